@@ -1,0 +1,275 @@
+//! Actions: what a plugin may ask for, in the host's own types. One case per case of `wit/`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, OperationKey};
+use crate::money::Money;
+
+/// One action as it stands in the ledger and is delivered. The JSON form is `{"kind": "credit", …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Action {
+    Credit(Transfer),
+    Debit(Transfer),
+    ReserveStock(Stock),
+    ReleaseStock(Stock),
+    IssueGiftCard(GiftCard),
+    Flag(Flag),
+    Notify(Notice),
+    Extension(Extension),
+}
+
+/// Value added to or taken from an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    pub account: String,
+    pub amount: Money,
+    pub reason: String,
+}
+
+/// A quantity of one article, held or let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stock {
+    pub sku: String,
+    pub quantity: u32,
+    pub reference: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiftCard {
+    pub recipient: String,
+    pub amount: Money,
+    pub template: String,
+}
+
+/// A judgement on a subject; `score` from 0 (harmless) to 100 (certain).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flag {
+    pub subject: String,
+    pub score: u32,
+    pub reasons: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub channel: String,
+    pub recipient: String,
+    pub template: String,
+    pub values: Vec<(String, String)>,
+}
+
+/// An action that the contract has no case for; the host checks its name, size and that its body is JSON, nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    pub name: String,
+    pub schema: String,
+    pub body: String,
+}
+
+/// The name of an action's case, as routes grant it and the ledger groups it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    Credit,
+    Debit,
+    ReserveStock,
+    ReleaseStock,
+    IssueGiftCard,
+    Flag,
+    Notify,
+    Extension,
+}
+
+impl ActionKind {
+    pub const ALL: [Self; 8] = [
+        Self::Credit,
+        Self::Debit,
+        Self::ReserveStock,
+        Self::ReleaseStock,
+        Self::IssueGiftCard,
+        Self::Flag,
+        Self::Notify,
+        Self::Extension,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credit => "credit",
+            Self::Debit => "debit",
+            Self::ReserveStock => "reserve-stock",
+            Self::ReleaseStock => "release-stock",
+            Self::IssueGiftCard => "issue-gift-card",
+            Self::Flag => "flag",
+            Self::Notify => "notify",
+            Self::Extension => "extension",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Action {
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Self::Credit(_) => ActionKind::Credit,
+            Self::Debit(_) => ActionKind::Debit,
+            Self::ReserveStock(_) => ActionKind::ReserveStock,
+            Self::ReleaseStock(_) => ActionKind::ReleaseStock,
+            Self::IssueGiftCard(_) => ActionKind::IssueGiftCard,
+            Self::Flag(_) => ActionKind::Flag,
+            Self::Notify(_) => ActionKind::Notify,
+            Self::Extension(_) => ActionKind::Extension,
+        }
+    }
+
+    /// The amount of money the action moves, if it moves any.
+    pub fn amount(&self) -> Option<Money> {
+        match self {
+            Self::Credit(transfer) | Self::Debit(transfer) => Some(transfer.amount),
+            Self::IssueGiftCard(card) => Some(card.amount),
+            Self::ReserveStock(_) | Self::ReleaseStock(_) | Self::Flag(_) | Self::Notify(_) | Self::Extension(_) => None,
+        }
+    }
+
+    /// The JSON that the ledger keeps and destinations receive. The same action always gives the same bytes.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an action is strings and integers")
+    }
+
+    /// What "the same content" means for an operation key that comes twice.
+    pub fn content_digest(&self) -> Digest {
+        Digest::of(self.to_json().as_bytes())
+    }
+}
+
+/// For people: `credit 5.00 USD to cust_1`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credit(transfer) => write!(f, "credit {} to {}", transfer.amount, transfer.account),
+            Self::Debit(transfer) => write!(f, "debit {} from {}", transfer.amount, transfer.account),
+            Self::ReserveStock(stock) => write!(f, "reserve {} × {}", stock.quantity, stock.sku),
+            Self::ReleaseStock(stock) => write!(f, "release {} × {}", stock.quantity, stock.sku),
+            Self::IssueGiftCard(card) => write!(f, "gift card {} for {}", card.amount, card.recipient),
+            Self::Flag(flag) => write!(f, "flag {} with score {}", flag.subject, flag.score),
+            Self::Notify(notice) => write!(f, "notify {} by {}", notice.recipient, notice.channel),
+            Self::Extension(extension) => write!(f, "{} (schema {})", extension.name, extension.schema),
+        }
+    }
+}
+
+/// What a plugin proposed: an action under the name of its business operation. Made by the sandbox from guest output, and
+/// believed only after [`crate::grant::judge`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// As the guest gave it; not yet an [`OperationKey`].
+    pub operation_key: String,
+    pub action: UncheckedAction,
+}
+
+/// Guest output before judgement: the same cases, with amounts and currencies that nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UncheckedAction {
+    Credit(UncheckedTransfer),
+    Debit(UncheckedTransfer),
+    ReserveStock(Stock),
+    ReleaseStock(Stock),
+    IssueGiftCard { recipient: String, amount: UncheckedMoney, template: String },
+    Flag(Flag),
+    Notify(Notice),
+    Extension(Extension),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncheckedTransfer {
+    pub account: String,
+    pub amount: UncheckedMoney,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncheckedMoney {
+    pub minor_units: i64,
+    pub currency: String,
+}
+
+/// An action that was judged and may be recorded. Only [`crate::grant::judge`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedAction {
+    operation_key: OperationKey,
+    action: Action,
+}
+
+impl GrantedAction {
+    pub(crate) fn new(operation_key: OperationKey, action: Action) -> Self {
+        Self { operation_key, action }
+    }
+
+    pub fn operation_key(&self) -> &OperationKey {
+        &self.operation_key
+    }
+
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+}
+
+/// What the ledger said to a granted action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The first time: recorded, and put into the outbox.
+    Recorded,
+    /// The same operation with the same content is already recorded: nothing happens.
+    AlreadyDone,
+    /// The same operation is recorded with other content: kept for review, no effect.
+    Conflict,
+}
+
+/// Judges an operation key that the ledger may already have (promise T2).
+pub fn verdict(recorded: Option<Digest>, proposed: Digest) -> Verdict {
+    match recorded {
+        None => Verdict::Recorded,
+        Some(content) if content == proposed => Verdict::AlreadyDone,
+        Some(_) => Verdict::Conflict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::Currency;
+
+    #[test]
+    fn an_action_reads_back_from_its_json() {
+        let action = Action::Credit(Transfer {
+            account: "cust_1".into(),
+            amount: Money::new(500, Currency::new("USD").unwrap()).unwrap(),
+            reason: "cashback".into(),
+        });
+        let json = action.to_json();
+        assert_eq!(
+            json,
+            r#"{"kind":"credit","account":"cust_1","amount":{"minor_units":500,"currency":"USD"},"reason":"cashback"}"#
+        );
+        assert_eq!(serde_json::from_str::<Action>(&json).unwrap(), action);
+        assert_eq!(action.to_string(), "credit 5.00 USD to cust_1");
+    }
+
+    #[test]
+    fn one_operation_has_one_effect() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        assert_eq!(verdict(None, a), Verdict::Recorded);
+        assert_eq!(verdict(Some(a), a), Verdict::AlreadyDone);
+        assert_eq!(verdict(Some(b), a), Verdict::Conflict);
+    }
+}

@@ -1,0 +1,164 @@
+//! Admission: what one verified event is to the store. New, the same again, or in conflict; and, if new, what becomes of it.
+//!
+//! The store calls [`decide`] inside the durable commit, with what it found there; it never decides by itself.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::sync::Arc;
+
+use crate::event::{Event, Proof, StatusReading};
+use crate::ids::{Digest, EventId, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
+use crate::lifecycle::{Lifecycle, Transition};
+use crate::secret::Secret;
+
+/// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
+/// 16 bytes. Length prefixes keep `("a", "bc")` and `("ab", "c")` apart; the key keeps a sender from choosing collisions.
+pub fn receipt_id(key: &Secret, tenant: &TenantName, source: &SourceName, event: &EventId) -> ReceiptId {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
+    for part in [tenant.as_str(), source.as_str(), event.as_str()] {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut id = [0; 16];
+    id.copy_from_slice(&full[..16]);
+    ReceiptId(id)
+}
+
+/// Jobs of one lane are run in the order of their receipts. A lane is (tenant, route, subject); an event without a subject has
+/// a lane of its own. Two lanes that hash alike only wait for each other.
+pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, receipt: ReceiptId) -> i64 {
+    use sha2::Digest as _;
+    let mut hash = Sha256::new();
+    for part in [tenant.as_str(), route.as_str()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    match subject {
+        Some(subject) => hash.update(subject.as_str()),
+        None => hash.update(receipt.0),
+    }
+    let full: [u8; 32] = hash.finalize().into();
+    let mut lane = [0; 8];
+    lane.copy_from_slice(&full[..8]);
+    i64::from_le_bytes(lane)
+}
+
+/// One verified, read event on its way into the store: everything the commit needs, so that the store asks nobody.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    pub receipt: ReceiptId,
+    pub event: Event,
+    pub proof: Proof,
+    /// SHA-256 of the body.
+    pub body_digest: Digest,
+    /// The lifecycle of the event's family, when its reading is mapped.
+    pub lifecycle: Option<Arc<Lifecycle>>,
+    /// One job per matching route, made only if the event is accepted.
+    pub jobs: Vec<JobSpec>,
+}
+
+/// A job to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSpec {
+    pub route: RouteName,
+    pub lane: i64,
+}
+
+/// What the store found under the receipt's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    pub body_digest: Digest,
+}
+
+/// The three answers of deduplication (promise I6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// The first time: a receipt with this disposition.
+    New(Disposition),
+    /// A redelivery: the same id, the same bytes. One more delivery row, no second effect.
+    Same,
+    /// The same id with other bytes. Kept as a delivery row with its body, flagged, never merged.
+    Conflict,
+}
+
+/// What becomes of a new receipt. Appended once, never overwritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "disposition", rename_all = "snake_case")]
+pub enum Disposition {
+    /// Its jobs are made.
+    Accepted,
+    /// A later or stronger status of the subject is already known; recorded, no jobs.
+    Superseded { current: Status },
+    /// Waits for a person; no jobs.
+    Held { reason: String },
+}
+
+/// Decides an admission from what the commit's transaction found.
+///
+/// `subject_status` is the status that the subject has now, when the event's family has a lifecycle.
+pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status: Option<&Status>) -> Decision {
+    match existing {
+        Some(existing) if existing.body_digest == admission.body_digest => Decision::Same,
+        Some(_) => Decision::Conflict,
+        None => Decision::New(disposition(admission, subject_status)),
+    }
+}
+
+fn disposition(admission: &Admission, subject_status: Option<&Status>) -> Disposition {
+    let (family, status) = match &admission.event.reading {
+        StatusReading::Stateless => return Disposition::Accepted,
+        StatusReading::Unmapped { family, label: Some(label) } => {
+            return Disposition::Held { reason: format!("status `{label}` is not mapped into the lifecycle `{family}`") };
+        }
+        StatusReading::Unmapped { family, label: None } => {
+            return Disposition::Held { reason: format!("no status found, but the lifecycle `{family}` needs one") };
+        }
+        StatusReading::Mapped { family, status } => (family, status),
+    };
+    if admission.event.subject.is_none() {
+        return Disposition::Held { reason: format!("no subject found, but the lifecycle `{family}` needs one") };
+    }
+    let Some(lifecycle) = &admission.lifecycle else {
+        return Disposition::Held { reason: format!("no lifecycle is declared for the family `{family}`") };
+    };
+    match lifecycle.transition(subject_status, status) {
+        Transition::Apply => Disposition::Accepted,
+        Transition::Superseded { current } => Disposition::Superseded { current },
+        Transition::Contradicts { current } => Disposition::Held {
+            reason: format!("`{status}` can neither follow nor precede `{current}` in the lifecycle `{family}`"),
+        },
+        Transition::Unknown { status } => {
+            Disposition::Held { reason: format!("the lifecycle `{family}` has no status `{status}`") }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipt_ids_keep_parts_apart() {
+        let key = Secret::new([1; 32]);
+        let id = |tenant: &str, source: &str, event: &str| {
+            receipt_id(&key, &tenant.parse().unwrap(), &source.parse().unwrap(), &event.parse().unwrap())
+        };
+        assert_eq!(id("a", "bc", "d"), id("a", "bc", "d"));
+        assert_ne!(id("a", "bc", "d"), id("ab", "c", "d"));
+        assert_ne!(id("a", "b", "cd"), id("a", "bc", "d"));
+        let other = receipt_id(&Secret::new([2; 32]), &"a".parse().unwrap(), &"bc".parse().unwrap(), &"d".parse().unwrap());
+        assert_ne!(id("a", "bc", "d"), other);
+    }
+
+    #[test]
+    fn a_subject_has_one_lane_per_route_and_events_without_one_do_not_wait() {
+        let (tenant, route) = ("acme".parse().unwrap(), "cashback".parse().unwrap());
+        let subject: Subject = "r_1".parse().unwrap();
+        let lane_of = |subject: Option<&Subject>, receipt| lane(&tenant, &route, subject, ReceiptId([receipt; 16]));
+        assert_eq!(lane_of(Some(&subject), 1), lane_of(Some(&subject), 2));
+        assert_ne!(lane_of(None, 1), lane_of(None, 2));
+    }
+}

@@ -1,0 +1,96 @@
+//! Delivery: what an attempt's end means, and how an outgoing message is signed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::RETRY_AFTER_MS_MAX;
+use crate::retry::{Jitter, NextStep, RetryPolicy};
+use crate::time::UnixMillis;
+
+/// How one attempt to deliver ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// The destination answered with this status.
+    Answered { http_status: u16, retry_after_ms: Option<i64> },
+    /// No whole answer: refused, reset, timed out, TLS or DNS trouble.
+    Failed { reason: String },
+    /// The host's own rules forbid to connect there. No attempt will ever pass until the configuration changes.
+    Forbidden { reason: String },
+}
+
+/// What becomes of an outbox entry after an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum EntryEnd {
+    Delivered,
+    RetryAt { at: UnixMillis, reason: String },
+    Dead { reason: String },
+}
+
+impl AttemptEnd {
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Answered { http_status: 200..=299, .. })
+    }
+}
+
+/// Decides what follows an attempt (number `attempt`, from 1). Standard Webhooks: only 2xx is success, 3xx is a failure, 410 means
+/// that the destination is gone.
+pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> EntryEnd {
+    let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
+        NextStep::RetryAt(at) => EntryEnd::RetryAt { at, reason },
+        NextStep::GiveUp => EntryEnd::Dead { reason: format!("{reason} (gave up after {attempt} attempts)") },
+    };
+    match end {
+        AttemptEnd::Answered { http_status: 200..=299, .. } => EntryEnd::Delivered,
+        AttemptEnd::Answered { http_status: 410, .. } => EntryEnd::Dead { reason: "the destination answered 410 Gone".into() },
+        AttemptEnd::Answered { http_status, retry_after_ms } => retry(
+            retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
+            format!("the destination answered {http_status}"),
+        ),
+        AttemptEnd::Failed { reason } => retry(0, reason.clone()),
+        AttemptEnd::Forbidden { reason } => EntryEnd::Dead { reason: reason.clone() },
+    }
+}
+
+/// Reads a Retry-After header: seconds, or an HTTP date (RFC 9110 section 10.2.3). `None` when it is neither.
+pub fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.parse::<i64>().unwrap_or(i64::MAX / 1000).saturating_mul(1000));
+    }
+    let instant = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    Some(UnixMillis(instant.as_millisecond()).since(now).max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_its_meaning() {
+        let policy = RetryPolicy { attempts_max: 3, base_ms: 100, cap_ms: 1000 };
+        let answered = |http_status, retry_after_ms| AttemptEnd::Answered { http_status, retry_after_ms };
+        let check = |end: AttemptEnd, attempt, expect: EntryEnd| {
+            assert_eq!(entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE), expect, "{end:?}");
+        };
+        let retry = |at, reason: &str| EntryEnd::RetryAt { at: UnixMillis(at), reason: reason.into() };
+        check(answered(204, None), 1, EntryEnd::Delivered);
+        check(answered(302, None), 1, retry(0, "the destination answered 302"));
+        check(answered(429, Some(7000)), 1, retry(7000, "the destination answered 429"));
+        check(answered(503, Some(i64::MAX)), 1, retry(RETRY_AFTER_MS_MAX, "the destination answered 503"));
+        check(answered(500, None), 3, EntryEnd::Dead { reason: "the destination answered 500 (gave up after 3 attempts)".into() });
+        check(answered(410, None), 1, EntryEnd::Dead { reason: "the destination answered 410 Gone".into() });
+        check(AttemptEnd::Failed { reason: "timed out".into() }, 1, retry(0, "timed out"));
+        check(AttemptEnd::Forbidden { reason: "no".into() }, 1, EntryEnd::Dead { reason: "no".into() });
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UnixMillis::from_rfc3339("2026-05-05T10:00:00Z").unwrap();
+        assert_eq!(retry_after_ms("120", now), Some(120_000));
+        assert_eq!(retry_after_ms("Tue, 05 May 2026 10:00:30 GMT", now), Some(30_000));
+        assert_eq!(retry_after_ms("Tue, 05 May 2026 09:00:30 GMT", now), Some(0));
+        assert_eq!(retry_after_ms("soon", now), None);
+        assert_eq!(retry_after_ms("99999999999999999999", now), Some(i64::MAX / 1000 * 1000));
+    }
+}

@@ -1,0 +1,71 @@
+//! The envelope: one versioned shape for every provider's event (promise I8).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EventId, EventType, FamilyName, KeyId, ProviderName, SourceName, Status, Subject, TenantName};
+use crate::money::Money;
+use crate::time::UnixMillis;
+
+/// Version of [`Event`]'s meaning, kept with each receipt.
+pub const ENVELOPE_VERSION: u32 = 1;
+
+/// One authentic event, read into the shape that the rest of the house works with.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub id: EventId,
+    pub event_type: EventType,
+    pub subject: Option<Subject>,
+    pub reading: StatusReading,
+    pub occurred_at: Option<UnixMillis>,
+    pub received_at: UnixMillis,
+    pub amount: Option<Money>,
+    /// Further named values that the profile reads, in the profile's order.
+    pub attributes: Vec<(String, String)>,
+    /// The body exactly as signed; UTF-8, as every profile so far is JSON.
+    pub payload: Bytes,
+}
+
+/// What the profile's mapping made of the provider's status label (promise T5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reading", rename_all = "snake_case")]
+pub enum StatusReading {
+    /// The event belongs to no family with a lifecycle.
+    Stateless,
+    /// The label is mapped.
+    Mapped { family: FamilyName, status: Status },
+    /// The event belongs to a family, but its label is not mapped, or absent where the family needs one: held for review.
+    Unmapped { family: FamilyName, label: Option<String> },
+}
+
+impl StatusReading {
+    pub fn family(&self) -> Option<&FamilyName> {
+        match self {
+            Self::Stateless => None,
+            Self::Mapped { family, .. } | Self::Unmapped { family, .. } => Some(family),
+        }
+    }
+
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Mapped { status, .. } => Some(status),
+            Self::Stateless | Self::Unmapped { .. } => None,
+        }
+    }
+}
+
+/// How a request was proved, kept with its receipt (promise T6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    pub provider: ProviderName,
+    /// Version of the profile whose rules verified and read the event.
+    pub profile_version: u32,
+    /// The scheme that matched, for example `v1`.
+    pub scheme: String,
+    /// Which of the source's secrets matched.
+    pub key_id: KeyId,
+    /// The instant inside the signed bytes, where the scheme has one.
+    pub signed_at: Option<UnixMillis>,
+}

@@ -1,0 +1,316 @@
+//! Grants: what a route lets a plugin ask for, and the judgement of what it asked.
+//!
+//! Guest output is untrusted. [`judge`] makes a [`GrantedAction`] of each proposal or says what is wrong with the first one
+//! that is not allowed; a run's proposals are granted all together or not at all.
+
+use std::collections::BTreeSet;
+
+use crate::action::{
+    Action, ActionKind, Extension, GiftCard, GrantedAction, Proposal, Stock, Transfer, UncheckedAction, UncheckedMoney,
+    UncheckedTransfer,
+};
+use crate::ids::{IdError, OperationKey};
+use crate::limits;
+use crate::money::{Currency, Money};
+
+/// One permission of a route: a kind of action, and bounds where the kind has something to bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub kind: ActionKind,
+    /// For kinds that move money: the most per action, in minor units. Money needs this bound.
+    pub amount_max: Option<i64>,
+    /// For kinds that move money: the allowed currencies. Money needs at least one.
+    pub currencies: Vec<Currency>,
+    /// For stock: the most per action.
+    pub quantity_max: Option<u32>,
+    /// For stock: what the article must start with.
+    pub sku_prefix: Option<String>,
+    /// For extensions: the allowed names.
+    pub extensions: Vec<String>,
+}
+
+impl Grant {
+    /// A grant of `kind` without bounds; for kinds that move money it grants nothing until bounds are set.
+    pub fn of(kind: ActionKind) -> Self {
+        Self { kind, amount_max: None, currencies: Vec::new(), quantity_max: None, sku_prefix: None, extensions: Vec::new() }
+    }
+}
+
+/// Why proposals were not granted. `at` counts proposals from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    #[error("{count} actions in one run; at most {} are allowed", limits::ACTIONS_PER_RUN_MAX)]
+    TooMany { count: usize },
+    #[error("action {at}: {source}")]
+    OperationKey { at: usize, source: IdError },
+    #[error("action {at}: the operation key `{key}` came before in this run for another {kind}")]
+    RepeatedKey { at: usize, key: OperationKey, kind: ActionKind },
+    #[error("action {at}: the route does not grant `{kind}`; grant it on the route or remove it from the plugin")]
+    NotGranted { at: usize, kind: ActionKind },
+    #[error("action {at}: `{currency}` is not a currency code such as USD")]
+    Currency { at: usize, currency: String },
+    #[error("action {at}: the amount {minor_units} must be at least 1 and at most 2^53−1 minor units")]
+    Amount { at: usize, minor_units: i64 },
+    #[error("action {at}: {amount} is over the route's {amount_max} minor units per `{kind}`")]
+    AmountOverGrant { at: usize, kind: ActionKind, amount: Money, amount_max: i64 },
+    #[error("action {at}: the route grants `{kind}` not in {currency}")]
+    CurrencyNotGranted { at: usize, kind: ActionKind, currency: Currency },
+    #[error("action {at}: a quantity must be at least 1")]
+    NoQuantity { at: usize },
+    #[error("action {at}: quantity {quantity} is over the route's {quantity_max}")]
+    QuantityOverGrant { at: usize, quantity: u32, quantity_max: u32 },
+    #[error("action {at}: article `{sku}` does not start with the route's `{prefix}`")]
+    SkuNotGranted { at: usize, sku: String, prefix: String },
+    #[error("action {at}: score {score} is over 100")]
+    Score { at: usize, score: u32 },
+    #[error("action {at}: the extension `{name}` is not granted on this route")]
+    ExtensionNotGranted { at: usize, name: String },
+    #[error("action {at}: the extension's body is not JSON: {reason}")]
+    ExtensionBody { at: usize, reason: String },
+    #[error("action {at}: `{field}` is empty")]
+    EmptyText { at: usize, field: &'static str },
+    #[error("action {at}: `{field}` is {bytes} bytes long; at most {} are allowed", limits::ACTION_TEXT_BYTES_MAX)]
+    LongText { at: usize, field: &'static str, bytes: usize },
+    #[error("action {at}: `{field}` has {count} entries; at most {} are allowed", limits::ACTION_LIST_MAX)]
+    LongList { at: usize, field: &'static str, count: usize },
+    #[error("action {at}: {bytes} bytes as JSON; at most {} are allowed", limits::ACTION_BYTES_MAX)]
+    TooBig { at: usize, bytes: usize },
+}
+
+/// Judges a run's proposals against the route's grants and the house's bounds.
+///
+/// # Errors
+/// The first violation; then none of the proposals is granted.
+pub fn judge(proposals: Vec<Proposal>, grants: &[Grant]) -> Result<Vec<GrantedAction>, Violation> {
+    if proposals.len() > limits::ACTIONS_PER_RUN_MAX {
+        return Err(Violation::TooMany { count: proposals.len() });
+    }
+    let mut seen = BTreeSet::new();
+    let mut granted = Vec::with_capacity(proposals.len());
+    for (at, proposal) in proposals.into_iter().enumerate() {
+        let key = OperationKey::new(&proposal.operation_key).map_err(|source| Violation::OperationKey { at, source })?;
+        let action = check_shape(at, proposal.action)?;
+        check_grant(at, &action, grants)?;
+        if !seen.insert((action.kind(), key.clone())) {
+            return Err(Violation::RepeatedKey { at, key, kind: action.kind() });
+        }
+        granted.push(GrantedAction::new(key, action));
+    }
+    Ok(granted)
+}
+
+/// Makes a well-formed [`Action`] of guest output, whatever the route grants.
+fn check_shape(at: usize, unchecked: UncheckedAction) -> Result<Action, Violation> {
+    let text = |field, value: String| match value.len() {
+        0 => Err(Violation::EmptyText { at, field }),
+        bytes if bytes > limits::ACTION_TEXT_BYTES_MAX => Err(Violation::LongText { at, field, bytes }),
+        _ => Ok(value),
+    };
+    let list = |field, count| {
+        if count > limits::ACTION_LIST_MAX { Err(Violation::LongList { at, field, count }) } else { Ok(()) }
+    };
+    let transfer = |unchecked: UncheckedTransfer| {
+        Ok(Transfer {
+            account: text("account", unchecked.account)?,
+            amount: money(at, unchecked.amount)?,
+            reason: text("reason", unchecked.reason)?,
+        })
+    };
+    let stock = |stock: Stock| {
+        if stock.quantity == 0 {
+            return Err(Violation::NoQuantity { at });
+        }
+        Ok(Stock { sku: text("sku", stock.sku)?, quantity: stock.quantity, reference: text("reference", stock.reference)? })
+    };
+    let action = match unchecked {
+        UncheckedAction::Credit(unchecked) => Action::Credit(transfer(unchecked)?),
+        UncheckedAction::Debit(unchecked) => Action::Debit(transfer(unchecked)?),
+        UncheckedAction::ReserveStock(unchecked) => Action::ReserveStock(stock(unchecked)?),
+        UncheckedAction::ReleaseStock(unchecked) => Action::ReleaseStock(stock(unchecked)?),
+        UncheckedAction::IssueGiftCard { recipient, amount, template } => Action::IssueGiftCard(GiftCard {
+            recipient: text("recipient", recipient)?,
+            amount: money(at, amount)?,
+            template: text("template", template)?,
+        }),
+        UncheckedAction::Flag(flag) => {
+            if flag.score > 100 {
+                return Err(Violation::Score { at, score: flag.score });
+            }
+            list("reasons", flag.reasons.len())?;
+            text("subject", flag.subject.clone())?;
+            for reason in &flag.reasons {
+                text("reasons", reason.clone())?;
+            }
+            Action::Flag(flag)
+        }
+        UncheckedAction::Notify(notice) => {
+            list("values", notice.values.len())?;
+            text("channel", notice.channel.clone())?;
+            text("recipient", notice.recipient.clone())?;
+            text("template", notice.template.clone())?;
+            Action::Notify(notice)
+        }
+        UncheckedAction::Extension(extension) => {
+            text("kind", extension.name.clone())?;
+            text("schema", extension.schema.clone())?;
+            serde_json::from_str::<serde::de::IgnoredAny>(&extension.body)
+                .map_err(|error| Violation::ExtensionBody { at, reason: error.to_string() })?;
+            Action::Extension(extension)
+        }
+    };
+    let bytes = action.to_json().len();
+    if bytes > limits::ACTION_BYTES_MAX {
+        return Err(Violation::TooBig { at, bytes });
+    }
+    Ok(action)
+}
+
+fn money(at: usize, unchecked: UncheckedMoney) -> Result<Money, Violation> {
+    let currency = Currency::new(&unchecked.currency).ok_or(Violation::Currency { at, currency: unchecked.currency })?;
+    Money::new(unchecked.minor_units, currency)
+        .filter(|money| money.minor_units() >= 1)
+        .ok_or(Violation::Amount { at, minor_units: unchecked.minor_units })
+}
+
+/// An action is granted when one grant of its kind allows it; the violation is the last such grant's.
+fn check_grant(at: usize, action: &Action, grants: &[Grant]) -> Result<(), Violation> {
+    let mut violation = Violation::NotGranted { at, kind: action.kind() };
+    for grant in grants.iter().filter(|grant| grant.kind == action.kind()) {
+        match within(at, action, grant) {
+            Ok(()) => return Ok(()),
+            Err(over) => violation = over,
+        }
+    }
+    Err(violation)
+}
+
+fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
+    if let Some(amount) = action.amount() {
+        let Some(amount_max) = grant.amount_max else { return Err(Violation::NotGranted { at, kind: grant.kind }) };
+        if !grant.currencies.contains(&amount.currency()) {
+            return Err(Violation::CurrencyNotGranted { at, kind: grant.kind, currency: amount.currency() });
+        }
+        if amount.minor_units() > amount_max {
+            return Err(Violation::AmountOverGrant { at, kind: grant.kind, amount, amount_max });
+        }
+    }
+    match action {
+        Action::ReserveStock(stock) | Action::ReleaseStock(stock) => {
+            if let Some(quantity_max) = grant.quantity_max
+                && stock.quantity > quantity_max
+            {
+                return Err(Violation::QuantityOverGrant { at, quantity: stock.quantity, quantity_max });
+            }
+            if let Some(prefix) = &grant.sku_prefix
+                && !stock.sku.starts_with(prefix.as_str())
+            {
+                return Err(Violation::SkuNotGranted { at, sku: stock.sku.clone(), prefix: prefix.clone() });
+            }
+        }
+        Action::Extension(Extension { name, .. }) => {
+            if !grant.extensions.contains(name) {
+                return Err(Violation::ExtensionNotGranted { at, name: name.clone() });
+            }
+        }
+        Action::Credit(_) | Action::Debit(_) | Action::IssueGiftCard(_) | Action::Flag(_) | Action::Notify(_) => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn credit(minor_units: i64, currency: &str) -> Proposal {
+        Proposal {
+            operation_key: "cashback:r_1".into(),
+            action: UncheckedAction::Credit(UncheckedTransfer {
+                account: "cust_1".into(),
+                amount: UncheckedMoney { minor_units, currency: currency.into() },
+                reason: "cashback".into(),
+            }),
+        }
+    }
+
+    fn up_to_50_usd() -> Vec<Grant> {
+        vec![Grant {
+            amount_max: Some(5000),
+            currencies: vec![Currency::new("USD").unwrap()],
+            ..Grant::of(ActionKind::Credit)
+        }]
+    }
+
+    #[test]
+    fn each_overstep_is_named() {
+        let check = |proposal: Proposal, grants: &[Grant], expect: Option<&str>| {
+            let error = judge(vec![proposal], grants).err().map(|violation| violation.to_string());
+            assert_eq!(error.as_deref(), expect);
+        };
+        check(credit(5000, "USD"), &up_to_50_usd(), None);
+        check(
+            credit(5001, "USD"),
+            &up_to_50_usd(),
+            Some("action 0: 50.01 USD is over the route's 5000 minor units per `credit`"),
+        );
+        check(credit(1, "EUR"), &up_to_50_usd(), Some("action 0: the route grants `credit` not in EUR"));
+        check(credit(0, "USD"), &up_to_50_usd(), Some("action 0: the amount 0 must be at least 1 and at most 2^53−1 minor units"));
+        check(
+            credit(-5, "USD"),
+            &up_to_50_usd(),
+            Some("action 0: the amount -5 must be at least 1 and at most 2^53−1 minor units"),
+        );
+        check(credit(5, "DOLLARS"), &up_to_50_usd(), Some("action 0: `DOLLARS` is not a currency code such as USD"));
+        check(
+            credit(5, "USD"),
+            &[Grant::of(ActionKind::Flag)],
+            Some("action 0: the route does not grant `credit`; grant it on the route or remove it from the plugin"),
+        );
+        check(
+            credit(5, "USD"),
+            &[Grant::of(ActionKind::Credit)],
+            Some("action 0: the route does not grant `credit`; grant it on the route or remove it from the plugin"),
+        );
+        let spaced = Proposal { operation_key: "a b".into(), ..credit(5, "USD") };
+        check(spaced, &up_to_50_usd(), Some("action 0: operation key has the character ' ' at byte 1; allowed: visible ASCII"));
+    }
+
+    #[test]
+    fn one_run_cannot_use_an_operation_key_twice_for_a_kind() {
+        let violation = judge(vec![credit(1, "USD"), credit(2, "USD")], &up_to_50_usd()).unwrap_err();
+        assert!(matches!(violation, Violation::RepeatedKey { at: 1, .. }), "{violation}");
+    }
+
+    #[test]
+    fn an_extension_is_granted_by_name_and_must_be_json() {
+        let extension = |body: &str| Proposal {
+            operation_key: "k".into(),
+            action: UncheckedAction::Extension(Extension { name: "acme/points".into(), schema: "1".into(), body: body.into() }),
+        };
+        let grants = [Grant { extensions: vec!["acme/points".into()], ..Grant::of(ActionKind::Extension) }];
+        assert!(judge(vec![extension("{}")], &grants).is_ok());
+        assert!(matches!(judge(vec![extension("{")], &grants), Err(Violation::ExtensionBody { at: 0, .. })));
+        let other = [Grant { extensions: vec!["acme/other".into()], ..Grant::of(ActionKind::Extension) }];
+        assert!(matches!(judge(vec![extension("{}")], &other), Err(Violation::ExtensionNotGranted { at: 0, .. })));
+    }
+
+    proptest! {
+        /// Whatever amount a guest names, what is granted lies within the grant.
+        #[test]
+        fn no_amount_slips_past_its_grant(minor_units in any::<i64>(), amount_max in 0_i64..10_000) {
+            let grants = vec![Grant {
+                amount_max: Some(amount_max),
+                currencies: vec![Currency::new("USD").unwrap()],
+                ..Grant::of(ActionKind::Credit)
+            }];
+            match judge(vec![credit(minor_units, "USD")], &grants) {
+                Ok(granted) => {
+                    let amount = granted[0].action().amount().unwrap().minor_units();
+                    prop_assert_eq!(amount, minor_units);
+                    prop_assert!((1..=amount_max).contains(&amount));
+                }
+                Err(_) => prop_assert!(!(1..=amount_max).contains(&minor_units)),
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Every identifier, in one registry.
+//!
+//! Three identifiers of an event have one purpose each (promise T1): the provider's [`EventId`] dedupes, the [`Subject`]
+//! orders and is the internal reference, the [`OperationKey`] names the business effect.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is not the identifier it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    #[error("{what} is empty")]
+    Empty { what: &'static str },
+    #[error("{what} is {bytes} bytes long; at most {bytes_max} are allowed")]
+    TooLong { what: &'static str, bytes: usize, bytes_max: usize },
+    #[error("{what} has the character {found:?} at byte {at}; allowed: {allowed}")]
+    Character { what: &'static str, found: char, at: usize, allowed: &'static str },
+    #[error("{what} must look like {example}")]
+    Shape { what: &'static str, example: &'static str },
+}
+
+/// A text newtype: parsed at construction, trusted afterwards, cheap to clone.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $bytes_max:expr, $allowed:literal, $accepts:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The longest allowed text, in bytes.
+            pub const BYTES_MAX: usize = $bytes_max;
+
+            /// # Errors
+            /// When the text is empty, too long or holds a character outside the allowed set.
+            pub fn new(text: &str) -> Result<Self, IdError> {
+                if text.is_empty() {
+                    return Err(IdError::Empty { what: $what });
+                }
+                if text.len() > Self::BYTES_MAX {
+                    return Err(IdError::TooLong { what: $what, bytes: text.len(), bytes_max: Self::BYTES_MAX });
+                }
+                let accepts: fn(usize, char) -> bool = $accepts;
+                if let Some((at, found)) = text.char_indices().find(|&(at, c)| !accepts(at, c)) {
+                    return Err(IdError::Character { what: $what, found, at, allowed: $allowed });
+                }
+                Ok(Self(Arc::from(text)))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+fn is_name(at: usize, c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || (at > 0 && (c == '-' || c == '_'))
+}
+fn is_printable(_: usize, c: char) -> bool {
+    !c.is_control()
+}
+fn is_visible_ascii(_: usize, c: char) -> bool {
+    c.is_ascii_graphic()
+}
+
+text_id!(
+    /// Who owns sources, routes and destinations. Nothing of one tenant is visible to another.
+    TenantName, "tenant name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// Where a tenant's events come in: one provider, one set of secrets, one URL.
+    SourceName, "source name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// A tenant's rule that sends matching events to one plugin.
+    RouteName, "route name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// A plugin as the operator published it; its bytes are pinned by [`PluginDigest`].
+    PluginName, "plugin name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// Where a tenant's actions are delivered.
+    DestinationName, "destination name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// The slug of a provider profile, for example `standard-webhooks`.
+    ProviderName, "provider name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// Which of a source's secrets verified a request. Never the secret itself.
+    KeyId, "key id", 63, "visible ASCII", is_visible_ascii
+);
+text_id!(
+    /// A family of events that share a lifecycle, for example `reward-redemption`.
+    FamilyName, "family name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// An internal lifecycle status, for example `completed`.
+    Status, "status", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
+    /// The provider's event id: what a redelivery repeats.
+    EventId, "event id", 255, "printable characters", is_printable
+);
+text_id!(
+    /// The provider's event type, for example `customer.rewarded`.
+    EventType, "event type", 127, "printable characters", is_printable
+);
+text_id!(
+    /// What an event is about: the ordering key and the internal reference.
+    Subject, "subject", 255, "printable characters", is_printable
+);
+text_id!(
+    /// The name of one business operation, unique per (tenant, action kind) for ever.
+    OperationKey, "operation key", 200, "visible ASCII", is_visible_ascii
+);
+
+/// A row number of the store, shown with a prefix so that people and logs cannot confuse two kinds of number.
+macro_rules! row_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $example:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), self.0)
+            }
+        }
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix(concat!($prefix, "_"))
+                    .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+                    .and_then(|digits| digits.parse().ok())
+                    .map(Self)
+                    .ok_or(IdError::Shape { what: stringify!($name), example: $example })
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+row_id!(
+    /// One receipt × one route: the unit of work.
+    JobId, "job", "job_42"
+);
+row_id!(
+    /// One execution of a plugin for a job.
+    RunId, "run", "run_42"
+);
+row_id!(
+    /// One recorded action in the ledger.
+    ActionId, "act", "act_42"
+);
+row_id!(
+    /// One action on its way to one destination.
+    OutboxId, "out", "out_42"
+);
+row_id!(
+    /// One entry of the dead-letter queue.
+    DeadLetterId, "dead", "dead_42"
+);
+
+/// Names a receipt, and is what duplicates are recognised by: a keyed hash of (tenant, source, event id).
+///
+/// One type serves both uses because a receipt is exactly one such triple; see [`crate::admission::receipt_id`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReceiptId(pub [u8; 16]);
+
+impl fmt::Display for ReceiptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rcpt_")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+impl fmt::Debug for ReceiptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl FromStr for ReceiptId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.strip_prefix("rcpt_")
+            .and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok())
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(IdError::Shape { what: "receipt id", example: "rcpt_ and 32 hex digits" })
+    }
+}
+impl Serialize for ReceiptId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+impl<'de> Deserialize<'de> for ReceiptId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// SHA-256 of some bytes: of a body, a plugin, a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl FromStr for Digest {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.strip_prefix("sha256:")
+            .and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok())
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(IdError::Shape { what: "digest", example: "sha256: and 64 hex digits" })
+    }
+}
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The digest of a plugin's component, manifest included: what a run is pinned to.
+pub type PluginDigest = Digest;
+
+/// Counts the leases that were given for one row. A write by a lease holder carries its epoch and takes effect only while
+/// that epoch is the row's newest, so a worker that lost its lease cannot commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseEpoch(pub i64);
+
+impl LeaseEpoch {
+    pub const NONE: Self = Self(0);
+
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_is_wrong_and_where() {
+        let error = TenantName::new("Acme").unwrap_err();
+        assert_eq!(error.to_string(), "tenant name has the character 'A' at byte 0; allowed: a-z, 0-9, and - or _ after the first character");
+        assert_eq!(SourceName::new(""), Err(IdError::Empty { what: "source name" }));
+        assert_eq!(
+            OperationKey::new(&"k".repeat(201)),
+            Err(IdError::TooLong { what: "operation key", bytes: 201, bytes_max: 200 })
+        );
+        assert!(EventId::new("evt_1\n").is_err(), "a line break could forge a log line");
+    }
+
+    #[test]
+    fn ids_read_back_what_they_print() {
+        let receipt = ReceiptId([7; 16]);
+        assert_eq!(receipt.to_string().parse(), Ok(receipt));
+        assert_eq!("job_17".parse(), Ok(JobId(17)));
+        assert!("run_17".parse::<JobId>().is_err());
+        assert!("job_-1".parse::<JobId>().is_err());
+        let digest = Digest::of(b"abc");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+    }
+}

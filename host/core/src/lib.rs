@@ -1,0 +1,43 @@
+//! Tollgate's rules, and nothing else.
+//!
+//! This crate decides; its callers act. It has no I/O, no clock, no randomness and no async: time, jitter and keys are
+//! arguments, and answers are values. It compiles for native hosts and for wasm32, so the native binary and the Spin app
+//! decide alike.
+//!
+//! Read it in the order of the modules below: it is the order in which an event passes through.
+#![forbid(unsafe_code)]
+
+// The words.
+pub mod ids;
+pub mod limits;
+pub mod money;
+pub mod secret;
+pub mod time;
+
+// An event comes in.
+pub mod request;
+// pub mod profile;
+// pub mod verify;
+// pub mod sign;
+pub mod event;
+// pub mod envelope;
+pub mod answer;
+
+// It is admitted.
+pub mod admission;
+pub mod lifecycle;
+pub mod route;
+pub mod chain;
+
+// It is run, and what it asks for is judged.
+pub mod action;
+pub mod grant;
+pub mod outcome;
+
+// It is tried again, delivered, or given up.
+pub mod retry;
+pub mod delivery;
+pub mod breaker;
+
+// What people may see of it.
+pub mod mask;

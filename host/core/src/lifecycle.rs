@@ -1,0 +1,260 @@
+//! Lifecycles: which status of a family may follow which (promises T3, T4).
+//!
+//! A lifecycle is a declared graph without cycles. A status that can be reached from the current one is news, wherever
+//! it stands on the way; one from which the current status can be reached came late; one that is neither is a contradiction.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::ids::{FamilyName, Status};
+
+/// A checked lifecycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    pub family: FamilyName,
+    /// Rises with every change of meaning; kept with each receipt that it judged.
+    pub version: u32,
+    statuses: Vec<StatusNode>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct StatusNode {
+    name: Status,
+    terminal: bool,
+    /// Bit i is set when `statuses[i]` can be reached from here.
+    reachable: u64,
+}
+
+/// What an incoming status is to a subject's current one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Transition {
+    /// It moves the subject on, or repeats its status (then operation keys see to it that nothing happens twice).
+    Apply,
+    /// The subject is already further.
+    Superseded { current: Status },
+    /// Neither may follow the other, as `completed` and `rolledback`.
+    Contradicts { current: Status },
+    /// The lifecycle does not know this status.
+    Unknown { status: Status },
+}
+
+/// Why a declared lifecycle is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LifecycleError {
+    #[error("not a lifecycle file: {0}")]
+    Syntax(String),
+    #[error("lifecycle `{family}`: `{status}` is declared more than once")]
+    Repeated { family: FamilyName, status: Status },
+    #[error("lifecycle `{family}`: `{status}` leads to `{next}`, which is not declared")]
+    Dangling { family: FamilyName, status: Status, next: Status },
+    #[error("lifecycle `{family}`: `{status}` can be reached from itself; a lifecycle has no cycles")]
+    Cycle { family: FamilyName, status: Status },
+    #[error("lifecycle `{family}`: `{status}` is marked terminal but leads on")]
+    NotTerminal { family: FamilyName, status: Status },
+    #[error("lifecycle `{family}`: `{status}` leads nowhere but is not marked terminal")]
+    DeadEnd { family: FamilyName, status: Status },
+    #[error("lifecycle `{family}` declares {statuses} statuses; at most 64 are allowed")]
+    TooMany { family: FamilyName, statuses: usize },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLifecycle {
+    family: FamilyName,
+    version: u32,
+    status: Vec<RawStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStatus {
+    name: Status,
+    #[serde(default)]
+    next: Vec<Status>,
+    #[serde(default)]
+    terminal: bool,
+}
+
+impl Lifecycle {
+    /// Reads and checks a lifecycle file.
+    ///
+    /// # Errors
+    /// When it is not TOML of the right shape, or the graph is not a lifecycle.
+    pub fn from_toml(text: &str) -> Result<Self, LifecycleError> {
+        let raw: RawLifecycle = toml::from_str(text).map_err(|error| LifecycleError::Syntax(error.to_string()))?;
+        let family = raw.family;
+        if raw.status.len() > 64 {
+            return Err(LifecycleError::TooMany { family, statuses: raw.status.len() });
+        }
+        let mut index = BTreeMap::new();
+        for (at, status) in raw.status.iter().enumerate() {
+            if index.insert(status.name.clone(), at).is_some() {
+                return Err(LifecycleError::Repeated { family, status: status.name.clone() });
+            }
+        }
+        let mut reachable = vec![0_u64; raw.status.len()];
+        for (at, status) in raw.status.iter().enumerate() {
+            match (status.terminal, status.next.is_empty()) {
+                (true, false) => return Err(LifecycleError::NotTerminal { family, status: status.name.clone() }),
+                (false, true) => return Err(LifecycleError::DeadEnd { family, status: status.name.clone() }),
+                (true, true) | (false, false) => {}
+            }
+            for next in &status.next {
+                let Some(&to) = index.get(next) else {
+                    return Err(LifecycleError::Dangling { family, status: status.name.clone(), next: next.clone() });
+                };
+                reachable[at] |= 1 << to;
+            }
+        }
+        // Follow edges until nothing new is reached: at most as many rounds as there are statuses.
+        for _ in 0..raw.status.len() {
+            for at in 0..reachable.len() {
+                let through = (0..reachable.len()).filter(|to| reachable[at] & (1 << to) != 0).fold(0, |all, to| all | reachable[to]);
+                reachable[at] |= through;
+            }
+        }
+        if let Some(at) = (0..reachable.len()).find(|&at| reachable[at] & (1 << at) != 0) {
+            return Err(LifecycleError::Cycle { family, status: raw.status[at].name.clone() });
+        }
+        let statuses = raw
+            .status
+            .into_iter()
+            .zip(reachable)
+            .map(|(status, reachable)| StatusNode { name: status.name, terminal: status.terminal, reachable })
+            .collect();
+        Ok(Self { family, version: raw.version, statuses })
+    }
+
+    /// Judges an incoming status against the subject's current one. The first status of a subject always applies: the earlier
+    /// ones may be late or lost.
+    pub fn transition(&self, current: Option<&Status>, incoming: &Status) -> Transition {
+        let Some(to) = self.position(incoming) else {
+            return Transition::Unknown { status: incoming.clone() };
+        };
+        let Some(current) = current else { return Transition::Apply };
+        let Some(from) = self.position(current) else {
+            return Transition::Contradicts { current: current.clone() };
+        };
+        if from == to || self.statuses[from].reachable & (1 << to) != 0 {
+            Transition::Apply
+        } else if self.statuses[to].reachable & (1 << from) != 0 {
+            Transition::Superseded { current: current.clone() }
+        } else {
+            Transition::Contradicts { current: current.clone() }
+        }
+    }
+
+    pub fn knows(&self, status: &Status) -> bool {
+        self.position(status).is_some()
+    }
+
+    pub fn is_terminal(&self, status: &Status) -> bool {
+        self.position(status).is_some_and(|at| self.statuses[at].terminal)
+    }
+
+    pub fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.statuses.iter().map(|node| &node.name)
+    }
+
+    fn position(&self, status: &Status) -> Option<usize> {
+        self.statuses.iter().position(|node| node.name == *status)
+    }
+}
+
+/// The lifecycles that ship with Tollgate, by family.
+///
+/// # Panics
+/// Never in a released build: a test reads every shipped file.
+pub fn shipped() -> BTreeMap<FamilyName, std::sync::Arc<Lifecycle>> {
+    [include_str!("../lifecycles/reward-redemption.toml"), include_str!("../lifecycles/payment.toml")]
+        .into_iter()
+        .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))
+        .map(|lifecycle| (lifecycle.family.clone(), std::sync::Arc::new(lifecycle)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str) -> Status {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_reward_redemption_moves_forward_only() {
+        let shipped = shipped();
+        let lifecycle = &shipped["reward-redemption"];
+        let check = |current: Option<&str>, incoming: &str, expect: Transition| {
+            assert_eq!(lifecycle.transition(current.map(status).as_ref(), &status(incoming)), expect, "{current:?} → {incoming}");
+        };
+        check(None, "created", Transition::Apply);
+        check(None, "completed", Transition::Apply);
+        check(Some("created"), "pending", Transition::Apply);
+        check(Some("created"), "completed", Transition::Apply);
+        check(Some("pending"), "rolledback", Transition::Apply);
+        check(Some("pending"), "pending", Transition::Apply);
+        check(Some("completed"), "pending", Transition::Superseded { current: status("completed") });
+        check(Some("rolledback"), "created", Transition::Superseded { current: status("rolledback") });
+        check(Some("completed"), "rolledback", Transition::Contradicts { current: status("completed") });
+        check(Some("completed"), "exploded", Transition::Unknown { status: status("exploded") });
+        assert!(lifecycle.is_terminal(&status("completed")));
+        assert!(!lifecycle.is_terminal(&status("pending")));
+    }
+
+    #[test]
+    fn a_payment_survives_a_failed_try_but_not_a_step_back() {
+        let shipped = shipped();
+        let lifecycle = &shipped["payment"];
+        let judge = |current: &str, incoming: &str| lifecycle.transition(Some(&status(current)), &status(incoming));
+        assert_eq!(judge("failed", "captured"), Transition::Apply);
+        assert_eq!(judge("captured", "authorized"), Transition::Superseded { current: status("captured") });
+        assert_eq!(judge("captured", "refunded"), Transition::Apply);
+        assert_eq!(judge("canceled", "captured"), Transition::Contradicts { current: status("canceled") });
+    }
+
+    #[test]
+    fn a_graph_that_is_no_lifecycle_is_refused_by_name() {
+        let check = |statuses: &str, expect: &str| {
+            let text = format!("family = \"f\"\nversion = 1\n{statuses}");
+            assert_eq!(Lifecycle::from_toml(&text).unwrap_err().to_string(), expect);
+        };
+        check(
+            "[[status]]\nname = \"a\"\nnext = [\"b\"]\n[[status]]\nname = \"b\"\nnext = [\"a\"]",
+            "lifecycle `f`: `a` can be reached from itself; a lifecycle has no cycles",
+        );
+        check("[[status]]\nname = \"a\"\nnext = [\"b\"]", "lifecycle `f`: `a` leads to `b`, which is not declared");
+        check("[[status]]\nname = \"a\"", "lifecycle `f`: `a` leads nowhere but is not marked terminal");
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever order the statuses of one subject arrive in, the applied ones never go back.
+        #[test]
+        fn no_order_of_arrival_moves_a_subject_back(arrivals in proptest::collection::vec(0_usize..4, 1..20)) {
+            let shipped = shipped();
+            let lifecycle = &shipped["reward-redemption"];
+            let statuses: Vec<_> = lifecycle.statuses().cloned().collect();
+            let mut current: Option<Status> = None;
+            for at in arrivals {
+                let before = current.clone();
+                if lifecycle.transition(current.as_ref(), &statuses[at]) == Transition::Apply {
+                    current = Some(statuses[at].clone());
+                }
+                if let (Some(before), Some(after)) = (before, &current) {
+                    let superseded = Transition::Superseded { current: after.clone() };
+                    let back = lifecycle.transition(Some(after), &before);
+                    prop_assert!(back == Transition::Apply || back == superseded);
+                    prop_assert!(before == *after || !lifecycle.is_terminal(&before));
+                }
+            }
+        }
+    }
+}

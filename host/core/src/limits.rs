@@ -1,0 +1,64 @@
+//! Every bound of the house, with its unit in its name. What an operator may set has its default here.
+
+/// A request body, while it is read. Over it: 413.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// All header names and values of one request together. Over it: 431.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Headers of one request. Over it: 431.
+pub const HEADER_COUNT_MAX: usize = 100;
+/// From the first byte of a request's head to its last.
+pub const HEADER_READ_MS_MAX: u64 = 5_000;
+/// From the end of the head to the end of the body.
+pub const BODY_READ_MS_MAX: u64 = 10_000;
+/// Nesting of arrays and objects in a JSON body.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Named values that a profile reads beside the envelope's own fields.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// One attribute's value.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
+/// Entries of one signature header that are looked at; further ones are ignored.
+pub const SIGNATURE_ENTRIES_MAX: usize = 16;
+/// Active secrets of one source.
+pub const SECRETS_MAX: usize = 8;
+
+/// Amounts of money, in minor units: what a JSON number holds exactly everywhere.
+pub const MINOR_UNITS_MAX: i64 = (1 << 53) - 1;
+
+/// Admissions, settlements and delivery results waiting for the store's writer. Over it: 503.
+pub const WRITE_QUEUE_MAX: usize = 4096;
+/// Writes that share one commit.
+pub const WRITE_BATCH_MAX: usize = 512;
+
+/// A worker's hold on a job.
+pub const JOB_LEASE_MS: i64 = 30_000;
+/// A deliverer's hold on an outbox entry; longer than any attempt may take.
+pub const OUTBOX_LEASE_MS: i64 = 60_000;
+/// Jobs claimed in one commit.
+pub const JOB_CLAIM_MAX: usize = 64;
+/// Outbox entries claimed in one commit.
+pub const OUTBOX_CLAIM_MAX: usize = 64;
+
+/// Actions of one run.
+pub const ACTIONS_PER_RUN_MAX: usize = 64;
+/// One action as JSON.
+pub const ACTION_BYTES_MAX: usize = 16 * 1024;
+/// One text field of an action.
+pub const ACTION_TEXT_BYTES_MAX: usize = 1024;
+/// Reasons of one flag, values of one notice.
+pub const ACTION_LIST_MAX: usize = 32;
+
+/// One plugin state value.
+pub const STATE_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// One plugin state key.
+pub const STATE_KEY_BYTES_MAX: usize = 200;
+/// Distinct plugin state keys that one run may read or write.
+pub const STATE_KEYS_PER_RUN_MAX: usize = 64;
+/// Plugin state bytes that one run may read or write.
+pub const STATE_BYTES_PER_RUN_MAX: usize = 256 * 1024;
+
+/// One delivery attempt, from connect to the end of the answer.
+pub const ATTEMPT_MS_MAX: u64 = 15_000;
+/// What is kept of a destination's answer, for the person who reads the attempt.
+pub const ANSWER_BYTES_KEPT: usize = 512;
+/// A destination's Retry-After is obeyed up to here.
+pub const RETRY_AFTER_MS_MAX: i64 = 24 * 60 * 60 * 1000;

@@ -1,0 +1,163 @@
+//! Outcomes: how a run ended, and what follows from each end. Guest faults are data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Proposal;
+use crate::retry::{Jitter, NextStep, RetryPolicy};
+use crate::time::UnixMillis;
+
+/// How one run of a plugin ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// The plugin answered with proposals (possibly none).
+    Completed { proposals: Vec<Proposal> },
+    /// The plugin says that the event is not for its rule.
+    Refused { message: String },
+    /// The plugin asks for a person.
+    Held { message: String },
+    /// The plugin asks for another try, not before `after_ms` from now.
+    RetryAfter { after_ms: Option<u64>, message: String },
+    /// The plugin failed, or was stopped.
+    Fault { fault: Fault, message: String },
+}
+
+/// What was wrong with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The answer cannot be read, or a proposal was not granted.
+    InvalidOutput,
+    /// Over the fuel budget.
+    OutOfFuel,
+    /// Over the wall-clock deadline.
+    Deadline,
+    /// Over the memory limit, or its stack.
+    Memory,
+    /// Over a limit on what a run may give back or say: lifted bytes, log lines, host calls, state.
+    OutputTooBig,
+    /// Unreachable code, a panic, an access out of bounds.
+    Trap,
+    /// The host could not run it: compile, cache or store trouble. Not the plugin's doing.
+    HostFault,
+}
+
+impl Fault {
+    pub const ALL: [Self; 7] = [
+        Self::InvalidOutput,
+        Self::OutOfFuel,
+        Self::Deadline,
+        Self::Memory,
+        Self::OutputTooBig,
+        Self::Trap,
+        Self::HostFault,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidOutput => "invalid-output",
+            Self::OutOfFuel => "out-of-fuel",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::OutputTooBig => "output-too-big",
+            Self::Trap => "trap",
+            Self::HostFault => "host-fault",
+        }
+    }
+
+    /// Whether the same input must fail the same way again. A plugin is a pure function of event, configuration and state,
+    /// so only what hangs on the host's time or health may pass on another try.
+    pub fn is_deterministic(self) -> bool {
+        match self {
+            Self::InvalidOutput | Self::OutOfFuel | Self::Memory | Self::OutputTooBig | Self::Trap => true,
+            Self::Deadline | Self::HostFault => false,
+        }
+    }
+}
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The short name of an outcome, as runs keep it and people read it.
+impl Outcome {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed { .. } => "completed",
+            Self::Refused { .. } => "refused",
+            Self::Held { .. } => "held",
+            Self::RetryAfter { .. } => "retry-after",
+            Self::Fault { fault, .. } => fault.as_str(),
+        }
+    }
+
+    /// What the plugin or the sandbox said about it; empty for a completed run.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Completed { .. } => "",
+            Self::Refused { message } | Self::Held { message } | Self::RetryAfter { message, .. } | Self::Fault { message, .. } => {
+                message
+            }
+        }
+    }
+}
+
+/// What becomes of a job after a run. The retry rule of every outcome stands here and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum JobEnd {
+    /// Finished: with actions, with none, or refused by the plugin.
+    Done,
+    /// Waits for a person.
+    Held { reason: String },
+    /// Tried again at this instant.
+    RetryAt { at: UnixMillis, reason: String },
+    /// Given up: to the dead-letter queue.
+    Dead { reason: String },
+}
+
+/// Decides what follows a run. `attempt` counts this one, from 1.
+pub fn job_end(outcome: &Outcome, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> JobEnd {
+    let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
+        NextStep::RetryAt(at) => JobEnd::RetryAt { at, reason },
+        NextStep::GiveUp => JobEnd::Dead { reason: format!("{reason} (gave up after {attempt} attempts)") },
+    };
+    match outcome {
+        Outcome::Completed { .. } | Outcome::Refused { .. } => JobEnd::Done,
+        Outcome::Held { message } => JobEnd::Held { reason: message.clone() },
+        Outcome::RetryAfter { after_ms, message } => {
+            let floor_ms = after_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
+            retry(floor_ms.min(crate::limits::RETRY_AFTER_MS_MAX), format!("retry-after: {message}"))
+        }
+        Outcome::Fault { fault, message } if fault.is_deterministic() => JobEnd::Dead { reason: format!("{fault}: {message}") },
+        Outcome::Fault { fault, message } => retry(0, format!("{fault}: {message}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_retry_rule() {
+        let policy = RetryPolicy { attempts_max: 3, base_ms: 100, cap_ms: 1000 };
+        let now = UnixMillis(0);
+        let end = |outcome: &Outcome, attempt| job_end(outcome, &policy, attempt, now, Jitter::NONE);
+        let fault = |fault| Outcome::Fault { fault, message: "m".into() };
+
+        assert_eq!(end(&Outcome::Completed { proposals: vec![] }, 1), JobEnd::Done);
+        assert_eq!(end(&Outcome::Refused { message: "m".into() }, 1), JobEnd::Done);
+        assert_eq!(end(&Outcome::Held { message: "m".into() }, 1), JobEnd::Held { reason: "m".into() });
+        let later = Outcome::RetryAfter { after_ms: Some(5000), message: "m".into() };
+        assert_eq!(end(&later, 1), JobEnd::RetryAt { at: UnixMillis(5000), reason: "retry-after: m".into() });
+        assert_eq!(end(&later, 3), JobEnd::Dead { reason: "retry-after: m (gave up after 3 attempts)".into() });
+        for kind in Fault::ALL {
+            let dead_at_once = matches!(end(&fault(kind), 1), JobEnd::Dead { .. });
+            assert_eq!(dead_at_once, kind.is_deterministic(), "{kind}");
+            assert!(matches!(end(&fault(kind), 3), JobEnd::Dead { .. }), "{kind} is bounded");
+        }
+    }
+}

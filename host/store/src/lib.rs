@@ -1,0 +1,114 @@
+//! Tollgate's durable store: the only crate that knows SQL.
+//!
+//! [`Store`] is what the rest of the host sees. A method that returns `Ok` has committed durably; what it returns was decided by
+//! `tollgate-core` from what the commit's own transaction found. Nothing here knows HTTP, plugins or clocks.
+#![forbid(unsafe_code)]
+
+mod model;
+pub mod sqlite;
+
+use std::future::Future;
+
+use tollgate_core::admission::Admission;
+use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
+
+pub use model::*;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// More writes are waiting than the queue takes. Nothing was written; try again later.
+    #[error("the store's write queue is full")]
+    Full,
+    /// No space left. Nothing was written; works again when space returns.
+    #[error("no space left for the store at {path}")]
+    NoSpace { path: String },
+    /// A write or fsync failed. What is on the disk is unknown: the host must stop and not acknowledge.
+    #[error("the store's disk failed: {detail}")]
+    Fatal { detail: String },
+    /// Another process has the store open.
+    #[error("another process already uses the store {path}; one process at a time may write it")]
+    InUse { path: String },
+    /// The store was written by a newer Tollgate.
+    #[error("the store {path} has schema {found}, but this Tollgate knows up to {known}; use the newer Tollgate")]
+    NewerSchema { path: String, found: u32, known: u32 },
+    /// The file cannot be opened as a store.
+    #[error("cannot open the store {path}: {detail}")]
+    Open { path: String, detail: String },
+    /// Something of that id does not exist.
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+    /// Stored bytes that cannot be what they should be.
+    #[error("damaged row: {detail}")]
+    Damaged { detail: String },
+    /// Any other database trouble. Nothing was written.
+    #[error("database: {detail}")]
+    Database { detail: String },
+}
+
+/// The durable store of one host. Cheap to clone; all clones are one store.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// The key under which receipt ids are made; drawn once, when the store is created.
+    fn receipt_key(&self) -> &Secret;
+
+    /// Admits one verified event. On `Ok` a receipt or delivery row is durable, and the jobs of an accepted event with it.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when the queue is full, [`StoreError::NoSpace`], [`StoreError::Fatal`]; in each case do not acknowledge.
+    fn admit(&self, admission: Admission) -> impl Future<Output = Result<Admitted, StoreError>> + Send;
+
+    /// Leases jobs that are due: ready or with an expired lease, the oldest first, at most one per lane at a time and none
+    /// while an older job of its lane is unfinished.
+    fn claim_jobs(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<JobClaim>, StoreError>> + Send;
+
+    /// Commits a run, its plugin state, its actions, their outbox entries and the job's end in one transaction, if the claim's
+    /// lease epoch is still the newest and no state that the run read has changed.
+    fn settle(&self, settlement: Settlement) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
+    /// Leases outbox entries that are due, the oldest first.
+    fn claim_outbox(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<OutboxClaim>, StoreError>> + Send;
+
+    /// Appends an attempt and ends its outbox entry, if the claim's lease epoch is still the newest.
+    fn record_attempt(&self, attempt: AttemptRecord) -> impl Future<Output = Result<AttemptRecorded, StoreError>> + Send;
+
+    /// Gives leased outbox entries back without an attempt (breaker open, concurrency cap), due again at `at`.
+    fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Reads one value of a plugin's state with its version. Blocks; called from plugin threads.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError>;
+
+    /// The due time of the earliest job or outbox entry that waits for its time, for whoever sleeps until then.
+    fn next_due(&self) -> impl Future<Output = Result<NextDue, StoreError>> + Send;
+
+    /// Wakes when work may have become ready. Carries no data: whoever wakes reads the store again.
+    fn work_signal(&self) -> &tokio::sync::Notify;
+    /// The same for outbox entries.
+    fn outbox_signal(&self) -> &tokio::sync::Notify;
+
+    /// Finds receipts by any one identifier, newest first, with everything that became of them.
+    fn trace(&self, query: TraceQuery) -> impl Future<Output = Result<Vec<Trace>, StoreError>> + Send;
+
+    /// Lists dead letters, newest first.
+    fn dead_letters(&self, filter: DeadLetterFilter) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+
+    /// Puts dead jobs or deliveries back to work, or runs a receipt's jobs again. Operation keys keep a replay from having a
+    /// second effect. With `dry_run` nothing is written and the answer says what would be.
+    fn replay(&self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReport, StoreError>> + Send;
+
+    /// How much of everything there is.
+    fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+
+    /// Checks the database's own integrity and the receipts' hash chain.
+    fn check_integrity(&self) -> impl Future<Output = Result<IntegrityReport, StoreError>> + Send;
+
+    /// Finishes what is queued, checkpoints and closes. Later calls get [`StoreError::Closed`].
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

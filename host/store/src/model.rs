@@ -1,0 +1,416 @@
+//! What goes into the store and what comes out of it, in the words of the core.
+
+use serde::Serialize;
+use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
+use tollgate_core::admission::Disposition;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::event::{Event, Proof};
+use tollgate_core::ids::{
+    ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName, ReceiptId,
+    RouteName, RunId, SourceName, TenantName,
+};
+use tollgate_core::outcome::JobEnd;
+use tollgate_core::time::UnixMillis;
+
+/// What an admission became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Admitted {
+    New(Disposition),
+    /// The receipt's disposition, and which delivery of it this is (the first is 1).
+    Same { delivery: u32 },
+    Conflict { delivery: u32 },
+}
+
+/// Asks for leases.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Who claims, for the person who reads the row.
+    pub worker: String,
+    pub now: UnixMillis,
+    pub lease_ms: i64,
+    pub rows_max: usize,
+}
+
+/// A leased job, with all that its run needs.
+#[derive(Debug, Clone)]
+pub struct JobClaim {
+    pub job: JobId,
+    pub epoch: LeaseEpoch,
+    pub route: RouteName,
+    /// Which attempt this is, from 1. Counts since the job was made or last replayed.
+    pub attempt: u32,
+    pub receipt: ReceiptId,
+    pub event: Event,
+}
+
+/// One value of a plugin's state. Version 0 means that the key does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateValue {
+    pub version: i64,
+    pub value: Option<Vec<u8>>,
+}
+
+/// A key that a run read, with the version it saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateRead {
+    pub key: String,
+    pub version: i64,
+    /// What it saw, kept so that the run can be repeated.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A buffered write; `None` removes the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateWrite {
+    pub key: String,
+    pub value: Option<Vec<u8>>,
+}
+
+/// A line that a plugin logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    pub level: &'static str,
+    pub message: String,
+}
+
+/// What is kept of one run (promises T6, W3): all that it read, and how it ended.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    pub plugin: PluginName,
+    pub digest: PluginDigest,
+    /// SHA-256 of the route's configuration as the plugin saw it.
+    pub config_digest: Digest,
+    pub config: String,
+    /// The runtime that ran it, for example `wasmtime 48.0.8`.
+    pub runtime: String,
+    pub started_at: UnixMillis,
+    pub duration_us: u64,
+    pub fuel: u64,
+    /// [`tollgate_core::outcome::Outcome::name`].
+    pub outcome: String,
+    pub message: String,
+    pub reads: Vec<StateRead>,
+    pub logs: Vec<LogLine>,
+}
+
+/// All that one run changes.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub job: JobId,
+    pub epoch: LeaseEpoch,
+    pub run: RunRecord,
+    pub end: JobEnd,
+    /// Committed only with [`JobEnd::Done`].
+    pub writes: Vec<StateWrite>,
+    /// Committed only with [`JobEnd::Done`].
+    pub actions: Vec<GrantedAction>,
+    /// Where each recorded action goes; empty when the route leaves them in the ledger.
+    pub destinations: Vec<DestinationName>,
+}
+
+/// What a settlement became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// Committed; one verdict per action, in their order.
+    Committed { run: RunId, verdicts: Vec<Verdict> },
+    /// Another worker holds a newer lease. Nothing was written.
+    LeaseLost,
+    /// Some of the state that the run read has changed since. Nothing was written: run again.
+    StaleState,
+}
+
+/// A leased outbox entry, with all that its delivery needs.
+#[derive(Debug, Clone)]
+pub struct OutboxClaim {
+    pub entry: OutboxId,
+    pub epoch: LeaseEpoch,
+    /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
+    pub attempt: u32,
+    pub tenant: TenantName,
+    pub destination: DestinationName,
+    pub action: ActionId,
+    pub operation_key: OperationKey,
+    pub kind: ActionKind,
+    /// [`Action::to_json`], byte for byte as recorded.
+    pub action_json: String,
+    pub receipt: ReceiptId,
+    pub recorded_at: UnixMillis,
+}
+
+/// A leased outbox entry that its holder gives back.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxHold {
+    pub entry: OutboxId,
+    pub epoch: LeaseEpoch,
+}
+
+/// One attempt and its consequence.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    pub entry: OutboxId,
+    pub epoch: LeaseEpoch,
+    pub started_at: UnixMillis,
+    pub duration_us: u64,
+    pub end: AttemptEnd,
+    /// The first bytes of the destination's answer, for people.
+    pub answer: String,
+    pub entry_end: EntryEnd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum AttemptRecorded {
+    Recorded,
+    /// Another deliverer holds a newer lease; the attempt is kept as history, the entry is the other's.
+    LeaseLost,
+}
+
+/// When the earliest waiting work is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NextDue {
+    pub job: Option<UnixMillis>,
+    pub outbox: Option<UnixMillis>,
+}
+
+/// Any one identifier (promise T7). Narrowed to a tenant where the asker may see only one.
+#[derive(Debug, Clone)]
+pub struct TraceQuery {
+    pub by: TraceBy,
+    pub tenant: Option<TenantName>,
+    pub receipts_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TraceBy {
+    Receipt(ReceiptId),
+    Job(JobId),
+    Run(RunId),
+    Action(ActionId),
+    Outbox(OutboxId),
+    DeadLetter(DeadLetterId),
+    /// A provider's event id, a subject or an operation key, whichever it turns out to be.
+    Text(String),
+    /// The newest receipts.
+    Newest,
+}
+
+/// Everything that became of one receipt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trace {
+    pub receipt: ReceiptView,
+    /// Further deliveries of the same event, in their order.
+    pub deliveries: Vec<DeliveryView>,
+    pub jobs: Vec<JobView>,
+    /// What people did to it: replays, reviews.
+    pub history: Vec<HistoryView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiptView {
+    pub id: ReceiptId,
+    /// Position in the order of admission.
+    pub seq: i64,
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub event_id: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub family: Option<String>,
+    pub status: Option<String>,
+    pub lifecycle_version: Option<u32>,
+    pub amount: Option<String>,
+    pub occurred_at: Option<String>,
+    pub received_at: String,
+    pub proof: Proof,
+    #[serde(flatten)]
+    pub disposition: Disposition,
+    pub body_digest: Digest,
+    pub body_bytes: usize,
+}
+
+/// A redelivery of an event whose receipt exists.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryView {
+    /// Counts from 2: the first delivery is the receipt itself.
+    pub number: u32,
+    pub received_at: String,
+    /// `same` or `conflict`.
+    pub decision: String,
+    pub key_id: String,
+    pub body_digest: Digest,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct JobView {
+    pub id: JobId,
+    pub route: RouteName,
+    /// `ready`, `leased`, `done`, `held` or `dead`.
+    pub state: String,
+    pub attempts: u32,
+    /// When a waiting job is due.
+    pub due_at: Option<String>,
+    pub reason: Option<String>,
+    pub replays: u32,
+    pub runs: Vec<RunView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RunView {
+    pub id: RunId,
+    pub attempt: u32,
+    pub plugin: PluginName,
+    pub digest: PluginDigest,
+    pub config_digest: Digest,
+    pub runtime: String,
+    pub started_at: String,
+    pub duration_us: u64,
+    pub fuel: u64,
+    pub outcome: String,
+    pub message: String,
+    pub logs: serde_json::Value,
+    pub actions: Vec<ActionView>,
+}
+
+/// What one run asked for and what the ledger said.
+#[derive(Debug, Clone, Serialize)]
+pub struct ActionView {
+    /// The recorded action: this run's own, or the earlier one that this proposal repeats. For a conflict the kept proposal.
+    pub id: ActionId,
+    pub operation_key: String,
+    pub verdict: Verdict,
+    pub action: Action,
+    /// In words, for people.
+    pub summary: String,
+    pub deliveries: Vec<OutboxView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct OutboxView {
+    pub id: OutboxId,
+    pub destination: DestinationName,
+    /// `ready`, `leased`, `delivered` or `dead`.
+    pub state: String,
+    pub due_at: Option<String>,
+    pub attempts: Vec<AttemptView>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptView {
+    pub number: u32,
+    pub started_at: String,
+    pub duration_us: u64,
+    #[serde(flatten)]
+    pub end: AttemptEnd,
+    pub answer: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HistoryView {
+    pub at: String,
+    pub what: String,
+    pub detail: String,
+}
+
+/// Narrows the dead-letter queue. Absent fields take everything.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterFilter {
+    pub id: Option<DeadLetterId>,
+    pub tenant: Option<TenantName>,
+    pub source: Option<SourceName>,
+    pub route: Option<RouteName>,
+    pub destination: Option<DestinationName>,
+    /// Only those that died at or after this instant.
+    pub since: Option<UnixMillis>,
+    /// Only those whose reason contains this text.
+    pub reason: Option<String>,
+    /// Those already replayed as well.
+    pub with_replayed: bool,
+    pub rows_max: usize,
+}
+
+/// What was given up, with its replay context.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetter {
+    pub id: DeadLetterId,
+    #[serde(flatten)]
+    pub work: DeadWork,
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub receipt: ReceiptId,
+    pub event_id: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub died_at: String,
+    pub attempts: u32,
+    pub reason: String,
+    pub replayed_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum DeadWork {
+    /// A job whose runs were exhausted or failed for good.
+    Job { job: JobId, route: RouteName },
+    /// An action that could not be delivered.
+    Delivery { entry: OutboxId, destination: DestinationName, action: ActionId, operation_key: String },
+}
+
+/// What to replay.
+#[derive(Debug, Clone)]
+pub struct ReplayRequest {
+    pub what: ReplayWhat,
+    pub dry_run: bool,
+    pub now: UnixMillis,
+    /// Who asked, for the history.
+    pub actor: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum ReplayWhat {
+    /// Open dead letters that match; `id` set replays one.
+    DeadLetters(DeadLetterFilter),
+    /// Runs a receipt's finished, held or dead jobs again.
+    Receipt(ReceiptId),
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ReplayReport {
+    pub dry_run: bool,
+    pub replayed: Vec<Replayed>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Replayed {
+    pub receipt: ReceiptId,
+    pub tenant: TenantName,
+    pub event_id: String,
+    pub event_type: String,
+    #[serde(flatten)]
+    pub work: DeadWork,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub receipts: u64,
+    pub redeliveries: u64,
+    pub conflicts: u64,
+    pub superseded: u64,
+    pub held: u64,
+    pub jobs_waiting: u64,
+    pub jobs_done: u64,
+    pub runs: u64,
+    pub actions: u64,
+    pub outbox_waiting: u64,
+    pub delivered: u64,
+    pub dead_letters_open: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct IntegrityReport {
+    pub receipts: u64,
+    /// What is wrong, in words; empty when all is well.
+    pub problems: Vec<String>,
+}
