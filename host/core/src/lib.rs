@@ -32,6 +32,7 @@ pub mod chain;
 // It is run, and what it asks for is judged.
 pub mod action;
 pub mod grant;
+pub mod state;
 pub mod outcome;
 
 // It is tried again, delivered, or given up.

@@ -82,6 +82,22 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A line that a plugin logged, kept with its run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub level: LogLevel,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
 /// The short name of an outcome, as runs keep it and people read it.
 impl Outcome {
     pub fn name(&self) -> &'static str {

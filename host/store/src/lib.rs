@@ -12,6 +12,7 @@ use std::future::Future;
 use tollgate_core::admission::Admission;
 use tollgate_core::ids::{PluginName, TenantName};
 use tollgate_core::secret::Secret;
+use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
 pub use model::*;

@@ -9,7 +9,8 @@ use tollgate_core::ids::{
     ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName, ReceiptId,
     RouteName, RunId, SourceName, TenantName,
 };
-use tollgate_core::outcome::JobEnd;
+use tollgate_core::outcome::{JobEnd, LogLine};
+use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 
 /// What an admission became.
@@ -42,36 +43,6 @@ pub struct JobClaim {
     pub attempt: u32,
     pub receipt: ReceiptId,
     pub event: Event,
-}
-
-/// One value of a plugin's state. Version 0 means that the key does not exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateValue {
-    pub version: i64,
-    pub value: Option<Vec<u8>>,
-}
-
-/// A key that a run read, with the version it saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StateRead {
-    pub key: String,
-    pub version: i64,
-    /// What it saw, kept so that the run can be repeated.
-    pub value: Option<Vec<u8>>,
-}
-
-/// A buffered write; `None` removes the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StateWrite {
-    pub key: String,
-    pub value: Option<Vec<u8>>,
-}
-
-/// A line that a plugin logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogLine {
-    pub level: &'static str,
-    pub message: String,
 }
 
 /// What is kept of one run (promises T6, W3): all that it read, and how it ended.
