@@ -1,6 +1,6 @@
 //! What goes into the store and what comes out of it, in the words of the core.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
@@ -319,7 +319,7 @@ pub struct DeadLetter {
     pub replayed_at: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum DeadWork {
     /// A job whose runs were exhausted or failed for good.
@@ -346,13 +346,13 @@ pub enum ReplayWhat {
     Receipt(ReceiptId),
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplayReport {
     pub dry_run: bool,
     pub replayed: Vec<Replayed>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replayed {
     pub receipt: ReceiptId,
     pub tenant: TenantName,
