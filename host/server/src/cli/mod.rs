@@ -1,0 +1,208 @@
+//! The command line. Human output by default, `--json` everywhere, and exit codes that scripts can rely on.
+
+mod ask;
+mod check;
+mod demo;
+mod plugin;
+mod send;
+mod show;
+mod verify;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::operator::DeadLetterQuery;
+use crate::telemetry::{LogFormat, start_logging};
+
+/// The hidden command under which this program compiles plugins in a child process.
+pub(crate) const COMPILE_PLUGIN: &str = "compile-plugin";
+
+/// How a command ended, as its exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0: done, and the answer is yes.
+    Yes,
+    /// 1: done, and the answer is no: not authentic, problems found, nothing found, a promise not kept.
+    No,
+}
+
+/// 2: the command line, or a file it names, is not usable. Clap uses the same.
+const USAGE: u8 = 2;
+/// 3: it could not be done: nothing listens, a disk or the network failed.
+const FAILED: u8 = 3;
+
+/// An error that is the caller's to mend: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+#[derive(Parser)]
+#[command(
+    name = "tollgate",
+    version,
+    about = "The ingest host for reward and payment webhooks.",
+    long_about = "The ingest host for reward and payment webhooks.\n\nProves that an event is authentic over its raw bytes, writes a durable \
+                  receipt, acknowledges, and then runs sandboxed WebAssembly plugins that turn the event into typed actions.",
+    after_help = "Exit status: 0 yes or done, 1 no (not authentic, problems found, nothing found), 2 bad usage, 3 could not be done.\n\
+                  Every command takes --json where it prints an answer."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct Target {
+    /// The operator's configuration file
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
+    pub(crate) config: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the host until SIGTERM; SIGHUP reads the configuration again
+    Serve {
+        /// The operator's configuration file
+        #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
+        config: PathBuf,
+        /// How log lines look
+        #[arg(long, value_enum, default_value = "text")]
+        log: LogFormat,
+    },
+    /// Show Tollgate at work: a host, two tenants, real signed events, a crash in the middle, and what became of each event
+    Demo(demo::Args),
+    /// Check the configuration without starting anything
+    Check {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Sign an event as its provider would, and send it
+    Send(send::Args),
+    /// Check one recorded request offline: is it authentic, and if not, why
+    Verify(verify::Args),
+    /// Show everything that became of an event, from any one identifier
+    #[command(after_help = "Without an identifier: the newest receipts.\n\
+                            Identifiers: a provider's event id, a subject, an operation key, or rcpt_… job_… run_… act_… out_… dead_…")]
+    Trace {
+        #[command(flatten)]
+        target: Target,
+        /// Any one identifier
+        id: Option<String>,
+        /// Only this tenant's
+        #[arg(long)]
+        tenant: Option<String>,
+        /// At most this many receipts, newest first
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// The dead-letter queue: what was given up, and why
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
+    /// Put dead work back, or run a receipt's jobs again; operation keys keep it from a second effect
+    Replay {
+        #[command(flatten)]
+        target: Target,
+        /// A dead letter (dead_7) or a receipt (rcpt_…); without one, all open dead letters that the filter takes
+        id: Option<String>,
+        #[command(flatten)]
+        filter: DeadLetterQuery,
+        /// Replay every open dead letter that the filter takes; asked for when no identifier is given
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+        /// Say what would be replayed, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Look after plugins
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+    #[command(name = COMPILE_PLUGIN, hide = true)]
+    CompilePlugin,
+}
+
+#[derive(Subcommand)]
+enum DlqCommand {
+    /// List dead letters, newest first
+    List {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        filter: DeadLetterQuery,
+    },
+    /// Show one dead letter with its event's whole trace
+    Show {
+        #[command(flatten)]
+        target: Target,
+        /// For example dead_7
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Vet a component: what it is, what it imports, whether it starts; and if it is refused, why and how to mend it
+    Check {
+        /// The component (.wasm)
+        file: PathBuf,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::CompilePlugin => return tollgate_sandbox::compile_child_main(),
+        Command::Serve { config, log } => {
+            start_logging(log);
+            crate::serve::serve(&config).map(|()| Exit::Yes)
+        }
+        Command::Demo(args) => demo::run(&args),
+        Command::Check { target } => check::run(&target),
+        Command::Send(args) => send::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Trace { target, id, tenant, limit } => ask::trace(&target, id.as_deref(), tenant.as_deref(), limit),
+        Command::Dlq { command: DlqCommand::List { target, filter } } => ask::dead_letters(&target, filter),
+        Command::Dlq { command: DlqCommand::Show { target, id } } => ask::dead_letter(&target, &id),
+        Command::Replay { target, id, filter, all, dry_run } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Plugin { command: PluginCommand::Check { file, json } } => plugin::check(&file, json),
+    };
+    match result {
+        Ok(Exit::Yes) => ExitCode::SUCCESS,
+        Ok(Exit::No) => ExitCode::from(1),
+        Err(error) => {
+            let style = anstyle::AnsiColor::Red.on_default().bold();
+            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            let mendable = error.is::<Usage>() || error.is::<crate::config::Problems>();
+            ExitCode::from(if mendable { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// Prints an answer as JSON, for programs.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,213 @@
+//! How answers look to people.
+
+use anstyle::{AnsiColor, Effects, Style};
+use tollgate_core::action::Verdict;
+use tollgate_core::admission::Disposition;
+use tollgate_core::delivery::AttemptEnd;
+use tollgate_core::mask;
+use tollgate_store::{ActionView, DeadLetter, DeadWork, JobView, OutboxView, ReceiptView, ReplayReport, RunView, Trace};
+
+pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
+pub(super) const BAD: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
+pub(super) const WARN: Style = AnsiColor::Yellow.on_default().effects(Effects::BOLD);
+pub(super) const BOLD: Style = Style::new().effects(Effects::BOLD);
+pub(super) const DIM: Style = Style::new().effects(Effects::DIMMED);
+
+/// A word in the colour of what it means.
+fn state(word: &str) -> String {
+    let style = match word {
+        "accepted" | "done" | "delivered" | "recorded" | "completed" => GOOD,
+        "dead" | "conflict" => BAD,
+        "held" | "superseded" | "same" | "already done" | "ready" | "leased" | "refused" => WARN,
+        _ => Style::new(),
+    };
+    format!("{style}{word}{style:#}")
+}
+
+fn disposition(receipt: &ReceiptView) -> String {
+    match &receipt.disposition {
+        Disposition::Accepted => state("accepted"),
+        Disposition::Superseded { current } => format!("{} (the subject is already {current})", state("superseded")),
+        Disposition::Held { reason } => format!("{} ({reason})", state("held")),
+    }
+}
+
+/// One line a receipt.
+pub(super) fn receipts(traces: &[Trace]) {
+    for Trace { receipt, deliveries, jobs, .. } in traces {
+        let again = match deliveries.len() {
+            0 => String::new(),
+            count => format!("  {DIM}+{count} deliveries{DIM:#}"),
+        };
+        let finished = jobs.iter().filter(|job| job.state == "done").count();
+        anstream::println!(
+            "{}  {}  {BOLD}{}{BOLD:#}  {}/{}  {}  {DIM}{finished}/{} jobs done{DIM:#}{again}",
+            receipt.received_at,
+            receipt.id,
+            receipt.event_type,
+            receipt.tenant,
+            receipt.source,
+            disposition(receipt),
+            jobs.len(),
+        );
+    }
+}
+
+/// Everything that became of one receipt, as a tree.
+pub(super) fn trace(trace: &Trace) {
+    let receipt = &trace.receipt;
+    anstream::println!("{BOLD}{}{BOLD:#}  {}  {}", receipt.event_type, receipt.id, disposition(receipt));
+    let field = |name: &str, value: &str| anstream::println!("  {DIM}{name:9}{DIM:#} {value}");
+    field("event", &format!("{} from {}/{}", receipt.event_id, receipt.tenant, receipt.source));
+    if let Some(subject) = &receipt.subject {
+        let status = match (&receipt.family, &receipt.status) {
+            (Some(family), Some(status)) => {
+                format!("  ({family}: {status}, lifecycle v{})", receipt.lifecycle_version.unwrap_or(0))
+            }
+            _ => String::new(),
+        };
+        field("subject", &format!("{subject}{status}"));
+    }
+    if let Some(amount) = &receipt.amount {
+        field("amount", amount);
+    }
+    let proof = &receipt.proof;
+    field("received", &format!("{}, {} bytes", receipt.received_at, receipt.body_bytes));
+    field("proved by", &format!("{} scheme {}, key {}", proof.provider, proof.scheme, proof.key_id));
+    for delivery in &trace.deliveries {
+        field("again", &format!("{}  delivery {}: {}", delivery.received_at, delivery.number, state(&delivery.decision)));
+    }
+    for entry in &trace.history {
+        field("history", &format!("{}  {}: {}", entry.at, entry.what, entry.detail));
+    }
+    if trace.jobs.is_empty() {
+        anstream::println!("  {DIM}no jobs{DIM:#}");
+    }
+    for (at, job) in trace.jobs.iter().enumerate() {
+        print_job(job, at + 1 == trace.jobs.len());
+    }
+    anstream::println!();
+}
+
+fn branch(last: bool) -> (&'static str, &'static str) {
+    if last { ("└─", "  ") } else { ("├─", "│ ") }
+}
+
+fn print_job(job: &JobView, last: bool) {
+    let (fork, stem) = branch(last);
+    let replays = if job.replays > 0 { format!(", replayed {}×", job.replays) } else { String::new() };
+    let due = job.due_at.as_ref().map(|due| format!(", due {due}")).unwrap_or_default();
+    let reason = job.reason.as_ref().map(|reason| format!("  {}", mask::line(reason, 160))).unwrap_or_default();
+    anstream::println!(
+        "  {DIM}{fork}{DIM:#} {} route {BOLD}{}{BOLD:#}: {}{DIM}{replays}{due}{DIM:#}{reason}",
+        job.id,
+        job.route,
+        state(&job.state)
+    );
+    for (at, run) in job.runs.iter().enumerate() {
+        print_run(run, stem, at + 1 == job.runs.len());
+    }
+}
+
+fn print_run(run: &RunView, stem: &str, last: bool) {
+    let (fork, inner) = branch(last);
+    let message = if run.message.is_empty() { String::new() } else { format!("  {}", mask::line(&run.message, 160)) };
+    anstream::println!(
+        "  {DIM}{stem} {fork}{DIM:#} {} {} {DIM}{}{DIM:#}: {}{message}  {DIM}{:.1} ms, {} fuel{DIM:#}",
+        run.id,
+        run.plugin,
+        mask::identifier(&run.digest.to_string()),
+        state(&run.outcome),
+        run.duration_us as f64 / 1000.0,
+        run.fuel,
+    );
+    for (at, action) in run.actions.iter().enumerate() {
+        print_action(action, &format!("{stem}  {inner}"), at + 1 == run.actions.len());
+    }
+}
+
+fn print_action(action: &ActionView, stem: &str, last: bool) {
+    let (fork, inner) = branch(last);
+    anstream::println!(
+        "  {DIM}{stem} {fork}{DIM:#} {} {BOLD}{}{BOLD:#}: {}  {DIM}{}{DIM:#}",
+        action.id,
+        action.summary,
+        state(verdict(action.verdict)),
+        action.operation_key
+    );
+    for (at, entry) in action.deliveries.iter().enumerate() {
+        print_entry(entry, &format!("{stem}  {inner}"), at + 1 == action.deliveries.len());
+    }
+}
+
+fn print_entry(entry: &OutboxView, stem: &str, last: bool) {
+    let (fork, _) = branch(last);
+    let attempts: Vec<String> = entry.attempts.iter().map(|attempt| ended(&attempt.end)).collect();
+    let attempts = if attempts.is_empty() { "not tried yet".to_owned() } else { attempts.join(", then ") };
+    anstream::println!(
+        "  {DIM}{stem} {fork}{DIM:#} {} to {}: {}  {DIM}{attempts}{DIM:#}",
+        entry.id,
+        entry.destination,
+        state(&entry.state)
+    );
+}
+
+fn ended(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Answered { http_status, .. } => http_status.to_string(),
+        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => mask::line(reason, 80),
+    }
+}
+
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Recorded => "recorded",
+        Verdict::AlreadyDone => "already done",
+        Verdict::Conflict => "conflict",
+    }
+}
+
+pub(super) fn dead_letters(letters: &[DeadLetter]) {
+    for letter in letters {
+        let replayed = letter.replayed_at.as_ref().map(|at| format!("  {GOOD}replayed {at}{GOOD:#}")).unwrap_or_default();
+        anstream::println!(
+            "{BOLD}{}{BOLD:#}  {}  {}/{}  {}{replayed}\n  {DIM}event{DIM:#}   {} {}\n  {DIM}reason{DIM:#}  {} {DIM}({} attempts){DIM:#}",
+            letter.id,
+            letter.died_at,
+            letter.tenant,
+            letter.source,
+            work(&letter.work),
+            letter.event_type,
+            letter.event_id,
+            mask::line(&letter.reason, 300),
+            letter.attempts,
+        );
+    }
+}
+
+fn work(work: &DeadWork) -> String {
+    match work {
+        DeadWork::Job { job, route } => format!("{job} on route {route}"),
+        DeadWork::Delivery { entry, destination, operation_key, .. } => {
+            format!("{entry} to {destination} ({operation_key})")
+        }
+    }
+}
+
+pub(super) fn replay(report: &ReplayReport) {
+    let what = if report.dry_run { "would be replayed" } else { "replayed" };
+    for item in &report.replayed {
+        anstream::println!(
+            "{}  {} {} {DIM}{}{DIM:#}",
+            work(&item.work),
+            item.event_type,
+            item.event_id,
+            mask::line(&item.reason, 120)
+        );
+    }
+    match report.replayed.len() {
+        0 => anstream::println!("nothing to replay"),
+        1 => anstream::println!("1 {what}"),
+        count => anstream::println!("{count} {what}"),
+    }
+}

@@ -1,0 +1,65 @@
+//! HTTP as the command line speaks it: to sources (send) and to a running host's private listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tollgate_core::secret::Secret;
+use tollgate_store::ReplayReport;
+
+use crate::operator::ReplayBody;
+
+/// An answer is read up to here.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A client that keeps its connections.
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Http {
+    pub(super) fn new() -> Self {
+        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
+        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    /// Posts `body` with `headers`: the answer's status and text.
+    ///
+    /// # Errors
+    /// When the URL is none, nothing listens, or no answer came within ten seconds.
+    pub(super) async fn post(&self, url: &str, headers: &[(String, String)], body: Bytes) -> anyhow::Result<(u16, String)> {
+        let mut request = Request::post(url);
+        for (name, value) in headers {
+            request = request.header(name.as_str(), value.as_str());
+        }
+        let request = request.body(Full::new(body)).with_context(|| format!("`{url}` or a header cannot be sent"))?;
+        let exchange = async {
+            let answer = self.client.request(request).await.with_context(|| format!("no answer from {url}"))?;
+            let status = answer.status().as_u16();
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!("the answer of {url} broke off: {error}"))?.to_bytes();
+            Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        };
+        tokio::time::timeout(Duration::from_secs(10), exchange).await.with_context(|| format!("no answer from {url} in 10 s"))?
+    }
+}
+
+/// Asks a running host to replay.
+pub(super) async fn replay(listen: SocketAddr, token: &Secret, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
+    let token = std::str::from_utf8(token.expose()).context("the operator's token is not text")?;
+    let headers = [
+        (header::AUTHORIZATION.to_string(), format!("Bearer {token}")),
+        (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
+    ];
+    let url = format!("http://{listen}/v1/replay");
+    let (status, text) = Http::new().post(&url, &headers, serde_json::to_vec(body)?.into()).await?;
+    anyhow::ensure!(status == 200, "it answered {status}: {}", text.trim());
+    serde_json::from_str(&text).context("its answer is not a replay report")
+}

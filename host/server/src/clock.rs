@@ -1,0 +1,17 @@
+//! The one place that reads the clock and draws randomness; everything else takes time and jitter as arguments.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tollgate_core::retry::Jitter;
+use tollgate_core::time::UnixMillis;
+
+/// The system's wall clock.
+pub(crate) fn now() -> UnixMillis {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A fresh random fraction. A system without randomness gets the longest delay, which is safe.
+pub(crate) fn jitter() -> Jitter {
+    getrandom::u32().map_or(Jitter::FULL, Jitter)
+}

@@ -1,0 +1,208 @@
+//! Intake, in the order of its steps: find the source, take the body within bounds, verify, read, admit, answer.
+//!
+//! The order cannot be changed by mistake: `verify` alone makes a `Verified`, `read` takes nothing else, and `admit` is the only
+//! way to an answer that says the event was kept.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use tollgate_core::admission::{self, Admission, Disposition, JobSpec};
+use tollgate_core::answer::{Answer, Happening, Rejection, answer};
+use tollgate_core::envelope;
+use tollgate_core::event::Event;
+use tollgate_core::ids::Digest;
+use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::verify::{Verified, verify};
+use tollgate_core::{limits, mask};
+use tollgate_store::{Admitted, Store, StoreError};
+
+use super::Edge;
+use crate::clock;
+use crate::config::{Config, EdgeConfig, Source, Tenant};
+
+/// Answers one request.
+pub(super) async fn handle<S: Store>(edge: &Edge<S>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let config = edge.config.load_full();
+    let (happening, conflict_409) = match locate(&config, &request) {
+        Ok((tenant, source)) => {
+            let happening = take_in(edge, &config, tenant, source, request).await;
+            (happening, source.conflict_409)
+        }
+        Err(rejection) => (Happening::Rejected(rejection), false),
+    };
+    edge.counters.count(&happening);
+    let mut answer = answer(&happening);
+    if conflict_409 && matches!(happening, Happening::Conflict(_)) {
+        answer.http_status = 409;
+    }
+    Ok(respond(&answer))
+}
+
+/// Finds the source that a request is for: `POST /in/{tenant}/{source}`.
+fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Tenant, &'c Source), Rejection> {
+    let mut parts = request.uri().path().strip_prefix("/in/").ok_or(Rejection::UnknownSource)?.splitn(2, '/');
+    let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else { return Err(Rejection::UnknownSource) };
+    let tenant = config.tenants.get(tenant).ok_or(Rejection::UnknownSource)?;
+    let source = tenant.sources.get(source).ok_or(Rejection::UnknownSource)?;
+    if request.method() == Method::POST { Ok((tenant, source)) } else { Err(Rejection::Method) }
+}
+
+/// Takes one request for a known source to its end.
+async fn take_in<S: Store>(
+    edge: &Edge<S>,
+    config: &Config,
+    tenant: &Tenant,
+    source: &Source,
+    request: Request<Incoming>,
+) -> Happening {
+    let (head, body) = request.into_parts();
+    let body = match bounded_body(&config.edge, &head.headers, body).await {
+        Ok(body) => body,
+        Err(rejection) => return Happening::Rejected(rejection),
+    };
+    let admission = match prove(edge, config, tenant, source, &head.headers, &body) {
+        Ok(admission) => admission,
+        Err(rejection) => return Happening::Rejected(rejection),
+    };
+    let receipt = admission.receipt;
+    match edge.store.admit(admission).await {
+        Ok(Admitted::New(Disposition::Accepted)) => Happening::Accepted(receipt),
+        Ok(Admitted::New(Disposition::Superseded { .. })) => Happening::Superseded(receipt),
+        Ok(Admitted::New(Disposition::Held { .. })) => Happening::Held(receipt),
+        Ok(Admitted::Same { .. }) => Happening::Same(receipt),
+        Ok(Admitted::Conflict { .. }) => Happening::Conflict(receipt),
+        Err(error) => Happening::Rejected(unkept(edge, &error)),
+    }
+}
+
+/// Reads a body within its bounds of size and time, before anything is spent on it.
+async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Rejection> {
+    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if header_bytes > limits::HEADER_BYTES_MAX || headers.len() > limits::HEADER_COUNT_MAX {
+        return Err(Rejection::HeadersTooLarge);
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Rejection::Encoded);
+    }
+    let body_bytes_max = settings.body_bytes_max;
+    if body.size_hint().lower() > body_bytes_max as u64 {
+        return Err(Rejection::BodyTooLarge);
+    }
+    let deadline = Duration::from_millis(settings.body_read_ms_max);
+    tokio::time::timeout(deadline, read_body(body, body_bytes_max)).await.unwrap_or(Err(Rejection::TooSlow))
+}
+
+async fn read_body(mut body: Incoming, body_bytes_max: usize) -> Result<Bytes, Rejection> {
+    // Most bodies come in one piece, which is then used as it is.
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut body_bytes = 0;
+    while let Some(frame) = body.frame().await {
+        // A body that breaks off, or whose length or chunks lie, has no one left who would read the answer.
+        let Ok(data) = frame.map_err(|_| Rejection::Malformed)?.into_data() else { continue };
+        body_bytes += data.len();
+        if body_bytes > body_bytes_max {
+            return Err(Rejection::BodyTooLarge);
+        }
+        if body_bytes == data.len() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&first);
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Verifies and reads a request and makes everything that the durable commit needs. Pure but for counting refusals.
+fn prove<S: Store>(
+    edge: &Edge<S>,
+    config: &Config,
+    tenant: &Tenant,
+    source: &Source,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Admission, Rejection> {
+    let received_at = clock::now();
+    let headers: Vec<Header<'_>> =
+        headers.iter().map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() }).collect();
+    let request = RawRequest { headers: &headers, body, url: source.public_url.as_deref(), received_at };
+    let verified = verify(&source.profile, &source.keyring, request).map_err(|unproven| {
+        if edge.counters.cause(unproven.reason(), received_at) {
+            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unproven.reason(), "refused: {unproven}");
+        }
+        Rejection::Unauthentic
+    })?;
+    let event = envelope::read(&source.profile, &verified, &tenant.name, &source.name).map_err(|unreadable| {
+        if edge.counters.cause(unreadable.reason(), received_at) {
+            let detail = mask::line(&unreadable.to_string(), 200);
+            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unreadable.reason(), "refused: {detail}");
+        }
+        Rejection::Malformed
+    })?;
+    Ok(admission(edge, config, tenant, event, &verified))
+}
+
+fn admission<S: Store>(edge: &Edge<S>, config: &Config, tenant: &Tenant, event: Event, verified: &Verified<'_>) -> Admission {
+    let receipt = admission::receipt_id(edge.store.receipt_key(), &event.tenant, &event.source, &event.id);
+    let jobs = tenant
+        .routes
+        .iter()
+        .filter(|route| route.matches.takes(&event))
+        .map(|route| JobSpec {
+            route: route.name.clone(),
+            lane: admission::lane(&event.tenant, &route.name, event.subject.as_ref(), receipt),
+        })
+        .collect();
+    Admission {
+        receipt,
+        proof: verified.proof().clone(),
+        body_digest: Digest::of(&event.payload),
+        lifecycle: event.reading.family().and_then(|family| config.lifecycles.get(family)).cloned(),
+        jobs,
+        event,
+    }
+}
+
+/// Nothing was kept: the sender must come again.
+fn unkept<S: Store>(edge: &Edge<S>, error: &StoreError) -> Rejection {
+    let (slug, rejection) = match error {
+        StoreError::Full => ("store-queue-full", Rejection::Overloaded),
+        StoreError::Closed => ("store-closed", Rejection::ShuttingDown),
+        StoreError::NoSpace { .. } => ("store-no-space", Rejection::StoreUnavailable),
+        StoreError::Fatal { .. } => ("store-fatal", Rejection::StoreUnavailable),
+        _ => ("store-error", Rejection::StoreUnavailable),
+    };
+    if edge.counters.cause(slug, clock::now()) {
+        tracing::error!(%error, "an event was not kept; its sender was asked to come again");
+    }
+    if matches!(error, StoreError::Fatal { .. }) {
+        // What is on the disk is unknown. Stop; a restart finds out what was committed.
+        edge.shutdown.cancel();
+    }
+    rejection
+}
+
+fn respond(answer: &Answer) -> Response<Full<Bytes>> {
+    let body = match answer.receipt {
+        Some(receipt) => format!("{{\"receipt\":\"{receipt}\",\"status\":\"{}\"}}\n", answer.status),
+        None => format!("{{\"status\":\"{}\"}}\n", answer.status),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = answer.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if answer.http_status == 405 {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}

@@ -1,0 +1,128 @@
+//! The edge: the public listener. It proves, admits and answers, and waits for nothing but the durable commit.
+//!
+//! One thread per core, each with a single-threaded runtime and a listener of its own on the same port (SO_REUSEPORT): no
+//! request crosses threads except into the store's writer and back. What is answered is the core's table; see [`intake`].
+
+mod intake;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tollgate_core::limits;
+use tollgate_store::Store;
+
+use crate::config::{Config, EdgeConfig};
+use crate::telemetry::EdgeCounters;
+
+/// Everything that a request may touch.
+pub(crate) struct Edge<S> {
+    pub(crate) store: S,
+    pub(crate) config: Arc<ArcSwap<Config>>,
+    pub(crate) counters: Arc<EdgeCounters>,
+    /// Cancelled when the host stops: no new connections, running requests are finished.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Listens and starts the edge's threads. The address that was bound (a port of 0 is drawn by the kernel) and a handle per thread.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn start<S: Store>(edge: Arc<Edge<S>>) -> anyhow::Result<(SocketAddr, Vec<std::thread::JoinHandle<()>>)> {
+    let settings = edge.config.load().edge.clone();
+    let first = listen(settings.listen)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..settings.threads.max(1) {
+        listeners.push(listen(address)?);
+    }
+    let threads = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(at, listener)| {
+            let (edge, settings) = (Arc::clone(&edge), settings.clone());
+            std::thread::Builder::new().name(format!("edge-{at}")).spawn(move || {
+                match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime.block_on(accept(edge, settings, listener)),
+                    Err(error) => tracing::error!(%error, "an edge thread could not start"),
+                }
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((address, threads))
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let bind = || -> std::io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        Ok(socket.into())
+    };
+    bind().with_context(|| format!("cannot listen on {address}; is the port taken?"))
+}
+
+async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "an edge thread lost its listener"),
+    };
+    let mut http = http1::Builder::new();
+    // Without a timer the read timeout would do nothing.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(settings.header_read_ms_max))
+        .max_buf_size(limits::HEADER_BYTES_MAX.max(8 * 1024))
+        .max_headers(limits::HEADER_COUNT_MAX)
+        .pipeline_flush(true);
+    let connections = Arc::new(Semaphore::new(settings.connections_max));
+    loop {
+        // A full house leaves newcomers in the kernel's queue instead of refusing them.
+        let seat = tokio::select! {
+            seat = Arc::clone(&connections).acquire_owned() => seat,
+            () = edge.shutdown.cancelled() => break,
+        };
+        let stream = tokio::select! {
+            stream = listener.accept() => stream,
+            () = edge.shutdown.cancelled() => break,
+        };
+        let (Ok(seat), Ok((stream, _))) = (seat, stream) else {
+            // Out of file descriptors, or a connection that died in the queue: give others a moment to end.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
+        edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
+        let (edge, http) = (Arc::clone(&edge), http.clone());
+        tokio::spawn(async move {
+            let shutdown = edge.shutdown.clone();
+            let service = hyper::service::service_fn(|request| intake::handle(&edge, request));
+            let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+            // A peer that breaks off or stalls is its own affair; nothing of it was kept.
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = shutdown.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
+            drop(seat);
+        });
+    }
+    // Let running requests reach their answer; whoever is slower than this gets none and will redeliver.
+    let everyone = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(Duration::from_secs(5), connections.acquire_many(everyone)).await;
+}

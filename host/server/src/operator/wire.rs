@@ -1,0 +1,148 @@
+//! What goes over the private listener's wire, before it is checked.
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{DeadLetterFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
+
+/// Rows of one answer when nobody asks for another number.
+const ROWS_DEFAULT: usize = 20;
+/// Rows of one answer at the most.
+const ROWS_MAX: usize = 1000;
+
+/// Tells from its look what an identifier names.
+pub(crate) fn trace_by(id: &str) -> TraceBy {
+    fn typed(id: &str) -> Option<TraceBy> {
+        Some(match id.split_once('_')?.0 {
+            "rcpt" => TraceBy::Receipt(id.parse().ok()?),
+            "job" => TraceBy::Job(id.parse().ok()?),
+            "run" => TraceBy::Run(id.parse().ok()?),
+            "act" => TraceBy::Action(id.parse().ok()?),
+            "out" => TraceBy::Outbox(id.parse().ok()?),
+            "dead" => TraceBy::DeadLetter(id.parse().ok()?),
+            _ => return None,
+        })
+    }
+    typed(id).unwrap_or_else(|| TraceBy::Text(id.to_owned()))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraceParameters {
+    id: Option<String>,
+    tenant: Option<String>,
+    limit: Option<usize>,
+}
+
+impl TraceParameters {
+    pub(super) fn checked(self) -> Result<TraceQuery, String> {
+        Ok(TraceQuery {
+            by: self.id.as_deref().map_or(TraceBy::Newest, trace_by),
+            tenant: parse("tenant", self.tenant)?,
+            receipts_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        })
+    }
+}
+
+/// A filter on the dead-letter queue, as query parameters, JSON and command line flags alike.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DeadLetterQuery {
+    /// One dead letter, for example dead_7
+    #[arg(skip)]
+    pub(crate) id: Option<String>,
+    /// Only this tenant's
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Only those whose event came in at this source
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Only jobs of this route
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Only deliveries to this destination
+    #[arg(long)]
+    pub(crate) destination: Option<String>,
+    /// Only those that died at or after this instant (RFC 3339)
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Only those whose reason contains this text
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Those already replayed as well
+    #[arg(long)]
+    pub(crate) with_replayed: bool,
+    /// At most this many, newest first
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+impl DeadLetterQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self) -> Result<DeadLetterFilter, String> {
+        let since = match self.since {
+            None => None,
+            Some(text) => Some(
+                UnixMillis::from_rfc3339(&text)
+                    .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))?,
+            ),
+        };
+        Ok(DeadLetterFilter {
+            id: parse("id", self.id)?,
+            tenant: parse("tenant", self.tenant)?,
+            source: parse("source", self.source)?,
+            route: parse("route", self.route)?,
+            destination: parse("destination", self.destination)?,
+            since,
+            reason: self.reason,
+            with_replayed: self.with_replayed,
+            rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        })
+    }
+}
+
+/// A replay request: one receipt, or dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReplayBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dead_letters: Option<DeadLetterQuery>,
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Who asks, for the history.
+    pub(crate) actor: String,
+}
+
+impl ReplayBody {
+    /// # Errors
+    /// In words, when it names nothing, both, or something that is not what it says.
+    pub(crate) fn checked(self, now: UnixMillis) -> Result<ReplayRequest, String> {
+        let what = match (self.receipt, self.dead_letters) {
+            (Some(receipt), None) => ReplayWhat::Receipt(receipt.parse().map_err(|error| format!("receipt: {error}"))?),
+            (None, Some(query)) => ReplayWhat::DeadLetters(query.checked()?),
+            (None, None) | (Some(_), Some(_)) => return Err("name either `receipt` or `dead_letters`".to_owned()),
+        };
+        Ok(ReplayRequest { what, dry_run: self.dry_run, now, actor: self.actor })
+    }
+}
+
+fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(field: &str, text: Option<String>) -> Result<Option<T>, String> {
+    text.map(|text| text.parse().map_err(|error| format!("{field}: {error}"))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_core::ids::JobId;
+
+    #[test]
+    fn an_identifier_is_recognised_by_its_look_and_anything_else_is_text() {
+        assert_eq!(trace_by("job_7"), TraceBy::Job(JobId(7)));
+        assert_eq!(trace_by("rcpt_00000000000000000000000000000000"), TraceBy::Receipt("rcpt_00000000000000000000000000000000".parse().unwrap()));
+        assert_eq!(trace_by("run_x"), TraceBy::Text("run_x".into()), "a provider may name its events as it likes");
+        assert_eq!(trace_by("evt_12345"), TraceBy::Text("evt_12345".into()));
+        assert_eq!(trace_by("cashback:r_1"), TraceBy::Text("cashback:r_1".into()));
+    }
+}

@@ -1,0 +1,145 @@
+//! `tollgate serve`: starts every room, waits, stops in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tollgate_sandbox::{Compiler, Sandbox, SandboxOptions};
+use tollgate_store::Store as _;
+use tollgate_store::sqlite::{OpenOptions, SqliteStore};
+
+use crate::config::{self, Config};
+use crate::edge::{self, Edge};
+use crate::operator::{self, Operator};
+use crate::telemetry::EdgeCounters;
+use crate::worker::{self, PluginSet, Worker};
+use crate::delivery;
+
+/// Runs the host until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+///
+/// # Errors
+/// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
+pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
+    let config = config::load(path)?;
+    let store = SqliteStore::open(&config.store.path, OpenOptions::default())?;
+    let sandbox = sandbox(&config)?;
+    let plugins = PluginSet::load(&sandbox, &config.plugins)?;
+    let host = Host {
+        path: path.to_owned(),
+        store,
+        sandbox,
+        plugins: Arc::new(ArcSwap::from_pointee(plugins)),
+        config: Arc::new(ArcSwap::from_pointee(config)),
+        counters: Arc::default(),
+        shutdown: CancellationToken::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("back").enable_all().build()?;
+    runtime.block_on(host.run())
+}
+
+/// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
+pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
+    let options = SandboxOptions {
+        instances_max: u32::try_from(config.worker.threads.max(1) * 2).unwrap_or(u32::MAX),
+        cache: config.worker.cache.clone(),
+        compiler: compiler()?,
+        ..SandboxOptions::default()
+    };
+    Sandbox::new(options).context("the sandbox cannot start")
+}
+
+/// This program, run as the compiler's child process.
+pub(crate) fn compiler() -> anyhow::Result<Compiler> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(Compiler::child(program, vec![crate::cli::COMPILE_PLUGIN.into()]))
+}
+
+struct Host {
+    path: PathBuf,
+    store: SqliteStore,
+    sandbox: Sandbox,
+    plugins: Arc<ArcSwap<PluginSet>>,
+    config: Arc<ArcSwap<Config>>,
+    counters: Arc<EdgeCounters>,
+    shutdown: CancellationToken,
+}
+
+impl Host {
+    async fn run(self) -> anyhow::Result<()> {
+        let edge = Edge {
+            store: self.store.clone(),
+            config: Arc::clone(&self.config),
+            counters: Arc::clone(&self.counters),
+            shutdown: self.shutdown.clone(),
+        };
+        let (address, edge_threads) = edge::start(Arc::new(edge))?;
+        let mut rooms = tokio::task::JoinSet::new();
+        let operator = self.config.load().operator.clone();
+        let mut operator_address = None;
+        if let (Some(listen), Some(token)) = (operator.listen, operator.token) {
+            let listener = operator::listen(listen).await?;
+            operator_address = listener.local_addr().ok();
+            let operator = Operator { store: self.store.clone(), counters: Arc::clone(&self.counters), token };
+            rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
+        }
+        let worker = Worker {
+            store: self.store.clone(),
+            config: Arc::clone(&self.config),
+            plugins: Arc::clone(&self.plugins),
+            shutdown: self.shutdown.clone(),
+        };
+        rooms.spawn(worker::run(worker));
+        rooms.spawn(delivery::run(self.store.clone(), Arc::clone(&self.config), self.shutdown.clone()));
+
+        let operator_address = operator_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        tracing::info!(edge = %address, operator = %operator_address, "tollgate is up");
+        let stop = self.wait().await;
+
+        self.shutdown.cancel();
+        tracing::info!("stopping: no new connections, running work is finished");
+        while rooms.join_next().await.is_some() {}
+        let joined = tokio::task::spawn_blocking(move || edge_threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+        self.store.close().await;
+        tracing::info!("stopped");
+        stop
+    }
+
+    /// Waits for a signal to stop, or for the store to fail; reloads on SIGHUP.
+    async fn wait(&self) -> anyhow::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => self.reload(),
+                () = self.shutdown.cancelled() => {
+                    anyhow::bail!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store");
+                }
+            }
+        }
+    }
+
+    /// Swaps in the configuration as it is now, if all of it is valid; else keeps the old one and says why.
+    fn reload(&self) {
+        match self.load() {
+            Ok((config, plugins)) => {
+                // Plugins first: a route must never see a configuration that names a plugin which is not there yet.
+                self.plugins.store(Arc::new(plugins));
+                self.config.store(Arc::new(config));
+                tracing::info!("configuration reloaded; listeners, threads and the store keep their settings until a restart");
+            }
+            Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
+        }
+    }
+
+    fn load(&self) -> anyhow::Result<(Config, PluginSet)> {
+        let config = config::load(&self.path)?;
+        let plugins = PluginSet::load(&self.sandbox, &config.plugins)?;
+        Ok((config, plugins))
+    }
+}

@@ -1,0 +1,269 @@
+//! The worker: claims jobs, runs their plugins, settles what they proposed.
+//!
+//! One dispatcher leases jobs and hands them to a bounded pool of plugin threads; plugin code never runs on an I/O thread. First
+//! try, retry, replay and restart take this one path: whoever wakes rereads the store.
+
+mod plugins;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tollgate_core::action::GrantedAction;
+use tollgate_core::grant;
+use tollgate_core::ids::{Digest, PluginName};
+use tollgate_core::limits;
+use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end};
+use tollgate_core::retry::RetryPolicy;
+use tollgate_core::state::StateValue;
+use tollgate_sandbox::{RUNTIME, Run, RunInput, RunLimits, StateSource};
+use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store};
+
+use crate::clock;
+use crate::config::{Config, Route};
+pub(crate) use plugins::PluginSet;
+use pool::Pool;
+
+/// How often a run is repeated at once because another run changed the state that it had read.
+const STALE_RERUNS_MAX: u32 = 32;
+
+/// Everything that running a job touches.
+pub(crate) struct Worker<S> {
+    pub(crate) store: S,
+    pub(crate) config: Arc<ArcSwap<Config>>,
+    pub(crate) plugins: Arc<ArcSwap<PluginSet>>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Claims and runs jobs until shutdown; then lets running jobs settle.
+pub(crate) async fn run<S: Store>(worker: Worker<S>) {
+    let worker = Arc::new(worker);
+    let settings = worker.config.load().worker.clone();
+    let pool = Arc::new(Pool::start(settings.threads));
+    // Enough in flight that threads never wait for the store: one runs, some settle.
+    let in_flight_max = settings.threads.max(1) * 32;
+    let seats = Arc::new(Semaphore::new(in_flight_max));
+    let name = format!("worker-{}", std::process::id());
+
+    while !worker.shutdown.is_cancelled() {
+        let free = seats.available_permits().min(limits::JOB_CLAIM_MAX);
+        if free == 0 {
+            let _ = seats.acquire().await;
+            continue;
+        }
+        let woken = worker.store.work_signal().notified();
+        let request =
+            ClaimRequest { worker: name.clone(), now: clock::now(), lease_ms: limits::JOB_LEASE_MS, rows_max: free };
+        let claims = match worker.store.claim_jobs(request).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::error!(%error, "jobs could not be claimed");
+                pause(&worker.shutdown, Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        if claims.is_empty() {
+            let nap = nap(&worker.store).await;
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(nap) => {}
+                () = worker.shutdown.cancelled() => {}
+            }
+            continue;
+        }
+        for claim in claims {
+            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+            let (worker, pool) = (Arc::clone(&worker), Arc::clone(&pool));
+            tokio::spawn(async move {
+                process(&worker, &pool, claim).await;
+                drop(seat);
+            });
+        }
+    }
+    let everyone = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
+    if tokio::time::timeout(Duration::from_secs(10), seats.acquire_many(everyone)).await.is_err() {
+        tracing::warn!("some runs did not settle before the stop; their leases expire and they are run again");
+    }
+}
+
+/// How long to sleep when nothing is ready: until the next job is due, a second at the most.
+async fn nap<S: Store>(store: &S) -> Duration {
+    let longest = Duration::from_secs(1);
+    match store.next_due().await {
+        Ok(due) => due.job.map_or(longest, |at| {
+            Duration::from_millis(u64::try_from(at.since(clock::now())).unwrap_or(0)).clamp(Duration::from_millis(1), longest)
+        }),
+        Err(_) => longest,
+    }
+}
+
+async fn pause(shutdown: &CancellationToken, duration: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease.
+async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, claim: JobClaim) {
+    let claim = Arc::new(claim);
+    for rerun in 0.. {
+        let (on_pool, its_claim) = (Arc::clone(worker), Arc::clone(&claim));
+        let Some(mut settlement) = pool.run(move || execute(&on_pool, &its_claim)).await else {
+            // The pool is gone: the host stops, and the lease runs out.
+            return;
+        };
+        if rerun >= STALE_RERUNS_MAX {
+            // Another plugin run wins every time: stand back, and take the ordinary retry.
+            give_way(worker, &claim, &mut settlement);
+        }
+        match worker.store.settle(settlement).await {
+            Ok(Settled::Committed { .. }) => return,
+            Ok(Settled::LeaseLost) => {
+                return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
+            }
+            Ok(Settled::StaleState) => {}
+            Err(error) => {
+                // Nothing was written; the lease runs out and the job is run again.
+                return tracing::error!(job = %claim.job, %error, "a run could not be settled");
+            }
+        }
+    }
+}
+
+fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {
+    let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
+    let policy = worker.config.load().worker.retry;
+    let outcome = Outcome::Fault { fault: Fault::HostFault, message: message.clone() };
+    settlement.end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
+    settlement.run.outcome = outcome.name().to_owned();
+    settlement.run.message = message;
+    settlement.run.reads.clear();
+    settlement.writes.clear();
+    settlement.actions.clear();
+}
+
+/// One run, on a plugin thread: from claim to what is to be settled. Blocking, and the only caller of the sandbox.
+fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
+    let config = worker.config.load();
+    let policy = config.worker.retry;
+    let tenant = &claim.event.tenant;
+    let route = config
+        .tenants
+        .get(tenant)
+        .and_then(|tenant| tenant.routes.iter().find(|route| route.name == claim.route))
+        .map(Arc::clone);
+    let Some(route) = route else {
+        return unrunnable(claim, &policy, None, "the route is no longer configured; restore it, or replay after rerouting");
+    };
+    let plugins = worker.plugins.load();
+    let plugin = match plugins.get(&route.plugin) {
+        Ok(plugin) => plugin,
+        Err(why) => return unrunnable(claim, &policy, Some(&route), &why),
+    };
+
+    let started_at = clock::now();
+    let state = PluginState { worker, claim, plugin: &route.plugin };
+    let run_limits = RunLimits {
+        fuel: route.limits.fuel,
+        deadline_ms: route.limits.deadline_ms,
+        memory_bytes_max: route.limits.memory_bytes_max,
+        ..RunLimits::default()
+    };
+    let run = plugin.run(&RunInput { event: &claim.event, config_json: &route.config_json }, &state, &run_limits);
+    let (outcome, actions) = judge(run.outcome.clone(), &route);
+    let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
+    let record = RunRecord {
+        plugin: route.plugin.clone(),
+        digest: plugin.digest(),
+        config_digest: route.config_digest,
+        config: route.config_json.clone(),
+        runtime: RUNTIME.to_owned(),
+        started_at,
+        duration_us: u64::try_from(run.duration.as_micros()).unwrap_or(u64::MAX),
+        fuel: run.fuel,
+        outcome: outcome.name().to_owned(),
+        message: outcome.message().to_owned(),
+        reads: Vec::new(),
+        logs: Vec::new(),
+    };
+    settlement(claim, record, run, end, actions, &route)
+}
+
+fn settlement(
+    claim: &JobClaim,
+    record: RunRecord,
+    run: Run,
+    end: JobEnd,
+    actions: Vec<GrantedAction>,
+    route: &Route,
+) -> Settlement {
+    let done = end == JobEnd::Done;
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        run: RunRecord { reads: run.reads, logs: run.logs, ..record },
+        end,
+        writes: if done { run.writes } else { Vec::new() },
+        actions,
+        destinations: route.destinations.clone(),
+    }
+}
+
+/// Judges what a completed run proposed. Proposals that are not granted make the run's outcome invalid output.
+fn judge(outcome: Outcome, route: &Route) -> (Outcome, Vec<GrantedAction>) {
+    match outcome {
+        Outcome::Completed { proposals } => match grant::judge(proposals, &route.grants) {
+            Ok(actions) => (Outcome::Completed { proposals: Vec::new() }, actions),
+            Err(violation) => {
+                (Outcome::Fault { fault: Fault::InvalidOutput, message: violation.to_string() }, Vec::new())
+            }
+        },
+        other => (other, Vec::new()),
+    }
+}
+
+/// A job that cannot be run as the host is configured: a host fault, retried as such.
+fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why: &str) -> Settlement {
+    let outcome = Outcome::Fault { fault: Fault::HostFault, message: why.to_owned() };
+    let nobody = PluginName::new("unknown").expect("a constant name");
+    let config = route.map_or("", |route| &route.config_json);
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        end: job_end(&outcome, policy, claim.attempt, clock::now(), clock::jitter()),
+        run: RunRecord {
+            plugin: route.map_or(nobody, |route| route.plugin.clone()),
+            digest: Digest([0; 32]),
+            config_digest: Digest::of(config.as_bytes()),
+            config: config.to_owned(),
+            runtime: RUNTIME.to_owned(),
+            started_at: clock::now(),
+            duration_us: 0,
+            fuel: 0,
+            outcome: outcome.name().to_owned(),
+            message: outcome.message().to_owned(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        },
+        writes: Vec::new(),
+        actions: Vec::new(),
+        destinations: Vec::new(),
+    }
+}
+
+/// The state of one plugin for one tenant, as the sandbox reads it.
+struct PluginState<'a, S> {
+    worker: &'a Worker<S>,
+    claim: &'a JobClaim,
+    plugin: &'a PluginName,
+}
+
+impl<S: Store> StateSource for PluginState<'_, S> {
+    fn read(&self, key: &str) -> Result<StateValue, String> {
+        self.worker.store.read_state(&self.claim.event.tenant, self.plugin, key).map_err(|error| error.to_string())
+    }
+}
