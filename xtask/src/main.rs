@@ -1,1 +1,220 @@
-fn main() {}
+//! The repository's chores: `cargo xtask <command>`.
+//!
+//! This is the first thing that a stranger compiles, so it depends on almost nothing and reads its arguments by hand. It starts
+//! cargo and the binaries that cargo builds; what it says itself goes to stderr, so that stdout belongs to what it starts.
+
+mod ci;
+mod guests;
+mod purity;
+mod shell;
+mod suite;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use shell::{cargo, exec, plugins_dir, program, run, say, step, target_dir, tell_where};
+
+/// One chore, as the help lists it.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    /// One line for the list.
+    summary: &'static str,
+    /// What a person wants to know before running it.
+    details: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const COMMANDS: [Command; 9] = [
+    Command {
+        name: "demo",
+        usage: "demo [--once] [--json]",
+        summary: "Build everything and watch signed events become actions",
+        details: "Builds the plugins and the server, then runs `tollgate demo` with the arguments given here.\n\
+                  --once   end after the story, with status 0 only if all of it came out as promised\n\
+                  --json   the story as data on stdout; all else goes to stderr",
+        run: demo,
+    },
+    Command {
+        name: "test",
+        usage: "test [FILTER…] [-- ARGUMENT…]",
+        summary: "Build everything and run every test",
+        details: "Runs the workspace's tests with cargo-nextest where it is installed and with cargo test where it is not, then the\n\
+                  plugins' own tests. FILTERs are parts of test names; what follows `--` goes to the test runner as it is.",
+        run: suite::test,
+    },
+    Command {
+        name: "ci",
+        usage: "ci",
+        summary: "Check everything that tests do not: format, lints, the purity of core",
+        details: "rustfmt and clippy (warnings are errors) on every workspace of the repository, then `check-pure`.",
+        run: ci::ci,
+    },
+    Command {
+        name: "guests",
+        usage: "guests [--hostile]",
+        summary: "Build the plugins into target/plugins",
+        details: "Release builds for wasm32-unknown-unknown.\n\
+                  --hostile   also build the misbehaving guests of tests/guests into target/plugins/hostile",
+        run: guests::command,
+    },
+    Command {
+        name: "check-pure",
+        usage: "check-pure",
+        summary: "Prove that core reaches no clock, randomness, files or network",
+        details: "Builds tests/purity-probe, which reaches every public function of core, for wasm32-wasip2 and looks at what the\n\
+                  component imports. A control that does reach them is checked first.",
+        run: purity::check_pure,
+    },
+    Command {
+        name: "crash",
+        usage: "crash --cycles N [--seed S]",
+        summary: "Kill the server under load, N times, and count what it lost",
+        details: "Release builds. The arguments go to the `crash` binary of the tests crate.",
+        run: |arguments| run_release("crash", arguments),
+    },
+    Command {
+        name: "bench",
+        usage: "bench [--quick]",
+        summary: "Measure ingest, sandbox and end-to-end cost on this machine",
+        details: "Release builds. The arguments go to the `bench` binary of the tests crate.",
+        run: |arguments| run_release("bench", arguments),
+    },
+    Command {
+        name: "setup",
+        usage: "setup",
+        summary: "Check the toolchain and add the wasm targets that are missing",
+        details: "Every command does this for itself; run it to prepare a machine while it has a network.",
+        run: |arguments| {
+            no_arguments("setup", arguments)?;
+            toolchain::need(&[toolchain::PLUGIN_TARGET, toolchain::PROBE_TARGET])?;
+            say("the toolchain has everything");
+            Ok(())
+        },
+    },
+    Command {
+        name: "help",
+        usage: "help [COMMAND]",
+        summary: "Print this list, or what a command does",
+        details: "The same as `--help`.",
+        run: |arguments| {
+            match arguments.first() {
+                Some(name) => print(&details(find(name)?)),
+                None => print(&list()),
+            }
+            Ok(())
+        },
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        bail!("which command?\n\n{}", list())
+    };
+    if is_help(name) {
+        print(&list());
+        return Ok(());
+    }
+    let command = find(name)?;
+    if rest
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| is_help(argument))
+    {
+        print(&details(command));
+        return Ok(());
+    }
+    (command.run)(rest)
+}
+
+fn is_help(argument: &str) -> bool {
+    matches!(argument, "--help" | "-h")
+}
+
+fn find(name: &str) -> Result<&'static Command> {
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => Ok(command),
+        None => bail!("there is no command `{name}`\n\n{}", list()),
+    }
+}
+
+fn list() -> String {
+    let mut text = String::from("Usage: cargo xtask <command> [arguments]\n\nCommands:\n");
+    for command in &COMMANDS {
+        text.push_str(&format!("  {:<11} {}\n", command.name, command.summary));
+    }
+    text.push_str("\n`cargo xtask <command> --help` says more.\n");
+    text
+}
+
+fn details(command: &Command) -> String {
+    format!(
+        "{}\n\nUsage: cargo xtask {}\n\n{}\n",
+        command.summary, command.usage, command.details
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "help that was asked for is the command's result")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// Fails on any argument, for commands that take none.
+fn no_arguments(command: &str, arguments: &[String]) -> Result<()> {
+    match arguments.first() {
+        Some(argument) => bail!("`{command}` takes no arguments; got `{argument}`"),
+        None => Ok(()),
+    }
+}
+
+fn demo(arguments: &[String]) -> Result<()> {
+    guests::build(guests::Kind::Shipped)?;
+    step("build the server", || {
+        run(&mut cargo(&["build", "--locked", "--package", "tollgate"]))
+    })?;
+    let mut tollgate = program(target_dir().join("debug/tollgate"));
+    exec(
+        tollgate
+            .arg("demo")
+            .arg("--plugins")
+            .arg(plugins_dir())
+            .args(passed_on(arguments)),
+    )
+}
+
+/// Builds the server and one binary of the tests crate for release, then becomes that binary.
+fn run_release(binary: &str, arguments: &[String]) -> Result<()> {
+    guests::build(guests::Kind::Hostile)?;
+    // One cargo call, so that both are built with one set of features and nothing is compiled twice.
+    step(&format!("build the server and `{binary}` for release"), || {
+        let packages = ["--package", "tollgate", "--package", "tollgate-tests"];
+        run(cargo(&["build", "--locked", "--release"])
+            .args(packages)
+            .args(["--bin", "tollgate", "--bin", binary]))
+    })?;
+    let release = target_dir().join("release");
+    let mut tests = program(release.join(binary));
+    tell_where(&mut tests, &release);
+    exec(tests.args(passed_on(arguments)))
+}
+
+/// `cargo xtask demo -- --once` and `cargo xtask demo --once` mean the same.
+fn passed_on(arguments: &[String]) -> &[String] {
+    match arguments {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        all => all,
+    }
+}

@@ -1,0 +1,88 @@
+//! What must hold besides the tests: format, lints, purity. What the repository's tests can check is in `tests/`.
+
+use anyhow::{Result, ensure};
+
+use crate::shell::{cargo, root, run, step, target_dir};
+use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
+use crate::{no_arguments, purity};
+
+/// A workspace of its own beside the root's, because it is built for wasm.
+struct WasmWorkspace {
+    folder: &'static str,
+    target: &'static str,
+    /// `--all` also formats what a path leads to; the probe's leads into the root's workspace.
+    format_all: bool,
+}
+
+const WASM_WORKSPACES: [WasmWorkspace; 3] = [
+    WasmWorkspace {
+        folder: "guest-plugins",
+        target: PLUGIN_TARGET,
+        format_all: true,
+    },
+    WasmWorkspace {
+        folder: "tests/guests",
+        target: PLUGIN_TARGET,
+        format_all: false,
+    },
+    WasmWorkspace {
+        folder: "tests/purity-probe",
+        target: PROBE_TARGET,
+        format_all: false,
+    },
+];
+
+/// `cargo xtask ci`. The cheap checks come first.
+///
+/// # Errors
+/// At the first check that fails.
+pub(crate) fn ci(arguments: &[String]) -> Result<()> {
+    no_arguments("ci", arguments)?;
+    toolchain::need(&[PLUGIN_TARGET, PROBE_TARGET])?;
+    step("check the format", || {
+        run(&mut cargo(&["fmt", "--all", "--check"]))?;
+        for WasmWorkspace { folder, format_all, .. } in WASM_WORKSPACES {
+            ensure!(
+                root().join(folder).join("Cargo.toml").is_file(),
+                "{folder} has no Cargo.toml"
+            );
+            let mut format = cargo(&["fmt", "--check"]);
+            run(format
+                .args(format_all.then_some("--all"))
+                .current_dir(root().join(folder)))?;
+        }
+        Ok(())
+    })?;
+    step("check the lints", || {
+        run(&mut cargo(&[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    })?;
+    for WasmWorkspace { folder, target, .. } in WASM_WORKSPACES {
+        step(&format!("check the lints of {folder}"), || {
+            // Not `--all-targets`: unit tests of guests are native.
+            let mut clippy = cargo(&[
+                "clippy",
+                "--locked",
+                "--workspace",
+                "--lib",
+                "--bins",
+                "--examples",
+                "--target",
+                target,
+            ]);
+            clippy
+                .arg("--target-dir")
+                .arg(target_dir().join("guests"))
+                .args(["--", "--deny", "warnings"]);
+            run(clippy.current_dir(root().join(folder)))
+        })?;
+    }
+    purity::check_pure(&[])
+}
