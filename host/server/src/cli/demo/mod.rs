@@ -1,0 +1,221 @@
+//! `tollgate demo`: a real host, two tenants, a real HTTP destination, the three shipped plugins, and real signed events; a crash
+//! in the middle; and then, for each event, what became of it, held against what was promised.
+//!
+//! `scene` sets the stage, `destination` receives, `story` is what is sent and promised. Here they are played.
+
+mod destination;
+mod scene;
+mod story;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use serde::Serialize;
+use tollgate_store::sqlite::SqliteStore;
+use tollgate_store::{Counts, IntegrityReport, Store as _, Trace, TraceBy, TraceQuery};
+
+use super::show::{BAD, BOLD, DIM, GOOD};
+use super::wire::Http;
+use super::{Exit, print_json, show};
+use scene::Scene;
+use story::{Check, Sent, Step};
+
+/// How long the last action may take to be delivered.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 all of it came out as promised, 1 something did not, 3 the demo could not be played.")]
+pub(super) struct Args {
+    /// Play the story and stop; exit status 0 only if all of it came out as promised
+    #[arg(long)]
+    once: bool,
+    /// Print the story as JSON when it is over (implies --once)
+    #[arg(long)]
+    json: bool,
+    /// Where cashback.wasm, inventory.wasm and fraud.wasm are; `cargo xtask guests` builds them
+    #[arg(long, default_value = "target/plugins")]
+    plugins: PathBuf,
+}
+
+/// The story as data.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    steps: Vec<Sent>,
+    restart_ms: u64,
+    unfinished_at_crash: u64,
+    counts: Counts,
+    traces: Vec<Trace>,
+    destination: Vec<destination::Effect>,
+    checks: Vec<Check>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(play(args))
+}
+
+async fn play(args: &Args) -> anyhow::Result<Exit> {
+    let loud = !args.json;
+    let mut scene = Scene::set(&args.plugins).await?;
+    let took = scene.start_host().await?;
+    if loud {
+        anstream::println!("{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, three plugins\n", scene.edge);
+    }
+
+    let http = Http::new();
+    let mut sent = Vec::new();
+    let (before, after) = story::steps();
+    for step in &before {
+        sent.push(send(&scene, &http, step, loud).await?);
+    }
+    let unfinished_at_crash = scene.kill_host()?;
+    let restart = scene.start_host().await?;
+    if loud {
+        anstream::println!(
+            "\n   {BAD}✗ kill -9{BAD:#}  the host died with {unfinished_at_crash} jobs and deliveries unfinished\n   \
+             {GOOD}✓ restart{GOOD:#}  the same store, taking events again after {restart:.0?}\n"
+        );
+    }
+    for step in &after {
+        sent.push(send(&scene, &http, step, loud).await?);
+    }
+
+    let store = SqliteStore::open_read_only(scene.store())?;
+    let settled = settle(&store).await?;
+    let traces = store.trace(TraceQuery { by: TraceBy::Newest, tenant: None, receipts_max: 100 }).await?;
+    let traces: Vec<Trace> = traces.into_iter().rev().collect();
+    let integrity = store.check_integrity().await?;
+    let counts = store.counts().await?;
+    let effects = scene.destination.effects();
+    let checks = judge(&sent, &traces, &counts, &effects, &integrity, settled, restart);
+    let report = Report {
+        ok: checks.iter().all(|check| check.ok),
+        steps: sent,
+        restart_ms: u64::try_from(restart.as_millis()).unwrap_or(u64::MAX),
+        unfinished_at_crash,
+        counts,
+        traces,
+        destination: effects,
+        checks,
+    };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        tell(&report);
+    }
+    let exit = if report.ok { Exit::Yes } else { Exit::No };
+    if !args.once && !args.json {
+        linger(&scene, &report).await?;
+    }
+    scene.stop_host().await?;
+    Ok(exit)
+}
+
+/// Signs a step as its provider would, sends it, and holds the answer against what is expected.
+async fn send(scene: &Scene, http: &Http, step: &Step, loud: bool) -> anyhow::Result<Sent> {
+    let (url, headers, body) = scene.sign(step)?;
+    let (http_status, text) = http.post(&url, &headers, Bytes::from(body)).await?;
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let field = |name: &str| answer.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let sent = Sent {
+        step: step.name,
+        source: format!("{}/{}", step.tenant, step.source),
+        what: step.what,
+        http_status,
+        status: field("status"),
+        receipt: answer.get("receipt").and_then(|receipt| receipt.as_str()).map(str::to_owned),
+        expected: step.expect,
+    };
+    if loud {
+        let style = if sent.as_expected() { GOOD } else { BAD };
+        anstream::println!(
+            "   {style}{http_status} {:11}{style:#} {DIM}{:14}{DIM:#} {}",
+            sent.status,
+            sent.source,
+            sent.what
+        );
+    }
+    Ok(sent)
+}
+
+/// Waits until nothing is left to do. False when that took too long.
+async fn settle(store: &SqliteStore) -> anyhow::Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < SETTLE_MAX {
+        let counts = store.counts().await?;
+        if counts.jobs_waiting == 0 && counts.outbox_waiting == 0 {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(false)
+}
+
+fn judge(
+    sent: &[Sent],
+    traces: &[Trace],
+    counts: &Counts,
+    effects: &[destination::Effect],
+    integrity: &IntegrityReport,
+    settled: bool,
+    restart: Duration,
+) -> Vec<Check> {
+    let mut checks = story::judge(sent, traces, counts, effects);
+    checks.push(Check::new("after the crash and the restart every job and delivery was finished", settled, ""));
+    checks.push(Check::new("the host was back in less than a second", restart < Duration::from_secs(1), &format!("{restart:.0?}")));
+    let chain = format!("{} receipts{}", integrity.receipts, integrity.problems.join("; "));
+    checks.push(Check::new("the store is whole and its receipts' hash chain holds", integrity.problems.is_empty(), &chain));
+    checks
+}
+
+fn tell(report: &Report) {
+    anstream::println!("\n{BOLD}What became of each event{BOLD:#}\n");
+    report.traces.iter().for_each(show::trace);
+    anstream::println!("{BOLD}What arrived at the destination{BOLD:#}, each signature verified\n");
+    for effect in &report.destination {
+        let times = if effect.arrivals == 1 { "once".to_owned() } else { format!("{} times", effect.arrivals) };
+        anstream::println!(
+            "  {:28} {:16} {DIM}arrived {times}, answered {}; one effect by its Idempotency-Key{DIM:#}",
+            effect.operation_key,
+            effect.kind,
+            effect.answers.iter().map(u16::to_string).collect::<Vec<_>>().join(", then ")
+        );
+    }
+    anstream::println!("\n{BOLD}What was promised{BOLD:#}\n");
+    for check in &report.checks {
+        let (style, mark) = if check.ok { (GOOD, "✓") } else { (BAD, "✗") };
+        let detail = if check.detail.is_empty() { String::new() } else { format!("  {DIM}{}{DIM:#}", check.detail) };
+        anstream::println!("  {style}{mark}{style:#} {}{detail}", check.promise);
+    }
+    if report.ok {
+        anstream::println!("\n{GOOD}All of it came out as promised.{GOOD:#}");
+    } else {
+        anstream::println!("\n{BAD}Not all of it came out as promised.{BAD:#}");
+    }
+}
+
+/// Stays up for the person to play with.
+async fn linger(scene: &Scene, report: &Report) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program.display();
+    let config = scene.config().display().to_string();
+    let receipt = report.traces.first().map(|trace| trace.receipt.id.to_string()).unwrap_or_default();
+    anstream::println!(
+        "\nThe host stays up until Ctrl-C. In another terminal:\n\n  \
+         {DIM}# the newest receipts, and everything about one{DIM:#}\n  \
+         {program} trace --config {config}\n  \
+         {program} trace --config {config} {receipt}\n  \
+         {DIM}# send an event of your own, twice{DIM:#}\n  \
+         {program} send --url http://{}/in/acme/rewards --secret-file {} \\\n      --sample voucherify-pending --set /event/id=evt_mine --times 2\n  \
+         {DIM}# run a receipt's plugins again: nothing happens twice{DIM:#}\n  \
+         {program} replay --config {config} {receipt}\n  \
+         {DIM}# what was given up (nothing, if all went well){DIM:#}\n  \
+         {program} dlq list --config {config}\n",
+        scene.edge,
+        scene.secret_file("acme").display(),
+    );
+    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
+}

@@ -1,0 +1,167 @@
+//! The stage: a folder that goes away with the demo, the configuration in it, the destination, and the host as a process of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tollgate_core::ids::KeyId;
+use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::sign::{SignInput, sign};
+use tollgate_store::Store as _;
+use tollgate_store::sqlite::SqliteStore;
+
+use super::destination::Destination;
+use super::story::Step;
+use crate::cli::send::tampered;
+use crate::cli::verify::find_profile;
+use crate::clock;
+
+const OPERATOR: &str = include_str!("tollgate.toml");
+const TENANTS: [(&str, &str); 2] = [("acme", include_str!("acme.toml")), ("globex", include_str!("globex.toml"))];
+
+/// A host that does not answer after this long is not coming.
+const START_MAX: Duration = Duration::from_secs(120);
+
+pub(super) struct Scene {
+    folder: tempfile::TempDir,
+    pub(super) edge: SocketAddr,
+    pub(super) destination: Destination,
+    host: Option<Child>,
+}
+
+impl Scene {
+    /// Writes the configuration and opens the destination; the host is not started yet.
+    pub(super) async fn set(plugins: &Path) -> anyhow::Result<Self> {
+        for name in ["cashback", "inventory", "fraud"] {
+            let file = plugins.join(format!("{name}.wasm"));
+            anyhow::ensure!(file.is_file(), "{} is missing; build the plugins with `cargo xtask guests`", file.display());
+        }
+        let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
+        let secret = |length: usize| -> anyhow::Result<String> {
+            let mut bytes = vec![0; length];
+            getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+            Ok(data_encoding::BASE64.encode(&bytes))
+        };
+        let destination_secret = format!("whsec_{}", secret(32)?);
+        let destination = Destination::start(&destination_secret).await?;
+        let (edge, operator) = (free_port()?, free_port()?);
+
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        std::fs::create_dir(folder.path().join("tenants"))?;
+        let plugins = std::fs::canonicalize(plugins)?;
+        let operator_toml = OPERATOR
+            .replace("EDGE", &edge.to_string())
+            .replace("OPERATOR", &operator.to_string())
+            .replace("PLUGINS", &plugins.display().to_string());
+        write("tollgate.toml", &operator_toml)?;
+        write("operator.token", &secret(24)?)?;
+        write("destination.secret", &destination_secret)?;
+        for (tenant, text) in TENANTS {
+            write(&format!("{tenant}.secret"), &secret(24)?)?;
+            let text = text.replace("DESTINATION", &format!("http://{}/{tenant}", destination.address));
+            write(&format!("tenants/{tenant}.toml"), &text)?;
+        }
+        Ok(Self { folder, edge, destination, host: None })
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder.path().join("tollgate.toml")
+    }
+
+    pub(super) fn store(&self) -> PathBuf {
+        self.folder.path().join("tollgate.db")
+    }
+
+    pub(super) fn secret_file(&self, tenant: &str) -> PathBuf {
+        self.folder.path().join(format!("{tenant}.secret"))
+    }
+
+    /// Starts the host as a process of its own and waits until it takes connections.
+    pub(super) async fn start_host(&mut self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start the host")?;
+        // The host's log is shown only if it does not come up.
+        let log = child.stderr.take().map(BufReader::new);
+        let (lines, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.into_iter().flat_map(BufReader::lines).map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let host = self.host.insert(child);
+        while tokio::net::TcpStream::connect(self.edge).await.is_err() {
+            if let Some(status) = host.try_wait()? {
+                let said: Vec<String> = said.iter().collect();
+                anyhow::bail!("the host ended with {status} before it was up:\n{}", said.join("\n"));
+            }
+            anyhow::ensure!(start.elapsed() < START_MAX, "the host did not come up in {START_MAX:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Kills the host as a power cut would: no signal handler, no goodbye. Returns how much it left unfinished.
+    pub(super) fn kill_host(&mut self) -> anyhow::Result<u64> {
+        let mut host = self.host.take().context("no host to kill")?;
+        host.kill()?;
+        host.wait()?;
+        let store = SqliteStore::open_read_only(self.store())?;
+        let counts = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.counts()))?;
+        Ok(counts.jobs_waiting + counts.outbox_waiting)
+    }
+
+    /// Asks the host to stop, and waits for it.
+    pub(super) async fn stop_host(&mut self) -> anyhow::Result<()> {
+        let Some(mut host) = self.host.take() else { return Ok(()) };
+        let asked = Command::new("kill").args(["-TERM", &host.id().to_string()]).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            host.kill()?;
+        }
+        tokio::task::spawn_blocking(move || host.wait()).await??;
+        Ok(())
+    }
+
+    /// A step as its provider would send it: URL, headers, body.
+    pub(super) fn sign(&self, step: &Step) -> anyhow::Result<(String, Vec<(String, String)>, Vec<u8>)> {
+        let profile = find_profile(step.sample.provider)?;
+        let text = std::fs::read(self.secret_file(step.tenant))?;
+        let secret = SourceSecret { id: KeyId::new("demo")?, text: Secret::new(text), not_before: None, not_after: None };
+        let mut body = step.body()?;
+        let url = format!("http://{}/in/{}/{}", self.edge, step.tenant, step.source);
+        let input = SignInput { body: &body, id: step.name, at: clock::now(), url: Some(&url) };
+        let mut headers = sign(&profile, &[secret], &input)?;
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        if step.tamper {
+            body = tampered(body);
+        }
+        Ok((url, headers, body))
+    }
+}
+
+/// The host does not outlive a demo that fails.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some(host) = &mut self.host {
+            let _ = host.kill();
+            let _ = host.wait();
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
