@@ -1,1 +1,73 @@
-//! Shared by the end-to-end tests.
+//! What the tests of the whole house share: where the built server and the built plugins are.
+//!
+//! `cargo xtask test` builds them and says where they are. A test that is started by hand looks beside its own executable,
+//! where cargo put the server if it was built before.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The built `tollgate`: what TOLLGATE_BIN names, or the one that was built with this test's profile.
+///
+/// # Panics
+/// When it is not there, with what to run.
+pub fn tollgate_bin() -> PathBuf {
+    let beside = profile_dir().join(format!("tollgate{}", env::consts::EXE_SUFFIX));
+    found(
+        "the server",
+        env::var_os("TOLLGATE_BIN").map_or(beside, PathBuf::from),
+        Path::is_file,
+    )
+}
+
+/// The folder of the shipped plugins, as components: what TOLLGATE_PLUGINS names, or `plugins` in the target directory.
+///
+/// # Panics
+/// As [`tollgate_bin`].
+pub fn plugins_dir() -> PathBuf {
+    let built = profile_dir().join("../plugins");
+    found(
+        "the built plugins",
+        env::var_os("TOLLGATE_PLUGINS").map_or(built, PathBuf::from),
+        Path::is_dir,
+    )
+}
+
+/// The folder of the guests that misbehave: what TOLLGATE_HOSTILE names, or `hostile` among the plugins.
+///
+/// # Panics
+/// As [`tollgate_bin`].
+pub fn hostile_dir() -> PathBuf {
+    let built = profile_dir().join("../plugins/hostile");
+    found(
+        "the built hostile guests",
+        env::var_os("TOLLGATE_HOSTILE").map_or(built, PathBuf::from),
+        Path::is_dir,
+    )
+}
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// `debug` or `release` of the target directory: where this executable is, or one above for tests, which stand in `deps`.
+fn profile_dir() -> PathBuf {
+    let executable = env::current_exe().unwrap_or_default();
+    let folder = executable.parent().unwrap_or(Path::new("."));
+    let profile = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
+    profile.to_owned()
+}
+
+fn found(what: &str, path: PathBuf, is_there: fn(&Path) -> bool) -> PathBuf {
+    assert!(
+        is_there(&path),
+        "{what} should be at {}; run `cargo xtask test`, which builds it",
+        path.display()
+    );
+    path
+}

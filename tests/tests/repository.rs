@@ -1,0 +1,319 @@
+//! What must hold for the repository as a whole: who may depend on whom, that the map tells of places that exist, and that the
+//! tree is tidy.
+//!
+//! What is searched for is put together from pieces, so that this file does not find itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use serde_json::Value;
+use tollgate_tests::root;
+
+/// Which of our crates each of our crates may use. An edge that is not here is a decision for ARCHITECTURE.md, not for a
+/// manifest.
+const EDGES: [(&str, &[&str]); 6] = [
+    ("tollgate-core", &[]),
+    ("tollgate-store", &["tollgate-core"]),
+    ("tollgate-sandbox", &["tollgate-core"]),
+    ("tollgate", &["tollgate-core", "tollgate-sandbox", "tollgate-store"]),
+    // Tests and benches may stand in for the server; nothing depends on them.
+    (
+        "tollgate-tests",
+        &["tollgate-core", "tollgate-sandbox", "tollgate-store"],
+    ),
+    ("xtask", &[]),
+];
+
+/// Vocabularies that one crate alone may speak.
+const OWNED: [(&str, &str); 2] = [("rusqlite", "tollgate-store"), ("wasmtime", "tollgate-sandbox")];
+
+/// What core must not depend on: I/O, clocks, randomness and async live in its callers.
+const NOT_IN_CORE: [&str; 8] = [
+    "chrono",
+    "fastrand",
+    "getrandom",
+    "hyper",
+    "mio",
+    "rand",
+    "time",
+    "tokio",
+];
+
+/// Every dependency of every package of the workspace, whatever its kind (normal, build, dev).
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo starts");
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    list(&metadata["packages"])
+        .iter()
+        .map(|package| (name(package), list(&package["dependencies"]).iter().map(name).collect()))
+        .collect()
+}
+
+#[test]
+fn crates_depend_only_where_the_map_says() {
+    let dependencies = dependencies();
+    let ours: BTreeSet<_> = EDGES.iter().map(|(package, _)| (*package).to_owned()).collect();
+    assert_eq!(
+        dependencies.keys().cloned().collect::<BTreeSet<_>>(),
+        ours,
+        "the packages of the workspace"
+    );
+    for (package, allowed) in EDGES {
+        for dependency in dependencies[package].intersection(&ours) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{package} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_crate_knows_sql_and_one_knows_wasmtime() {
+    let dependencies = dependencies();
+    for (library, owner) in OWNED {
+        let users: Vec<_> = dependencies
+            .iter()
+            .filter(|(_, uses)| uses.contains(library))
+            .map(|(package, _)| package.as_str())
+            .collect();
+        assert_eq!(users, [owner], "who depends on {library}");
+    }
+    for library in NOT_IN_CORE {
+        assert!(
+            !dependencies["tollgate-core"].contains(library),
+            "core must not depend on {library}"
+        );
+    }
+}
+
+/// The files under version control whose text we answer for, with their text: no lock files, which are cargo's.
+fn tracked_texts() -> Vec<(String, String)> {
+    let output = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output()
+        .expect("git starts");
+    assert!(
+        output.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let names = String::from_utf8(output.stdout).expect("file names are UTF-8");
+    let names = names.split_terminator('\0').filter(|name| !name.ends_with(".lock"));
+    // A file may be deleted but not yet committed so; one that is no UTF-8 is no text.
+    let texts: Vec<_> = names
+        .filter_map(|name| {
+            Some((
+                name.to_owned(),
+                String::from_utf8(fs::read(root().join(name)).ok()?).ok()?,
+            ))
+        })
+        .collect();
+    assert!(
+        texts.len() > 20,
+        "git lists only {} text files: is this a clone?",
+        texts.len()
+    );
+    texts
+}
+
+/// Fails with every place where a file that `applies` picks holds one of `needles`.
+#[track_caller]
+fn assert_absent(needles: &[String], why: &str, applies: impl Fn(&str) -> bool) {
+    let mut found = Vec::new();
+    for (name, text) in tracked_texts().iter().filter(|(name, _)| applies(name)) {
+        for (at, line) in text.lines().enumerate() {
+            for needle in needles.iter().filter(|needle| line.contains(needle.as_str())) {
+                found.push(format!("{name}:{}: `{needle}`", at + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{why}:\n{}", found.join("\n"));
+}
+
+/// Puts needles together: `["a|b"]` searches for `ab`.
+fn needles(pieces: &[&str]) -> Vec<String> {
+    pieces.iter().map(|piece| piece.replace('|', "")).collect()
+}
+
+#[test]
+fn no_file_names_a_machine_or_a_registry() {
+    let mut places = needles(&["/wo|rk/", "/ho|me/", "/ro|ot/", "/Us|ers/", "C:|\\Users"]);
+    let checkout = root().canonicalize().expect("the checkout has a path");
+    // The path of a checkout at the top of the file system is a word like any other.
+    if checkout.components().count() > 2 {
+        places.push(format!("{}/", checkout.display()));
+    }
+    assert_absent(&places, "paths of one machine help nobody on another", |_| true);
+    let hosts = needles(&[
+        "crates|.io",
+        "static.crates|.io",
+        "pypi|.org",
+        "registry.npmjs|.org",
+        "deb.debian|.org",
+    ]);
+    assert_absent(&hosts, "where packages come from is each machine's own setting", |_| {
+        true
+    });
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_code() {
+    let marks = needles(&["todo|!(", "unimplemented|!(", "FIX|ME", "// XX|X", "# XX|X"]);
+    assert_absent(
+        &marks,
+        "finish it, or say what is missing in words that a reader can use",
+        |_| true,
+    );
+}
+
+#[test]
+fn sql_is_spoken_only_in_the_store_and_wasmtime_only_in_the_sandbox() {
+    let rust_outside = |room: &'static str| move |name: &str| name.ends_with(".rs") && !name.starts_with(room);
+    let sql = [
+        "rusqlite|::",
+        "\"SELECT| ",
+        "\"INSERT| INTO",
+        "\"UPDATE| ",
+        "\"DELETE| FROM",
+        "\"CREATE| TABLE",
+        "\"PRAGMA| ",
+    ];
+    assert_absent(&needles(&sql), "only host/store knows SQL", rust_outside("host/store/"));
+    assert_absent(
+        &needles(&["wasmtime|::"]),
+        "only host/sandbox knows wasmtime",
+        rust_outside("host/sandbox/"),
+    );
+}
+
+#[test]
+fn the_map_names_places_that_exist() {
+    let Ok(map) = fs::read_to_string(root().join("ARCHITECTURE.md")) else {
+        println!("skipped: there is no ARCHITECTURE.md yet");
+        return;
+    };
+    let section = section(&map, "code map").expect("ARCHITECTURE.md has a heading `Code map`");
+    let paths: Vec<_> = backticked(section).filter(|text| is_path(text)).collect();
+    assert!(
+        !paths.is_empty(),
+        "the code map of ARCHITECTURE.md names no path in backticks"
+    );
+    let missing: Vec<_> = paths.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(
+        missing.is_empty(),
+        "the code map of ARCHITECTURE.md names what does not exist (paths start at the root): {missing:?}"
+    );
+}
+
+/// The text under the first heading that contains `title`, up to the next heading that is not below it.
+fn section<'a>(markdown: &'a str, title: &str) -> Option<&'a str> {
+    let level = |line: &str| line.bytes().take_while(|byte| *byte == b'#').count();
+    let mut headings = Vec::new();
+    let mut at = 0;
+    for line in markdown.split_inclusive('\n') {
+        if level(line) > 0 {
+            headings.push((at, level(line), line));
+        }
+        at += line.len();
+    }
+    let first = headings
+        .iter()
+        .position(|(_, _, line)| line.to_lowercase().contains(title))?;
+    let (start, depth, _) = headings[first];
+    let end = headings[first + 1..]
+        .iter()
+        .find(|(_, level, _)| *level <= depth)
+        .map_or(markdown.len(), |(end, _, _)| *end);
+    Some(&markdown[start..end])
+}
+
+fn backticked(markdown: &str) -> impl Iterator<Item = &str> {
+    markdown.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// Whether a code span is meant as a path of the tree: it has a slash, and nothing that commands, URLs, types or patterns have.
+fn is_path(text: &str) -> bool {
+    text.contains('/') && !text.starts_with('/') && !text.contains([' ', ':', '*', '<', '{', '(', '$'])
+}
+
+#[test]
+fn the_map_is_read_as_it_is_written() {
+    let map =
+        "# A\n`x/y`\n## Code map\n`host/core` and `cargo run a/b`, `Arc<T>`\n### Deeper\n`wit/`\n## Next\n`no/such`\n";
+    let paths: Vec<_> = backticked(section(map, "code map").unwrap())
+        .filter(|text| is_path(text))
+        .collect();
+    assert_eq!(paths, ["host/core", "wit/"]);
+}
+
+#[test]
+fn the_readme_shows_the_two_commands() {
+    let Ok(readme) = fs::read_to_string(root().join("README.md")) else {
+        println!("skipped: there is no README.md yet");
+        return;
+    };
+    for command in ["cargo xtask demo", "cargo xtask test"] {
+        assert!(readme.contains(command), "README.md does not show `{command}`");
+    }
+}
+
+#[test]
+fn the_purity_probe_reaches_every_public_function_of_core() {
+    let probe = fs::read_to_string(root().join("tests/purity-probe/src/main.rs")).expect("the probe's source");
+    let reached: Vec<_> = probe
+        .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+        .collect();
+    let source = root().join("host/core/src");
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for (path, text) in tracked_texts() {
+        let Ok(module) = root().join(&path).strip_prefix(&source).map(Path::to_owned) else {
+            continue;
+        };
+        let Some(module) = module.to_str().and_then(|module| module.strip_suffix(".rs")) else {
+            continue;
+        };
+        let module = module.strip_suffix("/mod").unwrap_or(module).replace('/', "::");
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for function in text.lines().filter_map(public_function) {
+            seen += 1;
+            let (head, tail) = (format!("{module}::"), format!("::{function}"));
+            if !reached
+                .iter()
+                .any(|path| path.starts_with(&head) && path.ends_with(&tail))
+            {
+                missing.push(format!("{module}::…::{function}"));
+            }
+        }
+    }
+    assert!(
+        seen > 40,
+        "only {seen} public functions found in core: the search is broken"
+    );
+    assert!(
+        missing.is_empty(),
+        "add these to tests/purity-probe/src/main.rs, so that their imports are seen: {missing:#?}"
+    );
+}
+
+/// The name of the public function that a line begins to declare.
+fn public_function(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("pub ")?;
+    let rest = rest.strip_prefix("const ").unwrap_or(rest).strip_prefix("fn ")?;
+    rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+}
