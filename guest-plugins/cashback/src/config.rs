@@ -1,0 +1,197 @@
+//! The configuration, raw and checked. `lib.rs` documents each field.
+
+use serde::Deserialize;
+use tollgate_plugin::limits::MINOR_UNITS_MAX;
+use tollgate_plugin::{Failure, Lookup, config};
+
+/// A rate of 100 %.
+pub(crate) const BPS_MAX: i64 = 10_000;
+const WINDOW_DAYS_MAX: i64 = 366;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    rate_bps: Option<i64>,
+    fixed_minor_units: Option<i64>,
+    cap_minor_units: Option<i64>,
+    minimum_amount_minor_units: Option<i64>,
+    currency: Option<String>,
+    amount: Option<Lookup>,
+    points: Option<Points>,
+    statuses: Option<Vec<String>>,
+    types: Option<Vec<String>>,
+    limit: Option<Limit>,
+}
+
+/// A configuration that makes sense.
+pub(crate) struct Config {
+    pub(crate) earning: Earning,
+    pub(crate) cap_minor_units: Option<i64>,
+    pub(crate) minimum_amount_minor_units: Option<i64>,
+    pub(crate) currency: Option<String>,
+    pub(crate) basis: Option<Basis>,
+    pub(crate) statuses: Vec<String>,
+    pub(crate) types: Vec<String>,
+    pub(crate) limit: Option<Limit>,
+}
+
+/// What an operation earns before cap and limit.
+pub(crate) enum Earning {
+    /// Basis points of the amount, 1 to [`BPS_MAX`].
+    Rate(i64),
+    /// Minor units.
+    Fixed(i64),
+}
+
+/// Where the amount comes from when the event has none of its own.
+pub(crate) enum Basis {
+    Amount(Lookup),
+    Points(Points),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Points {
+    pub(crate) from: Lookup,
+    pub(crate) value_minor_units: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    pub(crate) amount_minor_units: i64,
+    pub(crate) window_days: i64,
+}
+
+impl Config {
+    /// # Errors
+    /// [`Failure::Hold`] that names the field that is wrong.
+    pub(crate) fn parse(json: &str) -> Result<Self, Failure> {
+        let raw: RawConfig = config::parse(json)?;
+        let earning = match (raw.rate_bps, raw.fixed_minor_units) {
+            (Some(rate_bps), None) => Earning::Rate(within("rate_bps", rate_bps, BPS_MAX)?),
+            (None, Some(fixed)) => Earning::Fixed(within("fixed_minor_units", fixed, MINOR_UNITS_MAX)?),
+            _ => return Err(config::invalid("set one of `rate_bps` and `fixed_minor_units`")),
+        };
+        let basis = match (raw.amount, raw.points) {
+            (None, None) => None,
+            (Some(amount), None) => Some(Basis::Amount(amount)),
+            (None, Some(points)) => {
+                within("points.value_minor_units", points.value_minor_units, MINOR_UNITS_MAX)?;
+                Some(Basis::Points(points))
+            }
+            (Some(_), Some(_)) => return Err(config::invalid("set one of `amount` and `points`, not both")),
+        };
+        if let Some(currency) = &raw.currency
+            && !(currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()))
+        {
+            return Err(config::invalid(format_args!(
+                "`currency` is {currency:?}; write a code such as \"USD\""
+            )));
+        }
+        if basis.is_some() && raw.currency.is_none() {
+            return Err(config::invalid(
+                "`amount` and `points` need `currency`: they are for events that have none",
+            ));
+        }
+        let optional = |name, value: Option<i64>| value.map(|value| within(name, value, MINOR_UNITS_MAX)).transpose();
+        let cap_minor_units = optional("cap_minor_units", raw.cap_minor_units)?;
+        let minimum_amount_minor_units = optional("minimum_amount_minor_units", raw.minimum_amount_minor_units)?;
+        if let Some(limit) = &raw.limit {
+            within("limit.amount_minor_units", limit.amount_minor_units, MINOR_UNITS_MAX)?;
+            within("limit.window_days", limit.window_days, WINDOW_DAYS_MAX)?;
+        }
+        let some_of = |name, list: Option<Vec<String>>, default: &str| match list {
+            None => Ok(vec![default.to_owned()]),
+            Some(list) if list.is_empty() => Err(config::invalid(format_args!(
+                "`{name}` is empty: nothing would ever earn"
+            ))),
+            Some(list) => Ok(list),
+        };
+        Ok(Self {
+            earning,
+            cap_minor_units,
+            minimum_amount_minor_units,
+            currency: raw.currency,
+            basis,
+            statuses: some_of("statuses", raw.statuses, "completed")?,
+            types: some_of("types", raw.types, "*")?,
+            limit: raw.limit,
+        })
+    }
+}
+
+fn within(name: &str, value: i64, max: i64) -> Result<i64, Failure> {
+    if (1..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(config::invalid(format_args!(
+            "`{name}` is {value}; it must be 1 to {max}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let check = |json: &str, expect: Option<&str>| {
+            let found = Config::parse(json).err();
+            assert_eq!(
+                found,
+                expect.map(|expect| Failure::hold(format!("config: {expect}"))),
+                "{json}"
+            );
+        };
+        check(r#"{"rate_bps": 500}"#, None);
+        check(r#"{"fixed_minor_units": 100, "currency": "USD"}"#, None);
+        check(
+            r#"{"rate_bps": 1, "currency": "EUR", "points": {"from": "/p", "value_minor_units": 2}}"#,
+            None,
+        );
+        check("{}", Some("set one of `rate_bps` and `fixed_minor_units`"));
+        check(
+            r#"{"rate_bps": 5, "fixed_minor_units": 5}"#,
+            Some("set one of `rate_bps` and `fixed_minor_units`"),
+        );
+        check(r#"{"rate_bps": 0}"#, Some("`rate_bps` is 0; it must be 1 to 10000"));
+        check(
+            r#"{"rate_bps": 10001}"#,
+            Some("`rate_bps` is 10001; it must be 1 to 10000"),
+        );
+        check(
+            r#"{"fixed_minor_units": -5}"#,
+            Some("`fixed_minor_units` is -5; it must be 1 to 9007199254740991"),
+        );
+        check(
+            r#"{"rate_bps": 5, "cap_minor_units": 0}"#,
+            Some("`cap_minor_units` is 0; it must be 1 to 9007199254740991"),
+        );
+        check(
+            r#"{"rate_bps": 5, "currency": "usd"}"#,
+            Some("`currency` is \"usd\"; write a code such as \"USD\""),
+        );
+        check(
+            r#"{"rate_bps": 5, "amount": "order_amount"}"#,
+            Some("`amount` and `points` need `currency`: they are for events that have none"),
+        );
+        check(
+            r#"{"rate_bps": 5, "currency": "USD", "amount": "a", "points": {"from": "b", "value_minor_units": 1}}"#,
+            Some("set one of `amount` and `points`, not both"),
+        );
+        check(
+            r#"{"rate_bps": 5, "types": []}"#,
+            Some("`types` is empty: nothing would ever earn"),
+        );
+        check(
+            r#"{"rate_bps": 5, "limit": {"amount_minor_units": 5, "window_days": 367}}"#,
+            Some("`limit.window_days` is 367; it must be 1 to 366"),
+        );
+        let failure = Config::parse(r#"{"rate_bps": 5, "cap": 5}"#).err();
+        assert!(
+            matches!(failure, Some(Failure::Hold(message)) if message.starts_with("config: `cap`: unknown field `cap`"))
+        );
+    }
+}
