@@ -1,0 +1,13 @@
+//! Proposes a credit under an operation key with spaces. Ends `invalid-output`.
+
+use tollgate_guests::{Event, Failure, Guest, Proposal, credit};
+
+struct Component;
+
+impl Guest for Component {
+    fn process(_event: Event, _config: String) -> Result<Vec<Proposal>, Failure> {
+        Ok(vec![credit("bad key", 5, "USD")])
+    }
+}
+
+tollgate_guests::guest!(Component, "bad_key");
