@@ -16,6 +16,7 @@ use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
 pub use model::*;
+pub use sqlite::{OpenOptions, SqliteStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum StoreError {
     /// The store was written by a newer Tollgate.
     #[error("the store {path} has schema {found}, but this Tollgate knows up to {known}; use the newer Tollgate")]
     NewerSchema { path: String, found: u32, known: u32 },
+    /// The store was opened for reading only.
+    #[error("the store {path} is open for reading only here")]
+    ReadOnly { path: String },
     /// The file cannot be opened as a store.
     #[error("cannot open the store {path}: {detail}")]
     Open { path: String, detail: String },
@@ -75,10 +79,17 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn claim_outbox(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<OutboxClaim>, StoreError>> + Send;
 
     /// Appends an attempt and ends its outbox entry, if the claim's lease epoch is still the newest.
-    fn record_attempt(&self, attempt: AttemptRecord) -> impl Future<Output = Result<AttemptRecorded, StoreError>> + Send;
+    fn record_attempt(
+        &self,
+        attempt: AttemptRecord,
+    ) -> impl Future<Output = Result<AttemptRecorded, StoreError>> + Send;
 
     /// Gives leased outbox entries back without an attempt (breaker open, concurrency cap), due again at `at`.
-    fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_outbox(
+        &self,
+        claims: Vec<OutboxHold>,
+        at: UnixMillis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Reads one value of a plugin's state with its version. Blocks; called from plugin threads.
     ///
@@ -98,7 +109,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn trace(&self, query: TraceQuery) -> impl Future<Output = Result<Vec<Trace>, StoreError>> + Send;
 
     /// Lists dead letters, newest first.
-    fn dead_letters(&self, filter: DeadLetterFilter) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+    fn dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
     /// Puts dead jobs or deliveries back to work, or runs a receipt's jobs again. Operation keys keep a replay from having a
     /// second effect. With `dry_run` nothing is written and the answer says what would be.

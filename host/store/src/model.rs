@@ -6,8 +6,8 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
-    ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName, ReceiptId,
-    RouteName, RunId, SourceName, TenantName,
+    ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
+    PluginName, ReceiptId, RouteName, RunId, SourceName, TenantName,
 };
 use tollgate_core::outcome::{JobEnd, LogLine};
 use tollgate_core::state::{StateRead, StateWrite};
@@ -19,8 +19,12 @@ use tollgate_core::time::UnixMillis;
 pub enum Admitted {
     New(Disposition),
     /// The receipt's disposition, and which delivery of it this is (the first is 1).
-    Same { delivery: u32 },
-    Conflict { delivery: u32 },
+    Same {
+        delivery: u32,
+    },
+    Conflict {
+        delivery: u32,
+    },
 }
 
 /// Asks for leases.
@@ -325,7 +329,12 @@ pub enum DeadWork {
     /// A job whose runs were exhausted or failed for good.
     Job { job: JobId, route: RouteName },
     /// An action that could not be delivered.
-    Delivery { entry: OutboxId, destination: DestinationName, action: ActionId, operation_key: String },
+    Delivery {
+        entry: OutboxId,
+        destination: DestinationName,
+        action: ActionId,
+        operation_key: String,
+    },
 }
 
 /// What to replay.

@@ -1,1 +1,258 @@
+//! The embedded store: SQLite in one file, one process at a time.
+//!
+//! Cast: the [`writer`] thread owns the connection that writes and commits in groups; [`readers`] lends connections that
+//! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
+//! Decisions come from `tollgate-core`, called inside the transaction with what that transaction found.
 
+mod fault;
+mod open;
+mod readers;
+mod rows;
+mod writer;
+
+mod admit;
+mod audit;
+mod jobs;
+mod outbox;
+mod replay;
+mod trace;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tollgate_core::admission::Admission;
+use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::secret::Secret;
+use tollgate_core::state::StateValue;
+use tollgate_core::time::UnixMillis;
+
+use self::fault::Fault;
+use self::open::{SoleUse, StorePath};
+use self::readers::Readers;
+use self::writer::{Shared, Transaction, Writer, WriterBounds};
+use crate::{
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
+    JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, Store, StoreError,
+    Trace, TraceQuery,
+};
+
+/// Bounds of a [`SqliteStore`].
+#[derive(Debug, Clone, Copy)]
+pub struct OpenOptions {
+    /// Writes that wait at most; one more is answered [`StoreError::Full`]. Together with the largest body this bounds the
+    /// memory that waiting takes. Default 4096.
+    pub write_queue_max: usize,
+    /// Writes in one commit at most. A commit takes what is waiting and never waits for more. Default 512.
+    pub write_batch_max: usize,
+    /// The WAL is moved into the file when it is longer than this; four times this is the most it grows to unless a
+    /// reader keeps an old snapshot. Default 16 MiB.
+    pub wal_bytes_max: u64,
+    /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
+    /// Default: as large as the disk.
+    pub file_bytes_max: Option<u64>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            write_queue_max: 4096,
+            write_batch_max: 512,
+            wal_bytes_max: 16 * 1024 * 1024,
+            file_bytes_max: None,
+        }
+    }
+}
+
+/// The SQLite store. Clones share one writer and one file; the file is closed when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: StorePath,
+    receipt_key: Arc<Secret>,
+    // Before the writer: readers are closed first, so that the writer is the last to close and leaves no WAL behind.
+    readers: Readers,
+    access: Access,
+}
+
+#[derive(Debug)]
+enum Access {
+    ReadWrite(Writer),
+    /// Beside a running server. The signals never wake.
+    ReadOnly(Arc<Shared>),
+}
+
+impl SqliteStore {
+    /// Opens a store, makes it if it does not exist, and migrates it if it is older. Blocks.
+    ///
+    /// Jobs and outbox entries that were leased when the last process ended are free at once.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process (or this one) has it open, [`StoreError::NewerSchema`],
+    /// [`StoreError::NoSpace`], and [`StoreError::Open`] for all else.
+    pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
+        let path = StorePath::new(path.as_ref())?;
+        let sole_use = SoleUse::take(&path)?;
+        let connection = open::open_writer(&path, options.file_bytes_max)?;
+        let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let bounds = WriterBounds {
+            queue_max: options.write_queue_max,
+            batch_max: options.write_batch_max,
+            wal_bytes_max: options.wal_bytes_max,
+        };
+        let writer = Writer::start(connection, sole_use, path.text.clone(), bounds)?;
+        let readers = Readers::new(path.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path,
+                receipt_key,
+                readers,
+                access: Access::ReadWrite(writer),
+            }),
+        })
+    }
+
+    /// Opens an existing store for reading only, beside a process that may be writing it. Blocks.
+    /// What writes answers [`StoreError::ReadOnly`]; a replay may still be tried dry.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`], and [`StoreError::Open`] when there is no store or it has an older schema.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = StorePath::new(path.as_ref())?;
+        let connection = open::open_reader(&path)?;
+        open::check_schema(&path, &connection)?;
+        let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let readers = Readers::new(path.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path,
+                receipt_key,
+                readers,
+                access: Access::ReadOnly(Arc::default()),
+            }),
+        })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        match &self.inner.access {
+            Access::ReadWrite(writer) => writer.shared(),
+            Access::ReadOnly(shared) => shared,
+        }
+    }
+
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        match &self.inner.access {
+            Access::ReadWrite(writer) => writer.write(work).await,
+            Access::ReadOnly(_) => Err(StoreError::ReadOnly {
+                path: self.inner.path.text.clone(),
+            }),
+        }
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.shared().check()?;
+        self.inner.readers.read(work).await
+    }
+}
+
+impl Store for SqliteStore {
+    fn receipt_key(&self) -> &Secret {
+        &self.inner.receipt_key
+    }
+
+    async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.write(move |transaction| admit::admit(transaction, &key, &admission))
+            .await
+    }
+
+    async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
+        self.write(move |transaction| jobs::claim(transaction, &request)).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.write(move |transaction| jobs::settle(transaction, &settlement))
+            .await
+    }
+
+    async fn claim_outbox(&self, request: ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
+        self.write(move |transaction| outbox::claim(transaction, &request))
+            .await
+    }
+
+    async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {
+        self.write(move |transaction| outbox::record_attempt(transaction, &attempt))
+            .await
+    }
+
+    async fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> Result<(), StoreError> {
+        self.write(move |transaction| outbox::release(transaction, &claims, at))
+            .await
+    }
+
+    fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
+        self.shared().check()?;
+        self.inner
+            .readers
+            .read_here(|connection| jobs::read_state(connection, tenant, plugin, key))
+    }
+
+    async fn next_due(&self) -> Result<NextDue, StoreError> {
+        self.read(audit::next_due).await
+    }
+
+    fn work_signal(&self) -> &Notify {
+        &self.shared().work_signal
+    }
+
+    fn outbox_signal(&self) -> &Notify {
+        &self.shared().outbox_signal
+    }
+
+    async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.read(move |connection| trace::trace(connection, &key, &query))
+            .await
+    }
+
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(move |connection| replay::dead_letters(connection, &filter))
+            .await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
+        if request.dry_run {
+            return self.read(move |connection| replay::plan(connection, &request)).await;
+        }
+        self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(audit::counts).await
+    }
+
+    async fn check_integrity(&self) -> Result<IntegrityReport, StoreError> {
+        self.read(audit::check_integrity).await
+    }
+
+    async fn close(&self) {
+        self.inner.readers.close_idle();
+        match &self.inner.access {
+            Access::ReadWrite(writer) => writer.close().await,
+            Access::ReadOnly(shared) => shared.stop(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong inside a transaction, and what it is to the caller.
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use crate::StoreError;
+
+/// Trouble inside a transaction, before it is known what it means for the store as a whole.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sql(rusqlite::Error),
+    /// A row holds what no version of Tollgate writes.
+    Damaged(String),
+    NotFound(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => Self::Damaged(error.to_string()),
+            other => Self::Sql(other),
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn damaged(what: &str, detail: impl std::fmt::Display) -> Self {
+        Self::Damaged(format!("{what}: {detail}"))
+    }
+
+    /// What the writer answers. `Fatal` only for failures of the disk: after one, nobody knows what the file holds.
+    pub(super) fn of_writer(self, path: &str) -> StoreError {
+        match &self {
+            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) => match error.code {
+                ErrorCode::DiskFull => StoreError::NoSpace { path: path.to_owned() },
+                // The WAL's index could not grow. It is memory of the running processes and is built anew from the WAL, so
+                // nothing on the disk is in doubt; it is what a full disk looks like when the index is what does not fit.
+                ErrorCode::SystemIoFailure if error.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
+                    StoreError::NoSpace { path: path.to_owned() }
+                }
+                ErrorCode::SystemIoFailure => StoreError::Fatal { detail: self.detail() },
+                _ => self.of_reader(),
+            },
+            _ => self.of_reader(),
+        }
+    }
+
+    /// What a reader answers: nothing was to be written, so nothing is in doubt.
+    pub(super) fn of_reader(self) -> StoreError {
+        match self {
+            Self::Sql(rusqlite::Error::SqliteFailure(error, _))
+                if matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
+            {
+                StoreError::Damaged { detail: self.detail() }
+            }
+            Self::Sql(_) => StoreError::Database { detail: self.detail() },
+            Self::Damaged(detail) => StoreError::Damaged { detail },
+            Self::NotFound(what) => StoreError::NotFound { what },
+        }
+    }
+
+    /// The text with SQLite's extended code, which names the failed system call.
+    pub(super) fn detail(&self) -> String {
+        match self {
+            Self::Sql(rusqlite::Error::SqliteFailure(error, text)) => {
+                let text = text.as_deref().unwrap_or_else(|| ffi::code_to_str(error.extended_code));
+                format!("{text} (SQLite code {})", error.extended_code)
+            }
+            Self::Sql(error) => error.to_string(),
+            Self::Damaged(detail) => detail.clone(),
+            Self::NotFound(what) => format!("{what} does not exist"),
+        }
+    }
+}

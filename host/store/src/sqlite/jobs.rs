@@ -1,0 +1,402 @@
+//! Jobs: leased, run elsewhere, and settled in one transaction.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tollgate_core::action::{GrantedAction, Verdict, verdict};
+use tollgate_core::ids::{DestinationName, Digest, JobId, LeaseEpoch, PluginName, RunId, TenantName};
+use tollgate_core::outcome::JobEnd;
+use tollgate_core::state::{StateRead, StateValue, StateWrite};
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+use super::rows::{self, EVENT_COLUMNS, WorkState, get, id, signed, to_json};
+use super::writer::Transaction;
+use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
+
+/// Leases what is due. A job that is ready or leased is the oldest of its lane (see the schema), so the lanes need no
+/// look: the claimable jobs are of different lanes.
+pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
+    let connection = transaction.connection;
+    let mut due = connection.prepare_cached(
+        "SELECT id, lane, state FROM jobs WHERE state IN (1, 2) AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2",
+    )?;
+    let limit = i64::try_from(request.rows_max).unwrap_or(i64::MAX);
+    let jobs = due
+        .query_map(params![request.now.0, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<Result<Vec<(i64, i64, i64)>, _>>()?;
+    let mut claims = Vec::with_capacity(jobs.len());
+    for (job, lane, state) in jobs {
+        let expired = WorkState::from_code(state)? == WorkState::Leased;
+        if expired && yield_to_older(connection, job, lane)? {
+            transaction.jobs_ready = true;
+        } else {
+            claims.push(lease(connection, request, job)?);
+        }
+    }
+    Ok(claims)
+}
+
+/// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
+/// older goes first. Answers whether there was one.
+pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<bool, Fault> {
+    match oldest_blocked(connection, lane)? {
+        Some(older) if older < job => {
+            set_state(connection, job, WorkState::Blocked)?;
+            set_state(connection, older, WorkState::Ready)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn lease(connection: &Connection, request: &ClaimRequest, job: i64) -> Result<JobClaim, Fault> {
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
+        )?
+        .execute(params![job, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT j.epoch, j.attempts, j.route, r.id, {EVENT_COLUMNS}, r.body \
+         FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.id = ?1"
+    ))?;
+    let mut found = statement.query([job])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| Fault::damaged("job", format_args!("{job} has no receipt")))?;
+    Ok(JobClaim {
+        job: JobId(job),
+        epoch: LeaseEpoch(get(row, "epoch")?),
+        route: id(row, "route")?,
+        attempt: rows::unsigned32(row, "attempts")?,
+        receipt: rows::receipt_id(row, "id")?,
+        event: rows::event(row, get(row, "body")?)?,
+    })
+}
+
+/// The job that a settlement is about.
+struct Settling {
+    job: i64,
+    receipt: i64,
+    lane: i64,
+    attempts: u32,
+    tenant: TenantName,
+    /// When the run ended: the time of all that it leaves behind.
+    at: UnixMillis,
+}
+
+pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement) -> Result<Settled, Fault> {
+    let connection = transaction.connection;
+    let Some(settling) = hold_lease(connection, settlement)? else {
+        return Ok(Settled::LeaseLost);
+    };
+    let run = &settlement.run;
+    if !reads_are_current(connection, &settling.tenant, &run.plugin, &run.reads)? {
+        return Ok(Settled::StaleState);
+    }
+    let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
+    let mut verdicts = Vec::new();
+    match &settlement.end {
+        JobEnd::Done => {
+            write_state(connection, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
+            for (at, action) in settlement.actions.iter().enumerate() {
+                verdicts.push(record_action(
+                    transaction,
+                    &settling,
+                    run_id,
+                    at,
+                    action,
+                    &settlement.destinations,
+                )?);
+            }
+            end_job(transaction, &settling, WorkState::Done, None)?;
+        }
+        JobEnd::Held { reason } => end_job(transaction, &settling, WorkState::Held, Some(reason))?,
+        JobEnd::Dead { reason } => {
+            append_dead_letter(connection, &settling, run_id, run, reason)?;
+            end_job(transaction, &settling, WorkState::Dead, Some(reason))?;
+        }
+        JobEnd::RetryAt { at, reason } => {
+            connection
+                .prepare_cached("UPDATE jobs SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
+                .execute(params![settling.job, WorkState::Ready, at.0, reason])?;
+            yield_to_older(connection, settling.job, settling.lane)?;
+            transaction.jobs_ready = true;
+        }
+    }
+    Ok(Settled::Committed { run: run_id, verdicts })
+}
+
+/// The job, if the settlement's lease is still its newest. An expired lease that nobody took over still holds.
+fn hold_lease(connection: &Connection, settlement: &Settlement) -> Result<Option<Settling>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT j.receipt, j.lane, j.state, j.epoch, j.attempts, o.tenant \
+         FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.id = ?1",
+    )?;
+    let mut found = statement.query([settlement.job.0])?;
+    let Some(row) = found.next()? else {
+        return Err(Fault::NotFound(settlement.job.to_string()));
+    };
+    let state = WorkState::from_code(get(row, "state")?)?;
+    if state != WorkState::Leased || LeaseEpoch(get(row, "epoch")?) != settlement.epoch {
+        return Ok(None);
+    }
+    let run = &settlement.run;
+    Ok(Some(Settling {
+        job: settlement.job.0,
+        receipt: get(row, "receipt")?,
+        lane: get(row, "lane")?,
+        attempts: rows::unsigned32(row, "attempts")?,
+        tenant: id(row, "tenant")?,
+        at: run.started_at.plus_ms(signed(run.duration_us / 1000)),
+    }))
+}
+
+pub(super) fn read_state(
+    connection: &Connection,
+    tenant: &TenantName,
+    plugin: &PluginName,
+    key: &str,
+) -> Result<StateValue, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT version, value FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?;
+    let found = statement
+        .query_row(params![tenant.as_str(), plugin.as_str(), key], |row| {
+            Ok(StateValue {
+                version: row.get(0)?,
+                value: Some(row.get(1)?),
+            })
+        })
+        .optional()?;
+    Ok(found.unwrap_or(StateValue {
+        version: 0,
+        value: None,
+    }))
+}
+
+fn reads_are_current(
+    connection: &Connection,
+    tenant: &TenantName,
+    plugin: &PluginName,
+    reads: &[StateRead],
+) -> Result<bool, Fault> {
+    for read in reads {
+        let mut statement = connection
+            .prepare_cached("SELECT version FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?;
+        let version: Option<i64> = statement
+            .query_row(params![tenant.as_str(), plugin.as_str(), read.key], |row| row.get(0))
+            .optional()?;
+        if version.unwrap_or(0) != read.version {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The version of what a run writes is the run's own number: it never comes back, and says who wrote it.
+fn write_state(
+    connection: &Connection,
+    tenant: &TenantName,
+    plugin: &PluginName,
+    run: RunId,
+    writes: &[StateWrite],
+) -> Result<(), Fault> {
+    for write in writes {
+        match &write.value {
+            Some(value) => connection
+                .prepare_cached(
+                    "INSERT INTO plugin_state (tenant, plugin, key, version, value) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (tenant, plugin, key) DO UPDATE SET version = excluded.version, value = excluded.value",
+                )?
+                .execute(params![tenant.as_str(), plugin.as_str(), write.key, run.0, value])?,
+            None => connection
+                .prepare_cached("DELETE FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?
+                .execute(params![tenant.as_str(), plugin.as_str(), write.key])?,
+        };
+    }
+    Ok(())
+}
+
+fn append_run(
+    transaction: &mut Transaction<'_>,
+    settling: &Settling,
+    epoch: LeaseEpoch,
+    run: &RunRecord,
+) -> Result<RunId, Fault> {
+    let connection = transaction.connection;
+    if transaction.memory.configs.insert(run.config_digest) {
+        connection
+            .prepare_cached("INSERT INTO configs (digest, text) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING")?
+            .execute(params![run.config_digest.0.as_slice(), run.config])?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO runs (job, attempt, epoch, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, \
+             message, logs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            settling.job,
+            settling.attempts,
+            epoch.0,
+            run.plugin.as_str(),
+            run.digest.0.as_slice(),
+            run.config_digest.0.as_slice(),
+            run.runtime,
+            run.started_at.0,
+            signed(run.duration_us),
+            signed(run.fuel),
+            run.outcome,
+            run.message,
+            to_json(&run.logs)?,
+        ])?;
+    let id = RunId(connection.last_insert_rowid());
+    for (at, read) in run.reads.iter().enumerate() {
+        connection
+            .prepare_cached("INSERT INTO run_reads (run, at, key, version, value) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![id.0, at as i64, read.key, read.version, read.value])?;
+    }
+    Ok(id)
+}
+
+/// Puts one action into the ledger, if its operation is new there (promise T2), and then into the outbox.
+fn record_action(
+    transaction: &mut Transaction<'_>,
+    settling: &Settling,
+    run: RunId,
+    at: usize,
+    granted: &GrantedAction,
+    destinations: &[DestinationName],
+) -> Result<Verdict, Fault> {
+    let connection = transaction.connection;
+    let (tenant, kind, key) = (
+        settling.tenant.as_str(),
+        granted.action().kind().as_str(),
+        granted.operation_key().as_str(),
+    );
+    let json = granted.action().to_json();
+    let proposed = Digest::of(json.as_bytes());
+    let recorded = connection
+        .prepare_cached(
+            "SELECT id, content_digest FROM actions WHERE operation_key = ?1 AND tenant = ?2 AND kind = ?3 AND conflict = 0",
+        )?
+        .query_row(params![key, tenant, kind], |row| Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?))))
+        .optional()?;
+    let verdict = verdict(recorded.map(|(_, content)| content), proposed);
+    if let (Verdict::AlreadyDone, Some((action, _))) = (verdict, recorded) {
+        connection
+            .prepare_cached("INSERT INTO repeats (run, at, action) VALUES (?1, ?2, ?3)")?
+            .execute(params![run.0, at as i64, action])?;
+        return Ok(verdict);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO actions (run, at, receipt, tenant, kind, operation_key, content_digest, json, conflict, recorded_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            run.0,
+            at as i64,
+            settling.receipt,
+            tenant,
+            kind,
+            key,
+            proposed.0.as_slice(),
+            json,
+            verdict == Verdict::Conflict,
+            settling.at.0,
+        ])?;
+    if verdict == Verdict::Recorded {
+        let action = connection.last_insert_rowid();
+        for destination in destinations {
+            connection
+                .prepare_cached("INSERT INTO outbox (action, destination, state, due_at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![action, destination.as_str(), WorkState::Ready, settling.at.0])?;
+            transaction.outbox_ready = true;
+        }
+    }
+    Ok(verdict)
+}
+
+/// Ends a job for good and lets the next of its lane go on.
+fn end_job(
+    transaction: &mut Transaction<'_>,
+    settling: &Settling,
+    state: WorkState,
+    reason: Option<&str>,
+) -> Result<(), Fault> {
+    transaction
+        .connection
+        .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL WHERE id = ?1")?
+        .execute(params![settling.job, state, reason])?;
+    let next = oldest_blocked(transaction.connection, settling.lane)?;
+    if let Some(next) = next {
+        set_state(transaction.connection, next, WorkState::Ready)?;
+        transaction.jobs_ready = true;
+    }
+    Ok(())
+}
+
+fn append_dead_letter(
+    connection: &Connection,
+    settling: &Settling,
+    run: RunId,
+    record: &RunRecord,
+    reason: &str,
+) -> Result<(), Fault> {
+    let context = serde_json::json!({
+        "run": run,
+        "plugin": record.plugin,
+        "plugin_digest": record.digest,
+        "config_digest": record.config_digest,
+        "runtime": record.runtime,
+        "outcome": record.outcome,
+        "message": record.message,
+    });
+    connection
+        .prepare_cached("INSERT INTO dead_letters (job, receipt, died_at, attempts, reason, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![settling.job, settling.receipt, settling.at.0, settling.attempts, reason, context.to_string()])?;
+    Ok(())
+}
+
+fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<i64>, Fault> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM jobs WHERE lane = ?1 AND state = 0 AND state IN (0, 1, 2) ORDER BY id LIMIT 1")?
+        .query_row([lane], |row| row.get(0))
+        .optional()?)
+}
+
+fn set_state(connection: &Connection, job: i64, state: WorkState) -> Result<(), Fault> {
+    connection
+        .prepare_cached("UPDATE jobs SET state = ?2 WHERE id = ?1")?
+        .execute(params![job, state])?;
+    Ok(())
+}
+
+/// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs.
+pub(super) fn requeue(transaction: &mut Transaction<'_>, job: i64, now: UnixMillis) -> Result<(), Fault> {
+    let connection = transaction.connection;
+    let lane: i64 = connection
+        .prepare_cached(
+            "UPDATE jobs SET state = 0, attempts = 0, replays = replays + 1, due_at = ?2, reason = NULL WHERE id = ?1 RETURNING lane",
+        )?
+        .query_row(params![job, now.0], |row| row.get(0))?;
+    let in_state = |state: WorkState| {
+        connection
+            .prepare_cached(
+                "SELECT id FROM jobs WHERE lane = ?1 AND state = ?2 AND state IN (0, 1, 2) ORDER BY id LIMIT 1",
+            )?
+            .query_row(params![lane, state], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    if in_state(WorkState::Leased)?.is_some() {
+        return Ok(());
+    }
+    match in_state(WorkState::Ready)? {
+        Some(ready) if ready < job => return Ok(()),
+        Some(ready) => set_state(connection, ready, WorkState::Blocked)?,
+        None => {}
+    }
+    set_state(connection, job, WorkState::Ready)?;
+    transaction.jobs_ready = true;
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Opening the file: exclusive use, connections and their settings, migrations, what a dead holder left behind.
+
+use std::fs::{File, OpenOptions as FileOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use tollgate_core::secret::Secret;
+
+use super::fault::Fault;
+use super::jobs;
+use crate::StoreError;
+
+/// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
+pub(super) const PAGE_BYTES: u64 = 8192;
+/// SQLite before this version has a WAL-reset bug that can corrupt the file.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
+const LOCK_WAIT_MS: u64 = 5_000;
+/// Statements kept prepared per connection; more than there are.
+const STATEMENTS_MAX: usize = 128;
+
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// The store's file and how to speak of it.
+#[derive(Debug, Clone)]
+pub(super) struct StorePath {
+    path: PathBuf,
+    /// For messages.
+    pub(super) text: String,
+}
+
+impl StorePath {
+    pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
+        let text = path.display().to_string();
+        // Absolute, because SQLite would read a relative `file:…` as a URI.
+        match std::path::absolute(path) {
+            Ok(path) => Ok(Self { path, text }),
+            Err(error) => Err(StoreError::Open {
+                path: text,
+                detail: error.to_string(),
+            }),
+        }
+    }
+
+    fn cannot_open(&self, detail: impl std::fmt::Display) -> StoreError {
+        StoreError::Open {
+            path: self.text.clone(),
+            detail: detail.to_string(),
+        }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".lock");
+        name.into()
+    }
+
+    /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
+    fn opening(&self, fault: Fault) -> StoreError {
+        match &fault {
+            Fault::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DiskFull => {
+                StoreError::NoSpace {
+                    path: self.text.clone(),
+                }
+            }
+            _ => self.cannot_open(fault.detail()),
+        }
+    }
+}
+
+/// Proof that this process alone writes the store. The operating system takes the lock back when the process ends, however
+/// it ends; the file itself stays and means nothing.
+#[derive(Debug)]
+pub(super) struct SoleUse(#[expect(dead_code, reason = "held for its lock, never read")] File);
+
+impl SoleUse {
+    pub(super) fn take(path: &StorePath) -> Result<Self, StoreError> {
+        let lock = path.lock_path();
+        let file = FileOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock)
+            .map_err(|error| path.cannot_open(format_args!("lock file {}: {error}", lock.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+                path: path.text.clone(),
+            }),
+            Err(TryLockError::Error(error)) => {
+                Err(path.cannot_open(format_args!("lock file {}: {error}", lock.display())))
+            }
+        }
+    }
+}
+
+/// Opens the writer's connection: creates the store if there is none, migrates it, and takes back what a dead process had leased.
+pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Result<Connection, StoreError> {
+    check_version(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
+    let known = configure(&connection)
+        .and_then(|()| prepare_file(&connection, file_bytes_max))
+        .map_err(|fault| path.opening(fault))?;
+    if known > SCHEMA_VERSION {
+        return Err(StoreError::NewerSchema {
+            path: path.text.clone(),
+            found: known,
+            known: SCHEMA_VERSION,
+        });
+    }
+    let created = known == 0;
+    migrate(&mut connection, known)
+        .and_then(|()| release_leases(&mut connection))
+        .map_err(|fault| path.opening(fault))?;
+    if created {
+        sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))?;
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that cannot write, beside a writer in this process or another.
+pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
+    configure(&connection).map_err(|fault| path.opening(fault))?;
+    Ok(connection)
+}
+
+/// Refuses a store that this Tollgate cannot read as it is; a reader does not migrate.
+pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<(), StoreError> {
+    check_version(path)?;
+    let found = user_version(connection).map_err(|fault| path.opening(fault))?;
+    match found {
+        SCHEMA_VERSION => Ok(()),
+        newer if newer > SCHEMA_VERSION => Err(StoreError::NewerSchema {
+            path: path.text.clone(),
+            found: newer,
+            known: SCHEMA_VERSION,
+        }),
+        0 => Err(path.cannot_open("it holds no Tollgate store")),
+        older => Err(path.cannot_open(format_args!(
+            "it has schema {older}; start the server once to migrate it to {SCHEMA_VERSION}"
+        ))),
+    }
+}
+
+pub(super) fn receipt_key(path: &StorePath, connection: &Connection) -> Result<Secret, StoreError> {
+    let key: Vec<u8> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
+            row.get(0)
+        })
+        .map_err(|error| path.opening(error.into()))?;
+    if key.len() != 32 {
+        return Err(path.cannot_open(format_args!("its receipt key has {} bytes instead of 32", key.len())));
+    }
+    Ok(Secret::new(key))
+}
+
+fn check_version(path: &StorePath) -> Result<(), StoreError> {
+    let version = rusqlite::version_number();
+    if version < SQLITE_VERSION_MIN {
+        let found = rusqlite::version();
+        return Err(path.cannot_open(format_args!(
+            "this build's SQLite is {found}; 3.51.3 is the oldest that is safe"
+        )));
+    }
+    Ok(())
+}
+
+/// Settings of every connection.
+fn configure(connection: &Connection) -> Result<(), Fault> {
+    connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.execute_batch(
+        "PRAGMA foreign_keys = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;",
+    )?;
+    Ok(())
+}
+
+/// Settings of the writer and of the file. Answers the file's schema version, 0 for a new one.
+fn prepare_file(connection: &Connection, file_bytes_max: Option<u64>) -> Result<u32, Fault> {
+    connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES};"))?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::Damaged(format!(
+            "its file system gives journal mode `{mode}`; Tollgate needs `wal`"
+        )));
+    }
+    // The writer checkpoints by itself, between commits.
+    connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536;")?;
+    if let Some(bytes) = file_bytes_max {
+        connection.execute_batch(&format!("PRAGMA max_page_count = {};", bytes / PAGE_BYTES))?;
+    }
+    user_version(connection)
+}
+
+fn user_version(connection: &Connection) -> Result<u32, Fault> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    u32::try_from(version).map_err(|_| Fault::damaged("schema version", version))
+}
+
+/// Brings the schema up to date, each step in a transaction of its own.
+fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        if step == 0 {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|error| Fault::damaged("the system's random source", error))?;
+            transaction.execute(
+                "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
+                params![key.as_slice()],
+            )?;
+        }
+        transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The process that held these leases is gone, so what it held may be claimed at once. Its attempts stay counted.
+fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let leased = transaction
+        .prepare("SELECT id, lane FROM jobs WHERE state = 2 AND state IN (1, 2)")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, i64)>, _>>()?;
+    for table in ["jobs", "outbox"] {
+        transaction.execute(
+            &format!("UPDATE {table} SET state = 1, due_at = 0, worker = NULL WHERE state = 2 AND state IN (1, 2)"),
+            [],
+        )?;
+    }
+    for (job, lane) in leased {
+        jobs::yield_to_older(&transaction, job, lane)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the new file's name durable.
+fn sync_directory(path: &StorePath) -> std::io::Result<()> {
+    let directory = path.path.parent().unwrap_or(Path::new("/"));
+    if cfg!(unix) {
+        File::open(directory)?.sync_all()
+    } else {
+        Ok(())
+    }
+}

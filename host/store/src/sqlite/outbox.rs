@@ -1,0 +1,170 @@
+//! The outbox: recorded actions on their way to destinations.
+
+use rusqlite::{Connection, params};
+use tollgate_core::action::ActionKind;
+use tollgate_core::delivery::EntryEnd;
+use tollgate_core::ids::{ActionId, LeaseEpoch, OutboxId};
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+use super::rows::{self, WorkState, get, id, signed, to_json};
+use super::writer::Transaction;
+use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold};
+
+pub(super) fn claim(transaction: &Transaction<'_>, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, Fault> {
+    let connection = transaction.connection;
+    let mut due = connection
+        .prepare_cached("SELECT id FROM outbox WHERE state IN (1, 2) AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2")?;
+    let limit = i64::try_from(request.rows_max).unwrap_or(i64::MAX);
+    let entries = due
+        .query_map(params![request.now.0, limit], |row| row.get(0))?
+        .collect::<Result<Vec<i64>, _>>()?;
+    entries
+        .into_iter()
+        .map(|entry| lease(connection, request, entry))
+        .collect()
+}
+
+fn lease(connection: &Connection, request: &ClaimRequest, entry: i64) -> Result<OutboxClaim, Fault> {
+    connection
+        .prepare_cached(
+            "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
+        )?
+        .execute(params![entry, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
+    let mut statement = connection.prepare_cached(
+        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.kind, a.operation_key, a.json, a.recorded_at, r.id \
+         FROM outbox e JOIN actions a ON a.id = e.action JOIN receipts r ON r.seq = a.receipt WHERE e.id = ?1",
+    )?;
+    let mut found = statement.query([entry])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| Fault::damaged("outbox entry", format_args!("{entry} has no action")))?;
+    Ok(OutboxClaim {
+        entry: OutboxId(entry),
+        epoch: LeaseEpoch(get(row, "epoch")?),
+        attempt: rows::unsigned32(row, "attempts")?,
+        tenant: id(row, "tenant")?,
+        destination: id(row, "destination")?,
+        action: ActionId(get(row, "action")?),
+        operation_key: id(row, "operation_key")?,
+        kind: kind(row)?,
+        action_json: get(row, "json")?,
+        receipt: rows::receipt_id(row, "id")?,
+        recorded_at: rows::millis(row, "recorded_at")?,
+    })
+}
+
+fn kind(row: &rusqlite::Row<'_>) -> Result<ActionKind, Fault> {
+    let name: String = get(row, "kind")?;
+    ActionKind::from_name(&name).ok_or_else(|| Fault::damaged("kind", name))
+}
+
+/// An entry as its deliverer left it.
+struct Entry {
+    state: WorkState,
+    epoch: LeaseEpoch,
+    attempts: u32,
+    receipt: i64,
+    destination: String,
+}
+
+impl Entry {
+    fn is_held_under(&self, epoch: LeaseEpoch) -> bool {
+        self.state == WorkState::Leased && self.epoch == epoch
+    }
+}
+
+fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.state, e.epoch, e.attempts, e.destination, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
+         WHERE e.id = ?1",
+    )?;
+    let mut found = statement.query([entry.0])?;
+    let Some(row) = found.next()? else {
+        return Err(Fault::NotFound(entry.to_string()));
+    };
+    Ok(Entry {
+        state: WorkState::from_code(get(row, "state")?)?,
+        epoch: LeaseEpoch(get(row, "epoch")?),
+        attempts: rows::unsigned32(row, "attempts")?,
+        receipt: get(row, "receipt")?,
+        destination: get(row, "destination")?,
+    })
+}
+
+pub(super) fn record_attempt(
+    transaction: &mut Transaction<'_>,
+    attempt: &AttemptRecord,
+) -> Result<AttemptRecorded, Fault> {
+    let connection = transaction.connection;
+    let entry = find(connection, attempt.entry)?;
+    // It was made, whoever holds the entry now: history keeps it.
+    connection
+        .prepare_cached(
+            "INSERT INTO attempts (entry, epoch, started_at, duration_us, end, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            attempt.entry.0,
+            attempt.epoch.0,
+            attempt.started_at.0,
+            signed(attempt.duration_us),
+            to_json(&attempt.end)?,
+            attempt.answer,
+        ])?;
+    if !entry.is_held_under(attempt.epoch) {
+        return Ok(AttemptRecorded::LeaseLost);
+    }
+    let ended_at = attempt.started_at.plus_ms(signed(attempt.duration_us / 1000));
+    let (state, due_at, reason) = match &attempt.entry_end {
+        EntryEnd::Delivered => (WorkState::Done, ended_at, None),
+        EntryEnd::RetryAt { at, reason } => (WorkState::Ready, *at, Some(reason)),
+        EntryEnd::Dead { reason } => (WorkState::Dead, ended_at, Some(reason)),
+    };
+    connection
+        .prepare_cached("UPDATE outbox SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
+        .execute(params![attempt.entry.0, state, due_at.0, reason])?;
+    match &attempt.entry_end {
+        EntryEnd::Delivered => {}
+        EntryEnd::RetryAt { .. } => transaction.outbox_ready = true,
+        EntryEnd::Dead { reason } => {
+            let context = serde_json::json!({ "destination": entry.destination, "last_attempt": attempt.end, "answer": attempt.answer });
+            connection
+                .prepare_cached(
+                    "INSERT INTO dead_letters (entry, receipt, died_at, attempts, reason, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![attempt.entry.0, entry.receipt, ended_at.0, entry.attempts, reason, context.to_string()])?;
+        }
+    }
+    Ok(AttemptRecorded::Recorded)
+}
+
+/// Entries whose lease was lost meanwhile are somebody else's and stay as they are.
+pub(super) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], at: UnixMillis) -> Result<(), Fault> {
+    for hold in holds {
+        let released = transaction
+            .connection
+            .prepare_cached(
+                "UPDATE outbox SET state = ?3, due_at = ?4, attempts = attempts - 1, worker = NULL \
+                 WHERE id = ?1 AND epoch = ?2 AND state = ?5",
+            )?
+            .execute(params![
+                hold.entry.0,
+                hold.epoch.0,
+                WorkState::Ready,
+                at.0,
+                WorkState::Leased
+            ])?;
+        transaction.outbox_ready |= released > 0;
+    }
+    Ok(())
+}
+
+/// Puts a dead entry back to work.
+pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: i64, now: UnixMillis) -> Result<(), Fault> {
+    transaction
+        .connection
+        .prepare_cached("UPDATE outbox SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1")?
+        .execute(params![entry, WorkState::Ready, now.0])?;
+    transaction.outbox_ready = true;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! How rows say what the core says: codes of states, and columns parsed back into the core's types.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use rusqlite::Row;
+use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
+use tollgate_core::admission::Disposition;
+use tollgate_core::event::{Event, Proof, StatusReading};
+use tollgate_core::ids::{Digest, ReceiptId, Status};
+use tollgate_core::money::{Currency, Money};
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+
+/// The state of a job or an outbox entry, as its column has it. The numbers are in the schema's indexes: never change them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkState {
+    /// Waits for an older job of its lane.
+    Blocked = 0,
+    Ready = 1,
+    Leased = 2,
+    /// A job's run is finished, an entry is delivered.
+    Done = 3,
+    Held = 4,
+    Dead = 5,
+}
+
+impl WorkState {
+    pub(super) fn from_code(code: i64) -> Result<Self, Fault> {
+        [
+            Self::Blocked,
+            Self::Ready,
+            Self::Leased,
+            Self::Done,
+            Self::Held,
+            Self::Dead,
+        ]
+        .into_iter()
+        .find(|state| *state as i64 == code)
+        .ok_or_else(|| Fault::damaged("state", code))
+    }
+
+    /// As people read it; a blocked job is one that is ready but for its turn.
+    pub(super) fn name(self, done: &'static str) -> &'static str {
+        match self {
+            Self::Blocked | Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Done => done,
+            Self::Held => "held",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Still to be worked on.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Blocked | Self::Ready | Self::Leased)
+    }
+}
+
+impl ToSql for WorkState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(*self as i64))
+    }
+}
+
+/// A column of a row, by name: the queries are long, and a shifted number would read the wrong column silently.
+pub(super) fn get<T: FromSql>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
+    Ok(row.get(column)?)
+}
+
+/// A text column as an identifier.
+pub(super) fn id<T>(row: &Row<'_>, column: &str) -> Result<T, Fault>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text = row
+        .get_ref(column)?
+        .as_str()
+        .map_err(|error| Fault::damaged(column, error))?;
+    text.parse().map_err(|error| Fault::damaged(column, error))
+}
+
+/// The same for a column that may be NULL.
+pub(super) fn id_opt<T>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fault>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    match row
+        .get_ref(column)?
+        .as_str_or_null()
+        .map_err(|error| Fault::damaged(column, error))?
+    {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|error| Fault::damaged(column, error)),
+    }
+}
+
+/// A BLOB column of exactly N bytes.
+pub(super) fn bytes<const N: usize>(row: &Row<'_>, column: &str) -> Result<[u8; N], Fault> {
+    let blob = row
+        .get_ref(column)?
+        .as_blob()
+        .map_err(|error| Fault::damaged(column, error))?;
+    blob.try_into()
+        .map_err(|_| Fault::damaged(column, format_args!("{} bytes instead of {N}", blob.len())))
+}
+
+pub(super) fn digest(row: &Row<'_>, column: &str) -> Result<Digest, Fault> {
+    Ok(Digest(bytes(row, column)?))
+}
+
+pub(super) fn receipt_id(row: &Row<'_>, column: &str) -> Result<ReceiptId, Fault> {
+    Ok(ReceiptId(bytes(row, column)?))
+}
+
+pub(super) fn millis(row: &Row<'_>, column: &str) -> Result<UnixMillis, Fault> {
+    Ok(UnixMillis(get(row, column)?))
+}
+
+pub(super) fn millis_opt(row: &Row<'_>, column: &str) -> Result<Option<UnixMillis>, Fault> {
+    Ok(get::<Option<i64>>(row, column)?.map(UnixMillis))
+}
+
+/// A count or a duration. SQLite has no unsigned integers; what does not fit saturates on the way in and cannot be negative
+/// on the way out.
+pub(super) fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, Fault> {
+    let number: i64 = get(row, column)?;
+    u64::try_from(number).map_err(|_| Fault::damaged(column, number))
+}
+
+pub(super) fn unsigned32(row: &Row<'_>, column: &str) -> Result<u32, Fault> {
+    let number: i64 = get(row, column)?;
+    u32::try_from(number).map_err(|_| Fault::damaged(column, number))
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
+    let text = row
+        .get_ref(column)?
+        .as_str()
+        .map_err(|error| Fault::damaged(column, error))?;
+    serde_json::from_str(text).map_err(|error| Fault::damaged(column, error))
+}
+
+/// JSON of a value whose types cannot fail to serialise: strings, numbers and lists of them.
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::damaged("a value to be written", error))
+}
+
+/// The columns of a receipt that make an [`Event`]; `o` is its origin, `r` the receipt.
+pub(super) const EVENT_COLUMNS: &str = "o.tenant, o.source, o.family, r.event_id, r.event_type, r.subject, r.reading, r.status, \
+     r.occurred_at, r.received_at, r.amount, r.currency, r.attributes";
+
+pub(super) fn reading_codes(reading: &StatusReading) -> (i64, Option<&str>) {
+    match reading {
+        StatusReading::Stateless => (0, None),
+        StatusReading::Mapped { status, .. } => (1, Some(status.as_str())),
+        StatusReading::Unmapped { label, .. } => (2, label.as_deref()),
+    }
+}
+
+pub(super) fn reading(row: &Row<'_>) -> Result<StatusReading, Fault> {
+    match get::<i64>(row, "reading")? {
+        0 => Ok(StatusReading::Stateless),
+        1 => Ok(StatusReading::Mapped {
+            family: id(row, "family")?,
+            status: id(row, "status")?,
+        }),
+        2 => Ok(StatusReading::Unmapped {
+            family: id(row, "family")?,
+            label: get(row, "status")?,
+        }),
+        other => Err(Fault::damaged("reading", other)),
+    }
+}
+
+pub(super) fn amount(row: &Row<'_>) -> Result<Option<Money>, Fault> {
+    let (Some(units), Some(code)) = (
+        get::<Option<i64>>(row, "amount")?,
+        get::<Option<String>>(row, "currency")?,
+    ) else {
+        return Ok(None);
+    };
+    let money = Currency::new(&code).and_then(|currency| Money::new(units, currency));
+    money
+        .map(Some)
+        .ok_or_else(|| Fault::damaged("amount", format_args!("{units} {code}")))
+}
+
+/// Reads the event back, given its body.
+pub(super) fn event(row: &Row<'_>, body: Vec<u8>) -> Result<Event, Fault> {
+    let attributes = match row.get_ref("attributes")?.as_str_or_null() {
+        Ok(None) => Vec::new(),
+        _ => json(row, "attributes")?,
+    };
+    Ok(Event {
+        tenant: id(row, "tenant")?,
+        source: id(row, "source")?,
+        id: id(row, "event_id")?,
+        event_type: id(row, "event_type")?,
+        subject: id_opt(row, "subject")?,
+        reading: reading(row)?,
+        occurred_at: millis_opt(row, "occurred_at")?,
+        received_at: millis(row, "received_at")?,
+        amount: amount(row)?,
+        attributes,
+        payload: body.into(),
+    })
+}
+
+pub(super) fn proof(row: &Row<'_>) -> Result<Proof, Fault> {
+    Ok(Proof {
+        provider: id(row, "provider")?,
+        profile_version: unsigned32(row, "profile_version")?,
+        scheme: get(row, "scheme")?,
+        key_id: id(row, "key_id")?,
+        signed_at: millis_opt(row, "signed_at")?,
+    })
+}
+
+pub(super) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>) {
+    match disposition {
+        Disposition::Accepted => (0, None),
+        Disposition::Superseded { current } => (1, Some(current.as_str())),
+        Disposition::Held { reason } => (2, Some(reason)),
+    }
+}
+
+pub(super) fn disposition(row: &Row<'_>) -> Result<Disposition, Fault> {
+    match get::<i64>(row, "disposition")? {
+        0 => Ok(Disposition::Accepted),
+        1 => Ok(Disposition::Superseded {
+            current: id::<Status>(row, "disposition_detail")?,
+        }),
+        2 => Ok(Disposition::Held {
+            reason: get(row, "disposition_detail")?,
+        }),
+        other => Err(Fault::damaged("disposition", other)),
+    }
+}

@@ -1,0 +1,491 @@
+//! The writer: one thread that owns the one connection that writes, and commits in groups.
+//!
+//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, does it all in one transaction, and
+//! answers only after the commit. While it commits, the next group gathers: no delay is ever added. A piece of work that
+//! fails must not harm its neighbours, so the group is then rolled back and each piece is done in a transaction of its own.
+//!
+//! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use tokio::sync::{Notify, oneshot, watch};
+use tollgate_core::chain;
+use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
+
+use super::fault::Fault;
+use super::open::{PAGE_BYTES, SoleUse};
+use crate::StoreError;
+
+/// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
+const CONFIGS_REMEMBERED_MAX: usize = 4096;
+/// A truncating checkpoint waits this long for readers before it lets them be.
+const TRUNCATE_WAIT_MS: u64 = 250;
+
+/// The writer as its callers see it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Mutex<Option<SyncSender<Box<dyn Work>>>>,
+    shared: Arc<Shared>,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread and its callers both see.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) work_signal: Notify,
+    pub(super) outbox_signal: Notify,
+    closing: AtomicBool,
+    /// Set once, when the disk failed.
+    fatal: OnceLock<String>,
+}
+
+impl Shared {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.fatal.get() {
+            Some(detail) => Err(StoreError::Fatal { detail: detail.clone() }),
+            None if self.closing.load(Ordering::Acquire) => Err(StoreError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes no more work.
+    pub(super) fn stop(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+}
+
+/// What bounds the writer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WriterBounds {
+    pub(super) queue_max: usize,
+    pub(super) batch_max: usize,
+    pub(super) wal_bytes_max: u64,
+}
+
+/// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
+trait Work: Send {
+    /// May be called a second time, after a rollback.
+    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
+    /// Sends the last result, now that it is committed.
+    fn answer(self: Box<Self>);
+    /// Sends an error; whatever was applied is rolled back.
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+struct Task<T, F> {
+    work: F,
+    result: Option<T>,
+    waiting: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Work for Task<T, F>
+where
+    T: Send,
+    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send,
+{
+    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        self.result = Some((self.work)(transaction)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(result) = self.result {
+            // Nobody may be waiting any more; the commit stands all the same.
+            let _ = self.waiting.send(Ok(result));
+        }
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let _ = self.waiting.send(Err(error));
+    }
+}
+
+/// A transaction under way: the connection, what the writer remembers, and what the commit will have made ready.
+pub(super) struct Transaction<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) memory: &'a mut Memory,
+    /// Wakes the worker after the commit.
+    pub(super) jobs_ready: bool,
+    /// Wakes the deliverer after the commit.
+    pub(super) outbox_ready: bool,
+}
+
+/// What the writer knows without asking the file, because nobody else writes it.
+#[derive(Debug, Clone)]
+pub(super) struct Memory {
+    pub(super) head: ChainHead,
+    pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
+    pub(super) configs: BTreeSet<Digest>,
+}
+
+/// The newest receipt and its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChainHead {
+    pub(super) seq: i64,
+    pub(super) link: Digest,
+}
+
+impl Memory {
+    fn load(connection: &Connection) -> Result<Self, Fault> {
+        let head = read_chain_head(connection)?;
+        Ok(Self {
+            head,
+            origins: HashMap::new(),
+            configs: BTreeSet::new(),
+        })
+    }
+
+    /// After a rollback: what was remembered of rows that are gone is forgotten.
+    fn forget(&mut self, head: ChainHead) {
+        self.head = head;
+        self.origins.clear();
+        self.configs.clear();
+    }
+}
+
+/// Reads the head of the chain; of a store without receipts it is the beginning.
+pub(super) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Fault> {
+    use rusqlite::OptionalExtension as _;
+    let head = connection
+        .query_row("SELECT seq, link FROM chain_heads WHERE chain = 0", [], |row| {
+            Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?))
+        })
+        .optional()?;
+    Ok(match head {
+        Some((seq, link)) => ChainHead {
+            seq,
+            link: Digest(link),
+        },
+        None => ChainHead {
+            seq: 0,
+            link: chain::GENESIS,
+        },
+    })
+}
+
+impl Writer {
+    pub(super) fn start(
+        mut connection: Connection,
+        sole_use: SoleUse,
+        path: String,
+        bounds: WriterBounds,
+    ) -> Result<Self, StoreError> {
+        let memory = Memory::load(&connection).map_err(|fault| fault.of_writer(&path))?;
+        let shared = Arc::new(Shared::default());
+        let wal_pages = Arc::new(AtomicU64::new(0));
+        let hook_pages = Arc::clone(&wal_pages);
+        connection
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+                hook_pages.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            }))
+            .map_err(|error| Fault::from(error).of_writer(&path))?;
+        let (queue, waiting) = sync_channel(bounds.queue_max.max(1));
+        let (alive, ended) = watch::channel(());
+        let thread = Thread {
+            connection,
+            memory,
+            shared: Arc::clone(&shared),
+            waiting,
+            path,
+            batch_max: bounds.batch_max.max(1),
+            wal: WalSize {
+                pages: wal_pages,
+                pages_max: (bounds.wal_bytes_max / PAGE_BYTES).max(1),
+                next_try: 0,
+            },
+        };
+        let handle = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                thread.run();
+                // In this order: the file is closed, then others may open it, then whoever waits for the end goes on.
+                drop(sole_use);
+                drop(alive);
+            })
+            .map_err(|error| StoreError::Database {
+                detail: format!("cannot start the writer thread: {error}"),
+            })?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            shared,
+            ended,
+            thread: Mutex::new(Some(handle)),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Does `work` in a transaction of the writer. Never blocks: a full queue is an answer.
+    ///
+    /// `work` may run twice, the first time's effects being rolled back; so it takes its input by reference.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.shared.check()?;
+        let (sender, receiver) = oneshot::channel();
+        let task = Box::new(Task {
+            work,
+            result: None,
+            waiting: sender,
+        });
+        let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(queue) => queue.try_send(task),
+            None => return Err(StoreError::Closed),
+        };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(StoreError::Full),
+            Err(TrySendError::Disconnected(_)) => return Err(self.gone()),
+        }
+        receiver.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Why the thread answers no more.
+    fn gone(&self) -> StoreError {
+        self.shared.check().err().unwrap_or(StoreError::Closed)
+    }
+
+    /// Takes no more work, and waits until what was queued is committed and the file is closed.
+    pub(super) async fn close(&self) {
+        self.stop_taking();
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: this returns when the thread drops its end.
+        while ended.changed().await.is_ok() {}
+    }
+
+    fn stop_taking(&self) {
+        self.shared.stop();
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Dropping the last handle closes as [`Writer::close`] does, and blocks for as long: at most the queued commits.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop_taking();
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic of the thread was already made fatal by `Thread::run`.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Thread {
+    connection: Connection,
+    memory: Memory,
+    shared: Arc<Shared>,
+    waiting: Receiver<Box<dyn Work>>,
+    path: String,
+    batch_max: usize,
+    wal: WalSize,
+}
+
+/// How long the WAL is, as the last commit reported it.
+struct WalSize {
+    pages: Arc<AtomicU64>,
+    pages_max: u64,
+    /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
+    next_try: u64,
+}
+
+/// Makes a panic of the writer thread fatal instead of silent.
+struct PanicIsFatal(Arc<Shared>);
+
+impl Drop for PanicIsFatal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self
+                .0
+                .fatal
+                .set("the writer thread panicked; this is a bug in Tollgate".into());
+        }
+    }
+}
+
+impl Thread {
+    fn run(mut self) {
+        let _guard = PanicIsFatal(Arc::clone(&self.shared));
+        let mut batch = Vec::with_capacity(self.batch_max);
+        // Ends when every sender is gone and the queue is empty.
+        while let Ok(first) = self.waiting.recv() {
+            batch.push(first);
+            while batch.len() < self.batch_max {
+                match self.waiting.try_recv() {
+                    Ok(work) => batch.push(work),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+            }
+            self.commit(&mut batch);
+            self.checkpoint_if_due();
+        }
+        if self.shared.fatal.get().is_none() {
+            self.truncate_wal();
+        }
+    }
+
+    /// Commits a group; if that fails, each of its pieces alone.
+    fn commit(&mut self, batch: &mut Vec<Box<dyn Work>>) {
+        if let Err(StoreError::Fatal { detail }) = self.shared.check() {
+            return batch
+                .drain(..)
+                .for_each(|work| work.fail(StoreError::Fatal { detail: detail.clone() }));
+        }
+        match self.transact(batch) {
+            Ok(()) => batch.drain(..).for_each(Work::answer),
+            Err(error) if batch.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
+                for work in batch.drain(..) {
+                    work.fail(copy(&error));
+                }
+            }
+            Err(_) => {
+                let mut alone = Vec::with_capacity(1);
+                for work in std::mem::take(batch) {
+                    alone.push(work);
+                    self.commit(&mut alone);
+                }
+            }
+        }
+    }
+
+    /// One transaction around all of `batch`. On an error nothing of it is written, unless the error is fatal.
+    fn transact(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+        let head = self.memory.head;
+        match self.apply_and_commit(batch) {
+            Ok((jobs_ready, outbox_ready)) => {
+                if jobs_ready {
+                    self.shared.work_signal.notify_one();
+                }
+                if outbox_ready {
+                    self.shared.outbox_signal.notify_one();
+                }
+                Ok(())
+            }
+            Err(fault) => {
+                self.memory.forget(head);
+                let error = fault.of_writer(&self.path);
+                // SQLite has already rolled back after some errors.
+                let rolled_back = self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+                let error = if rolled_back {
+                    error
+                } else {
+                    StoreError::Fatal {
+                        detail: format!("{error}; and rollback failed"),
+                    }
+                };
+                if let StoreError::Fatal { detail } = &error {
+                    tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
+                    let _ = self.shared.fatal.set(detail.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_and_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(bool, bool), Fault> {
+        let head = self.memory.head;
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut transaction = Transaction {
+            connection: &self.connection,
+            memory: &mut self.memory,
+            jobs_ready: false,
+            outbox_ready: false,
+        };
+        for work in batch {
+            work.apply(&mut transaction)?;
+        }
+        let ready = (transaction.jobs_ready, transaction.outbox_ready);
+        if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
+            self.memory.configs.clear();
+        }
+        if self.memory.head != head {
+            self.connection
+                .prepare_cached("INSERT OR REPLACE INTO chain_heads (chain, seq, link) VALUES (0, ?1, ?2)")?
+                .execute(params![self.memory.head.seq, self.memory.head.link.0.as_slice()])?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(ready)
+    }
+
+    /// Moves the WAL into the file when it has grown over its bound. Readers can keep it from being emptied; then it is
+    /// tried again after it has grown by another quarter, and from four times the bound on readers are waited for.
+    fn checkpoint_if_due(&mut self) {
+        let pages = self.wal.pages.load(Ordering::Relaxed);
+        if pages < self.wal.pages_max.max(self.wal.next_try) {
+            return;
+        }
+        if pages >= self.wal.pages_max * 4 {
+            self.truncate_wal();
+        }
+        self.wal.next_try = match self.checkpoint("PASSIVE") {
+            Ok(true) => 0,
+            Ok(false) => pages + self.wal.pages_max / 4,
+            Err(fault) => {
+                self.checkpoint_failed(fault);
+                pages + self.wal.pages_max / 4
+            }
+        };
+    }
+
+    fn truncate_wal(&mut self) {
+        let result = self
+            .connection
+            .busy_timeout(Duration::from_millis(TRUNCATE_WAIT_MS))
+            .map_err(Fault::from)
+            .and_then(|()| self.checkpoint("TRUNCATE"));
+        match result {
+            Ok(true) => self.wal.pages.store(0, Ordering::Relaxed),
+            Ok(false) => {}
+            Err(fault) => self.checkpoint_failed(fault),
+        }
+    }
+
+    /// Answers whether the whole WAL is in the file now.
+    fn checkpoint(&self, mode: &str) -> Result<bool, Fault> {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (busy, in_wal, moved) = self
+            .connection
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], row)?;
+        Ok(busy == 0 && in_wal == moved)
+    }
+
+    /// A full disk is no harm here: the WAL keeps everything. A failing disk is.
+    fn checkpoint_failed(&self, fault: Fault) {
+        match fault.of_writer(&self.path) {
+            StoreError::Fatal { detail } => {
+                tracing::error!(path = %self.path, detail, "the store's disk failed in a checkpoint; nothing more is written");
+                let _ = self.shared.fatal.set(detail);
+            }
+            error => {
+                tracing::warn!(path = %self.path, %error, "a checkpoint did not finish; the WAL grows until one does")
+            }
+        }
+    }
+}
+
+/// A group's error, once for each of its pieces.
+fn copy(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Full => StoreError::Full,
+        StoreError::NoSpace { path } => StoreError::NoSpace { path: path.clone() },
+        StoreError::Fatal { detail } => StoreError::Fatal { detail: detail.clone() },
+        StoreError::NotFound { what } => StoreError::NotFound { what: what.clone() },
+        StoreError::Damaged { detail } => StoreError::Damaged { detail: detail.clone() },
+        StoreError::Closed => StoreError::Closed,
+        other => StoreError::Database {
+            detail: other.to_string(),
+        },
+    }
+}
