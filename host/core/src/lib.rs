@@ -16,11 +16,12 @@ pub mod time;
 
 // An event comes in.
 pub mod request;
-// pub mod profile;
-// pub mod verify;
-// pub mod sign;
+pub mod profile;
+pub mod verify;
+pub mod sign;
 pub mod event;
-// pub mod envelope;
+mod json;
+pub mod envelope;
 pub mod answer;
 
 // It is admitted.
@@ -30,6 +31,7 @@ pub mod route;
 pub mod chain;
 
 // It is run, and what it asks for is judged.
+pub mod manifest;
 pub mod action;
 pub mod grant;
 pub mod state;

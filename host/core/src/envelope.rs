@@ -1,0 +1,328 @@
+//! Reading: a verified request into the house's one [`Event`] shape, by the places that the profile names (promises I3, I8, T5).
+//!
+//! The body is checked whole but only once, and only what the profile names is kept. What is there but cannot be what the
+//! profile says it is, is refused rather than guessed; `occurred_at` alone, which decides nothing, is left out instead.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::event::{Event, StatusReading};
+use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
+use crate::json::{ReadError, Scalar, Values};
+use crate::limits::{ATTRIBUTE_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::money::{Currency, Money};
+use crate::profile::{AmountUnit, FieldSource, Profile, TimeFormat, TypeRule};
+use crate::time::UnixMillis;
+use crate::verify::Verified;
+
+/// Why an authentic request is no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the body is not UTF-8: byte {at} begins no character")]
+    NotUtf8 { at: usize },
+    #[error("the body is not JSON: line {line}, column {column}: {detail}")]
+    NotJson { line: usize, column: usize, detail: String },
+    #[error("the body is nested deeper than {JSON_DEPTH_MAX} levels")]
+    TooDeep,
+    #[error("the body has the key `{key}` twice in one object, so two readers could understand it differently")]
+    RepeatedKey { key: String },
+    #[error("the header `{name}` came more than once")]
+    RepeatedHeader { name: String },
+    #[error("no event id: the profile looks for it at {where_}")]
+    MissingId { where_: String },
+    #[error("no event type: the profile looks for it at {where_}")]
+    MissingType { where_: String },
+    #[error("{0}")]
+    BadId(IdError),
+    #[error("`{found}` is no amount: {detail}")]
+    BadAmount { found: String, detail: &'static str },
+    #[error("`{found}` is not a currency code such as USD")]
+    BadCurrency { found: String },
+    #[error("the attribute `{name}` is {bytes} bytes long; at most {ATTRIBUTE_BYTES_MAX} are allowed")]
+    AttributeTooLong { name: String, bytes: usize },
+}
+
+impl Unreadable {
+    /// A short name for counters and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "not-utf8",
+            Self::NotJson { .. } => "not-json",
+            Self::TooDeep => "too-deep",
+            Self::RepeatedKey { .. } => "repeated-key",
+            Self::RepeatedHeader { .. } => "repeated-header",
+            Self::MissingId { .. } => "missing-id",
+            Self::MissingType { .. } => "missing-type",
+            Self::BadId(_) => "bad-id",
+            Self::BadAmount { .. } => "bad-amount",
+            Self::BadCurrency { .. } => "bad-currency",
+            Self::AttributeTooLong { .. } => "attribute-too-long",
+        }
+    }
+}
+
+impl From<ReadError> for Unreadable {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Syntax { line, column, detail } => Self::NotJson { line, column, detail },
+            ReadError::TooDeep => Self::TooDeep,
+            ReadError::RepeatedKey(key) => Self::RepeatedKey { key },
+        }
+    }
+}
+
+/// Reads a verified request into an event.
+///
+/// # Errors
+/// When the body is not one JSON document within bounds, or the profile's places do not hold what an event needs.
+pub fn read(
+    profile: &Profile,
+    verified: &Verified<'_>,
+    tenant: &TenantName,
+    source: &SourceName,
+) -> Result<Event, Unreadable> {
+    let request = verified.request();
+    let text = std::str::from_utf8(request.body).map_err(|error| Unreadable::NotUtf8 {
+        at: error.valid_up_to(),
+    })?;
+    let rule = &profile.event;
+    let fields = Fields {
+        verified,
+        values: rule.pointers.read(text)?,
+    };
+
+    let id = fields.first(&rule.id)?.ok_or_else(|| Unreadable::MissingId {
+        where_: places(profile, &rule.id),
+    })?;
+    let id = EventId::new(&id.text()).map_err(Unreadable::BadId)?;
+    let event_type = fields.first(&rule.event_type)?.ok_or_else(|| Unreadable::MissingType {
+        where_: places(profile, &rule.event_type),
+    })?;
+    let event_type = EventType::new(&event_type.text()).map_err(Unreadable::BadId)?;
+    let occurred_at = fields
+        .first(&rule.occurred_at)?
+        .and_then(|found| instant(rule.occurred_format, found.as_scalar()));
+
+    let by_type = rule
+        .by_type
+        .iter()
+        .find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(event_type.as_str())));
+    let rule = by_type.map_or(&profile.event.otherwise, |(_, rule)| rule);
+    let subject = fields
+        .first(&rule.subject)?
+        .map(|found| Subject::new(&found.text()))
+        .transpose()
+        .map_err(Unreadable::BadId)?;
+    let reading = fields.reading(profile, rule)?;
+    let amount = fields.amount(rule)?;
+    let attributes = fields.attributes(rule)?;
+
+    Ok(Event {
+        tenant: tenant.clone(),
+        source: source.clone(),
+        id,
+        event_type,
+        subject,
+        reading,
+        occurred_at,
+        received_at: request.received_at,
+        amount,
+        attributes,
+        payload: Bytes::copy_from_slice(request.body),
+    })
+}
+
+/// A value and the kind of place that it came from.
+enum FoundValue<'f> {
+    /// From the body or a header.
+    Sent(Cow<'f, Scalar<'f>>),
+    /// Written in the profile.
+    Literal(&'f str),
+}
+
+impl FoundValue<'_> {
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Sent(scalar) => scalar.text(),
+            Self::Literal(text) => Cow::Borrowed(text),
+        }
+    }
+
+    fn as_scalar(&self) -> Option<&Scalar<'_>> {
+        match self {
+            Self::Sent(scalar) => Some(scalar),
+            Self::Literal(_) => None,
+        }
+    }
+}
+
+/// The body's wanted values, and the headers beside them.
+struct Fields<'f> {
+    verified: &'f Verified<'f>,
+    values: Values<'f>,
+}
+
+impl Fields<'_> {
+    /// The first alternative that is there. Null and the empty text count as absent.
+    fn first<'s>(&'s self, sources: &'s [FieldSource]) -> Result<Option<FoundValue<'s>>, Unreadable> {
+        for source in sources {
+            match source {
+                FieldSource::Literal(text) => return Ok(Some(FoundValue::Literal(text))),
+                FieldSource::Body(slot) => {
+                    if let Some(scalar) = self
+                        .values
+                        .get(*slot)
+                        .filter(|scalar| **scalar != Scalar::Text("".into()))
+                    {
+                        return Ok(Some(FoundValue::Sent(Cow::Borrowed(scalar))));
+                    }
+                }
+                FieldSource::Header(name) => {
+                    let name = name.in_set(self.verified.header_set());
+                    let value = self.verified.request().single_header(name);
+                    let value = value.map_err(|()| Unreadable::RepeatedHeader { name: name.to_owned() })?;
+                    if let Some(text) = value.filter(|value| !value.is_empty()) {
+                        return Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(
+                            String::from_utf8_lossy(text),
+                        )))));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn reading(&self, profile: &Profile, rule: &TypeRule) -> Result<StatusReading, Unreadable> {
+        let Some(family) = rule.family.clone() else {
+            return Ok(StatusReading::Stateless);
+        };
+        let label = match self.first(&rule.status)? {
+            None => return Ok(StatusReading::Unmapped { family, label: None }),
+            Some(FoundValue::Literal(status)) => {
+                let unmapped = |_| StatusReading::Unmapped {
+                    family: family.clone(),
+                    label: Some(status.to_owned()),
+                };
+                return Ok(
+                    Status::new(status).map_or_else(unmapped, |status| StatusReading::Mapped {
+                        family: family.clone(),
+                        status,
+                    }),
+                );
+            }
+            Some(found) => found.text().into_owned(),
+        };
+        Ok(
+            match profile
+                .event
+                .statuses
+                .get(&family)
+                .and_then(|labels| labels.get(&label))
+            {
+                Some(status) => StatusReading::Mapped {
+                    family,
+                    status: status.clone(),
+                },
+                None => StatusReading::Unmapped {
+                    family,
+                    label: Some(crate::mask::line(&label, ATTRIBUTE_BYTES_MAX)),
+                },
+            },
+        )
+    }
+
+    /// An amount needs a currency: without one it is no amount of money.
+    fn amount(&self, rule: &TypeRule) -> Result<Option<Money>, Unreadable> {
+        let (Some(amount), Some(currency)) = (self.first(&rule.amount)?, self.first(&rule.currency)?) else {
+            return Ok(None);
+        };
+        let currency = currency.text();
+        let Some(currency) = Currency::new(&currency) else {
+            return Err(Unreadable::BadCurrency {
+                found: crate::mask::line(&currency, 40),
+            });
+        };
+        let bad = |detail| Unreadable::BadAmount {
+            found: crate::mask::line(&amount.text(), 40),
+            detail,
+        };
+        let minor_units = match rule.amount_unit {
+            AmountUnit::Minor => {
+                decimal(&amount.text(), 0).ok_or_else(|| bad("the profile expects an integer in minor units"))?
+            }
+            AmountUnit::Major => decimal(&amount.text(), currency.exponent()).ok_or_else(|| {
+                bad("the profile expects a decimal with no more digits after the point than the currency has")
+            })?,
+        };
+        Money::new(minor_units, currency)
+            .map(Some)
+            .ok_or_else(|| bad("it is outside ±(2^53−1) minor units"))
+    }
+
+    fn attributes(&self, rule: &TypeRule) -> Result<Vec<(String, String)>, Unreadable> {
+        let mut attributes = Vec::with_capacity(rule.attributes.len());
+        for (name, sources) in &rule.attributes {
+            let Some(found) = self.first(sources)? else { continue };
+            let text = found.text();
+            if text.len() > ATTRIBUTE_BYTES_MAX {
+                return Err(Unreadable::AttributeTooLong {
+                    name: name.clone(),
+                    bytes: text.len(),
+                });
+            }
+            attributes.push((name.clone(), text.into_owned()));
+        }
+        Ok(attributes)
+    }
+}
+
+/// Reads `-12.50` with two digits after the point as -1250. Further digits must be zeros; there is no exponent and no other sign.
+fn decimal(text: &str, exponent: u32) -> Option<i64> {
+    let exponent = usize::try_from(exponent).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, part) = match digits.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (digits, ""),
+    };
+    let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || whole.len() > 18 || part.len() > 30 || !is_digits(whole) || !is_digits(part) {
+        return None;
+    }
+    let (kept, rest) = part.split_at(part.len().min(exponent));
+    if rest.bytes().any(|b| b != b'0') {
+        return None;
+    }
+    let units: i64 = format!("{whole}{kept:0<exponent$}").parse().ok()?;
+    Some(if negative { -units } else { units })
+}
+
+fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis> {
+    match (format, found?) {
+        (format, Scalar::Text(text)) => format.parse(text),
+        (TimeFormat::UnixSeconds, Scalar::Integer(seconds)) => {
+            i64::try_from(*seconds).ok().map(UnixMillis::from_seconds)
+        }
+        (TimeFormat::UnixMillis, Scalar::Integer(millis)) => i64::try_from(*millis).ok().map(UnixMillis),
+        // A fraction of a second, as some providers send; good to the millisecond until the year 10000.
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the pattern's guard")]
+        (TimeFormat::UnixSeconds, Scalar::Float(seconds)) if (0.0..253_402_300_800.0).contains(seconds) => {
+            Some(UnixMillis((seconds * 1000.0).round() as i64))
+        }
+        _ => None,
+    }
+}
+
+/// The places as the profile writes them, for a message.
+fn places(profile: &Profile, sources: &[FieldSource]) -> String {
+    let place = |source: &FieldSource| match source {
+        FieldSource::Body(slot) => profile.event.pointers.text(*slot),
+        FieldSource::Header(name) => format!("header:{}", name.in_set(0)),
+        FieldSource::Literal(text) => format!("literal:{text}"),
+    };
+    sources.iter().map(place).collect::<Vec<_>>().join(" or ")
+}
