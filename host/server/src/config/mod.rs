@@ -1,15 +1,30 @@
 //! Configuration in two stages: `raw` is what the files say, [`Config`] is what was checked. Nothing takes effect before
 //! all of it is checked, and every error points at its line.
 //!
-//! One `tollgate.toml` belongs to the operator, one file per tenant in the folder beside it to the tenants.
+//! One `tollgate.toml` belongs to the operator; each `tenants/<name>.toml` beside it belongs to the tenant of that name. A
+//! relative path in a file is relative to the folder of that file. Secrets never stand in a file: `{ env = "NAME" }` and
+//! `{ file = "path" }` refer to them.
+//!
+//! The raw stage is a TOML table whose keys and values all know their place in the file (`raw`); `operator` and `tenant` take it
+//! apart. They go on after a problem, so that one look shows all of them. serde would stop at the first one of each file.
+
+mod operator;
+mod problem;
+mod raw;
+mod reference;
+mod tenant;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, FamilyName, PluginDigest, PluginName, RouteName, SourceName, TenantName};
+use tollgate_core::ids::{
+    DestinationName, Digest, FamilyName, PluginDigest, PluginName, RouteName, SourceName, TenantName,
+};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
@@ -17,135 +32,269 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::Secret;
 use tollgate_core::verify::Keyring;
 
+pub(crate) use problem::Problems;
+use raw::{Desk, File};
+
+/// Reads and checks `path` and the tenants' files beside it. Changes nothing: the caller decides when the result takes effect.
+///
+/// # Errors
+/// All that is wrong in all of the files.
+pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
+    load_with(path, &|name| std::env::var(name).ok(), PluginFiles::Unchecked)
+}
+
+/// As [`load`], and the plugins' files must be there. For `tollgate check`.
+///
+/// # Errors
+/// All that is wrong in all of the files.
+pub(crate) fn check(path: &Path) -> Result<Config, Problems> {
+    load_with(path, &|name| std::env::var(name).ok(), PluginFiles::MustExist)
+}
+
+/// Whether a plugin's missing file is a problem. The worker reads the files itself and says so with more detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PluginFiles {
+    Unchecked,
+    MustExist,
+}
+
+/// As [`load`], with the environment as an argument: `env` gives a variable's value.
+///
+/// # Errors
+/// All that is wrong in all of the files.
+pub(crate) fn load_with(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    plugin_files: PluginFiles,
+) -> Result<Config, Problems> {
+    let desk = Desk::new(env, plugin_files);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let operator = match std::fs::read_to_string(path) {
+        Ok(text) => Some(File::new(path.display().to_string(), text, folder)),
+        Err(error) => {
+            desk.unreadable(
+                path,
+                &error,
+                "start from the example file, or name another file with --config",
+            );
+            None
+        }
+    };
+    let tenants = tenant_files(&folder.join("tenants"), &desk);
+    finish(desk, operator, &tenants)
+}
+
+/// As [`load_with`] for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
+///
+/// # Errors
+/// All that is wrong in all of the texts.
+pub(crate) fn load_from_texts(
+    operator: &str,
+    tenants: &[(&str, &str)],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let desk = Desk::new(env, PluginFiles::Unchecked);
+    let operator = File::new("tollgate.toml".to_owned(), operator.to_owned(), Path::new(""));
+    let tenants: Vec<_> = tenants
+        .iter()
+        .map(|(name, text)| {
+            (
+                (*name).to_owned(),
+                File::new(format!("tenants/{name}.toml"), (*text).to_owned(), Path::new("tenants")),
+            )
+        })
+        .collect();
+    finish(desk, Some(operator), &tenants)
+}
+
+/// The tenants' files by tenant name, in the order of their names. Without the folder there are no tenants.
+fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, File)> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            desk.unreadable(folder, &error, "let Tollgate read this folder");
+            return Vec::new();
+        }
+    };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| {
+            entry
+                .map_err(|error| desk.unreadable(folder, &error, "let Tollgate read this folder"))
+                .ok()
+        })
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                files.push((name, File::new(path.display().to_string(), text, folder)));
+            }
+            Err(error) => desk.unreadable(&path, &error, "let Tollgate read this file, and keep it UTF-8"),
+        }
+    }
+    files
+}
+
+fn finish(desk: Desk, operator: Option<File>, tenants: &[(String, File)]) -> Result<Config, Problems> {
+    let house = operator.as_ref().and_then(|file| operator::check(file, &desk));
+    // Without an operator's part there is nothing to hold the tenants' references against: the shipped defaults serve.
+    let house_or_default = house.unwrap_or_default();
+    let mut checked = BTreeMap::new();
+    for (name, file) in tenants {
+        if let Some(tenant) = tenant::check(name, file, &house_or_default, &desk) {
+            checked.insert(tenant.name.clone(), tenant);
+        }
+    }
+    let files = operator.iter().chain(tenants.iter().map(|(_, file)| file));
+    desk.finish(files)?;
+    let house = house_or_default;
+    Ok(Config {
+        edge: house.edge,
+        operator: house.operator,
+        store: house.store,
+        worker: house.worker,
+        delivery: house.delivery,
+        plugins: house.plugins,
+        tenants: checked,
+        lifecycles: house.lifecycles,
+    })
+}
+
 /// Everything a host needs to run, checked.
 #[derive(Debug, Clone)]
-pub struct Config {
-    pub edge: EdgeConfig,
-    pub operator: OperatorConfig,
-    pub store: StoreConfig,
-    pub worker: WorkerConfig,
-    pub delivery: DeliveryConfig,
-    pub plugins: BTreeMap<PluginName, PluginConfig>,
-    pub tenants: BTreeMap<TenantName, Tenant>,
-    pub lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
+pub(crate) struct Config {
+    pub(crate) edge: EdgeConfig,
+    pub(crate) operator: OperatorConfig,
+    pub(crate) store: StoreConfig,
+    pub(crate) worker: WorkerConfig,
+    pub(crate) delivery: DeliveryConfig,
+    pub(crate) plugins: BTreeMap<PluginName, PluginConfig>,
+    pub(crate) tenants: BTreeMap<TenantName, Tenant>,
+    pub(crate) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
 }
 
 /// The public listener.
 #[derive(Debug, Clone)]
-pub struct EdgeConfig {
-    pub listen: SocketAddr,
+pub(crate) struct EdgeConfig {
+    pub(crate) listen: SocketAddr,
     /// Threads that accept and answer, each with a listener of its own; default: one per core.
-    pub threads: usize,
-    pub body_bytes_max: usize,
-    pub header_read_ms_max: u64,
-    pub body_read_ms_max: u64,
+    pub(crate) threads: usize,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) header_read_ms_max: u64,
+    pub(crate) body_read_ms_max: u64,
     /// Open connections per thread; further ones wait in the kernel's queue.
-    pub connections_max: usize,
+    pub(crate) connections_max: usize,
 }
 
 /// The private listener: operator API, health, metrics.
 #[derive(Debug, Clone)]
-pub struct OperatorConfig {
+pub(crate) struct OperatorConfig {
     /// Absent: no private listener.
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// Asked for as a bearer token by everything but health; a listener without a token is refused when checked.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
 }
 
 #[derive(Debug, Clone)]
-pub struct StoreConfig {
+pub(crate) struct StoreConfig {
     /// The SQLite file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Debug, Clone)]
-pub struct WorkerConfig {
+pub(crate) struct WorkerConfig {
     /// Threads that run plugins; default: one per core.
-    pub threads: usize,
-    pub retry: RetryPolicy,
+    pub(crate) threads: usize,
+    pub(crate) retry: RetryPolicy,
     /// Where compiled plugins are kept between starts.
-    pub cache: Option<PathBuf>,
-    pub limits: PluginLimits,
+    pub(crate) cache: Option<PathBuf>,
+    pub(crate) limits: PluginLimits,
 }
 
 /// What one run of a plugin may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PluginLimits {
-    pub fuel: u64,
-    pub deadline_ms: u64,
-    pub memory_bytes_max: usize,
+pub(crate) struct PluginLimits {
+    pub(crate) fuel: u64,
+    pub(crate) deadline_ms: u64,
+    pub(crate) memory_bytes_max: usize,
 }
 
 #[derive(Debug, Clone)]
-pub struct DeliveryConfig {
-    pub retry: RetryPolicy,
+pub(crate) struct DeliveryConfig {
+    pub(crate) retry: RetryPolicy,
     /// Deliveries at once to one destination.
-    pub in_flight_max: usize,
+    pub(crate) in_flight_max: usize,
     /// Networks outside the public internet that destinations may be in, as `address/prefix-length`.
-    pub allow_networks: Vec<Network>,
+    pub(crate) allow_networks: Vec<Network>,
     /// Whether destinations may be reached without TLS. Off by default.
-    pub allow_http: bool,
+    pub(crate) allow_http: bool,
 }
 
 /// An IP network, for allow-lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    pub address: IpAddr,
-    pub prefix_length: u8,
+pub(crate) struct Network {
+    pub(crate) address: IpAddr,
+    pub(crate) prefix_length: u8,
 }
 
 /// A plugin that the operator offers to tenants.
 #[derive(Debug, Clone)]
-pub struct PluginConfig {
-    pub path: PathBuf,
+pub(crate) struct PluginConfig {
+    pub(crate) path: PathBuf,
     /// Refuses to start when the file has another digest.
-    pub digest: Option<PluginDigest>,
+    pub(crate) digest: Option<PluginDigest>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Tenant {
-    pub name: TenantName,
-    pub sources: BTreeMap<SourceName, Source>,
-    pub routes: Vec<Arc<Route>>,
-    pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
+pub(crate) struct Tenant {
+    pub(crate) name: TenantName,
+    pub(crate) sources: BTreeMap<SourceName, Source>,
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) destinations: BTreeMap<DestinationName, Arc<Destination>>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Source {
-    pub name: SourceName,
-    pub profile: Arc<Profile>,
-    pub keyring: Arc<Keyring>,
+pub(crate) struct Source {
+    pub(crate) name: SourceName,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) keyring: Arc<Keyring>,
     /// The public URL of this source, for schemes that sign it.
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
     /// Conflicts are answered 409 instead of 202.
-    pub conflict_409: bool,
+    pub(crate) conflict_409: bool,
 }
 
 #[derive(Debug, Clone)]
-pub struct Route {
-    pub name: RouteName,
-    pub matches: RouteMatch,
-    pub plugin: PluginName,
+pub(crate) struct Route {
+    pub(crate) name: RouteName,
+    pub(crate) matches: RouteMatch,
+    pub(crate) plugin: PluginName,
     /// The plugin's configuration as the JSON document it is handed.
-    pub config_json: String,
-    pub config_digest: Digest,
-    pub grants: Vec<Grant>,
+    pub(crate) config_json: String,
+    pub(crate) config_digest: Digest,
+    pub(crate) grants: Vec<Grant>,
     /// Where actions go; empty leaves them in the ledger.
-    pub destinations: Vec<DestinationName>,
-    pub limits: PluginLimits,
+    pub(crate) destinations: Vec<DestinationName>,
+    pub(crate) limits: PluginLimits,
 }
 
 #[derive(Debug, Clone)]
-pub struct Destination {
-    pub name: DestinationName,
-    pub url: String,
-    /// Signs with the first, `whsec_…` (Standard Webhooks); several while rotating: all sign.
-    pub secrets: Vec<Secret>,
-    pub in_flight_max: usize,
+pub(crate) struct Destination {
+    pub(crate) name: DestinationName,
+    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
+    pub(crate) url: String,
+    /// The keys that sign (Standard Webhooks), as bytes: what `whsec_…` decodes to. Several while rotating: all sign. At least one.
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) in_flight_max: usize,
 }
 
 impl Network {
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
             IpAddr::V6(v6) => (v6.to_bits(), 128),

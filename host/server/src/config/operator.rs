@@ -1,0 +1,417 @@
+//! The operator's file, checked: listeners, store, worker, delivery, plugins, lifecycles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tollgate_core::ids::{FamilyName, PluginName};
+use tollgate_core::lifecycle::{self, Lifecycle};
+use tollgate_core::limits;
+use tollgate_core::retry::RetryPolicy;
+
+use super::raw::{Desk, File, Section, Value};
+use super::{
+    DeliveryConfig, EdgeConfig, Network, OperatorConfig, PluginConfig, PluginFiles, PluginLimits, StoreConfig,
+    WorkerConfig, reference,
+};
+
+const THREADS_MAX: u32 = 256;
+const BODY_BYTES_LEAST: u32 = 1024;
+const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
+const READ_MS_MOST: u32 = 120_000;
+const CONNECTIONS_MOST: u32 = 1_000_000;
+const IN_FLIGHT_MOST: u32 = 1_000;
+const ATTEMPTS_MOST: u32 = 1_000;
+const RETRY_BASE_MS_MOST: u32 = 60 * 60 * 1000;
+const RETRY_CAP_MS_MOST: u32 = 24 * 60 * 60 * 1000;
+
+impl PluginLimits {
+    /// What a plugin gets when nobody says otherwise.
+    pub(crate) const DEFAULT: Self = Self {
+        fuel: limits::RUN_FUEL,
+        deadline_ms: limits::RUN_DEADLINE_MS,
+        memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
+    };
+    /// What an operator may give at most. The deadline leaves a job's lease time to settle.
+    pub(crate) const MOST: Self = Self {
+        fuel: 100_000_000_000,
+        deadline_ms: 10_000,
+        memory_bytes_max: 1024 * MIB,
+    };
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// The operator's part of the configuration.
+pub(super) struct House {
+    pub(super) edge: EdgeConfig,
+    pub(super) operator: OperatorConfig,
+    pub(super) store: StoreConfig,
+    pub(super) worker: WorkerConfig,
+    pub(super) delivery: DeliveryConfig,
+    pub(super) plugins: BTreeMap<PluginName, PluginConfig>,
+    /// The plugins' names, those with problems as well; absent when the file could not be read.
+    pub(super) plugin_names: Option<BTreeSet<PluginName>>,
+    pub(super) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
+}
+
+impl Default for House {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            edge: EdgeConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+                threads: cores,
+                body_bytes_max: limits::BODY_BYTES_MAX,
+                header_read_ms_max: limits::HEADER_READ_MS_MAX,
+                body_read_ms_max: limits::BODY_READ_MS_MAX,
+                connections_max: 10_000,
+            },
+            operator: OperatorConfig {
+                listen: None,
+                token: None,
+            },
+            store: StoreConfig {
+                path: PathBuf::from("tollgate.db"),
+            },
+            worker: WorkerConfig {
+                threads: cores,
+                retry: RetryPolicy::JOBS,
+                cache: None,
+                limits: PluginLimits::DEFAULT,
+            },
+            delivery: DeliveryConfig {
+                retry: RetryPolicy::DELIVERIES,
+                in_flight_max: 16,
+                allow_networks: Vec::new(),
+                allow_http: false,
+            },
+            plugins: BTreeMap::new(),
+            plugin_names: None,
+            lifecycles: lifecycle::shipped(),
+        }
+    }
+}
+
+pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
+    file.read(desk, |top| {
+        let mut house = House::default();
+        if let Some(section) = section(top, "edge") {
+            edge(&section, &mut house.edge);
+        }
+        if let Some(section) = section(top, "operator") {
+            operator(&section, &mut house.operator, house.edge.listen);
+        }
+        store(top, &mut house.store);
+        if let Some(section) = section(top, "worker") {
+            worker(&section, &mut house.worker);
+        }
+        if let Some(section) = section(top, "delivery") {
+            delivery(&section, &mut house.delivery);
+        }
+        let plugins = top.named::<PluginName>("plugins");
+        house.plugin_names = Some(plugins.iter().map(|(name, _)| name.clone()).collect());
+        house.plugins = plugins
+            .into_iter()
+            .filter_map(|(name, section)| Some((name, plugin(&section, desk)?)))
+            .collect();
+        if let Some(files) = top.get("lifecycles") {
+            lifecycles(&files, &mut house.lifecycles);
+        }
+        Some(house)
+    })
+}
+
+fn edge(section: &Section, edge: &mut EdgeConfig) {
+    set(&mut edge.listen, section.get("listen").and_then(|value| listen(&value)));
+    set(&mut edge.threads, count(section, "threads", 1..=THREADS_MAX));
+    set(
+        &mut edge.body_bytes_max,
+        count(section, "body_bytes_max", BODY_BYTES_LEAST..=BODY_BYTES_MOST),
+    );
+    set(
+        &mut edge.header_read_ms_max,
+        count(section, "header_read_ms_max", 100..=READ_MS_MOST),
+    );
+    set(
+        &mut edge.body_read_ms_max,
+        count(section, "body_read_ms_max", 100..=READ_MS_MOST),
+    );
+    set(
+        &mut edge.connections_max,
+        count(section, "connections_max", 1..=CONNECTIONS_MOST),
+    );
+    section.finish();
+}
+
+fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr) {
+    let at = section.get("listen");
+    let token = section.get("token");
+    operator.listen = at.as_ref().and_then(listen);
+    operator.token = token.as_ref().and_then(reference::secret);
+    if let (Some(at), None) = (&at, &token) {
+        at.problem(
+            "the operator's listener has no token",
+            "add token = { env = \"TOLLGATE_OPERATOR_TOKEN\" }, or remove `listen`",
+        );
+    }
+    if let (Some(at), Some(address)) = (&at, operator.listen)
+        && address == public
+        && address.port() != 0
+    {
+        at.problem(
+            "the operator's listener has the public listener's address",
+            "give it a port of its own",
+        );
+    }
+    section.finish();
+}
+
+fn store(top: &Section, store: &mut StoreConfig) {
+    // A default path is relative to the file as well.
+    match section(top, "store") {
+        Some(section) => {
+            set(
+                &mut store.path,
+                section
+                    .require("path", "add path = \"tollgate.db\"")
+                    .and_then(|path| path.path()),
+            );
+            section.finish();
+        }
+        None => store.path = top.beside("tollgate.db"),
+    }
+}
+
+fn worker(section: &Section, worker: &mut WorkerConfig) {
+    set(&mut worker.threads, count(section, "threads", 1..=THREADS_MAX));
+    worker.cache = section.get("cache").and_then(|path| path.path());
+    retry(section, &mut worker.retry);
+    plugin_limits(section, &mut worker.limits, &PluginLimits::MOST);
+    section.finish();
+}
+
+fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
+    set(
+        &mut delivery.allow_http,
+        section.get("allow_http").and_then(|value| value.boolean()),
+    );
+    set(
+        &mut delivery.in_flight_max,
+        count(section, "in_flight_max", 1..=IN_FLIGHT_MOST),
+    );
+    retry(section, &mut delivery.retry);
+    if let Some(networks) = section.get("allow_networks") {
+        delivery.allow_networks = networks
+            .list_of(|network| network.parse("write an address and a prefix length, for example \"10.0.0.0/8\""));
+    }
+    section.finish();
+}
+
+fn retry(parent: &Section, retry: &mut RetryPolicy) {
+    let Some(section) = section(parent, "retry") else {
+        return;
+    };
+    set(
+        &mut retry.attempts_max,
+        count(&section, "attempts_max", 1..=ATTEMPTS_MOST),
+    );
+    let base = section.get("base_ms");
+    set(
+        &mut retry.base_ms,
+        base.as_ref()
+            .and_then(|value| value.integer(1..=i64::from(RETRY_BASE_MS_MOST))),
+    );
+    set(
+        &mut retry.cap_ms,
+        section
+            .get("cap_ms")
+            .and_then(|value| value.integer(1..=i64::from(RETRY_CAP_MS_MOST))),
+    );
+    if retry.cap_ms < retry.base_ms {
+        section.problem(
+            format!(
+                "{}: `cap_ms` ({}) is below `base_ms` ({})",
+                section.title(),
+                retry.cap_ms,
+                retry.base_ms
+            ),
+            "make `cap_ms` the longest delay and `base_ms` the first",
+        );
+    }
+    section.finish();
+}
+
+/// Reads `limits` of a worker or a route; nothing may exceed `most`.
+pub(super) fn plugin_limits(parent: &Section, limits: &mut PluginLimits, most: &PluginLimits) {
+    let Some(section) = section(parent, "limits") else {
+        return;
+    };
+    let read = |key, least: i64, most: u64| {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        section
+            .get(key)?
+            .integer(least..=most)
+            .and_then(|number| u64::try_from(number).ok())
+    };
+    set(&mut limits.fuel, read("fuel", 10_000, most.fuel));
+    set(&mut limits.deadline_ms, read("deadline_ms", 1, most.deadline_ms));
+    let mib = read("memory_mib", 1, (most.memory_bytes_max / MIB) as u64);
+    set(
+        &mut limits.memory_bytes_max,
+        mib.and_then(|mib| usize::try_from(mib).ok()).map(|mib| mib * MIB),
+    );
+    section.finish();
+}
+
+fn plugin(section: &Section, desk: &Desk) -> Option<PluginConfig> {
+    let path = section.require("path", "add path = \"plugins/NAME.wasm\"");
+    let digest = section
+        .get("digest")
+        .map(|digest| digest.parse("write sha256: and the file's digest in hex"));
+    section.finish();
+    let file = path.as_ref().and_then(|path| path.path());
+    if let (Some(path), Some(file)) = (&path, &file)
+        && desk.plugin_files == PluginFiles::MustExist
+        && !file.is_file()
+    {
+        path.problem(
+            format!("there is no file {}", file.display()),
+            "build the plugin, or mend the path",
+        );
+    }
+    match digest {
+        None => Some(PluginConfig {
+            path: file?,
+            digest: None,
+        }),
+        Some(digest) => Some(PluginConfig {
+            path: file?,
+            digest: Some(digest?),
+        }),
+    }
+}
+
+/// Adds declared lifecycles to the shipped ones. One of a shipped family replaces it.
+fn lifecycles(files: &Value, lifecycles: &mut BTreeMap<FamilyName, Arc<Lifecycle>>) {
+    let declared = files.list_of(|file| {
+        let text = file.file_text()?;
+        match Lifecycle::from_toml(&text) {
+            Ok(lifecycle) => Some((file.clone(), lifecycle)),
+            Err(error) => {
+                file.problem(error.to_string(), "mend the lifecycle's file");
+                None
+            }
+        }
+    });
+    let mut families = BTreeSet::new();
+    for (file, lifecycle) in declared {
+        if !families.insert(lifecycle.family.clone()) {
+            file.problem(
+                format!("the family `{}` is declared twice", lifecycle.family),
+                "remove one of the files",
+            );
+        }
+        lifecycles.insert(lifecycle.family.clone(), Arc::new(lifecycle));
+    }
+}
+
+fn listen(value: &Value) -> Option<SocketAddr> {
+    let text = value.text()?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        value.problem(
+            format!("`{text}` is not an address to listen on"),
+            "write an IP address and a port, for example \"127.0.0.1:8080\" or \"[::]:8080\"",
+        );
+    }
+    address
+}
+
+pub(super) fn section<'a>(parent: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
+    parent.get(key)?.section()
+}
+
+/// A number that fits whatever holds it.
+pub(super) fn count<T: TryFrom<u32>>(
+    section: &Section,
+    key: &'static str,
+    bounds: std::ops::RangeInclusive<u32>,
+) -> Option<T> {
+    section
+        .get(key)?
+        .count(bounds)
+        .and_then(|number| T::try_from(number).ok())
+}
+
+/// Takes what was said; keeps the default otherwise.
+fn set<T>(place: &mut T, said: Option<T>) {
+    if let Some(said) = said {
+        *place = said;
+    }
+}
+
+/// Why a text is not a [`Network`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NetworkError {
+    #[error("`{0}` is not a network")]
+    Shape(String),
+    #[error("`{text}` has address bits beyond its prefix; the network is `{network}`")]
+    HostBits { text: String, network: Network },
+}
+
+/// `10.0.0.0/8`; an address alone is the network of just that address.
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let shape = || NetworkError::Shape(text.to_owned());
+        let (address, prefix) = text
+            .split_once('/')
+            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| shape())?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_length = match prefix {
+            None => width,
+            Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => prefix
+                .parse::<u8>()
+                .ok()
+                .filter(|length| *length <= width)
+                .ok_or_else(shape)?,
+            Some(_) => return Err(shape()),
+        };
+        let network = Self {
+            address: first_address(address, prefix_length),
+            prefix_length,
+        };
+        if network.address == address {
+            Ok(network)
+        } else {
+            Err(NetworkError::HostBits {
+                text: text.to_owned(),
+                network,
+            })
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+fn first_address(address: IpAddr, prefix_length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}

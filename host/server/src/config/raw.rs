@@ -1,0 +1,483 @@
+//! The raw stage: what a file says, each key and value with its place. Reading a value checks its type; what is wrong goes to
+//! the [`Desk`], and reading goes on.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::PluginFiles;
+use super::problem::{Problem, Problems};
+
+/// Where problems are gathered while files are checked, and what a check may ask of the world.
+pub(super) struct Desk<'a> {
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) plugin_files: PluginFiles,
+    problems: RefCell<Vec<Problem>>,
+    /// Parts of files that must not be shown: (file, bytes).
+    blots: RefCell<Vec<(String, Range<usize>)>>,
+}
+
+/// One file's text.
+pub(super) struct File {
+    name: String,
+    text: String,
+    /// What relative paths in it start from.
+    folder: PathBuf,
+}
+
+/// A table of a file. Remembers which keys were asked for: the others are unknown.
+pub(super) struct Section<'a> {
+    desk: &'a Desk<'a>,
+    file: &'a File,
+    /// As people write it in a header, for example `routes.cashback`; empty for the whole file.
+    path: String,
+    /// What to point at when something is missing.
+    span: Range<usize>,
+    table: &'a DeTable<'a>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+/// A value of a file under its key.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    desk: &'a Desk<'a>,
+    file: &'a File,
+    path: String,
+    key_span: Range<usize>,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>, plugin_files: PluginFiles) -> Self {
+        Self {
+            env,
+            plugin_files,
+            problems: RefCell::default(),
+            blots: RefCell::default(),
+        }
+    }
+
+    /// Reports a file or folder that could not be read.
+    pub(super) fn unreadable(&self, path: &Path, error: &std::io::Error, help: &str) {
+        let problem = Problem::of_file(
+            path.display().to_string(),
+            format!("cannot be read: {error}"),
+            help.to_owned(),
+        );
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// # Errors
+    /// When there are problems: all of them, in the order of the files and their lines.
+    pub(super) fn finish<'f>(self, files: impl Iterator<Item = &'f File>) -> Result<(), Problems> {
+        let mut problems = self.problems.into_inner();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let files: Vec<_> = files.collect();
+        let order = |problem: &Problem| files.iter().position(|file| file.name == problem.file);
+        problems.sort_by_key(|problem| (order(problem), problem.place()));
+        let blots = self.blots.into_inner();
+        let texts: BTreeMap<_, _> = files
+            .iter()
+            .map(|file| {
+                let spans = blots
+                    .iter()
+                    .filter(|(name, _)| *name == file.name)
+                    .map(|(_, span)| span.clone());
+                (file.name.clone(), blotted(&file.text, spans))
+            })
+            .collect();
+        Err(Problems::new(problems, texts))
+    }
+
+    fn report(&self, file: &File, span: Range<usize>, message: String, help: String) {
+        self.problems
+            .borrow_mut()
+            .push(Problem::at(&file.name, &file.text, span, message, help));
+    }
+}
+
+impl File {
+    pub(super) fn new(name: String, text: String, folder: &Path) -> Self {
+        Self {
+            name,
+            text,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Reads the file as TOML and hands its table to `check`. A file with a syntax error is not checked further: what follows
+    /// the error would be guessed.
+    pub(super) fn read<T>(&self, desk: &Desk, check: impl FnOnce(&Section) -> Option<T>) -> Option<T> {
+        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            blot_likely_secrets(self, desk);
+            desk.report(
+                self,
+                span,
+                format!("not TOML: {}", error.message()),
+                "mend the syntax; the rest is checked then".into(),
+            );
+        }
+        if !errors.is_empty() {
+            return None;
+        }
+        let section = Section {
+            desk,
+            file: self,
+            path: String::new(),
+            span: 0..0,
+            table: table.get_ref(),
+            asked: RefCell::default(),
+        };
+        let checked = check(&section);
+        section.finish();
+        checked
+    }
+
+    /// A problem with the file's name.
+    pub(super) fn misnamed(&self, desk: &Desk, message: String, help: &str) {
+        desk.problems
+            .borrow_mut()
+            .push(Problem::of_file(self.name.clone(), message, help.to_owned()));
+    }
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn get(&self, key: &'static str) -> Option<Value<'a>> {
+        self.asked.borrow_mut().push(key);
+        let (name, value) = self.table.get_key_value(key)?;
+        Some(self.value(name, value))
+    }
+
+    /// As [`Section::get`]; absence is a problem.
+    pub(super) fn require(&self, key: &'static str, help: &str) -> Option<Value<'a>> {
+        let value = self.get(key);
+        if value.is_none() {
+            self.problem(format!("{} needs `{key}`", self.title()), help);
+        }
+        value
+    }
+
+    /// The tables under `key` by the names that people gave them, as in `[routes.cashback]`. A name of the wrong shape is a
+    /// problem and left out.
+    pub(super) fn named<N: FromStr<Err: Display>>(&self, key: &'static str) -> Vec<(N, Section<'a>)> {
+        let Some(group) = self.get(key).and_then(|value| value.section()) else {
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (name, value) in group.table.iter() {
+            let value = group.value(name, value);
+            let parsed = match name.get_ref().parse::<N>() {
+                Ok(parsed) => Some(parsed),
+                Err(error) => {
+                    self.desk
+                        .report(self.file, name.span(), error.to_string(), "rename it".into());
+                    None
+                }
+            };
+            let section = value.section();
+            if let (Some(parsed), Some(section)) = (parsed, section) {
+                sections.push((parsed, section));
+            }
+        }
+        sections
+    }
+
+    /// Reports the keys that nobody asked for. Call it last.
+    pub(super) fn finish(&self) {
+        let asked = self.asked.borrow();
+        for name in self
+            .table
+            .keys()
+            .filter(|name| !asked.contains(&name.get_ref().as_ref()))
+        {
+            let help = suggestion(name.get_ref(), asked.iter().copied(), "known here");
+            let message = format!("unknown key `{}` in {}", name.get_ref(), self.title());
+            self.desk.report(self.file, name.span(), message, help);
+        }
+    }
+
+    pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
+        self.desk
+            .report(self.file, self.span.clone(), message.into(), help.to_owned());
+    }
+
+    pub(super) fn title(&self) -> String {
+        if self.path.is_empty() {
+            "the file".to_owned()
+        } else {
+            format!("[{}]", self.path)
+        }
+    }
+
+    /// A path relative to the file's folder.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.file.folder.join(path)
+    }
+
+    fn value(&self, name: &Spanned<toml::de::DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Value<'a> {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        Value {
+            desk: self.desk,
+            file: self.file,
+            path: format!("{}{dot}{}", self.path, name.get_ref()),
+            key_span: name.span(),
+            value,
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.value.get_ref().as_str();
+        if text.is_none() {
+            self.mistyped("a text in quotes");
+        }
+        text
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let boolean = self.value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.mistyped("true or false");
+        }
+        boolean
+    }
+
+    /// A whole number within `bounds`.
+    pub(super) fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
+        let DeValue::Integer(integer) = self.value.get_ref() else {
+            self.mistyped("a whole number");
+            return None;
+        };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .filter(|number| bounds.contains(number));
+        if number.is_none() {
+            let (least, most) = (bounds.start(), bounds.end());
+            self.problem(
+                format!("`{}` is out of bounds", self.key()),
+                &format!("write a number from {least} to {most}"),
+            );
+        }
+        number
+    }
+
+    /// As [`Value::integer`] for numbers that are not negative.
+    pub(super) fn count(&self, bounds: RangeInclusive<u32>) -> Option<u32> {
+        self.integer(i64::from(*bounds.start())..=i64::from(*bounds.end()))
+            .and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A text that a type reads.
+    pub(super) fn parse<T: FromStr<Err: Display>>(&self, help: &str) -> Option<T> {
+        self.text()?
+            .parse()
+            .map_err(|error: T::Err| self.problem(error.to_string(), help))
+            .ok()
+    }
+
+    /// The elements of a list.
+    pub(super) fn list(&self) -> Option<Vec<Self>> {
+        let Some(elements) = self.value.get_ref().as_array() else {
+            self.mistyped("a list in [ ]");
+            return None;
+        };
+        Some(
+            elements
+                .iter()
+                .map(|value| Self {
+                    key_span: value.span(),
+                    value,
+                    ..self.clone()
+                })
+                .collect(),
+        )
+    }
+
+    /// The elements of a list, each taken by `take`; `None` elements are left out, as their problem is reported. The same text
+    /// twice is a problem.
+    pub(super) fn list_of<T>(&self, take: impl Fn(&Self) -> Option<T>) -> Vec<T> {
+        let elements = self.list().unwrap_or_default();
+        for (at, element) in elements.iter().enumerate() {
+            let text = element.value.get_ref().as_str();
+            if text.is_some()
+                && elements[..at]
+                    .iter()
+                    .any(|earlier| earlier.value.get_ref().as_str() == text)
+            {
+                element.problem(
+                    format!("`{}` stands twice in `{}`", text.unwrap_or_default(), self.key()),
+                    "remove one",
+                );
+            }
+        }
+        elements.iter().filter_map(take).collect()
+    }
+
+    /// The table that the value is.
+    pub(super) fn section(&self) -> Option<Section<'a>> {
+        let Some(table) = self.value.get_ref().as_table() else {
+            self.mistyped("a table");
+            return None;
+        };
+        Some(Section {
+            desk: self.desk,
+            file: self.file,
+            path: self.path.clone(),
+            span: self.key_span.clone(),
+            table,
+            asked: RefCell::default(),
+        })
+    }
+
+    /// A path, made relative to the file's folder.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        let text = self.text()?;
+        if text.is_empty() {
+            self.problem(format!("`{}` is empty", self.key()), "name a file");
+            return None;
+        }
+        Some(self.file.folder.join(text))
+    }
+
+    /// The text of a small file that the value names.
+    pub(super) fn file_text(&self) -> Option<String> {
+        let path = self.path()?;
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let help = "mend the path; a relative one starts in the folder of this file";
+                self.problem(format!("{} cannot be read: {error}", path.display()), help);
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.raw().as_array().is_some_and(|elements| elements.is_empty())
+    }
+
+    pub(super) fn raw(&self) -> &'a DeValue<'a> {
+        self.value.get_ref()
+    }
+
+    /// The last part of the path: what people call this value.
+    pub(super) fn key(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
+    pub(super) fn desk(&self) -> &'a Desk<'a> {
+        self.desk
+    }
+
+    /// Points at the value.
+    pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
+        self.desk
+            .report(self.file, self.value.span(), message.into(), help.to_owned());
+    }
+
+    /// Points at the value and suggests the nearest of `candidates`.
+    pub(super) fn unknown<'c>(
+        &self,
+        message: String,
+        word: &str,
+        candidates: impl Iterator<Item = &'c str>,
+        known: &str,
+    ) {
+        self.problem(message, &suggestion(word, candidates, known));
+    }
+
+    /// Keeps the value out of every rendering.
+    pub(super) fn blot(&self) {
+        self.desk
+            .blots
+            .borrow_mut()
+            .push((self.file.name.clone(), self.value.span()));
+    }
+
+    fn mistyped(&self, expected: &str) {
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.problem(
+            format!("`{}` must be {expected}, but it is {found}", self.key()),
+            &format!("write {expected}"),
+        );
+    }
+}
+
+/// Names the candidates that `word` may have been meant for, or all of them.
+pub(super) fn suggestion<'c>(word: &str, candidates: impl Iterator<Item = &'c str>, known: &str) -> String {
+    let mut candidates: Vec<_> = candidates.collect();
+    candidates.sort_unstable();
+    candidates.dedup();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
+    let close = |candidate: &&str| {
+        let near = distance(candidate) <= candidate.chars().count().max(word.chars().count()).div_ceil(3);
+        let starts = word.len() >= 3 && (candidate.starts_with(word) || word.starts_with(*candidate));
+        near || starts
+    };
+    match candidates
+        .iter()
+        .copied()
+        .filter(close)
+        .min_by_key(|candidate| distance(candidate))
+    {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
+        None if candidates.is_empty() => format!("nothing is {known}"),
+        None => format!("{known}: {}", candidates.join(", ")),
+    }
+}
+
+/// Blots out what looks like a secret, for a file whose structure is not known: what begins like a signing secret, and what
+/// follows a key that holds one.
+fn blot_likely_secrets(file: &File, desk: &Desk) {
+    let mut blots = desk.blots.borrow_mut();
+    let mut line_start = 0;
+    for line in file.text.split_inclusive('\n') {
+        if let Some((key, value)) = line.split_once('=')
+            && ["value", "token", "secret", "key"]
+                .iter()
+                .any(|word| key.contains(word))
+            && !value.contains("env")
+            && !value.contains("file")
+        {
+            let start = line_start + key.len() + 1;
+            blots.push((file.name.clone(), start..line_start + line.trim_end().len()));
+        }
+        for (at, _) in line.match_indices("whsec_").chain(line.match_indices("whsk_")) {
+            blots.push((file.name.clone(), line_start + at..line_start + line.trim_end().len()));
+        }
+        line_start += line.len();
+    }
+}
+
+/// The text with each span's characters replaced by as many bytes of `*`, so that places stay where they are.
+fn blotted(text: &str, spans: impl Iterator<Item = Range<usize>>) -> String {
+    let spans: Vec<_> = spans.collect();
+    let mut shown = String::with_capacity(text.len());
+    for (at, character) in text.char_indices() {
+        if character != '\n' && spans.iter().any(|span| span.contains(&at)) {
+            shown.extend(std::iter::repeat_n('*', character.len_utf8()));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}

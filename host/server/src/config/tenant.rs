@@ -1,0 +1,622 @@
+//! A tenant's file, checked against itself and against what the operator offers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tollgate_core::action::ActionKind;
+use tollgate_core::grant::Grant;
+use tollgate_core::ids::{DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status};
+use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
+use tollgate_core::money::Currency;
+use tollgate_core::profile::{self, Profile};
+use tollgate_core::route::{RouteMatch, TypePattern};
+use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::verify::Keyring;
+use toml::de::DeValue;
+
+use super::operator::{House, count, plugin_limits};
+use super::raw::{Desk, File, Section, Value};
+use super::{Destination, Route, Source, Tenant, reference};
+use crate::delivery::guard;
+
+/// A tenant's configuration of one plugin, as JSON.
+const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
+
+pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Option<Tenant> {
+    let name = match name.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            file.misnamed(
+                desk,
+                format!("{error}"),
+                "a tenant's file is called tenants/NAME.toml after its tenant",
+            );
+            None
+        }
+    };
+    let tenant = file.read(desk, |top| {
+        let sources = top.named::<SourceName>("sources");
+        let destinations = top.named::<DestinationName>("destinations");
+        let routes = top.named::<RouteName>("routes");
+        let scope = Scope {
+            house,
+            sources: sources.iter().map(|(name, _)| name.clone()).collect(),
+            destinations: destinations.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let sources: BTreeMap<_, _> = sources
+            .into_iter()
+            .filter_map(|(name, section)| Some((name.clone(), source(name, &section)?)))
+            .collect();
+        let destinations: BTreeMap<_, _> = destinations
+            .into_iter()
+            .filter_map(|(name, section)| Some((name.clone(), Arc::new(destination(name, &section, house)?))))
+            .collect();
+        let routes = routes
+            .into_iter()
+            .filter_map(|(name, section)| Some(Arc::new(route(name, &section, &scope)?)))
+            .collect();
+        Some((sources, routes, destinations))
+    });
+    let (sources, routes, destinations) = tenant?;
+    Some(Tenant {
+        name: name?,
+        sources,
+        routes,
+        destinations,
+    })
+}
+
+/// What a route may name.
+struct Scope<'h> {
+    house: &'h House,
+    sources: BTreeSet<SourceName>,
+    destinations: BTreeSet<DestinationName>,
+}
+
+fn source(name: SourceName, section: &Section) -> Option<Source> {
+    let profile = profile(section);
+    let secrets = match section.require("secrets", "add [[sources.NAME.secrets]] with id and value") {
+        Some(secrets) => source_secrets(&secrets, profile.as_deref()),
+        None => Vec::new(),
+    };
+    let public_url = section.get("public_url").map(|value| public_url(&value));
+    let conflict_409 = section.get("conflict_status").is_some_and(|value| conflict_409(&value));
+    if let (Some(profile), None) = (&profile, &public_url)
+        && profile.signs_url()
+    {
+        section.problem(
+            format!("{} needs `public_url`: the provider signs it", section.title()),
+            "add public_url = the whole URL that the provider posts to",
+        );
+    }
+    section.finish();
+    let profile = profile?;
+    // Each secret was tried alone and complained about alone.
+    let keyring = Keyring::new(&profile, &secrets).ok()?;
+    Some(Source {
+        name,
+        profile,
+        keyring: Arc::new(keyring),
+        public_url: public_url.flatten(),
+        conflict_409,
+    })
+}
+
+/// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own.
+fn profile(section: &Section) -> Option<Arc<Profile>> {
+    let own = "write provider = \"NAME\" for a provider that ships with Tollgate, or profile = { file = \"path\" } for your own";
+    match (section.get("provider"), section.get("profile")) {
+        (Some(provider), None) => {
+            let name = provider.text()?;
+            let profile = profile::shipped().get(name).cloned();
+            if profile.is_none() {
+                let known = profile::shipped().keys().map(ProviderName::as_str);
+                provider.unknown(format!("there is no provider `{name}`"), name, known, "shipped");
+            }
+            profile
+        }
+        (None, Some(profile)) => {
+            let reference = profile.section()?;
+            let file = reference.require("file", own);
+            reference.finish();
+            let file = file?;
+            let text = file.file_text()?;
+            match Profile::from_toml(&text) {
+                Ok(profile) => Some(Arc::new(profile)),
+                Err(error) => {
+                    file.problem(format!("the profile is refused: {error}"), "mend the profile's file");
+                    None
+                }
+            }
+        }
+        (None, None) => {
+            section.problem(format!("{} needs `provider` or `profile`", section.title()), own);
+            None
+        }
+        (Some(_), Some(profile)) => {
+            profile.problem("`provider` and `profile` exclude each other", own);
+            None
+        }
+    }
+}
+
+fn source_secrets(list: &Value, profile: Option<&Profile>) -> Vec<SourceSecret> {
+    let elements = list.list().unwrap_or_default();
+    if elements.len() > SECRETS_MAX {
+        list.problem(
+            format!("{} secrets; at most {SECRETS_MAX} are allowed", elements.len()),
+            "remove those that expired",
+        );
+    }
+    if list.raw().is_array() && elements.is_empty() {
+        list.problem(
+            "`secrets` is empty: nothing would ever verify",
+            "add { id = \"NAME\", value = { env = \"NAME\" } }",
+        );
+    }
+    let mut ids = BTreeSet::new();
+    let mut secrets = Vec::new();
+    for element in &elements {
+        let Some(section) = element.section() else {
+            if element.raw().is_str() {
+                element.blot();
+            }
+            continue;
+        };
+        let id = section
+            .require(
+                "id",
+                "add id = \"NAME\", for example the month in which the secret was made; receipts show it",
+            )
+            .and_then(|id| id.parse::<KeyId>("give it a short name").map(|name| (id, name)));
+        if let Some((id, name)) = &id
+            && !ids.insert(name.clone())
+        {
+            id.problem(format!("two secrets have the id `{name}`"), "rename one");
+        }
+        let value = section.require("value", "add value = { env = \"NAME\" } or { file = \"path\" }");
+        let text = value.as_ref().and_then(reference::secret);
+        let not_before = section.get("not_before").map(|value| instant(&value));
+        let not_after = section.get("not_after");
+        let until = not_after.as_ref().map(instant);
+        if let (Some(Some(from)), Some(Some(until)), Some(at)) = (not_before, until, &not_after)
+            && until <= from
+        {
+            at.problem(
+                "`not_after` is not later than `not_before`: the secret would never verify",
+                "swap or mend them",
+            );
+        }
+        section.finish();
+        let (Some((_, id)), Some(value), Some(text)) = (id, value, text) else {
+            continue;
+        };
+        let secret = SourceSecret {
+            id,
+            text,
+            not_before: not_before.flatten(),
+            not_after: until.flatten(),
+        };
+        if let Some(profile) = profile
+            && let Err(error) = Keyring::new(profile, std::slice::from_ref(&secret))
+        {
+            value.problem(
+                format!("the secret that this refers to does not fit the provider: {error}"),
+                "copy it whole, with its prefix, as the provider shows it",
+            );
+        }
+        secrets.push(secret);
+    }
+    secrets
+}
+
+/// An instant as a TOML date-time or as a text, always with its offset.
+fn instant(value: &Value) -> Option<UnixMillis> {
+    let instant = match value.raw() {
+        DeValue::Datetime(datetime) => UnixMillis::from_rfc3339(&datetime.to_string()),
+        DeValue::String(text) => UnixMillis::from_rfc3339(text),
+        _ => None,
+    };
+    if instant.is_none() {
+        value.problem(
+            format!("`{}` is not an instant", value.key()),
+            "write date, time and offset, for example 2027-01-01T00:00:00Z",
+        );
+    }
+    instant
+}
+
+/// Kept as written: a provider signs exactly the text that it was given.
+fn public_url(value: &Value) -> Option<String> {
+    let text = value.text()?;
+    let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !is_web {
+        value.problem(
+            format!("`{text}` is not a URL"),
+            "write the whole URL that the provider posts to",
+        );
+    }
+    is_web.then(|| text.to_owned())
+}
+
+fn conflict_409(value: &Value) -> bool {
+    match value.integer(100..=599) {
+        Some(409) => true,
+        Some(202) | None => false,
+        Some(_) => {
+            value.problem(
+                "a conflict is answered 202 or 409",
+                "write 202 (kept and flagged) or 409 (the provider sees it too)",
+            );
+            false
+        }
+    }
+}
+
+fn destination(name: DestinationName, section: &Section, house: &House) -> Option<Destination> {
+    let url = section
+        .require("url", "add url = \"https://…\"")
+        .map(|value| destination_url(&value, house));
+    let secrets: Vec<Secret> =
+        match section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret") {
+            Some(list) => {
+                let elements = list.list().unwrap_or_default();
+                if list.raw().is_array() && elements.is_empty() {
+                    list.problem(
+                        "`secrets` is empty: deliveries could not be signed",
+                        "add { env = \"NAME\" }",
+                    );
+                }
+                if elements.len() > SECRETS_MAX {
+                    list.problem(
+                        format!("{} secrets; at most {SECRETS_MAX} are allowed", elements.len()),
+                        "remove the old ones",
+                    );
+                }
+                elements.iter().filter_map(reference::signing_key).collect()
+            }
+            None => Vec::new(),
+        };
+    let most = u32::try_from(house.delivery.in_flight_max).unwrap_or(u32::MAX);
+    let in_flight_max = count(section, "in_flight_max", 1..=most).unwrap_or(house.delivery.in_flight_max);
+    section.finish();
+    Some(Destination {
+        name,
+        url: url??,
+        secrets,
+        in_flight_max,
+    })
+}
+
+fn destination_url(value: &Value, house: &House) -> Option<String> {
+    let text = value.text()?;
+    let Ok(url) = url::Url::parse(text) else {
+        value.problem(
+            format!("`{text}` is not a URL"),
+            "write https://, the host and the path",
+        );
+        return None;
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        value.blot();
+        value.problem(
+            "a URL must not carry user and password",
+            "remove them; deliveries are signed with the destination's secret",
+        );
+        return None;
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if house.delivery.allow_http => {}
+        "http" => value.problem(
+            "the destination is not reached by https",
+            "use https; for a destination on your own network the operator may set allow_http = true in [delivery]",
+        ),
+        other => value.problem(format!("`{other}` is not a way to deliver"), "use https"),
+    }
+    if url.fragment().is_some() {
+        value.problem("the part of a URL after # is never sent", "remove it");
+    }
+    let address = match url.host() {
+        Some(url::Host::Ipv4(address)) => Some(address.into()),
+        Some(url::Host::Ipv6(address)) => Some(address.into()),
+        Some(url::Host::Domain(_)) | None => None,
+    };
+    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.allow_networks)) {
+        value.problem(
+            forbidden.to_string(),
+            "name a public host, or let the operator allow its network",
+        );
+    }
+    Some(url.into())
+}
+
+fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
+    let matches = RouteMatch {
+        sources: section
+            .get("sources")
+            .map(|list| references(&list, &scope.sources, "source"))
+            .unwrap_or_default(),
+        types: section
+            .get("types")
+            .map(|list| list.list_of(type_pattern))
+            .unwrap_or_default(),
+        statuses: section
+            .get("statuses")
+            .map(|list| statuses(&list, scope.house))
+            .unwrap_or_default(),
+    };
+    let plugin = section
+        .require("plugin", "add plugin = \"NAME\"")
+        .and_then(|value| plugin(&value, scope.house));
+    let destinations = section
+        .get("destinations")
+        .map(|list| references(&list, &scope.destinations, "destination"))
+        .unwrap_or_default();
+    let grants = section.get("grants").map(|list| grants(&list)).unwrap_or_default();
+    let config_json = match section.get("config") {
+        Some(config) => config_json(&config),
+        None => Some("{}".to_owned()),
+    };
+    let mut limits = scope.house.worker.limits;
+    plugin_limits(section, &mut limits, &scope.house.worker.limits);
+    section.finish();
+    let config_json = config_json?;
+    let config_digest = Digest::of(config_json.as_bytes());
+    Some(Route {
+        name,
+        matches,
+        plugin: plugin?,
+        config_json,
+        config_digest,
+        grants,
+        destinations,
+        limits,
+    })
+}
+
+/// Names that must be declared in the same file.
+fn references<N>(list: &Value, declared: &BTreeSet<N>, what: &str) -> Vec<N>
+where
+    N: std::str::FromStr<Err: std::fmt::Display> + Ord + AsRef<str> + std::fmt::Display,
+{
+    list.list_of(|element| {
+        let text = element.text()?;
+        let name = declared.iter().find(|name| (*name).as_ref() == text);
+        if name.is_none() {
+            let known = declared.iter().map(AsRef::as_ref);
+            element.unknown(
+                format!("there is no {what} `{text}` in this file"),
+                text,
+                known,
+                "declared here",
+            );
+        }
+        name.and_then(|name| name.as_ref().parse().ok())
+    })
+}
+
+fn type_pattern(element: &Value) -> Option<TypePattern> {
+    TypePattern::new(element.text()?)
+        .map_err(|message| element.problem(message, "for example \"customer.*\""))
+        .ok()
+}
+
+fn statuses(list: &Value, house: &House) -> Vec<Status> {
+    list.list_of(|element| {
+        let status = element.parse::<Status>("write a status of a lifecycle, in lower case")?;
+        if !house.lifecycles.values().any(|lifecycle| lifecycle.knows(&status)) {
+            let known = house
+                .lifecycles
+                .values()
+                .flat_map(|lifecycle| lifecycle.statuses())
+                .map(Status::as_str);
+            element.unknown(
+                format!("no lifecycle has the status `{status}`"),
+                status.as_str(),
+                known,
+                "known",
+            );
+        }
+        Some(status)
+    })
+}
+
+fn plugin(value: &Value, house: &House) -> Option<PluginName> {
+    let name = value.parse::<PluginName>("write the name of a plugin in tollgate.toml")?;
+    if let Some(offered) = &house.plugin_names
+        && !offered.contains(&name)
+    {
+        let known = offered.iter().map(PluginName::as_str);
+        value.unknown(
+            format!("the operator offers no plugin `{name}`"),
+            name.as_str(),
+            known,
+            "offered in tollgate.toml",
+        );
+    }
+    Some(name)
+}
+
+fn grants(list: &Value) -> Vec<Grant> {
+    list.list_of(|element| {
+        let section = element.section()?;
+        let grant = grant(&section);
+        section.finish();
+        grant
+    })
+}
+
+/// Which bounds a kind of action has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    Money,
+    Stock,
+    Names,
+    None,
+}
+
+fn grant(section: &Section) -> Option<Grant> {
+    let kind_value = section.require("kind", "add kind = \"credit\" or another kind of action");
+    let amount_max = section.get("amount_max");
+    let currencies = section.get("currencies");
+    let quantity_max = section.get("quantity_max");
+    let sku_prefix = section.get("sku_prefix");
+    let extensions = section.get("extensions");
+
+    let kind_value = kind_value?;
+    let name = kind_value.text()?;
+    let Some(kind) = ActionKind::from_name(name) else {
+        let known = ActionKind::ALL.into_iter().map(ActionKind::as_str);
+        kind_value.unknown(format!("there is no kind of action `{name}`"), name, known, "known");
+        return None;
+    };
+    let bounds = match kind {
+        ActionKind::Credit | ActionKind::Debit | ActionKind::IssueGiftCard => Bounds::Money,
+        ActionKind::ReserveStock | ActionKind::ReleaseStock => Bounds::Stock,
+        ActionKind::Extension => Bounds::Names,
+        ActionKind::Flag | ActionKind::Notify => Bounds::None,
+    };
+    for (value, belongs) in [
+        (&amount_max, Bounds::Money),
+        (&currencies, Bounds::Money),
+        (&quantity_max, Bounds::Stock),
+        (&sku_prefix, Bounds::Stock),
+        (&extensions, Bounds::Names),
+    ] {
+        if let Some(value) = value
+            && belongs != bounds
+        {
+            value.problem(
+                format!("`{}` bounds nothing in a grant of `{kind}`", value.key()),
+                "remove it",
+            );
+        }
+    }
+
+    let mut grant = Grant::of(kind);
+    grant.amount_max = amount_max.as_ref().and_then(|value| value.integer(1..=MINOR_UNITS_MAX));
+    grant.currencies = currencies
+        .as_ref()
+        .map(|list| list.list_of(currency))
+        .unwrap_or_default();
+    grant.quantity_max = quantity_max.and_then(|value| value.count(1..=u32::MAX));
+    grant.sku_prefix = sku_prefix.and_then(|value| value.text().map(str::to_owned));
+    grant.extensions = extensions
+        .as_ref()
+        .map(|list| list.list_of(|element| element.text().map(str::to_owned)))
+        .unwrap_or_default();
+
+    if bounds == Bounds::Money && amount_max.is_none() {
+        kind_value.problem(
+            format!("a grant of `{kind}` needs `amount_max`"),
+            "add amount_max = the most per action, in minor units: 5000 is 50.00 USD",
+        );
+    }
+    if bounds == Bounds::Money && currencies.is_none_or(|list| list.is_empty_list()) {
+        kind_value.problem(
+            format!("a grant of `{kind}` needs `currencies`"),
+            "add currencies = [\"USD\"]",
+        );
+    }
+    if bounds == Bounds::Names && extensions.is_none_or(|list| list.is_empty_list()) {
+        kind_value.problem(
+            "a grant of `extension` needs `extensions`",
+            "add extensions = [\"acme/points\"], the allowed names",
+        );
+    }
+    Some(grant)
+}
+
+fn currency(element: &Value) -> Option<Currency> {
+    let text = element.text()?;
+    let currency = Currency::new(text);
+    if currency.is_none() {
+        element.problem(
+            format!("`{text}` is not a currency code"),
+            "write three letters, for example \"USD\"",
+        );
+    }
+    currency
+}
+
+/// The JSON document that a plugin is handed. Keys are in order of their bytes, so that the digest depends on the content only.
+fn config_json(value: &Value) -> Option<String> {
+    if !value.raw().is_table() {
+        // Reports the type.
+        value.section()?;
+    }
+    let mut json = String::new();
+    if let Err(unspeakable) = write_json(value.raw(), &mut json) {
+        value.problem(unspeakable, "JSON has no word for it; write a text instead");
+        return None;
+    }
+    if json.len() > ROUTE_CONFIG_BYTES_MAX {
+        value.problem(
+            format!(
+                "the configuration is {} bytes as JSON; at most {ROUTE_CONFIG_BYTES_MAX} are allowed",
+                json.len()
+            ),
+            "keep tables of data in the plugin, or in its state",
+        );
+        return None;
+    }
+    Some(json)
+}
+
+/// Dates and times become texts. What JSON cannot say is an error.
+fn write_json(value: &DeValue, json: &mut String) -> Result<(), String> {
+    match value {
+        DeValue::String(text) => json.push_str(&quoted(text)),
+        DeValue::Integer(integer) => {
+            let number = i64::from_str_radix(integer.as_str(), integer.radix())
+                .map_err(|_| format!("the number {} does not fit 64 bits", integer.as_str()))?;
+            let _ = write!(json, "{number}");
+        }
+        DeValue::Float(float) => {
+            let number: f64 = float
+                .as_str()
+                .parse()
+                .map_err(|_| format!("{} is not a number", float.as_str()))?;
+            let number =
+                serde_json::Number::from_f64(number).ok_or_else(|| format!("{} is not finite", float.as_str()))?;
+            let _ = write!(json, "{number}");
+        }
+        DeValue::Boolean(boolean) => json.push_str(if *boolean { "true" } else { "false" }),
+        DeValue::Datetime(datetime) => json.push_str(&quoted(&datetime.to_string())),
+        DeValue::Array(elements) => {
+            json.push('[');
+            for (at, element) in elements.iter().enumerate() {
+                if at > 0 {
+                    json.push(',');
+                }
+                write_json(element.get_ref(), json)?;
+            }
+            json.push(']');
+        }
+        DeValue::Table(table) => {
+            let mut entries: Vec<_> = table
+                .iter()
+                .map(|(key, value)| (key.get_ref(), value.get_ref()))
+                .collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            json.push('{');
+            for (at, (key, value)) in entries.into_iter().enumerate() {
+                if at > 0 {
+                    json.push(',');
+                }
+                json.push_str(&quoted(key));
+                json.push(':');
+                write_json(value, json)?;
+            }
+            json.push('}');
+        }
+    }
+    Ok(())
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,536 @@
+use std::path::Path;
+
+use super::*;
+
+const WHSEC: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "TOKEN" | "TOLLGATE_OPERATOR_TOKEN" => Some("t0ken".to_owned()),
+        "PROVIDER" | "ACME_VOUCHERIFY_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        "ACME_STRIPE_SECRET" => Some("whsec_0123456789abcdef0123456789abcdef".to_owned()),
+        "WHSEC" | "ACME_LEDGER_SECRET" | "ACME_WAREHOUSE_SECRET" => Some(WHSEC.to_owned()),
+        "SHORT" => Some("whsec_c2hvcnQ=".to_owned()),
+        "BARE" => Some("hunter2hunter2hunter2hunter2".to_owned()),
+        "EMPTY" => Some("\n".to_owned()),
+        _ => None,
+    }
+}
+
+const OPERATOR: &str = "[plugins.cashback]\npath = \"cashback.wasm\"\n";
+
+/// Everything that a tenant's file needs, without a problem.
+const TENANT: &str = r#"
+[sources.rewards]
+provider = "voucherify"
+secrets = [{ id = "a", value = { env = "PROVIDER" } }]
+[routes.cashback]
+sources = ["rewards"]
+plugin = "cashback"
+destinations = ["ledger"]
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["USD"] }]
+[destinations.ledger]
+url = "https://ledger.example/hooks"
+secrets = [{ env = "WHSEC" }]
+"#;
+
+fn messages(operator: &str, tenant: &str) -> Vec<String> {
+    match load_from_texts(operator, &[("acme", tenant)], &env) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems
+            .as_data()
+            .iter()
+            .map(|problem| {
+                let (line, column) = (problem.line.unwrap_or(0), problem.column.unwrap_or(0));
+                format!(
+                    "{}:{line}:{column}: {} ({})",
+                    problem.file, problem.message, problem.help
+                )
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn the_example_files_are_valid_and_say_what_they_show() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
+    let config = load_with(&path, &env, PluginFiles::Unchecked).unwrap_or_else(|problems| panic!("{problems}"));
+    let acme = &config.tenants["acme"];
+    assert_eq!(acme.sources.len(), 2);
+    assert_eq!(
+        acme.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
+        ["cashback", "risk", "stock"]
+    );
+    assert_eq!(acme.routes[0].config_json, r#"{"rate_bps":500}"#);
+    assert_eq!(acme.routes[0].config_digest, Digest::of(br#"{"rate_bps":500}"#));
+    assert_eq!(acme.routes[1].config_json, "{}");
+    assert_eq!(acme.destinations["warehouse"].in_flight_max, 4);
+    assert_eq!(
+        acme.destinations["ledger"].secrets[0].expose(),
+        b"01234567890123456789012345678901"
+    );
+    assert_eq!(
+        config.store.path,
+        path.with_file_name("tollgate.db"),
+        "relative to the file"
+    );
+    assert_eq!(config.delivery.retry, RetryPolicy::DELIVERIES, "absent is the default");
+}
+
+#[test]
+fn commented_defaults_of_the_example_are_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    // Uncomment `# key = value` and `# [section]`; prose and what depends on the machine stay comments.
+    let uncommented: String = text
+        .lines()
+        .map(|line| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let is_config = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            let special = ["threads", "lifecycles", "digest", "allow_networks"]
+                .iter()
+                .any(|key| bare.starts_with(key));
+            if is_config && !special {
+                format!("{bare}\n")
+            } else {
+                "\n".to_owned()
+            }
+        })
+        .collect();
+    assert!(uncommented.contains("\nattempts_max = 30\n"), "{uncommented}");
+    let said = load_from_texts(&uncommented, &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+    let absent = load_from_texts("", &[], &env).unwrap();
+    let edge = |config: &Config| format!("{:?}", config.edge);
+    let delivery = |config: &Config| format!("{:?}", config.delivery);
+    assert_eq!(edge(&said), edge(&absent));
+    assert_eq!(delivery(&said), delivery(&absent));
+    assert_eq!(said.worker.limits, absent.worker.limits);
+    assert_eq!(said.worker.retry, absent.worker.retry);
+    assert_eq!(said.store.path, absent.store.path);
+}
+
+#[test]
+fn a_problem_is_rendered_with_its_line_and_a_caret() {
+    let check = |operator: &str, tenant: &str, expect: &str| {
+        let problems = load_from_texts(operator, &[("acme", tenant)], &env).unwrap_err();
+        assert_eq!(problems.to_string(), expect);
+    };
+    check(
+        OPERATOR,
+        &TENANT.replace("destinations = ", "destinaton = "),
+        "\
+error: unknown key `destinaton` in [routes.cashback]
+ --> tenants/acme.toml:8:1
+  |
+8 | destinaton = [\"ledger\"]
+  | ^^^^^^^^^^
+  |
+  = help: did you mean `destinations`?",
+    );
+    check(
+        OPERATOR,
+        &TENANT.replace("plugin = \"cashback\"", "plugin = \"cash-back\""),
+        "\
+error: the operator offers no plugin `cash-back`
+ --> tenants/acme.toml:7:10
+  |
+7 | plugin = \"cash-back\"
+  |          ^^^^^^^^^^^
+  |
+  = help: did you mean `cashback`?",
+    );
+    check(
+        "[operator]\nlisten = \"127.0.0.1:9090\"\n[plugins.cashback]\npath = \"c.wasm\"\n",
+        TENANT,
+        "\
+error: the operator's listener has no token
+ --> tollgate.toml:2:10
+  |
+2 | listen = \"127.0.0.1:9090\"
+  |          ^^^^^^^^^^^^^^^^
+  |
+  = help: add token = { env = \"TOLLGATE_OPERATOR_TOKEN\" }, or remove `listen`",
+    );
+}
+
+#[test]
+fn an_inline_secret_is_refused_and_never_shown() {
+    let tenant = TENANT.replace("{ env = \"PROVIDER\" }", "\"sk_live_hunter2\"");
+    let problems = load_from_texts(OPERATOR, &[("acme", &tenant)], &env).unwrap_err();
+    let text = problems.to_string();
+    assert_eq!(
+        text,
+        "\
+error: the secret itself stands in `value`
+ --> tenants/acme.toml:4:32
+  |
+4 | secrets = [{ id = \"a\", value = ***************** }]
+  |                                ^^^^^^^^^^^^^^^^^
+  |
+  = help: write { env = \"NAME\" } or { file = \"path\" }, and keep the secret there"
+    );
+    let also_elsewhere = [
+        TENANT.replace("{ env = \"WHSEC\" }", "\"whsec_hunter2\""),
+        TENANT.replace("value = { env = \"PROVIDER\" }", "value = \"hunter2\", oops = 1"),
+        TENANT.replace(
+            "secrets = [{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+            "secrets = [\"hunter2\"]",
+        ),
+        TENANT.replace("https://ledger", "https://user:hunter2@ledger"),
+        TENANT.replace("{ env = \"PROVIDER\" }", "hunter2"),
+        TENANT.replace("secrets = [{ env = \"WHSEC\" }]", "secrets = [whsec_hunter2]"),
+    ];
+    for tenant in also_elsewhere {
+        let problems = load_from_texts(OPERATOR, &[("acme", &tenant)], &env).unwrap_err();
+        let shown = format!("{problems}\n{}", serde_json::to_string(problems.as_data()).unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let resolved = load_from_texts(OPERATOR, &[("acme", TENANT)], &env).unwrap();
+    let debug = format!("{resolved:?}");
+    assert!(!debug.contains("0123456789"), "{debug}");
+}
+
+#[test]
+fn every_problem_is_reported_at_once_in_the_order_of_the_files() {
+    let operator = "[edge]\nlisten = \"here\"\nthread = 1\nbody_bytes_max = 7\n[plugins.cashback]\n";
+    let tenant = "[sources.Rewards]\n[routes.a]\nplugin = 7\n[destinations.b]\nurl = \"http://b.example\"\n";
+    assert_eq!(
+        messages(operator, tenant),
+        [
+            "tollgate.toml:2:10: `here` is not an address to listen on (write an IP address and a port, for example \
+             \"127.0.0.1:8080\" or \"[::]:8080\")",
+            "tollgate.toml:3:1: unknown key `thread` in [edge] (did you mean `threads`?)",
+            "tollgate.toml:4:18: `body_bytes_max` is out of bounds (write a number from 1024 to 16777216)",
+            "tollgate.toml:5:10: [plugins.cashback] needs `path` (add path = \"plugins/NAME.wasm\")",
+            "tenants/acme.toml:1:10: source name has the character 'R' at byte 0; allowed: a-z, 0-9, and - or _ after the \
+             first character (rename it)",
+            "tenants/acme.toml:3:10: `plugin` must be a text in quotes, but it is a whole number (write a text in quotes)",
+            "tenants/acme.toml:4:15: [destinations.b] needs `secrets` (add secrets = [{ env = \"NAME\" }] with a whsec_… secret)",
+            "tenants/acme.toml:5:7: the destination is not reached by https (use https; for a destination on your own network \
+             the operator may set allow_http = true in [delivery])",
+        ]
+    );
+}
+
+#[test]
+fn each_broken_tenant_file_says_how_to_mend_it() {
+    assert_eq!(messages(OPERATOR, TENANT), Vec::<String>::new());
+    let check = |from: &str, to: &str, expect: &str| {
+        assert!(TENANT.contains(from), "{from}");
+        let messages = messages(OPERATOR, &TENANT.replacen(from, to, 1));
+        assert_eq!(messages.len(), 1, "{to}: {messages:#?}");
+        assert!(messages[0].contains(expect), "{to}: {}", messages[0]);
+    };
+    // Sources.
+    check(
+        "\"voucherify\"",
+        "\"vucherify\"",
+        "there is no provider `vucherify` (did you mean `voucherify`?)",
+    );
+    check(
+        "provider = \"voucherify\"",
+        "",
+        "[sources.rewards] needs `provider` or `profile`",
+    );
+    check(
+        "provider =",
+        "profile = { file = \"none.toml\" }\nprovider =",
+        "`provider` and `profile` exclude each other",
+    );
+    check(
+        "provider = \"voucherify\"",
+        "profile = { file = \"none.toml\" }",
+        "tenants/none.toml cannot be read: ",
+    );
+    check(
+        "{ env = \"PROVIDER\" }",
+        "{ env = \"NOWHERE\" }",
+        "the environment variable `NOWHERE` is not set",
+    );
+    check(
+        "{ env = \"PROVIDER\" }",
+        "{ env = \"EMPTY\" }",
+        "the secret that this refers to is empty",
+    );
+    check(
+        "{ env = \"PROVIDER\" }",
+        "{ file = \"none\" }",
+        "the secret's file tenants/none: cannot be read: ",
+    );
+    check(
+        "{ env = \"PROVIDER\" }",
+        "{ file = \"a\", env = \"PROVIDER\" }",
+        "a secret needs either `env` or `file`",
+    );
+    check("id = \"a\", ", "", "needs `id`");
+    check(
+        "[{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+        "[]",
+        "`secrets` is empty",
+    );
+    check(
+        "[{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+        "[{ id = \"a\", value = { env = \"PROVIDER\" } }, { id = \"a\", value = { env = \"PROVIDER\" } }]",
+        "two secrets have the id `a`",
+    );
+    check(
+        "id = \"a\"",
+        "id = \"a\", not_after = \"2027-01-01\"",
+        "`not_after` is not an instant",
+    );
+    check(
+        "id = \"a\"",
+        "id = \"a\", not_before = 2027-01-01T00:00:00Z, not_after = \"2026-01-01T00:00:00Z\"",
+        "`not_after` is not later than `not_before`",
+    );
+    check(
+        "provider =",
+        "conflict_status = 400\nprovider =",
+        "a conflict is answered 202 or 409",
+    );
+    check("provider =", "public_url = \"here\"\nprovider =", "`here` is not a URL");
+    let misspelled = messages(
+        OPERATOR,
+        &TENANT.replace("{ env = \"PROVIDER\" }", "{ environ = \"PROVIDER\" }"),
+    );
+    assert_eq!(
+        misspelled.len(),
+        2,
+        "what is missing, and what stands there instead: {misspelled:#?}"
+    );
+    assert!(misspelled[1].contains("unknown key `environ` in [sources.rewards.secrets.value] (did you mean `env`?)"));
+    // Routes.
+    check(
+        "sources = [\"rewards\"]",
+        "sources = [\"reward\"]",
+        "there is no source `reward` in this file (did you mean `rewards`?)",
+    );
+    check(
+        "sources = [\"rewards\"]",
+        "sources = [\"rewards\", \"rewards\"]",
+        "`rewards` stands twice in `sources`",
+    );
+    check(
+        "destinations = [\"ledger\"]",
+        "destinations = [\"x\"]",
+        "(declared here: ledger)",
+    );
+    check("plugin = \"cashback\"", "", "[routes.cashback] needs `plugin`");
+    check("plugin =", "types = [\"a*b\"]\nplugin =", "`a*b` is not a type pattern");
+    check(
+        "plugin =",
+        "statuses = [\"complete\"]\nplugin =",
+        "no lifecycle has the status `complete` (did you mean `completed`?)",
+    );
+    check(
+        "plugin =",
+        "limits = { fuel = 999999999999 }\nplugin =",
+        "`fuel` is out of bounds (write a number from 10000 to 50000000)",
+    );
+    check(
+        "plugin =",
+        "config = 7\nplugin =",
+        "`config` must be a table, but it is a whole number",
+    );
+    check("plugin =", "config = { rate = nan }\nplugin =", "nan is not finite");
+    check(
+        "\"credit\"",
+        "\"kredit\"",
+        "there is no kind of action `kredit` (did you mean `credit`?)",
+    );
+    check(", amount_max = 5000", "", "a grant of `credit` needs `amount_max`");
+    check(", currencies = [\"USD\"]", "", "a grant of `credit` needs `currencies`");
+    check("[\"USD\"]", "[]", "a grant of `credit` needs `currencies`");
+    check("[\"USD\"]", "[\"DOLLAR\"]", "`DOLLAR` is not a currency code");
+    check(
+        "amount_max = 5000",
+        "amount_max = 0",
+        "`amount_max` is out of bounds (write a number from 1 to 9007199254740991)",
+    );
+    check(
+        "amount_max = 5000",
+        "amount_max = 50.0",
+        "`amount_max` must be a whole number, but it is a number with a fraction",
+    );
+    check(
+        "amount_max = 5000",
+        "amount_max = 5000, quantity_max = 1",
+        "`quantity_max` bounds nothing in a grant of `credit`",
+    );
+    check(
+        "grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"USD\"] }]",
+        "grants = [{ kind = \"extension\" }]",
+        "a grant of `extension` needs `extensions`",
+    );
+    // Destinations.
+    check(
+        "https://ledger.example/hooks",
+        "ledger.example",
+        "`ledger.example` is not a URL",
+    );
+    check("https://ledger", "ftp://ledger", "`ftp` is not a way to deliver");
+    check(
+        "https://ledger.example/hooks",
+        "https://0x7f.1/",
+        "127.0.0.1 is a loopback address, not a public address",
+    );
+    check(
+        "https://ledger.example/hooks",
+        "https://[::ffff:10.0.0.1]/",
+        "which is a private address",
+    );
+    check(
+        "https://ledger",
+        "https://user:pass@ledger",
+        "a URL must not carry user and password",
+    );
+    check("/hooks", "/hooks#x", "the part of a URL after # is never sent");
+    check("{ env = \"WHSEC\" }", "{ env = \"SHORT\" }", "decodes to 5 bytes");
+    check(
+        "{ env = \"WHSEC\" }",
+        "{ env = \"BARE\" }",
+        "does not begin with `whsec_`",
+    );
+    check("[{ env = \"WHSEC\" }]", "[]", "`secrets` is empty");
+    check(
+        "secrets = [{ env = \"WHSEC\" }]",
+        "secrets = [{ env = \"WHSEC\" }]\nin_flight_max = 17",
+        "from 1 to 16",
+    );
+    // The file.
+    check("[routes.cashback]", "[routes.cashback", "not TOML: ");
+    check(
+        "[destinations.ledger]",
+        "[routes.cashback]\n[destinations.ledger]",
+        "not TOML: duplicate key",
+    );
+    check(
+        "[sources.rewards]",
+        "[source.x]\n[sources.rewards]",
+        "unknown key `source` in the file (did you mean `sources`?)",
+    );
+}
+
+#[test]
+fn each_broken_operator_file_says_how_to_mend_it() {
+    let check = |operator: &str, expect: &str| {
+        let messages = messages(operator, "");
+        assert_eq!(messages.len(), 1, "{operator}: {messages:#?}");
+        assert!(messages[0].contains(expect), "{operator}: {}", messages[0]);
+    };
+    check("[store]\n", "[store] needs `path`");
+    check(
+        "[worker.retry]\nbase_ms = 9\ncap_ms = 8\n",
+        "[worker.retry]: `cap_ms` (8) is below `base_ms` (9)",
+    );
+    check(
+        "[worker.limits]\ndeadline_ms = 30000\n",
+        "`deadline_ms` is out of bounds (write a number from 1 to 10000)",
+    );
+    check("[delivery]\nallow_networks = [\"ten\"]\n", "`ten` is not a network");
+    check(
+        "[delivery]\nallow_networks = [\"10.0.0.0/33\"]\n",
+        "`10.0.0.0/33` is not a network",
+    );
+    check(
+        "[delivery]\nallow_networks = [\"10.0.0.1/8\"]\n",
+        "has address bits beyond its prefix; the network is `10.0.0.0/8`",
+    );
+    check(
+        "[delivery]\nallow_http = \"yes\"\n",
+        "`allow_http` must be true or false, but it is a text",
+    );
+    check(
+        "[plugins.x]\npath = \"x.wasm\"\ndigest = \"sha256:0\"\n",
+        "digest must look like sha256: and 64 hex digits",
+    );
+    check("lifecycles = [\"none.toml\"]\n", "none.toml cannot be read: ");
+    check(
+        "[operator]\nlisten = \"127.0.0.1:8080\"\ntoken = { env = \"TOKEN\" }\n",
+        "the operator's listener has the public listener's address",
+    );
+    check(
+        "[operator]\ntoken = \"hunter2\"\n",
+        "the secret itself stands in `token`",
+    );
+    check("edge = 7\n", "`edge` must be a table, but it is a whole number");
+}
+
+#[test]
+fn files_are_found_beside_the_operators_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let path = write("tollgate.toml", OPERATOR);
+    assert!(
+        load_with(&path, &env, PluginFiles::Unchecked)
+            .unwrap()
+            .tenants
+            .is_empty(),
+        "no folder, no tenants"
+    );
+
+    write(
+        "tenants/acme.toml",
+        &TENANT.replace("{ env = \"PROVIDER\" }", "{ file = \"secrets/provider\" }"),
+    );
+    write("tenants/notes.txt", "not a tenant");
+    let secret = write("tenants/secrets/provider", "0123456789abcdef0123456789abcdef\r\n");
+    let config = load_with(&path, &env, PluginFiles::Unchecked).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(
+        config.tenants.keys().map(|name| name.as_str()).collect::<Vec<_>>(),
+        ["acme"]
+    );
+    assert_eq!(config.plugins["cashback"].path, folder.path().join("cashback.wasm"));
+
+    let problems = |files| load_with(&path, &env, files).unwrap_err().to_string();
+    assert!(
+        problems(PluginFiles::MustExist).contains("error: there is no file "),
+        "a plugin's file is asked for by check"
+    );
+
+    write("tenants/Globex.toml", "");
+    let text = problems(PluginFiles::Unchecked);
+    assert!(
+        text.contains("error: tenant name has the character 'G' at byte 0"),
+        "{text}"
+    );
+    assert!(text.contains("Globex.toml"), "{text}");
+    std::fs::remove_file(folder.path().join("tenants/Globex.toml")).unwrap();
+
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o622)).unwrap();
+        assert!(problems(PluginFiles::Unchecked).contains("provider: may be written by others"));
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+
+    let missing = load_with(&folder.path().join("none.toml"), &env, PluginFiles::Unchecked).unwrap_err();
+    assert_eq!(missing.as_data()[0].line, None);
+    assert!(
+        missing.to_string().contains("cannot be read: No such file"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_routes_configuration_is_json_in_one_order() {
+    let config = |text: &str| {
+        let tenant = TENANT.replace("plugin =", &format!("config = {text}\nplugin ="));
+        let config =
+            load_from_texts(OPERATOR, &[("acme", &tenant)], &env).unwrap_or_else(|problems| panic!("{problems}"));
+        config.tenants["acme"].routes[0].config_json.clone()
+    };
+    let json = config(r#"{ b = [1, 2.5, "x\"y"], a = { z = true, y = 0xff }, day = 2026-05-05 }"#);
+    assert_eq!(
+        json,
+        r#"{"a":{"y":255,"z":true},"b":[1,2.5,"x\"y"],"day":"2026-05-05"}"#
+    );
+    assert_eq!(config("{ one = 1, two = 2 }"), config("{ two = 2, one = 1 }"));
+}
