@@ -33,7 +33,7 @@
 //! less than was earned, what is left is credited; when nothing is left, the event is refused.
 //!
 //! Windows are `window_days` long, begin at the Unix epoch and follow one another (UTC); an event falls into the one of its own
-//! time (when it happened, else when it was received), in whatever order events come. An event that happened more than two
+//! time (when it happened, but not after it was received; else when it was received), in whatever order events come. An event that happened more than two
 //! windows before the customer's newest one is held, as its window is no longer known.
 //!
 //! # State

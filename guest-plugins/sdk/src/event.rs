@@ -33,10 +33,13 @@ impl Event {
         attribute.or(self.subject.as_deref()).unwrap_or(&self.id)
     }
 
-    /// The event's own time in milliseconds since the Unix epoch: when it happened according to the provider, else when the
-    /// host received it. The same on every retry and replay, so windows count by it and never by a clock.
+    /// The event's own time in milliseconds since the Unix epoch: when it happened according to the provider, but not after the
+    /// host received it, as a wrong date far ahead would make every later event look late; without one, when the host received
+    /// it. The same on every retry and replay, so windows count by it and never by a clock.
     pub fn time_ms(&self) -> i64 {
-        self.occurred_at_ms.unwrap_or(self.received_at_ms)
+        self.occurred_at_ms.map_or(self.received_at_ms, |occurred_at_ms| {
+            occurred_at_ms.min(self.received_at_ms)
+        })
     }
 
     /// Whether one of `patterns` is the event's type, or a prefix of it that ends in `*` (`customer.*`). None match an empty list.
@@ -86,7 +89,8 @@ mod tests {
     fn time_is_the_events_own() {
         let event = EventBuilder::new("a.b").received_at_ms(20);
         assert_eq!(event.clone().build().time_ms(), 20);
-        assert_eq!(event.occurred_at_ms(10).build().time_ms(), 10);
+        assert_eq!(event.clone().occurred_at_ms(10).build().time_ms(), 10);
+        assert_eq!(event.occurred_at_ms(30).build().time_ms(), 20);
     }
 
     #[test]

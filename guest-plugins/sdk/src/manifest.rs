@@ -18,6 +18,9 @@ pub struct Manifest {
     pub actions: Vec<String>,
     /// Whether it keeps state.
     pub state: bool,
+    /// The fuel that one run needs at most, as its author measured it.
+    #[serde(default)]
+    pub fuel: Option<u64>,
     /// One or two sentences for the person who chooses it.
     pub description: String,
 }
@@ -62,6 +65,9 @@ impl Manifest {
         if manifest.publisher.is_empty() || manifest.description.is_empty() {
             return Err("`publisher` and `description` must say something".into());
         }
+        if manifest.events.is_empty() {
+            return Err("`events` must list the event types that the plugin is for; `*` is every type".into());
+        }
         for pattern in &manifest.events {
             if pattern.is_empty() || pattern.trim_end_matches('*').contains('*') || pattern.ends_with("**") {
                 return Err(format!(
@@ -69,10 +75,16 @@ impl Manifest {
                 ));
             }
         }
-        for kind in &manifest.actions {
+        for (at, kind) in manifest.actions.iter().enumerate() {
+            if manifest.actions[..at].contains(kind) {
+                return Err(format!("`actions` lists `{kind}` twice"));
+            }
             if !ACTION_KINDS.contains(&kind.as_str()) {
                 return Err(format!("`actions` has `{kind}`; known are {}", ACTION_KINDS.join(", ")));
             }
+        }
+        if manifest.fuel == Some(0) {
+            return Err("`fuel` must be at least 1; leave it out when it is not known".into());
         }
         Ok(manifest)
     }
