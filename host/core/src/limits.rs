@@ -38,6 +38,32 @@ pub const JOB_CLAIM_MAX: usize = 64;
 /// Outbox entries claimed in one commit.
 pub const OUTBOX_CLAIM_MAX: usize = 64;
 
+/// A plugin's component, as uploaded. Python components are about 18 MB.
+pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A plugin's manifest, as JSON.
+pub const MANIFEST_BYTES_MAX: usize = 16 * 1024;
+/// Event type patterns of one manifest.
+pub const MANIFEST_EVENTS_MAX: usize = 64;
+/// The description in a manifest.
+pub const MANIFEST_TEXT_BYTES_MAX: usize = 1024;
+
+/// Fuel of one run: about one unit per WebAssembly instruction, and the same on every machine.
+pub const RUN_FUEL: u64 = 50_000_000;
+/// Wall-clock time of one run.
+pub const RUN_DEADLINE_MS: u64 = 1_000;
+/// All memories and tables of one run together.
+pub const RUN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The stack of one run.
+pub const RUN_STACK_BYTES_MAX: usize = 512 * 1024;
+/// Calls of one run into the host: state and log.
+pub const RUN_HOST_CALLS_MAX: u32 = 1024;
+/// What the host copies out of a plugin's memory in one call, and for its answer.
+pub const RUN_LIFTED_BYTES_MAX: usize = 1024 * 1024;
+/// Log lines kept of one run; further ones are counted and dropped.
+pub const RUN_LOG_LINES_MAX: usize = 64;
+/// One log line, and any other message of a plugin.
+pub const RUN_MESSAGE_BYTES_MAX: usize = 1024;
+
 /// Actions of one run.
 pub const ACTIONS_PER_RUN_MAX: usize = 64;
 /// One action as JSON.

@@ -1,0 +1,174 @@
+//! Looks at uploaded bytes before any of them is compiled: what they are, what they import, and the manifest inside.
+
+use tollgate_core::manifest::{self, Manifest};
+use tollgate_core::mask;
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::refusal::{Found, Refusal};
+
+/// How much of a name or an error from outside is repeated.
+const DETAIL_BYTES_MAX: usize = 512;
+
+const WASI_MEND: &str = "plugins have no clock, random numbers, files or network. For Rust, build for wasm32-unknown-unknown instead \
+                         of wasm32-wasip1 or wasm32-wasip2; for JavaScript use `componentize-qjs --sync --stub-wasi`, for Python \
+                         `componentize-py … -s`";
+const STRANGER_MEND: &str = "a plugin may import only tollgate:plugin/types, tollgate:plugin/state and tollgate:plugin/log; remove the \
+                             import, or compose the component that provides it into this one";
+
+/// What the bytes say of themselves.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) manifest: Manifest,
+    /// In the component's own order.
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+}
+
+/// Reads the component's outermost names and finds its manifest.
+///
+/// # Errors
+/// When the bytes are no component, import something outside the world, or have no usable manifest.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    require_component(bytes)?;
+    let outline = outline(bytes)?;
+    outline
+        .imports
+        .iter()
+        .try_for_each(|import| require_known_import(import))?;
+    let handler = outline
+        .exports
+        .iter()
+        .find_map(|export| export.strip_prefix("tollgate:plugin/handler"));
+    match handler {
+        None => {
+            return Err(Refusal::WrongWorld {
+                detail: "it does not export tollgate:plugin/handler@1.0.0".to_owned(),
+            });
+        }
+        Some(version) if !is_version_1(version) => {
+            return Err(Refusal::WrongVersion {
+                found: format!("tollgate:plugin/handler{}", line(version)),
+            });
+        }
+        Some(_) => {}
+    }
+    Ok(Inspection {
+        manifest: outline.manifest()?,
+        imports: outline.imports,
+        exports: outline.exports,
+    })
+}
+
+fn require_component(bytes: &[u8]) -> Result<(), Refusal> {
+    let not = |found| Err(Refusal::NotAComponent { found });
+    if bytes.is_empty() {
+        return not(Found::Nothing);
+    }
+    if Parser::is_component(bytes) {
+        return Ok(());
+    }
+    if Parser::is_core_wasm(bytes) {
+        return not(Found::CoreModule);
+    }
+    let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
+    let text = start
+        .lines()
+        .map(str::trim_start)
+        .find(|line| !line.is_empty() && !line.starts_with(";;"));
+    not(if text.is_some_and(|line| line.starts_with('(')) {
+        Found::Text
+    } else {
+        Found::Other
+    })
+}
+
+/// The outermost imports and exports, and every manifest section with the depth at which it stands.
+#[derive(Default)]
+struct Outline<'a> {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    manifests: Vec<(usize, &'a [u8])>,
+}
+
+fn outline(bytes: &[u8]) -> Result<Outline<'_>, Refusal> {
+    let damaged = |error: wasmparser::BinaryReaderError| Refusal::Damaged {
+        detail: line(&error.to_string()),
+    };
+    let mut outline = Outline::default();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::Version {
+                encoding: Encoding::Component | Encoding::Module,
+                ..
+            } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    outline.imports.push(line(import.map_err(damaged)?.name.name));
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    outline.exports.push(line(export.map_err(damaged)?.name.name));
+                }
+            }
+            Payload::CustomSection(section) if section.name() == manifest::SECTION => {
+                outline.manifests.push((depth, section.data()));
+            }
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+impl Outline<'_> {
+    /// The component's own manifest, or else the only one of its nested modules and components: that is where a linker puts it.
+    fn manifest(&self) -> Result<Manifest, Refusal> {
+        let own = self.manifests.iter().filter(|(depth, _)| *depth == 1);
+        let chosen = match own.clone().count() {
+            0 => &self.manifests,
+            _ => &own.copied().collect::<Vec<_>>(),
+        };
+        match chosen.as_slice() {
+            [] => Err(Refusal::MissingManifest),
+            [(_, json)] => Manifest::from_json(json).map_err(Refusal::BadManifest),
+            many => Err(Refusal::ManyManifests { count: many.len() }),
+        }
+    }
+}
+
+fn require_known_import(import: &str) -> Result<(), Refusal> {
+    let outside = |mend| {
+        Err(Refusal::ImportOutsideWorld {
+            import: import.to_owned(),
+            mend,
+        })
+    };
+    let Some(own) = import.strip_prefix("tollgate:plugin/") else {
+        let wasi = import.starts_with("wasi:") || import.starts_with("wasi_");
+        return outside(if wasi { WASI_MEND } else { STRANGER_MEND });
+    };
+    let interface = own.split('@').next().unwrap_or(own);
+    let version = &own[interface.len()..];
+    if !is_version_1(version) {
+        return Err(Refusal::WrongVersion {
+            found: import.to_owned(),
+        });
+    }
+    match interface {
+        "types" | "state" | "log" => Ok(()),
+        _ => outside(
+            "this host is older than the interface; use a newer Tollgate, or build against its wit/tollgate.wit",
+        ),
+    }
+}
+
+/// `@1.` and then anything: what was added after 1.0 is found out by the linker.
+fn is_version_1(version: &str) -> bool {
+    version.starts_with("@1.")
+}
+
+fn line(text: &str) -> String {
+    mask::line(text, DETAIL_BYTES_MAX)
+}

@@ -1,0 +1,358 @@
+//! One run: one event, one fresh instance, exactly one outcome.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tollgate_core::event::Event;
+use tollgate_core::ids::PluginDigest;
+use tollgate_core::limits;
+use tollgate_core::manifest::Manifest;
+use tollgate_core::mask;
+use tollgate_core::outcome::{Fault, LogLine, Outcome};
+use tollgate_core::state::{StateRead, StateValue, StateWrite};
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use crate::contract::{self, ProcessorPre, types};
+use crate::engine::Ticker;
+use crate::host::{Lent, Remains, RunState, Stop};
+use crate::sandbox::Shared;
+
+/// What a run gets.
+#[derive(Debug, Clone, Copy)]
+pub struct RunInput<'a> {
+    pub event: &'a Event,
+    /// The route's configuration, a JSON document. The plugin reads it; the sandbox does not.
+    pub config_json: &'a str,
+}
+
+/// Where a run reads its plugin's state. Called on the run's own thread, once per key.
+///
+/// The deadline does not interrupt a read: what blocks here blocks the run. Bound it where it is implemented.
+pub trait StateSource {
+    /// The value under a key with its version; version 0 and no value when there is none.
+    ///
+    /// # Errors
+    /// What went wrong, in words. The run ends as a host fault and is tried again.
+    fn read(&self, key: &str) -> Result<StateValue, String>;
+}
+
+/// The bounds of one run. Crossing any of them but `log_lines_max` ends the run with the fault that is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// About one unit per WebAssembly instruction; the same on every machine. [`Fault::OutOfFuel`]. A `memory.copy` or
+    /// `memory.fill` costs its length too, but calls into the host cost no more than any call: `host_calls_max` bounds those.
+    pub fuel: u64,
+    /// Wall-clock time, to within 10 ms. [`Fault::Deadline`]. It is looked at in the plugin's code only: it does not interrupt a
+    /// state read or one long `memory.copy`, and does not count time before the run has an instance.
+    pub deadline_ms: u64,
+    /// All memories and tables of the instance together. [`Fault::Memory`]. Not more than the sandbox's own bound. What the
+    /// host itself holds for a run (compiled code, copied values) is bounded by the other limits, not by this one.
+    pub memory_bytes_max: usize,
+    /// Calls to state and log. [`Fault::OutputTooBig`].
+    pub host_calls_max: u32,
+    /// What the host copies out of the plugin's memory for one call, and for the answer, measured in the host's own
+    /// representation. [`Fault::OutputTooBig`].
+    pub lifted_bytes_max: usize,
+    /// Log lines kept. Further ones are counted, dropped and decide nothing, but each is a host call.
+    pub log_lines_max: usize,
+    /// Proposals in the answer. [`Fault::OutputTooBig`].
+    pub actions_max: usize,
+    /// Distinct state keys read or written. [`Fault::OutputTooBig`].
+    pub state_keys_max: usize,
+    /// State bytes: values read from the store plus every value set. [`Fault::OutputTooBig`].
+    pub state_bytes_max: usize,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self {
+            fuel: limits::RUN_FUEL,
+            deadline_ms: limits::RUN_DEADLINE_MS,
+            memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
+            host_calls_max: limits::RUN_HOST_CALLS_MAX,
+            lifted_bytes_max: limits::RUN_LIFTED_BYTES_MAX,
+            log_lines_max: limits::RUN_LOG_LINES_MAX,
+            actions_max: limits::ACTIONS_PER_RUN_MAX,
+            state_keys_max: limits::STATE_KEYS_PER_RUN_MAX,
+            state_bytes_max: limits::STATE_BYTES_PER_RUN_MAX,
+        }
+    }
+}
+
+/// What came of a run, and what is kept of it.
+#[derive(Debug)]
+#[must_use]
+pub struct Run {
+    /// Its proposals are the plugin's words: `tollgate_core::grant::judge` decides what becomes of them.
+    pub outcome: Outcome,
+    /// Fuel used. With the same input, state and runtime, always the same.
+    pub fuel: u64,
+    pub duration: Duration,
+    /// All memories and tables together, at their peak.
+    pub memory_bytes: usize,
+    /// Each key read from the source, with what it saw; sorted by key. Kept whatever the outcome.
+    pub reads: Vec<StateRead>,
+    /// What is to be committed with the outcome, sorted by key. Empty unless the run completed.
+    pub writes: Vec<StateWrite>,
+    pub logs: Vec<LogLine>,
+}
+
+/// A component that was vetted and compiled. Cheap to clone; runs on many threads at once.
+#[derive(Clone)]
+pub struct Plugin(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    digest: PluginDigest,
+    manifest: Manifest,
+    pre: ProcessorPre<RunState>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("digest", &self.0.digest)
+            .field("name", &self.0.manifest.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        digest: PluginDigest,
+        manifest: Manifest,
+        pre: ProcessorPre<RunState>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            digest,
+            manifest,
+            pre,
+        }))
+    }
+
+    pub fn digest(&self) -> PluginDigest {
+        self.0.digest
+    }
+
+    /// What the plugin says of itself. A component without a manifest is refused, so this is always there today; the contract's
+    /// later versions may relax that.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        Some(&self.0.manifest)
+    }
+
+    /// Runs the plugin on one event in a fresh instance.
+    ///
+    /// Blocks for at most about `deadline_ms` (plus that again when all instances are taken), and never panics on what the
+    /// plugin does. Needs 1 MiB of stack left on the calling thread: call it on a pool of plugin threads, never on the I/O
+    /// threads.
+    pub fn run(&self, input: &RunInput<'_>, state: &dyn StateSource, limits: &RunLimits) -> Run {
+        let attributes = contract::attribute_pairs(input.event);
+        let amount = contract::amount(input.event);
+        let event = contract::event(input.event, &attributes, amount.as_ref());
+        self.with_store(state, limits, |store| {
+            let event = event.map_err(|error| Stop {
+                fault: Fault::HostFault,
+                message: format!("the event's payload is not UTF-8: {error}"),
+            })?;
+            let processor = self.0.pre.instantiate(&mut *store)?;
+            let answer = processor
+                .tollgate_plugin_handler()
+                .call_process(store, event, input.config_json)?;
+            outcome(answer, limits)
+        })
+    }
+
+    /// Makes an instance and lets it go again: what vetting tries.
+    pub(crate) fn trial(&self) -> Run {
+        self.with_store(&NoState, &RunLimits::default(), |store| {
+            self.0.pre.instantiate(store)?;
+            Ok(Outcome::Completed { proposals: Vec::new() })
+        })
+    }
+
+    fn with_store(
+        &self,
+        state: &dyn StateSource,
+        limits: &RunLimits,
+        work: impl FnOnce(&mut Store<RunState>) -> wasmtime::Result<Outcome>,
+    ) -> Run {
+        let shared = &self.0.shared;
+        let Some(_instance) = shared.instances.take(Duration::from_millis(limits.deadline_ms)) else {
+            return Run::not_begun("all instances were busy for the whole deadline");
+        };
+        let start = Instant::now();
+        let limits = RunLimits {
+            memory_bytes_max: limits.memory_bytes_max.min(shared.memory_bytes_max),
+            ..*limits
+        };
+        // SAFETY: `store` owns the only `RunState`; it is taken apart at the end of this function, which `state` outlives, and
+        // `work` gets a borrow of the store that it cannot keep.
+        #[expect(unsafe_code, reason = "lends the state source to the store for this call")]
+        let source = unsafe { Lent::new(state) };
+        let mut store = Store::new(&shared.engine, RunState::new(source, limits));
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits.lifted_bytes_max);
+        store.set_epoch_deadline(Ticker::ticks(limits.deadline_ms));
+        let running = shared.ticker.running();
+        let answer = store.set_fuel(limits.fuel).and_then(|()| work(&mut store));
+        drop(running);
+        let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let Remains {
+            memory_bytes,
+            reads,
+            writes,
+            logs,
+            last_words,
+        } = store.into_data().into_remains();
+        let outcome = match answer {
+            Ok(outcome) => outcome,
+            Err(error) => fault(&error, last_words.as_deref(), &limits),
+        };
+        let writes = if matches!(outcome, Outcome::Completed { .. }) {
+            writes
+        } else {
+            Vec::new()
+        };
+        Run {
+            outcome,
+            fuel,
+            duration: start.elapsed(),
+            memory_bytes,
+            reads,
+            writes,
+            logs,
+        }
+    }
+}
+
+impl Run {
+    fn not_begun(message: &str) -> Self {
+        Self {
+            outcome: Outcome::Fault {
+                fault: Fault::HostFault,
+                message: message.to_owned(),
+            },
+            fuel: 0,
+            duration: Duration::ZERO,
+            memory_bytes: 0,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+}
+
+/// A plugin's state before anything was written.
+struct NoState;
+
+impl StateSource for NoState {
+    fn read(&self, _: &str) -> Result<StateValue, String> {
+        Ok(StateValue {
+            version: 0,
+            value: None,
+        })
+    }
+}
+
+/// What the plugin answered, in the core's terms.
+fn outcome(answer: Result<Vec<types::Proposal>, types::Failure>, limits: &RunLimits) -> wasmtime::Result<Outcome> {
+    let line = |message: String| mask::line(&message, limits::RUN_MESSAGE_BYTES_MAX);
+    Ok(match answer {
+        Ok(proposals) if proposals.len() > limits.actions_max => {
+            let message = format!(
+                "{} proposals in one run; at most {} are allowed",
+                proposals.len(),
+                limits.actions_max
+            );
+            return Err(Stop {
+                fault: Fault::OutputTooBig,
+                message,
+            }
+            .into());
+        }
+        Ok(proposals) => Outcome::Completed {
+            proposals: proposals.into_iter().map(contract::proposal).collect(),
+        },
+        Err(types::Failure::Refuse(message)) => Outcome::Refused { message: line(message) },
+        Err(types::Failure::Hold(message)) => Outcome::Held { message: line(message) },
+        Err(types::Failure::Retry(later)) => Outcome::RetryAfter {
+            after_ms: later.after_ms,
+            message: line(later.message),
+        },
+    })
+}
+
+/// Names what ended a run.
+fn fault(error: &wasmtime::Error, last_words: Option<&str>, limits: &RunLimits) -> Outcome {
+    let (fault, what) = classify(error, limits);
+    let mut message = String::new();
+    // A panic's message is what its author looks for, so it comes first.
+    if let (Fault::Trap, Some(words)) = (fault, last_words) {
+        let _ = write!(message, "{words} — ");
+    }
+    message.push_str(&what);
+    if let Some(frames) = frames(error) {
+        let _ = write!(message, ", at {frames}");
+    }
+    Outcome::Fault {
+        fault,
+        message: mask::line(&message, limits::RUN_MESSAGE_BYTES_MAX),
+    }
+}
+
+fn classify(error: &wasmtime::Error, limits: &RunLimits) -> (Fault, String) {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return (stop.fault, stop.message.clone());
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return match trap {
+            Trap::OutOfFuel => (
+                Fault::OutOfFuel,
+                format!("the budget of {} fuel is used up", limits.fuel),
+            ),
+            Trap::Interrupt => (Fault::Deadline, format!("not done after {} ms", limits.deadline_ms)),
+            Trap::StackOverflow => (
+                Fault::Memory,
+                format!(
+                    "stack overflow: calls nest deeper than {} bytes of stack",
+                    limits::RUN_STACK_BYTES_MAX
+                ),
+            ),
+            other => (Fault::Trap, without_prefix(&other.to_string())),
+        };
+    }
+    // The pool's own refusals: too many at once, which the permits rule out, or no memory for it on the machine.
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
+        return (Fault::HostFault, error.to_string());
+    }
+    // What is left are the canonical ABI's complaints about what the plugin handed over. The one about size has no type.
+    let root = error.root_cause().to_string();
+    if root.contains("fuel allocated for hostcalls has been exhausted") {
+        return (
+            Fault::OutputTooBig,
+            format!("more than {} bytes handed to the host at once", limits.lifted_bytes_max),
+        );
+    }
+    (Fault::InvalidOutput, root)
+}
+
+fn without_prefix(text: &str) -> String {
+    text.strip_prefix("wasm trap: ").unwrap_or(text).to_owned()
+}
+
+/// The functions that were being called, innermost first.
+fn frames(error: &wasmtime::Error) -> Option<String> {
+    let names: Vec<String> = error
+        .downcast_ref::<WasmBacktrace>()?
+        .frames()
+        .iter()
+        .map(|frame| match frame.func_name() {
+            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            None => format!("function {}", frame.func_index()),
+        })
+        .collect();
+    (!names.is_empty()).then(|| names.join(" < "))
+}

@@ -1,0 +1,331 @@
+//! The sandbox: vets components and makes plugins of them.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tollgate_core::ids::{Digest, PluginDigest};
+use tollgate_core::limits;
+use tollgate_core::manifest::Manifest;
+use tollgate_core::mask;
+use tollgate_core::outcome::Outcome;
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::cache::{Cache, CacheDir};
+use crate::compile::{self, Compiler};
+use crate::contract::{self, Processor, ProcessorPre};
+use crate::engine::{self, PoolTuning, Ticker};
+use crate::host::RunState;
+use crate::inspect::{Inspection, inspect};
+use crate::refusal::Refusal;
+use crate::run::Plugin;
+
+/// How a sandbox is set up.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// Runs at once; one more waits. Each reserves up to 8 × 4 GiB of address space, which is not memory. At least 1.
+    pub instances_max: u32,
+    /// The most that any run may take for memories and tables, whatever its [`RunLimits`](crate::RunLimits) say.
+    pub memory_bytes_max: usize,
+    /// A bigger component is refused unread.
+    pub component_bytes_max: usize,
+    /// Where compiled plugins are kept between starts; without it each start compiles again.
+    pub cache: Option<CacheDir>,
+    pub compiler: Compiler,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            instances_max: 64,
+            memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
+            component_bytes_max: limits::COMPONENT_BYTES_MAX,
+            cache: None,
+            compiler: Compiler::InProcess,
+        }
+    }
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("the sandbox's options cannot be used: {detail}")]
+    Options { detail: &'static str },
+    #[error("the WebAssembly engine does not start: {detail}")]
+    Engine { detail: String },
+    #[error("the cache of compiled plugins in {} cannot be used", path.display())]
+    Cache { path: PathBuf, source: io::Error },
+    #[error("the clock of the sandbox does not start")]
+    Ticker { source: io::Error },
+}
+
+/// Vets components and makes plugins of them. Cheap to clone; one per process is enough.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Shared>);
+
+/// What a sandbox and all of its plugins share. Its engine's clock stops when the last of them is dropped.
+pub(crate) struct Shared {
+    pub(crate) ticker: Ticker,
+    pub(crate) engine: Engine,
+    pub(crate) instances: Permits,
+    pub(crate) memory_bytes_max: usize,
+    compatibility: Digest,
+    component_bytes_max: usize,
+    cache: Option<Cache>,
+    compiler: Compiler,
+    linker: Linker<RunState>,
+}
+
+/// What vetting found out about a component that may be published.
+#[derive(Debug, Clone)]
+pub struct VetReport {
+    pub digest: PluginDigest,
+    pub manifest: Manifest,
+    pub imports: Vec<String>,
+    /// An export besides the handler is tolerated and never called.
+    pub exports: Vec<String>,
+    pub component_bytes: usize,
+    /// How long compiling took, or loading when the cache had it.
+    pub compile_time: Duration,
+    /// Memories and tables of an instance before its first event.
+    pub instance_bytes: usize,
+    /// Fuel that making an instance takes, of each run's budget.
+    pub instance_fuel: u64,
+}
+
+impl Sandbox {
+    /// # Errors
+    /// When the engine does not start with these options, or the cache directory cannot be used.
+    pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
+        Self::with_pool_tuning(options, PoolTuning::best())
+    }
+
+    /// As [`Sandbox::new`], with another way to give memory back. For measuring.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn with_pool_tuning(options: SandboxOptions, tuning: PoolTuning) -> Result<Self, SandboxError> {
+        if options.instances_max == 0 {
+            return Err(SandboxError::Options {
+                detail: "instances_max must be at least 1",
+            });
+        }
+        let engine_error = |error: wasmtime::Error| SandboxError::Engine {
+            detail: format!("{error:#}"),
+        };
+        let engine =
+            engine::running_engine(options.instances_max, options.memory_bytes_max, tuning).map_err(engine_error)?;
+        let mut linker = Linker::new(&engine);
+        Processor::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut RunState| state).map_err(engine_error)?;
+        let cache = match &options.cache {
+            Some(directory) => Some(Cache::open(directory).map_err(|source| SandboxError::Cache {
+                path: directory.path.clone(),
+                source,
+            })?),
+            None => None,
+        };
+        let ticker = Ticker::start(&engine).map_err(|source| SandboxError::Ticker { source })?;
+        Ok(Self(Arc::new(Shared {
+            ticker,
+            instances: Permits::new(options.instances_max),
+            memory_bytes_max: options.memory_bytes_max,
+            compatibility: engine::compatibility(&engine),
+            component_bytes_max: options.component_bytes_max,
+            cache,
+            compiler: options.compiler,
+            linker,
+            engine,
+        })))
+    }
+
+    /// Makes a plugin of a component: checks it, compiles it or takes it from the cache, and links it.
+    ///
+    /// Takes seconds for big components: call it where blocking is fine.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the component, with how to mend it.
+    pub fn load(&self, bytes: &[u8]) -> Result<Plugin, Refusal> {
+        self.prepare(bytes).map(|prepared| prepared.plugin)
+    }
+
+    /// Checks everything that [`Sandbox::load`] checks, and that an instance comes up.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the component, with how to mend it.
+    pub fn vet(&self, bytes: &[u8]) -> Result<VetReport, Refusal> {
+        let Prepared {
+            plugin,
+            inspection,
+            compile_time,
+        } = self.prepare(bytes)?;
+        let trial = plugin.trial();
+        if let Outcome::Fault { fault, message } = &trial.outcome {
+            let detail = format!("{fault}: {message}");
+            return Err(if fault.is_deterministic() {
+                Refusal::TrialFailed { detail }
+            } else {
+                Refusal::Host { detail }
+            });
+        }
+        Ok(VetReport {
+            digest: plugin.digest(),
+            manifest: inspection.manifest,
+            imports: inspection.imports,
+            exports: inspection.exports,
+            component_bytes: bytes.len(),
+            compile_time,
+            instance_bytes: trial.memory_bytes,
+            instance_fuel: trial.fuel,
+        })
+    }
+
+    fn prepare(&self, bytes: &[u8]) -> Result<Prepared, Refusal> {
+        let shared = &self.0;
+        if bytes.len() > shared.component_bytes_max {
+            return Err(Refusal::TooBig {
+                bytes: bytes.len(),
+                bytes_max: shared.component_bytes_max,
+            });
+        }
+        let inspection = inspect(bytes)?;
+        let digest = PluginDigest::of(bytes);
+        let start = Instant::now();
+        let component = shared.component(digest, bytes)?;
+        let compile_time = start.elapsed();
+        shared.check_handler(&component)?;
+        let wrong_world = |error: wasmtime::Error| Refusal::WrongWorld {
+            detail: mask::line(&format!("{error:#}"), 512),
+        };
+        let pre = shared.linker.instantiate_pre(&component).map_err(wrong_world)?;
+        let pre = ProcessorPre::new(pre).map_err(wrong_world)?;
+        let plugin = Plugin::new(Arc::clone(shared), digest, inspection.manifest.clone(), pre);
+        Ok(Prepared {
+            plugin,
+            inspection,
+            compile_time,
+        })
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+struct Prepared {
+    plugin: Plugin,
+    inspection: Inspection,
+    compile_time: Duration,
+}
+
+impl Shared {
+    fn component(&self, digest: PluginDigest, bytes: &[u8]) -> Result<Component, Refusal> {
+        if let Some(cache) = &self.cache
+            && let Some(code) = cache.read(digest, self.compatibility)
+        {
+            match self.load_code(&code) {
+                Ok(component) => return Ok(component),
+                // Proven to be ours and yet not loadable: compiled again below, and written anew.
+                Err(refusal) => tracing::warn!(plugin = %digest, %refusal, "cached code does not load"),
+            }
+        }
+        let code = compile::compile(&self.compiler, &self.engine, bytes)?;
+        let component = self.load_code(&code)?;
+        if let Some(cache) = &self.cache {
+            cache.write(digest, self.compatibility, &code);
+        }
+        Ok(component)
+    }
+
+    fn load_code(&self, code: &[u8]) -> Result<Component, Refusal> {
+        // SAFETY: `code` is what `precompile_component` of this very wasmtime gave: in this process, in a child that runs this
+        // program, or earlier on this host, proven by the cache's tag. wasmtime itself checks that it was made for an engine
+        // like this one.
+        #[expect(
+            unsafe_code,
+            reason = "machine code must be loaded somewhere; this is the only place"
+        )]
+        let component = unsafe { Component::deserialize(&self.engine, code) };
+        component.map_err(|error| Refusal::OverLimits {
+            detail: mask::line(&format!("{error:#}"), 512),
+        })
+    }
+
+    /// Checks the type of the exported function, which a component can give any shape under the right name. Imports are
+    /// checked by the linker.
+    fn check_handler(&self, component: &Component) -> Result<(), Refusal> {
+        let wrong = |detail: &str| {
+            Err(Refusal::WrongWorld {
+                detail: detail.to_owned(),
+            })
+        };
+        let ty = component.component_type();
+        let handler = ty
+            .exports(&self.engine)
+            .find(|(name, _)| name.starts_with("tollgate:plugin/handler@1."))
+            .map(|(_, export)| export.ty);
+        let Some(ComponentItem::ComponentInstance(handler)) = handler else {
+            return wrong("its export tollgate:plugin/handler is not an interface");
+        };
+        let process = handler
+            .get_export(&self.engine, contract::PROCESS)
+            .map(|export| export.ty);
+        let Some(ComponentItem::ComponentFunc(process)) = process else {
+            return wrong("its tollgate:plugin/handler has no function `process`");
+        };
+        process
+            .typecheck::<contract::ProcessParams<'_>, contract::ProcessResult>(&ty.instance_type())
+            .map_err(|error| Refusal::WrongWorld {
+                detail: format!(
+                    "its function `process` has another type: {}",
+                    mask::line(&format!("{error:#}"), 512)
+                ),
+            })
+    }
+}
+
+/// Counts instances, so that the pool never runs dry.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    free: Mutex<u32>,
+    returned: Condvar,
+}
+
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Permit<'a>(&'a Permits);
+
+impl Permits {
+    fn new(count: u32) -> Self {
+        Self {
+            free: Mutex::new(count),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Waits for a free instance, but no longer than `time_max`.
+    pub(crate) fn take(&self, time_max: Duration) -> Option<Permit<'_>> {
+        // A count cannot be left half-changed, so a panic elsewhere does not spoil it.
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut free, _) = self
+            .returned
+            .wait_timeout_while(free, time_max, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        if *free == 0 {
+            return None;
+        }
+        *free -= 1;
+        Some(Permit(self))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.returned.notify_one();
+    }
+}
