@@ -9,7 +9,7 @@ impl Guest for Component {
     fn process(event: Event, _config: String) -> Result<Vec<Proposal>, Failure> {
         use std::hint::black_box;
         let zero = black_box(0.0_f64);
-        let quotient = zero / zero;
+        let quotient = zero / black_box(0.0);
         let negated = black_box(-zero) / zero;
         let difference = f64::INFINITY - black_box(f64::INFINITY);
         let payload = f64::from_bits(black_box(0xfff8_0000_dead_beef)) + zero;

@@ -1,4 +1,4 @@
-//! Answers with 65 small proposals, one more than a run may have. Ends `invalid-output`.
+//! Answers with 65 small proposals, one more than a run may have. Ends `output-too-big`.
 
 use tollgate_guests::{Event, Failure, Guest, Proposal, flag};
 

@@ -76,6 +76,25 @@ pub fn credit(key: &str, minor_units: i64, currency: &str) -> Proposal {
     }
 }
 
+/// An answer as it lies in memory, for a guest that speaks the canonical ABI by hand: the case of `result`, padding up to 8 bytes,
+/// then the case's value.
+#[repr(C, align(8))]
+pub struct RawAnswer([u32; 10]);
+
+impl RawAnswer {
+    /// `ok` with an empty list, whose pointer only has to be aligned.
+    pub const OK: Self = Self::with_case(0);
+
+    /// The same under another case, which need not exist.
+    pub const fn with_case(case: u32) -> Self {
+        Self([case, 0, 8, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    pub fn address(&'static self) -> usize {
+        self.0.as_ptr() as usize
+    }
+}
+
 /// Ends the run the hard way.
 pub fn trap() -> ! {
     #[cfg(target_arch = "wasm32")]

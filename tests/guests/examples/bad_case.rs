@@ -1,0 +1,25 @@
+//! Answers with a case that `result` does not have. Ends `invalid-output` or `trap`.
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "processor" });
+}
+
+tollgate_guests::manifest!("bad_case");
+
+/// The contract's function as the canonical ABI has it: all parameters and the answer lie in memory.
+#[unsafe(export_name = "tollgate:plugin/handler@1.0.0#process")]
+extern "C" fn process(_parameters: usize) -> usize {
+    static ANSWER: tollgate_guests::RawAnswer = tollgate_guests::RawAnswer::with_case(7);
+    ANSWER.address()
+}
+
+/// Where the host may put the parameters.
+#[unsafe(export_name = "cabi_realloc")]
+extern "C" fn realloc(_old: usize, _old_size: usize, align: usize, size: usize) -> usize {
+    // Taken and never given back; a run is short.
+    match std::alloc::Layout::from_size_align(size.max(1), align) {
+        // SAFETY: the layout has a size of at least 1.
+        Ok(layout) => unsafe { std::alloc::alloc_zeroed(layout) as usize },
+        Err(_) => tollgate_guests::trap(),
+    }
+}
