@@ -261,9 +261,12 @@ mod tests {
         })
     }
 
+    /// A flag's score and reasons, and whether somebody is told.
+    type Expect<'a> = Option<(u32, &'a [&'a str], bool)>;
+
     /// Each step is an operation, a minute, an amount, and what must come of it.
     #[track_caller]
-    fn check(steps: &[(&str, i64, i64, Option<(u32, &[&str], bool)>)]) {
+    fn check(steps: &[(&str, i64, i64, Expect<'_>)]) {
         let state = &mut MemoryState::default();
         for (operation, minute, minor_units, expect) in steps {
             let expect =
