@@ -287,6 +287,20 @@ const SHIPPED_TEXTS: &[&str] = &[
     include_str!("../profiles/stripe.toml"),
     include_str!("../profiles/generic-hmac.toml"),
     include_str!("../profiles/generic-hmac-timestamped.toml"),
+    include_str!("../profiles/razorpay.toml"),
+    include_str!("../profiles/github.toml"),
+    include_str!("../profiles/shopify.toml"),
+    include_str!("../profiles/slack.toml"),
+    include_str!("../profiles/square.toml"),
+    include_str!("../profiles/paddle.toml"),
+    include_str!("../profiles/tremendous.toml"),
+    include_str!("../profiles/zendesk.toml"),
+    include_str!("../profiles/twitch.toml"),
+    include_str!("../profiles/checkout-com.toml"),
+    include_str!("../profiles/klarna.toml"),
+    include_str!("../profiles/hookdeck.toml"),
+    include_str!("../profiles/mollie.toml"),
+    include_str!("../profiles/coinbase-commerce.toml"),
 ];
 
 impl Profile {
@@ -333,6 +347,11 @@ impl Profile {
     /// Whether requests can be verified only by a source that knows its public URL.
     pub fn signs_url(&self) -> bool {
         self.signature.signed.contains(&Part::Url)
+    }
+
+    /// Every status that the profile's events can have, with its family.
+    pub fn statuses(&self) -> impl Iterator<Item = (&FamilyName, &Status)> {
+        self.event.statuses.iter().flat_map(|(family, labels)| labels.values().map(move |status| (family, status)))
     }
 
     /// The names of the schemes that prove a request.

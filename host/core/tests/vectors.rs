@@ -1,0 +1,1112 @@
+//! Verification, signing and reading by the shipped profiles: known answers, tables of rules, properties.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use tollgate_core::envelope::{self, Unreadable};
+use tollgate_core::event::{Event, StatusReading};
+use tollgate_core::ids::KeyId;
+use tollgate_core::lifecycle;
+use tollgate_core::limits::{JSON_DEPTH_MAX, SIGNATURE_ENTRIES_MAX};
+use tollgate_core::profile::{Profile, shipped};
+use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::sign::{SignError, SignInput, sign};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::verify::{KeyError, Keyring, Unproven, hints, verify};
+
+const PENDING: &str = include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json");
+const COMPLETED: &str = include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.completed.json");
+const REWARDED: &str = include_str!("../../../tests/samples/voucherify-customer.rewarded.json");
+const NATIVE: &str = include_str!("../../../tests/samples/native-reward.redeemed.json");
+
+/// A message under a profile, owned, so that a test can bend it.
+#[derive(Clone)]
+struct Message {
+    profile: Arc<Profile>,
+    secrets: Vec<SourceSecret>,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+    url: Option<String>,
+    received_at: UnixMillis,
+}
+
+impl Message {
+    /// Signed by the profile itself at 1,700,000,000 s, with the id `msg_1` (a UUID for Twitch, which wants one).
+    fn signed(provider: &str, secrets: &[(&str, &str)], body: &str) -> Self {
+        let profile = shipped()[provider].clone();
+        let secrets: Vec<_> = secrets.iter().map(|(id, text)| secret(id, text)).collect();
+        let at = UnixMillis::from_seconds(1_700_000_000);
+        let url = "https://in.example.test/hook";
+        let id = if provider == "twitch" {
+            "e76c6bd4-55c9-4987-8304-da1588d8988b"
+        } else {
+            "msg_1"
+        };
+        let input = SignInput {
+            body: body.as_bytes(),
+            id,
+            at,
+            url: Some(url),
+        };
+        let headers = sign(&profile, &secrets, &input).unwrap();
+        Self {
+            profile,
+            secrets,
+            headers: headers
+                .into_iter()
+                .map(|(name, value)| (name, value.into_bytes()))
+                .collect(),
+            body: body.as_bytes().to_vec(),
+            url: Some(url.to_owned()),
+            received_at: at,
+        }
+    }
+
+    fn request<T>(&self, then: impl FnOnce(&Keyring, RawRequest<'_>) -> T) -> T {
+        let keyring = Keyring::new(&self.profile, &self.secrets).unwrap();
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name, value })
+            .collect();
+        then(
+            &keyring,
+            RawRequest {
+                headers: &headers,
+                body: &self.body,
+                url: self.url.as_deref(),
+                received_at: self.received_at,
+            },
+        )
+    }
+
+    /// The key id of the match.
+    fn verify(&self) -> Result<String, Unproven> {
+        self.request(|keyring, request| verify(&self.profile, keyring, request).map(|v| v.proof().key_id.to_string()))
+    }
+
+    fn reason(&self) -> &'static str {
+        self.verify().map_or_else(|unproven| unproven.reason(), |_| "verified")
+    }
+
+    fn read(&self) -> Result<Event, Unreadable> {
+        self.request(|keyring, request| {
+            let verified = verify(&self.profile, keyring, request).unwrap();
+            envelope::read(
+                &self.profile,
+                &verified,
+                &"acme".parse().unwrap(),
+                &"in".parse().unwrap(),
+            )
+        })
+    }
+
+    fn hints(&self) -> Vec<String> {
+        self.request(|keyring, request| hints(&self.profile, keyring, &request))
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(known, _)| known != name);
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    }
+
+    fn header(&self, name: &str) -> String {
+        let value = self
+            .headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone());
+        String::from_utf8(value.unwrap()).unwrap()
+    }
+}
+
+fn secret(id: &str, text: &str) -> SourceSecret {
+    SourceSecret {
+        id: KeyId::new(id).unwrap(),
+        text: Secret::new(text),
+        not_before: None,
+        not_after: None,
+    }
+}
+
+/// A shared secret that suits the profile.
+fn shared(provider: &str) -> &'static str {
+    match provider {
+        "standard-webhooks" | "svix" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        _ => "s3cRe7-at-least-10",
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vector {
+    id: String,
+    provider: String,
+    what: String,
+    secret: VectorSecret,
+    headers: Vec<(String, String)>,
+    body: String,
+    url: Option<String>,
+    received_at_s: i64,
+    /// Absent: it verifies.
+    refused: Option<String>,
+    event: Option<VectorEvent>,
+    /// The private key whose signature the vector carries.
+    signing_secret: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct VectorSecret {
+    id: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct VectorEvent {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    subject: Option<String>,
+    occurred_at: Option<String>,
+    status: Option<String>,
+}
+
+fn vectors() -> Vec<Vector> {
+    serde_json::from_str(include_str!("../../../tests/vectors/providers.json")).unwrap()
+}
+
+#[test]
+fn known_answers_come_out_as_known() {
+    for vector in vectors() {
+        let name = format!("{} ({})", vector.id, vector.what);
+        let message = Message {
+            profile: shipped()[vector.provider.as_str()].clone(),
+            secrets: vec![secret(&vector.secret.id, &vector.secret.text)],
+            headers: vector
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
+                .collect(),
+            body: vector.body.clone().into_bytes(),
+            url: vector.url.clone(),
+            received_at: UnixMillis::from_seconds(vector.received_at_s),
+        };
+        match (&vector.refused, message.verify()) {
+            (None, Ok(key_id)) => assert_eq!(key_id, vector.secret.id, "{name}"),
+            (Some(reason), Err(unproven)) => assert_eq!(unproven.reason(), reason, "{name}: {unproven}"),
+            (_, result) => panic!("{name}: {result:?}"),
+        }
+        if let Some(private) = &vector.signing_secret {
+            let id = message.header(if vector.provider == "svix" {
+                "svix-id"
+            } else {
+                "webhook-id"
+            });
+            let input = SignInput {
+                body: &message.body,
+                id: &id,
+                at: message.received_at,
+                url: None,
+            };
+            let headers = sign(&message.profile, &[secret("private", private)], &input).unwrap();
+            for (name, value) in headers {
+                assert_eq!(message.header(&name), value, "{}", vector.id);
+            }
+        }
+        if let Some(expect) = &vector.event {
+            let event = message.read().unwrap();
+            assert_eq!(event.id.as_str(), expect.id, "{name}");
+            assert_eq!(event.event_type.as_str(), expect.event_type, "{name}");
+            assert_eq!(event.subject.map(|s| s.to_string()), expect.subject, "{name}");
+            assert_eq!(event.occurred_at.map(|at| at.to_string()), expect.occurred_at, "{name}");
+            assert_eq!(event.reading.status().map(ToString::to_string), expect.status, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_shipped_profile_has_a_known_answer_but_our_own() {
+    let vectors = vectors();
+    for name in shipped().keys() {
+        let ours = name.as_str() == "generic-hmac-timestamped";
+        assert!(
+            ours || vectors
+                .iter()
+                .any(|vector| vector.provider == name.as_str() && vector.refused.is_none()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn statuses_that_profiles_map_to_are_statuses_of_the_lifecycle() {
+    let lifecycles = lifecycle::shipped();
+    for (provider, profile) in shipped() {
+        for (family, status) in profile.statuses() {
+            assert!(lifecycles[family].knows(status), "{provider} maps to {family} {status}");
+        }
+    }
+}
+
+#[test]
+fn what_a_profile_signs_it_verifies() {
+    for provider in shipped().keys() {
+        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+        assert_eq!(message.verify().as_deref(), Ok("a"), "{provider}");
+    }
+}
+
+#[test]
+fn a_missing_header_is_a_refusal_and_never_a_weaker_rule() {
+    for provider in shipped().keys() {
+        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+        let unsigned_id = !message.profile.id_is_signed();
+        for (at, (name, _)) in message.headers.iter().enumerate() {
+            let mut without = message.clone();
+            without.headers.remove(at);
+            let is_id = unsigned_id && without.verify().is_ok();
+            assert!(
+                is_id || matches!(without.verify(), Err(Unproven::MissingHeader { .. })),
+                "{provider} without {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_header_that_comes_twice_is_refused() {
+    for provider in shipped().keys().filter(|name| name.as_str() != "mollie") {
+        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+        let unsigned_id = !message.profile.id_is_signed();
+        for header in &message.headers {
+            let mut twice = message.clone();
+            twice.headers.push(header.clone());
+            let is_id = unsigned_id && twice.verify().is_ok();
+            assert!(
+                is_id || matches!(twice.verify(), Err(Unproven::RepeatedHeader { .. })),
+                "{provider}: {}",
+                header.0
+            );
+        }
+    }
+}
+
+#[test]
+fn tolerance_is_inclusive_and_holds_both_ways() {
+    for (provider, bound_s) in [
+        ("standard-webhooks", 300),
+        ("svix", 300),
+        ("stripe", 300),
+        ("slack", 300),
+        ("zendesk", 300),
+        ("twitch", 600),
+    ] {
+        let message = Message::signed(provider, &[("a", shared(provider))], "{}");
+        let signed_at = message.received_at;
+        for (distance_s, expect) in [
+            (0, "verified"),
+            (bound_s, "verified"),
+            (-bound_s, "verified"),
+            (bound_s + 1, "timestamp-outside-tolerance"),
+            (-bound_s - 1, "timestamp-outside-tolerance"),
+        ] {
+            let mut message = message.clone();
+            message.received_at = signed_at.plus_ms(distance_s * 1000);
+            assert_eq!(message.reason(), expect, "{provider} after {distance_s} s");
+        }
+    }
+    let mut message = Message::signed("stripe", &[("a", "s")], "{}");
+    message.received_at = message.received_at.plus_ms(301_000);
+    let unproven = message.verify().unwrap_err();
+    assert_eq!(
+        unproven,
+        Unproven::TimestampOutsideTolerance {
+            seconds: 301,
+            tolerance_s: 300
+        }
+    );
+    assert_eq!(
+        unproven.to_string(),
+        "the request was signed 301 s before it came in; at most 300 s are allowed"
+    );
+}
+
+#[test]
+fn timestamps_are_plain_decimals_and_are_signed_as_sent() {
+    let mut message = Message::signed("standard-webhooks", &[("a", shared("svix"))], "{}");
+    for text in [
+        "",
+        " 1700000000",
+        "+1700000000",
+        "1700000000.9",
+        "1700000000abc",
+        "1_700_000_000",
+        "0001700000000",
+    ] {
+        message.set("webhook-timestamp", text);
+        assert!(
+            matches!(message.reason(), "malformed-timestamp" | "forbidden-shape"),
+            "{text:?}: {}",
+            message.reason()
+        );
+    }
+    // The same number written another way is another message.
+    message.set("webhook-timestamp", "01700000000");
+    assert_eq!(message.reason(), "no-match");
+}
+
+#[test]
+fn signed_parts_cannot_flow_into_each_other() {
+    // An id `msg_1.1` at 2 with the body `x` joins to the bytes of id `msg_1` at 1 with the body `2.x`.
+    let mut message = Message::signed("standard-webhooks", &[("a", shared("svix"))], "{}");
+    message.set("webhook-id", "msg.1");
+    let unproven = message.verify().unwrap_err();
+    assert!(
+        matches!(&unproven, Unproven::ForbiddenShape { part, .. } if part == "header:webhook-id"),
+        "{unproven}"
+    );
+
+    let mut message = Message::signed("twitch", &[("a", shared("twitch"))], "{}");
+    let joined = message.header("twitch-eventsub-message-id") + "2";
+    message.set("twitch-eventsub-message-id", &joined);
+    assert_eq!(message.reason(), "forbidden-shape");
+
+    let profile = shipped()["standard-webhooks"].clone();
+    let input = SignInput {
+        body: b"",
+        id: "a.b",
+        at: UnixMillis(0),
+        url: None,
+    };
+    let refused = sign(&profile, &[secret("a", shared("svix"))], &input);
+    assert_eq!(
+        refused,
+        Err(SignError::ForbiddenId {
+            id: "a.b".into(),
+            text: ".".into()
+        })
+    );
+}
+
+#[test]
+fn hexadecimal_of_any_case_is_the_same_signature() {
+    let mut message = Message::signed("voucherify", &[("a", "secretKey")], "{}");
+    let upper = message.header("x-voucherify-signature").to_uppercase();
+    message.set("x-voucherify-signature", &upper);
+    assert_eq!(message.reason(), "verified");
+}
+
+#[test]
+fn a_signature_of_the_wrong_length_is_no_match() {
+    let message = Message::signed("voucherify", &[("a", "secretKey")], "{}");
+    let whole = message.header("x-voucherify-signature");
+    for (text, expect) in [
+        (whole[..62].to_owned(), "no-match"),
+        (format!("{whole}00"), "no-match"),
+        (whole[..63].to_owned(), "malformed-signature"),
+        (String::new(), "malformed-signature"),
+        ("00".repeat(65), "malformed-signature"),
+    ] {
+        let mut message = message.clone();
+        message.set("x-voucherify-signature", &text);
+        assert_eq!(message.reason(), expect, "{text:?}");
+    }
+}
+
+#[test]
+fn labels_are_passed_over_when_unknown_and_looked_at_up_to_a_bound() {
+    let message = Message::signed("stripe", &[("a", "whsec_x")], "{}");
+    let (time, right) = message
+        .header("stripe-signature")
+        .split_once(",v1=")
+        .map(|(t, v)| (t.to_owned(), v.to_owned()))
+        .unwrap();
+    let wrong = "0".repeat(64);
+    let check = |header: String, expect: &str| {
+        let mut message = message.clone();
+        message.set("stripe-signature", &header);
+        assert_eq!(message.reason(), expect, "{header}");
+    };
+    check(format!("{time},v0={right}"), "malformed-signature");
+    check(format!("{time},v2={right}"), "malformed-signature");
+    check(format!("{time},v0={wrong},v1={wrong},v1={right}"), "verified");
+    check(format!("{time},{time},v1={right}"), "malformed-signature");
+    check(format!("v1={right}"), "malformed-signature");
+    check(format!("{time}, v1={right}"), "malformed-signature");
+    let many = |count: usize| format!("{time}{},v1={right}", format!(",v1={wrong}").repeat(count));
+    check(many(SIGNATURE_ENTRIES_MAX - 2), "verified");
+    check(many(SIGNATURE_ENTRIES_MAX - 1), "no-match");
+}
+
+#[test]
+fn secrets_verify_within_their_windows_only() {
+    let mut message = Message::signed("voucherify", &[("old", "one"), ("new", "two")], "{}");
+    let now = message.received_at;
+    assert_eq!(
+        message.verify().as_deref(),
+        Ok("old"),
+        "a scheme with room for one signature is signed with the first"
+    );
+    message.secrets[0].not_after = Some(now.plus_ms(1));
+    assert_eq!(message.reason(), "verified");
+    message.secrets[0].not_after = Some(now);
+    assert_eq!(
+        message.reason(),
+        "no-match",
+        "the end is exclusive, and the new secret is still tried"
+    );
+    assert!(
+        message.hints()[0].contains("matches secret `old`, which was not valid at"),
+        "{:?}",
+        message.hints()
+    );
+    message.secrets[1].not_before = Some(now.plus_ms(1));
+    assert_eq!(message.verify(), Err(Unproven::NoActiveSecret));
+    message.secrets[0] = SourceSecret {
+        not_before: Some(now),
+        ..secret("old", "one")
+    };
+    assert_eq!(message.reason(), "verified", "the beginning is inclusive");
+}
+
+#[test]
+fn all_secrets_sign_during_rotation_and_any_of_them_verifies() {
+    let (old, new) = (
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+    );
+    for provider in ["standard-webhooks", "svix", "stripe", "paddle", "mollie", "hookdeck"] {
+        let mut message = Message::signed(provider, &[("old", old), ("new", new)], "{}");
+        for id in ["old", "new"] {
+            message.secrets = vec![secret(id, if id == "old" { old } else { new })];
+            assert_eq!(message.verify().as_deref(), Ok(id), "{provider}");
+        }
+    }
+}
+
+#[test]
+fn one_keyring_holds_shared_and_public_keys() {
+    let private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+    let public = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+    let mut message = Message::signed("standard-webhooks", &[("p", private)], "{}");
+    assert!(message.header("webhook-signature").starts_with("v1a,"));
+    assert_eq!(
+        message.verify().as_deref(),
+        Ok("p"),
+        "a private key verifies by its public half"
+    );
+    message.secrets = vec![secret("s", shared("svix")), secret("q", public)];
+    assert_eq!(message.verify().as_deref(), Ok("q"));
+    message.secrets.truncate(1);
+    assert_eq!(
+        message.verify(),
+        Err(Unproven::NoActiveSecret),
+        "a shared secret never answers for v1a"
+    );
+    let input = SignInput {
+        body: b"",
+        id: "m",
+        at: UnixMillis(0),
+        url: None,
+    };
+    let refused = sign(&message.profile, &[secret("q", public)], &input);
+    assert_eq!(
+        refused,
+        Err(SignError::PublicKey {
+            id: KeyId::new("q").unwrap()
+        })
+    );
+}
+
+#[test]
+fn whsec_is_text_for_stripe_and_a_prefix_for_standard_webhooks() {
+    let text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let mut stripe = Message::signed("stripe", &[("a", text)], "{}");
+    stripe.secrets = vec![secret("a", &text["whsec_".len()..])];
+    assert_eq!(stripe.reason(), "no-match");
+    let mut standard = Message::signed("standard-webhooks", &[("a", text)], "{}");
+    standard.secrets = vec![secret("a", &text["whsec_".len()..])];
+    assert_eq!(standard.reason(), "verified");
+}
+
+#[test]
+fn a_bad_secret_is_named_and_not_shown() {
+    let check = |provider: &str, texts: &[(&str, &str)], expect: &str| {
+        let secrets: Vec<_> = texts.iter().map(|(id, text)| secret(id, text)).collect();
+        let error = Keyring::new(&shipped()[provider], &secrets).unwrap_err();
+        assert_eq!(error.to_string(), expect);
+    };
+    check(
+        "standard-webhooks",
+        &[("k1", "whsec_not base64!")],
+        "secret `k1` is not base64 after whsec_",
+    );
+    check(
+        "standard-webhooks",
+        &[("k1", "not base64!")],
+        "secret `k1` is not base64",
+    );
+    check(
+        "standard-webhooks",
+        &[("k1", "whpk_AAAA")],
+        "secret `k1` decodes to 3 bytes; an ed25519 public key has 32",
+    );
+    check("standard-webhooks", &[("k1", "whsec_")], "secret `k1` is empty");
+    check("stripe", &[("k1", "")], "secret `k1` is empty");
+    check(
+        "stripe",
+        &[("k1", "whsec_x\n")],
+        "secret `k1` begins or ends with white space, perhaps a line break at the end of its file: remove it",
+    );
+    check("stripe", &[("k1", "a"), ("k1", "b")], "two secrets have the id `k1`");
+    check("stripe", &[], "a source needs at least one secret");
+    let nine: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+        .iter()
+        .map(|id| secret(id, "x"))
+        .collect();
+    assert_eq!(
+        Keyring::new(&shipped()["stripe"], &nine).unwrap_err(),
+        KeyError::TooMany { count: 9 }
+    );
+    let keyring = Keyring::new(&shipped()["stripe"], &[secret("k1", "hunter2")]).unwrap();
+    assert_eq!(
+        format!("{keyring:?}"),
+        r#"Keyring { provider: "stripe", keys: ["k1"] }"#
+    );
+}
+
+#[test]
+fn two_sets_of_headers_are_never_combined() {
+    let svix = Message::signed("svix", &[("a", shared("svix"))], "{}");
+    let rename = |message: &Message, only: &str| {
+        let mut message = message.clone();
+        for (name, _) in &mut message.headers {
+            if only.is_empty() || name.ends_with(only) {
+                *name = name.replace("svix-", "webhook-");
+            }
+        }
+        message
+    };
+    assert_eq!(rename(&svix, "").reason(), "verified");
+    for part in ["-id", "-timestamp", "-signature"] {
+        assert_eq!(rename(&svix, part).reason(), "missing-header", "{part}");
+    }
+}
+
+#[test]
+fn a_named_key_is_the_only_one_tried() {
+    let mut message = Message::signed("klarna", &[("krn:1", "one"), ("krn:2", "two")], "{}");
+    assert_eq!(message.verify().as_deref(), Ok("krn:1"));
+    message.set("klarna-signing-key-id", "krn:2");
+    assert_eq!(message.reason(), "no-match");
+    message.set("klarna-signing-key-id", "krn:3");
+    assert_eq!(message.reason(), "unknown-key");
+}
+
+#[test]
+fn the_url_is_the_sources_own() {
+    let mut message = Message::signed("square", &[("a", "key")], "{}");
+    message.url = None;
+    assert_eq!(message.verify(), Err(Unproven::NoUrl));
+    message.url = Some("https://in.example.test/hook/".into());
+    assert_eq!(message.reason(), "no-match");
+    assert_eq!(
+        message.hints(),
+        [
+            "the signature matches for the URL https://in.example.test/hook: configure the URL exactly as the provider has it"
+        ]
+    );
+}
+
+#[test]
+fn a_keyring_serves_the_profile_it_was_made_for() {
+    let message = Message::signed("voucherify", &[("a", "s")], "{}");
+    let other = Keyring::new(&shipped()["stripe"], &message.secrets).unwrap();
+    let unproven = message.request(|_, request| verify(&message.profile, &other, request).unwrap_err());
+    assert_eq!(unproven.reason(), "foreign-keyring");
+}
+
+#[test]
+fn hints_say_what_happened_to_the_bytes() {
+    let check = |signed: &str, received: &str, expect: &str| {
+        let mut message = Message::signed("voucherify", &[("a", "s")], signed);
+        message.body = received.as_bytes().to_vec();
+        assert_eq!(message.reason(), "no-match");
+        assert!(
+            message.hints().iter().any(|hint| hint.contains(expect)),
+            "{expect}: {:?}",
+            message.hints()
+        );
+    };
+    check(r#"{"a":"b c"}"#, "{\n  \"a\": \"b c\"\n}", "matches the minified body");
+    check("{}", "{}\r\n", "without the line break at the body's end");
+    check("{}\n", "{}", "with a line break at the body's end");
+    check("{\"a\":\n1}", "{\"a\":\r\n1}", "LF line breaks");
+    check("{}", "\u{feff}{}", "byte order mark");
+    check(r#"{"a":"é"}"#, r#"{"a":"\u00e9"}"#, "parsed and written again");
+    let mut message = Message::signed("stripe", &[("a", "s")], "{}");
+    message.received_at = message.received_at.plus_ms(3_600_000);
+    assert!(
+        message.hints()[0].contains("the signature itself is right (secret `a`)"),
+        "{:?}",
+        message.hints()
+    );
+    message.body.push(b'!');
+    assert_eq!(message.hints(), [""; 0]);
+}
+
+fn attributes(event: &Event) -> Vec<(&str, &str)> {
+    event
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+fn mapped(event: &Event) -> (String, String) {
+    (
+        event.reading.family().unwrap().to_string(),
+        event.reading.status().unwrap().to_string(),
+    )
+}
+
+#[test]
+fn the_redemption_is_read_alike_on_its_way() {
+    for (body, id, status, at) in [
+        (
+            PENDING,
+            "evcus_1f3611301g3127bega",
+            "pending",
+            "2024-05-13T12:34:10.464Z",
+        ),
+        (
+            COMPLETED,
+            "evcus_1f3612c81d7127begc",
+            "completed",
+            "2024-05-13T12:40:02.310Z",
+        ),
+    ] {
+        let message = Message::signed("voucherify", &[("a", "secretKey")], body);
+        let event = message.read().unwrap();
+        assert_eq!(event.id.as_str(), id);
+        assert_eq!(
+            event.event_type.as_str(),
+            format!("customer.reward_redemptions.{status}")
+        );
+        assert_eq!(
+            event.subject.as_ref().unwrap().as_str(),
+            "rewr_23IX6dCFJe03AX4M56KcI95D"
+        );
+        assert_eq!(mapped(&event), ("reward-redemption".into(), status.into()));
+        assert_eq!(event.occurred_at.unwrap().to_string(), at);
+        assert_eq!(event.received_at, message.received_at);
+        assert_eq!(event.amount, None);
+        assert_eq!(event.payload, body.as_bytes());
+        assert_eq!(
+            attributes(&event),
+            [
+                ("customer", "cust_2myfc5acSBgoMV72R5tyTBc8"),
+                ("operation", "r_0ebe386a24c311bff7"),
+                ("product", "laptop_123"),
+                ("reward", "rew_6cXu5JUKsjDo1T1LmFLF3eML"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_reward_given_is_read_with_its_order() {
+    let mut message = Message::signed("voucherify", &[("a", "secretKey")], REWARDED);
+    let event = message.read().unwrap();
+    assert_eq!(event.id.as_str(), "evcus_1f08d2a4b1f127begd");
+    assert_eq!(event.subject.as_ref().unwrap().as_str(), "r_0e2907cc52498573ee");
+    assert_eq!(event.reading, StatusReading::Stateless);
+    assert_eq!(event.amount, None, "Voucherify sends no currency");
+    assert_eq!(
+        attributes(&event),
+        [
+            ("customer", "cust_IdgAFZxYwwHctOk9pPuMu308"),
+            ("operation", "r_0e2907cc52498573ee"),
+            ("order", "ord_8GGVSci7FUPX1UX94qBHQPSE"),
+            ("order_amount", "2900"),
+            ("product", "star-th-bottle"),
+            ("reward", "rew_oOrlSAeYmfh6gYGOH7JMYVzv"),
+        ]
+    );
+    let usd = tollgate_core::money::Currency::new("USD").unwrap();
+    message.profile = Arc::new((*message.profile).clone().with_currency(usd));
+    assert_eq!(
+        message.read().unwrap().amount.unwrap().to_string(),
+        "29.00 USD",
+        "the source knows its currency"
+    );
+}
+
+#[test]
+fn the_native_sample_is_read() {
+    for provider in ["generic-hmac", "generic-hmac-timestamped"] {
+        let event = Message::signed(provider, &[("a", "secret")], NATIVE).read().unwrap();
+        assert_eq!(
+            (event.id.as_str(), event.event_type.as_str()),
+            ("evt_12345", "reward.redeemed")
+        );
+        assert_eq!(event.subject.as_ref().unwrap().as_str(), "evt_12345");
+        assert_eq!(mapped(&event), ("reward-redemption".into(), "completed".into()));
+        assert_eq!(event.amount.unwrap().to_string(), "5.00 INR");
+        assert_eq!(event.occurred_at.unwrap().to_string(), "2026-05-05T10:00:00.000Z");
+        assert_eq!(
+            attributes(&event),
+            [
+                ("customer", "user_678"),
+                ("operation", "evt_12345"),
+                ("product", "reward_999")
+            ]
+        );
+    }
+}
+
+#[test]
+fn payments_are_read_into_one_lifecycle() {
+    let check = |event_type: &str, status: &str, expect: Option<&str>| {
+        let body = format!(
+            r#"{{"id":"evt_1","type":"{event_type}","created":1700000000,"data":{{"object":{{"id":"pi_1","status":"{status}","amount":1999,"currency":"usd","customer":"cus_1"}}}}}}"#
+        );
+        let event = Message::signed("stripe", &[("a", "whsec_x")], &body).read().unwrap();
+        assert_eq!(
+            event.reading.status().map(|status| status.as_str()),
+            expect,
+            "{event_type} {status}"
+        );
+        if expect.is_none() {
+            let family = "payment".parse().unwrap();
+            assert_eq!(
+                event.reading,
+                StatusReading::Unmapped {
+                    family,
+                    label: Some(status.to_owned())
+                },
+                "held, not guessed"
+            );
+        }
+        assert_eq!(event.amount.unwrap().to_string(), "19.99 USD");
+        assert_eq!(event.occurred_at, Some(UnixMillis::from_seconds(1_700_000_000)));
+        assert_eq!(attributes(&event), [("customer", "cus_1"), ("operation", "pi_1")]);
+    };
+    check("payment_intent.created", "requires_payment_method", Some("created"));
+    check(
+        "payment_intent.payment_failed",
+        "requires_payment_method",
+        Some("failed"),
+    );
+    check("payment_intent.requires_action", "requires_action", Some("pending"));
+    check(
+        "payment_intent.amount_capturable_updated",
+        "requires_capture",
+        Some("authorized"),
+    );
+    check("payment_intent.succeeded", "succeeded", Some("captured"));
+    check("payment_intent.canceled", "canceled", Some("canceled"));
+    check("payment_intent.succeeded", "levitated", None);
+}
+
+#[test]
+fn what_is_no_event_is_refused_by_name() {
+    let read = |body: &str| {
+        Message::signed("generic-hmac", &[("a", "secret")], body)
+            .read()
+            .map(|_| ())
+    };
+    let check = |body: &str, expect: &str| assert_eq!(read(body).unwrap_err().reason(), expect, "{body}");
+    check("", "not-json");
+    check("{", "not-json");
+    check(r#"{"event_id":"1","event":"e"} x"#, "not-json");
+    check(r#"{"event_id":"1","event":"e","x":[1,]}"#, "not-json");
+    check("[]", "missing-id");
+    check(r#"{"event_id":null,"event":"e"}"#, "missing-id");
+    check(r#"{"event_id":"","event":"e"}"#, "missing-id");
+    check(r#"{"event_id":{"a":1},"event":"e"}"#, "missing-id");
+    check(r#"{"event_id":"1"}"#, "missing-type");
+    check(r#"{"event_id":"1\n","event":"e"}"#, "bad-id");
+    check(r#"{"event_id":"1","event":"e","event_id":"2"}"#, "repeated-key");
+    check(r#"{"event_id":"1","event":"e","event_\u0069d":"2"}"#, "repeated-key");
+    check(
+        r#"{"event_id":"1","event":"e","amount":"x","currency":"INR"}"#,
+        "bad-amount",
+    );
+    check(
+        r#"{"event_id":"1","event":"e","amount":1.5,"currency":"INR"}"#,
+        "bad-amount",
+    );
+    check(
+        r#"{"event_id":"1","event":"e","amount":9007199254740992,"currency":"INR"}"#,
+        "bad-amount",
+    );
+    check(
+        r#"{"event_id":"1","event":"e","amount":1,"currency":"RUPEE"}"#,
+        "bad-currency",
+    );
+    check(
+        &format!(r#"{{"event_id":"1","event":"e","user_id":"{}"}}"#, "x".repeat(1025)),
+        "attribute-too-long",
+    );
+    assert_eq!(
+        read(r#"{"event_id":"1","event":"e","x":{"k":1,"k":2}}"#),
+        Ok(()),
+        "elsewhere a reader may choose"
+    );
+    assert_eq!(
+        read(r#"{"event_id":7,"event":"e","amount":1.0,"currency":"INR"}"#),
+        Ok(())
+    );
+    assert_eq!(
+        read("{\n  \"event_id\": 1,\n  oops").unwrap_err(),
+        Unreadable::NotJson {
+            line: 3,
+            column: 3,
+            detail: "key must be a string".into()
+        }
+    );
+    assert_eq!(
+        read(r#"{"event":"e"}"#).unwrap_err(),
+        Unreadable::MissingId {
+            where_: "/event_id or /id".into()
+        }
+    );
+    let mut message = Message::signed("generic-hmac", &[("a", "secret")], "");
+    message.body = b"{\"event_id\":\"\xff\"}".to_vec();
+    let signed = {
+        let input = SignInput {
+            body: &message.body,
+            id: "",
+            at: message.received_at,
+            url: None,
+        };
+        sign(&message.profile, &message.secrets, &input).unwrap()
+    };
+    message.set("x-signature", &signed[0].1);
+    assert_eq!(message.read().unwrap_err(), Unreadable::NotUtf8 { at: 13 });
+}
+
+#[test]
+fn nesting_is_bounded_to_the_level() {
+    let read = |levels: usize, wide: usize| {
+        let nested = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let body = format!(
+            r#"{{"event_id":"1","event":"e","x":{nested},"y":[{}0]}}"#,
+            "[],".repeat(wide)
+        );
+        Message::signed("generic-hmac", &[("a", "secret")], &body)
+            .read()
+            .map(|_| ())
+    };
+    // The document's own object is a level.
+    for wide in [0, 200] {
+        assert_eq!(read(JSON_DEPTH_MAX - 1, wide), Ok(()), "{wide}");
+        assert_eq!(read(JSON_DEPTH_MAX, wide), Err(Unreadable::TooDeep), "{wide}");
+        assert_eq!(read(100_000, wide), Err(Unreadable::TooDeep), "{wide}");
+    }
+}
+
+#[test]
+fn a_bad_profile_is_refused_where_it_is_bad() {
+    let good = include_str!("../profiles/standard-webhooks.toml");
+    let check = |from: &str, to: &str, expect: &str| {
+        assert!(good.contains(from), "{from}");
+        let error = Profile::from_toml(&good.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}\nexpected: {expect}");
+    };
+    check(
+        "version = 1",
+        "version = 1\ncolour = 1",
+        "line 4, column 1: unknown field `colour`",
+    );
+    check(
+        "grammar = \"list\"",
+        "grammar = \"lisp\"",
+        "line 8, column 11: unknown variant `lisp`",
+    );
+    check(
+        "from = \"header:webhook-timestamp\"",
+        "from = \"header:date\"",
+        "line 25, column 8: `header:date` is not a signed part",
+    );
+    check(".{body}\"", "\"", "the signed bytes do not contain the body");
+    check("{body}", "{payload}", "`{payload}` is no part; there are body,");
+    check("{body}", "{body", "a `{` has no `}` after it");
+    check("-id}.{header", "-id}{header:x-b}{header", "stand side by side");
+    check(
+        "id = \"header:webhook-id\"",
+        "id = \"header:x-id\"",
+        "`id_signed = false`",
+    );
+    check(
+        "id = \"header:webhook-id\"",
+        "id = \"header:webhook-id\"\nid_signed = false",
+        "by the rules above it is true",
+    );
+    check(
+        "subject = \"/data/id\"",
+        "subject = \"data.id\"",
+        "`data.id` is no place",
+    );
+    check(
+        "subject = \"/data/id\"",
+        "family = \"payment\"",
+        "the family `payment` has no table of labels",
+    );
+    check(
+        "tolerance_s = 300",
+        "tolerance_s = 0",
+        "the tolerance is 1 to 86400 seconds",
+    );
+    check(
+        "headers = [\"webhook-signature\"]",
+        "headers = [\"Webhook-Signature\"]",
+        "is not a header name in lower case",
+    );
+    check(
+        ", private_prefix = \"whsk_\"",
+        "",
+        "`private_prefix` belongs to ed25519 keys",
+    );
+}
+
+#[test]
+fn parts_of_the_grammar_that_no_shipped_profile_uses_work() {
+    let profile = |signed: &str, algorithm: &str| {
+        let text = format!(
+            "name = \"own\"\nversion = 1\ntitle = \"Own\"\n[signature]\nheaders = [\"x-sig\"]\ngrammar = \"plain\"\nsigned = \"{signed}\"\n\
+             [[signature.scheme]]\nname = \"mac\"\nalgorithm = \"{algorithm}\"\nencoding = \"hex\"\nkey = {{ decode = \"hex\" }}\n\
+             [event]\nid = \"/id\"\ntype = \"/type\"\namount = \"/amount\"\namount_unit = \"major\"\ncurrency = \"literal:EUR\"\n"
+        );
+        Arc::new(Profile::from_toml(&text).unwrap())
+    };
+    let message = |profile: &Arc<Profile>, body: &str, signed: &str| {
+        // Signing the joined bytes as a body of `{body}` gives the signature that a sender of the other template would give.
+        let plain = self::tests_profile(profile, signed);
+        let mut message = plain;
+        message.body = body.as_bytes().to_vec();
+        message.profile = profile.clone();
+        message
+    };
+    fn body_of(text: &str) -> String {
+        use std::fmt::Write as _;
+        let digest = tollgate_core::ids::Digest::of(text.as_bytes());
+        digest.0.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+    let body = r#"{"id":"1","type":"t","amount":"12.5"}"#;
+    let digest = profile("{body-sha256-hex}", "hmac-sha512");
+    let event = message(&digest, body, &body_of(body)).read().unwrap();
+    assert_eq!(event.amount.unwrap().to_string(), "12.50 EUR");
+    let field = profile("{json:/id}:{body}", "hmac-sha512");
+    assert_eq!(message(&field, body, &format!("1:{body}")).reason(), "verified");
+    assert_eq!(message(&field, "{}", "1:{}").reason(), "unreadable-body");
+}
+
+/// A message whose signature is HMAC-SHA512, in hexadecimal, over `signed` alone.
+fn tests_profile(like: &Profile, signed: &str) -> Message {
+    let text = format!(
+        "name = \"{}\"\nversion = 1\ntitle = \"Own\"\n[signature]\nheaders = [\"x-sig\"]\ngrammar = \"plain\"\nsigned = \"{{body}}\"\n\
+         [[signature.scheme]]\nname = \"mac\"\nalgorithm = \"hmac-sha512\"\nencoding = \"hex\"\nkey = {{ decode = \"hex\" }}\n\
+         [event]\nid = \"/id\"\ntype = \"/type\"\n",
+        like.name
+    );
+    let profile = Arc::new(Profile::from_toml(&text).unwrap());
+    let secrets = vec![secret("a", "00ff10")];
+    let at = UnixMillis(0);
+    let headers = sign(
+        &profile,
+        &secrets,
+        &SignInput {
+            body: signed.as_bytes(),
+            id: "",
+            at,
+            url: None,
+        },
+    )
+    .unwrap();
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| (name, value.into_bytes()))
+        .collect();
+    Message {
+        profile,
+        secrets,
+        headers,
+        body: signed.as_bytes().to_vec(),
+        url: None,
+        received_at: at,
+    }
+}
+
+proptest! {
+    /// Whatever single bit changes in the body, the signature, the signed instant or a signed id, nothing verifies any more;
+    /// only the case of hexadecimal digits does not matter.
+    #[test]
+    fn no_flipped_bit_verifies(provider in 0_usize..64, place in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let names: Vec<_> = shipped().keys().collect();
+        let provider = names[provider % names.len()].as_str();
+        let message = Message::signed(provider, &[("a", shared(provider))], r#"{"id":"1","type":"t"}"#);
+        let mut bent = message.clone();
+        let unsigned_id = !message.profile.id_is_signed();
+        let signature_headers = ["signature", "hmac-sha256", "signature-256", "timestamp"];
+        let mut bytes: Vec<&mut u8> = bent.body.iter_mut().collect();
+        for (name, value) in &mut bent.headers {
+            if !unsigned_id || signature_headers.iter().any(|end| name.ends_with(end)) {
+                bytes.extend(value.iter_mut());
+            }
+        }
+        let at = place.index(bytes.len());
+        *bytes[at] ^= 1 << bit;
+        let folded = |message: &Message| {
+            message.headers.iter().map(|(name, value)| (name.clone(), value.to_ascii_lowercase())).collect::<Vec<_>>()
+        };
+        let only_case = folded(&bent) == folded(&message) && bent.body == message.body;
+        prop_assert!(bent.verify().is_err() || only_case, "{provider}: {:?}", bent.headers);
+    }
+
+    /// Every profile verifies what it signs, whatever the body.
+    #[test]
+    fn every_profile_verifies_what_it_signs(provider in 0_usize..64, body in prop::collection::vec(any::<u8>(), 0..300)) {
+        let names: Vec<_> = shipped().keys().collect();
+        let provider = names[provider % names.len()].as_str();
+        let mut message = Message::signed(provider, &[("a", shared(provider))], "");
+        let id = if provider == "twitch" { "e76c6bd4-55c9-4987-8304-da1588d8988b" } else { "msg_1" };
+        let input = SignInput { body: &body, id, at: message.received_at, url: message.url.as_deref() };
+        let headers = sign(&message.profile, &message.secrets, &input).unwrap();
+        message.headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+        message.body = body;
+        prop_assert_eq!(message.reason(), "verified");
+    }
+
+    /// No bytes from a peer make verification, hints or reading panic.
+    #[test]
+    fn nothing_that_a_peer_sends_is_fatal(
+        provider in 0_usize..64,
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 4),
+        body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let names: Vec<_> = shipped().keys().collect();
+        let provider = names[provider % names.len()].as_str();
+        let mut message = Message::signed(provider, &[("a", shared(provider))], "");
+        for ((_, value), other) in message.headers.iter_mut().zip(values) {
+            *value = other;
+        }
+        message.body = body;
+        prop_assert!(message.verify().is_err());
+        message.hints();
+    }
+
+    /// No text is fatal to the reader, and whatever it takes serde_json takes too.
+    #[test]
+    fn the_reader_takes_json_only(body in r#"[\[\]{}:,"a-e0-9 \\.-]{0,60}"#) {
+        let read = Message::signed("generic-hmac", &[("a", "secret")], &body).read();
+        let parsed = serde_json::from_str::<serde_json::Value>(&body);
+        prop_assert_eq!(matches!(read, Err(Unreadable::NotJson { .. })), parsed.is_err());
+    }
+}
