@@ -104,7 +104,7 @@ impl SqliteStore {
             batch_max: options.write_batch_max,
             wal_bytes_max: options.wal_bytes_max,
         };
-        let writer = Writer::start(connection, sole_use, path.text.clone(), bounds)?;
+        let writer = Writer::start(connection, sole_use, &path, bounds)?;
         let readers = Readers::new(path.clone());
         Ok(Self {
             inner: Arc::new(Inner {

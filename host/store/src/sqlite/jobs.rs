@@ -28,25 +28,35 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
     let mut claims = Vec::with_capacity(jobs.len());
     for (job, lane, state) in jobs {
         let expired = WorkState::from_code(state)? == WorkState::Leased;
-        if expired && yield_to_older(connection, job, lane)? {
-            transaction.jobs_ready = true;
+        match if expired {
+            yield_to_older(connection, job, lane)?
         } else {
-            claims.push(lease(connection, request, job)?);
+            None
+        } {
+            None => claims.push(lease(connection, request, job)?),
+            Some(older) if older.due_at <= request.now => claims.push(lease(connection, request, older.job)?),
+            Some(_) => transaction.jobs_ready = true,
         }
     }
     Ok(claims)
 }
 
+/// A job that waited for its lane.
+pub(super) struct Waiting {
+    job: i64,
+    due_at: UnixMillis,
+}
+
 /// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
-/// older goes first. Answers whether there was one.
-pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<bool, Fault> {
+/// older goes first. Answers with it, ready now, if there was one.
+pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<Option<Waiting>, Fault> {
     match oldest_blocked(connection, lane)? {
-        Some(older) if older < job => {
+        Some(older) if older.job < job => {
             set_state(connection, job, WorkState::Blocked)?;
-            set_state(connection, older, WorkState::Ready)?;
-            Ok(true)
+            set_state(connection, older.job, WorkState::Ready)?;
+            Ok(Some(older))
         }
-        _ => Ok(false),
+        _ => Ok(None),
     }
 }
 
@@ -330,7 +340,7 @@ fn end_job(
         .execute(params![settling.job, state, reason])?;
     let next = oldest_blocked(transaction.connection, settling.lane)?;
     if let Some(next) = next {
-        set_state(transaction.connection, next, WorkState::Ready)?;
+        set_state(transaction.connection, next.job, WorkState::Ready)?;
         transaction.jobs_ready = true;
     }
     Ok(())
@@ -358,10 +368,17 @@ fn append_dead_letter(
     Ok(())
 }
 
-fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<i64>, Fault> {
+fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<Waiting>, Fault> {
     Ok(connection
-        .prepare_cached("SELECT id FROM jobs WHERE lane = ?1 AND state = 0 AND state IN (0, 1, 2) ORDER BY id LIMIT 1")?
-        .query_row([lane], |row| row.get(0))
+        .prepare_cached(
+            "SELECT id, due_at FROM jobs WHERE lane = ?1 AND state = 0 AND state IN (0, 1, 2) ORDER BY id LIMIT 1",
+        )?
+        .query_row([lane], |row| {
+            Ok(Waiting {
+                job: row.get(0)?,
+                due_at: UnixMillis(row.get(1)?),
+            })
+        })
         .optional()?)
 }
 

@@ -17,7 +17,7 @@ pub(super) const PAGE_BYTES: u64 = 8192;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
-const LOCK_WAIT_MS: u64 = 5_000;
+pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
@@ -59,7 +59,7 @@ impl StorePath {
     }
 
     /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
-    fn opening(&self, fault: Fault) -> StoreError {
+    pub(super) fn opening(&self, fault: Fault) -> StoreError {
         match &fault {
             Fault::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DiskFull => {
                 StoreError::NoSpace {

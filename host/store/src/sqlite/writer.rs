@@ -19,13 +19,13 @@ use tollgate_core::chain;
 use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
 
 use super::fault::Fault;
-use super::open::{PAGE_BYTES, SoleUse};
+use super::open::{LOCK_WAIT_MS, PAGE_BYTES, SoleUse, StorePath};
 use crate::StoreError;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
-/// A truncating checkpoint waits this long for readers before it lets them be.
-const TRUNCATE_WAIT_MS: u64 = 250;
+/// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
+const TRUNCATE_WAIT_MS: u64 = 50;
 
 /// The writer as its callers see it.
 #[derive(Debug)]
@@ -175,10 +175,10 @@ impl Writer {
     pub(super) fn start(
         mut connection: Connection,
         sole_use: SoleUse,
-        path: String,
+        path: &StorePath,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
-        let memory = Memory::load(&connection).map_err(|fault| fault.of_writer(&path))?;
+        let memory = Memory::load(&connection).map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
         let hook_pages = Arc::clone(&wal_pages);
@@ -187,7 +187,7 @@ impl Writer {
                 hook_pages.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
                 Ok(())
             }))
-            .map_err(|error| Fault::from(error).of_writer(&path))?;
+            .map_err(|error| path.opening(error.into()))?;
         let (queue, waiting) = sync_channel(bounds.queue_max.max(1));
         let (alive, ended) = watch::channel(());
         let thread = Thread {
@@ -195,7 +195,7 @@ impl Writer {
             memory,
             shared: Arc::clone(&shared),
             waiting,
-            path,
+            path: path.text.clone(),
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
                 pages: wal_pages,
@@ -419,36 +419,54 @@ impl Thread {
         Ok(ready)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound. Readers can keep it from being emptied; then it is
-    /// tried again after it has grown by another quarter, and from four times the bound on readers are waited for.
+    /// Moves the WAL into the file when it has grown over its bound. A reader can keep it from being emptied; then it is
+    /// tried again after it has grown by another quarter. From four times the bound on, readers are waited for a little,
+    /// once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal.pages.load(Ordering::Relaxed);
         if pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
         }
-        if pages >= self.wal.pages_max * 4 {
-            self.truncate_wal();
-        }
-        self.wal.next_try = match self.checkpoint("PASSIVE") {
-            Ok(true) => 0,
-            Ok(false) => pages + self.wal.pages_max / 4,
-            Err(fault) => {
-                self.checkpoint_failed(fault);
-                pages + self.wal.pages_max / 4
+        self.wal.next_try = if pages >= self.wal.pages_max * 4 {
+            if self.truncate_wal() {
+                0
+            } else {
+                pages + self.wal.pages_max
+            }
+        } else {
+            match self.checkpoint("PASSIVE") {
+                Ok(true) => 0,
+                Ok(false) => pages + self.wal.pages_max / 4,
+                Err(fault) => {
+                    self.checkpoint_failed(fault);
+                    pages + self.wal.pages_max / 4
+                }
             }
         };
     }
 
-    fn truncate_wal(&mut self) {
+    /// Answers whether the WAL is empty now.
+    fn truncate_wal(&mut self) -> bool {
         let result = self
             .connection
             .busy_timeout(Duration::from_millis(TRUNCATE_WAIT_MS))
             .map_err(Fault::from)
             .and_then(|()| self.checkpoint("TRUNCATE"));
-        match result {
-            Ok(true) => self.wal.pages.store(0, Ordering::Relaxed),
-            Ok(false) => {}
-            Err(fault) => self.checkpoint_failed(fault),
+        let restored = self
+            .connection
+            .busy_timeout(Duration::from_millis(LOCK_WAIT_MS))
+            .map_err(Fault::from);
+        match restored.and(result) {
+            Ok(emptied) => {
+                if emptied {
+                    self.wal.pages.store(0, Ordering::Relaxed);
+                }
+                emptied
+            }
+            Err(fault) => {
+                self.checkpoint_failed(fault);
+                false
+            }
         }
     }
 

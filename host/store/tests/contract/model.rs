@@ -1,0 +1,326 @@
+//! Properties: random orders of work, held against models that are too simple to be wrong.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tollgate_core::admission::Disposition;
+use tollgate_core::ids::LeaseEpoch;
+use tollgate_core::outcome::JobEnd;
+use tollgate_store::{Admitted, ReplayRequest, ReplayWhat, Settled, Store};
+
+use crate::sqlite::Sqlite;
+use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, at, claim, name, settlement};
+
+fn runtime() -> tokio::runtime::Runtime {
+    // One thread: spawned tasks reach the store in the order in which they were spawned.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+// Admission.
+
+const STATUSES: [&str; 4] = ["created", "pending", "completed", "rolledback"];
+
+#[derive(Debug, Clone)]
+struct AnyEvent {
+    id: u8,
+    body: u8,
+    subject: u8,
+    status: Option<usize>,
+}
+
+impl AnyEvent {
+    fn sent(&self) -> Sent {
+        let sent = Sent::new(&format!("e{}", self.id))
+            .of(&format!("r_{}", self.subject))
+            .body(&format!("body {}", self.body));
+        match self.status {
+            Some(status) => sent.status(STATUSES[status]),
+            None => sent,
+        }
+    }
+}
+
+fn any_event() -> impl Strategy<Value = AnyEvent> {
+    (
+        0_u8..12,
+        0_u8..2,
+        0_u8..3,
+        prop::option::weighted(0.8, 0..STATUSES.len()),
+    )
+        .prop_map(|(id, body, subject, status)| AnyEvent {
+            id,
+            body,
+            subject,
+            status,
+        })
+}
+
+#[derive(Default)]
+struct AdmissionModel {
+    /// The body and the deliveries so far of each event id.
+    receipts: BTreeMap<u8, (u8, u32)>,
+    /// The status of each subject.
+    subjects: BTreeMap<u8, usize>,
+}
+
+impl AdmissionModel {
+    fn admit(&mut self, event: &AnyEvent) -> Admitted {
+        if let Some((body, deliveries)) = self.receipts.get_mut(&event.id) {
+            *deliveries += 1;
+            let delivery = *deliveries;
+            return if *body == event.body {
+                Admitted::Same { delivery }
+            } else {
+                Admitted::Conflict { delivery }
+            };
+        }
+        self.receipts.insert(event.id, (event.body, 1));
+        let Some(status) = event.status else {
+            return Admitted::New(Disposition::Accepted);
+        };
+        let current = self.subjects.get(&event.subject).copied();
+        Admitted::New(match current {
+            // The two ends exclude each other; otherwise the order of the list is the order of life.
+            Some(current) if current >= 2 && status >= 2 && current != status => Disposition::Held {
+                reason: format!(
+                    "`{}` can neither follow nor precede `{}` in the lifecycle `reward-redemption`",
+                    STATUSES[status], STATUSES[current]
+                ),
+            },
+            Some(current) if status < current => Disposition::Superseded {
+                current: name(STATUSES[current]),
+            },
+            _ => {
+                self.subjects.insert(event.subject, status);
+                Disposition::Accepted
+            }
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Events are sent in bursts, so that new, same and conflict meet inside one commit.
+    #[test]
+    fn any_interleaving_is_decided_like_the_model(bursts in prop::collection::vec(prop::collection::vec(any_event(), 1..12), 1..8)) {
+        runtime().block_on(async {
+            let place = Sqlite::quick();
+            let store = place.open();
+            let mut model = AdmissionModel::default();
+            for burst in &bursts {
+                let answers: Vec<_> = burst
+                    .iter()
+                    .map(|event| {
+                        let (store, admission) = (store.clone(), event.sent().admission(&store));
+                        tokio::spawn(async move { store.admit(admission).await.unwrap() })
+                    })
+                    .collect();
+                for (event, answer) in burst.iter().zip(answers) {
+                    assert_eq!(answer.await.unwrap(), model.admit(event), "{event:?}");
+                }
+            }
+            let counts = store.counts().await.unwrap();
+            assert_eq!(counts.receipts, model.receipts.len() as u64);
+            let deliveries: u32 = model.receipts.values().map(|(_, deliveries)| deliveries - 1).sum();
+            assert_eq!(counts.redeliveries + counts.conflicts, u64::from(deliveries));
+            assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+        });
+    }
+}
+
+// Lanes and leases.
+
+#[derive(Debug, Clone)]
+enum Step {
+    Admit {
+        lane: u8,
+    },
+    Claim {
+        rows_max: usize,
+    },
+    /// Ends the n-th of the claims that were ever given, whether it still holds its lease or not.
+    Settle {
+        claim: prop::sample::Index,
+        end: u8,
+    },
+    Wait {
+        ms: i64,
+    },
+    Replay {
+        receipt: prop::sample::Index,
+    },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u8..3).prop_map(|lane| Step::Admit { lane }),
+        4 => prop_oneof![Just(1_usize), Just(2), Just(100)].prop_map(|rows_max| Step::Claim { rows_max }),
+        6 => (any::<prop::sample::Index>(), 0_u8..6).prop_map(|(claim, end)| Step::Settle { claim, end }),
+        2 => prop_oneof![Just(1_i64), Just(LEASE_MS / 2), Just(LEASE_MS)].prop_map(|ms| Step::Wait { ms }),
+        2 => any::<prop::sample::Index>().prop_map(|receipt| Step::Replay { receipt }),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum JobState {
+    Ready { due: i64 },
+    Leased { until: i64 },
+    Ended,
+}
+
+#[derive(Debug, Clone)]
+struct ModelJob {
+    lane: u8,
+    state: JobState,
+    epoch: i64,
+}
+
+/// The rules of lanes as they are said, looking at every job each time. Jobs stand in the order of their receipts.
+#[derive(Default)]
+struct LaneModel {
+    jobs: Vec<ModelJob>,
+}
+
+impl LaneModel {
+    /// When the job may be claimed; `None` if it may not, whatever the time.
+    fn claimable_from(&self, at: usize, now: i64) -> Option<i64> {
+        let job = &self.jobs[at];
+        let free_from = match job.state {
+            JobState::Ready { due } => due,
+            JobState::Leased { until } => until,
+            JobState::Ended => return None,
+        };
+        let of_lane = |other: &ModelJob| other.lane == job.lane;
+        let an_older_is_unfinished = self.jobs[..at]
+            .iter()
+            .any(|older| of_lane(older) && older.state != JobState::Ended);
+        let another_runs = self.jobs.iter().enumerate().any(|(other, running)| {
+            other != at && of_lane(running) && matches!(running.state, JobState::Leased { until } if until > now)
+        });
+        (free_from <= now && !an_older_is_unfinished && !another_runs).then_some(free_from)
+    }
+
+    fn claimable(&self, now: i64) -> Vec<usize> {
+        (0..self.jobs.len())
+            .filter(|&at| self.claimable_from(at, now).is_some())
+            .collect()
+    }
+}
+
+async fn run_steps(steps: &[Step]) {
+    let place = Sqlite::quick();
+    let store = place.open();
+    let mut model = LaneModel::default();
+    let mut claims = Vec::new();
+    let mut now = 0_i64;
+    for step in steps {
+        match step {
+            Step::Admit { lane } => {
+                let sent = Sent::new(&format!("e{}", model.jobs.len()))
+                    .of(&format!("r_{lane}"))
+                    .at(now);
+                assert_eq!(sent.admit(&store).await, crate::support::ACCEPTED);
+                model.jobs.push(ModelJob {
+                    lane: *lane,
+                    state: JobState::Ready { due: now },
+                    epoch: 0,
+                });
+            }
+            Step::Claim { rows_max } => {
+                let allowed = model.claimable(now);
+                let given = claim(&store, at(now), *rows_max).await;
+                assert_eq!(given.len(), allowed.len().min(*rows_max), "allowed {allowed:?}");
+                for claim in given {
+                    let at = number_of(&claim.event.id.to_string());
+                    assert!(
+                        allowed.contains(&at),
+                        "job {at} may not be claimed at {now}, only {allowed:?}"
+                    );
+                    let job = &mut model.jobs[at];
+                    job.epoch += 1;
+                    job.state = JobState::Leased { until: now + LEASE_MS };
+                    assert_eq!(claim.epoch, LeaseEpoch(job.epoch));
+                    claims.push(claim);
+                }
+            }
+            Step::Settle { claim, end } => {
+                if claims.is_empty() {
+                    continue;
+                }
+                let claim = claim.get(&claims);
+                let job = &mut model.jobs[number_of(&claim.event.id.to_string())];
+                let holds = matches!(job.state, JobState::Leased { .. }) && LeaseEpoch(job.epoch) == claim.epoch;
+                let (end, state) = match end {
+                    0..=2 => (JobEnd::Done, JobState::Ended),
+                    3 => (JobEnd::Held { reason: "x".into() }, JobState::Ended),
+                    4 => (JobEnd::Dead { reason: "x".into() }, JobState::Ended),
+                    _ => (
+                        JobEnd::RetryAt {
+                            at: at(now + 10),
+                            reason: "x".into(),
+                        },
+                        JobState::Ready { due: now + 10 },
+                    ),
+                };
+                let settled = store.settle(settlement(claim).end(end)).await.unwrap();
+                if holds {
+                    assert!(matches!(settled, Settled::Committed { .. }), "{settled:?}");
+                    job.state = state;
+                } else {
+                    assert_eq!(settled, Settled::LeaseLost);
+                }
+            }
+            Step::Wait { ms } => now += ms,
+            Step::Replay { receipt } => {
+                if model.jobs.is_empty() {
+                    continue;
+                }
+                let number = receipt.index(model.jobs.len());
+                let what = ReplayWhat::Receipt(Sent::new(&format!("e{number}")).receipt(&store));
+                let report = store
+                    .replay(ReplayRequest {
+                        what,
+                        dry_run: false,
+                        now: at(now),
+                        actor: "a".into(),
+                    })
+                    .await
+                    .unwrap();
+                let job = &mut model.jobs[number];
+                assert_eq!(report.replayed.len(), usize::from(job.state == JobState::Ended));
+                if job.state == JobState::Ended {
+                    job.state = JobState::Ready { due: now };
+                }
+            }
+        }
+    }
+    // In the end everything can be finished: no lane is left blocked.
+    now += 10 * LEASE_MS;
+    for _ in 0..=model.jobs.len() {
+        for claim in claim(&store, at(now), 100).await {
+            assert!(matches!(
+                store.settle(settlement(&claim)).await.unwrap(),
+                Settled::Committed { .. }
+            ));
+        }
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!(counts.jobs_waiting, 0, "a job was forgotten in its lane");
+}
+
+fn number_of(event_id: &str) -> usize {
+    event_id[1..].parse().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn lanes_and_leases_follow_the_model(steps in prop::collection::vec(any_step(), 1..60)) {
+        runtime().block_on(run_steps(&steps));
+    }
+}

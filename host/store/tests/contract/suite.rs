@@ -1,0 +1,1536 @@
+//! The contract: what every backend promises. Written against [`Store`] alone.
+
+use tollgate_core::action::Verdict;
+use tollgate_core::admission::Disposition;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::ids::{DeadLetterId, JobId, LeaseEpoch, OutboxId, ReceiptId};
+use tollgate_core::outcome::JobEnd;
+use tollgate_core::state::StateValue;
+use tollgate_store::{
+    Admitted, AttemptRecord, AttemptRecorded, Counts, DeadLetterFilter, DeadWork, OutboxClaim, OutboxHold,
+    ReplayRequest, ReplayWhat, Settled, Store, StoreError, TraceBy, TraceQuery,
+};
+
+use crate::support::{
+    ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim, claim_one, claim_outbox_one, claim_request,
+    event_ids, finish_all, name, proof, settle, settlement, trace, trace_one, trace_text,
+};
+
+/// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`.
+#[macro_export]
+macro_rules! contract {
+    ($backend:expr) => {
+        $crate::contract!(
+            $backend,
+            a_redelivery_is_the_same_and_other_bytes_conflict,
+            one_event_sent_many_times_at_once_is_new_once,
+            the_event_comes_back_as_it_was_admitted,
+            tenants_and_sources_keep_their_own_event_ids,
+            a_late_status_is_superseded,
+            a_contradiction_is_held,
+            a_status_that_nobody_knows_is_held,
+            a_status_that_was_not_accepted_moves_nothing,
+            jobs_are_claimed_oldest_first,
+            a_lane_goes_one_by_one_in_order,
+            a_retry_keeps_its_lane_waiting,
+            held_and_dead_jobs_do_not_block_their_lane,
+            a_stale_epoch_cannot_settle,
+            an_expired_lease_is_claimed_by_another,
+            an_expired_lease_that_nobody_took_still_settles,
+            state_is_read_written_and_removed,
+            a_stale_read_writes_nothing,
+            a_version_never_comes_back,
+            only_a_finished_job_has_effects,
+            an_operation_has_one_effect_across_events,
+            the_same_operation_with_other_content_conflicts,
+            operations_of_two_tenants_are_apart,
+            an_action_goes_to_each_destination_once,
+            a_failed_attempt_is_tried_again_when_due,
+            a_lost_delivery_lease_keeps_its_attempt_as_history,
+            a_released_entry_counts_no_attempt,
+            dead_jobs_and_deliveries_are_listed_and_filtered,
+            a_dry_replay_writes_nothing,
+            a_replay_works_once_and_has_no_second_effect,
+            a_replayed_delivery_is_sent_again,
+            a_receipt_is_replayed_whole,
+            a_replayed_job_takes_its_old_place_in_the_lane,
+            a_replay_of_what_does_not_exist_says_so,
+            every_identifier_leads_to_the_trace,
+            a_trace_keeps_to_its_tenant,
+            a_trace_shows_what_was_repeated,
+            next_due_is_the_earliest,
+            signals_wake_when_work_is_ready,
+            counts_count,
+            reopening_keeps_everything_and_frees_leases,
+            a_closed_store_says_so,
+            what_does_not_exist_is_not_found,
+            integrity_is_well_after_work,
+        );
+    };
+    ($backend:expr, $($test:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::suite::$test(&$backend).await;
+            }
+        )*
+    };
+}
+
+fn held(reason: &str) -> Admitted {
+    Admitted::New(Disposition::Held { reason: reason.into() })
+}
+
+fn superseded(current: &str) -> Admitted {
+    Admitted::New(Disposition::Superseded { current: name(current) })
+}
+
+fn dead(reason: &str) -> JobEnd {
+    JobEnd::Dead { reason: reason.into() }
+}
+
+fn retry(ms: i64) -> JobEnd {
+    JobEnd::RetryAt {
+        at: at(ms),
+        reason: "not yet".into(),
+    }
+}
+
+// Admission.
+
+pub(crate) async fn a_redelivery_is_the_same_and_other_bytes_conflict(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    assert_eq!(sent.clone().at(10).admit(&store).await, Admitted::Same { delivery: 2 });
+    assert_eq!(
+        sent.clone().body("{}").at(20).admit(&store).await,
+        Admitted::Conflict { delivery: 3 }
+    );
+    assert_eq!(sent.clone().at(30).admit(&store).await, Admitted::Same { delivery: 4 });
+
+    let trace = trace_one(&store, &sent).await;
+    let deliveries: Vec<_> = trace
+        .deliveries
+        .iter()
+        .map(|delivery| (delivery.number, delivery.decision.as_str()))
+        .collect();
+    assert_eq!(deliveries, [(2, "same"), (3, "conflict"), (4, "same")]);
+    assert_eq!(
+        trace.receipt.received_at,
+        at(0).to_string(),
+        "the first delivery's time stays"
+    );
+    assert_eq!(
+        trace.receipt.body_bytes,
+        sent.body.len(),
+        "the first delivery's body stays"
+    );
+    assert_eq!(trace.jobs.len(), 1, "a redelivery makes no job");
+}
+
+pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl Backend) {
+    let store = backend.open();
+    let mut waiting = Vec::new();
+    for number in 0..60 {
+        let body = if number % 3 == 0 { "{\"a\":1}" } else { "{\"a\":2}" };
+        let admission = Sent::new("evt_1").body(body).admission(&store);
+        let store = store.clone();
+        waiting.push(tokio::spawn(async move { store.admit(admission).await.unwrap() }));
+    }
+    let mut news = 0;
+    let mut deliveries = Vec::new();
+    for answer in waiting {
+        match answer.await.unwrap() {
+            Admitted::New(_) => news += 1,
+            Admitted::Same { delivery } | Admitted::Conflict { delivery } => deliveries.push(delivery),
+        }
+    }
+    deliveries.sort_unstable();
+    assert_eq!(news, 1);
+    assert_eq!(
+        deliveries,
+        (2..=60).collect::<Vec<_>>(),
+        "each delivery has its own number"
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.receipts, counts.jobs_waiting), (1, 1));
+    assert!(
+        counts.conflicts == 20 || counts.conflicts == 40,
+        "{} conflicts",
+        counts.conflicts
+    );
+}
+
+pub(crate) async fn the_event_comes_back_as_it_was_admitted(backend: &impl Backend) {
+    let store = backend.open();
+    for sent in [Sent::new("evt_1"), Sent::new("evt_2").of("r_1").status("pending")] {
+        let admission = sent.admission(&store);
+        assert_eq!(sent.admit(&store).await, ACCEPTED);
+        let claim = claim_one(&store, at(0)).await;
+        assert_eq!(claim.receipt, admission.receipt);
+        assert_eq!(format!("{:?}", claim.event), format!("{:?}", admission.event));
+        let trace = trace_one(&store, &sent).await;
+        assert_eq!(trace.receipt.proof, proof());
+        assert_eq!(trace.receipt.lifecycle_version, sent.status.map(|_| 1));
+        assert_eq!(trace.receipt.amount.as_deref(), Some("5.00 USD"));
+        assert!(matches!(
+            settle(&store, settlement(&claim)).await,
+            Settled::Committed { .. }
+        ));
+    }
+}
+
+pub(crate) async fn tenants_and_sources_keep_their_own_event_ids(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("evt_1").admit(&store).await, ACCEPTED);
+    assert_eq!(Sent::new("evt_1").tenant("globex").admit(&store).await, ACCEPTED);
+    let mut other_source = Sent::new("evt_1");
+    other_source.source = "payments";
+    assert_eq!(other_source.admit(&store).await, ACCEPTED);
+    assert_eq!(trace_text(&store, "evt_1").await.len(), 3);
+}
+
+// Lifecycle.
+
+pub(crate) async fn a_late_status_is_superseded(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(
+        Sent::new("e1").of("r_1").status("completed").admit(&store).await,
+        ACCEPTED
+    );
+    assert_eq!(
+        Sent::new("e2").of("r_1").status("pending").admit(&store).await,
+        superseded("completed")
+    );
+    assert_eq!(
+        Sent::new("e3").of("r_2").status("pending").admit(&store).await,
+        ACCEPTED,
+        "another subject"
+    );
+    assert_eq!(
+        Sent::new("e4")
+            .of("r_1")
+            .status("pending")
+            .tenant("globex")
+            .admit(&store)
+            .await,
+        ACCEPTED,
+        "another tenant"
+    );
+    assert_eq!(
+        Sent::new("e5").of("r_1").admit(&store).await,
+        ACCEPTED,
+        "an event without a lifecycle"
+    );
+    assert_eq!(
+        Sent::new("e6").of("r_1").status("created").admit(&store).await,
+        superseded("completed")
+    );
+    assert_eq!(trace_one(&store, &Sent::new("e2")).await.jobs.len(), 0);
+}
+
+pub(crate) async fn a_contradiction_is_held(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(
+        Sent::new("e1").of("r_1").status("rolledback").admit(&store).await,
+        ACCEPTED
+    );
+    let expect = "`completed` can neither follow nor precede `rolledback` in the lifecycle `reward-redemption`";
+    let sent = Sent::new("e2").of("r_1").status("completed");
+    assert_eq!(sent.admit(&store).await, held(expect));
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.receipt.disposition, Disposition::Held { reason: expect.into() });
+    assert_eq!(trace.jobs.len(), 0);
+}
+
+pub(crate) async fn a_status_that_nobody_knows_is_held(backend: &impl Backend) {
+    let store = backend.open();
+    let mut unmapped = Sent::new("e1").of("r_1").status("EXPLODED");
+    unmapped.unmapped = true;
+    assert_eq!(
+        unmapped.admit(&store).await,
+        held("status `EXPLODED` is not mapped into the lifecycle `reward-redemption`")
+    );
+    let unknown = Sent::new("e2").of("r_1").status("exploded");
+    assert_eq!(
+        unknown.admit(&store).await,
+        held("the lifecycle `reward-redemption` has no status `exploded`")
+    );
+    let nameless = Sent::new("e3").status("pending");
+    assert_eq!(
+        nameless.admit(&store).await,
+        held("no subject found, but the lifecycle `reward-redemption` needs one")
+    );
+}
+
+pub(crate) async fn a_status_that_was_not_accepted_moves_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = |id: &str, status| Sent::new(id).of("r_1").status(status);
+    assert_eq!(sent("e1", "pending").admit(&store).await, ACCEPTED);
+    assert_eq!(sent("e2", "created").admit(&store).await, superseded("pending"));
+    // Were the subject at `created` now, this one would still be accepted; were it at `exploded`, it would be held.
+    assert!(matches!(
+        sent("e3", "exploded").admit(&store).await,
+        Admitted::New(Disposition::Held { .. })
+    ));
+    assert_eq!(sent("e4", "created").admit(&store).await, superseded("pending"));
+    assert_eq!(sent("e5", "completed").admit(&store).await, ACCEPTED);
+    assert_eq!(
+        sent("e1", "pending").admit(&store).await,
+        Admitted::Same { delivery: 2 }
+    );
+    assert_eq!(sent("e6", "pending").admit(&store).await, superseded("completed"));
+}
+
+// Jobs.
+
+pub(crate) async fn jobs_are_claimed_oldest_first(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2", "e3", "e4"] {
+        assert_eq!(
+            Sent::new(id).routes(&["cashback", "fraud"]).admit(&store).await,
+            ACCEPTED
+        );
+    }
+    let claims = claim(&store, at(0), 3).await;
+    assert_eq!(event_ids(&claims), ["e1", "e1", "e2"]);
+    assert_eq!(claims[0].route.as_str(), "cashback");
+    assert_eq!(claims[1].route.as_str(), "fraud");
+    assert!(
+        claims
+            .iter()
+            .all(|claim| claim.attempt == 1 && claim.epoch == LeaseEpoch(1))
+    );
+    assert_eq!(
+        event_ids(&claim(&store, at(0), 100).await),
+        ["e2", "e3", "e3", "e4", "e4"]
+    );
+    assert_eq!(claim(&store, at(0), 100).await.len(), 0, "all are leased");
+    assert_eq!(claim(&store, at(-1), 100).await.len(), 0);
+}
+
+pub(crate) async fn a_lane_goes_one_by_one_in_order(backend: &impl Backend) {
+    let store = backend.open();
+    for (id, subject) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a"), ("b2", "b")] {
+        assert_eq!(Sent::new(id).of(subject).admit(&store).await, ACCEPTED);
+    }
+    let first = claim(&store, at(0), 10).await;
+    assert_eq!(event_ids(&first), ["a1", "b1"], "one per lane");
+    assert_eq!(claim(&store, at(0), 10).await.len(), 0, "the lanes are busy");
+    assert!(matches!(
+        settle(&store, settlement(&first[0])).await,
+        Settled::Committed { .. }
+    ));
+    let second = claim(&store, at(0), 10).await;
+    assert_eq!(event_ids(&second), ["a2"], "the next of the lane that moved");
+    assert_eq!(Sent::new("a4").of("a").admit(&store).await, ACCEPTED);
+    assert_eq!(
+        claim(&store, at(0), 10).await.len(),
+        0,
+        "a new event waits for its lane"
+    );
+    assert!(matches!(
+        settle(&store, settlement(&second[0])).await,
+        Settled::Committed { .. }
+    ));
+    assert!(matches!(
+        settle(&store, settlement(&first[1])).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(finish_all(&store, at(0)).await, ["a3", "b2", "a4"]);
+}
+
+pub(crate) async fn a_retry_keeps_its_lane_waiting(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("a1").of("a").admit(&store).await, ACCEPTED);
+    assert_eq!(Sent::new("a2").of("a").admit(&store).await, ACCEPTED);
+    let first = claim_one(&store, at(0)).await;
+    assert!(matches!(
+        settle(&store, settlement(&first).end(retry(5000))).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(claim(&store, at(4999), 10).await.len(), 0);
+    let again = claim_one(&store, at(5000)).await;
+    assert_eq!(
+        (again.event.id.as_str(), again.attempt, again.epoch),
+        ("a1", 2, LeaseEpoch(2))
+    );
+    assert!(matches!(
+        settle(&store, settlement(&again)).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(finish_all(&store, at(5000)).await, ["a2"]);
+}
+
+pub(crate) async fn held_and_dead_jobs_do_not_block_their_lane(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["a1", "a2", "a3"] {
+        assert_eq!(Sent::new(id).of("a").admit(&store).await, ACCEPTED);
+    }
+    let ends = [
+        JobEnd::Held {
+            reason: "ask a person".into(),
+        },
+        dead("trap: no"),
+    ];
+    for (end, id) in ends.into_iter().zip(["a1", "a2"]) {
+        let claim = claim_one(&store, at(0)).await;
+        assert_eq!(claim.event.id.as_str(), id);
+        assert!(matches!(
+            settle(&store, settlement(&claim).end(end)).await,
+            Settled::Committed { .. }
+        ));
+    }
+    assert_eq!(finish_all(&store, at(0)).await, ["a3"]);
+    let job = &trace_one(&store, &Sent::new("a1")).await.jobs[0];
+    assert_eq!(
+        (job.state.as_str(), job.reason.as_deref()),
+        ("held", Some("ask a person"))
+    );
+}
+
+pub(crate) async fn a_stale_epoch_cannot_settle(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(0)).await;
+    let forged = settlement(&claim)
+        .acts("op_1", 1)
+        .to("shop")
+        .writes("k", Some(b"v"))
+        .with_epoch(claim.epoch.next());
+    assert_eq!(settle(&store, forged).await, Settled::LeaseLost);
+    let done = settlement(&claim).acts("op_2", 1);
+    assert!(matches!(settle(&store, done.clone()).await, Settled::Committed { .. }));
+    assert_eq!(settle(&store, done).await, Settled::LeaseLost, "a job is settled once");
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.runs, counts.actions, counts.outbox_waiting), (1, 1, 0));
+    assert_eq!(read(&store, "k").version, 0);
+}
+
+pub(crate) async fn an_expired_lease_is_claimed_by_another(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let first = claim_one(&store, at(0)).await;
+    assert_eq!(claim(&store, at(LEASE_MS - 1), 10).await.len(), 0);
+    let second = claim_one(&store, at(LEASE_MS)).await;
+    assert_eq!(
+        (second.job, second.epoch, second.attempt),
+        (first.job, LeaseEpoch(2), 2)
+    );
+    assert_eq!(
+        settle(&store, settlement(&first).acts("op", 1)).await,
+        Settled::LeaseLost
+    );
+    let Settled::Committed { verdicts, .. } = settle(&store, settlement(&second).acts("op", 1)).await else {
+        panic!("the newest lease settles")
+    };
+    assert_eq!(verdicts, [Verdict::Recorded], "the first one's action was not written");
+}
+
+pub(crate) async fn an_expired_lease_that_nobody_took_still_settles(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(0)).await;
+    let mut late = settlement(&claim);
+    late.run.started_at = at(LEASE_MS * 10);
+    assert!(matches!(settle(&store, late).await, Settled::Committed { .. }));
+}
+
+// State.
+
+fn read(store: &impl Store, key: &str) -> StateValue {
+    store.read_state(&name("acme"), &name("cashback"), key).unwrap()
+}
+
+pub(crate) async fn state_is_read_written_and_removed(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2", "e3"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 10).await;
+    assert_eq!(
+        read(&store, "k"),
+        StateValue {
+            version: 0,
+            value: None
+        }
+    );
+    let first = settlement(&claims[0])
+        .reads("k", 0, None)
+        .writes("k", Some(b"one"))
+        .writes("other", Some(b""));
+    assert!(matches!(settle(&store, first).await, Settled::Committed { .. }));
+    let one = read(&store, "k");
+    assert_eq!(one.value.as_deref(), Some(b"one".as_slice()));
+    assert_ne!(one.version, 0);
+    assert_eq!(
+        read(&store, "other").value.as_deref(),
+        Some(b"".as_slice()),
+        "an empty value is a value"
+    );
+
+    let second = settlement(&claims[1])
+        .reads("k", one.version, Some(b"one"))
+        .writes("k", Some(b"two"));
+    assert!(matches!(settle(&store, second).await, Settled::Committed { .. }));
+    let two = read(&store, "k");
+    assert!(two.version > one.version);
+    let third = settlement(&claims[2])
+        .reads("k", two.version, Some(b"two"))
+        .writes("k", None);
+    assert!(matches!(settle(&store, third).await, Settled::Committed { .. }));
+    assert_eq!(
+        read(&store, "k"),
+        StateValue {
+            version: 0,
+            value: None
+        }
+    );
+    let elsewhere = store.read_state(&name("globex"), &name("cashback"), "other").unwrap();
+    assert_eq!(elsewhere.version, 0, "another tenant's state is its own");
+}
+
+pub(crate) async fn a_stale_read_writes_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 10).await;
+    let write = |at: usize, value: &'static [u8]| {
+        settlement(&claims[at])
+            .reads("k", 0, None)
+            .writes("k", Some(value))
+            .acts("op", 1)
+    };
+    assert!(matches!(
+        settle(&store, write(0, b"a")).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(settle(&store, write(1, b"b")).await, Settled::StaleState);
+    let now = read(&store, "k");
+    assert_eq!(now.value.as_deref(), Some(b"a".as_slice()));
+    assert_eq!(
+        store.counts().await.unwrap().runs,
+        1,
+        "nothing of the stale run was written"
+    );
+    let again = settlement(&claims[1])
+        .reads("k", now.version, Some(b"a"))
+        .writes("k", Some(b"b"));
+    assert!(
+        matches!(settle(&store, again).await, Settled::Committed { .. }),
+        "the lease still holds for another run"
+    );
+}
+
+pub(crate) async fn a_version_never_comes_back(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2", "e3"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let mut versions = Vec::new();
+    for claim in claim(&store, at(0), 10).await {
+        assert!(matches!(
+            settle(&store, settlement(&claim).writes("k", None)).await,
+            Settled::Committed { .. }
+        ));
+        assert_eq!(
+            Sent::new(&format!("more-{}", claim.event.id)).admit(&store).await,
+            ACCEPTED
+        );
+        let next = claim_one(&store, at(0)).await;
+        assert!(matches!(
+            settle(&store, settlement(&next).writes("k", Some(b"v"))).await,
+            Settled::Committed { .. }
+        ));
+        versions.push(read(&store, "k").version);
+    }
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
+
+pub(crate) async fn only_a_finished_job_has_effects(backend: &impl Backend) {
+    let store = backend.open();
+    for (id, end) in [
+        ("e1", dead("trap: x")),
+        ("e2", JobEnd::Held { reason: "x".into() }),
+        ("e3", retry(60_000)),
+    ] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+        let claim = claim_one(&store, at(0)).await;
+        let settled = settle(
+            &store,
+            settlement(&claim)
+                .acts("op", 1)
+                .to("shop")
+                .writes("k", Some(b"v"))
+                .end(end),
+        )
+        .await;
+        let Settled::Committed { verdicts, .. } = settled else {
+            panic!("{settled:?}")
+        };
+        assert_eq!(verdicts, []);
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.runs, counts.actions, counts.outbox_waiting), (3, 0, 0));
+    assert_eq!(read(&store, "k").version, 0);
+}
+
+// Actions.
+
+async fn act(store: &impl Store, sent: &Sent, key: &str, score: u32) -> Vec<Verdict> {
+    assert_eq!(sent.admit(store).await, ACCEPTED);
+    let claim = claim_one(store, sent.at).await;
+    match settle(store, settlement(&claim).acts(key, score).to("shop")).await {
+        Settled::Committed { verdicts, .. } => verdicts,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn an_operation_has_one_effect_across_events(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(act(&store, &Sent::new("e2"), "op", 1).await, [Verdict::AlreadyDone]);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.actions, counts.outbox_waiting), (1, 1));
+}
+
+pub(crate) async fn the_same_operation_with_other_content_conflicts(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(act(&store, &Sent::new("e2"), "op", 2).await, [Verdict::Conflict]);
+    assert_eq!(
+        act(&store, &Sent::new("e3"), "op", 2).await,
+        [Verdict::Conflict],
+        "a conflict records nothing"
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.actions, counts.outbox_waiting), (1, 1));
+    let action = &trace_one(&store, &Sent::new("e2")).await.jobs[0].runs[0].actions[0];
+    assert_eq!((action.verdict, action.deliveries.len()), (Verdict::Conflict, 0));
+    assert_eq!(
+        action.summary, "flag r_1 with score 2",
+        "the proposal is kept for review"
+    );
+}
+
+pub(crate) async fn operations_of_two_tenants_are_apart(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(
+        act(&store, &Sent::new("e1").tenant("globex"), "op", 2).await,
+        [Verdict::Recorded]
+    );
+}
+
+// Outbox.
+
+fn attempt(claim: &OutboxClaim, ms: i64, end: EntryEnd) -> AttemptRecord {
+    AttemptRecord {
+        entry: claim.entry,
+        epoch: claim.epoch,
+        started_at: at(ms),
+        duration_us: 1_000,
+        end: match end {
+            EntryEnd::Delivered => AttemptEnd::Answered {
+                http_status: 204,
+                retry_after_ms: None,
+            },
+            _ => AttemptEnd::Answered {
+                http_status: 503,
+                retry_after_ms: Some(7),
+            },
+        },
+        answer: "an answer".into(),
+        entry_end: end,
+    }
+}
+
+pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("e1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(0)).await;
+    let settled = settle(
+        &store,
+        settlement(&claim).acts("op_1", 1).acts("op_2", 2).to("shop").to("crm"),
+    )
+    .await;
+    assert!(matches!(settled, Settled::Committed { .. }));
+    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let targets: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.operation_key.as_str(), claim.destination.as_str()))
+        .collect();
+    assert_eq!(
+        targets,
+        [("op_1", "shop"), ("op_1", "crm"), ("op_2", "shop"), ("op_2", "crm")]
+    );
+    let first = &claims[0];
+    assert_eq!(
+        (first.attempt, first.epoch, first.receipt),
+        (1, LeaseEpoch(1), sent.receipt(&store))
+    );
+    assert_eq!(
+        first.action_json,
+        r#"{"kind":"flag","subject":"r_1","score":1,"reasons":["because"]}"#
+    );
+    assert_eq!((first.tenant.as_str(), first.recorded_at), ("acme", at(2)));
+    for claim in &claims {
+        assert_eq!(
+            store
+                .record_attempt(attempt(claim, 20, EntryEnd::Delivered))
+                .await
+                .unwrap(),
+            AttemptRecorded::Recorded
+        );
+    }
+    assert_eq!(
+        store
+            .claim_outbox(claim_request(at(LEASE_MS * 9), 10))
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(store.counts().await.unwrap().delivered, 4);
+}
+
+pub(crate) async fn a_failed_attempt_is_tried_again_when_due(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("e1");
+    assert_eq!(act(&store, &sent, "op", 1).await, [Verdict::Recorded]);
+    let first = claim_outbox_one(&store, at(10)).await;
+    let end = EntryEnd::RetryAt {
+        at: at(5000),
+        reason: "503".into(),
+    };
+    assert_eq!(
+        store.record_attempt(attempt(&first, 10, end)).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    assert_eq!(store.claim_outbox(claim_request(at(4999), 10)).await.unwrap().len(), 0);
+    let second = claim_outbox_one(&store, at(5000)).await;
+    assert_eq!(
+        (second.entry, second.attempt, second.epoch),
+        (first.entry, 2, LeaseEpoch(2))
+    );
+    assert_eq!(
+        store
+            .record_attempt(attempt(&second, 5000, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::Recorded
+    );
+
+    let entry = &trace_one(&store, &sent).await.jobs[0].runs[0].actions[0].deliveries[0];
+    assert_eq!(
+        (entry.state.as_str(), entry.destination.as_str()),
+        ("delivered", "shop")
+    );
+    let ends: Vec<_> = entry
+        .attempts
+        .iter()
+        .map(|attempt| (attempt.number, attempt.end.clone()))
+        .collect();
+    let answered = |http_status, retry_after_ms| AttemptEnd::Answered {
+        http_status,
+        retry_after_ms,
+    };
+    assert_eq!(ends, [(1, answered(503, Some(7))), (2, answered(204, None))]);
+}
+
+pub(crate) async fn a_lost_delivery_lease_keeps_its_attempt_as_history(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("e1");
+    assert_eq!(act(&store, &sent, "op", 1).await, [Verdict::Recorded]);
+    let first = claim_outbox_one(&store, at(10)).await;
+    let second = claim_outbox_one(&store, at(10 + LEASE_MS)).await;
+    assert_eq!(second.epoch, LeaseEpoch(2));
+    assert_eq!(
+        store
+            .record_attempt(attempt(&first, 20, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::LeaseLost
+    );
+    let entry = &trace_one(&store, &sent).await.jobs[0].runs[0].actions[0].deliveries[0];
+    assert_eq!((entry.state.as_str(), entry.attempts.len()), ("leased", 1));
+    assert_eq!(
+        store
+            .record_attempt(attempt(&second, 30, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::Recorded
+    );
+    assert_eq!(
+        store
+            .record_attempt(attempt(&second, 40, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::LeaseLost
+    );
+}
+
+pub(crate) async fn a_released_entry_counts_no_attempt(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    let first = claim_outbox_one(&store, at(10)).await;
+    let hold = OutboxHold {
+        entry: first.entry,
+        epoch: first.epoch,
+    };
+    store.release_outbox(vec![hold], at(100)).await.unwrap();
+    assert_eq!(store.claim_outbox(claim_request(at(99), 10)).await.unwrap().len(), 0);
+    let second = claim_outbox_one(&store, at(100)).await;
+    assert_eq!((second.attempt, second.epoch), (1, LeaseEpoch(2)));
+    store.release_outbox(vec![hold], at(0)).await.unwrap();
+    assert_eq!(
+        store.claim_outbox(claim_request(at(101), 10)).await.unwrap().len(),
+        0,
+        "an old hold releases nothing"
+    );
+    assert_eq!(
+        store
+            .record_attempt(attempt(&second, 100, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::Recorded
+    );
+}
+
+// Dead letters and replay.
+
+fn all_letters() -> DeadLetterFilter {
+    DeadLetterFilter {
+        rows_max: 100,
+        ..DeadLetterFilter::default()
+    }
+}
+
+fn replay(what: ReplayWhat, dry_run: bool, ms: i64) -> ReplayRequest {
+    ReplayRequest {
+        what,
+        dry_run,
+        now: at(ms),
+        actor: "alice".into(),
+    }
+}
+
+/// Leaves one dead job (of acme) and one dead delivery (of globex).
+async fn kill_two(store: &impl Store) -> (Sent, Sent) {
+    let (job, delivery) = (Sent::new("e1").of("r_1"), Sent::new("e2").tenant("globex"));
+    assert_eq!(job.admit(store).await, ACCEPTED);
+    let claim = claim_one(store, at(0)).await;
+    let mut settlement = settlement(&claim).end(dead("trap: unreachable"));
+    settlement.run.started_at = at(100);
+    assert!(matches!(settle(store, settlement).await, Settled::Committed { .. }));
+    assert_eq!(act(store, &delivery, "op", 1).await, [Verdict::Recorded]);
+    let claim = claim_outbox_one(store, at(10)).await;
+    let end = EntryEnd::Dead {
+        reason: "the destination answered 410 Gone".into(),
+    };
+    assert_eq!(
+        store.record_attempt(attempt(&claim, 5000, end)).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    (job, delivery)
+}
+
+pub(crate) async fn dead_jobs_and_deliveries_are_listed_and_filtered(backend: &impl Backend) {
+    let store = backend.open();
+    let (job, _) = kill_two(&store).await;
+    let letters = store.dead_letters(all_letters()).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    let (delivery, dead_job) = (&letters[0], &letters[1]);
+    assert!(
+        matches!(&dead_job.work, DeadWork::Job { route, .. } if route.as_str() == "cashback"),
+        "newest first"
+    );
+    assert!(
+        matches!(&delivery.work, DeadWork::Delivery { destination, operation_key, .. }
+        if destination.as_str() == "shop" && operation_key == "op")
+    );
+    assert_eq!((dead_job.reason.as_str(), dead_job.attempts), ("trap: unreachable", 1));
+    assert_eq!(
+        (dead_job.receipt, dead_job.event_id.as_str()),
+        (job.receipt(&store), "e1")
+    );
+    assert_eq!(
+        (dead_job.subject.as_deref(), dead_job.died_at.clone()),
+        (Some("r_1"), at(102).to_string())
+    );
+    assert_eq!(dead_job.replayed_at, None);
+
+    let check = async |filter: DeadLetterFilter, expect: &[&str]| {
+        let found = store.dead_letters(filter.clone()).await.unwrap();
+        let ids: Vec<_> = found.iter().map(|letter| letter.event_id.as_str()).collect();
+        assert_eq!(ids, expect, "{filter:?}");
+    };
+    check(
+        DeadLetterFilter {
+            id: Some(dead_job.id),
+            ..all_letters()
+        },
+        &["e1"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            tenant: Some(name("globex")),
+            ..all_letters()
+        },
+        &["e2"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            source: Some(name("payments")),
+            ..all_letters()
+        },
+        &[],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            route: Some(name("cashback")),
+            ..all_letters()
+        },
+        &["e1"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            destination: Some(name("shop")),
+            ..all_letters()
+        },
+        &["e2"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            since: Some(at(103)),
+            ..all_letters()
+        },
+        &["e2"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            reason: Some("410".into()),
+            ..all_letters()
+        },
+        &["e2"],
+    )
+    .await;
+    check(
+        DeadLetterFilter {
+            rows_max: 1,
+            ..all_letters()
+        },
+        &["e2"],
+    )
+    .await;
+}
+
+pub(crate) async fn a_dry_replay_writes_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let (job, _) = kill_two(&store).await;
+    let before = store.counts().await.unwrap();
+    let report = store
+        .replay(replay(ReplayWhat::DeadLetters(all_letters()), true, 9000))
+        .await
+        .unwrap();
+    assert!(report.dry_run);
+    let ids: Vec<_> = report
+        .replayed
+        .iter()
+        .map(|replayed| replayed.event_id.as_str())
+        .collect();
+    assert_eq!(ids, ["e1", "e2"], "the oldest first");
+    let report = store
+        .replay(replay(ReplayWhat::Receipt(job.receipt(&store)), true, 9000))
+        .await
+        .unwrap();
+    assert_eq!((report.dry_run, report.replayed.len()), (true, 1));
+    assert_eq!(store.counts().await.unwrap(), before);
+    assert_eq!(claim(&store, at(9000), 10).await.len(), 0);
+    assert!(trace_one(&store, &job).await.history.is_empty());
+}
+
+pub(crate) async fn a_replay_works_once_and_has_no_second_effect(backend: &impl Backend) {
+    let store = backend.open();
+    // An earlier event has done the operation already.
+    assert_eq!(act(&store, &Sent::new("e0"), "op_job", 1).await, [Verdict::Recorded]);
+    let delivered = claim_outbox_one(&store, at(10)).await;
+    let _ = store
+        .record_attempt(attempt(&delivered, 10, EntryEnd::Delivered))
+        .await
+        .unwrap();
+    let (job, _) = kill_two(&store).await;
+    let letter = store
+        .dead_letters(DeadLetterFilter {
+            route: Some(name("cashback")),
+            ..all_letters()
+        })
+        .await
+        .unwrap()[0]
+        .id;
+    let by_id = || {
+        ReplayWhat::DeadLetters(DeadLetterFilter {
+            id: Some(letter),
+            ..all_letters()
+        })
+    };
+
+    let report = store.replay(replay(by_id(), false, 9000)).await.unwrap();
+    assert_eq!((report.dry_run, report.replayed.len()), (false, 1));
+    assert_eq!(report.replayed[0].reason, "trap: unreachable");
+    assert_eq!(
+        store.replay(replay(by_id(), false, 9001)).await.unwrap().replayed.len(),
+        0,
+        "already replayed"
+    );
+
+    let claim = claim_one(&store, at(9000)).await;
+    assert_eq!(
+        (claim.event.id.as_str(), claim.attempt, claim.epoch),
+        ("e1", 1, LeaseEpoch(2))
+    );
+    let settled = settle(&store, settlement(&claim).acts("op_job", 1).to("shop")).await;
+    let Settled::Committed { verdicts, .. } = settled else {
+        panic!("{settled:?}")
+    };
+    assert_eq!(verdicts, [Verdict::AlreadyDone]);
+    assert_eq!(
+        store.claim_outbox(claim_request(at(9100), 10)).await.unwrap().len(),
+        0,
+        "no second delivery"
+    );
+
+    let trace = trace_one(&store, &job).await;
+    assert_eq!(
+        (
+            trace.jobs[0].replays,
+            trace.jobs[0].state.as_str(),
+            trace.jobs[0].runs.len()
+        ),
+        (1, "done", 2)
+    );
+    assert_eq!(trace.history.len(), 1);
+    assert_eq!(trace.history[0].what, "replayed");
+    assert!(trace.history[0].detail.contains("alice"), "{}", trace.history[0].detail);
+    let letters = store
+        .dead_letters(DeadLetterFilter {
+            with_replayed: true,
+            ..all_letters()
+        })
+        .await
+        .unwrap();
+    let replayed: Vec<_> = letters.iter().map(|letter| letter.replayed_at.clone()).collect();
+    assert_eq!(replayed, [None, Some(at(9000).to_string())]);
+    assert_eq!(
+        store.dead_letters(all_letters()).await.unwrap().len(),
+        1,
+        "only the open one is listed"
+    );
+}
+
+pub(crate) async fn a_replayed_delivery_is_sent_again(backend: &impl Backend) {
+    let store = backend.open();
+    kill_two(&store).await;
+    let filter = DeadLetterFilter {
+        destination: Some(name("shop")),
+        ..all_letters()
+    };
+    let report = store
+        .replay(replay(ReplayWhat::DeadLetters(filter.clone()), false, 9000))
+        .await
+        .unwrap();
+    assert_eq!(report.replayed.len(), 1);
+    let claim = claim_outbox_one(&store, at(9000)).await;
+    assert_eq!(
+        (claim.attempt, claim.epoch, claim.operation_key.as_str()),
+        (1, LeaseEpoch(2), "op")
+    );
+    let end = EntryEnd::Dead { reason: "again".into() };
+    assert_eq!(
+        store.record_attempt(attempt(&claim, 9000, end)).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    let letters = store.dead_letters(filter.clone()).await.unwrap();
+    assert_eq!(letters.len(), 1, "it died again: a letter of its own");
+    assert_eq!(letters[0].reason, "again");
+    assert_eq!(
+        store
+            .replay(replay(ReplayWhat::DeadLetters(filter), false, 9500))
+            .await
+            .unwrap()
+            .replayed
+            .len(),
+        1
+    );
+    let claim = claim_outbox_one(&store, at(9500)).await;
+    assert_eq!(
+        store
+            .record_attempt(attempt(&claim, 9500, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::Recorded
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.delivered, counts.dead_letters_open), (1, 1));
+}
+
+pub(crate) async fn a_receipt_is_replayed_whole(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("e1").routes(&["a", "b", "c", "d"]);
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    let claims = claim(&store, at(0), 3).await;
+    for (claim, end) in claims
+        .iter()
+        .zip([JobEnd::Done, JobEnd::Held { reason: "why".into() }, dead("trap")])
+    {
+        assert!(matches!(
+            settle(&store, settlement(claim).end(end)).await,
+            Settled::Committed { .. }
+        ));
+    }
+    let request = || replay(ReplayWhat::Receipt(sent.receipt(&store)), false, 50);
+    let report = store.replay(request()).await.unwrap();
+    let reasons: Vec<_> = report
+        .replayed
+        .iter()
+        .map(|replayed| replayed.reason.as_str())
+        .collect();
+    assert_eq!(
+        reasons,
+        ["done", "why", "trap"],
+        "the one that still waits is left alone"
+    );
+    assert_eq!(
+        store.dead_letters(all_letters()).await.unwrap().len(),
+        0,
+        "its dead letter is answered"
+    );
+    assert_eq!(claim(&store, at(50), 10).await.len(), 4);
+    assert_eq!(
+        store.replay(request()).await.unwrap().replayed.len(),
+        0,
+        "all are at work"
+    );
+}
+
+pub(crate) async fn a_replayed_job_takes_its_old_place_in_the_lane(backend: &impl Backend) {
+    let store = backend.open();
+    let events: Vec<_> = ["e1", "e2", "e3"].map(|id| Sent::new(id).of("r_1")).into();
+    for sent in &events {
+        assert_eq!(sent.admit(&store).await, ACCEPTED);
+    }
+    let first = claim_one(&store, at(0)).await;
+    assert!(matches!(
+        settle(&store, settlement(&first)).await,
+        Settled::Committed { .. }
+    ));
+    let request = |ms| replay(ReplayWhat::Receipt(events[0].receipt(&store)), false, ms);
+
+    // Before one that only waits.
+    assert_eq!(store.replay(request(1)).await.unwrap().replayed.len(), 1);
+    let again = claim_one(&store, at(1)).await;
+    assert_eq!(again.event.id.as_str(), "e1");
+    assert!(matches!(
+        settle(&store, settlement(&again)).await,
+        Settled::Committed { .. }
+    ));
+
+    // Behind one that runs, before one that waits; and a retry of the younger lets it pass.
+    let running = claim_one(&store, at(2)).await;
+    assert_eq!(running.event.id.as_str(), "e2");
+    assert_eq!(store.replay(request(3)).await.unwrap().replayed.len(), 1);
+    assert_eq!(claim(&store, at(3), 10).await.len(), 0, "never two of a lane at once");
+    assert!(matches!(
+        settle(&store, settlement(&running).end(retry(4))).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(finish_all(&store, at(5)).await, ["e1", "e2", "e3"]);
+
+    // The same when the younger one's lease expires.
+    assert_eq!(Sent::new("e4").of("r_1").admit(&store).await, ACCEPTED);
+    let running = claim_one(&store, at(6)).await;
+    assert_eq!(store.replay(request(7)).await.unwrap().replayed.len(), 1);
+    let later = at(7 + LEASE_MS);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        for claim in claim(&store, later, 10).await {
+            order.push(claim.event.id.to_string());
+            assert!(matches!(
+                settle(&store, settlement(&claim)).await,
+                Settled::Committed { .. }
+            ));
+        }
+    }
+    assert_eq!(order, ["e1", "e4"]);
+    assert_eq!(settle(&store, settlement(&running)).await, Settled::LeaseLost);
+}
+
+pub(crate) async fn a_replay_of_what_does_not_exist_says_so(backend: &impl Backend) {
+    let store = backend.open();
+    for dry_run in [true, false] {
+        let missing = DeadLetterFilter {
+            id: Some(DeadLetterId(7)),
+            ..all_letters()
+        };
+        let error = store
+            .replay(replay(ReplayWhat::DeadLetters(missing), dry_run, 0))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, StoreError::NotFound { what } if what == "dead_7"),
+            "{error:?}"
+        );
+        let error = store
+            .replay(replay(ReplayWhat::Receipt(ReceiptId([1; 16])), dry_run, 0))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, StoreError::NotFound { what } if what.starts_with("rcpt_0101")),
+            "{error:?}"
+        );
+        assert_eq!(
+            store
+                .replay(replay(ReplayWhat::DeadLetters(all_letters()), dry_run, 0))
+                .await
+                .unwrap()
+                .replayed
+                .len(),
+            0
+        );
+    }
+}
+
+// Trace.
+
+pub(crate) async fn every_identifier_leads_to_the_trace(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("other").of("r_9").admit(&store).await, ACCEPTED);
+    assert_eq!(finish_all(&store, at(0)).await, ["other"]);
+    let sent = Sent::new("e1").of("r_1").status("pending");
+    assert_eq!(act(&store, &sent, "cashback:r_1", 1).await, [Verdict::Recorded]);
+    let delivery = claim_outbox_one(&store, at(10)).await;
+    let end = EntryEnd::Dead { reason: "gone".into() };
+    let _ = store.record_attempt(attempt(&delivery, 10, end)).await.unwrap();
+    let letter = store.dead_letters(all_letters()).await.unwrap()[0].id;
+
+    let whole = trace_one(&store, &sent).await;
+    let run = &whole.jobs[0].runs[0];
+    assert_eq!(
+        (run.outcome.as_str(), run.fuel, run.duration_us),
+        ("completed", 123_456, 2_500)
+    );
+    assert_eq!(run.logs[0]["message"], "hello");
+    for by in [
+        TraceBy::Job(whole.jobs[0].id),
+        TraceBy::Run(run.id),
+        TraceBy::Action(run.actions[0].id),
+        TraceBy::Outbox(run.actions[0].deliveries[0].id),
+        TraceBy::DeadLetter(letter),
+        TraceBy::Text("e1".into()),
+        TraceBy::Text("r_1".into()),
+        TraceBy::Text("cashback:r_1".into()),
+    ] {
+        let found = trace(&store, by.clone()).await;
+        assert_eq!(found.len(), 1, "{by:?}");
+        assert_eq!(
+            serde_json::to_value(&found[0]).unwrap(),
+            serde_json::to_value(&whole).unwrap(),
+            "{by:?}"
+        );
+    }
+    for by in [
+        TraceBy::Text("r_2".into()),
+        TraceBy::Job(JobId(99)),
+        TraceBy::Receipt(ReceiptId([0; 16])),
+    ] {
+        assert!(trace(&store, by.clone()).await.is_empty(), "{by:?}");
+    }
+
+    for number in 2..=5 {
+        let late = Sent::new(&format!("e{number}")).of("r_1").status("created");
+        assert_eq!(late.admit(&store).await, superseded("pending"));
+    }
+    assert_eq!(
+        trace_text(&store, "r_1").await,
+        ["e5", "e4", "e3", "e2", "e1"],
+        "newest first, not accepted ones as well"
+    );
+    let newest = store
+        .trace(TraceQuery {
+            by: TraceBy::Newest,
+            tenant: None,
+            receipts_max: 2,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        newest
+            .iter()
+            .map(|trace| trace.receipt.event_id.as_str())
+            .collect::<Vec<_>>(),
+        ["e5", "e4"]
+    );
+    let few = TraceQuery {
+        by: TraceBy::Text("r_1".into()),
+        tenant: None,
+        receipts_max: 2,
+    };
+    assert_eq!(store.trace(few).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn a_trace_keeps_to_its_tenant(backend: &impl Backend) {
+    let store = backend.open();
+    for tenant in ["acme", "globex"] {
+        let sent = Sent::new("e1").of("r_1").tenant(tenant);
+        assert_eq!(act(&store, &sent, "op", 1).await, [Verdict::Recorded]);
+    }
+    let whole = trace_one(&store, &Sent::new("e1")).await;
+    let count = async |by: TraceBy, tenant: &str| {
+        store
+            .trace(TraceQuery {
+                by,
+                tenant: Some(name(tenant)),
+                receipts_max: 10,
+            })
+            .await
+            .unwrap()
+            .len()
+    };
+    for text in ["e1", "r_1", "op"] {
+        assert_eq!(trace_text(&store, text).await.len(), 2, "{text}");
+        assert_eq!(count(TraceBy::Text(text.into()), "acme").await, 1, "{text}");
+        assert_eq!(count(TraceBy::Text(text.into()), "initech").await, 0, "{text}");
+    }
+    assert_eq!(count(TraceBy::Newest, "acme").await, 1);
+    assert_eq!(count(TraceBy::Job(whole.jobs[0].id), "acme").await, 1);
+    assert_eq!(count(TraceBy::Job(whole.jobs[0].id), "globex").await, 0);
+    assert_eq!(count(TraceBy::Receipt(whole.receipt.id), "globex").await, 0);
+}
+
+pub(crate) async fn a_trace_shows_what_was_repeated(backend: &impl Backend) {
+    let store = backend.open();
+    let (first, second) = (Sent::new("e1"), Sent::new("e2"));
+    assert_eq!(act(&store, &first, "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(act(&store, &second, "op", 1).await, [Verdict::AlreadyDone]);
+    let recorded = trace_one(&store, &first).await.jobs[0].runs[0].actions[0].clone();
+    let repeated = trace_one(&store, &second).await.jobs[0].runs[0].actions[0].clone();
+    assert_eq!(
+        (recorded.verdict, repeated.verdict),
+        (Verdict::Recorded, Verdict::AlreadyDone)
+    );
+    assert_eq!(recorded.id, repeated.id, "a repeat leads to the action that stands");
+    assert_eq!(repeated.deliveries.len(), 1, "and to where it goes");
+    assert_eq!(trace_text(&store, "op").await, ["e2", "e1"]);
+    assert_eq!(trace(&store, TraceBy::Action(recorded.id)).await.len(), 2);
+}
+
+// Sleeping and waking.
+
+pub(crate) async fn next_due_is_the_earliest(backend: &impl Backend) {
+    let store = backend.open();
+    let due = store.next_due().await.unwrap();
+    assert_eq!((due.job, due.outbox), (None, None));
+    assert_eq!(Sent::new("e1").at(100).admit(&store).await, ACCEPTED);
+    assert_eq!(Sent::new("e2").at(200).admit(&store).await, ACCEPTED);
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(100)));
+    let claims = claim(&store, at(200), 10).await;
+    assert_eq!(
+        store.next_due().await.unwrap().job,
+        Some(at(200 + LEASE_MS)),
+        "the end of the leases"
+    );
+    assert!(matches!(
+        settle(&store, settlement(&claims[0]).end(retry(900))).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(900)));
+    let mut with_action = settlement(&claims[1]).acts("op", 1).to("shop");
+    with_action.run.started_at = at(300);
+    assert!(matches!(settle(&store, with_action).await, Settled::Committed { .. }));
+    assert_eq!(store.next_due().await.unwrap().outbox, Some(at(302)));
+}
+
+/// Whether the signal has woken since it was asked last.
+async fn woken(signal: &tokio::sync::Notify) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(50), signal.notified())
+        .await
+        .is_ok()
+}
+
+pub(crate) async fn signals_wake_when_work_is_ready(backend: &impl Backend) {
+    let store = backend.open();
+    assert!(!woken(store.work_signal()).await);
+    assert_eq!(Sent::new("e1").of("r_1").admit(&store).await, ACCEPTED);
+    assert!(woken(store.work_signal()).await);
+    assert_eq!(
+        Sent::new("e1").of("r_1").admit(&store).await,
+        Admitted::Same { delivery: 2 }
+    );
+    assert_eq!(Sent::new("e2").of("r_1").admit(&store).await, ACCEPTED);
+    assert!(
+        !woken(store.work_signal()).await,
+        "neither a redelivery nor a job that must wait is work"
+    );
+    let claim = claim_one(&store, at(0)).await;
+    assert!(!woken(store.outbox_signal()).await);
+    assert!(matches!(
+        settle(&store, settlement(&claim).acts("op", 1).to("shop")).await,
+        Settled::Committed { .. }
+    ));
+    assert!(woken(store.work_signal()).await, "the lane's next");
+    assert!(woken(store.outbox_signal()).await);
+}
+
+// The whole.
+
+pub(crate) async fn counts_count(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(store.counts().await.unwrap(), Counts::default());
+    kill_two(&store).await;
+    assert_eq!(
+        Sent::new("e2").tenant("globex").admit(&store).await,
+        Admitted::Same { delivery: 2 }
+    );
+    assert_eq!(
+        Sent::new("e2").tenant("globex").body("x").admit(&store).await,
+        Admitted::Conflict { delivery: 3 }
+    );
+    assert_eq!(
+        Sent::new("e3").of("r_3").status("completed").admit(&store).await,
+        ACCEPTED
+    );
+    assert_eq!(
+        Sent::new("e4").of("r_3").status("pending").admit(&store).await,
+        superseded("completed")
+    );
+    assert!(matches!(
+        Sent::new("e5").of("r_3").status("nope").admit(&store).await,
+        Admitted::New(Disposition::Held { .. })
+    ));
+    assert_eq!(finish_all(&store, at(0)).await, ["e3"]);
+    assert_eq!(act(&store, &Sent::new("e6").at(1), "op", 9).await, [Verdict::Recorded]);
+    assert_eq!(Sent::new("e7").at(2).of("r_7").admit(&store).await, ACCEPTED);
+    assert_eq!(Sent::new("e8").at(3).of("r_7").admit(&store).await, ACCEPTED);
+    let expect = Counts {
+        receipts: 8,
+        redeliveries: 1,
+        conflicts: 1,
+        superseded: 1,
+        held: 1,
+        jobs_waiting: 2,
+        jobs_done: 3,
+        runs: 4,
+        actions: 2,
+        outbox_waiting: 1,
+        delivered: 0,
+        dead_letters_open: 2,
+    };
+    assert_eq!(store.counts().await.unwrap(), expect);
+}
+
+pub(crate) async fn reopening_keeps_everything_and_frees_leases(backend: &impl Backend) {
+    let store = backend.open();
+    let key = store.receipt_key().expose().to_vec();
+    let sent = Sent::new("e1").of("r_1").status("completed");
+    assert_eq!(act(&store, &sent, "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
+    let job = claim_one(&store, at(1)).await;
+    let entry = claim_outbox_one(&store, at(10)).await;
+    let before = serde_json::to_value(trace_one(&store, &sent).await.receipt).unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = backend.open();
+    assert_eq!(store.receipt_key().expose(), key, "the key is drawn once");
+    assert_eq!(
+        serde_json::to_value(trace_one(&store, &sent).await.receipt).unwrap(),
+        before
+    );
+    assert_eq!(sent.admit(&store).await, Admitted::Same { delivery: 2 });
+    assert_eq!(
+        Sent::new("e3").of("r_1").status("pending").admit(&store).await,
+        superseded("completed")
+    );
+    let job_again = claim_one(&store, at(2)).await;
+    assert_eq!(
+        (job_again.job, job_again.epoch, job_again.attempt),
+        (job.job, LeaseEpoch(2), 2)
+    );
+    let entry_again = claim_outbox_one(&store, at(11)).await;
+    assert_eq!(
+        (entry_again.entry, entry_again.epoch, entry_again.attempt),
+        (entry.entry, LeaseEpoch(2), 2)
+    );
+    assert_eq!(
+        settle(&store, settlement(&job)).await,
+        Settled::LeaseLost,
+        "the dead process's lease is gone"
+    );
+    assert!(matches!(
+        settle(&store, settlement(&job_again)).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_closed_store_says_so(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let other = store.clone();
+    store.close().await;
+    store.close().await;
+    assert!(matches!(
+        other.admit(Sent::new("e2").admission(&other)).await,
+        Err(StoreError::Closed)
+    ));
+    assert!(matches!(other.counts().await, Err(StoreError::Closed)));
+    assert!(matches!(
+        other.read_state(&name("acme"), &name("cashback"), "k"),
+        Err(StoreError::Closed)
+    ));
+}
+
+pub(crate) async fn what_does_not_exist_is_not_found(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
+    let mut settlement = settlement(&claim_one(&store, at(0)).await);
+    settlement.job = JobId(77);
+    let error = store.settle(settlement).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NotFound { what } if what == "job_77"),
+        "{error:?}"
+    );
+    let mut claim = claim_outbox_one(&store, at(10)).await;
+    claim.entry = OutboxId(77);
+    let error = store
+        .record_attempt(attempt(&claim, 0, EntryEnd::Delivered))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NotFound { what } if what == "out_77"),
+        "{error:?}"
+    );
+}
+
+pub(crate) async fn integrity_is_well_after_work(backend: &impl Backend) {
+    let store = backend.open();
+    kill_two(&store).await;
+    for number in 0..50 {
+        let sent = Sent::new(&format!("n{number}"))
+            .of(&format!("r_{}", number % 7))
+            .status("pending");
+        assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
+    }
+    let report = store.check_integrity().await.unwrap();
+    assert_eq!((report.receipts, report.problems), (52, vec![]));
+}

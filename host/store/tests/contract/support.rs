@@ -1,0 +1,340 @@
+//! What the suite needs of a backend, and makers of the values that go into a store.
+
+use std::sync::Arc;
+
+use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
+use tollgate_core::admission::{Admission, Disposition, JobSpec, lane, receipt_id};
+use tollgate_core::event::{Event, Proof, StatusReading};
+use tollgate_core::grant::{Grant, judge};
+use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
+use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::money::{Currency, Money};
+use tollgate_core::outcome::{JobEnd, LogLevel, LogLine};
+use tollgate_core::state::{StateRead, StateWrite};
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{
+    Admitted, ClaimRequest, JobClaim, OutboxClaim, RunRecord, Settled, Settlement, Store, Trace, TraceBy, TraceQuery,
+};
+
+/// A place for one store, that can be opened, closed and opened again.
+pub(crate) trait Backend {
+    type Store: Store;
+    fn open(&self) -> Self::Store;
+}
+
+/// The beginning of every test's time.
+pub(crate) const T0: UnixMillis = UnixMillis(1_777_975_200_000);
+pub(crate) const LEASE_MS: i64 = 30_000;
+
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+/// An event on its way in, said by what differs.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub(crate) tenant: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) id: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) status: Option<&'static str>,
+    pub(crate) unmapped: bool,
+    pub(crate) body: String,
+    pub(crate) routes: &'static [&'static str],
+    pub(crate) at: UnixMillis,
+}
+
+impl Sent {
+    pub(crate) fn new(id: &str) -> Self {
+        Self {
+            tenant: "acme",
+            source: "rewards",
+            id: id.to_owned(),
+            subject: None,
+            status: None,
+            unmapped: false,
+            body: format!(r#"{{"id":"{id}"}}"#),
+            routes: &["cashback"],
+            at: T0,
+        }
+    }
+
+    pub(crate) fn of(mut self, subject: &str) -> Self {
+        self.subject = Some(subject.to_owned());
+        self
+    }
+
+    pub(crate) fn status(mut self, status: &'static str) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    pub(crate) fn body(mut self, body: &str) -> Self {
+        self.body = body.to_owned();
+        self
+    }
+
+    pub(crate) fn tenant(mut self, tenant: &'static str) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
+    pub(crate) fn at(mut self, ms: i64) -> Self {
+        self.at = T0.plus_ms(ms);
+        self
+    }
+
+    pub(crate) fn routes(mut self, routes: &'static [&'static str]) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    pub(crate) fn receipt(&self, store: &impl Store) -> ReceiptId {
+        receipt_id(
+            store.receipt_key(),
+            &name(self.tenant),
+            &name(self.source),
+            &name(&self.id),
+        )
+    }
+
+    pub(crate) fn admission(&self, store: &impl Store) -> Admission {
+        let receipt = self.receipt(store);
+        let subject = self.subject.as_deref().map(name);
+        let family = || name("reward-redemption");
+        let reading = match (self.status, self.unmapped) {
+            (Some(label), true) => StatusReading::Unmapped {
+                family: family(),
+                label: Some(label.to_owned()),
+            },
+            (Some(status), false) => StatusReading::Mapped {
+                family: family(),
+                status: name(status),
+            },
+            (None, _) => StatusReading::Stateless,
+        };
+        let jobs = self
+            .routes
+            .iter()
+            .map(|route| JobSpec {
+                route: name(route),
+                lane: lane(&name(self.tenant), &name(route), subject.as_ref(), receipt),
+            })
+            .collect();
+        Admission {
+            receipt,
+            body_digest: Digest::of(self.body.as_bytes()),
+            lifecycle: self.status.map(|_| redemption()),
+            jobs,
+            proof: proof(),
+            event: Event {
+                tenant: name(self.tenant),
+                source: name(self.source),
+                id: name(&self.id),
+                event_type: name("customer.rewarded"),
+                subject,
+                reading,
+                occurred_at: Some(self.at.plus_ms(-1500)),
+                received_at: self.at,
+                amount: Money::new(500, Currency::new("USD").unwrap()),
+                attributes: vec![("product".into(), "prod_1".into()), ("note".into(), "ü\"".into())],
+                payload: self.body.clone().into(),
+            },
+        }
+    }
+
+    pub(crate) async fn admit(&self, store: &impl Store) -> Admitted {
+        store.admit(self.admission(store)).await.unwrap()
+    }
+}
+
+pub(crate) const ACCEPTED: Admitted = Admitted::New(Disposition::Accepted);
+
+pub(crate) fn proof() -> Proof {
+    Proof {
+        provider: name("standard-webhooks"),
+        profile_version: 3,
+        scheme: "v1".into(),
+        key_id: name("key-2026"),
+        signed_at: Some(T0),
+    }
+}
+
+pub(crate) fn redemption() -> Arc<Lifecycle> {
+    let text = include_str!("../../../core/lifecycles/reward-redemption.toml");
+    Arc::new(Lifecycle::from_toml(text).unwrap())
+}
+
+pub(crate) fn at(ms: i64) -> UnixMillis {
+    T0.plus_ms(ms)
+}
+
+pub(crate) fn claim_request(now: UnixMillis, rows_max: usize) -> ClaimRequest {
+    ClaimRequest {
+        worker: "worker-1".into(),
+        now,
+        lease_ms: LEASE_MS,
+        rows_max,
+    }
+}
+
+pub(crate) async fn claim(store: &impl Store, now: UnixMillis, rows_max: usize) -> Vec<JobClaim> {
+    store.claim_jobs(claim_request(now, rows_max)).await.unwrap()
+}
+
+/// The one job that is due.
+pub(crate) async fn claim_one(store: &impl Store, now: UnixMillis) -> JobClaim {
+    let mut claims = claim(store, now, 10).await;
+    assert_eq!(claims.len(), 1, "exactly one job is due");
+    claims.remove(0)
+}
+
+pub(crate) async fn claim_outbox_one(store: &impl Store, now: UnixMillis) -> OutboxClaim {
+    let mut claims = store.claim_outbox(claim_request(now, 10)).await.unwrap();
+    assert_eq!(claims.len(), 1, "exactly one outbox entry is due");
+    claims.remove(0)
+}
+
+pub(crate) fn event_ids(claims: &[JobClaim]) -> Vec<&str> {
+    claims.iter().map(|claim| claim.event.id.as_str()).collect()
+}
+
+pub(crate) fn run(outcome: &str) -> RunRecord {
+    RunRecord {
+        plugin: name("cashback"),
+        digest: Digest::of(b"the plugin"),
+        config_digest: Digest::of(b"percent = 5"),
+        config: "percent = 5".into(),
+        runtime: "wasmtime 48.0.8".into(),
+        started_at: T0,
+        duration_us: 2_500,
+        fuel: 123_456,
+        outcome: outcome.into(),
+        message: String::new(),
+        reads: Vec::new(),
+        logs: vec![LogLine {
+            level: LogLevel::Info,
+            message: "hello".into(),
+        }],
+    }
+}
+
+/// A settlement of a claim, done and without effects until something is added.
+pub(crate) fn settlement(claim: &JobClaim) -> Settlement {
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        run: run("completed"),
+        end: JobEnd::Done,
+        writes: Vec::new(),
+        actions: Vec::new(),
+        destinations: Vec::new(),
+    }
+}
+
+pub(crate) trait SettlementExt: Sized {
+    fn end(self, end: JobEnd) -> Self;
+    fn acts(self, key: &str, score: u32) -> Self;
+    fn to(self, destination: &str) -> Self;
+    fn reads(self, key: &str, version: i64, value: Option<&[u8]>) -> Self;
+    fn writes(self, key: &str, value: Option<&[u8]>) -> Self;
+    fn with_epoch(self, epoch: LeaseEpoch) -> Self;
+}
+
+impl SettlementExt for Settlement {
+    fn end(mut self, end: JobEnd) -> Self {
+        self.end = end;
+        self
+    }
+
+    fn acts(mut self, key: &str, score: u32) -> Self {
+        self.actions.push(flag(key, score));
+        self
+    }
+
+    fn to(mut self, destination: &str) -> Self {
+        self.destinations.push(name(destination));
+        self
+    }
+
+    fn reads(mut self, key: &str, version: i64, value: Option<&[u8]>) -> Self {
+        self.run.reads.push(StateRead {
+            key: key.into(),
+            version,
+            value: value.map(<[u8]>::to_vec),
+        });
+        self
+    }
+
+    fn writes(mut self, key: &str, value: Option<&[u8]>) -> Self {
+        self.writes.push(StateWrite {
+            key: key.into(),
+            value: value.map(<[u8]>::to_vec),
+        });
+        self
+    }
+
+    fn with_epoch(mut self, epoch: LeaseEpoch) -> Self {
+        self.epoch = epoch;
+        self
+    }
+}
+
+/// A granted action; the score is its content.
+pub(crate) fn flag(key: &str, score: u32) -> GrantedAction {
+    let flag = Flag {
+        subject: "r_1".into(),
+        score,
+        reasons: vec!["because".into()],
+    };
+    let proposal = Proposal {
+        operation_key: key.into(),
+        action: UncheckedAction::Flag(flag),
+    };
+    judge(vec![proposal], &[Grant::of(tollgate_core::action::ActionKind::Flag)])
+        .unwrap()
+        .remove(0)
+}
+
+pub(crate) async fn settle(store: &impl Store, settlement: Settlement) -> Settled {
+    store.settle(settlement).await.unwrap()
+}
+
+/// Claims and finishes all that is due, without actions.
+pub(crate) async fn finish_all(store: &impl Store, now: UnixMillis) -> Vec<String> {
+    let mut order = Vec::new();
+    loop {
+        let claims = claim(store, now, 1).await;
+        let Some(claim) = claims.first() else { return order };
+        order.push(claim.event.id.to_string());
+        assert!(matches!(
+            settle(store, settlement(claim)).await,
+            Settled::Committed { .. }
+        ));
+    }
+}
+
+pub(crate) async fn trace(store: &impl Store, by: TraceBy) -> Vec<Trace> {
+    store
+        .trace(TraceQuery {
+            by,
+            tenant: None,
+            receipts_max: 100,
+        })
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn trace_one(store: &impl Store, sent: &Sent) -> Trace {
+    let mut found = trace(store, TraceBy::Receipt(sent.receipt(store))).await;
+    assert_eq!(found.len(), 1);
+    found.remove(0)
+}
+
+pub(crate) async fn trace_text(store: &impl Store, text: &str) -> Vec<String> {
+    trace(store, TraceBy::Text(text.into()))
+        .await
+        .into_iter()
+        .map(|trace| trace.receipt.event_id)
+        .collect()
+}
