@@ -29,7 +29,7 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
-use tollgate_core::secret::Secret;
+use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::Keyring;
 
 pub(crate) use problem::Problems;
@@ -288,8 +288,8 @@ pub(crate) struct Destination {
     pub(crate) name: DestinationName,
     /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
     pub(crate) url: String,
-    /// The keys that sign (Standard Webhooks), as bytes: what `whsec_…` decodes to. Several while rotating: all sign. At least one.
-    pub(crate) secrets: Vec<Secret>,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
+    pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
 }
 

@@ -46,7 +46,7 @@ pub(super) fn secret(value: &Value) -> Option<Secret> {
     Some(Secret::new(secret))
 }
 
-/// Reads a `whsec_…` signing secret by reference, decoded.
+/// Reads a `whsec_…` signing secret by reference.
 pub(super) fn signing_key(value: &Value) -> Option<Secret> {
     let text = secret(value)?;
     let help = format!(
@@ -75,7 +75,7 @@ pub(super) fn signing_key(value: &Value) -> Option<Secret> {
         );
         return None;
     }
-    Some(key)
+    Some(text)
 }
 
 fn from_env(name: &Value) -> Option<Secret> {

@@ -11,7 +11,7 @@ use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::SourceSecret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::Keyring;
 use toml::de::DeValue;
@@ -259,7 +259,7 @@ fn destination(name: DestinationName, section: &Section, house: &House) -> Optio
     let url = section
         .require("url", "add url = \"https://…\"")
         .map(|value| destination_url(&value, house));
-    let secrets: Vec<Secret> =
+    let secrets: Vec<SourceSecret> =
         match section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret") {
             Some(list) => {
                 let elements = list.list().unwrap_or_default();
@@ -275,7 +275,11 @@ fn destination(name: DestinationName, section: &Section, house: &House) -> Optio
                         "remove the old ones",
                     );
                 }
-                elements.iter().filter_map(reference::signing_key).collect()
+                elements
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, element)| signing_secret(at, element))
+                    .collect()
             }
             None => Vec::new(),
         };
@@ -287,6 +291,18 @@ fn destination(name: DestinationName, section: &Section, house: &House) -> Optio
         url: url??,
         secrets,
         in_flight_max,
+    })
+}
+
+/// A destination's secrets have no windows and need no names: all of them sign.
+fn signing_secret(at: usize, value: &Value) -> Option<SourceSecret> {
+    let text = reference::signing_key(value)?;
+    let id = KeyId::new(&format!("{}", at + 1)).ok()?;
+    Some(SourceSecret {
+        id,
+        text,
+        not_before: None,
+        not_after: None,
     })
 }
 

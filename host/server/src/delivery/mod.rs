@@ -1,1 +1,316 @@
+//! Delivery: recorded actions leave here, and only here, as signed HTTP requests.
+//!
+//! One loop leases due outbox entries and starts an attempt for each that its destination's [`Lane`] lets through; the others go
+//! back with a later due time. What an attempt's end means is the core's decision, committed by the store under the lease. First
+//! try, retry, replay and restart take this one path, and wake-ups carry no data: the store is read again.
+//!
+//! A destination may see one action more than once: an attempt whose answer was lost, or whose host died before it was recorded,
+//! is made again. `webhook-id` and `Idempotency-Key` stay the same, so that it can tell.
+
+mod client;
 pub(crate) mod guard;
+mod lane;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tollgate_core::breaker::BreakerPolicy;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd, entry_end};
+use tollgate_core::ids::{DestinationName, TenantName};
+use tollgate_core::limits;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Store, StoreError};
+
+use crate::clock;
+use crate::config::{Config, Destination};
+use client::Attempt;
+use lane::{Lane, Pass, Ticket};
+
+/// Attempts under way at once, to all destinations together.
+const IN_FLIGHT_MAX: usize = 1024;
+/// The store is asked for due entries at least this often.
+const POLL_MS_MAX: u64 = 1_000;
+/// And at most this often when it says that something is due but gives nothing.
+const POLL_MS_MIN: u64 = 10;
+/// How long running attempts may go on after shutdown. What is cut off is made again when its lease has expired.
+const DRAIN_MS_MAX: u64 = 5_000;
+/// The first pause before a result is offered to a busy store again; it doubles.
+const RECORD_PAUSE_MS: u64 = 50;
+
+/// What tests turn.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    /// From the start of an attempt to the head of the answer.
+    attempt_ms_max: u64,
+    breaker: BreakerPolicy,
+}
+
+impl Settings {
+    const DEFAULT: Self = Self {
+        attempt_ms_max: limits::ATTEMPT_MS_MAX,
+        breaker: BreakerPolicy::DELIVERIES,
+    };
+}
+
+/// Delivers until shutdown; then lets running attempts finish for a while.
+pub(crate) async fn run<S: Store>(store: S, config: Arc<ArcSwap<Config>>, shutdown: CancellationToken) {
+    Delivery::new(store, config, shutdown, Settings::DEFAULT).run().await;
+}
+
+/// Everything that delivering touches. Cheap to clone.
+#[derive(Clone)]
+struct Delivery<S> {
+    store: S,
+    config: Arc<ArcSwap<Config>>,
+    shutdown: CancellationToken,
+    settings: Settings,
+    lanes: Arc<Mutex<Lanes>>,
+}
+
+type Lanes = BTreeMap<(TenantName, DestinationName), Arc<Lane>>;
+
+/// An attempt that may begin.
+struct Passed {
+    claim: OutboxClaim,
+    destination: Arc<Destination>,
+    ticket: Ticket,
+}
+
+impl<S: Store> Delivery<S> {
+    fn new(store: S, config: Arc<ArcSwap<Config>>, shutdown: CancellationToken, settings: Settings) -> Self {
+        Self {
+            store,
+            config,
+            shutdown,
+            settings,
+            lanes: Arc::default(),
+        }
+    }
+
+    async fn run(self) {
+        let mut attempts = JoinSet::new();
+        while !self.shutdown.is_cancelled() {
+            while attempts.try_join_next().is_some() {}
+            let free = IN_FLIGHT_MAX
+                .saturating_sub(attempts.len())
+                .min(limits::OUTBOX_CLAIM_MAX);
+            if free == 0 {
+                let _ = attempts.join_next().await;
+                continue;
+            }
+            // Registered before the store is asked, so that what becomes due in between is not missed.
+            let wake = self.store.outbox_signal().notified();
+            let mut wake = std::pin::pin!(wake);
+            wake.as_mut().enable();
+            let nap = match self.round(free, &mut attempts).await {
+                Ok(claimed) if claimed == free => continue,
+                Ok(_) => self.nap().await,
+                Err(StoreError::Closed) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the outbox could not be worked");
+                    if matches!(error, StoreError::Fatal { .. }) {
+                        self.shutdown.cancel();
+                    }
+                    Duration::from_millis(POLL_MS_MAX)
+                }
+            };
+            tokio::select! {
+                () = wake => {}
+                () = tokio::time::sleep(nap) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+        let drained = async { while attempts.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_millis(DRAIN_MS_MAX), drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!("some deliveries did not end in time; they are made again when their leases have expired");
+        }
+    }
+
+    /// Leases due entries and starts their attempts, or gives them back. Answers how many were leased.
+    async fn round(&self, rows_max: usize, attempts: &mut JoinSet<()>) -> Result<usize, StoreError> {
+        let request = ClaimRequest {
+            worker: format!("delivery-{}", std::process::id()),
+            now: clock::now(),
+            lease_ms: limits::OUTBOX_LEASE_MS,
+            rows_max,
+        };
+        let claims = self.store.claim_outbox(request).await?;
+        let claimed = claims.len();
+        let config = self.config.load_full();
+        self.forget_idle_lanes(&config);
+        let mut held: BTreeMap<(TenantName, DestinationName), Vec<OutboxHold>> = BTreeMap::new();
+        for claim in claims {
+            let destination = config
+                .tenants
+                .get(&claim.tenant)
+                .and_then(|tenant| tenant.destinations.get(&claim.destination))
+                .cloned();
+            let Some(destination) = destination else {
+                attempts.spawn(self.clone().bury(claim));
+                continue;
+            };
+            let key = (claim.tenant.clone(), claim.destination.clone());
+            let lane = self.lane(&key, &config);
+            match lane.pass(&self.settings.breaker, destination.in_flight_max, clock::now()) {
+                Pass::Go(ticket) => {
+                    attempts.spawn(self.clone().deliver(Passed {
+                        claim,
+                        destination,
+                        ticket,
+                    }));
+                }
+                Pass::Wait => {
+                    held.entry(key).or_default().push(OutboxHold {
+                        entry: claim.entry,
+                        epoch: claim.epoch,
+                    });
+                }
+            }
+        }
+        for (key, holds) in held {
+            let at = self.lane(&key, &config).book(holds.len(), clock::now());
+            self.store.release_outbox(holds, at).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// The lane of a destination, made over when the rules for connections have changed.
+    fn lane(&self, key: &(TenantName, DestinationName), config: &Config) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(Lane::new(&config.delivery)));
+        lane.adopt(&config.delivery);
+        Arc::clone(lane)
+    }
+
+    /// Drops lanes whose destination is gone. An attempt that still runs keeps its own.
+    fn forget_idle_lanes(&self, config: &Config) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|(tenant, destination), _| {
+            config
+                .tenants
+                .get(tenant)
+                .is_some_and(|tenant| tenant.destinations.contains_key(destination))
+        });
+    }
+
+    /// Until the next entry is due, within bounds.
+    async fn nap(&self) -> Duration {
+        let due = self.store.next_due().await.ok().and_then(|due| due.outbox);
+        let wait_ms = due.map_or(POLL_MS_MAX, |due| u64::try_from(due.since(clock::now())).unwrap_or(0));
+        Duration::from_millis(wait_ms.clamp(POLL_MS_MIN, POLL_MS_MAX))
+    }
+
+    /// Makes one attempt and records it.
+    async fn deliver(self, passed: Passed) {
+        let Passed {
+            claim,
+            destination,
+            ticket,
+        } = passed;
+        let started_at = clock::now();
+        let clock = Instant::now();
+        let attempt = match message::compose(&claim, &destination, started_at) {
+            Ok(request) => {
+                ticket
+                    .client()
+                    .send(request, Duration::from_millis(self.settings.attempt_ms_max))
+                    .await
+            }
+            Err(reason) => Attempt::without_answer(AttemptEnd::Forbidden { reason }),
+        };
+        let took = clock.elapsed();
+        ticket.finish(is_healthy(&attempt.end), took, clock::now());
+        self.record(&claim, started_at, took, attempt).await;
+    }
+
+    /// Ends an entry whose destination is no longer configured.
+    async fn bury(self, claim: OutboxClaim) {
+        let reason = format!(
+            "the tenant `{}` has no destination `{}` any more; add it again and replay",
+            claim.tenant, claim.destination
+        );
+        let attempt = Attempt::without_answer(AttemptEnd::Forbidden { reason });
+        self.record(&claim, clock::now(), Duration::ZERO, attempt).await;
+    }
+
+    /// Offers the result to the store until it is taken or the lease has expired.
+    async fn record(&self, claim: &OutboxClaim, started_at: UnixMillis, took: Duration, attempt: Attempt) {
+        let policy = self.config.load().delivery.retry;
+        let entry_end = entry_end(&attempt.end, &policy, claim.attempt, clock::now(), clock::jitter());
+        log_end(claim, &entry_end);
+        let record = AttemptRecord {
+            entry: claim.entry,
+            epoch: claim.epoch,
+            started_at,
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            end: attempt.end,
+            answer: attempt.answer,
+            entry_end,
+        };
+        let mut pause = Duration::from_millis(RECORD_PAUSE_MS);
+        loop {
+            match self.store.record_attempt(record.clone()).await {
+                Ok(AttemptRecorded::Recorded) => return,
+                Ok(AttemptRecorded::LeaseLost) => {
+                    tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");
+                    return;
+                }
+                Err(error @ (StoreError::Full | StoreError::NoSpace { .. } | StoreError::Database { .. }))
+                    if clock::now().since(started_at) < limits::OUTBOX_LEASE_MS =>
+                {
+                    tracing::warn!(entry = %claim.entry, %error, "an attempt could not be recorded yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => {
+                    tracing::error!(entry = %claim.entry, %error, "an attempt could not be recorded; it will be made again");
+                    if matches!(error, StoreError::Fatal { .. }) {
+                        self.shutdown.cancel();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor with a
+/// plea to slow down. That it refused this one message says nothing about the next.
+fn is_healthy(end: &AttemptEnd) -> bool {
+    match end {
+        AttemptEnd::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
+        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => false,
+    }
+}
+
+fn log_end(claim: &OutboxClaim, end: &EntryEnd) {
+    let OutboxClaim {
+        entry,
+        receipt,
+        tenant,
+        destination,
+        attempt,
+        ..
+    } = claim;
+    match end {
+        EntryEnd::Delivered => tracing::debug!(%entry, %receipt, %tenant, %destination, attempt, "delivered"),
+        EntryEnd::RetryAt { at, reason } => {
+            tracing::info!(%entry, %receipt, %tenant, %destination, attempt, %at, reason, "delivery failed, tried again later");
+        }
+        EntryEnd::Dead { reason } => {
+            tracing::warn!(%entry, %receipt, %tenant, %destination, attempt, reason, "delivery given up: see `tollgate dlq`");
+        }
+    }
+}
