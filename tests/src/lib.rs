@@ -46,9 +46,11 @@ pub fn hostile_dir() -> PathBuf {
 }
 
 /// The repository's root.
-pub fn root() -> &'static Path {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests)
+pub fn root() -> PathBuf {
+    // Cargo says at run time where the package is. What it said when this was compiled is wrong where two checkouts share a
+    // target directory, so that is only for a test that is started without cargo.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_owned)
 }
 
 /// `debug` or `release` of the target directory: where this executable is, or one above for tests, which stand in `deps`.

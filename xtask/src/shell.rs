@@ -9,9 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 /// The repository's root.
-pub(crate) fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+pub(crate) fn root() -> PathBuf {
+    // Cargo says at run time where the package is. What it said when this was compiled is wrong where two checkouts share a
+    // target directory, so that is only for an xtask that is started without cargo.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_owned)
 }
 
 /// Cargo's target directory: what CARGO_TARGET_DIR names, or `target`.
