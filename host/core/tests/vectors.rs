@@ -1,4 +1,5 @@
 //! Verification, signing and reading by the shipped profiles: known answers, tables of rules, properties.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 use std::sync::Arc;
 
