@@ -351,7 +351,10 @@ impl Profile {
 
     /// Every status that the profile's events can have, with its family.
     pub fn statuses(&self) -> impl Iterator<Item = (&FamilyName, &Status)> {
-        self.event.statuses.iter().flat_map(|(family, labels)| labels.values().map(move |status| (family, status)))
+        self.event
+            .statuses
+            .iter()
+            .flat_map(|(family, labels)| labels.values().map(move |status| (family, status)))
     }
 
     /// The names of the schemes that prove a request.

@@ -522,6 +522,27 @@ fn one_keyring_holds_shared_and_public_keys() {
 }
 
 #[test]
+fn public_key_checks_are_bounded_whatever_the_sender_lists() {
+    let private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+    let seed = |byte: u8| format!("whsk_{}", data_encoding::BASE64.encode(&[byte; 32]));
+    let mut message = Message::signed("standard-webhooks", &[("p", private)], "{}");
+    message.secrets.insert(0, secret("other", &seed(7)));
+    let right = message.header("webhook-signature");
+    let wrong = Message::signed("standard-webhooks", &[("x", &seed(9))], "{}").header("webhook-signature");
+    for (wrongs, expect) in [(7, "verified"), (15, "no-match")] {
+        message.set(
+            "webhook-signature",
+            &format!("{}{right}", format!("{wrong} ").repeat(wrongs)),
+        );
+        assert_eq!(
+            message.reason(),
+            expect,
+            "{wrongs} wrong signatures before the right one, two keys"
+        );
+    }
+}
+
+#[test]
 fn whsec_is_text_for_stripe_and_a_prefix_for_standard_webhooks() {
     let text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let mut stripe = Message::signed("stripe", &[("a", text)], "{}");
