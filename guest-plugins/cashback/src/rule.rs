@@ -269,7 +269,7 @@ mod tests {
     use tollgate_plugin::testing::{EventBuilder, MemoryState};
     use tollgate_plugin::{Action, Plugin};
 
-    const REWARDED: &str = include_str!("../../fixtures/voucherify-customer.rewarded.data.json");
+    const REWARDED: &str = include_str!("../../../tests/samples/voucherify-customer.rewarded.data.json");
 
     fn redeemed() -> EventBuilder {
         EventBuilder::new("reward.redeemed")

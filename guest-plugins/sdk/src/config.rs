@@ -2,9 +2,8 @@
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
-use serde_json::Value;
 
-use crate::{Event, Failure};
+use crate::{Event, Failure, pointer};
 
 /// Reads the configuration into the author's own struct. Give the struct `#[serde(deny_unknown_fields)]`, so that a misspelt
 /// field is an error and not a default.
@@ -46,12 +45,7 @@ impl Lookup {
     pub fn text(&self, event: &Event) -> Result<Option<String>, Failure> {
         match self {
             Self::Attribute(name) => Ok(event.attribute(name).map(str::to_owned)),
-            Self::Pointer(pointer) => Ok(match event.payload_json()?.pointer(pointer) {
-                Some(Value::String(text)) => Some(text.clone()),
-                Some(Value::Number(number)) => Some(number.to_string()),
-                Some(Value::Bool(flag)) => Some(flag.to_string()),
-                Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => None,
-            }),
+            Self::Pointer(pointer) => pointer::text(&event.payload, pointer).map_err(|error| event.not_json(&error)),
         }
     }
 
@@ -156,6 +150,7 @@ mod tests {
             ("/nothing/here", Ok(None)),
             ("order_amount", Ok(Some(77))),
             ("other", Ok(None)),
+            ("/order/amount/deeper", Ok(None)),
             (
                 "/order/half",
                 Err(Failure::hold(

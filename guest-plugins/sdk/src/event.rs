@@ -50,13 +50,16 @@ impl Event {
         })
     }
 
-    /// The body as JSON. Parse it once and look up in it with [`Value::pointer`] or [`crate::Lookup`].
+    /// The whole body as JSON. For one or two values of a large body a [`crate::Lookup`] is cheaper: it builds nothing.
     ///
     /// # Errors
     /// [`Failure::Hold`] when the body is not JSON.
     pub fn payload_json(&self) -> Result<Value, Failure> {
-        serde_json::from_str(&self.payload)
-            .map_err(|error| Failure::hold(format!("the event's body is not JSON: {error}")))
+        serde_json::from_str(&self.payload).map_err(|error| self.not_json(&error))
+    }
+
+    pub(crate) fn not_json(&self, error: &serde_json::Error) -> Failure {
+        Failure::hold(format!("the event's body is not JSON: {error}"))
     }
 }
 

@@ -58,6 +58,7 @@
 
 mod event;
 mod failure;
+mod pointer;
 mod proposal;
 
 pub mod config;

@@ -1,4 +1,4 @@
-//! Logs one line of 8 MB, then behaves. Ends `completed` with the line cut, or `output-too-big`.
+//! Logs one line of 8 MB, then would behave. Ends `output-too-big`.
 
 use tollgate_guests::{Event, Failure, Guest, Proposal, flag, log};
 

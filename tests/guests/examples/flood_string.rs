@@ -6,11 +6,9 @@ struct Component;
 
 impl Guest for Component {
     fn process(_event: Event, _config: String) -> Result<Vec<Proposal>, Failure> {
-        let mut reason = String::new();
-        if reason.try_reserve_exact(40_000_000).is_err() {
-            tollgate_guests::trap();
-        }
-        reason.extend(std::iter::repeat_n('x', 40_000_000));
+        // Fresh memory is zero, so this costs next to no fuel.
+        // SAFETY: zeros are UTF-8.
+        let reason = unsafe { String::from_utf8_unchecked(vec![0; 40_000_000]) };
         Ok(vec![flag("flood", 1, vec![reason])])
     }
 }
