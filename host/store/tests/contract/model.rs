@@ -235,7 +235,7 @@ async fn run_steps(steps: &[Step]) {
                 let given = claim(&store, at(now), *rows_max).await;
                 assert_eq!(given.len(), allowed.len().min(*rows_max), "allowed {allowed:?}");
                 for claim in given {
-                    let at = number_of(&claim.event.id.to_string());
+                    let at = number_of(claim.event.id.as_str());
                     assert!(
                         allowed.contains(&at),
                         "job {at} may not be claimed at {now}, only {allowed:?}"
@@ -252,7 +252,7 @@ async fn run_steps(steps: &[Step]) {
                     continue;
                 }
                 let claim = claim.get(&claims);
-                let job = &mut model.jobs[number_of(&claim.event.id.to_string())];
+                let job = &mut model.jobs[number_of(claim.event.id.as_str())];
                 let holds = matches!(job.state, JobState::Leased { .. }) && LeaseEpoch(job.epoch) == claim.epoch;
                 let (end, state) = match end {
                     0..=2 => (JobEnd::Done, JobState::Ended),

@@ -1,0 +1,388 @@
+//! What the SQLite store costs: CPU of the whole process per operation, the tasks that wait included.
+//!
+//! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory]`
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+#![expect(clippy::unwrap_used, reason = "it measures; an error ends it")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tollgate_core::action::{ActionKind, Flag, GrantedAction, Proposal, UncheckedAction};
+use tollgate_core::admission::{Admission, JobSpec, lane, receipt_id};
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::event::{Event, Proof, StatusReading};
+use tollgate_core::grant::{Grant, judge};
+use tollgate_core::ids::Digest;
+use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::outcome::JobEnd;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{
+    AttemptRecord, ClaimRequest, JobClaim, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _,
+};
+
+const BODY_BYTES: usize = 2_500;
+const NOW: UnixMillis = UnixMillis(1_777_975_200_000);
+
+/// What differs between the measured kinds of event.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    subject: bool,
+    lifecycle: bool,
+    job: bool,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind {
+        name: "subject, lifecycle, 1 job",
+        subject: true,
+        lifecycle: true,
+        job: true,
+    },
+    Kind {
+        name: "subject, 1 job",
+        subject: true,
+        lifecycle: false,
+        job: true,
+    },
+    Kind {
+        name: "no subject (no subject index), 1 job",
+        subject: false,
+        lifecycle: false,
+        job: true,
+    },
+    Kind {
+        name: "subject, lifecycle, no job",
+        subject: true,
+        lifecycle: true,
+        job: false,
+    },
+    Kind {
+        name: "no subject, no job",
+        subject: false,
+        lifecycle: false,
+        job: false,
+    },
+];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let receipts: usize = arguments.next().map_or(50_000, |text| text.parse().unwrap());
+    let waiting: usize = arguments.next().map_or(128, |text| text.parse().unwrap());
+    let directory = arguments.next().map_or_else(std::env::temp_dir, Into::into);
+    println!(
+        "{receipts} receipts of {BODY_BYTES} bytes, {waiting} waiting at once, in {}",
+        directory.display()
+    );
+    println!("{:44} {:>10} {:>10} {:>12}", "", "µs CPU", "µs wall", "MB file");
+    for kind in KINDS {
+        let place = tempfile::tempdir_in(&directory).unwrap();
+        let store = SqliteStore::open(place.path().join("t.db"), OpenOptions::default()).unwrap();
+        admit(&store, kind, receipts, waiting, &place).await;
+        if kind.lifecycle && kind.job {
+            admit_again(&store, kind, receipts, waiting, &place).await;
+            work(&store, receipts, waiting).await;
+            deliver(&store, receipts, waiting).await;
+        }
+        store.close().await;
+    }
+    claim_from_many(&directory).await;
+}
+
+/// CPU time of this process so far, all threads.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split(' ').collect();
+    let ticks: u64 = fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+struct Meter {
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self {
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+        }
+    }
+
+    async fn measure<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let (wall, before) = (Instant::now(), cpu());
+        let done = work.await;
+        self.wall += wall.elapsed();
+        self.cpu += cpu() - before;
+        done
+    }
+
+    fn print(&self, name: &str, operations: usize, place: Option<&tempfile::TempDir>) {
+        let each = |all: Duration| all.as_secs_f64() * 1e6 / operations as f64;
+        let file = place.map_or(0, |place| std::fs::metadata(place.path().join("t.db")).unwrap().len());
+        println!(
+            "{name:44} {:>10.1} {:>10.1} {:>12}",
+            each(self.cpu),
+            each(self.wall),
+            file / 1_000_000
+        );
+    }
+}
+
+/// Works on a list from `waiting` tasks at once.
+async fn spread<T: Send + Sync + 'static, F>(
+    items: Vec<T>,
+    waiting: usize,
+    work: impl Fn(Arc<Vec<T>>, usize) -> F + Clone + 'static,
+) where
+    F: Future<Output = ()>,
+{
+    let items = Arc::new(items);
+    let next = Arc::new(AtomicUsize::new(0));
+    let local = tokio::task::LocalSet::new();
+    for _ in 0..waiting {
+        let (items, next, work) = (Arc::clone(&items), Arc::clone(&next), work.clone());
+        local.spawn_local(async move {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= items.len() {
+                    break;
+                }
+                work(Arc::clone(&items), at).await;
+            }
+        });
+    }
+    local.await;
+}
+
+fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lifecycle>, body: &[u8]) -> Admission {
+    let (tenant, source) = ("acme".parse().unwrap(), "rewards".parse().unwrap());
+    let id = format!("evt_{number:08x}_{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .parse()
+        .unwrap();
+    let receipt = receipt_id(store.receipt_key(), &tenant, &source, &id);
+    let subject = kind
+        .subject
+        .then(|| format!("r_0ebe386a24c3{number:010x}").parse().unwrap());
+    let route = "cashback".parse().unwrap();
+    let job = JobSpec {
+        lane: lane(&tenant, &route, subject.as_ref(), receipt),
+        route,
+    };
+    let mut payload = body.to_vec();
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    Admission {
+        receipt,
+        body_digest: Digest::of(&payload),
+        lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),
+        jobs: if kind.job { vec![job] } else { vec![] },
+        proof: Proof {
+            provider: "voucherify".parse().unwrap(),
+            profile_version: 1,
+            scheme: "v1".into(),
+            key_id: "key-2026".parse().unwrap(),
+            signed_at: Some(NOW),
+        },
+        event: Event {
+            tenant,
+            source,
+            id,
+            event_type: "customer.reward_redemptions.pending".parse().unwrap(),
+            subject,
+            reading: if kind.lifecycle {
+                StatusReading::Mapped {
+                    family: "reward-redemption".parse().unwrap(),
+                    status: "pending".parse().unwrap(),
+                }
+            } else {
+                StatusReading::Stateless
+            },
+            occurred_at: Some(NOW),
+            received_at: NOW,
+            amount: None,
+            attributes: vec![("product".into(), "prod_0a9f7aeddb019a42db".into())],
+            payload: payload.into(),
+        },
+    }
+}
+
+fn redemption() -> Arc<Lifecycle> {
+    Arc::new(Lifecycle::from_toml(include_str!("../../core/lifecycles/reward-redemption.toml")).unwrap())
+}
+
+async fn admit(store: &SqliteStore, kind: Kind, receipts: usize, waiting: usize, place: &tempfile::TempDir) {
+    let meter = admit_range(store, kind, receipts, waiting).await;
+    meter.print(&format!("admit: {}", kind.name), receipts, Some(place));
+}
+
+async fn admit_again(store: &SqliteStore, kind: Kind, receipts: usize, waiting: usize, place: &tempfile::TempDir) {
+    let meter = admit_range(store, kind, receipts, waiting).await;
+    meter.print("admit: redeliveries", receipts, Some(place));
+}
+
+async fn admit_range(store: &SqliteStore, kind: Kind, receipts: usize, waiting: usize) -> Meter {
+    let lifecycle = redemption();
+    let body = vec![b'x'; BODY_BYTES];
+    let mut meter = Meter::new();
+    // In chunks, so that making the admissions is not measured and does not fill the memory.
+    for chunk in (0..receipts).collect::<Vec<_>>().chunks(10_000) {
+        let admissions: Vec<_> = chunk
+            .iter()
+            .map(|&number| admission(store, kind, number, &lifecycle, &body))
+            .collect();
+        let store = store.clone();
+        let work = move |items: Arc<Vec<Admission>>, at: usize| {
+            let store = store.clone();
+            async move {
+                let _ = store.admit(items[at].clone()).await.unwrap();
+            }
+        };
+        meter.measure(spread(admissions, waiting, work)).await;
+    }
+    meter
+}
+
+fn request(rows_max: usize) -> ClaimRequest {
+    ClaimRequest {
+        worker: "worker-1".into(),
+        now: NOW.plus_ms(1000),
+        lease_ms: 30_000,
+        rows_max,
+    }
+}
+
+fn action(key: &str) -> GrantedAction {
+    let flag = Flag {
+        subject: "r_1".into(),
+        score: 7,
+        reasons: vec!["because".into()],
+    };
+    let proposal = Proposal {
+        operation_key: key.into(),
+        action: UncheckedAction::Flag(flag),
+    };
+    judge(vec![proposal], &[Grant::of(ActionKind::Flag)]).unwrap().remove(0)
+}
+
+fn settlement(claim: &JobClaim) -> Settlement {
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        run: RunRecord {
+            plugin: "cashback".parse().unwrap(),
+            digest: Digest::of(b"p"),
+            config_digest: Digest([7; 32]),
+            config: "percent = 5".into(),
+            runtime: "wasmtime 48.0.8".into(),
+            started_at: NOW,
+            duration_us: 60,
+            fuel: 100_000,
+            outcome: "completed".into(),
+            message: String::new(),
+            reads: vec![],
+            logs: vec![],
+        },
+        end: JobEnd::Done,
+        writes: vec![],
+        actions: vec![action(&format!("cashback:{}", claim.event.id))],
+        destinations: vec!["shop".parse().unwrap()],
+    }
+}
+
+async fn work(store: &SqliteStore, jobs: usize, waiting: usize) {
+    let (mut claiming, mut settling) = (Meter::new(), Meter::new());
+    let mut done = 0;
+    while done < jobs {
+        let claims = claiming.measure(store.claim_jobs(request(waiting))).await.unwrap();
+        done += claims.len();
+        let settlements: Vec<_> = claims.iter().map(settlement).collect();
+        let store = store.clone();
+        let work = move |items: Arc<Vec<Settlement>>, at: usize| {
+            let store = store.clone();
+            async move {
+                let _ = store.settle(items[at].clone()).await.unwrap();
+            }
+        };
+        settling.measure(spread(settlements, waiting, work)).await;
+    }
+    claiming.print(&format!("claim jobs, {waiting} at once, per job"), jobs, None);
+    settling.print("settle: 1 run, 1 action, 1 outbox entry", jobs, None);
+}
+
+async fn deliver(store: &SqliteStore, entries: usize, waiting: usize) {
+    let (mut claiming, mut recording) = (Meter::new(), Meter::new());
+    let mut done = 0;
+    while done < entries {
+        let claims = claiming.measure(store.claim_outbox(request(waiting))).await.unwrap();
+        done += claims.len();
+        let attempts: Vec<_> = claims
+            .iter()
+            .map(|claim| AttemptRecord {
+                entry: claim.entry,
+                epoch: claim.epoch,
+                started_at: NOW,
+                duration_us: 1000,
+                end: AttemptEnd::Answered {
+                    http_status: 204,
+                    retry_after_ms: None,
+                },
+                answer: "ok".into(),
+                entry_end: EntryEnd::Delivered,
+            })
+            .collect();
+        let store = store.clone();
+        let work = move |items: Arc<Vec<AttemptRecord>>, at: usize| {
+            let store = store.clone();
+            async move {
+                let _ = store.record_attempt(items[at].clone()).await.unwrap();
+            }
+        };
+        recording.measure(spread(attempts, waiting, work)).await;
+    }
+    claiming.print(&format!("claim outbox, {waiting} at once, per entry"), entries, None);
+    recording.print("record an attempt", entries, None);
+}
+
+/// 100,000 waiting jobs, half of them in one lane: a claim must not look at them all.
+async fn claim_from_many(directory: &std::path::Path) {
+    let place = tempfile::tempdir_in(directory).unwrap();
+    let store = SqliteStore::open(place.path().join("t.db"), OpenOptions::default()).unwrap();
+    let lifecycle = redemption();
+    let body = vec![b'x'; 200];
+    let mut admissions: Vec<_> = (0..100_000)
+        .map(|number| admission(&store, KINDS[0], number, &lifecycle, &body))
+        .collect();
+    for (number, admission) in admissions.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            admission.jobs[0].lane = 7;
+        }
+    }
+    let admitting = store.clone();
+    let work = move |items: Arc<Vec<Admission>>, at: usize| {
+        let store = admitting.clone();
+        async move {
+            let _ = store.admit(items[at].clone()).await.unwrap();
+        }
+    };
+    spread(admissions, 512, work).await;
+    for _ in 0..5 {
+        let before = Instant::now();
+        let claims = store.claim_jobs(request(64)).await.unwrap();
+        let claimed = before.elapsed();
+        assert_eq!(claims.len(), 64);
+        let before = Instant::now();
+        let _ = store.settle(settlement(&claims[0])).await.unwrap();
+        let settled = before.elapsed();
+        let before = Instant::now();
+        let due = store.next_due().await.unwrap();
+        let asked = before.elapsed();
+        println!(
+            "100,000 waiting, 50,000 of one lane: claim of 64 {claimed:?}, settle {settled:?}, next_due {asked:?}"
+        );
+        assert!(due.job.is_some());
+    }
+    store.close().await;
+}
