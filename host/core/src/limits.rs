@@ -47,10 +47,11 @@ pub const MANIFEST_EVENTS_MAX: usize = 64;
 /// The description in a manifest.
 pub const MANIFEST_TEXT_BYTES_MAX: usize = 1024;
 
-/// Fuel of one run: about one unit per WebAssembly instruction, and the same on every machine.
-pub const RUN_FUEL: u64 = 50_000_000;
-/// Wall-clock time of one run.
-pub const RUN_DEADLINE_MS: u64 = 1_000;
+/// Fuel of one run: about one unit per WebAssembly instruction, and the same on every machine. A fifth of a second at most, and
+/// enough to fill [`RUN_MEMORY_BYTES_MAX`], so that a plugin that hoards is told so.
+pub const RUN_FUEL: u64 = 200_000_000;
+/// Wall-clock time of one run: what only a slow machine or a slow store comes to before the fuel is gone.
+pub const RUN_DEADLINE_MS: u64 = 2_000;
 /// All memories and tables of one run together.
 pub const RUN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The stack of one run.

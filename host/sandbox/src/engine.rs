@@ -15,12 +15,12 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 /// The grain of [`RunLimits::deadline_ms`](crate::RunLimits): a run ends at most this much after its deadline.
 pub(crate) const TICK_MS: u64 = 5;
 
-/// Frames of a trap's backtrace that are shown.
-const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not 0");
+/// Frames of a trap that are looked at; a Rust panic has about ten of its own before those of the plugin.
+const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not 0");
 
 /// What one component may consist of. Plugins made by today's toolchains have one memory and at most a dozen core instances;
 /// composed ones have more.
-const MEMORIES_PER_COMPONENT_MAX: u32 = 8;
+const MEMORIES_PER_COMPONENT_MAX: u32 = 16;
 const TABLES_PER_COMPONENT_MAX: u32 = 16;
 const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 32;
 /// Python components have about ten thousand.

@@ -165,8 +165,8 @@ impl Plugin {
         })
     }
 
-    /// Makes an instance and lets it go again: what vetting tries.
-    pub(crate) fn trial(&self) -> Run {
+    /// Makes an instance and lets it go again, without an event: what vetting tries, and the floor of what a run costs.
+    pub fn trial(&self) -> Run {
         self.with_store(&NoState, &RunLimits::default(), |store| {
             self.0.pre.instantiate(store)?;
             Ok(Outcome::Completed { proposals: Vec::new() })
@@ -343,7 +343,10 @@ fn without_prefix(text: &str) -> String {
     text.strip_prefix("wasm trap: ").unwrap_or(text).to_owned()
 }
 
-/// The functions that were being called, innermost first.
+/// Functions of a trap's backtrace that are named.
+const FRAMES_SHOWN_MAX: usize = 8;
+
+/// The functions that were being called, innermost first, without the machinery of a Rust panic.
 fn frames(error: &wasmtime::Error) -> Option<String> {
     let names: Vec<String> = error
         .downcast_ref::<WasmBacktrace>()?
@@ -354,5 +357,27 @@ fn frames(error: &wasmtime::Error) -> Option<String> {
             None => format!("function {}", frame.func_index()),
         })
         .collect();
-    (!names.is_empty()).then(|| names.join(" < "))
+    let panicking = names.iter().take_while(|name| is_panic_machinery(name)).count();
+    // A guest may call its own functions what it likes, and something must be shown.
+    let skip = if panicking == names.len() { 0 } else { panicking };
+    let shown: Vec<&str> = names
+        .iter()
+        .skip(skip)
+        .take(FRAMES_SHOWN_MAX)
+        .map(String::as_str)
+        .collect();
+    (!shown.is_empty()).then(|| shown.join(" < "))
+}
+
+fn is_panic_machinery(name: &str) -> bool {
+    [
+        "__rustc::",
+        "std::panicking::",
+        "core::panicking::",
+        "std::sys::backtrace::",
+        "std::process::abort",
+        "rust_panic",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }

@@ -26,7 +26,7 @@ use crate::run::Plugin;
 /// How a sandbox is set up.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
-    /// Runs at once; one more waits. Each reserves up to 8 × 4 GiB of address space, which is not memory. At least 1.
+    /// Runs at once; one more waits. Each reserves up to 16 × 4 GiB of address space, which is not memory. At least 1.
     pub instances_max: u32,
     /// The most that any run may take for memories and tables, whatever its [`RunLimits`](crate::RunLimits) say.
     pub memory_bytes_max: usize,

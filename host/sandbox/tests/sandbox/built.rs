@@ -1,0 +1,224 @@
+//! The Rust guests of `tests/guests` and the shipped plugins. `cargo xtask test` builds them and says where they are; started by
+//! hand without them, these tests say so and pass.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tollgate_core::action::ActionKind;
+use tollgate_core::grant::{Grant, judge};
+use tollgate_core::money::Currency;
+use tollgate_core::outcome::{Fault, Outcome};
+use tollgate_sandbox::{Plugin, Run, RunInput, RunLimits};
+
+use crate::guest::{SANDBOX, State, event};
+
+/// The components of a folder by name, or none when nobody built them.
+fn built(variable: &str, beside: &str) -> BTreeMap<String, Vec<u8>> {
+    let told = std::env::var_os(variable).map(PathBuf::from);
+    let folder = told.clone().unwrap_or_else(|| {
+        let executable = std::env::current_exe().unwrap();
+        // The test stands in debug/deps of the target directory.
+        executable.ancestors().nth(3).unwrap_or(Path::new(".")).join(beside)
+    });
+    if told.is_none() && !folder.is_dir() {
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!(
+                "skipped: nothing is built in {}; run `cargo xtask test`\n",
+                folder.display()
+            )
+            .as_bytes(),
+        );
+        return BTreeMap::new();
+    }
+    std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_string_lossy().into_owned(),
+                std::fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// How each guest ends: an outcome, or `refused:` and the refusal's slug. Guests that are not listed are run as well.
+const EXPECT: &[(&str, &str)] = &[
+    ("bad_amount", "invalid-output"),
+    ("bad_case", "invalid-output"),
+    ("bad_currency", "invalid-output"),
+    ("bad_key", "invalid-output"),
+    ("bad_manifest", "refused:bad-manifest"),
+    ("bad_score", "invalid-output"),
+    ("bad_utf8", "invalid-output"),
+    ("burn", "completed"),
+    ("counter", "completed"),
+    ("flood_alias", "output-too-big"),
+    ("flood_host_calls", "output-too-big"),
+    ("flood_log_line", "output-too-big"),
+    ("flood_logs", "output-too-big"),
+    ("flood_output", "output-too-big"),
+    ("flood_state", "output-too-big"),
+    ("flood_state_bytes", "output-too-big"),
+    ("flood_state_value", "output-too-big"),
+    ("flood_string", "output-too-big"),
+    ("good", "completed"),
+    ("hoard", "memory"),
+    ("hold", "held"),
+    ("huge_retry_after", "retry-after"),
+    ("lie", "refused:wrong-world"),
+    ("many_memories", "memory"),
+    ("nan", "completed"),
+    ("no_manifest", "refused:missing-manifest"),
+    ("panic", "trap"),
+    ("recurse", "memory"),
+    ("refuse", "refused"),
+    ("repeated_key", "invalid-output"),
+    ("retry", "retry-after"),
+    ("spin", "out-of-fuel"),
+    ("spin_after_answer", "out-of-fuel"),
+    ("spin_at_start", "refused:trial-failed"),
+    ("spin_in_realloc", "out-of-fuel"),
+    ("state_then_fail", "held"),
+    ("state_then_trap", "trap"),
+    ("too_many_actions", "output-too-big"),
+    ("trap_after_answer", "trap"),
+    ("trap_at_start", "refused:trial-failed"),
+    ("wasi_import", "refused:import-outside-world"),
+    ("wild_answer", "invalid-output"),
+    ("wild_realloc", "trap"),
+    ("wrong_version", "refused:wrong-version"),
+    ("wrong_world", "refused:wrong-world"),
+];
+
+fn run(plugin: &Plugin) -> Run {
+    run_for(plugin, RunLimits::default().fuel)
+}
+
+fn run_for(plugin: &Plugin, fuel: u64) -> Run {
+    let limits = RunLimits {
+        fuel,
+        ..RunLimits::default()
+    };
+    plugin.run(
+        &RunInput {
+            event: &event(),
+            config_json: "1000",
+        },
+        &State::default(),
+        &limits,
+    )
+}
+
+/// Everything that a route can grant: what is still refused is wrong in itself.
+fn all_grants() -> Vec<Grant> {
+    ActionKind::ALL
+        .into_iter()
+        .map(|kind| Grant {
+            amount_max: Some(i64::MAX),
+            currencies: vec![Currency::new("USD").unwrap(), Currency::new("EUR").unwrap()],
+            ..Grant::of(kind)
+        })
+        .collect()
+}
+
+/// Vets, runs and judges, as the host does.
+fn ending(component: &[u8], fuel: u64) -> String {
+    if let Err(refusal) = SANDBOX.vet(component) {
+        return format!("refused:{}", refusal.code());
+    }
+    let run = run_for(&SANDBOX.load(component).unwrap(), fuel);
+    if !matches!(run.outcome, Outcome::Completed { .. }) {
+        assert_eq!(run.writes, []);
+    }
+    match run.outcome {
+        Outcome::Completed { proposals } => match judge(proposals, &all_grants()) {
+            Ok(_) => "completed".to_owned(),
+            Err(_) => Fault::InvalidOutput.to_string(),
+        },
+        other => other.name().to_owned(),
+    }
+}
+
+#[test]
+fn each_hostile_guest_ends_as_it_says_and_alone() {
+    let mut guests = built("TOLLGATE_HOSTILE", "plugins/hostile");
+    let Some(good) = guests.get("good").cloned() else {
+        return;
+    };
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/wat/many_memories.wat");
+    guests.insert("many_memories".to_owned(), wat::parse_file(text).unwrap());
+    let expect: BTreeMap<_, _> = EXPECT.iter().copied().collect();
+    let good = SANDBOX.load(&good).unwrap();
+    let before = run(&good);
+    let mut wrong = Vec::new();
+    for (name, component) in &guests {
+        // To make 40 MB takes more than the default budget; the others end within it.
+        let fuel = if name == "flood_string" {
+            2_000_000_000
+        } else {
+            RunLimits::default().fuel
+        };
+        let found = ending(component, fuel);
+        if expect.get(name.as_str()).is_some_and(|expect| *expect != found) {
+            wrong.push(format!("{name}: {found}, not {}", expect[name.as_str()]));
+        }
+        let after = run(&good);
+        assert_eq!(
+            (&after.outcome, after.fuel),
+            (&before.outcome, before.fuel),
+            "after {name}"
+        );
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn a_panic_in_rust_says_its_message_and_where() {
+    let guests = built("TOLLGATE_HOSTILE", "plugins/hostile");
+    let Some(guest) = guests.get("panic") else { return };
+    let run = run(&SANDBOX.load(guest).unwrap());
+    let message = run.outcome.message();
+    assert!(message.contains("panic"), "{message}");
+    assert!(
+        message.contains(" — wasm `unreachable` instruction executed, at "),
+        "{message}"
+    );
+    assert!(message.contains("process"), "{message}");
+}
+
+#[test]
+fn nans_have_one_form() {
+    let guests = built("TOLLGATE_HOSTILE", "plugins/hostile");
+    let Some(guest) = guests.get("nan") else { return };
+    let Outcome::Completed { proposals } = run(&SANDBOX.load(guest).unwrap()).outcome else {
+        panic!("nan fails")
+    };
+    let shown = format!("{proposals:?}");
+    assert!(
+        shown.contains(
+            r#"["7ff8000000000000", "7ff8000000000000", "7ff8000000000000", "7ff8000000000000", "7fc00000"]"#
+        ),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_shipped_plugins_may_be_published() {
+    for (name, component) in built("TOLLGATE_PLUGINS", "plugins") {
+        let report = SANDBOX
+            .vet(&component)
+            .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        assert_eq!(report.manifest.name.as_str(), name);
+        assert!(
+            report
+                .imports
+                .iter()
+                .all(|import| import.starts_with("tollgate:plugin/")),
+            "{:?}",
+            report.imports
+        );
+    }
+}

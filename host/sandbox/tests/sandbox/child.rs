@@ -1,0 +1,76 @@
+//! Compilation in a child process with limits of its own.
+
+use std::ffi::OsString;
+
+use tollgate_sandbox::{Compiler, Refusal, RunLimits, Sandbox, SandboxOptions};
+
+use crate::guest::{GOOD, component, component_with, run};
+
+const MEMORY: u64 = 4 * 1024 * 1024 * 1024;
+
+fn sandbox(program: &str, args: &[&str], memory_bytes_max: u64, ms_max: u64) -> Sandbox {
+    let args = args.iter().map(OsString::from).collect();
+    let compiler = Compiler::Child {
+        program: program.into(),
+        args,
+        memory_bytes_max,
+        ms_max,
+    };
+    Sandbox::new(SandboxOptions {
+        instances_max: 1,
+        compiler,
+        ..SandboxOptions::default()
+    })
+    .unwrap()
+}
+
+const CHILD: &str = env!("CARGO_BIN_EXE_compile-plugin");
+
+fn refusal(sandbox: &Sandbox, component: &[u8]) -> Refusal {
+    sandbox.load(component).expect_err("this must not load")
+}
+
+/// A component that Cranelift works on for a while: one long function.
+fn long() -> Vec<u8> {
+    let step = "(local.set 0 (i32.mul (i32.add (local.get 0) (i32.load (local.get 0))) (i32.const 3)))";
+    component_with(&format!("(func $long (param i32) {})", step.repeat(60_000)), GOOD)
+}
+
+#[test]
+fn a_child_compiles_what_the_parent_runs() {
+    let sandbox = sandbox(CHILD, &[], MEMORY, 60_000);
+    let plugin = sandbox.load(&component(GOOD)).unwrap();
+    assert_eq!(run(&plugin, &RunLimits::default()).outcome.name(), "completed");
+    let bad = component_with("(func $f (result i32) (return_call $f))", GOOD);
+    let refusal = refusal(&sandbox, &bad);
+    assert_eq!(refusal.code(), "compile-failed", "{refusal}");
+    assert!(refusal.to_string().contains("tail call"), "{refusal}");
+}
+
+#[test]
+fn a_child_without_memory_or_time_fails_alone() {
+    let small = refusal(&sandbox(CHILD, &[], 48 * 1024 * 1024, 60_000), &long());
+    assert_eq!(small.code(), "compile-limits", "{small}");
+    let short = refusal(&sandbox(CHILD, &[], MEMORY, 1), &long());
+    assert_eq!(
+        short,
+        Refusal::CompileLimits {
+            detail: "not done after 1 ms".to_owned()
+        }
+    );
+    assert!(
+        sandbox(CHILD, &[], MEMORY, 60_000).load(&component(GOOD)).is_ok(),
+        "the parent lives"
+    );
+}
+
+#[test]
+fn a_child_that_is_no_compiler_is_the_hosts_fault() {
+    let missing = refusal(&sandbox("/nowhere/compiler", &[], MEMORY, 1000), &component(GOOD));
+    assert_eq!(missing.code(), "host", "{missing}");
+    let silent = refusal(&sandbox("/bin/true", &[], MEMORY, 10_000), &component(GOOD));
+    assert_eq!(silent.code(), "compile-limits", "{silent}");
+    // What the child writes is checked by wasmtime for its shape; that it is honest, only its own program can promise.
+    let other = refusal(&sandbox("/bin/cat", &[], MEMORY, 10_000), &component(GOOD));
+    assert_eq!(other.code(), "over-limits", "{other}");
+}
