@@ -136,7 +136,9 @@ impl Action {
         match self {
             Self::Credit(transfer) | Self::Debit(transfer) => Some(transfer.amount),
             Self::IssueGiftCard(card) => Some(card.amount),
-            Self::ReserveStock(_) | Self::ReleaseStock(_) | Self::Flag(_) | Self::Notify(_) | Self::Extension(_) => None,
+            Self::ReserveStock(_) | Self::ReleaseStock(_) | Self::Flag(_) | Self::Notify(_) | Self::Extension(_) => {
+                None
+            }
         }
     }
 
@@ -183,7 +185,11 @@ pub enum UncheckedAction {
     Debit(UncheckedTransfer),
     ReserveStock(Stock),
     ReleaseStock(Stock),
-    IssueGiftCard { recipient: String, amount: UncheckedMoney, template: String },
+    IssueGiftCard {
+        recipient: String,
+        amount: UncheckedMoney,
+        template: String,
+    },
     Flag(Flag),
     Notify(Notice),
     Extension(Extension),

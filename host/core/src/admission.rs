@@ -110,19 +110,30 @@ pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status:
 fn disposition(admission: &Admission, subject_status: Option<&Status>) -> Disposition {
     let (family, status) = match &admission.event.reading {
         StatusReading::Stateless => return Disposition::Accepted,
-        StatusReading::Unmapped { family, label: Some(label) } => {
-            return Disposition::Held { reason: format!("status `{label}` is not mapped into the lifecycle `{family}`") };
+        StatusReading::Unmapped {
+            family,
+            label: Some(label),
+        } => {
+            return Disposition::Held {
+                reason: format!("status `{label}` is not mapped into the lifecycle `{family}`"),
+            };
         }
         StatusReading::Unmapped { family, label: None } => {
-            return Disposition::Held { reason: format!("no status found, but the lifecycle `{family}` needs one") };
+            return Disposition::Held {
+                reason: format!("no status found, but the lifecycle `{family}` needs one"),
+            };
         }
         StatusReading::Mapped { family, status } => (family, status),
     };
     if admission.event.subject.is_none() {
-        return Disposition::Held { reason: format!("no subject found, but the lifecycle `{family}` needs one") };
+        return Disposition::Held {
+            reason: format!("no subject found, but the lifecycle `{family}` needs one"),
+        };
     }
     let Some(lifecycle) = &admission.lifecycle else {
-        return Disposition::Held { reason: format!("no lifecycle is declared for the family `{family}`") };
+        return Disposition::Held {
+            reason: format!("no lifecycle is declared for the family `{family}`"),
+        };
     };
     match lifecycle.transition(subject_status, status) {
         Transition::Apply => Disposition::Accepted,
@@ -130,9 +141,9 @@ fn disposition(admission: &Admission, subject_status: Option<&Status>) -> Dispos
         Transition::Contradicts { current } => Disposition::Held {
             reason: format!("`{status}` can neither follow nor precede `{current}` in the lifecycle `{family}`"),
         },
-        Transition::Unknown { status } => {
-            Disposition::Held { reason: format!("the lifecycle `{family}` has no status `{status}`") }
-        }
+        Transition::Unknown { status } => Disposition::Held {
+            reason: format!("the lifecycle `{family}` has no status `{status}`"),
+        },
     }
 }
 
@@ -144,12 +155,22 @@ mod tests {
     fn receipt_ids_keep_parts_apart() {
         let key = Secret::new([1; 32]);
         let id = |tenant: &str, source: &str, event: &str| {
-            receipt_id(&key, &tenant.parse().unwrap(), &source.parse().unwrap(), &event.parse().unwrap())
+            receipt_id(
+                &key,
+                &tenant.parse().unwrap(),
+                &source.parse().unwrap(),
+                &event.parse().unwrap(),
+            )
         };
         assert_eq!(id("a", "bc", "d"), id("a", "bc", "d"));
         assert_ne!(id("a", "bc", "d"), id("ab", "c", "d"));
         assert_ne!(id("a", "b", "cd"), id("a", "bc", "d"));
-        let other = receipt_id(&Secret::new([2; 32]), &"a".parse().unwrap(), &"bc".parse().unwrap(), &"d".parse().unwrap());
+        let other = receipt_id(
+            &Secret::new([2; 32]),
+            &"a".parse().unwrap(),
+            &"bc".parse().unwrap(),
+            &"d".parse().unwrap(),
+        );
         assert_ne!(id("a", "bc", "d"), other);
     }
 

@@ -93,9 +93,24 @@ pub struct Answer {
 /// The table. A conflict and a held event are answered 2xx because they are durably kept, and a 4xx would make the provider
 /// retry what can never change.
 pub fn answer(happening: &Happening) -> Answer {
-    let kept = |http_status, status, receipt| Answer { http_status, status, retry_after_s: None, receipt: Some(receipt) };
-    let refused = |http_status, status| Answer { http_status, status, retry_after_s: None, receipt: None };
-    let later = |status| Answer { http_status: 503, status, retry_after_s: Some(2), receipt: None };
+    let kept = |http_status, status, receipt| Answer {
+        http_status,
+        status,
+        retry_after_s: None,
+        receipt: Some(receipt),
+    };
+    let refused = |http_status, status| Answer {
+        http_status,
+        status,
+        retry_after_s: None,
+        receipt: None,
+    };
+    let later = |status| Answer {
+        http_status: 503,
+        status,
+        retry_after_s: Some(2),
+        receipt: None,
+    };
     match *happening {
         Happening::Accepted(receipt) => kept(202, "accepted", receipt),
         Happening::Superseded(receipt) => kept(202, "superseded", receipt),
@@ -133,12 +148,22 @@ mod tests {
             Happening::Conflict(receipt),
         ] {
             let answer = answer(&kept);
-            assert!((200..300).contains(&answer.http_status) && answer.receipt == Some(receipt), "{kept:?}");
+            assert!(
+                (200..300).contains(&answer.http_status) && answer.receipt == Some(receipt),
+                "{kept:?}"
+            );
         }
         for rejection in Rejection::ALL {
             let answer = answer(&Happening::Rejected(rejection));
-            assert!((400..600).contains(&answer.http_status) && answer.receipt.is_none(), "{rejection:?}");
-            assert_eq!(answer.http_status == 503, answer.retry_after_s.is_some(), "{rejection:?}");
+            assert!(
+                (400..600).contains(&answer.http_status) && answer.receipt.is_none(),
+                "{rejection:?}"
+            );
+            assert_eq!(
+                answer.http_status == 503,
+                answer.retry_after_s.is_some(),
+                "{rejection:?}"
+            );
             assert_eq!(answer.status, rejection.as_str(), "{rejection:?}");
         }
     }

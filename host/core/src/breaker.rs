@@ -12,15 +12,22 @@ pub struct BreakerPolicy {
 }
 
 impl BreakerPolicy {
-    pub const DELIVERIES: Self = Self { failures_max: 5, open_ms: 10_000 };
+    pub const DELIVERIES: Self = Self {
+        failures_max: 5,
+        open_ms: 10_000,
+    };
 }
 
 /// The state of one destination's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {
-    Closed { failures: u32 },
+    Closed {
+        failures: u32,
+    },
     /// Nothing is sent before this instant.
-    Open { until: UnixMillis },
+    Open {
+        until: UnixMillis,
+    },
     /// One probe is on its way.
     Probing,
 }
@@ -55,8 +62,12 @@ impl Breaker {
     pub fn finished(&mut self, policy: &BreakerPolicy, success: bool, now: UnixMillis) {
         *self = match (*self, success) {
             (_, true) => Self::Closed { failures: 0 },
-            (Self::Closed { failures }, false) if failures + 1 < policy.failures_max => Self::Closed { failures: failures + 1 },
-            (Self::Closed { .. } | Self::Probing, false) => Self::Open { until: now.plus_ms(policy.open_ms) },
+            (Self::Closed { failures }, false) if failures + 1 < policy.failures_max => {
+                Self::Closed { failures: failures + 1 }
+            }
+            (Self::Closed { .. } | Self::Probing, false) => Self::Open {
+                until: now.plus_ms(policy.open_ms),
+            },
             // An attempt that began before the breaker opened.
             (Self::Open { until }, false) => Self::Open { until },
         };
@@ -79,14 +90,24 @@ mod tests {
 
     #[test]
     fn a_breaker_opens_probes_and_closes() {
-        let policy = BreakerPolicy { failures_max: 2, open_ms: 100 };
+        let policy = BreakerPolicy {
+            failures_max: 2,
+            open_ms: 100,
+        };
         let mut breaker = Breaker::new();
         breaker.finished(&policy, false, UnixMillis(0));
         assert_eq!(breaker.permit(&policy, UnixMillis(0)), Permission::Send);
         breaker.finished(&policy, false, UnixMillis(0));
-        assert_eq!(breaker.permit(&policy, UnixMillis(99)), Permission::WaitUntil(UnixMillis(100)));
+        assert_eq!(
+            breaker.permit(&policy, UnixMillis(99)),
+            Permission::WaitUntil(UnixMillis(100))
+        );
         assert_eq!(breaker.permit(&policy, UnixMillis(100)), Permission::Send, "the probe");
-        assert_eq!(breaker.permit(&policy, UnixMillis(100)), Permission::WaitUntil(UnixMillis(200)), "one probe at a time");
+        assert_eq!(
+            breaker.permit(&policy, UnixMillis(100)),
+            Permission::WaitUntil(UnixMillis(200)),
+            "one probe at a time"
+        );
         breaker.finished(&policy, false, UnixMillis(110));
         assert_eq!(breaker, Breaker::Open { until: UnixMillis(210) });
         assert_eq!(breaker.permit(&policy, UnixMillis(210)), Permission::Send);

@@ -11,7 +11,10 @@ use crate::time::UnixMillis;
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum AttemptEnd {
     /// The destination answered with this status.
-    Answered { http_status: u16, retry_after_ms: Option<i64> },
+    Answered {
+        http_status: u16,
+        retry_after_ms: Option<i64>,
+    },
     /// No whole answer: refused, reset, timed out, TLS or DNS trouble.
     Failed { reason: String },
     /// The host's own rules forbid to connect there. No attempt will ever pass until the configuration changes.
@@ -29,7 +32,13 @@ pub enum EntryEnd {
 
 impl AttemptEnd {
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Answered { http_status: 200..=299, .. })
+        matches!(
+            self,
+            Self::Answered {
+                http_status: 200..=299,
+                ..
+            }
+        )
     }
 }
 
@@ -38,12 +47,21 @@ impl AttemptEnd {
 pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> EntryEnd {
     let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
         NextStep::RetryAt(at) => EntryEnd::RetryAt { at, reason },
-        NextStep::GiveUp => EntryEnd::Dead { reason: format!("{reason} (gave up after {attempt} attempts)") },
+        NextStep::GiveUp => EntryEnd::Dead {
+            reason: format!("{reason} (gave up after {attempt} attempts)"),
+        },
     };
     match end {
-        AttemptEnd::Answered { http_status: 200..=299, .. } => EntryEnd::Delivered,
-        AttemptEnd::Answered { http_status: 410, .. } => EntryEnd::Dead { reason: "the destination answered 410 Gone".into() },
-        AttemptEnd::Answered { http_status, retry_after_ms } => retry(
+        AttemptEnd::Answered {
+            http_status: 200..=299, ..
+        } => EntryEnd::Delivered,
+        AttemptEnd::Answered { http_status: 410, .. } => EntryEnd::Dead {
+            reason: "the destination answered 410 Gone".into(),
+        },
+        AttemptEnd::Answered {
+            http_status,
+            retry_after_ms,
+        } => retry(
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             format!("the destination answered {http_status}"),
         ),
@@ -68,20 +86,64 @@ mod tests {
 
     #[test]
     fn every_answer_has_its_meaning() {
-        let policy = RetryPolicy { attempts_max: 3, base_ms: 100, cap_ms: 1000 };
-        let answered = |http_status, retry_after_ms| AttemptEnd::Answered { http_status, retry_after_ms };
-        let check = |end: AttemptEnd, attempt, expect: EntryEnd| {
-            assert_eq!(entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE), expect, "{end:?}");
+        let policy = RetryPolicy {
+            attempts_max: 3,
+            base_ms: 100,
+            cap_ms: 1000,
         };
-        let retry = |at, reason: &str| EntryEnd::RetryAt { at: UnixMillis(at), reason: reason.into() };
+        let answered = |http_status, retry_after_ms| AttemptEnd::Answered {
+            http_status,
+            retry_after_ms,
+        };
+        let check = |end: AttemptEnd, attempt, expect: EntryEnd| {
+            assert_eq!(
+                entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE),
+                expect,
+                "{end:?}"
+            );
+        };
+        let retry = |at, reason: &str| EntryEnd::RetryAt {
+            at: UnixMillis(at),
+            reason: reason.into(),
+        };
         check(answered(204, None), 1, EntryEnd::Delivered);
         check(answered(302, None), 1, retry(0, "the destination answered 302"));
-        check(answered(429, Some(7000)), 1, retry(7000, "the destination answered 429"));
-        check(answered(503, Some(i64::MAX)), 1, retry(RETRY_AFTER_MS_MAX, "the destination answered 503"));
-        check(answered(500, None), 3, EntryEnd::Dead { reason: "the destination answered 500 (gave up after 3 attempts)".into() });
-        check(answered(410, None), 1, EntryEnd::Dead { reason: "the destination answered 410 Gone".into() });
-        check(AttemptEnd::Failed { reason: "timed out".into() }, 1, retry(0, "timed out"));
-        check(AttemptEnd::Forbidden { reason: "no".into() }, 1, EntryEnd::Dead { reason: "no".into() });
+        check(
+            answered(429, Some(7000)),
+            1,
+            retry(7000, "the destination answered 429"),
+        );
+        check(
+            answered(503, Some(i64::MAX)),
+            1,
+            retry(RETRY_AFTER_MS_MAX, "the destination answered 503"),
+        );
+        check(
+            answered(500, None),
+            3,
+            EntryEnd::Dead {
+                reason: "the destination answered 500 (gave up after 3 attempts)".into(),
+            },
+        );
+        check(
+            answered(410, None),
+            1,
+            EntryEnd::Dead {
+                reason: "the destination answered 410 Gone".into(),
+            },
+        );
+        check(
+            AttemptEnd::Failed {
+                reason: "timed out".into(),
+            },
+            1,
+            retry(0, "timed out"),
+        );
+        check(
+            AttemptEnd::Forbidden { reason: "no".into() },
+            1,
+            EntryEnd::Dead { reason: "no".into() },
+        );
     }
 
     #[test]
@@ -91,6 +153,9 @@ mod tests {
         assert_eq!(retry_after_ms("Tue, 05 May 2026 10:00:30 GMT", now), Some(30_000));
         assert_eq!(retry_after_ms("Tue, 05 May 2026 09:00:30 GMT", now), Some(0));
         assert_eq!(retry_after_ms("soon", now), None);
-        assert_eq!(retry_after_ms("99999999999999999999", now), Some(i64::MAX / 1000 * 1000));
+        assert_eq!(
+            retry_after_ms("99999999999999999999", now),
+            Some(i64::MAX / 1000 * 1000)
+        );
     }
 }

@@ -32,7 +32,14 @@ pub struct Grant {
 impl Grant {
     /// A grant of `kind` without bounds; for kinds that move money it grants nothing until bounds are set.
     pub fn of(kind: ActionKind) -> Self {
-        Self { kind, amount_max: None, currencies: Vec::new(), quantity_max: None, sku_prefix: None, extensions: Vec::new() }
+        Self {
+            kind,
+            amount_max: None,
+            currencies: Vec::new(),
+            quantity_max: None,
+            sku_prefix: None,
+            extensions: Vec::new(),
+        }
     }
 }
 
@@ -44,7 +51,11 @@ pub enum Violation {
     #[error("action {at}: {source}")]
     OperationKey { at: usize, source: IdError },
     #[error("action {at}: the operation key `{key}` came before in this run for another {kind}")]
-    RepeatedKey { at: usize, key: OperationKey, kind: ActionKind },
+    RepeatedKey {
+        at: usize,
+        key: OperationKey,
+        kind: ActionKind,
+    },
     #[error("action {at}: the route does not grant `{kind}`; grant it on the route or remove it from the plugin")]
     NotGranted { at: usize, kind: ActionKind },
     #[error("action {at}: `{currency}` is not a currency code such as USD")]
@@ -52,13 +63,26 @@ pub enum Violation {
     #[error("action {at}: the amount {minor_units} must be at least 1 and at most 2^53−1 minor units")]
     Amount { at: usize, minor_units: i64 },
     #[error("action {at}: {amount} is over the route's {amount_max} minor units per `{kind}`")]
-    AmountOverGrant { at: usize, kind: ActionKind, amount: Money, amount_max: i64 },
+    AmountOverGrant {
+        at: usize,
+        kind: ActionKind,
+        amount: Money,
+        amount_max: i64,
+    },
     #[error("action {at}: the route grants `{kind}` not in {currency}")]
-    CurrencyNotGranted { at: usize, kind: ActionKind, currency: Currency },
+    CurrencyNotGranted {
+        at: usize,
+        kind: ActionKind,
+        currency: Currency,
+    },
     #[error("action {at}: a quantity must be at least 1")]
     NoQuantity { at: usize },
     #[error("action {at}: quantity {quantity} is over the route's {quantity_max}")]
-    QuantityOverGrant { at: usize, quantity: u32, quantity_max: u32 },
+    QuantityOverGrant {
+        at: usize,
+        quantity: u32,
+        quantity_max: u32,
+    },
     #[error("action {at}: article `{sku}` does not start with the route's `{prefix}`")]
     SkuNotGranted { at: usize, sku: String, prefix: String },
     #[error("action {at}: score {score} is over 100")]
@@ -69,11 +93,28 @@ pub enum Violation {
     ExtensionBody { at: usize, reason: String },
     #[error("action {at}: `{field}` is empty")]
     EmptyText { at: usize, field: &'static str },
-    #[error("action {at}: `{field}` is {bytes} bytes long; at most {} are allowed", limits::ACTION_TEXT_BYTES_MAX)]
-    LongText { at: usize, field: &'static str, bytes: usize },
-    #[error("action {at}: `{field}` has {count} entries; at most {} are allowed", limits::ACTION_LIST_MAX)]
-    LongList { at: usize, field: &'static str, count: usize },
-    #[error("action {at}: {bytes} bytes as JSON; at most {} are allowed", limits::ACTION_BYTES_MAX)]
+    #[error(
+        "action {at}: `{field}` is {bytes} bytes long; at most {} are allowed",
+        limits::ACTION_TEXT_BYTES_MAX
+    )]
+    LongText {
+        at: usize,
+        field: &'static str,
+        bytes: usize,
+    },
+    #[error(
+        "action {at}: `{field}` has {count} entries; at most {} are allowed",
+        limits::ACTION_LIST_MAX
+    )]
+    LongList {
+        at: usize,
+        field: &'static str,
+        count: usize,
+    },
+    #[error(
+        "action {at}: {bytes} bytes as JSON; at most {} are allowed",
+        limits::ACTION_BYTES_MAX
+    )]
     TooBig { at: usize, bytes: usize },
 }
 
@@ -88,11 +129,16 @@ pub fn judge(proposals: Vec<Proposal>, grants: &[Grant]) -> Result<Vec<GrantedAc
     let mut seen = BTreeSet::new();
     let mut granted = Vec::with_capacity(proposals.len());
     for (at, proposal) in proposals.into_iter().enumerate() {
-        let key = OperationKey::new(&proposal.operation_key).map_err(|source| Violation::OperationKey { at, source })?;
+        let key =
+            OperationKey::new(&proposal.operation_key).map_err(|source| Violation::OperationKey { at, source })?;
         let action = check_shape(at, proposal.action)?;
         check_grant(at, &action, grants)?;
         if !seen.insert((action.kind(), key.clone())) {
-            return Err(Violation::RepeatedKey { at, key, kind: action.kind() });
+            return Err(Violation::RepeatedKey {
+                at,
+                key,
+                kind: action.kind(),
+            });
         }
         granted.push(GrantedAction::new(key, action));
     }
@@ -107,7 +153,11 @@ fn check_shape(at: usize, unchecked: UncheckedAction) -> Result<Action, Violatio
         _ => Ok(value),
     };
     let list = |field, count| {
-        if count > limits::ACTION_LIST_MAX { Err(Violation::LongList { at, field, count }) } else { Ok(()) }
+        if count > limits::ACTION_LIST_MAX {
+            Err(Violation::LongList { at, field, count })
+        } else {
+            Ok(())
+        }
     };
     let transfer = |unchecked: UncheckedTransfer| {
         Ok(Transfer {
@@ -120,14 +170,22 @@ fn check_shape(at: usize, unchecked: UncheckedAction) -> Result<Action, Violatio
         if stock.quantity == 0 {
             return Err(Violation::NoQuantity { at });
         }
-        Ok(Stock { sku: text("sku", stock.sku)?, quantity: stock.quantity, reference: text("reference", stock.reference)? })
+        Ok(Stock {
+            sku: text("sku", stock.sku)?,
+            quantity: stock.quantity,
+            reference: text("reference", stock.reference)?,
+        })
     };
     let action = match unchecked {
         UncheckedAction::Credit(unchecked) => Action::Credit(transfer(unchecked)?),
         UncheckedAction::Debit(unchecked) => Action::Debit(transfer(unchecked)?),
         UncheckedAction::ReserveStock(unchecked) => Action::ReserveStock(stock(unchecked)?),
         UncheckedAction::ReleaseStock(unchecked) => Action::ReleaseStock(stock(unchecked)?),
-        UncheckedAction::IssueGiftCard { recipient, amount, template } => Action::IssueGiftCard(GiftCard {
+        UncheckedAction::IssueGiftCard {
+            recipient,
+            amount,
+            template,
+        } => Action::IssueGiftCard(GiftCard {
             recipient: text("recipient", recipient)?,
             amount: money(at, amount)?,
             template: text("template", template)?,
@@ -153,8 +211,12 @@ fn check_shape(at: usize, unchecked: UncheckedAction) -> Result<Action, Violatio
         UncheckedAction::Extension(extension) => {
             text("kind", extension.name.clone())?;
             text("schema", extension.schema.clone())?;
-            serde_json::from_str::<serde::de::IgnoredAny>(&extension.body)
-                .map_err(|error| Violation::ExtensionBody { at, reason: error.to_string() })?;
+            serde_json::from_str::<serde::de::IgnoredAny>(&extension.body).map_err(|error| {
+                Violation::ExtensionBody {
+                    at,
+                    reason: error.to_string(),
+                }
+            })?;
             Action::Extension(extension)
         }
     };
@@ -166,15 +228,24 @@ fn check_shape(at: usize, unchecked: UncheckedAction) -> Result<Action, Violatio
 }
 
 fn money(at: usize, unchecked: UncheckedMoney) -> Result<Money, Violation> {
-    let currency = Currency::new(&unchecked.currency).ok_or(Violation::Currency { at, currency: unchecked.currency })?;
+    let currency = Currency::new(&unchecked.currency).ok_or(Violation::Currency {
+        at,
+        currency: unchecked.currency,
+    })?;
     Money::new(unchecked.minor_units, currency)
         .filter(|money| money.minor_units() >= 1)
-        .ok_or(Violation::Amount { at, minor_units: unchecked.minor_units })
+        .ok_or(Violation::Amount {
+            at,
+            minor_units: unchecked.minor_units,
+        })
 }
 
 /// An action is granted when one grant of its kind allows it; the violation is the last such grant's.
 fn check_grant(at: usize, action: &Action, grants: &[Grant]) -> Result<(), Violation> {
-    let mut violation = Violation::NotGranted { at, kind: action.kind() };
+    let mut violation = Violation::NotGranted {
+        at,
+        kind: action.kind(),
+    };
     for grant in grants.iter().filter(|grant| grant.kind == action.kind()) {
         match within(at, action, grant) {
             Ok(()) => return Ok(()),
@@ -186,12 +257,23 @@ fn check_grant(at: usize, action: &Action, grants: &[Grant]) -> Result<(), Viola
 
 fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
     if let Some(amount) = action.amount() {
-        let Some(amount_max) = grant.amount_max else { return Err(Violation::NotGranted { at, kind: grant.kind }) };
+        let Some(amount_max) = grant.amount_max else {
+            return Err(Violation::NotGranted { at, kind: grant.kind });
+        };
         if !grant.currencies.contains(&amount.currency()) {
-            return Err(Violation::CurrencyNotGranted { at, kind: grant.kind, currency: amount.currency() });
+            return Err(Violation::CurrencyNotGranted {
+                at,
+                kind: grant.kind,
+                currency: amount.currency(),
+            });
         }
         if amount.minor_units() > amount_max {
-            return Err(Violation::AmountOverGrant { at, kind: grant.kind, amount, amount_max });
+            return Err(Violation::AmountOverGrant {
+                at,
+                kind: grant.kind,
+                amount,
+                amount_max,
+            });
         }
     }
     match action {
@@ -199,12 +281,20 @@ fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
             if let Some(quantity_max) = grant.quantity_max
                 && stock.quantity > quantity_max
             {
-                return Err(Violation::QuantityOverGrant { at, quantity: stock.quantity, quantity_max });
+                return Err(Violation::QuantityOverGrant {
+                    at,
+                    quantity: stock.quantity,
+                    quantity_max,
+                });
             }
             if let Some(prefix) = &grant.sku_prefix
                 && !stock.sku.starts_with(prefix.as_str())
             {
-                return Err(Violation::SkuNotGranted { at, sku: stock.sku.clone(), prefix: prefix.clone() });
+                return Err(Violation::SkuNotGranted {
+                    at,
+                    sku: stock.sku.clone(),
+                    prefix: prefix.clone(),
+                });
             }
         }
         Action::Extension(Extension { name, .. }) => {
@@ -227,7 +317,10 @@ mod tests {
             operation_key: "cashback:r_1".into(),
             action: UncheckedAction::Credit(UncheckedTransfer {
                 account: "cust_1".into(),
-                amount: UncheckedMoney { minor_units, currency: currency.into() },
+                amount: UncheckedMoney {
+                    minor_units,
+                    currency: currency.into(),
+                },
                 reason: "cashback".into(),
             }),
         }
@@ -244,7 +337,9 @@ mod tests {
     #[test]
     fn each_overstep_is_named() {
         let check = |proposal: Proposal, grants: &[Grant], expect: Option<&str>| {
-            let error = judge(vec![proposal], grants).err().map(|violation| violation.to_string());
+            let error = judge(vec![proposal], grants)
+                .err()
+                .map(|violation| violation.to_string());
             assert_eq!(error.as_deref(), expect);
         };
         check(credit(5000, "USD"), &up_to_50_usd(), None);
@@ -253,14 +348,26 @@ mod tests {
             &up_to_50_usd(),
             Some("action 0: 50.01 USD is over the route's 5000 minor units per `credit`"),
         );
-        check(credit(1, "EUR"), &up_to_50_usd(), Some("action 0: the route grants `credit` not in EUR"));
-        check(credit(0, "USD"), &up_to_50_usd(), Some("action 0: the amount 0 must be at least 1 and at most 2^53−1 minor units"));
+        check(
+            credit(1, "EUR"),
+            &up_to_50_usd(),
+            Some("action 0: the route grants `credit` not in EUR"),
+        );
+        check(
+            credit(0, "USD"),
+            &up_to_50_usd(),
+            Some("action 0: the amount 0 must be at least 1 and at most 2^53−1 minor units"),
+        );
         check(
             credit(-5, "USD"),
             &up_to_50_usd(),
             Some("action 0: the amount -5 must be at least 1 and at most 2^53−1 minor units"),
         );
-        check(credit(5, "DOLLARS"), &up_to_50_usd(), Some("action 0: `DOLLARS` is not a currency code such as USD"));
+        check(
+            credit(5, "DOLLARS"),
+            &up_to_50_usd(),
+            Some("action 0: `DOLLARS` is not a currency code such as USD"),
+        );
         check(
             credit(5, "USD"),
             &[Grant::of(ActionKind::Flag)],
@@ -271,8 +378,15 @@ mod tests {
             &[Grant::of(ActionKind::Credit)],
             Some("action 0: the route does not grant `credit`; grant it on the route or remove it from the plugin"),
         );
-        let spaced = Proposal { operation_key: "a b".into(), ..credit(5, "USD") };
-        check(spaced, &up_to_50_usd(), Some("action 0: operation key has the character ' ' at byte 1; allowed: visible ASCII"));
+        let spaced = Proposal {
+            operation_key: "a b".into(),
+            ..credit(5, "USD")
+        };
+        check(
+            spaced,
+            &up_to_50_usd(),
+            Some("action 0: operation key has the character ' ' at byte 1; allowed: visible ASCII"),
+        );
     }
 
     #[test]
@@ -285,13 +399,29 @@ mod tests {
     fn an_extension_is_granted_by_name_and_must_be_json() {
         let extension = |body: &str| Proposal {
             operation_key: "k".into(),
-            action: UncheckedAction::Extension(Extension { name: "acme/points".into(), schema: "1".into(), body: body.into() }),
+            action: UncheckedAction::Extension(Extension {
+                name: "acme/points".into(),
+                schema: "1".into(),
+                body: body.into(),
+            }),
         };
-        let grants = [Grant { extensions: vec!["acme/points".into()], ..Grant::of(ActionKind::Extension) }];
+        let grants = [Grant {
+            extensions: vec!["acme/points".into()],
+            ..Grant::of(ActionKind::Extension)
+        }];
         assert!(judge(vec![extension("{}")], &grants).is_ok());
-        assert!(matches!(judge(vec![extension("{")], &grants), Err(Violation::ExtensionBody { at: 0, .. })));
-        let other = [Grant { extensions: vec!["acme/other".into()], ..Grant::of(ActionKind::Extension) }];
-        assert!(matches!(judge(vec![extension("{}")], &other), Err(Violation::ExtensionNotGranted { at: 0, .. })));
+        assert!(matches!(
+            judge(vec![extension("{")], &grants),
+            Err(Violation::ExtensionBody { at: 0, .. })
+        ));
+        let other = [Grant {
+            extensions: vec!["acme/other".into()],
+            ..Grant::of(ActionKind::Extension)
+        }];
+        assert!(matches!(
+            judge(vec![extension("{}")], &other),
+            Err(Violation::ExtensionNotGranted { at: 0, .. })
+        ));
     }
 
     proptest! {

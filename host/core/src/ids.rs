@@ -15,9 +15,18 @@ pub enum IdError {
     #[error("{what} is empty")]
     Empty { what: &'static str },
     #[error("{what} is {bytes} bytes long; at most {bytes_max} are allowed")]
-    TooLong { what: &'static str, bytes: usize, bytes_max: usize },
+    TooLong {
+        what: &'static str,
+        bytes: usize,
+        bytes_max: usize,
+    },
     #[error("{what} has the character {found:?} at byte {at}; allowed: {allowed}")]
-    Character { what: &'static str, found: char, at: usize, allowed: &'static str },
+    Character {
+        what: &'static str,
+        found: char,
+        at: usize,
+        allowed: &'static str,
+    },
     #[error("{what} must look like {example}")]
     Shape { what: &'static str, example: &'static str },
 }
@@ -237,7 +246,10 @@ impl FromStr for ReceiptId {
             .and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok())
             .and_then(|bytes| bytes.try_into().ok())
             .map(Self)
-            .ok_or(IdError::Shape { what: "receipt id", example: "rcpt_ and 32 hex digits" })
+            .ok_or(IdError::Shape {
+                what: "receipt id",
+                example: "rcpt_ and 32 hex digits",
+            })
     }
 }
 impl Serialize for ReceiptId {
@@ -247,7 +259,9 @@ impl Serialize for ReceiptId {
 }
 impl<'de> Deserialize<'de> for ReceiptId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -279,7 +293,10 @@ impl FromStr for Digest {
             .and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok())
             .and_then(|bytes| bytes.try_into().ok())
             .map(Self)
-            .ok_or(IdError::Shape { what: "digest", example: "sha256: and 64 hex digits" })
+            .ok_or(IdError::Shape {
+                what: "digest",
+                example: "sha256: and 64 hex digits",
+            })
     }
 }
 impl Serialize for Digest {
@@ -289,7 +306,9 @@ impl Serialize for Digest {
 }
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -317,11 +336,18 @@ mod tests {
     #[test]
     fn names_say_what_is_wrong_and_where() {
         let error = TenantName::new("Acme").unwrap_err();
-        assert_eq!(error.to_string(), "tenant name has the character 'A' at byte 0; allowed: a-z, 0-9, and - or _ after the first character");
+        assert_eq!(
+            error.to_string(),
+            "tenant name has the character 'A' at byte 0; allowed: a-z, 0-9, and - or _ after the first character"
+        );
         assert_eq!(SourceName::new(""), Err(IdError::Empty { what: "source name" }));
         assert_eq!(
             OperationKey::new(&"k".repeat(201)),
-            Err(IdError::TooLong { what: "operation key", bytes: 201, bytes_max: 200 })
+            Err(IdError::TooLong {
+                what: "operation key",
+                bytes: 201,
+                bytes_max: 200
+            })
         );
         assert!(EventId::new("evt_1\n").is_err(), "a line break could forge a log line");
     }

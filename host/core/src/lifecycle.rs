@@ -48,7 +48,11 @@ pub enum LifecycleError {
     #[error("lifecycle `{family}`: `{status}` is declared more than once")]
     Repeated { family: FamilyName, status: Status },
     #[error("lifecycle `{family}`: `{status}` leads to `{next}`, which is not declared")]
-    Dangling { family: FamilyName, status: Status, next: Status },
+    Dangling {
+        family: FamilyName,
+        status: Status,
+        next: Status,
+    },
     #[error("lifecycle `{family}`: `{status}` can be reached from itself; a lifecycle has no cycles")]
     Cycle { family: FamilyName, status: Status },
     #[error("lifecycle `{family}`: `{status}` is marked terminal but leads on")]
@@ -86,24 +90,44 @@ impl Lifecycle {
         let raw: RawLifecycle = toml::from_str(text).map_err(|error| LifecycleError::Syntax(error.to_string()))?;
         let family = raw.family;
         if raw.status.len() > 64 {
-            return Err(LifecycleError::TooMany { family, statuses: raw.status.len() });
+            return Err(LifecycleError::TooMany {
+                family,
+                statuses: raw.status.len(),
+            });
         }
         let mut index = BTreeMap::new();
         for (at, status) in raw.status.iter().enumerate() {
             if index.insert(status.name.clone(), at).is_some() {
-                return Err(LifecycleError::Repeated { family, status: status.name.clone() });
+                return Err(LifecycleError::Repeated {
+                    family,
+                    status: status.name.clone(),
+                });
             }
         }
         let mut reachable = vec![0_u64; raw.status.len()];
         for (at, status) in raw.status.iter().enumerate() {
             match (status.terminal, status.next.is_empty()) {
-                (true, false) => return Err(LifecycleError::NotTerminal { family, status: status.name.clone() }),
-                (false, true) => return Err(LifecycleError::DeadEnd { family, status: status.name.clone() }),
+                (true, false) => {
+                    return Err(LifecycleError::NotTerminal {
+                        family,
+                        status: status.name.clone(),
+                    });
+                }
+                (false, true) => {
+                    return Err(LifecycleError::DeadEnd {
+                        family,
+                        status: status.name.clone(),
+                    });
+                }
                 (true, true) | (false, false) => {}
             }
             for next in &status.next {
                 let Some(&to) = index.get(next) else {
-                    return Err(LifecycleError::Dangling { family, status: status.name.clone(), next: next.clone() });
+                    return Err(LifecycleError::Dangling {
+                        family,
+                        status: status.name.clone(),
+                        next: next.clone(),
+                    });
                 };
                 reachable[at] |= 1 << to;
             }
@@ -111,38 +135,61 @@ impl Lifecycle {
         // Follow edges until nothing new is reached: at most as many rounds as there are statuses.
         for _ in 0..raw.status.len() {
             for at in 0..reachable.len() {
-                let through = (0..reachable.len()).filter(|to| reachable[at] & (1 << to) != 0).fold(0, |all, to| all | reachable[to]);
+                let through = (0..reachable.len())
+                    .filter(|to| reachable[at] & (1 << to) != 0)
+                    .fold(0, |all, to| all | reachable[to]);
                 reachable[at] |= through;
             }
         }
         if let Some(at) = (0..reachable.len()).find(|&at| reachable[at] & (1 << at) != 0) {
-            return Err(LifecycleError::Cycle { family, status: raw.status[at].name.clone() });
+            return Err(LifecycleError::Cycle {
+                family,
+                status: raw.status[at].name.clone(),
+            });
         }
         let statuses = raw
             .status
             .into_iter()
             .zip(reachable)
-            .map(|(status, reachable)| StatusNode { name: status.name, terminal: status.terminal, reachable })
+            .map(|(status, reachable)| StatusNode {
+                name: status.name,
+                terminal: status.terminal,
+                reachable,
+            })
             .collect();
-        Ok(Self { family, version: raw.version, statuses })
+        Ok(Self {
+            family,
+            version: raw.version,
+            statuses,
+        })
     }
 
     /// Judges an incoming status against the subject's current one. The first status of a subject always applies: the earlier
     /// ones may be late or lost.
     pub fn transition(&self, current: Option<&Status>, incoming: &Status) -> Transition {
         let Some(to) = self.position(incoming) else {
-            return Transition::Unknown { status: incoming.clone() };
+            return Transition::Unknown {
+                status: incoming.clone(),
+            };
         };
-        let Some(current) = current else { return Transition::Apply };
+        let Some(current) = current else {
+            return Transition::Apply;
+        };
         let Some(from) = self.position(current) else {
-            return Transition::Contradicts { current: current.clone() };
+            return Transition::Contradicts {
+                current: current.clone(),
+            };
         };
         if from == to || self.statuses[from].reachable & (1 << to) != 0 {
             Transition::Apply
         } else if self.statuses[to].reachable & (1 << from) != 0 {
-            Transition::Superseded { current: current.clone() }
+            Transition::Superseded {
+                current: current.clone(),
+            }
         } else {
-            Transition::Contradicts { current: current.clone() }
+            Transition::Contradicts {
+                current: current.clone(),
+            }
         }
     }
 
@@ -168,11 +215,14 @@ impl Lifecycle {
 /// # Panics
 /// Never in a released build: a test reads every shipped file.
 pub fn shipped() -> BTreeMap<FamilyName, std::sync::Arc<Lifecycle>> {
-    [include_str!("../lifecycles/reward-redemption.toml"), include_str!("../lifecycles/payment.toml")]
-        .into_iter()
-        .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))
-        .map(|lifecycle| (lifecycle.family.clone(), std::sync::Arc::new(lifecycle)))
-        .collect()
+    [
+        include_str!("../lifecycles/reward-redemption.toml"),
+        include_str!("../lifecycles/payment.toml"),
+    ]
+    .into_iter()
+    .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))
+    .map(|lifecycle| (lifecycle.family.clone(), std::sync::Arc::new(lifecycle)))
+    .collect()
 }
 
 #[cfg(test)]
@@ -188,7 +238,11 @@ mod tests {
         let shipped = shipped();
         let lifecycle = &shipped["reward-redemption"];
         let check = |current: Option<&str>, incoming: &str, expect: Transition| {
-            assert_eq!(lifecycle.transition(current.map(status).as_ref(), &status(incoming)), expect, "{current:?} → {incoming}");
+            assert_eq!(
+                lifecycle.transition(current.map(status).as_ref(), &status(incoming)),
+                expect,
+                "{current:?} → {incoming}"
+            );
         };
         check(None, "created", Transition::Apply);
         check(None, "completed", Transition::Apply);
@@ -196,10 +250,34 @@ mod tests {
         check(Some("created"), "completed", Transition::Apply);
         check(Some("pending"), "rolledback", Transition::Apply);
         check(Some("pending"), "pending", Transition::Apply);
-        check(Some("completed"), "pending", Transition::Superseded { current: status("completed") });
-        check(Some("rolledback"), "created", Transition::Superseded { current: status("rolledback") });
-        check(Some("completed"), "rolledback", Transition::Contradicts { current: status("completed") });
-        check(Some("completed"), "exploded", Transition::Unknown { status: status("exploded") });
+        check(
+            Some("completed"),
+            "pending",
+            Transition::Superseded {
+                current: status("completed"),
+            },
+        );
+        check(
+            Some("rolledback"),
+            "created",
+            Transition::Superseded {
+                current: status("rolledback"),
+            },
+        );
+        check(
+            Some("completed"),
+            "rolledback",
+            Transition::Contradicts {
+                current: status("completed"),
+            },
+        );
+        check(
+            Some("completed"),
+            "exploded",
+            Transition::Unknown {
+                status: status("exploded"),
+            },
+        );
         assert!(lifecycle.is_terminal(&status("completed")));
         assert!(!lifecycle.is_terminal(&status("pending")));
     }
@@ -210,9 +288,19 @@ mod tests {
         let lifecycle = &shipped["payment"];
         let judge = |current: &str, incoming: &str| lifecycle.transition(Some(&status(current)), &status(incoming));
         assert_eq!(judge("failed", "captured"), Transition::Apply);
-        assert_eq!(judge("captured", "authorized"), Transition::Superseded { current: status("captured") });
+        assert_eq!(
+            judge("captured", "authorized"),
+            Transition::Superseded {
+                current: status("captured")
+            }
+        );
         assert_eq!(judge("captured", "refunded"), Transition::Apply);
-        assert_eq!(judge("canceled", "captured"), Transition::Contradicts { current: status("canceled") });
+        assert_eq!(
+            judge("canceled", "captured"),
+            Transition::Contradicts {
+                current: status("canceled")
+            }
+        );
     }
 
     #[test]
@@ -225,8 +313,14 @@ mod tests {
             "[[status]]\nname = \"a\"\nnext = [\"b\"]\n[[status]]\nname = \"b\"\nnext = [\"a\"]",
             "lifecycle `f`: `a` can be reached from itself; a lifecycle has no cycles",
         );
-        check("[[status]]\nname = \"a\"\nnext = [\"b\"]", "lifecycle `f`: `a` leads to `b`, which is not declared");
-        check("[[status]]\nname = \"a\"", "lifecycle `f`: `a` leads nowhere but is not marked terminal");
+        check(
+            "[[status]]\nname = \"a\"\nnext = [\"b\"]",
+            "lifecycle `f`: `a` leads to `b`, which is not declared",
+        );
+        check(
+            "[[status]]\nname = \"a\"",
+            "lifecycle `f`: `a` leads nowhere but is not marked terminal",
+        );
     }
 }
 

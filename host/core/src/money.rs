@@ -14,7 +14,10 @@ impl Currency {
     /// `None` unless the text is three ASCII letters; lower case is folded up, as Stripe sends `usd`.
     pub fn new(code: &str) -> Option<Self> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;
-        bytes.iter().all(u8::is_ascii_alphabetic).then(|| Self(bytes.map(|b| b.to_ascii_uppercase())))
+        bytes
+            .iter()
+            .all(u8::is_ascii_alphabetic)
+            .then(|| Self(bytes.map(|b| b.to_ascii_uppercase())))
     }
 
     pub fn as_str(&self) -> &str {
@@ -24,8 +27,8 @@ impl Currency {
     /// Digits after the decimal point in the currency's major unit (ISO 4217 exponents; 2 where not listed).
     pub fn exponent(&self) -> u32 {
         match self.as_str() {
-            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND" | "VUV"
-            | "XAF" | "XOF" | "XPF" => 0,
+            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
+            | "VUV" | "XAF" | "XOF" | "XPF" => 0,
             "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
             _ => 2,
         }
@@ -63,7 +66,9 @@ pub struct Money {
 impl Money {
     /// `None` when the amount is outside ±(2^53−1).
     pub fn new(minor_units: i64, currency: Currency) -> Option<Self> {
-        (-MINOR_UNITS_MAX..=MINOR_UNITS_MAX).contains(&minor_units).then_some(Self { minor_units, currency })
+        (-MINOR_UNITS_MAX..=MINOR_UNITS_MAX)
+            .contains(&minor_units)
+            .then_some(Self { minor_units, currency })
     }
 
     pub fn minor_units(&self) -> i64 {
@@ -85,7 +90,12 @@ impl fmt::Display for Money {
         if exponent == 0 {
             write!(f, "{sign}{whole} {}", self.currency)
         } else {
-            write!(f, "{sign}{whole}.{part:0width$} {}", self.currency, width = exponent as usize)
+            write!(
+                f,
+                "{sign}{whole}.{part:0width$} {}",
+                self.currency,
+                width = exponent as usize
+            )
         }
     }
 }
@@ -99,7 +109,8 @@ impl<'de> Deserialize<'de> for Money {
             currency: Currency,
         }
         let raw = Raw::deserialize(deserializer)?;
-        Self::new(raw.minor_units, raw.currency).ok_or_else(|| serde::de::Error::custom("amount outside ±(2^53−1) minor units"))
+        Self::new(raw.minor_units, raw.currency)
+            .ok_or_else(|| serde::de::Error::custom("amount outside ±(2^53−1) minor units"))
     }
 }
 
@@ -110,7 +121,10 @@ mod tests {
     #[test]
     fn money_prints_for_people_and_refuses_the_unrepresentable() {
         let check = |units, code, expect: &str| {
-            assert_eq!(Money::new(units, Currency::new(code).unwrap()).unwrap().to_string(), expect);
+            assert_eq!(
+                Money::new(units, Currency::new(code).unwrap()).unwrap().to_string(),
+                expect
+            );
         };
         check(5000, "USD", "50.00 USD");
         check(-5, "inr", "-0.05 INR");

@@ -114,9 +114,10 @@ impl Outcome {
     pub fn message(&self) -> &str {
         match self {
             Self::Completed { .. } => "",
-            Self::Refused { message } | Self::Held { message } | Self::RetryAfter { message, .. } | Self::Fault { message, .. } => {
-                message
-            }
+            Self::Refused { message }
+            | Self::Held { message }
+            | Self::RetryAfter { message, .. }
+            | Self::Fault { message, .. } => message,
         }
     }
 }
@@ -139,16 +140,25 @@ pub enum JobEnd {
 pub fn job_end(outcome: &Outcome, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> JobEnd {
     let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
         NextStep::RetryAt(at) => JobEnd::RetryAt { at, reason },
-        NextStep::GiveUp => JobEnd::Dead { reason: format!("{reason} (gave up after {attempt} attempts)") },
+        NextStep::GiveUp => JobEnd::Dead {
+            reason: format!("{reason} (gave up after {attempt} attempts)"),
+        },
     };
     match outcome {
         Outcome::Completed { .. } | Outcome::Refused { .. } => JobEnd::Done,
-        Outcome::Held { message } => JobEnd::Held { reason: message.clone() },
+        Outcome::Held { message } => JobEnd::Held {
+            reason: message.clone(),
+        },
         Outcome::RetryAfter { after_ms, message } => {
             let floor_ms = after_ms.map_or(0, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
-            retry(floor_ms.min(crate::limits::RETRY_AFTER_MS_MAX), format!("retry-after: {message}"))
+            retry(
+                floor_ms.min(crate::limits::RETRY_AFTER_MS_MAX),
+                format!("retry-after: {message}"),
+            )
         }
-        Outcome::Fault { fault, message } if fault.is_deterministic() => JobEnd::Dead { reason: format!("{fault}: {message}") },
+        Outcome::Fault { fault, message } if fault.is_deterministic() => JobEnd::Dead {
+            reason: format!("{fault}: {message}"),
+        },
         Outcome::Fault { fault, message } => retry(0, format!("{fault}: {message}")),
     }
 }
@@ -159,17 +169,41 @@ mod tests {
 
     #[test]
     fn every_outcome_has_its_retry_rule() {
-        let policy = RetryPolicy { attempts_max: 3, base_ms: 100, cap_ms: 1000 };
+        let policy = RetryPolicy {
+            attempts_max: 3,
+            base_ms: 100,
+            cap_ms: 1000,
+        };
         let now = UnixMillis(0);
         let end = |outcome: &Outcome, attempt| job_end(outcome, &policy, attempt, now, Jitter::NONE);
-        let fault = |fault| Outcome::Fault { fault, message: "m".into() };
+        let fault = |fault| Outcome::Fault {
+            fault,
+            message: "m".into(),
+        };
 
         assert_eq!(end(&Outcome::Completed { proposals: vec![] }, 1), JobEnd::Done);
         assert_eq!(end(&Outcome::Refused { message: "m".into() }, 1), JobEnd::Done);
-        assert_eq!(end(&Outcome::Held { message: "m".into() }, 1), JobEnd::Held { reason: "m".into() });
-        let later = Outcome::RetryAfter { after_ms: Some(5000), message: "m".into() };
-        assert_eq!(end(&later, 1), JobEnd::RetryAt { at: UnixMillis(5000), reason: "retry-after: m".into() });
-        assert_eq!(end(&later, 3), JobEnd::Dead { reason: "retry-after: m (gave up after 3 attempts)".into() });
+        assert_eq!(
+            end(&Outcome::Held { message: "m".into() }, 1),
+            JobEnd::Held { reason: "m".into() }
+        );
+        let later = Outcome::RetryAfter {
+            after_ms: Some(5000),
+            message: "m".into(),
+        };
+        assert_eq!(
+            end(&later, 1),
+            JobEnd::RetryAt {
+                at: UnixMillis(5000),
+                reason: "retry-after: m".into()
+            }
+        );
+        assert_eq!(
+            end(&later, 3),
+            JobEnd::Dead {
+                reason: "retry-after: m (gave up after 3 attempts)".into()
+            }
+        );
         for kind in Fault::ALL {
             let dead_at_once = matches!(end(&fault(kind), 1), JobEnd::Dead { .. });
             assert_eq!(dead_at_once, kind.is_deterministic(), "{kind}");

@@ -24,11 +24,17 @@ pub struct RawRequest<'a> {
 impl<'a> RawRequest<'a> {
     /// All values of a header, in the order they came. `name` is lower case.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers.iter().filter(move |header| header.name == name).map(|header| header.value)
+        self.headers
+            .iter()
+            .filter(move |header| header.name == name)
+            .map(|header| header.value)
     }
 
     /// The only value of a header: `Ok(None)` when absent, `Err(())` when it came more than once.
-    #[expect(clippy::result_unit_err, reason = "the caller knows which header it asked for and says so")]
+    #[expect(
+        clippy::result_unit_err,
+        reason = "the caller knows which header it asked for and says so"
+    )]
     pub fn single_header(&self, name: &str) -> Result<Option<&'a [u8]>, ()> {
         let mut values = self.header_values(name);
         let first = values.next();

@@ -39,9 +39,17 @@ pub enum NextStep {
 
 impl RetryPolicy {
     /// Runs of plugins: about two minutes in all.
-    pub const JOBS: Self = Self { attempts_max: 8, base_ms: 500, cap_ms: 60_000 };
+    pub const JOBS: Self = Self {
+        attempts_max: 8,
+        base_ms: 500,
+        cap_ms: 60_000,
+    };
     /// Deliveries to destinations: about three days in all.
-    pub const DELIVERIES: Self = Self { attempts_max: 30, base_ms: 1_000, cap_ms: 4 * 60 * 60 * 1000 };
+    pub const DELIVERIES: Self = Self {
+        attempts_max: 30,
+        base_ms: 1_000,
+        cap_ms: 4 * 60 * 60 * 1000,
+    };
 
     /// Decides what follows failed try number `attempt` (from 1). The delay is drawn from 0 to the ceiling ("full jitter", after
     /// Brooker, "Exponential Backoff And Jitter", 2015), and is never below `floor_ms`, which a Retry-After sets.
@@ -50,7 +58,12 @@ impl RetryPolicy {
             return NextStep::GiveUp;
         }
         let doublings = attempt.saturating_sub(1).min(62);
-        let ceiling = self.base_ms.checked_shl(doublings).filter(|ms| *ms >= self.base_ms).unwrap_or(self.cap_ms).min(self.cap_ms);
+        let ceiling = self
+            .base_ms
+            .checked_shl(doublings)
+            .filter(|ms| *ms >= self.base_ms)
+            .unwrap_or(self.cap_ms)
+            .min(self.cap_ms);
         NextStep::RetryAt(now.plus_ms(floor_ms.max(0).max(jitter.of(ceiling))))
     }
 }
@@ -62,11 +75,21 @@ mod tests {
 
     #[test]
     fn ceilings_double_up_to_the_cap_and_tries_end() {
-        let policy = RetryPolicy { attempts_max: 6, base_ms: 100, cap_ms: 1000 };
-        let delays: Vec<_> = (1..=6).map(|attempt| policy.next(attempt, 0, UnixMillis(0), Jitter::FULL)).collect();
+        let policy = RetryPolicy {
+            attempts_max: 6,
+            base_ms: 100,
+            cap_ms: 1000,
+        };
+        let delays: Vec<_> = (1..=6)
+            .map(|attempt| policy.next(attempt, 0, UnixMillis(0), Jitter::FULL))
+            .collect();
         let at = |ms| NextStep::RetryAt(UnixMillis(ms));
         assert_eq!(delays, [at(100), at(200), at(400), at(800), at(1000), NextStep::GiveUp]);
-        assert_eq!(policy.next(1, 700, UnixMillis(5), Jitter::NONE), at(705), "a Retry-After is a floor");
+        assert_eq!(
+            policy.next(1, 700, UnixMillis(5), Jitter::NONE),
+            at(705),
+            "a Retry-After is a floor"
+        );
     }
 
     proptest! {

@@ -21,13 +21,22 @@ impl TypePattern {
             None => (pattern, false),
         };
         if pattern.is_empty() || text.contains('*') {
-            return Err(format!("`{pattern}` is not a type pattern: write an event type, or a prefix that ends in `*`"));
+            return Err(format!(
+                "`{pattern}` is not a type pattern: write an event type, or a prefix that ends in `*`"
+            ));
         }
-        Ok(Self { text: text.to_owned(), prefix })
+        Ok(Self {
+            text: text.to_owned(),
+            prefix,
+        })
     }
 
     pub fn matches(&self, event_type: &str) -> bool {
-        if self.prefix { event_type.starts_with(&self.text) } else { event_type == self.text }
+        if self.prefix {
+            event_type.starts_with(&self.text)
+        } else {
+            event_type == self.text
+        }
     }
 }
 
@@ -53,8 +62,16 @@ pub struct RouteMatch {
 impl RouteMatch {
     pub fn takes(&self, event: &Event) -> bool {
         (self.sources.is_empty() || self.sources.contains(&event.source))
-            && (self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(event.event_type.as_str())))
-            && (self.statuses.is_empty() || event.reading.status().is_some_and(|status| self.statuses.contains(status)))
+            && (self.types.is_empty()
+                || self
+                    .types
+                    .iter()
+                    .any(|pattern| pattern.matches(event.event_type.as_str())))
+            && (self.statuses.is_empty()
+                || event
+                    .reading
+                    .status()
+                    .is_some_and(|status| self.statuses.contains(status)))
     }
 }
 
@@ -71,7 +88,11 @@ mod tests {
             ("customer.*", "customers", false),
             ("*", "anything", true),
         ] {
-            assert_eq!(TypePattern::new(pattern).unwrap().matches(event_type), expect, "{pattern} on {event_type}");
+            assert_eq!(
+                TypePattern::new(pattern).unwrap().matches(event_type),
+                expect,
+                "{pattern} on {event_type}"
+            );
         }
         assert!(TypePattern::new("a.*.b").is_err());
         assert!(TypePattern::new("").is_err());

@@ -34,7 +34,9 @@ impl UnixMillis {
     ///
     /// Strict: a space inside, a missing offset or trailing text is not an instant.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|instant| Self(instant.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|instant| Self(instant.as_millisecond()))
     }
 }
 

@@ -7,16 +7,21 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tollgate_sandbox::{Compiler, Sandbox, SandboxOptions};
+use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
 use tollgate_store::Store as _;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 
 use crate::config::{self, Config};
+use crate::delivery;
 use crate::edge::{self, Edge};
 use crate::operator::{self, Operator};
 use crate::telemetry::EdgeCounters;
 use crate::worker::{self, PluginSet, Worker};
-use crate::delivery;
+
+/// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
+const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
+/// Time of the compiler's child process. An unoptimised Cranelift on a busy machine needs most of it.
+const COMPILER_MS_MAX: u64 = 120_000;
 
 /// Runs the host until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 ///
@@ -44,7 +49,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
         instances_max: u32::try_from(config.worker.threads.max(1) * 2).unwrap_or(u32::MAX),
-        cache: config.worker.cache.clone(),
+        cache: config.worker.cache.clone().map(CacheDir::new),
         compiler: compiler()?,
         ..SandboxOptions::default()
     };
@@ -54,7 +59,12 @@ pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
 /// This program, run as the compiler's child process.
 pub(crate) fn compiler() -> anyhow::Result<Compiler> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    Ok(Compiler::child(program, vec![crate::cli::COMPILE_PLUGIN.into()]))
+    Ok(Compiler::Child {
+        program,
+        args: vec![crate::cli::COMPILE_PLUGIN.into()],
+        memory_bytes_max: COMPILER_MEMORY_BYTES_MAX,
+        ms_max: COMPILER_MS_MAX,
+    })
 }
 
 struct Host {

@@ -18,12 +18,12 @@ pub(crate) const SAMPLES: [Sample; 4] = [
     Sample {
         name: "voucherify-pending",
         provider: "voucherify",
-        body: include_str!("../../../../tests/samples/voucherify-reward_redemptions.pending.json"),
+        body: include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
     },
     Sample {
         name: "voucherify-completed",
         provider: "voucherify",
-        body: include_str!("../../../../tests/samples/voucherify-reward_redemptions.completed.json"),
+        body: include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
     },
     Sample {
         name: "voucherify-rewarded",

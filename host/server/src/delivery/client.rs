@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
@@ -82,8 +82,9 @@ impl Client {
         *self.allow_networks == *rules.allow_networks && self.allow_http == rules.allow_http
     }
 
-    /// Sends and waits for the head of the answer, `deadline` at most.
+    /// Sends, and waits for the answer; `deadline` at most in all.
     pub(super) async fn send(&self, request: Request<Full<Bytes>>, deadline: Duration) -> Attempt {
+        let started = Instant::now();
         let response = match tokio::time::timeout(deadline, self.http.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Attempt::without_answer(failure(&error)),
@@ -92,13 +93,16 @@ impl Client {
                 return Attempt::without_answer(AttemptEnd::Failed { reason });
             }
         };
+        let time_to_read = deadline
+            .saturating_sub(started.elapsed())
+            .min(Duration::from_millis(ANSWER_READ_MS_MAX));
         let end = AttemptEnd::Answered {
             http_status: response.status().as_u16(),
             retry_after_ms: retry_after(&response),
         };
         Attempt {
             end,
-            answer: first_bytes(response.into_body()).await,
+            answer: first_bytes(response.into_body(), time_to_read).await,
         }
     }
 }
@@ -143,7 +147,7 @@ fn retry_after(response: &Response<Incoming>) -> Option<i64> {
 
 /// What is kept of an answer: its first bytes as text, without control characters, which could play with a terminal. The rest is
 /// not read, and the connection closed.
-async fn first_bytes(mut body: Incoming) -> String {
+async fn first_bytes(mut body: Incoming, time_to_read: Duration) -> String {
     let mut kept = Vec::new();
     let reading = async {
         while kept.len() < limits::ANSWER_BYTES_KEPT {
@@ -153,7 +157,7 @@ async fn first_bytes(mut body: Incoming) -> String {
             kept.extend_from_slice(&data[..data.len().min(room)]);
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(ANSWER_READ_MS_MAX), reading).await;
+    let _ = tokio::time::timeout(time_to_read, reading).await;
     let text = String::from_utf8_lossy(&kept);
     text.trim()
         .chars()

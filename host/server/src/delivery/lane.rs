@@ -13,7 +13,7 @@ use crate::config::DeliveryConfig;
 /// The shortest time that an entry waits for a full lane.
 const WAIT_MS_MIN: i64 = 50;
 /// The longest time that a full lane books ahead. What still does not fit then is booked again.
-const WAIT_MS_MAX: i64 = 30_000;
+const WAIT_MS_MAX: i64 = 120_000;
 /// What an attempt is taken to last before one was seen.
 const ATTEMPT_MS_GUESS: i64 = 100;
 
@@ -141,6 +141,10 @@ impl Drop for Ticket {
             let State { breaker, policy, .. } = &mut *state;
             breaker.finished(policy, false, self.started_at);
         }
+        if state.in_flight == 0 && !state.breaker.is_open() {
+            // What was booked ahead has been worked off sooner than thought.
+            state.next_room = UnixMillis(0);
+        }
     }
 }
 
@@ -179,10 +183,16 @@ mod tests {
             "the next after 10 attempts of 100 ms, two at a time"
         );
         assert_eq!(lane.book(1_000_000, UnixMillis(0)), UnixMillis(1_050));
-        assert_eq!(lane.book(1, UnixMillis(0)), UnixMillis(30_000), "bounded");
+        assert_eq!(lane.book(1, UnixMillis(0)), UnixMillis(120_000), "bounded");
         first.finish(true, Duration::ZERO, UnixMillis(10));
-        assert!(pass(&lane, 10).is_some());
-        drop(second);
+        drop(pass(&lane, 10).unwrap());
+        assert_eq!(lane.book(1, UnixMillis(20)), UnixMillis(120_000), "still busy");
+        second.finish(true, Duration::ZERO, UnixMillis(30));
+        assert_eq!(
+            lane.book(1, UnixMillis(30)),
+            UnixMillis(80),
+            "an idle lane has nothing booked"
+        );
     }
 
     #[test]

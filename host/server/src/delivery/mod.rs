@@ -47,7 +47,7 @@ const RECORD_PAUSE_MS: u64 = 50;
 /// What tests turn.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
-    /// From the start of an attempt to the head of the answer.
+    /// From the start of an attempt to the end of the answer.
     attempt_ms_max: u64,
     breaker: BreakerPolicy,
 }

@@ -645,6 +645,62 @@ async fn without_allow_http_nothing_is_sent_in_the_clear() {
     assert_eq!(peer.seen().len(), 0);
 }
 
+/// A certificate for `localhost` and 127.0.0.1 that nobody signed but itself, and its key, as DER. Good for nothing but this test.
+const SELF_SIGNED: &str = "\
+    MIIBnDCCAUGgAwIBAgIUR3lgJ8N5y2Bkaqc8E3bFJQNK2IswCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2\
+    MTEyMjA3MjAwMloYDzIxMjYxMDI5MDcyMDAyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\
+    AAR6Ad2H5kVaoSTApw1vR7kVyiAowf6RT/YxKQLW7wkVKg1Du1QrE9hKNq/bNGCyJ1XZNc6HIhwH2F2rh/4f/57Zo28wbTAdBgNV\
+    HQ4EFgQUHsj8ZcpCiq51QBkcdsZ2LkhEGzgwHwYDVR0jBBgwFoAUHsj8ZcpCiq51QBkcdsZ2LkhEGzgwDwYDVR0TAQH/BAUwAwEB\
+    /zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZIzj0EAwIDSQAwRgIhAKk21PVMh3tx5I3c154WOeMn0isNW8JDhJOl\
+    MP+tBkQSAiEAreV9zm4owRRLBKG9HBFuFxUdWx8TM7xI+jBd0HSTZDk=\
+";
+const SELF_SIGNED_KEY: &str = "\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgTiem/xddpVcDg9OHumX8DUPKpYmrri4auXcOFiOIy2WhRANCAAR6\
+    Ad2H5kVaoSTApw1vR7kVyiAowf6RT/YxKQLW7wkVKg1Du1QrE9hKNq/bNGCyJ1XZNc6HIhwH2F2rh/4f/57Z\
+";
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let der = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![der(SELF_SIGNED).into()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(der(SELF_SIGNED_KEY)).into(),
+        )
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/hooks", listener.local_addr().unwrap().port());
+    let handshake = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor.accept(stream).await.map(|_| ()).unwrap_err().to_string()
+    });
+    let mut host = Host::open(config(
+        "[delivery]\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n",
+        &url,
+        "",
+    ));
+    host.record(1).await;
+    host.start(Settings::DEFAULT);
+    let entry = host.entry_after(1).await;
+    let AttemptEnd::Failed { reason } = &entry.attempts[0].end else {
+        panic!("{entry:?}")
+    };
+    assert!(
+        reason.starts_with("cannot connect: invalid peer certificate"),
+        "{reason}"
+    );
+    let said = handshake.await.unwrap();
+    assert!(
+        said.contains("UnknownCA") || said.contains("unknown"),
+        "nothing was sent but the refusal: {said}"
+    );
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn an_entry_of_a_removed_destination_dies_with_a_clear_reason() {
     let peer = Peer::start(|_| reply(200)).await;
