@@ -694,10 +694,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
         "{reason}"
     );
     let said = handshake.await.unwrap();
-    assert!(
-        said.contains("UnknownCA") || said.contains("unknown"),
-        "nothing was sent but the refusal: {said}"
-    );
+    assert!(said.starts_with("received fatal alert"), "nothing came but the refusal: {said}");
     host.stop().await;
 }
 
