@@ -3,6 +3,8 @@
 //! Most guests here are core WebAssembly text, a few lines each, that [`guest`] wraps into components. `built` runs the Rust
 //! guests of `tests/guests` and the shipped plugins where they have been built.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod guest;
 
 mod built;
