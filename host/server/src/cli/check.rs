@@ -7,21 +7,27 @@ use crate::config;
 use crate::worker::PluginSet;
 
 pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
-    let config = match config::load(&target.config) {
+    let config = match config::check(&target.config) {
         Ok(config) => config,
         Err(problems) if target.json => {
             print_json(&serde_json::json!({ "ok": false, "problems": problems.as_data() }))?;
             return Ok(Exit::No);
         }
         Err(problems) => {
-            anstream::eprintln!("{problems}");
+            anstream::eprintln!("{}", problems.render(config::Ink::Coloured));
             return Ok(Exit::No);
         }
     };
-    let sandbox = Sandbox::new(SandboxOptions { compiler: crate::serve::compiler()?, ..SandboxOptions::default() })?;
+    let sandbox = Sandbox::new(SandboxOptions {
+        compiler: crate::serve::compiler()?,
+        ..SandboxOptions::default()
+    })?;
     let plugins = PluginSet::load(&sandbox, &config.plugins);
     if target.json {
-        let problem = plugins.as_ref().err().map(|error| serde_json::json!({ "message": format!("{error:#}") }));
+        let problem = plugins
+            .as_ref()
+            .err()
+            .map(|error| serde_json::json!({ "message": format!("{error:#}") }));
         print_json(&serde_json::json!({
             "ok": problem.is_none(),
             "problems": problem.into_iter().collect::<Vec<_>>(),
@@ -46,7 +52,11 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
             }
             for route in &tenant.routes {
                 let to: Vec<&str> = route.destinations.iter().map(|name| name.as_str()).collect();
-                let to = if to.is_empty() { "the ledger".to_owned() } else { to.join(", ") };
+                let to = if to.is_empty() {
+                    "the ledger".to_owned()
+                } else {
+                    to.join(", ")
+                };
                 anstream::println!("    route  {:16} {dim}{} → {to}{dim:#}", route.name, route.plugin);
             }
         }

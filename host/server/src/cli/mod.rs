@@ -173,18 +173,39 @@ pub(crate) fn main() -> ExitCode {
         Command::Check { target } => check::run(&target),
         Command::Send(args) => send::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Trace { target, id, tenant, limit } => ask::trace(&target, id.as_deref(), tenant.as_deref(), limit),
-        Command::Dlq { command: DlqCommand::List { target, filter } } => ask::dead_letters(&target, filter),
-        Command::Dlq { command: DlqCommand::Show { target, id } } => ask::dead_letter(&target, &id),
-        Command::Replay { target, id, filter, all, dry_run } => ask::replay(&target, id, filter, all, dry_run),
-        Command::Plugin { command: PluginCommand::Check { file, json } } => plugin::check(&file, json),
+        Command::Trace {
+            target,
+            id,
+            tenant,
+            limit,
+        } => ask::trace(&target, id.as_deref(), tenant.as_deref(), limit),
+        Command::Dlq {
+            command: DlqCommand::List { target, filter },
+        } => ask::dead_letters(&target, filter),
+        Command::Dlq {
+            command: DlqCommand::Show { target, id },
+        } => ask::dead_letter(&target, &id),
+        Command::Replay {
+            target,
+            id,
+            filter,
+            all,
+            dry_run,
+        } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Plugin {
+            command: PluginCommand::Check { file, json },
+        } => plugin::check(&file, json),
     };
     match result {
         Ok(Exit::Yes) => ExitCode::SUCCESS,
         Ok(Exit::No) => ExitCode::from(1),
         Err(error) => {
             let style = anstyle::AnsiColor::Red.on_default().bold();
-            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            match error.downcast_ref::<crate::config::Problems>() {
+                // Each says `error:` itself, with its line.
+                Some(problems) => anstream::eprintln!("{}", problems.render(crate::config::Ink::Coloured)),
+                None => anstream::eprintln!("{style}error:{style:#} {error:#}"),
+            }
             let mendable = error.is::<Usage>() || error.is::<crate::config::Problems>();
             ExitCode::from(if mendable { USAGE } else { FAILED })
         }

@@ -32,7 +32,7 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::Keyring;
 
-pub(crate) use problem::Problems;
+pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
 
 /// Reads and checks `path` and the tenants' files beside it. Changes nothing: the caller decides when the result takes effect.
@@ -84,10 +84,11 @@ pub(crate) fn load_with(
     finish(desk, operator, &tenants)
 }
 
-/// As [`load_with`] for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
+/// For tests: as [`load_with`] for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
 ///
 /// # Errors
 /// All that is wrong in all of the texts.
+#[cfg(test)]
 pub(crate) fn load_from_texts(
     operator: &str,
     tenants: &[(&str, &str)],
@@ -285,7 +286,6 @@ pub(crate) struct Route {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
-    pub(crate) name: DestinationName,
     /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
     pub(crate) url: String,
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.

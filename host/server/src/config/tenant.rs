@@ -51,7 +51,7 @@ pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Opti
             .collect();
         let destinations: BTreeMap<_, _> = destinations
             .into_iter()
-            .filter_map(|(name, section)| Some((name.clone(), Arc::new(destination(name, &section, house)?))))
+            .filter_map(|(name, section)| Some((name.clone(), Arc::new(destination(&section, house)?))))
             .collect();
         let routes = routes
             .into_iter()
@@ -255,7 +255,7 @@ fn conflict_409(value: &Value) -> bool {
     }
 }
 
-fn destination(name: DestinationName, section: &Section, house: &House) -> Option<Destination> {
+fn destination(section: &Section, house: &House) -> Option<Destination> {
     let url = section
         .require("url", "add url = \"https://…\"")
         .map(|value| destination_url(&value, house));
@@ -287,7 +287,6 @@ fn destination(name: DestinationName, section: &Section, house: &House) -> Optio
     let in_flight_max = count(section, "in_flight_max", 1..=most).unwrap_or(house.delivery.in_flight_max);
     section.finish();
     Some(Destination {
-        name,
         url: url??,
         secrets,
         in_flight_max,

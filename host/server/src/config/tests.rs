@@ -65,9 +65,7 @@ fn the_example_files_are_valid_and_say_what_they_show() {
     assert_eq!(acme.routes[0].config_digest, Digest::of(br#"{"rate_bps":500}"#));
     assert_eq!(acme.routes[1].config_json, "{}");
     assert_eq!(acme.destinations["warehouse"].in_flight_max, 4);
-    assert_eq!(
-        acme.destinations["ledger"].secrets[0].text.expose(), WHSEC.as_bytes()
-    );
+    assert_eq!(acme.destinations["ledger"].secrets[0].text.expose(), WHSEC.as_bytes());
     assert_eq!(
         config.store.path,
         path.with_file_name("tollgate.db"),
