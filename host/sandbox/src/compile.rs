@@ -39,7 +39,8 @@ pub enum Compiler {
     Child {
         program: PathBuf,
         args: Vec<OsString>,
-        /// The child's address space, and so all memory that it can take. Cranelift with its threads wants 1 GiB to spare.
+        /// The child's address space, and so all memory that it can take. A Rust plugin of 0.2 MB compiles in 256 MiB; with
+        /// less it is slow before it fails.
         memory_bytes_max: u64,
         /// Wall-clock time; the same again in processor time over all its threads.
         ms_max: u64,
