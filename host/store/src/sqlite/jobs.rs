@@ -48,7 +48,8 @@ pub(super) struct Waiting {
 }
 
 /// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
-/// older goes first. Answers with it, ready now, if there was one.
+/// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Answers with the older one,
+/// ready now, if there was one.
 pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<Option<Waiting>, Fault> {
     match oldest_blocked(connection, lane)? {
         Some(older) if older.job < job => {

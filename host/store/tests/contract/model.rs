@@ -204,6 +204,20 @@ impl LaneModel {
         (free_from <= now && !an_older_is_unfinished && !another_runs).then_some(free_from)
     }
 
+    /// Whoever let his lease expire has lost it once another job of the lane is claimed.
+    fn take_leases_from_lane(&mut self, claimed: usize, now: i64) {
+        let lane = self.jobs[claimed].lane;
+        for (at, job) in self.jobs.iter_mut().enumerate() {
+            if let JobState::Leased { until } = job.state
+                && at != claimed
+                && job.lane == lane
+            {
+                assert!(until <= now, "two jobs of one lane are leased at once");
+                job.state = JobState::Ready { due: until };
+            }
+        }
+    }
+
     fn claimable(&self, now: i64) -> Vec<usize> {
         (0..self.jobs.len())
             .filter(|&at| self.claimable_from(at, now).is_some())
@@ -240,6 +254,7 @@ async fn run_steps(steps: &[Step]) {
                         allowed.contains(&at),
                         "job {at} may not be claimed at {now}, only {allowed:?}"
                     );
+                    model.take_leases_from_lane(at, now);
                     let job = &mut model.jobs[at];
                     job.epoch += 1;
                     job.state = JobState::Leased { until: now + LEASE_MS };

@@ -1163,6 +1163,10 @@ pub(crate) async fn a_replayed_job_takes_its_old_place_in_the_lane(backend: &imp
     let mut order = Vec::new();
     for _ in 0..3 {
         for claim in claim(&store, later, 10).await {
+            if order.is_empty() {
+                let late = settle(&store, settlement(&running)).await;
+                assert_eq!(late, Settled::LeaseLost, "its turn is over while the older one runs");
+            }
             order.push(claim.event.id.to_string());
             assert!(matches!(
                 settle(&store, settlement(&claim)).await,
