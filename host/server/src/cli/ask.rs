@@ -16,7 +16,10 @@ use crate::operator::{DeadLetterQuery, ReplayBody, trace_by};
 pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, limit: usize) -> anyhow::Result<Exit> {
     let query = TraceQuery {
         by: id.map_or(TraceBy::Newest, trace_by),
-        tenant: tenant.map(str::parse).transpose().map_err(|error| Usage(format!("--tenant: {error}")))?,
+        tenant: tenant
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Usage(format!("--tenant: {error}")))?,
         receipts_max: limit,
     };
     let traces = ask(target, async |store| store.trace(query).await)?;
@@ -53,13 +56,23 @@ pub(super) fn dead_letters(target: &Target, filter: DeadLetterQuery) -> anyhow::
 
 /// `tollgate dlq show`.
 pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
-    let query = DeadLetterQuery { id: Some(id.to_owned()), with_replayed: true, ..DeadLetterQuery::default() };
+    let query = DeadLetterQuery {
+        id: Some(id.to_owned()),
+        with_replayed: true,
+        ..DeadLetterQuery::default()
+    };
     let filter = query.checked().map_err(Usage)?;
     let (letters, traces) = ask(target, async |store| {
         let letters = store.dead_letters(filter).await?;
         let traces = match letters.first() {
             Some(letter) => {
-                store.trace(TraceQuery { by: TraceBy::Receipt(letter.receipt), tenant: None, receipts_max: 1 }).await?
+                store
+                    .trace(TraceQuery {
+                        by: TraceBy::Receipt(letter.receipt),
+                        tenant: None,
+                        receipts_max: 1,
+                    })
+                    .await?
             }
             None => Vec::new(),
         };
@@ -94,10 +107,20 @@ pub(super) fn replay(
     }
     let actor = std::env::var("USER").unwrap_or_else(|_| "cli".to_owned());
     let body = if is_receipt {
-        ReplayBody { receipt: id, dead_letters: None, dry_run, actor }
+        ReplayBody {
+            receipt: id,
+            dead_letters: None,
+            dry_run,
+            actor,
+        }
     } else {
         let limit = filter.limit.or(Some(usize::MAX));
-        ReplayBody { receipt: None, dead_letters: Some(DeadLetterQuery { id, limit, ..filter }), dry_run, actor }
+        ReplayBody {
+            receipt: None,
+            dead_letters: Some(DeadLetterQuery { id, limit, ..filter }),
+            dry_run,
+            actor,
+        }
     };
     body.clone().checked(clock::now()).map_err(Usage)?;
     let config = config::load(&target.config)?;
@@ -107,7 +130,11 @@ pub(super) fn replay(
     } else {
         show::replay(&report);
     }
-    Ok(if report.replayed.is_empty() { Exit::No } else { Exit::Yes })
+    Ok(if report.replayed.is_empty() {
+        Exit::No
+    } else {
+        Exit::Yes
+    })
 }
 
 /// Replays through the running host, or on the store itself when no host has it.
@@ -123,9 +150,13 @@ fn replay_on(config: &Config, body: &ReplayBody) -> anyhow::Result<ReplayReport>
             Err(StoreError::InUse { path }) => {
                 let operator = &config.operator;
                 let (Some(listen), Some(token)) = (operator.listen, &operator.token) else {
-                    anyhow::bail!("a host uses {path}, and it has no private listener to ask: set [operator] listen and token");
+                    anyhow::bail!(
+                        "a host uses {path}, and it has no private listener to ask: set [operator] listen and token"
+                    );
                 };
-                wire::replay(listen, token, body).await.with_context(|| format!("asking the host at {listen}"))
+                wire::replay(listen, token, body)
+                    .await
+                    .with_context(|| format!("asking the host at {listen}"))
             }
             Err(error) => Err(error.into()),
         }
@@ -140,5 +171,8 @@ fn ask<T>(target: &Target, question: impl AsyncFnOnce(SqliteStore) -> Result<T, 
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
 }

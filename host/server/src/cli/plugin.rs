@@ -8,7 +8,10 @@ use super::{Exit, Usage, print_json};
 
 pub(super) fn check(file: &Path, json: bool) -> anyhow::Result<Exit> {
     let bytes = std::fs::read(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))?;
-    let sandbox = Sandbox::new(SandboxOptions { compiler: crate::serve::compiler()?, ..SandboxOptions::default() })?;
+    let sandbox = Sandbox::new(SandboxOptions {
+        compiler: crate::serve::compiler()?,
+        ..SandboxOptions::default()
+    })?;
     match sandbox.vet(&bytes) {
         Ok(report) => {
             let facts = serde_json::json!({
@@ -37,7 +40,9 @@ pub(super) fn check(file: &Path, json: bool) -> anyhow::Result<Exit> {
         }
         Err(refusal) => {
             if json {
-                print_json(&serde_json::json!({ "accepted": false, "code": refusal.code(), "message": refusal.to_string() }))?;
+                print_json(
+                    &serde_json::json!({ "accepted": false, "code": refusal.code(), "message": refusal.to_string() }),
+                )?;
             } else {
                 let bad = super::show::BAD;
                 anstream::println!("{bad}refused{bad:#}  {}\n  {refusal}", file.display());

@@ -45,14 +45,16 @@ pub(crate) struct Sample {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Samples: voucherify-pending, voucherify-completed, voucherify-rewarded, reward-redeemed.\n\n\
+#[command(
+    after_help = "Samples: voucherify-pending, voucherify-completed, voucherify-rewarded, reward-redeemed.\n\n\
     Examples:\n  \
     tollgate send --url http://127.0.0.1:8080/in/acme/rewards --secret-file secret.txt --sample voucherify-pending\n  \
     … --times 2                 a duplicate: the second is answered 200 `same`\n  \
     … --tamper                  a body that was changed after signing: 401\n  \
     … --set status=pending      another body under the same id: a conflict\n  \
     … --age 3600                signed an hour ago: 401 where the scheme has a timestamp\n\n\
-    Exit status: 0 every request was answered 2xx, 1 some were not, 2 bad usage, 3 no answer.")]
+    Exit status: 0 every request was answered 2xx, 1 some were not, 2 bad usage, 3 no answer."
+)]
 pub(super) struct Args {
     /// The source's URL
     #[arg(long)]
@@ -100,7 +102,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let profile = find_profile(args.provider.as_deref().unwrap_or(provider))?;
     let secrets = read_secrets(&args.secret_file)?;
     let at = UnixMillis(clock::now().0 - args.age.saturating_mul(1000));
-    let input = SignInput { body: &body, id: &args.id, at, url: Some(&args.url) };
+    let input = SignInput {
+        body: &body,
+        id: &args.id,
+        at,
+        url: Some(&args.url),
+    };
     let mut headers = sign(&profile, &secrets, &input).map_err(|error| Usage(error.to_string()))?;
     headers.push(("content-type".to_owned(), "application/json".to_owned()));
     if args.tamper {
@@ -134,7 +141,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         print_json(&answers)?;
     } else {
         for (status, text) in &answers {
-            let style = if (200..300).contains(status) { super::show::GOOD } else { super::show::BAD };
+            let style = if (200..300).contains(status) {
+                super::show::GOOD
+            } else {
+                super::show::BAD
+            };
             anstream::println!("{style}{status}{style:#}  {}", text.trim());
         }
     }
@@ -149,7 +160,11 @@ fn pick(args: &Args) -> anyhow::Result<(Vec<u8>, &'static str)> {
     }
     let names = || SAMPLES.map(|sample| sample.name).join(", ");
     let Some(name) = &args.sample else {
-        return Err(Usage(format!("say what to send: --body FILE, or --sample with one of {}", names())).into());
+        return Err(Usage(format!(
+            "say what to send: --body FILE, or --sample with one of {}",
+            names()
+        ))
+        .into());
     };
     let sample = SAMPLES.iter().find(|sample| sample.name == name);
     let sample = sample.ok_or_else(|| Usage(format!("there is no sample `{name}`; there are: {}", names())))?;
@@ -158,14 +173,23 @@ fn pick(args: &Args) -> anyhow::Result<(Vec<u8>, &'static str)> {
 
 /// Replaces one text value in a JSON body: what a provider would have signed, had the event been that one.
 pub(crate) fn set(body: &[u8], assignment: &str) -> anyhow::Result<Vec<u8>> {
-    let (name, text) =
-        assignment.split_once('=').ok_or_else(|| Usage(format!("--set: `{assignment}` must look like name=text")))?;
-    let pointer = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
+    let (name, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| Usage(format!("--set: `{assignment}` must look like name=text")))?;
+    let pointer = if name.starts_with('/') {
+        name.to_owned()
+    } else {
+        format!("/{name}")
+    };
     let mut document: serde_json::Value = serde_json::from_slice(body).context("--set needs a JSON body")?;
     let value = document
         .pointer_mut(&pointer)
         .ok_or_else(|| Usage(format!("--set: the body has no value at `{pointer}`")))?;
-    *value = if value.is_number() { serde_json::from_str(text).unwrap_or_else(|_| text.into()) } else { text.into() };
+    *value = if value.is_number() {
+        serde_json::from_str(text).unwrap_or_else(|_| text.into())
+    } else {
+        text.into()
+    };
     Ok(serde_json::to_vec(&document)?)
 }
 

@@ -5,7 +5,9 @@ use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
-use tollgate_store::{ActionView, DeadLetter, DeadWork, JobView, OutboxView, ReceiptView, ReplayReport, RunView, Trace};
+use tollgate_store::{
+    ActionView, DeadLetter, DeadWork, JobView, OutboxView, ReceiptView, ReplayReport, RunView, Trace,
+};
 
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
 pub(super) const BAD: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
@@ -34,7 +36,13 @@ fn disposition(receipt: &ReceiptView) -> String {
 
 /// One line a receipt.
 pub(super) fn receipts(traces: &[Trace]) {
-    for Trace { receipt, deliveries, jobs, .. } in traces {
+    for Trace {
+        receipt,
+        deliveries,
+        jobs,
+        ..
+    } in traces
+    {
         let again = match deliveries.len() {
             0 => String::new(),
             count => format!("  {DIM}+{count} deliveries{DIM:#}"),
@@ -56,13 +64,24 @@ pub(super) fn receipts(traces: &[Trace]) {
 /// Everything that became of one receipt, as a tree.
 pub(super) fn trace(trace: &Trace) {
     let receipt = &trace.receipt;
-    anstream::println!("{BOLD}{}{BOLD:#}  {}  {}", receipt.event_type, receipt.id, disposition(receipt));
+    anstream::println!(
+        "{BOLD}{}{BOLD:#}  {}  {}",
+        receipt.event_type,
+        receipt.id,
+        disposition(receipt)
+    );
     let field = |name: &str, value: &str| anstream::println!("  {DIM}{name:9}{DIM:#} {value}");
-    field("event", &format!("{} from {}/{}", receipt.event_id, receipt.tenant, receipt.source));
+    field(
+        "event",
+        &format!("{} from {}/{}", receipt.event_id, receipt.tenant, receipt.source),
+    );
     if let Some(subject) = &receipt.subject {
         let status = match (&receipt.family, &receipt.status) {
             (Some(family), Some(status)) => {
-                format!("  ({family}: {status}, lifecycle v{})", receipt.lifecycle_version.unwrap_or(0))
+                format!(
+                    "  ({family}: {status}, lifecycle v{})",
+                    receipt.lifecycle_version.unwrap_or(0)
+                )
             }
             _ => String::new(),
         };
@@ -72,10 +91,24 @@ pub(super) fn trace(trace: &Trace) {
         field("amount", amount);
     }
     let proof = &receipt.proof;
-    field("received", &format!("{}, {} bytes", receipt.received_at, receipt.body_bytes));
-    field("proved by", &format!("{} scheme {}, key {}", proof.provider, proof.scheme, proof.key_id));
+    field(
+        "received",
+        &format!("{}, {} bytes", receipt.received_at, receipt.body_bytes),
+    );
+    field(
+        "proved by",
+        &format!("{} scheme {}, key {}", proof.provider, proof.scheme, proof.key_id),
+    );
     for delivery in &trace.deliveries {
-        field("again", &format!("{}  delivery {}: {}", delivery.received_at, delivery.number, state(&delivery.decision)));
+        field(
+            "again",
+            &format!(
+                "{}  delivery {}: {}",
+                delivery.received_at,
+                delivery.number,
+                state(&delivery.decision)
+            ),
+        );
     }
     for entry in &trace.history {
         field("history", &format!("{}  {}: {}", entry.at, entry.what, entry.detail));
@@ -95,9 +128,21 @@ fn branch(last: bool) -> (&'static str, &'static str) {
 
 fn print_job(job: &JobView, last: bool) {
     let (fork, stem) = branch(last);
-    let replays = if job.replays > 0 { format!(", replayed {}×", job.replays) } else { String::new() };
-    let due = job.due_at.as_ref().map(|due| format!(", due {due}")).unwrap_or_default();
-    let reason = job.reason.as_ref().map(|reason| format!("  {}", mask::line(reason, 160))).unwrap_or_default();
+    let replays = if job.replays > 0 {
+        format!(", replayed {}×", job.replays)
+    } else {
+        String::new()
+    };
+    let due = job
+        .due_at
+        .as_ref()
+        .map(|due| format!(", due {due}"))
+        .unwrap_or_default();
+    let reason = job
+        .reason
+        .as_ref()
+        .map(|reason| format!("  {}", mask::line(reason, 160)))
+        .unwrap_or_default();
     anstream::println!(
         "  {DIM}{fork}{DIM:#} {} route {BOLD}{}{BOLD:#}: {}{DIM}{replays}{due}{DIM:#}{reason}",
         job.id,
@@ -111,7 +156,11 @@ fn print_job(job: &JobView, last: bool) {
 
 fn print_run(run: &RunView, stem: &str, last: bool) {
     let (fork, inner) = branch(last);
-    let message = if run.message.is_empty() { String::new() } else { format!("  {}", mask::line(&run.message, 160)) };
+    let message = if run.message.is_empty() {
+        String::new()
+    } else {
+        format!("  {}", mask::line(&run.message, 160))
+    };
     anstream::println!(
         "  {DIM}{stem} {fork}{DIM:#} {} {} {DIM}{}{DIM:#}: {}{message}  {DIM}{:.1} ms, {} fuel{DIM:#}",
         run.id,
@@ -143,7 +192,11 @@ fn print_action(action: &ActionView, stem: &str, last: bool) {
 fn print_entry(entry: &OutboxView, stem: &str, last: bool) {
     let (fork, _) = branch(last);
     let attempts: Vec<String> = entry.attempts.iter().map(|attempt| ended(&attempt.end)).collect();
-    let attempts = if attempts.is_empty() { "not tried yet".to_owned() } else { attempts.join(", then ") };
+    let attempts = if attempts.is_empty() {
+        "not tried yet".to_owned()
+    } else {
+        attempts.join(", then ")
+    };
     anstream::println!(
         "  {DIM}{stem} {fork}{DIM:#} {} to {}: {}  {DIM}{attempts}{DIM:#}",
         entry.id,
@@ -169,7 +222,11 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 
 pub(super) fn dead_letters(letters: &[DeadLetter]) {
     for letter in letters {
-        let replayed = letter.replayed_at.as_ref().map(|at| format!("  {GOOD}replayed {at}{GOOD:#}")).unwrap_or_default();
+        let replayed = letter
+            .replayed_at
+            .as_ref()
+            .map(|at| format!("  {GOOD}replayed {at}{GOOD:#}"))
+            .unwrap_or_default();
         anstream::println!(
             "{BOLD}{}{BOLD:#}  {}  {}/{}  {}{replayed}\n  {DIM}event{DIM:#}   {} {}\n  {DIM}reason{DIM:#}  {} {DIM}({} attempts){DIM:#}",
             letter.id,
@@ -188,14 +245,23 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) {
 fn work(work: &DeadWork) -> String {
     match work {
         DeadWork::Job { job, route } => format!("{job} on route {route}"),
-        DeadWork::Delivery { entry, destination, operation_key, .. } => {
+        DeadWork::Delivery {
+            entry,
+            destination,
+            operation_key,
+            ..
+        } => {
             format!("{entry} to {destination} ({operation_key})")
         }
     }
 }
 
 pub(super) fn replay(report: &ReplayReport) {
-    let what = if report.dry_run { "would be replayed" } else { "replayed" };
+    let what = if report.dry_run {
+        "would be replayed"
+    } else {
+        "replayed"
+    };
     for item in &report.replayed {
         anstream::println!(
             "{}  {} {} {DIM}{}{DIM:#}",

@@ -69,11 +69,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let profile = find_profile(&args.provider)?;
     let secrets = read_secrets(&args.secret_file)?;
     let keyring = Keyring::new(&profile, &secrets).map_err(|error| Usage(error.to_string()))?;
-    let headers = args.header.iter().map(|line| parse_header(line)).collect::<Result<Vec<_>, _>>()?;
-    let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
+    let headers = args
+        .header
+        .iter()
+        .map(|line| parse_header(line))
+        .collect::<Result<Vec<_>, _>>()?;
+    let headers: Vec<Header<'_>> = headers
+        .iter()
+        .map(|(name, value)| Header {
+            name,
+            value: value.as_bytes(),
+        })
+        .collect();
     let body = read_body(args.body.as_ref())?;
     let received_at = args.at.map_or_else(clock::now, UnixMillis::from_seconds);
-    let request = RawRequest { headers: &headers, body: &body, url: args.url.as_deref(), received_at };
+    let request = RawRequest {
+        headers: &headers,
+        body: &body,
+        url: args.url.as_deref(),
+        received_at,
+    };
 
     let answer = judge(&profile, &keyring, request, &args.secret_file);
     if args.json {
@@ -100,11 +115,19 @@ fn judge(profile: &Profile, keyring: &Keyring, request: RawRequest<'_>, files: &
         },
         Ok(verified) => {
             let proof = verified.proof();
-            let at: Option<usize> = proof.key_id.as_str().strip_prefix("secret-").and_then(|number| number.parse().ok());
-            let file = at.and_then(|at| files.get(at - 1)).map(|file| file.display().to_string());
+            let at: Option<usize> = proof
+                .key_id
+                .as_str()
+                .strip_prefix("secret-")
+                .and_then(|number| number.parse().ok());
+            let file = at
+                .and_then(|at| files.get(at - 1))
+                .map(|file| file.display().to_string());
             let (tenant, source) = (TenantName::new("offline"), SourceName::new("offline"));
             let event = match (tenant, source) {
-                (Ok(tenant), Ok(source)) => envelope::read(profile, &verified, &tenant, &source).map_err(|error| error.to_string()),
+                (Ok(tenant), Ok(source)) => {
+                    envelope::read(profile, &verified, &tenant, &source).map_err(|error| error.to_string())
+                }
                 _ => Err("no names".to_owned()),
             };
             Answer {
@@ -136,7 +159,12 @@ fn print(answer: &Answer) {
             anstream::println!("  {dim}secret  {dim:#} {secret}");
         }
         if let Some(event) = &answer.event {
-            for (name, value) in event.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            for (name, value) in event
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| !value.is_null())
+            {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 anstream::println!("  {dim}{name:8}{dim:#} {text}");
             }
@@ -155,16 +183,24 @@ fn print(answer: &Answer) {
 /// A shipped profile by its name; `_` is taken for `-`.
 pub(super) fn find_profile(name: &str) -> Result<Arc<Profile>, Usage> {
     let slug = name.replace('_', "-");
-    profile::shipped().iter().find(|(shipped, _)| shipped.as_str() == slug).map(|(_, profile)| Arc::clone(profile)).ok_or_else(|| {
-        let names: Vec<&str> = profile::shipped().keys().map(|name| name.as_str()).collect();
-        Usage(format!("there is no provider `{name}`; the ones that ship are: {}", names.join(", ")))
-    })
+    profile::shipped()
+        .iter()
+        .find(|(shipped, _)| shipped.as_str() == slug)
+        .map(|(_, profile)| Arc::clone(profile))
+        .ok_or_else(|| {
+            let names: Vec<&str> = profile::shipped().keys().map(|name| name.as_str()).collect();
+            Usage(format!(
+                "there is no provider `{name}`; the ones that ship are: {}",
+                names.join(", ")
+            ))
+        })
 }
 
 /// One secret a file; `secret-1` is the first. All are active for ever.
 pub(super) fn read_secrets(files: &[PathBuf]) -> anyhow::Result<Vec<SourceSecret>> {
     let read = |(at, file): (usize, &PathBuf)| {
-        let mut text = std::fs::read(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))?;
+        let mut text =
+            std::fs::read(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))?;
         while text.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             text.pop();
         }
@@ -172,23 +208,34 @@ pub(super) fn read_secrets(files: &[PathBuf]) -> anyhow::Result<Vec<SourceSecret
             return Err(Usage(format!("{} is empty; it must hold the secret", file.display())).into());
         }
         let id = KeyId::new(&format!("secret-{}", at + 1)).context("a key id")?;
-        Ok(SourceSecret { id, text: Secret::new(text), not_before: None, not_after: None })
+        Ok(SourceSecret {
+            id,
+            text: Secret::new(text),
+            not_before: None,
+            not_after: None,
+        })
     };
     files.iter().enumerate().map(read).collect()
 }
 
 fn parse_header(line: &str) -> Result<(String, String), Usage> {
-    let (name, value) =
-        line.split_once(':').ok_or_else(|| Usage(format!("--header: `{line}` must look like 'Name: value'")))?;
+    let (name, value) = line
+        .split_once(':')
+        .ok_or_else(|| Usage(format!("--header: `{line}` must look like 'Name: value'")))?;
     Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 pub(super) fn read_body(file: Option<&PathBuf>) -> anyhow::Result<Vec<u8>> {
     match file {
-        Some(file) => std::fs::read(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())).into()),
+        Some(file) => {
+            std::fs::read(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())).into())
+        }
         None => {
             let mut body = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut body).context("cannot read the body from standard input")?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut body)
+                .context("cannot read the body from standard input")?;
             Ok(body)
         }
     }

@@ -26,28 +26,49 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new() -> Self {
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
     }
 
     /// Posts `body` with `headers`: the answer's status and text.
     ///
     /// # Errors
     /// When the URL is none, nothing listens, or no answer came within ten seconds.
-    pub(super) async fn post(&self, url: &str, headers: &[(String, String)], body: Bytes) -> anyhow::Result<(u16, String)> {
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> anyhow::Result<(u16, String)> {
         let mut request = Request::post(url);
         for (name, value) in headers {
             request = request.header(name.as_str(), value.as_str());
         }
-        let request = request.body(Full::new(body)).with_context(|| format!("`{url}` or a header cannot be sent"))?;
+        let request = request
+            .body(Full::new(body))
+            .with_context(|| format!("`{url}` or a header cannot be sent"))?;
         let exchange = async {
-            let answer = self.client.request(request).await.with_context(|| format!("no answer from {url}"))?;
+            let answer = self
+                .client
+                .request(request)
+                .await
+                .with_context(|| format!("no answer from {url}"))?;
             let status = answer.status().as_u16();
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!("the answer of {url} broke off: {error}"))?.to_bytes();
+            let body = body
+                .map_err(|error| anyhow::anyhow!("the answer of {url} broke off: {error}"))?
+                .to_bytes();
             Ok((status, String::from_utf8_lossy(&body).into_owned()))
         };
-        tokio::time::timeout(Duration::from_secs(10), exchange).await.with_context(|| format!("no answer from {url} in 10 s"))?
+        tokio::time::timeout(Duration::from_secs(10), exchange)
+            .await
+            .with_context(|| format!("no answer from {url} in 10 s"))?
     }
 }
 
@@ -59,7 +80,9 @@ pub(super) async fn replay(listen: SocketAddr, token: &Secret, body: &ReplayBody
         (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
     ];
     let url = format!("http://{listen}/v1/replay");
-    let (status, text) = Http::new().post(&url, &headers, serde_json::to_vec(body)?.into()).await?;
+    let (status, text) = Http::new()
+        .post(&url, &headers, serde_json::to_vec(body)?.into())
+        .await?;
     anyhow::ensure!(status == 200, "it answered {status}: {}", text.trim());
     serde_json::from_str(&text).context("its answer is not a replay report")
 }

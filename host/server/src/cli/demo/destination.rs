@@ -57,18 +57,29 @@ impl Destination {
             .find(|(name, _)| name.as_str() == "standard-webhooks")
             .map(|(_, profile)| Arc::clone(profile))
             .ok_or_else(|| anyhow::anyhow!("the standard-webhooks profile is missing"))?;
-        let secret = SourceSecret { id: KeyId::new("demo")?, text: Secret::new(secret), not_before: None, not_after: None };
+        let secret = SourceSecret {
+            id: KeyId::new("demo")?,
+            text: Secret::new(secret),
+            not_before: None,
+            not_after: None,
+        };
         let keyring = Keyring::new(&profile, &[secret])?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let books = Arc::new(Books { profile, keyring, effects: Mutex::default() });
+        let books = Arc::new(Books {
+            profile,
+            keyring,
+            effects: Mutex::default(),
+        });
         let open = Arc::clone(&books);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let books = Arc::clone(&open);
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| receive(Arc::clone(&books), request));
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -76,7 +87,13 @@ impl Destination {
     }
 
     pub(super) fn effects(&self) -> Vec<Effect> {
-        self.books.effects.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.books
+            .effects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
@@ -89,23 +106,47 @@ async fn receive(books: Arc<Books>, request: Request<Incoming>) -> Result<Respon
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
     Ok(response)
 }
 
 impl Books {
     fn enter(&self, head: &http::request::Parts, body: &[u8]) -> StatusCode {
-        let headers: Vec<Header<'_>> =
-            head.headers.iter().map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() }).collect();
-        let request = RawRequest { headers: &headers, body, url: None, received_at: clock::now() };
+        let headers: Vec<Header<'_>> = head
+            .headers
+            .iter()
+            .map(|(name, value)| Header {
+                name: name.as_str(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        let request = RawRequest {
+            headers: &headers,
+            body,
+            url: None,
+            received_at: clock::now(),
+        };
         if verify(&self.profile, &self.keyring, request).is_err() {
             return StatusCode::UNAUTHORIZED;
         }
-        let Ok(message) = serde_json::from_slice::<serde_json::Value>(body) else { return StatusCode::BAD_REQUEST };
-        let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+        let Ok(message) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return StatusCode::BAD_REQUEST;
+        };
+        let key = head
+            .headers
+            .get("idempotency-key")
+            .and_then(|key| key.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
         let action = message.get("action").cloned().unwrap_or_default();
-        let kind = action.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+        let kind = action
+            .get("kind")
+            .and_then(|kind| kind.as_str())
+            .unwrap_or_default()
+            .to_owned();
 
         let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
         let effect = effects.entry((kind.clone(), key.clone())).or_insert_with(|| Effect {

@@ -26,7 +26,9 @@ use story::{Check, Sent, Step};
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 all of it came out as promised, 1 something did not, 3 the demo could not be played.")]
+#[command(
+    after_help = "Exit status: 0 all of it came out as promised, 1 something did not, 3 the demo could not be played."
+)]
 pub(super) struct Args {
     /// Play the story and stop; exit status 0 only if all of it came out as promised
     #[arg(long)]
@@ -53,7 +55,10 @@ struct Report {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(play(args))
 }
 
@@ -62,7 +67,10 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
     let mut scene = Scene::set(&args.plugins).await?;
     let took = scene.start_host().await?;
     if loud {
-        anstream::println!("{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, three plugins\n", scene.edge);
+        anstream::println!(
+            "{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, three plugins\n",
+            scene.edge
+        );
     }
 
     let http = Http::new();
@@ -85,7 +93,13 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
 
     let store = SqliteStore::open_read_only(scene.store())?;
     let settled = settle(&store).await?;
-    let traces = store.trace(TraceQuery { by: TraceBy::Newest, tenant: None, receipts_max: 100 }).await?;
+    let traces = store
+        .trace(TraceQuery {
+            by: TraceBy::Newest,
+            tenant: None,
+            receipts_max: 100,
+        })
+        .await?;
     let traces: Vec<Trace> = traces.into_iter().rev().collect();
     let integrity = store.check_integrity().await?;
     let counts = store.counts().await?;
@@ -119,14 +133,23 @@ async fn send(scene: &Scene, http: &Http, step: &Step, loud: bool) -> anyhow::Re
     let (url, headers, body) = scene.sign(step)?;
     let (http_status, text) = http.post(&url, &headers, Bytes::from(body)).await?;
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let field = |name: &str| answer.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let field = |name: &str| {
+        answer
+            .get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let sent = Sent {
         step: step.name,
         source: format!("{}/{}", step.tenant, step.source),
         what: step.what,
         http_status,
         status: field("status"),
-        receipt: answer.get("receipt").and_then(|receipt| receipt.as_str()).map(str::to_owned),
+        receipt: answer
+            .get("receipt")
+            .and_then(|receipt| receipt.as_str())
+            .map(str::to_owned),
         expected: step.expect,
     };
     if loud {
@@ -164,10 +187,22 @@ fn judge(
     restart: Duration,
 ) -> Vec<Check> {
     let mut checks = story::judge(sent, traces, counts, effects);
-    checks.push(Check::new("after the crash and the restart every job and delivery was finished", settled, ""));
-    checks.push(Check::new("the host was back in less than a second", restart < Duration::from_secs(1), &format!("{restart:.0?}")));
+    checks.push(Check::new(
+        "after the crash and the restart every job and delivery was finished",
+        settled,
+        "",
+    ));
+    checks.push(Check::new(
+        "the host was back in less than a second",
+        restart < Duration::from_secs(1),
+        &format!("{restart:.0?}"),
+    ));
     let chain = format!("{} receipts{}", integrity.receipts, integrity.problems.join("; "));
-    checks.push(Check::new("the store is whole and its receipts' hash chain holds", integrity.problems.is_empty(), &chain));
+    checks.push(Check::new(
+        "the store is whole and its receipts' hash chain holds",
+        integrity.problems.is_empty(),
+        &chain,
+    ));
     checks
 }
 
@@ -176,18 +211,31 @@ fn tell(report: &Report) {
     report.traces.iter().for_each(show::trace);
     anstream::println!("{BOLD}What arrived at the destination{BOLD:#}, each signature verified\n");
     for effect in &report.destination {
-        let times = if effect.arrivals == 1 { "once".to_owned() } else { format!("{} times", effect.arrivals) };
+        let times = if effect.arrivals == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", effect.arrivals)
+        };
         anstream::println!(
-            "  {:28} {:16} {DIM}arrived {times}, answered {}; one effect by its Idempotency-Key{DIM:#}",
+            "  {:32} {:14} {DIM}arrived {times}, answered {}; one effect by its Idempotency-Key{DIM:#}",
             effect.operation_key,
             effect.kind,
-            effect.answers.iter().map(u16::to_string).collect::<Vec<_>>().join(", then ")
+            effect
+                .answers
+                .iter()
+                .map(u16::to_string)
+                .collect::<Vec<_>>()
+                .join(", then ")
         );
     }
     anstream::println!("\n{BOLD}What was promised{BOLD:#}\n");
     for check in &report.checks {
         let (style, mark) = if check.ok { (GOOD, "✓") } else { (BAD, "✗") };
-        let detail = if check.detail.is_empty() { String::new() } else { format!("  {DIM}{}{DIM:#}", check.detail) };
+        let detail = if check.detail.is_empty() {
+            String::new()
+        } else {
+            format!("  {DIM}{}{DIM:#}", check.detail)
+        };
         anstream::println!("  {style}{mark}{style:#} {}{detail}", check.promise);
     }
     if report.ok {
@@ -202,7 +250,11 @@ async fn linger(scene: &Scene, report: &Report) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.display();
     let config = scene.config().display().to_string();
-    let receipt = report.traces.first().map(|trace| trace.receipt.id.to_string()).unwrap_or_default();
+    let receipt = report
+        .traces
+        .first()
+        .map(|trace| trace.receipt.id.to_string())
+        .unwrap_or_default();
     anstream::println!(
         "\nThe host stays up until Ctrl-C. In another terminal:\n\n  \
          {DIM}# the newest receipts, and everything about one{DIM:#}\n  \

@@ -20,7 +20,10 @@ use crate::cli::verify::find_profile;
 use crate::clock;
 
 const OPERATOR: &str = include_str!("tollgate.toml");
-const TENANTS: [(&str, &str); 2] = [("acme", include_str!("acme.toml")), ("globex", include_str!("globex.toml"))];
+const TENANTS: [(&str, &str); 2] = [
+    ("acme", include_str!("acme.toml")),
+    ("globex", include_str!("globex.toml")),
+];
 
 /// A host that does not answer after this long is not coming.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -37,7 +40,11 @@ impl Scene {
     pub(super) async fn set(plugins: &Path) -> anyhow::Result<Self> {
         for name in ["cashback", "inventory", "fraud"] {
             let file = plugins.join(format!("{name}.wasm"));
-            anyhow::ensure!(file.is_file(), "{} is missing; build the plugins with `cargo xtask guests`", file.display());
+            anyhow::ensure!(
+                file.is_file(),
+                "{} is missing; build the plugins with `cargo xtask guests`",
+                file.display()
+            );
         }
         let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
         let secret = |length: usize| -> anyhow::Result<String> {
@@ -67,7 +74,12 @@ impl Scene {
             let text = text.replace("DESTINATION", &format!("http://{}/{tenant}", destination.address));
             write(&format!("tenants/{tenant}.toml"), &text)?;
         }
-        Ok(Self { folder, edge, destination, host: None })
+        Ok(Self {
+            folder,
+            edge,
+            destination,
+            host: None,
+        })
     }
 
     pub(super) fn config(&self) -> PathBuf {
@@ -125,7 +137,9 @@ impl Scene {
 
     /// Asks the host to stop, and waits for it.
     pub(super) async fn stop_host(&mut self) -> anyhow::Result<()> {
-        let Some(mut host) = self.host.take() else { return Ok(()) };
+        let Some(mut host) = self.host.take() else {
+            return Ok(());
+        };
         let asked = Command::new("kill").args(["-TERM", &host.id().to_string()]).status();
         if !asked.is_ok_and(|status| status.success()) {
             host.kill()?;
@@ -138,10 +152,20 @@ impl Scene {
     pub(super) fn sign(&self, step: &Step) -> anyhow::Result<(String, Vec<(String, String)>, Vec<u8>)> {
         let profile = find_profile(step.sample.provider)?;
         let text = std::fs::read(self.secret_file(step.tenant))?;
-        let secret = SourceSecret { id: KeyId::new("demo")?, text: Secret::new(text), not_before: None, not_after: None };
+        let secret = SourceSecret {
+            id: KeyId::new("demo")?,
+            text: Secret::new(text),
+            not_before: None,
+            not_after: None,
+        };
         let mut body = step.body()?;
         let url = format!("http://{}/in/{}/{}", self.edge, step.tenant, step.source);
-        let input = SignInput { body: &body, id: step.name, at: clock::now(), url: Some(&url) };
+        let input = SignInput {
+            body: &body,
+            id: step.name,
+            at: clock::now(),
+            url: Some(&url),
+        };
         let mut headers = sign(&profile, &[secret], &input)?;
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
         if step.tamper {

@@ -1,0 +1,140 @@
+//! Servers as processes of their own, and what the kernel counts for them.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+pub(super) const SECRET: &str = "bench-secret";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setup {
+    /// [`super::bare`].
+    Bare,
+    /// Verify and durable receipt; no route, so that nothing else runs.
+    Ingest,
+    /// A route to cashback, whose actions stay in the ledger.
+    WholeWay,
+}
+
+pub(super) struct Server {
+    pub(super) port: u16,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a server on an empty store and waits until it takes connections.
+    pub(super) fn start(setup: Setup) -> anyhow::Result<Self> {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        // Beside the binaries: a temporary directory may be memory, on which an fsync costs nothing.
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(folder()?)?;
+        let threads = std::thread::available_parallelism()?.get();
+        let mut command = if setup == Setup::Bare {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["bare", &port.to_string(), &threads.to_string()]);
+            command
+        } else {
+            configure(folder.path(), port, setup)?;
+            let mut command = Command::new(tollgate_tests::tollgate_bin());
+            command
+                .args(["serve", "--config"])
+                .arg(folder.path().join("tollgate.toml"));
+            command
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut server = Self { port, child, folder };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            anyhow::ensure!(server.child.try_wait()?.is_none(), "the server ended before it was up");
+            anyhow::ensure!(start.elapsed() < Duration::from_secs(60), "the server did not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// User and system time of the process so far.
+    pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
+        let fields: Vec<&str> = stat.rsplit_once(") ").context("no stat line")?.1.split(' ').collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        // USER_HZ is 100 on every Linux that Tollgate is measured on.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    pub(super) fn store_bytes(&self) -> anyhow::Result<u64> {
+        Ok(std::fs::metadata(self.folder.path().join("tollgate.db"))?.len())
+    }
+
+    /// Waits until no job is waiting; how long that took.
+    pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
+        use tollgate_store::Store as _;
+        let start = Instant::now();
+        let store = tollgate_store::sqlite::SqliteStore::open_read_only(&self.folder.path().join("tollgate.db"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        while runtime.block_on(store.counts())?.jobs_waiting > 0 {
+            anyhow::ensure!(start.elapsed() < Duration::from_secs(120), "the jobs did not settle");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(start.elapsed())
+    }
+
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().context("the program is in no folder")?.to_owned())
+}
+
+fn configure(folder: &std::path::Path, port: u16, setup: Setup) -> anyhow::Result<()> {
+    let plugins = tollgate_tests::plugins_dir();
+    let operator = format!(
+        "[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\npath = \"tollgate.db\"\n[worker]\ncache = \"cache\"\n\
+         [plugins.cashback]\npath = \"{}\"\n",
+        plugins.join("cashback.wasm").display()
+    );
+    let route = "[routes.cashback]\nplugin = \"cashback\"\n\
+                 grants = [{ kind = \"credit\", amount_max = 100000, currencies = [\"USD\"] }]\n\
+                 [routes.cashback.config]\nrate_bps = 10000\ncurrency = \"USD\"\nstatuses = [\"pending\"]\n\
+                 points = { from = \"/data/voucher/redemption/redeemed_points\", value_minor_units = 2 }\n";
+    let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
+                  [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secret\" }\n";
+    let tenant = if setup == Setup::WholeWay {
+        format!("{source}{route}")
+    } else {
+        source.to_owned()
+    };
+    std::fs::create_dir(folder.join("tenants"))?;
+    std::fs::write(folder.join("secret"), SECRET)?;
+    std::fs::write(folder.join("tollgate.toml"), operator)?;
+    std::fs::write(folder.join("tenants/bench.toml"), tenant)?;
+    Ok(())
+}
