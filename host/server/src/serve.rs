@@ -41,7 +41,11 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
         counters: Arc::default(),
         shutdown: CancellationToken::new(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("back").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("back")
+        .enable_all()
+        .build()?;
     runtime.block_on(host.run())
 }
 
@@ -92,7 +96,11 @@ impl Host {
         if let (Some(listen), Some(token)) = (operator.listen, operator.token) {
             let listener = operator::listen(listen).await?;
             operator_address = listener.local_addr().ok();
-            let operator = Operator { store: self.store.clone(), counters: Arc::clone(&self.counters), token };
+            let operator = Operator {
+                store: self.store.clone(),
+                counters: Arc::clone(&self.counters),
+                token,
+            };
             rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
         }
         let worker = Worker {
@@ -102,7 +110,11 @@ impl Host {
             shutdown: self.shutdown.clone(),
         };
         rooms.spawn(worker::run(worker));
-        rooms.spawn(delivery::run(self.store.clone(), Arc::clone(&self.config), self.shutdown.clone()));
+        rooms.spawn(delivery::run(
+            self.store.clone(),
+            Arc::clone(&self.config),
+            self.shutdown.clone(),
+        ));
 
         let operator_address = operator_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
         tracing::info!(edge = %address, operator = %operator_address, "tollgate is up");
@@ -111,7 +123,8 @@ impl Host {
         self.shutdown.cancel();
         tracing::info!("stopping: no new connections, running work is finished");
         while rooms.join_next().await.is_some() {}
-        let joined = tokio::task::spawn_blocking(move || edge_threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || edge_threads.into_iter().for_each(|thread| drop(thread.join())));
         let _ = joined.await;
         self.store.close().await;
         tracing::info!("stopped");
@@ -141,7 +154,9 @@ impl Host {
                 // Plugins first: a route must never see a configuration that names a plugin which is not there yet.
                 self.plugins.store(Arc::new(plugins));
                 self.config.store(Arc::new(config));
-                tracing::info!("configuration reloaded; listeners, threads and the store keep their settings until a restart");
+                tracing::info!(
+                    "configuration reloaded; listeners, threads and the store keep their settings until a restart"
+                );
             }
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
         }

@@ -24,10 +24,15 @@ pub(crate) enum LogFormat {
 /// Sends log lines to standard error. `TOLLGATE_LOG` filters them as tracing's `EnvFilter` does (default `info`).
 pub(crate) fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => lines
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
 }
@@ -81,19 +86,43 @@ impl EdgeCounters {
         out.push_str("# HELP tollgate_intake_total Requests at the edge by what became of them.\n");
         out.push_str("# TYPE tollgate_intake_total counter\n");
         let kept = KEPT.iter().copied().zip(&self.kept);
-        let rejected = Rejection::ALL.iter().map(|rejection| rejection.as_str()).zip(&self.rejected);
+        let rejected = Rejection::ALL
+            .iter()
+            .map(|rejection| rejection.as_str())
+            .zip(&self.rejected);
         for (name, counter) in kept.chain(rejected) {
-            let _ = writeln!(out, "tollgate_intake_total{{result=\"{name}\"}} {}", counter.load(Ordering::Relaxed));
+            let _ = writeln!(
+                out,
+                "tollgate_intake_total{{result=\"{name}\"}} {}",
+                counter.load(Ordering::Relaxed)
+            );
         }
-        out.push_str("# HELP tollgate_refused_total Refused requests by cause.\n# TYPE tollgate_refused_total counter\n");
-        for (slug, cause) in self.causes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+        out.push_str(
+            "# HELP tollgate_refused_total Refused requests by cause.\n# TYPE tollgate_refused_total counter\n",
+        );
+        for (slug, cause) in self
+            .causes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+        {
             let _ = writeln!(out, "tollgate_refused_total{{cause=\"{slug}\"}} {}", cause.count);
         }
-        out.push_str("# HELP tollgate_connections_open Open public connections.\n# TYPE tollgate_connections_open gauge\n");
-        let _ = writeln!(out, "tollgate_connections_open {}", self.connections_open.load(Ordering::Relaxed));
+        out.push_str(
+            "# HELP tollgate_connections_open Open public connections.\n# TYPE tollgate_connections_open gauge\n",
+        );
+        let _ = writeln!(
+            out,
+            "tollgate_connections_open {}",
+            self.connections_open.load(Ordering::Relaxed)
+        );
         out.push_str("# HELP tollgate_connections_total Public connections since start.\n");
         out.push_str("# TYPE tollgate_connections_total counter\n");
-        let _ = writeln!(out, "tollgate_connections_total {}", self.connections_total.load(Ordering::Relaxed));
+        let _ = writeln!(
+            out,
+            "tollgate_connections_total {}",
+            self.connections_total.load(Ordering::Relaxed)
+        );
     }
 }
 
@@ -106,13 +135,22 @@ mod tests {
         let counters = EdgeCounters::default();
         assert!(counters.cause("no-match", UnixMillis(0)));
         assert!(!counters.cause("no-match", UnixMillis(999)));
-        assert!(counters.cause("missing-header", UnixMillis(999)), "causes are sampled apart");
+        assert!(
+            counters.cause("missing-header", UnixMillis(999)),
+            "causes are sampled apart"
+        );
         assert!(counters.cause("no-match", UnixMillis(1000)));
         counters.count(&Happening::Rejected(Rejection::Unauthentic));
         let mut text = String::new();
         counters.render(&mut text);
-        assert!(text.contains("tollgate_refused_total{cause=\"no-match\"} 3\n"), "{text}");
-        assert!(text.contains("tollgate_intake_total{result=\"unauthentic\"} 1\n"), "{text}");
+        assert!(
+            text.contains("tollgate_refused_total{cause=\"no-match\"} 3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tollgate_intake_total{result=\"unauthentic\"} 1\n"),
+            "{text}"
+        );
     }
 
     #[test]

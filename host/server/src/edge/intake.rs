@@ -25,7 +25,10 @@ use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
 
 /// Answers one request.
-pub(super) async fn handle<S: Store>(edge: &Edge<S>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(super) async fn handle<S: Store>(
+    edge: &Edge<S>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let config = edge.config.load_full();
     let (happening, conflict_409) = match locate(&config, &request) {
         Ok((tenant, source)) => {
@@ -44,11 +47,22 @@ pub(super) async fn handle<S: Store>(edge: &Edge<S>, request: Request<Incoming>)
 
 /// Finds the source that a request is for: `POST /in/{tenant}/{source}`.
 fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Tenant, &'c Source), Rejection> {
-    let mut parts = request.uri().path().strip_prefix("/in/").ok_or(Rejection::UnknownSource)?.splitn(2, '/');
-    let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else { return Err(Rejection::UnknownSource) };
+    let mut parts = request
+        .uri()
+        .path()
+        .strip_prefix("/in/")
+        .ok_or(Rejection::UnknownSource)?
+        .splitn(2, '/');
+    let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else {
+        return Err(Rejection::UnknownSource);
+    };
     let tenant = config.tenants.get(tenant).ok_or(Rejection::UnknownSource)?;
     let source = tenant.sources.get(source).ok_or(Rejection::UnknownSource)?;
-    if request.method() == Method::POST { Ok((tenant, source)) } else { Err(Rejection::Method) }
+    if request.method() == Method::POST {
+        Ok((tenant, source))
+    } else {
+        Err(Rejection::Method)
+    }
 }
 
 /// Takes one request for a known source to its end.
@@ -81,11 +95,17 @@ async fn take_in<S: Store>(
 
 /// Reads a body within its bounds of size and time, before anything is spent on it.
 async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Rejection> {
-    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let header_bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     if header_bytes > limits::HEADER_BYTES_MAX || headers.len() > limits::HEADER_COUNT_MAX {
         return Err(Rejection::HeadersTooLarge);
     }
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Rejection::Encoded);
     }
     let body_bytes_max = settings.body_bytes_max;
@@ -93,7 +113,9 @@ async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming
         return Err(Rejection::BodyTooLarge);
     }
     let deadline = Duration::from_millis(settings.body_read_ms_max);
-    tokio::time::timeout(deadline, read_body(body, body_bytes_max)).await.unwrap_or(Err(Rejection::TooSlow))
+    tokio::time::timeout(deadline, read_body(body, body_bytes_max))
+        .await
+        .unwrap_or(Err(Rejection::TooSlow))
 }
 
 async fn read_body(mut body: Incoming, body_bytes_max: usize) -> Result<Bytes, Rejection> {
@@ -103,7 +125,9 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize) -> Result<Bytes, R
     let mut body_bytes = 0;
     while let Some(frame) = body.frame().await {
         // A body that breaks off, or whose length or chunks lie, has no one left who would read the answer.
-        let Ok(data) = frame.map_err(|_| Rejection::Malformed)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| Rejection::Malformed)?.into_data() else {
+            continue;
+        };
         body_bytes += data.len();
         if body_bytes > body_bytes_max {
             return Err(Rejection::BodyTooLarge);
@@ -130,9 +154,19 @@ fn prove<S: Store>(
     body: &[u8],
 ) -> Result<Admission, Rejection> {
     let received_at = clock::now();
-    let headers: Vec<Header<'_>> =
-        headers.iter().map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() }).collect();
-    let request = RawRequest { headers: &headers, body, url: source.public_url.as_deref(), received_at };
+    let headers: Vec<Header<'_>> = headers
+        .iter()
+        .map(|(name, value)| Header {
+            name: name.as_str(),
+            value: value.as_bytes(),
+        })
+        .collect();
+    let request = RawRequest {
+        headers: &headers,
+        body,
+        url: source.public_url.as_deref(),
+        received_at,
+    };
     let verified = verify(&source.profile, &source.keyring, request).map_err(|unproven| {
         if edge.counters.cause(unproven.reason(), received_at) {
             tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unproven.reason(), "refused: {unproven}");
@@ -149,7 +183,13 @@ fn prove<S: Store>(
     Ok(admission(edge, config, tenant, event, &verified))
 }
 
-fn admission<S: Store>(edge: &Edge<S>, config: &Config, tenant: &Tenant, event: Event, verified: &Verified<'_>) -> Admission {
+fn admission<S: Store>(
+    edge: &Edge<S>,
+    config: &Config,
+    tenant: &Tenant,
+    event: Event,
+    verified: &Verified<'_>,
+) -> Admission {
     let receipt = admission::receipt_id(edge.store.receipt_key(), &event.tenant, &event.source, &event.id);
     let jobs = tenant
         .routes
@@ -164,7 +204,11 @@ fn admission<S: Store>(edge: &Edge<S>, config: &Config, tenant: &Tenant, event: 
         receipt,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
-        lifecycle: event.reading.family().and_then(|family| config.lifecycles.get(family)).cloned(),
+        lifecycle: event
+            .reading
+            .family()
+            .and_then(|family| config.lifecycles.get(family))
+            .cloned(),
         jobs,
         event,
     }

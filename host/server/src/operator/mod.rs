@@ -42,11 +42,17 @@ pub(crate) struct Operator<S> {
 /// # Errors
 /// When the address cannot be bound.
 pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; is the port taken?"))
+    tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is the port taken?"))
 }
 
 /// Serves the private listener until shutdown.
-pub(crate) async fn serve<S: Store>(operator: Operator<S>, listener: tokio::net::TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn serve<S: Store>(
+    operator: Operator<S>,
+    listener: tokio::net::TcpListener,
+    shutdown: CancellationToken,
+) {
     let operator = Arc::new(operator);
     let guarded = Router::new()
         .route("/metrics", get(metrics::<S>))
@@ -55,7 +61,10 @@ pub(crate) async fn serve<S: Store>(operator: Operator<S>, listener: tokio::net:
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
         .layer(middleware::from_fn_with_state(Arc::clone(&operator), authorize::<S>));
-    let router = Router::new().route("/healthz", get(health::<S>)).merge(guarded).with_state(operator);
+    let router = Router::new()
+        .route("/healthz", get(health::<S>))
+        .merge(guarded)
+        .with_state(operator);
     let stopped = async move { shutdown.cancelled().await };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
         tracing::error!(%error, "the private listener stopped");
@@ -70,7 +79,10 @@ struct Refusal {
 
 impl Refusal {
     fn bad(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
     }
 }
 impl From<StoreError> for Refusal {
@@ -80,7 +92,10 @@ impl From<StoreError> for Refusal {
             StoreError::Full | StoreError::Closed | StoreError::NoSpace { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, message: error.to_string() }
+        Self {
+            status,
+            message: error.to_string(),
+        }
     }
 }
 impl IntoResponse for Refusal {
@@ -90,12 +105,19 @@ impl IntoResponse for Refusal {
 }
 
 async fn authorize<S: Store>(State(operator): State<Arc<Operator<S>>>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if given.is_some_and(|token| operator.token.matches(token)) {
         return next.run(request).await;
     }
     let message = "send the operator's token as `Authorization: Bearer …`".to_owned();
-    Refusal { status: StatusCode::UNAUTHORIZED, message }.into_response()
+    Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        message,
+    }
+    .into_response()
 }
 
 async fn health<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<&'static str, Refusal> {
@@ -113,11 +135,22 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
     let counts = operator.store.counts().await?;
     for (name, help, value) in [
         ("jobs_waiting", "Jobs that are not finished.", counts.jobs_waiting),
-        ("outbox_waiting", "Actions that are not delivered yet.", counts.outbox_waiting),
-        ("dead_letters_open", "Dead letters that nobody replayed.", counts.dead_letters_open),
+        (
+            "outbox_waiting",
+            "Actions that are not delivered yet.",
+            counts.outbox_waiting,
+        ),
+        (
+            "dead_letters_open",
+            "Dead letters that nobody replayed.",
+            counts.dead_letters_open,
+        ),
         ("held", "Receipts that wait for review.", counts.held),
     ] {
-        let _ = writeln!(text, "# HELP tollgate_{name} {help}\n# TYPE tollgate_{name} gauge\ntollgate_{name} {value}");
+        let _ = writeln!(
+            text,
+            "# HELP tollgate_{name} {help}\n# TYPE tollgate_{name} gauge\ntollgate_{name} {value}"
+        );
     }
     Ok(text)
 }
@@ -141,8 +174,8 @@ async fn replay<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
     body: axum::body::Bytes,
 ) -> Result<Response, Refusal> {
-    let body: ReplayBody =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
+    let body: ReplayBody = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
     let request = body.checked(clock::now()).map_err(Refusal::bad)?;
     Ok(Json(operator.store.replay(request).await?).into_response())
 }

@@ -124,12 +124,21 @@ impl ReplayBody {
             (None, Some(query)) => ReplayWhat::DeadLetters(query.checked()?),
             (None, None) | (Some(_), Some(_)) => return Err("name either `receipt` or `dead_letters`".to_owned()),
         };
-        Ok(ReplayRequest { what, dry_run: self.dry_run, now, actor: self.actor })
+        Ok(ReplayRequest {
+            what,
+            dry_run: self.dry_run,
+            now,
+            actor: self.actor,
+        })
     }
 }
 
-fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(field: &str, text: Option<String>) -> Result<Option<T>, String> {
-    text.map(|text| text.parse().map_err(|error| format!("{field}: {error}"))).transpose()
+fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(
+    field: &str,
+    text: Option<String>,
+) -> Result<Option<T>, String> {
+    text.map(|text| text.parse().map_err(|error| format!("{field}: {error}")))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -140,8 +149,15 @@ mod tests {
     #[test]
     fn an_identifier_is_recognised_by_its_look_and_anything_else_is_text() {
         assert_eq!(trace_by("job_7"), TraceBy::Job(JobId(7)));
-        assert_eq!(trace_by("rcpt_00000000000000000000000000000000"), TraceBy::Receipt("rcpt_00000000000000000000000000000000".parse().unwrap()));
-        assert_eq!(trace_by("run_x"), TraceBy::Text("run_x".into()), "a provider may name its events as it likes");
+        assert_eq!(
+            trace_by("rcpt_00000000000000000000000000000000"),
+            TraceBy::Receipt("rcpt_00000000000000000000000000000000".parse().unwrap())
+        );
+        assert_eq!(
+            trace_by("run_x"),
+            TraceBy::Text("run_x".into()),
+            "a provider may name its events as it likes"
+        );
         assert_eq!(trace_by("evt_12345"), TraceBy::Text("evt_12345".into()));
         assert_eq!(trace_by("cashback:r_1"), TraceBy::Text("cashback:r_1".into()));
     }

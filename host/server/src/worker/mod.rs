@@ -20,7 +20,7 @@ use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
 use tollgate_sandbox::{RUNTIME, Run, RunInput, RunLimits, StateSource};
-use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store};
+use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Route};
@@ -38,13 +38,23 @@ pub(crate) struct Worker<S> {
     pub(crate) shutdown: CancellationToken,
 }
 
+impl<S> Worker<S> {
+    /// What is on a failing disk is unknown: the host must not go on.
+    fn stop_if_fatal(&self, error: &StoreError) {
+        if matches!(error, StoreError::Fatal { .. }) {
+            self.shutdown.cancel();
+        }
+    }
+}
+
 /// Claims and runs jobs until shutdown; then lets running jobs settle.
 pub(crate) async fn run<S: Store>(worker: Worker<S>) {
     let worker = Arc::new(worker);
     let settings = worker.config.load().worker.clone();
     let pool = Arc::new(Pool::start(settings.threads));
-    // Enough in flight that threads never wait for the store: one runs, some settle.
-    let in_flight_max = settings.threads.max(1) * 32;
+    // Enough in flight that threads never wait for the store: one runs, some settle. Few enough that each is run well within its
+    // lease, even if every one of them takes its whole deadline.
+    let in_flight_max = settings.threads.max(1) * 16;
     let seats = Arc::new(Semaphore::new(in_flight_max));
     let name = format!("worker-{}", std::process::id());
 
@@ -54,13 +64,20 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             let _ = seats.acquire().await;
             continue;
         }
-        let woken = worker.store.work_signal().notified();
-        let request =
-            ClaimRequest { worker: name.clone(), now: clock::now(), lease_ms: limits::JOB_LEASE_MS, rows_max: free };
+        // Registered before the store is asked, so that what becomes ready in between is not missed.
+        let mut woken = std::pin::pin!(worker.store.work_signal().notified());
+        woken.as_mut().enable();
+        let request = ClaimRequest {
+            worker: name.clone(),
+            now: clock::now(),
+            lease_ms: limits::JOB_LEASE_MS,
+            rows_max: free,
+        };
         let claims = match worker.store.claim_jobs(request).await {
             Ok(claims) => claims,
             Err(error) => {
                 tracing::error!(%error, "jobs could not be claimed");
+                worker.stop_if_fatal(&error);
                 pause(&worker.shutdown, Duration::from_secs(1)).await;
                 continue;
             }
@@ -68,14 +85,16 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
         if claims.is_empty() {
             let nap = nap(&worker.store).await;
             tokio::select! {
-                () = woken => {}
+                () = woken.as_mut() => {}
                 () = tokio::time::sleep(nap) => {}
                 () = worker.shutdown.cancelled() => {}
             }
             continue;
         }
         for claim in claims {
-            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+                return;
+            };
             let (worker, pool) = (Arc::clone(&worker), Arc::clone(&pool));
             tokio::spawn(async move {
                 process(&worker, &pool, claim).await;
@@ -84,7 +103,10 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
         }
     }
     let everyone = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(Duration::from_secs(10), seats.acquire_many(everyone)).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), seats.acquire_many(everyone))
+        .await
+        .is_err()
+    {
         tracing::warn!("some runs did not settle before the stop; their leases expire and they are run again");
     }
 }
@@ -94,7 +116,8 @@ async fn nap<S: Store>(store: &S) -> Duration {
     let longest = Duration::from_secs(1);
     match store.next_due().await {
         Ok(due) => due.job.map_or(longest, |at| {
-            Duration::from_millis(u64::try_from(at.since(clock::now())).unwrap_or(0)).clamp(Duration::from_millis(1), longest)
+            Duration::from_millis(u64::try_from(at.since(clock::now())).unwrap_or(0))
+                .clamp(Duration::from_millis(1), longest)
         }),
         Err(_) => longest,
     }
@@ -128,6 +151,7 @@ async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, claim: JobClaim
             Ok(Settled::StaleState) => {}
             Err(error) => {
                 // Nothing was written; the lease runs out and the job is run again.
+                worker.stop_if_fatal(&error);
                 return tracing::error!(job = %claim.job, %error, "a run could not be settled");
             }
         }
@@ -137,7 +161,10 @@ async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, claim: JobClaim
 fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {
     let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
     let policy = worker.config.load().worker.retry;
-    let outcome = Outcome::Fault { fault: Fault::HostFault, message: message.clone() };
+    let outcome = Outcome::Fault {
+        fault: Fault::HostFault,
+        message: message.clone(),
+    };
     settlement.end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
     settlement.run.outcome = outcome.name().to_owned();
     settlement.run.message = message;
@@ -157,7 +184,12 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
         .and_then(|tenant| tenant.routes.iter().find(|route| route.name == claim.route))
         .map(Arc::clone);
     let Some(route) = route else {
-        return unrunnable(claim, &policy, None, "the route is no longer configured; restore it, or replay after rerouting");
+        return unrunnable(
+            claim,
+            &policy,
+            None,
+            "the route is no longer configured; restore it, or replay after rerouting",
+        );
     };
     let plugins = worker.plugins.load();
     let plugin = match plugins.get(&route.plugin) {
@@ -166,14 +198,25 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
     };
 
     let started_at = clock::now();
-    let state = PluginState { worker, claim, plugin: &route.plugin };
+    let state = PluginState {
+        worker,
+        claim,
+        plugin: &route.plugin,
+    };
     let run_limits = RunLimits {
         fuel: route.limits.fuel,
         deadline_ms: route.limits.deadline_ms,
         memory_bytes_max: route.limits.memory_bytes_max,
         ..RunLimits::default()
     };
-    let run = plugin.run(&RunInput { event: &claim.event, config_json: &route.config_json }, &state, &run_limits);
+    let run = plugin.run(
+        &RunInput {
+            event: &claim.event,
+            config_json: &route.config_json,
+        },
+        &state,
+        &run_limits,
+    );
     let (outcome, actions) = judge(run.outcome.clone(), &route);
     let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
     let record = RunRecord {
@@ -205,7 +248,11 @@ fn settlement(
     Settlement {
         job: claim.job,
         epoch: claim.epoch,
-        run: RunRecord { reads: run.reads, logs: run.logs, ..record },
+        run: RunRecord {
+            reads: run.reads,
+            logs: run.logs,
+            ..record
+        },
         end,
         writes: if done { run.writes } else { Vec::new() },
         actions,
@@ -218,9 +265,13 @@ fn judge(outcome: Outcome, route: &Route) -> (Outcome, Vec<GrantedAction>) {
     match outcome {
         Outcome::Completed { proposals } => match grant::judge(proposals, &route.grants) {
             Ok(actions) => (Outcome::Completed { proposals: Vec::new() }, actions),
-            Err(violation) => {
-                (Outcome::Fault { fault: Fault::InvalidOutput, message: violation.to_string() }, Vec::new())
-            }
+            Err(violation) => (
+                Outcome::Fault {
+                    fault: Fault::InvalidOutput,
+                    message: violation.to_string(),
+                },
+                Vec::new(),
+            ),
         },
         other => (other, Vec::new()),
     }
@@ -228,7 +279,10 @@ fn judge(outcome: Outcome, route: &Route) -> (Outcome, Vec<GrantedAction>) {
 
 /// A job that cannot be run as the host is configured: a host fault, retried as such.
 fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why: &str) -> Settlement {
-    let outcome = Outcome::Fault { fault: Fault::HostFault, message: why.to_owned() };
+    let outcome = Outcome::Fault {
+        fault: Fault::HostFault,
+        message: why.to_owned(),
+    };
     let nobody = PluginName::new("unknown").expect("a constant name");
     let config = route.map_or("", |route| &route.config_json);
     Settlement {
@@ -264,6 +318,9 @@ struct PluginState<'a, S> {
 
 impl<S: Store> StateSource for PluginState<'_, S> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
-        self.worker.store.read_state(&self.claim.event.tenant, self.plugin, key).map_err(|error| error.to_string())
+        self.worker
+            .store
+            .read_state(&self.claim.event.tenant, self.plugin, key)
+            .map_err(|error| error.to_string())
     }
 }
