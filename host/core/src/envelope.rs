@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::event::{Event, StatusReading};
 use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
 use crate::json::{ReadError, Scalar, Values};
-use crate::limits::{ATTRIBUTE_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::limits::{ATTRIBUTE_BYTES_MAX, JSON_DEPTH_MAX, MINOR_UNITS_MAX};
 use crate::money::{Currency, Money};
 use crate::profile::{AmountUnit, FieldSource, Profile, TimeFormat, TypeRule};
 use crate::time::UnixMillis;
@@ -35,6 +35,8 @@ pub enum Unreadable {
     MissingType { where_: String },
     #[error("{0}")]
     BadId(IdError),
+    #[error("the {field} `{found}` is a number that not every reader keeps exactly; send it as text")]
+    InexactNumber { field: String, found: String },
     #[error("`{found}` is no amount: {detail}")]
     BadAmount { found: String, detail: &'static str },
     #[error("`{found}` is not a currency code such as USD")]
@@ -55,6 +57,7 @@ impl Unreadable {
             Self::MissingId { .. } => "missing-id",
             Self::MissingType { .. } => "missing-type",
             Self::BadId(_) => "bad-id",
+            Self::InexactNumber { .. } => "inexact-number",
             Self::BadAmount { .. } => "bad-amount",
             Self::BadCurrency { .. } => "bad-currency",
             Self::AttributeTooLong { .. } => "attribute-too-long",
@@ -95,11 +98,11 @@ pub fn read(
     let id = fields.first(&rule.id)?.ok_or_else(|| Unreadable::MissingId {
         where_: places(profile, &rule.id),
     })?;
-    let id = EventId::new(&id.text()).map_err(Unreadable::BadId)?;
+    let id = EventId::new(&id.name("event id")?).map_err(Unreadable::BadId)?;
     let event_type = fields.first(&rule.event_type)?.ok_or_else(|| Unreadable::MissingType {
         where_: places(profile, &rule.event_type),
     })?;
-    let event_type = EventType::new(&event_type.text()).map_err(Unreadable::BadId)?;
+    let event_type = EventType::new(&event_type.name("event type")?).map_err(Unreadable::BadId)?;
     let occurred_at = fields
         .first(&rule.occurred_at)?
         .and_then(|found| instant(rule.occurred_format, found.as_scalar()));
@@ -109,11 +112,10 @@ pub fn read(
         .iter()
         .find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(event_type.as_str())));
     let rule = by_type.map_or(&profile.event.otherwise, |(_, rule)| rule);
-    let subject = fields
-        .first(&rule.subject)?
-        .map(|found| Subject::new(&found.text()))
-        .transpose()
-        .map_err(Unreadable::BadId)?;
+    let subject = match fields.first(&rule.subject)? {
+        Some(found) => Some(Subject::new(&found.name("subject")?).map_err(Unreadable::BadId)?),
+        None => None,
+    };
     let reading = fields.reading(profile, rule)?;
     let amount = fields.amount(rule)?;
     let attributes = fields.attributes(rule)?;
@@ -146,6 +148,30 @@ impl FoundValue<'_> {
         match self {
             Self::Sent(scalar) => scalar.text(),
             Self::Literal(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// The text of something that names: two different names must never read the same, so a number must be an integer that was
+    /// read exactly. Integers beyond 64 bits come as floats.
+    fn name(&self, field: &str) -> Result<Cow<'_, str>, Unreadable> {
+        match self.as_scalar() {
+            Some(Scalar::Float(_)) => Err(self.inexact(field)),
+            _ => Ok(self.text()),
+        }
+    }
+
+    /// The text of something that may be a fraction, but no number that lost its last digits when it was read.
+    fn exact(&self, field: &str) -> Result<Cow<'_, str>, Unreadable> {
+        match self.as_scalar() {
+            Some(Scalar::Float(number)) if number.abs() > MINOR_UNITS_MAX as f64 => Err(self.inexact(field)),
+            _ => Ok(self.text()),
+        }
+    }
+
+    fn inexact(&self, field: &str) -> Unreadable {
+        Unreadable::InexactNumber {
+            field: field.to_owned(),
+            found: crate::mask::line(&self.text(), 40),
         }
     }
 
@@ -264,7 +290,7 @@ impl Fields<'_> {
         let mut attributes = Vec::with_capacity(rule.attributes.len());
         for (name, sources) in &rule.attributes {
             let Some(found) = self.first(sources)? else { continue };
-            let text = found.text();
+            let text = found.exact(name)?;
             if text.len() > ATTRIBUTE_BYTES_MAX {
                 return Err(Unreadable::AttributeTooLong {
                     name: name.clone(),

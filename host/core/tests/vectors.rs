@@ -850,6 +850,16 @@ fn what_is_no_event_is_refused_by_name() {
     check(r#"{"event_id":"","event":"e"}"#, "missing-id");
     check(r#"{"event_id":{"a":1},"event":"e"}"#, "missing-id");
     check(r#"{"event_id":"1"}"#, "missing-type");
+    // Two ids that read the same would be one event, and the second's effect lost.
+    check(
+        r#"{"event_id":123456789012345678901234567890,"event":"e"}"#,
+        "inexact-number",
+    );
+    check(r#"{"event_id":1.0,"event":"e"}"#, "inexact-number");
+    check(
+        r#"{"event_id":"1","event":"e","redemption_id":18446744073709551616}"#,
+        "inexact-number",
+    );
     check(r#"{"event_id":"1\n","event":"e"}"#, "bad-id");
     check(r#"{"event_id":"1","event":"e","event_id":"2"}"#, "repeated-key");
     check(r#"{"event_id":"1","event":"e","event_\u0069d":"2"}"#, "repeated-key");
