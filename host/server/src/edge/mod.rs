@@ -24,6 +24,10 @@ use tollgate_store::Store;
 use crate::config::{Config, EdgeConfig};
 use crate::telemetry::EdgeCounters;
 
+/// How long an answer may stay unread before the kernel drops the connection.
+#[cfg(target_os = "linux")]
+const UNREAD_MAX: Duration = Duration::from_secs(10);
+
 /// Everything that a request may touch.
 pub(crate) struct Edge<S> {
     pub(crate) store: S,
@@ -105,6 +109,9 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
             continue;
         };
         let _ = stream.set_nodelay(true);
+        // Answers are small: a peer that takes none of them for so long only holds a seat and a file descriptor.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
         let (edge, http) = (Arc::clone(&edge), http.clone());
