@@ -14,6 +14,7 @@ mod wire;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::{Query, Request, State};
@@ -29,6 +30,9 @@ use tollgate_store::{Store, StoreError};
 use crate::clock;
 use crate::telemetry::EdgeCounters;
 pub(crate) use wire::{DeadLetterQuery, ReplayBody, trace_by};
+
+/// How long running requests may go on after shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What the private listener speaks for.
 pub(crate) struct Operator<S> {
@@ -65,9 +69,20 @@ pub(crate) async fn serve<S: Store>(
         .route("/healthz", get(health::<S>))
         .merge(guarded)
         .with_state(operator);
-    let stopped = async move { shutdown.cancelled().await };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-        tracing::error!(%error, "the private listener stopped");
+    let stopped = shutdown.clone().cancelled_owned();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
+    // A peer that began a request and does not end it must not hold the stop up.
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the private listener stopped");
+            }
+        }
+        () = overdue => tracing::warn!("some requests on the private listener did not end before the stop"),
     }
 }
 
