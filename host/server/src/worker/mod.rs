@@ -27,6 +27,9 @@ use crate::config::{Config, Route};
 pub(crate) use plugins::PluginSet;
 use pool::Pool;
 
+/// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
+const IN_FLIGHT_PER_THREAD: usize = 16;
+
 /// How often a run is repeated at once because another run changed the state that it had read.
 const STALE_RERUNS_MAX: u32 = 32;
 
@@ -52,9 +55,7 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
     let worker = Arc::new(worker);
     let settings = worker.config.load().worker.clone();
     let pool = Arc::new(Pool::start(settings.threads));
-    // Enough in flight that threads never wait for the store: one runs, some settle. Few enough that each is run well within its
-    // lease, even if every one of them takes its whole deadline.
-    let in_flight_max = settings.threads.max(1) * 16;
+    let in_flight_max = settings.threads.max(1) * IN_FLIGHT_PER_THREAD;
     let seats = Arc::new(Semaphore::new(in_flight_max));
     let name = format!("worker-{}", std::process::id());
 
@@ -70,7 +71,7 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
         let request = ClaimRequest {
             worker: name.clone(),
             now: clock::now(),
-            lease_ms: limits::JOB_LEASE_MS,
+            lease_ms: lease_ms(worker.config.load().worker.limits.deadline_ms),
             rows_max: free,
         };
         let claims = match worker.store.claim_jobs(request).await {
@@ -109,6 +110,13 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
     {
         tracing::warn!("some runs did not settle before the stop; their leases expire and they are run again");
     }
+}
+
+/// A job waits for its thread behind the others that were leased. Its lease must outlast that even if each of them takes its whole
+/// deadline, or this worker takes its own waiting jobs over again and again and nothing is settled; twice as long, for a busy machine.
+fn lease_ms(deadline_ms: u64) -> i64 {
+    let queue_ms = deadline_ms.saturating_mul(2 * IN_FLIGHT_PER_THREAD as u64);
+    i64::try_from(queue_ms).unwrap_or(i64::MAX).max(limits::JOB_LEASE_MS)
 }
 
 /// How long to sleep when nothing is ready: until the next job is due, a second at the most.
