@@ -111,7 +111,10 @@ pub(super) fn trace(trace: &Trace) {
         );
     }
     for entry in &trace.history {
-        field("history", &format!("{}  {}: {}", entry.at, entry.what, entry.detail));
+        field(
+            "history",
+            &format!("{}  {}: {}", entry.at, entry.what, mask::line(&entry.detail, 300)),
+        );
     }
     if trace.jobs.is_empty() {
         anstream::println!("  {DIM}no jobs{DIM:#}");
@@ -180,7 +183,8 @@ fn print_action(action: &ActionView, stem: &str, last: bool) {
     anstream::println!(
         "  {DIM}{stem} {fork}{DIM:#} {} {BOLD}{}{BOLD:#}: {}  {DIM}{}{DIM:#}",
         action.id,
-        action.summary,
+        // Accounts and recipients are whatever the event said.
+        mask::line(&action.summary, 300),
         state(verdict(action.verdict)),
         action.operation_key
     );
