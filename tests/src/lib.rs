@@ -1,7 +1,14 @@
-//! What the tests of the whole house share: where the built server and the built plugins are.
+//! What the tests of the whole house share: where the built server and the built plugins are, a stage with a real host on it,
+//! a provider that signs, a destination that verifies, and the kill -9 campaign.
 //!
 //! `cargo xtask test` builds them and says where they are. A test that is started by hand looks beside its own executable,
 //! where cargo put the server if it was built before.
+
+pub mod client;
+pub mod crash;
+pub mod destination;
+pub mod events;
+pub mod stage;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -43,6 +50,11 @@ pub fn hostile_dir() -> PathBuf {
         env::var_os("TOLLGATE_HOSTILE").map_or(built, PathBuf::from),
         Path::is_dir,
     )
+}
+
+/// Compiled plugins of all stages of this profile: compiling one takes longer than most tests.
+pub fn plugin_cache() -> PathBuf {
+    profile_dir().join("e2e-plugin-cache")
 }
 
 /// The repository's root.

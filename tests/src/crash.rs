@@ -1,0 +1,533 @@
+//! The kill -9 campaign: a host under load is killed again and again at random moments and started on the same store; at the end
+//! everything that it ever acknowledged is looked for.
+//!
+//! Cast: *senders* post signed events over several connections, some of them redeliveries of earlier ones, as providers do; what
+//! was not acknowledged is sent again in the next cycle, byte for byte. The *destination* notes every delivery. After the last
+//! cycle the host finishes its work undisturbed, and [`Report::problems`] says what was promised and not kept.
+//!
+//! All that is random comes from one seed. Two campaigns of one seed do the same things; what the clock does in between is the
+//! machine's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tollgate_core::action::Verdict;
+use tollgate_core::admission::Disposition;
+use tollgate_store::{Store as _, Trace, TraceBy, TraceQuery};
+
+use crate::client::Client;
+use crate::destination::{Destination, Reply};
+use crate::events::{self, Message, Signer};
+use crate::stage::{SOURCES, Setup, Stage, block_on, books};
+
+/// How a campaign is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub cycles: u32,
+    pub seed: u64,
+    /// Senders at once.
+    pub connections: u32,
+    /// The host is killed this long after the first acknowledgement of a cycle, at random between these.
+    pub kill_after_ms: (u64, u64),
+    /// What a sender waits between two events. The work of a campaign is bounded by it.
+    pub pause_ms: u64,
+}
+
+impl Options {
+    /// What the test suite runs.
+    pub fn new(cycles: u32, seed: u64) -> Self {
+        Self {
+            cycles,
+            seed,
+            connections: 6,
+            kill_after_ms: (50, 400),
+            pause_ms: 12,
+        }
+    }
+}
+
+/// What one cycle saw.
+#[derive(Debug, Clone, Copy)]
+pub struct Cycle {
+    /// From 1.
+    pub number: u32,
+    /// From the start of the process until it took connections.
+    pub restart: Duration,
+    /// From the first acknowledgement to the kill.
+    pub killed_after: Duration,
+    /// Events acknowledged for the first time.
+    pub acknowledged: usize,
+    /// Redeliveries that were recognised.
+    pub recognised: usize,
+    /// Posts that got no answer.
+    pub unanswered: usize,
+}
+
+/// What a campaign found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub seed: u64,
+    pub cycles: Vec<Cycle>,
+    /// Different events that were acknowledged.
+    pub acknowledged: usize,
+    pub receipts: u64,
+    pub runs: usize,
+    /// Operations recorded in the ledger.
+    pub operations: usize,
+    /// Those of them that go to the destination.
+    pub deliverable: usize,
+    pub deliveries: usize,
+    /// Deliveries of an operation after its first: at least once is what is promised.
+    pub repeated_deliveries: usize,
+    /// The last start, and all that was left to do.
+    pub drain: Duration,
+    /// What was promised and not kept. Empty when all is well.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    /// The restart time that this share of the cycles (0 to 1) did not exceed.
+    pub fn restart_percentile(&self, share: f64) -> Duration {
+        let mut times: Vec<_> = self.cycles.iter().map(|cycle| cycle.restart).collect();
+        times.sort_unstable();
+        let at = (times.len() as f64 * share).ceil() as usize;
+        times.get(at.saturating_sub(1)).copied().unwrap_or_default()
+    }
+}
+
+/// Runs a campaign; `progress` is told of each cycle.
+///
+/// # Panics
+/// When the host does not start, or a machine has no ports or no disk.
+pub fn run(options: Options, mut progress: impl FnMut(&Cycle)) -> Report {
+    let destination = Destination::start();
+    let setup = Setup::default()
+        .plugin("cashback")
+        .hostile("counter")
+        .worker("threads = 2\n[worker.retry]\nattempts_max = 50\nbase_ms = 20\ncap_ms = 500")
+        .delivery(
+            "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
+             cap_ms = 500",
+        )
+        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", &destination)));
+    let mut stage = setup.set();
+    let mut random = Random(options.seed);
+    let mut books = Books::default();
+    let mut report = Report {
+        seed: options.seed,
+        ..Report::default()
+    };
+    // The first start compiles the plugins and makes the store: it is no restart.
+    stage.start();
+    stage.stop();
+    for number in 1..=options.cycles {
+        let restart = stage.start();
+        // A destination that fails now and then, so that retries are under way when the host dies.
+        destination.script((0..random.below(3)).map(|_| Reply::Status(503)));
+        let cycle = one_cycle(
+            &mut stage,
+            options,
+            number,
+            restart,
+            &mut random,
+            &mut books,
+            &mut report.problems,
+        );
+        progress(&cycle);
+        report.cycles.push(cycle);
+    }
+
+    let drained = Instant::now();
+    stage.start();
+    // What was never acknowledged is redelivered until it is, as providers do.
+    let mut connection = stage.connect();
+    for sent in std::mem::take(&mut books.unanswered) {
+        let answer = connection
+            .post("/in/acme/shop", &sent.message)
+            .expect("an answer after the last start");
+        books.note(&sent, answer.status, || answer.receipt(), &mut report.problems);
+    }
+    stage.quiet();
+    report.drain = drained.elapsed();
+    judge(&stage, &destination, &books, &mut report);
+    report
+}
+
+/// Cashback for redeemed rewards, delivered; and a guest that counts, whose state would show an effect lost or doubled.
+const ROUTES: &str = r#"
+[routes.cashback]
+types = ["reward.redeemed"]
+plugin = "cashback"
+destinations = ["books"]
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
+[routes.cashback.config]
+rate_bps = 1000
+currency = "INR"
+[routes.tally]
+types = ["tally"]
+plugin = "counter"
+grants = [{ kind = "flag" }]
+"#;
+
+/// One event as it is sent, each time the same.
+#[derive(Clone)]
+struct Sent {
+    id: String,
+    message: Message,
+}
+
+/// What the senders know.
+#[derive(Default)]
+struct Books {
+    /// Receipts of acknowledged events, by event id.
+    acknowledged: BTreeMap<String, String>,
+    /// Those events, to be redelivered.
+    earlier: Vec<Sent>,
+    /// Posted without an answer: they may or may not have been kept.
+    unanswered: VecDeque<Sent>,
+    made: u64,
+}
+
+impl Books {
+    /// Enters an answer. Answers whether it acknowledged the event for the first time as far as its sender knows.
+    fn note(&mut self, sent: &Sent, status: u16, receipt: impl FnOnce() -> String, problems: &mut Vec<String>) -> bool {
+        match (status, self.acknowledged.get(&sent.id)) {
+            (200, Some(known)) => {
+                let receipt = receipt();
+                if receipt != *known {
+                    problems.push(format!("{}: receipt {known} before, {receipt} now", sent.id));
+                }
+                false
+            }
+            // 200: its first answer was lost, its receipt was not.
+            (202 | 200, None) => {
+                self.acknowledged.insert(sent.id.clone(), receipt());
+                self.earlier.push(sent.clone());
+                true
+            }
+            (202, Some(known)) => {
+                problems.push(format!(
+                    "{}: acknowledged as {known}, then taken as new: it was forgotten",
+                    sent.id
+                ));
+                false
+            }
+            // Asked to come again, as while stopping: nothing is promised.
+            (503, _) => {
+                self.unanswered.push_back(sent.clone());
+                false
+            }
+            (other, _) => {
+                problems.push(format!("{}: answered {other}", sent.id));
+                false
+            }
+        }
+    }
+
+    /// A new event. Now and then a second one for the operation of an earlier one, or one that counts.
+    fn make(&mut self, signer: &Signer, random: &mut Random) -> Sent {
+        self.made += 1;
+        let id = format!("evt_{:07}", self.made);
+        let body = match random.below(10) {
+            0 => events::plain("tally", &id),
+            // The twin's customer is that of its operation, or it would be another operation's content.
+            1 if self.made > 1 => {
+                let of = 1 + random.below(self.made - 1);
+                events::redeemed_by(&id, &format!("red_{of}"), "success", &format!("user_{}", of % 40))
+            }
+            _ => {
+                let of = self.made;
+                events::redeemed_by(&id, &format!("red_{of}"), "success", &format!("user_{}", of % 40))
+            }
+        };
+        Sent {
+            message: signer.sign(&id, body),
+            id,
+        }
+    }
+}
+
+fn one_cycle(
+    stage: &mut Stage,
+    options: Options,
+    number: u32,
+    restart: Duration,
+    random: &mut Random,
+    books: &mut Books,
+    problems: &mut Vec<String>,
+) -> Cycle {
+    let (low, high) = options.kill_after_ms;
+    let kill_after = Duration::from_millis(low + random.below(high - low + 1));
+    let before = books.acknowledged.len();
+    let counted = Arc::new((
+        Mutex::new((std::mem::take(books), Vec::new(), 0, 0)),
+        AtomicBool::new(false),
+    ));
+    let (first, acknowledged) = mpsc::channel();
+    let senders: Vec<_> = (0..options.connections)
+        .map(|_| {
+            let (counted, first, random, edge) = (Arc::clone(&counted), first.clone(), random.fork(), stage.edge);
+            thread::spawn(move || send(edge, options, random, &counted, &first))
+        })
+        .collect();
+    drop(first);
+    let _ = acknowledged.recv_timeout(Duration::from_secs(30));
+    let moment = Instant::now();
+    thread::sleep(kill_after);
+    let killed_after = moment.elapsed();
+    stage.kill();
+    counted.1.store(true, Ordering::Relaxed);
+    for sender in senders {
+        if sender.join().is_err() {
+            problems.push(format!("a sender panicked in cycle {number}"));
+        }
+    }
+    let mut counted = counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+    *books = std::mem::take(&mut counted.0);
+    problems.append(&mut counted.1);
+    Cycle {
+        number,
+        restart,
+        killed_after,
+        acknowledged: books.acknowledged.len() - before,
+        recognised: counted.2,
+        unanswered: counted.3,
+    }
+}
+
+/// The senders' books, their problems, redeliveries recognised, posts without an answer; and whether the host is dead.
+type Counted = (Mutex<(Books, Vec<String>, usize, usize)>, AtomicBool);
+
+/// One sender: posts until the host is gone.
+fn send(edge: SocketAddr, options: Options, mut random: Random, counted: &Counted, first: &mpsc::Sender<()>) {
+    let signer = events::signer("shop");
+    let lock = || counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(mut connection) = Client::connect(edge) else {
+        return;
+    };
+    while !counted.1.load(Ordering::Relaxed) {
+        let sent = {
+            let books = &mut lock().0;
+            match books.unanswered.pop_front() {
+                Some(again) => again,
+                None if !books.earlier.is_empty() && random.below(4) == 0 => {
+                    let at = random.below(books.earlier.len() as u64) as usize;
+                    books.earlier[at].clone()
+                }
+                None => books.make(&signer, &mut random),
+            }
+        };
+        let answer = connection.post("/in/acme/shop", &sent.message);
+        let mut counted = lock();
+        let (books, problems, recognised, unanswered) = &mut *counted;
+        match answer {
+            Ok(answer) => {
+                let was_new = books.note(&sent, answer.status, || answer.receipt(), problems);
+                *recognised += usize::from(!was_new && answer.status == 200);
+                drop(counted);
+                let _ = first.send(());
+            }
+            Err(_) => {
+                *unanswered += 1;
+                if !books.acknowledged.contains_key(&sent.id) {
+                    books.unanswered.push_back(sent);
+                }
+                return;
+            }
+        }
+        thread::sleep(Duration::from_millis(options.pause_ms));
+    }
+}
+
+/// Holds what is there against what was promised.
+fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut Report) {
+    let problems = &mut report.problems;
+    let store = stage.store();
+    let everything = TraceQuery {
+        by: TraceBy::Newest,
+        tenant: None,
+        receipts_max: 10_000_000,
+    };
+    let traces = match block_on(store.trace(everything)) {
+        Ok(traces) => traces,
+        Err(error) => return problems.push(format!("the store cannot be read: {error}")),
+    };
+    match block_on(store.check_integrity()) {
+        Ok(integrity) => {
+            report.receipts = integrity.receipts;
+            problems.extend(
+                integrity
+                    .problems
+                    .into_iter()
+                    .map(|problem| format!("integrity: {problem}")),
+            );
+        }
+        Err(error) => problems.push(format!("integrity cannot be checked: {error}")),
+    }
+    report.acknowledged = books.acknowledged.len();
+    judge_receipts(&traces, books, problems);
+    report.runs = traces
+        .iter()
+        .flat_map(|trace| &trace.jobs)
+        .map(|job| job.runs.len())
+        .sum();
+
+    let mut recorded: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut deliverable = BTreeSet::new();
+    let mut tallies = Vec::new();
+    let runs = traces.iter().flat_map(|trace| &trace.jobs).flat_map(|job| &job.runs);
+    for action in runs.flat_map(|run| &run.actions) {
+        let operation = (action.action.kind().to_string(), action.operation_key.clone());
+        match action.verdict {
+            Verdict::Recorded => {
+                *recorded.entry(operation.clone()).or_default() += 1;
+                if operation.0 == "flag" {
+                    tallies.push(tally(&action.action));
+                }
+                if !action.deliveries.is_empty() {
+                    deliverable.insert(operation);
+                }
+                let undelivered = action.deliveries.iter().filter(|entry| entry.state != "delivered");
+                problems.extend(undelivered.map(|entry| format!("{} is {}", entry.id, entry.state)));
+            }
+            Verdict::AlreadyDone => {}
+            Verdict::Conflict => problems.push(format!("{}: recorded with other content", operation.1)),
+        }
+    }
+    report.operations = recorded.len();
+    report.deliverable = deliverable.len();
+    let doubled = recorded.iter().filter(|(_, times)| **times > 1);
+    problems.extend(doubled.map(|((_, key), times)| format!("{key} is recorded {times} times")));
+    // The guest counts in its state: every run that committed moved it by one, and no run moved it twice.
+    tallies.sort_unstable();
+    if !tallies.iter().copied().eq(1..=tallies.len() as u64) {
+        problems.push(format!("the counting plugin's state was lost or doubled: {tallies:?}"));
+    }
+    judge_deliveries(destination, &deliverable, report);
+}
+
+fn judge_receipts(traces: &[Trace], books: &Books, problems: &mut Vec<String>) {
+    let by_event: BTreeMap<_, _> = traces
+        .iter()
+        .map(|trace| (trace.receipt.event_id.as_str(), trace))
+        .collect();
+    if by_event.len() != traces.len() {
+        problems.push(format!("{} receipts for {} events", traces.len(), by_event.len()));
+    }
+    if traces.len() != books.acknowledged.len() {
+        problems.push(format!(
+            "{} events were acknowledged, {} receipts are there",
+            books.acknowledged.len(),
+            traces.len()
+        ));
+    }
+    for (event, receipt) in &books.acknowledged {
+        match by_event.get(event.as_str()) {
+            None => problems.push(format!("{event} was acknowledged as {receipt} and is gone")),
+            Some(trace) if trace.receipt.id.to_string() != *receipt => {
+                problems.push(format!(
+                    "{event} was acknowledged as {receipt} and is {} now",
+                    trace.receipt.id
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for trace in traces {
+        let id = &trace.receipt.id;
+        if trace.receipt.disposition != Disposition::Accepted {
+            problems.push(format!("{id} is {:?}", trace.receipt.disposition));
+        }
+        if trace.jobs.len() != 1 {
+            problems.push(format!("{id} has {} jobs instead of 1", trace.jobs.len()));
+        }
+        for job in trace.jobs.iter().filter(|job| job.state != "done") {
+            problems.push(format!("{} of {id} is {}: {:?}", job.id, job.state, job.reason));
+        }
+        if trace.deliveries.iter().any(|delivery| delivery.decision != "same") {
+            problems.push(format!("{id}: a redelivery of the same bytes was taken for a conflict"));
+        }
+    }
+}
+
+/// The number that the counting guest put into its flag.
+fn tally(action: &tollgate_core::action::Action) -> u64 {
+    match action {
+        tollgate_core::action::Action::Flag(flag) => flag.reasons.first().and_then(|text| text.parse().ok()),
+        _ => None,
+    }
+    .unwrap_or(0)
+}
+
+fn judge_deliveries(destination: &Destination, deliverable: &BTreeSet<(String, String)>, report: &mut Report) {
+    let problems = &mut report.problems;
+    let mut arrived: BTreeMap<(String, String), Vec<u8>> = BTreeMap::new();
+    for arrival in destination.arrivals() {
+        report.deliveries += 1;
+        if !arrival.is_authentic {
+            problems.push("a delivery has no valid signature".to_owned());
+            continue;
+        }
+        let message = arrival.json();
+        let text = |pointer: &str| {
+            message
+                .pointer(pointer)
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+        };
+        let operation = (text("/action/kind").to_owned(), text("/operation_key").to_owned());
+        if arrival.header("idempotency-key") != operation.1 {
+            problems.push(format!("{}: its Idempotency-Key is another", operation.1));
+        }
+        match arrived.get(&operation) {
+            None => {
+                arrived.insert(operation, arrival.body);
+            }
+            Some(first) => {
+                report.repeated_deliveries += 1;
+                if *first != arrival.body {
+                    problems.push(format!("{}: delivered again with other content", operation.1));
+                }
+            }
+        }
+    }
+    let arrived: BTreeSet<_> = arrived.into_keys().collect();
+    problems.extend(
+        deliverable
+            .difference(&arrived)
+            .map(|(_, key)| format!("{key} never arrived")),
+    );
+    problems.extend(
+        arrived
+            .difference(deliverable)
+            .map(|(_, key)| format!("{key} arrived and is not in the ledger")),
+    );
+}
+
+/// SplitMix64: small, and the same everywhere.
+#[derive(Debug, Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `bound`; 0 for a bound of 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next() % bound }
+    }
+
+    /// One of its own for another thread.
+    fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+}

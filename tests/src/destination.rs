@@ -1,0 +1,277 @@
+//! A real HTTP destination: it verifies what it receives as a tenant would, notes every arrival, and answers by script.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tollgate_core::ids::KeyId;
+use tollgate_core::profile::{Profile, shipped};
+use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::verify::{Keyring, verify};
+
+use crate::events;
+
+/// Signs deliveries to every destination of the tests.
+pub const DESTINATION_SECRET: &str = "whsec_ZGVzdGluYXRpb24tc2VjcmV0LW9mLXRoZS10ZXN0cyE=";
+
+/// How often a waiting connection looks whether the destination is gone.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the destination does with one message.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Status(u16),
+    /// With one more header.
+    Header(u16, &'static str, String),
+    After(Duration, u16),
+    /// Keeps the connection and says nothing.
+    Hang,
+}
+
+/// One message as it came.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub at: Instant,
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Whether its Standard Webhooks signature and timestamp are right.
+    pub is_authentic: bool,
+}
+
+impl Arrival {
+    /// # Panics
+    /// When there is no such header.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(found, _)| found == name);
+        found.map_or_else(
+            || panic!("no header {name} in {:?}", self.headers),
+            |(_, value)| value.as_str(),
+        )
+    }
+
+    /// # Panics
+    /// When the body is not JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a delivery is JSON")
+    }
+}
+
+/// Listens until it is dropped.
+pub struct Destination {
+    pub address: SocketAddr,
+    desk: Arc<Desk>,
+}
+
+struct Desk {
+    profile: Arc<Profile>,
+    keyring: Keyring,
+    arrivals: Mutex<Vec<Arrival>>,
+    script: Mutex<VecDeque<Reply>>,
+    otherwise: Mutex<Reply>,
+    stopped: AtomicBool,
+}
+
+impl Default for Destination {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Destination {
+    /// Answers 204 to everything that the script does not say otherwise.
+    ///
+    /// # Panics
+    /// When nothing can listen on this machine.
+    pub fn start() -> Self {
+        let (_, profile) = shipped()
+            .iter()
+            .find(|(name, _)| name.as_str() == "standard-webhooks")
+            .expect("the profile ships");
+        let secret = SourceSecret {
+            id: KeyId::new("destination").expect("a key id"),
+            text: Secret::new(DESTINATION_SECRET),
+            not_before: None,
+            not_after: None,
+        };
+        let desk = Arc::new(Desk {
+            keyring: Keyring::new(profile, &[secret]).expect("a keyring"),
+            profile: Arc::clone(profile),
+            arrivals: Mutex::default(),
+            script: Mutex::default(),
+            otherwise: Mutex::new(Reply::Status(204)),
+            stopped: AtomicBool::new(false),
+        });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let at_desk = Arc::clone(&desk);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if at_desk.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let desk = Arc::clone(&at_desk);
+                if let Ok(stream) = stream {
+                    thread::spawn(move || drop(desk.serve(stream)));
+                }
+            }
+        });
+        Self { address, desk }
+    }
+
+    /// Where a tenant points a destination to.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// Answers the next messages so, one each.
+    pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
+        lock(&self.desk.script).extend(replies);
+    }
+
+    /// Answers so when the script is at its end.
+    pub fn otherwise(&self, reply: Reply) {
+        *lock(&self.desk.otherwise) = reply;
+    }
+
+    /// Everything that came so far, in order.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        lock(&self.desk.arrivals).clone()
+    }
+
+    /// Waits until so many have come.
+    ///
+    /// # Panics
+    /// When they do not come in 30 s.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize) -> Vec<Arrival> {
+        let start = Instant::now();
+        loop {
+            let arrivals = self.arrivals();
+            if arrivals.len() >= count {
+                return arrivals;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{} of {count} deliveries came",
+                arrivals.len()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.desk.stopped.store(true, Ordering::Relaxed);
+        // Wakes the listener, which then sees that it is over.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Desk {
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LOOK))?;
+        let mut received = Vec::new();
+        while let Some(arrival) = self.receive(&mut stream, &mut received)? {
+            lock(&self.arrivals).push(arrival);
+            let reply = lock(&self.script).pop_front();
+            let reply = reply.unwrap_or_else(|| lock(&self.otherwise).clone());
+            let (status, header) = match reply {
+                Reply::Status(status) => (status, String::new()),
+                Reply::Header(status, name, value) => (status, format!("{name}: {value}\r\n")),
+                Reply::After(delay, status) => {
+                    thread::sleep(delay);
+                    (status, String::new())
+                }
+                Reply::Hang => {
+                    while !self.stopped.load(Ordering::Relaxed) {
+                        thread::sleep(LOOK);
+                    }
+                    return Ok(());
+                }
+            };
+            let length = if status == 204 { "" } else { "content-length: 0\r\n" };
+            stream.write_all(format!("HTTP/1.1 {status} Scripted\r\n{header}{length}\r\n").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The next message; `None` when the sender has no more.
+    fn receive(&self, stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<Option<Arrival>> {
+        let mut piece = [0; 16 * 1024];
+        loop {
+            if let Some((arrival, length)) = self.parse(received) {
+                received.drain(..length);
+                return Ok(Some(arrival));
+            }
+            match stream.read(&mut piece) {
+                Ok(0) => return Ok(None),
+                Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    if self.stopped.load(Ordering::Relaxed) {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A whole message at the beginning of `bytes`, and how long it is.
+    fn parse(&self, bytes: &[u8]) -> Option<(Arrival, usize)> {
+        let head_length = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..head_length]).ok()?;
+        let mut lines = head.split("\r\n");
+        let path = lines.next()?.split(' ').nth(1)?.to_owned();
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let body_length: usize = headers
+            .iter()
+            .find(|(name, _)| name == "content-length")
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(0);
+        let length = head_length + 4 + body_length;
+        let body = bytes.get(head_length + 4..length)?.to_vec();
+        let is_authentic = self.is_authentic(&headers, &body);
+        let arrival = Arrival {
+            at: Instant::now(),
+            path,
+            headers,
+            body,
+            is_authentic,
+        };
+        Some((arrival, length))
+    }
+
+    fn is_authentic(&self, headers: &[(String, String)], body: &[u8]) -> bool {
+        let headers: Vec<Header<'_>> = headers
+            .iter()
+            .map(|(name, value)| Header {
+                name,
+                value: value.as_bytes(),
+            })
+            .collect();
+        let request = RawRequest {
+            headers: &headers,
+            body,
+            url: None,
+            received_at: events::now(),
+        };
+        verify(&self.profile, &self.keyring, request).is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,657 @@
+//! A stage for end-to-end tests: a folder with a configuration, and the real `tollgate serve` as a process of its own.
+//!
+//! The host's log is kept and shown only when the test fails. The process is killed when the stage is dropped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tollgate_store::{SqliteStore, Store as _};
+
+use crate::client::{Answer, Client, request};
+use crate::destination::{DESTINATION_SECRET, Destination};
+use crate::events::{FAMILIES, Message};
+use crate::{hostile_dir, plugin_cache, plugins_dir, tollgate_bin};
+
+/// Longer than anything takes that a test waits for, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A first start may have to compile every plugin.
+const START_PATIENCE: Duration = Duration::from_secs(300);
+
+const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
+
+/// A tenant with a source of each family of [`FAMILIES`] and no routes.
+pub const SOURCES: &str = r#"
+[sources.shop]
+provider = "generic-hmac"
+secrets = [{ id = "shop-1", value = { file = "../secrets/shop" } }]
+[sources.orders]
+provider = "standard-webhooks"
+secrets = [{ id = "orders-1", value = { file = "../secrets/orders" } }]
+[sources.payments]
+provider = "stripe"
+secrets = [{ id = "payments-1", value = { file = "../secrets/payments" } }]
+[sources.rewards]
+provider = "voucherify"
+secrets = [{ id = "rewards-1", value = { file = "../secrets/rewards" } }]
+"#;
+
+/// 10 % cashback on everything that the shop redeems, kept in the ledger.
+pub const CASHBACK: &str = r#"
+[routes.cashback]
+types = ["reward.redeemed"]
+plugin = "cashback"
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
+[routes.cashback.config]
+rate_bps = 1000
+currency = "INR"
+"#;
+
+/// The same, delivered to `books`.
+pub const CASHBACK_TO_BOOKS: &str = r#"
+[routes.cashback]
+types = ["reward.redeemed"]
+plugin = "cashback"
+destinations = ["books"]
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
+[routes.cashback.config]
+rate_bps = 1000
+currency = "INR"
+"#;
+
+/// What a stage is set up with. Everything has a default that a small test can live with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Lines of `[edge]`.
+    pub edge: String,
+    /// Lines of `[worker]` and its tables.
+    pub worker: String,
+    /// Lines of `[delivery]` and its tables. Quick retries by default.
+    pub delivery: String,
+    /// The store's file, from the stage's folder.
+    pub store: String,
+    plugins: BTreeMap<String, PathBuf>,
+    secrets: BTreeMap<String, String>,
+    tenants: BTreeMap<String, String>,
+    /// A command that runs the host, for example under a limit.
+    wrapper: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut secrets: BTreeMap<_, _> = FAMILIES
+            .iter()
+            .map(|(source, _, secret)| ((*source).to_owned(), (*secret).to_owned()))
+            .collect();
+        secrets.insert("destination".to_owned(), DESTINATION_SECRET.to_owned());
+        Self {
+            edge: "threads = 2".to_owned(),
+            worker: "threads = 2\n[worker.retry]\nattempts_max = 3\nbase_ms = 20\ncap_ms = 100".to_owned(),
+            delivery: "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 4\n\
+                       base_ms = 50\ncap_ms = 200"
+                .to_owned(),
+            store: "tollgate.db".to_owned(),
+            plugins: BTreeMap::new(),
+            secrets,
+            tenants: BTreeMap::new(),
+            wrapper: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// One tenant, `acme`, with [`SOURCES`] and these routes and destinations.
+    pub fn acme(rest: &str) -> Self {
+        Self::default().tenant("acme", &format!("{SOURCES}{rest}"))
+    }
+
+    #[must_use]
+    pub fn tenant(mut self, name: &str, text: &str) -> Self {
+        self.tenants.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// Offers a shipped plugin.
+    #[must_use]
+    pub fn plugin(mut self, name: &str) -> Self {
+        self.plugins
+            .insert(name.to_owned(), plugins_dir().join(format!("{name}.wasm")));
+        self
+    }
+
+    /// Offers a guest of tests/guests.
+    #[must_use]
+    pub fn hostile(mut self, name: &str) -> Self {
+        self.plugins
+            .insert(name.to_owned(), hostile_dir().join(format!("{name}.wasm")));
+        self
+    }
+
+    #[must_use]
+    pub fn edge(mut self, lines: &str) -> Self {
+        self.edge = lines.to_owned();
+        self
+    }
+
+    #[must_use]
+    pub fn worker(mut self, lines: &str) -> Self {
+        self.worker = lines.to_owned();
+        self
+    }
+
+    #[must_use]
+    pub fn delivery(mut self, lines: &str) -> Self {
+        self.delivery = lines.to_owned();
+        self
+    }
+
+    /// A file `secrets/{name}`, which a tenant refers to as `../secrets/{name}`.
+    #[must_use]
+    pub fn secret(mut self, name: &str, text: &str) -> Self {
+        self.secrets.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// The store's file, from the stage's folder.
+    #[must_use]
+    pub fn store(mut self, path: &str) -> Self {
+        self.store = path.to_owned();
+        self
+    }
+
+    /// Runs the host by this command, which gets the program and its arguments at its end. `STAGE` is its folder.
+    #[must_use]
+    pub fn wrapper(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Sets the stage and starts the host.
+    ///
+    /// # Panics
+    /// When the host does not come up; shows its log.
+    #[track_caller]
+    pub fn start(self) -> Stage {
+        let mut stage = self.set();
+        stage.start();
+        stage
+    }
+
+    /// Sets the stage and starts nothing.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn set(self) -> Stage {
+        let folder = tempfile::Builder::new()
+            .prefix("tollgate-e2e-")
+            .tempdir()
+            .expect("a temporary folder");
+        for name in ["secrets", "tenants"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let stage = Stage {
+            folder,
+            setup: self,
+            edge: SocketAddr::from(([127, 0, 0, 1], 0)),
+            operator: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: None,
+            log: Arc::default(),
+        };
+        for (name, text) in &stage.setup.secrets {
+            stage.write(&format!("secrets/{name}"), text);
+        }
+        for (name, text) in &stage.setup.tenants {
+            stage.write(&format!("tenants/{name}.toml"), text);
+        }
+        stage.write("operator.token", OPERATOR_TOKEN);
+        stage
+    }
+}
+
+/// A destination table that points to `destination`.
+pub fn books(name: &str, destination: &Destination) -> String {
+    books_at(name, &destination.url())
+}
+
+/// A destination table with this URL.
+pub fn books_at(name: &str, url: &str) -> String {
+    format!("\n[destinations.{name}]\nurl = \"{url}\"\nsecrets = [{{ file = \"../secrets/destination\" }}]\n")
+}
+
+/// A set stage, with or without a running host.
+pub struct Stage {
+    folder: TempDir,
+    setup: Setup,
+    /// Where providers post to. Another one after each start.
+    pub edge: SocketAddr,
+    pub operator: SocketAddr,
+    host: Option<Child>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// How a command of the command line ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit status; −1 when a signal ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// # Panics
+    /// When it printed no JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON: {error}\n{self:?}"))
+    }
+}
+
+impl Stage {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Starts the host and waits until it says that it is up. Answers how long that took.
+    ///
+    /// # Panics
+    /// When it does not come up; shows its log.
+    #[track_caller]
+    pub fn start(&mut self) -> Duration {
+        for _ in 0..5 {
+            match self.try_start() {
+                Ok(took) => return took,
+                // Between choosing the operator's port and taking it, somebody else may have.
+                Err(said) if said.contains("is the port taken?") => self.operator.set_port(0),
+                Err(said) => panic!("the host did not come up:\n{said}"),
+            }
+        }
+        panic!("no free port for the operator");
+    }
+
+    /// As [`Stage::start`], for a host that is expected to refuse.
+    ///
+    /// # Errors
+    /// What it said, when it ended before it was up.
+    pub fn try_start(&mut self) -> Result<Duration, String> {
+        self.configure();
+        let start = Instant::now();
+        let program = tollgate_bin();
+        let mut command = match self.setup.wrapper.split_first() {
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let mut child = command
+            .args(["serve", "--log", "json", "--config"])
+            .arg(self.config())
+            .env_remove("TOLLGATE_LOG")
+            .env("STAGE", self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the host's program starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (up, announced) = std::sync::mpsc::channel();
+        lock(&self.log).clear();
+        let log = Arc::clone(&self.log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let address = serde_json::from_str::<Value>(&line)
+                    .ok()
+                    .filter(|line| line["message"] == "tollgate is up")
+                    .and_then(|line| line["edge"].as_str()?.parse::<SocketAddr>().ok());
+                lock(&log).push(line);
+                if let Some(address) = address {
+                    let _ = up.send(address);
+                }
+            }
+        });
+        // The channel ends with the pipe, so a host that dies is not waited for.
+        match announced.recv_timeout(START_PATIENCE) {
+            Ok(address) => {
+                self.edge = address;
+                self.host = Some(child);
+                Ok(start.elapsed())
+            }
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(self.log().join("\n"))
+            }
+        }
+    }
+
+    fn configure(&mut self) {
+        if self.operator.port() == 0 {
+            self.operator = free_port();
+        }
+        let Setup {
+            edge,
+            worker,
+            delivery,
+            store,
+            plugins,
+            ..
+        } = &self.setup;
+        let plugins: String = plugins
+            .iter()
+            .map(|(name, path)| format!("[plugins.{name}]\npath = '{}'\n", path.display()))
+            .collect();
+        let text = format!(
+            "[edge]\nlisten = \"127.0.0.1:0\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
+             [store]\npath = \"{store}\"\n[worker]\ncache = '{}'\n{worker}\n[delivery]\n{delivery}\n{plugins}",
+            self.operator,
+            plugin_cache().display(),
+        );
+        self.write("tollgate.toml", &text);
+    }
+
+    /// Starts the host without its wrapper from now on.
+    pub fn unwrap(&mut self) {
+        self.setup.wrapper.clear();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("tollgate.toml")
+    }
+
+    /// The process id of the running host.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn pid(&self) -> u32 {
+        self.host.as_ref().expect("a running host").id()
+    }
+
+    /// Ends the host as a power cut would: no signal handler, no goodbye.
+    pub fn kill(&mut self) {
+        if let Some(mut host) = self.host.take() {
+            let _ = host.kill();
+            let _ = host.wait();
+        }
+    }
+
+    /// Asks the host to stop and waits for it. Answers its exit status.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait_for_exit()
+    }
+
+    /// Waits for the host to end by itself. Answers its exit status.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        let mut host = self.host.take().expect("a running host");
+        let start = Instant::now();
+        loop {
+            if let Some(status) = host.try_wait().expect("the host's status") {
+                return status.code();
+            }
+            if start.elapsed() > PATIENCE {
+                let _ = host.kill();
+                let _ = host.wait();
+                panic!("the host did not end");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a signal to the running host.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.pid().to_string()])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// The lines of the running host's log so far.
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.log).clone()
+    }
+
+    /// The lines of the log that hold `text`.
+    pub fn log_with(&self, text: &str) -> Vec<String> {
+        self.log().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// A connection to the edge.
+    ///
+    /// # Panics
+    /// When nothing listens.
+    #[track_caller]
+    pub fn connect(&self) -> Client {
+        Client::connect(self.edge).expect("the edge takes connections")
+    }
+
+    /// Posts to `/in/acme/{source}` over a connection of its own.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn post(&self, source: &str, message: &Message) -> Answer {
+        self.connect()
+            .post(&format!("/in/acme/{source}"), message)
+            .expect("an answer")
+    }
+
+    /// Asks the private listener.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn operator_get(&self, path: &str) -> Answer {
+        let authorization = ("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"));
+        let mut client = Client::connect(self.operator).expect("the private listener takes connections");
+        client
+            .send(&request("GET", path, &[authorization], b""))
+            .expect("a request");
+        client.answer().expect("an answer")
+    }
+
+    /// One counter or gauge by its whole name with labels; 0 when it is not there.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let answer = self.operator_get("/metrics");
+        assert_eq!(answer.status, 200);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// How much of everything there is.
+    #[track_caller]
+    pub fn counts(&self) -> Value {
+        self.operator_get("/v1/counts").json()
+    }
+
+    /// Waits until no job and no delivery waits any more.
+    ///
+    /// # Panics
+    /// When that does not happen.
+    #[track_caller]
+    pub fn quiet(&self) -> Value {
+        wait_until("all work is done", || {
+            let counts = self.counts();
+            (counts["jobs_waiting"] == 0 && counts["outbox_waiting"] == 0).then_some(counts)
+        })
+    }
+
+    /// Runs the command line with these arguments, `--config` and `--json`.
+    #[track_caller]
+    pub fn ask(&self, arguments: &[&str]) -> Ran {
+        let config = self.config();
+        let mut all = arguments.to_vec();
+        all.extend(["--json", "--config", config.to_str().expect("a path in UTF-8")]);
+        tollgate(&all, b"")
+    }
+
+    /// Everything that became of the one receipt that `id` names, as `tollgate trace` shows it.
+    ///
+    /// # Panics
+    /// When it is not exactly one.
+    #[track_caller]
+    pub fn trace(&self, id: &str) -> Value {
+        let traces = self.traces(id);
+        assert_eq!(traces.len(), 1, "traces of {id}: {traces:#?}");
+        traces.into_iter().next().unwrap_or_default()
+    }
+
+    /// All receipts that `id` names, newest first.
+    #[track_caller]
+    pub fn traces(&self, id: &str) -> Vec<Value> {
+        let ran = self.ask(&["trace", id]);
+        assert!(ran.code == 0 || ran.code == 1, "{ran:?}");
+        ran.json().as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until every job of a receipt is done, held or dead, and answers its trace.
+    ///
+    /// # Panics
+    /// When that does not happen.
+    #[track_caller]
+    pub fn finished(&self, receipt: &str) -> Value {
+        wait_until("the receipt's jobs are finished", || {
+            let traces = self.operator_get(&format!("/v1/trace?id={receipt}")).json();
+            let jobs = traces[0]["jobs"].as_array()?;
+            let finished = jobs
+                .iter()
+                .all(|job| job["state"] != "ready" && job["state"] != "leased");
+            finished.then(|| ())
+        });
+        self.trace(receipt)
+    }
+
+    /// The store, to be read beside the host.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub fn store(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.path(&self.setup.store)).expect("the store can be read")
+    }
+
+    /// Fails when the store is not whole: pages, receipts, hash chain.
+    ///
+    /// # Panics
+    /// Then.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let report = block_on(self.store().check_integrity()).expect("a report");
+        assert_eq!(report.problems, [""; 0]);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(60);
+            let mut text = format!("── the host's log, from line {} ──\n", from + 1);
+            log[from..].iter().for_each(|line| text.extend([line, "\n"]));
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+        self.kill();
+    }
+}
+
+/// Runs `tollgate` with `stdin`.
+///
+/// # Panics
+/// When it cannot be started.
+#[track_caller]
+pub fn tollgate(arguments: &[&str], stdin: &[u8]) -> Ran {
+    let mut child = Command::new(tollgate_bin())
+        .args(arguments)
+        .env_remove("TOLLGATE_CONFIG")
+        .env("USER", "tester")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tollgate starts");
+    // A command that reads no input ends without it.
+    let _ = child.stdin.take().expect("a pipe").write_all(stdin);
+    let output = child.wait_with_output().expect("tollgate ends");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none in time.
+#[track_caller]
+pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        thread::sleep(Duration::from_millis(15));
+    }
+}
+
+/// Runs a question to the store to its end.
+///
+/// # Panics
+/// When there can be no runtime.
+pub fn block_on<T>(question: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(question)
+}
+
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+}
+
+/// The recorded JSON of a sample in tests/samples.
+///
+/// # Panics
+/// When there is none of that name.
+pub fn sample(name: &str) -> Vec<u8> {
+    let path = crate::root().join("tests/samples").join(name);
+    fs::read(Path::new(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
