@@ -136,6 +136,13 @@ impl Setup {
         self
     }
 
+    /// Offers a component under another name than its file's.
+    #[must_use]
+    pub fn plugin_file(mut self, name: &str, file: &Path) -> Self {
+        self.plugins.insert(name.to_owned(), file.to_owned());
+        self
+    }
+
     #[must_use]
     pub fn edge(mut self, lines: &str) -> Self {
         self.edge = lines.to_owned();
@@ -364,6 +371,24 @@ impl Stage {
             plugin_cache().display(),
         );
         self.write("tollgate.toml", &text);
+    }
+
+    /// Offers another file under a plugin's name: from the next start or reload on.
+    pub fn offer(&mut self, name: &str, file: &Path) {
+        self.setup.plugins.insert(name.to_owned(), file.to_owned());
+        self.configure();
+    }
+
+    /// Has the running host read its configuration again, and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn reload(&self) {
+        let count = || self.log_with("configuration reloaded").len();
+        let before = count();
+        self.signal("HUP");
+        wait_until("the configuration is reloaded", || (count() > before).then_some(()));
     }
 
     /// Starts the host without its wrapper from now on.

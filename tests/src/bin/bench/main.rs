@@ -104,11 +104,12 @@ fn bench(plan: &Plan) -> anyhow::Result<()> {
             server.stop()?;
         }
     }
-    let cost = runs::measure(plan.runs, plan.rounds)?;
-    print(&ingest, &mut settled, &cost)
+    print_requests(&ingest, &mut settled)?;
+    print_runs(&runs::measure(plan.runs, plan.rounds)?);
+    Ok(())
 }
 
-fn print(ingest: &[(&str, usize, Vec<Sample>)], settled: &mut [f64], cost: &runs::Cost) -> anyhow::Result<()> {
+fn print_requests(ingest: &[(&str, usize, Vec<Sample>)], settled: &mut [f64]) -> anyhow::Result<()> {
     let of = |name: &str, connections: usize, field: fn(&Sample) -> f64| {
         let samples = ingest
             .iter()
@@ -132,15 +133,18 @@ fn print(ingest: &[(&str, usize, Vec<Sample>)], settled: &mut [f64], cost: &runs
             format!("{name}, {connections} connections")
         );
     }
-    println!("\n{:38} {:>12}", "one thread, in process", "CPU µs");
-    println!("{:38} {:12.1}", "sandboxed run (instantiate, call, drop)", cost.run_us);
-    println!("{:38} {:12.1}", "claim, run, judge, settle (durable)", cost.settled_us);
     println!(
         "\nend to end: {:.0} events per second from signed request to settled action",
         median(settled)
     );
-    println!("\nto reach: ingest ≤ 4.0 × bare hyper at 256 connections; sandboxed run ≤ 60 µs");
     Ok(())
+}
+
+fn print_runs(cost: &runs::Cost) {
+    println!("\n{:38} {:>12}", "one thread, in process", "CPU µs");
+    println!("{:38} {:12.1}", "sandboxed run (instantiate, call, drop)", cost.run_us);
+    println!("{:38} {:12.1}", "claim, run, judge, settle (durable)", cost.settled_us);
+    println!("\nto reach: ingest ≤ 4.0 × bare hyper at 256 connections; sandboxed run ≤ 60 µs");
 }
 
 fn median(values: &mut [f64]) -> f64 {

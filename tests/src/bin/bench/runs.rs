@@ -9,6 +9,7 @@ use tollgate_core::admission::{Admission, JobSpec, lane, receipt_id};
 use tollgate_core::envelope;
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, EventId, KeyId, PluginName, RouteName, SourceName, TenantName};
+use tollgate_core::lifecycle;
 use tollgate_core::outcome::{JobEnd, Outcome};
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::request::{Header, RawRequest};
@@ -229,7 +230,10 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         receipt,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
-        lifecycle: None,
+        lifecycle: event
+            .reading
+            .family()
+            .and_then(|family| lifecycle::shipped().get(family).cloned()),
         jobs: vec![JobSpec {
             lane: lane(&tenant, &route, event.subject.as_ref(), receipt),
             route,

@@ -1,0 +1,282 @@
+//! I1, I2, I8: only what its provider signed comes in; the rest leaves no trace but a count.
+
+use std::fs;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tollgate_core::time::UnixMillis;
+use tollgate_tests::client::Client;
+use tollgate_tests::events::{self, FAMILIES, Signer, any_event, signer};
+use tollgate_tests::stage::Setup;
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[test]
+fn i1_each_family_takes_what_its_provider_signed_and_nothing_else() {
+    let stage = Setup::acme("").start();
+    let mut kept = 0;
+    for (source, provider, _) in FAMILIES {
+        let right = signer(source);
+        let signed = |case: &str| {
+            let id = format!("{source}-{case}");
+            right.sign(&id, any_event(source, &id))
+        };
+        let verdict = |message| stage.post(source, &message).verdict();
+        let refused = (401, "unauthentic".to_owned());
+
+        assert_eq!(verdict(signed("right")), (202, "accepted".to_owned()), "{source}");
+        assert_eq!(verdict(signed("tampered").tampered()), refused, "{source}: tampered");
+        assert_eq!(verdict(signed("unsigned").unsigned()), refused, "{source}: unsigned");
+
+        let foreign = match provider {
+            "standard-webhooks" => Signer::new(provider, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+            _ => Signer::new(provider, "another-secret"),
+        };
+        let id = format!("{source}-foreign");
+        assert_eq!(
+            verdict(foreign.sign(&id, any_event(source, &id))),
+            refused,
+            "{source}: another's secret"
+        );
+
+        // Where an instant is signed it must be near; where none is, age cannot be told and only the event's id guards.
+        let signs_time = matches!(provider, "standard-webhooks" | "stripe");
+        for (case, offset) in [("late", -HOUR_MS), ("early", HOUR_MS)] {
+            let id = format!("{source}-{case}");
+            let at = UnixMillis(events::now().0 + offset);
+            let found = verdict(right.sign_at(&id, any_event(source, &id), at));
+            if signs_time {
+                assert_eq!(found, refused, "{source}: {case}");
+            } else {
+                assert_eq!(found.0, 202, "{source}: {case}");
+                kept += 1;
+            }
+        }
+        kept += 1;
+
+        // A signature of one message on the body of another.
+        let mut mixed = signed("mixed-1");
+        mixed.body = any_event(source, &format!("{source}-mixed-2")).into_bytes();
+        assert_eq!(verdict(mixed), refused, "{source}: mixed");
+        // The scheme's header twice: which one counts must not be a matter of taste.
+        let mut doubled = signed("doubled");
+        doubled.headers.extend(signed("doubled-too").headers);
+        assert_eq!(verdict(doubled), refused, "{source}: doubled headers");
+    }
+    assert_eq!(stage.counts()["receipts"], kept);
+}
+
+#[test]
+fn i1_several_secrets_verify_inside_their_windows() {
+    let mut tenant = String::new();
+    let mut setup = Setup::default();
+    let secret_of = |provider: &str, name: &str| match provider {
+        "standard-webhooks" => format!(
+            "whsec_{}",
+            match name {
+                "expired" => "ZXhwaXJlZC1leHBpcmVkLWV4cGlyZWQh",
+                "current" => "Y3VycmVudC1jdXJyZW50LWN1cnJlbnQh",
+                "next" => "bmV4dC1uZXh0LW5leHQtbmV4dC1uZXh0",
+                _ => "ZnV0dXJlLWZ1dHVyZS1mdXR1cmUtISEh",
+            }
+        ),
+        _ => format!("{provider}-{name}-secret"),
+    };
+    for (source, provider, _) in FAMILIES {
+        tenant.push_str(&format!("[sources.{source}]\nprovider = \"{provider}\"\n"));
+        for (name, window) in [
+            ("expired", "not_after = 2020-01-01T00:00:00Z"),
+            (
+                "current",
+                "not_before = 2020-01-01T00:00:00Z\nnot_after = 2090-01-01T00:00:00Z",
+            ),
+            ("next", ""),
+            ("future", "not_before = 2090-01-01T00:00:00Z"),
+        ] {
+            let file = format!("{source}-{name}");
+            tenant.push_str(&format!(
+                "[[sources.{source}.secrets]]\nid = \"{name}\"\nvalue = {{ file = \"../secrets/{file}\" }}\n{window}\n"
+            ));
+            setup = setup.secret(&file, &secret_of(provider, name));
+        }
+    }
+    let stage = setup.tenant("acme", &tenant).start();
+    for (source, provider, _) in FAMILIES {
+        for (name, expect) in [("expired", 401), ("current", 202), ("next", 202), ("future", 401)] {
+            let id = format!("{source}-{name}");
+            let message = Signer::new(provider, &secret_of(provider, name)).sign(&id, any_event(source, &id));
+            let answer = stage.post(source, &message);
+            assert_eq!(answer.status, expect, "{id}");
+            if expect == 202 {
+                let trace = stage.trace(&answer.receipt());
+                assert_eq!(trace["receipt"]["proof"]["key_id"], name, "{id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn i1_a_public_key_verifies_what_its_private_key_signed() {
+    let vectors: Vec<Value> = serde_json::from_slice(
+        &fs::read(tollgate_tests::root().join("tests/vectors/providers.json")).expect("vectors"),
+    )
+    .expect("JSON");
+    let vector = vectors
+        .iter()
+        .find(|vector| vector["id"] == "sw-v1a-ed25519")
+        .expect("the vector");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let private = text(&vector["signing_secret"]);
+    let stage = Setup::default()
+        .secret("public", &text(&vector["secret"]["text"]))
+        .tenant(
+            "acme",
+            "[sources.orders]\nprovider = \"standard-webhooks\"\nsecrets = [{ id = \"public\", value = { file = \"../secrets/public\" } }]",
+        )
+        .start();
+    let message = Signer::new("standard-webhooks", &private).sign("msg_1", events::order("ord_1"));
+    let answer = stage.post("orders", &message);
+    assert_eq!(answer.verdict(), (202, "accepted".to_owned()));
+    assert_eq!(stage.trace(&answer.receipt())["receipt"]["proof"]["scheme"], "v1a");
+    let other = Signer::new("standard-webhooks", &private).sign("msg_2", events::order("ord_2"));
+    assert_eq!(stage.post("orders", &other.tampered()).status, 401);
+}
+
+#[test]
+fn i2_a_flood_of_forgeries_is_counted_by_reason_and_leaves_nothing_else() {
+    let stage = Setup::acme("").start();
+    let forger = Signer::new("generic-hmac", "guessed-secret-4711");
+    let flood = Instant::now();
+    std::thread::scope(|scope| {
+        for connection in 0..5 {
+            let (stage, forger) = (&stage, &forger);
+            scope.spawn(move || {
+                let mut client = Client::connect(stage.edge).expect("a connection");
+                for number in 0..100 {
+                    let id = format!("forged-marker-{connection}-{number}");
+                    let message = forger.sign(&id, any_event("shop", &id));
+                    let message = if number % 5 == 0 { message.unsigned() } else { message };
+                    let answer = client.post("/in/acme/shop", &message).expect("an answer");
+                    assert_eq!(answer.verdict(), (401, "unauthentic".to_owned()));
+                }
+            });
+        }
+    });
+    let seconds = flood.elapsed().as_secs() as usize + 1;
+
+    assert_eq!(stage.metric("tollgate_intake_total{result=\"unauthentic\"}"), 500);
+    assert_eq!(stage.metric("tollgate_refused_total{cause=\"no-match\"}"), 400);
+    assert_eq!(stage.metric("tollgate_refused_total{cause=\"missing-header\"}"), 100);
+    for cause in ["no-match", "missing-header"] {
+        let lines = stage.log_with(cause);
+        assert!(
+            (1..=seconds + 1).contains(&lines.len()),
+            "{} lines about {cause} in {seconds} s",
+            lines.len()
+        );
+    }
+    let log = stage.log().join("\n");
+    for secret in [
+        "forged-marker",
+        "guessed-secret",
+        "shop-secret",
+        "user_678",
+        "reward_999",
+    ] {
+        assert!(!log.contains(secret), "the log shows `{secret}`:\n{log}");
+    }
+    assert_eq!(stage.counts()["receipts"], 0);
+    for name in ["tollgate.db", "tollgate.db-wal"] {
+        let bytes = fs::read(stage.path(name)).unwrap_or_default();
+        assert!(
+            !bytes.windows(13).any(|window| window == b"forged-marker"),
+            "{name} holds a forgery"
+        );
+    }
+}
+
+#[test]
+fn i8_each_family_is_read_into_the_one_envelope() {
+    let stage = Setup::acme("").start();
+    let envelope = |source: &str, id: &str, body: String| {
+        let answer = stage.post(source, &signer(source).sign(id, body.clone()));
+        assert_eq!(answer.status, 202, "{source}");
+        let receipt = stage.trace(&answer.receipt())["receipt"].clone();
+        assert_eq!(receipt["body_bytes"], body.len(), "{source}");
+        assert_eq!(
+            (&receipt["tenant"], &receipt["source"]),
+            (&json!("acme"), &json!(source))
+        );
+        assert!(
+            receipt["received_at"].as_str().is_some_and(|at| at.ends_with('Z')),
+            "{source}"
+        );
+        let fields = [
+            "event_id",
+            "event_type",
+            "subject",
+            "family",
+            "status",
+            "occurred_at",
+            "amount",
+        ];
+        fields.map(|field| receipt[field].clone())
+    };
+    let expect = |values: [Value; 7]| values;
+    assert_eq!(
+        envelope("shop", "evt_1", events::redeemed("evt_1", "red_1", "success")),
+        expect([
+            json!("evt_1"),
+            json!("reward.redeemed"),
+            json!("red_1"),
+            json!("reward-redemption"),
+            json!("completed"),
+            json!("2026-05-05T10:00:00.000Z"),
+            json!("5.00 INR"),
+        ])
+    );
+    assert_eq!(
+        envelope("orders", "msg_1", events::order("ord_1")),
+        expect([
+            json!("msg_1"),
+            json!("order.paid"),
+            json!("ord_1"),
+            Value::Null,
+            Value::Null,
+            json!("2026-05-05T10:00:00.000Z"),
+            Value::Null,
+        ])
+    );
+    assert_eq!(
+        envelope(
+            "payments",
+            "evt_2",
+            events::payment("evt_2", "pi_1", "payment_intent.succeeded", "succeeded")
+        ),
+        expect([
+            json!("evt_2"),
+            json!("payment_intent.succeeded"),
+            json!("pi_1"),
+            json!("payment"),
+            json!("captured"),
+            json!("2026-05-05T10:00:00.000Z"),
+            json!("20.00 USD"),
+        ])
+    );
+    assert_eq!(
+        envelope(
+            "rewards",
+            "evt_3",
+            events::redemption("evt_3", "rewr_1", "r_1", "PENDING")
+        ),
+        expect([
+            json!("evt_3"),
+            json!("customer.reward_redemptions.pending"),
+            json!("rewr_1"),
+            json!("reward-redemption"),
+            json!("pending"),
+            json!("2024-05-13T12:34:10.464Z"),
+            Value::Null,
+        ])
+    );
+}

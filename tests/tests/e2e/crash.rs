@@ -1,0 +1,24 @@
+//! I4, P1: kill -9 under load. The longer campaign is `cargo xtask crash`.
+
+use std::time::Duration;
+
+use tollgate_tests::crash::{Options, run};
+
+#[test]
+fn i4_p1_a_hundred_kills_under_load_lose_nothing_and_double_nothing() {
+    // Fixed, so that a failure can be repeated: `cargo xtask crash --cycles 100 --seed 20260505`.
+    let report = run(Options::new(100, 20_260_505), |_| {});
+    assert_eq!(report.problems, [""; 0], "seed {}", report.seed);
+    assert_eq!(report.cycles.len(), 100);
+    assert!(
+        report.acknowledged >= 1000 && report.operations >= 500 && report.deliveries >= report.deliverable,
+        "the load was no load: {report:?}"
+    );
+    let (most, longest) = (report.restart_percentile(0.95), report.restart_percentile(1.0));
+    assert!(
+        most < Duration::from_secs(1),
+        "95 % of the restarts should take less than a second; took {most:?}"
+    );
+    // A machine that is busy with other things stops everyone for a while now and then.
+    assert!(longest < Duration::from_secs(3), "the longest restart took {longest:?}");
+}

@@ -1,0 +1,16 @@
+//! End to end: every promise of the foundation, through the real binary. A test's name begins with the promise that it shows.
+//!
+//! Each test sets a stage of its own (see `tollgate_tests::stage`): a folder, a configuration, a `tollgate serve` as a child
+//! process, and where needed a destination that verifies what it receives.
+
+mod authentic;
+mod bounds;
+mod durable;
+mod redelivery;
+mod meaning;
+mod processing;
+mod hostile;
+mod delivery;
+mod operators;
+mod native;
+mod crash;

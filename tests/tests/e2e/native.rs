@@ -1,0 +1,119 @@
+//! R1: one native binary with its store inside; nothing else to install.
+
+use serde_json::json;
+use tollgate_tests::events::{Signer, redeemed, signer};
+use tollgate_tests::stage::{CASHBACK, Setup, sample, tollgate, wait_until};
+
+#[test]
+fn r1_the_binary_needs_nothing_from_its_surroundings() {
+    // No variables, no PATH, no home.
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").wrapper(&["env", "-i"]).start();
+    let receipt = stage
+        .post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")))
+        .receipt();
+    let trace = stage.finished(&receipt);
+    assert_eq!(
+        trace["jobs"][0]["runs"][0]["actions"][0]["summary"]
+            .as_str()
+            .map(str::is_empty),
+        Some(false)
+    );
+    assert_eq!(stage.operator_get("/healthz").status, 200);
+    assert_eq!(stage.stop(), Some(0));
+    // The store is one file again, with nothing beside it that would have to be kept.
+    assert!(stage.path("tollgate.db").is_file() && !stage.path("tollgate.db-wal").exists());
+}
+
+#[test]
+fn r1_the_recorded_samples_go_all_the_way() {
+    let rest = format!(
+        "{CASHBACK}[routes.stock]\ntypes = [\"customer.reward_redemptions.*\"]\nplugin = \"inventory\"\n\
+         grants = [{{ kind = \"reserve-stock\", quantity_max = 9 }}, {{ kind = \"release-stock\", quantity_max = 9 }}]\n"
+    );
+    let stage = Setup::acme(&rest).plugin("cashback").plugin("inventory").start();
+    let kinds = |source: &str, name: &str| {
+        let answer = stage.post(source, &signer(source).sign("", sample(name)));
+        assert_eq!(answer.verdict(), (202, "accepted".to_owned()), "{name}");
+        let trace = stage.finished(&answer.receipt());
+        trace["jobs"][0]["runs"][0]["actions"][0]["action"]["kind"].clone()
+    };
+    assert_eq!(kinds("shop", "native-reward.redeemed.json"), json!("credit"));
+    assert_eq!(
+        kinds("rewards", "voucherify-customer.reward_redemptions.pending.json"),
+        json!("reserve-stock")
+    );
+    assert_eq!(
+        kinds("rewards", "voucherify-customer.reward_redemptions.completed.json"),
+        json!(null)
+    );
+    assert_eq!(kinds("rewards", "voucherify-customer.rewarded.json"), json!(null));
+}
+
+#[test]
+fn r1_the_private_listener_keeps_its_questions_to_itself() {
+    use tollgate_tests::client::{Client, request};
+    let stage = Setup::acme("").start();
+    let ask = |path: &str, headers: &[(String, String)]| {
+        let mut client = Client::connect(stage.operator).expect("a connection");
+        client.send(&request("GET", path, headers, b"")).expect("a request");
+        client.answer().expect("an answer").status
+    };
+    let wrong = [("authorization".to_owned(), "Bearer wrong".to_owned())];
+    for path in ["/metrics", "/v1/counts", "/v1/trace", "/v1/dead-letters"] {
+        assert_eq!((ask(path, &[]), ask(path, &wrong)), (401, 401), "{path}");
+        assert_eq!(stage.operator_get(path).status, 200, "{path}");
+    }
+    assert_eq!(ask("/healthz", &[]), 200);
+}
+
+#[test]
+fn r1_a_reload_takes_new_secrets_and_keeps_the_old_ones_when_the_new_are_wrong() {
+    let stage = Setup::acme("").start();
+    let status = |secret: &str, id: &str| {
+        let message = Signer::new("generic-hmac", secret).sign("", redeemed(id, id, "success"));
+        stage.post("shop", &message).status
+    };
+    let old = "shop-secret-1f0c2d";
+    assert_eq!((status(old, "evt_1"), status("the-new-one", "evt_2")), (202, 401));
+    stage.write("secrets/shop", "the-new-one");
+    stage.reload();
+    assert_eq!((status(old, "evt_3"), status("the-new-one", "evt_2")), (401, 202));
+    stage.write("secrets/shop", "");
+    stage.signal("HUP");
+    wait_until("the host says that it keeps the old one", || {
+        (!stage.log_with("configuration not reloaded").is_empty()).then_some(())
+    });
+    assert_eq!(status("the-new-one", "evt_4"), 202);
+}
+
+#[test]
+fn r1_the_command_line_explains_itself() {
+    for command in [
+        vec!["--help"],
+        vec!["serve", "--help"],
+        vec!["demo", "--help"],
+        vec!["check", "--help"],
+        vec!["send", "--help"],
+        vec!["verify", "--help"],
+        vec!["trace", "--help"],
+        vec!["dlq", "--help"],
+        vec!["dlq", "list", "--help"],
+        vec!["replay", "--help"],
+        vec!["plugin", "check", "--help"],
+        vec!["--version"],
+    ] {
+        let ran = tollgate(&command, b"");
+        assert_eq!(ran.code, 0, "{command:?}");
+        assert!(
+            ran.stdout.lines().count() >= 1 && ran.stderr.is_empty(),
+            "{command:?}: {ran:?}"
+        );
+    }
+    assert_eq!(tollgate(&["no-such-command"], b"").code, 2);
+    assert_eq!(tollgate(&[], b"").code, 2);
+    // Nothing to read is no crash.
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("tollgate.toml");
+    let ran = tollgate(&["check", "--json", "--config", config.to_str().expect("UTF-8")], b"");
+    assert_eq!((ran.code, &ran.json()["ok"]), (1, &json!(false)));
+}

@@ -1,0 +1,459 @@
+//! O3, O9 and the command line: what an operator asks, replays, checks and sends.
+
+use serde_json::{Value, json};
+use tollgate_tests::destination::{Destination, Reply};
+use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, Setup, Stage, books, free_port, tollgate};
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// A stage whose destination refuses everything for good, with `count` dead deliveries.
+fn with_dead_letters(count: u32) -> (Stage, Destination) {
+    let destination = Destination::start();
+    destination.otherwise(Reply::Status(410));
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    for number in 1..=count {
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        assert_eq!(stage.post("shop", &signer("shop").sign("", body)).status, 202);
+        stage.quiet();
+    }
+    (stage, destination)
+}
+
+#[test]
+fn o3_dead_letters_are_listed_filtered_and_shown() {
+    let (stage, _destination) = with_dead_letters(3);
+    let letters = list(&stage.ask(&["dlq", "list"]).json());
+    let events: Vec<_> = letters.iter().map(|letter| letter["event_id"].clone()).collect();
+    assert_eq!(events, ["evt_3", "evt_2", "evt_1"], "newest first");
+    for letter in &letters {
+        for field in [
+            "id",
+            "work",
+            "tenant",
+            "source",
+            "receipt",
+            "event_type",
+            "subject",
+            "died_at",
+            "attempts",
+            "reason",
+        ] {
+            assert!(!letter[field].is_null(), "{field} in {letter}");
+        }
+    }
+    for (filter, count) in [
+        (vec!["--tenant", "acme"], 3),
+        (vec!["--tenant", "globex"], 0),
+        (vec!["--source", "shop"], 3),
+        (vec!["--source", "orders"], 0),
+        (vec!["--destination", "books"], 3),
+        (vec!["--destination", "other"], 0),
+        (vec!["--reason", "410"], 3),
+        (vec!["--reason", "no such thing"], 0),
+        (vec!["--since", "2020-01-01T00:00:00Z"], 3),
+        (vec!["--since", "2090-01-01T00:00:00Z"], 0),
+        (vec!["--limit", "2"], 2),
+    ] {
+        let ran = stage.ask(&[&["dlq", "list"], filter.as_slice()].concat());
+        assert_eq!((ran.code, list(&ran.json()).len()), (0, count), "{filter:?}");
+    }
+    let id = letters[0]["id"].as_str().unwrap_or_default();
+    let shown = stage.ask(&["dlq", "show", id]).json();
+    assert_eq!(shown["dead_letter"]["id"], id);
+    assert_eq!(
+        shown["trace"]["receipt"]["event_id"], "evt_3",
+        "with the whole trace of its event"
+    );
+    assert_eq!(stage.ask(&["dlq", "show", "dead_999"]).code, 1);
+    assert_eq!(stage.ask(&["dlq", "show", "not-an-id"]).code, 2);
+    assert_eq!(stage.ask(&["dlq", "list", "--since", "yesterday"]).code, 2);
+}
+
+#[test]
+fn o3_a_dry_run_writes_nothing_and_a_replay_delivers() {
+    let (stage, destination) = with_dead_letters(3);
+    let before = (stage.counts(), stage.trace("evt_2"));
+    let dry = stage.ask(&["replay", "--all", "--dry-run"]);
+    assert_eq!((dry.code, &dry.json()["dry_run"]), (0, &json!(true)));
+    assert_eq!(list(&dry.json()["replayed"]).len(), 3);
+    assert_eq!((stage.counts(), stage.trace("evt_2")), before);
+    assert_eq!(destination.arrivals().len(), 3);
+
+    // One by its id; the destination is well again.
+    destination.otherwise(Reply::Status(204));
+    let letters = list(&stage.ask(&["dlq", "list"]).json());
+    let letter = letters
+        .iter()
+        .find(|letter| letter["event_id"] == "evt_2")
+        .expect("a dead letter");
+    let id = letter["id"].as_str().expect("an id");
+    let ran = stage.ask(&["replay", id]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(list(&ran.json()["replayed"]).len(), 1);
+    assert_eq!(ran.json()["replayed"][0]["event_id"], "evt_2");
+    destination.wait_for(4);
+    stage.quiet();
+    let arrivals = destination.arrivals();
+    let of = |key: &str| {
+        arrivals
+            .iter()
+            .filter(|arrival| arrival.header("idempotency-key") == key)
+            .collect::<Vec<_>>()
+    };
+    let twice = of("cashback:red_2");
+    assert_eq!(twice.len(), 2);
+    assert_eq!(
+        twice[0].header("webhook-id"),
+        twice[1].header("webhook-id"),
+        "the destination can tell that it is the same"
+    );
+    assert_eq!(twice[0].body, twice[1].body);
+    let trace = stage.trace("evt_2");
+    assert_eq!(
+        trace["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["state"],
+        "delivered"
+    );
+    assert_eq!(list(&trace["history"]).len(), 1);
+    assert!(
+        trace["history"][0]["detail"].to_string().contains("tester") || trace["history"].to_string().contains("tester"),
+        "{}",
+        trace["history"]
+    );
+    // It is closed now: replayed once is enough.
+    assert_eq!(stage.ask(&["replay", id]).code, 1);
+    assert_eq!(list(&stage.ask(&["dlq", "list"]).json()).len(), 2);
+    assert_eq!(list(&stage.ask(&["dlq", "list", "--with-replayed"]).json()).len(), 3);
+
+    // The others by filter.
+    let ran = stage.ask(&["replay", "--destination", "books"]);
+    assert_eq!((ran.code, list(&ran.json()["replayed"]).len()), (0, 2));
+    destination.wait_for(6);
+    let counts = stage.quiet();
+    assert_eq!(
+        (&counts["dead_letters_open"], &counts["delivered"], &counts["actions"]),
+        (&json!(0), &json!(3), &json!(3))
+    );
+    // Without an id or a filter it must be said that all are meant.
+    assert_eq!(stage.ask(&["replay"]).code, 2);
+}
+
+#[test]
+fn o3_replaying_a_receipt_has_no_second_effect() {
+    let destination = Destination::start();
+    let mut stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let receipt = stage
+        .post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")))
+        .receipt();
+    stage.quiet();
+    // Beside the running host, twice, and once without it.
+    for _ in 0..2 {
+        let ran = stage.ask(&["replay", &receipt]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(ran.json()["replayed"][0]["work"], "job");
+        stage.quiet();
+    }
+    stage.stop();
+    assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    stage.start();
+    let counts = stage.quiet();
+    assert_eq!(
+        (&counts["runs"], &counts["actions"], &counts["delivered"]),
+        (&json!(4), &json!(1), &json!(1))
+    );
+    let runs = list(&stage.trace(&receipt)["jobs"][0]["runs"]);
+    let verdicts: Vec<_> = runs.iter().map(|run| run["actions"][0]["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["recorded", "already_done", "already_done", "already_done"]);
+    assert_eq!(destination.arrivals().len(), 1);
+    assert_eq!(stage.ask(&["replay", "rcpt_00000000000000000000000000000000"]).code, 3);
+}
+
+#[test]
+fn o3_a_dead_job_runs_again_after_its_plugin_was_mended() {
+    let rest = "[routes.mended]\nplugin = \"mended\"\ngrants = [{ kind = \"flag\" }]\n";
+    let mut stage = Setup::acme(rest)
+        .plugin_file("mended", &tollgate_tests::hostile_dir().join("panic.wasm"))
+        .start();
+    let receipt = stage
+        .post("shop", &signer("shop").sign("", plain("note", "evt_1")))
+        .receipt();
+    assert_eq!(stage.finished(&receipt)["jobs"][0]["state"], "dead");
+    // A new file, and SIGHUP: no restart.
+    stage.offer("mended", &tollgate_tests::hostile_dir().join("good.wasm"));
+    stage.reload();
+    assert_eq!(stage.ask(&["replay", "--all"]).code, 0);
+    stage.quiet();
+    let job = stage.trace(&receipt)["jobs"][0].clone();
+    assert_eq!((&job["state"], &job["replays"]), (&json!("done"), &json!(1)));
+    assert_eq!(job["runs"][1]["actions"][0]["operation_key"], "good:evt_1");
+}
+
+#[test]
+fn o9_send_signs_as_the_provider_would_and_misbehaves_on_demand() {
+    let stage = Setup::acme("").start();
+    let send = |source: &str, more: &[&str]| {
+        let url = format!("http://{}/in/acme/{source}", stage.edge);
+        let secret = stage.path(&format!("secrets/{source}"));
+        let arguments = [
+            "send",
+            "--json",
+            "--url",
+            &url,
+            "--secret-file",
+            secret.to_str().expect("UTF-8"),
+        ];
+        let ran = tollgate(&[&arguments[..], more].concat(), b"");
+        let statuses: Vec<_> = list(&ran.json())
+            .iter()
+            .map(|answer| {
+                (
+                    answer["http_status"].as_u64().unwrap_or(0),
+                    answer["answer"]["status"].as_str().unwrap_or_default().to_owned(),
+                )
+            })
+            .collect();
+        (ran.code, statuses)
+    };
+    let answers = |answers: &[(u64, &str)]| {
+        answers
+            .iter()
+            .map(|(status, word)| (*status, (*word).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        send("rewards", &["--sample", "voucherify-completed"]),
+        (0, answers(&[(202, "accepted")]))
+    );
+    assert_eq!(
+        send("rewards", &["--sample", "voucherify-pending"]),
+        (0, answers(&[(202, "superseded")])),
+        "out of order: the pending event after the completed one"
+    );
+    assert_eq!(
+        send("rewards", &["--sample", "voucherify-rewarded", "--times", "3"]),
+        (0, answers(&[(202, "accepted"), (200, "same"), (200, "same")]))
+    );
+    assert_eq!(
+        send("rewards", &["--sample", "voucherify-rewarded", "--tamper"]),
+        (1, answers(&[(401, "unauthentic")]))
+    );
+    assert_eq!(
+        send("shop", &["--sample", "reward-redeemed", "--set", "event_id=evt_set"]),
+        (0, answers(&[(202, "accepted")]))
+    );
+    assert_eq!(
+        send(
+            "shop",
+            &[
+                "--sample",
+                "reward-redeemed",
+                "--set",
+                "event_id=evt_set",
+                "--set",
+                "user_id=other"
+            ]
+        ),
+        (0, answers(&[(202, "conflict")]))
+    );
+    // A recorded body, by a scheme that signs the time: fresh, and an hour old.
+    let body = stage.path("body.json");
+    stage.write("body.json", &tollgate_tests::events::order("ord_1"));
+    let recorded = [
+        "--provider",
+        "standard-webhooks",
+        "--body",
+        body.to_str().expect("UTF-8"),
+        "--id",
+        "msg_1",
+    ];
+    assert_eq!(send("orders", &recorded), (0, answers(&[(202, "accepted")])));
+    assert_eq!(
+        send("orders", &[&recorded[..], &["--age", "3600"]].concat()),
+        (1, answers(&[(401, "unauthentic")]))
+    );
+    assert_eq!(stage.counts()["receipts"], 5);
+}
+
+#[test]
+fn o9_send_says_what_it_cannot_do() {
+    let stage = Setup::acme("").set();
+    let secret = stage.path("secrets/shop");
+    let secret = secret.to_str().expect("UTF-8");
+    let nobody = format!("http://{}/in/acme/shop", free_port());
+    let run = |more: &[&str]| tollgate(&[&["send", "--url", &nobody], more].concat(), b"");
+    let dry = run(&["--secret-file", secret, "--sample", "reward-redeemed", "--dry-run"]);
+    assert_eq!(dry.code, 0, "{dry:?}");
+    assert!(
+        dry.stdout.contains("x-signature: ") && dry.stdout.contains("evt_12345"),
+        "{}",
+        dry.stdout
+    );
+    assert!(!dry.stdout.contains("shop-secret"), "a secret was shown");
+    for (what, arguments, code) in [
+        (
+            "nobody listens",
+            vec!["--secret-file", secret, "--sample", "reward-redeemed"],
+            3,
+        ),
+        (
+            "no such sample",
+            vec!["--secret-file", secret, "--sample", "nothing"],
+            2,
+        ),
+        ("nothing to send", vec!["--secret-file", secret], 2),
+        ("no secret", vec!["--sample", "reward-redeemed"], 2),
+        (
+            "no such file",
+            vec!["--secret-file", "/nowhere/at-all", "--sample", "reward-redeemed"],
+            2,
+        ),
+        (
+            "no such value",
+            vec![
+                "--secret-file",
+                secret,
+                "--sample",
+                "reward-redeemed",
+                "--set",
+                "nowhere=1",
+            ],
+            2,
+        ),
+    ] {
+        let ran = run(&arguments);
+        assert_eq!(ran.code, code, "{what}: {ran:?}");
+        assert!(!ran.stderr.trim().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn o9_verify_agrees_with_every_known_answer() {
+    let text = std::fs::read(tollgate_tests::root().join("tests/vectors/providers.json")).expect("vectors");
+    let vectors: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    let secret_text = secret.to_str().expect("UTF-8");
+    assert!(vectors.len() > 30);
+    for vector in &vectors {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        std::fs::write(&secret, text(&vector["secret"]["text"])).expect("a file");
+        let at = vector["received_at_s"].to_string();
+        // Named as the list of providers names them, too.
+        let provider = text(&vector["provider"]).replace('-', "_");
+        let mut arguments = vec![
+            "verify".to_owned(),
+            "--json".to_owned(),
+            "--provider".to_owned(),
+            provider,
+        ];
+        arguments.extend(["--secret-file", secret_text, "--at", &at].map(str::to_owned));
+        for header in list(&vector["headers"]) {
+            arguments.extend([
+                "--header".to_owned(),
+                format!("{}: {}", text(&header[0]), text(&header[1])),
+            ]);
+        }
+        if let Some(url) = vector["url"].as_str() {
+            arguments.extend(["--url".to_owned(), url.to_owned()]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ran = tollgate(&arguments, text(&vector["body"]).as_bytes());
+        let refused = vector.get("refused");
+        assert_eq!(ran.code, i32::from(refused.is_some()), "{}: {ran:?}", vector["id"]);
+        assert_eq!(ran.json()["authentic"], refused.is_none(), "{}", vector["id"]);
+        if let Some(reason) = refused {
+            assert_eq!(ran.json()["reason"], *reason, "{}", vector["id"]);
+        }
+    }
+    for (what, arguments) in [
+        (
+            "no such provider",
+            vec!["verify", "--provider", "nobody", "--secret-file", secret_text],
+        ),
+        ("no provider", vec!["verify", "--secret-file", secret_text]),
+        ("no secret", vec!["verify", "--provider", "stripe"]),
+        (
+            "no such file",
+            vec!["verify", "--provider", "stripe", "--secret-file", "/nowhere/at-all"],
+        ),
+        (
+            "no header",
+            vec![
+                "verify",
+                "--provider",
+                "stripe",
+                "--secret-file",
+                secret_text,
+                "--header",
+                "nonsense",
+            ],
+        ),
+        (
+            "no instant",
+            vec![
+                "verify",
+                "--provider",
+                "stripe",
+                "--secret-file",
+                secret_text,
+                "--at",
+                "noon",
+            ],
+        ),
+    ] {
+        let ran = tollgate(&arguments, b"{}");
+        assert_eq!(ran.code, 2, "{what}: {ran:?}");
+    }
+}
+
+#[test]
+fn o3_check_points_at_the_line_that_is_wrong() {
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    stage.stop();
+    let ran = stage.ask(&["check"]);
+    assert_eq!((ran.code, &ran.json()["ok"]), (0, &json!(true)), "{ran:?}");
+
+    let tenant = std::fs::read_to_string(stage.path("tenants/acme.toml")).expect("the tenant's file");
+    let broken = tenant.replace("plugin = \"cashback\"", "plugin = \"cashbak\"");
+    stage.write("tenants/acme.toml", &broken);
+    let line = broken
+        .lines()
+        .position(|line| line.contains("cashbak\""))
+        .expect("the line")
+        + 1;
+    let ran = stage.ask(&["check"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let problem = ran.json()["problems"][0].clone();
+    assert_eq!(problem["line"], line, "{problem}");
+    assert!(
+        problem["file"]
+            .as_str()
+            .is_some_and(|file| file.ends_with("tenants/acme.toml")),
+        "{problem}"
+    );
+    for field in ["message", "help"] {
+        assert!(
+            problem[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{field} in {problem}"
+        );
+    }
+    // For people: the file with its line, and the line itself.
+    let config = stage.config();
+    let ran = tollgate(&["check", "--config", config.to_str().expect("UTF-8")], b"");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains(&format!("acme.toml:{line}")) && ran.stderr.contains("cashbak"),
+        "{}",
+        ran.stderr
+    );
+    // And a host does not start with it.
+    let ran = tollgate(&["serve", "--config", config.to_str().expect("UTF-8")], b"");
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("acme.toml:{line}")), "{}", ran.stderr);
+}

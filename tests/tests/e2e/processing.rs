@@ -1,0 +1,305 @@
+//! P1–P5: work is leased and finished once, whatever dies; each consumer fails alone; what fails is tried again, and then told.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::stage::{CASHBACK, Setup, Stage, block_on, wait_until};
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+fn post_plain(stage: &Stage, count: usize) -> Vec<String> {
+    let mut client = stage.connect();
+    (0..count)
+        .map(|number| {
+            let message = signer("shop").sign("", plain("note", &format!("evt_{number}")));
+            let answer = client.post("/in/acme/shop", &message).expect("an answer");
+            assert_eq!(answer.status, 202);
+            answer.receipt()
+        })
+        .collect()
+}
+
+#[test]
+fn p1_a_kill_in_the_middle_of_the_work_neither_loses_nor_doubles_it() {
+    // A plugin that takes its time, so that the kill meets runs on their way.
+    let rest = "[routes.slow]\nplugin = \"burn\"\ngrants = [{ kind = \"flag\" }]\n\
+                limits = { fuel = 10000000000, deadline_ms = 10000 }\nconfig = 12000000\n";
+    let mut stage = Setup::acme(rest)
+        .hostile("burn")
+        .worker("threads = 2\n[worker.limits]\nfuel = 10000000000\ndeadline_ms = 10000\n[worker.retry]\nattempts_max = 20\nbase_ms = 20\ncap_ms = 100")
+        .start();
+    let receipts = post_plain(&stage, 30);
+    let leased = |stage: &Stage| {
+        let traces = list(&stage.operator_get("/v1/trace?limit=100").json());
+        let jobs = traces.iter().flat_map(|trace| list(&trace["jobs"]));
+        jobs.filter(|job| job["state"] == "leased").count()
+    };
+    for _ in 0..2 {
+        wait_until("work is on its way", || (leased(&stage) > 0).then_some(()));
+        stage.kill();
+        stage.start();
+    }
+    // What the dead process had leased is free at once: nothing waits for a lease to run out.
+    let counts = stage.quiet();
+    assert_eq!((&counts["jobs_done"], &counts["actions"]), (&json!(30), &json!(30)));
+    let mut keys = BTreeSet::new();
+    for receipt in &receipts {
+        let trace = stage.operator_get(&format!("/v1/trace?id={receipt}")).json();
+        let job = &trace[0]["jobs"][0];
+        assert_eq!(job["state"], "done");
+        let runs = list(&job["runs"]);
+        assert_eq!(runs.len(), 1, "a run that did not settle left nothing: {job:#}");
+        assert_eq!(runs[0]["actions"][0]["verdict"], "recorded");
+        keys.insert(runs[0]["actions"][0]["operation_key"].to_string());
+    }
+    assert_eq!(keys.len(), 30);
+    stage.assert_whole();
+}
+
+#[test]
+fn p1_a_stop_finishes_what_runs_and_a_start_goes_on() {
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let mut client = stage.connect();
+    for number in 0..40 {
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        assert_eq!(
+            client
+                .post("/in/acme/shop", &signer("shop").sign("", body))
+                .expect("an answer")
+                .status,
+            202
+        );
+    }
+    drop(client);
+    assert_eq!(stage.stop(), Some(0), "SIGTERM ends it in order");
+    stage.start();
+    let counts = stage.quiet();
+    assert_eq!(
+        (&counts["jobs_done"], &counts["actions"], &counts["runs"]),
+        (&json!(40), &json!(40), &json!(40))
+    );
+}
+
+#[test]
+fn p2_one_consumer_fails_and_the_others_do_not_notice() {
+    let rest = format!(
+        "{CASHBACK}[routes.broken]\nplugin = \"panic\"\ngrants = [{{ kind = \"flag\" }}]\n\
+         [routes.later]\nplugin = \"retry\"\ngrants = [{{ kind = \"flag\" }}]\n"
+    );
+    let stage = Setup::acme(&rest)
+        .plugin("cashback")
+        .hostile("panic")
+        .hostile("retry")
+        .start();
+    for number in 0..5 {
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        let receipt = stage.post("shop", &signer("shop").sign("", body)).receipt();
+        let trace = wait_until("two of three routes are finished", || {
+            let trace = stage.operator_get(&format!("/v1/trace?id={receipt}")).json();
+            let state = |route: &str| {
+                let jobs = list(&trace[0]["jobs"]);
+                let job = jobs.iter().find(|job| job["route"] == route).cloned();
+                job.unwrap_or_default()
+            };
+            let later = state("later");
+            (state("cashback")["state"] == "done" && state("broken")["state"] == "dead" && later["attempts"] != 0)
+                .then(|| (state("cashback"), state("broken"), later))
+        });
+        let (cashback, broken, later) = trace;
+        assert_eq!(cashback["runs"][0]["actions"][0]["verdict"], "recorded");
+        assert_eq!((&cashback["attempts"], &broken["attempts"]), (&json!(1), &json!(1)));
+        assert_eq!(later["state"], "ready", "waits for its own time: {later}");
+        assert!(
+            later["reason"].as_str().is_some_and(|why| why.contains("not yet")),
+            "{later}"
+        );
+    }
+    assert_eq!(stage.counts()["actions"], 5);
+    assert_eq!(stage.counts()["dead_letters_open"], 5);
+}
+
+#[test]
+fn p3_the_shipped_plugins_each_act_on_their_family() {
+    let rest = format!(
+        "{CASHBACK}\
+         [routes.stock]\nsources = [\"rewards\"]\nplugin = \"inventory\"\n\
+         grants = [{{ kind = \"reserve-stock\", quantity_max = 9 }}, {{ kind = \"release-stock\", quantity_max = 9 }}]\n\
+         [routes.watch]\ntypes = [\"reward.redeemed\"]\nplugin = \"fraud\"\ngrants = [{{ kind = \"flag\" }}]\n\
+         [routes.watch.config]\ncurrency = \"INR\"\n\
+         rules = [{{ name = \"spend\", window_minutes = 60, amount_max_minor_units = 300, points = 60 }}]\n"
+    );
+    let stage = Setup::acme(&rest)
+        .plugin("cashback")
+        .plugin("inventory")
+        .plugin("fraud")
+        .start();
+    let acted = |source: &str, body: String| -> Vec<(String, String)> {
+        let receipt = stage.post(source, &signer(source).sign("", body)).receipt();
+        let trace = stage.finished(&receipt);
+        let mut actions: Vec<_> = list(&trace["jobs"])
+            .iter()
+            .flat_map(|job| list(&job["runs"]))
+            .flat_map(|run| list(&run["actions"]))
+            .map(|action| {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                (text(&action["action"]["kind"]), text(&action["verdict"]))
+            })
+            .collect();
+        actions.sort();
+        actions
+    };
+    let recorded = |kinds: &[&str]| -> Vec<(String, String)> {
+        kinds
+            .iter()
+            .map(|kind| ((*kind).to_owned(), "recorded".to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        acted("shop", redeemed("evt_1", "red_1", "success")),
+        recorded(&["credit", "flag"])
+    );
+    let redemption = |event: &str, state: &str| tollgate_tests::events::redemption(event, "rewr_1", "r_1", state);
+    assert_eq!(
+        acted("rewards", redemption("evt_2", "PENDING")),
+        recorded(&["reserve-stock"])
+    );
+    assert_eq!(
+        acted("rewards", redemption("evt_3", "ROLLEDBACK")),
+        recorded(&["release-stock"])
+    );
+}
+
+#[test]
+fn p4_state_and_actions_are_committed_together_or_not_at_all() {
+    // Runs beside each other that read and write one value: each commit must have seen the one before.
+    let rest = "[routes.tally]\nplugin = \"counter\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = Setup::acme(rest)
+        .hostile("counter")
+        .worker("threads = 4\n[worker.retry]\nattempts_max = 50\nbase_ms = 20\ncap_ms = 200")
+        .start();
+    let receipts = post_plain(&stage, 60);
+    stage.quiet();
+    let mut counts = BTreeSet::new();
+    for receipt in receipts {
+        let trace = stage.operator_get(&format!("/v1/trace?id={receipt}")).json();
+        let runs = list(&trace[0]["jobs"][0]["runs"]);
+        let actions: Vec<Value> = runs.iter().flat_map(|run| list(&run["actions"])).collect();
+        assert_eq!(actions.len(), 1, "{trace:#}");
+        counts.insert(
+            actions[0]["action"]["reasons"][0]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+        );
+    }
+    assert_eq!(counts, (1..=60).collect::<BTreeSet<u64>>());
+}
+
+#[test]
+fn p4_a_run_that_fails_leaves_no_state_behind() {
+    // The guest writes `count = 1` and then traps; replayed as often as one likes, nothing of it stays.
+    let rest = "[routes.trap]\nplugin = \"tally\"\ngrants = [{ kind = \"flag\" }]\n";
+    let mut stage = Setup::acme(rest)
+        .plugin_file("tally", &tollgate_tests::hostile_dir().join("state_then_trap.wasm"))
+        .start();
+    let receipt = stage
+        .post("shop", &signer("shop").sign("", plain("note", "evt_1")))
+        .receipt();
+    let trace = stage.finished(&receipt);
+    assert_eq!(trace["jobs"][0]["runs"][0]["outcome"], "trap");
+    // The same plugin in a version that counts, on the same state: it must begin at 1.
+    stage.stop();
+    stage.offer("tally", &tollgate_tests::hostile_dir().join("counter.wasm"));
+    stage.start();
+    assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    stage.quiet();
+    let trace = stage.trace(&receipt);
+    let runs = list(&trace["jobs"][0]["runs"]);
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[1]["actions"][0]["action"]["reasons"], json!(["1"]));
+    assert_ne!(
+        runs[0]["digest"], runs[1]["digest"],
+        "each run says which plugin it was"
+    );
+}
+
+#[test]
+fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
+    let rest = "[routes.late]\nplugin = \"spin\"\ngrants = [{ kind = \"flag\" }]\n\
+                limits = { fuel = 100000000000, deadline_ms = 30 }\n\
+                [routes.broken]\nplugin = \"panic\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = Setup::acme(rest)
+        .hostile("spin")
+        .hostile("panic")
+        .worker("threads = 2\n[worker.limits]\nfuel = 100000000000\n[worker.retry]\nattempts_max = 3\nbase_ms = 20\ncap_ms = 100")
+        .start();
+    let receipt = stage
+        .post("shop", &signer("shop").sign("", plain("note", "evt_1")))
+        .receipt();
+    let trace = stage.finished(&receipt);
+    let jobs = list(&trace["jobs"]);
+    let job = |route: &str| {
+        jobs.iter()
+            .find(|job| job["route"] == route)
+            .cloned()
+            .unwrap_or_default()
+    };
+
+    let late = job("late");
+    assert_eq!(
+        (&late["state"], &late["attempts"]),
+        (&json!("dead"), &json!(3)),
+        "{late:#}"
+    );
+    let outcomes: Vec<_> = list(&late["runs"]).iter().map(|run| run["outcome"].clone()).collect();
+    assert_eq!(
+        outcomes,
+        ["deadline", "deadline", "deadline"],
+        "each try is in the history"
+    );
+    let reason = late["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.starts_with("deadline: ") && reason.ends_with("(gave up after 3 attempts)"),
+        "{reason}"
+    );
+
+    // A pure function fails the same way again: trying is no help.
+    let broken = job("broken");
+    assert_eq!(
+        (&broken["state"], &broken["attempts"]),
+        (&json!("dead"), &json!(1)),
+        "{broken:#}"
+    );
+    assert!(
+        broken["reason"].as_str().is_some_and(|why| why.starts_with("trap: ")),
+        "{broken:#}"
+    );
+
+    let letters = list(&stage.ask(&["dlq", "list"]).json());
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert_eq!((&letter["work"], &letter["receipt"]), (&json!("job"), &json!(receipt)));
+        assert_eq!(
+            (&letter["event_id"], &letter["event_type"]),
+            (&json!("evt_1"), &json!("note"))
+        );
+        let route = letter["route"].as_str().unwrap_or_default();
+        assert_eq!(
+            (&letter["attempts"], &letter["reason"]),
+            (&job(route)["attempts"], &job(route)["reason"])
+        );
+    }
+}
+
+#[test]
+fn p1_a_reader_beside_the_host_sees_what_is_committed() {
+    use tollgate_store::Store as _;
+    let stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    stage.quiet();
+    let counts = block_on(stage.store().counts()).expect("counts");
+    assert_eq!((counts.receipts, counts.jobs_done, counts.actions), (1, 1, 1));
+}

@@ -1,0 +1,151 @@
+//! I6: a redelivery is recorded and has no second effect; the same id with other bytes is a conflict, kept and never merged.
+
+use std::sync::Barrier;
+
+use serde_json::Value;
+use tollgate_tests::client::{Client, request};
+use tollgate_tests::events::{any_event, redeemed, signer};
+use tollgate_tests::stage::{CASHBACK, SOURCES, Setup};
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("a list")
+}
+
+#[test]
+fn i6_a_redelivery_is_a_row_of_its_own_and_nothing_more() {
+    let stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
+    let first = stage.post("shop", &message);
+    assert_eq!(first.verdict(), (202, "accepted".to_owned()));
+    stage.finished(&first.receipt());
+    for _ in 0..3 {
+        let again = stage.post("shop", &message);
+        assert_eq!(again.verdict(), (200, "same".to_owned()));
+        assert_eq!(again.receipt(), first.receipt());
+    }
+    let counts = stage.quiet();
+    let trace = stage.trace("evt_1");
+    let deliveries: Vec<_> = list(&trace["deliveries"])
+        .iter()
+        .map(|delivery| (delivery["number"].as_u64(), delivery["decision"].as_str()))
+        .collect();
+    assert_eq!(
+        deliveries,
+        [
+            (Some(2), Some("same")),
+            (Some(3), Some("same")),
+            (Some(4), Some("same"))
+        ]
+    );
+    assert_eq!(list(&trace["jobs"]).len(), 1);
+    assert_eq!(list(&trace["jobs"][0]["runs"]).len(), 1);
+    for (what, count) in [
+        ("receipts", 1),
+        ("redeliveries", 3),
+        ("conflicts", 0),
+        ("runs", 1),
+        ("actions", 1),
+    ] {
+        assert_eq!(counts[what], count, "{what}");
+    }
+}
+
+#[test]
+fn i6_fifty_deliveries_at_once_are_one_event() {
+    let stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
+    let bytes = request("POST", "/in/acme/shop", &message.headers, &message.body);
+    let barrier = Barrier::new(50);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..50)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::connect(stage.edge).expect("a connection");
+                    barrier.wait();
+                    client.send(&bytes).expect("a request");
+                    client.answer().expect("an answer")
+                })
+            })
+            .collect();
+        senders
+            .into_iter()
+            .map(|sender| sender.join().expect("a sender"))
+            .collect()
+    });
+    let with = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((with(202), with(200)), (1, 49));
+    let receipt = answers[0].receipt();
+    assert!(answers.iter().all(|answer| answer.receipt() == receipt));
+    let counts = stage.quiet();
+    for (what, count) in [("receipts", 1), ("redeliveries", 49), ("runs", 1), ("actions", 1)] {
+        assert_eq!(counts[what], count, "{what}");
+    }
+    let trace = stage.trace(&receipt);
+    let numbers: Vec<_> = list(&trace["deliveries"])
+        .iter()
+        .map(|delivery| delivery["number"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(numbers, (2..=50).collect::<Vec<_>>());
+}
+
+#[test]
+fn i6_other_bytes_under_a_known_id_are_kept_flagged_and_change_nothing() {
+    let tenant = format!("{SOURCES}{CASHBACK}").replace("[sources.orders]", "[sources.strict]\nprovider = \"generic-hmac\"\nconflict_status = 409\nsecrets = [{ id = \"shop-1\", value = { file = \"../secrets/shop\" } }]\n[sources.orders]");
+    let stage = Setup::default().tenant("acme", &tenant).plugin("cashback").start();
+    for (source, status) in [("shop", 202), ("strict", 409)] {
+        let id = format!("evt_{source}");
+        let first = stage.post(source, &signer("shop").sign("", redeemed(&id, &id, "success")));
+        let before = stage.finished(&first.receipt());
+        // Another amount under the same id, as a forger with a stolen secret or a careless provider would send it.
+        let other = redeemed(&id, &id, "success").replace("500", "900");
+        let conflict = stage.post(source, &signer("shop").sign("", other.clone()));
+        assert_eq!(conflict.verdict(), (status, "conflict".to_owned()), "{source}");
+        assert_eq!(conflict.receipt(), first.receipt(), "{source}");
+        stage.quiet();
+        let after = stage.trace(&first.receipt());
+        assert_eq!(
+            after["receipt"], before["receipt"],
+            "{source}: the receipt is what it was"
+        );
+        assert_eq!(after["jobs"], before["jobs"], "{source}: and so is what became of it");
+        let delivery = &after["deliveries"][0];
+        assert_eq!(delivery["decision"], "conflict", "{source}");
+        assert_ne!(delivery["body_digest"], after["receipt"]["body_digest"], "{source}");
+        // The same conflict again is one more row; the first event again is still the same.
+        assert_eq!(
+            stage.post(source, &signer("shop").sign("", other)).word(),
+            "conflict",
+            "{source}"
+        );
+        let same = stage.post(source, &signer("shop").sign("", redeemed(&id, &id, "success")));
+        assert_eq!(same.verdict(), (200, "same".to_owned()), "{source}");
+        let decisions: Vec<_> = list(&stage.trace(&first.receipt())["deliveries"])
+            .iter()
+            .map(|delivery| delivery["decision"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(decisions, ["conflict", "conflict", "same"], "{source}");
+    }
+    let counts = stage.counts();
+    assert_eq!((&counts["conflicts"], &counts["actions"]), (&4.into(), &2.into()));
+    assert_eq!(stage.metric("tollgate_intake_total{result=\"conflict\"}"), 4);
+}
+
+#[test]
+fn i6_the_same_id_elsewhere_is_another_event() {
+    let stage = Setup::acme("").tenant("globex", SOURCES).start();
+    let message = signer("shop").sign("", any_event("shop", "evt_1"));
+    let mut receipts = Vec::new();
+    for tenant in ["acme", "globex"] {
+        let answer = stage
+            .connect()
+            .post(&format!("/in/{tenant}/shop"), &message)
+            .expect("an answer");
+        assert_eq!(answer.status, 202, "{tenant}");
+        receipts.push(answer.receipt());
+    }
+    assert_ne!(receipts[0], receipts[1]);
+    assert_eq!(stage.traces("evt_1").len(), 2);
+    let mine = stage.ask(&["trace", "evt_1", "--tenant", "globex"]).json();
+    assert_eq!(mine[0]["receipt"]["id"], receipts[1].as_str());
+    assert_eq!(list(&mine).len(), 1);
+}
