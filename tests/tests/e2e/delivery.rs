@@ -143,23 +143,37 @@ fn p7_what_cannot_be_delivered_is_a_dead_letter_with_its_reason() {
 fn p7_an_address_that_is_not_allowed_is_never_connected_to() {
     let destination = Destination::start();
     let port = destination.address.port();
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+    let at = |host: &str| {
         let rest = format!(
             "{CASHBACK_TO_BOOKS}{}",
             books_at("books", &format!("http://{host}:{port}/hook"))
         );
         // Plain HTTP is allowed here, but no network beside the public internet.
-        let stage = Setup::acme(&rest)
-            .plugin("cashback")
-            .delivery("allow_http = true")
-            .start();
-        let action = act(&stage, 1);
-        assert_eq!(action["deliveries"][0]["state"], "dead", "{host}");
-        let letters = stage.ask(&["dlq", "list"]).json();
-        let reason = letters[0]["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains("[delivery] allow_networks"), "{host}: {reason}");
-        assert_eq!(letters[0]["attempts"], 1, "{host}: trying again is no help");
+        Setup::acme(&rest).plugin("cashback").delivery("allow_http = true")
+    };
+    // An address is judged when the configuration is read.
+    for host in [
+        "127.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "2130706433",
+        "169.254.169.254",
+    ] {
+        let said = at(host).set().try_start().expect_err("a host that refuses");
+        assert!(said.contains("[delivery] allow_networks"), "{host}: {said}");
     }
+    // A name is judged by what it resolves to, each time.
+    let stage = at("localhost").start();
+    let action = act(&stage, 1);
+    assert_eq!(action["deliveries"][0]["state"], "dead");
+    let letters = stage.ask(&["dlq", "list"]).json();
+    let reason = letters[0]["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("loopback") && reason.contains("[delivery] allow_networks"),
+        "{reason}"
+    );
+    assert_eq!(letters[0]["attempts"], 1, "trying again is no help");
     assert_eq!(destination.arrivals().len(), 0);
 }
 

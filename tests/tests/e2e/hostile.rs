@@ -86,7 +86,8 @@ fn w2_every_hostile_guest_ends_in_its_named_outcome_and_alone() {
             let job = &found[guest];
             let outcome = &job["runs"][0]["outcome"];
             if outcome != expect {
-                wrong.push(format!("{guest}: {outcome} instead of {expect}"));
+                let message = &job["runs"][0]["message"];
+                wrong.push(format!("{guest}: {outcome} instead of {expect}: {message}"));
             }
             assert_eq!(
                 list(&job["runs"][0]["actions"]).len(),
