@@ -11,7 +11,7 @@ use tollgate_core::profile::{self, Profile};
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::{self, Keyring};
+use tollgate_core::verify::{self, Keyring, Unproven};
 
 use super::{Exit, Usage, print_json};
 use crate::clock;
@@ -90,13 +90,46 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         received_at,
     };
 
-    let answer = judge(&profile, &keyring, request, &args.secret_file);
+    let mut answer = judge(&profile, &keyring, request, &args.secret_file);
+    for (keyring, file) in named_as_asked(&profile, &keyring, request, &secrets, &args.secret_file) {
+        if !answer.authentic {
+            answer = judge(&profile, &keyring, request, std::slice::from_ref(file));
+        }
+    }
     if args.json {
         print_json(&answer)?;
     } else {
         print(&answer);
     }
     Ok(if answer.authentic { Exit::Yes } else { Exit::No })
+}
+
+/// Some providers name in each request the key that signed it. A secret from a file has no name, so each is tried under the one that
+/// the request gives. Empty for all other providers.
+fn named_as_asked<'a>(
+    profile: &Profile,
+    keyring: &Keyring,
+    request: RawRequest<'_>,
+    secrets: &[SourceSecret],
+    files: &'a [PathBuf],
+) -> Vec<(Keyring, &'a PathBuf)> {
+    let Err(Unproven::UnknownKey { header }) = verify::verify(profile, keyring, request) else {
+        return Vec::new();
+    };
+    let name = request.single_header(&header).ok().flatten();
+    let name = name.and_then(|name| KeyId::new(std::str::from_utf8(name).ok()?).ok());
+    let Some(id) = name else { return Vec::new() };
+    secrets
+        .iter()
+        .zip(files)
+        .filter_map(|(secret, file)| {
+            let named = SourceSecret {
+                id: id.clone(),
+                ..secret.clone()
+            };
+            Some((Keyring::new(profile, &[named]).ok()?, file))
+        })
+        .collect()
 }
 
 fn judge(profile: &Profile, keyring: &Keyring, request: RawRequest<'_>, files: &[PathBuf]) -> Answer {
@@ -120,9 +153,11 @@ fn judge(profile: &Profile, keyring: &Keyring, request: RawRequest<'_>, files: &
                 .as_str()
                 .strip_prefix("secret-")
                 .and_then(|number| number.parse().ok());
-            let file = at
-                .and_then(|at| files.get(at - 1))
-                .map(|file| file.display().to_string());
+            let file = match at {
+                Some(at) => files.get(at - 1),
+                None => files.first(),
+            };
+            let file = file.map(|file| file.display().to_string());
             let (tenant, source) = (TenantName::new("offline"), SourceName::new("offline"));
             let event = match (tenant, source) {
                 (Ok(tenant), Ok(source)) => {
