@@ -19,7 +19,8 @@ use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, PoolTuning, RunInput, RunLimits, Sandbox, SandboxOptions, StateSource};
 
 const BODY: &str = include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json");
-const CONFIG: &str = r#"{"rate_bps":500,"cap_minor_units":2000,"currency":"USD","limit":{"amount_minor_units":10000,"window_days":30},"statuses":["pending"]}"#;
+const CONFIG: &str = r#"{"rate_bps":500,"cap_minor_units":2000,"currency":"USD","statuses":["pending"],
+    "limit":{"amount_minor_units":10000,"window_days":30}}"#;
 const ROUNDS: u32 = 5;
 
 /// A customer that was never seen.

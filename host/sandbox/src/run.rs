@@ -98,6 +98,8 @@ pub struct Run {
     pub logs: Vec<LogLine>,
 }
 
+const TRIAL_DEADLINE_MS: u64 = 10_000;
+
 /// A component that was vetted and compiled. Cheap to clone; runs on many threads at once.
 #[derive(Clone)]
 pub struct Plugin(Arc<Inner>);
@@ -167,7 +169,12 @@ impl Plugin {
 
     /// Makes an instance and lets it go again, without an event: what vetting tries, and the floor of what a run costs.
     pub fn trial(&self) -> Run {
-        self.with_store(&NoState, &RunLimits::default(), |store| {
+        // Vetting may wait longer than an event may: a busy host should not refuse a good component.
+        let limits = RunLimits {
+            deadline_ms: TRIAL_DEADLINE_MS,
+            ..RunLimits::default()
+        };
+        self.with_store(&NoState, &limits, |store| {
             self.0.pre.instantiate(store)?;
             Ok(Outcome::Completed { proposals: Vec::new() })
         })

@@ -9,7 +9,7 @@ use tollgate_core::ids::{Digest, PluginDigest};
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
 use tollgate_core::mask;
-use tollgate_core::outcome::Outcome;
+use tollgate_core::outcome::{Fault, Outcome};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -164,10 +164,9 @@ impl Sandbox {
         let trial = plugin.trial();
         if let Outcome::Fault { fault, message } = &trial.outcome {
             let detail = format!("{fault}: {message}");
-            return Err(if fault.is_deterministic() {
-                Refusal::TrialFailed { detail }
-            } else {
-                Refusal::Host { detail }
+            return Err(match fault {
+                Fault::HostFault => Refusal::Host { detail },
+                _ => Refusal::TrialFailed { detail },
             });
         }
         Ok(VetReport {

@@ -10,7 +10,7 @@ use tollgate_core::money::Currency;
 use tollgate_core::outcome::{Fault, Outcome};
 use tollgate_sandbox::{Plugin, Run, RunInput, RunLimits};
 
-use crate::guest::{SANDBOX, State, event};
+use crate::guest::{SANDBOX, State, event, limits};
 
 /// The components of a folder by name, or none when nobody built them.
 fn built(variable: &str, beside: &str) -> BTreeMap<String, Vec<u8>> {
@@ -94,14 +94,11 @@ const EXPECT: &[(&str, &str)] = &[
 ];
 
 fn run(plugin: &Plugin) -> Run {
-    run_for(plugin, RunLimits::default().fuel)
+    run_for(plugin, limits().fuel)
 }
 
 fn run_for(plugin: &Plugin, fuel: u64) -> Run {
-    let limits = RunLimits {
-        fuel,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { fuel, ..limits() };
     plugin.run(
         &RunInput {
             event: &event(),
@@ -159,7 +156,7 @@ fn each_hostile_guest_ends_as_it_says_and_alone() {
         let fuel = if name == "flood_string" {
             2_000_000_000
         } else {
-            RunLimits::default().fuel
+            limits().fuel
         };
         let found = ending(component, fuel);
         if expect.get(name.as_str()).is_some_and(|expect| *expect != found) {

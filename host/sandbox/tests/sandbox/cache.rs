@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use tollgate_sandbox::{CacheDir, Compiler, RunLimits, Sandbox, SandboxError, SandboxOptions};
+use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxError, SandboxOptions};
 
-use crate::guest::{GOOD, component, run};
+use crate::guest::{GOOD, component, limits, run};
 
 fn sandbox(directory: &Path, compiler: Compiler) -> Sandbox {
     let cache = Some(CacheDir::new(directory));
@@ -41,7 +41,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 fn loads_from_cache(directory: &Path, component: &[u8]) -> bool {
     match sandbox(directory, no_compiler()).load(component) {
         Ok(plugin) => {
-            assert_eq!(run(&plugin, &RunLimits::default()).outcome.name(), "completed");
+            assert_eq!(run(&plugin, &limits()).outcome.name(), "completed");
             true
         }
         Err(refusal) => {

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use tollgate_sandbox::{Compiler, Refusal, RunLimits, Sandbox, SandboxOptions};
+use tollgate_sandbox::{Compiler, Refusal, Sandbox, SandboxOptions};
 
-use crate::guest::{GOOD, component, component_with, run};
+use crate::guest::{GOOD, component, component_with, limits, run};
 
 const MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -40,7 +40,7 @@ fn long() -> Vec<u8> {
 fn a_child_compiles_what_the_parent_runs() {
     let sandbox = sandbox(CHILD, &[], MEMORY, 60_000);
     let plugin = sandbox.load(&component(GOOD)).unwrap();
-    assert_eq!(run(&plugin, &RunLimits::default()).outcome.name(), "completed");
+    assert_eq!(run(&plugin, &limits()).outcome.name(), "completed");
     let bad = component_with("(func $f (result i32) (return_call $f))", GOOD);
     let refusal = refusal(&sandbox, &bad);
     assert_eq!(refusal.code(), "compile-failed", "{refusal}");

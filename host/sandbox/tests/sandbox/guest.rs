@@ -140,6 +140,14 @@ impl StateSource for State {
     }
 }
 
+/// The default limits with time to spare: on a busy machine a test must end by the bound that it is about.
+pub(crate) fn limits() -> RunLimits {
+    RunLimits {
+        deadline_ms: 120_000,
+        ..RunLimits::default()
+    }
+}
+
 pub(crate) fn run(plugin: &Plugin, limits: &RunLimits) -> Run {
     run_with(plugin, &State::default(), limits)
 }

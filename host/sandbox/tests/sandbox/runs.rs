@@ -9,7 +9,7 @@ use tollgate_core::outcome::{Fault, LogLevel, Outcome};
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_sandbox::{RunLimits, Sandbox, SandboxOptions};
 
-use crate::guest::{GOOD, SANDBOX, State, component, component_with, load, run, run_with};
+use crate::guest::{GOOD, SANDBOX, State, component, component_with, limits, load, run, run_with};
 
 /// What the prelude's answer means.
 fn good() -> Outcome {
@@ -27,8 +27,8 @@ fn good() -> Outcome {
 }
 
 /// Runs a guest and expects how it ends, in part; then runs a good one in the same sandbox.
-fn check(component: &[u8], limits: &RunLimits, fault: Fault, says: &str) {
-    let run_of_guest = run(&load(component), limits);
+fn check(component: &[u8], bounds: &RunLimits, fault: Fault, says: &str) {
+    let run_of_guest = run(&load(component), bounds);
     let Outcome::Fault { fault: found, message } = &run_of_guest.outcome else {
         panic!("expected {fault}, not {:?}", run_of_guest.outcome);
     };
@@ -37,7 +37,7 @@ fn check(component: &[u8], limits: &RunLimits, fault: Fault, says: &str) {
     assert!(message.len() <= 1030 && !message.contains('\n'), "{message}");
     assert_eq!(run_of_guest.writes, [], "a run that failed commits nothing");
     assert_eq!(
-        run(&load(&component_of_good()), &RunLimits::default()).outcome,
+        run(&load(&component_of_good()), &limits()).outcome,
         good(),
         "the next run is unaffected"
     );
@@ -48,7 +48,7 @@ fn component_of_good() -> Vec<u8> {
 }
 
 fn ends(body: &str, fault: Fault, says: &str) {
-    check(&component(body), &RunLimits::default(), fault, says);
+    check(&component(body), &limits(), fault, says);
 }
 
 const SPIN: &str = "(loop $again (br $again)) (unreachable)";
@@ -60,7 +60,7 @@ fn spinning_ends_by_fuel_or_by_the_clock() {
     let limits = RunLimits {
         fuel: u64::MAX,
         deadline_ms: 60,
-        ..RunLimits::default()
+        ..limits()
     };
     check(
         &component(SPIN),
@@ -79,7 +79,7 @@ fn recursion_ends_by_the_stack() {
         "(func $deeper (param i32) (result i32) (i32.add (call $deeper (local.get 0)) (i32.const 1)))",
         "(call $deeper (i32.const 0))",
     );
-    check(&recurse, &RunLimits::default(), Fault::Memory, "stack overflow");
+    check(&recurse, &limits(), Fault::Memory, "stack overflow");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn memory_is_bounded_over_all_memories_and_tables() {
     ends(grow, Fault::Memory, "at most 67108864 are allowed");
     let small = RunLimits {
         memory_bytes_max: 1024 * 1024,
-        ..RunLimits::default()
+        ..limits()
     };
     check(&component(grow), &small, Fault::Memory, "at most 1048576 are allowed");
 
@@ -98,11 +98,7 @@ fn memory_is_bounded_over_all_memories_and_tables() {
         .collect();
     let many = component_with(&memories, &format!("{grows} {grows} {grows} {grows} {GOOD}"));
     check(&many, &small, Fault::Memory, "for all memories and tables together");
-    assert_eq!(
-        run(&load(&many), &RunLimits::default()).outcome,
-        good(),
-        "each alone is small"
-    );
+    assert_eq!(run(&load(&many), &limits()).outcome, good(), "each alone is small");
 
     let table = component_with(
         "(table $t 1 funcref)",
@@ -110,10 +106,10 @@ fn memory_is_bounded_over_all_memories_and_tables() {
     );
     let less = RunLimits {
         memory_bytes_max: 700 * 1024,
-        ..RunLimits::default()
+        ..limits()
     };
     check(&table, &less, Fault::Memory, "at most 716800 are allowed");
-    assert!(run(&load(&table), &RunLimits::default()).memory_bytes > 4 * 65536 + 480_000);
+    assert!(run(&load(&table), &limits()).memory_bytes > 4 * 65536 + 480_000);
 }
 
 #[test]
@@ -122,7 +118,7 @@ fn growing_over_its_own_maximum_is_the_guests_to_see() {
         "(memory $own 1 2)",
         "(if (i32.ne (memory.grow $own (i32.const 5)) (i32.const -1)) (then unreachable)) (i32.const 1024)",
     );
-    assert_eq!(run(&load(&grow), &RunLimits::default()).outcome, good());
+    assert_eq!(run(&load(&grow), &limits()).outcome, good());
 }
 
 #[test]
@@ -222,7 +218,7 @@ fn log_lines_are_cut_and_counted() {
             (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 99))))
          (i32.const 1024)",
     );
-    let run = run(&load(&lines), &RunLimits::default());
+    let run = run(&load(&lines), &limits());
     assert_eq!(run.outcome, good(), "lines decide nothing");
     assert_eq!(run.logs.len(), 65);
     assert_eq!(run.logs[0].message.len(), 1024 + "…".len());
@@ -256,7 +252,7 @@ fn a_trap_says_where_and_a_panic_says_why() {
     );
     check(
         &panic,
-        &RunLimits::default(),
+        &limits(),
         Fault::Trap,
         "panicked at lib.rs:9: no way — wasm `unreachable` instruction executed, at cashback::rule < process",
     );
@@ -264,7 +260,7 @@ fn a_trap_says_where_and_a_panic_says_why() {
         "(call $log (i32.const 3) (i32.const 2000) (i32.const 3)) (call $log (i32.const 1) (i32.const 2010) (i32.const 1))
          (unreachable)",
     );
-    let stale = run(&load(&stale), &RunLimits::default());
+    let stale = run(&load(&stale), &limits());
     assert!(
         !stale.outcome.message().contains("k:1"),
         "an earlier error is not what it died of: {stale:?}"
@@ -275,13 +271,8 @@ fn a_trap_says_where_and_a_panic_says_why() {
 fn a_clean_up_that_misbehaves_fails_the_run() {
     let export = r#"(export "cabi_post_tollgate:plugin/handler@1.0.0#process")"#;
     let post = |body: &str| component_with(&format!("(func $clean {export} (param i32) {body})"), GOOD);
-    check(&post("(unreachable)"), &RunLimits::default(), Fault::Trap, "at clean");
-    check(
-        &post("(loop $again (br $again))"),
-        &RunLimits::default(),
-        Fault::OutOfFuel,
-        "",
-    );
+    check(&post("(unreachable)"), &limits(), Fault::Trap, "at clean");
+    check(&post("(loop $again (br $again))"), &limits(), Fault::OutOfFuel, "");
 }
 
 #[test]
@@ -298,10 +289,7 @@ fn the_event_arrives_whole() {
     let numbers = "(if (i64.ne (i64.load offset=80 (local.get $arguments)) (i64.const 1715603650464)) (then unreachable))
                    (if (i64.ne (i64.load offset=88 (local.get $arguments)) (i64.const 1715603651000)) (then unreachable))
                    (if (i64.ne (i64.load offset=104 (local.get $arguments)) (i64.const 2500)) (then unreachable))";
-    let run = run(
-        &load(&component(&format!("{body} {numbers} {GOOD}"))),
-        &RunLimits::default(),
-    );
+    let run = run(&load(&component(&format!("{body} {numbers} {GOOD}"))), &limits());
     assert_eq!(run.outcome, good());
     let texts: Vec<_> = run.logs.iter().map(|line| line.message.as_str()).collect();
     assert_eq!(
@@ -338,7 +326,7 @@ fn state_is_read_once_and_written_at_the_end() {
         values: [("s", (4, b"old".to_vec()))].into(),
         ..State::default()
     };
-    let run_of_state = run_with(&plugin, &state, &RunLimits::default());
+    let run_of_state = run_with(&plugin, &state, &limits());
     assert_eq!(run_of_state.outcome, good());
     let texts: Vec<_> = run_of_state.logs.iter().map(|line| line.message.as_str()).collect();
     assert_eq!(texts, ["old", "old", "k:1"], "a run sees its own writes");
@@ -364,7 +352,7 @@ fn state_is_read_once_and_written_at_the_end() {
          (call $get (i32.const 2010) (i32.const 1) (i32.const 3000))
          (if (i32.load8_u (i32.const 3000)) (then unreachable)) {GOOD}"
     );
-    let run_of_delete = run_with(&load(&component(&delete)), &state, &RunLimits::default());
+    let run_of_delete = run_with(&load(&component(&delete)), &state, &limits());
     assert_eq!(
         run_of_delete.writes,
         [StateWrite {
@@ -376,22 +364,21 @@ fn state_is_read_once_and_written_at_the_end() {
 
 #[test]
 fn a_failure_keeps_its_reads_and_drops_its_writes() {
-    for (body, name) in [
-        // err, hold("k:1"); err, refuse("k:1"); err, retry { after 258 ms, "k:1" }
+    // `result` is `err` with one of its three cases; the text is the prelude's `k:1`. A retry has its wait before the text.
+    let (error, text) = ((1024, 1), |at: u32| [(at, 2000), (at + 4, 3)]);
+    let [retry, refuse, hold] = [(1032, 0), (1032, 1), (1032, 2)];
+    let wait = [(1040, 1), (1048, 258)];
+    for (stores, name) in [
+        ([vec![error, hold], text(1040).to_vec()].concat(), "held"),
+        ([vec![error, refuse], text(1040).to_vec()].concat(), "refused"),
         (
-            "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 2)) (i32.store (i32.const 1040) (i32.const 2000)) (i32.store (i32.const 1044) (i32.const 3)) (i32.const 1024)",
-            "held",
-        ),
-        (
-            "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1040) (i32.const 2000)) (i32.store (i32.const 1044) (i32.const 3)) (i32.const 1024)",
-            "refused",
-        ),
-        (
-            "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1032) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 1)) (i64.store (i32.const 1048) (i64.const 258)) (i32.store (i32.const 1056) (i32.const 2000)) (i32.store (i32.const 1060) (i32.const 3)) (i32.const 1024)",
+            [vec![error, retry], wait.to_vec(), text(1056).to_vec()].concat(),
             "retry-after",
         ),
     ] {
-        let run = run(&load(&component(&format!("{STATE} {body}"))), &RunLimits::default());
+        let store = |(at, value)| format!("(i32.store (i32.const {at}) (i32.const {value}))");
+        let body = stores.into_iter().map(store).collect::<String>() + GOOD;
+        let run = run(&load(&component(&format!("{STATE} {body}"))), &limits());
         assert_eq!((run.outcome.name(), run.outcome.message()), (name, "k:1"));
         if let Outcome::RetryAfter { after_ms, .. } = run.outcome {
             assert_eq!(after_ms, Some(258));
@@ -410,7 +397,7 @@ fn a_store_that_cannot_be_read_is_the_hosts_fault() {
             broken: true,
             ..State::default()
         },
-        &RunLimits::default(),
+        &limits(),
     );
     let Outcome::Fault {
         fault: Fault::HostFault,
@@ -436,8 +423,8 @@ fn the_same_input_gives_the_same_run_anywhere() {
             })
             .unwrap();
             let plugin = sandbox.load(&component).unwrap();
-            let _ = run(&plugin, &RunLimits::default());
-            run(&plugin, &RunLimits::default())
+            let _ = run(&plugin, &limits());
+            run(&plugin, &limits())
         })
         .collect();
     assert!(runs[0].fuel > 0);
@@ -455,7 +442,7 @@ fn an_instance_starts_from_nothing() {
     );
     let plugin = load(&mark);
     for _ in 0..20 {
-        assert_eq!(run(&plugin, &RunLimits::default()).outcome, good());
+        assert_eq!(run(&plugin, &limits()).outcome, good());
     }
 }
 
@@ -490,7 +477,7 @@ fn many_runs_at_once_do_not_touch_each_other() {
                         break;
                     }
                     let (plugin, expect) = &plugins[number as usize % plugins.len()];
-                    assert_eq!(run(plugin, &RunLimits::default()).outcome.name(), *expect);
+                    assert_eq!(run(plugin, &limits()).outcome.name(), *expect);
                 }
             });
         }
@@ -515,7 +502,7 @@ fn a_run_waits_for_an_instance_and_no_longer_than_its_deadline() {
                 &RunLimits {
                     fuel: u64::MAX,
                     deadline_ms: 400,
-                    ..RunLimits::default()
+                    ..limits()
                 },
             )
         });
@@ -524,14 +511,14 @@ fn a_run_waits_for_an_instance_and_no_longer_than_its_deadline() {
             &good_one,
             &RunLimits {
                 deadline_ms: 20,
-                ..RunLimits::default()
+                ..limits()
             },
         );
         let late = run(
             &good_one,
             &RunLimits {
                 deadline_ms: 30_000,
-                ..RunLimits::default()
+                ..limits()
             },
         );
         assert_eq!(early.outcome.name(), "host-fault");
@@ -552,7 +539,7 @@ fn a_plugin_outlives_its_sandbox_handle() {
     let limits = RunLimits {
         fuel: u64::MAX,
         deadline_ms: 20,
-        ..RunLimits::default()
+        ..limits()
     };
     assert_eq!(
         run(&plugin, &limits).outcome.name(),

@@ -3,7 +3,7 @@
 use tollgate_core::ids::PluginDigest;
 use tollgate_sandbox::{Sandbox, SandboxOptions};
 
-use crate::guest::{GOOD, MANIFEST, SANDBOX, component, component_with, core, core_importing, in_world};
+use crate::guest::{GOOD, MANIFEST, SANDBOX, component, component_with, core, core_importing, in_world, limits};
 
 const PROCESSOR: &str = "tollgate:plugin/processor@1.0.0";
 
@@ -162,7 +162,10 @@ fn lies_about_types_are_found_before_any_run() {
         "has no function `process`",
     );
 
-    let import = "package tollgate:plugin@1.0.0; interface log { write: func(message: u32); } world processor { import log; export handler; } interface handler { process: func(event: u32) -> u32; }";
+    let import = "package tollgate:plugin@1.0.0;
+        interface log { write: func(message: u32); }
+        interface handler { process: func(event: u32) -> u32; }
+        world processor { import log; export handler; }";
     let core = format!(
         r#"(import "tollgate:plugin/log@1.0.0" "write" (func (param i32))) {}"#,
         function("process")
@@ -248,10 +251,5 @@ fn a_component_that_fails_to_start_is_refused() {
     let plugin = SANDBOX
         .load(&start("(unreachable)"))
         .expect("loading tries no instance");
-    assert_eq!(
-        crate::guest::run(&plugin, &tollgate_sandbox::RunLimits::default())
-            .outcome
-            .name(),
-        "trap"
-    );
+    assert_eq!(crate::guest::run(&plugin, &limits()).outcome.name(), "trap");
 }
