@@ -335,13 +335,17 @@ fn classify(error: &wasmtime::Error, limits: &RunLimits) -> (Fault, String) {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
         return (Fault::HostFault, error.to_string());
     }
-    // What is left are the canonical ABI's complaints about what the plugin handed over. The one about size has no type.
+    // What is left are the canonical ABI's complaints about what the plugin handed over. They have no types.
     let root = error.root_cause().to_string();
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         return (
             Fault::OutputTooBig,
             format!("more than {} bytes handed to the host at once", limits.lifted_bytes_max),
         );
+    }
+    // Its allocator gave the host a wrong place for the event: nothing was answered yet.
+    if root.starts_with("realloc return") {
+        return (Fault::Trap, root);
     }
     (Fault::InvalidOutput, root)
 }

@@ -162,6 +162,12 @@ fn output_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn an_allocator_that_points_outside_is_a_trap() {
+    let moved = component_with("(func $move (global.set $heap (i32.const -65536))) (start $move)", GOOD);
+    check(&moved, &limits(), Fault::Trap, "realloc return: beyond end of memory");
+}
+
+#[test]
 fn floods_of_host_calls_end() {
     ends(
         "(loop $again (call $log (i32.const 0) (i32.const 2000) (i32.const 3)) (br $again)) (unreachable)",
