@@ -392,7 +392,7 @@ impl Stage {
     }
 
     /// Starts the host without its wrapper from now on.
-    pub fn unwrap(&mut self) {
+    pub fn drop_wrapper(&mut self) {
         self.setup.wrapper.clear();
     }
 
@@ -569,7 +569,7 @@ impl Stage {
             let finished = jobs
                 .iter()
                 .all(|job| job["state"] != "ready" && job["state"] != "leased");
-            finished.then(|| ())
+            finished.then_some(())
         });
         self.trace(receipt)
     }

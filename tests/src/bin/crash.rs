@@ -13,6 +13,9 @@ const USAGE: &str = "Usage: crash [--cycles N] [--seed S] [--connections C]
 Starts the host, kills it under load (kill -9), starts it again on the same store, N times (100), and then looks for
 everything that it acknowledged. A seed makes a campaign repeatable; without one it is drawn from the clock and printed.";
 
+/// Problems of each end of the list that are shown.
+const PROBLEMS_SHOWN: usize = 25;
+
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
@@ -118,7 +121,10 @@ fn table(report: &Report) -> String {
         text.push_str("\nevery promise was kept\n");
     } else {
         text.push_str(&format!("\n{} promises were not kept:\n", report.problems.len()));
-        for problem in report.problems.iter().take(50) {
+        // Those of the cycles come first, those of the last look at everything come last: some of each.
+        let later = report.problems.len().saturating_sub(PROBLEMS_SHOWN).max(PROBLEMS_SHOWN);
+        let shown = report.problems.iter().take(PROBLEMS_SHOWN);
+        for problem in shown.chain(report.problems.iter().skip(later)) {
             text.push_str(&format!("  {problem}\n"));
         }
     }

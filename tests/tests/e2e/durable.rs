@@ -111,7 +111,7 @@ fn i4_a_failing_disk_is_answered_503_and_the_host_stops() {
     assert!(said.contains("the store's disk failed"), "{said}");
 
     // On a disk that is well again, everything that was acknowledged is there.
-    stage.unwrap();
+    stage.drop_wrapper();
     stage.start();
     for id in &kept {
         assert_eq!(
