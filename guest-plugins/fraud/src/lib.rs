@@ -38,9 +38,9 @@
 //!
 //! # Rule
 //!
-//! The customer is the attribute `customer`. The operation is the attribute `operation`, else the subject, else the event's id;
-//! `fraud:{operation}` is the operation key of both actions. The score is the sum of the points of the rules that fire, at most
-//! 100, with one reason per rule. The flag is about the event's subject, or the operation where it has none. The notice's values
+//! The customer is the attribute `customer`. The operation is the attribute `operation`, else the subject, else the event's id. The
+//! operation keys are `fraud:{operation}` and `fraud:notify:{operation}`: a receiver may tell effects apart by the key alone. The
+//! score is the sum of the points of the rules that fire, at most 100, with one reason per rule. The flag is about the event's subject, or the operation where it has none. The notice's values
 //! are `customer`, `operation`, `score` and `reasons`.
 //!
 //! A window ends at the event's own time (when it happened, but not after it was received; else when it was received), never at

@@ -41,12 +41,15 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
     check_is_counted(event, config)?;
     let name = event.required_attribute("customer")?;
     let operation = event.operation();
-    let key = operation_key("fraud", operation)?;
+    let keys = Keys {
+        flag: operation_key("fraud", operation)?,
+        notify: operation_key("fraud:notify", operation)?,
+    };
     let state_key = state::key("customer", name)?;
     let mut customer: Customer = state.get_json(&state_key)?.unwrap_or_default();
 
     if let Some(raised) = customer.flags.iter().find(|raised| raised.operation == operation) {
-        return Ok(raised.proposals(&key, name));
+        return Ok(raised.proposals(&keys, name));
     }
     if customer.operations.iter().any(|judged| judged == operation) {
         return Ok(Vec::new());
@@ -67,7 +70,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
     });
     let proposals = raised
         .as_ref()
-        .map(|raised| raised.proposals(&key, name))
+        .map(|raised| raised.proposals(&keys, name))
         .unwrap_or_default();
     customer.remember(operation, raised);
     state.set_json(&state_key, &customer)?;
@@ -184,10 +187,16 @@ fn span(minutes: i64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The operation keys of one operation's two actions: a receiver may tell effects apart by the key alone.
+struct Keys {
+    flag: String,
+    notify: String,
+}
+
 impl Raised {
-    fn proposals(&self, key: &str, customer: &str) -> Vec<Proposal> {
+    fn proposals(&self, keys: &Keys, customer: &str) -> Vec<Proposal> {
         let mut proposals = vec![Proposal::flag(
-            key,
+            keys.flag.as_str(),
             self.subject.as_str(),
             self.score,
             self.reasons.clone(),
@@ -205,7 +214,7 @@ impl Raised {
                 ("reasons".to_owned(), self.reasons.join("; ")),
             ];
             proposals.push(Proposal::notify(
-                key,
+                keys.notify.as_str(),
                 channel.as_str(),
                 recipient.as_str(),
                 template.as_str(),
@@ -375,7 +384,7 @@ mod tests {
         ];
         let expect = [
             Proposal::flag("fraud:op_1", "r_1", 100, vec![reason.to_owned()]),
-            Proposal::notify("fraud:op_1", "ops", "desk", "t", values),
+            Proposal::notify("fraud:notify:op_1", "ops", "desk", "t", values),
         ];
         assert_eq!(proposals, expect);
     }
@@ -444,7 +453,7 @@ mod tests {
         );
         let state = &mut MemoryState::default();
         for number in 0..1000_i64 {
-            let mut event = redeemed(&format!("{number:0>194}"), 0, 9_007_199_254_740_991)
+            let mut event = redeemed(&format!("{number:0>187}"), 0, 9_007_199_254_740_991)
                 .subject(&"s".repeat(255))
                 .build();
             event.occurred_at_ms = Some(number * 1000);

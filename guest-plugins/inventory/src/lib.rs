@@ -23,8 +23,8 @@
 //! # Rule
 //!
 //! The product is the attribute `product`. The operation is the attribute `operation`, else the subject, else the event's id: it
-//! is the reservation's reference, and the operation key of both actions is `inventory:{operation}`. The quantity is the number
-//! of products times the article's own quantity.
+//! is the reservation's reference, and the operation keys are `inventory:reserve:{operation}` and `inventory:release:{operation}`:
+//! a receiver may tell effects apart by the key alone. The quantity is the number of products times the article's own quantity.
 //!
 //! A release names what its reservation named, whatever the event or a later configuration says. A completed reservation
 //! stays consumed: nothing is proposed. A roll back that finds no reservation proposes nothing, and makes one that still comes

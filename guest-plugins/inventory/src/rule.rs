@@ -30,7 +30,6 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
         }));
     };
     let operation = event.operation();
-    let key = operation_key("inventory", operation)?;
     let state_key = state::key("reservation", operation)?;
     let known: Option<Reservation> = state.get_json(&state_key)?;
     match step {
@@ -53,6 +52,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                 }) => held,
                 Some(_) => return Err(Failure::refuse(format!("{operation} was rolled back already"))),
             };
+            let key = operation_key("inventory:reserve", operation)?;
             Ok(vec![Proposal::reserve_stock(key, held.sku, held.quantity, operation)])
         }
         Step::Consume => {
@@ -88,6 +88,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                     },
                 )?;
             }
+            let key = operation_key("inventory:release", operation)?;
             Ok(vec![Proposal::release_stock(key, held.sku, held.quantity, operation)])
         }
     }
@@ -145,11 +146,11 @@ mod tests {
     }
 
     fn reserved(sku: &str, quantity: u32) -> Result<Vec<Proposal>, Failure> {
-        Ok(vec![Proposal::reserve_stock("inventory:r_1", sku, quantity, "r_1")])
+        Ok(vec![Proposal::reserve_stock("inventory:reserve:r_1", sku, quantity, "r_1")])
     }
 
     fn released(sku: &str, quantity: u32) -> Result<Vec<Proposal>, Failure> {
-        Ok(vec![Proposal::release_stock("inventory:r_1", sku, quantity, "r_1")])
+        Ok(vec![Proposal::release_stock("inventory:release:r_1", sku, quantity, "r_1")])
     }
 
     #[test]
@@ -213,7 +214,7 @@ mod tests {
         check(
             stateless,
             r#"{"reserve_types": ["order.*"]}"#,
-            Ok(vec![Proposal::reserve_stock("inventory:evt_1", "prod_1", 1, "evt_1")]),
+            Ok(vec![Proposal::reserve_stock("inventory:reserve:evt_1", "prod_1", 1, "evt_1")]),
         );
     }
 

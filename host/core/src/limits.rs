@@ -2,6 +2,8 @@
 
 /// A request body, while it is read. Over it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bodies that are being read or wait for their commit, all connections together. Over it: 503.
+pub const EDGE_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// All header names and values of one request together. Over it: 431.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Headers of one request. Over it: 431.

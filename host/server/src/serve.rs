@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -46,7 +48,10 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
         .thread_name("back")
         .enable_all()
         .build()?;
-    runtime.block_on(host.run())
+    let stopped = runtime.block_on(host.run());
+    // A reload that still compiles is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    stopped
 }
 
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
@@ -87,6 +92,7 @@ impl Host {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             counters: Arc::clone(&self.counters),
+            body_bytes: AtomicUsize::new(0),
             shutdown: self.shutdown.clone(),
         };
         let (address, edge_threads) = edge::start(Arc::new(edge))?;
@@ -135,11 +141,17 @@ impl Host {
     async fn wait(&self) -> anyhow::Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut reload = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(),
+                // A reload compiles, perhaps for minutes; meanwhile the host can be stopped.
+                _ = hangup.recv() => {
+                    let (path, sandbox) = (self.path.clone(), self.sandbox.clone());
+                    reload.spawn_blocking(move || load(&path, &sandbox));
+                }
+                Some(loaded) = reload.join_next() => self.adopt(loaded.unwrap_or_else(|error| Err(error.into()))),
                 () = self.shutdown.cancelled() => {
                     anyhow::bail!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store");
                 }
@@ -147,9 +159,9 @@ impl Host {
         }
     }
 
-    /// Swaps in the configuration as it is now, if all of it is valid; else keeps the old one and says why.
-    fn reload(&self) {
-        match self.load() {
+    /// Swaps in what was loaded, if all of it is valid; else keeps the old configuration and says why.
+    fn adopt(&self, loaded: anyhow::Result<(Config, PluginSet)>) {
+        match loaded {
             Ok((config, plugins)) => {
                 // Plugins first: a route must never see a configuration that names a plugin which is not there yet.
                 self.plugins.store(Arc::new(plugins));
@@ -161,10 +173,11 @@ impl Host {
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
         }
     }
+}
 
-    fn load(&self) -> anyhow::Result<(Config, PluginSet)> {
-        let config = config::load(&self.path)?;
-        let plugins = PluginSet::load(&self.sandbox, &config.plugins)?;
-        Ok((config, plugins))
-    }
+/// Reads the configuration and loads its plugins. Takes as long as compiling takes.
+fn load(path: &Path, sandbox: &Sandbox) -> anyhow::Result<(Config, PluginSet)> {
+    let config = config::load(path)?;
+    let plugins = PluginSet::load(sandbox, &config.plugins)?;
+    Ok((config, plugins))
 }

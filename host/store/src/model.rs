@@ -76,7 +76,8 @@ pub struct Settlement {
     pub epoch: LeaseEpoch,
     pub run: RunRecord,
     pub end: JobEnd,
-    /// Committed only with [`JobEnd::Done`].
+    /// Committed only with [`JobEnd::Done`], and only if the run proposed nothing or at least one of its actions is recorded:
+    /// a run that repeats what was done has no effect on state either.
     pub writes: Vec<StateWrite>,
     /// Committed only with [`JobEnd::Done`].
     pub actions: Vec<GrantedAction>,

@@ -46,7 +46,7 @@ pub struct OpenOptions {
     /// Writes in one commit at most. A commit takes what is waiting and never waits for more. Default 512.
     pub write_batch_max: usize,
     /// The WAL is moved into the file when it is longer than this; four times this is the most it grows to unless a
-    /// reader keeps an old snapshot. Default 16 MiB.
+    /// reader keeps an old snapshot. Default 64 MiB: pages that many events touch are then moved once for all of them.
     pub wal_bytes_max: u64,
     /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
     /// Default: as large as the disk.
@@ -58,7 +58,7 @@ impl Default for OpenOptions {
         Self {
             write_queue_max: 4096,
             write_batch_max: 512,
-            wal_bytes_max: 16 * 1024 * 1024,
+            wal_bytes_max: 64 * 1024 * 1024,
             file_bytes_max: None,
         }
     }

@@ -4,6 +4,7 @@
 //! way to an answer that says the event was kept.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -74,7 +75,12 @@ async fn take_in<S: Store>(
     request: Request<Incoming>,
 ) -> Happening {
     let (head, body) = request.into_parts();
-    let body = match bounded_body(&config.edge, &head.headers, body).await {
+    // Held until the answer: what waits for its commit takes memory as well.
+    let mut held = HeldBytes {
+        all: &edge.body_bytes,
+        own: 0,
+    };
+    let body = match bounded_body(&config.edge, &head.headers, body, &mut held).await {
         Ok(body) => body,
         Err(rejection) => return Happening::Rejected(rejection),
     };
@@ -93,8 +99,37 @@ async fn take_in<S: Store>(
     }
 }
 
+/// One request's share of the memory that bodies may take. Counted as bytes arrive, so that a peer cannot reserve by promising.
+struct HeldBytes<'a> {
+    all: &'a AtomicUsize,
+    own: usize,
+}
+
+impl HeldBytes<'_> {
+    fn take(&mut self, bytes: usize) -> Result<(), Rejection> {
+        self.own += bytes;
+        let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all > limits::EDGE_BODY_BYTES_MAX {
+            Err(Rejection::Overloaded)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for HeldBytes<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
+}
+
 /// Reads a body within its bounds of size and time, before anything is spent on it.
-async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Rejection> {
+async fn bounded_body(
+    settings: &EdgeConfig,
+    headers: &HeaderMap,
+    body: Incoming,
+    held: &mut HeldBytes<'_>,
+) -> Result<Bytes, Rejection> {
     let header_bytes: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
@@ -102,10 +137,8 @@ async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming
     if header_bytes > limits::HEADER_BYTES_MAX || headers.len() > limits::HEADER_COUNT_MAX {
         return Err(Rejection::HeadersTooLarge);
     }
-    if headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Rejection::Encoded);
     }
     let body_bytes_max = settings.body_bytes_max;
@@ -113,12 +146,12 @@ async fn bounded_body(settings: &EdgeConfig, headers: &HeaderMap, body: Incoming
         return Err(Rejection::BodyTooLarge);
     }
     let deadline = Duration::from_millis(settings.body_read_ms_max);
-    tokio::time::timeout(deadline, read_body(body, body_bytes_max))
+    tokio::time::timeout(deadline, read_body(body, body_bytes_max, held))
         .await
         .unwrap_or(Err(Rejection::TooSlow))
 }
 
-async fn read_body(mut body: Incoming, body_bytes_max: usize) -> Result<Bytes, Rejection> {
+async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldBytes<'_>) -> Result<Bytes, Rejection> {
     // Most bodies come in one piece, which is then used as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -132,6 +165,7 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize) -> Result<Bytes, R
         if body_bytes > body_bytes_max {
             return Err(Rejection::BodyTooLarge);
         }
+        held.take(data.len())?;
         if body_bytes == data.len() {
             first = data;
             continue;
@@ -249,4 +283,23 @@ fn respond(answer: &Answer) -> Response<Full<Bytes>> {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_one_bound_and_give_their_bytes_back() {
+        let all = AtomicUsize::new(0);
+        let hold = || HeldBytes { all: &all, own: 0 };
+        let mut first = hold();
+        assert_eq!(first.take(limits::EDGE_BODY_BYTES_MAX), Ok(()));
+        let mut second = hold();
+        assert_eq!(second.take(1), Err(Rejection::Overloaded));
+        drop(first);
+        assert_eq!(second.take(1), Ok(()));
+        drop(second);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
 }

@@ -7,7 +7,7 @@ mod intake;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -33,6 +33,8 @@ pub(crate) struct Edge<S> {
     pub(crate) store: S,
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) counters: Arc<EdgeCounters>,
+    /// Body bytes that requests hold now, over all threads; see [`limits::EDGE_BODY_BYTES_MAX`].
+    pub(crate) body_bytes: AtomicUsize,
     /// Cancelled when the host stops: no new connections, running requests are finished.
     pub(crate) shutdown: CancellationToken,
 }

@@ -199,6 +199,11 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
             "the route is no longer configured; restore it, or replay after rerouting",
         );
     };
+    if claim.attempt > policy.attempts_max {
+        // Every attempt is counted when it is leased: these ended with the host, or in a panic of it, and were never settled.
+        let why = "no attempt came to its end: the host died or failed in each of them";
+        return unrunnable(claim, &policy, Some(&route), why);
+    }
     let plugins = worker.plugins.load();
     let plugin = match plugins.get(&route.plugin) {
         Ok(plugin) => plugin,

@@ -109,7 +109,6 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     let mut verdicts = Vec::new();
     match &settlement.end {
         JobEnd::Done => {
-            write_state(connection, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
             for (at, action) in settlement.actions.iter().enumerate() {
                 verdicts.push(record_action(
                     transaction,
@@ -119,6 +118,11 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
                     action,
                     &settlement.destinations,
                 )?);
+            }
+            // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
+            // replay would charge a customer's limit again for what was credited once.
+            if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
+                write_state(connection, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
             }
             end_job(transaction, &settling, WorkState::Done, None)?;
         }

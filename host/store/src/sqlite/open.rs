@@ -45,7 +45,11 @@ impl StorePath {
         }
     }
 
-    fn cannot_open(&self, detail: impl std::fmt::Display) -> StoreError {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn cannot_open(&self, detail: impl std::fmt::Display) -> StoreError {
         StoreError::Open {
             path: self.text.clone(),
             detail: detail.to_string(),

@@ -7,6 +7,8 @@
 //! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -196,6 +198,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             waiting,
             path: path.text.clone(),
+            place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
                 pages: wal_pages,
@@ -289,8 +292,64 @@ struct Thread {
     shared: Arc<Shared>,
     waiting: Receiver<Box<dyn Work>>,
     path: String,
+    place: Place,
     batch_max: usize,
     wal: WalSize,
+}
+
+/// Which files the store was opened as. A file that was removed or replaced while it is open still takes writes and syncs, and
+/// all of them are gone with the process: so it is compared after each commit, before anybody is answered.
+struct Place {
+    database: PathBuf,
+    database_file: FileId,
+    wal: PathBuf,
+    /// Known from the first commit on.
+    wal_file: Option<FileId>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+impl Place {
+    fn of(path: &StorePath) -> std::io::Result<Self> {
+        let database = path.path().to_owned();
+        let mut wal = database.clone().into_os_string();
+        wal.push("-wal");
+        Ok(Self {
+            database_file: file_id(&database)?,
+            database,
+            wal: wal.into(),
+            wal_file: None,
+        })
+    }
+
+    /// # Errors
+    /// In words, when the files at the store's path are no longer those that were opened.
+    fn check(&mut self) -> Result<(), String> {
+        let moved = |path: &Path, detail: &str| {
+            let path = path.display();
+            format!(
+                "{path} {detail} while the store was open: what was written since may be lost; restore it and start again"
+            )
+        };
+        let ids = file_id(&self.database).and_then(|database| Ok((database, file_id(&self.wal)?)));
+        match ids {
+            Ok((database, wal)) if database == self.database_file => {
+                if *self.wal_file.get_or_insert(wal) == wal {
+                    Ok(())
+                } else {
+                    Err(moved(&self.wal, "was replaced"))
+                }
+            }
+            Ok(_) => Err(moved(&self.database, "was replaced")),
+            Err(error) => Err(moved(&self.database, &format!("or its WAL is gone ({error})"))),
+        }
+    }
+}
+
+fn file_id(path: &Path) -> std::io::Result<FileId> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// How long the WAL is, as the last commit reported it.
@@ -365,6 +424,9 @@ impl Thread {
         let head = self.memory.head;
         match self.apply_and_commit(batch) {
             Ok((jobs_ready, outbox_ready)) => {
+                if let Err(detail) = self.place.check() {
+                    return Err(self.fail_for_good(detail));
+                }
                 if jobs_ready {
                     self.shared.work_signal.notify_one();
                 }
@@ -385,13 +447,19 @@ impl Thread {
                         detail: format!("{error}; and rollback failed"),
                     }
                 };
-                if let StoreError::Fatal { detail } = &error {
-                    tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
-                    let _ = self.shared.fatal.set(detail.clone());
-                }
-                Err(error)
+                Err(match error {
+                    StoreError::Fatal { detail } => self.fail_for_good(detail),
+                    other => other,
+                })
             }
         }
+    }
+
+    /// From here on every call is answered with this error.
+    fn fail_for_good(&self, detail: String) -> StoreError {
+        tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
+        let _ = self.shared.fatal.set(detail.clone());
+        StoreError::Fatal { detail }
     }
 
     fn apply_and_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(bool, bool), Fault> {

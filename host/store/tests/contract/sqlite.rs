@@ -52,6 +52,32 @@ impl Backend for Sqlite {
     }
 }
 
+/// A file that was removed or replaced takes writes and syncs, and loses them with the process.
+#[tokio::test]
+async fn a_store_whose_files_are_gone_acknowledges_nothing() {
+    for (file, replaced) in [
+        ("tollgate.db", false),
+        ("tollgate.db", true),
+        ("tollgate.db-wal", false),
+    ] {
+        let place = Sqlite::new();
+        let store = place.open();
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        let path = place.0.path().join(file);
+        if replaced {
+            let copy = place.0.path().join("copy");
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::rename(&copy, &path).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        for event in ["e2", "e3"] {
+            let error = store.admit(Sent::new(event).admission(&store)).await.unwrap_err();
+            assert!(matches!(error, StoreError::Fatal { .. }), "{file} {replaced}: {error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_answers_at_once_and_a_failure_harms_no_neighbour() {
     let place = Sqlite::new();

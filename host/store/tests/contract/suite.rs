@@ -39,6 +39,7 @@ macro_rules! contract {
             an_expired_lease_that_nobody_took_still_settles,
             state_is_read_written_and_removed,
             a_stale_read_writes_nothing,
+            a_run_that_only_repeats_leaves_state_alone,
             a_version_never_comes_back,
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
@@ -489,6 +490,29 @@ pub(crate) async fn state_is_read_written_and_removed(backend: &impl Backend) {
     );
     let elsewhere = store.read_state(&name("globex"), &name("cashback"), "other").unwrap();
     assert_eq!(elsewhere.version, 0, "another tenant's state is its own");
+}
+
+/// Else a replay would charge a limit again for what was credited once.
+pub(crate) async fn a_run_that_only_repeats_leaves_state_alone(backend: &impl Backend) {
+    let store = backend.open();
+    for event in ["e1", "e2", "e3"] {
+        assert_eq!(Sent::new(event).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 3).await;
+    let first = settlement(&claims[0]).acts("op_1", 1).writes("spent", Some(b"1"));
+    assert!(matches!(settle(&store, first).await, Settled::Committed { .. }));
+    let spent = read(&store, "spent");
+    for (claim, amount, expect) in [
+        (&claims[1], 1, Verdict::AlreadyDone),
+        (&claims[2], 2, Verdict::Conflict),
+    ] {
+        let again = settlement(claim).acts("op_1", amount).writes("spent", Some(b"2"));
+        match settle(&store, again).await {
+            Settled::Committed { verdicts, .. } => assert_eq!(verdicts, [expect]),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(read(&store, "spent"), spent, "{expect:?} changes nothing");
+    }
 }
 
 pub(crate) async fn a_stale_read_writes_nothing(backend: &impl Backend) {
