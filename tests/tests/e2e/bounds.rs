@@ -274,6 +274,32 @@ fn i3_one_connection_carries_many_requests_in_order() {
     assert_kept(&stage, 6);
 }
 
+/// A sender that ends its body with a line break, or begins its next request early, must not be left without an answer: it would
+/// send again what was kept.
+#[test]
+fn i3_an_answer_does_not_wait_for_what_follows_the_request() {
+    let stage = Setup::acme("").start();
+    for (id, close, rest) in [
+        ("break", false, "\r\n"),
+        ("break-and-close", true, "\r\n"),
+        ("half-a-request", false, "POST /in/acme/shop HTTP/1.1\r\nhost: te"),
+    ] {
+        let message = signer("shop").sign("", any_event("shop", id));
+        let mut headers = message.headers.clone();
+        if close {
+            headers.push(("connection".to_owned(), "close".to_owned()));
+        }
+        let mut bytes = request("POST", "/in/acme/shop", &headers, &message.body);
+        bytes.extend(rest.bytes());
+        let mut client = stage.connect();
+        client.send(&bytes).expect("a request");
+        let start = Instant::now();
+        assert_eq!(client.answer().expect("an answer").status, 202, "{id}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{id}: {:?}", start.elapsed());
+    }
+    assert_kept(&stage, 3);
+}
+
 #[test]
 fn i3_what_is_no_http_is_not_kept_and_harms_nobody() {
     let stage = Setup::acme("").start();

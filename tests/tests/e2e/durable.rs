@@ -46,6 +46,26 @@ fn i4_a_kill_right_after_the_answer_loses_nothing() {
     stage.assert_whole();
 }
 
+/// Into a removed file one can write and sync, and all of it is gone with the process.
+#[test]
+fn i4_a_store_whose_file_is_removed_acknowledges_nothing_and_stops() {
+    let mut stage = Setup::acme("").start();
+    let message = |id: &str| signer("shop").sign("", any_event("shop", id));
+    assert_eq!(stage.post("shop", &message("evt_1")).status, 202);
+    fs::remove_file(stage.path("tollgate.db")).expect("the store's file");
+    assert_eq!(stage.post("shop", &message("evt_2")).status, 503);
+    assert_eq!(
+        stage.wait_for_exit(),
+        Some(3),
+        "what is on the disk is unknown: the host stops"
+    );
+    assert!(
+        !stage.log_with("was replaced").is_empty() || !stage.log_with("is gone").is_empty(),
+        "{:?}",
+        stage.log()
+    );
+}
+
 /// On a file system of its own that gets full. Needs leave to make one, which a machine may withhold.
 #[test]
 fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {

@@ -67,6 +67,23 @@ fn r1_the_private_listener_keeps_its_questions_to_itself() {
 }
 
 #[test]
+fn r1_a_stop_waits_for_no_peer() {
+    use tollgate_tests::client::Client;
+    let mut stage = Setup::acme("").start();
+    let mut private = Client::connect(stage.operator).expect("a connection");
+    private.send(b"GET /healthz HT").expect("half a request");
+    let mut public = stage.connect();
+    public.send(b"POST /in/acme/shop HT").expect("half a request");
+    let start = std::time::Instant::now();
+    assert_eq!(stage.stop(), Some(0));
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
 fn r1_a_reload_takes_new_secrets_and_keeps_the_old_ones_when_the_new_are_wrong() {
     let stage = Setup::acme("").start();
     let status = |secret: &str, id: &str| {
