@@ -10,6 +10,8 @@ use crate::{no_arguments, purity};
 struct WasmWorkspace {
     folder: &'static str,
     target: &'static str,
+    /// What to lint. Not `--all-targets`: unit tests of guests are native.
+    kinds: &'static [&'static str],
     /// `--all` also formats what a path leads to; the probe's leads into the root's workspace.
     format_all: bool,
 }
@@ -18,16 +20,19 @@ const WASM_WORKSPACES: [WasmWorkspace; 3] = [
     WasmWorkspace {
         folder: "guest-plugins",
         target: PLUGIN_TARGET,
+        kinds: &["--lib"],
         format_all: true,
     },
     WasmWorkspace {
         folder: "tests/guests",
         target: PLUGIN_TARGET,
+        kinds: &["--lib", "--examples"],
         format_all: false,
     },
     WasmWorkspace {
         folder: "tests/purity-probe",
         target: PROBE_TARGET,
+        kinds: &["--bins"],
         format_all: false,
     },
 ];
@@ -64,20 +69,14 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
             "warnings",
         ]))
     })?;
-    for WasmWorkspace { folder, target, .. } in WASM_WORKSPACES {
+    for WasmWorkspace {
+        folder, target, kinds, ..
+    } in WASM_WORKSPACES
+    {
         step(&format!("check the lints of {folder}"), || {
-            // Not `--all-targets`: unit tests of guests are native.
-            let mut clippy = cargo(&[
-                "clippy",
-                "--locked",
-                "--workspace",
-                "--lib",
-                "--bins",
-                "--examples",
-                "--target",
-                target,
-            ]);
+            let mut clippy = cargo(&["clippy", "--locked", "--workspace", "--target", target]);
             clippy
+                .args(kinds)
                 .arg("--target-dir")
                 .arg(target_dir().join("guests"))
                 .args(["--", "--deny", "warnings"]);

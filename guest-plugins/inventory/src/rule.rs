@@ -146,11 +146,21 @@ mod tests {
     }
 
     fn reserved(sku: &str, quantity: u32) -> Result<Vec<Proposal>, Failure> {
-        Ok(vec![Proposal::reserve_stock("inventory:reserve:r_1", sku, quantity, "r_1")])
+        Ok(vec![Proposal::reserve_stock(
+            "inventory:reserve:r_1",
+            sku,
+            quantity,
+            "r_1",
+        )])
     }
 
     fn released(sku: &str, quantity: u32) -> Result<Vec<Proposal>, Failure> {
-        Ok(vec![Proposal::release_stock("inventory:release:r_1", sku, quantity, "r_1")])
+        Ok(vec![Proposal::release_stock(
+            "inventory:release:r_1",
+            sku,
+            quantity,
+            "r_1",
+        )])
     }
 
     #[test]
@@ -214,7 +224,12 @@ mod tests {
         check(
             stateless,
             r#"{"reserve_types": ["order.*"]}"#,
-            Ok(vec![Proposal::reserve_stock("inventory:reserve:evt_1", "prod_1", 1, "evt_1")]),
+            Ok(vec![Proposal::reserve_stock(
+                "inventory:reserve:evt_1",
+                "prod_1",
+                1,
+                "evt_1",
+            )]),
         );
     }
 

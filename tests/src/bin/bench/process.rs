@@ -86,7 +86,7 @@ impl Server {
     pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
         use tollgate_store::Store as _;
         let start = Instant::now();
-        let store = tollgate_store::sqlite::SqliteStore::open_read_only(&self.folder.path().join("tollgate.db"))?;
+        let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.folder.path().join("tollgate.db"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         while runtime.block_on(store.counts())?.jobs_waiting > 0 {
             anyhow::ensure!(start.elapsed() < Duration::from_secs(120), "the jobs did not settle");

@@ -90,7 +90,7 @@ fn settled(plugin: &Plugin, runs: u32) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir_in(program.parent().context("the program is in no folder")?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = SqliteStore::open(&folder.path().join("bench.db"), OpenOptions::default())?;
+        let store = SqliteStore::open(folder.path().join("bench.db"), OpenOptions::default())?;
         for first in (0..runs).step_by(TOGETHER) {
             let mut together = tokio::task::JoinSet::new();
             for number in first..(first + TOGETHER as u32).min(runs) {

@@ -130,8 +130,10 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
 
 /// Signs a step as its provider would, sends it, and holds the answer against what is expected.
 async fn send(scene: &Scene, http: &Http, step: &Step, loud: bool) -> anyhow::Result<Sent> {
-    let (url, headers, body) = scene.sign(step)?;
-    let (http_status, text) = http.post(&url, &headers, Bytes::from(body)).await?;
+    let request = scene.sign(step)?;
+    let (http_status, text) = http
+        .post(&request.url, &request.headers, Bytes::from(request.body))
+        .await?;
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let field = |name: &str| {
         answer

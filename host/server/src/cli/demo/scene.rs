@@ -28,6 +28,13 @@ const TENANTS: [(&str, &str); 2] = [
 /// A host that does not answer after this long is not coming.
 const START_MAX: Duration = Duration::from_secs(120);
 
+/// A request, ready to be sent.
+pub(super) struct Signed {
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
 pub(super) struct Scene {
     folder: tempfile::TempDir,
     pub(super) edge: SocketAddr,
@@ -148,8 +155,8 @@ impl Scene {
         Ok(())
     }
 
-    /// A step as its provider would send it: URL, headers, body.
-    pub(super) fn sign(&self, step: &Step) -> anyhow::Result<(String, Vec<(String, String)>, Vec<u8>)> {
+    /// A step as its provider would send it.
+    pub(super) fn sign(&self, step: &Step) -> anyhow::Result<Signed> {
         let profile = find_profile(step.sample.provider)?;
         let text = std::fs::read(self.secret_file(step.tenant))?;
         let secret = SourceSecret {
@@ -171,7 +178,7 @@ impl Scene {
         if step.tamper {
             body = tampered(body);
         }
-        Ok((url, headers, body))
+        Ok(Signed { url, headers, body })
     }
 }
 
