@@ -42,7 +42,7 @@ async fn accept(listener: std::net::TcpListener) -> anyhow::Result<()> {
         tokio::spawn(async move {
             let service = hyper::service::service_fn(answer);
             let _ = http1::Builder::new()
-                .pipeline_flush(true)
+                .writev(false)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
