@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
 use tollgate_store::Store as _;
@@ -76,6 +76,23 @@ pub(crate) fn compiler() -> anyhow::Result<Compiler> {
     })
 }
 
+/// What the operator may say to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 struct Host {
     path: PathBuf,
     store: SqliteStore,
@@ -88,6 +105,8 @@ struct Host {
 
 impl Host {
     async fn run(self) -> anyhow::Result<()> {
+        // Before anybody can connect: a stop that is asked for at once is a stop like any other.
+        let signals = Signals::listen()?;
         let edge = Edge {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
@@ -124,7 +143,7 @@ impl Host {
 
         let operator_address = operator_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
         tracing::info!(edge = %address, operator = %operator_address, "tollgate is up");
-        let stop = self.wait().await;
+        let stop = self.wait(signals).await;
 
         self.shutdown.cancel();
         tracing::info!("stopping: no new connections, running work is finished");
@@ -138,16 +157,14 @@ impl Host {
     }
 
     /// Waits for a signal to stop, or for the store to fail; reloads on SIGHUP.
-    async fn wait(&self) -> anyhow::Result<()> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn wait(&self, mut signals: Signals) -> anyhow::Result<()> {
         let mut reload = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
                 // A reload compiles, perhaps for minutes; meanwhile the host can be stopped.
-                _ = hangup.recv() => {
+                _ = signals.hangup.recv() => {
                     let (path, sandbox) = (self.path.clone(), self.sandbox.clone());
                     reload.spawn_blocking(move || load(&path, &sandbox));
                 }
