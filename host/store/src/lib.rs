@@ -4,7 +4,14 @@
 //! `tollgate-core` from what the commit's own transaction found. Nothing here knows HTTP, plugins or clocks.
 #![forbid(unsafe_code)]
 
+// A guest has no SQLite of its own. The same statements are compiled against what its host gives, under the name that they know.
+#[cfg(target_family = "wasm")]
+extern crate tollgate_guest_sqlite as rusqlite;
+
+#[cfg(target_family = "wasm")]
+mod guest;
 mod model;
+#[cfg(not(target_family = "wasm"))]
 pub mod sqlite;
 
 use std::future::Future;
@@ -15,12 +22,18 @@ use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
+#[cfg(target_family = "wasm")]
+pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
+#[cfg(not(target_family = "wasm"))]
 pub use sqlite::{OpenOptions, SqliteStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Another writer holds the database, and did not let go in time. Nothing was written; try again later.
+    #[error("another writer holds the store")]
+    Busy,
     /// More writes are waiting than the queue takes. Nothing was written; try again later.
     #[error("the store's write queue is full")]
     Full,
@@ -101,8 +114,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn next_due(&self) -> impl Future<Output = Result<NextDue, StoreError>> + Send;
 
     /// Wakes when work may have become ready. Carries no data: whoever wakes reads the store again.
+    #[cfg(not(target_family = "wasm"))]
     fn work_signal(&self) -> &tokio::sync::Notify;
     /// The same for outbox entries.
+    #[cfg(not(target_family = "wasm"))]
     fn outbox_signal(&self) -> &tokio::sync::Notify;
 
     /// Finds receipts by any one identifier, newest first, with everything that became of them.

@@ -8,6 +8,8 @@ mod fault;
 mod open;
 mod readers;
 mod rows;
+mod schema;
+mod transaction;
 mod writer;
 
 mod admit;
@@ -30,7 +32,8 @@ use tollgate_core::time::UnixMillis;
 use self::fault::Fault;
 use self::open::{SoleUse, StorePath};
 use self::readers::Readers;
-use self::writer::{Shared, Transaction, Writer, WriterBounds};
+use self::transaction::Transaction;
+use self::writer::{Shared, Writer, WriterBounds};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
     JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, Store, StoreError,

@@ -9,7 +9,7 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::rows::{WorkState, disposition_codes, reading_codes, to_json};
-use super::writer::{ChainHead, Transaction};
+use super::transaction::{ChainHead, Transaction};
 use crate::Admitted;
 
 /// What the store has under the receipt's id.

@@ -7,7 +7,7 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::rows::{self, get};
-use super::writer::read_chain_head;
+use super::transaction::read_chain_head;
 use crate::{Counts, IntegrityReport, NextDue};
 
 /// Problems of the file that SQLite names before it gives up.

@@ -56,6 +56,9 @@ impl Fault {
             {
                 StoreError::Damaged { detail: self.detail() }
             }
+            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {
+                StoreError::Busy
+            }
             Self::Sql(_) => StoreError::Database { detail: self.detail() },
             Self::Damaged(detail) => StoreError::Damaged { detail },
             Self::NotFound(what) => StoreError::NotFound { what },

@@ -9,7 +9,7 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::rows::{self, EVENT_COLUMNS, WorkState, get, id, signed, to_json};
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
 /// Leases what is due. A job that is ready or leased is the oldest of its lane (see the schema), so the lanes need no

@@ -10,6 +10,7 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::jobs;
+use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
 
 /// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
@@ -20,9 +21,6 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
-
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
-const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// The store's file and how to speak of it.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::rows::{self, WorkState, get, id, signed, to_json};
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold};
 
 pub(super) fn claim(transaction: &Transaction<'_>, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, Fault> {

@@ -6,7 +6,7 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::rows::{self, WorkState, get, id, id_opt};
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use super::{jobs, outbox};
 use crate::{DeadLetter, DeadLetterFilter, DeadWork, ReplayReport, ReplayRequest, ReplayWhat, Replayed};
 

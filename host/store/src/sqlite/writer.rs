@@ -6,7 +6,6 @@
 //!
 //! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
 
-use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,13 +14,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot, watch};
-use tollgate_core::chain;
-use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
 
 use super::fault::Fault;
 use super::open::{LOCK_WAIT_MS, PAGE_BYTES, SoleUse, StorePath};
+use super::transaction::{Memory, Transaction, write_chain_head};
 use crate::StoreError;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
@@ -108,69 +106,6 @@ where
     fn fail(self: Box<Self>, error: StoreError) {
         let _ = self.waiting.send(Err(error));
     }
-}
-
-/// A transaction under way: the connection, what the writer remembers, and what the commit will have made ready.
-pub(super) struct Transaction<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) memory: &'a mut Memory,
-    /// Wakes the worker after the commit.
-    pub(super) jobs_ready: bool,
-    /// Wakes the deliverer after the commit.
-    pub(super) outbox_ready: bool,
-}
-
-/// What the writer knows without asking the file, because nobody else writes it.
-#[derive(Debug, Clone)]
-pub(super) struct Memory {
-    pub(super) head: ChainHead,
-    pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
-    pub(super) configs: BTreeSet<Digest>,
-}
-
-/// The newest receipt and its link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ChainHead {
-    pub(super) seq: i64,
-    pub(super) link: Digest,
-}
-
-impl Memory {
-    fn load(connection: &Connection) -> Result<Self, Fault> {
-        let head = read_chain_head(connection)?;
-        Ok(Self {
-            head,
-            origins: HashMap::new(),
-            configs: BTreeSet::new(),
-        })
-    }
-
-    /// After a rollback: what was remembered of rows that are gone is forgotten.
-    fn forget(&mut self, head: ChainHead) {
-        self.head = head;
-        self.origins.clear();
-        self.configs.clear();
-    }
-}
-
-/// Reads the head of the chain; of a store without receipts it is the beginning.
-pub(super) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Fault> {
-    use rusqlite::OptionalExtension as _;
-    let head = connection
-        .query_row("SELECT seq, link FROM chain_heads WHERE chain = 0", [], |row| {
-            Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?))
-        })
-        .optional()?;
-    Ok(match head {
-        Some((seq, link)) => ChainHead {
-            seq,
-            link: Digest(link),
-        },
-        None => ChainHead {
-            seq: 0,
-            link: chain::GENESIS,
-        },
-    })
 }
 
 impl Writer {
@@ -479,9 +414,7 @@ impl Thread {
             self.memory.configs.clear();
         }
         if self.memory.head != head {
-            self.connection
-                .prepare_cached("INSERT OR REPLACE INTO chain_heads (chain, seq, link) VALUES (0, ?1, ?2)")?
-                .execute(params![self.memory.head.seq, self.memory.head.link.0.as_slice()])?;
+            write_chain_head(&self.connection, &self.memory.head)?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(ready)

@@ -1,0 +1,361 @@
+//! The store of a guest: the row layout over a database that belongs to the guest's host, as `spin:sqlite` is.
+//!
+//! The transactions are those of the native store, from the same files. What differs is who commits: every call is one
+//! transaction that takes the write lock first (`BEGIN IMMEDIATE`), so that look-up and insert are one step although several
+//! instances write; nothing is remembered from one call to the next. A lock that is not given in time is [`StoreError::Busy`].
+//!
+//! Guarantee: a call that returns `Ok` has committed, and in WAL mode with `synchronous = FULL` the commit was synced.
+
+#[path = "sqlite/admit.rs"]
+mod admit;
+#[path = "sqlite/audit.rs"]
+#[expect(dead_code, reason = "a guest cannot hold every receipt at once: the whole chain is checked on a native host")]
+mod audit;
+#[path = "sqlite/fault.rs"]
+mod fault;
+#[path = "sqlite/jobs.rs"]
+mod jobs;
+#[path = "sqlite/outbox.rs"]
+mod outbox;
+#[path = "sqlite/replay.rs"]
+mod replay;
+#[path = "sqlite/rows.rs"]
+mod rows;
+#[path = "sqlite/schema.rs"]
+mod schema;
+#[path = "sqlite/trace.rs"]
+mod trace;
+#[path = "sqlite/transaction.rs"]
+#[expect(dead_code, reason = "a guest forgets everything after each transaction")]
+mod transaction;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tollgate_core::admission::Admission;
+use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::secret::Secret;
+use tollgate_core::state::{StateRead, StateValue};
+use tollgate_core::time::UnixMillis;
+
+use self::fault::Fault;
+use self::schema::{MIGRATIONS, SCHEMA_VERSION};
+use self::transaction::{Memory, Transaction, write_chain_head};
+use crate::{
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim, NextDue,
+    OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, StoreError, Trace, TraceQuery,
+};
+
+/// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.
+const LOCK_WAIT_MS: u32 = 2_000;
+/// How errors speak of the database, which has no path here.
+const PLACE: &str = "(the host's database)";
+
+/// The store, for one invocation of a guest.
+pub struct GuestStore {
+    connection: Connection,
+    receipt_key: Secret,
+}
+
+/// All state of one plugin for one tenant, or as much as was asked for.
+#[derive(Debug, Clone)]
+pub struct StateSnapshot {
+    pub values: Vec<StateRead>,
+    /// Whether there are no other keys.
+    pub complete: bool,
+}
+
+impl GuestStore {
+    /// Opens the database, makes the store if there is none, and migrates it if it is older.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`], [`StoreError::NewerSchema`], and [`StoreError::Open`] for all else.
+    pub fn open(driver: impl rusqlite::Driver + 'static) -> Result<Self, StoreError> {
+        let connection = Connection::new(Box::new(driver));
+        let opening = |fault: Fault| match fault.of_writer(PLACE) {
+            error @ (StoreError::Busy | StoreError::NoSpace { .. }) => error,
+            error => StoreError::Open {
+                path: PLACE.to_owned(),
+                detail: error.to_string(),
+            },
+        };
+        configure(&connection).map_err(opening)?;
+        let found = user_version(&connection).map_err(opening)?;
+        if found > SCHEMA_VERSION {
+            return Err(StoreError::NewerSchema {
+                path: PLACE.to_owned(),
+                found,
+                known: SCHEMA_VERSION,
+            });
+        }
+        if found < SCHEMA_VERSION {
+            migrate(&connection).map_err(opening)?;
+        }
+        let receipt_key = read_receipt_key(&connection).map_err(opening)?;
+        Ok(Self {
+            connection,
+            receipt_key,
+        })
+    }
+
+    /// The key under which receipt ids are made; drawn once, when the store is created.
+    pub fn receipt_key(&self) -> &Secret {
+        &self.receipt_key
+    }
+
+    /// As [`crate::Store::admit`].
+    ///
+    /// # Errors
+    /// In each case nothing was kept: do not acknowledge.
+    pub fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
+        self.write(|transaction| admit::admit(transaction, &self.receipt_key, admission))
+    }
+
+    /// As [`crate::Store::claim_jobs`].
+    ///
+    /// # Errors
+    /// When nothing was leased.
+    pub fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
+        self.write(|transaction| jobs::claim(transaction, request))
+    }
+
+    /// As [`crate::Store::settle`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        self.write(|transaction| jobs::settle(transaction, settlement))
+    }
+
+    /// As [`crate::Store::claim_outbox`].
+    ///
+    /// # Errors
+    /// When nothing was leased.
+    pub fn claim_outbox(&self, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
+        self.write(|transaction| outbox::claim(transaction, request))
+    }
+
+    /// As [`crate::Store::record_attempt`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn record_attempt(&self, attempt: &AttemptRecord) -> Result<AttemptRecorded, StoreError> {
+        self.write(|transaction| outbox::record_attempt(transaction, attempt))
+    }
+
+    /// As [`crate::Store::release_outbox`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn release_outbox(&self, claims: &[OutboxHold], at: UnixMillis) -> Result<(), StoreError> {
+        self.write(|transaction| outbox::release(transaction, claims, at))
+    }
+
+    /// As [`crate::Store::read_state`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
+        self.read(|connection| jobs::read_state(connection, tenant, plugin, key))
+    }
+
+    /// All state of a plugin if its keys and values are at most `bytes_max` bytes; else none of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshot_state(
+        &self,
+        tenant: &TenantName,
+        plugin: &PluginName,
+        bytes_max: usize,
+    ) -> Result<StateSnapshot, StoreError> {
+        self.read(|connection| snapshot_state(connection, tenant, plugin, bytes_max))
+    }
+
+    /// As [`crate::Store::next_due`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn next_due(&self) -> Result<NextDue, StoreError> {
+        self.read(audit::next_due)
+    }
+
+    /// As [`crate::Store::trace`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn trace(&self, query: &TraceQuery) -> Result<Vec<Trace>, StoreError> {
+        self.read(|connection| trace::trace(connection, &self.receipt_key, query))
+    }
+
+    /// As [`crate::Store::dead_letters`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(|connection| replay::dead_letters(connection, filter))
+    }
+
+    /// As [`crate::Store::replay`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when nothing was written.
+    pub fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, StoreError> {
+        if request.dry_run {
+            return self.read(|connection| replay::plan(connection, request));
+        }
+        self.write(|transaction| replay::replay(transaction, request))
+    }
+
+    /// As [`crate::Store::counts`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(audit::counts)
+    }
+
+    /// One transaction that may write.
+    fn write<T>(&self, work: impl Fn(&mut Transaction<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.commit("BEGIN IMMEDIATE", |connection| {
+            let mut memory = Memory::load(connection)?;
+            let head = memory.head;
+            let done = work(&mut Transaction {
+                connection,
+                memory: &mut memory,
+                jobs_ready: false,
+                outbox_ready: false,
+            })?;
+            if memory.head != head {
+                write_chain_head(connection, &memory.head)?;
+            }
+            Ok(done)
+        })
+    }
+
+    /// One transaction that only reads: every statement of `work` sees the same commit.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.commit("BEGIN", work)
+    }
+
+    fn commit<T>(&self, begin: &str, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        transact(&self.connection, begin, work).map_err(|fault| fault.of_writer(PLACE))
+    }
+}
+
+fn transact<T>(
+    connection: &Connection,
+    begin: &str,
+    work: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.execute(begin, [])?;
+    let done = work(connection).and_then(|done| {
+        connection.execute("COMMIT", [])?;
+        Ok(done)
+    });
+    if done.is_err() {
+        // SQLite has already rolled back after some errors; then there is nothing to do, and this fails.
+        let _ = connection.execute("ROLLBACK", []);
+    }
+    done
+}
+
+/// Settings of this connection. Those of the file are made with it.
+fn configure(connection: &Connection) -> Result<(), Fault> {
+    connection.execute(&format!("PRAGMA busy_timeout = {LOCK_WAIT_MS}"), [])?;
+    connection.execute("PRAGMA synchronous = FULL", [])?;
+    Ok(())
+}
+
+fn user_version(connection: &Connection) -> Result<u32, Fault> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+/// Brings the schema up to date, in one transaction. Of several instances that try at once, the first does it.
+fn migrate(connection: &Connection) -> Result<(), Fault> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::damaged(
+            "journal mode",
+            format_args!("the host's database is in mode `{mode}`; Tollgate needs `wal`"),
+        ));
+    }
+    transact(connection, "BEGIN IMMEDIATE", |connection| {
+        let from = user_version(connection)?;
+        for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
+            for statement in statements(sql) {
+                connection.execute(&statement, [])?;
+            }
+            if step == 0 {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key).map_err(|error| Fault::damaged("the host's random source", error))?;
+                connection.execute(
+                    "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
+                    params![key.as_slice()],
+                )?;
+            }
+        }
+        connection.execute(&format!("PRAGMA user_version = {SCHEMA_VERSION}"), [])?;
+        Ok(())
+    })
+}
+
+/// The statements of a migration. A host takes one at a time and may silently leave out a second. The files hold no `;` and no
+/// `--` inside of quotes.
+fn statements(sql: &str) -> Vec<String> {
+    let code: Vec<&str> = sql
+        .lines()
+        .map(|line| line.split_once("--").map_or(line, |(code, _)| code))
+        .collect();
+    code.join("\n")
+        .split(';')
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn read_receipt_key(connection: &Connection) -> Result<Secret, Fault> {
+    let key: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    match key {
+        Some(key) if key.len() == 32 => Ok(Secret::new(key)),
+        Some(key) => Err(Fault::damaged(
+            "receipt key",
+            format_args!("{} bytes instead of 32", key.len()),
+        )),
+        None => Err(Fault::damaged("receipt key", "it is missing")),
+    }
+}
+
+fn snapshot_state(
+    connection: &Connection,
+    tenant: &TenantName,
+    plugin: &PluginName,
+    bytes_max: usize,
+) -> Result<StateSnapshot, Fault> {
+    let names = params![tenant.as_str(), plugin.as_str()];
+    let bytes: i64 = connection.query_row(
+        "SELECT coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2",
+        names,
+        |row| row.get(0),
+    )?;
+    if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
+        return Ok(StateSnapshot {
+            values: Vec::new(),
+            complete: false,
+        });
+    }
+    let values = connection
+        .prepare_cached("SELECT key, version, value FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 ORDER BY key")?
+        .query_map(names, |row| {
+            Ok(StateRead {
+                key: row.get(0)?,
+                version: row.get(1)?,
+                value: Some(row.get(2)?),
+            })
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(StateSnapshot { values, complete: true })
+}

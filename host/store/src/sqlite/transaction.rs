@@ -1,0 +1,81 @@
+//! What a transaction knows and leaves behind, whoever commits it: the native writer for a group, a guest for one piece of work.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::{Connection, params};
+use tollgate_core::chain;
+use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
+
+use super::fault::Fault;
+
+/// A transaction under way: the connection, what the writer remembers, and what the commit will have made ready.
+pub(super) struct Transaction<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) memory: &'a mut Memory,
+    /// Wakes the worker after the commit.
+    pub(super) jobs_ready: bool,
+    /// Wakes the deliverer after the commit.
+    pub(super) outbox_ready: bool,
+}
+
+/// What the writer knows without asking the file. A native writer keeps it from commit to commit, because nobody else writes the
+/// file; a guest reads it anew in each transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Memory {
+    pub(super) head: ChainHead,
+    pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
+    pub(super) configs: BTreeSet<Digest>,
+}
+
+/// The newest receipt and its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChainHead {
+    pub(super) seq: i64,
+    pub(super) link: Digest,
+}
+
+impl Memory {
+    pub(super) fn load(connection: &Connection) -> Result<Self, Fault> {
+        let head = read_chain_head(connection)?;
+        Ok(Self {
+            head,
+            origins: HashMap::new(),
+            configs: BTreeSet::new(),
+        })
+    }
+
+    /// After a rollback: what was remembered of rows that are gone is forgotten.
+    pub(super) fn forget(&mut self, head: ChainHead) {
+        self.head = head;
+        self.origins.clear();
+        self.configs.clear();
+    }
+}
+
+/// Writes the head of the chain, for the next transaction and for whoever looks whether receipts are missing.
+pub(super) fn write_chain_head(connection: &Connection, head: &ChainHead) -> Result<(), Fault> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO chain_heads (chain, seq, link) VALUES (0, ?1, ?2)")?
+        .execute(params![head.seq, head.link.0.as_slice()])?;
+    Ok(())
+}
+
+/// Reads the head of the chain; of a store without receipts it is the beginning.
+pub(super) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Fault> {
+    use rusqlite::OptionalExtension as _;
+    let head = connection
+        .query_row("SELECT seq, link FROM chain_heads WHERE chain = 0", [], |row| {
+            Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?))
+        })
+        .optional()?;
+    Ok(match head {
+        Some((seq, link)) => ChainHead {
+            seq,
+            link: Digest(link),
+        },
+        None => ChainHead {
+            seq: 0,
+            link: chain::GENESIS,
+        },
+    })
+}
