@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lifecycle, Transition};
+use crate::route::RouteMatch;
 use crate::secret::Secret;
 
 /// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
@@ -57,6 +58,35 @@ pub struct Admission {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// One job per matching route, made only if the event is accepted.
     pub jobs: Vec<JobSpec>,
+}
+
+impl Admission {
+    /// Puts together what the commit needs: names the receipt under the store's key, and makes one job for each of `routes`
+    /// that takes the event.
+    pub fn of<'r>(
+        key: &Secret,
+        event: Event,
+        proof: Proof,
+        lifecycle: Option<Arc<Lifecycle>>,
+        routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
+    ) -> Self {
+        let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
+        let jobs = routes
+            .filter(|(_, matches)| matches.takes(&event))
+            .map(|(route, _)| JobSpec {
+                route: route.clone(),
+                lane: lane(&event.tenant, route, event.subject.as_ref(), receipt),
+            })
+            .collect();
+        Self {
+            receipt,
+            body_digest: Digest::of(&event.payload),
+            proof,
+            lifecycle,
+            jobs,
+            event,
+        }
+    }
 }
 
 /// A job to be made.

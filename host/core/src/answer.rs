@@ -90,6 +90,16 @@ pub struct Answer {
     pub receipt: Option<ReceiptId>,
 }
 
+impl Answer {
+    /// The body, as JSON in one line.
+    pub fn body(&self) -> String {
+        match self.receipt {
+            Some(receipt) => format!("{{\"receipt\":\"{receipt}\",\"status\":\"{}\"}}\n", self.status),
+            None => format!("{{\"status\":\"{}\"}}\n", self.status),
+        }
+    }
+}
+
 /// The table. A conflict and a held event are answered 2xx because they are durably kept, and a 4xx would make the provider
 /// retry what can never change.
 pub fn answer(happening: &Happening) -> Answer {

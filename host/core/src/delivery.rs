@@ -1,9 +1,15 @@
 //! Delivery: what an attempt's end means, and how an outgoing message is signed.
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
+use crate::action::ActionKind;
+use crate::ids::{ActionId, Digest, OperationKey, OutboxId, ReceiptId, TenantName};
 use crate::limits::RETRY_AFTER_MS_MAX;
+use crate::profile::Profile;
 use crate::retry::{Jitter, NextStep, RetryPolicy};
+use crate::secret::SourceSecret;
+use crate::sign::{SignError, SignInput, sign};
 use crate::time::UnixMillis;
 
 /// How one attempt to deliver ended.
@@ -78,6 +84,79 @@ pub fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
     }
     let instant = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
     Some(UnixMillis(instant.as_millisecond()).since(now).max(0))
+}
+
+/// One recorded action on its way to a destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    pub entry: OutboxId,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    pub tenant: &'a TenantName,
+    pub action: ActionId,
+    pub operation_key: &'a OperationKey,
+    pub kind: ActionKind,
+    /// [`crate::action::Action::to_json`], byte for byte as recorded.
+    pub action_json: &'a str,
+    pub receipt: ReceiptId,
+    pub recorded_at: UnixMillis,
+}
+
+impl Message<'_> {
+    /// What the destination receives: says what happened and embeds the action byte for byte as the ledger has it:
+    /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
+    pub fn body(&self) -> Vec<u8> {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        format!(
+            r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
+            kind = self.kind,
+            id = self.action,
+            tenant = text(self.tenant.as_str()),
+            receipt = self.receipt,
+            key = text(self.operation_key.as_str()),
+            recorded_at = self.recorded_at,
+            action = self.action_json,
+        )
+        .into_bytes()
+    }
+
+    /// W3C Trace Context: the trace is the receipt, the span this attempt.
+    pub fn traceparent(&self) -> String {
+        let span = Digest::of(format!("{}/{}", self.entry, self.attempt).as_bytes());
+        format!(
+            "00-{}-{}-01",
+            HEXLOWER.encode(&self.receipt.0),
+            HEXLOWER.encode(&span.0[..8])
+        )
+    }
+
+    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`.
+    /// `webhook-id` (the entry) and `Idempotency-Key` (the operation key; unique per tenant and kind of action, so a destination
+    /// keeps it beside the body's `type`) stay the same over every attempt and replay of one entry.
+    ///
+    /// `scheme` is the shipped profile `standard-webhooks`.
+    ///
+    /// # Errors
+    /// When a secret is not one that signs.
+    pub fn headers(
+        &self,
+        scheme: &Profile,
+        body: &[u8],
+        secrets: &[SourceSecret],
+        at: UnixMillis,
+    ) -> Result<Vec<(String, String)>, SignError> {
+        let id = self.entry.to_string();
+        let input = SignInput {
+            body,
+            id: &id,
+            at,
+            url: None,
+        };
+        let mut headers = sign(scheme, secrets, &input)?;
+        headers.push(("idempotency-key".to_owned(), self.operation_key.to_string()));
+        headers.push(("traceparent".to_owned(), self.traceparent()));
+        Ok(headers)
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +235,36 @@ mod tests {
         assert_eq!(
             retry_after_ms("99999999999999999999", now),
             Some(i64::MAX / 1000 * 1000)
+        );
+    }
+
+    #[test]
+    fn the_body_embeds_the_action_as_recorded() {
+        let message = Message {
+            entry: OutboxId(9),
+            attempt: 2,
+            tenant: &"acme".parse().unwrap(),
+            action: ActionId(7),
+            operation_key: &r#"cash"back\:1"#.parse().unwrap(),
+            kind: ActionKind::ReserveStock,
+            // Spacing and order are the ledger's.
+            action_json: r#"{"kind":"reserve-stock",  "b":1,"a":2}"#,
+            receipt: ReceiptId([0xab; 16]),
+            recorded_at: UnixMillis(1_777_975_200_000),
+        };
+        let text = String::from_utf8(message.body()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"type":"action.reserve-stock","id":"act_7","tenant":"acme","receipt":"rcpt_abababababababababababababababab","operation_key":"cash\"back\\:1","recorded_at":"2026-05-05T10:00:00.000Z","action":{"kind":"reserve-stock",  "b":1,"a":2}}"#
+        );
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let trace = message.traceparent();
+        assert!(trace.starts_with("00-abababababababababababababababab-"), "{trace}");
+        assert_eq!(trace.len(), 55);
+        assert_ne!(
+            trace,
+            Message { attempt: 3, ..message }.traceparent(),
+            "each attempt is a span of its own"
         );
     }
 }

@@ -35,6 +35,7 @@ pub mod manifest;
 pub mod action;
 pub mod grant;
 pub mod state;
+pub mod desk;
 pub mod outcome;
 
 // It is tried again, delivered, or given up.

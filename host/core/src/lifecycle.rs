@@ -215,15 +215,27 @@ impl Lifecycle {
 /// # Panics
 /// Never in a released build: a test reads every shipped file.
 pub fn shipped() -> BTreeMap<FamilyName, std::sync::Arc<Lifecycle>> {
-    [
-        include_str!("../lifecycles/reward-redemption.toml"),
-        include_str!("../lifecycles/payment.toml"),
-    ]
-    .into_iter()
-    .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))
-    .map(|lifecycle| (lifecycle.family.clone(), std::sync::Arc::new(lifecycle)))
-    .collect()
+    SHIPPED_TEXTS
+        .iter()
+        .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))
+        .map(|lifecycle| (lifecycle.family.clone(), std::sync::Arc::new(lifecycle)))
+        .collect()
 }
+
+/// One shipped lifecycle, without reading the others: for a host that lives for one request.
+pub fn shipped_one(family: &FamilyName) -> Option<Lifecycle> {
+    let line = format!("family = \"{family}\"");
+    SHIPPED_TEXTS
+        .iter()
+        .filter(|text| text.lines().any(|found| found == line))
+        .filter_map(|text| Lifecycle::from_toml(text).ok())
+        .find(|lifecycle| lifecycle.family == *family)
+}
+
+const SHIPPED_TEXTS: &[&str] = &[
+    include_str!("../lifecycles/reward-redemption.toml"),
+    include_str!("../lifecycles/payment.toml"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +243,14 @@ mod tests {
 
     fn status(name: &str) -> Status {
         name.parse().unwrap()
+    }
+
+    #[test]
+    fn each_shipped_lifecycle_is_found_alone() {
+        for (family, lifecycle) in shipped() {
+            assert_eq!(shipped_one(&family).as_ref(), Some(&*lifecycle));
+        }
+        assert!(shipped_one(&"nothing".parse().unwrap()).is_none());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::Proposal;
+use crate::action::{GrantedAction, Proposal};
+use crate::grant::{self, Grant};
 use crate::retry::{Jitter, NextStep, RetryPolicy};
 use crate::time::UnixMillis;
 
@@ -119,6 +120,23 @@ impl Outcome {
             | Self::RetryAfter { message, .. }
             | Self::Fault { message, .. } => message,
         }
+    }
+}
+
+/// Judges what a completed run proposed. Proposals that are not granted make the run's outcome invalid output.
+pub fn judged(outcome: Outcome, grants: &[Grant]) -> (Outcome, Vec<GrantedAction>) {
+    match outcome {
+        Outcome::Completed { proposals } => match grant::judge(proposals, grants) {
+            Ok(actions) => (Outcome::Completed { proposals: Vec::new() }, actions),
+            Err(violation) => (
+                Outcome::Fault {
+                    fault: Fault::InvalidOutput,
+                    message: violation.to_string(),
+                },
+                Vec::new(),
+            ),
+        },
+        other => (other, Vec::new()),
     }
 }
 

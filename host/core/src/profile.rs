@@ -280,6 +280,16 @@ pub fn shipped() -> &'static BTreeMap<ProviderName, Arc<Profile>> {
     })
 }
 
+/// One shipped profile, without reading the others: for a host that lives for one request.
+pub fn shipped_one(name: &ProviderName) -> Option<Profile> {
+    let line = format!("name = \"{name}\"");
+    SHIPPED_TEXTS
+        .iter()
+        .filter(|text| text.lines().any(|found| found == line))
+        .filter_map(|text| Profile::from_toml(text).ok())
+        .find(|profile| profile.name == *name)
+}
+
 const SHIPPED_TEXTS: &[&str] = &[
     include_str!("../profiles/standard-webhooks.toml"),
     include_str!("../profiles/svix.toml"),
@@ -979,6 +989,14 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_shipped_profile_is_found_alone() {
+        for name in shipped().keys() {
+            assert_eq!(shipped_one(name).map(|profile| profile.name), Some(name.clone()));
+        }
+        assert!(shipped_one(&"nobody".parse().unwrap()).is_none());
+    }
 
     #[test]
     fn every_shipped_profile_is_valid_and_has_a_name_of_its_own() {

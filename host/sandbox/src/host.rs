@@ -1,228 +1,65 @@
 //! The host's side of a run: what the plugin can call, what each call costs, and the memory it may take.
 
-use std::collections::BTreeMap;
-
+use tollgate_core::desk::{Desk, DeskLimits, Remains, Stop};
 use tollgate_core::limits;
 use tollgate_core::mask;
-use tollgate_core::outcome::{Fault, LogLevel, LogLine};
-use tollgate_core::state::{StateRead, StateValue, StateWrite};
+use tollgate_core::outcome::Fault;
 use wasmtime::ResourceLimiter;
 
 use crate::contract;
 use crate::run::{RunLimits, StateSource};
 
-/// Why the host stops a run. Travels through wasmtime as the cause of a trap.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct Stop {
-    pub(crate) fault: Fault,
-    pub(crate) message: String,
-}
-
-impl Stop {
-    fn too_big(message: String) -> wasmtime::Error {
-        Self {
-            fault: Fault::OutputTooBig,
-            message,
-        }
-        .into()
-    }
-}
-
 /// Everything that one run has: it lives as long as the run's store.
 pub(crate) struct RunState {
     source: Lent,
-    limits: RunLimits,
+    desk: Desk,
     pub(crate) memory: MemoryMeter,
-    host_calls: u32,
-    keys: BTreeMap<String, Key>,
-    state_bytes: usize,
-    logs: Vec<LogLine>,
-    log_lines_dropped: u64,
-    /// What the plugin logged as an error in its last call into the host: a panic's message, when a trap follows.
-    last_words: Option<String>,
-}
-
-/// One state key as this run knows it.
-#[derive(Default)]
-struct Key {
-    read: Option<StateValue>,
-    write: Option<Option<Vec<u8>>>,
-}
-
-/// What is left of a run when its store is gone.
-pub(crate) struct Remains {
-    pub(crate) memory_bytes: usize,
-    /// Sorted by key.
-    pub(crate) reads: Vec<StateRead>,
-    /// Sorted by key.
-    pub(crate) writes: Vec<StateWrite>,
-    pub(crate) logs: Vec<LogLine>,
-    pub(crate) last_words: Option<String>,
 }
 
 impl RunState {
     pub(crate) fn new(source: Lent, limits: RunLimits) -> Self {
         Self {
             source,
-            limits,
+            desk: Desk::new(DeskLimits {
+                host_calls_max: limits.host_calls_max,
+                log_lines_max: limits.log_lines_max,
+                state_keys_max: limits.state_keys_max,
+                state_bytes_max: limits.state_bytes_max,
+            }),
             memory: MemoryMeter {
                 bytes: 0,
                 bytes_max: limits.memory_bytes_max,
             },
-            host_calls: 0,
-            keys: BTreeMap::new(),
-            state_bytes: 0,
-            logs: Vec::new(),
-            log_lines_dropped: 0,
-            last_words: None,
         }
     }
 
-    pub(crate) fn into_remains(self) -> Remains {
-        let mut reads = Vec::new();
-        let mut writes = Vec::new();
-        for (key, Key { read, write }) in self.keys {
-            if let Some(value) = write {
-                writes.push(StateWrite {
-                    key: key.clone(),
-                    value,
-                });
-            }
-            if let Some(StateValue { version, value }) = read {
-                reads.push(StateRead { key, version, value });
-            }
-        }
-        let mut logs = self.logs;
-        if self.log_lines_dropped > 0 {
-            let message = format!("{} further log lines were dropped", self.log_lines_dropped);
-            logs.push(LogLine {
-                level: LogLevel::Warn,
-                message,
-            });
-        }
-        Remains {
-            memory_bytes: self.memory.bytes,
-            reads,
-            writes,
-            logs,
-            last_words: self.last_words,
-        }
-    }
-
-    /// Counts a call into the host. Every import goes through here first.
-    fn enter(&mut self) -> wasmtime::Result<()> {
-        self.last_words = None;
-        self.host_calls += 1;
-        if self.host_calls > self.limits.host_calls_max {
-            return Err(Stop::too_big(format!(
-                "more than {} calls into the host (state and log) in one run",
-                self.limits.host_calls_max
-            )));
-        }
-        Ok(())
-    }
-
-    /// The entry of a key, made when this is the first that the run has to do with it.
-    fn key(&mut self, key: String) -> wasmtime::Result<&mut Key> {
-        let bytes_max = limits::STATE_KEY_BYTES_MAX;
-        if key.is_empty() {
-            let message = "a state key is empty".to_owned();
-            return Err(Stop {
-                fault: Fault::InvalidOutput,
-                message,
-            }
-            .into());
-        }
-        if key.len() > bytes_max {
-            return Err(Stop::too_big(format!(
-                "a state key of {} bytes; at most {bytes_max} are allowed",
-                key.len()
-            )));
-        }
-        if self.keys.len() >= self.limits.state_keys_max && !self.keys.contains_key(&key) {
-            return Err(Stop::too_big(format!(
-                "more than {} state keys in one run",
-                self.limits.state_keys_max
-            )));
-        }
-        Ok(self.keys.entry(key).or_default())
-    }
-
-    fn count_state_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.state_bytes = self.state_bytes.saturating_add(bytes);
-        if self.state_bytes > self.limits.state_bytes_max {
-            return Err(Stop::too_big(format!(
-                "more than {} bytes of state read and written in one run",
-                self.limits.state_bytes_max
-            )));
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, key: String, value: Option<Vec<u8>>) -> wasmtime::Result<()> {
-        self.enter()?;
-        let bytes = value.as_ref().map_or(0, Vec::len);
-        let bytes_max = limits::STATE_VALUE_BYTES_MAX;
-        if bytes > bytes_max {
-            return Err(Stop::too_big(format!(
-                "a state value of {bytes} bytes; at most {bytes_max} are allowed"
-            )));
-        }
-        self.key(key)?.write = Some(value);
-        self.count_state_bytes(bytes)
+    /// What is left of a run when its store is gone: the bytes of memory at their peak, and the desk.
+    pub(crate) fn into_remains(self) -> (usize, Remains) {
+        (self.memory.bytes, self.desk.into_remains())
     }
 }
 
 impl contract::types::Host for RunState {}
 
+// A stop travels through wasmtime as the cause of a trap.
 impl contract::state::Host for RunState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        self.enter()?;
         let source = self.source;
-        let known = self.key(key.clone())?;
-        if let Some(own) = &known.write {
-            return Ok(own.clone());
-        }
-        if let Some(read) = &known.read {
-            return Ok(read.value.clone());
-        }
-        let read = source.get().read(&key).map_err(|reason| Stop {
-            fault: Fault::HostFault,
-            message: format!(
-                "the state could not be read: {}",
-                mask::line(&reason, limits::RUN_MESSAGE_BYTES_MAX)
-            ),
-        })?;
-        let value = read.value.clone();
-        known.read = Some(read);
-        self.count_state_bytes(value.as_ref().map_or(0, Vec::len))?;
-        Ok(value)
+        Ok(self.desk.get(key, &|key| source.get().read(key))?)
     }
 
     fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<()> {
-        self.write(key, Some(value))
+        Ok(self.desk.put(key, Some(value))?)
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<()> {
-        self.write(key, None)
+        Ok(self.desk.put(key, None)?)
     }
 }
 
 impl contract::log::Host for RunState {
     fn write(&mut self, level: contract::log::Level, message: String) -> wasmtime::Result<()> {
-        self.enter()?;
-        let level = contract::log_level(level);
-        let message = mask::line(&message, limits::RUN_MESSAGE_BYTES_MAX);
-        if level == LogLevel::Error {
-            self.last_words = Some(message.clone());
-        }
-        if self.logs.len() < self.limits.log_lines_max {
-            self.logs.push(LogLine { level, message });
-        } else {
-            self.log_lines_dropped += 1;
-        }
-        Ok(())
+        Ok(self.desk.log(contract::log_level(level), &message)?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tollgate_core::desk::{Remains, Stop};
 use tollgate_core::event::Event;
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::limits;
@@ -15,7 +16,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::contract::{self, ProcessorPre, types};
 use crate::engine::Ticker;
-use crate::host::{Lent, Remains, RunState, Stop};
+use crate::host::{Lent, RunState};
 use crate::sandbox::Shared;
 
 /// What a run gets.
@@ -207,13 +208,13 @@ impl Plugin {
         let answer = store.set_fuel(limits.fuel).and_then(|()| work(&mut store));
         drop(running);
         let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let (memory_bytes, remains) = store.into_data().into_remains();
         let Remains {
-            memory_bytes,
             reads,
             writes,
             logs,
             last_words,
-        } = store.into_data().into_remains();
+        } = remains;
         let outcome = match answer {
             Ok(outcome) => outcome,
             Err(error) => fault(&error, last_words.as_deref(), &limits),

@@ -9,7 +9,10 @@
 #[path = "sqlite/admit.rs"]
 mod admit;
 #[path = "sqlite/audit.rs"]
-#[expect(dead_code, reason = "a guest cannot hold every receipt at once: the whole chain is checked on a native host")]
+#[expect(
+    dead_code,
+    reason = "a guest cannot hold every receipt at once: the whole chain is checked on a native host"
+)]
 mod audit;
 #[path = "sqlite/fault.rs"]
 mod fault;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
 use tollgate_core::admission::Disposition;
+use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
@@ -25,6 +26,19 @@ pub enum Admitted {
     Conflict {
         delivery: u32,
     },
+}
+
+impl Admitted {
+    /// What the sender is told happened.
+    pub fn happening(&self, receipt: ReceiptId) -> Happening {
+        match self {
+            Self::New(Disposition::Accepted) => Happening::Accepted(receipt),
+            Self::New(Disposition::Superseded { .. }) => Happening::Superseded(receipt),
+            Self::New(Disposition::Held { .. }) => Happening::Held(receipt),
+            Self::Same { .. } => Happening::Same(receipt),
+            Self::Conflict { .. } => Happening::Conflict(receipt),
+        }
+    }
 }
 
 /// Asks for leases.

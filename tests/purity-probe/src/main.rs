@@ -26,9 +26,11 @@ fn main() {
         action::GrantedAction::action(_);
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
+        admission::Admission::of(_, _, _, _, _);
         admission::decide(_, _, _);
         admission::lane(_, _, _, _);
         admission::receipt_id(_, _, _, _);
+        answer::Answer::body(_);
         answer::Rejection::as_str(_);
         answer::answer(_);
         breaker::Breaker::finished(_, _, _, _);
@@ -39,8 +41,16 @@ fn main() {
         chain::link(_, _);
         chain::receipt_digest(_, _);
         delivery::AttemptEnd::is_success(_);
+        delivery::Message::body(_);
+        delivery::Message::headers(_, _, _, _, _);
+        delivery::Message::traceparent(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::retry_after_ms(_, _);
+        desk::Desk::get(_, _, _);
+        desk::Desk::into_remains(_);
+        desk::Desk::log(_, _, _);
+        desk::Desk::new(_);
+        desk::Desk::put(_, _, _);
         envelope::Unreadable::reason(_);
         envelope::read(_, _, _, _);
         event::StatusReading::family(_);
@@ -57,6 +67,7 @@ fn main() {
         lifecycle::Lifecycle::statuses(_);
         lifecycle::Lifecycle::transition(_, _, _);
         lifecycle::shipped();
+        lifecycle::shipped_one(_);
         manifest::Manifest::from_json(_);
         manifest::Manifest::to_json(_);
         mask::identifier(_);
@@ -72,6 +83,7 @@ fn main() {
         outcome::Outcome::message(_);
         outcome::Outcome::name(_);
         outcome::job_end(_, _, _, _, _);
+        outcome::judged(_, _);
         profile::Profile::from_toml(_);
         profile::Profile::id_is_signed(_);
         profile::Profile::schemes(_);
@@ -81,6 +93,7 @@ fn main() {
         profile::Profile::type_is_signed(_);
         profile::Profile::with_currency(_, _);
         profile::shipped();
+        profile::shipped_one(_);
         request::RawRequest::header_values(_, _);
         request::RawRequest::single_header(_, _);
         retry::RetryPolicy::next(_, _, _, _, _);

@@ -11,15 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use tollgate_core::admission::{self, Admission, Disposition, JobSpec};
+use tollgate_core::admission::Admission;
 use tollgate_core::answer::{Answer, Happening, Rejection, answer};
 use tollgate_core::envelope;
 use tollgate_core::event::Event;
-use tollgate_core::ids::Digest;
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::verify::{Verified, verify};
 use tollgate_core::{limits, mask};
-use tollgate_store::{Admitted, Store, StoreError};
+use tollgate_store::{Store, StoreError};
 
 use super::Edge;
 use crate::clock;
@@ -90,11 +89,7 @@ async fn take_in<S: Store>(
     };
     let receipt = admission.receipt;
     match edge.store.admit(admission).await {
-        Ok(Admitted::New(Disposition::Accepted)) => Happening::Accepted(receipt),
-        Ok(Admitted::New(Disposition::Superseded { .. })) => Happening::Superseded(receipt),
-        Ok(Admitted::New(Disposition::Held { .. })) => Happening::Held(receipt),
-        Ok(Admitted::Same { .. }) => Happening::Same(receipt),
-        Ok(Admitted::Conflict { .. }) => Happening::Conflict(receipt),
+        Ok(admitted) => admitted.happening(receipt),
         Err(error) => Happening::Rejected(unkept(edge, &error)),
     }
 }
@@ -224,28 +219,15 @@ fn admission<S: Store>(
     event: Event,
     verified: &Verified<'_>,
 ) -> Admission {
-    let receipt = admission::receipt_id(edge.store.receipt_key(), &event.tenant, &event.source, &event.id);
-    let jobs = tenant
-        .routes
-        .iter()
-        .filter(|route| route.matches.takes(&event))
-        .map(|route| JobSpec {
-            route: route.name.clone(),
-            lane: admission::lane(&event.tenant, &route.name, event.subject.as_ref(), receipt),
-        })
-        .collect();
-    Admission {
-        receipt,
-        proof: verified.proof().clone(),
-        body_digest: Digest::of(&event.payload),
-        lifecycle: event
-            .reading
-            .family()
-            .and_then(|family| config.lifecycles.get(family))
-            .cloned(),
-        jobs,
+    let family = event.reading.family();
+    let lifecycle = family.and_then(|family| config.lifecycles.get(family)).cloned();
+    Admission::of(
+        edge.store.receipt_key(),
         event,
-    }
+        verified.proof().clone(),
+        lifecycle,
+        &mut tenant.routes.iter().map(|route| (&route.name, &route.matches)),
+    )
 }
 
 /// Nothing was kept: the sender must come again.
@@ -268,11 +250,7 @@ fn unkept<S: Store>(edge: &Edge<S>, error: &StoreError) -> Rejection {
 }
 
 fn respond(answer: &Answer) -> Response<Full<Bytes>> {
-    let body = match answer.receipt {
-        Some(receipt) => format!("{{\"receipt\":\"{receipt}\",\"status\":\"{}\"}}\n", answer.status),
-        None => format!("{{\"status\":\"{}\"}}\n", answer.status),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(Bytes::from(answer.body())));
     *response.status_mut() = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

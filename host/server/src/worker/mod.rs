@@ -13,10 +13,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
-use tollgate_core::grant;
 use tollgate_core::ids::{Digest, PluginName};
 use tollgate_core::limits;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end};
+use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
 use tollgate_sandbox::{RUNTIME, Run, RunInput, RunLimits, StateSource};
@@ -230,7 +229,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
         &state,
         &run_limits,
     );
-    let (outcome, actions) = judge(run.outcome.clone(), &route);
+    let (outcome, actions) = judged(run.outcome.clone(), &route.grants);
     let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
     let record = RunRecord {
         plugin: route.plugin.clone(),
@@ -270,23 +269,6 @@ fn settlement(
         writes: if done { run.writes } else { Vec::new() },
         actions,
         destinations: route.destinations.clone(),
-    }
-}
-
-/// Judges what a completed run proposed. Proposals that are not granted make the run's outcome invalid output.
-fn judge(outcome: Outcome, route: &Route) -> (Outcome, Vec<GrantedAction>) {
-    match outcome {
-        Outcome::Completed { proposals } => match grant::judge(proposals, &route.grants) {
-            Ok(actions) => (Outcome::Completed { proposals: Vec::new() }, actions),
-            Err(violation) => (
-                Outcome::Fault {
-                    fault: Fault::InvalidOutput,
-                    message: violation.to_string(),
-                },
-                Vec::new(),
-            ),
-        },
-        other => (other, Vec::new()),
     }
 }
 

@@ -45,10 +45,16 @@ fn parameters_are_bound_in_their_places() {
     let driver = Canned::default();
     let asked = Rc::clone(&driver.asked);
     let connection = Connection::new(Box::new(driver));
-    let changed = connection.execute("positional", params![1_i64, "two", None::<i64>, [3_u8].as_slice(), true]);
+    let changed = connection.execute(
+        "positional",
+        params![1_i64, "two", None::<i64>, [3_u8].as_slice(), true],
+    );
     assert_eq!(changed, Ok(3));
     connection
-        .execute("a = :b AND ':quoted' <> x OR :a IS NULL OR c = :b", named_params! { ":a": "first", ":b": 2_i64 })
+        .execute(
+            "a = :b AND ':quoted' <> x OR :a IS NULL OR c = :b",
+            named_params! { ":a": "first", ":b": 2_i64 },
+        )
         .unwrap();
     let missing = connection.execute(":c", named_params! { ":a": 1_i64 });
     assert_eq!(missing, Err(Error::InvalidParameterName(":c".into())));
@@ -79,14 +85,20 @@ fn rows_are_read_by_place_and_by_name() {
     let mut rows = statement.query([]).unwrap();
     let mut seen = Vec::new();
     while let Some(row) = rows.next().unwrap() {
-        seen.push((row.get::<_, i64>(0).unwrap(), row.get::<_, Option<String>>("name").unwrap()));
+        seen.push((
+            row.get::<_, i64>(0).unwrap(),
+            row.get::<_, Option<String>>("name").unwrap(),
+        ));
     }
     assert_eq!(seen, [(1, Some("a".into())), (-2, None)]);
     assert!(rows.next().unwrap().is_none(), "the end stays the end");
 
     let row = statement.query_row([], |row| {
         assert_eq!(row.get_ref("id")?, ValueRef::Integer(1));
-        assert_eq!(row.get::<_, i64>("nothing"), Err(Error::InvalidColumnName("nothing".into())));
+        assert_eq!(
+            row.get::<_, i64>("nothing"),
+            Err(Error::InvalidColumnName("nothing".into()))
+        );
         assert!(matches!(row.get::<_, i64>("name"), Err(Error::InvalidColumnType(..))));
         Ok(())
     });
