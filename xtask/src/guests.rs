@@ -18,7 +18,7 @@ pub(crate) enum Kind {
 }
 
 /// What the demo and the tests cannot do without.
-const SHIPPED: [&str; 3] = ["cashback.wasm", "fraud.wasm", "inventory.wasm"];
+pub(crate) const SHIPPED: [&str; 3] = ["cashback.wasm", "fraud.wasm", "inventory.wasm"];
 
 /// `cargo xtask guests [--hostile]`.
 ///
@@ -40,7 +40,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 pub(crate) fn build(kind: Kind) -> Result<()> {
     toolchain::need(&[PLUGIN_TARGET])?;
     step("build the plugins", || {
-        let built = components("guest-plugins", &["--workspace"])?;
+        let built = components("guest-plugins", PLUGIN_TARGET, &["--workspace"])?;
         for shipped in SHIPPED {
             ensure!(
                 built.iter().any(|path| path.ends_with(shipped)),
@@ -52,7 +52,7 @@ pub(crate) fn build(kind: Kind) -> Result<()> {
     if kind == Kind::Hostile {
         step("build the hostile guests", || {
             publish(
-                &components("tests/guests", &["--workspace", "--examples"])?,
+                &components("tests/guests", PLUGIN_TARGET, &["--workspace", "--examples"])?,
                 &hostile_dir(),
             )
         })?;
@@ -62,7 +62,7 @@ pub(crate) fn build(kind: Kind) -> Result<()> {
 
 /// Builds a folder's guests and gives the paths of the components, as cargo reports them: a file that an older build left
 /// behind is none of them.
-fn components(folder: &str, what: &[&str]) -> Result<Vec<PathBuf>> {
+pub(crate) fn components(folder: &str, target: &str, what: &[&str]) -> Result<Vec<PathBuf>> {
     ensure!(
         root().join(folder).join("Cargo.toml").is_file(),
         "{folder} has no Cargo.toml"
@@ -73,7 +73,7 @@ fn components(folder: &str, what: &[&str]) -> Result<Vec<PathBuf>> {
             "--locked",
             "--release",
             "--target",
-            PLUGIN_TARGET,
+            target,
             "--message-format=json-render-diagnostics",
         ])
         .args(what)
@@ -105,7 +105,7 @@ fn wasm_files(line: &str) -> impl Iterator<Item = String> {
 
 /// Makes `folder` hold exactly these components (other kinds of files and folders stay). A file appears whole or not at all,
 /// and an unchanged one is not touched: a server may be reading it.
-fn publish(components: &[PathBuf], folder: &Path) -> Result<()> {
+pub(crate) fn publish(components: &[PathBuf], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut names = Vec::new();
     for component in components {

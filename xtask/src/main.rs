@@ -7,6 +7,7 @@ mod ci;
 mod guests;
 mod purity;
 mod shell;
+mod spin;
 mod suite;
 mod toolchain;
 
@@ -27,7 +28,7 @@ struct Command {
     run: fn(&[String]) -> Result<()>,
 }
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 10] = [
     Command {
         name: "demo",
         usage: "demo [--once] [--json]",
@@ -59,6 +60,15 @@ const COMMANDS: [Command; 9] = [
         details: "Release builds for wasm32-unknown-unknown.\n\
                   --hostile   also build the misbehaving guests of tests/guests into target/plugins/hostile",
         run: guests::command,
+    },
+    Command {
+        name: "spin",
+        usage: "spin [--test [FILTER…]]",
+        summary: "Build the Spin app into target/spin",
+        details: "What spin.toml names: the ingest component, the runner, and the shipped plugins enclosed for it. `spin build`\n\
+                  does the same.\n\
+                  --test   then run the Spin suite: in the harness of tests/spin, or on a `spin` that is installed",
+        run: spin::command,
     },
     Command {
         name: "check-pure",

@@ -30,6 +30,11 @@ pub(crate) fn plugins_dir() -> PathBuf {
     target_dir().join("plugins")
 }
 
+/// Where the Spin app's components are put.
+pub(crate) fn spin_dir() -> PathBuf {
+    target_dir().join("spin")
+}
+
 /// Where the misbehaving guests are put.
 pub(crate) fn hostile_dir() -> PathBuf {
     plugins_dir().join("hostile")

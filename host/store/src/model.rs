@@ -186,6 +186,24 @@ pub enum TraceBy {
     Newest,
 }
 
+impl TraceBy {
+    /// Tells from its look what an identifier names.
+    pub fn named(id: &str) -> Self {
+        fn typed(id: &str) -> Option<TraceBy> {
+            Some(match id.split_once('_')?.0 {
+                "rcpt" => TraceBy::Receipt(id.parse().ok()?),
+                "job" => TraceBy::Job(id.parse().ok()?),
+                "run" => TraceBy::Run(id.parse().ok()?),
+                "act" => TraceBy::Action(id.parse().ok()?),
+                "out" => TraceBy::Outbox(id.parse().ok()?),
+                "dead" => TraceBy::DeadLetter(id.parse().ok()?),
+                _ => return None,
+            })
+        }
+        typed(id).unwrap_or_else(|| Self::Text(id.to_owned()))
+    }
+}
+
 /// Everything that became of one receipt.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trace {

@@ -1,1 +1,86 @@
-fn main(){}
+//! A stand-in for `spin up`, for tests on machines without a Spin.
+//!
+//! It reads the manifest that Spin reads and runs the components that it names, unmodified: composes each with its
+//! dependencies, gives it WASI, `wasi:http`, `spin:sqlite` and variables, routes requests to it, chains calls to
+//! `<component>.spin.internal`, and holds each component to what the manifest grants. One instance per request, as Spin does.
+//!
+//! It is no Spin: one process, no TLS, no OpenTelemetry, and outgoing calls reach this machine only.
+
+mod app;
+mod compose;
+mod database;
+mod guest;
+mod manifest;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use app::App;
+use manifest::Manifest;
+
+/// The arguments of `spin up` that the tests use.
+struct Arguments {
+    manifest: PathBuf,
+    listen: SocketAddr,
+    state: PathBuf,
+    /// Bytes of linear memory that one instance may have.
+    memory_bytes_max: Option<usize>,
+}
+
+fn arguments() -> Result<Arguments> {
+    let mut given = std::env::args().skip(1);
+    if given.next().as_deref() != Some("up") {
+        bail!("the first argument is `up`");
+    }
+    let (mut manifest, mut listen, mut state, mut memory_bytes_max) = (None, None, None, None);
+    while let Some(name) = given.next() {
+        let value = given.next().with_context(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--from" => manifest = Some(PathBuf::from(value)),
+            "--listen" => listen = Some(value.parse().context("--listen needs an address")?),
+            "--state-dir" => state = Some(PathBuf::from(value)),
+            "--max-instance-memory" => memory_bytes_max = Some(value.parse().context("bytes")?),
+            other => bail!("there is no argument {other}"),
+        }
+    }
+    Ok(Arguments {
+        manifest: manifest.context("--from is missing")?,
+        listen: listen.context("--listen is missing")?,
+        state: state.context("--state-dir is missing")?,
+        memory_bytes_max,
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = arguments()?;
+    std::fs::create_dir_all(&arguments.state)?;
+    let manifest = Manifest::read(&arguments.manifest)?;
+    let listener = TcpListener::bind(arguments.listen).await?;
+    let app = Arc::new(App::load(manifest, &arguments.state, arguments.memory_bytes_max)?);
+    println!("Serving http://{}", listener.local_addr()?);
+    loop {
+        let (peer, _) = listener.accept().await?;
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            let answer = service_fn(move |request| {
+                let app = Arc::clone(&app);
+                async move { Ok::<_, std::convert::Infallible>(app.serve(request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(peer), answer)
+                .await;
+            if let Err(error) = served {
+                eprintln!("a connection ended: {error}");
+            }
+        });
+    }
+}

@@ -10,12 +10,12 @@ use tollgate_store::{ReplayReport, Store, StoreError, TraceBy, TraceQuery};
 use super::{Exit, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::{DeadLetterQuery, ReplayBody, trace_by};
+use crate::operator::{DeadLetterQuery, ReplayBody};
 
 /// `tollgate trace`.
 pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, limit: usize) -> anyhow::Result<Exit> {
     let query = TraceQuery {
-        by: id.map_or(TraceBy::Newest, trace_by),
+        by: id.map_or(TraceBy::Newest, TraceBy::named),
         tenant: tenant
             .map(str::parse)
             .transpose()

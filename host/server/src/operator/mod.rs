@@ -29,7 +29,7 @@ use tollgate_store::{Store, StoreError};
 
 use crate::clock;
 use crate::telemetry::EdgeCounters;
-pub(crate) use wire::{DeadLetterQuery, ReplayBody, trace_by};
+pub(crate) use wire::{DeadLetterQuery, ReplayBody};
 
 /// How long running requests may go on after shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);

@@ -9,22 +9,6 @@ const ROWS_DEFAULT: usize = 20;
 /// Rows of one answer at the most.
 const ROWS_MAX: usize = 1000;
 
-/// Tells from its look what an identifier names.
-pub(crate) fn trace_by(id: &str) -> TraceBy {
-    fn typed(id: &str) -> Option<TraceBy> {
-        Some(match id.split_once('_')?.0 {
-            "rcpt" => TraceBy::Receipt(id.parse().ok()?),
-            "job" => TraceBy::Job(id.parse().ok()?),
-            "run" => TraceBy::Run(id.parse().ok()?),
-            "act" => TraceBy::Action(id.parse().ok()?),
-            "out" => TraceBy::Outbox(id.parse().ok()?),
-            "dead" => TraceBy::DeadLetter(id.parse().ok()?),
-            _ => return None,
-        })
-    }
-    typed(id).unwrap_or_else(|| TraceBy::Text(id.to_owned()))
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TraceParameters {
@@ -36,7 +20,7 @@ pub(crate) struct TraceParameters {
 impl TraceParameters {
     pub(super) fn checked(self) -> Result<TraceQuery, String> {
         Ok(TraceQuery {
-            by: self.id.as_deref().map_or(TraceBy::Newest, trace_by),
+            by: self.id.as_deref().map_or(TraceBy::Newest, TraceBy::named),
             tenant: parse("tenant", self.tenant)?,
             receipts_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
         })
@@ -148,17 +132,17 @@ mod tests {
 
     #[test]
     fn an_identifier_is_recognised_by_its_look_and_anything_else_is_text() {
-        assert_eq!(trace_by("job_7"), TraceBy::Job(JobId(7)));
+        assert_eq!(TraceBy::named("job_7"), TraceBy::Job(JobId(7)));
         assert_eq!(
-            trace_by("rcpt_00000000000000000000000000000000"),
+            TraceBy::named("rcpt_00000000000000000000000000000000"),
             TraceBy::Receipt("rcpt_00000000000000000000000000000000".parse().unwrap())
         );
         assert_eq!(
-            trace_by("run_x"),
+            TraceBy::named("run_x"),
             TraceBy::Text("run_x".into()),
             "a provider may name its events as it likes"
         );
-        assert_eq!(trace_by("evt_12345"), TraceBy::Text("evt_12345".into()));
-        assert_eq!(trace_by("cashback:r_1"), TraceBy::Text("cashback:r_1".into()));
+        assert_eq!(TraceBy::named("evt_12345"), TraceBy::Text("evt_12345".into()));
+        assert_eq!(TraceBy::named("cashback:r_1"), TraceBy::Text("cashback:r_1".into()));
     }
 }

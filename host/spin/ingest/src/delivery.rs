@@ -1,0 +1,117 @@
+//! Delivery: recorded actions leave here, and only here, as signed HTTP requests.
+//!
+//! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
+//! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
+
+use tollgate_core::delivery::{AttemptEnd, Message, entry_end, retry_after_ms};
+use tollgate_core::ids::ProviderName;
+use tollgate_core::limits;
+use tollgate_core::profile::{self, Profile};
+use tollgate_core::retry::RetryPolicy;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, StoreError};
+
+use crate::clock::{self, Stopwatch};
+use crate::tenants::{Destination, Tenant};
+use crate::web;
+use crate::worker::claim_request;
+
+const USER_AGENT: &str = concat!("tollgate-spin/", env!("CARGO_PKG_VERSION"));
+/// Entries leased at once: their attempts go side by side, and all must end within their lease.
+const ENTRIES_AT_ONCE: usize = 16;
+
+/// Attempts every delivery that is due, up to a bound. Answers how many.
+pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError> {
+    let claims = store.claim_outbox(&claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE))?;
+    if claims.is_empty() {
+        return Ok(0);
+    }
+    let scheme = ProviderName::new("standard-webhooks")
+        .ok()
+        .and_then(|name| profile::shipped_one(&name));
+    let attempts = claims.iter().map(|claim| attempt(claim, scheme.as_ref()));
+    for record in futures::future::join_all(attempts).await {
+        // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
+        let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = store.record_attempt(&record)?;
+    }
+    Ok(claims.len())
+}
+
+/// One attempt, from composing to what follows from its end.
+async fn attempt(claim: &OutboxClaim, scheme: Option<&Profile>) -> AttemptRecord {
+    let started_at = clock::now();
+    let watch = Stopwatch::start();
+    let (end, answer) = match destination(claim) {
+        Ok(destination) => send(claim, scheme, &destination, started_at).await,
+        Err(end) => (end, String::new()),
+    };
+    let now = clock::now();
+    AttemptRecord {
+        entry: claim.entry,
+        epoch: claim.epoch,
+        started_at,
+        duration_us: watch.micros(),
+        entry_end: entry_end(&end, &RetryPolicy::DELIVERIES, claim.attempt, now, clock::jitter()),
+        end,
+        answer,
+    }
+}
+
+fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
+    let failed = |reason: String| AttemptEnd::Failed { reason };
+    let tenant = Tenant::load(&claim.tenant).map_err(failed)?;
+    let destination = match tenant {
+        Some(tenant) => tenant.destination(&claim.destination).map_err(failed)?,
+        None => None,
+    };
+    destination.ok_or_else(|| AttemptEnd::Forbidden {
+        reason: format!(
+            "the destination `{}` is no longer configured; restore it, then replay",
+            claim.destination
+        ),
+    })
+}
+
+async fn send(
+    claim: &OutboxClaim,
+    scheme: Option<&Profile>,
+    destination: &Destination,
+    at: UnixMillis,
+) -> (AttemptEnd, String) {
+    let failed = |reason: String| (AttemptEnd::Failed { reason }, String::new());
+    let message = Message {
+        entry: claim.entry,
+        attempt: claim.attempt,
+        tenant: &claim.tenant,
+        action: claim.action,
+        operation_key: &claim.operation_key,
+        kind: claim.kind,
+        action_json: &claim.action_json,
+        receipt: claim.receipt,
+        recorded_at: claim.recorded_at,
+    };
+    let body = message.body();
+    let Some(scheme) = scheme else {
+        return failed("the profile `standard-webhooks` is missing".to_owned());
+    };
+    let mut headers = match message.headers(scheme, &body, &destination.secrets, at) {
+        Ok(headers) => headers,
+        Err(error) => return failed(format!("cannot be signed: {error}")),
+    };
+    headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    headers.push(("user-agent".to_owned(), USER_AGENT.to_owned()));
+    let posting = web::post(&destination.url, headers, body, limits::ANSWER_BYTES_KEPT);
+    match clock::within(limits::ATTEMPT_MS_MAX, posting).await {
+        None => failed(format!("no answer within {} ms", limits::ATTEMPT_MS_MAX)),
+        Some(Err(reason)) => failed(reason),
+        Some(Ok(reply)) => {
+            let end = AttemptEnd::Answered {
+                http_status: reply.status,
+                retry_after_ms: reply
+                    .header("retry-after")
+                    .and_then(|value| retry_after_ms(value, clock::now())),
+            };
+            (end, String::from_utf8_lossy(&reply.body).into_owned())
+        }
+    }
+}

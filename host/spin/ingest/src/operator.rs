@@ -1,0 +1,243 @@
+//! What a timer and an operator ask. Each has a token of its own, a secret variable of the app; without one, nobody is let in.
+
+use spin_sdk::http::{IncomingRequest, ResponseOutparam};
+use spin_sdk::variables;
+use serde::{Deserialize, Serialize};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, StoreError, TraceBy, TraceQuery};
+
+use crate::web::{self, Head};
+use crate::{clock, database, worker};
+
+/// Rows of one answer when nobody asks for another number.
+const ROWS_DEFAULT: usize = 20;
+/// Rows of one answer at the most.
+const ROWS_MAX: usize = 1000;
+/// How long one sweep works.
+const SWEEP_MS_MAX: u64 = 25_000;
+
+pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOutparam) {
+    let (status, body) = match answer(&head, request).await {
+        Ok(body) => (200, body),
+        Err(refusal) => {
+            let message = serde_json::json!({ "error": refusal.message });
+            (refusal.status, message.to_string())
+        }
+    };
+    web::respond(out, status, &[], body).await;
+}
+
+/// An answer that is not the one asked for.
+struct Refusal {
+    status: u16,
+    message: String,
+}
+
+impl Refusal {
+    fn bad(message: impl Into<String>) -> Self {
+        Self {
+            status: 400,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::NotFound { .. } => 404,
+            StoreError::Busy | StoreError::Full | StoreError::NoSpace { .. } => 503,
+            _ => 500,
+        };
+        Self {
+            status,
+            message: error.to_string(),
+        }
+    }
+}
+
+async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal> {
+    match head.path.as_str() {
+        "/healthz" if head.is_get => {
+            open()?.next_due()?;
+            Ok("\"ok\"\n".to_owned())
+        }
+        "/v1/sweep" if head.is_post => {
+            authorize(head, "sweep_token")?;
+            let store = open()?;
+            let done = worker::work(&store, SWEEP_MS_MAX).await;
+            let due = store.next_due()?;
+            json(&Swept {
+                jobs: done.jobs,
+                deliveries: done.deliveries,
+                next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
+            })
+        }
+        "/v1/counts" if head.is_get => {
+            authorize(head, "operator_token")?;
+            json(&open()?.counts()?)
+        }
+        "/v1/trace" if head.is_get => {
+            authorize(head, "operator_token")?;
+            json(&open()?.trace(&trace_query(&head.query)?)?)
+        }
+        "/v1/dead-letters" if head.is_get => {
+            authorize(head, "operator_token")?;
+            json(&open()?.dead_letters(&dead_letter_filter(pairs(&head.query))?)?)
+        }
+        "/v1/replay" if head.is_post => {
+            authorize(head, "operator_token")?;
+            let body = web::body(request).await.map_err(|_| Refusal::bad("the body did not arrive"))?;
+            let body: ReplayBody = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
+            json(&open()?.replay(&body.check()?)?)
+        }
+        "/healthz" | "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" => Err(Refusal {
+            status: 405,
+            message: "another method is asked for here".to_owned(),
+        }),
+        _ => Err(Refusal {
+            status: 404,
+            message: "there is nothing here".to_owned(),
+        }),
+    }
+}
+
+/// What one sweep did.
+#[derive(Serialize)]
+struct Swept {
+    jobs: usize,
+    deliveries: usize,
+    /// When the next work is due, if any waits.
+    next_due_at: Option<String>,
+}
+
+fn open() -> Result<GuestStore, Refusal> {
+    Ok(database::open()?)
+}
+
+fn json(value: &impl Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|error| Refusal {
+        status: 500,
+        message: error.to_string(),
+    })
+}
+
+fn authorize(head: &Head, variable: &str) -> Result<(), Refusal> {
+    let token = variables::get(variable).unwrap_or_default();
+    let given = head
+        .header("authorization")
+        .and_then(|value| value.strip_prefix(b"Bearer "));
+    let right = given.is_some_and(|given| Secret::new(token.as_bytes()).matches(given));
+    if right && !token.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        status: 401,
+        message: format!("send the app's {variable} as `Authorization: Bearer …`"),
+    })
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()))
+}
+
+fn rows(text: &str) -> Result<usize, Refusal> {
+    let rows: usize = text
+        .parse()
+        .map_err(|_| Refusal::bad(format!("limit: `{text}` is not a number")))?;
+    Ok(rows.min(ROWS_MAX))
+}
+
+fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(name: &str, text: &str) -> Result<Option<T>, Refusal> {
+    text.parse()
+        .map(Some)
+        .map_err(|error| Refusal::bad(format!("{name}: {error}")))
+}
+
+fn trace_query(query: &str) -> Result<TraceQuery, Refusal> {
+    let mut trace = TraceQuery {
+        by: TraceBy::Newest,
+        tenant: None,
+        receipts_max: ROWS_DEFAULT,
+    };
+    for (name, value) in pairs(query) {
+        match name.as_str() {
+            "id" => trace.by = TraceBy::named(&value),
+            "tenant" => trace.tenant = parse(&name, &value)?,
+            "limit" => trace.receipts_max = rows(&value)?,
+            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
+        }
+    }
+    Ok(trace)
+}
+
+/// A filter on the dead-letter queue, as query parameters and as JSON.
+fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<DeadLetterFilter, Refusal> {
+    let mut filter = DeadLetterFilter {
+        rows_max: ROWS_DEFAULT,
+        ..DeadLetterFilter::default()
+    };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "id" => filter.id = parse(&name, &value)?,
+            "tenant" => filter.tenant = parse(&name, &value)?,
+            "source" => filter.source = parse(&name, &value)?,
+            "route" => filter.route = parse(&name, &value)?,
+            "destination" => filter.destination = parse(&name, &value)?,
+            "since" => {
+                let instant = UnixMillis::from_rfc3339(&value);
+                filter.since = Some(
+                    instant.ok_or_else(|| Refusal::bad(format!("since: `{value}` is not an instant such as 2026-05-05T10:00:00Z")))?,
+                );
+            }
+            "reason" => filter.reason = Some(value),
+            "with_replayed" => filter.with_replayed = value == "true",
+            "limit" => filter.rows_max = rows(&value)?,
+            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
+        }
+    }
+    Ok(filter)
+}
+
+/// A replay request: one receipt, or dead letters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplayBody {
+    receipt: Option<String>,
+    dead_letters: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    dry_run: bool,
+    /// Who asks, for the history.
+    actor: String,
+}
+
+impl ReplayBody {
+    fn check(self) -> Result<ReplayRequest, Refusal> {
+        let what = match (self.receipt, self.dead_letters) {
+            (Some(receipt), None) => ReplayWhat::Receipt(
+                receipt
+                    .parse()
+                    .map_err(|error| Refusal::bad(format!("receipt: {error}")))?,
+            ),
+            (None, Some(fields)) => {
+                let text = |value: serde_json::Value| match value {
+                    serde_json::Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                let given = fields.into_iter().filter(|(_, value)| !value.is_null());
+                ReplayWhat::DeadLetters(dead_letter_filter(given.map(|(name, value)| (name, text(value))))?)
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(Refusal::bad("name either `receipt` or `dead_letters`"));
+            }
+        };
+        Ok(ReplayRequest {
+            what,
+            dry_run: self.dry_run,
+            now: clock::now(),
+            actor: self.actor,
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! Work: claims what is due, runs plugins, settles what they proposed, delivers what was recorded.
+//!
+//! Whoever comes by works: an invocation after its answer, or the sweep. All of them take this one path and read the store again;
+//! leases keep two of them from the same job, and only the newest lease may commit.
+
+use futures::future::join_all;
+use tollgate_core::ids::{Digest, PluginName};
+use tollgate_core::limits;
+use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
+use tollgate_core::retry::RetryPolicy;
+use tollgate_store::{ClaimRequest, GuestStore, JobClaim, RunRecord, Settled, Settlement, StoreError};
+
+use crate::clock::{self, Stopwatch};
+use crate::plugin::{self, Run};
+use crate::tenants::{Route, Tenant};
+use crate::{delivery, log};
+
+/// Who ran it, for the person who reads a run.
+const RUNTIME: &str = concat!("tollgate-spin ", env!("CARGO_PKG_VERSION"));
+/// Jobs leased at once; their plugins are called side by side.
+const JOBS_AT_ONCE: usize = 8;
+/// How often a run is repeated at once because another run changed the state that it had read.
+const STALE_RERUNS_MAX: u32 = 8;
+
+/// What was done in one go.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) jobs: usize,
+    pub(crate) deliveries: usize,
+}
+
+/// Works until nothing is due, or `ms_max` milliseconds are over.
+pub(crate) async fn work(store: &GuestStore, ms_max: u64) -> Done {
+    let watch = Stopwatch::start();
+    let mut done = Done::default();
+    while !watch.is_over(ms_max) {
+        let worked = async {
+            let jobs = run_due(store).await?;
+            let deliveries = delivery::deliver_due(store).await?;
+            Ok::<_, StoreError>(Done { jobs, deliveries })
+        };
+        match worked.await {
+            Ok(Done { jobs: 0, deliveries: 0 }) => break,
+            Ok(round) => {
+                done.jobs += round.jobs;
+                done.deliveries += round.deliveries;
+            }
+            // Others are at work; what is left is theirs, or the next one's.
+            Err(StoreError::Busy) => break,
+            Err(error) => {
+                log(&format!("work stopped: {error}"));
+                break;
+            }
+        }
+    }
+    done
+}
+
+pub(crate) fn claim_request(lease_ms: i64, rows_max: usize) -> ClaimRequest {
+    ClaimRequest {
+        worker: "spin".to_owned(),
+        now: clock::now(),
+        lease_ms,
+        rows_max,
+    }
+}
+
+async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
+    let claims = store.claim_jobs(&claim_request(limits::JOB_LEASE_MS, JOBS_AT_ONCE))?;
+    let jobs = claims.len();
+    for result in join_all(claims.iter().map(|claim| process(store, claim))).await {
+        result?;
+    }
+    Ok(jobs)
+}
+
+/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease.
+async fn process(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError> {
+    for rerun in 0.. {
+        let mut settlement = execute(store, claim).await?;
+        if rerun >= STALE_RERUNS_MAX {
+            let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
+            settlement = unrunnable(claim, None, &message);
+        }
+        match store.settle(&settlement)? {
+            Settled::Committed { .. } => break,
+            Settled::LeaseLost => {
+                log(&format!("{}: another invocation took it over; this run was not committed", claim.job));
+                break;
+            }
+            Settled::StaleState => {}
+        }
+    }
+    Ok(())
+}
+
+/// One run: from claim to what is to be settled.
+async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, StoreError> {
+    let tenant = match Tenant::load(&claim.event.tenant) {
+        Ok(tenant) => tenant,
+        Err(problem) => return Ok(unrunnable(claim, None, &problem)),
+    };
+    let route = tenant.and_then(|tenant| tenant.routes.into_iter().find(|route| route.name == claim.route));
+    let Some(route) = route else {
+        let why = "the route is no longer configured; restore it, or replay after rerouting";
+        return Ok(unrunnable(claim, None, why));
+    };
+    if claim.attempt > RetryPolicy::JOBS.attempts_max {
+        // Every attempt is counted when it is leased: these ended with their invocation and were never settled.
+        let why = "no attempt came to its end: the invocation ended in each of them";
+        return Ok(unrunnable(claim, Some(&route), why));
+    }
+    let started_at = clock::now();
+    let watch = Stopwatch::start();
+    let run = plugin::run(store, &route, &claim.event).await?;
+    let duration_us = watch.micros();
+    let Run {
+        outcome,
+        digest,
+        reads,
+        writes,
+        logs,
+    } = run;
+    let (outcome, actions) = judged(outcome, &route.grants);
+    let end = job_end(&outcome, &RetryPolicy::JOBS, claim.attempt, clock::now(), clock::jitter());
+    let done = end == JobEnd::Done;
+    Ok(Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        run: RunRecord {
+            plugin: route.plugin,
+            digest: digest.unwrap_or(Digest([0; 32])),
+            config_digest: route.config_digest,
+            config: route.config_json,
+            runtime: RUNTIME.to_owned(),
+            started_at,
+            duration_us,
+            // Spin does not count it.
+            fuel: 0,
+            outcome: outcome.name().to_owned(),
+            message: outcome.message().to_owned(),
+            reads,
+            logs,
+        },
+        end,
+        writes: if done { writes } else { Vec::new() },
+        actions,
+        destinations: route.destinations,
+    })
+}
+
+/// A job that cannot be run as the app is configured: a host fault, retried as such.
+fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement {
+    let outcome = Outcome::Fault {
+        fault: Fault::HostFault,
+        message: why.to_owned(),
+    };
+    let nobody = || PluginName::new("unknown").expect("a constant name");
+    let config = route.map_or("", |route| &route.config_json);
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        end: job_end(&outcome, &RetryPolicy::JOBS, claim.attempt, clock::now(), clock::jitter()),
+        run: RunRecord {
+            plugin: route.map_or_else(nobody, |route| route.plugin.clone()),
+            digest: Digest([0; 32]),
+            config_digest: Digest::of(config.as_bytes()),
+            config: config.to_owned(),
+            runtime: RUNTIME.to_owned(),
+            started_at: clock::now(),
+            duration_us: 0,
+            fuel: 0,
+            outcome: outcome.name().to_owned(),
+            message: outcome.message().to_owned(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        },
+        writes: Vec::new(),
+        actions: Vec::new(),
+        destinations: Vec::new(),
+    }
+}

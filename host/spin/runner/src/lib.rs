@@ -1,0 +1,37 @@
+//! The door of an enclosed plugin. It stands on a private route: only the ingest component reaches it, by service chaining.
+//!
+//! It answers 200 before the plugin is started, so that an answer which breaks off is known to be the plugin's doing.
+
+use futures::SinkExt as _;
+use spin_sdk::http::{Headers, IncomingRequest, OutgoingResponse, ResponseOutparam};
+use spin_sdk::http_component;
+use tollgate_spin_protocol::DIGEST_HEADER;
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: ["../../../wit", "../wit"],
+        world: "tollgate:runner/runner@1.0.0",
+        generate_all,
+    });
+}
+
+#[http_component]
+async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+    let request = match request.into_body().await {
+        Ok(body) => body,
+        // Whoever sent half a request reads no answer.
+        Err(_) => return,
+    };
+    let headers = Headers::new();
+    // A digest is plain ASCII: the header can be set.
+    let _ = headers.append(
+        &DIGEST_HEADER.to_owned(),
+        &bindings::tollgate::runner::plugin::digest().into_bytes(),
+    );
+    let response = OutgoingResponse::new(headers);
+    let mut body = response.take_body();
+    answer.set(response);
+    let answered = bindings::tollgate::runner::plugin::run(&request);
+    // Nobody may be listening any more, and nothing follows.
+    let _ = body.send(answered).await;
+}
