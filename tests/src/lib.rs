@@ -8,6 +8,7 @@ pub mod client;
 pub mod crash;
 pub mod destination;
 pub mod events;
+pub mod spin;
 pub mod stage;
 
 use std::env;
@@ -49,6 +50,33 @@ pub fn hostile_dir() -> PathBuf {
         "the built hostile guests",
         env::var_os("TOLLGATE_HOSTILE").map_or(built, PathBuf::from),
         Path::is_dir,
+    )
+}
+
+/// The folder of the Spin app's components: what TOLLGATE_SPIN names, or `spin` in the target directory.
+///
+/// # Panics
+/// As [`tollgate_bin`].
+pub fn spin_dir() -> PathBuf {
+    let built = profile_dir().join("../spin");
+    found(
+        "the Spin app's components",
+        env::var_os("TOLLGATE_SPIN").map_or(built, PathBuf::from),
+        Path::is_dir,
+    )
+}
+
+/// The stand-in for `spin`: what TOLLGATE_SPIN_STAND_IN names, or where `cargo xtask test` builds it.
+///
+/// # Panics
+/// As [`tollgate_bin`].
+pub fn spin_stand_in() -> PathBuf {
+    let name = format!("spin-stand-in{}", env::consts::EXE_SUFFIX);
+    let built = profile_dir().join("../spin-harness/debug").join(name);
+    found(
+        "the stand-in for spin",
+        env::var_os("TOLLGATE_SPIN_STAND_IN").map_or(built, PathBuf::from),
+        Path::is_file,
     )
 }
 

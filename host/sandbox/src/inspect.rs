@@ -59,6 +59,15 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     })
 }
 
+/// The outermost imports of any component, in its own order.
+///
+/// # Errors
+/// When the bytes are no component, or damaged.
+pub fn imports(bytes: &[u8]) -> Result<Vec<String>, Refusal> {
+    require_component(bytes)?;
+    Ok(outline(bytes)?.imports)
+}
+
 fn require_component(bytes: &[u8]) -> Result<(), Refusal> {
     let not = |found| Err(Refusal::NotAComponent { found });
     if bytes.is_empty() {

@@ -205,7 +205,7 @@ impl TraceBy {
 }
 
 /// Everything that became of one receipt.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trace {
     pub receipt: ReceiptView,
     /// Further deliveries of the same event, in their order.
@@ -215,7 +215,7 @@ pub struct Trace {
     pub history: Vec<HistoryView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReceiptView {
     pub id: ReceiptId,
     /// Position in the order of admission.
@@ -239,7 +239,7 @@ pub struct ReceiptView {
 }
 
 /// A redelivery of an event whose receipt exists.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryView {
     /// Counts from 2: the first delivery is the receipt itself.
     pub number: u32,
@@ -250,7 +250,7 @@ pub struct DeliveryView {
     pub body_digest: Digest,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobView {
     pub id: JobId,
     pub route: RouteName,
@@ -264,7 +264,7 @@ pub struct JobView {
     pub runs: Vec<RunView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunView {
     pub id: RunId,
     pub attempt: u32,
@@ -282,7 +282,7 @@ pub struct RunView {
 }
 
 /// What one run asked for and what the ledger said.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ActionView {
     /// The recorded action: this run's own, or the earlier one that this proposal repeats. For a conflict the kept proposal.
     pub id: ActionId,
@@ -294,7 +294,7 @@ pub struct ActionView {
     pub deliveries: Vec<OutboxView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutboxView {
     pub id: OutboxId,
     pub destination: DestinationName,
@@ -304,7 +304,7 @@ pub struct OutboxView {
     pub attempts: Vec<AttemptView>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttemptView {
     pub number: u32,
     pub started_at: String,
@@ -314,7 +314,7 @@ pub struct AttemptView {
     pub answer: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HistoryView {
     pub at: String,
     pub what: String,
@@ -339,7 +339,7 @@ pub struct DeadLetterFilter {
 }
 
 /// What was given up, with its replay context.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetter {
     pub id: DeadLetterId,
     #[serde(flatten)]

@@ -25,6 +25,15 @@ use tokio::net::TcpListener;
 use app::App;
 use manifest::Manifest;
 
+/// `hold-lock DATABASE`: holds the database's write lock until standard input ends, as a writer of another process would.
+fn hold_lock(path: &str) -> Result<()> {
+    let connection = rusqlite::Connection::open(path)?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    println!("held");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
 /// The arguments of `spin up` that the tests use.
 struct Arguments {
     manifest: PathBuf,
@@ -60,6 +69,12 @@ fn arguments() -> Result<Arguments> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, path] = given.as_slice()
+        && command == "hold-lock"
+    {
+        return hold_lock(path);
+    }
     let arguments = arguments()?;
     std::fs::create_dir_all(&arguments.state)?;
     let manifest = Manifest::read(&arguments.manifest)?;

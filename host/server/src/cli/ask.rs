@@ -4,8 +4,9 @@
 //! is asked to do it through its private listener; without one, the store is opened for the moment.
 
 use anyhow::Context as _;
+use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{ReplayReport, Store, StoreError, TraceBy, TraceQuery};
+use tollgate_store::{DeadLetter, ReplayReport, Store, StoreError, Trace, TraceBy, TraceQuery};
 
 use super::{Exit, Target, Usage, print_json, show, wire};
 use crate::clock;
@@ -22,7 +23,17 @@ pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, lim
             .map_err(|error| Usage(format!("--tenant: {error}")))?,
         receipts_max: limit,
     };
-    let traces = ask(target, async |store| store.trace(query).await)?;
+    let traces = match &target.spin {
+        Some(app) => {
+            let mut question = form_urlencoded::Serializer::new("/v1/trace?".to_owned());
+            question.append_pair("limit", &limit.to_string());
+            for (name, value) in [("id", id), ("tenant", tenant)] {
+                value.map(|value| question.append_pair(name, value));
+            }
+            ask_spin(app, &question.finish())?
+        }
+        None => ask(target, async |store| store.trace(query).await)?,
+    };
     if target.json {
         print_json(&traces)?;
     } else if traces.is_empty() {
@@ -40,8 +51,7 @@ pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, lim
 
 /// `tollgate dlq list`.
 pub(super) fn dead_letters(target: &Target, filter: DeadLetterQuery) -> anyhow::Result<Exit> {
-    let filter = filter.checked().map_err(Usage)?;
-    let letters = ask(target, async |store| store.dead_letters(filter).await)?;
+    let letters = dead_letters_of(target, filter)?;
     if target.json {
         print_json(&letters)?;
     } else if letters.is_empty() {
@@ -61,26 +71,21 @@ pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
         with_replayed: true,
         ..DeadLetterQuery::default()
     };
-    let filter = query.checked().map_err(Usage)?;
-    let (letters, traces) = ask(target, async |store| {
-        let letters = store.dead_letters(filter).await?;
-        let traces = match letters.first() {
-            Some(letter) => {
-                store
-                    .trace(TraceQuery {
-                        by: TraceBy::Receipt(letter.receipt),
-                        tenant: None,
-                        receipts_max: 1,
-                    })
-                    .await?
-            }
-            None => Vec::new(),
-        };
-        Ok((letters, traces))
-    })?;
+    let letters = dead_letters_of(target, query)?;
     let Some(letter) = letters.first() else {
         anstream::eprintln!("there is no dead letter {id}");
         return Ok(Exit::No);
+    };
+    let traces: Vec<Trace> = match &target.spin {
+        Some(app) => ask_spin(app, &format!("/v1/trace?id={}", letter.receipt))?,
+        None => {
+            let query = TraceQuery {
+                by: TraceBy::Receipt(letter.receipt),
+                tenant: None,
+                receipts_max: 1,
+            };
+            ask(target, async |store| store.trace(query).await)?
+        }
     };
     if target.json {
         print_json(&serde_json::json!({ "dead_letter": letter, "trace": traces.first() }))?;
@@ -123,8 +128,10 @@ pub(super) fn replay(
         }
     };
     body.clone().checked(clock::now()).map_err(Usage)?;
-    let config = config::load(&target.config)?;
-    let report = replay_on(&config, &body)?;
+    let report = match &target.spin {
+        Some(app) => runtime()?.block_on(spin_app(app, &spin_token()?).replay(&body))?,
+        None => replay_on(&config::load(&target.config)?, &body)?,
+    };
     if target.json {
         print_json(&report)?;
     } else {
@@ -154,13 +161,53 @@ fn replay_on(config: &Config, body: &ReplayBody) -> anyhow::Result<ReplayReport>
                         "a host uses {path}, and it has no private listener to ask: set [operator] listen and token"
                     );
                 };
-                wire::replay(listen, token, body)
+                let base = format!("http://{listen}");
+                wire::Operated { base, token }
+                    .replay(body)
                     .await
                     .with_context(|| format!("asking the host at {listen}"))
             }
             Err(error) => Err(error.into()),
         }
     })
+}
+
+fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Vec<DeadLetter>> {
+    let filter = query.clone().checked().map_err(Usage)?;
+    match &target.spin {
+        Some(app) => {
+            let mut question = form_urlencoded::Serializer::new("/v1/dead-letters?".to_owned());
+            if let serde_json::Value::Object(fields) = serde_json::to_value(&query)? {
+                for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    question.append_pair(name, &text);
+                }
+            }
+            ask_spin(app, &question.finish())
+        }
+        None => ask(target, async |store| store.dead_letters(filter).await),
+    }
+}
+
+/// The variable that holds a Spin app's `operator_token`.
+const SPIN_TOKEN: &str = "TOLLGATE_SPIN_TOKEN";
+
+fn spin_token() -> anyhow::Result<Secret> {
+    let token = std::env::var(SPIN_TOKEN)
+        .map_err(|_| Usage(format!("set {SPIN_TOKEN} to the app's operator_token")))?;
+    Ok(Secret::new(token))
+}
+
+fn spin_app<'t>(url: &str, token: &'t Secret) -> wire::Operated<'t> {
+    let base = url.trim_end_matches('/').to_owned();
+    wire::Operated { base, token }
+}
+
+fn ask_spin<T: serde::de::DeserializeOwned>(app: &str, question: &str) -> anyhow::Result<T> {
+    let token = spin_token()?;
+    runtime()?
+        .block_on(spin_app(app, &token).ask(question))
+        .with_context(|| format!("asking the app at {app}"))
 }
 
 /// Opens the store for reading and asks it.

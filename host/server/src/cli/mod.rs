@@ -6,6 +6,7 @@ mod demo;
 mod plugin;
 mod send;
 mod show;
+mod spin;
 mod verify;
 mod wire;
 
@@ -62,6 +63,9 @@ pub(crate) struct Target {
     /// Print the answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Ask the Spin app at this URL instead of a store; its operator_token in TOLLGATE_SPIN_TOKEN
+    #[arg(long, value_name = "URL")]
+    pub(crate) spin: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -125,6 +129,11 @@ enum Command {
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
+    },
+    /// Edit and check a Spin app: its plugins in spin.toml
+    Spin {
+        #[command(subcommand)]
+        command: spin::Command,
     },
     #[command(name = COMPILE_PLUGIN, hide = true)]
     CompilePlugin,
@@ -192,6 +201,7 @@ pub(crate) fn main() -> ExitCode {
             all,
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Spin { command } => spin::run(command),
         Command::Plugin {
             command: PluginCommand::Check { file, json },
         } => plugin::check(&file, json),

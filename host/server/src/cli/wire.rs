@@ -1,6 +1,5 @@
 //! HTTP as the command line speaks it: to sources (send) and to a running host's private listener.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -46,7 +45,24 @@ impl Http {
         headers: &[(String, String)],
         body: Bytes,
     ) -> anyhow::Result<(u16, String)> {
-        let mut request = Request::post(url);
+        self.exchange(Request::post(url), url, headers, body).await
+    }
+
+    /// Gets `url` with `headers`: the answer's status and text.
+    ///
+    /// # Errors
+    /// As [`Http::post`].
+    pub(super) async fn get(&self, url: &str, headers: &[(String, String)]) -> anyhow::Result<(u16, String)> {
+        self.exchange(Request::get(url), url, headers, Bytes::new()).await
+    }
+
+    async fn exchange(
+        &self,
+        mut request: http::request::Builder,
+        url: &str,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> anyhow::Result<(u16, String)> {
         for (name, value) in headers {
             request = request.header(name.as_str(), value.as_str());
         }
@@ -72,17 +88,42 @@ impl Http {
     }
 }
 
-/// Asks a running host to replay.
-pub(super) async fn replay(listen: SocketAddr, token: &Secret, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
-    let token = std::str::from_utf8(token.expose()).context("the operator's token is not text")?;
-    let headers = [
-        (header::AUTHORIZATION.to_string(), format!("Bearer {token}")),
-        (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
-    ];
-    let url = format!("http://{listen}/v1/replay");
-    let (status, text) = Http::new()
-        .post(&url, &headers, serde_json::to_vec(body)?.into())
-        .await?;
+/// What an operator asks a host: its private listener's address, or a Spin app's, without a `/` at the end; and the token.
+pub(super) struct Operated<'a> {
+    pub(super) base: String,
+    pub(super) token: &'a Secret,
+}
+
+impl Operated<'_> {
+    /// Asks the host to replay.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or its answer is no report.
+    pub(super) async fn replay(&self, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
+        let url = format!("{}/v1/replay", self.base);
+        let body = serde_json::to_vec(body)?.into();
+        read(Http::new().post(&url, &self.headers()?, body).await?)
+    }
+
+    /// Gets the answer of a question; `question` is a path and its query.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or its answer is none.
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, question: &str) -> anyhow::Result<T> {
+        let url = format!("{}{question}", self.base);
+        read(Http::new().get(&url, &self.headers()?).await?)
+    }
+
+    fn headers(&self) -> anyhow::Result<[(String, String); 2]> {
+        let token = std::str::from_utf8(self.token.expose()).context("the operator's token is not text")?;
+        Ok([
+            (header::AUTHORIZATION.to_string(), format!("Bearer {token}")),
+            (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
+        ])
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>((status, text): (u16, String)) -> anyhow::Result<T> {
     anyhow::ensure!(status == 200, "it answered {status}: {}", text.trim());
-    serde_json::from_str(&text).context("its answer is not a replay report")
+    serde_json::from_str(&text).context("its answer is not what was asked for")
 }

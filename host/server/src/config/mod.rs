@@ -51,6 +51,36 @@ pub(crate) fn check(path: &Path) -> Result<Config, Problems> {
     load_with(path, &|name| std::env::var(name).ok(), PluginFiles::MustExist)
 }
 
+/// Checks the tenants' files of `folder` for a host that has no `tollgate.toml`, as a Spin app. Where a destination may be is that
+/// host's own rule.
+///
+/// # Errors
+/// All that is wrong in all of the files.
+pub(crate) fn check_tenants(
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<TenantName, Tenant>, Problems> {
+    let desk = Desk::new(env, PluginFiles::Unchecked);
+    let mut house = operator::House::default();
+    house.delivery.allow_http = true;
+    house.delivery.allow_networks = ["0.0.0.0", "::"]
+        .into_iter()
+        .filter_map(|address| address.parse().ok())
+        .map(|address| Network {
+            address,
+            prefix_length: 0,
+        })
+        .collect();
+    let files = tenant_files(folder, &desk);
+    let tenants = files
+        .iter()
+        .filter_map(|(name, file)| tenant::check(name, file, &house, &desk))
+        .map(|tenant| (tenant.name.clone(), tenant))
+        .collect();
+    desk.finish(files.iter().map(|(_, file)| file))?;
+    Ok(tenants)
+}
+
 /// Whether a plugin's missing file is a problem. The worker reads the files itself and says so with more detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PluginFiles {

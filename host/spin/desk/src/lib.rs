@@ -1,7 +1,7 @@
 //! Stands behind an enclosed plugin's imports: its state and its log. The rules of a run's calls are the core's.
 //!
-//! A bound that is crossed makes the run void, but does not end it here: a trap would take the reason with it. Nothing that the
-//! plugin does afterwards counts, and the caller's clock ends what does not end by itself.
+//! A bound that is crossed makes the run void, but does not end it at once: a trap would take the reason with it. Nothing that the
+//! plugin does afterwards counts. One that goes on calling is ended by a trap after all, because Spin would let it go on for ever.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,6 @@ use tollgate_core::desk::{Desk, DeskLimits, Stop};
 use tollgate_core::outcome::LogLevel;
 use tollgate_core::state::StateValue;
 
-#[expect(unreachable_pub, reason = "generated")]
 mod bindings {
     wit_bindgen::generate!({
         path: ["../../../wit", "../wit"],
@@ -29,7 +28,11 @@ struct Run {
     complete: bool,
     missing: Vec<String>,
     stop: Option<Stop>,
+    calls_after_stop: u32,
 }
+
+/// What a plugin may still call when its run is void already: enough to log its error and to return.
+const CALLS_AFTER_STOP_MAX: u32 = 16;
 
 thread_local! {
     static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
@@ -42,7 +45,14 @@ fn call<T: Default>(work: impl FnOnce(&mut Run) -> Result<T, Stop>) -> T {
             run.stop = Some(stop);
             T::default()
         }),
-        _ => T::default(),
+        Some(run) => {
+            run.calls_after_stop += 1;
+            if run.calls_after_stop > CALLS_AFTER_STOP_MAX {
+                std::process::abort();
+            }
+            T::default()
+        }
+        None => T::default(),
     })
 }
 
@@ -101,6 +111,7 @@ impl desk::Guest for Room {
             complete,
             missing: Vec::new(),
             stop: None,
+            calls_after_stop: 0,
         }));
     }
 

@@ -147,7 +147,7 @@ async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginD
             Ok(answer) => Called::Answered(answer),
             Err(_) => Called::Failed(
                 Fault::Trap,
-                "it ended without an answer: a trap, or more memory than Spin allows it".to_owned(),
+                "it ended without an answer: a trap, more memory than Spin allows it, or calls without end".to_owned(),
             ),
         },
     };
@@ -187,6 +187,14 @@ fn value_of(read: StateRead) -> protocol::Value {
 fn ended_run(digest: Option<PluginDigest>, ended: Ended) -> Run {
     let line = |text: String| mask::line(&text, limits::RUN_MESSAGE_BYTES_MAX);
     let outcome = match ended.result {
+        protocol::Outcome::Proposals(proposals) if proposals.len() > limits::ACTIONS_PER_RUN_MAX => Outcome::Fault {
+            fault: Fault::OutputTooBig,
+            message: format!(
+                "{} proposals; at most {} are allowed",
+                proposals.len(),
+                limits::ACTIONS_PER_RUN_MAX
+            ),
+        },
         protocol::Outcome::Proposals(proposals) => Outcome::Completed {
             proposals: proposals.into_iter().map(proposal_of).collect(),
         },

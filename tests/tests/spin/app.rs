@@ -1,0 +1,132 @@
+//! The app as people edit it: spin.toml, `tollgate spin add`, `remove` and `check`.
+
+use std::fs;
+
+use serde_json::Value;
+use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
+use tollgate_tests::stage::Ran;
+use tollgate_tests::{hostile_dir, plugins_dir, root};
+
+/// Runs `tollgate spin …` on a stage's manifest, with its variables.
+fn spin(stage: &SpinStage, arguments: &[&str]) -> Ran {
+    let manifest = stage.path("spin.toml");
+    run(arguments, manifest.to_str().expect("a path in UTF-8"), &stage.variables())
+}
+
+fn run(arguments: &[&str], manifest: &str, variables: &[(String, String)]) -> Ran {
+    let mut command = std::process::Command::new(tollgate_tests::tollgate_bin());
+    command.arg("spin").args(arguments).args(["--json", "--manifest", manifest]);
+    for (name, value) in variables {
+        command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
+    }
+    let output = command.output().expect("tollgate starts");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
+    let mut stage = SpinSetup::acme("").set();
+    let manifest = stage.path("spin.toml");
+    let commented = fs::read_to_string(&manifest).unwrap().replace(
+        "[component.ingest]\n",
+        "# Ours; mind the step.\n[component.ingest] # here\n",
+    );
+    fs::write(&manifest, &commented).unwrap();
+    let cashback = plugins_dir().join("cashback.wasm");
+    let add = ["add", cashback.to_str().unwrap(), "--kit", "kit", "--route", "acme/cashback"];
+
+    let added = spin(&stage, &add);
+    assert_eq!(added.code, 0, "{added:?}");
+    assert_eq!(added.json()["changed"], true);
+    let once = fs::read_to_string(&manifest).unwrap();
+    assert!(once.contains("# Ours; mind the step.\n[component.ingest] # here\n"), "{once}");
+    assert!(once.contains("\"http://plugin-cashback.spin.internal\""), "{once}");
+    let tenant = fs::read_to_string(stage.path("tenants/acme.toml")).unwrap();
+    assert!(tenant.contains("[routes.cashback]\n"), "{tenant}");
+
+    let again = spin(&stage, &add);
+    assert_eq!(again.json()["changed"], false, "{again:?}");
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), once);
+
+    let checked = spin(&stage, &["check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    assert_eq!(checked.json()["plugins"][0]["component"], "plugin-cashback");
+    assert_eq!(checked.json()["plugins"][0]["digest"], added.json()["digest"]);
+
+    // What was written is an app that comes up.
+    stage.start();
+    assert_eq!(stage.ask("GET", "/v1/counts", OPERATOR_TOKEN, b"").status, 200);
+    stage.kill();
+
+    assert_eq!(spin(&stage, &["remove", "cashback"]).code, 0);
+    assert_eq!(fs::read_to_string(&manifest).unwrap().trim_end(), commented.trim_end());
+    assert!(!stage.path("plugins/cashback.wasm").exists());
+    let orphaned = spin(&stage, &["check"]).json();
+    assert!(
+        orphaned["problems"][0].as_str().unwrap().contains("the app has no plugin `cashback`"),
+        "{orphaned:#}"
+    );
+    assert_eq!(spin(&stage, &["remove", "cashback"]).code, 1);
+}
+
+#[test]
+fn r2_what_could_reach_outside_is_not_added() {
+    let stage = SpinSetup::acme("").set();
+    let before = fs::read_to_string(stage.path("spin.toml")).unwrap();
+    let guest = hostile_dir().join("wasi_import.wasm");
+    let refused = spin(&stage, &["add", guest.to_str().unwrap(), "--kit", "kit"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(refused.json()["code"], "import-outside-world");
+    assert_eq!(fs::read_to_string(stage.path("spin.toml")).unwrap(), before);
+}
+
+#[test]
+fn r2_check_names_what_an_app_gives_away() {
+    let stage = SpinSetup::acme("").plugin("cashback").set();
+    let manifest = stage.path("spin.toml");
+    let good = fs::read_to_string(&manifest).unwrap();
+    assert_eq!(spin(&stage, &["check"]).code, 0);
+    let granted = "[component.plugin-cashback]\n";
+    for (from, to, expect) in [
+        (granted, &*format!("{granted}allowed_outbound_hosts = [\"https://*:*\"]\n"), "`plugin-cashback` has `allowed_outbound_hosts`"),
+        (granted, &format!("{granted}dependencies_inherit_configuration = true\n"), "`dependencies_inherit_configuration`"),
+        ("route = { private = true }", "route = \"/cashback\"", "stands on the public route `/cashback`"),
+        ("plugins/cashback.wasm", "kit/tollgate_spin_runner.wasm", "it is not enclosed"),
+        ("sqlite_databases = [\"default\"]\n", "", "has no database"),
+        ("sweep_token = { required = true, secret = true }", "sweep_token = { required = true }", "has no secret `sweep_token`"),
+        ("    \"http://plugin-cashback.spin.internal\",\n", "    \"http://*.spin.internal\",\n", "name each host"),
+        ("acme_shop_secret = \"{{ acme_shop_secret }}\"\n", "", "is not given `acme_shop_secret`"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        fs::write(&manifest, bad).unwrap();
+        let checked = spin(&stage, &["check"]);
+        assert_eq!(checked.code, 1, "{expect}");
+        let problems = checked.json()["problems"].clone();
+        let named = |problem: &Value| problem.as_str().is_some_and(|problem| problem.contains(expect));
+        assert!(problems.as_array().unwrap().iter().any(named), "{expect}: {problems:#}");
+    }
+}
+
+/// The manifest at the top level is the one that people start: it must be whole after `spin build`.
+#[test]
+fn r2_the_shipped_manifest_is_whole() {
+    let manifest = root().join("spin.toml");
+    let checked = run(
+        &["check"],
+        manifest.to_str().unwrap(),
+        &[("acme_rewards_secret".to_owned(), "any-secret".to_owned())],
+    );
+    assert_eq!(checked.code, 0, "{checked:?}");
+    let components: Vec<_> = checked.json()["plugins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|plugin| plugin["component"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(components, ["plugin-cashback", "plugin-fraud", "plugin-inventory"]);
+}

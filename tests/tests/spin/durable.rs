@@ -1,0 +1,179 @@
+//! Intake: authentic, durable before 2xx, once; and a lock that is held costs an answer, never an event.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use serde_json::json;
+use tollgate_tests::client::{Client, request};
+use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
+use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup};
+use tollgate_tests::spin_stand_in;
+use tollgate_tests::stage::{block_on, wait_until};
+use tollgate_store::Store as _;
+
+const CASHBACK: &str = r#"
+[routes.cashback]
+types = ["reward.redeemed"]
+plugin = "cashback"
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
+[routes.cashback.config]
+rate_bps = 1000
+currency = "INR"
+"#;
+
+#[test]
+fn r2_an_event_is_kept_once_and_its_redeliveries_are_told_apart() {
+    let stage = SpinSetup::acme("").start();
+    let shop = signer("shop");
+    let body = plain("order.placed", "evt_1");
+    let first = stage.post("shop", &shop.sign("", body.clone()));
+    assert_eq!(first.verdict(), (202, "accepted".into()));
+    let again = stage.post("shop", &shop.sign("", body.clone()));
+    assert_eq!(again.verdict(), (200, "same".into()));
+    assert_eq!(again.receipt(), first.receipt());
+    let other = stage.post("shop", &shop.sign("", format!("{body} ")));
+    assert_eq!(other.verdict(), (202, "conflict".into()));
+
+    // Nothing of what did not prove itself is kept.
+    let tampered = shop.sign("", plain("order.placed", "evt_2")).tampered();
+    assert_eq!(stage.post("shop", &tampered).verdict(), (401, "unauthentic".into()));
+    let unsigned = shop.sign("", plain("order.placed", "evt_3")).unsigned();
+    assert_eq!(stage.post("shop", &unsigned).verdict(), (401, "unauthentic".into()));
+    assert_eq!(
+        stage.post("shop", &shop.sign("", "{}")).verdict(),
+        (400, "malformed".into())
+    );
+    assert_eq!(stage.post("nobody", &unsigned).verdict(), (404, "unknown-source".into()));
+    let counts = stage.counts();
+    assert_eq!(
+        (&counts["receipts"], &counts["redeliveries"], &counts["conflicts"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+
+    let trace = &stage.traces("evt_1")[0];
+    assert_eq!(trace["receipt"]["id"], first.receipt());
+    assert_eq!(trace["receipt"]["proof"]["key_id"], "shop-1");
+    assert_eq!(trace["deliveries"][1]["decision"], "conflict");
+}
+
+#[test]
+fn r2_the_bounds_of_a_request_are_the_same() {
+    let stage = SpinSetup::acme("").start();
+    let send = |bytes: &[u8]| {
+        let mut client = Client::connect(stage.address).unwrap();
+        client.send(bytes).unwrap();
+        client.answer().unwrap()
+    };
+    let get = send(&request("GET", "/in/acme/shop", &[], b""));
+    assert_eq!(get.verdict(), (405, "method".into()));
+    assert_eq!(get.header("allow"), Some("POST"));
+    let encoded = [("content-encoding".to_owned(), "gzip".to_owned())];
+    assert_eq!(
+        send(&request("POST", "/in/acme/shop", &encoded, b"x")).verdict(),
+        (415, "encoded".into())
+    );
+    let big = vec![b' '; 1024 * 1024 + 1];
+    assert_eq!(
+        send(&request("POST", "/in/acme/shop", &[], &big)).verdict(),
+        (413, "body-too-large".into())
+    );
+    // A sweep and an operator's question need their own tokens.
+    for (method, path) in [("POST", "/v1/sweep"), ("GET", "/v1/counts"), ("GET", "/v1/trace"), ("GET", "/v1/dead-letters")] {
+        assert_eq!(stage.ask(method, path, "wrong", b"").status, 401, "{path}");
+    }
+    assert_eq!(stage.ask("GET", "/v1/counts", SWEEP_TOKEN, b"").status, 401);
+}
+
+#[test]
+fn r2_a_lifecycle_guards_a_subject() {
+    let stage = SpinSetup::acme("").start();
+    let rewards = signer("rewards");
+    let post = |event: &str, state: &str| {
+        let answer = stage.post("rewards", &rewards.sign("", redemption(event, "rewr_1", "r_1", state)));
+        answer.verdict()
+    };
+    assert_eq!(post("evt_2", "COMPLETED"), (202, "accepted".into()));
+    assert_eq!(post("evt_1", "PENDING"), (202, "superseded".into()));
+    assert_eq!(post("evt_3", "EVAPORATED"), (202, "held".into()));
+    let payments = signer("payments");
+    let odd = payments.sign("", payment("evt_9", "pi_1", "payment_intent.created", "no_such_status"));
+    assert_eq!(stage.post("payments", &odd).verdict(), (202, "held".into()));
+}
+
+#[test]
+fn r2_what_was_acknowledged_survives_a_kill_and_is_worked_on_after_it() {
+    let mut stage = SpinSetup::acme(CASHBACK).plugin("cashback").start();
+    let shop = signer("shop");
+    let mut receipts = Vec::new();
+    for at in 0..6 {
+        let body = redeemed(&format!("evt_{at}"), &format!("red_{at}"), "success");
+        let answer = stage.post("shop", &shop.sign("", body));
+        assert_eq!(answer.verdict(), (202, "accepted".into()));
+        receipts.push(answer.receipt());
+    }
+    // Between the last answer and its work.
+    stage.kill();
+    let integrity = block_on(stage.store().check_integrity()).unwrap();
+    assert_eq!((integrity.receipts, integrity.problems), (6, Vec::new()));
+    stage.start();
+    for receipt in &receipts {
+        // Leases of the killed app run out first, if it held any.
+        let trace = wait_until("the job is done", || {
+            stage.sweep();
+            let trace = stage.traces(receipt).into_iter().next()?;
+            (trace["jobs"][0]["state"] == "done").then_some(trace)
+        });
+        let runs = trace["jobs"][0]["runs"].as_array().unwrap();
+        let recorded = runs.iter().filter(|run| run["actions"][0]["verdict"] == "recorded");
+        assert_eq!(recorded.count(), 1, "{trace:#}");
+    }
+    assert_eq!(stage.counts()["actions"], 6);
+    let integrity = block_on(stage.store().check_integrity()).unwrap();
+    assert_eq!(integrity.problems, [""; 0]);
+}
+
+/// Another writer holds the lock longer than the app waits for it.
+#[test]
+fn r2_a_busy_database_is_503_and_never_an_acknowledgement() {
+    let stage = SpinSetup::acme("").start();
+    let shop = signer("shop");
+    let before = stage.post("shop", &shop.sign("", plain("order.placed", "evt_1")));
+    assert_eq!(before.status, 202);
+    let database = stage.database();
+    let lock = hold_lock(&database);
+    let start = Instant::now();
+    let refused = stage.post("shop", &shop.sign("", plain("order.placed", "evt_2")));
+    assert_eq!(refused.verdict(), (503, "overloaded".into()));
+    assert!(refused.header("retry-after").is_some());
+    assert!(start.elapsed().as_secs() < 15, "took {:?}", start.elapsed());
+    drop(lock);
+    let accepted = stage.post("shop", &shop.sign("", plain("order.placed", "evt_2")));
+    assert_eq!(accepted.verdict(), (202, "accepted".into()));
+    assert_eq!(stage.counts()["receipts"], 2);
+}
+
+/// Takes the database's write lock in another process.
+fn hold_lock(database: &Path) -> impl Drop {
+    struct Holder(Child);
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut child = Command::new(spin_stand_in())
+        .arg("hold-lock")
+        .arg(database)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the holder starts");
+    let mut line = String::new();
+    let out = child.stdout.take().expect("a pipe");
+    let holder = Holder(child);
+    BufReader::new(out).read_line(&mut line).expect("a line");
+    assert_eq!(line.trim(), "held");
+    holder
+}

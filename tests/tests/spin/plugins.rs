@@ -1,0 +1,157 @@
+//! Plugins by service chaining: outcomes, state, operation keys, retries, delivery; and what a hostile one can do, which is end.
+
+use serde_json::Value;
+use tollgate_tests::destination::{Destination, Reply};
+use tollgate_tests::events::{plain, redeemed, redeemed_by, signer};
+use tollgate_tests::spin::{SpinSetup, SpinStage, books};
+use tollgate_tests::stage::wait_until;
+
+const CASHBACK_TO_BOOKS: &str = r#"
+[routes.cashback]
+types = ["reward.redeemed"]
+plugin = "cashback"
+destinations = ["books"]
+grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
+[routes.cashback.config]
+rate_bps = 1000
+currency = "INR"
+limit = { amount_minor_units = 100, window_days = 30 }
+"#;
+
+fn run(trace: &Value) -> &Value {
+    trace["jobs"][0]["runs"].as_array().and_then(|runs| runs.last()).unwrap_or(&Value::Null)
+}
+
+#[test]
+fn r2_an_event_becomes_one_credit_that_is_delivered_signed() {
+    let destination = Destination::start();
+    let stage = SpinSetup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books(&destination)))
+        .plugin("cashback")
+        .destination(&destination)
+        .start();
+    destination.script([Reply::Status(500)]);
+    let answer = stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    assert_eq!(answer.status, 202);
+    let trace = stage.finished(&answer.receipt());
+    let action = &run(&trace)["actions"][0];
+    assert_eq!(action["verdict"], "recorded");
+    assert_eq!(action["action"]["amount"]["minor_units"], 50);
+
+    // The first attempt failed; the sweep makes the next when it is due.
+    let arrivals = wait_until("the second attempt", || {
+        stage.sweep();
+        let arrivals = destination.arrivals();
+        (arrivals.len() >= 2).then_some(arrivals)
+    });
+    assert!(arrivals.iter().all(|arrival| arrival.is_authentic));
+    assert_eq!(arrivals[0].body, arrivals[1].body);
+    assert_eq!(arrivals[0].header("webhook-id"), arrivals[1].header("webhook-id"));
+    assert_eq!(arrivals[0].header("idempotency-key"), action["operation_key"].as_str().unwrap());
+    assert_eq!(arrivals[0].json()["receipt"], answer.receipt());
+    wait_until("the delivery is recorded", || (stage.counts()["delivered"] == 1).then_some(()));
+    let attempts = stage.traces(&answer.receipt())[0]["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["attempts"].clone();
+    assert_eq!(attempts[0]["http_status"], 500);
+    assert_eq!(attempts[1]["http_status"], 204);
+}
+
+#[test]
+fn r2_one_operation_has_one_effect_and_state_is_kept() {
+    let stage = SpinSetup::acme(&CASHBACK_TO_BOOKS.replace("destinations = [\"books\"]\n", ""))
+        .plugin("cashback")
+        .start();
+    let shop = signer("shop");
+    let post = |event: &str, redemption: &str| {
+        let body = redeemed_by(event, redemption, "success", "user_1");
+        let answer = stage.post("shop", &shop.sign("", body));
+        assert_eq!(answer.status, 202);
+        stage.finished(&answer.receipt())
+    };
+    assert_eq!(run(&post("evt_1", "red_1"))["actions"][0]["verdict"], "recorded");
+    // Another event of the same operation.
+    assert_eq!(run(&post("evt_2", "red_1"))["actions"][0]["verdict"], "already_done");
+    // 0.50 each; the limit of 1.00 in 30 days is kept in the plugin's state.
+    assert_eq!(run(&post("evt_3", "red_3"))["actions"][0]["verdict"], "recorded");
+    let over = post("evt_4", "red_4");
+    assert_ne!(run(&over)["actions"][0]["verdict"], "recorded", "{over:#}");
+    assert_eq!(stage.counts()["actions"], 2);
+}
+
+/// Many at once on one key: every run read what the one before it wrote, or was run again.
+#[test]
+fn r2_state_is_serial_although_runs_are_not() {
+    let route = "\n[routes.count]\ntypes = [\"tick\"]\nplugin = \"counter\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = SpinSetup::acme(route).hostile("counter").start();
+    let ticks = 12;
+    std::thread::scope(|scope| {
+        for at in 0..ticks {
+            let stage = &stage;
+            scope.spawn(move || {
+                let message = signer("shop").sign("", plain("tick", &format!("evt_{at}")));
+                // A lock that is held too long is 503, and a sender comes again.
+                wait_until("it is taken", || (stage.post("shop", &message).status < 300).then_some(()));
+            });
+        }
+    });
+    wait_until("all ticks are counted", || {
+        stage.sweep();
+        (stage.counts()["jobs_done"] == ticks).then_some(())
+    });
+    let mut seen: Vec<u32> = (0..ticks)
+        .flat_map(|at| stage.traces(&format!("evt_{at}")))
+        .filter_map(|trace| run(&trace)["actions"][0]["action"]["reasons"][0].as_str()?.parse().ok())
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=ticks).collect::<Vec<_>>());
+}
+
+/// How each hostile guest ends. Two names differ from the native host's: Spin counts no fuel, so what loops meets the clock; and it
+/// does not say why an instance ended, so a guest that hoards memory or calls without end looks like one that traps.
+const ENDS: [(&str, &str, &str); 12] = [
+    ("refuse", "refused", "done"),
+    ("hold", "held", "held"),
+    ("retry", "retry-after", "ready"),
+    ("bad_amount", "invalid-output", "dead"),
+    ("bad_key", "invalid-output", "dead"),
+    ("repeated_key", "invalid-output", "dead"),
+    ("flood_output", "output-too-big", "dead"),
+    ("too_many_actions", "output-too-big", "dead"),
+    ("flood_state", "trap", "dead"),
+    ("panic", "trap", "dead"),
+    ("hoard", "trap", "dead"),
+    ("spin", "deadline", "ready"),
+];
+
+#[test]
+fn w2_every_hostile_guest_ends_in_a_named_outcome_and_alone() {
+    let mut tenant = String::from("\n[routes.good]\ntypes = [\"good\"]\nplugin = \"good\"\ngrants = [{ kind = \"flag\" }, { kind = \"credit\", amount_max = 500, currencies = [\"USD\"] }]\n");
+    let mut setup_plugins: Vec<&str> = vec!["good"];
+    for (guest, ..) in ENDS {
+        tenant.push_str(&format!(
+            "[routes.{guest}]\ntypes = [\"{guest}\"]\nplugin = \"{guest}\"\nlimits = {{ deadline_ms = 700 }}\n\
+             grants = [{{ kind = \"credit\", amount_max = 500, currencies = [\"USD\"] }}]\n"
+        ));
+        setup_plugins.push(guest);
+    }
+    let setup = SpinSetup::acme(&tenant).memory_bytes_max(64 * 1024 * 1024);
+    let stage = setup_plugins.into_iter().fold(setup, SpinSetup::hostile).start();
+    let shop = signer("shop");
+    for (guest, outcome, state) in ENDS {
+        let answer = stage.post("shop", &shop.sign("", plain(guest, &format!("evt_{guest}"))));
+        assert_eq!(answer.verdict(), (202, "accepted".into()), "{guest}");
+        let trace = first_run(&stage, &answer.receipt());
+        assert_eq!(trace["jobs"][0]["runs"][0]["outcome"], outcome, "{guest}: {trace:#}");
+        assert_eq!(trace["jobs"][0]["state"], state, "{guest}: {trace:#}");
+        assert_eq!(trace["jobs"][0]["runs"][0]["actions"].as_array().map(Vec::len), Some(0), "{guest}");
+    }
+    // The others are none the worse for it.
+    let answer = stage.post("shop", &shop.sign("", plain("good", "evt_good")));
+    let trace = stage.finished(&answer.receipt());
+    assert_eq!(run(&trace)["outcome"], "completed", "{trace:#}");
+}
+
+fn first_run(stage: &SpinStage, receipt: &str) -> Value {
+    wait_until("a run is settled", || {
+        let trace = stage.traces(receipt).into_iter().next()?;
+        (!trace["jobs"][0]["runs"].as_array()?.is_empty()).then_some(trace)
+    })
+}
