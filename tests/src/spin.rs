@@ -203,12 +203,15 @@ impl SpinSetup {
         }
         text.push_str("\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"ingest\"\n\n[component.ingest]\n");
         text.push_str("source = \"kit/tollgate_spin_ingest.wasm\"\nsqlite_databases = [\"default\"]\n");
-        text.push_str("files = [{ source = \"tenants\", destination = \"/tenants\" }]\nallowed_outbound_hosts = [\n");
+        text.push_str("files = [{ source = \"tenants\", destination = \"/tenants\" }]\nallowed_outbound_hosts = [");
+        let mut end = "]";
         let chained = self.plugins.iter().map(|(name, _)| format!("http://{}.spin.internal", component(name)));
         for host in chained.chain(self.outbound.iter().cloned()) {
-            let _ = writeln!(text, "    \"{host}\",");
+            let _ = write!(text, "\n    \"{host}\",");
+            end = "\n]";
         }
-        text.push_str("]\n\n[component.ingest.variables]\n");
+        text.push_str(end);
+        text.push_str("\n\n[component.ingest.variables]\n");
         for (name, _) in &self.variables {
             let _ = writeln!(text, "{name} = \"{{{{ {name} }}}}\"");
         }

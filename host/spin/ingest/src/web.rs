@@ -94,8 +94,11 @@ pub(crate) async fn body(request: IncomingRequest) -> Result<Vec<u8>, Rejection>
 /// Sends a whole answer. What follows in the same invocation keeps nobody waiting.
 pub(crate) async fn respond(answer: ResponseOutparam, status: u16, headers: &[(&str, String)], body: String) {
     let fields = Headers::new();
-    let content_type = ("content-type", "application/json".to_owned());
-    for (name, value) in headers.iter().chain([&content_type]) {
+    let content = [
+        ("content-type", "application/json".to_owned()),
+        ("content-length", body.len().to_string()),
+    ];
+    for (name, value) in headers.iter().chain(&content) {
         // Names and values are ours and plain: none is refused.
         let _ = fields.append(&(*name).to_owned(), &value.clone().into_bytes());
     }
