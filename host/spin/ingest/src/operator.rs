@@ -144,10 +144,11 @@ fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 fn rows(text: &str) -> Result<usize, Refusal> {
-    let rows: usize = text
+    // Not usize: it is 32 bits here, and whoever asks may count in 64.
+    let rows: u64 = text
         .parse()
         .map_err(|_| Refusal::bad(format!("limit: `{text}` is not a number")))?;
-    Ok(rows.min(ROWS_MAX))
+    Ok(usize::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX))
 }
 
 fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(name: &str, text: &str) -> Result<Option<T>, Refusal> {

@@ -141,10 +141,12 @@ impl Reply {
 /// In words, when no answer began.
 pub(crate) async fn post(
     url: &str,
-    headers: Vec<(String, String)>,
+    mut headers: Vec<(String, String)>,
     body: Vec<u8>,
     answer_bytes_max: usize,
 ) -> Result<Reply, String> {
+    // Without it the body is sent in chunks, which not every receiver reads.
+    headers.push(("content-length".to_owned(), body.len().to_string()));
     let mut request = Request::post(url, body);
     request.headers(headers);
     let response: IncomingResponse = spin_sdk::http::send(request.build())
