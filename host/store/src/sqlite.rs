@@ -140,6 +140,16 @@ impl SqliteStore {
         })
     }
 
+    /// Writes a whole copy of the store, as of one commit, to a path where nothing is yet. Blocks. The copy is synced, and no
+    /// process holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when something is there already or it cannot be written, [`StoreError::NoSpace`].
+    pub fn copy_to(&self, to: impl AsRef<Path>) -> Result<(), StoreError> {
+        self.shared().check()?;
+        open::copy(&self.inner.path, &StorePath::new(to.as_ref())?)
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         match &self.inner.access {
             Access::ReadWrite(writer) => writer.shared(),

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::Value;
 use tollgate_core::profile::shipped;
 use tollgate_store::{Store as _, TraceBy, TraceQuery};
 use tollgate_tests::client::Answer;
-use tollgate_tests::events::{Message, Signer};
+use tollgate_tests::events::{Message, Signer, redeemed, signer};
 use tollgate_tests::spin::{SpinSetup, SpinStage};
-use tollgate_tests::stage::{Setup, Stage, block_on, sample};
+use tollgate_tests::stage::{Setup, Stage, block_on, sample, tollgate};
 
 /// The cases: a source, and a message to it.
 struct Case {
@@ -127,4 +128,65 @@ fn receipts(store: &tollgate_store::SqliteStore) -> Vec<String> {
             serde_json::to_string(&(trace.receipt, trace.deliveries)).expect("JSON")
         })
         .collect()
+}
+
+/// A reward is received on Spin, the store moves to a native host, and back: a redelivery is known in both places.
+#[test]
+fn r2_a_store_moves_from_spin_to_native_and_back() {
+    let route = "\n[routes.cashback]\ntypes = [\"reward.redeemed\"]\nplugin = \"cashback\"\n\
+                 grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }]\n\
+                 [routes.cashback.config]\nrate_bps = 1000\ncurrency = \"INR\"\n";
+    let mut spin = SpinSetup::acme(route).plugin("cashback").start();
+    let shop = signer("shop");
+    let event = |event: &str| shop.sign("", redeemed(event, event, "success"));
+    let first = spin.post("shop", &event("evt_1"));
+    assert_eq!(first.status, 202);
+    spin.finished(&first.receipt());
+    spin.kill();
+
+    let move_store = |command: &str, from: &Path, to: &Path| {
+        let paths = [from, to].map(|path| path.to_str().expect("a path in UTF-8").to_owned());
+        tollgate(&[command, "--json", "--from", &paths[0], "--to", &paths[1]], b"")
+    };
+    let mut native = Setup::acme(route).plugin("cashback").set();
+    let exported = spin.path("moved.db");
+    let report = move_store("export", &spin.database(), &exported);
+    assert_eq!((report.code, &report.json()["receipts"]), (0, &Value::from(1)), "{report:?}");
+    assert_eq!(move_store("import", &exported, &native.path("tollgate.db")).code, 0);
+    native.start();
+    let known = native.post("shop", &event("evt_1"));
+    assert_eq!((known.verdict(), known.receipt()), ((200, "same".into()), first.receipt()));
+    assert_eq!(native.trace("evt_1")["jobs"][0]["runs"][0]["actions"][0]["verdict"], "recorded");
+    let second = native.post("shop", &event("evt_2"));
+    native.finished(&second.receipt());
+    native.quiet();
+    assert_eq!(native.stop(), Some(0));
+
+    std::fs::remove_dir_all(spin.path("state")).expect("the old state goes");
+    std::fs::create_dir(spin.path("state")).expect("a folder");
+    assert_eq!(move_store("import", &native.path("tollgate.db"), &spin.database()).code, 0);
+    let there_already = move_store("import", &native.path("tollgate.db"), &spin.database());
+    assert_eq!(there_already.code, 2, "{there_already:?}");
+    spin.start();
+    for (name, receipt) in [("evt_1", first.receipt()), ("evt_2", second.receipt())] {
+        let known = spin.post("shop", &event(name));
+        assert_eq!((known.verdict(), known.receipt()), ((200, "same".into()), receipt));
+    }
+    let third = spin.post("shop", &event("evt_3"));
+    assert_eq!(spin.finished(&third.receipt())["jobs"][0]["state"], "done");
+    assert_eq!(spin.counts()["actions"], 3);
+    spin.kill();
+    assert_eq!(block_on(spin.store().check_integrity()).expect("a report").problems, [""; 0]);
+
+    // One byte of one body: it is said, and nothing is copied.
+    let damaged = spin.path("damaged.db");
+    assert_eq!(move_store("export", &spin.database(), &damaged).code, 0);
+    let mut bytes = std::fs::read(&damaged).expect("the copy");
+    let needle = b"\"redemption_id\":\"evt_2\"";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("a body");
+    bytes[at + 1] = b'x';
+    std::fs::write(&damaged, bytes).expect("the copy");
+    let refused = move_store("import", &damaged, &spin.path("never.db"));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(!spin.path("never.db").exists());
 }

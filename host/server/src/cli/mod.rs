@@ -7,6 +7,7 @@ mod plugin;
 mod send;
 mod show;
 mod spin;
+mod transfer;
 mod verify;
 mod wire;
 
@@ -130,6 +131,10 @@ enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
+    /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
+    Export(transfer::Args),
+    /// Copy a store into place, for example as a Spin app's; refuses when its hash chain does not hold
+    Import(transfer::Args),
     /// Edit and check a Spin app: its plugins in spin.toml
     Spin {
         #[command(subcommand)]
@@ -201,6 +206,7 @@ pub(crate) fn main() -> ExitCode {
             all,
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin {
             command: PluginCommand::Check { file, json },

@@ -132,6 +132,29 @@ pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Copies a store into a file that does not exist yet.
+pub(super) fn copy(from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
+    if to.path.exists() {
+        return Err(to.cannot_open("something is there already; name another place"));
+    }
+    let source = open_reader(from)?;
+    source
+        .execute("VACUUM INTO ?1", [to.path.to_string_lossy()])
+        .map_err(|error| to.opening(error.into()))?;
+    // A copy is no WAL file until somebody says so, and not every host that opens it does.
+    let copied = Connection::open_with_flags(
+        &to.path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|error| to.opening(error.into()))?;
+    prepare_file(&copied, None).map_err(|fault| to.opening(fault))?;
+    drop(copied);
+    File::open(&to.path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| sync_directory(to))
+        .map_err(|error| to.cannot_open(error))
+}
+
 /// Refuses a store that this Tollgate cannot read as it is; a reader does not migrate.
 pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<(), StoreError> {
     check_version(path)?;
