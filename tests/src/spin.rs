@@ -122,14 +122,16 @@ impl SpinSetup {
     /// A shipped plugin.
     #[must_use]
     pub fn plugin(mut self, name: &str) -> Self {
-        self.plugins.push((name.to_owned(), plugins_dir().join(format!("{name}.wasm"))));
+        self.plugins
+            .push((name.to_owned(), plugins_dir().join(format!("{name}.wasm"))));
         self
     }
 
     /// A guest that misbehaves, under its file's name.
     #[must_use]
     pub fn hostile(mut self, name: &str) -> Self {
-        self.plugins.push((name.to_owned(), hostile_dir().join(format!("{name}.wasm"))));
+        self.plugins
+            .push((name.to_owned(), hostile_dir().join(format!("{name}.wasm"))));
         self
     }
 
@@ -197,7 +199,9 @@ impl SpinSetup {
     }
 
     fn manifest(&self) -> String {
-        let mut text = String::from("spin_manifest_version = 2\n[application]\nname = \"tollgate-tests\"\nversion = \"0.1.0\"\n\n[variables]\n");
+        let mut text = String::from(
+            "spin_manifest_version = 2\n[application]\nname = \"tollgate-tests\"\nversion = \"0.1.0\"\n\n[variables]\n",
+        );
         for (name, _) in &self.variables {
             let _ = writeln!(text, "{name} = {{ required = true, secret = true }}");
         }
@@ -205,7 +209,10 @@ impl SpinSetup {
         text.push_str("source = \"kit/tollgate_spin_ingest.wasm\"\nsqlite_databases = [\"default\"]\n");
         text.push_str("files = [{ source = \"tenants\", destination = \"/tenants\" }]\nallowed_outbound_hosts = [");
         let mut end = "]";
-        let chained = self.plugins.iter().map(|(name, _)| format!("http://{}.spin.internal", component(name)));
+        let chained = self
+            .plugins
+            .iter()
+            .map(|(name, _)| format!("http://{}.spin.internal", component(name)));
         for host in chained.chain(self.outbound.iter().cloned()) {
             let _ = write!(text, "\n    \"{host}\",");
             end = "\n]";
@@ -301,7 +308,11 @@ impl SpinStage {
             }
             let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
             assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
-            assert!(start.elapsed() < START_PATIENCE, "the app is not up yet:\n{}", self.log());
+            assert!(
+                start.elapsed() < START_PATIENCE,
+                "the app is not up yet:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(50));
         }
     }

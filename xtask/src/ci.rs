@@ -16,12 +16,22 @@ struct WasmWorkspace {
     format_all: bool,
 }
 
-const WASM_WORKSPACES: [WasmWorkspace; 3] = [
+/// A workspace of its own beside the root's, because its features would rebuild the server; native.
+const STAND_IN: &str = "tests/spin";
+
+const WASM_WORKSPACES: [WasmWorkspace; 4] = [
     WasmWorkspace {
         folder: "guest-plugins",
         target: PLUGIN_TARGET,
         kinds: &["--lib"],
         format_all: true,
+    },
+    WasmWorkspace {
+        folder: "host/spin",
+        target: PROBE_TARGET,
+        kinds: &["--lib"],
+        // A path of it leads to the root's workspace.
+        format_all: false,
     },
     WasmWorkspace {
         folder: "tests/guests",
@@ -56,7 +66,7 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
                 .args(format_all.then_some("--all"))
                 .current_dir(root().join(folder)))?;
         }
-        Ok(())
+        run(cargo(&["fmt", "--check"]).current_dir(root().join(STAND_IN)))
     })?;
     step("check the lints", || {
         run(&mut cargo(&[
@@ -83,5 +93,12 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
             run(clippy.current_dir(root().join(folder)))
         })?;
     }
+    step("check the lints of tests/spin", || {
+        let mut clippy = cargo(&["clippy", "--locked", "--all-targets", "--target-dir"]);
+        clippy
+            .arg(crate::spin::stand_in_target())
+            .args(["--", "--deny", "warnings"]);
+        run(clippy.current_dir(root().join(STAND_IN)))
+    })?;
     purity::check_pure(&[])
 }

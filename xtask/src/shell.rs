@@ -78,7 +78,12 @@ pub(crate) fn tell_where(command: &mut Command, profile_dir: &Path) {
     command
         .env("TOLLGATE_BIN", profile_dir.join("tollgate"))
         .env("TOLLGATE_PLUGINS", plugins_dir())
-        .env("TOLLGATE_HOSTILE", hostile_dir());
+        .env("TOLLGATE_HOSTILE", hostile_dir())
+        .env("TOLLGATE_SPIN", spin_dir())
+        .env(
+            "TOLLGATE_SPIN_STAND_IN",
+            crate::spin::stand_in_target().join("debug/spin-stand-in"),
+        );
 }
 
 /// Runs a program to its end; its output goes where ours goes.

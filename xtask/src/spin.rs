@@ -1,13 +1,13 @@
 //! Builds the Spin app: its components, and the shipped plugins enclosed for it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tollgate_enclose::{Kit, enclose};
 
 use crate::guests::{self, Kind, components, publish};
-use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir};
+use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
 
 /// `cargo xtask spin`: what spin.toml names as sources.
@@ -43,29 +43,27 @@ pub(crate) fn build() -> Result<()> {
     })
 }
 
-/// Runs the Spin suite: in the harness, or on the `spin` that is installed.
+/// Builds the stand-in for `spin`, which the Spin suite runs on where there is no Spin.
 ///
 /// # Errors
-/// When it does not build, or a test fails.
-pub(crate) fn test(filters: &[String]) -> Result<()> {
-    let mut tests = cargo(&["test", "--locked", "--target-dir"]);
-    tests
-        .arg(target_dir().join("spin-harness"))
-        .current_dir(root().join("tests/spin"))
-        .arg("--")
-        .args(filters);
-    tests
-        .env("TOLLGATE_SPIN", spin_dir())
-        .env("TOLLGATE_PLUGINS", plugins_dir())
-        .env("TOLLGATE_HOSTILE", crate::shell::hostile_dir())
-        .env("TOLLGATE_BIN", target_dir().join("debug/tollgate"));
-    run(&mut tests)
+/// When it does not build.
+pub(crate) fn build_stand_in() -> Result<()> {
+    step("build the stand-in for spin", || {
+        let mut build = cargo(&["build", "--locked", "--target-dir"]);
+        build.arg(stand_in_target()).current_dir(root().join("tests/spin"));
+        run(&mut build)
+    })
+}
+
+/// The stand-in's own target directory: its wasmtime has other features than the sandbox's.
+pub(crate) fn stand_in_target() -> PathBuf {
+    target_dir().join("spin-harness")
 }
 
 /// `cargo xtask spin [--test [FILTER…]]`.
 ///
 /// # Errors
-/// As [`build`] and [`test`].
+/// As [`build`], or when a test fails.
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     build()?;
     match arguments {
@@ -75,10 +73,15 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         }
         [flag, filters @ ..] if flag == "--test" => {
             guests::build(Kind::Hostile)?;
-            step("build the server", || {
-                run(&mut cargo(&["build", "--locked", "--package", "tollgate", "--package", "tollgate-tests", "--bins"]))
-            })?;
-            test(filters)
+            build_stand_in()?;
+            let packages = ["--package", "tollgate", "--package", "tollgate-tests"];
+            run(cargo(&["build", "--locked"])
+                .args(packages)
+                .args(["--bins", "--test", "spin"]))?;
+            let mut tests = cargo(&["test", "--locked"]);
+            tests.args(packages).args(["--test", "spin", "--"]).args(filters);
+            tell_where(&mut tests, &target_dir().join("debug"));
+            run(&mut tests)
         }
         [other, ..] => anyhow::bail!("`spin` takes only `--test`; got `{other}`"),
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::guests::{self, Kind};
 use crate::shell::{cargo, root, run, say, step, target_dir, tell_where};
+use crate::spin;
 
 /// `cargo xtask test [FILTER…] [-- ARGUMENT…]`.
 ///
@@ -26,6 +27,8 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     let start = Instant::now();
     guests::build(Kind::Hostile)?;
+    spin::build()?;
+    spin::build_stand_in()?;
     // Test targets and binaries in one call: one set of features, so that the run below finds everything fresh and the
     // end-to-end tests find the server.
     step("build the workspace and its tests", || {

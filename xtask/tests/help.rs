@@ -17,6 +17,7 @@ fn every_command_explains_itself_and_does_nothing_else() {
         "test",
         "ci",
         "guests",
+        "spin",
         "check-pure",
         "crash",
         "bench",

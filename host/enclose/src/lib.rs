@@ -53,7 +53,11 @@ pub enum EncloseError {
 /// # Errors
 /// When one of the three is no component, or the kit is another version's.
 pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
-    for (what, bytes) in [("the desk", kit.desk), ("the caller", kit.caller), ("the plugin", plugin)] {
+    for (what, bytes) in [
+        ("the desk", kit.desk),
+        ("the caller", kit.caller),
+        ("the plugin", plugin),
+    ] {
         if !is_component(bytes) {
             return Err(EncloseError::NoComponent { what });
         }
@@ -239,7 +243,11 @@ mod tests {
             Err(EncloseError::NoComponent { what: "the plugin" }),
             "a core module"
         );
-        for bytes in [b"".as_slice(), &component, &[0, 0x61, 0x73, 0x6d, 0x0d, 0, 1, 0, 4, 0xff]] {
+        for bytes in [
+            b"".as_slice(),
+            &component,
+            &[0, 0x61, 0x73, 0x6d, 0x0d, 0, 1, 0, 4, 0xff],
+        ] {
             assert!(matches!(plugin_of(bytes), Err(EncloseError::NotEnclosed { .. })));
         }
     }

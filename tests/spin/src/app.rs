@@ -58,7 +58,11 @@ impl App {
                 .with_context(|| format!("cannot read {}; run `spin build`", grants.source.display()))?;
             let composed = compose(&id, source, &grants.dependencies).with_context(|| format!("composing {id}"))?;
             let compiled = compile(&engine, &composed).with_context(|| format!("compiling {id}"))?;
-            let pre = ProxyPre::new(linker.instantiate_pre(&compiled).map_err(|error| error.context(format!("linking {id}")))?)?;
+            let pre = ProxyPre::new(
+                linker
+                    .instantiate_pre(&compiled)
+                    .map_err(|error| error.context(format!("linking {id}")))?,
+            )?;
             components.insert(id, Loaded { grants, pre });
         }
         Ok(Self {
@@ -121,7 +125,10 @@ impl App {
         tokio::spawn(async move {
             let ran = async {
                 let proxy = pre.instantiate_async(&mut store).await?;
-                proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+                proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut store, request, out)
+                    .await
             };
             if let Err(error) = ran.await {
                 eprintln!("{name}: {error:#}");

@@ -8,7 +8,9 @@ use hyper_util::rt::TokioIo;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, StoreLimits};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use crate::app::App;
 use crate::database;
@@ -71,7 +73,13 @@ pub struct Outgoing {
     pub allowed: Vec<String>,
 }
 
-type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
+type Sent = Result<
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ),
+    HttpError,
+>;
 
 impl WasiHttpHooks for Outgoing {
     fn send_request(
@@ -104,7 +112,9 @@ impl WasiHttpHooks for Outgoing {
 async fn call(mut request: http::Request<WasiBody>) -> Sent {
     let authority = request.uri().authority().ok_or(HttpError::HttpRequestUriInvalid)?;
     let address = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(HttpError::Connect)?;
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .map_err(HttpError::Connect)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| HttpError::HttpRequestUriInvalid)?;
@@ -141,7 +151,11 @@ fn grants(allowed: &str, uri: &http::Uri) -> bool {
 
 impl variables::Host for Guest {
     fn get(&mut self, name: String) -> wasmtime::Result<Result<String, variables::Error>> {
-        Ok(self.variables.get(&name).cloned().ok_or(variables::Error::Undefined(name)))
+        Ok(self
+            .variables
+            .get(&name)
+            .cloned()
+            .ok_or(variables::Error::Undefined(name)))
     }
 }
 
@@ -167,18 +181,35 @@ impl sqlite::HostConnection for Guest {
         sql: String,
         parameters: Vec<sqlite::Value>,
     ) -> wasmtime::Result<Result<sqlite::QueryResult, sqlite::Error>> {
-        let connection = self.table.get(&connection)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self
+            .table
+            .get(&connection)?
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // SQLite blocks, on its lock and on its fsync; as Spin does, this lets the runtime know.
-        Ok(tokio::task::block_in_place(|| database::execute(&connection, &sql, parameters)))
+        Ok(tokio::task::block_in_place(|| {
+            database::execute(&connection, &sql, parameters)
+        }))
     }
 
     fn last_insert_rowid(&mut self, connection: Resource<Handle>) -> wasmtime::Result<i64> {
-        let connection = self.table.get(&connection)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self
+            .table
+            .get(&connection)?
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Ok(connection.last_insert_rowid())
     }
 
     fn changes(&mut self, connection: Resource<Handle>) -> wasmtime::Result<u64> {
-        let connection = self.table.get(&connection)?.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self
+            .table
+            .get(&connection)?
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Ok(connection.changes())
     }
 

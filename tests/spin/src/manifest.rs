@@ -195,7 +195,11 @@ fn expand(template: &str, values: &BTreeMap<String, String>) -> Result<String> {
         let (name, after) = after.split_once("}}").context("{{ without }}")?;
         let name = name.trim();
         text.push_str(before);
-        text.push_str(values.get(name).with_context(|| format!("the variable {name} has no value"))?);
+        text.push_str(
+            values
+                .get(name)
+                .with_context(|| format!("the variable {name} has no value"))?,
+        );
         rest = after;
     }
     text.push_str(rest);

@@ -10,12 +10,19 @@ use tollgate_tests::{hostile_dir, plugins_dir, root};
 /// Runs `tollgate spin …` on a stage's manifest, with its variables.
 fn spin(stage: &SpinStage, arguments: &[&str]) -> Ran {
     let manifest = stage.path("spin.toml");
-    run(arguments, manifest.to_str().expect("a path in UTF-8"), &stage.variables())
+    run(
+        arguments,
+        manifest.to_str().expect("a path in UTF-8"),
+        &stage.variables(),
+    )
 }
 
 fn run(arguments: &[&str], manifest: &str, variables: &[(String, String)]) -> Ran {
     let mut command = std::process::Command::new(tollgate_tests::tollgate_bin());
-    command.arg("spin").args(arguments).args(["--json", "--manifest", manifest]);
+    command
+        .arg("spin")
+        .args(arguments)
+        .args(["--json", "--manifest", manifest]);
     for (name, value) in variables {
         command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
     }
@@ -37,13 +44,23 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     );
     fs::write(&manifest, &commented).unwrap();
     let cashback = plugins_dir().join("cashback.wasm");
-    let add = ["add", cashback.to_str().unwrap(), "--kit", "kit", "--route", "acme/cashback"];
+    let add = [
+        "add",
+        cashback.to_str().unwrap(),
+        "--kit",
+        "kit",
+        "--route",
+        "acme/cashback",
+    ];
 
     let added = spin(&stage, &add);
     assert_eq!(added.code, 0, "{added:?}");
     assert_eq!(added.json()["changed"], true);
     let once = fs::read_to_string(&manifest).unwrap();
-    assert!(once.contains("# Ours; mind the step.\n[component.ingest] # here\n"), "{once}");
+    assert!(
+        once.contains("# Ours; mind the step.\n[component.ingest] # here\n"),
+        "{once}"
+    );
     assert!(once.contains("\"http://plugin-cashback.spin.internal\""), "{once}");
     let tenant = fs::read_to_string(stage.path("tenants/acme.toml")).unwrap();
     assert!(tenant.contains("[routes.cashback]\n"), "{tenant}");
@@ -67,7 +84,10 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     assert!(!stage.path("plugins/cashback.wasm").exists());
     let orphaned = spin(&stage, &["check"]).json();
     assert!(
-        orphaned["problems"][0].as_str().unwrap().contains("the app has no plugin `cashback`"),
+        orphaned["problems"][0]
+            .as_str()
+            .unwrap()
+            .contains("the app has no plugin `cashback`"),
         "{orphaned:#}"
     );
     assert_eq!(spin(&stage, &["remove", "cashback"]).code, 1);
@@ -92,14 +112,42 @@ fn r2_check_names_what_an_app_gives_away() {
     assert_eq!(spin(&stage, &["check"]).code, 0);
     let granted = "[component.plugin-cashback]\n";
     for (from, to, expect) in [
-        (granted, &*format!("{granted}allowed_outbound_hosts = [\"https://*:*\"]\n"), "`plugin-cashback` has `allowed_outbound_hosts`"),
-        (granted, &format!("{granted}dependencies_inherit_configuration = true\n"), "`dependencies_inherit_configuration`"),
-        ("route = { private = true }", "route = \"/cashback\"", "stands on the public route `/cashback`"),
-        ("plugins/cashback.wasm", "kit/tollgate_spin_runner.wasm", "it is not enclosed"),
+        (
+            granted,
+            &*format!("{granted}allowed_outbound_hosts = [\"https://*:*\"]\n"),
+            "`plugin-cashback` has `allowed_outbound_hosts`",
+        ),
+        (
+            granted,
+            &format!("{granted}dependencies_inherit_configuration = true\n"),
+            "`dependencies_inherit_configuration`",
+        ),
+        (
+            "route = { private = true }",
+            "route = \"/cashback\"",
+            "stands on the public route `/cashback`",
+        ),
+        (
+            "plugins/cashback.wasm",
+            "kit/tollgate_spin_runner.wasm",
+            "it is not enclosed",
+        ),
         ("sqlite_databases = [\"default\"]\n", "", "has no database"),
-        ("sweep_token = { required = true, secret = true }", "sweep_token = { required = true }", "has no secret `sweep_token`"),
-        ("    \"http://plugin-cashback.spin.internal\",\n", "    \"http://*.spin.internal\",\n", "name each host"),
-        ("acme_shop_secret = \"{{ acme_shop_secret }}\"\n", "", "is not given `acme_shop_secret`"),
+        (
+            "sweep_token = { required = true, secret = true }",
+            "sweep_token = { required = true }",
+            "has no secret `sweep_token`",
+        ),
+        (
+            "    \"http://plugin-cashback.spin.internal\",\n",
+            "    \"http://*.spin.internal\",\n",
+            "name each host",
+        ),
+        (
+            "acme_shop_secret = \"{{ acme_shop_secret }}\"\n",
+            "",
+            "is not given `acme_shop_secret`",
+        ),
     ] {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from}");

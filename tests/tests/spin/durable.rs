@@ -6,12 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::json;
+use tollgate_store::Store as _;
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
 use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup};
 use tollgate_tests::spin_stand_in;
 use tollgate_tests::stage::{block_on, wait_until};
-use tollgate_store::Store as _;
 
 const CASHBACK: &str = r#"
 [routes.cashback]
@@ -45,7 +45,10 @@ fn r2_an_event_is_kept_once_and_its_redeliveries_are_told_apart() {
         stage.post("shop", &shop.sign("", "{}")).verdict(),
         (400, "malformed".into())
     );
-    assert_eq!(stage.post("nobody", &unsigned).verdict(), (404, "unknown-source".into()));
+    assert_eq!(
+        stage.post("nobody", &unsigned).verdict(),
+        (404, "unknown-source".into())
+    );
     let counts = stage.counts();
     assert_eq!(
         (&counts["receipts"], &counts["redeliveries"], &counts["conflicts"]),
@@ -80,7 +83,12 @@ fn r2_the_bounds_of_a_request_are_the_same() {
         (413, "body-too-large".into())
     );
     // A sweep and an operator's question need their own tokens.
-    for (method, path) in [("POST", "/v1/sweep"), ("GET", "/v1/counts"), ("GET", "/v1/trace"), ("GET", "/v1/dead-letters")] {
+    for (method, path) in [
+        ("POST", "/v1/sweep"),
+        ("GET", "/v1/counts"),
+        ("GET", "/v1/trace"),
+        ("GET", "/v1/dead-letters"),
+    ] {
         assert_eq!(stage.ask(method, path, "wrong", b"").status, 401, "{path}");
     }
     assert_eq!(stage.ask("GET", "/v1/counts", SWEEP_TOKEN, b"").status, 401);

@@ -35,7 +35,10 @@ fn r2_both_shells_decide_the_same_and_record_it_byte_for_byte() {
             Some(url) => format!("public_url = \"{url}\"\n"),
             None => String::new(),
         };
-        let head = format!("[sources.{source}]\nprovider = \"{provider}\"\n{url}secrets = [{{ id = {}, value = ", vector["secret"]["id"]);
+        let head = format!(
+            "[sources.{source}]\nprovider = \"{provider}\"\n{url}secrets = [{{ id = {}, value = ",
+            vector["secret"]["id"]
+        );
         let _ = writeln!(native_tenant, "{head}{{ file = \"../secrets/{source}\" }} }}]");
         let _ = writeln!(spin_tenant, "{head}{{ env = \"{}\" }} }}]", source.to_uppercase());
         secrets.insert(source.clone(), secret.clone());
@@ -49,14 +52,20 @@ fn r2_both_shells_decide_the_same_and_record_it_byte_for_byte() {
             },
         });
         // Recorded instants are long past; signed now, what is an event is kept.
-        let signs = secret.starts_with("whpk_") || shipped().get(provider.as_str()).is_some_and(|profile| profile.signs_url());
+        let signs = secret.starts_with("whpk_")
+            || shipped()
+                .get(provider.as_str())
+                .is_some_and(|profile| profile.signs_url());
         if vector["refused"].is_null() && !signs {
             let message = Signer::new(&provider, &secret).sign("e76c6bd4-55c9-4987-8304-da1588d8988b", body);
             cases.push(Case { source, message });
         }
     }
     let rewards = Signer::new("voucherify", "secretKey");
-    let voucherify = vectors.iter().position(|vector| vector["provider"] == "voucherify").expect("one");
+    let voucherify = vectors
+        .iter()
+        .position(|vector| vector["provider"] == "voucherify")
+        .expect("one");
     for name in [
         "voucherify-customer.rewarded.json",
         "voucherify-customer.reward_redemptions.completed.json",
@@ -71,16 +80,19 @@ fn r2_both_shells_decide_the_same_and_record_it_byte_for_byte() {
         }
     }
 
-    let setup = secrets.iter().fold(Setup::default().tenant("acme", &native_tenant), |setup, (name, secret)| {
-        setup.secret(name, secret)
-    });
+    let setup = secrets.iter().fold(
+        Setup::default().tenant("acme", &native_tenant),
+        |setup, (name, secret)| setup.secret(name, secret),
+    );
     let mut native = setup.set();
     native.start();
     // One receipt key for both, so that receipts have one name: the app gets a copy of the still empty store.
     assert_eq!(native.stop(), Some(0));
     let app = secrets
         .iter()
-        .fold(SpinSetup::of(spin_tenant), |setup, (name, secret)| setup.variable(name, secret));
+        .fold(SpinSetup::of(spin_tenant), |setup, (name, secret)| {
+            setup.variable(name, secret)
+        });
     let mut spin = app.set();
     std::fs::copy(native.path("tollgate.db"), spin.database()).expect("a copy of the store");
     native.start();
@@ -89,7 +101,10 @@ fn r2_both_shells_decide_the_same_and_record_it_byte_for_byte() {
     let mut kept = 0;
     for (at, case) in cases.iter().enumerate() {
         let told = |answer: &Answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned());
-        let (here, there) = (native.post(&case.source, &case.message), spin.post(&case.source, &case.message));
+        let (here, there) = (
+            native.post(&case.source, &case.message),
+            spin.post(&case.source, &case.message),
+        );
         assert_eq!(told(&here), told(&there), "case {at}, source {}", case.source);
         kept += usize::from(here.status < 300);
     }
@@ -151,12 +166,22 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     let mut native = Setup::acme(route).plugin("cashback").set();
     let exported = spin.path("moved.db");
     let report = move_store("export", &spin.database(), &exported);
-    assert_eq!((report.code, &report.json()["receipts"]), (0, &Value::from(1)), "{report:?}");
+    assert_eq!(
+        (report.code, &report.json()["receipts"]),
+        (0, &Value::from(1)),
+        "{report:?}"
+    );
     assert_eq!(move_store("import", &exported, &native.path("tollgate.db")).code, 0);
     native.start();
     let known = native.post("shop", &event("evt_1"));
-    assert_eq!((known.verdict(), known.receipt()), ((200, "same".into()), first.receipt()));
-    assert_eq!(native.trace("evt_1")["jobs"][0]["runs"][0]["actions"][0]["verdict"], "recorded");
+    assert_eq!(
+        (known.verdict(), known.receipt()),
+        ((200, "same".into()), first.receipt())
+    );
+    assert_eq!(
+        native.trace("evt_1")["jobs"][0]["runs"][0]["actions"][0]["verdict"],
+        "recorded"
+    );
     let second = native.post("shop", &event("evt_2"));
     native.finished(&second.receipt());
     native.quiet();
@@ -164,7 +189,10 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
 
     std::fs::remove_dir_all(spin.path("state")).expect("the old state goes");
     std::fs::create_dir(spin.path("state")).expect("a folder");
-    assert_eq!(move_store("import", &native.path("tollgate.db"), &spin.database()).code, 0);
+    assert_eq!(
+        move_store("import", &native.path("tollgate.db"), &spin.database()).code,
+        0
+    );
     let there_already = move_store("import", &native.path("tollgate.db"), &spin.database());
     assert_eq!(there_already.code, 2, "{there_already:?}");
     spin.start();
@@ -176,14 +204,20 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     assert_eq!(spin.finished(&third.receipt())["jobs"][0]["state"], "done");
     assert_eq!(spin.counts()["actions"], 3);
     spin.kill();
-    assert_eq!(block_on(spin.store().check_integrity()).expect("a report").problems, [""; 0]);
+    assert_eq!(
+        block_on(spin.store().check_integrity()).expect("a report").problems,
+        [""; 0]
+    );
 
     // One byte of one body: it is said, and nothing is copied.
     let damaged = spin.path("damaged.db");
     assert_eq!(move_store("export", &spin.database(), &damaged).code, 0);
     let mut bytes = std::fs::read(&damaged).expect("the copy");
     let needle = b"\"redemption_id\":\"evt_2\"";
-    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("a body");
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .expect("a body");
     bytes[at + 1] = b'x';
     std::fs::write(&damaged, bytes).expect("the copy");
     let refused = move_store("import", &damaged, &spin.path("never.db"));

@@ -35,7 +35,10 @@ fn r2_trace_dlq_and_replay_are_answered_on_spin() {
 
     let listed = ask(&stage, &["dlq", "list", "--route", "bad"]).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");
-    assert_eq!(ask(&stage, &["dlq", "list", "--route", "other"]).json(), Value::Array(Vec::new()));
+    assert_eq!(
+        ask(&stage, &["dlq", "list", "--route", "other"]).json(),
+        Value::Array(Vec::new())
+    );
     let letter = listed[0]["id"].as_str().unwrap();
     let shown = ask(&stage, &["dlq", "show", letter]).json();
     assert_eq!(shown["trace"]["receipt"]["event_id"], "evt_1");

@@ -19,7 +19,10 @@ limit = { amount_minor_units = 100, window_days = 30 }
 "#;
 
 fn run(trace: &Value) -> &Value {
-    trace["jobs"][0]["runs"].as_array().and_then(|runs| runs.last()).unwrap_or(&Value::Null)
+    trace["jobs"][0]["runs"]
+        .as_array()
+        .and_then(|runs| runs.last())
+        .unwrap_or(&Value::Null)
 }
 
 #[test]
@@ -46,10 +49,16 @@ fn r2_an_event_becomes_one_credit_that_is_delivered_signed() {
     assert!(arrivals.iter().all(|arrival| arrival.is_authentic));
     assert_eq!(arrivals[0].body, arrivals[1].body);
     assert_eq!(arrivals[0].header("webhook-id"), arrivals[1].header("webhook-id"));
-    assert_eq!(arrivals[0].header("idempotency-key"), action["operation_key"].as_str().unwrap());
+    assert_eq!(
+        arrivals[0].header("idempotency-key"),
+        action["operation_key"].as_str().unwrap()
+    );
     assert_eq!(arrivals[0].json()["receipt"], answer.receipt());
-    wait_until("the delivery is recorded", || (stage.counts()["delivered"] == 1).then_some(()));
-    let attempts = stage.traces(&answer.receipt())[0]["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["attempts"].clone();
+    wait_until("the delivery is recorded", || {
+        (stage.counts()["delivered"] == 1).then_some(())
+    });
+    let attempts =
+        stage.traces(&answer.receipt())[0]["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["attempts"].clone();
     assert_eq!(attempts[0]["http_status"], 500);
     assert_eq!(attempts[1]["http_status"], 204);
 }
@@ -88,7 +97,9 @@ fn r2_state_is_serial_although_runs_are_not() {
             scope.spawn(move || {
                 let message = signer("shop").sign("", plain("tick", &format!("evt_{at}")));
                 // A lock that is held too long is 503, and a sender comes again.
-                wait_until("it is taken", || (stage.post("shop", &message).status < 300).then_some(()));
+                wait_until("it is taken", || {
+                    (stage.post("shop", &message).status < 300).then_some(())
+                });
             });
         }
     });
@@ -123,7 +134,9 @@ const ENDS: [(&str, &str, &str); 12] = [
 
 #[test]
 fn w2_every_hostile_guest_ends_in_a_named_outcome_and_alone() {
-    let mut tenant = String::from("\n[routes.good]\ntypes = [\"good\"]\nplugin = \"good\"\ngrants = [{ kind = \"flag\" }, { kind = \"credit\", amount_max = 500, currencies = [\"USD\"] }]\n");
+    let mut tenant = String::from(
+        "\n[routes.good]\ntypes = [\"good\"]\nplugin = \"good\"\ngrants = [{ kind = \"flag\" }, { kind = \"credit\", amount_max = 500, currencies = [\"USD\"] }]\n",
+    );
     let mut setup_plugins: Vec<&str> = vec!["good"];
     for (guest, ..) in ENDS {
         tenant.push_str(&format!(
@@ -141,7 +154,11 @@ fn w2_every_hostile_guest_ends_in_a_named_outcome_and_alone() {
         let trace = first_run(&stage, &answer.receipt());
         assert_eq!(trace["jobs"][0]["runs"][0]["outcome"], outcome, "{guest}: {trace:#}");
         assert_eq!(trace["jobs"][0]["state"], state, "{guest}: {trace:#}");
-        assert_eq!(trace["jobs"][0]["runs"][0]["actions"].as_array().map(Vec::len), Some(0), "{guest}");
+        assert_eq!(
+            trace["jobs"][0]["runs"][0]["actions"].as_array().map(Vec::len),
+            Some(0),
+            "{guest}"
+        );
     }
     // The others are none the worse for it.
     let answer = stage.post("shop", &shop.sign("", plain("good", "evt_good")));

@@ -193,8 +193,8 @@ fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Ve
 const SPIN_TOKEN: &str = "TOLLGATE_SPIN_TOKEN";
 
 fn spin_token() -> anyhow::Result<Secret> {
-    let token = std::env::var(SPIN_TOKEN)
-        .map_err(|_| Usage(format!("set {SPIN_TOKEN} to the app's operator_token")))?;
+    let token =
+        std::env::var(SPIN_TOKEN).map_err(|_| Usage(format!("set {SPIN_TOKEN} to the app's operator_token")))?;
     Ok(Secret::new(token))
 }
 

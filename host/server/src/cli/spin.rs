@@ -89,8 +89,8 @@ struct Manifest<'a> {
 
 impl<'a> Manifest<'a> {
     fn read(path: &'a Path) -> anyhow::Result<Self> {
-        let before = std::fs::read_to_string(path)
-            .map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
+        let before =
+            std::fs::read_to_string(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
         let document = before
             .parse::<DocumentMut>()
             .map_err(|error| Usage(format!("{} is not TOML: {error}", path.display())))?;
@@ -232,7 +232,10 @@ fn add(file: &Path, app: &App, kit: &Path, route: Option<&str>) -> anyhow::Resul
     let exists = manifest.component(&id).is_some();
     if exists {
         let component = &mut manifest.document["component"][&id];
-        set_text(&mut component["dependencies"][tollgate_enclose::EXPORT]["path"], &dependency);
+        set_text(
+            &mut component["dependencies"][tollgate_enclose::EXPORT]["path"],
+            &dependency,
+        );
     }
     let hosts = manifest.outbound_mut()?;
     if !hosts.iter().any(|host| host.as_str() == Some(&chained(&id))) {
@@ -240,7 +243,11 @@ fn add(file: &Path, app: &App, kit: &Path, route: Option<&str>) -> anyhow::Resul
     }
     let mut text = manifest.document.to_string();
     if !exists {
-        text = format!("{}\n{}", text.trim_end_matches('\n'), block(&id, &report, &runner, &dependency));
+        text = format!(
+            "{}\n{}",
+            text.trim_end_matches('\n'),
+            block(&id, &report, &runner, &dependency)
+        );
     }
     changed |= manifest.write(&text)?;
     if let Some((tenant, route)) = route {
@@ -287,7 +294,13 @@ fn set_text(item: &mut Item, text: &str) {
 fn push_as_the_others(list: &mut Array, text: &str) {
     let mut value = Value::from(text);
     match list.iter().last() {
-        Some(last) if last.decor().prefix().and_then(|prefix| prefix.as_str()).is_some_and(|prefix| prefix.contains('\n')) => {
+        Some(last)
+            if last
+                .decor()
+                .prefix()
+                .and_then(|prefix| prefix.as_str())
+                .is_some_and(|prefix| prefix.contains('\n')) =>
+        {
             value.decor_mut().set_prefix("\n    ");
             list.push_formatted(value);
         }
@@ -329,10 +342,17 @@ fn add_route(
         if plugin == report.manifest.name.as_str() {
             return Ok(false);
         }
-        return Err(Usage(format!("{}: the route `{route}` already runs `{plugin}`", path.display())).into());
+        return Err(Usage(format!(
+            "{}: the route `{route}` already runs `{plugin}`",
+            path.display()
+        ))
+        .into());
     }
     let events = &report.manifest.events;
-    let types: Vec<_> = events.iter().map(|pattern| format!("{:?}", pattern.to_string())).collect();
+    let types: Vec<_> = events
+        .iter()
+        .map(|pattern| format!("{:?}", pattern.to_string()))
+        .collect();
     let text = format!(
         "{}\n\n[routes.{route}]\ntypes = [{}]\nplugin = \"{}\"\n# Grant what the plugin may ask for; nothing else is recorded.\ngrants = []\n",
         before.trim_end_matches('\n'),
@@ -351,11 +371,16 @@ fn remove(name: &str, app: &App) -> anyhow::Result<Exit> {
     if let Some(components) = manifest.document.get_mut("component").and_then(Item::as_table_mut) {
         components.remove(&id);
     }
-    let triggers = manifest.document.get_mut("trigger").and_then(|trigger| trigger.get_mut("http"));
+    let triggers = manifest
+        .document
+        .get_mut("trigger")
+        .and_then(|trigger| trigger.get_mut("http"));
     if let Some(triggers) = triggers.and_then(Item::as_array_of_tables_mut) {
         triggers.retain(|table| table.get("component").and_then(Item::as_str) != Some(&id));
     }
-    manifest.outbound_mut()?.retain(|host| host.as_str() != Some(&chained(&id)));
+    manifest
+        .outbound_mut()?
+        .retain(|host| host.as_str() != Some(&chained(&id)));
     let text = manifest.document.to_string();
     manifest.write(&text)?;
     let enclosed = manifest.folder.join(ENCLOSED).join(format!("{name}.wasm"));
@@ -417,7 +442,9 @@ fn check(app: &App) -> anyhow::Result<Exit> {
     let outbound = match manifest.component(INGEST) {
         Some(ingest) => {
             if !texts(ingest, "sqlite_databases").iter().any(|name| name == "default") {
-                findings.problem(format!("component `{INGEST}` has no database: add sqlite_databases = [\"default\"]"));
+                findings.problem(format!(
+                    "component `{INGEST}` has no database: add sqlite_databases = [\"default\"]"
+                ));
             }
             check_source(&manifest, INGEST, ingest, true, &mut findings);
             texts(ingest, "allowed_outbound_hosts")
@@ -437,10 +464,14 @@ fn check(app: &App) -> anyhow::Result<Exit> {
         check_plugin(&manifest, &sandbox, id, component, &mut findings);
         for (route, _) in triggers.iter().filter(|(route, to)| to == id && route.is_some()) {
             let route = route.as_deref().unwrap_or_default();
-            findings.problem(format!("`{id}` stands on the public route `{route}`: write route = {{ private = true }}"));
+            findings.problem(format!(
+                "`{id}` stands on the public route `{route}`: write route = {{ private = true }}"
+            ));
         }
         if !triggers.iter().any(|(_, to)| to == id) {
-            findings.problem(format!("`{id}` has no trigger, so that nobody reaches it: add one with route = {{ private = true }}"));
+            findings.problem(format!(
+                "`{id}` has no trigger, so that nobody reaches it: add one with route = {{ private = true }}"
+            ));
         }
     }
     let good = findings.problems.is_empty();
@@ -485,7 +516,11 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         Err(problems) => {
             for problem in problems.as_data() {
                 let line = problem.line.map_or(String::new(), |line| format!(":{line}"));
-                let help = if unset.borrow().iter().any(|name| problem.message.contains(&format!("`{name}`"))) {
+                let help = if unset
+                    .borrow()
+                    .iter()
+                    .any(|name| problem.message.contains(&format!("`{name}`")))
+                {
                     "set SPIN_VARIABLE_ and its name, as for `spin up`"
                 } else {
                     &problem.help
@@ -503,12 +538,23 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
     let tokens = ["operator_token", "sweep_token"].map(str::to_owned);
     for name in asked.into_inner().into_iter().chain(tokens) {
         let declared = variables.and_then(|variables| variables.get(&name));
-        if declared.and_then(|declared| declared.get("secret")).and_then(Item::as_bool) != Some(true) {
-            findings.problem(format!("[variables] has no secret `{name}`: add {name} = {{ required = true, secret = true }}"));
+        if declared
+            .and_then(|declared| declared.get("secret"))
+            .and_then(Item::as_bool)
+            != Some(true)
+        {
+            findings.problem(format!(
+                "[variables] has no secret `{name}`: add {name} = {{ required = true, secret = true }}"
+            ));
         }
-        let template = own.and_then(|own| own.get(&name)).and_then(Item::as_str).unwrap_or_default();
+        let template = own
+            .and_then(|own| own.get(&name))
+            .and_then(Item::as_str)
+            .unwrap_or_default();
         if template.replace(' ', "") != format!("{{{{{name}}}}}") {
-            findings.problem(format!("component `{INGEST}` is not given `{name}`: add {name} = \"{{{{ {name} }}}}\" to its variables"));
+            findings.problem(format!(
+                "component `{INGEST}` is not given `{name}`: add {name} = \"{{{{ {name} }}}}\" to its variables"
+            ));
         }
     }
     for tenant in tenants.values() {
@@ -526,11 +572,16 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
                     tenant.name, route.name, route.plugin
                 ));
             } else if !outbound.contains(&chained(&id)) {
-                findings.problem(format!("`{INGEST}` may not call {}: add it to allowed_outbound_hosts", chained(&id)));
+                findings.problem(format!(
+                    "`{INGEST}` may not call {}: add it to allowed_outbound_hosts",
+                    chained(&id)
+                ));
             }
         }
         for (name, destination) in &tenant.destinations {
-            let Ok(url) = url::Url::parse(&destination.url) else { continue };
+            let Ok(url) = url::Url::parse(&destination.url) else {
+                continue;
+            };
             let origin = url.origin().ascii_serialization();
             if !outbound.contains(&origin) {
                 findings.problem(format!(
@@ -576,7 +627,10 @@ fn check_plugin(manifest: &Manifest<'_>, sandbox: &Sandbox, id: &str, component:
     };
     match tollgate_sandbox::imports(&enclosed) {
         Ok(imports) if imports.is_empty() => {}
-        Ok(imports) => findings.problem(format!("`{id}`: {path} imports {}: it is not enclosed", imports.join(", "))),
+        Ok(imports) => findings.problem(format!(
+            "`{id}`: {path} imports {}: it is not enclosed",
+            imports.join(", ")
+        )),
         Err(refusal) => findings.problem(format!("`{id}`: {path}: {refusal}")),
     }
     match plugin_of(&enclosed) {

@@ -40,7 +40,13 @@ fn run(request: Request) -> Answer {
     let values: Vec<_> = request
         .state
         .into_iter()
-        .map(|value| (value.key, value.version, value.value.map_or_else(Vec::new, |bytes| bytes.0)))
+        .map(|value| {
+            (
+                value.key,
+                value.version,
+                value.value.map_or_else(Vec::new, |bytes| bytes.0),
+            )
+        })
         .collect();
     desk::open(&values, request.complete);
     let result = handler::process(&event(request.event), &request.config);

@@ -61,10 +61,18 @@ struct Room;
 impl state::Guest for Room {
     fn get(key: String) -> Option<Vec<u8>> {
         call(|run| {
-            let Run { desk, at_hand, complete, .. } = run;
+            let Run {
+                desk,
+                at_hand,
+                complete,
+                ..
+            } = run;
             let known = at_hand.contains_key(&key);
             let value = desk.get(key.clone(), &|key| {
-                let nothing = StateValue { version: 0, value: None };
+                let nothing = StateValue {
+                    version: 0,
+                    value: None,
+                };
                 Ok(at_hand.get(key).cloned().unwrap_or(nothing))
             })?;
             if !known && !*complete && !run.missing.contains(&key) {

@@ -125,7 +125,9 @@ async fn take_in(
 
 /// Nothing was kept: the sender must come again.
 fn unkept(error: &StoreError) -> Rejection {
-    log(&format!("an event was not kept; its sender was asked to come again: {error}"));
+    log(&format!(
+        "an event was not kept; its sender was asked to come again: {error}"
+    ));
     match error {
         StoreError::Busy | StoreError::Full => Rejection::Overloaded,
         _ => Rejection::StoreUnavailable,

@@ -39,7 +39,10 @@ async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
 }
 
 /// Says one line to whoever operates the app. Never a secret, and nothing of a payload.
-#[expect(clippy::print_stderr, reason = "standard error is where Spin takes a component's log from")]
+#[expect(
+    clippy::print_stderr,
+    reason = "standard error is where Spin takes a component's log from"
+)]
 fn log(line: &str) {
     eprintln!("{line}");
 }

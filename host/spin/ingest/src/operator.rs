@@ -1,8 +1,8 @@
 //! What a timer and an operator ask. Each has a token of its own, a secret variable of the app; without one, nobody is let in.
 
+use serde::{Deserialize, Serialize};
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
-use serde::{Deserialize, Serialize};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, StoreError, TraceBy, TraceQuery};
@@ -88,7 +88,9 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
         }
         "/v1/replay" if head.is_post => {
             authorize(head, "operator_token")?;
-            let body = web::body(request).await.map_err(|_| Refusal::bad("the body did not arrive"))?;
+            let body = web::body(request)
+                .await
+                .map_err(|_| Refusal::bad("the body did not arrive"))?;
             let body: ReplayBody = serde_json::from_slice(&body)
                 .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
             json(&open()?.replay(&body.check()?)?)
@@ -151,7 +153,10 @@ fn rows(text: &str) -> Result<usize, Refusal> {
     Ok(usize::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX))
 }
 
-fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(name: &str, text: &str) -> Result<Option<T>, Refusal> {
+fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(
+    name: &str,
+    text: &str,
+) -> Result<Option<T>, Refusal> {
     text.parse()
         .map(Some)
         .map_err(|error| Refusal::bad(format!("{name}: {error}")))
@@ -189,9 +194,11 @@ fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<D
             "destination" => filter.destination = parse(&name, &value)?,
             "since" => {
                 let instant = UnixMillis::from_rfc3339(&value);
-                filter.since = Some(
-                    instant.ok_or_else(|| Refusal::bad(format!("since: `{value}` is not an instant such as 2026-05-05T10:00:00Z")))?,
-                );
+                filter.since = Some(instant.ok_or_else(|| {
+                    Refusal::bad(format!(
+                        "since: `{value}` is not an instant such as 2026-05-05T10:00:00Z"
+                    ))
+                })?);
             }
             "reason" => filter.reason = Some(value),
             "with_replayed" => filter.with_replayed = value == "true",

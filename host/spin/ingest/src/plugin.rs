@@ -13,9 +13,9 @@ use tollgate_spin_protocol as protocol;
 use tollgate_spin_protocol::{Answer, DIGEST_HEADER, Ended, Request};
 use tollgate_store::{GuestStore, StoreError};
 
+use crate::clock;
 use crate::tenants::Route;
 use crate::web::{self, BodyEnd};
-use crate::clock;
 
 /// State that is sent whole with the first request.
 const STATE_BYTES_SENT: usize = 64 * 1024;
@@ -126,7 +126,10 @@ async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginD
         None => return failed(Fault::Deadline, &format!("no answer within {deadline_ms} ms")),
         Some(Err(reason)) => {
             let reason = mask::line(&reason, limits::RUN_MESSAGE_BYTES_MAX);
-            return failed(Fault::HostFault, &format!("the plugin's component cannot be called: {reason}"));
+            return failed(
+                Fault::HostFault,
+                &format!("the plugin's component cannot be called: {reason}"),
+            );
         }
         Some(Ok(reply)) => reply,
     };

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use spin_sdk::variables;
 use tollgate_core::action::ActionKind;
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status, TenantName};
+use tollgate_core::ids::{
+    DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status, TenantName,
+};
 use tollgate_core::limits;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
@@ -257,7 +259,11 @@ struct RawLimits {
 
 impl RawRoute {
     fn check(self, name: RouteName) -> Result<Route, String> {
-        let types = self.types.iter().map(|text| TypePattern::new(text)).collect::<Result<_, _>>()?;
+        let types = self
+            .types
+            .iter()
+            .map(|text| TypePattern::new(text))
+            .collect::<Result<_, _>>()?;
         let config_json = config_json(self.config);
         Ok(Route {
             matches: RouteMatch {
@@ -268,7 +274,11 @@ impl RawRoute {
             plugin: self.plugin,
             config_digest: Digest::of(config_json.as_bytes()),
             config_json,
-            grants: self.grants.into_iter().map(|grant| grant.check(&name)).collect::<Result<_, _>>()?,
+            grants: self
+                .grants
+                .into_iter()
+                .map(|grant| grant.check(&name))
+                .collect::<Result<_, _>>()?,
             destinations: self.destinations,
             deadline_ms: self
                 .limits

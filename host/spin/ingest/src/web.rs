@@ -56,9 +56,8 @@ impl Head {
         if bytes > limits::HEADER_BYTES_MAX || self.headers.len() > limits::HEADER_COUNT_MAX {
             return Err(Rejection::HeadersTooLarge);
         }
-        let encoded = |(name, value): &(String, Vec<u8>)| {
-            name == "content-encoding" && !value.eq_ignore_ascii_case(b"identity")
-        };
+        let encoded =
+            |(name, value): &(String, Vec<u8>)| name == "content-encoding" && !value.eq_ignore_ascii_case(b"identity");
         if self.headers.iter().any(encoded) {
             return Err(Rejection::Encoded);
         }

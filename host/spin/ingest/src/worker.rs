@@ -85,7 +85,10 @@ async fn process(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError>
         match store.settle(&settlement)? {
             Settled::Committed { .. } => break,
             Settled::LeaseLost => {
-                log(&format!("{}: another invocation took it over; this run was not committed", claim.job));
+                log(&format!(
+                    "{}: another invocation took it over; this run was not committed",
+                    claim.job
+                ));
                 break;
             }
             Settled::StaleState => {}
@@ -122,7 +125,13 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         logs,
     } = run;
     let (outcome, actions) = judged(outcome, &route.grants);
-    let end = job_end(&outcome, &RetryPolicy::JOBS, claim.attempt, clock::now(), clock::jitter());
+    let end = job_end(
+        &outcome,
+        &RetryPolicy::JOBS,
+        claim.attempt,
+        clock::now(),
+        clock::jitter(),
+    );
     let done = end == JobEnd::Done;
     Ok(Settlement {
         job: claim.job,
@@ -160,7 +169,13 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
     Settlement {
         job: claim.job,
         epoch: claim.epoch,
-        end: job_end(&outcome, &RetryPolicy::JOBS, claim.attempt, clock::now(), clock::jitter()),
+        end: job_end(
+            &outcome,
+            &RetryPolicy::JOBS,
+            claim.attempt,
+            clock::now(),
+            clock::jitter(),
+        ),
         run: RunRecord {
             plugin: route.map_or_else(nobody, |route| route.plugin.clone()),
             digest: Digest([0; 32]),

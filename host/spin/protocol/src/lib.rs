@@ -111,9 +111,15 @@ pub enum Outcome {
     Proposals(Vec<Proposal>),
     Refused(String),
     Held(String),
-    Retry { after_ms: Option<u64>, message: String },
+    Retry {
+        after_ms: Option<u64>,
+        message: String,
+    },
     /// `fault` is `tollgate_core::outcome::Fault::as_str`.
-    Stopped { fault: String, message: String },
+    Stopped {
+        fault: String,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
