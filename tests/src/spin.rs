@@ -317,6 +317,14 @@ impl SpinStage {
         }
     }
 
+    /// The process id of the running host.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn pid(&self) -> u32 {
+        self.host.as_ref().expect("a running host").id()
+    }
+
     /// Ends the app as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut host) = self.host.take() {

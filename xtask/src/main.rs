@@ -87,10 +87,16 @@ const COMMANDS: [Command; 10] = [
     },
     Command {
         name: "bench",
-        usage: "bench [--quick]",
+        usage: "bench [--quick | --spin]",
         summary: "Measure ingest, sandbox and end-to-end cost on this machine",
         details: "Release builds. The arguments go to the `bench` binary of the tests crate.",
-        run: |arguments| run_release("bench", arguments),
+        run: |arguments| {
+            if arguments.iter().any(|argument| argument == "--spin") {
+                spin::build()?;
+                spin::build_stand_in("release")?;
+            }
+            run_release("bench", arguments)
+        },
     },
     Command {
         name: "setup",

@@ -43,13 +43,14 @@ pub(crate) fn build() -> Result<()> {
     })
 }
 
-/// Builds the stand-in for `spin`, which the Spin suite runs on where there is no Spin.
+/// Builds the stand-in for `spin`, which the Spin suite runs on where there is no Spin. `profile` is the folder's name.
 ///
 /// # Errors
 /// When it does not build.
-pub(crate) fn build_stand_in() -> Result<()> {
+pub(crate) fn build_stand_in(profile: &str) -> Result<()> {
+    let cargo_profile = if profile == "debug" { "dev" } else { profile };
     step("build the stand-in for spin", || {
-        let mut build = cargo(&["build", "--locked", "--target-dir"]);
+        let mut build = cargo(&["build", "--locked", "--profile", cargo_profile, "--target-dir"]);
         build.arg(stand_in_target()).current_dir(root().join("tests/spin"));
         run(&mut build)
     })
@@ -73,7 +74,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         }
         [flag, filters @ ..] if flag == "--test" => {
             guests::build(Kind::Hostile)?;
-            build_stand_in()?;
+            build_stand_in("debug")?;
             let packages = ["--package", "tollgate", "--package", "tollgate-tests"];
             run(cargo(&["build", "--locked"])
                 .args(packages)

@@ -99,7 +99,7 @@ pub(crate) async fn respond(answer: ResponseOutparam, status: u16, headers: &[(&
     ];
     for (name, value) in headers.iter().chain(&content) {
         // Names and values are ours and plain: none is refused.
-        let _ = fields.append(&(*name).to_owned(), &value.clone().into_bytes());
+        let _ = fields.append(name, value.as_bytes());
     }
     let response = OutgoingResponse::new(fields);
     // Every status of the answer table is one.

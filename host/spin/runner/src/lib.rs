@@ -25,7 +25,7 @@ async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
     let headers = Headers::new();
     // A digest is plain ASCII: the header can be set.
     let _ = headers.append(
-        &DIGEST_HEADER.to_owned(),
+        DIGEST_HEADER,
         &bindings::tollgate::runner::plugin::digest().into_bytes(),
     );
     let response = OutgoingResponse::new(headers);

@@ -4,10 +4,13 @@ use std::rc::Rc;
 use super::*;
 use crate::types::ValueRef;
 
+/// Statements with their parameters.
+type Asked = Rc<RefCell<Vec<(String, Vec<Value>)>>>;
+
 /// A host that keeps what it was asked and gives one prepared answer.
 #[derive(Default)]
 struct Canned {
-    asked: Rc<RefCell<Vec<(String, Vec<Value>)>>>,
+    asked: Asked,
     answer: Answer,
     fails: Option<DriverError>,
 }

@@ -36,7 +36,7 @@ pub(super) struct Load {
 pub(super) async fn run(server: &Server, connections: usize, duration: Duration) -> anyhow::Result<Load> {
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(server.port, start + duration)))
+        .map(|_| tokio::spawn(connection(server.port, server.path, start + duration)))
         .collect();
     let mut requests = 0;
     for task in tasks {
@@ -48,7 +48,7 @@ pub(super) async fn run(server: &Server, connections: usize, duration: Duration)
     })
 }
 
-async fn connection(port: u16, end: Instant) -> anyhow::Result<u64> {
+async fn connection(port: u16, path: &str, end: Instant) -> anyhow::Result<u64> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .context("cannot connect to the server")?;
@@ -57,7 +57,7 @@ async fn connection(port: u16, end: Instant) -> anyhow::Result<u64> {
     let mut requests = 0;
     while Instant::now() < end {
         stream
-            .write_all(&request(NEXT.fetch_add(1, Ordering::Relaxed))?)
+            .write_all(&request(path, NEXT.fetch_add(1, Ordering::Relaxed))?)
             .await?;
         read_answer(&mut stream, &mut answer).await?;
         anyhow::ensure!(
@@ -70,7 +70,7 @@ async fn connection(port: u16, end: Instant) -> anyhow::Result<u64> {
     Ok(requests)
 }
 
-fn request(number: u64) -> anyhow::Result<Vec<u8>> {
+fn request(path: &str, number: u64) -> anyhow::Result<Vec<u8>> {
     let body = body(number);
     let (_, profile) = shipped()
         .iter()
@@ -89,7 +89,7 @@ fn request(number: u64) -> anyhow::Result<Vec<u8>> {
         url: None,
     };
     let mut head = format!(
-        "POST /in/bench/rewards HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
         body.len()
     );
     for (name, value) in sign(profile, &[secret], &input)? {

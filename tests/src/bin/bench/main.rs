@@ -23,6 +23,7 @@ struct Plan {
 
 const USAGE: &str = "\
 bench [--quick]            what ingest, a run and the whole way cost
+bench --spin               what ingest costs on Spin's interfaces, beside the native host's
 bench --memory RECEIPTS    the server's memory over that many receipts";
 
 fn main() -> anyhow::Result<()> {
@@ -40,6 +41,11 @@ fn main() -> anyhow::Result<()> {
             rounds: 3,
             seconds: 2,
             runs: 5_000,
+        }),
+        ["--spin"] => spin(&Plan {
+            rounds: 3,
+            seconds: 5,
+            runs: 0,
         }),
         ["--memory", receipts] => memory(receipts.parse().context("--memory takes a number of receipts")?),
         _ => {
@@ -150,6 +156,47 @@ fn print_runs(cost: &runs::Cost) {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Few connections: SQLite lets one instance write at a time, and the others wait for its lock.
+const SPIN_CONNECTIONS: usize = 4;
+
+fn spin(plan: &Plan) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut costs = [
+        ("native", Setup::Ingest, Vec::new()),
+        ("on Spin", Setup::Spin, Vec::new()),
+    ];
+    for round in 0..plan.rounds {
+        for (name, setup, samples) in &mut costs {
+            eprintln!("round {} of {}: {name}", round + 1, plan.rounds);
+            let server = Server::start(*setup)?;
+            // The first instances compile nothing and still cost more.
+            runtime.block_on(load::run(&server, SPIN_CONNECTIONS, Duration::from_secs(1)))?;
+            let cpu = server.cpu_time()?;
+            let load = runtime.block_on(load::run(&server, SPIN_CONNECTIONS, Duration::from_secs(plan.seconds)))?;
+            let spent = (server.cpu_time()? - cpu).as_secs_f64();
+            samples.push(spent * 1e6 / load.requests as f64);
+            server.stop()?;
+        }
+    }
+    let [native, on_spin] = costs.map(|(_, _, mut samples)| median(&mut samples));
+    println!(
+        "\ningest, {SPIN_CONNECTIONS} connections, server CPU per request; medians of {} rounds\n",
+        plan.rounds
+    );
+    println!("{:38} {native:12.1} µs", "native");
+    println!(
+        "{:38} {on_spin:12.1} µs {:12.1} × native",
+        "on Spin's interfaces",
+        on_spin / native
+    );
+    let ingest = std::fs::metadata(tollgate_tests::spin_dir().join("tollgate_spin_ingest.wasm"))?.len();
+    println!("\ningest.wasm: {} KiB, stripped; to reach: 1024", ingest / 1024);
+    Ok(())
 }
 
 fn memory(receipts: u64) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tollgate_tests::spin::{SpinSetup, SpinStage};
 
 pub(super) const SECRET: &str = "bench-secret";
 
@@ -17,17 +18,37 @@ pub(super) enum Setup {
     Ingest,
     /// A route to cashback, whose actions stay in the ledger.
     WholeWay,
+    /// As [`Setup::Ingest`], on Spin or its stand-in.
+    Spin,
 }
 
 pub(super) struct Server {
     pub(super) port: u16,
-    child: Child,
-    folder: tempfile::TempDir,
+    /// Where the source is.
+    pub(super) path: &'static str,
+    running: Running,
+}
+
+enum Running {
+    Own(Child, tempfile::TempDir),
+    App(SpinStage),
 }
 
 impl Server {
     /// Starts a server on an empty store and waits until it takes connections.
     pub(super) fn start(setup: Setup) -> anyhow::Result<Self> {
+        if setup == Setup::Spin {
+            let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
+                          secrets = [{ id = \"bench\", value = { env = \"BENCH_SECRET\" } }]\n";
+            let app = SpinSetup::of(source.to_owned())
+                .variable("bench_secret", SECRET)
+                .start();
+            return Ok(Self {
+                port: app.address.port(),
+                path: "/in/acme/rewards",
+                running: Running::App(app),
+            });
+        }
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         // Beside the binaries: a temporary directory may be memory, on which an fsync costs nothing.
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(folder()?)?;
@@ -44,24 +65,41 @@ impl Server {
                 .arg(folder.path().join("tollgate.toml"));
             command
         };
-        let child = command
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut server = Self { port, child, folder };
         let start = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            anyhow::ensure!(server.child.try_wait()?.is_none(), "the server ended before it was up");
+            anyhow::ensure!(child.try_wait()?.is_none(), "the server ended before it was up");
             anyhow::ensure!(start.elapsed() < Duration::from_secs(60), "the server did not come up");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(server)
+        Ok(Self {
+            port,
+            path: "/in/bench/rewards",
+            running: Running::Own(child, folder),
+        })
+    }
+
+    fn pid(&self) -> u32 {
+        match &self.running {
+            Running::Own(child, _) => child.id(),
+            Running::App(app) => app.pid(),
+        }
+    }
+
+    fn store_path(&self) -> PathBuf {
+        match &self.running {
+            Running::Own(_, folder) => folder.path().join("tollgate.db"),
+            Running::App(app) => app.database(),
+        }
     }
 
     /// User and system time of the process so far.
     pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
         let fields: Vec<&str> = stat.rsplit_once(") ").context("no stat line")?.1.split(' ').collect();
         let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
@@ -70,7 +108,7 @@ impl Server {
     }
 
     pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -79,14 +117,14 @@ impl Server {
     }
 
     pub(super) fn store_bytes(&self) -> anyhow::Result<u64> {
-        Ok(std::fs::metadata(self.folder.path().join("tollgate.db"))?.len())
+        Ok(std::fs::metadata(self.store_path())?.len())
     }
 
     /// Waits until no job is waiting; how long that took.
     pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
         use tollgate_store::Store as _;
         let start = Instant::now();
-        let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.folder.path().join("tollgate.db"))?;
+        let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.store_path())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         while runtime.block_on(store.counts())?.jobs_waiting > 0 {
             anyhow::ensure!(start.elapsed() < Duration::from_secs(120), "the jobs did not settle");
@@ -96,16 +134,26 @@ impl Server {
     }
 
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.running.end();
         Ok(())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.running.end();
+    }
+}
+
+impl Running {
+    fn end(&mut self) {
+        match self {
+            Self::Own(child, _) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::App(app) => app.kill(),
+        }
     }
 }
 
