@@ -19,7 +19,7 @@ pub fn execute(connection: &Connection, sql: &str, parameters: Vec<Value>) -> Re
         other => Error::Io(other.to_string()),
     };
     let mut statement = connection.prepare_cached(sql).map_err(fail)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut found = statement
         .query(params_from_iter(parameters.into_iter().map(to_sql)))
         .map_err(fail)?;

@@ -115,6 +115,28 @@ fn r2_state_is_serial_although_runs_are_not() {
     assert_eq!(seen, (1..=ticks).collect::<Vec<_>>());
 }
 
+/// State that is too big to be sent whole each time: what a run asks for comes in further rounds, and a run that could not do
+/// without it is run again with all of it.
+#[test]
+fn r2_a_plugin_with_much_state_reads_it_all_the_same() {
+    let route = "\n[routes.count]\nplugin = \"big_state\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = SpinSetup::acme(route).hostile("big_state").start();
+    for (at, kind) in ["soft", "soft", "soft", "strict", "soft", "strict"]
+        .into_iter()
+        .enumerate()
+    {
+        let answer = stage.post("shop", &signer("shop").sign("", plain(kind, &format!("evt_{at}"))));
+        let trace = stage.finished(&answer.receipt());
+        let counted = &run(&trace)["actions"][0]["action"]["reasons"][0];
+        assert_eq!(*counted, (at + 1).to_string(), "{trace:#}");
+        assert_eq!(
+            trace["jobs"][0]["runs"].as_array().map(Vec::len),
+            Some(1),
+            "rounds are one run"
+        );
+    }
+}
+
 /// How each hostile guest ends. Two names differ from the native host's: Spin counts no fuel, so what loops meets the clock; and it
 /// does not say why an instance ended, so a guest that hoards memory or calls without end looks like one that traps.
 const ENDS: [(&str, &str, &str); 12] = [
