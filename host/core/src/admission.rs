@@ -49,7 +49,7 @@ pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, r
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub receipt: ReceiptId,
-    pub event: Event,
+    pub event: Arc<Event>,
     pub proof: Proof,
     /// SHA-256 of the body.
     pub body_digest: Digest,

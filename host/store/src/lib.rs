@@ -16,7 +16,7 @@ use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
 pub use model::*;
-pub use sqlite::{OpenOptions, SqliteStore};
+pub use sqlite::{Courier, Layout, OpenOptions, SqliteStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

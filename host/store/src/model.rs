@@ -1,5 +1,7 @@
 //! What goes into the store and what comes out of it, in the words of the core.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
 use tollgate_core::admission::Disposition;
@@ -46,7 +48,7 @@ pub struct JobClaim {
     /// Which attempt this is, from 1. Counts since the job was made or last replayed.
     pub attempt: u32,
     pub receipt: ReceiptId,
-    pub event: Event,
+    pub event: Arc<Event>,
 }
 
 /// What is kept of one run (promises T6, W3): all that it read, and how it ended.

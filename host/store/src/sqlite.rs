@@ -7,6 +7,7 @@
 mod fault;
 mod open;
 mod readers;
+mod receipts;
 mod rows;
 mod writer;
 
@@ -16,6 +17,9 @@ mod jobs;
 mod outbox;
 mod replay;
 mod trace;
+
+pub use self::receipts::Layout;
+pub use self::writer::Courier;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +34,7 @@ use tollgate_core::time::UnixMillis;
 use self::fault::Fault;
 use self::open::{SoleUse, StorePath};
 use self::readers::Readers;
+use self::receipts::{MemoryBounds, View};
 use self::writer::{Shared, Transaction, Writer, WriterBounds};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
@@ -51,6 +56,13 @@ pub struct OpenOptions {
     /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
     /// Default: as large as the disk.
     pub file_bytes_max: Option<u64>,
+    /// How a new store keeps its receipts; one that exists keeps the layout that it was made with.
+    pub layout: Layout,
+    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.
+    /// Only for [`Layout::Segments`]. Default 65,536.
+    pub keys_in_memory_max: usize,
+    /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Segments`]. Default 16 MiB.
+    pub recent_bytes_max: usize,
 }
 
 impl Default for OpenOptions {
@@ -60,6 +72,9 @@ impl Default for OpenOptions {
             write_batch_max: 512,
             wal_bytes_max: 64 * 1024 * 1024,
             file_bytes_max: None,
+            layout: Layout::default(),
+            keys_in_memory_max: 65_536,
+            recent_bytes_max: 16 * 1024 * 1024,
         }
     }
 }
@@ -74,6 +89,7 @@ pub struct SqliteStore {
 struct Inner {
     path: StorePath,
     receipt_key: Arc<Secret>,
+    layout: Layout,
     // Before the writer: readers are closed first, so that the writer is the last to close and leaves no WAL behind.
     readers: Readers,
     access: Access,
@@ -97,12 +113,17 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
-        let connection = open::open_writer(&path, options.file_bytes_max)?;
+        let connection = open::open_writer(&path, options.file_bytes_max, options.layout)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let bounds = WriterBounds {
             queue_max: options.write_queue_max,
             batch_max: options.write_batch_max,
             wal_bytes_max: options.wal_bytes_max,
+            memory: MemoryBounds {
+                keys_max: options.keys_in_memory_max,
+                recent_bytes_max: options.recent_bytes_max,
+            },
         };
         let writer = Writer::start(connection, sole_use, &path, bounds)?;
         let readers = Readers::new(path.clone());
@@ -110,6 +131,7 @@ impl SqliteStore {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
+                layout,
                 readers,
                 access: Access::ReadWrite(writer),
             }),
@@ -126,11 +148,13 @@ impl SqliteStore {
         let connection = open::open_reader(&path)?;
         open::check_schema(&path, &connection)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let readers = Readers::new(path.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
+                layout,
                 readers,
                 access: Access::ReadOnly(Arc::default()),
             }),
@@ -160,10 +184,14 @@ impl SqliteStore {
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.shared().check()?;
-        self.inner.readers.read(work).await
+        let layout = self.inner.layout;
+        self.inner
+            .readers
+            .read(move |connection| work(View::of_reader(connection, layout)))
+            .await
     }
 }
 
@@ -210,7 +238,7 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(audit::next_due).await
+        self.read(|view| audit::next_due(&view)).await
     }
 
     fn work_signal(&self) -> &Notify {
@@ -223,18 +251,16 @@ impl Store for SqliteStore {
 
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
-        self.read(move |connection| trace::trace(connection, &key, &query))
-            .await
+        self.read(move |view| trace::trace(view, &key, &query)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(move |connection| replay::dead_letters(connection, &filter))
-            .await
+        self.read(move |view| replay::dead_letters(view, &filter)).await
     }
 
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         if request.dry_run {
-            return self.read(move |connection| replay::plan(connection, &request)).await;
+            return self.read(move |view| replay::plan(view, &request)).await;
         }
         self.write(move |transaction| replay::replay(transaction, &request))
             .await

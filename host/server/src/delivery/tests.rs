@@ -251,7 +251,7 @@ impl Host {
                 key_id: "a".parse().unwrap(),
                 signed_at: None,
             },
-            event: Event {
+            event: Arc::new(Event {
                 tenant,
                 source,
                 id: "evt_1".parse().unwrap(),
@@ -263,7 +263,7 @@ impl Host {
                 amount: None,
                 attributes: Vec::new(),
                 payload: body,
-            },
+            }),
         };
         let _ = self.store.admit(admission).await.unwrap();
         let request = ClaimRequest {

@@ -4,6 +4,7 @@
 //! way to an answer that says the event was kept.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -244,7 +245,7 @@ fn admission<S: Store>(
             .and_then(|family| config.lifecycles.get(family))
             .cloned(),
         jobs,
-        event,
+        event: Arc::new(event),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
-use tollgate_store::Store;
+use tollgate_store::{Courier, Store};
 
 use crate::config::{Config, EdgeConfig};
 use crate::telemetry::EdgeCounters;
@@ -94,6 +94,7 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         // Head and body of our short answers in one buffer. Not `pipeline_flush`, which does that too: it holds an answer back
         // while any byte of a next request waits (a line break after the body is enough), and then without bound.
         .writev(false);
+    tokio::spawn(Courier::of_this_thread().run());
     let connections = Arc::new(Semaphore::new(settings.connections_max));
     loop {
         // A full house leaves newcomers in the kernel's queue instead of refusing them.

@@ -10,6 +10,7 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::jobs;
+use super::receipts::Layout;
 use crate::StoreError;
 
 /// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
@@ -21,7 +22,10 @@ pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_segments.sql"),
+];
 const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// The store's file and how to speak of it.
@@ -102,7 +106,11 @@ impl SoleUse {
 }
 
 /// Opens the writer's connection: creates the store if there is none, migrates it, and takes back what a dead process had leased.
-pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Result<Connection, StoreError> {
+pub(super) fn open_writer(
+    path: &StorePath,
+    file_bytes_max: Option<u64>,
+    layout: Layout,
+) -> Result<Connection, StoreError> {
     check_version(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
@@ -117,7 +125,7 @@ pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Resu
         });
     }
     let created = known == 0;
-    migrate(&mut connection, known)
+    migrate(&mut connection, known, layout)
         .and_then(|()| release_leases(&mut connection))
         .map_err(|fault| path.opening(fault))?;
     if created {
@@ -213,8 +221,8 @@ fn user_version(connection: &Connection) -> Result<u32, Fault> {
     u32::try_from(version).map_err(|_| Fault::damaged("schema version", version))
 }
 
-/// Brings the schema up to date, each step in a transaction of its own.
-fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
+/// Brings the schema up to date, each step in a transaction of its own. `layout` is that of a new store; an old one keeps its own.
+fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(), Fault> {
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -224,6 +232,10 @@ fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
             transaction.execute(
                 "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
                 params![key.as_slice()],
+            )?;
+            transaction.execute(
+                "INSERT INTO meta (name, value) VALUES ('layout', ?1)",
+                params![layout.name().as_bytes()],
             )?;
         }
         transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;

@@ -233,14 +233,21 @@ pub(super) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>
 }
 
 pub(super) fn disposition(row: &Row<'_>) -> Result<Disposition, Fault> {
-    match get::<i64>(row, "disposition")? {
-        0 => Ok(Disposition::Accepted),
-        1 => Ok(Disposition::Superseded {
-            current: id::<Status>(row, "disposition_detail")?,
+    let detail: Option<String> = get(row, "disposition_detail")?;
+    disposition_of(get(row, "disposition")?, detail.as_deref())
+}
+
+pub(super) fn disposition_of(code: i64, detail: Option<&str>) -> Result<Disposition, Fault> {
+    match (code, detail) {
+        (0, _) => Ok(Disposition::Accepted),
+        (1, Some(current)) => Ok(Disposition::Superseded {
+            current: current
+                .parse::<Status>()
+                .map_err(|error| Fault::damaged("disposition_detail", error))?,
         }),
-        2 => Ok(Disposition::Held {
-            reason: get(row, "disposition_detail")?,
+        (2, Some(reason)) => Ok(Disposition::Held {
+            reason: reason.to_owned(),
         }),
-        other => Err(Fault::damaged("disposition", other)),
+        (other, _) => Err(Fault::damaged("disposition", other)),
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::chain;
 use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
 
 use super::fault::Fault;
 use super::open::{LOCK_WAIT_MS, PAGE_BYTES, SoleUse, StorePath};
+use super::receipts::{self, Layout, MemoryBounds, View};
 use crate::StoreError;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
@@ -70,14 +73,17 @@ pub(super) struct WriterBounds {
     pub(super) queue_max: usize,
     pub(super) batch_max: usize,
     pub(super) wal_bytes_max: u64,
+    pub(super) memory: MemoryBounds,
 }
 
 /// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
 trait Work: Send {
     /// May be called a second time, after a rollback.
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
-    /// Sends the last result, now that it is committed.
+    /// Sends the last result, now that it is committed. By the waiting thread's courier, if it has one.
     fn answer(self: Box<Self>);
+    /// The same, from the waiting thread itself.
+    fn answer_here(self: Box<Self>);
     /// Sends an error; whatever was applied is rolled back.
     fn fail(self: Box<Self>, error: StoreError);
 }
@@ -86,19 +92,32 @@ struct Task<T, F> {
     work: F,
     result: Option<T>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
+    courier: Option<UnboundedSender<Box<dyn Work>>>,
 }
 
 impl<T, F> Work for Task<T, F>
 where
-    T: Send,
-    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send,
+    T: Send + 'static,
+    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         self.result = Some((self.work)(transaction)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>) {
+    fn answer(mut self: Box<Self>) {
+        match self.courier.take() {
+            None => self.answer_here(),
+            Some(courier) => {
+                // A courier that is gone leaves those who still wait to be answered from here.
+                if let Err(returned) = courier.send(self) {
+                    returned.0.answer_here();
+                }
+            }
+        }
+    }
+
+    fn answer_here(self: Box<Self>) {
         if let Some(result) = self.result {
             // Nobody may be waiting any more; the commit stands all the same.
             let _ = self.waiting.send(Ok(result));
@@ -107,6 +126,41 @@ where
 
     fn fail(self: Box<Self>, error: StoreError) {
         let _ = self.waiting.send(Err(error));
+    }
+}
+
+thread_local! {
+    static COURIER: RefCell<Option<UnboundedSender<Box<dyn Work>>>> = const { RefCell::new(None) };
+}
+
+/// Brings the writer's answers to the tasks of one thread. A commit answers many tasks, and each answer from another thread
+/// wakes the sleeping one with a system call; with a courier it is woken once, and the courier wakes the tasks from inside.
+///
+/// For threads with a single-threaded runtime. What is asked from other threads is answered directly.
+#[derive(Debug)]
+pub struct Courier {
+    answers: UnboundedReceiver<Box<dyn Work>>,
+}
+
+impl Courier {
+    /// From now on, what this thread asks of any store is answered through this courier: run it on this thread.
+    pub fn of_this_thread() -> Self {
+        let (sender, answers) = unbounded_channel();
+        COURIER.set(Some(sender));
+        Self { answers }
+    }
+
+    /// Answers until the thread's runtime ends.
+    pub async fn run(mut self) {
+        while let Some(work) = self.answers.recv().await {
+            work.answer_here();
+        }
+    }
+}
+
+impl std::fmt::Debug for dyn Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
     }
 }
 
@@ -120,12 +174,47 @@ pub(super) struct Transaction<'a> {
     pub(super) outbox_ready: bool,
 }
 
+impl Transaction<'_> {
+    /// For what readers ask as well.
+    pub(super) fn view(&self) -> View<'_> {
+        self.memory.receipts.view(self.connection)
+    }
+
+    /// The number of an origin, made when it is new.
+    pub(super) fn origin(
+        &mut self,
+        tenant: &TenantName,
+        source: &SourceName,
+        family: Option<&FamilyName>,
+    ) -> Result<i64, Fault> {
+        let name = (tenant.clone(), source.clone(), family.cloned());
+        if let Some(id) = self.memory.origins.get(&name) {
+            return Ok(*id);
+        }
+        let texts = params![
+            tenant.as_str(),
+            source.as_str(),
+            family.map_or("", |family| family.as_str())
+        ];
+        self.connection
+            .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute(texts)?;
+        let id = self
+            .connection
+            .prepare_cached("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?
+            .query_row(texts, |row| row.get(0))?;
+        self.memory.origins.insert(name, id);
+        Ok(id)
+    }
+}
+
 /// What the writer knows without asking the file, because nobody else writes it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Memory {
     pub(super) head: ChainHead,
     pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(super) configs: BTreeSet<Digest>,
+    pub(super) receipts: receipts::Memory,
 }
 
 /// The newest receipt and its link.
@@ -136,12 +225,13 @@ pub(super) struct ChainHead {
 }
 
 impl Memory {
-    fn load(connection: &Connection) -> Result<Self, Fault> {
+    fn load(connection: &Connection, bounds: MemoryBounds) -> Result<Self, Fault> {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
+            receipts: receipts::Memory::load(connection, Layout::read(connection)?, bounds)?,
         })
     }
 
@@ -150,6 +240,7 @@ impl Memory {
         self.head = head;
         self.origins.clear();
         self.configs.clear();
+        self.receipts.rolled_back(head.seq);
     }
 }
 
@@ -180,7 +271,7 @@ impl Writer {
         path: &StorePath,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
-        let memory = Memory::load(&connection).map_err(|fault| path.opening(fault))?;
+        let memory = Memory::load(&connection, bounds.memory).map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
         let hook_pages = Arc::clone(&wal_pages);
@@ -243,6 +334,7 @@ impl Writer {
             work,
             result: None,
             waiting: sender,
+            courier: COURIER.with_borrow(Clone::clone),
         });
         let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(queue) => queue.try_send(task),
@@ -478,12 +570,14 @@ impl Thread {
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
             self.memory.configs.clear();
         }
+        self.memory.receipts.write(&self.connection)?;
         if self.memory.head != head {
             self.connection
                 .prepare_cached("INSERT OR REPLACE INTO chain_heads (chain, seq, link) VALUES (0, ?1, ?2)")?
                 .execute(params![self.memory.head.seq, self.memory.head.link.0.as_slice()])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.memory.receipts.committed(self.memory.head.seq);
         Ok(ready)
     }
 

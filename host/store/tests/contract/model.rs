@@ -108,7 +108,7 @@ proptest! {
     #[test]
     fn any_interleaving_is_decided_like_the_model(bursts in prop::collection::vec(prop::collection::vec(any_event(), 1..12), 1..8)) {
         runtime().block_on(async {
-            let place = Sqlite::quick();
+            let place = Sqlite::new().quick();
             let store = place.open();
             let mut model = AdmissionModel::default();
             for burst in &bursts {
@@ -226,7 +226,7 @@ impl LaneModel {
 }
 
 async fn run_steps(steps: &[Step]) {
-    let place = Sqlite::quick();
+    let place = Sqlite::new().quick();
     let store = place.open();
     let mut model = LaneModel::default();
     let mut claims = Vec::new();

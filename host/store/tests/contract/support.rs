@@ -127,7 +127,7 @@ impl Sent {
             lifecycle: self.status.map(|_| redemption()),
             jobs,
             proof: proof(),
-            event: Event {
+            event: Arc::new(Event {
                 tenant: name(self.tenant),
                 source: name(self.source),
                 id: name(&self.id),
@@ -139,7 +139,7 @@ impl Sent {
                 amount: Money::new(500, Currency::new("USD").unwrap()),
                 attributes: vec![("product".into(), "prod_1".into()), ("note".into(), "ü\"".into())],
                 payload: self.body.clone().into(),
-            },
+            }),
         }
     }
 

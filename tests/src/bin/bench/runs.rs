@@ -194,7 +194,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         .find(|(name, _)| name.as_str() == "voucherify")
         .context("no voucherify profile")?;
     let profile: &Arc<Profile> = profile;
-    let body = body(number.into());
+    let body = body(number.into())?;
     let secrets = [SourceSecret {
         id: KeyId::new("bench")?,
         text: Secret::new(SECRET),
@@ -202,7 +202,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         not_after: None,
     }];
     let input = SignInput {
-        body: body.as_bytes(),
+        body: &body,
         id: "bench",
         at: UnixMillis(0),
         url: None,
@@ -217,7 +217,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         .collect();
     let request = RawRequest {
         headers: &headers,
-        body: body.as_bytes(),
+        body: &body,
         url: None,
         received_at: UnixMillis(0),
     };
@@ -238,7 +238,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
             lane: lane(&tenant, &route, event.subject.as_ref(), receipt),
             route,
         }],
-        event,
+        event: event.into(),
     })
 }
 
