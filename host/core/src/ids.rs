@@ -231,7 +231,7 @@ pub struct ReceiptId(pub [u8; 16]);
 impl fmt::Display for ReceiptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("rcpt_")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        data_encoding::HEXLOWER.encode_write_buffer(&self.0, f, &mut [0; 32])
     }
 }
 impl fmt::Debug for ReceiptId {

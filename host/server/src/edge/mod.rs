@@ -96,15 +96,17 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         .writev(false);
     tokio::spawn(Courier::of_this_thread().run());
     let connections = Arc::new(Semaphore::new(settings.connections_max));
+    // Each connection looks at it whenever it is polled; a token of the thread's own is not fought for.
+    let shutdown = edge.shutdown.child_token();
     loop {
         // A full house leaves newcomers in the kernel's queue instead of refusing them.
         let seat = tokio::select! {
             seat = Arc::clone(&connections).acquire_owned() => seat,
-            () = edge.shutdown.cancelled() => break,
+            () = shutdown.cancelled() => break,
         };
         let stream = tokio::select! {
             stream = listener.accept() => stream,
-            () = edge.shutdown.cancelled() => break,
+            () = shutdown.cancelled() => break,
         };
         let (Ok(seat), Ok((stream, _))) = (seat, stream) else {
             // Out of file descriptors, or a connection that died in the queue: give others a moment to end.
@@ -117,9 +119,8 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
-        let (edge, http) = (Arc::clone(&edge), http.clone());
+        let (edge, http, shutdown) = (Arc::clone(&edge), http.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let shutdown = edge.shutdown.clone();
             let service = hyper::service::service_fn(|request| intake::handle(&edge, request));
             let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
             // A peer that breaks off or stalls is its own affair; nothing of it was kept.

@@ -392,3 +392,68 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
     })?;
     Ok(origins.into_values().flatten().collect())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn tables() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(include_str!("../../../migrations/0001_first.sql"))
+            .unwrap();
+        connection
+            .execute_batch(include_str!("../../../migrations/0002_segments.sql"))
+            .unwrap();
+        connection
+    }
+
+    fn id(number: i64) -> ReceiptId {
+        ReceiptId(i128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)).to_le_bytes())
+    }
+
+    /// What a transaction carried before it was rolled back is carried again, whatever is committed next.
+    #[test]
+    fn a_slice_that_was_rolled_back_is_carried_again() {
+        let connection = tables();
+        let mut keys = Keys::load(&connection, 64).unwrap();
+        let commit = |keys: &mut Keys, numbers: std::ops::RangeInclusive<i64>, fails: bool| {
+            connection.execute_batch("BEGIN").unwrap();
+            for number in numbers.clone() {
+                keys.append(number, id(number), 1, Some((id(-number).0, None)));
+            }
+            keys.write(&connection).unwrap();
+            if fails {
+                connection.execute_batch("ROLLBACK").unwrap();
+                keys.rolled_back();
+            } else {
+                connection.execute_batch("COMMIT").unwrap();
+                keys.committed(*numbers.end());
+            }
+        };
+        commit(&mut keys, 1..=64, false);
+        commit(&mut keys, 65..=70, true);
+        // A commit without receipts.
+        commit(&mut keys, 65..=64, false);
+        for number in (65..=200).step_by(5) {
+            commit(&mut keys, number..=number + 4, false);
+        }
+        let indexed: i64 = connection
+            .query_row("SELECT count(*) FROM receipt_keys", [], |row| row.get(0))
+            .unwrap();
+        assert!(indexed >= 64, "{indexed}");
+        for number in 1..=199 {
+            assert_eq!(keys.receipt(&connection, id(number)).unwrap(), Some(number));
+            let subject = keys.subject(&connection, &id(-number).0).unwrap().unwrap();
+            assert_eq!(subject.newest, number);
+        }
+        assert_eq!(
+            Keys::load(&connection, 64)
+                .unwrap()
+                .receipt(&connection, id(3))
+                .unwrap(),
+            Some(3)
+        );
+    }
+}
