@@ -27,6 +27,7 @@ pub mod answer;
 // It is admitted.
 pub mod admission;
 pub mod lifecycle;
+pub mod review;
 pub mod route;
 pub mod chain;
 

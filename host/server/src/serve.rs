@@ -123,6 +123,7 @@ impl Host {
             operator_address = listener.local_addr().ok();
             let operator = Operator {
                 store: self.store.clone(),
+                config: Arc::clone(&self.config),
                 counters: Arc::clone(&self.counters),
                 token,
             };

@@ -15,6 +15,7 @@ mod audit;
 mod jobs;
 mod outbox;
 mod replay;
+mod reviews;
 mod trace;
 
 use std::path::Path;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -32,9 +34,9 @@ use self::open::{SoleUse, StorePath};
 use self::readers::Readers;
 use self::writer::{Shared, Transaction, Writer, WriterBounds};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
-    JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, Store, StoreError,
-    Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
+    HeldReceipt, IntegrityReport, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
+    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -237,6 +239,25 @@ impl Store for SqliteStore {
             return self.read(move |connection| replay::plan(connection, &request)).await;
         }
         self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn held(&self, filter: HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
+        self.read(move |connection| reviews::held(connection, &filter)).await
+    }
+
+    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(move |connection| reviews::event(connection, receipt)).await
+    }
+
+    async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        if request.dry_run {
+            return self
+                .read(move |connection| reviews::plan(connection, &key, &request))
+                .await;
+        }
+        self.write(move |transaction| reviews::review(transaction, &key, &request))
             .await
     }
 

@@ -8,6 +8,7 @@ mod bounds;
 mod durable;
 mod redelivery;
 mod meaning;
+mod review;
 mod processing;
 mod hostile;
 mod delivery;

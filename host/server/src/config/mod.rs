@@ -21,9 +21,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tollgate_core::admission::{self, JobSpec};
+use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, FamilyName, PluginDigest, PluginName, RouteName, SourceName, TenantName,
+    DestinationName, Digest, FamilyName, PluginDigest, PluginName, ReceiptId, RouteName, SourceName, TenantName,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
@@ -291,6 +293,27 @@ pub(crate) struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+}
+
+impl Config {
+    /// The lifecycle that judges an event's status; none when its family has none.
+    pub(crate) fn lifecycle_of(&self, event: &Event) -> Option<Arc<Lifecycle>> {
+        self.lifecycles.get(event.reading.family()?).cloned()
+    }
+}
+
+impl Tenant {
+    /// The jobs of an event: one per route that takes it.
+    pub(crate) fn jobs(&self, event: &Event, receipt: ReceiptId) -> Vec<JobSpec> {
+        self.routes
+            .iter()
+            .filter(|route| route.matches.takes(event))
+            .map(|route| JobSpec {
+                route: route.name.clone(),
+                lane: admission::lane(&event.tenant, &route.name, event.subject.as_ref(), receipt),
+            })
+            .collect()
+    }
 }
 
 impl Network {

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use tollgate_core::admission::{self, Admission, Disposition, JobSpec};
+use tollgate_core::admission::{self, Admission, Disposition};
 use tollgate_core::answer::{Answer, Happening, Rejection, answer};
 use tollgate_core::envelope;
 use tollgate_core::event::Event;
@@ -225,25 +225,12 @@ fn admission<S: Store>(
     verified: &Verified<'_>,
 ) -> Admission {
     let receipt = admission::receipt_id(edge.store.receipt_key(), &event.tenant, &event.source, &event.id);
-    let jobs = tenant
-        .routes
-        .iter()
-        .filter(|route| route.matches.takes(&event))
-        .map(|route| JobSpec {
-            route: route.name.clone(),
-            lane: admission::lane(&event.tenant, &route.name, event.subject.as_ref(), receipt),
-        })
-        .collect();
     Admission {
         receipt,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
-        lifecycle: event
-            .reading
-            .family()
-            .and_then(|family| config.lifecycles.get(family))
-            .cloned(),
-        jobs,
+        lifecycle: config.lifecycle_of(&event),
+        jobs: tenant.jobs(&event, receipt),
         event,
     }
 }

@@ -1,11 +1,12 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tollgate_core::admission::{Admission, Decision, Disposition, Existing, decide};
+use tollgate_core::admission::{Admission, Decision, Disposition, Existing, JobSpec, decide};
 use tollgate_core::chain;
-use tollgate_core::event::ENVELOPE_VERSION;
+use tollgate_core::event::{ENVELOPE_VERSION, Event};
 use tollgate_core::ids::{Digest, FamilyName, SourceName, Status, TenantName};
 use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::rows::{WorkState, disposition_codes, reading_codes, to_json};
@@ -18,11 +19,18 @@ struct Found {
     existing: Existing,
 }
 
-/// What the store knows of the event's subject.
-struct SubjectRow {
-    key: [u8; 16],
-    /// `None` when the subject is new to the store.
+/// What the store knows of an event's subject.
+pub(super) struct SubjectRow {
+    pub(super) key: [u8; 16],
+    /// Its status and its newest receipt; `None` when the subject is new to the store.
     known: Option<(Option<Status>, i64)>,
+}
+
+impl SubjectRow {
+    /// The status that the lifecycle has reached.
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.known.as_ref().and_then(|(status, _)| status.as_ref())
+    }
 }
 
 pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
@@ -38,19 +46,15 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
     }
-    let subject = find_subject(transaction.connection, key, admission)?;
-    let status = subject
-        .as_ref()
-        .and_then(|row| row.known.as_ref())
-        .and_then(|(status, _)| status.as_ref());
-    match decide(admission, None, status) {
+    let subject = find_subject(transaction.connection, key, &admission.event)?;
+    match decide(admission, None, subject.as_ref().and_then(SubjectRow::status)) {
         Decision::New(disposition) => {
             let seq = insert_receipt(transaction, admission, &disposition, subject.as_ref())?;
             if let Some(subject) = &subject {
                 move_subject(transaction.connection, subject, admission, &disposition, seq)?;
             }
             if disposition == Disposition::Accepted {
-                insert_jobs(transaction, admission, seq)?;
+                insert_jobs(transaction, &admission.jobs, seq, admission.event.received_at)?;
             }
             Ok(Admitted::New(disposition))
         }
@@ -86,8 +90,7 @@ pub(super) fn subject_key(key: &Secret, tenant: &TenantName, family: Option<&str
     name
 }
 
-fn find_subject(connection: &Connection, key: &Secret, admission: &Admission) -> Result<Option<SubjectRow>, Fault> {
-    let event = &admission.event;
+pub(super) fn find_subject(connection: &Connection, key: &Secret, event: &Event) -> Result<Option<SubjectRow>, Fault> {
     let Some(subject) = &event.subject else { return Ok(None) };
     let key = subject_key(
         key,
@@ -223,8 +226,14 @@ fn move_subject(
     Ok(())
 }
 
-fn insert_jobs(transaction: &mut Transaction<'_>, admission: &Admission, seq: i64) -> Result<(), Fault> {
-    for job in &admission.jobs {
+/// Makes a receipt's jobs, each behind what waits in its lane.
+pub(super) fn insert_jobs(
+    transaction: &mut Transaction<'_>,
+    jobs: &[JobSpec],
+    receipt_seq: i64,
+    due_at: UnixMillis,
+) -> Result<(), Fault> {
+    for job in jobs {
         let lane_is_busy: bool = transaction
             .connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state IN (0, 1, 2))")?
@@ -237,13 +246,7 @@ fn insert_jobs(transaction: &mut Transaction<'_>, admission: &Admission, seq: i6
         transaction
             .connection
             .prepare_cached("INSERT INTO jobs (receipt, route, lane, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                seq,
-                job.route.as_str(),
-                job.lane,
-                state,
-                admission.event.received_at.0
-            ])?;
+            .execute(params![receipt_seq, job.route.as_str(), job.lane, state, due_at.0])?;
         transaction.jobs_ready |= state == WorkState::Ready;
     }
     Ok(())

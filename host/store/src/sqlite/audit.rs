@@ -19,6 +19,7 @@ pub(super) fn counts(connection: &Connection) -> Result<Counts, Fault> {
         "SELECT (SELECT coalesce(max(seq), 0) FROM receipts) AS receipts, \
          (SELECT count(*) FROM receipts WHERE disposition = 1 AND disposition <> 0) AS superseded, \
          (SELECT count(*) FROM receipts WHERE disposition = 2 AND disposition <> 0) AS held, \
+         (SELECT count(*) FROM reviews) AS reviewed, \
          (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
          (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
@@ -40,7 +41,8 @@ pub(super) fn counts(connection: &Connection) -> Result<Counts, Fault> {
         redeliveries: count("deliveries")?.saturating_sub(count("conflicts")?),
         conflicts: count("conflicts")?,
         superseded: count("superseded")?,
-        held: count("held")?,
+        // Only what was held is ever reviewed.
+        held: count("held")?.saturating_sub(count("reviewed")?),
         jobs_waiting: count("jobs_waiting")?,
         jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
         runs: count("runs")?,

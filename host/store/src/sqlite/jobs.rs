@@ -8,6 +8,7 @@ use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
+use super::reviews;
 use super::rows::{self, EVENT_COLUMNS, WorkState, get, id, signed, to_json};
 use super::writer::Transaction;
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
@@ -68,7 +69,7 @@ fn lease(connection: &Connection, request: &ClaimRequest, job: i64) -> Result<Jo
         )?
         .execute(params![job, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT j.epoch, j.attempts, j.route, r.id, {EVENT_COLUMNS}, r.body \
+        "SELECT j.epoch, j.attempts, j.route, j.receipt, r.id, {EVENT_COLUMNS}, r.body \
          FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.id = ?1"
     ))?;
     let mut found = statement.query([job])?;
@@ -81,7 +82,7 @@ fn lease(connection: &Connection, request: &ClaimRequest, job: i64) -> Result<Jo
         route: id(row, "route")?,
         attempt: rows::unsigned32(row, "attempts")?,
         receipt: rows::receipt_id(row, "id")?,
-        event: rows::event(row, get(row, "body")?)?,
+        event: reviews::as_reviewed(connection, get(row, "receipt")?, rows::event(row, get(row, "body")?)?)?,
     })
 }
 

@@ -21,7 +21,10 @@ pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_review.sql"),
+];
 const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// The store's file and how to speak of it.

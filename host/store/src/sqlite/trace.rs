@@ -11,6 +11,7 @@ use tollgate_core::secret::Secret;
 
 use super::admit::subject_key;
 use super::fault::Fault;
+use super::reviews;
 use super::rows::{self, WorkState, get, id, id_opt, millis, millis_opt};
 use crate::{
     ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy,
@@ -194,6 +195,7 @@ fn trace_receipt(connection: &Connection, seq: i64) -> Result<Trace, Fault> {
         .ok_or_else(|| Fault::NotFound(format!("receipt number {seq}")))?;
     Ok(Trace {
         receipt: receipt_view(row)?,
+        review: reviews::view(connection, seq)?,
         deliveries: deliveries(connection, seq)?,
         jobs: jobs(connection, seq)?,
         history: history(connection, seq)?,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, OpenOptions, ReplayRequest, ReplayWhat, SqliteStore, Store as _, StoreError, TraceBy,
+    Admitted, DeadLetterFilter, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, SqliteStore, Store as _, StoreError, TraceBy,
 };
 
-use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
+use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, map, settlement, trace_one, trace_text};
 
 /// A directory for one store.
 pub(crate) struct Sqlite(TempDir);
@@ -229,13 +229,35 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 1,
+                    known: 2,
                     ..
                 }
             ),
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
+    let place = Sqlite::new();
+    let sent = Sent::new("e1").of("r_1").status("exploded");
+    let store = place.open();
+    assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
+    store.close().await;
+    drop(store);
+    place
+        .raw()
+        .execute_batch("DROP TABLE reviews; PRAGMA user_version = 1")
+        .unwrap();
+    let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
+    assert!(refused.contains("start the server once to migrate it to 2"), "{refused}");
+
+    let store = place.open();
+    assert_eq!(store.counts().await.unwrap().held, 1);
+    let answer = store.review(map(&store, &sent, "completed", 1)).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 #[test]
