@@ -16,6 +16,7 @@ pub mod time;
 
 // An event comes in.
 pub mod request;
+pub mod rate;
 pub mod profile;
 pub mod verify;
 pub mod sign;

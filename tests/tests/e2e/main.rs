@@ -4,6 +4,7 @@
 //! process, and where needed a destination that verifies what it receives.
 
 mod authentic;
+mod access;
 mod bounds;
 mod durable;
 mod redelivery;

@@ -13,6 +13,7 @@ mod problem;
 mod raw;
 mod reference;
 mod tenant;
+mod tls;
 #[cfg(test)]
 mod tests;
 
@@ -29,13 +30,16 @@ use tollgate_core::ids::{
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
+use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::Keyring;
 
+use crate::edge::credential::Credential;
 pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
+pub(crate) use tls::TlsConfig;
 
 /// Reads and checks `path` and the tenants' files beside it. Changes nothing: the caller decides when the result takes effect.
 ///
@@ -192,6 +196,21 @@ pub(crate) struct EdgeConfig {
     pub(crate) body_read_ms_max: u64,
     /// Open connections per thread; further ones wait in the kernel's queue.
     pub(crate) connections_max: usize,
+    /// HTTPS on the public listener. Absent: plain HTTP, for a proxy in front.
+    pub(crate) tls: Option<TlsConfig>,
+    /// Proxies whose word about the client is taken: `X-Forwarded-For` and `X-Forwarded-Proto`. Nobody else's ever is.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Refuse what did not come over HTTPS, here or at a trusted proxy.
+    pub(crate) require_https: bool,
+    pub(crate) rates: Rates,
+}
+
+/// How much each tenant may send.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rates {
+    /// For tenants that have none of their own; absent: no limit.
+    pub(crate) every: Option<Rate>,
+    pub(crate) tenants: BTreeMap<TenantName, Rate>,
 }
 
 /// The private listener: operator API, health, metrics.
@@ -266,10 +285,20 @@ pub(crate) struct Source {
     pub(crate) name: SourceName,
     pub(crate) profile: Arc<Profile>,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) access: Access,
     /// The public URL of this source, for schemes that sign it.
     pub(crate) public_url: Option<String>,
     /// Conflicts are answered 409 instead of 202.
     pub(crate) conflict_409: bool,
+}
+
+/// Who may speak to a source, beside the signature (promise I7).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access {
+    /// One of them must be presented; empty: none is asked for. Several while one replaces another.
+    pub(crate) credentials: Vec<Credential>,
+    /// The client must be in one of them; empty: from anywhere.
+    pub(crate) allow_networks: Vec<Network>,
 }
 
 #[derive(Debug, Clone)]
@@ -293,6 +322,12 @@ pub(crate) struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+}
+
+impl Rates {
+    pub(crate) fn of(&self, tenant: &TenantName) -> Option<Rate> {
+        self.tenants.get(tenant).copied().or(self.every)
+    }
 }
 
 impl Config {
