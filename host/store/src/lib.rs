@@ -68,6 +68,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// [`StoreError::Full`] when the queue is full, [`StoreError::NoSpace`], [`StoreError::Fatal`]; in each case do not acknowledge.
     fn admit(&self, admission: Admission) -> impl Future<Output = Result<Admitted, StoreError>> + Send;
 
+    /// Admits several verified events, those of one request, in their order and in one commit: all of them or none.
+    ///
+    /// # Errors
+    /// As [`Store::admit`].
+    fn admit_all(&self, admissions: Vec<Admission>) -> impl Future<Output = Result<Vec<Admitted>, StoreError>> + Send;
+
     /// Leases jobs that are due: ready or with an expired lease, the oldest first, at most one per lane at a time and none
     /// while an older job of its lane is unfinished.
     fn claim_jobs(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<JobClaim>, StoreError>> + Send;

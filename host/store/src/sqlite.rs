@@ -180,6 +180,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn admit_all(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.write(move |transaction| {
+            let admit = |admission| admit::admit(transaction, &key, admission);
+            admissions.iter().map(admit).collect()
+        })
+        .await
+    }
+
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write(move |transaction| jobs::claim(transaction, &request)).await
     }

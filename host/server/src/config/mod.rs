@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use tollgate_core::admission::{self, JobSpec};
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
@@ -251,10 +252,18 @@ pub(crate) struct DeliveryConfig {
     pub(crate) retry: RetryPolicy,
     /// Deliveries at once to one destination.
     pub(crate) in_flight_max: usize,
-    /// Networks outside the public internet that destinations may be in, as `address/prefix-length`.
+    pub(crate) outbound: OutboundRules,
+}
+
+/// Where the host may go when somebody else says where: to destinations, and for keys that a request names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OutboundRules {
+    /// Networks outside the public internet that are allowed all the same.
     pub(crate) allow_networks: Vec<Network>,
     /// Whether destinations may be reached without TLS. Off by default.
     pub(crate) allow_http: bool,
+    /// Certificates that vouch for servers, beside Mozilla's roots.
+    pub(crate) extra_roots: Arc<[CertificateDer<'static>]>,
 }
 
 /// An IP network, for allow-lists.

@@ -15,8 +15,8 @@ use tollgate_core::retry::RetryPolicy;
 
 use super::raw::{Desk, File, Section, Value};
 use super::{
-    DeliveryConfig, EdgeConfig, Network, OperatorConfig, PluginConfig, PluginFiles, PluginLimits, Rates, StoreConfig,
-    WorkerConfig, reference, tls,
+    DeliveryConfig, EdgeConfig, Network, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, PluginLimits, Rates,
+    StoreConfig, WorkerConfig, reference, tls,
 };
 
 pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
@@ -93,8 +93,7 @@ impl Default for House {
             delivery: DeliveryConfig {
                 retry: RetryPolicy::DELIVERIES,
                 in_flight_max: 16,
-                allow_networks: Vec::new(),
-                allow_http: false,
+                outbound: OutboundRules::default(),
             },
             plugins: BTreeMap::new(),
             plugin_names: None,
@@ -257,7 +256,7 @@ fn worker(section: &Section, worker: &mut WorkerConfig) {
 
 fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
     set(
-        &mut delivery.allow_http,
+        &mut delivery.outbound.allow_http,
         section.get("allow_http").and_then(|value| value.boolean()),
     );
     set(
@@ -266,7 +265,10 @@ fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
     );
     retry(section, &mut delivery.retry);
     if let Some(networks) = section.get("allow_networks") {
-        delivery.allow_networks = networks.list_of(|network| network.parse(WRITE_A_NETWORK));
+        delivery.outbound.allow_networks = networks.list_of(|network| network.parse(WRITE_A_NETWORK));
+    }
+    if let Some(roots) = section.get("extra_roots") {
+        delivery.outbound.extra_roots = tls::roots(&roots).unwrap_or_default().into();
     }
     section.finish();
 }

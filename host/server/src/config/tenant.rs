@@ -19,8 +19,8 @@ use toml::de::DeValue;
 use super::operator::{House, WRITE_A_NETWORK, count, plugin_limits};
 use super::raw::{Desk, File, Section, Value};
 use super::{Access, Destination, Route, Source, Tenant, reference};
-use crate::delivery::guard;
 use crate::edge::credential::Credential;
+use crate::outbound::guard;
 
 /// A tenant's configuration of one plugin, as JSON.
 const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
@@ -392,7 +392,7 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
     }
     match url.scheme() {
         "https" => {}
-        "http" if house.delivery.allow_http => {}
+        "http" if house.delivery.outbound.allow_http => {}
         "http" => value.problem(
             "the destination is not reached by https",
             "use https; for a destination on your own network the operator may set allow_http = true in [delivery]",
@@ -407,7 +407,8 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
         Some(url::Host::Ipv6(address)) => Some(address.into()),
         Some(url::Host::Domain(_)) | None => None,
     };
-    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.allow_networks)) {
+    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.outbound.allow_networks))
+    {
         value.problem(
             forbidden.to_string(),
             "name a public host, or let the operator allow its network",

@@ -91,6 +91,7 @@ fn commented_defaults_of_the_example_are_the_defaults() {
                 "digest",
                 "allow_networks",
                 "trusted_proxies",
+                "extra_roots",
                 "certificate",
                 "key",
                 "[edge.tls]",

@@ -1,4 +1,4 @@
-//! The public listener's certificate and key: PEM files, read and held against each other before anything takes effect.
+//! Certificates and their keys: PEM files, read and held against each other before anything takes effect.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, crypto};
+use rustls::{RootCertStore, ServerConfig, crypto};
 
 use super::raw::{Section, Value};
 use super::reference::read_secret_file;
@@ -61,6 +61,21 @@ pub(super) fn tls(section: &Section) -> Option<TlsConfig> {
     }
 }
 
+/// Reads certificates that vouch for others.
+pub(super) fn roots(value: &Value) -> Option<Vec<CertificateDer<'static>>> {
+    let roots = chain(value)?;
+    let mut store = RootCertStore::empty();
+    if let Some(error) = roots.iter().find_map(|root| store.add(root.clone()).err()) {
+        value.problem(
+            format!("one of the certificates vouches for nobody: {error}"),
+            "name a PEM file with the certificates of your own authority",
+        );
+        return None;
+    }
+    Some(roots)
+}
+
+/// All certificates of a PEM file.
 fn chain(value: &Value) -> Option<Vec<CertificateDer<'static>>> {
     let path = value.path()?;
     let pem = match read_file(&path) {

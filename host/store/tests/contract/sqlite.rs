@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, SqliteStore, Store as _, StoreError, TraceBy,
+    Admitted, DeadLetterFilter, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, SqliteStore, Store as _,
+    StoreError, TraceBy,
 };
 
 use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, map, settlement, trace_one, trace_text};
@@ -251,7 +252,10 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .execute_batch("DROP TABLE reviews; PRAGMA user_version = 1")
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
-    assert!(refused.contains("start the server once to migrate it to 2"), "{refused}");
+    assert!(
+        refused.contains("start the server once to migrate it to 2"),
+        "{refused}"
+    );
 
     let store = place.open();
     assert_eq!(store.counts().await.unwrap().held, 1);

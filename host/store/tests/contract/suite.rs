@@ -25,6 +25,7 @@ macro_rules! contract {
             $backend,
             a_redelivery_is_the_same_and_other_bytes_conflict,
             one_event_sent_many_times_at_once_is_new_once,
+            the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
             tenants_and_sources_keep_their_own_event_ids,
             a_late_status_is_superseded,
@@ -168,6 +169,32 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
         "{} conflicts",
         counts.conflicts
     );
+}
+
+pub(crate) async fn the_events_of_one_request_are_admitted_together_in_their_order(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let sent = [
+        Sent::new("e2").of("r_1").status("pending"),
+        Sent::new("e1"),
+        Sent::new("e3").of("r_1").status("completed"),
+        Sent::new("e4").of("r_1").status("created"),
+        Sent::new("e2").body("{}"),
+    ];
+    let admissions = sent.iter().map(|sent| sent.admission(&store)).collect();
+    assert_eq!(
+        store.admit_all(admissions).await.unwrap(),
+        [
+            ACCEPTED,
+            Admitted::Same { delivery: 2 },
+            ACCEPTED,
+            superseded("completed"),
+            Admitted::Conflict { delivery: 2 },
+        ]
+    );
+    assert_eq!(finish_all(&store, at(0)).await, ["e1", "e2", "e3"]);
+    assert_eq!(store.admit_all(Vec::new()).await.unwrap(), []);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 pub(crate) async fn the_event_comes_back_as_it_was_admitted(backend: &impl Backend) {
