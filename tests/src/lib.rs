@@ -9,6 +9,7 @@ pub mod crash;
 pub mod destination;
 pub mod events;
 pub mod stage;
+pub mod tls;
 
 use std::env;
 use std::path::{Path, PathBuf};

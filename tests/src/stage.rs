@@ -492,10 +492,24 @@ impl Stage {
     /// When no answer comes.
     #[track_caller]
     pub fn operator_get(&self, path: &str) -> Answer {
+        self.operator_ask("GET", path, b"")
+    }
+
+    /// Tells the private listener.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn operator_post(&self, path: &str, body: &str) -> Answer {
+        self.operator_ask("POST", path, body.as_bytes())
+    }
+
+    #[track_caller]
+    fn operator_ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let authorization = ("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"));
         let mut client = Client::connect(self.operator).expect("the private listener takes connections");
         client
-            .send(&request("GET", path, &[authorization], b""))
+            .send(&request(method, path, &[authorization], body))
             .expect("a request");
         client.answer().expect("an answer")
     }

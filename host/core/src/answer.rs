@@ -26,6 +26,12 @@ pub enum Rejection {
     UnknownSource,
     /// Not POST.
     Method,
+    /// Not over HTTPS, where the operator demands it.
+    Insecure,
+    /// From an address that the source does not list.
+    Address,
+    /// The tenant has used up its rate.
+    RateLimited,
     /// The signature, timestamp or key did not prove the request.
     Unauthentic,
     /// Authentic, but not an event: not JSON, no id, no type, too deep, doubtful keys.
@@ -47,9 +53,12 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::UnknownSource,
         Self::Method,
+        Self::Insecure,
+        Self::Address,
+        Self::RateLimited,
         Self::Unauthentic,
         Self::Malformed,
         Self::BodyTooLarge,
@@ -66,6 +75,9 @@ impl Rejection {
         match self {
             Self::UnknownSource => "unknown-source",
             Self::Method => "method",
+            Self::Insecure => "insecure",
+            Self::Address => "address",
+            Self::RateLimited => "rate-limited",
             Self::Unauthentic => "unauthentic",
             Self::Malformed => "malformed",
             Self::BodyTooLarge => "body-too-large",
@@ -105,8 +117,8 @@ pub fn answer(happening: &Happening) -> Answer {
         retry_after_s: None,
         receipt: None,
     };
-    let later = |status| Answer {
-        http_status: 503,
+    let later = |http_status, status| Answer {
+        http_status,
         status,
         retry_after_s: Some(2),
         receipt: None,
@@ -120,15 +132,18 @@ pub fn answer(happening: &Happening) -> Answer {
         Happening::Rejected(rejection) => match rejection {
             Rejection::UnknownSource => refused(404, "unknown-source"),
             Rejection::Method => refused(405, "method"),
+            Rejection::Insecure => refused(403, "insecure"),
+            Rejection::Address => refused(403, "address"),
+            Rejection::RateLimited => later(429, "rate-limited"),
             Rejection::Unauthentic => refused(401, "unauthentic"),
             Rejection::Malformed => refused(400, "malformed"),
             Rejection::BodyTooLarge => refused(413, "body-too-large"),
             Rejection::HeadersTooLarge => refused(431, "headers-too-large"),
             Rejection::Encoded => refused(415, "encoded"),
             Rejection::TooSlow => refused(408, "too-slow"),
-            Rejection::Overloaded => later("overloaded"),
-            Rejection::StoreUnavailable => later("store-unavailable"),
-            Rejection::ShuttingDown => later("shutting-down"),
+            Rejection::Overloaded => later(503, "overloaded"),
+            Rejection::StoreUnavailable => later(503, "store-unavailable"),
+            Rejection::ShuttingDown => later(503, "shutting-down"),
         },
     }
 }
@@ -160,7 +175,7 @@ mod tests {
                 "{rejection:?}"
             );
             assert_eq!(
-                answer.http_status == 503,
+                matches!(answer.http_status, 429 | 503),
                 answer.retry_after_s.is_some(),
                 "{rejection:?}"
             );

@@ -16,6 +16,7 @@ pub mod time;
 
 // An event comes in.
 pub mod request;
+pub mod rate;
 pub mod profile;
 pub mod verify;
 pub mod sign;
@@ -27,6 +28,7 @@ pub mod answer;
 // It is admitted.
 pub mod admission;
 pub mod lifecycle;
+pub mod review;
 pub mod route;
 pub mod chain;
 

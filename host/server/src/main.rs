@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod edge;
 mod operator;
+mod outbound;
 mod serve;
 mod telemetry;
 mod worker;

@@ -16,9 +16,10 @@ CREATE TABLE receipt_keys (
     seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The keys of receipts that are not all in `receipt_keys` and `subjects` yet, one row per commit, in the order of receipts.
+-- The keys that are not all in `receipt_keys` and `subjects` yet, one row per commit, in the order of commits.
 CREATE TABLE recent (
-    first   INTEGER PRIMARY KEY,         -- seq of its first receipt
+    id      INTEGER PRIMARY KEY,
+    first   INTEGER NOT NULL,            -- seq of its first receipt, if it has any
     entries BLOB NOT NULL
 ) STRICT;
 

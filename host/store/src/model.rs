@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
-use tollgate_core::admission::Disposition;
+use tollgate_core::admission::{Disposition, JobSpec};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
     ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
-    PluginName, ReceiptId, RouteName, RunId, SourceName, TenantName,
+    PluginName, ReceiptId, RouteName, RunId, SourceName, Status, TenantName,
 };
+use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
+use tollgate_core::review::{Reviewed, Unmappable};
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 
@@ -178,6 +180,8 @@ pub enum TraceBy {
 #[derive(Debug, Clone, Serialize)]
 pub struct Trace {
     pub receipt: ReceiptView,
+    /// What a person decided about it, when it was held.
+    pub review: Option<ReviewView>,
     /// Further deliveries of the same event, in their order.
     pub deliveries: Vec<DeliveryView>,
     pub jobs: Vec<JobView>,
@@ -375,12 +379,104 @@ pub struct Replayed {
     pub reason: String,
 }
 
+/// Narrows the list of held receipts. Absent fields take everything.
+#[derive(Debug, Clone, Default)]
+pub struct HeldFilter {
+    pub tenant: Option<TenantName>,
+    pub source: Option<SourceName>,
+    /// Only those received at or after this instant.
+    pub since: Option<UnixMillis>,
+    /// Only those whose reason contains this text.
+    pub reason: Option<String>,
+    /// Those already reviewed as well.
+    pub with_reviewed: bool,
+    pub rows_max: usize,
+}
+
+/// A receipt that is held, and what was decided about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct HeldReceipt {
+    pub receipt: ReceiptId,
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub event_id: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub family: Option<String>,
+    /// The provider's label, or a mapped status that contradicted the subject's.
+    pub status: Option<String>,
+    pub received_at: String,
+    pub reason: String,
+    pub review: Option<ReviewView>,
+}
+
+/// A decision as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReviewView {
+    pub at: String,
+    pub actor: String,
+    pub why: Option<String>,
+    #[serde(flatten)]
+    pub reviewed: Reviewed,
+    pub lifecycle_version: Option<u32>,
+}
+
+/// A decision to be taken about a held receipt.
+#[derive(Debug, Clone)]
+pub struct ReviewRequest {
+    pub receipt: ReceiptId,
+    pub decision: ReviewDecision,
+    /// Who decided, and why: for the history.
+    pub actor: String,
+    pub why: Option<String>,
+    pub now: UnixMillis,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum ReviewDecision {
+    /// The event has this status. `jobs` are those that routing gives to the event with it; made only if the status applies.
+    Map {
+        status: Status,
+        /// Of the event's family, when it is declared.
+        lifecycle: Option<Arc<Lifecycle>>,
+        jobs: Vec<JobSpec>,
+    },
+    /// Nothing is to be done.
+    Dismiss,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum ReviewAnswer {
+    /// Committed, or with `dry_run` what would be.
+    Reviewed(ReviewReport),
+    /// The receipt is not held: it was accepted, or superseded.
+    NotHeld,
+    /// Somebody decided before.
+    AlreadyReviewed(ReviewView),
+    /// The status cannot be given to this event.
+    Unmappable(Unmappable),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewReport {
+    pub dry_run: bool,
+    pub receipt: ReceiptId,
+    #[serde(flatten)]
+    pub reviewed: Reviewed,
+    /// The routes whose jobs are made.
+    pub routes: Vec<RouteName>,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub receipts: u64,
     pub redeliveries: u64,
     pub conflicts: u64,
     pub superseded: u64,
+    /// Receipts that wait for review.
     pub held: u64,
     pub jobs_waiting: u64,
     pub jobs_done: u64,

@@ -16,6 +16,7 @@ mod audit;
 mod jobs;
 mod outbox;
 mod replay;
+mod reviews;
 mod trace;
 
 pub use self::receipts::Layout;
@@ -26,7 +27,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -37,9 +39,9 @@ use self::readers::Readers;
 use self::receipts::{MemoryBounds, View};
 use self::writer::{Shared, Transaction, Writer, WriterBounds};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
-    JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, Store, StoreError,
-    Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
+    HeldReceipt, IntegrityReport, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
+    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -206,6 +208,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn admit_all(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.write(move |transaction| {
+            let admit = |admission| admit::admit(transaction, &key, admission);
+            admissions.iter().map(admit).collect()
+        })
+        .await
+    }
+
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write(move |transaction| jobs::claim(transaction, &request)).await
     }
@@ -263,6 +274,23 @@ impl Store for SqliteStore {
             return self.read(move |view| replay::plan(view, &request)).await;
         }
         self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn held(&self, filter: HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
+        self.read(move |view| reviews::held(view, &filter)).await
+    }
+
+    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(move |view| reviews::event(view, receipt)).await
+    }
+
+    async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        if request.dry_run {
+            return self.read(move |view| reviews::plan(view, &key, &request)).await;
+        }
+        self.write(move |transaction| reviews::review(transaction, &key, &request))
             .await
     }
 

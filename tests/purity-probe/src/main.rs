@@ -81,9 +81,14 @@ fn main() {
         profile::Profile::type_is_signed(_);
         profile::Profile::with_currency(_, _);
         profile::shipped();
+        rate::Bucket::give_back(_, _);
+        rate::Bucket::take(_, _, _);
+        rate::Rate::new(_, _);
         request::RawRequest::header_values(_, _);
         request::RawRequest::single_header(_, _);
         retry::RetryPolicy::next(_, _, _, _, _);
+        review::judge(_, _, _, _);
+        review::mapped(_, _);
         route::RouteMatch::takes(_, _);
         route::TypePattern::matches(_, _);
         route::TypePattern::new(_);

@@ -4,10 +4,12 @@
 //! process, and where needed a destination that verifies what it receives.
 
 mod authentic;
+mod access;
 mod bounds;
 mod durable;
 mod redelivery;
 mod meaning;
+mod review;
 mod processing;
 mod hostile;
 mod delivery;

@@ -1,16 +1,16 @@
-//! Questions about what is in the store, and replay.
+//! Questions about what is in the store, replay and review.
 //!
-//! Questions read the store's file directly: they work beside a running host and without one. A replay writes, so a running host
-//! is asked to do it through its private listener; without one, the store is opened for the moment.
+//! Questions read the store's file directly: they work beside a running host and without one. A replay or a review writes, so a
+//! running host is asked to do it through its private listener; without one, the store is opened for the moment.
 
 use anyhow::Context as _;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{ReplayReport, Store, StoreError, TraceBy, TraceQuery};
+use tollgate_store::{ReplayReport, ReviewReport, Store, StoreError, TraceBy, TraceQuery};
 
-use super::{Exit, Target, Usage, print_json, show, wire};
+use super::{Exit, Refused, ReviewArgs, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::{DeadLetterQuery, ReplayBody, trace_by};
+use crate::operator::{DeadLetterQuery, HeldQuery, ReplayBody, ReviewBody, ReviewError, review_receipt, trace_by};
 
 /// `tollgate trace`.
 pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, limit: usize) -> anyhow::Result<Exit> {
@@ -105,7 +105,7 @@ pub(super) fn replay(
     if id.is_none() && !all && !narrowed && !dry_run {
         return Err(Usage("name a dead letter or a receipt, narrow with a filter, or say --all".to_owned()).into());
     }
-    let actor = std::env::var("USER").unwrap_or_else(|_| "cli".to_owned());
+    let actor = actor();
     let body = if is_receipt {
         ReplayBody {
             receipt: id,
@@ -122,9 +122,11 @@ pub(super) fn replay(
             actor,
         }
     };
-    body.clone().checked(clock::now()).map_err(Usage)?;
+    let request = body.clone().checked(clock::now()).map_err(Usage)?;
     let config = config::load(&target.config)?;
-    let report = replay_on(&config, &body)?;
+    let report: ReplayReport = write(&config, "/v1/replay", &body, async |store| {
+        Ok(store.replay(request).await?)
+    })?;
     if target.json {
         print_json(&report)?;
     } else {
@@ -137,30 +139,85 @@ pub(super) fn replay(
     })
 }
 
-/// Replays through the running host, or on the store itself when no host has it.
-fn replay_on(config: &Config, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
+/// Does something that writes: the running host is asked at `path` with `body`, or the store itself when no host has it.
+fn write<T: serde::de::DeserializeOwned>(
+    config: &Config,
+    path: &str,
+    body: &impl serde::Serialize,
+    here: impl AsyncFnOnce(&SqliteStore) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     runtime()?.block_on(async {
         match SqliteStore::open(&config.store.path, OpenOptions::default()) {
             Ok(store) => {
-                let request = body.clone().checked(clock::now()).map_err(Usage)?;
-                let report = store.replay(request).await;
+                let done = here(&store).await;
                 store.close().await;
-                Ok(report?)
+                done
             }
-            Err(StoreError::InUse { path }) => {
+            Err(StoreError::InUse { path: used }) => {
                 let operator = &config.operator;
                 let (Some(listen), Some(token)) = (operator.listen, &operator.token) else {
                     anyhow::bail!(
-                        "a host uses {path}, and it has no private listener to ask: set [operator] listen and token"
+                        "a host uses {used}, and it has no private listener to ask: set [operator] listen and token"
                     );
                 };
-                wire::replay(listen, token, body)
+                wire::ask_host(listen, token, path, body)
                     .await
                     .with_context(|| format!("asking the host at {listen}"))
             }
             Err(error) => Err(error.into()),
         }
     })
+}
+
+/// `tollgate review`: the list, or one decision.
+pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> {
+    let Some(receipt) = args.receipt else {
+        return held(target, args.filter);
+    };
+    let body = ReviewBody {
+        receipt,
+        map: args.map,
+        dismiss: args.dismiss,
+        why: args.why,
+        dry_run: args.dry_run,
+        actor: actor(),
+    };
+    let asked = body.clone().checked().map_err(Usage)?;
+    let config = config::load(&target.config)?;
+    let report: ReviewReport = write(&config, "/v1/review", &body, async |store| {
+        match review_receipt(store, &config, asked, clock::now()).await {
+            Ok(report) => Ok(report),
+            Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
+            Err(ReviewError::Store(error)) => Err(error.into()),
+        }
+    })?;
+    if target.json {
+        print_json(&report)?;
+    } else {
+        show::review(&report);
+    }
+    Ok(Exit::Yes)
+}
+
+fn held(target: &Target, filter: HeldQuery) -> anyhow::Result<Exit> {
+    let filter = filter.checked().map_err(Usage)?;
+    let held = ask(target, async |store| store.held(filter).await)?;
+    if target.json {
+        print_json(&held)?;
+    } else if held.is_empty() {
+        anstream::println!("nothing waits for review");
+    } else {
+        show::held(&held);
+        let first = held[0].receipt;
+        anstream::println!("\nwhat mapping would do:  tollgate review {first} --map STATUS --dry-run");
+        anstream::println!("set it aside for good:  tollgate review {first} --dismiss --why TEXT");
+    }
+    Ok(Exit::Yes)
+}
+
+/// Who decides, for the history.
+fn actor() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "cli".to_owned())
 }
 
 /// Opens the store for reading and asks it.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::operator::DeadLetterQuery;
+use crate::operator::{DeadLetterQuery, HeldQuery};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// The hidden command under which this program compiles plugins in a child process.
@@ -38,6 +38,11 @@ const FAILED: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// What was asked for cannot be, and nothing was done: exit status 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
 
 #[derive(Parser)]
 #[command(
@@ -121,6 +126,17 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// What waits for a person's word: list it, map it to a status, or dismiss it
+    #[command(after_help = "Without a receipt: the list, newest first.\n\n\
+                      Mapping gives the event the status that you name; the lifecycle judges it as it would have judged the provider, and the \
+                      routes of now take it. The receipt stays as it was; the decision is kept beside it, once.\n\n\
+                      Exit status: 0 done, 1 it cannot be (not held, reviewed before, a status that contradicts the subject's).")]
+    Review {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        args: ReviewArgs,
+    },
     /// Look after plugins
     Plugin {
         #[command(subcommand)]
@@ -146,6 +162,26 @@ enum DlqCommand {
         /// For example dead_7
         id: String,
     },
+}
+
+#[derive(clap::Args)]
+struct ReviewArgs {
+    /// A held receipt (rcpt_…)
+    receipt: Option<String>,
+    /// The status that the event has, of its family's lifecycle
+    #[arg(long, value_name = "STATUS", requires = "receipt", conflicts_with = "dismiss")]
+    map: Option<String>,
+    /// Nothing is to be done with it
+    #[arg(long, requires_all = ["receipt", "why"])]
+    dismiss: bool,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", requires = "receipt")]
+    why: Option<String>,
+    /// Say what would be done, and write nothing
+    #[arg(long, requires = "receipt")]
+    dry_run: bool,
+    #[command(flatten)]
+    filter: HeldQuery,
 }
 
 #[derive(Subcommand)]
@@ -192,6 +228,7 @@ pub(crate) fn main() -> ExitCode {
             all,
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Review { target, args } => ask::review(&target, args),
         Command::Plugin {
             command: PluginCommand::Check { file, json },
         } => plugin::check(&file, json),
@@ -205,6 +242,9 @@ pub(crate) fn main() -> ExitCode {
                 // Each says `error:` itself, with its line.
                 Some(problems) => anstream::eprintln!("{}", problems.render(crate::config::Ink::Coloured)),
                 None => anstream::eprintln!("{style}error:{style:#} {error:#}"),
+            }
+            if error.is::<Refused>() {
+                return ExitCode::from(1);
             }
             let mendable = error.is::<Usage>() || error.is::<crate::config::Problems>();
             ExitCode::from(if mendable { USAGE } else { FAILED })

@@ -12,9 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tollgate_core::secret::Secret;
-use tollgate_store::ReplayReport;
 
-use crate::operator::ReplayBody;
+use super::Refused;
 
 /// An answer is read up to here.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -72,17 +71,30 @@ impl Http {
     }
 }
 
-/// Asks a running host to replay.
-pub(super) async fn replay(listen: SocketAddr, token: &Secret, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
+/// Asks a running host for something that writes: posts `body` to `path` of its private listener.
+///
+/// # Errors
+/// [`Refused`] with the host's own words when it says that this cannot be; anything else when it did not answer as asked.
+pub(super) async fn ask_host<T: serde::de::DeserializeOwned>(
+    listen: SocketAddr,
+    token: &Secret,
+    path: &str,
+    body: &impl serde::Serialize,
+) -> anyhow::Result<T> {
     let token = std::str::from_utf8(token.expose()).context("the operator's token is not text")?;
     let headers = [
         (header::AUTHORIZATION.to_string(), format!("Bearer {token}")),
         (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
     ];
-    let url = format!("http://{listen}/v1/replay");
+    let url = format!("http://{listen}{path}");
     let (status, text) = Http::new()
         .post(&url, &headers, serde_json::to_vec(body)?.into())
         .await?;
+    if status == 409 {
+        let said = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
+        let said = said["error"].as_str().unwrap_or(text.trim()).to_owned();
+        return Err(Refused(said).into());
+    }
     anyhow::ensure!(status == 200, "it answered {status}: {}", text.trim());
-    serde_json::from_str(&text).context("its answer is not a replay report")
+    serde_json::from_str(&text).context("its answer is not what was asked for")
 }

@@ -16,10 +16,11 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::Keyring;
 use toml::de::DeValue;
 
-use super::operator::{House, count, plugin_limits};
+use super::operator::{House, WRITE_A_NETWORK, count, plugin_limits};
 use super::raw::{Desk, File, Section, Value};
-use super::{Destination, Route, Source, Tenant, reference};
-use crate::delivery::guard;
+use super::{Access, Destination, Route, Source, Tenant, reference};
+use crate::edge::credential::Credential;
+use crate::outbound::guard;
 
 /// A tenant's configuration of one plugin, as JSON.
 const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
@@ -91,6 +92,7 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
             "add public_url = the whole URL that the provider posts to",
         );
     }
+    let access = access(section);
     section.finish();
     let profile = profile?;
     // Each secret was tried alone and complained about alone.
@@ -99,9 +101,75 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
         name,
         profile,
         keyring: Arc::new(keyring),
+        access,
         public_url: public_url.flatten(),
         conflict_409,
     })
+}
+
+/// What a source asks for beside the signature.
+fn access(section: &Section) -> Access {
+    let mut credentials = Vec::new();
+    for (key, read) in [("bearer", bearer as fn(&Value) -> _), ("basic", basic)] {
+        let Some(list) = section.get(key) else { continue };
+        let elements = list.list().unwrap_or_default();
+        if elements.len() > SECRETS_MAX {
+            list.problem(
+                format!("{} credentials; at most {SECRETS_MAX} are allowed", elements.len()),
+                "remove the old ones",
+            );
+        }
+        if list.raw().is_array() && elements.is_empty() {
+            list.problem(
+                format!("`{key}` is empty: nobody could get in"),
+                "name one, or remove it",
+            );
+        }
+        credentials.extend(elements.iter().filter_map(read));
+    }
+    if let (Some(_), Some(basic)) = (section.get("bearer"), section.get("basic")) {
+        basic.problem(
+            "`bearer` and `basic` exclude each other",
+            "keep the one that the provider sends",
+        );
+    }
+    let allow_networks = match section.get("allow_networks") {
+        Some(list) => {
+            if list.is_empty_list() {
+                list.problem(
+                    "`allow_networks` is empty: nobody could get in",
+                    "name a network, or remove it",
+                );
+            }
+            list.list_of(|network| network.parse(WRITE_A_NETWORK))
+        }
+        None => Vec::new(),
+    };
+    Access {
+        credentials,
+        allow_networks,
+    }
+}
+
+fn bearer(value: &Value) -> Option<Credential> {
+    Some(Credential::bearer(&reference::secret(value)?))
+}
+
+fn basic(value: &Value) -> Option<Credential> {
+    let section = value.section()?;
+    let user = section.require("user", "add user = \"NAME\"");
+    let password = section.require("password", "add password = { env = \"NAME\" }");
+    section.finish();
+    let (user, password) = (user?, reference::secret(&password?)?);
+    let name = user.text()?;
+    if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+        user.problem(
+            "a user name for basic auth has at least one character, and no colon and no control characters",
+            "mend it",
+        );
+        return None;
+    }
+    Some(Credential::basic(name, &password))
 }
 
 /// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own.
@@ -324,7 +392,7 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
     }
     match url.scheme() {
         "https" => {}
-        "http" if house.delivery.allow_http => {}
+        "http" if house.delivery.outbound.allow_http => {}
         "http" => value.problem(
             "the destination is not reached by https",
             "use https; for a destination on your own network the operator may set allow_http = true in [delivery]",
@@ -339,7 +407,8 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
         Some(url::Host::Ipv6(address)) => Some(address.into()),
         Some(url::Host::Domain(_)) | None => None,
     };
-    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.allow_networks)) {
+    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.outbound.allow_networks))
+    {
         value.problem(
             forbidden.to_string(),
             "name a public host, or let the operator allow its network",

@@ -84,9 +84,23 @@ fn commented_defaults_of_the_example_are_the_defaults() {
         .map(|line| {
             let bare = line.strip_prefix("# ").unwrap_or(line);
             let is_config = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-            let special = ["threads", "lifecycles", "digest", "allow_networks"]
-                .iter()
-                .any(|key| bare.starts_with(key));
+            // What depends on the machine, or has no default to hold it against.
+            let special = [
+                "threads",
+                "lifecycles",
+                "digest",
+                "allow_networks",
+                "trusted_proxies",
+                "extra_roots",
+                "certificate",
+                "key",
+                "[edge.tls]",
+                "[edge.rate",
+                "requests_per_s",
+                "burst",
+            ]
+            .iter()
+            .any(|key| bare.starts_with(key));
             if is_config && !special {
                 format!("{bare}\n")
             } else {
@@ -286,6 +300,26 @@ fn each_broken_tenant_file_says_how_to_mend_it() {
         "a conflict is answered 202 or 409",
     );
     check("provider =", "public_url = \"here\"\nprovider =", "`here` is not a URL");
+    for (line, expect) in [
+        ("bearer = []", "`bearer` is empty: nobody could get in"),
+        ("bearer = [\"hunter2\"]", "the secret itself stands in `bearer`"),
+        (
+            "basic = [{ user = \"a:b\", password = { env = \"TOKEN\" } }]",
+            "no colon",
+        ),
+        ("basic = [{ user = \"a\" }]", "needs `password`"),
+        (
+            "bearer = [{ env = \"TOKEN\" }]\nbasic = [{ user = \"a\", password = { env = \"TOKEN\" } }]",
+            "`bearer` and `basic` exclude each other",
+        ),
+        ("allow_networks = []", "`allow_networks` is empty: nobody could get in"),
+        (
+            "allow_networks = [\"203.0.113.7/24\"]",
+            "the network is `203.0.113.0/24`",
+        ),
+    ] {
+        check("provider =", &format!("{line}\nprovider ="), expect);
+    }
     let misspelled = messages(
         OPERATOR,
         &TENANT.replace("{ env = \"PROVIDER\" }", "{ environ = \"PROVIDER\" }"),

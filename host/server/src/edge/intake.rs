@@ -1,4 +1,4 @@
-//! Intake, in the order of its steps: find the source, take the body within bounds, verify, read, admit, answer.
+//! Intake, in the order of its steps: find the source, see who asks, take the body within bounds, verify, read, admit, answer.
 //!
 //! The order cannot be changed by mistake: `verify` alone makes a `Verified`, `read` takes nothing else, and `admit` is the only
 //! way to an answer that says the event was kept.
@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use tollgate_core::admission::{self, Admission, Disposition, JobSpec};
+use tollgate_core::admission::{self, Admission, Disposition};
 use tollgate_core::answer::{Answer, Happening, Rejection, answer};
 use tollgate_core::envelope;
 use tollgate_core::event::Event;
@@ -22,33 +22,39 @@ use tollgate_core::verify::{Verified, verify};
 use tollgate_core::{limits, mask};
 use tollgate_store::{Admitted, Store, StoreError};
 
-use super::Edge;
+use super::access::{self, Client, Peer};
+use super::{Edge, credential};
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
 
 /// Answers one request.
 pub(super) async fn handle<S: Store>(
     edge: &Edge<S>,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let config = edge.config.load_full();
-    let (happening, conflict_409) = match locate(&config, &request) {
-        Ok((tenant, source)) => {
-            let happening = take_in(edge, &config, tenant, source, request).await;
-            (happening, source.conflict_409)
+    let client = Client::of(&config.edge, peer, request.headers());
+    let response = match locate(&config, client, &request) {
+        Ok((tenant, source)) => answer_for(edge, &config, tenant, source, client, request).await,
+        Err(rejection) => {
+            let happening = Happening::Rejected(rejection);
+            edge.counters.count(&happening);
+            respond(&answer(&happening))
         }
-        Err(rejection) => (Happening::Rejected(rejection), false),
     };
-    edge.counters.count(&happening);
-    let mut answer = answer(&happening);
-    if conflict_409 && matches!(happening, Happening::Conflict(_)) {
-        answer.http_status = 409;
-    }
-    Ok(respond(&answer))
+    Ok(response)
 }
 
 /// Finds the source that a request is for: `POST /in/{tenant}/{source}`.
-fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Tenant, &'c Source), Rejection> {
+fn locate<'c>(
+    config: &'c Config,
+    client: Client,
+    request: &Request<Incoming>,
+) -> Result<(&'c Tenant, &'c Source), Rejection> {
+    if config.edge.require_https && !client.https {
+        return Err(Rejection::Insecure);
+    }
     let mut parts = request
         .uri()
         .path()
@@ -65,6 +71,41 @@ fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Te
     } else {
         Err(Rejection::Method)
     }
+}
+
+/// Answers one request for a known source.
+async fn answer_for<S: Store>(
+    edge: &Edge<S>,
+    config: &Config,
+    tenant: &Tenant,
+    source: &Source,
+    client: Client,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let rate = config.edge.rates.of(&tenant.name);
+    let (happening, retry_after_s) = match access::check(edge, tenant, source, rate, client, request.headers()) {
+        Ok(()) => {
+            let happening = take_in(edge, config, tenant, source, request).await;
+            if let (Some(rate), Happening::Rejected(Rejection::Unauthentic)) = (rate, &happening) {
+                edge.buckets.give_back(&tenant.name, rate);
+            }
+            (happening, None)
+        }
+        Err(refused) => (Happening::Rejected(refused.rejection), refused.retry_after_s),
+    };
+    edge.counters.count(&happening);
+    let mut answer = answer(&happening);
+    if source.conflict_409 && matches!(happening, Happening::Conflict(_)) {
+        answer.http_status = 409;
+    }
+    answer.retry_after_s = retry_after_s.or(answer.retry_after_s);
+    let mut response = respond(&answer);
+    if answer.http_status == 401
+        && let Some(asked_for) = credential::asked_for(&source.access.credentials)
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, asked_for);
+    }
+    response
 }
 
 /// Takes one request for a known source to its end.
@@ -226,25 +267,12 @@ fn admission<S: Store>(
     verified: &Verified<'_>,
 ) -> Admission {
     let receipt = admission::receipt_id(edge.store.receipt_key(), &event.tenant, &event.source, &event.id);
-    let jobs = tenant
-        .routes
-        .iter()
-        .filter(|route| route.matches.takes(&event))
-        .map(|route| JobSpec {
-            route: route.name.clone(),
-            lane: admission::lane(&event.tenant, &route.name, event.subject.as_ref(), receipt),
-        })
-        .collect();
     Admission {
         receipt,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
-        lifecycle: event
-            .reading
-            .family()
-            .and_then(|family| config.lifecycles.get(family))
-            .cloned(),
-        jobs,
+        lifecycle: config.lifecycle_of(&event),
+        jobs: tenant.jobs(&event, receipt),
         event: Arc::new(event),
     }
 }

@@ -1,13 +1,16 @@
 //! What goes over the private listener's wire, before it is checked.
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::ids::{ReceiptId, Status};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{DeadLetterFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
+use tollgate_store::{DeadLetterFilter, HeldFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
 /// Rows of one answer at the most.
 const ROWS_MAX: usize = 1000;
+/// What somebody says about a decision.
+const NOTE_BYTES_MAX: usize = 1024;
 
 /// Tells from its look what an identifier names.
 pub(crate) fn trace_by(id: &str) -> TraceBy {
@@ -80,20 +83,13 @@ impl DeadLetterQuery {
     /// # Errors
     /// In words, when a field is not what its name says.
     pub(crate) fn checked(self) -> Result<DeadLetterFilter, String> {
-        let since = match self.since {
-            None => None,
-            Some(text) => Some(
-                UnixMillis::from_rfc3339(&text)
-                    .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))?,
-            ),
-        };
         Ok(DeadLetterFilter {
             id: parse("id", self.id)?,
             tenant: parse("tenant", self.tenant)?,
             source: parse("source", self.source)?,
             route: parse("route", self.route)?,
             destination: parse("destination", self.destination)?,
-            since,
+            since: since(self.since)?,
             reason: self.reason,
             with_replayed: self.with_replayed,
             rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
@@ -131,6 +127,115 @@ impl ReplayBody {
             actor: self.actor,
         })
     }
+}
+
+/// A filter on the receipts that wait for review, as query parameters and command line flags alike.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HeldQuery {
+    /// Only this tenant's
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Only those that came in at this source
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Only those received at or after this instant (RFC 3339)
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Only those whose reason contains this text
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Those already reviewed as well
+    #[arg(long)]
+    pub(crate) with_reviewed: bool,
+    /// At most this many, newest first
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+impl HeldQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self) -> Result<HeldFilter, String> {
+        Ok(HeldFilter {
+            tenant: parse("tenant", self.tenant)?,
+            source: parse("source", self.source)?,
+            since: since(self.since)?,
+            reason: self.reason,
+            with_reviewed: self.with_reviewed,
+            rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        })
+    }
+}
+
+/// A decision about a held receipt: `map` it to a status, or `dismiss` it with a reason.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReviewBody {
+    pub(crate) receipt: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) map: Option<String>,
+    #[serde(default)]
+    pub(crate) dismiss: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Who decides, for the history.
+    pub(crate) actor: String,
+}
+
+/// A [`ReviewBody`], checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(super) receipt: ReceiptId,
+    pub(super) decision: Decision,
+    pub(super) why: Option<String>,
+    pub(super) dry_run: bool,
+    pub(super) actor: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Decision {
+    Map(Status),
+    Dismiss,
+}
+
+impl ReviewBody {
+    /// # Errors
+    /// In words, when it decides nothing, two things, or something that is not what it says.
+    pub(crate) fn checked(self) -> Result<Asked, String> {
+        let why = self.why.filter(|why| !why.trim().is_empty());
+        let decision = match (self.map, self.dismiss) {
+            (Some(status), false) => Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?),
+            (None, true) if why.is_none() => return Err("say why it is dismissed".to_owned()),
+            (None, true) => Decision::Dismiss,
+            (None, false) | (Some(_), true) => return Err("say either to map it or to dismiss it".to_owned()),
+        };
+        for (field, text) in [("why", why.as_deref().unwrap_or_default()), ("actor", &self.actor)] {
+            if text.len() > NOTE_BYTES_MAX {
+                return Err(format!(
+                    "{field}: {} bytes; at most {NOTE_BYTES_MAX} are kept",
+                    text.len()
+                ));
+            }
+        }
+        Ok(Asked {
+            receipt: self.receipt.parse().map_err(|error| format!("receipt: {error}"))?,
+            decision,
+            why,
+            dry_run: self.dry_run,
+            actor: self.actor,
+        })
+    }
+}
+
+fn since(text: Option<String>) -> Result<Option<UnixMillis>, String> {
+    text.map(|text| {
+        UnixMillis::from_rfc3339(&text)
+            .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))
+    })
+    .transpose()
 }
 
 fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(

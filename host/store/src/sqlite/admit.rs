@@ -1,12 +1,14 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::params;
-use tollgate_core::admission::{Admission, Decision, Disposition, Existing, decide};
+use tollgate_core::admission::{Admission, Decision, Disposition, Existing, JobSpec, decide};
+use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, FamilyName, TenantName};
 use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::receipts::{self, Subject, SubjectKey};
+use super::receipts::{self, Subject, SubjectKey, View};
 use super::rows::WorkState;
 use super::writer::Transaction;
 use crate::Admitted;
@@ -23,16 +25,13 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
     }
-    let subject = find_subject(transaction, key, admission)?;
-    let status = subject
-        .as_ref()
-        .and_then(|subject| subject.known.as_ref())
-        .and_then(|known| known.status.as_ref());
-    match decide(admission, None, status) {
+    let subject = find_subject(transaction.view(), key, &admission.event)?;
+    match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
             let seq = receipts::append(transaction, admission, &disposition, subject)?;
             if disposition == Disposition::Accepted {
-                insert_jobs(transaction, admission, seq)?;
+                let event = &admission.event;
+                insert_jobs(transaction, &event.tenant, &admission.jobs, seq, event.received_at)?;
             }
             Ok(Admitted::New(disposition))
         }
@@ -55,16 +54,23 @@ pub(super) fn subject_key(key: &Secret, tenant: &TenantName, family: Option<&str
     name
 }
 
-fn find_subject(transaction: &Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Option<Subject>, Fault> {
-    let event = &admission.event;
+/// What is known of an event's subject, if it has one.
+pub(super) fn find_subject(view: View<'_>, key: &Secret, event: &Event) -> Result<Option<Subject>, Fault> {
     let Some(subject) = &event.subject else { return Ok(None) };
     let family = event.reading.family().map(FamilyName::as_str);
     let key = subject_key(key, &event.tenant, family, subject.as_str());
-    receipts::subject(transaction, key).map(Some)
+    receipts::subject(view, key).map(Some)
 }
 
-fn insert_jobs(transaction: &mut Transaction<'_>, admission: &Admission, seq: i64) -> Result<(), Fault> {
-    for job in &admission.jobs {
+/// Makes a receipt's jobs, each behind what waits in its lane.
+pub(super) fn insert_jobs(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    jobs: &[JobSpec],
+    receipt_seq: i64,
+    due_at: UnixMillis,
+) -> Result<(), Fault> {
+    for job in jobs {
         let lane_is_busy: bool = transaction
             .connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state IN (0, 1, 2))")?
@@ -80,12 +86,12 @@ fn insert_jobs(transaction: &mut Transaction<'_>, admission: &Admission, seq: i6
                 "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                seq,
+                receipt_seq,
                 job.route.as_str(),
                 job.lane,
                 state,
-                admission.event.received_at.0,
-                admission.event.tenant.as_str(),
+                due_at.0,
+                tenant.as_str(),
             ])?;
         transaction.jobs_ready |= state == WorkState::Ready;
     }

@@ -19,6 +19,7 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     let (superseded, held) = receipts::not_accepted(view)?;
     let mut statement = view.prepare_cached(
         "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
+         (SELECT count(*) FROM reviews) AS reviewed, \
          (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
          (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
@@ -40,7 +41,8 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
         redeliveries: count("deliveries")?.saturating_sub(count("conflicts")?),
         conflicts: count("conflicts")?,
         superseded,
-        held,
+        // Only what was held is ever reviewed.
+        held: held.saturating_sub(count("reviewed")?),
         jobs_waiting: count("jobs_waiting")?,
         jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
         runs: count("runs")?,

@@ -1,7 +1,5 @@
 //! Jobs: leased, run elsewhere, and settled in one transaction.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::{GrantedAction, Verdict, verdict};
 use tollgate_core::ids::{DestinationName, Digest, JobId, LeaseEpoch, PluginName, RunId, TenantName};
@@ -11,6 +9,7 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::receipts;
+use super::reviews;
 use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::writer::Transaction;
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
@@ -83,7 +82,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: i64) ->
         route: id(row, "route")?,
         attempt: rows::unsigned32(row, "attempts")?,
         receipt: receipt.id,
-        event: Arc::clone(&receipt.event),
+        event: reviews::as_reviewed(connection, &receipt)?,
     })
 }
 

@@ -25,6 +25,7 @@ const STATEMENTS_MAX: usize = 128;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_segments.sql"),
+    include_str!("../../migrations/0003_review.sql"),
 ];
 const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -124,6 +124,13 @@ pub(super) struct Subject {
     pub(super) known: Option<SubjectState>,
 }
 
+impl Subject {
+    /// The status that the lifecycle has reached.
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.known.as_ref()?.status.as_ref()
+    }
+}
+
 /// A keyed hash of (tenant, family, subject).
 pub(super) type SubjectKey = [u8; 16];
 
@@ -166,9 +173,9 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self, head: i64) {
+    pub(super) fn committed(&mut self) {
         self.building.clear();
-        self.keys.committed(head);
+        self.keys.committed();
         self.recent.trim();
     }
 
@@ -297,7 +304,10 @@ pub(super) fn find(view: View<'_>, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault>
 pub(super) fn newest_of_subjects(view: View<'_>, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault> {
     match view.layout {
         Layout::Rows => rows::newest_of_subjects(view.connection, subjects),
-        Layout::Segments => keys::newest_of_subjects(view.connection, subjects),
+        Layout::Segments => Ok(keys::find_subjects(view.connection, subjects)?
+            .into_iter()
+            .map(|state| state.newest)
+            .collect()),
     }
 }
 
@@ -367,14 +377,53 @@ pub(super) fn existing(transaction: &Transaction<'_>, receipt: ReceiptId) -> Res
     }
 }
 
-/// In the writer: what is known of a subject.
-pub(super) fn subject(transaction: &Transaction<'_>, key: SubjectKey) -> Result<Subject, Fault> {
-    let memory = &transaction.memory.receipts;
-    let known = match memory.layout {
-        Layout::Rows => rows::subject(transaction.connection, &key)?,
-        Layout::Segments => memory.keys.subject(transaction.connection, &key)?,
+/// What is known of a subject.
+pub(super) fn subject(view: View<'_>, key: SubjectKey) -> Result<Subject, Fault> {
+    let known = match (view.layout, view.memory) {
+        (Layout::Rows, _) => rows::subject(view.connection, &key)?,
+        (Layout::Segments, Some(memory)) => memory.keys.subject(view.connection, &key)?,
+        (Layout::Segments, None) => keys::find_subjects(view.connection, &[key])?.pop(),
     };
     Ok(Subject { key, known })
+}
+
+/// In the writer: gives a subject another status, which no receipt of its own brings.
+pub(super) fn set_status(transaction: &mut Transaction<'_>, subject: Subject, status: &Status) -> Result<(), Fault> {
+    let Subject {
+        key,
+        known: Some(known),
+    } = subject
+    else {
+        return Err(Fault::damaged("subject", "a subject with a receipt is not known"));
+    };
+    let state = SubjectState {
+        status: Some(status.clone()),
+        newest: known.newest,
+    };
+    let memory = &mut transaction.memory.receipts;
+    match memory.layout {
+        Layout::Rows => rows::move_subject(transaction.connection, &key, &state, false),
+        Layout::Segments => memory.keys.move_subject(key, state),
+    }
+}
+
+/// The numbers of held receipts, newest first; those on which somebody decided only if asked for.
+pub(super) fn held(view: View<'_>, with_reviewed: bool) -> Result<Vec<i64>, Fault> {
+    // A partial index has the receipts that were not accepted.
+    let table = match view.layout {
+        Layout::Rows => "receipts WHERE disposition <> 0 AND",
+        Layout::Segments => "not_accepted WHERE",
+    };
+    let open_only = if with_reviewed {
+        ""
+    } else {
+        "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq)"
+    };
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT seq FROM {table} disposition = 2 {open_only} ORDER BY seq DESC"
+    ))?;
+    let seqs = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(seqs)
 }
 
 /// In the writer: appends a receipt, moves its subject on, and answers its number.
@@ -433,7 +482,7 @@ pub(super) fn append(
         }
         Layout::Segments => {
             let moved = moved.map(|(key, state, _)| (key, state.status));
-            let before = memory.keys.append(seq, receipt.id, origin, moved);
+            let before = memory.keys.append(seq, receipt.id, origin, moved)?;
             memory.building.push(&receipt, origin, before)?;
             if let (code @ 1.., _) = disposition_codes(disposition) {
                 connection

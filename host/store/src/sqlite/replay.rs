@@ -240,15 +240,9 @@ fn append_history(connection: &Connection, step: &Step, request: &ReplayRequest)
         DeadWork::Job { job, route } => format!("{job} (route {route})"),
         DeadWork::Delivery { entry, destination, .. } => format!("{entry} (to {destination})"),
     };
-    connection
-        .prepare_cached("INSERT INTO history (at, receipt, what, detail) VALUES (?1, ?2, 'replayed', ?3)")?
-        .execute(params![
-            request.now.0,
-            step.receipt_seq,
-            format!(
-                "{work} by {}; it had ended with: {}",
-                request.actor, step.replayed.reason
-            ),
-        ])?;
-    Ok(())
+    let detail = format!(
+        "{work} by {}; it had ended with: {}",
+        request.actor, step.replayed.reason
+    );
+    rows::append_history(connection, step.receipt_seq, request.now, "replayed", &detail)
 }

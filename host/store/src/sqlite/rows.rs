@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
+use rusqlite::{Connection, Row, params};
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, ReceiptId, Status};
@@ -151,6 +151,20 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) 
 /// JSON of a value whose types cannot fail to serialise: strings, numbers and lists of them.
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::damaged("a value to be written", error))
+}
+
+/// What somebody did to a receipt's work, for ever.
+pub(super) fn append_history(
+    connection: &Connection,
+    receipt_seq: i64,
+    at: UnixMillis,
+    what: &str,
+    detail: &str,
+) -> Result<(), Fault> {
+    connection
+        .prepare_cached("INSERT INTO history (at, receipt, what, detail) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![at.0, receipt_seq, what, detail])?;
+    Ok(())
 }
 
 /// The columns of a receipt that make an [`Event`]; `o` is its origin, `r` the receipt.

@@ -12,6 +12,7 @@ use tollgate_core::secret::Secret;
 use super::admit::subject_key;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
+use super::reviews;
 use super::rows::{self, WorkState, get, id, millis};
 use crate::{
     ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy,
@@ -152,6 +153,7 @@ fn receipts_of_subjects(
 fn trace_receipt(view: View<'_>, receipt: &Receipt) -> Result<Trace, Fault> {
     Ok(Trace {
         receipt: receipt_view(receipt),
+        review: reviews::view(&view, receipt.seq)?,
         deliveries: deliveries(&view, receipt.seq)?,
         jobs: jobs(&view, receipt.seq)?,
         history: history(&view, receipt.seq)?,

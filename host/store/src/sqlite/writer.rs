@@ -577,7 +577,7 @@ impl Thread {
                 .execute(params![self.memory.head.seq, self.memory.head.link.0.as_slice()])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        self.memory.receipts.committed(self.memory.head.seq);
+        self.memory.receipts.committed();
         Ok(ready)
     }
 

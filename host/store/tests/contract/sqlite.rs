@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, SqliteStore, Store as _, StoreError,
-    TraceBy,
+    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, SqliteStore,
+    Store as _, StoreError, TraceBy,
 };
 
-use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
+use crate::support::{
+    ACCEPTED, Backend, Sent, SettlementExt as _, at, claim, claim_one, map, name, settlement, trace_one, trace_text,
+};
 
 /// A directory for one store, and how it is opened.
 pub(crate) struct Sqlite(TempDir, OpenOptions);
@@ -255,13 +257,50 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 2,
+                    known: 3,
                     ..
                 }
             ),
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
+    let place = Sqlite::of_rows();
+    let sent = Sent::new("e1").of("r_1").status("exploded");
+    let store = place.open();
+    assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
+    assert_eq!(Sent::new("e2").tenant("globex").admit(&store).await, ACCEPTED);
+    store.close().await;
+    drop(store);
+    place
+        .raw()
+        .execute_batch(
+            "DROP TABLE reviews; DROP TABLE segments; DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; \
+             ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
+             DELETE FROM meta WHERE name = 'layout'; PRAGMA user_version = 1",
+        )
+        .unwrap();
+    let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains("start the server once to migrate it to 3"),
+        "{refused}"
+    );
+
+    // It keeps its layout, whatever is asked for new stores.
+    let store = place.try_open(OpenOptions::default()).unwrap();
+    assert_eq!(store.counts().await.unwrap().held, 1);
+    let answer = store.review(map(&store, &sent, "completed", 1)).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    let mut claims = claim(&store, at(1000), 10).await;
+    claims.retain(|claim| claim.event.tenant.as_str() == "globex");
+    let writes = settlement(&claims[0]).writes("count", Some(b"1"));
+    assert!(matches!(store.settle(writes).await.unwrap(), Settled::Committed { .. }));
+    let state = |tenant: &str| store.read_state(&name(tenant), &name("cashback"), "count").unwrap();
+    assert_eq!(state("globex").value.as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 #[test]

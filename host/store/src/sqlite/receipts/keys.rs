@@ -23,14 +23,23 @@ const CARRIED_PER_RECEIPT: usize = 4;
 /// And at least so many, so that a load gets through when few receipts come.
 const CARRIED_MIN: usize = 32;
 
-/// What one receipt adds, as `recent` has it. The order of fields is the format.
+/// One step, as `recent` has it. The order of variants and fields is the format.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry<'a> {
-    id: [u8; 16],
-    origin: i64,
-    /// The subject, and the status that it has now.
-    #[serde(borrow)]
-    subject: Option<(SubjectKey, Option<&'a str>)>,
+enum Entry<'a> {
+    /// The next receipt.
+    Receipt {
+        id: [u8; 16],
+        origin: i64,
+        /// The subject, and the status that it has now.
+        #[serde(borrow)]
+        subject: Option<(SubjectKey, Option<&'a str>)>,
+    },
+    /// A subject whose status was changed without a receipt.
+    Subject {
+        key: SubjectKey,
+        status: Option<&'a str>,
+        newest: i64,
+    },
 }
 
 /// A map whose keys begin with a keyed hash's bytes: hashing them again would add nothing.
@@ -68,7 +77,7 @@ struct Load {
     /// In key order.
     receipts: Vec<[u8; 16]>,
     subjects: Vec<SubjectKey>,
-    /// Every receipt up to this one is in the load or in the indexes.
+    /// Rows of `recent` up to this one say nothing that is not in the load or in the indexes.
     through: i64,
     /// How many keys are carried: by what is committed, and by the transaction under way.
     carried: usize,
@@ -116,8 +125,11 @@ pub(super) struct Keys {
     /// Of the transaction under way.
     undo: Vec<Undo>,
     entries: Vec<u8>,
-    first: Option<i64>,
+    first: i64,
     receipts: usize,
+    /// The newest row of `recent`, in the file and with the transaction under way.
+    committed: i64,
+    newest: i64,
 }
 
 impl Keys {
@@ -136,14 +148,17 @@ impl Keys {
         while let Some(row) = origins.next()? {
             keys.origins.insert(row.get(0)?, row.get(1)?);
         }
-        each_recent(connection, |seq, entry| {
-            keys.active.receipts.insert(entry.id, seq);
-            keys.origins.insert(entry.origin, seq);
-            if let Some((key, status)) = entry.subject {
-                keys.active.subjects.insert(key, state(status, seq)?);
+        keys.committed = each_recent(connection, |seq, entry| {
+            if let Entry::Receipt { id, origin, .. } = entry {
+                keys.active.receipts.insert(*id, seq);
+                keys.origins.insert(*origin, seq);
+            }
+            if let Some((key, status, newest)) = entry.subject(seq) {
+                keys.active.subjects.insert(key, state(status, newest)?);
             }
             Ok(())
         })?;
+        keys.newest = keys.committed;
         Ok(keys)
     }
 
@@ -170,19 +185,17 @@ impl Keys {
         id: ReceiptId,
         origin: i64,
         subject: Option<(SubjectKey, Option<Status>)>,
-    ) -> Option<i64> {
-        let entry = Entry {
+    ) -> Result<Option<i64>, Fault> {
+        self.note(&Entry::Receipt {
             id: id.0,
             origin,
             subject: subject
                 .as_ref()
                 .map(|(key, status)| (*key, status.as_ref().map(|status| status.as_str()))),
-        };
-        // Writing into memory cannot fail; were it to, the transaction would find fewer entries than receipts.
-        if let Ok(entries) = postcard::to_extend(&entry, std::mem::take(&mut self.entries)) {
-            self.entries = entries;
+        })?;
+        if self.receipts == 0 {
+            self.first = seq;
         }
-        self.first.get_or_insert(seq);
         self.receipts += 1;
         self.active.receipts.insert(id.0, seq);
         self.undo.push(Undo::Receipt(id.0));
@@ -192,15 +205,36 @@ impl Keys {
         }
         let before = self.origins.insert(origin, seq);
         self.undo.push(Undo::Origin(origin, before));
-        before
+        Ok(before)
+    }
+
+    /// Changes a subject without a receipt.
+    pub(super) fn move_subject(&mut self, key: SubjectKey, state: SubjectState) -> Result<(), Fault> {
+        self.note(&Entry::Subject {
+            key,
+            status: state.status.as_ref().map(|status| status.as_str()),
+            newest: state.newest,
+        })?;
+        let before = self.active.subjects.insert(key, state);
+        self.undo.push(Undo::Subject(key, before));
+        Ok(())
+    }
+
+    fn note(&mut self, entry: &Entry<'_>) -> Result<(), Fault> {
+        self.entries = postcard::to_extend(entry, std::mem::take(&mut self.entries))
+            .map_err(|error| Fault::damaged("a key to be written", error))?;
+        Ok(())
     }
 
     /// Writes the transaction's entries and carries a slice of the load.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
-        let Some(first) = self.first else { return Ok(()) };
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        self.newest = self.committed + 1;
         connection
-            .prepare_cached("INSERT INTO recent (first, entries) VALUES (?1, ?2)")?
-            .execute(params![first, self.entries])?;
+            .prepare_cached("INSERT INTO recent (id, first, entries) VALUES (?1, ?2, ?3)")?
+            .execute(params![self.newest, self.first, self.entries])?;
         if let Some(load) = &mut self.load {
             let keys = (self.receipts * CARRIED_PER_RECEIPT).max(CARRIED_MIN);
             load.carrying = (load.carried + keys).min(load.len());
@@ -212,15 +246,16 @@ impl Keys {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self, head: i64) {
+    pub(super) fn committed(&mut self) {
         self.undo.clear();
+        self.committed = self.newest;
         self.forget_transaction();
         if let Some(load) = &mut self.load {
             load.carried = load.carrying;
         }
         self.load.take_if(|load| load.carried == load.len());
         if self.load.is_none() && self.receipts_max > 0 && self.active.receipts.len() >= self.receipts_max {
-            self.load = Some(Load::new(std::mem::take(&mut self.active), head));
+            self.load = Some(Load::new(std::mem::take(&mut self.active), self.committed));
         }
     }
 
@@ -242,8 +277,8 @@ impl Keys {
 
     fn forget_transaction(&mut self) {
         self.entries.clear();
-        self.first = None;
         self.receipts = 0;
+        self.newest = self.committed;
     }
 }
 
@@ -288,7 +323,7 @@ impl Load {
     /// With the last key, what `recent` says of the load's receipts has its place elsewhere.
     fn finish(&self, connection: &Connection, origins: &HashMap<i64, i64>) -> Result<(), Fault> {
         connection
-            .prepare_cached("DELETE FROM recent WHERE first <= ?1")?
+            .prepare_cached("DELETE FROM recent WHERE id <= ?1")?
             .execute([self.through])?;
         // Newer than the load, perhaps; what is still in `recent` says so as well.
         let mut statement = connection.prepare_cached("UPDATE origins SET newest = ?2 WHERE id = ?1")?;
@@ -318,28 +353,42 @@ pub(super) fn indexed_receipt(connection: &Connection, id: ReceiptId) -> Result<
         .optional()?)
 }
 
-/// Reads `recent` in the order of receipts, with their numbers.
+impl Entry<'_> {
+    /// The subject that it moves, with its status and its newest receipt; `seq` is the entry's own receipt.
+    fn subject(&self, seq: i64) -> Option<(SubjectKey, Option<&str>, i64)> {
+        match *self {
+            Self::Receipt { subject, .. } => subject.map(|(key, status)| (key, status, seq)),
+            Self::Subject { key, status, newest } => Some((key, status, newest)),
+        }
+    }
+}
+
+/// Reads `recent` in the order of what happened, each receipt with its number. Answers the newest row, 0 if there is none.
 fn each_recent(
     connection: &Connection,
     mut each: impl FnMut(i64, &Entry<'_>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached("SELECT first, entries FROM recent ORDER BY first")?;
+) -> Result<i64, Fault> {
+    let mut statement = connection.prepare_cached("SELECT id, first, entries FROM recent ORDER BY id")?;
     let mut found = statement.query([])?;
+    let mut newest = 0;
     while let Some(row) = found.next()? {
-        let mut seq: i64 = row.get(0)?;
+        newest = row.get(0)?;
+        let mut seq: i64 = row.get(1)?;
         let mut rest = row
-            .get_ref(1)?
+            .get_ref(2)?
             .as_blob()
             .map_err(|error| Fault::damaged("recent keys", error))?;
         while !rest.is_empty() {
             let (entry, after) = postcard::take_from_bytes::<Entry<'_>>(rest)
                 .map_err(|error| Fault::damaged("recent keys", format_args!("of receipt {seq}: {error}")))?;
             each(seq, &entry)?;
-            seq += 1;
+            if matches!(entry, Entry::Receipt { .. }) {
+                seq += 1;
+            }
             rest = after;
         }
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// For readers, who have no memory of their own: one pass over `recent`, then the index.
@@ -347,7 +396,9 @@ pub(super) fn find_receipts(connection: &Connection, ids: &[ReceiptId]) -> Resul
     let mut wanted: KeyMap<()> = ids.iter().map(|id| (id.0, ())).collect();
     let mut found = Vec::new();
     each_recent(connection, |seq, entry| {
-        if wanted.remove(&entry.id).is_some() {
+        if let Entry::Receipt { id, .. } = entry
+            && wanted.remove(id).is_some()
+        {
             found.push(seq);
         }
         Ok(())
@@ -358,21 +409,22 @@ pub(super) fn find_receipts(connection: &Connection, ids: &[ReceiptId]) -> Resul
     Ok(found)
 }
 
-pub(super) fn newest_of_subjects(connection: &Connection, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault> {
-    let mut wanted: KeyMap<Option<i64>> = subjects.iter().map(|key| (*key, None)).collect();
+/// What is known of those of `subjects` that exist, in no order.
+pub(super) fn find_subjects(connection: &Connection, subjects: &[SubjectKey]) -> Result<Vec<SubjectState>, Fault> {
+    let mut wanted: KeyMap<Option<SubjectState>> = subjects.iter().map(|key| (*key, None)).collect();
     each_recent(connection, |seq, entry| {
-        if let Some((key, _)) = entry.subject
-            && let Some(newest) = wanted.get_mut(&key)
+        if let Some((key, status, newest)) = entry.subject(seq)
+            && let Some(found) = wanted.get_mut(&key)
         {
-            *newest = Some(seq);
+            *found = Some(state(status, newest)?);
         }
         Ok(())
     })?;
     let mut found = Vec::new();
-    for (key, newest) in wanted {
-        match newest {
-            Some(newest) => found.push(newest),
-            None => found.extend(rows::subject(connection, &key)?.map(|state| state.newest)),
+    for (key, recent) in wanted {
+        match recent {
+            Some(state) => found.push(state),
+            None => found.extend(rows::subject(connection, &key)?),
         }
     }
     Ok(found)
@@ -385,7 +437,9 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
         .query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     each_recent(connection, |seq, entry| {
-        if let Some(newest) = origins.get_mut(&entry.origin) {
+        if let Entry::Receipt { origin, .. } = entry
+            && let Some(newest) = origins.get_mut(origin)
+        {
             *newest = Some(seq);
         }
         Ok(())
@@ -421,7 +475,7 @@ mod tests {
         let commit = |keys: &mut Keys, numbers: std::ops::RangeInclusive<i64>, fails: bool| {
             connection.execute_batch("BEGIN").unwrap();
             for number in numbers.clone() {
-                keys.append(number, id(number), 1, Some((id(-number).0, None)));
+                keys.append(number, id(number), 1, Some((id(-number).0, None))).unwrap();
             }
             keys.write(&connection).unwrap();
             if fails {
@@ -429,7 +483,7 @@ mod tests {
                 keys.rolled_back();
             } else {
                 connection.execute_batch("COMMIT").unwrap();
-                keys.committed(*numbers.end());
+                keys.committed();
             }
         };
         commit(&mut keys, 1..=64, false);

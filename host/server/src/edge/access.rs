@@ -1,0 +1,256 @@
+//! Access: who may speak to a source at all, decided from a request's head, before its body is read (promise I7).
+//!
+//! None of this proves an event. It keeps strangers from costing anything, and gives tenants the second lock that some providers offer.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderMap;
+use tollgate_core::answer::Rejection;
+use tollgate_core::ids::TenantName;
+use tollgate_core::rate::{Bucket, Rate};
+use tollgate_store::Store;
+
+use super::{Edge, credential};
+use crate::clock;
+use crate::config::{EdgeConfig, Network, Source, Tenant};
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The connection itself is TLS.
+    pub(super) tls: bool,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, tls: bool) -> Self {
+        Self {
+            address: address.ip().to_canonical(),
+            tls,
+        }
+    }
+}
+
+/// Whom a request is from, as far as we or a trusted proxy can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    /// `None` when a trusted proxy's word cannot be read: then the client is nowhere on any list.
+    pub(super) address: Option<IpAddr>,
+    pub(super) https: bool,
+}
+
+impl Client {
+    /// A proxy's headers count only when the proxy is on the operator's list.
+    pub(super) fn of(settings: &EdgeConfig, peer: Peer, headers: &HeaderMap) -> Self {
+        let is_trusted = |address: IpAddr| settings.trusted_proxies.iter().any(|proxy| proxy.contains(address));
+        if !is_trusted(peer.address) {
+            return Self {
+                address: Some(peer.address),
+                https: peer.tls,
+            };
+        }
+        Self {
+            address: forwarded_for(peer.address, headers, is_trusted),
+            https: peer.tls || forwarded_https(headers),
+        }
+    }
+}
+
+/// The rightmost hop that is not a trusted proxy. Each proxy appends whom it heard, so what stands left of the first stranger is the
+/// stranger's own claim.
+fn forwarded_for(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut client = peer;
+    let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+    let hops = values
+        .iter()
+        .rev()
+        .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    for hop in hops {
+        client = hop_address(hop)?;
+        if !is_trusted(client) {
+            break;
+        }
+    }
+    Some(client)
+}
+
+/// An address as proxies write it: bare, or with a port.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let address = text.parse().ok().or_else(bracketed).or_else(with_port)?;
+    Some(address.to_canonical())
+}
+
+/// Every proxy on the way that says anything says `https`.
+fn forwarded_https(headers: &HeaderMap) -> bool {
+    let mut said = false;
+    for value in headers.get_all("x-forwarded-proto") {
+        for scheme in value.as_bytes().split(|byte| *byte == b',') {
+            if !scheme.trim_ascii().eq_ignore_ascii_case(b"https") {
+                return false;
+            }
+            said = true;
+        }
+    }
+    said
+}
+
+/// What each tenant has used of its rate. As many entries as there ever were tenants with a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Bucket>>);
+
+impl Buckets {
+    fn take(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock, so that the instants of one bucket come in order.
+        let now_ns = clock::steady_ns();
+        match buckets.get_mut(tenant) {
+            Some(bucket) => bucket.take(rate, now_ns),
+            None => buckets.entry(tenant.clone()).or_default().take(rate, now_ns),
+        }
+    }
+
+    /// For a request that turned out to be nobody's: strangers must not use up what a tenant's own provider needs.
+    pub(super) fn give_back(&self, tenant: &TenantName, rate: Rate) {
+        if let Some(bucket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
+            bucket.give_back(rate);
+        }
+    }
+}
+
+/// Refuses what may not speak to the source, before its body is read: first by address, then by credential, then by rate.
+///
+/// # Errors
+/// The rejection, and for [`Rejection::RateLimited`] the seconds after which to come again.
+pub(super) fn check<S: Store>(
+    edge: &Edge<S>,
+    tenant: &Tenant,
+    source: &Source,
+    rate: Option<Rate>,
+    client: Client,
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
+    let access = &source.access;
+    if !access.allow_networks.is_empty()
+        && !client
+            .address
+            .is_some_and(|address| is_in(&access.allow_networks, address))
+    {
+        if edge.counters.cause("address-not-allowed", clock::now()) {
+            let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
+            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = "address-not-allowed", from, "refused: the source does not list the client's address");
+        }
+        return Err(Rejection::Address.into());
+    }
+    if let Err(none) = credential::check(&access.credentials, headers) {
+        if edge.counters.cause(none.reason(), clock::now()) {
+            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = none.reason(), "refused: the Authorization header is not what the source asks for");
+        }
+        return Err(Rejection::Unauthentic.into());
+    }
+    if let Some(rate) = rate {
+        edge.buckets.take(&tenant.name, rate).map_err(|wait_ns| Refused {
+            rejection: Rejection::RateLimited,
+            retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
+        })?;
+    }
+    Ok(())
+}
+
+/// A rejection and when to come again, where that is known better than the answer table knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) rejection: Rejection,
+    pub(super) retry_after_s: Option<u32>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            retry_after_s: None,
+        }
+    }
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// The network that an address is in: enough to mend a list, too little to name a person.
+fn masked(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{}/24", Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_FF00)),
+        IpAddr::V6(v6) => format!("{}/48", Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_hop_that_is_no_trusted_proxy() {
+        let trusted: Vec<Network> = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap()).into();
+        let is_trusted = |address: IpAddr| is_in(&trusted, address);
+        let check = |lines: &[&str], expect: Option<&str>| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let found = forwarded_for("10.0.0.1".parse().unwrap(), &headers(&lines), is_trusted);
+            assert_eq!(found, expect.map(|text| text.parse().unwrap()), "{lines:?}");
+        };
+        check(&[], Some("10.0.0.1"));
+        check(&["203.0.113.7"], Some("203.0.113.7"));
+        check(&["198.51.100.1, 203.0.113.7"], Some("203.0.113.7"));
+        check(&["198.51.100.1, 203.0.113.7, 10.1.1.1,10.2.2.2"], Some("203.0.113.7"));
+        check(&["198.51.100.1", "203.0.113.7", "10.1.1.1"], Some("203.0.113.7"));
+        check(&["10.9.9.9"], Some("10.9.9.9"));
+        check(&["203.0.113.7:443"], Some("203.0.113.7"));
+        check(&["[2a00:1450::1]:443"], Some("2a00:1450::1"));
+        check(&["[2a00:1450::1]"], Some("2a00:1450::1"));
+        check(&["2a00:1450::1, 2001:db8::9"], Some("2a00:1450::1"));
+        check(&["::ffff:203.0.113.7"], Some("203.0.113.7"));
+        // What a trusted proxy says and nobody understands names no one.
+        check(&["203.0.113.7, unknown"], None);
+        check(&["203.0.113.7,"], None);
+        check(&[""], None);
+        check(&["unknown, 203.0.113.7"], Some("203.0.113.7"));
+    }
+
+    #[test]
+    fn https_is_what_every_proxy_says() {
+        let check = |lines: &[&str], expect: bool| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-proto", *line)).collect();
+            assert_eq!(forwarded_https(&headers(&lines)), expect, "{lines:?}");
+        };
+        check(&[], false);
+        check(&["https"], true);
+        check(&["HTTPS"], true);
+        check(&["https, https"], true);
+        check(&["http"], false);
+        check(&["https, http"], false);
+        check(&["https", "http"], false);
+        check(&["https,"], false);
+        check(&["httpss"], false);
+    }
+
+    #[test]
+    fn what_is_logged_of_an_address_is_its_network() {
+        assert_eq!(masked("203.0.113.77".parse().unwrap()), "203.0.113.0/24");
+        assert_eq!(
+            masked("2a00:1450:4001:80b::200e".parse().unwrap()),
+            "2a00:1450:4001::/48"
+        );
+    }
+}
