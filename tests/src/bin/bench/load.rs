@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tollgate_core::ids::KeyId;
 use tollgate_core::profile::shipped;
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 
@@ -92,7 +92,7 @@ fn request(number: u64) -> anyhow::Result<Vec<u8>> {
         "POST /in/bench/rewards HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
         body.len()
     );
-    for (name, value) in sign(profile, &[secret], &input)? {
+    for (name, value) in sign(profile, &[secret], &Parameters::new(), &input)?.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
