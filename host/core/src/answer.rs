@@ -321,7 +321,10 @@ mod tests {
         assert_eq!((kept.http_status, &*kept.body()), (200, "[accepted]"));
         assert_eq!(kept.content_type(), "text/plain; charset=utf-8");
         let refused = answer(&Happening::Rejected(Rejection::Malformed), &ack);
-        assert_eq!((refused.http_status, &*refused.body()), (400, "{\"status\":\"malformed\"}\n"));
+        assert_eq!(
+            (refused.http_status, &*refused.body()),
+            (400, "{\"status\":\"malformed\"}\n")
+        );
         let conflict = answer(&Happening::Conflict(RECEIPT), &ack.with_conflict_status(422));
         assert_eq!((conflict.http_status, conflict.status), (422, "conflict"));
         assert!(conflict.body().contains("rcpt_00"));
@@ -331,7 +334,11 @@ mod tests {
     fn a_batch_is_acknowledged_only_as_a_whole() {
         let check = |happenings: &[Happening], status: &str, receipts: usize| {
             let answer = answer_all(happenings, &Ack::default());
-            assert_eq!((answer.status, answer.receipts.len()), (status, receipts), "{happenings:?}");
+            assert_eq!(
+                (answer.status, answer.receipts.len()),
+                (status, receipts),
+                "{happenings:?}"
+            );
         };
         let [accepted, superseded, held, same, conflict] = KEPT;
         let rejected = Happening::Rejected(Rejection::StoreUnavailable);

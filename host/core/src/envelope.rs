@@ -14,10 +14,10 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::answer::Rejection;
-use crate::event::{Event, StatusReading};
-use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
 use crate::batch::{self, BatchError};
+use crate::event::{Event, StatusReading};
 use crate::form;
+use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
 use crate::json::{ReadError, Scalar, Values};
 use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX, MINOR_UNITS_MAX};
 use crate::money::{Currency, Money};

@@ -198,9 +198,7 @@ impl Signer<'_, '_> {
             expected: "a JSON object with the items that the provider sends",
         };
         if self.profile.event.body == BodyFormat::Form {
-            return Err(SignError::Unfillable {
-                part: "a form".into(),
-            });
+            return Err(SignError::Unfillable { part: "a form".into() });
         }
         let mut body: Value = serde_json::from_slice(self.input.body).map_err(|_| not_json.clone())?;
         let items: Vec<&mut Value> = match &self.profile.batch {
@@ -287,7 +285,9 @@ impl Signer<'_, '_> {
         );
         let base = signature_base(&request, &components, &parameters).map_err(|unproven| match unproven {
             Unproven::NoUrl => SignError::NoUrl,
-            other => SignError::Unfillable { part: other.to_string() },
+            other => SignError::Unfillable {
+                part: other.to_string(),
+            },
         })?;
         let (_, text) = self.signature(self.first, &Message::new(vec![Cow::Owned(base)]))?;
         let label = rule.label.as_deref().unwrap_or("sig1");
@@ -349,9 +349,7 @@ impl Signer<'_, '_> {
                 (Part::BodySha256Base64, _) => text(BASE64.encode(&Sha256::digest(body))),
                 (Part::BodyCrc32, _) => text(crc32fast::hash(body).to_string()),
                 (Part::Url, _) => Cow::Borrowed(self.input.url.ok_or(SignError::NoUrl)?.as_bytes()),
-                (Part::Config { at, .. }, _) => {
-                    Cow::Borrowed(self.keyring.parameter(*at).unwrap_or_default())
-                }
+                (Part::Config { at, .. }, _) => Cow::Borrowed(self.keyring.parameter(*at).unwrap_or_default()),
                 (Part::FormSorted { digest }, _) => self.form(signed, digest.as_deref())?,
                 (Part::Header { name, .. }, Some(time)) => {
                     add(&mut signed.headers, name, &time);

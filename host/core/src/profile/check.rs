@@ -35,7 +35,10 @@ pub(super) fn profile(text: &str) -> Result<Profile, ProfileError> {
         let name = &parameter.get_ref().name;
         let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         if name.is_empty() || !name.bytes().all(is_name) {
-            return Err(check.problem(parameter, format!("`{name}` is not a parameter's name: use a-z, 0-9 and `_`")));
+            return Err(check.problem(
+                parameter,
+                format!("`{name}` is not a parameter's name: use a-z, 0-9 and `_`"),
+            ));
         }
         if parameters.iter().any(|known| known.name == *name) {
             return Err(check.problem(parameter, format!("the parameter `{name}` is declared twice")));
@@ -105,7 +108,12 @@ impl Check<'_> {
         let signed = self.signed(&raw.event, &rule, &event, body_signed)?;
         let challenge = raw.challenge.as_ref().map(|raw| self.challenge(raw)).transpose()?;
         let handshake = raw.handshake.as_ref().map(|raw| self.handshake(raw)).transpose()?;
-        let ack = raw.ack.as_ref().map(|ack| self.ack(ack)).transpose()?.unwrap_or_default();
+        let ack = raw
+            .ack
+            .as_ref()
+            .map(|ack| self.ack(ack))
+            .transpose()?
+            .unwrap_or_default();
         Ok(Profile {
             name: raw.name.into_inner(),
             version: raw.version,
@@ -150,11 +158,7 @@ impl Check<'_> {
         Ok((Rule::FetchBack, Vec::new()))
     }
 
-    fn signature(
-        &mut self,
-        raw: &RawSignature,
-        per_item: bool,
-    ) -> Result<(SignatureRule, Vec<Scheme>), ProfileError> {
+    fn signature(&mut self, raw: &RawSignature, per_item: bool) -> Result<(SignatureRule, Vec<Scheme>), ProfileError> {
         for prefix in &raw.header_prefixes {
             self.lower_case(prefix, prefix.get_ref())?;
             self.sets.push(prefix.get_ref().clone());
@@ -188,7 +192,10 @@ impl Check<'_> {
             }
         };
         if per_item && field.is_none() {
-            return Err(self.problem(&raw.signed, "signed items of a batch carry their signature in a `field`"));
+            return Err(self.problem(
+                &raw.signed,
+                "signed items of a batch carry their signature in a `field`",
+            ));
         }
         let grammar = match (raw.grammar.get_ref(), &raw.separator) {
             (RawGrammar::Plain, None) => Grammar::Plain,
@@ -547,7 +554,9 @@ impl Check<'_> {
         }
         if let Some(name) = &raw.free {
             let wanted = self.first_name(name.get_ref());
-            let has_body = parts.iter().any(|part| matches!(part, Part::Body | Part::FormSorted { .. }));
+            let has_body = parts
+                .iter()
+                .any(|part| matches!(part, Part::Body | Part::FormSorted { .. }));
             let Some(shape) = parts
                 .iter_mut()
                 .find(|part| part.describe() == wanted)
@@ -677,7 +686,12 @@ impl Check<'_> {
             kind,
             hosts: fetch.hosts.get_ref().clone(),
             path_prefix: fetch.path_prefix.get_ref().clone(),
-            body: fetch.body.as_ref().map(|body| self.pieces(body)).transpose()?.unwrap_or_default(),
+            body: fetch
+                .body
+                .as_ref()
+                .map(|body| self.pieces(body))
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 
@@ -798,12 +812,19 @@ impl Check<'_> {
             return Err(self.problem(raw, "a conflict is answered with 200 to 499"));
         }
         if ack.malformed.is_some_and(|status| !(400..=499).contains(&status)) {
-            return Err(self.problem(raw, "what is malformed is answered with 400 to 499: nothing was kept of it"));
+            return Err(self.problem(
+                raw,
+                "what is malformed is answered with 400 to 499: nothing was kept of it",
+            ));
         }
         for name in ack.headers.keys() {
             self.lower_case(raw, name)?;
         }
-        if ack.headers.values().any(|value| value.bytes().any(|b| !(b' '..=b'~').contains(&b))) {
+        if ack
+            .headers
+            .values()
+            .any(|value| value.bytes().any(|b| !(b' '..=b'~').contains(&b)))
+        {
             return Err(self.problem(raw, "a header's value is printable ASCII"));
         }
         Ok(Ack {
@@ -878,7 +899,10 @@ impl Check<'_> {
             statuses: raw.statuses.clone(),
         };
         if !rule.around.is_empty() && !is_batch {
-            return Err(self.problem(&event.id, "`around:` places stand around the items of a `[batch]`; there is none"));
+            return Err(self.problem(
+                &event.id,
+                "`around:` places stand around the items of a `[batch]`; there is none",
+            ));
         }
         Ok(rule)
     }
@@ -1025,7 +1049,9 @@ impl Check<'_> {
             {
                 return Err(self.problem(
                     raw,
-                    format!("`{text}` has two places without a text between, so that different values could read the same"),
+                    format!(
+                        "`{text}` has two places without a text between, so that different values could read the same"
+                    ),
                 ));
             }
             sources.push(source);
@@ -1045,7 +1071,8 @@ impl Check<'_> {
                 form,
             })
         };
-        let pointer = |pointers: &mut Pointers, text: &str| pointers.add(text).map_err(|wrong| self.problem(raw, wrong));
+        let pointer =
+            |pointers: &mut Pointers, text: &str| pointers.add(text).map_err(|wrong| self.problem(raw, wrong));
         if place.starts_with('/') {
             return Ok(FieldSource::Body(pointer(&mut places.event, place)?));
         }
@@ -1136,8 +1163,6 @@ fn is_signed(source: &FieldSource, rule: &Rule, event: &EventRule, body_signed: 
                 .any(|one_of| matches!(one_of.as_slice(), [name] if name == wanted.in_set(0))),
             Rule::Jws(_) | Rule::Credential(_) | Rule::FetchBack => false,
         },
-        FieldSource::Joined(sources) => sources
-            .iter()
-            .all(|source| is_signed(source, rule, event, body_signed)),
+        FieldSource::Joined(sources) => sources.iter().all(|source| is_signed(source, rule, event, body_signed)),
     }
 }

@@ -789,7 +789,11 @@ impl Profile {
     }
 
     pub(crate) fn places(&self, sources: &[FieldSource]) -> String {
-        sources.iter().map(|source| self.place(source)).collect::<Vec<_>>().join(" or ")
+        sources
+            .iter()
+            .map(|source| self.place(source))
+            .collect::<Vec<_>>()
+            .join(" or ")
     }
 
     fn place(&self, source: &FieldSource) -> String {

@@ -124,9 +124,15 @@ pub(super) struct RawCredential {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFetchBack {
-    #[expect(dead_code, reason = "a profile must say it, and nothing uses it while fetch-back is off")]
+    #[expect(
+        dead_code,
+        reason = "a profile must say it, and nothing uses it while fetch-back is off"
+    )]
     pub(super) id: String,
-    #[expect(dead_code, reason = "a profile must say it, and nothing uses it while fetch-back is off")]
+    #[expect(
+        dead_code,
+        reason = "a profile must say it, and nothing uses it while fetch-back is off"
+    )]
     pub(super) url: String,
 }
 

@@ -53,15 +53,16 @@ pub(super) fn attempt(
     let protected: Protected =
         serde_json::from_slice(&decode(protected)?).map_err(|_| malformed("its header has no `alg` and `kid`"))?;
     if protected.crit.is_some() {
-        return Err(malformed("its header has `crit`, which names rules that are not known here"));
+        return Err(malformed(
+            "its header has `crit`, which names rules that are not known here",
+        ));
     }
     // The profile decides which algorithms there are; the token only says which of them it is.
     let scheme = profile.schemes.iter().position(|scheme| scheme.name == protected.alg);
     let scheme = scheme.ok_or_else(|| malformed("its `alg` is not one that this provider signs with"))?;
 
-    let (signed_at, digest) = claims_of(rule, &decode(claims)?).ok_or_else(|| {
-        malformed("its claims are not JSON with the instant and the digest of the body, each once")
-    })?;
+    let (signed_at, digest) = claims_of(rule, &decode(claims)?)
+        .ok_or_else(|| malformed("its claims are not JSON with the instant and the digest of the body, each once"))?;
     if let Some(time) = &profile.time {
         let at = signed_at.ok_or_else(|| Unproven::MalformedTimestamp {
             part: format!("claim:{}", rule.time_claim),

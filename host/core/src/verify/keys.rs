@@ -248,7 +248,9 @@ fn structured(profile: &Profile, secret: &SourceSecret, form: Decoding) -> Resul
     let text = secret.text.expose();
     let (pair, name) = match form {
         Decoding::Jwk => {
-            let jwk = serde_json::from_slice(text).ok().and_then(|value| public_key::jwk(&value));
+            let jwk = serde_json::from_slice(text)
+                .ok()
+                .and_then(|value| public_key::jwk(&value));
             match jwk {
                 Some(jwk) => (Some(jwk.pair), jwk.kid),
                 None => (None, None),
@@ -448,13 +450,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When `document` is no key of the kind that the profile fetches, or not the one that was asked for.
-    pub fn learn(
-        &self,
-        profile: &Profile,
-        need: &KeyNeed,
-        document: &[u8],
-        at: UnixMillis,
-    ) -> Result<Self, KeyError> {
+    pub fn learn(&self, profile: &Profile, need: &KeyNeed, document: &[u8], at: UnixMillis) -> Result<Self, KeyError> {
         let failed = |detail: &str| KeyError::Fetched {
             url: need.url.clone(),
             detail: detail.to_owned(),
@@ -476,8 +472,7 @@ impl Keyring {
                 (certificate.key, Some(from), Some(until.plus_ms(1)))
             }
             FetchKind::Jwk { fields, .. } => {
-                let value: serde_json::Value =
-                    serde_json::from_slice(document).map_err(|_| failed("it is no JSON"))?;
+                let value: serde_json::Value = serde_json::from_slice(document).map_err(|_| failed("it is no JSON"))?;
                 let place = fields.0.iter().try_fold(&value, |value, key| value.get(key));
                 let jwk = place
                     .and_then(public_key::jwk)
@@ -496,7 +491,9 @@ impl Keyring {
         let digest = HEXLOWER.encode(&Sha256::digest(document)[..8]);
         let id = KeyId::new(&need.name).or_else(|_| KeyId::new(&format!("fetched-{digest}")));
         let mut keyring = self.clone();
-        keyring.keys.retain(|key| key.fetched_at.is_none() || key.name.as_deref() != Some(&need.name));
+        keyring
+            .keys
+            .retain(|key| key.fetched_at.is_none() || key.name.as_deref() != Some(&need.name));
         if keyring.keys.iter().filter(|key| key.fetched_at.is_some()).count() >= FETCHED_KEYS_MAX
             && let Some(oldest) = keyring.keys.iter().position(|key| key.fetched_at.is_some())
         {
@@ -557,7 +554,12 @@ impl Keyring {
         let mut tried = 0;
         let mut public_checks = 0;
         for key in &self.keys {
-            let offered = || wanted.candidates.iter().filter(|candidate| candidate.scheme == key.scheme);
+            let offered = || {
+                wanted
+                    .candidates
+                    .iter()
+                    .filter(|candidate| candidate.scheme == key.scheme)
+            };
             if !wanted.takes(key) || offered().next().is_none() {
                 continue;
             }

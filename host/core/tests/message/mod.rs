@@ -84,11 +84,7 @@ impl Message {
         self.request_with(&self.keyring(), then)
     }
 
-    pub(crate) fn request_with<T>(
-        &self,
-        keyring: &Keyring,
-        then: impl FnOnce(&Keyring, RawRequest<'_>) -> T,
-    ) -> T {
+    pub(crate) fn request_with<T>(&self, keyring: &Keyring, then: impl FnOnce(&Keyring, RawRequest<'_>) -> T) -> T {
         let headers: Vec<_> = self
             .headers
             .iter()
@@ -218,7 +214,9 @@ pub(crate) fn body(provider: &str) -> &'static str {
         "adyen" => {
             r#"{"live":"false","notificationItems":[{"NotificationRequestItem":{"pspReference":"7914073381342284","merchantAccountCode":"TestMerchant","merchantReference":"order:1","amount":{"value":1130,"currency":"EUR"},"eventCode":"AUTHORISATION","success":"true","eventDate":"2024-01-01T00:00:00+01:00"}}]}"#
         }
-        "mailgun" => r#"{"event-data":{"id":"e1","event":"delivered","timestamp":1700000000.25,"recipient":"a@example.test"}}"#,
+        "mailgun" => {
+            r#"{"event-data":{"id":"e1","event":"delivered","timestamp":1700000000.25,"recipient":"a@example.test"}}"#
+        }
         "sendgrid" => r#"[{"sg_event_id":"e1","event":"delivered","timestamp":1700000000,"sg_message_id":"m1"}]"#,
         "meta" => r#"{"object":"page","entry":[{"id":"p1","time":1700000000}]}"#,
         "twilio" => "MessageSid=SM1&MessageStatus=delivered&To=15550100",
