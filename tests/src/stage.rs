@@ -202,9 +202,7 @@ impl Setup {
             .prefix("tollgate-e2e-")
             .tempdir()
             .expect("a temporary folder");
-        for name in ["secrets", "tenants"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
-        }
+        fs::create_dir(folder.path().join("tenants")).expect("a folder");
         let stage = Stage {
             folder,
             setup: self,
@@ -271,7 +269,11 @@ impl Stage {
     /// # Panics
     /// When the file cannot be written.
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let path = self.path(name);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&path, text))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
     /// Starts the host and waits until it says that it is up. Answers how long that took.

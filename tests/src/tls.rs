@@ -1,14 +1,18 @@
-//! TLS as a test needs it: two certificates with their keys, and a client that takes exactly one certificate.
+//! TLS as a test needs it: two certificates with their keys, a client that takes exactly one certificate, and a server that
+//! publishes what it is told.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
+};
 
 /// A certificate for `localhost` and 127.0.0.1 that nobody signed but itself, and its key. Good for nothing but tests.
 pub struct Identity {
@@ -18,31 +22,31 @@ pub struct Identity {
 
 pub const FIRST: Identity = Identity {
     certificate: "\
-        MIIBrDCCAVKgAwIBAgIUfIsU4T9XClbziZSM3CHDQxHon1EwCgYIKoZIzj0EAwIwHjEcMBoGA1UEAwwTdG9sbGdhdGUgdGVzdCBm\
-        aXJzdDAgFw0yNjExMjIwOTM3MjlaGA8yMTI2MTAyOTA5MzcyOVowHjEcMBoGA1UEAwwTdG9sbGdhdGUgdGVzdCBmaXJzdDBZMBMG\
-        ByqGSM49AgEGCCqGSM49AwEHA0IABEwnC2BBJZIRay4mHcWZ+txholLp6/4o3A1hHwIYvtWs0BZOyUp5SRE573UEftEy1iN0GZwp\
-        Vwuy6/iNLKIn6ESjbDBqMB0GA1UdDgQWBBRMvxH//WZ2a+42cJRovotB6hB1BDAfBgNVHSMEGDAWgBRMvxH//WZ2a+42cJRovotB\
-        6hB1BDAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNIADBFAiEAotR8b/0gl4Kn\
-        1L9/qPugghyg2PP2fiw7xc5dZi/uhvYCICM7WF0ds4PoymQqO2DCX8P76VYnUavGuhY3VTBmftbC\
+        MIIBdzCCAR6gAwIBAgIBATAKBggqhkjOPQQDAjAeMRwwGgYDVQQDDBN0b2xsZ2F0ZSB0ZXN0IGZpcnN0MCAXDTIwMDEwMTAwMDAw\
+        MFoYDzIxMjAwMTAxMDAwMDAwWjAeMRwwGgYDVQQDDBN0b2xsZ2F0ZSB0ZXN0IGZpcnN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\
+        QgAEo7E5suWU3OxlT1CcutemGq3olPQcP13FOwvlUW/Fl/f4bl7d2CtW9HJqc55extjp0TiRXUFMMq6CD2ZlY9VXb6NLMEkwGgYD\
+        VR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMAwGA1UdEwEB/wQCMAAwHQYDVR0OBBYEFE3eDCPbgj+jce7/1rNPz/8yA7pVMAoGCCqG\
+        SM49BAMCA0cAMEQCIHEqcNAT63/izpMqEKB7oBtLQH9uq7FaWPejbiVAU0VLAiB/6K5AoF8cpyXTum7tdXM1tK8Ed1RgkILxAYnd\
+        a1dK+A==\
         ",
     key: "\
-        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg4adjD4AAKRtXeWnra+Tyrp/CMN4p4XlRuEma3yl2NHShRANCAARM\
-        JwtgQSWSEWsuJh3FmfrcYaJS6ev+KNwNYR8CGL7VrNAWTslKeUkROe91BH7RMtYjdBmcKVcLsuv4jSyiJ+hE\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgPtqeTG11dZfnZvXiUlgiUZNC7KLuIBnuVzX40QWHmTehRANCAASj\
+        sTmy5ZTc7GVPUJy616YareiU9Bw/XcU7C+VRb8WX9/huXt3YK1b0cmpznl7G2OnROJFdQUwyroIPZmVj1Vdv\
         ",
 };
 
 pub const SECOND: Identity = Identity {
     certificate: "\
-        MIIBrTCCAVSgAwIBAgIUQ7ACiXiE1yuSYl2llALNyyzzD5kwCgYIKoZIzj0EAwIwHzEdMBsGA1UEAwwUdG9sbGdhdGUgdGVzdCBz\
-        ZWNvbmQwIBcNMjYxMTIyMDkzNzI5WhgPMjEyNjEwMjkwOTM3MjlaMB8xHTAbBgNVBAMMFHRvbGxnYXRlIHRlc3Qgc2Vjb25kMFkw\
-        EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEuknE6QIH9sM3rCwIy0RpwLMhoY4O7xHwgEwu/wEMRzDFYMwKJ49wSk/f0uurcdyWieSq\
-        zJWNvqR+XBGaWXYYIKNsMGowHQYDVR0OBBYEFKTLqZiWg6+mHGZNYkSM3Fk+2RVLMB8GA1UdIwQYMBaAFKTLqZiWg6+mHGZNYkSM\
-        3Fk+2RVLMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAMBgNVHRMBAf8EAjAAMAoGCCqGSM49BAMCA0cAMEQCIF0BeKgHdMi4\
-        K/5636Xw7GZJXNn+xGNllqfRvEMi4a7DAiBLiq6Bqwt7zWxEU/iEy7f0G4Eojx5F+S1KUmutCaHeFQ==\
+        MIIBejCCASCgAwIBAgIBAjAKBggqhkjOPQQDAjAfMR0wGwYDVQQDDBR0b2xsZ2F0ZSB0ZXN0IHNlY29uZDAgFw0yMDAxMDEwMDAw\
+        MDBaGA8yMTIwMDEwMTAwMDAwMFowHzEdMBsGA1UEAwwUdG9sbGdhdGUgdGVzdCBzZWNvbmQwWTATBgcqhkjOPQIBBggqhkjOPQMB\
+        BwNCAARQmPMgz0z2LQ9ibLvWkvlncPx9n7HiU1CrkiqB1ZKvJt/SAZvYrDVwyQqE8yx7Bz/pMjXM4BK+UE2RVt6UFh7so0swSTAa\
+        BgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwDAYDVR0TAQH/BAIwADAdBgNVHQ4EFgQUB9KPxFEughbzdWmmr7A32exd/9gwCgYI\
+        KoZIzj0EAwIDSAAwRQIhAMzuH/Q/fyiNWIDJtwcr68qup7ABGlBaM5AkjRd7XGs0AiBO1Dzo25tYPFLNHjXGhhx0zcqUqn//vinP\
+        09D6jj8XxA==\
         ",
     key: "\
-        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgk2QJQj9cARVPGC316gpLs0yV/JqUWUOTwISLVJWMhuOhRANCAAS6\
-        ScTpAgf2wzesLAjLRGnAsyGhjg7vEfCATC7/AQxHMMVgzAonj3BKT9/S66tx3JaJ5KrMlY2+pH5cEZpZdhgg\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg4kmkG5lakDDT4+inDpaM5njogRCOyFoq9J7HcHPF4zChRANCAARQ\
+        mPMgz0z2LQ9ibLvWkvlncPx9n7HiU1CrkiqB1ZKvJt/SAZvYrDVwyQqE8yx7Bz/pMjXM4BK+UE2RVt6UFh7s\
         ",
 };
 
@@ -80,6 +84,103 @@ impl Identity {
         }
         Ok(StreamOwned::new(connection, stream))
     }
+}
+
+/// A request's first line and its body.
+pub type Asked = (String, Vec<u8>);
+
+/// An HTTPS server that answers every request by what it is told, one connection each. It ends with the process.
+pub struct Publisher {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    answer: Arc<Mutex<(u16, Vec<u8>)>>,
+}
+
+impl Publisher {
+    /// # Panics
+    /// When there is no port.
+    pub fn start(identity: &Identity, body: &[u8]) -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let certificate = CertificateDer::from_pem_slice(identity.certificate_pem().as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring serves TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a certificate and its key");
+        let config = Arc::new(config);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let publisher = Self {
+            address: listener.local_addr().expect("an address"),
+            asked: Arc::default(),
+            answer: Arc::new(Mutex::new((200, body.to_vec()))),
+        };
+        let (asked, answer) = (Arc::clone(&publisher.asked), Arc::clone(&publisher.answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let Ok(connection) = ServerConnection::new(Arc::clone(&config)) else {
+                    continue;
+                };
+                let mut stream = StreamOwned::new(connection, stream);
+                let Ok(request) = read_request(&mut stream) else {
+                    continue;
+                };
+                lock(&asked).push(request);
+                let (status, body) = lock(&answer).clone();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        publisher
+    }
+
+    /// What is answered from now on.
+    pub fn answer(&self, status: u16, body: &[u8]) {
+        *lock(&self.answer) = (status, body.to_vec());
+    }
+
+    /// The requests so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        lock(&self.asked).clone()
+    }
+}
+
+fn read_request(stream: &mut impl Read) -> io::Result<Asked> {
+    let mut received = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let bytes = stream.read(&mut piece)?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        received.extend_from_slice(&piece[..bytes]);
+        let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+            .unwrap_or(0);
+        if received.len() >= end + 4 + length {
+            let first = String::from_utf8_lossy(&received[..end])
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            return Ok((first, received[end + 4..].to_vec()));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pem(label: &str, base64: &str) -> String {

@@ -19,11 +19,17 @@ pub mod request;
 pub mod rate;
 pub mod profile;
 pub mod verify;
+pub mod explain;
 pub mod sign;
 pub mod event;
 mod json;
+mod form;
+mod batch;
 pub mod envelope;
+pub mod challenge;
 pub mod answer;
+pub mod vector;
+pub mod catalogue;
 
 // It is admitted.
 pub mod admission;

@@ -218,6 +218,9 @@ pub fn shipped() -> BTreeMap<FamilyName, std::sync::Arc<Lifecycle>> {
     [
         include_str!("../lifecycles/reward-redemption.toml"),
         include_str!("../lifecycles/payment.toml"),
+        include_str!("../lifecycles/refund.toml"),
+        include_str!("../lifecycles/payout.toml"),
+        include_str!("../lifecycles/order.toml"),
     ]
     .into_iter()
     .map(|text| Lifecycle::from_toml(text).expect("a shipped lifecycle is valid"))

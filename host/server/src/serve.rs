@@ -113,6 +113,7 @@ impl Host {
             counters: Arc::clone(&self.counters),
             body_bytes: AtomicUsize::new(0),
             buckets: edge::Buckets::default(),
+            keys: edge::Keys::default(),
             shutdown: self.shutdown.clone(),
         };
         let (address, edge_threads) = edge::start(Arc::new(edge))?;

@@ -15,4 +15,5 @@ mod hostile;
 mod delivery;
 mod operators;
 mod native;
+mod providers;
 mod crash;

@@ -4,8 +4,11 @@ mod ask;
 mod check;
 mod demo;
 mod plugin;
+mod provider;
+mod request;
 mod send;
 mod show;
+mod test_key;
 mod verify;
 mod wire;
 
@@ -137,6 +140,11 @@ enum Command {
         #[command(flatten)]
         args: ReviewArgs,
     },
+    /// What Tollgate knows of each provider, and the known answers that prove it
+    Provider {
+        #[command(subcommand)]
+        command: ProviderCommand,
+    },
     /// Look after plugins
     Plugin {
         #[command(subcommand)]
@@ -185,6 +193,35 @@ struct ReviewArgs {
 }
 
 #[derive(Subcommand)]
+enum ProviderCommand {
+    /// The providers that ship with Tollgate, with their schemes
+    List {
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What one provider needs, signs and does
+    Show {
+        /// A provider's name, or the file of a profile of your own (own.toml)
+        provider: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a profile's known answers; exit status 1 when one comes out otherwise, or when there is none
+    Test {
+        /// A provider's name, or the file of a profile of your own (own.toml)
+        provider: Option<String>,
+        /// All that ship with Tollgate
+        #[arg(long, conflicts_with = "provider")]
+        all: bool,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
 enum PluginCommand {
     /// Vet a component: what it is, what it imports, whether it starts; and if it is refused, why and how to mend it
     Check {
@@ -229,6 +266,7 @@ pub(crate) fn main() -> ExitCode {
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
         Command::Review { target, args } => ask::review(&target, args),
+        Command::Provider { command } => provider::run(command),
         Command::Plugin {
             command: PluginCommand::Check { file, json },
         } => plugin::check(&file, json),

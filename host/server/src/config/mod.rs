@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use tollgate_core::admission::{self, JobSpec};
+use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
@@ -35,9 +36,8 @@ use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
-use tollgate_core::verify::Keyring;
+use tollgate_core::verify::{Credential, Keyring};
 
-use crate::edge::credential::Credential;
 pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
 pub(crate) use tls::TlsConfig;
@@ -293,12 +293,13 @@ pub(crate) struct Tenant {
 pub(crate) struct Source {
     pub(crate) name: SourceName,
     pub(crate) profile: Arc<Profile>,
+    /// The source's own keys; see [`crate::edge::Edge`] for those that are fetched.
     pub(crate) keyring: Arc<Keyring>,
+    /// How the provider wants to be answered.
+    pub(crate) ack: Ack,
     pub(crate) access: Access,
     /// The public URL of this source, for schemes that sign it.
     pub(crate) public_url: Option<String>,
-    /// Conflicts are answered 409 instead of 202.
-    pub(crate) conflict_409: bool,
 }
 
 /// Who may speak to a source, beside the signature (promise I7).
@@ -306,6 +307,8 @@ pub(crate) struct Source {
 pub(crate) struct Access {
     /// One of them must be presented; empty: none is asked for. Several while one replaces another.
     pub(crate) credentials: Vec<Credential>,
+    /// The credentials are basic auth, which a refusal has to ask for.
+    pub(crate) asks_basic: bool,
     /// The client must be in one of them; empty: from anywhere.
     pub(crate) allow_networks: Vec<Network>,
 }

@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use tollgate_core::action::ActionKind;
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status};
+use tollgate_core::ids::{
+    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
+};
 use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
-use tollgate_core::secret::SourceSecret;
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::Keyring;
+use tollgate_core::verify::{Credential, KeyError, Keyring};
 use toml::de::DeValue;
 
 use super::operator::{House, WRITE_A_NETWORK, count, plugin_limits};
 use super::raw::{Desk, File, Section, Value};
 use super::{Access, Destination, Route, Source, Tenant, reference};
-use crate::edge::credential::Credential;
 use crate::outbound::guard;
 
 /// A tenant's configuration of one plugin, as JSON.
@@ -78,9 +79,14 @@ struct Scope<'h> {
 
 fn source(name: SourceName, section: &Section) -> Option<Source> {
     let profile = profile(section);
-    let secrets = match section.require("secrets", "add [[sources.NAME.secrets]] with id and value") {
-        Some(secrets) => source_secrets(&secrets, profile.as_deref()),
-        None => Vec::new(),
+    let parameters = parameters(section, profile.as_deref());
+    let secrets = match (section.get("secrets"), &profile) {
+        (Some(secrets), _) => source_secrets(&secrets, profile.as_deref(), &parameters),
+        (None, Some(profile)) if !profile.needs_secrets() => Vec::new(),
+        (None, _) => {
+            section.require("secrets", "add [[sources.NAME.secrets]] with id and value");
+            Vec::new()
+        }
     };
     let public_url = section.get("public_url").map(|value| public_url(&value));
     let conflict_409 = section.get("conflict_status").is_some_and(|value| conflict_409(&value));
@@ -95,16 +101,161 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
     let access = access(section);
     section.finish();
     let profile = profile?;
-    // Each secret was tried alone and complained about alone.
-    let keyring = Keyring::new(&profile, &secrets).ok()?;
+    // Each secret and each parameter was tried alone and complained about alone; what remains is about the source as a whole.
+    let keyring = match Keyring::with_parameters(&profile, &secrets, &parameters) {
+        Ok(keyring) => keyring,
+        Err(error @ KeyError::FetchBack { .. }) => {
+            section.problem(
+                error.to_string(),
+                "name another provider; this one's requests carry nothing to verify",
+            );
+            return None;
+        }
+        Err(error @ KeyError::BadParameter { .. }) => {
+            section.problem(error.to_string(), "copy the parameter as the provider shows it");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let ack = if conflict_409 {
+        profile.ack().clone().with_conflict_status(409)
+    } else {
+        profile.ack().clone()
+    };
     Some(Source {
         name,
         profile,
         keyring: Arc::new(keyring),
+        ack,
         access,
         public_url: public_url.flatten(),
-        conflict_409,
     })
+}
+
+/// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own; and what the source adds to them.
+fn profile(section: &Section) -> Option<Arc<Profile>> {
+    let own = "write provider = \"NAME\" for a provider that ships with Tollgate, or profile = { file = \"path\" } for your own";
+    let profile = match (section.get("provider"), section.get("profile")) {
+        (Some(provider), None) => {
+            let name = provider.text()?;
+            let profile = profile::shipped().get(name).cloned();
+            if profile.is_none() {
+                let known = profile::shipped().keys().map(ProviderName::as_str);
+                provider.unknown(format!("there is no provider `{name}`"), name, known, "shipped");
+            }
+            profile
+        }
+        (None, Some(profile)) => {
+            let reference = profile.section()?;
+            let file = reference.require("file", own);
+            reference.finish();
+            own_profile(&file?)
+        }
+        (None, None) => {
+            section.problem(format!("{} needs `provider` or `profile`", section.title()), own);
+            None
+        }
+        (Some(_), Some(profile)) => {
+            profile.problem("`provider` and `profile` exclude each other", own);
+            None
+        }
+    };
+    let event_type = section.get("event_type");
+    let currency = section.get("currency");
+    let profile = profile?;
+    if event_type.is_none() && profile.needs_event_type() {
+        section.problem(
+            format!(
+                "{} needs `event_type`: the provider's requests name none",
+                section.title()
+            ),
+            "add event_type = what such an event is to you, for example \"campaign.clicked\"",
+        );
+    }
+    if event_type.is_none() && currency.is_none() {
+        return Some(profile);
+    }
+    let mut own = Profile::clone(&profile);
+    if let Some(event_type) = event_type {
+        own = own.with_event_type(&event_type.parse::<EventType>("write a type, for example \"campaign.clicked\"")?);
+    }
+    if let Some(currency) = currency {
+        own = own.with_currency(self::currency(&currency)?);
+    }
+    Some(Arc::new(own))
+}
+
+/// A profile of the tenant's own. Its receipts carry its name, so it may not have the name of one that ships.
+fn own_profile(file: &Value) -> Option<Arc<Profile>> {
+    let text = file.file_text()?;
+    let profile = match Profile::from_toml(&text) {
+        Ok(profile) => profile,
+        Err(error) => {
+            let place = error.line.zip(error.column);
+            let message = format!("the profile is refused: {}", error.problem);
+            file.problem_in_named_file(
+                &text,
+                place,
+                message,
+                "docs/adding-a-provider.md shows the grammar; `tollgate provider show` shows a shipped profile",
+            );
+            return None;
+        }
+    };
+    if profile::shipped().contains_key(&profile.name) {
+        file.problem(
+            format!("the profile calls itself `{}`, which is a provider that ships with Tollgate", profile.name),
+            "give it a name of its own: receipts show the name, and the shipped rules would not have been those that verified",
+        );
+        return None;
+    }
+    Some(Arc::new(profile))
+}
+
+/// What the source says beside its secrets. Values that the profile calls secret go by reference.
+fn parameters(section: &Section, profile: Option<&Profile>) -> Parameters {
+    let mut parameters = Parameters::new();
+    let table = section.get("parameters").and_then(|value| value.section());
+    let Some(profile) = profile else { return parameters };
+    let known = profile.parameters();
+    for (name, value) in table.iter().flat_map(Section::entries) {
+        let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+            value.unknown(
+                format!("`{}` has no parameter `{name}`", profile.name),
+                name,
+                known.iter().map(|parameter| parameter.name.as_str()),
+                "known here",
+            );
+            continue;
+        };
+        let text = if parameter.secret {
+            reference::secret(&value)
+        } else {
+            value.text().map(Secret::new)
+        };
+        parameters.extend(text.map(|text| (name.to_owned(), text)));
+    }
+    let said: BTreeSet<&str> = table.iter().flat_map(Section::entries).map(|(name, _)| name).collect();
+    for parameter in known
+        .iter()
+        .filter(|parameter| parameter.required && !said.contains(parameter.name.as_str()))
+    {
+        let form = if parameter.secret {
+            "{ env = \"NAME\" }"
+        } else {
+            "\"…\""
+        };
+        section.problem(
+            format!(
+                "{} needs the parameter `{}`: {}",
+                section.title(),
+                parameter.name,
+                parameter.what
+            ),
+            &format!("add parameters = {{ {} = {form} }}", parameter.name),
+        );
+    }
+    parameters
 }
 
 /// What a source asks for beside the signature.
@@ -147,6 +298,7 @@ fn access(section: &Section) -> Access {
     };
     Access {
         credentials,
+        asks_basic: section.get("basic").is_some(),
         allow_networks,
     }
 }
@@ -172,45 +324,18 @@ fn basic(value: &Value) -> Option<Credential> {
     Some(Credential::basic(name, &password))
 }
 
-/// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own.
-fn profile(section: &Section) -> Option<Arc<Profile>> {
-    let own = "write provider = \"NAME\" for a provider that ships with Tollgate, or profile = { file = \"path\" } for your own";
-    match (section.get("provider"), section.get("profile")) {
-        (Some(provider), None) => {
-            let name = provider.text()?;
-            let profile = profile::shipped().get(name).cloned();
-            if profile.is_none() {
-                let known = profile::shipped().keys().map(ProviderName::as_str);
-                provider.unknown(format!("there is no provider `{name}`"), name, known, "shipped");
-            }
-            profile
-        }
-        (None, Some(profile)) => {
-            let reference = profile.section()?;
-            let file = reference.require("file", own);
-            reference.finish();
-            let file = file?;
-            let text = file.file_text()?;
-            match Profile::from_toml(&text) {
-                Ok(profile) => Some(Arc::new(profile)),
-                Err(error) => {
-                    file.problem(format!("the profile is refused: {error}"), "mend the profile's file");
-                    None
-                }
-            }
-        }
-        (None, None) => {
-            section.problem(format!("{} needs `provider` or `profile`", section.title()), own);
-            None
-        }
-        (Some(_), Some(profile)) => {
-            profile.problem("`provider` and `profile` exclude each other", own);
-            None
-        }
-    }
+/// Whether an error is about a secret, and not about what stands beside it.
+fn is_of_secret(error: &KeyError) -> bool {
+    !matches!(
+        error,
+        KeyError::MissingParameter { .. }
+            | KeyError::UnknownParameter { .. }
+            | KeyError::BadParameter { .. }
+            | KeyError::FetchBack { .. }
+    )
 }
 
-fn source_secrets(list: &Value, profile: Option<&Profile>) -> Vec<SourceSecret> {
+fn source_secrets(list: &Value, profile: Option<&Profile>, parameters: &Parameters) -> Vec<SourceSecret> {
     let elements = list.list().unwrap_or_default();
     if elements.len() > SECRETS_MAX {
         list.problem(
@@ -267,8 +392,9 @@ fn source_secrets(list: &Value, profile: Option<&Profile>) -> Vec<SourceSecret> 
             not_before: not_before.flatten(),
             not_after: until.flatten(),
         };
-        if let Some(profile) = profile
-            && let Err(error) = Keyring::new(profile, std::slice::from_ref(&secret))
+        let alone = profile.map(|profile| Keyring::with_parameters(profile, std::slice::from_ref(&secret), parameters));
+        if let Some(Err(error)) = alone
+            && is_of_secret(&error)
         {
             value.problem(
                 format!("the secret that this refers to does not fit the provider: {error}"),

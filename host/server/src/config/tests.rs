@@ -7,7 +7,9 @@ const WHSEC: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 fn env(name: &str) -> Option<String> {
     match name {
         "TOKEN" | "TOLLGATE_OPERATOR_TOKEN" => Some("t0ken".to_owned()),
-        "PROVIDER" | "ACME_VOUCHERIFY_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        "PROVIDER" | "ACME_VOUCHERIFY_SECRET" | "ACME_CLUB_SECRET" => {
+            Some("0123456789abcdef0123456789abcdef".to_owned())
+        }
         "ACME_STRIPE_SECRET" => Some("whsec_0123456789abcdef0123456789abcdef".to_owned()),
         "WHSEC" | "ACME_LEDGER_SECRET" | "ACME_WAREHOUSE_SECRET" => Some(WHSEC.to_owned()),
         "SHORT" => Some("whsec_c2hvcnQ=".to_owned()),
@@ -56,7 +58,8 @@ fn the_example_files_are_valid_and_say_what_they_show() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
     let config = load_with(&path, &env, PluginFiles::Unchecked).unwrap_or_else(|problems| panic!("{problems}"));
     let acme = &config.tenants["acme"];
-    assert_eq!(acme.sources.len(), 2);
+    assert_eq!(acme.sources.len(), 3);
+    assert_eq!(acme.sources["club"].profile.name.as_str(), "loyalty-club");
     assert_eq!(
         acme.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
         ["cashback", "risk", "stock"]

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 use tollgate_core::ids::Digest;
 use tollgate_core::profile;
+use tollgate_core::secret::Parameters;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::OutboxClaim;
@@ -44,7 +45,9 @@ pub(super) fn compose(
         at,
         url: None,
     };
-    let signed = sign(scheme, &destination.secrets, &input).map_err(|error| format!("cannot be signed: {error}"))?;
+    let signed = sign(scheme, &destination.secrets, &Parameters::new(), &input)
+        .map_err(|error| format!("cannot be signed: {error}"))?
+        .headers;
 
     let unfit = |error: http::header::InvalidHeaderValue| format!("a header cannot be sent: {error}");
     let mut request = Request::new(Full::new(Bytes::from(body)));

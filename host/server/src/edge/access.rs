@@ -10,9 +10,11 @@ use http::HeaderMap;
 use tollgate_core::answer::Rejection;
 use tollgate_core::ids::TenantName;
 use tollgate_core::rate::{Bucket, Rate};
+use tollgate_core::request::RawRequest;
+use tollgate_core::verify::Unproven;
 use tollgate_store::Store;
 
-use super::{Edge, credential};
+use super::Edge;
 use crate::clock;
 use crate::config::{EdgeConfig, Network, Source, Tenant};
 
@@ -122,43 +124,61 @@ impl Buckets {
     }
 }
 
-/// Refuses what may not speak to the source, before its body is read: first by address, then by credential, then by rate.
-///
 /// # Errors
-/// The rejection, and for [`Rejection::RateLimited`] the seconds after which to come again.
-pub(super) fn check<S: Store>(
+/// When the source lists addresses and the client's is not among them.
+pub(super) fn check_address<S: Store>(
     edge: &Edge<S>,
     tenant: &Tenant,
     source: &Source,
-    rate: Option<Rate>,
     client: Client,
-    headers: &HeaderMap,
 ) -> Result<(), Refused> {
-    let access = &source.access;
-    if !access.allow_networks.is_empty()
-        && !client
-            .address
-            .is_some_and(|address| is_in(&access.allow_networks, address))
-    {
-        if edge.counters.cause("address-not-allowed", clock::now()) {
-            let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
-            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = "address-not-allowed", from, "refused: the source does not list the client's address");
+    let listed = &source.access.allow_networks;
+    if listed.is_empty() || client.address.is_some_and(|address| is_in(listed, address)) {
+        return Ok(());
+    }
+    if edge.counters.cause("address-not-allowed", clock::now()) {
+        let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
+        tracing::warn!(tenant = %tenant.name, source = %source.name, cause = "address-not-allowed", from, "refused: the source does not list the client's address");
+    }
+    Err(Rejection::Address.into())
+}
+
+/// # Errors
+/// When the source asks for a credential and the request does not carry one that is accepted.
+pub(super) fn check_credential<S: Store>(
+    edge: &Edge<S>,
+    tenant: &Tenant,
+    source: &Source,
+    head: &RawRequest<'_>,
+) -> Result<(), Refused> {
+    let mut refused = None;
+    for credential in &source.access.credentials {
+        match credential.check(head) {
+            Ok(()) => return Ok(()),
+            Err(unproven) => refused = Some(unproven),
         }
-        return Err(Rejection::Address.into());
     }
-    if let Err(none) = credential::check(&access.credentials, headers) {
-        if edge.counters.cause(none.reason(), clock::now()) {
-            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = none.reason(), "refused: the Authorization header is not what the source asks for");
-        }
-        return Err(Rejection::Unauthentic.into());
+    let Some(unproven) = refused else { return Ok(()) };
+    // Apart from a signature's own reasons, so that a person sees which lock it was.
+    let cause = match unproven {
+        Unproven::MissingHeader { .. } => "missing-credential",
+        Unproven::RepeatedHeader { .. } => "repeated-credential",
+        _ => "wrong-credential",
+    };
+    if edge.counters.cause(cause, clock::now()) {
+        tracing::warn!(tenant = %tenant.name, source = %source.name, cause, "refused beside the signature: {unproven}");
     }
-    if let Some(rate) = rate {
-        edge.buckets.take(&tenant.name, rate).map_err(|wait_ns| Refused {
-            rejection: Rejection::RateLimited,
-            retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
-        })?;
-    }
-    Ok(())
+    Err(Rejection::Unauthentic.into())
+}
+
+/// # Errors
+/// When the tenant has used up its rate: with the seconds after which to come again.
+pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
+    let Some(rate) = rate else { return Ok(()) };
+    edge.buckets.take(&tenant.name, rate).map_err(|wait_ns| Refused {
+        rejection: Rejection::RateLimited,
+        retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
+    })
 }
 
 /// A rejection and when to come again, where that is known better than the answer table knows it.

@@ -4,8 +4,8 @@
 //! request crosses threads except into the store's writer and back. What is answered is the core's table; see [`intake`].
 
 mod access;
-pub(crate) mod credential;
 mod intake;
+mod keys;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use tollgate_store::{Courier, Store};
 
 pub(crate) use self::access::Buckets;
 use self::access::Peer;
+pub(crate) use self::keys::Keys;
 use crate::clock;
 use crate::config::{Config, EdgeConfig};
 use crate::telemetry::EdgeCounters;
@@ -44,6 +45,8 @@ pub(crate) struct Edge<S> {
     pub(crate) body_bytes: AtomicUsize,
     /// What each tenant has used of its rate.
     pub(crate) buckets: Buckets,
+    /// Keys that were fetched because a request named them.
+    pub(crate) keys: Keys,
     /// Cancelled when the host stops: no new connections, running requests are finished.
     pub(crate) shutdown: CancellationToken,
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tollgate_core::ids::KeyId;
 use tollgate_core::profile::shipped;
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 
@@ -184,7 +184,8 @@ fn signature(body: &[u8]) -> anyhow::Result<(String, String)> {
         at: UnixMillis(0),
         url: None,
     };
-    sign(profile, &[secret], &input)?.pop().context("no signature")
+    let signed = sign(profile, &[secret], &Parameters::new(), &input)?;
+    signed.headers.into_iter().next().context("no signature")
 }
 
 /// The event of that number: another id, redemption and customer, and the same length to the byte.

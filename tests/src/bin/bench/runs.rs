@@ -13,7 +13,7 @@ use tollgate_core::lifecycle;
 use tollgate_core::outcome::{JobEnd, Outcome};
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::request::{Header, RawRequest};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -207,8 +207,9 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         at: UnixMillis(0),
         url: None,
     };
-    let headers = sign(profile, &secrets, &input)?;
-    let headers: Vec<Header<'_>> = headers
+    let signed = sign(profile, &secrets, &Parameters::new(), &input)?;
+    let headers: Vec<Header<'_>> = signed
+        .headers
         .iter()
         .map(|(name, value)| Header {
             name,
@@ -216,6 +217,8 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         })
         .collect();
     let request = RawRequest {
+        method: "POST",
+        query: None,
         headers: &headers,
         body: &body,
         url: None,
@@ -223,7 +226,8 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
     };
     let (tenant, source) = (TenantName::new("bench")?, SourceName::new("rewards")?);
     let verified = verify(profile, &Keyring::new(profile, &secrets)?, request)?;
-    let event = envelope::read(profile, &verified, &tenant, &source)?;
+    let mut events = envelope::read(profile, &verified, &tenant, &source)?;
+    let event = events.pop().context("an event")?;
     let route = RouteName::new("cashback")?;
     let receipt = receipt_id(key, &tenant, &source, &EventId::new(event.id.as_str())?);
     Ok(Admission {
