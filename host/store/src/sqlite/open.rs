@@ -14,7 +14,7 @@ use super::receipts::Layout;
 use crate::StoreError;
 
 /// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
-pub(super) const PAGE_BYTES: u64 = 8192;
+pub(super) const PAGE_BYTES: u64 = 32768;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.

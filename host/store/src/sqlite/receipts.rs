@@ -100,6 +100,8 @@ pub(super) struct Receipt {
     pub(super) body_digest: Digest,
     pub(super) body_bytes: usize,
     pub(super) link: Digest,
+    /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
+    has_jobs: bool,
 }
 
 /// Whether a receipt is wanted with its body, which is most of its bytes.
@@ -176,14 +178,14 @@ impl Memory {
     pub(super) fn committed(&mut self) {
         self.building.clear();
         self.keys.committed();
-        self.recent.trim();
+        self.recent.committed();
     }
 
-    /// Forgets what the transaction has gathered: `head` is the newest receipt again.
-    pub(super) fn rolled_back(&mut self, head: i64) {
+    /// Forgets what the transaction has gathered.
+    pub(super) fn rolled_back(&mut self) {
         self.building.clear();
         self.keys.rolled_back();
-        self.recent.truncate(head);
+        self.recent.rolled_back();
     }
 }
 
@@ -196,10 +198,15 @@ pub(super) struct MemoryBounds {
     pub(super) recent_bytes_max: usize,
 }
 
-/// The newest receipts, whole: their jobs are claimed soon, and a claim then reads nothing. Contiguous in seq.
+/// The newest receipts, whole: their jobs are claimed soon, and a claim then reads nothing. Contiguous in seq; of those that have
+/// no jobs only the place is kept once they are committed.
 #[derive(Debug)]
 struct Recent {
-    receipts: VecDeque<Arc<Receipt>>,
+    /// The number of the first.
+    first: i64,
+    receipts: VecDeque<Option<Arc<Receipt>>>,
+    /// How many at the end are not committed yet.
+    uncommitted: usize,
     bytes: usize,
     bytes_max: usize,
     /// An older segment, unpacked: claims come in the order of receipts, so the next is likely to be in the same.
@@ -209,7 +216,9 @@ struct Recent {
 impl Recent {
     fn new(bytes_max: usize) -> Self {
         Self {
+            first: 0,
             receipts: VecDeque::new(),
+            uncommitted: 0,
             bytes: 0,
             bytes_max,
             older: Vec::new(),
@@ -217,36 +226,50 @@ impl Recent {
     }
 
     fn push(&mut self, receipt: Receipt) {
+        if self.receipts.is_empty() {
+            self.first = receipt.seq;
+        }
         self.bytes += weight(&receipt);
-        self.receipts.push_back(Arc::new(receipt));
+        self.uncommitted += 1;
+        self.receipts.push_back(Some(Arc::new(receipt)));
     }
 
     fn get(&self, seq: i64) -> Option<&Arc<Receipt>> {
-        let within = |first: i64, length: usize| {
-            let at = usize::try_from(seq.checked_sub(first)?).ok()?;
-            (at < length).then_some(at)
-        };
-        if let Some(first) = self.receipts.front()
-            && let Some(at) = within(first.seq, self.receipts.len())
+        let within = |first: i64| usize::try_from(seq.checked_sub(first)?).ok();
+        if let Some(at) = within(self.first)
+            && let Some(Some(receipt)) = self.receipts.get(at)
         {
-            return self.receipts.get(at);
+            return Some(receipt);
         }
-        let at = within(self.older.first()?.seq, self.older.len())?;
-        self.older.get(at)
+        self.older.get(within(self.older.first()?.seq)?)
     }
 
-    /// Only between transactions: what is not committed is nowhere else.
-    fn trim(&mut self) {
-        while self.bytes > self.bytes_max
-            && let Some(receipt) = self.receipts.pop_front()
+    /// Keeps of the committed receipts those that `has_jobs` names, as far as the bound allows.
+    fn committed(&mut self) {
+        let from = self.receipts.len() - self.uncommitted;
+        for place in self.receipts.range_mut(from..) {
+            if let Some(receipt) = place.take_if(|receipt| !receipt.has_jobs) {
+                self.bytes -= weight(&receipt);
+            }
+        }
+        self.uncommitted = 0;
+        while self
+            .receipts
+            .front()
+            .is_some_and(|first| first.is_none() || self.bytes > self.bytes_max)
         {
-            self.bytes -= weight(&receipt);
+            if let Some(Some(receipt)) = self.receipts.pop_front() {
+                self.bytes -= weight(&receipt);
+            }
+            self.first += 1;
         }
     }
 
-    fn truncate(&mut self, head: i64) {
-        while let Some(receipt) = self.receipts.pop_back_if(|receipt| receipt.seq > head) {
-            self.bytes -= weight(&receipt);
+    fn rolled_back(&mut self) {
+        for _ in 0..std::mem::take(&mut self.uncommitted) {
+            if let Some(Some(receipt)) = self.receipts.pop_back() {
+                self.bytes -= weight(&receipt);
+            }
         }
     }
 }
@@ -454,6 +477,7 @@ pub(super) fn append(
             &head.link,
             &tollgate_core::chain::receipt_digest(admission, disposition),
         ),
+        has_jobs: !admission.jobs.is_empty(),
     };
     let link = receipt.link;
     // The subject's newest receipt is this one; its status is the event's only if the event was accepted.

@@ -80,10 +80,10 @@ pub(super) struct WriterBounds {
 trait Work: Send {
     /// May be called a second time, after a rollback.
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
-    /// Sends the last result, now that it is committed. By the waiting thread's courier, if it has one.
+    /// Sends the last result, now that it is committed.
     fn answer(self: Box<Self>);
-    /// The same, from the waiting thread itself.
-    fn answer_here(self: Box<Self>);
+    /// The courier of the thread that waits, if it has one.
+    fn courier(&mut self) -> Option<Letters>;
     /// Sends an error; whatever was applied is rolled back.
     fn fail(self: Box<Self>, error: StoreError);
 }
@@ -92,8 +92,11 @@ struct Task<T, F> {
     work: F,
     result: Option<T>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
-    courier: Option<UnboundedSender<Box<dyn Work>>>,
+    courier: Option<Letters>,
 }
+
+/// Where a courier takes answers from: all that one commit has for its thread.
+type Letters = UnboundedSender<Vec<Box<dyn Work>>>;
 
 impl<T, F> Work for Task<T, F>
 where
@@ -105,19 +108,11 @@ where
         Ok(())
     }
 
-    fn answer(mut self: Box<Self>) {
-        match self.courier.take() {
-            None => self.answer_here(),
-            Some(courier) => {
-                // A courier that is gone leaves those who still wait to be answered from here.
-                if let Err(returned) = courier.send(self) {
-                    returned.0.answer_here();
-                }
-            }
-        }
+    fn courier(&mut self) -> Option<Letters> {
+        self.courier.take()
     }
 
-    fn answer_here(self: Box<Self>) {
+    fn answer(self: Box<Self>) {
         if let Some(result) = self.result {
             // Nobody may be waiting any more; the commit stands all the same.
             let _ = self.waiting.send(Ok(result));
@@ -130,7 +125,7 @@ where
 }
 
 thread_local! {
-    static COURIER: RefCell<Option<UnboundedSender<Box<dyn Work>>>> = const { RefCell::new(None) };
+    static COURIER: RefCell<Option<Letters>> = const { RefCell::new(None) };
 }
 
 /// Brings the writer's answers to the tasks of one thread. A commit answers many tasks, and each answer from another thread
@@ -139,21 +134,42 @@ thread_local! {
 /// For threads with a single-threaded runtime. What is asked from other threads is answered directly.
 #[derive(Debug)]
 pub struct Courier {
-    answers: UnboundedReceiver<Box<dyn Work>>,
+    letters: UnboundedReceiver<Vec<Box<dyn Work>>>,
 }
 
 impl Courier {
     /// From now on, what this thread asks of any store is answered through this courier: run it on this thread.
     pub fn of_this_thread() -> Self {
-        let (sender, answers) = unbounded_channel();
+        let (sender, letters) = unbounded_channel();
         COURIER.set(Some(sender));
-        Self { answers }
+        Self { letters }
     }
 
     /// Answers until the thread's runtime ends.
     pub async fn run(mut self) {
-        while let Some(work) = self.answers.recv().await {
-            work.answer_here();
+        while let Some(answers) = self.letters.recv().await {
+            answers.into_iter().for_each(Work::answer);
+        }
+    }
+}
+
+/// Answers a whole commit, each thread's couriers once.
+fn answer_all(batch: &mut Vec<Box<dyn Work>>) {
+    // As many as the host has threads that ask: a handful.
+    let mut couriers: Vec<(Letters, Vec<Box<dyn Work>>)> = Vec::new();
+    for mut work in batch.drain(..) {
+        match work.courier() {
+            None => work.answer(),
+            Some(courier) => match couriers.iter_mut().find(|(known, _)| known.same_channel(&courier)) {
+                Some((_, answers)) => answers.push(work),
+                None => couriers.push((courier, vec![work])),
+            },
+        }
+    }
+    for (courier, answers) in couriers {
+        // A courier that is gone leaves those who still wait to be answered from here.
+        if let Err(returned) = courier.send(answers) {
+            returned.0.into_iter().for_each(Work::answer);
         }
     }
 }
@@ -240,7 +256,7 @@ impl Memory {
         self.head = head;
         self.origins.clear();
         self.configs.clear();
-        self.receipts.rolled_back(head.seq);
+        self.receipts.rolled_back();
     }
 }
 
@@ -495,7 +511,7 @@ impl Thread {
                 .for_each(|work| work.fail(StoreError::Fatal { detail: detail.clone() }));
         }
         match self.transact(batch) {
-            Ok(()) => batch.drain(..).for_each(Work::answer),
+            Ok(()) => answer_all(batch),
             Err(error) if batch.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
                 for work in batch.drain(..) {
                     work.fail(copy(&error));

@@ -40,6 +40,7 @@ fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
         body_digest: rows::digest(row, "body_digest")?,
         body_bytes: usize::try_from(rows::unsigned(row, "body_bytes")?).unwrap_or(usize::MAX),
         link: rows::digest(row, "link")?,
+        has_jobs: true,
     })
 }
 

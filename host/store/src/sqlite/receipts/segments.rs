@@ -382,6 +382,7 @@ fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> R
         body_digest: Digest(facts.body_digest),
         body_bytes: facts.body_bytes,
         link: Digest(facts.link),
+        has_jobs: true,
     })
 }
 
