@@ -129,7 +129,7 @@ fn main() {
         verify::KeyNeed::url(_);
         verify::Keyring::fetch_body(_, _, _);
         verify::Keyring::key_ids(_);
-        verify::Keyring::learn(_, _, _, _);
+        verify::Keyring::learn(_, _, _, _, _);
         verify::Keyring::new(_, _);
         verify::Keyring::with_parameters(_, _, _);
         verify::Unproven::needs_key(_);
