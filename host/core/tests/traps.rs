@@ -497,6 +497,15 @@ fn a_key_that_nobody_has_is_asked_for_at_a_listed_place_only() {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Secret::new(value)))
         .collect();
+    let refused = |parameters: &Parameters| {
+        let error = Keyring::with_parameters(plaid, &[], parameters).unwrap_err();
+        assert!(matches!(error, KeyError::Unfetchable { .. }), "{error}");
+        error.to_string()
+    };
+    assert!(refused(&NO_PARAMETERS).contains("a credential is missing"));
+    let mut elsewhere = message.parameters.clone();
+    elsewhere.insert("environment".into(), Secret::new("evil.test/"));
+    assert!(refused(&elsewhere).contains("a host that the profile does not list"));
     let keyring = message.keyring();
     let unproven = message.verify().unwrap_err();
     let need = unproven.needs_key().unwrap();
