@@ -107,10 +107,13 @@ enum NotProved {
 impl<S: Store> Asked<'_, S> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let rate = self.config.edge.rates.of(&self.tenant.name);
-        let outcome = match self.let_in(rate, &request) {
-            Ok(()) if request.method() == Method::POST => self.take_in(request).await.map_err(Refused::from),
-            Ok(()) => self.preflight(&request).map(Outcome::Challenge).map_err(Refused::from),
-            Err(refused) => Err(refused),
+        if let Err(refused) = self.let_in(rate, &request) {
+            return self.refuse(refused);
+        }
+        let outcome = if request.method() == Method::POST {
+            self.take_in(request).await
+        } else {
+            self.preflight(&request).map(Outcome::Challenge)
         };
         match outcome {
             Ok(Outcome::Challenge(reply)) => {
@@ -123,11 +126,11 @@ impl<S: Store> Asked<'_, S> {
                     .for_each(|happening| self.edge.counters.count(happening));
                 respond(&answer_all(&happenings, &self.source.ack))
             }
-            Err(refused) => {
-                if let (Some(rate), Rejection::Unauthentic) = (rate, refused.rejection) {
+            Err(rejection) => {
+                if let Some(rate) = rate {
                     self.edge.buckets.give_back(&self.tenant.name, rate);
                 }
-                self.refuse(refused)
+                self.refuse(rejection.into())
             }
         }
     }

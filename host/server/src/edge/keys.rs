@@ -43,7 +43,7 @@ pub(super) enum NoKey {
     Failed(String),
 }
 
-/// What was fetched for each source. Kept between reloads as long as the source keeps its own secrets.
+/// What was fetched for each source. A reload forgets it, as it makes each source's own keyring anew.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     sources: Mutex<BTreeMap<(TenantName, SourceName), Arc<SourceKeys>>>,
