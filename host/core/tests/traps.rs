@@ -861,6 +861,10 @@ fn the_envelopes_that_differ_are_read_as_they_are() {
         (event.id.as_str(), event.event_type.as_str()),
         ("ev_2", "customer.rewarded")
     );
+    let thin = r#"{"id":"evt_1","object":"v2.core.event","type":"v1.billing.meter.error","created":"2024-09-17T06:20:52.246Z","related_object":{"id":"mtr_1"}}"#;
+    let event = Message::signed("stripe", &[("a", "s")], thin).read().unwrap();
+    assert_eq!(event.occurred_at.unwrap().to_string(), "2024-09-17T06:20:52.246Z");
+    assert_eq!(event.subject.unwrap().as_str(), "mtr_1");
     let raw = Message::signed("voucherify-raw", &[("a", "s")], r#"{"points": 5}"#);
     assert_eq!(raw.read().unwrap_err().reason(), "missing-type");
     let mut typed = raw.clone();
