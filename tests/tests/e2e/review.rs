@@ -187,6 +187,33 @@ fn t3_t4_the_lifecycle_judges_a_persons_word_too() {
 }
 
 #[test]
+fn t4_the_routes_of_now_take_the_mapped_event() {
+    let by_status = |status: &str| {
+        format!(
+            "[routes.{status}]\nstatuses = [\"{status}\"]\nplugin = \"cashback\"\n\
+             grants = [{{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }}]\nconfig = {{ rate_bps = 1000, currency = \"INR\" }}\n"
+        )
+    };
+    let routes = format!("{}{}", by_status("pending"), by_status("completed"));
+    let stage = Setup::acme(&routes).plugin("cashback").start();
+    let receipt = hold(&stage, "evt_1", "red_1");
+    let routes_for =
+        |status: &str| stage.ask(&["review", &receipt, "--map", status, "--dry-run"]).json()["routes"].clone();
+    assert_eq!(routes_for("completed"), json!(["completed"]));
+    assert_eq!(routes_for("pending"), json!(["pending"]));
+    assert_eq!(routes_for("rolledback"), json!([]));
+    // A route that is added after the event came in takes it all the same.
+    let late = format!("{}{routes}{}", tollgate_tests::stage::SOURCES, CASHBACK);
+    stage.write("tenants/acme.toml", &late);
+    stage.reload();
+    assert_eq!(routes_for("completed"), json!(["cashback", "completed"]));
+    let ran = stage.ask(&["review", &receipt, "--map", "completed"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(list(&stage.finished(&receipt)["jobs"]).len(), 2);
+    assert_eq!(stage.counts()["actions"], 1, "two routes, one operation, one effect");
+}
+
+#[test]
 fn t4_the_private_listener_reviews_and_asks_for_its_token() {
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
     let receipt = hold(&stage, "evt_1", "red_1");
