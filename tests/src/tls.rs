@@ -14,12 +14,13 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
 };
 
-/// A certificate for `localhost` and 127.0.0.1 that nobody signed but itself, and its key. Good for nothing but tests.
+/// A certificate that nobody signed but itself, and its key. Good for nothing but tests.
 pub struct Identity {
     certificate: &'static str,
     key: &'static str,
 }
 
+/// For `localhost` and 127.0.0.1.
 pub const FIRST: Identity = Identity {
     certificate: "\
         MIIBdzCCAR6gAwIBAgIBATAKBggqhkjOPQQDAjAeMRwwGgYDVQQDDBN0b2xsZ2F0ZSB0ZXN0IGZpcnN0MCAXDTIwMDEwMTAwMDAw\
@@ -35,6 +36,7 @@ pub const FIRST: Identity = Identity {
         ",
 };
 
+/// For the same names.
 pub const SECOND: Identity = Identity {
     certificate: "\
         MIIBejCCASCgAwIBAgIBAjAKBggqhkjOPQQDAjAfMR0wGwYDVQQDDBR0b2xsZ2F0ZSB0ZXN0IHNlY29uZDAgFw0yMDAxMDEwMDAw\
@@ -47,6 +49,42 @@ pub const SECOND: Identity = Identity {
     key: "\
         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg4kmkG5lakDDT4+inDpaM5njogRCOyFoq9J7HcHPF4zChRANCAARQ\
         mPMgz0z2LQ9ibLvWkvlncPx9n7HiU1CrkiqB1ZKvJt/SAZvYrDVwyQqE8yx7Bz/pMjXM4BK+UE2RVt6UFh7s\
+        ",
+};
+
+/// An RSA key and a certificate for it under the name that PayPal signs by. Nobody signed it but itself; good for nothing but tests.
+pub const PAYPAL_LIKE: Identity = Identity {
+    certificate: "\
+        MIIDKjCCAhKgAwIBAgIBATANBgkqhkiG9w0BAQsFADAuMSwwKgYDVQQDDCNtZXNzYWdldmVyaWZpY2F0aW9uY2VydHMucGF5cGFs\
+        LmNvbTAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowLjEsMCoGA1UEAwwjbWVzc2FnZXZlcmlmaWNhdGlvbmNlcnRz\
+        LnBheXBhbC5jb20wggEiMA0GCSqGSIb3DQEBAQUAA4IBDwAwggEKAoIBAQCkidV/wOaPxgvwfp0ieUtrWG1GyzAJpASBj6zVlds1\
+        W0iixks99CH1sJKXLmQc2ERZJ8+4H5wWQCZFaT+nyfNk0+tk8YuR75qnTuNWoNuVtbVx1jxK1WlEa1KIlZtHDSjqSFhtUVTzqkyp\
+        d+oizHKLPrluAjQHM2t4cEMzlZdLWRpXYaK7caUyAyqdLwBac/0eG6Bvb3NqjbrxSN/NuC33kypEJVumMRRe4tLV216UjhUvEKT8\
+        QkYPBNviFU0S2f6DEvkyS1d+iPf9WOoMLfxlPXma9B3bUJfZWGxdZk/Zj1zNlrn+tzWKe516enxgukoyiNbvRpz0e1rqg9oRE3Pz\
+        AgMBAAGjUTBPMC4GA1UdEQQnMCWCI21lc3NhZ2V2ZXJpZmljYXRpb25jZXJ0cy5wYXlwYWwuY29tMB0GA1UdDgQWBBQwmj53HxFO\
+        3+GGA6Ve3MOWv2GRlTANBgkqhkiG9w0BAQsFAAOCAQEAAEfKJZxeojcsgtKyoUwSmMK7wpBhekks6h8wp3OwmJznKhtJd4nBFNLn\
+        OE6d2RoAOHu2Wml6fo/A6LMIoOjWZeYKyTpity3tng0MHOCJA8Aw+5Ge92+6owQ6w0tKWsClkNGL9RXhgxiCwRpDTkXk9PrE2ZcP\
+        W/oSK+MucVi5ER30UBFySwuT5zfJdrNj/CdXV7rrGotHRFa45u8+49qXqObtXtAJo+VjxcAtZxY5z13nqfWDQ3FRmyp8y5KeY4/Y\
+        T8PQWNVgqtnMDZh8gJegAm3u4SI3GxT8DNnhz2OgH19YFX8wgZ++0UIrgsemOJm7JE4R8tKdPluVnyK9VKdeWA==\
+        ",
+    key: "\
+        MIIEvAIBADANBgkqhkiG9w0BAQEFAASCBKYwggSiAgEAAoIBAQCkidV/wOaPxgvwfp0ieUtrWG1GyzAJpASBj6zVlds1W0iixks9\
+        9CH1sJKXLmQc2ERZJ8+4H5wWQCZFaT+nyfNk0+tk8YuR75qnTuNWoNuVtbVx1jxK1WlEa1KIlZtHDSjqSFhtUVTzqkypd+oizHKL\
+        PrluAjQHM2t4cEMzlZdLWRpXYaK7caUyAyqdLwBac/0eG6Bvb3NqjbrxSN/NuC33kypEJVumMRRe4tLV216UjhUvEKT8QkYPBNvi\
+        FU0S2f6DEvkyS1d+iPf9WOoMLfxlPXma9B3bUJfZWGxdZk/Zj1zNlrn+tzWKe516enxgukoyiNbvRpz0e1rqg9oRE3PzAgMBAAEC\
+        ggEAScoivGN3Qv0vd5BgyggZoa+Lelc/WON8vdoASd0l7NzeS1mgfs1QuY2RgElmzmTS6iTnjAxpBLWKNFDKImZ4SDyd8aw9ypnp\
+        AqVnYP9M2uwdzkqkyW7CAdQbtHNbqtalBcSiG4yBC7HRJaNIloiXygi8QjCswpn11ZKLIMQykLBRIPmk9qREn9DdK5HgYldGfvKm\
+        3aOZxB5RzZg+laRUtk6c3rFyqIGdeBxU+HroDBESxAbFVAYUcA4R0/QotOSe7xCxk8skfEmJgV7taLhBfm9/oJksRu0HFU3Hx+aq\
+        dxDx3129wgPcTc3s0bTviDNC2mqR6qDYa7bgf2o8NeFUKQKBgQDiQXi+eYYXU8Kzlp4AebEi/Q8fLKrIRuGqO/+OyybfIQR1jWGp\
+        wld8P0dpujjnaK8PFxpuZT8E3IKs+RQSw8EhD2LFZqNOhgmibHPKJZzNO1tqnwHpwcmtQy9H9XDl16d86tTwiqP58HIx2OKLvs4r\
+        qBoiDvuiSJQej8DKaMd8FwKBgQC6K0uNUaqDXyhj5PZVdAtFCRg6/BuBUwmEY22RB9aGQVdOzXFhg1+9TP9VLAut9VytiWFzEzCU\
+        CdGqFIePA8TW+WsgEBO5ku2bRizzTsl3pLjrgcMKBSa9IlWW4K1r6JllilFG33u5x6QiJZtPCCwulnCnm943Ek5PUGG8uiFkhQKB\
+        gDjgkpT3gcD9enWhCGlALkqIaTPCC9C7GOGtoYnpAgWXjEJs3z9Irqt6UN6AROvPgip9+VQFOblkIamQF/67nSJNdtv++FC2G1fs\
+        gZMwr2FcaZe9D0MPRz66I/mn9tCgzOb3Nb6ea6haTKrBRfoxZizNXnxvXcynCC1CoAmCG5vTAoGAOYvchMhzrrwhXg+OXYfLXAGd\
+        rc30KpuiW3voiGYl18Ym2MMEgyH63CcK3icJTTKE/Vdz+gA6iegnGS3TYU/G7rSWeoi9sCVMsSyWBHecKxGN365yvYwuF1SfpE27\
+        DZoOoKaKzR+TvS+K+sspINrj3Vq/Y+/4VomgD0BHlfDrFYkCgYAtXgOf2dFjO3mvP7nkZtONIrQEx+ZvxJH6n3MuilMMugtpI92U\
+        6wixmYoMLMV9cD4U1WBthf8tHRKDZgc6SlGffRWOPijm3WIK35Jp61FgelzHcSjWtL0tfWc9jUpGAdxClYCCcaXKeIetzdM6EQKX\
+        GimutM3ob894Jcu1vVrJmw==\
         ",
 };
 
@@ -184,7 +222,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn pem(label: &str, base64: &str) -> String {
-    format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n")
+    // Lines of 64 characters, as RFC 7468 has them.
+    let lines: Vec<_> = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// Takes one certificate and asks no clock: the tests run on any day.

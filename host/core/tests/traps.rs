@@ -497,6 +497,15 @@ fn a_key_that_nobody_has_is_asked_for_at_a_listed_place_only() {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Secret::new(value)))
         .collect();
+    let refused = |parameters: &Parameters| {
+        let error = Keyring::with_parameters(plaid, &[], parameters).unwrap_err();
+        assert!(matches!(error, KeyError::Unfetchable { .. }), "{error}");
+        error.to_string()
+    };
+    assert!(refused(&NO_PARAMETERS).contains("a credential is missing"));
+    let mut elsewhere = message.parameters.clone();
+    elsewhere.insert("environment".into(), Secret::new("evil.test/"));
+    assert!(refused(&elsewhere).contains("a host that the profile does not list"));
     let keyring = message.keyring();
     let unproven = message.verify().unwrap_err();
     let need = unproven.needs_key().unwrap();
@@ -852,6 +861,10 @@ fn the_envelopes_that_differ_are_read_as_they_are() {
         (event.id.as_str(), event.event_type.as_str()),
         ("ev_2", "customer.rewarded")
     );
+    let thin = r#"{"id":"evt_1","object":"v2.core.event","type":"v1.billing.meter.error","created":"2024-09-17T06:20:52.246Z","related_object":{"id":"mtr_1"}}"#;
+    let event = Message::signed("stripe", &[("a", "s")], thin).read().unwrap();
+    assert_eq!(event.occurred_at.unwrap().to_string(), "2024-09-17T06:20:52.246Z");
+    assert_eq!(event.subject.unwrap().as_str(), "mtr_1");
     let raw = Message::signed("voucherify-raw", &[("a", "s")], r#"{"points": 5}"#);
     assert_eq!(raw.read().unwrap_err().reason(), "missing-type");
     let mut typed = raw.clone();

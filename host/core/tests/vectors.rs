@@ -1000,6 +1000,31 @@ proptest! {
         }
     }
 
+    /// No profile that a tenant writes is fatal, whatever piece of it is missing or doubled.
+    #[test]
+    fn no_profile_text_is_fatal(
+        provider in 0_usize..64,
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        text in r#"[\[\]{}:*/"=a-z .\n]{0,12}"#,
+    ) {
+        let texts = [
+            include_str!("../profiles/adyen.toml"),
+            include_str!("../profiles/paypal.toml"),
+            include_str!("../profiles/plaid.toml"),
+            include_str!("../profiles/svix.toml"),
+            include_str!("../profiles/cloudevents-http.toml"),
+            include_str!("../profiles/rfc9421-http-message-signatures.toml"),
+        ];
+        let good = texts[provider % texts.len()];
+        let chars: Vec<char> = good.chars().collect();
+        let (from, to) = (from.index(chars.len()), to.index(chars.len()));
+        let bad: String = chars[..from.min(to)].iter().copied().chain(text.chars()).chain(chars[from.max(to)..].iter().copied()).collect();
+        if let Err(error) = Profile::from_toml(&bad) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
     /// No text is fatal to the reader, and whatever it takes serde_json takes too.
     #[test]
     fn the_reader_takes_json_only(body in r#"[\[\]{}:,"a-e0-9 \\.-]{0,60}"#) {

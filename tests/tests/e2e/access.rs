@@ -176,6 +176,10 @@ fn i7_a_tenant_that_sends_too_much_is_told_when_to_come_again_and_others_are_not
     // Strangers use up nothing: what they took is given back.
     for _ in 0..20 {
         assert_eq!(post("acme", &event("evt_1").tampered()).status, 401);
+        assert_eq!(
+            post("acme", &with(event("evt_1"), &[("content-encoding", "gzip")])).status,
+            415
+        );
     }
     for number in 1..=3 {
         let answer = post("acme", &event(&format!("evt_{number}")));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{redeemed, signer};
-use tollgate_tests::stage::{CASHBACK, Setup, Stage};
+use tollgate_tests::stage::{CASHBACK, Setup, Stage, tollgate};
 
 fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
@@ -93,6 +93,8 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(late.verdict(), (202, "superseded".to_owned()));
     assert_eq!(stage.metric("tollgate_held"), 1);
 
+    for_people(&stage, &receipt, &other);
+
     // Set aside for good.
     let ran = stage.ask(&["review", &other, "--dismiss", "--why", "a test of the provider's"]);
     assert_eq!((ran.code, &ran.json()["became"]), (0, &json!("dismissed")));
@@ -103,6 +105,29 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(all[0]["review"]["why"], "a test of the provider's");
     assert_eq!(list(&stage.trace(&other)["jobs"]).len(), 0);
     stage.assert_whole();
+}
+
+/// What a person reads: the reason, what to do next, and what was decided.
+fn for_people(stage: &Stage, reviewed: &str, held: &str) {
+    let config = stage.config().display().to_string();
+    let said = |arguments: &[&str]| {
+        let ran = tollgate(&[arguments, &["--config", &config]].concat(), b"");
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.stdout
+    };
+    let list = said(&["review"]);
+    assert!(list.contains("status `teleported` is not mapped"), "{list}");
+    assert!(
+        list.contains(&format!("tollgate review {held} --map STATUS --dry-run")),
+        "{list}"
+    );
+    let dry = said(&["review", held, "--map", "completed", "--dry-run"]);
+    assert!(
+        dry.contains("would be accepted, mapped to completed") && dry.contains("cashback"),
+        "{dry}"
+    );
+    let trace = said(&["trace", reviewed]);
+    assert!(trace.contains("accepted, mapped to completed by tester"), "{trace}");
 }
 
 #[test]
@@ -159,6 +184,33 @@ fn t3_t4_the_lifecycle_judges_a_persons_word_too() {
     let trace = stage.finished(&contrary);
     assert_eq!(trace["jobs"][0]["runs"][0]["actions"][0]["verdict"], "already_done");
     assert_eq!(stage.counts()["actions"], 1, "one operation, one effect");
+}
+
+#[test]
+fn t4_the_routes_of_now_take_the_mapped_event() {
+    let by_status = |status: &str| {
+        format!(
+            "[routes.{status}]\nstatuses = [\"{status}\"]\nplugin = \"cashback\"\n\
+             grants = [{{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }}]\nconfig = {{ rate_bps = 1000, currency = \"INR\" }}\n"
+        )
+    };
+    let routes = format!("{}{}", by_status("pending"), by_status("completed"));
+    let stage = Setup::acme(&routes).plugin("cashback").start();
+    let receipt = hold(&stage, "evt_1", "red_1");
+    let routes_for =
+        |status: &str| stage.ask(&["review", &receipt, "--map", status, "--dry-run"]).json()["routes"].clone();
+    assert_eq!(routes_for("completed"), json!(["completed"]));
+    assert_eq!(routes_for("pending"), json!(["pending"]));
+    assert_eq!(routes_for("rolledback"), json!([]));
+    // A route that is added after the event came in takes it all the same.
+    let late = format!("{}{routes}{}", tollgate_tests::stage::SOURCES, CASHBACK);
+    stage.write("tenants/acme.toml", &late);
+    stage.reload();
+    assert_eq!(routes_for("completed"), json!(["cashback", "completed"]));
+    let ran = stage.ask(&["review", &receipt, "--map", "completed"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(list(&stage.finished(&receipt)["jobs"]).len(), 2);
+    assert_eq!(stage.counts()["actions"], 1, "two routes, one operation, one effect");
 }
 
 #[test]

@@ -12,7 +12,6 @@ use subtle::ConstantTimeEq;
 use super::keys::{Keyring, Wanted};
 use super::message::{Candidate, Message, Tag};
 use super::{Found, Strictness, Unproven, judge_time};
-use crate::limits::SIGNATURE_ENTRIES_MAX;
 use crate::profile::{HttpSignaturesRule, Profile, TimeFormat};
 use crate::request::RawRequest;
 use crate::time::UnixMillis;
@@ -20,6 +19,9 @@ use crate::time::UnixMillis;
 const INPUT: &str = "signature-input";
 const SIGNATURE: &str = "signature";
 const DIGEST: &str = "content-digest";
+
+/// Labels of one request that are looked at: each may cost a check with every public key.
+const LABELS_MAX: usize = 4;
 
 /// What one label of `Signature-Input` says.
 struct Input<'a> {
@@ -46,7 +48,7 @@ pub(super) fn attempt(
         .ok_or_else(|| malformed(INPUT, "it is not a dictionary of signatures"))?
         .into_iter()
         .filter(|(label, _)| rule.label.as_ref().is_none_or(|wanted| wanted == label))
-        .take(SIGNATURE_ENTRIES_MAX)
+        .take(LABELS_MAX)
     {
         match one(profile, rule, keyring, request, strictness, (label, text), &signatures) {
             Ok(found) => return Ok(found),

@@ -117,6 +117,11 @@ pub enum KeyError {
         "{provider} proves nothing about its requests: each would have to be fetched back from the provider, which is off"
     )]
     FetchBack { provider: ProviderName },
+    #[error("{provider} keys cannot be fetched with the source's parameters: {detail}")]
+    Unfetchable {
+        provider: ProviderName,
+        detail: &'static str,
+    },
     #[error("what was fetched from {url} is no key for this source: {detail}")]
     Fetched { url: String, detail: String },
 }
@@ -402,12 +407,34 @@ impl Keyring {
                 material,
             });
         }
-        Ok(Self {
+        let keyring = Self {
             provider: profile.name.clone(),
             version: profile.version,
             keys,
             parameters: checked_parameters(profile, parameters)?,
-        })
+        };
+        keyring.can_fetch(profile)?;
+        Ok(keyring)
+    }
+
+    /// Whether what the source says leads to keys that are fetched by their id; a certificate's place is the request's to say.
+    fn can_fetch(&self, profile: &Profile) -> Result<(), KeyError> {
+        let Some(rule) = &profile.fetch else { return Ok(()) };
+        let unfetchable = |detail| KeyError::Unfetchable {
+            provider: profile.name.clone(),
+            detail,
+        };
+        if let FetchKind::Jwk { .. } = rule.kind {
+            if self.keys.is_empty() && self.fill(&rule.body, "x", str::to_owned).is_none() {
+                return Err(unfetchable(
+                    "a credential is missing, and no key is given as a secret either",
+                ));
+            }
+            if self.fill(&rule.body, "x", str::to_owned).is_some() && self.need(profile, b"x").is_none() {
+                return Err(unfetchable("they lead to a host that the profile does not list"));
+            }
+        }
+        Ok(())
     }
 
     /// The ids of the keys, in their order.
@@ -534,7 +561,11 @@ impl Keyring {
         }
         let url = match &rule.kind {
             FetchKind::Certificate { .. } => name.to_owned(),
-            FetchKind::Jwk { url, .. } => self.fill(url, name, str::to_owned)?,
+            FetchKind::Jwk { url, .. } => {
+                // Without the source's credentials there is nothing to ask with.
+                self.fill(&rule.body, name, str::to_owned)?;
+                self.fill(url, name, str::to_owned)?
+            }
         };
         let (host, path) = url.strip_prefix("https://")?.split_once('/')?;
         let is_listed = rule.hosts.iter().any(|listed| listed == host);

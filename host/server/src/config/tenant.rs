@@ -101,21 +101,16 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
     let access = access(section);
     section.finish();
     let profile = profile?;
-    // Each secret and each parameter was tried alone and complained about alone; what remains is about the source as a whole.
+    // Each secret was tried alone and complained about alone; what remains is about the source as a whole.
     let keyring = match Keyring::with_parameters(&profile, &secrets, &parameters) {
         Ok(keyring) => keyring,
-        Err(error @ KeyError::FetchBack { .. }) => {
-            section.problem(
-                error.to_string(),
-                "name another provider; this one's requests carry nothing to verify",
-            );
+        Err(error) => {
+            if concern(&error) == Concern::Source {
+                let help = "`tollgate provider show NAME` says what the provider needs";
+                section.problem(error.to_string(), help);
+            }
             return None;
         }
-        Err(error @ KeyError::BadParameter { .. }) => {
-            section.problem(error.to_string(), "copy the parameter as the provider shows it");
-            return None;
-        }
-        Err(_) => return None,
     };
     let ack = if conflict_409 {
         profile.ack().clone().with_conflict_status(409)
@@ -324,15 +319,36 @@ fn basic(value: &Value) -> Option<Credential> {
     Some(Credential::basic(name, &password))
 }
 
-/// Whether an error is about a secret, and not about what stands beside it.
-fn is_of_secret(error: &KeyError) -> bool {
-    !matches!(
-        error,
-        KeyError::MissingParameter { .. }
-            | KeyError::UnknownParameter { .. }
-            | KeyError::BadParameter { .. }
-            | KeyError::FetchBack { .. }
-    )
+/// What an error about a keyring is about, and so where it is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// One secret: at that secret.
+    Secret,
+    /// What is looked at before any keyring is made: there.
+    Form,
+    /// The source as a whole.
+    Source,
+}
+
+fn concern(error: &KeyError) -> Concern {
+    match error {
+        KeyError::Empty { .. }
+        | KeyError::WhiteSpace { .. }
+        | KeyError::Prefix { .. }
+        | KeyError::Encoding { .. }
+        | KeyError::Length { .. }
+        | KeyError::NotAKey { .. }
+        | KeyError::Unsuitable { .. } => Concern::Secret,
+        KeyError::NoSecrets
+        | KeyError::TooMany { .. }
+        | KeyError::RepeatedId { .. }
+        | KeyError::MissingParameter { .. }
+        | KeyError::UnknownParameter { .. } => Concern::Form,
+        KeyError::BadParameter { .. }
+        | KeyError::FetchBack { .. }
+        | KeyError::Unfetchable { .. }
+        | KeyError::Fetched { .. } => Concern::Source,
+    }
 }
 
 fn source_secrets(list: &Value, profile: Option<&Profile>, parameters: &Parameters) -> Vec<SourceSecret> {
@@ -394,7 +410,7 @@ fn source_secrets(list: &Value, profile: Option<&Profile>, parameters: &Paramete
         };
         let alone = profile.map(|profile| Keyring::with_parameters(profile, std::slice::from_ref(&secret), parameters));
         if let Some(Err(error)) = alone
-            && is_of_secret(&error)
+            && concern(&error) == Concern::Secret
         {
             value.problem(
                 format!("the secret that this refers to does not fit the provider: {error}"),

@@ -303,6 +303,40 @@ fn each_broken_tenant_file_says_how_to_mend_it() {
         "a conflict is answered 202 or 409",
     );
     check("provider =", "public_url = \"here\"\nprovider =", "`here` is not a URL");
+    // A source that could verify nothing is a problem, never a source that is silently left out.
+    for (source, expect) in [
+        (
+            "provider = \"plaid\"",
+            "a credential is missing, and no key is given as a secret either",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { clientid = \"x\" }",
+            "(did you mean `client_id`?)",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { environment = \"evil\", client_id = \"x\", secret = { env = \"TOKEN\" } }",
+            "a host that the profile does not list",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { client_id = \"x\", secret = \"hunter2\" }",
+            "the secret itself stands in `secret`",
+        ),
+        ("provider = \"paypal\"", "needs the parameter `webhook_id`"),
+        (
+            "provider = \"mollie-classic\"\nsecrets = [{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+            "proves nothing about its requests",
+        ),
+        (
+            "provider = \"voucherify-raw\"\nsecrets = [{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+            "needs `event_type`",
+        ),
+    ] {
+        let said = messages(OPERATOR, &format!("[sources.other]\n{source}\n{TENANT}"));
+        assert!(
+            said.iter().any(|message| message.contains(expect)),
+            "{source}: {said:#?}"
+        );
+    }
     for (line, expect) in [
         ("bearer = []", "`bearer` is empty: nobody could get in"),
         ("bearer = [\"hunter2\"]", "the secret itself stands in `bearer`"),

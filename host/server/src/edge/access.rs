@@ -55,7 +55,8 @@ impl Client {
         }
         Self {
             address: forwarded_for(peer.address, headers, is_trusted),
-            https: peer.tls || forwarded_https(headers),
+            // What the proxy says of the client's connection counts more than how the proxy itself came here.
+            https: forwarded_https(headers).unwrap_or(peer.tls),
         }
     }
 }
@@ -87,15 +88,15 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// Every proxy on the way that says anything says `https`.
-fn forwarded_https(headers: &HeaderMap) -> bool {
-    let mut said = false;
+/// Whether every proxy on the way that says anything says `https`; `None` when none does.
+fn forwarded_https(headers: &HeaderMap) -> Option<bool> {
+    let mut said = None;
     for value in headers.get_all("x-forwarded-proto") {
         for scheme in value.as_bytes().split(|byte| *byte == b',') {
             if !scheme.trim_ascii().eq_ignore_ascii_case(b"https") {
-                return false;
+                return Some(false);
             }
-            said = true;
+            said = Some(true);
         }
     }
     said
@@ -116,7 +117,7 @@ impl Buckets {
         }
     }
 
-    /// For a request that turned out to be nobody's: strangers must not use up what a tenant's own provider needs.
+    /// For a request that was refused after all: strangers must not use up what a tenant's own provider needs.
     pub(super) fn give_back(&self, tenant: &TenantName, rate: Rate) {
         if let Some(bucket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
             bucket.give_back(rate);
@@ -250,19 +251,20 @@ mod tests {
 
     #[test]
     fn https_is_what_every_proxy_says() {
-        let check = |lines: &[&str], expect: bool| {
+        let check = |lines: &[&str], expect: Option<bool>| {
             let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-proto", *line)).collect();
             assert_eq!(forwarded_https(&headers(&lines)), expect, "{lines:?}");
         };
-        check(&[], false);
-        check(&["https"], true);
-        check(&["HTTPS"], true);
-        check(&["https, https"], true);
-        check(&["http"], false);
-        check(&["https, http"], false);
-        check(&["https", "http"], false);
-        check(&["https,"], false);
-        check(&["httpss"], false);
+        check(&[], None);
+        check(&["https"], Some(true));
+        check(&["HTTPS"], Some(true));
+        check(&["https, https"], Some(true));
+        check(&["http"], Some(false));
+        check(&["https, http"], Some(false));
+        check(&["https", "http"], Some(false));
+        check(&["https,"], Some(false));
+        check(&["httpss"], Some(false));
+        check(&[""], Some(false));
     }
 
     #[test]

@@ -108,10 +108,13 @@ enum NotProved {
 impl<S: Store> Asked<'_, S> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let rate = self.config.edge.rates.of(&self.tenant.name);
-        let outcome = match self.let_in(rate, &request) {
-            Ok(()) if request.method() == Method::POST => self.take_in(request).await.map_err(Refused::from),
-            Ok(()) => self.preflight(&request).map(Outcome::Challenge).map_err(Refused::from),
-            Err(refused) => Err(refused),
+        if let Err(refused) = self.let_in(rate, &request) {
+            return self.refuse(refused);
+        }
+        let outcome = if request.method() == Method::POST {
+            self.take_in(request).await
+        } else {
+            self.preflight(&request).map(Outcome::Challenge)
         };
         match outcome {
             Ok(Outcome::Challenge(reply)) => {
@@ -124,11 +127,11 @@ impl<S: Store> Asked<'_, S> {
                     .for_each(|happening| self.edge.counters.count(happening));
                 respond(&answer_all(&happenings, &self.source.ack))
             }
-            Err(refused) => {
-                if let (Some(rate), Rejection::Unauthentic) = (rate, refused.rejection) {
+            Err(rejection) => {
+                if let Some(rate) = rate {
                     self.edge.buckets.give_back(&self.tenant.name, rate);
                 }
-                self.refuse(refused)
+                self.refuse(rejection.into())
             }
         }
     }
@@ -149,7 +152,7 @@ impl<S: Store> Asked<'_, S> {
     fn let_in(&self, rate: Option<Rate>, request: &Request<Incoming>) -> Result<(), Refused> {
         access::check_address(self.edge, self.tenant, self.source, self.client)?;
         // A question that comes by another method is asked by whoever sets the endpoint up, and carries what the profile asks for.
-        if request.method() == Method::POST {
+        if request.method() == Method::POST && !self.source.access.credentials.is_empty() {
             let mut room = NO_HEADERS;
             let head = raw_request(
                 request.method(),

@@ -43,7 +43,7 @@ pub(super) enum NoKey {
     Failed(String),
 }
 
-/// What was fetched for each source. Kept between reloads as long as the source keeps its own secrets.
+/// What was fetched for each source. A reload forgets it, as it makes each source's own keyring anew.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     sources: Mutex<BTreeMap<(TenantName, SourceName), Arc<SourceKeys>>>,
@@ -102,7 +102,7 @@ impl Keys {
             // Somebody else fetched while this one waited: perhaps the same key.
             return Ok(Arc::clone(&known.all));
         }
-        fetching.may_ask_for(need.name())?;
+        fetching.may_ask_for(need.name(), clock::steady_ns())?;
         let fetched = self.ask(rules, source, &known.all, need).await.and_then(|document| {
             known
                 .all
@@ -119,7 +119,7 @@ impl Keys {
                 Ok(all)
             }
             Err(failed) => {
-                fetching.remember_failure(need.name());
+                fetching.remember_failure(need.name(), clock::steady_ns());
                 Err(failed)
             }
         }
@@ -197,8 +197,7 @@ impl SourceKeys {
 }
 
 impl Fetching {
-    fn may_ask_for(&mut self, name: &str) -> Result<(), NoKey> {
-        let now_ns = clock::steady_ns();
+    fn may_ask_for(&mut self, name: &str, now_ns: u64) -> Result<(), NoKey> {
         self.failed.retain(|_, until_ns| *until_ns > now_ns);
         if self.failed.contains_key(name) {
             return Err(NoKey::FailedBefore);
@@ -209,7 +208,7 @@ impl Fetching {
         }
     }
 
-    fn remember_failure(&mut self, name: &str) {
+    fn remember_failure(&mut self, name: &str, now_ns: u64) {
         if self.failed.len() >= FAILURES_MAX
             && let Some(oldest) = self
                 .failed
@@ -220,6 +219,51 @@ impl Fetching {
             self.failed.remove(&oldest);
         }
         self.failed
-            .insert(name.to_owned(), clock::steady_ns().saturating_add(FAILURE_KEPT_NS));
+            .insert(name.to_owned(), now_ns.saturating_add(FAILURE_KEPT_NS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    #[test]
+    fn names_that_a_sender_makes_up_cause_few_fetches_and_fill_no_memory() {
+        let mut fetching = Fetching::default();
+        let start = 100 * SECOND_NS;
+        let ask = |fetching: &mut Fetching, number: usize, at: u64| {
+            let name = format!("key-{number}");
+            let asked = fetching.may_ask_for(&name, at);
+            if asked.is_ok() {
+                fetching.remember_failure(&name, at);
+            }
+            asked
+        };
+        let asked = (0..1000)
+            .filter(|&number| ask(&mut fetching, number, start).is_ok())
+            .count();
+        assert_eq!(asked, FETCHES_AT_ONCE as usize);
+        assert_eq!(ask(&mut fetching, 0, start), Err(NoKey::FailedBefore));
+        assert_eq!(ask(&mut fetching, 9, start), Err(NoKey::TooMany));
+        assert_eq!(
+            ask(&mut fetching, 9, start + SECOND_NS),
+            Ok(()),
+            "one a second from then on"
+        );
+        assert_eq!(
+            ask(&mut fetching, 0, start + FAILURE_KEPT_NS),
+            Ok(()),
+            "a failure is not for ever"
+        );
+        for number in 0..10 * FAILURES_MAX {
+            fetching.remember_failure(&format!("name-{number}"), start + number as u64);
+        }
+        assert_eq!(fetching.failed.len(), FAILURES_MAX);
+        assert!(
+            fetching.failed.contains_key(&format!("name-{}", 10 * FAILURES_MAX - 1)),
+            "the oldest go"
+        );
     }
 }

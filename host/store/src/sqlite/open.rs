@@ -13,8 +13,8 @@ use super::jobs;
 use super::receipts::Layout;
 use crate::StoreError;
 
-/// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
-pub(super) const PAGE_BYTES: u64 = 32768;
+/// Bytes of a new store's pages. Half as many levels as with 4 KiB; larger ones make small commits write too much.
+const PAGE_BYTES: u64 = 8 * 1024;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
@@ -212,9 +212,19 @@ fn prepare_file(connection: &Connection, file_bytes_max: Option<u64>) -> Result<
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536;")?;
     if let Some(bytes) = file_bytes_max {
-        connection.execute_batch(&format!("PRAGMA max_page_count = {};", bytes / PAGE_BYTES))?;
+        let pages = bytes / page_bytes(connection)?;
+        connection.execute_batch(&format!("PRAGMA max_page_count = {pages};"))?;
     }
     user_version(connection)
+}
+
+/// An older store keeps the page size that it was made with.
+pub(super) fn page_bytes(connection: &Connection) -> Result<u64, Fault> {
+    let bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    u64::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| Fault::damaged("page size", bytes))
 }
 
 fn user_version(connection: &Connection) -> Result<u32, Fault> {

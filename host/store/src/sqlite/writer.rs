@@ -23,7 +23,7 @@ use tollgate_core::chain;
 use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
 
 use super::fault::Fault;
-use super::open::{LOCK_WAIT_MS, PAGE_BYTES, SoleUse, StorePath};
+use super::open::{LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::receipts::{self, Layout, MemoryBounds, View};
 use crate::StoreError;
 
@@ -287,6 +287,7 @@ impl Writer {
         path: &StorePath,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
+        let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let memory = Memory::load(&connection, bounds.memory).map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
@@ -309,7 +310,7 @@ impl Writer {
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
                 pages: wal_pages,
-                pages_max: (bounds.wal_bytes_max / PAGE_BYTES).max(1),
+                pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
             },
         };

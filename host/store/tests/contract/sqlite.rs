@@ -348,10 +348,11 @@ async fn a_damaged_file_gives_errors_and_never_a_panic() {
 /// Each page in turn is overwritten, the first one too.
 async fn damage_each_page(whole: Sqlite) {
     let bytes = std::fs::read(whole.path()).unwrap();
-    for page in 0..bytes.len() / 8192 {
+    let page_bytes = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    for page in 0..bytes.len() / page_bytes {
         let place = Sqlite::new().quick();
         let mut damaged = bytes.clone();
-        damaged[page * 8192..(page + 1) * 8192].fill(0xA5);
+        damaged[page * page_bytes..(page + 1) * page_bytes].fill(0xA5);
         std::fs::write(place.path(), damaged).unwrap();
         let store = match place.try_open(OpenOptions::default()) {
             Ok(store) => store,

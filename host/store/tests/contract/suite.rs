@@ -38,6 +38,7 @@ macro_rules! contract {
             a_dismissed_receipt_does_nothing,
             a_review_that_cannot_be_taken_writes_nothing,
             a_dry_review_writes_nothing,
+            of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
@@ -567,6 +568,33 @@ pub(crate) async fn a_dry_review_writes_nothing(backend: &impl Backend) {
         Sent::new("e2").of("r_1").status("created").admit(&store).await,
         ACCEPTED
     );
+}
+
+pub(crate) async fn of_many_who_decide_at_once_one_does(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    let mut waiting = Vec::new();
+    for number in 0..20 {
+        let request = if number % 2 == 0 {
+            map(&store, &sent, "completed", number)
+        } else {
+            dismiss(&store, &sent, number)
+        };
+        let store = store.clone();
+        waiting.push(tokio::spawn(async move { store.review(request).await.unwrap() }));
+    }
+    let mut decided = Vec::new();
+    for answer in waiting {
+        match answer.await.unwrap() {
+            ReviewAnswer::Reviewed(report) => decided.push(report),
+            other => assert!(matches!(other, ReviewAnswer::AlreadyReviewed(_)), "{other:?}"),
+        }
+    }
+    assert_eq!(decided.len(), 1);
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.review.unwrap().reviewed, decided[0].reviewed);
+    assert_eq!((trace.history.len(), trace.jobs.len()), (1, decided[0].routes.len()));
 }
 
 // Jobs.
