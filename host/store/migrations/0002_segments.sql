@@ -2,12 +2,13 @@
 -- says nothing is older than this schema and keeps its receipts as rows.
 
 -- What one commit admitted, packed: no receipt costs a row of its own. Facts are a format number and then the receipts' facts
--- in their order; bodies are the bodies, joined.
+-- in their order; their bodies stand joined in the file of bodies beside the database.
 CREATE TABLE segments (
-    first  INTEGER PRIMARY KEY,          -- seq of its first receipt
-    count  INTEGER NOT NULL,
-    facts  BLOB NOT NULL,
-    bodies BLOB NOT NULL
+    first        INTEGER PRIMARY KEY,    -- seq of its first receipt
+    count        INTEGER NOT NULL,
+    bodies_at    INTEGER NOT NULL,       -- where in the file they begin
+    bodies_bytes INTEGER NOT NULL,
+    facts        BLOB NOT NULL
 ) STRICT;
 
 -- From a receipt's id to its seq, filled in key order behind the newest receipts; theirs are in `recent`.

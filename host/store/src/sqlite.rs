@@ -22,6 +22,7 @@ mod trace;
 pub use self::receipts::Layout;
 pub use self::writer::Courier;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,6 +93,8 @@ struct Inner {
     path: StorePath,
     receipt_key: Arc<Secret>,
     layout: Layout,
+    /// For readers; none where receipts are rows.
+    bodies: Option<Arc<File>>,
     // Before the writer: readers are closed first, so that the writer is the last to close and leaves no WAL behind.
     readers: Readers,
     access: Access,
@@ -125,15 +128,18 @@ impl SqliteStore {
             memory: MemoryBounds {
                 keys_max: options.keys_in_memory_max,
                 recent_bytes_max: options.recent_bytes_max,
+                file_bytes_max: options.file_bytes_max,
             },
         };
         let writer = Writer::start(connection, sole_use, &path, bounds)?;
         let readers = Readers::new(path.clone());
+        let bodies = open::bodies(&path, layout)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
                 layout,
+                bodies,
                 readers,
                 access: Access::ReadWrite(writer),
             }),
@@ -152,11 +158,13 @@ impl SqliteStore {
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
         let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let readers = Readers::new(path.clone());
+        let bodies = open::bodies(&path, layout)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
                 layout,
+                bodies,
                 readers,
                 access: Access::ReadOnly(Arc::default()),
             }),
@@ -189,10 +197,10 @@ impl SqliteStore {
         F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.shared().check()?;
-        let layout = self.inner.layout;
+        let (layout, bodies) = (self.inner.layout, self.inner.bodies.clone());
         self.inner
             .readers
-            .read(move |connection| work(View::of_reader(connection, layout)))
+            .read(move |connection| work(View::of_reader(connection, layout, bodies.as_deref())))
             .await
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Fault {
     /// A row holds what no version of Tollgate writes.
     Damaged(String),
     NotFound(String),
+    /// The file of bodies could not be written or synced.
+    Io(std::io::Error),
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -44,6 +46,12 @@ impl Fault {
                 ErrorCode::SystemIoFailure => StoreError::Fatal { detail: self.detail() },
                 _ => self.of_reader(),
             },
+            Self::Io(error) => match error.kind() {
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge => StoreError::NoSpace { path: path.to_owned() },
+                _ => StoreError::Fatal { detail: self.detail() },
+            },
             _ => self.of_reader(),
         }
     }
@@ -56,7 +64,7 @@ impl Fault {
             {
                 StoreError::Damaged { detail: self.detail() }
             }
-            Self::Sql(_) => StoreError::Database { detail: self.detail() },
+            Self::Sql(_) | Self::Io(_) => StoreError::Database { detail: self.detail() },
             Self::Damaged(detail) => StoreError::Damaged { detail },
             Self::NotFound(what) => StoreError::NotFound { what },
         }
@@ -72,6 +80,7 @@ impl Fault {
             Self::Sql(error) => error.to_string(),
             Self::Damaged(detail) => detail.clone(),
             Self::NotFound(what) => format!("{what} does not exist"),
+            Self::Io(error) => format!("bodies: {error}"),
         }
     }
 }

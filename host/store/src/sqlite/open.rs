@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -61,10 +62,15 @@ impl StorePath {
         }
     }
 
-    fn lock_path(&self) -> PathBuf {
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
-        name.push(".lock");
+        name.push(suffix);
         name.into()
+    }
+
+    /// The file of bodies, where receipts are in segments.
+    pub(super) fn bodies(&self) -> PathBuf {
+        self.beside("-bodies")
     }
 
     /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
@@ -87,7 +93,7 @@ pub(super) struct SoleUse(#[expect(dead_code, reason = "held for its lock, never
 
 impl SoleUse {
     pub(super) fn take(path: &StorePath) -> Result<Self, StoreError> {
-        let lock = path.lock_path();
+        let lock = path.beside(".lock");
         let file = FileOptions::new()
             .create(true)
             .truncate(false)
@@ -126,6 +132,13 @@ pub(super) fn open_writer(
         });
     }
     let created = known == 0;
+    let bodies = path.bodies();
+    if created && bodies.metadata().is_ok_and(|bodies| bodies.len() > 0) {
+        return Err(path.cannot_open(format_args!(
+            "it does not exist, but the bodies of a store of that name do ({}): restore it, or move them away",
+            bodies.display()
+        )));
+    }
     migrate(&mut connection, known, layout)
         .and_then(|()| release_leases(&mut connection))
         .map_err(|fault| path.opening(fault))?;
@@ -158,6 +171,16 @@ pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<
         older => Err(path.cannot_open(format_args!(
             "it has schema {older}; start the server once to migrate it to {SCHEMA_VERSION}"
         ))),
+    }
+}
+
+/// The file of bodies, for reading.
+pub(super) fn bodies(path: &StorePath, layout: Layout) -> Result<Option<Arc<File>>, StoreError> {
+    match layout {
+        Layout::Rows => Ok(None),
+        Layout::Segments => File::open(path.bodies())
+            .map(|file| Some(Arc::new(file)))
+            .map_err(|error| path.cannot_open(format_args!("{}: {error}", path.bodies().display()))),
     }
 }
 
@@ -276,7 +299,7 @@ fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
 }
 
 /// Makes the new file's name durable.
-fn sync_directory(path: &StorePath) -> std::io::Result<()> {
+pub(super) fn sync_directory(path: &StorePath) -> std::io::Result<()> {
     let directory = path.path.parent().unwrap_or(Path::new("/"));
     if cfg!(unix) {
         File::open(directory)?.sync_all()

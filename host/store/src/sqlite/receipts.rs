@@ -3,15 +3,17 @@
 //! [`rows`] is the plain one: a row per receipt, a unique index over its id, a row per subject. It needs no memory, so any
 //! number of processes may write it; it is the reference that the other is tested against.
 //!
-//! [`segments`] packs what one commit admits into few rows, and [`keys`] holds the newest ids and subjects in memory and
+//! [`segments`] packs what one commit admits into few rows, [`bodies`] appends its bodies to a file, and [`keys`] holds the newest ids and subjects in memory and
 //! carries them into their indexes in key order, so that an event does not touch a random page of each index. It needs the
 //! one writer that a native host has.
 
+mod bodies;
 mod keys;
 mod rows;
 mod segments;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -21,8 +23,10 @@ use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, SourceName, Status, TenantName};
 
 use super::fault::Fault;
+use super::open::StorePath;
 use super::rows::{disposition_codes, id, unsigned};
 use super::writer::{ChainHead, Transaction};
+use bodies::Bodies;
 use keys::Keys;
 use segments::Building;
 
@@ -63,15 +67,17 @@ impl Layout {
 pub(super) struct View<'c> {
     connection: &'c Connection,
     layout: Layout,
+    bodies: Option<&'c File>,
     memory: Option<&'c Memory>,
 }
 
 impl<'c> View<'c> {
     /// What a reader sees: commits only.
-    pub(super) fn of_reader(connection: &'c Connection, layout: Layout) -> Self {
+    pub(super) fn of_reader(connection: &'c Connection, layout: Layout, bodies: Option<&'c File>) -> Self {
         Self {
             connection,
             layout,
+            bodies,
             memory: None,
         }
     }
@@ -143,12 +149,24 @@ pub(super) struct Memory {
     recent: Recent,
     keys: Keys,
     building: Building,
+    /// Of a store of segments.
+    bodies: Option<Bodies>,
 }
 
 impl Memory {
-    pub(super) fn load(connection: &Connection, layout: Layout, bounds: MemoryBounds) -> Result<Self, Fault> {
+    pub(super) fn load(
+        connection: &Connection,
+        path: &StorePath,
+        layout: Layout,
+        bounds: MemoryBounds,
+    ) -> Result<Self, Fault> {
+        let bodies = match layout {
+            Layout::Segments => Some(Bodies::open(connection, path, bounds.file_bytes_max)?),
+            Layout::Rows => None,
+        };
         Ok(Self {
             layout,
+            bodies,
             recent: Recent::new(bounds.recent_bytes_max),
             keys: match layout {
                 Layout::Segments => Keys::load(connection, bounds.keys_max)?,
@@ -162,14 +180,15 @@ impl Memory {
         View {
             connection,
             layout: self.layout,
+            bodies: self.bodies.as_ref().map(Bodies::file),
             memory: Some(self),
         }
     }
 
     /// Writes what the transaction has gathered. Last before the commit.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
-        if self.layout == Layout::Segments {
-            self.building.write(connection)?;
+        if let Some(bodies) = &mut self.bodies {
+            self.building.write(connection, bodies)?;
             self.keys.write(connection)?;
         }
         Ok(())
@@ -179,6 +198,9 @@ impl Memory {
         self.building.clear();
         self.keys.committed();
         self.recent.committed();
+        if let Some(bodies) = &mut self.bodies {
+            bodies.committed();
+        }
     }
 
     /// Forgets what the transaction has gathered.
@@ -186,6 +208,9 @@ impl Memory {
         self.building.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
+        if let Some(bodies) = &mut self.bodies {
+            bodies.rolled_back();
+        }
     }
 }
 
@@ -196,6 +221,8 @@ pub(super) struct MemoryBounds {
     pub(super) keys_max: usize,
     /// Bytes of receipts that are remembered for the jobs that follow.
     pub(super) recent_bytes_max: usize,
+    /// Bytes that the file of bodies may have.
+    pub(super) file_bytes_max: Option<u64>,
 }
 
 /// The newest receipts, whole: their jobs are claimed soon, and a claim then reads nothing. Contiguous in seq; of those that have
@@ -289,7 +316,7 @@ pub(super) fn get(view: View<'_>, seq: i64, body: Body) -> Result<Option<Arc<Rec
             {
                 return Ok(Some(Arc::clone(receipt)));
             }
-            Ok(segments::get(view.connection, seq, body)?.map(Arc::new))
+            Ok(segments::get(view.connection, view.bodies, seq, body)?.map(Arc::new))
         }
     }
 }
@@ -303,7 +330,8 @@ pub(super) fn get_known(view: View<'_>, seq: i64, body: Body) -> Result<Arc<Rece
 pub(super) fn get_ahead(transaction: &mut Transaction<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
     let memory = &mut transaction.memory.receipts;
     if memory.layout == Layout::Segments && memory.recent.get(seq).is_none() {
-        memory.recent.older = segments::segment_of(transaction.connection, seq)?
+        let bodies = memory.bodies.as_ref().map(Bodies::file);
+        memory.recent.older = segments::segment_of(transaction.connection, bodies, seq)?
             .into_iter()
             .map(Arc::new)
             .collect();
@@ -369,7 +397,7 @@ pub(super) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
 pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>) -> Result<(), Fault> {
     match view.layout {
         Layout::Rows => rows::walk(view.connection, each),
-        Layout::Segments => segments::walk(view.connection, each),
+        Layout::Segments => segments::walk(view.connection, view.bodies, each),
     }
 }
 

@@ -241,13 +241,13 @@ pub(super) struct ChainHead {
 }
 
 impl Memory {
-    fn load(connection: &Connection, bounds: MemoryBounds) -> Result<Self, Fault> {
+    fn load(connection: &Connection, path: &StorePath, bounds: MemoryBounds) -> Result<Self, Fault> {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
-            receipts: receipts::Memory::load(connection, Layout::read(connection)?, bounds)?,
+            receipts: receipts::Memory::load(connection, path, Layout::read(connection)?, bounds)?,
         })
     }
 
@@ -288,7 +288,7 @@ impl Writer {
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
-        let memory = Memory::load(&connection, bounds.memory).map_err(|fault| path.opening(fault))?;
+        let memory = Memory::load(&connection, path, bounds.memory).map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
         let hook_pages = Arc::clone(&wal_pages);
@@ -411,6 +411,8 @@ struct Thread {
 struct Place {
     database: PathBuf,
     database_file: FileId,
+    /// Where receipts are in segments.
+    bodies: Option<(PathBuf, FileId)>,
     wal: PathBuf,
     /// Known from the first commit on.
     wal_file: Option<FileId>,
@@ -426,6 +428,13 @@ impl Place {
         wal.push("-wal");
         Ok(Self {
             database_file: file_id(&database)?,
+            bodies: match path.bodies() {
+                bodies if bodies.exists() => {
+                    let file = file_id(&bodies)?;
+                    Some((bodies, file))
+                }
+                _ => None,
+            },
             database,
             wal: wal.into(),
             wal_file: None,
@@ -441,6 +450,11 @@ impl Place {
                 "{path} {detail} while the store was open: what was written since may be lost; restore it and start again"
             )
         };
+        if let Some((bodies, file)) = &self.bodies
+            && !file_id(bodies).is_ok_and(|now| now == *file)
+        {
+            return Err(moved(bodies, "was removed or replaced"));
+        }
         let ids = file_id(&self.database).and_then(|database| Ok((database, file_id(&self.wal)?)));
         match ids {
             Ok((database, wal)) if database == self.database_file => {

@@ -58,6 +58,20 @@ impl Sqlite {
         self.0.path().join("tollgate.db")
     }
 
+    fn bodies_path(&self) -> PathBuf {
+        self.0.path().join("tollgate.db-bodies")
+    }
+
+    /// A closed store's files in another place.
+    fn copy(&self) -> Self {
+        let copy = Self::with(self.1).quick();
+        std::fs::copy(self.path(), copy.path()).unwrap();
+        if self.bodies_path().exists() {
+            std::fs::copy(self.bodies_path(), copy.bodies_path()).unwrap();
+        }
+        copy
+    }
+
     fn wal_bytes(&self) -> u64 {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
@@ -87,6 +101,8 @@ async fn a_store_whose_files_are_gone_acknowledges_nothing() {
         ("tollgate.db", false),
         ("tollgate.db", true),
         ("tollgate.db-wal", false),
+        ("tollgate.db-bodies", false),
+        ("tollgate.db-bodies", true),
     ] {
         let place = Sqlite::new();
         let store = place.open();
@@ -331,7 +347,7 @@ async fn filled(place: Sqlite, receipts: usize) -> Sqlite {
     for number in 1..=receipts {
         let sent = Sent::new(&format!("e{number}"))
             .of(&format!("r_{}", number % 5))
-            .body(&"x".repeat(3000 + number));
+            .body(&format!("{number}{}", "x".repeat(3000)));
         assert_eq!(sent.admit(&store).await, ACCEPTED);
     }
     store.close().await;
@@ -345,15 +361,21 @@ async fn a_damaged_file_gives_errors_and_never_a_panic() {
     }
 }
 
-/// Each page in turn is overwritten, the first one too.
+/// Each page in turn is overwritten, the first one too, and then each piece of the bodies.
 async fn damage_each_page(whole: Sqlite) {
     let bytes = std::fs::read(whole.path()).unwrap();
     let page_bytes = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
-    for page in 0..bytes.len() / page_bytes {
-        let place = Sqlite::new().quick();
-        let mut damaged = bytes.clone();
-        damaged[page * page_bytes..(page + 1) * page_bytes].fill(0xA5);
-        std::fs::write(place.path(), damaged).unwrap();
+    let pages = bytes.len() / page_bytes;
+    let bodies = std::fs::read(whole.bodies_path()).unwrap_or_default();
+    for page in 0..pages + bodies.len() / page_bytes {
+        let place = whole.copy();
+        let (file, mut damaged, at) = if page < pages {
+            (place.path(), bytes.clone(), page * page_bytes)
+        } else {
+            (place.bodies_path(), bodies.clone(), (page - pages) * page_bytes)
+        };
+        damaged[at..at + page_bytes].fill(0xA5);
+        std::fs::write(file, damaged).unwrap();
         let store = match place.try_open(OpenOptions::default()) {
             Ok(store) => store,
             Err(StoreError::Open { .. }) => continue,
@@ -387,10 +409,8 @@ async fn damage_each_page(whole: Sqlite) {
 
 /// Each check changes a copy of `whole` and says what an audit must find, and nothing else.
 async fn touched_receipts_are_named(whole: &Sqlite, checks: &[(&str, &str, &str)]) {
-    let bytes = std::fs::read(whole.path()).unwrap();
     for (what, sql, expect) in checks {
-        let place = Sqlite::new();
-        std::fs::write(place.path(), &bytes).unwrap();
+        let place = whole.copy();
         place.raw().execute_batch(sql).unwrap();
         let problems = place.open().check_integrity().await.unwrap().problems;
         assert_eq!(problems.len(), 1, "{what}: {problems:?}");
@@ -487,14 +507,19 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
             ("a type", &event_type, PLACE_OF_5),
             ("a key id", &key, PLACE_OF_5),
             (
-                "a body",
-                "UPDATE segments SET bodies = CAST(replace(bodies, 'x', 'y') AS BLOB) WHERE first = 5",
+                "where its body is",
+                "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5",
                 "its body is not the one",
             ),
             (
                 "a shorter body",
-                "UPDATE segments SET bodies = substr(bodies, 2) WHERE first = 5",
+                "UPDATE segments SET bodies_bytes = bodies_bytes - 1 WHERE first = 5",
                 "number 5 lacks its body",
+            ),
+            (
+                "a longer body",
+                "UPDATE segments SET bodies_bytes = bodies_bytes + 1 WHERE first = 5",
+                "other bodies than its receipts have",
             ),
             ("an origin", "UPDATE origins SET tenant = 'globex'", "receipt 1 (rcpt_"),
             (
@@ -527,6 +552,50 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn bodies_that_were_touched_or_lost_are_found() {
+    let whole = filled(Sqlite::new(), 9).await;
+    let bodies = std::fs::read(whole.bodies_path()).unwrap();
+
+    let touched = whole.copy();
+    let mut other = bodies.clone();
+    // Inside the fifth body of some 3,000 bytes.
+    other[13_000] ^= 1;
+    std::fs::write(touched.bodies_path(), other).unwrap();
+    let problems = touched.open().check_integrity().await.unwrap().problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains(PLACE_OF_5) && problems[0].contains("its body is not the one"),
+        "{problems:?}"
+    );
+
+    let cut = whole.copy();
+    std::fs::write(cut.bodies_path(), &bodies[..bodies.len() - 1]).unwrap();
+    let error = cut.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("part of it is lost"), "{error}");
+
+    let gone = whole.copy();
+    std::fs::remove_file(gone.bodies_path()).unwrap();
+    for error in [
+        gone.try_open(OpenOptions::default()).unwrap_err().to_string(),
+        SqliteStore::open_read_only(gone.path()).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("tollgate.db-bodies"), "{error}");
+    }
+
+    let orphaned = whole.copy();
+    std::fs::remove_file(orphaned.path()).unwrap();
+    let error = orphaned.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("restore it, or move them away"), "{error}");
+
+    // What stands behind the end was written for a commit that never came.
+    let longer = whole.copy();
+    std::fs::write(longer.bodies_path(), [bodies, b"left over".to_vec()].concat()).unwrap();
+    let store = longer.open();
+    assert_eq!(Sent::new("e10").body("the next").admit(&store).await, ACCEPTED);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 #[tokio::test]

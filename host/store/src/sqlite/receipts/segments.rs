@@ -1,12 +1,14 @@
 //! Receipts in segments: what one commit admitted, packed into as few rows as its bytes take.
 //!
-//! A segment's facts are read without its bodies, and one body without the others.
+//! A segment's facts are read without its bodies, and one body without the others; see [`super::bodies`].
 
 use std::collections::BinaryHeap;
+use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, MAIN_DB, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, TenantName};
@@ -14,14 +16,14 @@ use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 
 use super::super::fault::Fault;
-use super::super::rows::{disposition_codes, disposition_of, reading_codes};
+use super::super::rows::{disposition_codes, disposition_of, reading_codes, signed};
+use super::bodies::{self, Bodies};
 use super::{Body, Receipt, keys, origin_names};
 
-/// A segment is closed when its bodies have this many bytes. Long enough that its last page is a small part of it, short
-/// enough that its last body is found in a few pages.
-const BODY_BYTES_MIN: usize = 128 * 1024;
-/// And when it has so many receipts: finding one reads the facts of those before it.
-const RECEIPTS_MAX: i64 = 64;
+/// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
+const FACTS_BYTES_MIN: usize = 6 * 1024;
+/// Bodies of a commit for which memory is kept for the next.
+const BODIES_KEPT_MAX: usize = 4 * 1024 * 1024;
 /// The first byte of a segment's facts.
 const FORMAT: u8 = 1;
 
@@ -63,6 +65,8 @@ pub(super) struct Building {
     segments: Vec<Segment>,
     /// How many of them are in use; the others keep their memory for later.
     used: usize,
+    /// Of all segments, joined.
+    bodies: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +74,9 @@ struct Segment {
     first: i64,
     count: i64,
     facts: Vec<u8>,
-    bodies: Vec<u8>,
+    /// Where in the transaction's bodies its own begin, and how many bytes they are.
+    at: usize,
+    bytes: usize,
 }
 
 impl Building {
@@ -121,14 +127,14 @@ impl Building {
         let segment = self.open_segment(receipt.seq);
         segment.facts = postcard::to_extend(&facts, std::mem::take(&mut segment.facts))
             .map_err(|error| Fault::damaged("a receipt to be written", error))?;
-        segment.bodies.extend_from_slice(&event.payload);
+        segment.bytes += event.payload.len();
         segment.count += 1;
+        self.bodies.extend_from_slice(&event.payload);
         Ok(())
     }
 
     fn open_segment(&mut self, seq: i64) -> &mut Segment {
-        let is_full = |segment: &Segment| segment.bodies.len() >= BODY_BYTES_MIN || segment.count >= RECEIPTS_MAX;
-        if self.used == 0 || is_full(&self.segments[self.used - 1]) {
+        if self.used == 0 || self.segments[self.used - 1].facts.len() >= FACTS_BYTES_MIN {
             if self.used == self.segments.len() {
                 self.segments.push(Segment::default());
             }
@@ -138,27 +144,38 @@ impl Building {
             segment.count = 0;
             segment.facts.clear();
             segment.facts.push(FORMAT);
-            segment.bodies.clear();
+            segment.at = self.bodies.len();
+            segment.bytes = 0;
         }
         &mut self.segments[self.used - 1]
     }
 
-    pub(super) fn write(&self, connection: &Connection) -> Result<(), Fault> {
+    /// Bodies first, and durably; then the rows that point at them.
+    pub(super) fn write(&self, connection: &Connection, bodies: &mut Bodies) -> Result<(), Fault> {
+        if self.used == 0 {
+            return Ok(());
+        }
+        let base = bodies.append(&self.bodies)?;
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO segments (first, count, bodies_at, bodies_bytes, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         for segment in &self.segments[..self.used] {
-            connection
-                .prepare_cached("INSERT INTO segments (first, count, facts, bodies) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![segment.first, segment.count, segment.facts, segment.bodies])?;
+            insert.execute(params![
+                segment.first,
+                segment.count,
+                signed(base + segment.at as u64),
+                signed(segment.bytes as u64),
+                segment.facts
+            ])?;
         }
         Ok(())
     }
 
     pub(super) fn clear(&mut self) {
         self.used = 0;
-        // A commit's bodies are bounded by the write queue; what an unusually large one took is given back.
-        self.segments.truncate(8);
-        for segment in &mut self.segments {
-            segment.bodies.shrink_to(4 * BODY_BYTES_MIN);
-        }
+        self.bodies.clear();
+        // What an unusually large commit took is given back; it was bounded by the write queue.
+        self.bodies.shrink_to(BODIES_KEPT_MAX);
     }
 }
 
@@ -167,18 +184,31 @@ struct Reader<'a> {
     seq: i64,
     end: i64,
     rest: &'a [u8],
-    /// Where the next receipt's body begins.
-    body_at: usize,
+    /// Where in the file of bodies the next receipt's begins, and where the segment's end.
+    body_at: u64,
+    bodies_end: u64,
 }
 
 impl<'a> Reader<'a> {
-    fn new(first: i64, count: i64, facts: &'a [u8]) -> Result<Self, Fault> {
+    /// Of the columns `first, count, bodies_at, bodies_bytes, facts`.
+    fn of(row: &'a Row<'_>) -> Result<Self, Fault> {
+        let first: i64 = row.get(0)?;
+        let number = |column| -> Result<u64, Fault> {
+            let number: i64 = row.get(column)?;
+            u64::try_from(number).map_err(|_| Fault::damaged("segment", format_args!("{first} has {number} bytes")))
+        };
+        let (at, bytes) = (number(2)?, number(3)?);
+        let facts = row
+            .get_ref(4)?
+            .as_blob()
+            .map_err(|error| Fault::damaged("segment", error))?;
         match facts.split_first() {
             Some((&FORMAT, rest)) => Ok(Self {
                 seq: first,
-                end: first.saturating_add(count),
+                end: first.saturating_add(row.get(1)?),
                 rest,
-                body_at: 0,
+                body_at: at,
+                bodies_end: at.saturating_add(bytes),
             }),
             Some((other, _)) => Err(Fault::damaged(
                 "segment",
@@ -189,67 +219,75 @@ impl<'a> Reader<'a> {
     }
 
     /// The next receipt's number, facts and the place of its body.
-    fn next(&mut self) -> Result<Option<(i64, Facts<'a>, usize)>, Fault> {
+    fn next(&mut self) -> Result<Option<(i64, Facts<'a>, Range<u64>)>, Fault> {
+        let of_segment = |what: &str| Fault::damaged("segment", format_args!("{what} before receipt {}", self.end));
         if self.seq >= self.end {
-            return if self.rest.is_empty() {
-                Ok(None)
-            } else {
-                Err(Fault::damaged(
-                    "segment",
-                    format_args!("more facts than receipts before {}", self.end),
-                ))
+            return match (self.rest, self.body_at == self.bodies_end) {
+                ([], true) => Ok(None),
+                ([], false) => Err(of_segment("other bodies than its receipts have")),
+                _ => Err(of_segment("more facts than receipts")),
             };
         }
         let (facts, rest) = postcard::take_from_bytes::<Facts<'_>>(self.rest)
             .map_err(|error| Fault::damaged("receipt", format_args!("number {}: {error}", self.seq)))?;
-        let (seq, body_at) = (self.seq, self.body_at);
+        let body_at = self.body_at;
+        let body_end = body_at.saturating_add(facts.body_bytes as u64);
+        if body_end > self.bodies_end {
+            return Err(Fault::damaged(
+                "receipt",
+                format_args!("number {} lacks its body", self.seq),
+            ));
+        }
+        let seq = self.seq;
         self.seq += 1;
         self.rest = rest;
-        self.body_at = self.body_at.saturating_add(facts.body_bytes);
-        Ok(Some((seq, facts, body_at)))
+        self.body_at = body_end;
+        Ok(Some((seq, facts, body_at..body_end)))
     }
 
-    fn skip_to(&mut self, seq: i64) -> Result<Option<(Facts<'a>, usize)>, Fault> {
-        while let Some((here, facts, body_at)) = self.next()? {
+    fn skip_to(&mut self, seq: i64) -> Result<Option<(Facts<'a>, Range<u64>)>, Fault> {
+        while let Some((here, facts, body)) = self.next()? {
             if here == seq {
-                return Ok(Some((facts, body_at)));
+                return Ok(Some((facts, body)));
             }
         }
         Ok(None)
     }
 }
 
-/// The row that would hold a receipt: its first, its count and its facts.
-fn with_facts_of<T>(
+const COLUMNS: &str = "first, count, bodies_at, bodies_bytes, facts";
+
+/// Works on the segment that holds a receipt, if there is one.
+fn with_segment_of<T>(
     connection: &Connection,
     seq: i64,
-    work: impl FnOnce(i64, Reader<'_>) -> Result<Option<T>, Fault>,
+    work: impl FnOnce(Reader<'_>) -> Result<Option<T>, Fault>,
 ) -> Result<Option<T>, Fault> {
-    let mut statement = connection
-        .prepare_cached("SELECT first, count, facts FROM segments WHERE first <= ?1 ORDER BY first DESC LIMIT 1")?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM segments WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
+    ))?;
     let mut found = statement.query([seq])?;
     let Some(row) = found.next()? else { return Ok(None) };
-    let (first, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-    if seq >= first.saturating_add(count) {
+    let reader = Reader::of(row)?;
+    if seq >= reader.end {
         return Ok(None);
     }
-    work(first, Reader::new(first, count, blob(row, 2)?)?)
+    work(reader)
 }
 
-fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], Fault> {
-    row.get_ref(column)?
-        .as_blob()
-        .map_err(|error| Fault::damaged("segment", error))
-}
-
-pub(super) fn get(connection: &Connection, seq: i64, body: Body) -> Result<Option<Receipt>, Fault> {
-    with_facts_of(connection, seq, |first, mut reader| {
-        let Some((facts, body_at)) = reader.skip_to(seq)? else {
+pub(super) fn get(
+    connection: &Connection,
+    bodies: Option<&File>,
+    seq: i64,
+    body: Body,
+) -> Result<Option<Receipt>, Fault> {
+    with_segment_of(connection, seq, |mut reader| {
+        let Some((facts, place)) = reader.skip_to(seq)? else {
             return Ok(None);
         };
         let body = match body {
             Body::Without => Bytes::new(),
-            Body::With => read_body(connection, first, body_at, facts.body_bytes)?,
+            Body::With => bodies::read(bodies, place)?,
         };
         unpack(connection, seq, facts, body).map(Some)
     })
@@ -257,63 +295,58 @@ pub(super) fn get(connection: &Connection, seq: i64, body: Body) -> Result<Optio
 
 /// Of a receipt that exists.
 pub(super) fn body_digest(connection: &Connection, seq: i64) -> Result<Digest, Fault> {
-    with_facts_of(connection, seq, |_, mut reader| {
+    with_segment_of(connection, seq, |mut reader| {
         Ok(reader.skip_to(seq)?.map(|(facts, _)| Digest(facts.body_digest)))
     })?
     .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
 }
 
-fn read_body(connection: &Connection, segment: i64, at: usize, bytes: usize) -> Result<Bytes, Fault> {
-    let bodies = connection.blob_open(MAIN_DB, "segments", "bodies", segment, true)?;
-    if at.checked_add(bytes).is_none_or(|end| end > bodies.len()) {
-        return Err(Fault::damaged(
-            "segment",
-            format_args!("the bodies of {segment} are too short"),
-        ));
-    }
-    let mut body = vec![0; bytes];
-    bodies.read_at_exact(&mut body, at)?;
-    Ok(body.into())
-}
-
 /// All receipts of the segment that holds `seq`, with their bodies.
-pub(super) fn segment_of(connection: &Connection, seq: i64) -> Result<Vec<Receipt>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT first, count, facts, bodies FROM segments WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
-    )?;
-    let mut found = statement.query([seq])?;
-    let Some(row) = found.next()? else {
-        return Ok(Vec::new());
-    };
-    let bodies = Bytes::copy_from_slice(blob(row, 3)?);
-    let mut reader = Reader::new(row.get(0)?, row.get(1)?, blob(row, 2)?)?;
-    let mut receipts = Vec::new();
-    while let Some((seq, facts, at)) = reader.next()? {
-        let body = slice(&bodies, seq, at, facts.body_bytes)?;
-        receipts.push(unpack(connection, seq, facts, body)?);
-    }
-    Ok(receipts)
+pub(super) fn segment_of(connection: &Connection, bodies: Option<&File>, seq: i64) -> Result<Vec<Receipt>, Fault> {
+    let receipts = with_segment_of(connection, seq, |mut reader| {
+        let mut receipts = Vec::new();
+        let all = SegmentBodies::read(bodies, &reader)?;
+        while let Some((seq, facts, place)) = reader.next()? {
+            receipts.push(unpack(connection, seq, facts, all.of(&place))?);
+        }
+        Ok(Some(receipts))
+    })?;
+    Ok(receipts.unwrap_or_default())
 }
 
-fn slice(bodies: &Bytes, seq: i64, at: usize, bytes: usize) -> Result<Bytes, Fault> {
-    match at.checked_add(bytes) {
-        Some(end) if end <= bodies.len() => Ok(bodies.slice(at..end)),
-        _ => Err(Fault::damaged("receipt", format_args!("number {seq} lacks its body"))),
+/// The bodies of one segment, read in one piece.
+struct SegmentBodies {
+    at: u64,
+    bytes: Bytes,
+}
+
+impl SegmentBodies {
+    fn read(bodies: Option<&File>, segment: &Reader<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            at: segment.body_at,
+            bytes: bodies::read(bodies, segment.body_at..segment.bodies_end)?,
+        })
+    }
+
+    /// The body at a place that [`Reader::next`] found inside the segment.
+    fn of(&self, place: &Range<u64>) -> Bytes {
+        let from = (place.start - self.at) as usize;
+        self.bytes.slice(from..from + (place.end - place.start) as usize)
     }
 }
 
 pub(super) fn walk(
     connection: &Connection,
+    bodies: Option<&File>,
     mut each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>,
 ) -> Result<(), Fault> {
-    let mut statement = connection.prepare("SELECT first, count, facts, bodies FROM segments ORDER BY first")?;
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let bodies = Bytes::copy_from_slice(blob(row, 3)?);
-        let mut reader = Reader::new(row.get(0)?, row.get(1)?, blob(row, 2)?)?;
-        while let Some((seq, facts, at)) = reader.next()? {
-            let body = slice(&bodies, seq, at, facts.body_bytes)?;
-            if !each(&unpack(connection, seq, facts, Bytes::new())?, &body)? {
+        let mut reader = Reader::of(row)?;
+        let all = SegmentBodies::read(bodies, &reader)?;
+        while let Some((seq, facts, place)) = reader.next()? {
+            if !each(&unpack(connection, seq, facts, Bytes::new())?, &all.of(&place))? {
                 return Ok(());
             }
         }
@@ -394,7 +427,7 @@ pub(super) fn newest(connection: &Connection, tenant: &TenantName, receipts_max:
         && let Some(seq) = next.pop()
     {
         found.push(seq);
-        let before = with_facts_of(connection, seq, |_, mut reader| {
+        let before = with_segment_of(connection, seq, |mut reader| {
             Ok(reader.skip_to(seq)?.and_then(|(facts, _)| facts.previous_of_origin))
         })?;
         // Links lead to older receipts; in a damaged file they could lead in a circle.
