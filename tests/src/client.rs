@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::events::Message;
+use crate::tls::{Connection, Identity};
 
 /// Longer than any answer takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     received: Vec<u8>,
 }
 
@@ -28,14 +29,22 @@ impl Client {
     /// # Errors
     /// When nothing listens.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
+        Ok(Self::over(Box::new(dial(to)?)))
+    }
+
+    /// As [`Client::connect`], by TLS with whoever is `identity`.
+    ///
+    /// # Errors
+    /// When nothing listens, or it is somebody else.
+    pub fn connect_tls(to: SocketAddr, identity: &Identity) -> io::Result<Self> {
+        Ok(Self::over(Box::new(identity.connect(dial(to)?)?)))
+    }
+
+    fn over(stream: Box<dyn Connection>) -> Self {
+        Self {
             stream,
             received: Vec::new(),
-        })
+        }
     }
 
     /// Sends bytes as they are.
@@ -92,7 +101,7 @@ impl Client {
 
     /// Whether the peer ends the connection within `patience`, saying nothing more.
     pub fn ends_within(&mut self, patience: Duration) -> bool {
-        let _ = self.stream.set_read_timeout(Some(patience));
+        let _ = self.stream.socket().set_read_timeout(Some(patience));
         let mut byte = [0];
         match self.stream.read(&mut byte) {
             Ok(0) => true,
@@ -103,7 +112,7 @@ impl Client {
 
     /// Says that nothing more is sent.
     pub fn finish_sending(&self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.stream.socket().shutdown(std::net::Shutdown::Write);
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -116,6 +125,14 @@ impl Client {
             }
         }
     }
+}
+
+fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 impl Answer {

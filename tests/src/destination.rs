@@ -263,6 +263,8 @@ impl Desk {
             })
             .collect();
         let request = RawRequest {
+            method: "POST",
+            query: None,
             headers: &headers,
             body,
             url: None,

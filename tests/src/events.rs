@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use tollgate_core::ids::KeyId;
 use tollgate_core::profile::{Profile, shipped};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 
@@ -79,8 +79,12 @@ impl Signer {
             at,
             url: None,
         };
-        let headers = sign(&self.profile, std::slice::from_ref(&self.secret), &input).expect("a message to sign");
-        Message { headers, body }
+        let secrets = std::slice::from_ref(&self.secret);
+        let signed = sign(&self.profile, secrets, &Parameters::new(), &input).expect("a message to sign");
+        Message {
+            headers: signed.headers,
+            body: signed.body.into_owned(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod destination;
 pub mod events;
 pub mod spin;
 pub mod stage;
+pub mod tls;
 
 use std::env;
 use std::path::{Path, PathBuf};

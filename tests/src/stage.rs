@@ -202,9 +202,7 @@ impl Setup {
             .prefix("tollgate-e2e-")
             .tempdir()
             .expect("a temporary folder");
-        for name in ["secrets", "tenants"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
-        }
+        fs::create_dir(folder.path().join("tenants")).expect("a folder");
         let stage = Stage {
             folder,
             setup: self,
@@ -271,7 +269,11 @@ impl Stage {
     /// # Panics
     /// When the file cannot be written.
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let path = self.path(name);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&path, text))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
     /// Starts the host and waits until it says that it is up. Answers how long that took.
@@ -492,10 +494,24 @@ impl Stage {
     /// When no answer comes.
     #[track_caller]
     pub fn operator_get(&self, path: &str) -> Answer {
+        self.operator_ask("GET", path, b"")
+    }
+
+    /// Tells the private listener.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn operator_post(&self, path: &str, body: &str) -> Answer {
+        self.operator_ask("POST", path, body.as_bytes())
+    }
+
+    #[track_caller]
+    fn operator_ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let authorization = ("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"));
         let mut client = Client::connect(self.operator).expect("the private listener takes connections");
         client
-            .send(&request("GET", path, &[authorization], b""))
+            .send(&request(method, path, &[authorization], body))
             .expect("a request");
         client.answer().expect("an answer")
     }

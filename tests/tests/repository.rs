@@ -333,7 +333,8 @@ fn the_purity_probe_reaches_every_public_function_of_core() {
         let Some(module) = module.to_str().and_then(|module| module.strip_suffix(".rs")) else {
             continue;
         };
-        let module = module.strip_suffix("/mod").unwrap_or(module).replace('/', "::");
+        // The files of a room are private to it, and what is public in them is reached through the room.
+        let module = module.split('/').next().unwrap_or_default();
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for function in text.lines().filter_map(public_function) {
             seen += 1;

@@ -50,7 +50,7 @@ pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, r
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub receipt: ReceiptId,
-    pub event: Event,
+    pub event: Arc<Event>,
     pub proof: Proof,
     /// SHA-256 of the body.
     pub body_digest: Digest,
@@ -71,22 +71,31 @@ impl Admission {
         routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
     ) -> Self {
         let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
-        let jobs = routes
-            .filter(|(_, matches)| matches.takes(&event))
-            .map(|(route, _)| JobSpec {
-                route: route.clone(),
-                lane: lane(&event.tenant, route, event.subject.as_ref(), receipt),
-            })
-            .collect();
+        let jobs = jobs(&event, receipt, routes);
         Self {
             receipt,
             body_digest: Digest::of(&event.payload),
             proof,
             lifecycle,
             jobs,
-            event,
+            event: Arc::new(event),
         }
     }
+}
+
+/// The jobs of an event: one for each of `routes` that takes it.
+pub fn jobs<'r>(
+    event: &Event,
+    receipt: ReceiptId,
+    routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
+) -> Vec<JobSpec> {
+    routes
+        .filter(|(_, matches)| matches.takes(event))
+        .map(|(route, _)| JobSpec {
+            route: route.clone(),
+            lane: lane(&event.tenant, route, event.subject.as_ref(), receipt),
+        })
+        .collect()
 }
 
 /// A job to be made.

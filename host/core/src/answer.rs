@@ -1,4 +1,7 @@
-//! The answer table: what the edge answers to what happened. Providers retry by status, so this is policy, in one place.
+//! The answer table: what the edge answers to what happened. Providers retry by status, so this is policy, in one place. What a
+//! provider wants otherwise, its profile says ([`Ack`]), and only here is it looked at.
+
+use std::borrow::Cow;
 
 use crate::ids::ReceiptId;
 
@@ -26,18 +29,28 @@ pub enum Rejection {
     UnknownSource,
     /// Not POST.
     Method,
+    /// Not over HTTPS, where the operator demands it.
+    Insecure,
+    /// From an address that the source does not list.
+    Address,
+    /// The tenant has used up its rate.
+    RateLimited,
     /// The signature, timestamp or key did not prove the request.
     Unauthentic,
     /// Authentic, but not an event: not JSON, no id, no type, too deep, doubtful keys.
     Malformed,
     /// The body is over the limit.
     BodyTooLarge,
+    /// The request carries more events than one request may.
+    BatchTooLarge,
     /// The headers are over the limit.
     HeadersTooLarge,
     /// A Content-Encoding, which would have to be undone before verification.
     Encoded,
     /// The body did not arrive in time.
     TooSlow,
+    /// The key that the request names cannot be had now. Says nothing about the request.
+    KeyUnavailable,
     /// The write queue is full.
     Overloaded,
     /// The store cannot write: disk full, or failing.
@@ -47,15 +60,20 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::UnknownSource,
         Self::Method,
+        Self::Insecure,
+        Self::Address,
+        Self::RateLimited,
         Self::Unauthentic,
         Self::Malformed,
         Self::BodyTooLarge,
+        Self::BatchTooLarge,
         Self::HeadersTooLarge,
         Self::Encoded,
         Self::TooSlow,
+        Self::KeyUnavailable,
         Self::Overloaded,
         Self::StoreUnavailable,
         Self::ShuttingDown,
@@ -66,12 +84,17 @@ impl Rejection {
         match self {
             Self::UnknownSource => "unknown-source",
             Self::Method => "method",
+            Self::Insecure => "insecure",
+            Self::Address => "address",
+            Self::RateLimited => "rate-limited",
             Self::Unauthentic => "unauthentic",
             Self::Malformed => "malformed",
             Self::BodyTooLarge => "body-too-large",
+            Self::BatchTooLarge => "batch-too-large",
             Self::HeadersTooLarge => "headers-too-large",
             Self::Encoded => "encoded",
             Self::TooSlow => "too-slow",
+            Self::KeyUnavailable => "key-unavailable",
             Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store-unavailable",
             Self::ShuttingDown => "shutting-down",
@@ -79,67 +102,167 @@ impl Rejection {
     }
 }
 
+/// How a provider wants to be answered, where that is not as everybody else. From its profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// The one status for whatever is kept, new or not: some providers take exactly 200.
+    pub(crate) kept: Option<u16>,
+    /// The status for a conflict.
+    pub(crate) conflict: Option<u16>,
+    /// The status for what is authentic, but no event: some providers stop trying at one status only.
+    pub(crate) malformed: Option<u16>,
+    /// The body for whatever is kept.
+    pub(crate) body: Option<String>,
+    /// Further headers for whatever is kept; names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Ack {
+    /// The same, with another status for a conflict: a source's own choice.
+    #[must_use]
+    pub fn with_conflict_status(mut self, http_status: u16) -> Self {
+        self.conflict = Some(http_status);
+        self
+    }
+}
+
 /// What goes back to the sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub http_status: u16,
     /// One word for programs.
     pub status: &'static str,
     /// Set where the sender should come back.
     pub retry_after_s: Option<u32>,
-    pub receipt: Option<ReceiptId>,
+    /// What was kept, in the order of the events; empty when nothing was.
+    pub receipts: Vec<ReceiptId>,
+    /// Further headers; names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The provider's own words for an acknowledgement.
+    text: Option<String>,
 }
 
 impl Answer {
-    /// The body, as JSON in one line.
-    pub fn body(&self) -> String {
-        match self.receipt {
-            Some(receipt) => format!("{{\"receipt\":\"{receipt}\",\"status\":\"{}\"}}\n", self.status),
-            None => format!("{{\"status\":\"{}\"}}\n", self.status),
+    /// The body: the provider's own words, or JSON with the status and what was kept.
+    pub fn body(&self) -> Cow<'_, str> {
+        let status = self.status;
+        match (&self.text, self.receipts.as_slice()) {
+            (Some(text), _) => Cow::Borrowed(text),
+            (None, []) => Cow::Owned(format!("{{\"status\":\"{status}\"}}\n")),
+            (None, [receipt]) => Cow::Owned(format!("{{\"receipt\":\"{receipt}\",\"status\":\"{status}\"}}\n")),
+            (None, receipts) => {
+                let receipts: Vec<_> = receipts.iter().map(|receipt| format!("\"{receipt}\"")).collect();
+                Cow::Owned(format!(
+                    "{{\"receipts\":[{}],\"status\":\"{status}\"}}\n",
+                    receipts.join(",")
+                ))
+            }
+        }
+    }
+
+    pub fn content_type(&self) -> &'static str {
+        match self.text {
+            Some(_) => "text/plain; charset=utf-8",
+            None => "application/json",
         }
     }
 }
 
 /// The table. A conflict and a held event are answered 2xx because they are durably kept, and a 4xx would make the provider
 /// retry what can never change.
-pub fn answer(happening: &Happening) -> Answer {
+pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
     let kept = |http_status, status, receipt| Answer {
-        http_status,
+        http_status: ack.kept.unwrap_or(http_status),
         status,
         retry_after_s: None,
-        receipt: Some(receipt),
+        receipts: vec![receipt],
+        headers: ack.headers.clone(),
+        text: ack.body.clone(),
     };
     let refused = |http_status, status| Answer {
         http_status,
         status,
         retry_after_s: None,
-        receipt: None,
+        receipts: Vec::new(),
+        headers: Vec::new(),
+        text: None,
     };
-    let later = |status| Answer {
-        http_status: 503,
-        status,
+    let later = |http_status, status| Answer {
         retry_after_s: Some(2),
-        receipt: None,
+        ..refused(http_status, status)
     };
     match *happening {
         Happening::Accepted(receipt) => kept(202, "accepted", receipt),
         Happening::Superseded(receipt) => kept(202, "superseded", receipt),
         Happening::Held(receipt) => kept(202, "held", receipt),
         Happening::Same(receipt) => kept(200, "same", receipt),
-        Happening::Conflict(receipt) => kept(202, "conflict", receipt),
+        Happening::Conflict(receipt) => match ack.conflict {
+            // Not what the provider calls an acknowledgement, so not its words either.
+            Some(http_status) if !(200..300).contains(&http_status) => Answer {
+                receipts: vec![receipt],
+                ..refused(http_status, "conflict")
+            },
+            Some(http_status) => Answer {
+                http_status,
+                ..kept(202, "conflict", receipt)
+            },
+            None => kept(202, "conflict", receipt),
+        },
         Happening::Rejected(rejection) => match rejection {
             Rejection::UnknownSource => refused(404, "unknown-source"),
             Rejection::Method => refused(405, "method"),
+            Rejection::Insecure => refused(403, "insecure"),
+            Rejection::Address => refused(403, "address"),
+            Rejection::RateLimited => later(429, "rate-limited"),
             Rejection::Unauthentic => refused(401, "unauthentic"),
-            Rejection::Malformed => refused(400, "malformed"),
+            Rejection::Malformed => refused(ack.malformed.unwrap_or(400), "malformed"),
             Rejection::BodyTooLarge => refused(413, "body-too-large"),
+            Rejection::BatchTooLarge => refused(413, "batch-too-large"),
             Rejection::HeadersTooLarge => refused(431, "headers-too-large"),
             Rejection::Encoded => refused(415, "encoded"),
             Rejection::TooSlow => refused(408, "too-slow"),
-            Rejection::Overloaded => later("overloaded"),
-            Rejection::StoreUnavailable => later("store-unavailable"),
-            Rejection::ShuttingDown => later("shutting-down"),
+            Rejection::KeyUnavailable => later(503, "key-unavailable"),
+            Rejection::Overloaded => later(503, "overloaded"),
+            Rejection::StoreUnavailable => later(503, "store-unavailable"),
+            Rejection::ShuttingDown => later(503, "shutting-down"),
         },
+    }
+}
+
+/// One answer for the events of one request, in their order. It acknowledges only when every one is kept: whatever was not makes the
+/// sender come again with all, and what was kept is then the same. Nothing happened when there is none.
+pub fn answer_all(happenings: &[Happening], ack: &Ack) -> Answer {
+    let rank = |happening: &Happening| match happening {
+        Happening::Rejected(_) => 5,
+        Happening::Conflict(_) => 4,
+        Happening::Held(_) => 3,
+        Happening::Accepted(_) => 2,
+        Happening::Superseded(_) => 1,
+        Happening::Same(_) => 0,
+    };
+    // The first of the highest rank speaks for all.
+    let telling = happenings.iter().rev().max_by_key(|happening| rank(happening));
+    let Some(telling) = telling else {
+        return answer(&Happening::Rejected(Rejection::Malformed), ack);
+    };
+    let mut one = answer(telling, ack);
+    if !one.receipts.is_empty() {
+        one.receipts = happenings.iter().filter_map(Happening::receipt).collect();
+    }
+    one
+}
+
+impl Happening {
+    /// The receipt of what was kept.
+    pub fn receipt(&self) -> Option<ReceiptId> {
+        match *self {
+            Self::Accepted(receipt)
+            | Self::Superseded(receipt)
+            | Self::Held(receipt)
+            | Self::Same(receipt)
+            | Self::Conflict(receipt) => Some(receipt),
+            Self::Rejected(_) => None,
+        }
     }
 }
 
@@ -147,34 +270,83 @@ pub fn answer(happening: &Happening) -> Answer {
 mod tests {
     use super::*;
 
+    const RECEIPT: ReceiptId = ReceiptId([0; 16]);
+    const KEPT: [Happening; 5] = [
+        Happening::Accepted(RECEIPT),
+        Happening::Superseded(RECEIPT),
+        Happening::Held(RECEIPT),
+        Happening::Same(RECEIPT),
+        Happening::Conflict(RECEIPT),
+    ];
+
     #[test]
     fn whatever_is_kept_is_2xx_and_whatever_is_not_kept_never_is() {
-        let receipt = ReceiptId([0; 16]);
-        for kept in [
-            Happening::Accepted(receipt),
-            Happening::Superseded(receipt),
-            Happening::Held(receipt),
-            Happening::Same(receipt),
-            Happening::Conflict(receipt),
-        ] {
-            let answer = answer(&kept);
-            assert!(
-                (200..300).contains(&answer.http_status) && answer.receipt == Some(receipt),
-                "{kept:?}"
-            );
+        let acks = crate::profile::shipped().values().map(|profile| profile.ack());
+        for ack in acks.chain([&Ack::default()]) {
+            for kept in &KEPT {
+                let answer = answer(kept, ack);
+                let is_conflict = matches!(kept, Happening::Conflict(_)) && ack.conflict.is_some();
+                assert!(
+                    (200..300).contains(&answer.http_status) || is_conflict,
+                    "{kept:?} {ack:?}"
+                );
+                assert_eq!(answer.receipts, [RECEIPT], "{kept:?}");
+            }
+            for rejection in Rejection::ALL {
+                let answer = answer(&Happening::Rejected(rejection), ack);
+                assert!(
+                    (400..600).contains(&answer.http_status) && answer.receipts.is_empty(),
+                    "{rejection:?}"
+                );
+                assert_eq!(
+                    matches!(answer.http_status, 429 | 503),
+                    answer.retry_after_s.is_some(),
+                    "{rejection:?}"
+                );
+                assert_eq!(answer.status, rejection.as_str(), "{rejection:?}");
+                assert!(answer.headers.is_empty() && answer.text.is_none(), "{rejection:?}");
+            }
         }
-        for rejection in Rejection::ALL {
-            let answer = answer(&Happening::Rejected(rejection));
-            assert!(
-                (400..600).contains(&answer.http_status) && answer.receipt.is_none(),
-                "{rejection:?}"
-            );
+    }
+
+    #[test]
+    fn a_provider_is_answered_in_its_own_words() {
+        let ack = Ack {
+            kept: Some(200),
+            body: Some("[accepted]".into()),
+            headers: vec![("x-kept".into(), "1".into())],
+            ..Ack::default()
+        };
+        let kept = answer(&Happening::Held(RECEIPT), &ack);
+        assert_eq!((kept.http_status, &*kept.body()), (200, "[accepted]"));
+        assert_eq!(kept.content_type(), "text/plain; charset=utf-8");
+        let refused = answer(&Happening::Rejected(Rejection::Malformed), &ack);
+        assert_eq!(
+            (refused.http_status, &*refused.body()),
+            (400, "{\"status\":\"malformed\"}\n")
+        );
+        let conflict = answer(&Happening::Conflict(RECEIPT), &ack.with_conflict_status(422));
+        assert_eq!((conflict.http_status, conflict.status), (422, "conflict"));
+        assert!(conflict.body().contains("rcpt_00"));
+    }
+
+    #[test]
+    fn a_batch_is_acknowledged_only_as_a_whole() {
+        let check = |happenings: &[Happening], status: &str, receipts: usize| {
+            let answer = answer_all(happenings, &Ack::default());
             assert_eq!(
-                answer.http_status == 503,
-                answer.retry_after_s.is_some(),
-                "{rejection:?}"
+                (answer.status, answer.receipts.len()),
+                (status, receipts),
+                "{happenings:?}"
             );
-            assert_eq!(answer.status, rejection.as_str(), "{rejection:?}");
-        }
+        };
+        let [accepted, superseded, held, same, conflict] = KEPT;
+        let rejected = Happening::Rejected(Rejection::StoreUnavailable);
+        check(&[same.clone(), same.clone()], "same", 2);
+        check(&[same.clone(), accepted.clone(), superseded], "accepted", 3);
+        check(&[accepted.clone(), held, same], "held", 3);
+        check(&[accepted.clone(), conflict], "conflict", 2);
+        check(&[accepted, rejected], "store-unavailable", 0);
+        check(&[], "malformed", 0);
     }
 }

@@ -14,11 +14,6 @@ pub const GENESIS: Digest = Digest([0; 32]);
 /// Digest of what a receipt says for ever: who, what, when, how it was proved, what became of it.
 pub fn receipt_digest(admission: &Admission, disposition: &Disposition) -> Digest {
     let event = &admission.event;
-    let disposition = match disposition {
-        Disposition::Accepted => "accepted",
-        Disposition::Superseded { .. } => "superseded",
-        Disposition::Held { .. } => "held",
-    };
     ReceiptFacts {
         receipt: &admission.receipt.0,
         tenant: event.tenant.as_str(),
@@ -46,12 +41,17 @@ pub struct ReceiptFacts<'a> {
     pub scheme: &'a str,
     pub key_id: &'a str,
     pub body_digest: &'a [u8; 32],
-    pub disposition: &'a str,
+    pub disposition: &'a Disposition,
 }
 
 impl ReceiptFacts<'_> {
     /// SHA-256 over the length-prefixed facts, so that no two different receipts hash the same bytes.
     pub fn digest(&self) -> Digest {
+        let disposition = match self.disposition {
+            Disposition::Accepted => "accepted",
+            Disposition::Superseded { .. } => "superseded",
+            Disposition::Held { .. } => "held",
+        };
         let mut hash = Sha256::new();
         let parts: [&[u8]; 10] = [
             self.receipt,
@@ -63,7 +63,7 @@ impl ReceiptFacts<'_> {
             self.scheme.as_bytes(),
             self.key_id.as_bytes(),
             self.body_digest,
-            self.disposition.as_bytes(),
+            disposition.as_bytes(),
         ];
         for part in parts {
             hash.update((part.len() as u32).to_le_bytes());

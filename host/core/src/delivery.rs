@@ -8,7 +8,7 @@ use crate::ids::{ActionId, Digest, OperationKey, OutboxId, ReceiptId, TenantName
 use crate::limits::RETRY_AFTER_MS_MAX;
 use crate::profile::Profile;
 use crate::retry::{Jitter, NextStep, RetryPolicy};
-use crate::secret::SourceSecret;
+use crate::secret::{NO_PARAMETERS, SourceSecret};
 use crate::sign::{SignError, SignInput, sign};
 use crate::time::UnixMillis;
 
@@ -152,7 +152,7 @@ impl Message<'_> {
             at,
             url: None,
         };
-        let mut headers = sign(scheme, secrets, &input)?;
+        let mut headers = sign(scheme, secrets, &NO_PARAMETERS, &input)?.headers;
         headers.push(("idempotency-key".to_owned(), self.operation_key.to_string()));
         headers.push(("traceparent".to_owned(), self.traceparent()));
         Ok(headers)

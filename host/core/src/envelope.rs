@@ -2,17 +2,26 @@
 //!
 //! The body is checked whole but only once, and only what the profile names is kept. What is there but cannot be what the
 //! profile says it is, is refused rather than guessed; `occurred_at` alone, which decides nothing, is left out instead.
+//!
+//! One request may carry several events. They are read all or none: one bad item refuses the request, because an answer is for the whole
+//! of it, and what is not acknowledged comes again; so nothing is lost, and nobody has to know which items were kept. A batch without
+//! items is refused too: there is nothing that a receipt could be written for, and there is no 2xx without a receipt.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 
+use crate::answer::Rejection;
+use crate::batch::{self, BatchError};
 use crate::event::{Event, StatusReading};
+use crate::form;
 use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
 use crate::json::{ReadError, Scalar, Values};
-use crate::limits::{ATTRIBUTE_BYTES_MAX, JSON_DEPTH_MAX, MINOR_UNITS_MAX};
+use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX, MINOR_UNITS_MAX};
 use crate::money::{Currency, Money};
-use crate::profile::{AmountUnit, FieldSource, Profile, TimeFormat, TypeRule};
+use crate::profile::{AmountUnit, BodyFormat, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule};
 use crate::time::UnixMillis;
 use crate::verify::Verified;
 
@@ -43,6 +52,18 @@ pub enum Unreadable {
     BadCurrency { found: String },
     #[error("the attribute `{name}` is {bytes} bytes long; at most {ATTRIBUTE_BYTES_MAX} are allowed")]
     AttributeTooLong { name: String, bytes: usize },
+    #[error("the body is not a form: {detail}")]
+    NotAForm { detail: &'static str },
+    #[error("the header `{name}` cannot be decoded: {detail}")]
+    BadHeader { name: String, detail: &'static str },
+    #[error("`{found}` holds {text:?}, which stands between two values here, so that two events could read the same")]
+    Ambiguous { found: String, text: String },
+    #[error("the batch is empty")]
+    EmptyBatch,
+    #[error("the batch has {items} items; at most {BATCH_ITEMS_MAX} are allowed")]
+    BatchTooLarge { items: usize },
+    #[error("item {index} of the batch (the first is 0): {cause}")]
+    Item { index: usize, cause: Box<Unreadable> },
 }
 
 impl Unreadable {
@@ -61,6 +82,21 @@ impl Unreadable {
             Self::BadAmount { .. } => "bad-amount",
             Self::BadCurrency { .. } => "bad-currency",
             Self::AttributeTooLong { .. } => "attribute-too-long",
+            Self::NotAForm { .. } => "not-a-form",
+            Self::BadHeader { .. } => "bad-header",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::EmptyBatch => "empty-batch",
+            Self::BatchTooLarge { .. } => "batch-too-large",
+            Self::Item { cause, .. } => cause.reason(),
+        }
+    }
+}
+
+impl From<&Unreadable> for Rejection {
+    fn from(unreadable: &Unreadable) -> Self {
+        match unreadable {
+            Unreadable::BatchTooLarge { .. } => Self::BatchTooLarge,
+            _ => Self::Malformed,
         }
     }
 }
@@ -75,64 +111,133 @@ impl From<ReadError> for Unreadable {
     }
 }
 
-/// Reads a verified request into an event.
+/// Reads a verified request into its events: one, or those of a batch in their order. Never none.
 ///
 /// # Errors
-/// When the body is not one JSON document within bounds, or the profile's places do not hold what an event needs.
+/// When the body is not one document within bounds, or the profile's places do not hold what an event needs; for one item of a batch,
+/// with its position.
 pub fn read(
     profile: &Profile,
     verified: &Verified<'_>,
     tenant: &TenantName,
     source: &SourceName,
-) -> Result<Event, Unreadable> {
-    let request = verified.request();
-    let text = std::str::from_utf8(request.body).map_err(|error| Unreadable::NotUtf8 {
+) -> Result<Vec<Event>, Unreadable> {
+    let body = verified.body();
+    let text = std::str::from_utf8(body).map_err(|error| Unreadable::NotUtf8 {
         at: error.valid_up_to(),
     })?;
-    let rule = &profile.event;
-    let fields = Fields {
+    let reader = Reader {
+        profile,
         verified,
-        values: rule.pointers.read(text)?,
+        tenant,
+        source,
     };
-
-    let id = fields.first(&rule.id)?.ok_or_else(|| Unreadable::MissingId {
-        where_: places(profile, &rule.id),
-    })?;
-    let id = EventId::new(&id.name("event id")?).map_err(Unreadable::BadId)?;
-    let event_type = fields.first(&rule.event_type)?.ok_or_else(|| Unreadable::MissingType {
-        where_: places(profile, &rule.event_type),
-    })?;
-    let event_type = EventType::new(&event_type.name("event type")?).map_err(Unreadable::BadId)?;
-    let occurred_at = fields
-        .first(&rule.occurred_at)?
-        .and_then(|found| instant(rule.occurred_format, found.as_scalar()));
-
-    let by_type = rule
-        .by_type
-        .iter()
-        .find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(event_type.as_str())));
-    let rule = by_type.map_or(&profile.event.otherwise, |(_, rule)| rule);
-    let subject = match fields.first(&rule.subject)? {
-        Some(found) => Some(Subject::new(&found.name("subject")?).map_err(Unreadable::BadId)?),
+    let items = match &profile.batch {
+        Some(rule) => batch::split(rule, text).map_err(|error| match error {
+            BatchError::Json(error) => error.into(),
+            BatchError::Empty => Unreadable::EmptyBatch,
+            BatchError::TooMany { items } => Unreadable::BatchTooLarge { items },
+        })?,
         None => None,
     };
-    let reading = fields.reading(profile, rule)?;
-    let amount = fields.amount(rule)?;
-    let attributes = fields.attributes(rule)?;
+    let Some(items) = items else {
+        return Ok(vec![reader.event(text, text)?]);
+    };
+    let read = |(index, item)| {
+        reader.event(item, text).map_err(|cause| Unreadable::Item {
+            index,
+            cause: Box::new(cause),
+        })
+    };
+    items.into_iter().enumerate().map(read).collect()
+}
 
-    Ok(Event {
-        tenant: tenant.clone(),
-        source: source.clone(),
-        id,
-        event_type,
-        subject,
-        reading,
-        occurred_at,
-        received_at: request.received_at,
-        amount,
-        attributes,
-        payload: Bytes::copy_from_slice(request.body),
-    })
+/// What the events of one request have in common.
+struct Reader<'r> {
+    profile: &'r Profile,
+    verified: &'r Verified<'r>,
+    tenant: &'r TenantName,
+    source: &'r SourceName,
+}
+
+impl Reader<'_> {
+    /// Reads one event from its own text and the text around it.
+    fn event(&self, text: &str, around: &str) -> Result<Event, Unreadable> {
+        let profile = self.profile;
+        let rule = &profile.event;
+        let fields = Fields {
+            verified: self.verified,
+            in_body: self.is_structured(),
+            text,
+            values: match self.verified.format() {
+                BodyFormat::Json => rule.pointers.read(text)?,
+                BodyFormat::Form => {
+                    let fields = form::parse(text).map_err(|detail| Unreadable::NotAForm { detail })?;
+                    rule.pointers.read_form(fields)?
+                }
+            },
+            around: if rule.around.is_empty() {
+                None
+            } else {
+                Some(rule.around.read(around)?)
+            },
+        };
+
+        let id = fields.first(&rule.id)?.ok_or_else(|| Unreadable::MissingId {
+            where_: profile.places(&rule.id),
+        })?;
+        let id = EventId::new(&id.name("event id")?).map_err(Unreadable::BadId)?;
+        let event_type = fields.first(&rule.event_type)?.ok_or_else(|| Unreadable::MissingType {
+            where_: match profile.places(&rule.event_type) {
+                places if places.is_empty() => "the source's own `event_type`".into(),
+                places => places,
+            },
+        })?;
+        let event_type = EventType::new(&event_type.name("event type")?).map_err(Unreadable::BadId)?;
+        let occurred_at = fields
+            .first(&rule.occurred_at)?
+            .and_then(|found| instant(rule.occurred_format, found.as_scalar()));
+
+        let by_type = rule
+            .by_type
+            .iter()
+            .find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(event_type.as_str())));
+        let rule = by_type.map_or(&profile.event.otherwise, |(_, rule)| rule);
+        let subject = match fields.first(&rule.subject)? {
+            Some(found) => Some(Subject::new(&found.name("subject")?).map_err(Unreadable::BadId)?),
+            None => None,
+        };
+        let reading = fields.reading(profile, rule)?;
+        let amount = fields.amount(rule)?;
+        let attributes = fields.attributes(rule)?;
+
+        Ok(Event {
+            tenant: self.tenant.clone(),
+            source: self.source.clone(),
+            id,
+            event_type,
+            subject,
+            reading,
+            occurred_at,
+            received_at: self.verified.request().received_at,
+            amount,
+            attributes,
+            payload: Bytes::copy_from_slice(text.as_bytes()),
+        })
+    }
+
+    /// Whether the Content-Type says that the body holds the whole event.
+    fn is_structured(&self) -> bool {
+        let Some(prefix) = &self.profile.event.structured else {
+            return false;
+        };
+        let mut types = self.verified.request().header_values("content-type");
+        types.any(|value| {
+            value
+                .get(..prefix.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
+    }
 }
 
 /// A value and the kind of place that it came from.
@@ -175,6 +280,10 @@ impl FoundValue<'_> {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.as_scalar() == Some(&Scalar::Text("".into()))
+    }
+
     fn as_scalar(&self) -> Option<&Scalar<'_>> {
         match self {
             Self::Sent(scalar) => Some(scalar),
@@ -186,37 +295,93 @@ impl FoundValue<'_> {
 /// The body's wanted values, and the headers beside them.
 struct Fields<'f> {
     verified: &'f Verified<'f>,
+    /// The body holds the whole event: headers are not looked at.
+    in_body: bool,
+    /// The event's own text.
+    text: &'f str,
     values: Values<'f>,
+    around: Option<Values<'f>>,
 }
 
 impl Fields<'_> {
     /// The first alternative that is there. Null and the empty text count as absent.
     fn first<'s>(&'s self, sources: &'s [FieldSource]) -> Result<Option<FoundValue<'s>>, Unreadable> {
         for source in sources {
-            match source {
-                FieldSource::Literal(text) => return Ok(Some(FoundValue::Literal(text))),
-                FieldSource::Body(slot) => {
-                    if let Some(scalar) = self
-                        .values
-                        .get(*slot)
-                        .filter(|scalar| **scalar != Scalar::Text("".into()))
-                    {
-                        return Ok(Some(FoundValue::Sent(Cow::Borrowed(scalar))));
-                    }
-                }
-                FieldSource::Header(name) => {
-                    let name = name.in_set(self.verified.header_set());
-                    let value = self.verified.request().single_header(name);
-                    let value = value.map_err(|()| Unreadable::RepeatedHeader { name: name.to_owned() })?;
-                    if let Some(text) = value.filter(|value| !value.is_empty()) {
-                        return Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(
-                            String::from_utf8_lossy(text),
-                        )))));
-                    }
-                }
+            if let Some(found) = self.at(source)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    fn at<'s>(&'s self, source: &'s FieldSource) -> Result<Option<FoundValue<'s>>, Unreadable> {
+        let in_values = |values: &'s Values<'_>, slot| {
+            let scalar = values.get(slot).filter(|scalar| **scalar != Scalar::Text("".into()));
+            Ok(scalar.map(|scalar| FoundValue::Sent(Cow::Borrowed(scalar))))
+        };
+        match source {
+            FieldSource::Literal(text) => Ok(Some(FoundValue::Literal(text))),
+            FieldSource::Body(slot) => in_values(&self.values, *slot),
+            FieldSource::Around(slot) => self.around.as_ref().map_or(Ok(None), |values| in_values(values, *slot)),
+            FieldSource::Header { .. } if self.in_body => Ok(None),
+            FieldSource::Header { name, form } => self.header(name.in_set(self.verified.header_set()), *form),
+            FieldSource::Digest => {
+                let digest = HEXLOWER.encode(&Sha256::digest(self.text.as_bytes()));
+                Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(digest.into())))))
+            }
+            FieldSource::Joined(sources) => self.joined(sources),
+        }
+    }
+
+    fn header<'s>(&'s self, name: &str, form: HeaderForm) -> Result<Option<FoundValue<'s>>, Unreadable> {
+        let value = self.verified.request().single_header(name);
+        let value = value.map_err(|()| Unreadable::RepeatedHeader { name: name.to_owned() })?;
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let bad = |detail| Unreadable::BadHeader {
+            name: name.to_owned(),
+            detail,
+        };
+        let text = match form {
+            HeaderForm::Plain => String::from_utf8_lossy(value),
+            HeaderForm::Percent => {
+                let text = std::str::from_utf8(value).map_err(|_| bad("it is not ASCII"))?;
+                form::decode(text, false).map_err(bad)?
+            }
+            HeaderForm::Quoted => {
+                let text = std::str::from_utf8(value).map_err(|_| bad("it is not ASCII"))?;
+                match text.strip_prefix('"') {
+                    Some(rest) => {
+                        let inner = rest.strip_suffix('"').filter(|inner| !inner.contains(['"', '\\']));
+                        Cow::Borrowed(inner.ok_or_else(|| bad("its quotes do not match"))?)
+                    }
+                    None => Cow::Borrowed(text),
+                }
+            }
+        };
+        Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(text)))).filter(|found| !found.is_empty()))
+    }
+
+    /// All of the places, one after the other. A value may not hold the text that stands after it.
+    fn joined<'s>(&'s self, sources: &'s [FieldSource]) -> Result<Option<FoundValue<'s>>, Unreadable> {
+        let mut text = String::new();
+        for (at, source) in sources.iter().enumerate() {
+            let Some(found) = self.at(source)? else {
+                return Ok(None);
+            };
+            let value = found.name("part of a name")?;
+            if let (FoundValue::Sent(_), Some(FieldSource::Literal(after))) = (&found, sources.get(at + 1))
+                && value.contains(after.as_str())
+            {
+                return Err(Unreadable::Ambiguous {
+                    found: crate::mask::line(&value, 40),
+                    text: after.clone(),
+                });
+            }
+            text.push_str(&value);
+        }
+        Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(text.into())))))
     }
 
     fn reading(&self, profile: &Profile, rule: &TypeRule) -> Result<StatusReading, Unreadable> {
@@ -329,7 +494,8 @@ fn decimal(text: &str, exponent: u32) -> Option<i64> {
 
 fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis> {
     match (format, found?) {
-        (format, Scalar::Text(text)) => format.parse(text),
+        // Some providers write newer events' instants as text (Stripe's thin events); it is an instant either way.
+        (format, Scalar::Text(text)) => format.parse(text).or_else(|| TimeFormat::Rfc3339.parse(text)),
         (TimeFormat::UnixSeconds, Scalar::Integer(seconds)) => {
             i64::try_from(*seconds).ok().map(UnixMillis::from_seconds)
         }
@@ -341,14 +507,4 @@ fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis>
         }
         _ => None,
     }
-}
-
-/// The places as the profile writes them, for a message.
-fn places(profile: &Profile, sources: &[FieldSource]) -> String {
-    let place = |source: &FieldSource| match source {
-        FieldSource::Body(slot) => profile.event.pointers.text(*slot),
-        FieldSource::Header(name) => format!("header:{}", name.in_set(0)),
-        FieldSource::Literal(text) => format!("literal:{text}"),
-    };
-    sources.iter().map(place).collect::<Vec<_>>().join(" or ")
 }

@@ -145,6 +145,24 @@ impl Pointers {
         text
     }
 
+    /// Takes the fields of a form instead: a pointer with one step is a field's name.
+    ///
+    /// # Errors
+    /// When a wanted field comes twice.
+    pub(crate) fn read_form<'a>(&self, fields: Vec<crate::form::Field<'a>>) -> Result<Values<'a>, ReadError> {
+        let mut values = vec![None; self.slots];
+        for (name, value) in fields {
+            let child = self.nodes[0].children.iter().find(|child| child.key == name);
+            let Some(slot) = child.and_then(|child| self.nodes[child.node].slot) else {
+                continue;
+            };
+            if values[slot].replace(Scalar::Text(value)).is_some() {
+                return Err(ReadError::RepeatedKey(name.into_owned()));
+            }
+        }
+        Ok(Values(values))
+    }
+
     fn parent(&self, node: usize) -> Option<(usize, &Child)> {
         let mut edges = self
             .nodes
@@ -180,21 +198,21 @@ impl Pointers {
         };
         match visit.deserialize(&mut deserializer).and_then(|()| deserializer.end()) {
             Ok(()) => Ok(Values(values)),
-            Err(error) => Err(fault.take().unwrap_or_else(|| ReadError::Syntax {
-                line: error.line(),
-                column: error.column(),
-                detail: detail(&error),
-            })),
+            Err(error) => Err(fault.take().unwrap_or_else(|| syntax(&error))),
         }
     }
 }
 
-/// serde_json's message without the place, which is a field of its own.
-fn detail(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
+/// serde_json's error, with the place as a field of its own.
+pub(crate) fn syntax(error: &serde_json::Error) -> ReadError {
+    let mut detail = error.to_string();
+    if let Some(at) = detail.rfind(" at line ") {
+        detail.truncate(at);
+    }
+    ReadError::Syntax {
+        line: error.line(),
+        column: error.column(),
+        detail,
     }
 }
 

@@ -16,17 +16,25 @@ pub mod time;
 
 // An event comes in.
 pub mod request;
+pub mod rate;
 pub mod profile;
 pub mod verify;
+pub mod explain;
 pub mod sign;
 pub mod event;
 mod json;
+mod form;
+mod batch;
 pub mod envelope;
+pub mod challenge;
 pub mod answer;
+pub mod vector;
+pub mod catalogue;
 
 // It is admitted.
 pub mod admission;
 pub mod lifecycle;
+pub mod review;
 pub mod route;
 pub mod chain;
 

@@ -235,6 +235,9 @@ pub fn shipped_one(family: &FamilyName) -> Option<Lifecycle> {
 const SHIPPED_TEXTS: &[&str] = &[
     include_str!("../lifecycles/reward-redemption.toml"),
     include_str!("../lifecycles/payment.toml"),
+    include_str!("../lifecycles/refund.toml"),
+    include_str!("../lifecycles/payout.toml"),
+    include_str!("../lifecycles/order.toml"),
 ];
 
 #[cfg(test)]

@@ -23,6 +23,21 @@ pub const SIGNATURE_ENTRIES_MAX: usize = 16;
 /// Active secrets of one source.
 pub const SECRETS_MAX: usize = 8;
 
+/// Events of one request. Over it: 413.
+pub const BATCH_ITEMS_MAX: usize = 2048;
+/// Form fields of one body.
+pub const FORM_FIELDS_MAX: usize = 512;
+/// Parameters of one source beside its secrets, each.
+pub const PARAMETER_BYTES_MAX: usize = 1024;
+/// What a challenge's answer may repeat of the request.
+pub const CHALLENGE_BYTES_MAX: usize = 1024;
+/// A certificate or key that the host fetches for a source.
+pub const FETCHED_KEY_BYTES_MAX: usize = 64 * 1024;
+/// Fetched keys that one source's keyring holds; the oldest go first.
+pub const FETCHED_KEYS_MAX: usize = 16;
+/// How long a fetched key is believed before it is fetched again.
+pub const FETCHED_KEY_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
 /// Amounts of money, in minor units: what a JSON number holds exactly everywhere.
 pub const MINOR_UNITS_MAX: i64 = (1 << 53) - 1;
 

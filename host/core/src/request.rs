@@ -12,6 +12,10 @@ pub struct Header<'a> {
 /// A request before verification. Borrowed: intake copies a body once, into the store.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRequest<'a> {
+    /// In capitals, as it came.
+    pub method: &'a str,
+    /// The query of the request's target, without the `?`, as it came.
+    pub query: Option<&'a str>,
     pub headers: &'a [Header<'a>],
     /// Exactly the bytes that were sent.
     pub body: &'a [u8],

@@ -34,6 +34,12 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a source says beside its secrets, by the name that its profile gives it. Some of it is secret, so all of it is kept so.
+pub type Parameters = std::collections::BTreeMap<String, Secret>;
+
+/// For a source that says nothing beside its secrets.
+pub static NO_PARAMETERS: Parameters = Parameters::new();
+
 /// One of a source's secrets as configured, with the window in which it may verify.
 #[derive(Debug, Clone)]
 pub struct SourceSecret {

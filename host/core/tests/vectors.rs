@@ -1,244 +1,110 @@
 //! Verification, signing and reading by the shipped profiles: known answers, tables of rules, properties.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
+mod message;
+
 use std::sync::Arc;
 
+use message::{Message, key, provable, secret};
 use proptest::prelude::*;
-use serde::Deserialize;
-use tollgate_core::envelope::{self, Unreadable};
+use tollgate_core::envelope::Unreadable;
 use tollgate_core::event::{Event, StatusReading};
+use tollgate_core::explain::Differs;
 use tollgate_core::ids::KeyId;
 use tollgate_core::lifecycle;
 use tollgate_core::limits::{JSON_DEPTH_MAX, SIGNATURE_ENTRIES_MAX};
 use tollgate_core::profile::{Profile, shipped};
-use tollgate_core::request::{Header, RawRequest};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{NO_PARAMETERS, SourceSecret};
 use tollgate_core::sign::{SignError, SignInput, sign};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::{KeyError, Keyring, Unproven, hints, verify};
+use tollgate_core::vector::{self, Outcome};
+use tollgate_core::verify::{KeyError, Keyring, Unproven, verify};
 
 const PENDING: &str = include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json");
 const COMPLETED: &str = include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.completed.json");
 const REWARDED: &str = include_str!("../../../tests/samples/voucherify-customer.rewarded.json");
 const NATIVE: &str = include_str!("../../../tests/samples/native-reward.redeemed.json");
 
-/// A message under a profile, owned, so that a test can bend it.
-#[derive(Clone)]
-struct Message {
-    profile: Arc<Profile>,
-    secrets: Vec<SourceSecret>,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-    url: Option<String>,
-    received_at: UnixMillis,
-}
-
-impl Message {
-    /// Signed by the profile itself at 1,700,000,000 s, with the id `msg_1` (a UUID for Twitch, which wants one).
-    fn signed(provider: &str, secrets: &[(&str, &str)], body: &str) -> Self {
-        let profile = shipped()[provider].clone();
-        let secrets: Vec<_> = secrets.iter().map(|(id, text)| secret(id, text)).collect();
-        let at = UnixMillis::from_seconds(1_700_000_000);
-        let url = "https://in.example.test/hook";
-        let id = if provider == "twitch" {
-            "e76c6bd4-55c9-4987-8304-da1588d8988b"
-        } else {
-            "msg_1"
-        };
-        let input = SignInput {
-            body: body.as_bytes(),
-            id,
-            at,
-            url: Some(url),
-        };
-        let headers = sign(&profile, &secrets, &input).unwrap();
-        Self {
-            profile,
-            secrets,
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (name, value.into_bytes()))
-                .collect(),
-            body: body.as_bytes().to_vec(),
-            url: Some(url.to_owned()),
-            received_at: at,
-        }
-    }
-
-    fn request<T>(&self, then: impl FnOnce(&Keyring, RawRequest<'_>) -> T) -> T {
-        let keyring = Keyring::new(&self.profile, &self.secrets).unwrap();
-        let headers: Vec<_> = self
-            .headers
-            .iter()
-            .map(|(name, value)| Header { name, value })
-            .collect();
-        then(
-            &keyring,
-            RawRequest {
-                headers: &headers,
-                body: &self.body,
-                url: self.url.as_deref(),
-                received_at: self.received_at,
-            },
-        )
-    }
-
-    /// The key id of the match.
-    fn verify(&self) -> Result<String, Unproven> {
-        self.request(|keyring, request| verify(&self.profile, keyring, request).map(|v| v.proof().key_id.to_string()))
-    }
-
-    fn reason(&self) -> &'static str {
-        self.verify().map_or_else(|unproven| unproven.reason(), |_| "verified")
-    }
-
-    fn read(&self) -> Result<Event, Unreadable> {
-        self.request(|keyring, request| {
-            let verified = verify(&self.profile, keyring, request).unwrap();
-            envelope::read(
-                &self.profile,
-                &verified,
-                &"acme".parse().unwrap(),
-                &"in".parse().unwrap(),
-            )
-        })
-    }
-
-    fn hints(&self) -> Vec<String> {
-        self.request(|keyring, request| hints(&self.profile, keyring, &request))
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.headers.retain(|(known, _)| known != name);
-        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
-    }
-
-    fn header(&self, name: &str) -> String {
-        let value = self
-            .headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone());
-        String::from_utf8(value.unwrap()).unwrap()
-    }
-}
-
-fn secret(id: &str, text: &str) -> SourceSecret {
-    SourceSecret {
-        id: KeyId::new(id).unwrap(),
-        text: Secret::new(text),
-        not_before: None,
-        not_after: None,
-    }
-}
-
-/// A shared secret that suits the profile.
-fn shared(provider: &str) -> &'static str {
-    match provider {
-        "standard-webhooks" | "svix" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        _ => "s3cRe7-at-least-10",
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Vector {
-    id: String,
-    provider: String,
-    what: String,
-    secret: VectorSecret,
-    headers: Vec<(String, String)>,
-    body: String,
-    url: Option<String>,
-    received_at_s: i64,
-    /// Absent: it verifies.
-    refused: Option<String>,
-    event: Option<VectorEvent>,
-    /// The private key whose signature the vector carries.
-    signing_secret: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct VectorSecret {
-    id: String,
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct VectorEvent {
-    id: String,
-    #[serde(rename = "type")]
-    event_type: String,
-    subject: Option<String>,
-    occurred_at: Option<String>,
-    status: Option<String>,
-}
-
-fn vectors() -> Vec<Vector> {
-    serde_json::from_str(include_str!("../../../tests/vectors/providers.json")).unwrap()
-}
-
+/// Runs every known answer; says of none that it passed that was not run.
 #[test]
 fn known_answers_come_out_as_known() {
-    for vector in vectors() {
-        let name = format!("{} ({})", vector.id, vector.what);
-        let message = Message {
-            profile: shipped()[vector.provider.as_str()].clone(),
-            secrets: vec![secret(&vector.secret.id, &vector.secret.text)],
-            headers: vector
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
-                .collect(),
-            body: vector.body.clone().into_bytes(),
-            url: vector.url.clone(),
-            received_at: UnixMillis::from_seconds(vector.received_at_s),
-        };
-        match (&vector.refused, message.verify()) {
-            (None, Ok(key_id)) => assert_eq!(key_id, vector.secret.id, "{name}"),
-            (Some(reason), Err(unproven)) => assert_eq!(unproven.reason(), reason, "{name}: {unproven}"),
-            (_, result) => panic!("{name}: {result:?}"),
-        }
-        if let Some(private) = &vector.signing_secret {
-            let id = message.header(if vector.provider == "svix" {
-                "svix-id"
-            } else {
-                "webhook-id"
-            });
-            let input = SignInput {
-                body: &message.body,
-                id: &id,
-                at: message.received_at,
-                url: None,
-            };
-            let headers = sign(&message.profile, &[secret("private", private)], &input).unwrap();
-            for (name, value) in headers {
-                assert_eq!(message.header(&name), value, "{}", vector.id);
-            }
-        }
-        if let Some(expect) = &vector.event {
-            let event = message.read().unwrap();
-            assert_eq!(event.id.as_str(), expect.id, "{name}");
-            assert_eq!(event.event_type.as_str(), expect.event_type, "{name}");
-            assert_eq!(event.subject.map(|s| s.to_string()), expect.subject, "{name}");
-            assert_eq!(event.occurred_at.map(|at| at.to_string()), expect.occurred_at, "{name}");
-            assert_eq!(event.reading.status().map(ToString::to_string), expect.status, "{name}");
+    let (mut passed, mut not_run, mut failed) = (0, Vec::new(), Vec::new());
+    for vector in vector::shipped() {
+        let provider = vector.provider.as_deref().unwrap();
+        match vector::run(&shipped()[provider], vector) {
+            Outcome::Passed => passed += 1,
+            Outcome::NotRun(reason) => not_run.push((vector.id.as_str(), reason)),
+            Outcome::Failed(what) => failed.push(format!("{} ({}): {what}", vector.id, vector.what)),
         }
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    // All 60 of the collection: those that cannot be requests are held to elsewhere, each with its reason.
+    let ids: Vec<_> = not_run.iter().map(|(id, _)| *id).collect();
+    assert_eq!(
+        ids,
+        [
+            "paypal-crc32",
+            "mollie-classic",
+            "rfc9530-content-digest-b2-request",
+            "rfc9530-sha256-with-LF"
+        ]
+    );
+    assert_eq!((passed, passed + not_run.len()), (56, 60));
 }
 
 #[test]
-fn every_shipped_profile_has_a_known_answer_but_our_own() {
-    let vectors = vectors();
-    for name in shipped().keys() {
-        let ours = name.as_str() == "generic-hmac-timestamped";
-        assert!(
-            ours || vectors
-                .iter()
-                .any(|vector| vector.provider == name.as_str() && vector.refused.is_none()),
-            "{name}"
-        );
+fn what_known_answers_carry_is_signed_alike() {
+    let mut signed = 0;
+    for vector in vector::shipped() {
+        let Some(private) = &vector.signing_secret else {
+            continue;
+        };
+        let header = |wanted: &str| vector.headers.iter().find(|(name, _)| name == wanted);
+        let id = ["svix-id", "webhook-id"].into_iter().find_map(header).unwrap();
+        let input = SignInput {
+            body: vector.body.as_bytes(),
+            id: &id.1,
+            at: UnixMillis::from_seconds(vector.received_at_s),
+            url: None,
+        };
+        let profile = &shipped()[vector.provider.as_deref().unwrap()];
+        let ours = sign(profile, &[secret("private", private)], &NO_PARAMETERS, &input).unwrap();
+        for (name, value) in ours.headers {
+            assert_eq!(header(&name), Some(&(name.clone(), value)), "{}", vector.id);
+        }
+        signed += 1;
     }
+    assert_eq!(signed, 2);
+}
+
+/// Those without one have no scheme of their own, or nothing published.
+#[test]
+fn every_shipped_profile_has_a_known_answer_or_a_reason() {
+    let without: Vec<_> = shipped()
+        .values()
+        .filter(|profile| {
+            !vector::of(profile)
+                .iter()
+                .any(|vector| vector.refused.is_none() && vector.not_run.is_none())
+        })
+        .map(|profile| profile.name.as_str())
+        .collect();
+    assert_eq!(
+        without,
+        [
+            "adyen-platform",
+            "braze",
+            "cloudevents-http",
+            "generic-hmac-timestamped",
+            "ietf-idempotency-key",
+            "meta",
+            "mollie-classic",
+            "rfc9421-http-message-signatures",
+            "talon-one",
+            "voucherify-2018",
+            "voucherify-raw"
+        ]
+    );
 }
 
 #[test]
@@ -253,16 +119,21 @@ fn statuses_that_profiles_map_to_are_statuses_of_the_lifecycle() {
 
 #[test]
 fn what_a_profile_signs_it_verifies() {
-    for provider in shipped().keys() {
-        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+    for provider in provable() {
+        let message = Message::sample(provider);
         assert_eq!(message.verify().as_deref(), Ok("a"), "{provider}");
+        let read = message.read();
+        // Some bodies here are no events; what is one has its own bytes.
+        if let Ok(event) = read {
+            assert!(std::str::from_utf8(&event.payload).is_ok(), "{provider}");
+        }
     }
 }
 
 #[test]
 fn a_missing_header_is_a_refusal_and_never_a_weaker_rule() {
-    for provider in shipped().keys() {
-        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+    for provider in provable() {
+        let message = Message::sample(provider);
         let unsigned_id = !message.profile.id_is_signed();
         for (at, (name, _)) in message.headers.iter().enumerate() {
             let mut without = message.clone();
@@ -278,8 +149,10 @@ fn a_missing_header_is_a_refusal_and_never_a_weaker_rule() {
 
 #[test]
 fn a_header_that_comes_twice_is_refused() {
-    for provider in shipped().keys().filter(|name| name.as_str() != "mollie") {
-        let message = Message::signed(provider.as_str(), &[("a", shared(provider.as_str()))], r#"{"id":"1"}"#);
+    // Mollie repeats its header on purpose, and RFC 9421 joins what comes twice: then the signature is another.
+    let once = |name: &&str| !["mollie", "rfc9421-http-message-signatures"].contains(name);
+    for provider in provable().into_iter().filter(once) {
+        let message = Message::sample(provider);
         let unsigned_id = !message.profile.id_is_signed();
         for header in &message.headers {
             let mut twice = message.clone();
@@ -304,7 +177,7 @@ fn tolerance_is_inclusive_and_holds_both_ways() {
         ("zendesk", 300),
         ("twitch", 600),
     ] {
-        let message = Message::signed(provider, &[("a", shared(provider))], "{}");
+        let message = Message::signed(provider, &[("a", key(provider))], "{}");
         let signed_at = message.received_at;
         for (distance_s, expect) in [
             (0, "verified"),
@@ -336,7 +209,7 @@ fn tolerance_is_inclusive_and_holds_both_ways() {
 
 #[test]
 fn timestamps_are_plain_decimals_and_are_signed_as_sent() {
-    let mut message = Message::signed("standard-webhooks", &[("a", shared("svix"))], "{}");
+    let mut message = Message::signed("standard-webhooks", &[("a", key("svix"))], "{}");
     for text in [
         "",
         " 1700000000",
@@ -361,7 +234,7 @@ fn timestamps_are_plain_decimals_and_are_signed_as_sent() {
 #[test]
 fn signed_parts_cannot_flow_into_each_other() {
     // An id `msg_1.1` at 2 with the body `x` joins to the bytes of id `msg_1` at 1 with the body `2.x`.
-    let mut message = Message::signed("standard-webhooks", &[("a", shared("svix"))], "{}");
+    let mut message = Message::signed("standard-webhooks", &[("a", key("svix"))], "{}");
     message.set("webhook-id", "msg.1");
     let unproven = message.verify().unwrap_err();
     assert!(
@@ -369,7 +242,7 @@ fn signed_parts_cannot_flow_into_each_other() {
         "{unproven}"
     );
 
-    let mut message = Message::signed("twitch", &[("a", shared("twitch"))], "{}");
+    let mut message = Message::signed("twitch", &[("a", key("twitch"))], "{}");
     let joined = message.header("twitch-eventsub-message-id") + "2";
     message.set("twitch-eventsub-message-id", &joined);
     assert_eq!(message.reason(), "forbidden-shape");
@@ -381,7 +254,7 @@ fn signed_parts_cannot_flow_into_each_other() {
         at: UnixMillis(0),
         url: None,
     };
-    let refused = sign(&profile, &[secret("a", shared("svix"))], &input);
+    let refused = sign(&profile, &[secret("a", key("svix"))], &NO_PARAMETERS, &input);
     assert_eq!(
         refused,
         Err(SignError::ForbiddenId {
@@ -408,7 +281,9 @@ fn a_signature_of_the_wrong_length_is_no_match() {
         (format!("{whole}00"), "no-match"),
         (whole[..63].to_owned(), "malformed-signature"),
         (String::new(), "malformed-signature"),
-        ("00".repeat(65), "malformed-signature"),
+        ("00".repeat(512), "no-match"),
+        // Longer than any signature of any algorithm.
+        ("00".repeat(513), "malformed-signature"),
     ] {
         let mut message = message.clone();
         message.set("x-voucherify-signature", &text);
@@ -459,9 +334,9 @@ fn secrets_verify_within_their_windows_only() {
         "the end is exclusive, and the new secret is still tried"
     );
     assert!(
-        message.hints()[0].contains("matches secret `old`, which was not valid at"),
+        message.explain().hints[0].contains("matches secret `old`, which was not valid at"),
         "{:?}",
-        message.hints()
+        message.explain().hints
     );
     message.secrets[1].not_before = Some(now.plus_ms(1));
     assert_eq!(message.verify(), Err(Unproven::NoActiveSecret));
@@ -498,7 +373,7 @@ fn one_keyring_holds_shared_and_public_keys() {
         Ok("p"),
         "a private key verifies by its public half"
     );
-    message.secrets = vec![secret("s", shared("svix")), secret("q", public)];
+    message.secrets = vec![secret("s", key("svix")), secret("q", public)];
     assert_eq!(message.verify().as_deref(), Ok("q"));
     message.secrets.truncate(1);
     assert_eq!(
@@ -512,7 +387,7 @@ fn one_keyring_holds_shared_and_public_keys() {
         at: UnixMillis(0),
         url: None,
     };
-    let refused = sign(&message.profile, &[secret("q", public)], &input);
+    let refused = sign(&message.profile, &[secret("q", public)], &NO_PARAMETERS, &input);
     assert_eq!(
         refused,
         Err(SignError::PublicKey {
@@ -595,13 +470,13 @@ fn a_bad_secret_is_named_and_not_shown() {
     let keyring = Keyring::new(&shipped()["stripe"], &[secret("k1", "hunter2")]).unwrap();
     assert_eq!(
         format!("{keyring:?}"),
-        r#"Keyring { provider: "stripe", keys: ["k1"] }"#
+        r#"Keyring { provider: "stripe", keys: ["k1"], .. }"#
     );
 }
 
 #[test]
 fn two_sets_of_headers_are_never_combined() {
-    let svix = Message::signed("svix", &[("a", shared("svix"))], "{}");
+    let svix = Message::signed("svix", &[("a", key("svix"))], "{}");
     let rename = |message: &Message, only: &str| {
         let mut message = message.clone();
         for (name, _) in &mut message.headers {
@@ -635,7 +510,7 @@ fn the_url_is_the_sources_own() {
     message.url = Some("https://in.example.test/hook/".into());
     assert_eq!(message.reason(), "no-match");
     assert_eq!(
-        message.hints(),
+        message.explain().hints,
         [
             "the signature matches for the URL https://in.example.test/hook: configure the URL exactly as the provider has it"
         ]
@@ -653,13 +528,13 @@ fn a_keyring_serves_the_profile_it_was_made_for() {
 #[test]
 fn hints_say_what_happened_to_the_bytes() {
     let check = |signed: &str, received: &str, expect: &str| {
-        let mut message = Message::signed("voucherify", &[("a", "s")], signed);
+        let mut message = Message::signed("razorpay", &[("a", "s")], signed);
         message.body = received.as_bytes().to_vec();
         assert_eq!(message.reason(), "no-match");
         assert!(
-            message.hints().iter().any(|hint| hint.contains(expect)),
+            message.explain().hints.iter().any(|hint| hint.contains(expect)),
             "{expect}: {:?}",
-            message.hints()
+            message.explain().hints
         );
     };
     check(r#"{"a":"b c"}"#, "{\n  \"a\": \"b c\"\n}", "matches the minified body");
@@ -671,12 +546,14 @@ fn hints_say_what_happened_to_the_bytes() {
     let mut message = Message::signed("stripe", &[("a", "s")], "{}");
     message.received_at = message.received_at.plus_ms(3_600_000);
     assert!(
-        message.hints()[0].contains("the signature itself is right (secret `a`)"),
+        message.explain().hints[0].contains("the signature itself is right (secret `a`)"),
         "{:?}",
-        message.hints()
+        message.explain().hints
     );
+    assert_eq!(message.explain().differs, Differs::Time);
+    message.received_at = message.received_at.plus_ms(-3_600_000);
     message.body.push(b'!');
-    assert_eq!(message.hints(), [""; 0]);
+    assert_eq!(message.explain().differs, Differs::Signature);
 }
 
 fn attributes(event: &Event) -> Vec<(&str, &str)> {
@@ -696,18 +573,20 @@ fn mapped(event: &Event) -> (String, String) {
 
 #[test]
 fn the_redemption_is_read_alike_on_its_way() {
-    for (body, id, status, at) in [
+    for (body, id, status, at, group) in [
         (
             PENDING,
             "evcus_1f3611301g3127bega",
             "pending",
             "2024-05-13T12:34:10.464Z",
+            "v-1f36113948e50fc4ge",
         ),
         (
             COMPLETED,
             "evcus_1f3612c81d7127begc",
             "completed",
             "2024-05-13T12:40:02.310Z",
+            "v-1f3612c81e650fc4gf",
         ),
     ] {
         let message = Message::signed("voucherify", &[("a", "secretKey")], body);
@@ -730,6 +609,7 @@ fn the_redemption_is_read_alike_on_its_way() {
             attributes(&event),
             [
                 ("customer", "cust_2myfc5acSBgoMV72R5tyTBc8"),
+                ("group", group),
                 ("operation", "r_0ebe386a24c311bff7"),
                 ("product", "laptop_123"),
                 ("reward", "rew_6cXu5JUKsjDo1T1LmFLF3eML"),
@@ -750,6 +630,7 @@ fn a_reward_given_is_read_with_its_order() {
         attributes(&event),
         [
             ("customer", "cust_IdgAFZxYwwHctOk9pPuMu308"),
+            ("group", "v-1f08d2a4b3250fc4gg"),
             ("operation", "r_0e2907cc52498573ee"),
             ("order", "ord_8GGVSci7FUPX1UX94qBHQPSE"),
             ("order_amount", "2900"),
@@ -915,7 +796,9 @@ fn what_is_no_event_is_refused_by_name() {
             at: message.received_at,
             url: None,
         };
-        sign(&message.profile, &message.secrets, &input).unwrap()
+        sign(&message.profile, &message.secrets, &NO_PARAMETERS, &input)
+            .unwrap()
+            .headers
     };
     message.set("x-signature", &signed[0].1);
     assert_eq!(message.read().unwrap_err(), Unreadable::NotUtf8 { at: 13 });
@@ -1048,50 +931,34 @@ fn tests_profile(like: &Profile, signed: &str) -> Message {
          [event]\nid = \"/id\"\ntype = \"/type\"\n",
         like.name
     );
-    let profile = Arc::new(Profile::from_toml(&text).unwrap());
-    let secrets = vec![secret("a", "00ff10")];
-    let at = UnixMillis(0);
-    let headers = sign(
-        &profile,
-        &secrets,
-        &SignInput {
-            body: signed.as_bytes(),
-            id: "",
-            at,
-            url: None,
-        },
-    )
-    .unwrap();
-    let headers = headers
-        .into_iter()
-        .map(|(name, value)| (name, value.into_bytes()))
-        .collect();
-    Message {
-        profile,
-        secrets,
-        headers,
-        body: signed.as_bytes().to_vec(),
-        url: None,
-        received_at: at,
-    }
+    Message::signed_by(Arc::new(Profile::from_toml(&text).unwrap()), &[("a", "00ff10")], signed)
 }
 
 proptest! {
     /// Whatever single bit changes in the body, the signature, the signed instant or a signed id, nothing verifies any more;
-    /// only the case of hexadecimal digits does not matter.
+    /// only the case of hexadecimal digits and of `Bearer` does not matter.
     #[test]
     fn no_flipped_bit_verifies(provider in 0_usize..64, place in any::<prop::sample::Index>(), bit in 0_u8..8) {
-        let names: Vec<_> = shipped().keys().collect();
-        let provider = names[provider % names.len()].as_str();
-        let message = Message::signed(provider, &[("a", shared(provider))], r#"{"id":"1","type":"t"}"#);
+        let names = provable();
+        let provider = names[provider % names.len()];
+        let message = Message::sample(provider);
         let mut bent = message.clone();
         let unsigned_id = !message.profile.id_is_signed();
-        let signature_headers = ["signature", "hmac-sha256", "signature-256", "timestamp"];
-        let mut bytes: Vec<&mut u8> = bent.body.iter_mut().collect();
+        let proofs = ["signature", "hmac-sha256", "signature-256", "sha256", "timestamp", "authorization", "input", "digest"];
+        let mut bytes: Vec<&mut u8> = Vec::new();
+        if message.profile.body_is_signed() {
+            bytes.extend(bent.body.iter_mut());
+        }
         for (name, value) in &mut bent.headers {
-            if !unsigned_id || signature_headers.iter().any(|end| name.ends_with(end)) {
+            // A key that the tenant gave needs no place to be fetched from, so nobody looks at that header.
+            let is_proof = proofs.iter().any(|end| name.ends_with(end));
+            if (is_proof || !unsigned_id) && name != "paypal-cert-url" {
                 bytes.extend(value.iter_mut());
             }
+        }
+        if bytes.is_empty() {
+            // The proof is in the body (Adyen, Mailgun): `traps.rs` bends it field by field.
+            return Ok(());
         }
         let at = place.index(bytes.len());
         *bytes[at] ^= 1 << bit;
@@ -1102,36 +969,60 @@ proptest! {
         prop_assert!(bent.verify().is_err() || only_case, "{provider}: {:?}", bent.headers);
     }
 
-    /// Every profile verifies what it signs, whatever the body.
+    /// Every profile verifies what it signs, whatever the body; a signature inside a body needs a body that can hold it.
     #[test]
-    fn every_profile_verifies_what_it_signs(provider in 0_usize..64, body in prop::collection::vec(any::<u8>(), 0..300)) {
-        let names: Vec<_> = shipped().keys().collect();
-        let provider = names[provider % names.len()].as_str();
-        let mut message = Message::signed(provider, &[("a", shared(provider))], "");
-        let id = if provider == "twitch" { "e76c6bd4-55c9-4987-8304-da1588d8988b" } else { "msg_1" };
-        let input = SignInput { body: &body, id, at: message.received_at, url: message.url.as_deref() };
-        let headers = sign(&message.profile, &message.secrets, &input).unwrap();
-        message.headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-        message.body = body;
+    fn every_profile_verifies_what_it_signs(provider in 0_usize..64, body in "\\PC{0,200}") {
+        let names = provable();
+        let provider = names[provider % names.len()];
+        prop_assume!(!["adyen", "mailgun", "twilio", "wise"].contains(&provider));
+        let message = Message::signed(provider, &[("a", key(provider))], &body);
         prop_assert_eq!(message.reason(), "verified");
     }
 
-    /// No bytes from a peer make verification, hints or reading panic.
+    /// No bytes from a peer make verification, explanations or reading panic.
     #[test]
     fn nothing_that_a_peer_sends_is_fatal(
         provider in 0_usize..64,
         values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 4),
         body in prop::collection::vec(any::<u8>(), 0..200),
+        query in "[a-zA-Z0-9%&=]{0,40}",
     ) {
-        let names: Vec<_> = shipped().keys().collect();
-        let provider = names[provider % names.len()].as_str();
-        let mut message = Message::signed(provider, &[("a", shared(provider))], "");
+        let names = provable();
+        let provider = names[provider % names.len()];
+        let mut message = Message::sample(provider);
         for ((_, value), other) in message.headers.iter_mut().zip(values) {
             *value = other;
         }
         message.body = body;
-        prop_assert!(message.verify().is_err());
-        message.hints();
+        message.query = Some(query);
+        if message.verify().is_err() {
+            message.explain();
+        }
+    }
+
+    /// No profile that a tenant writes is fatal, whatever piece of it is missing or doubled.
+    #[test]
+    fn no_profile_text_is_fatal(
+        provider in 0_usize..64,
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        text in r#"[\[\]{}:*/"=a-z .\n]{0,12}"#,
+    ) {
+        let texts = [
+            include_str!("../profiles/adyen.toml"),
+            include_str!("../profiles/paypal.toml"),
+            include_str!("../profiles/plaid.toml"),
+            include_str!("../profiles/svix.toml"),
+            include_str!("../profiles/cloudevents-http.toml"),
+            include_str!("../profiles/rfc9421-http-message-signatures.toml"),
+        ];
+        let good = texts[provider % texts.len()];
+        let chars: Vec<char> = good.chars().collect();
+        let (from, to) = (from.index(chars.len()), to.index(chars.len()));
+        let bad: String = chars[..from.min(to)].iter().copied().chain(text.chars()).chain(chars[from.max(to)..].iter().copied()).collect();
+        if let Err(error) = Profile::from_toml(&bad) {
+            prop_assert!(!error.to_string().is_empty());
+        }
     }
 
     /// No text is fatal to the reader, and whatever it takes serde_json takes too.

@@ -7,9 +7,15 @@ mod config;
 mod delivery;
 mod edge;
 mod operator;
+mod outbound;
 mod serve;
 mod telemetry;
 mod worker;
+
+/// What is allocated on one thread is often freed on another here (an event is made by the edge and dropped by the writer),
+/// which the system's allocator pays for with locks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     cli::main()

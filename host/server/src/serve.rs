@@ -112,6 +112,8 @@ impl Host {
             config: Arc::clone(&self.config),
             counters: Arc::clone(&self.counters),
             body_bytes: AtomicUsize::new(0),
+            buckets: edge::Buckets::default(),
+            keys: edge::Keys::default(),
             shutdown: self.shutdown.clone(),
         };
         let (address, edge_threads) = edge::start(Arc::new(edge))?;
@@ -123,6 +125,7 @@ impl Host {
             operator_address = listener.local_addr().ok();
             let operator = Operator {
                 store: self.store.clone(),
+                config: Arc::clone(&self.config),
                 counters: Arc::clone(&self.counters),
                 token,
             };
@@ -184,7 +187,7 @@ impl Host {
                 self.plugins.store(Arc::new(plugins));
                 self.config.store(Arc::new(config));
                 tracing::info!(
-                    "configuration reloaded; listeners, threads and the store keep their settings until a restart"
+                    "configuration reloaded; addresses, threads and the store keep their settings until a restart"
                 );
             }
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),

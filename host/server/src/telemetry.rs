@@ -46,6 +46,8 @@ pub(crate) struct EdgeCounters {
     rejected: [AtomicU64; Rejection::ALL.len()],
     /// Why requests were unauthentic or malformed, by the core's slug.
     causes: Mutex<BTreeMap<&'static str, Cause>>,
+    /// Providers' questions that were answered; nothing is kept of them.
+    pub(crate) challenges: AtomicU64,
     pub(crate) connections_open: AtomicI64,
     pub(crate) connections_total: AtomicU64,
 }
@@ -108,6 +110,13 @@ impl EdgeCounters {
         {
             let _ = writeln!(out, "tollgate_refused_total{{cause=\"{slug}\"}} {}", cause.count);
         }
+        out.push_str("# HELP tollgate_challenges_total Providers' questions that were answered.\n");
+        out.push_str("# TYPE tollgate_challenges_total counter\n");
+        let _ = writeln!(
+            out,
+            "tollgate_challenges_total {}",
+            self.challenges.load(Ordering::Relaxed)
+        );
         out.push_str(
             "# HELP tollgate_connections_open Open public connections.\n# TYPE tollgate_connections_open gauge\n",
         );

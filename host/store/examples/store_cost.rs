@@ -1,6 +1,6 @@
 //! What the SQLite store costs: CPU of the whole process per operation, the tasks that wait included.
 //!
-//! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory]`
+//! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory] [segments|rows]`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "it measures; an error ends it")]
 
@@ -18,7 +18,7 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, JobClaim, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _,
+    AttemptRecord, ClaimRequest, JobClaim, Layout, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _,
 };
 
 const BODY_BYTES: usize = 2_500;
@@ -71,16 +71,26 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let receipts: usize = arguments.next().map_or(50_000, |text| text.parse().unwrap());
     let waiting: usize = arguments.next().map_or(128, |text| text.parse().unwrap());
-    let directory = arguments.next().map_or_else(std::env::temp_dir, Into::into);
+    let directory = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, std::path::PathBuf::from);
+    let options = OpenOptions {
+        layout: match arguments.next().as_deref() {
+            Some("rows") => Layout::Rows,
+            _ => Layout::Segments,
+        },
+        ..OpenOptions::default()
+    };
     println!(
-        "{receipts} receipts of {BODY_BYTES} bytes, {waiting} waiting at once, in {}",
+        "{:?}: {receipts} receipts of {BODY_BYTES} bytes, {waiting} waiting at once, in {}",
+        options.layout,
         directory.display()
     );
     println!("{:44} {:>10} {:>10} {:>12}", "", "µs CPU", "µs wall", "MB file");
-    warm_up(&directory, waiting).await;
+    warm_up(&directory, options, waiting).await;
     for kind in KINDS {
         let place = tempfile::tempdir_in(&directory).unwrap();
-        let store = SqliteStore::open(place.path().join("t.db"), OpenOptions::default()).unwrap();
+        let store = SqliteStore::open(place.path().join("t.db"), options).unwrap();
         admit(&store, kind, receipts, waiting, &place).await;
         if kind.lifecycle && kind.job {
             admit_again(&store, kind, receipts, waiting, &place).await;
@@ -89,13 +99,13 @@ async fn main() {
         }
         store.close().await;
     }
-    claim_from_many(&directory).await;
+    claim_from_many(&directory, options).await;
 }
 
 /// The first thousands of anything are slower; they are not what is asked.
-async fn warm_up(directory: &std::path::Path, waiting: usize) {
+async fn warm_up(directory: &std::path::Path, options: OpenOptions, waiting: usize) {
     let place = tempfile::tempdir_in(directory).unwrap();
-    let store = SqliteStore::open(place.path().join("t.db"), OpenOptions::default()).unwrap();
+    let store = SqliteStore::open(place.path().join("t.db"), options).unwrap();
     admit_range(&store, KINDS[0], 10_000, waiting).await;
     store.close().await;
 }
@@ -195,7 +205,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
             key_id: "key-2026".parse().unwrap(),
             signed_at: Some(NOW),
         },
-        event: Event {
+        event: Arc::new(Event {
             tenant,
             source,
             id,
@@ -214,7 +224,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
             amount: None,
             attributes: vec![("product".into(), "prod_0a9f7aeddb019a42db".into())],
             payload: payload.into(),
-        },
+        }),
     }
 }
 
@@ -356,9 +366,9 @@ async fn deliver(store: &SqliteStore, entries: usize, waiting: usize) {
 }
 
 /// 100,000 waiting jobs, half of them in one lane: a claim must not look at them all.
-async fn claim_from_many(directory: &std::path::Path) {
+async fn claim_from_many(directory: &std::path::Path, options: OpenOptions) {
     let place = tempfile::tempdir_in(directory).unwrap();
-    let store = SqliteStore::open(place.path().join("t.db"), OpenOptions::default()).unwrap();
+    let store = SqliteStore::open(place.path().join("t.db"), options).unwrap();
     let lifecycle = redemption();
     let body = vec![b'x'; 200];
     let mut admissions: Vec<_> = (0..100_000)

@@ -20,8 +20,12 @@ mod fault;
 mod jobs;
 #[path = "sqlite/outbox.rs"]
 mod outbox;
+#[path = "sqlite/receipts/mod.rs"]
+mod receipts;
 #[path = "sqlite/replay.rs"]
 mod replay;
+#[path = "sqlite/reviews.rs"]
+mod reviews;
 #[path = "sqlite/rows.rs"]
 mod rows;
 #[path = "sqlite/schema.rs"]
@@ -29,22 +33,24 @@ mod schema;
 #[path = "sqlite/trace.rs"]
 mod trace;
 #[path = "sqlite/transaction.rs"]
-#[expect(dead_code, reason = "a guest forgets everything after each transaction")]
 mod transaction;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
 use tollgate_core::time::UnixMillis;
 
 use self::fault::Fault;
+use self::receipts::{Layout, View};
 use self::schema::{MIGRATIONS, SCHEMA_VERSION};
 use self::transaction::{Memory, Transaction, write_chain_head};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim, NextDue,
-    OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, StoreError, Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
+    HeldReceipt, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest,
+    Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.
@@ -92,6 +98,7 @@ impl GuestStore {
         if found < SCHEMA_VERSION {
             migrate(&connection).map_err(opening)?;
         }
+        Layout::read(&connection).map_err(opening)?;
         let receipt_key = read_receipt_key(&connection).map_err(opening)?;
         Ok(Self {
             connection,
@@ -110,6 +117,17 @@ impl GuestStore {
     /// In each case nothing was kept: do not acknowledge.
     pub fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
         self.write(|transaction| admit::admit(transaction, &self.receipt_key, admission))
+    }
+
+    /// As [`crate::Store::admit_all`].
+    ///
+    /// # Errors
+    /// In each case nothing was kept of any of them: do not acknowledge.
+    pub fn admit_all(&self, admissions: &[Admission]) -> Result<Vec<Admitted>, StoreError> {
+        self.write(|transaction| {
+            let admit = |admission| admit::admit(transaction, &self.receipt_key, admission);
+            admissions.iter().map(admit).collect()
+        })
     }
 
     /// As [`crate::Store::claim_jobs`].
@@ -157,7 +175,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
-        self.read(|connection| jobs::read_state(connection, tenant, plugin, key))
+        self.read(|view| jobs::read_state(&view, tenant, plugin, key))
     }
 
     /// All state of a plugin if its keys and values are at most `bytes_max` bytes; else none of it.
@@ -170,7 +188,7 @@ impl GuestStore {
         plugin: &PluginName,
         bytes_max: usize,
     ) -> Result<StateSnapshot, StoreError> {
-        self.read(|connection| snapshot_state(connection, tenant, plugin, bytes_max))
+        self.read(|view| snapshot_state(&view, tenant, plugin, bytes_max))
     }
 
     /// As [`crate::Store::next_due`].
@@ -178,7 +196,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(audit::next_due)
+        self.read(|view| audit::next_due(&view))
     }
 
     /// As [`crate::Store::trace`].
@@ -186,7 +204,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn trace(&self, query: &TraceQuery) -> Result<Vec<Trace>, StoreError> {
-        self.read(|connection| trace::trace(connection, &self.receipt_key, query))
+        self.read(|view| trace::trace(view, &self.receipt_key, query))
     }
 
     /// As [`crate::Store::dead_letters`].
@@ -194,7 +212,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(|connection| replay::dead_letters(connection, filter))
+        self.read(|view| replay::dead_letters(view, filter))
     }
 
     /// As [`crate::Store::replay`].
@@ -203,9 +221,36 @@ impl GuestStore {
     /// [`StoreError::NotFound`], and when nothing was written.
     pub fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, StoreError> {
         if request.dry_run {
-            return self.read(|connection| replay::plan(connection, request));
+            return self.read(|view| replay::plan(view, request));
         }
         self.write(|transaction| replay::replay(transaction, request))
+    }
+
+    /// As [`crate::Store::held`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn held(&self, filter: &HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
+        self.read(|view| reviews::held(view, filter))
+    }
+
+    /// As [`crate::Store::event`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(|view| reviews::event(view, receipt))
+    }
+
+    /// As [`crate::Store::review`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when nothing was written.
+    pub fn review(&self, request: &ReviewRequest) -> Result<ReviewAnswer, StoreError> {
+        if request.dry_run {
+            return self.read(|view| reviews::plan(view, &self.receipt_key, request));
+        }
+        self.write(|transaction| reviews::review(transaction, &self.receipt_key, request))
     }
 
     /// As [`crate::Store::counts`].
@@ -219,7 +264,7 @@ impl GuestStore {
     /// One transaction that may write.
     fn write<T>(&self, work: impl Fn(&mut Transaction<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.commit("BEGIN IMMEDIATE", |connection| {
-            let mut memory = Memory::load(connection)?;
+            let mut memory = Memory::load(connection, receipts::Memory::none())?;
             let head = memory.head;
             let done = work(&mut Transaction {
                 connection,
@@ -235,8 +280,8 @@ impl GuestStore {
     }
 
     /// One transaction that only reads: every statement of `work` sees the same commit.
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
-        self.commit("BEGIN", work)
+    fn read<T>(&self, work: impl FnOnce(View<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.commit("BEGIN", |connection| work(View::of_guest(connection)))
     }
 
     fn commit<T>(&self, begin: &str, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
@@ -293,6 +338,10 @@ fn migrate(connection: &Connection) -> Result<(), Fault> {
                 connection.execute(
                     "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
                     params![key.as_slice()],
+                )?;
+                connection.execute(
+                    "INSERT INTO meta (name, value) VALUES ('layout', ?1)",
+                    params![Layout::Rows.name().as_bytes()],
                 )?;
             }
         }

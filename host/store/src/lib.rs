@@ -17,7 +17,8 @@ pub mod sqlite;
 use std::future::Future;
 
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -26,7 +27,7 @@ use tollgate_core::time::UnixMillis;
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
 #[cfg(not(target_family = "wasm"))]
-pub use sqlite::{OpenOptions, SqliteStore};
+pub use sqlite::{Courier, Layout, OpenOptions, SqliteStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// [`StoreError::Full`] when the queue is full, [`StoreError::NoSpace`], [`StoreError::Fatal`]; in each case do not acknowledge.
     fn admit(&self, admission: Admission) -> impl Future<Output = Result<Admitted, StoreError>> + Send;
 
+    /// Admits several verified events, those of one request, in their order and in one commit: all of them or none.
+    ///
+    /// # Errors
+    /// As [`Store::admit`].
+    fn admit_all(&self, admissions: Vec<Admission>) -> impl Future<Output = Result<Vec<Admitted>, StoreError>> + Send;
+
     /// Leases jobs that are due: ready or with an expired lease, the oldest first, at most one per lane at a time and none
     /// while an older job of its lane is unfinished.
     fn claim_jobs(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<JobClaim>, StoreError>> + Send;
@@ -132,6 +139,23 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Puts dead jobs or deliveries back to work, or runs a receipt's jobs again. Operation keys keep a replay from having a
     /// second effect. With `dry_run` nothing is written and the answer says what would be.
     fn replay(&self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReport, StoreError>> + Send;
+
+    /// Lists receipts that are held, newest first.
+    fn held(&self, filter: HeldFilter) -> impl Future<Output = Result<Vec<HeldReceipt>, StoreError>> + Send;
+
+    /// The event of a receipt, as it was admitted.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such receipt.
+    fn event(&self, receipt: ReceiptId) -> impl Future<Output = Result<Event, StoreError>> + Send;
+
+    /// Records what a person decided about a held receipt. In one commit: the decision, the subject's status and the receipt's
+    /// jobs where it is accepted, and a line of history. The receipt itself is not changed. With `dry_run` nothing is written
+    /// and the answer says what would be.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such receipt. A decision that cannot be taken is an answer, not an error.
+    fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;

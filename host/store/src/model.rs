@@ -1,16 +1,20 @@
 //! What goes into the store and what comes out of it, in the words of the core.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
-use tollgate_core::admission::Disposition;
+use tollgate_core::admission::{Disposition, JobSpec};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
     ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
-    PluginName, ReceiptId, RouteName, RunId, SourceName, TenantName,
+    PluginName, ReceiptId, RouteName, RunId, SourceName, Status, TenantName,
 };
+use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
+use tollgate_core::review::{Reviewed, Unmappable};
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 
@@ -60,7 +64,7 @@ pub struct JobClaim {
     /// Which attempt this is, from 1. Counts since the job was made or last replayed.
     pub attempt: u32,
     pub receipt: ReceiptId,
-    pub event: Event,
+    pub event: Arc<Event>,
 }
 
 /// What is kept of one run (promises T6, W3): all that it read, and how it ended.
@@ -208,6 +212,8 @@ impl TraceBy {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Trace {
     pub receipt: ReceiptView,
+    /// What a person decided about it, when it was held.
+    pub review: Option<ReviewView>,
     /// Further deliveries of the same event, in their order.
     pub deliveries: Vec<DeliveryView>,
     pub jobs: Vec<JobView>,
@@ -405,12 +411,122 @@ pub struct Replayed {
     pub reason: String,
 }
 
+/// Narrows the list of held receipts. Absent fields take everything.
+#[derive(Debug, Clone, Default)]
+pub struct HeldFilter {
+    pub tenant: Option<TenantName>,
+    pub source: Option<SourceName>,
+    /// Only those received at or after this instant.
+    pub since: Option<UnixMillis>,
+    /// Only those whose reason contains this text.
+    pub reason: Option<String>,
+    /// Those already reviewed as well.
+    pub with_reviewed: bool,
+    pub rows_max: usize,
+}
+
+/// A receipt that is held, and what was decided about it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldReceipt {
+    pub receipt: ReceiptId,
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub event_id: String,
+    pub event_type: String,
+    pub subject: Option<String>,
+    pub family: Option<String>,
+    /// The provider's label, or a mapped status that contradicted the subject's.
+    pub status: Option<String>,
+    pub received_at: String,
+    pub reason: String,
+    pub review: Option<ReviewView>,
+}
+
+/// A decision as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewView {
+    pub at: String,
+    pub actor: String,
+    pub why: Option<String>,
+    #[serde(flatten)]
+    pub reviewed: Reviewed,
+    pub lifecycle_version: Option<u32>,
+}
+
+/// A decision to be taken about a held receipt.
+#[derive(Debug, Clone)]
+pub struct ReviewRequest {
+    pub receipt: ReceiptId,
+    pub decision: ReviewDecision,
+    /// Who decided, and why: for the history.
+    pub actor: String,
+    pub why: Option<String>,
+    pub now: UnixMillis,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum ReviewDecision {
+    /// The event has this status. `jobs` are those that routing gives to the event with it; made only if the status applies.
+    Map {
+        status: Status,
+        /// Of the event's family, when it is declared.
+        lifecycle: Option<Arc<Lifecycle>>,
+        jobs: Vec<JobSpec>,
+    },
+    /// Nothing is to be done.
+    Dismiss,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum ReviewAnswer {
+    /// Committed, or with `dry_run` what would be.
+    Reviewed(ReviewReport),
+    /// The receipt is not held: it was accepted, or superseded.
+    NotHeld,
+    /// Somebody decided before.
+    AlreadyReviewed(ReviewView),
+    /// The status cannot be given to this event.
+    Unmappable(Unmappable),
+}
+
+impl ReviewAnswer {
+    /// The report, or in words why there is none.
+    ///
+    /// # Errors
+    /// When nothing was decided.
+    pub fn report(self) -> Result<ReviewReport, String> {
+        match self {
+            Self::Reviewed(report) => Ok(report),
+            Self::NotHeld => Err("the receipt is not held: there is nothing to decide".to_owned()),
+            Self::AlreadyReviewed(view) => Err(format!(
+                "the receipt was reviewed before: {} decided on {}",
+                view.actor, view.at
+            )),
+            Self::Unmappable(unmappable) => Err(unmappable.to_string()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewReport {
+    pub dry_run: bool,
+    pub receipt: ReceiptId,
+    #[serde(flatten)]
+    pub reviewed: Reviewed,
+    /// The routes whose jobs are made.
+    pub routes: Vec<RouteName>,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub receipts: u64,
     pub redeliveries: u64,
     pub conflicts: u64,
     pub superseded: u64,
+    /// Receipts that wait for review.
     pub held: u64,
     pub jobs_waiting: u64,
     pub jobs_done: u64,

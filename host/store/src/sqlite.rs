@@ -7,6 +7,7 @@
 mod fault;
 mod open;
 mod readers;
+mod receipts;
 mod rows;
 mod schema;
 mod transaction;
@@ -17,14 +18,20 @@ mod audit;
 mod jobs;
 mod outbox;
 mod replay;
+mod reviews;
 mod trace;
 
+pub use self::receipts::Layout;
+pub use self::writer::Courier;
+
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{PluginName, TenantName};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -32,12 +39,13 @@ use tollgate_core::time::UnixMillis;
 use self::fault::Fault;
 use self::open::{SoleUse, StorePath};
 use self::readers::Readers;
+use self::receipts::{MemoryBounds, View};
 use self::transaction::Transaction;
 use self::writer::{Shared, Writer, WriterBounds};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
-    JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, Settled, Settlement, Store, StoreError,
-    Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
+    HeldReceipt, IntegrityReport, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
+    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -54,6 +62,13 @@ pub struct OpenOptions {
     /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
     /// Default: as large as the disk.
     pub file_bytes_max: Option<u64>,
+    /// How a new store keeps its receipts; one that exists keeps the layout that it was made with.
+    pub layout: Layout,
+    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.
+    /// Only for [`Layout::Segments`]. Default 65,536.
+    pub keys_in_memory_max: usize,
+    /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Segments`]. Default 16 MiB.
+    pub recent_bytes_max: usize,
 }
 
 impl Default for OpenOptions {
@@ -63,6 +78,9 @@ impl Default for OpenOptions {
             write_batch_max: 512,
             wal_bytes_max: 64 * 1024 * 1024,
             file_bytes_max: None,
+            layout: Layout::default(),
+            keys_in_memory_max: 65_536,
+            recent_bytes_max: 16 * 1024 * 1024,
         }
     }
 }
@@ -77,6 +95,9 @@ pub struct SqliteStore {
 struct Inner {
     path: StorePath,
     receipt_key: Arc<Secret>,
+    layout: Layout,
+    /// For readers; none where receipts are rows.
+    bodies: Option<Arc<File>>,
     // Before the writer: readers are closed first, so that the writer is the last to close and leaves no WAL behind.
     readers: Readers,
     access: Access,
@@ -100,19 +121,28 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
-        let connection = open::open_writer(&path, options.file_bytes_max)?;
+        let connection = open::open_writer(&path, options.file_bytes_max, options.layout)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let bounds = WriterBounds {
             queue_max: options.write_queue_max,
             batch_max: options.write_batch_max,
             wal_bytes_max: options.wal_bytes_max,
+            memory: MemoryBounds {
+                keys_max: options.keys_in_memory_max,
+                recent_bytes_max: options.recent_bytes_max,
+                file_bytes_max: options.file_bytes_max,
+            },
         };
         let writer = Writer::start(connection, sole_use, &path, bounds)?;
         let readers = Readers::new(path.clone());
+        let bodies = open::bodies(&path, layout)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
+                layout,
+                bodies,
                 readers,
                 access: Access::ReadWrite(writer),
             }),
@@ -129,11 +159,15 @@ impl SqliteStore {
         let connection = open::open_reader(&path)?;
         open::check_schema(&path, &connection)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
+        let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let readers = Readers::new(path.clone());
+        let bodies = open::bodies(&path, layout)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
+                layout,
+                bodies,
                 readers,
                 access: Access::ReadOnly(Arc::default()),
             }),
@@ -141,13 +175,17 @@ impl SqliteStore {
     }
 
     /// Writes a whole copy of the store, as of one commit, to a path where nothing is yet. Blocks. The copy is synced, and no
-    /// process holds it.
+    /// process holds it. It is one file, and in the layout that every host reads: [`Layout::Rows`].
     ///
     /// # Errors
     /// [`StoreError::Open`] when something is there already or it cannot be written, [`StoreError::NoSpace`].
     pub fn copy_to(&self, to: impl AsRef<Path>) -> Result<(), StoreError> {
         self.shared().check()?;
-        open::copy(&self.inner.path, &StorePath::new(to.as_ref())?)
+        open::copy(
+            &self.inner.path,
+            self.inner.bodies.as_deref(),
+            &StorePath::new(to.as_ref())?,
+        )
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -173,10 +211,14 @@ impl SqliteStore {
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.shared().check()?;
-        self.inner.readers.read(work).await
+        let (layout, bodies) = (self.inner.layout, self.inner.bodies.clone());
+        self.inner
+            .readers
+            .read(move |connection| work(View::of_reader(connection, layout, bodies.as_deref())))
+            .await
     }
 }
 
@@ -189,6 +231,15 @@ impl Store for SqliteStore {
         let key = Arc::clone(&self.inner.receipt_key);
         self.write(move |transaction| admit::admit(transaction, &key, &admission))
             .await
+    }
+
+    async fn admit_all(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.write(move |transaction| {
+            let admit = |admission| admit::admit(transaction, &key, admission);
+            admissions.iter().map(admit).collect()
+        })
+        .await
     }
 
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
@@ -223,7 +274,7 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(audit::next_due).await
+        self.read(|view| audit::next_due(&view)).await
     }
 
     fn work_signal(&self) -> &Notify {
@@ -236,20 +287,35 @@ impl Store for SqliteStore {
 
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
-        self.read(move |connection| trace::trace(connection, &key, &query))
-            .await
+        self.read(move |view| trace::trace(view, &key, &query)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(move |connection| replay::dead_letters(connection, &filter))
-            .await
+        self.read(move |view| replay::dead_letters(view, &filter)).await
     }
 
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         if request.dry_run {
-            return self.read(move |connection| replay::plan(connection, &request)).await;
+            return self.read(move |view| replay::plan(view, &request)).await;
         }
         self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn held(&self, filter: HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
+        self.read(move |view| reviews::held(view, &filter)).await
+    }
+
+    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(move |view| reviews::event(view, receipt)).await
+    }
+
+    async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        if request.dry_run {
+            return self.read(move |view| reviews::plan(view, &key, &request)).await;
+        }
+        self.write(move |transaction| reviews::review(transaction, &key, &request))
             .await
     }
 

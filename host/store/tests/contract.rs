@@ -6,11 +6,21 @@ mod suite;
 #[path = "contract/support.rs"]
 mod support;
 
+#[path = "contract/differential.rs"]
+mod differential;
 #[path = "contract/model.rs"]
 mod model;
 #[path = "contract/sqlite.rs"]
 mod sqlite;
 
-mod sqlite_keeps_the_contract {
+mod segments_keep_the_contract {
     crate::contract!(crate::sqlite::Sqlite::new());
+}
+
+mod segments_without_memory_keep_the_contract {
+    crate::contract!(crate::sqlite::Sqlite::of_segments_without_memory());
+}
+
+mod rows_keep_the_contract {
+    crate::contract!(crate::sqlite::Sqlite::of_rows());
 }

@@ -4,13 +4,16 @@
 //! process, and where needed a destination that verifies what it receives.
 
 mod authentic;
+mod access;
 mod bounds;
 mod durable;
 mod redelivery;
 mod meaning;
+mod review;
 mod processing;
 mod hostile;
 mod delivery;
 mod operators;
 mod native;
+mod providers;
 mod crash;

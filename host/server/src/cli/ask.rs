@@ -1,17 +1,20 @@
-//! Questions about what is in the store, and replay.
+//! Questions about what is in the store, replay and review.
 //!
-//! Questions read the store's file directly: they work beside a running host and without one. A replay writes, so a running host
-//! is asked to do it through its private listener; without one, the store is opened for the moment.
+//! Questions read the store's file directly: they work beside a running host and without one. A replay or a review writes, so a
+//! running host is asked to do it through its private listener; without one, the store is opened for the moment.
 
 use anyhow::Context as _;
+use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{DeadLetter, ReplayReport, Store, StoreError, Trace, TraceBy, TraceQuery};
+use tollgate_store::{
+    DeadLetter, HeldReceipt, ReplayReport, ReviewReport, Store, StoreError, Trace, TraceBy, TraceQuery,
+};
 
-use super::{Exit, Target, Usage, print_json, show, wire};
+use super::{Exit, Refused, ReviewArgs, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::{DeadLetterQuery, ReplayBody};
+use crate::operator::{DeadLetterQuery, HeldQuery, ReplayBody, ReviewError, review_receipt};
 
 /// `tollgate trace`.
 pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, limit: usize) -> anyhow::Result<Exit> {
@@ -110,7 +113,7 @@ pub(super) fn replay(
     if id.is_none() && !all && !narrowed && !dry_run {
         return Err(Usage("name a dead letter or a receipt, narrow with a filter, or say --all".to_owned()).into());
     }
-    let actor = std::env::var("USER").unwrap_or_else(|_| "cli".to_owned());
+    let actor = actor();
     let body = if is_receipt {
         ReplayBody {
             receipt: id,
@@ -127,11 +130,10 @@ pub(super) fn replay(
             actor,
         }
     };
-    body.clone().checked(clock::now()).map_err(Usage)?;
-    let report = match &target.spin {
-        Some(app) => runtime()?.block_on(spin_app(app, &spin_token()?).replay(&body))?,
-        None => replay_on(&config::load(&target.config)?, &body)?,
-    };
+    let request = body.clone().checked(clock::now()).map_err(Usage)?;
+    let report: ReplayReport = write(target, "/v1/replay", &body, async |store, _| {
+        Ok(store.replay(request).await?)
+    })?;
     if target.json {
         print_json(&report)?;
     } else {
@@ -144,26 +146,38 @@ pub(super) fn replay(
     })
 }
 
-/// Replays through the running host, or on the store itself when no host has it.
-fn replay_on(config: &Config, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
+/// Does something that writes: the running host or the Spin app is asked at `path` with `body`, or the store itself when no host
+/// has it.
+fn write<T: serde::de::DeserializeOwned>(
+    target: &Target,
+    path: &str,
+    body: &impl serde::Serialize,
+    here: impl AsyncFnOnce(&SqliteStore, &Config) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if let Some(app) = &target.spin {
+        let token = spin_token()?;
+        return runtime()?
+            .block_on(spin_app(app, &token).write(path, body))
+            .with_context(|| format!("asking the app at {app}"));
+    }
+    let config = config::load(&target.config)?;
     runtime()?.block_on(async {
         match SqliteStore::open(&config.store.path, OpenOptions::default()) {
             Ok(store) => {
-                let request = body.clone().checked(clock::now()).map_err(Usage)?;
-                let report = store.replay(request).await;
+                let done = here(&store, &config).await;
                 store.close().await;
-                Ok(report?)
+                done
             }
-            Err(StoreError::InUse { path }) => {
+            Err(StoreError::InUse { path: used }) => {
                 let operator = &config.operator;
                 let (Some(listen), Some(token)) = (operator.listen, &operator.token) else {
                     anyhow::bail!(
-                        "a host uses {path}, and it has no private listener to ask: set [operator] listen and token"
+                        "a host uses {used}, and it has no private listener to ask: set [operator] listen and token"
                     );
                 };
                 let base = format!("http://{listen}");
                 wire::Operated { base, token }
-                    .replay(body)
+                    .write(path, body)
                     .await
                     .with_context(|| format!("asking the host at {listen}"))
             }
@@ -175,18 +189,21 @@ fn replay_on(config: &Config, body: &ReplayBody) -> anyhow::Result<ReplayReport>
 fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Vec<DeadLetter>> {
     let filter = query.clone().checked().map_err(Usage)?;
     match &target.spin {
-        Some(app) => {
-            let mut question = form_urlencoded::Serializer::new("/v1/dead-letters?".to_owned());
-            if let serde_json::Value::Object(fields) = serde_json::to_value(&query)? {
-                for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    question.append_pair(name, &text);
-                }
-            }
-            ask_spin(app, &question.finish())
-        }
+        Some(app) => ask_spin(app, &question("/v1/dead-letters", &query)?),
         None => ask(target, async |store| store.dead_letters(filter).await),
     }
+}
+
+/// A path with a filter as its query.
+fn question(path: &str, filter: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut question = form_urlencoded::Serializer::new(format!("{path}?"));
+    if let serde_json::Value::Object(fields) = serde_json::to_value(filter)? {
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            question.append_pair(name, &text);
+        }
+    }
+    Ok(question.finish())
 }
 
 /// The variable that holds a Spin app's `operator_token`.
@@ -208,6 +225,64 @@ fn ask_spin<T: serde::de::DeserializeOwned>(app: &str, question: &str) -> anyhow
     runtime()?
         .block_on(spin_app(app, &token).ask(question))
         .with_context(|| format!("asking the app at {app}"))
+}
+
+/// `tollgate review`: the list, or one decision.
+pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> {
+    let Some(receipt) = args.receipt else {
+        return held(target, args.filter);
+    };
+    let body = ReviewBody {
+        receipt,
+        map: args.map,
+        dismiss: args.dismiss,
+        why: args.why,
+        dry_run: args.dry_run,
+        actor: actor(),
+    };
+    let asked = body.clone().checked().map_err(Usage)?;
+    let report: ReviewReport = write(target, "/v1/review", &body, async |store, config| match review_receipt(
+        store,
+        config,
+        asked,
+        clock::now(),
+    )
+    .await
+    {
+        Ok(report) => Ok(report),
+        Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
+        Err(ReviewError::Store(error)) => Err(error.into()),
+    })?;
+    if target.json {
+        print_json(&report)?;
+    } else {
+        show::review(&report);
+    }
+    Ok(Exit::Yes)
+}
+
+fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
+    let filter = query.clone().checked().map_err(Usage)?;
+    let held: Vec<HeldReceipt> = match &target.spin {
+        Some(app) => ask_spin(app, &question("/v1/held", &query)?)?,
+        None => ask(target, async |store| store.held(filter).await)?,
+    };
+    if target.json {
+        print_json(&held)?;
+    } else if held.is_empty() {
+        anstream::println!("nothing waits for review");
+    } else {
+        show::held(&held);
+        let first = held[0].receipt;
+        anstream::println!("\nwhat mapping would do:  tollgate review {first} --map STATUS --dry-run");
+        anstream::println!("set it aside for good:  tollgate review {first} --dismiss --why TEXT");
+    }
+    Ok(Exit::Yes)
+}
+
+/// Who decides, for the history.
+fn actor() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "cli".to_owned())
 }
 
 /// Opens the store for reading and asks it.

@@ -4,9 +4,12 @@ mod ask;
 mod check;
 mod demo;
 mod plugin;
+mod provider;
+mod request;
 mod send;
 mod show;
 mod spin;
+mod test_key;
 mod transfer;
 mod verify;
 mod wire;
@@ -16,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::operator::DeadLetterQuery;
+use crate::operator::{DeadLetterQuery, HeldQuery};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// The hidden command under which this program compiles plugins in a child process.
@@ -40,6 +43,11 @@ const FAILED: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// What was asked for cannot be, and nothing was done: exit status 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
 
 #[derive(Parser)]
 #[command(
@@ -126,6 +134,22 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// What waits for a person's word: list it, map it to a status, or dismiss it
+    #[command(after_help = "Without a receipt: the list, newest first.\n\n\
+                      Mapping gives the event the status that you name; the lifecycle judges it as it would have judged the provider, and the \
+                      routes of now take it. The receipt stays as it was; the decision is kept beside it, once.\n\n\
+                      Exit status: 0 done, 1 it cannot be (not held, reviewed before, a status that contradicts the subject's).")]
+    Review {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        args: ReviewArgs,
+    },
+    /// What Tollgate knows of each provider, and the known answers that prove it
+    Provider {
+        #[command(subcommand)]
+        command: ProviderCommand,
+    },
     /// Look after plugins
     Plugin {
         #[command(subcommand)]
@@ -159,6 +183,55 @@ enum DlqCommand {
         target: Target,
         /// For example dead_7
         id: String,
+    },
+}
+
+#[derive(clap::Args)]
+struct ReviewArgs {
+    /// A held receipt (rcpt_…)
+    receipt: Option<String>,
+    /// The status that the event has, of its family's lifecycle
+    #[arg(long, value_name = "STATUS", requires = "receipt", conflicts_with = "dismiss")]
+    map: Option<String>,
+    /// Nothing is to be done with it
+    #[arg(long, requires_all = ["receipt", "why"])]
+    dismiss: bool,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", requires = "receipt")]
+    why: Option<String>,
+    /// Say what would be done, and write nothing
+    #[arg(long, requires = "receipt")]
+    dry_run: bool,
+    #[command(flatten)]
+    filter: HeldQuery,
+}
+
+#[derive(Subcommand)]
+enum ProviderCommand {
+    /// The providers that ship with Tollgate, with their schemes
+    List {
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What one provider needs, signs and does
+    Show {
+        /// A provider's name, or the file of a profile of your own (own.toml)
+        provider: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a profile's known answers; exit status 1 when one comes out otherwise, or when there is none
+    Test {
+        /// A provider's name, or the file of a profile of your own (own.toml)
+        provider: Option<String>,
+        /// All that ship with Tollgate
+        #[arg(long, conflicts_with = "provider")]
+        all: bool,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -206,6 +279,8 @@ pub(crate) fn main() -> ExitCode {
             all,
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Review { target, args } => ask::review(&target, args),
+        Command::Provider { command } => provider::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin {
@@ -221,6 +296,9 @@ pub(crate) fn main() -> ExitCode {
                 // Each says `error:` itself, with its line.
                 Some(problems) => anstream::eprintln!("{}", problems.render(crate::config::Ink::Coloured)),
                 None => anstream::eprintln!("{style}error:{style:#} {error:#}"),
+            }
+            if error.is::<Refused>() {
+                return ExitCode::from(1);
             }
             let mendable = error.is::<Usage>() || error.is::<crate::config::Problems>();
             ExitCode::from(if mendable { USAGE } else { FAILED })

@@ -2,15 +2,19 @@
 //! once or often, whole or tampered with, now or with an old signature.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use tollgate_core::ids::KeyId;
+use tollgate_core::profile::Profile;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
+use tollgate_core::vector::{self, Outcome, Vector, VectorEvent};
 
-use super::verify::{find_profile, read_body, read_secrets};
+use super::request::{ParameterArgs, parse_header, read_body, read_secrets};
 use super::wire::Http;
-use super::{Exit, Usage, ask, print_json};
+use super::{Exit, Usage, ask, print_json, provider, test_key};
 use crate::clock;
 
 /// Samples that ship with the binary: what the providers send, byte for byte.
@@ -46,33 +50,48 @@ pub(crate) struct Sample {
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Samples: voucherify-pending, voucherify-completed, voucherify-rewarded, reward-redeemed.\n\n\
+    after_help = "Samples: voucherify-pending, voucherify-completed, voucherify-rewarded, reward-redeemed. With --provider and neither --sample \
+                  nor --body, a request in the provider's shape is sent.\n\n\
     Examples:\n  \
     tollgate send --url http://127.0.0.1:8080/in/acme/rewards --secret-file secret.txt --sample voucherify-pending\n  \
     … --times 2                 a duplicate: the second is answered 200 `same`\n  \
     … --tamper                  a body that was changed after signing: 401\n  \
     … --set status=pending      another body under the same id: a conflict\n  \
-    … --age 3600                signed an hour ago: 401 where the scheme has a timestamp\n\n\
+    … --age 3600                signed an hour ago: 401 where the scheme has a timestamp\n  \
+    tollgate send --url … --provider sendgrid --test-key test.pem\n                              \
+    a provider that signs with a private key: a key of your own, which the source must trust\n\n\
     Exit status: 0 every request was answered 2xx, 1 some were not, 2 bad usage, 3 no answer."
 )]
 pub(super) struct Args {
     /// The source's URL
     #[arg(long)]
     url: String,
+    /// The URL that is signed, where the provider signs it: the source's public_url. The one it is sent to, when absent
+    #[arg(long)]
+    public_url: Option<String>,
     /// A file that holds the source's secret; repeat to sign with several
-    #[arg(long, required = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "test_key")]
     secret_file: Vec<PathBuf>,
+    /// What the request calls the key, where it names one: the id of the source's secret
+    #[arg(long, value_name = "NAME")]
+    key_id: Option<KeyId>,
+    /// For providers that sign with a private key: a test key, made when the file is not there. Its public half, which the source must
+    /// have as a secret, is written beside it as FILE.pub
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file", requires = "provider")]
+    test_key: Option<PathBuf>,
+    #[command(flatten)]
+    parameters: ParameterArgs,
     /// A sample that ships with Tollgate
     #[arg(long, conflicts_with = "body")]
     sample: Option<String>,
     /// A recorded body to send as it is; `-` reads standard input
     #[arg(long, value_name = "FILE", requires = "provider")]
     body: Option<PathBuf>,
-    /// Whose scheme signs; the sample's own when absent
+    /// Whose scheme signs: a provider's name, or the file of a profile of your own (own.toml); the sample's own when absent
     #[arg(long)]
     provider: Option<String>,
-    /// The message id, for schemes that have one in a header
-    #[arg(long, default_value = "msg_tollgate_send")]
+    /// The message id, for schemes that have one in a header; some take UUIDs only
+    #[arg(long, default_value = "746f6c6c-6761-4e65-8c00-00000073656e")]
     id: String,
     /// Replaces a value in the body before signing: a JSON pointer or a top-level name, and the new text
     #[arg(long, value_name = "NAME=TEXT")]
@@ -86,6 +105,10 @@ pub(super) struct Args {
     /// Signs as if this many seconds had passed since
     #[arg(long, default_value_t = 0, value_name = "SECONDS", allow_negative_numbers = true)]
     age: i64,
+    /// A further header, as 'Name: value', for what the source asks for beside the signature or a type that stands in a header; one that
+    /// the scheme would add is replaced; repeat for each
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -95,25 +118,49 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let (mut body, provider) = pick(args)?;
+    let picked = pick(args)?;
+    let profile = picked.profile;
+    let mut body = picked.body;
     for assignment in &args.set {
         body = set(&body, assignment)?;
     }
-    let profile = find_profile(args.provider.as_deref().unwrap_or(provider))?;
-    let secrets = read_secrets(&args.secret_file)?;
-    let at = UnixMillis(clock::now().0 - args.age.saturating_mul(1000));
+    let parameters = args.parameters.read(&profile)?;
+    let mut secrets = match &args.test_key {
+        Some(file) => vec![test_key::read_or_make(&profile, &parameters, file)?],
+        None => read_secrets(&args.secret_file)?,
+    };
+    if let (Some(id), Some(first)) = (&args.key_id, secrets.first_mut()) {
+        first.id = id.clone();
+    }
+    let at = UnixMillis(clock::now().0.saturating_sub(args.age.saturating_mul(1000)));
     let input = SignInput {
         body: &body,
         id: &args.id,
         at,
-        url: Some(&args.url),
+        url: Some(args.public_url.as_deref().unwrap_or(&args.url)),
     };
-    let mut headers = sign(&profile, &secrets, &input).map_err(|error| Usage(error.to_string()))?;
-    headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    let signed = sign(&profile, &secrets, &parameters, &input).map_err(|error| Usage(error.to_string()))?;
+    // What is said on the command line goes before what the scheme adds, and that before what the documentation shows beside it.
+    let mut headers = args
+        .header
+        .iter()
+        .map(|line| parse_header(line))
+        .collect::<Result<Vec<_>, _>>()?;
+    for more in [signed.headers, picked.headers] {
+        let said: Vec<String> = headers.iter().map(|(name, _)| name.clone()).collect();
+        headers.extend(more.into_iter().filter(|(name, _)| !said.contains(name)));
+    }
+    let url = match &signed.query {
+        Some(query) if args.url.contains('?') => format!("{}&{query}", args.url),
+        Some(query) => format!("{}?{query}", args.url),
+        None => args.url.clone(),
+    };
+    let mut body = signed.body.into_owned();
     if args.tamper {
         body = tampered(body);
     }
     if args.dry_run {
+        anstream::println!("POST {url}");
         for (name, value) in &headers {
             anstream::println!("{name}: {value}");
         }
@@ -126,7 +173,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         let http = Http::new();
         let mut answers = Vec::new();
         for _ in 0..args.times {
-            answers.push(http.post(&args.url, &headers, body.clone()).await?);
+            answers.push(http.post(&url, &headers, body.clone()).await?);
         }
         anyhow::Ok(answers)
     })?;
@@ -153,22 +200,94 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(if kept { Exit::Yes } else { Exit::No })
 }
 
-fn pick(args: &Args) -> anyhow::Result<(Vec<u8>, &'static str)> {
-    if let Some(file) = &args.body {
+/// What is to be signed, and by whose scheme.
+struct Picked {
+    profile: Arc<Profile>,
+    body: Vec<u8>,
+    /// Headers that come with the body and are no signature; names in lower case.
+    headers: Vec<(String, String)>,
+}
+
+fn pick(args: &Args) -> anyhow::Result<Picked> {
+    let json = || vec![("content-type".to_owned(), "application/json".to_owned())];
+    if let (Some(file), Some(name)) = (&args.body, &args.provider) {
         let file = (file.as_os_str() != "-").then_some(file);
-        return Ok((read_body(file)?, ""));
+        return Ok(Picked {
+            profile: provider::find(name)?,
+            body: read_body(file)?,
+            headers: json(),
+        });
     }
     let names = || SAMPLES.map(|sample| sample.name).join(", ");
-    let Some(name) = &args.sample else {
-        return Err(Usage(format!(
-            "say what to send: --body FILE, or --sample with one of {}",
+    match (&args.sample, &args.provider) {
+        (Some(name), provider) => {
+            let sample = SAMPLES.iter().find(|sample| sample.name == name);
+            let sample = sample.ok_or_else(|| Usage(format!("there is no sample `{name}`; there are: {}", names())))?;
+            Ok(Picked {
+                profile: provider::find(provider.as_deref().unwrap_or(sample.provider))?,
+                body: sample.body.into(),
+                headers: json(),
+            })
+        }
+        (None, Some(name)) => in_its_shape(provider::find(name)?),
+        (None, None) => Err(Usage(format!(
+            "say what to send: --provider NAME for a request in its shape, --body FILE, or --sample with one of {}",
             names()
         ))
-        .into());
+        .into()),
+    }
+}
+
+/// Requests in the shape of providers whose known answers carry no event.
+const REQUESTS: &str = include_str!("../../../../tests/samples/requests.json");
+
+/// An unsigned request of [`REQUESTS`].
+#[derive(serde::Deserialize)]
+struct Shown {
+    provider: String,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// A request in the provider's shape: the first of its known answers that is an event, or a sample that ships with Tollgate. The old
+/// signature among its headers gives way to the new.
+fn in_its_shape(profile: Arc<Profile>) -> anyhow::Result<Picked> {
+    let mut samples: Vec<Shown> = serde_json::from_str(REQUESTS).context("the shipped samples")?;
+    let at = samples.iter().position(|shown| shown.provider == profile.name.as_str());
+    let (mut headers, body) = match at.map(|at| samples.swap_remove(at)) {
+        Some(shown) => (shown.headers, shown.body),
+        None => {
+            let vectors = vector::of(&profile);
+            let shown = vectors.into_iter().find(|vector| is_event(&profile, vector));
+            let shown = shown.ok_or_else(|| {
+                Usage(format!(
+                    "there is no sample request of `{}`; name a body with --body",
+                    profile.name
+                ))
+            })?;
+            (shown.headers, shown.body)
+        }
     };
-    let sample = SAMPLES.iter().find(|sample| sample.name == name);
-    let sample = sample.ok_or_else(|| Usage(format!("there is no sample `{name}`; there are: {}", names())))?;
-    Ok((sample.body.into(), sample.provider))
+    for (name, _) in &mut headers {
+        name.make_ascii_lowercase();
+    }
+    if !headers.iter().any(|(name, _)| name == "content-type") {
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+    Ok(Picked {
+        body: body.into_bytes(),
+        headers,
+        profile,
+    })
+}
+
+/// Whether a known answer verifies and is read as an event, whatever it says of it.
+fn is_event(profile: &Profile, vector: &Vector) -> bool {
+    let mut asked = vector.clone();
+    if asked.events.is_empty() {
+        asked.events = vec![VectorEvent::default()];
+    }
+    vector.refused.is_none() && vector.unreadable.is_none() && vector::run(profile, &asked) == Outcome::Passed
 }
 
 /// Replaces one text value in a JSON body: what a provider would have signed, had the event been that one.

@@ -5,8 +5,10 @@ use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
+use tollgate_core::review::Reviewed;
 use tollgate_store::{
-    ActionView, DeadLetter, DeadWork, JobView, OutboxView, ReceiptView, ReplayReport, RunView, Trace,
+    ActionView, DeadLetter, DeadWork, HeldReceipt, JobView, OutboxView, ReceiptView, ReplayReport, ReviewReport,
+    RunView, Trace,
 };
 
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
@@ -20,7 +22,7 @@ fn state(word: &str) -> String {
     let style = match word {
         "accepted" | "done" | "delivered" | "recorded" | "completed" => GOOD,
         "dead" | "conflict" => BAD,
-        "held" | "superseded" | "same" | "already done" | "ready" | "leased" | "refused" => WARN,
+        "held" | "superseded" | "dismissed" | "same" | "already done" | "ready" | "leased" | "refused" => WARN,
         _ => Style::new(),
     };
     format!("{style}{word}{style:#}")
@@ -99,6 +101,18 @@ pub(super) fn trace(trace: &Trace) {
         "proved by",
         &format!("{} scheme {}, key {}", proof.provider, proof.scheme, proof.key_id),
     );
+    if let Some(review) = &trace.review {
+        let why = review.why.as_deref().unwrap_or_default();
+        field(
+            "reviewed",
+            &format!(
+                "{} by {}  {}",
+                reviewed(&review.reviewed),
+                review.actor,
+                mask::line(why, 200)
+            ),
+        );
+    }
     for delivery in &trace.deliveries {
         field(
             "again",
@@ -123,6 +137,56 @@ pub(super) fn trace(trace: &Trace) {
         print_job(job, at + 1 == trace.jobs.len());
     }
     anstream::println!();
+}
+
+fn reviewed(reviewed: &Reviewed) -> String {
+    match reviewed {
+        Reviewed::Accepted { status } => format!("{}, mapped to {status}", state("accepted")),
+        Reviewed::Superseded { status, current } => format!(
+            "{}, mapped to {status} (the subject is already {current})",
+            state("superseded")
+        ),
+        Reviewed::Dismissed => state("dismissed"),
+    }
+}
+
+/// Receipts that are held, with what was decided about them.
+pub(super) fn held(held: &[HeldReceipt]) {
+    for one in held {
+        let review = one
+            .review
+            .as_ref()
+            .map(|review| {
+                format!(
+                    "\n  {DIM}reviewed{DIM:#} {} by {}",
+                    reviewed(&review.reviewed),
+                    review.actor
+                )
+            })
+            .unwrap_or_default();
+        anstream::println!(
+            "{BOLD}{}{BOLD:#}  {}  {}/{}\n  {DIM}event{DIM:#}    {} {}\n  {DIM}reason{DIM:#}   {}{review}",
+            one.receipt,
+            one.received_at,
+            one.tenant,
+            one.source,
+            one.event_type,
+            one.event_id,
+            mask::line(&one.reason, 300),
+        );
+    }
+}
+
+/// What a decision did, or would do.
+pub(super) fn review(report: &ReviewReport) {
+    let would = if report.dry_run { "would be " } else { "" };
+    anstream::println!("{}  {would}{}", report.receipt, reviewed(&report.reviewed));
+    for route in &report.routes {
+        anstream::println!("  {DIM}job on route{DIM:#} {route}");
+    }
+    if matches!(report.reviewed, Reviewed::Accepted { .. }) && report.routes.is_empty() {
+        anstream::println!("  {WARN}no route takes it{WARN:#}: nothing is run");
+    }
 }
 
 fn branch(last: bool) -> (&'static str, &'static str) {

@@ -11,9 +11,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tollgate_core::secret::Secret;
-use tollgate_store::ReplayReport;
 
-use crate::operator::ReplayBody;
+use super::Refused;
 
 /// An answer is read up to here.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -95,14 +94,24 @@ pub(super) struct Operated<'a> {
 }
 
 impl Operated<'_> {
-    /// Asks the host to replay.
+    /// Asks for something that writes: posts `body` to `path`.
     ///
     /// # Errors
-    /// When it cannot be asked, or its answer is no report.
-    pub(super) async fn replay(&self, body: &ReplayBody) -> anyhow::Result<ReplayReport> {
-        let url = format!("{}/v1/replay", self.base);
+    /// [`Refused`] with the host's own words when it says that this cannot be; anything else when it did not answer as asked.
+    pub(super) async fn write<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body)?.into();
-        read(Http::new().post(&url, &self.headers()?, body).await?)
+        let (status, text) = Http::new().post(&url, &self.headers()?, body).await?;
+        if status == 409 {
+            let said = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
+            let said = said["error"].as_str().unwrap_or(text.trim()).to_owned();
+            return Err(Refused(said).into());
+        }
+        read((status, text))
     }
 
     /// Gets the answer of a question; `question` is a path and its query.

@@ -13,6 +13,7 @@ mod problem;
 mod raw;
 mod reference;
 mod tenant;
+mod tls;
 #[cfg(test)]
 mod tests;
 
@@ -21,19 +22,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use tollgate_core::answer::Ack;
+use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, FamilyName, PluginDigest, PluginName, RouteName, SourceName, TenantName,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
+use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
-use tollgate_core::verify::Keyring;
+use tollgate_core::verify::{Credential, Keyring};
 
 pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
+pub(crate) use tls::TlsConfig;
 
 /// Reads and checks `path` and the tenants' files beside it. Changes nothing: the caller decides when the result takes effect.
 ///
@@ -62,8 +68,8 @@ pub(crate) fn check_tenants(
 ) -> Result<BTreeMap<TenantName, Tenant>, Problems> {
     let desk = Desk::new(env, PluginFiles::Unchecked);
     let mut house = operator::House::default();
-    house.delivery.allow_http = true;
-    house.delivery.allow_networks = ["0.0.0.0", "::"]
+    house.delivery.outbound.allow_http = true;
+    house.delivery.outbound.allow_networks = ["0.0.0.0", "::"]
         .into_iter()
         .filter_map(|address| address.parse().ok())
         .map(|address| Network {
@@ -220,6 +226,21 @@ pub(crate) struct EdgeConfig {
     pub(crate) body_read_ms_max: u64,
     /// Open connections per thread; further ones wait in the kernel's queue.
     pub(crate) connections_max: usize,
+    /// HTTPS on the public listener. Absent: plain HTTP, for a proxy in front.
+    pub(crate) tls: Option<TlsConfig>,
+    /// Proxies whose word about the client is taken: `X-Forwarded-For` and `X-Forwarded-Proto`. Nobody else's ever is.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Refuse what did not come over HTTPS, here or at a trusted proxy.
+    pub(crate) require_https: bool,
+    pub(crate) rates: Rates,
+}
+
+/// How much each tenant may send.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rates {
+    /// For tenants that have none of their own; absent: no limit.
+    pub(crate) every: Option<Rate>,
+    pub(crate) tenants: BTreeMap<TenantName, Rate>,
 }
 
 /// The private listener: operator API, health, metrics.
@@ -260,10 +281,18 @@ pub(crate) struct DeliveryConfig {
     pub(crate) retry: RetryPolicy,
     /// Deliveries at once to one destination.
     pub(crate) in_flight_max: usize,
-    /// Networks outside the public internet that destinations may be in, as `address/prefix-length`.
+    pub(crate) outbound: OutboundRules,
+}
+
+/// Where the host may go when somebody else says where: to destinations, and for keys that a request names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OutboundRules {
+    /// Networks outside the public internet that are allowed all the same.
     pub(crate) allow_networks: Vec<Network>,
     /// Whether destinations may be reached without TLS. Off by default.
     pub(crate) allow_http: bool,
+    /// Certificates that vouch for servers, beside Mozilla's roots.
+    pub(crate) extra_roots: Arc<[CertificateDer<'static>]>,
 }
 
 /// An IP network, for allow-lists.
@@ -293,11 +322,24 @@ pub(crate) struct Tenant {
 pub(crate) struct Source {
     pub(crate) name: SourceName,
     pub(crate) profile: Arc<Profile>,
+    /// The source's own keys; see [`crate::edge::Edge`] for those that are fetched.
     pub(crate) keyring: Arc<Keyring>,
+    /// How the provider wants to be answered.
+    pub(crate) ack: Ack,
+    pub(crate) access: Access,
     /// The public URL of this source, for schemes that sign it.
     pub(crate) public_url: Option<String>,
-    /// Conflicts are answered 409 instead of 202.
-    pub(crate) conflict_409: bool,
+}
+
+/// Who may speak to a source, beside the signature (promise I7).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access {
+    /// One of them must be presented; empty: none is asked for. Several while one replaces another.
+    pub(crate) credentials: Vec<Credential>,
+    /// The credentials are basic auth, which a refusal has to ask for.
+    pub(crate) asks_basic: bool,
+    /// The client must be in one of them; empty: from anywhere.
+    pub(crate) allow_networks: Vec<Network>,
 }
 
 #[derive(Debug, Clone)]
@@ -321,6 +363,26 @@ pub(crate) struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+}
+
+impl Rates {
+    pub(crate) fn of(&self, tenant: &TenantName) -> Option<Rate> {
+        self.tenants.get(tenant).copied().or(self.every)
+    }
+}
+
+impl Config {
+    /// The lifecycle that judges an event's status; none when its family has none.
+    pub(crate) fn lifecycle_of(&self, event: &Event) -> Option<Arc<Lifecycle>> {
+        self.lifecycles.get(event.reading.family()?).cloned()
+    }
+}
+
+impl Tenant {
+    /// What each route takes.
+    pub(crate) fn matches(&self) -> impl Iterator<Item = (&RouteName, &RouteMatch)> {
+        self.routes.iter().map(|route| (&route.name, &route.matches))
+    }
 }
 
 impl Network {

@@ -7,18 +7,21 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use tollgate_core::ids::{FamilyName, PluginName};
+use tollgate_core::ids::{FamilyName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
+use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 
 use super::raw::{Desk, File, Section, Value};
 use super::{
-    DeliveryConfig, EdgeConfig, Network, OperatorConfig, PluginConfig, PluginFiles, PluginLimits, StoreConfig,
-    WorkerConfig, reference,
+    DeliveryConfig, EdgeConfig, Network, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, PluginLimits, Rates,
+    StoreConfig, WorkerConfig, reference, tls,
 };
 
+pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
 const THREADS_MAX: u32 = 256;
+const RATE_MOST: u32 = 1_000_000;
 const BODY_BYTES_LEAST: u32 = 1024;
 const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
 const READ_MS_MOST: u32 = 120_000;
@@ -69,6 +72,10 @@ impl Default for House {
                 header_read_ms_max: limits::HEADER_READ_MS_MAX,
                 body_read_ms_max: limits::BODY_READ_MS_MAX,
                 connections_max: 10_000,
+                tls: None,
+                trusted_proxies: Vec::new(),
+                require_https: false,
+                rates: Rates::default(),
             },
             operator: OperatorConfig {
                 listen: None,
@@ -86,8 +93,7 @@ impl Default for House {
             delivery: DeliveryConfig {
                 retry: RetryPolicy::DELIVERIES,
                 in_flight_max: 16,
-                allow_networks: Vec::new(),
-                allow_http: false,
+                outbound: OutboundRules::default(),
             },
             plugins: BTreeMap::new(),
             plugin_names: None,
@@ -144,7 +150,61 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
         &mut edge.connections_max,
         count(section, "connections_max", 1..=CONNECTIONS_MOST),
     );
+    let tls_section = self::section(section, "tls");
+    let speaks_tls = tls_section.is_some();
+    edge.tls = tls_section.and_then(|section| tls::tls(&section));
+    if let Some(proxies) = section.get("trusted_proxies") {
+        edge.trusted_proxies = proxies.list_of(trusted_proxy);
+    }
+    if let Some(require) = section.get("require_https") {
+        edge.require_https = require.boolean().unwrap_or_default();
+        if edge.require_https && !speaks_tls && edge.trusted_proxies.is_empty() {
+            require.problem(
+                "nothing could come over HTTPS: the listener has no certificate and no proxy is trusted",
+                "add [edge.tls] with certificate and key, or trusted_proxies = the networks of the proxies that speak HTTPS",
+            );
+        }
+    }
+    if let Some(section) = self::section(section, "rate") {
+        edge.rates.every = rate(&section);
+        for (name, section) in section.named::<TenantName>("tenants") {
+            let of_tenant = rate(&section);
+            if of_tenant.is_none() {
+                section.require("requests_per_s", "add requests_per_s = the tenant's own limit");
+            }
+            section.finish();
+            edge.rates.tenants.extend(of_tenant.map(|rate| (name, rate)));
+        }
+        section.finish();
+    }
     section.finish();
+}
+
+fn trusted_proxy(value: &Value) -> Option<Network> {
+    let network: Network = value.parse(WRITE_A_NETWORK)?;
+    if network.prefix_length == 0 {
+        value.problem(
+            format!("`{network}` would trust everybody: any sender could say that it is somebody else"),
+            "name the networks of your own proxies",
+        );
+        return None;
+    }
+    Some(network)
+}
+
+/// A burst is as much as a second's worth when nobody says otherwise.
+fn rate(section: &Section) -> Option<Rate> {
+    let per_s = section.get("requests_per_s");
+    let burst = section.get("burst");
+    if let (None, Some(burst)) = (&per_s, &burst) {
+        burst.problem("`burst` bounds nothing without `requests_per_s`", "add requests_per_s");
+    }
+    let per_s = per_s?.count(1..=RATE_MOST)?;
+    let burst = match burst {
+        Some(burst) => burst.count(1..=RATE_MOST)?,
+        None => per_s,
+    };
+    Rate::new(per_s, burst)
 }
 
 fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr) {
@@ -196,7 +256,7 @@ fn worker(section: &Section, worker: &mut WorkerConfig) {
 
 fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
     set(
-        &mut delivery.allow_http,
+        &mut delivery.outbound.allow_http,
         section.get("allow_http").and_then(|value| value.boolean()),
     );
     set(
@@ -205,8 +265,10 @@ fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
     );
     retry(section, &mut delivery.retry);
     if let Some(networks) = section.get("allow_networks") {
-        delivery.allow_networks = networks
-            .list_of(|network| network.parse("write an address and a prefix length, for example \"10.0.0.0/8\""));
+        delivery.outbound.allow_networks = networks.list_of(|network| network.parse(WRITE_A_NETWORK));
+    }
+    if let Some(roots) = section.get("extra_roots") {
+        delivery.outbound.extra_roots = tls::roots(&roots).unwrap_or_default().into();
     }
     section.finish();
 }

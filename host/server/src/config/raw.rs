@@ -21,6 +21,8 @@ pub(super) struct Desk<'a> {
     problems: RefCell<Vec<Problem>>,
     /// Parts of files that must not be shown: (file, bytes).
     blots: RefCell<Vec<(String, Range<usize>)>>,
+    /// Texts of files that a configuration names and that have problems of their own, by name.
+    named: RefCell<BTreeMap<String, String>>,
 }
 
 /// One file's text.
@@ -60,6 +62,7 @@ impl<'a> Desk<'a> {
             plugin_files,
             problems: RefCell::default(),
             blots: RefCell::default(),
+            named: RefCell::default(),
         }
     }
 
@@ -81,19 +84,22 @@ impl<'a> Desk<'a> {
             return Ok(());
         }
         let files: Vec<_> = files.collect();
-        let order = |problem: &Problem| files.iter().position(|file| file.name == problem.file);
-        problems.sort_by_key(|problem| (order(problem), problem.place()));
+        // What stands in a file that another names comes last.
+        let order = |problem: &Problem| {
+            let at = files.iter().position(|file| file.name == problem.file);
+            at.unwrap_or(if problem.line.is_none() { 0 } else { files.len() })
+        };
+        problems.sort_by_key(|problem| (order(problem), problem.file.clone(), problem.place()));
         let blots = self.blots.into_inner();
-        let texts: BTreeMap<_, _> = files
-            .iter()
-            .map(|file| {
-                let spans = blots
-                    .iter()
-                    .filter(|(name, _)| *name == file.name)
-                    .map(|(_, span)| span.clone());
-                (file.name.clone(), blotted(&file.text, spans))
-            })
-            .collect();
+        let mut texts = self.named.into_inner();
+        let own = files.iter().map(|file| {
+            let spans = blots
+                .iter()
+                .filter(|(name, _)| *name == file.name)
+                .map(|(_, span)| span.clone());
+            (file.name.clone(), blotted(&file.text, spans))
+        });
+        texts.extend(own);
         Err(Problems::new(problems, texts))
     }
 
@@ -165,6 +171,14 @@ impl<'a> Section<'a> {
             self.problem(format!("{} needs `{key}`", self.title()), help);
         }
         value
+    }
+
+    /// All values of the table with their keys. Whatever the keys are, they are asked for.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
+        self.table
+            .iter()
+            .map(|(name, value)| (name.get_ref().as_ref(), self.value(name, value)))
+            .collect()
     }
 
     /// The tables under `key` by the names that people gave them, as in `[routes.cashback]`. A name of the wrong shape is a
@@ -361,6 +375,31 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// A problem in the file that the value names, at its line and column where they are known.
+    pub(super) fn problem_in_named_file(&self, text: &str, place: Option<(usize, usize)>, message: String, help: &str) {
+        let Some(path) = self.path() else { return };
+        let name = path.display().to_string();
+        let Some((line, column)) = place else {
+            return self.problem(format!("{name}: {message}"), help);
+        };
+        let line_start: usize = text
+            .split_inclusive('\n')
+            .take(line.saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let rest = text.get(line_start..).unwrap_or_default();
+        let start = line_start
+            + rest
+                .chars()
+                .take(column.saturating_sub(1))
+                .map(char::len_utf8)
+                .sum::<usize>();
+        let end = line_start + rest.lines().next().map_or(0, str::len);
+        let problem = Problem::at(&name, text, start..end.max(start), message, help.to_owned());
+        self.desk.problems.borrow_mut().push(problem);
+        self.desk.named.borrow_mut().insert(name, text.to_owned());
     }
 
     pub(super) fn is_empty_list(&self) -> bool {

@@ -104,12 +104,14 @@ fn from_file(name: &Value) -> Option<Secret> {
     }
 }
 
-struct FileProblem {
-    message: String,
-    help: &'static str,
+/// Why a file that holds a secret is not used.
+pub(super) struct FileProblem {
+    pub(super) message: String,
+    pub(super) help: &'static str,
 }
 
-fn read_secret_file(path: &Path) -> Result<Secret, FileProblem> {
+/// The bytes of a file that holds a secret, within bounds and not writable by others.
+pub(super) fn read_secret_file(path: &Path) -> Result<Secret, FileProblem> {
     use std::io::Read as _;
     let unreadable = |error: std::io::Error| FileProblem {
         message: format!("cannot be read: {error}"),

@@ -6,20 +6,22 @@ use std::sync::Arc;
 
 use tollgate_core::action::ActionKind;
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status};
+use tollgate_core::ids::{
+    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
+};
 use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
-use tollgate_core::secret::SourceSecret;
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::Keyring;
+use tollgate_core::verify::{Credential, KeyError, Keyring};
 use toml::de::DeValue;
 
-use super::operator::{House, count, plugin_limits};
+use super::operator::{House, WRITE_A_NETWORK, count, plugin_limits};
 use super::raw::{Desk, File, Section, Value};
-use super::{Destination, Route, Source, Tenant, reference};
-use crate::delivery::guard;
+use super::{Access, Destination, Route, Source, Tenant, reference};
+use crate::outbound::guard;
 
 /// A tenant's configuration of one plugin, as JSON.
 const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
@@ -77,9 +79,14 @@ struct Scope<'h> {
 
 fn source(name: SourceName, section: &Section) -> Option<Source> {
     let profile = profile(section);
-    let secrets = match section.require("secrets", "add [[sources.NAME.secrets]] with id and value") {
-        Some(secrets) => source_secrets(&secrets, profile.as_deref()),
-        None => Vec::new(),
+    let parameters = parameters(section, profile.as_deref());
+    let secrets = match (section.get("secrets"), &profile) {
+        (Some(secrets), _) => source_secrets(&secrets, profile.as_deref(), &parameters),
+        (None, Some(profile)) if !profile.needs_secrets() => Vec::new(),
+        (None, _) => {
+            section.require("secrets", "add [[sources.NAME.secrets]] with id and value");
+            Vec::new()
+        }
     };
     let public_url = section.get("public_url").map(|value| public_url(&value));
     let conflict_409 = section.get("conflict_status").is_some_and(|value| conflict_409(&value));
@@ -91,23 +98,39 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
             "add public_url = the whole URL that the provider posts to",
         );
     }
+    let access = access(section);
     section.finish();
     let profile = profile?;
-    // Each secret was tried alone and complained about alone.
-    let keyring = Keyring::new(&profile, &secrets).ok()?;
+    // Each secret was tried alone and complained about alone; what remains is about the source as a whole.
+    let keyring = match Keyring::with_parameters(&profile, &secrets, &parameters) {
+        Ok(keyring) => keyring,
+        Err(error) => {
+            if concern(&error) == Concern::Source {
+                let help = "`tollgate provider show NAME` says what the provider needs";
+                section.problem(error.to_string(), help);
+            }
+            return None;
+        }
+    };
+    let ack = if conflict_409 {
+        profile.ack().clone().with_conflict_status(409)
+    } else {
+        profile.ack().clone()
+    };
     Some(Source {
         name,
         profile,
         keyring: Arc::new(keyring),
+        ack,
+        access,
         public_url: public_url.flatten(),
-        conflict_409,
     })
 }
 
-/// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own.
+/// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own; and what the source adds to them.
 fn profile(section: &Section) -> Option<Arc<Profile>> {
     let own = "write provider = \"NAME\" for a provider that ships with Tollgate, or profile = { file = \"path\" } for your own";
-    match (section.get("provider"), section.get("profile")) {
+    let profile = match (section.get("provider"), section.get("profile")) {
         (Some(provider), None) => {
             let name = provider.text()?;
             let profile = profile::shipped().get(name).cloned();
@@ -121,15 +144,7 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
             let reference = profile.section()?;
             let file = reference.require("file", own);
             reference.finish();
-            let file = file?;
-            let text = file.file_text()?;
-            match Profile::from_toml(&text) {
-                Ok(profile) => Some(Arc::new(profile)),
-                Err(error) => {
-                    file.problem(format!("the profile is refused: {error}"), "mend the profile's file");
-                    None
-                }
-            }
+            own_profile(&file?)
         }
         (None, None) => {
             section.problem(format!("{} needs `provider` or `profile`", section.title()), own);
@@ -139,10 +154,204 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
             profile.problem("`provider` and `profile` exclude each other", own);
             None
         }
+    };
+    let event_type = section.get("event_type");
+    let currency = section.get("currency");
+    let profile = profile?;
+    if event_type.is_none() && profile.needs_event_type() {
+        section.problem(
+            format!(
+                "{} needs `event_type`: the provider's requests name none",
+                section.title()
+            ),
+            "add event_type = what such an event is to you, for example \"campaign.clicked\"",
+        );
+    }
+    if event_type.is_none() && currency.is_none() {
+        return Some(profile);
+    }
+    let mut own = Profile::clone(&profile);
+    if let Some(event_type) = event_type {
+        own = own.with_event_type(&event_type.parse::<EventType>("write a type, for example \"campaign.clicked\"")?);
+    }
+    if let Some(currency) = currency {
+        own = own.with_currency(self::currency(&currency)?);
+    }
+    Some(Arc::new(own))
+}
+
+/// A profile of the tenant's own. Its receipts carry its name, so it may not have the name of one that ships.
+fn own_profile(file: &Value) -> Option<Arc<Profile>> {
+    let text = file.file_text()?;
+    let profile = match Profile::from_toml(&text) {
+        Ok(profile) => profile,
+        Err(error) => {
+            let place = error.line.zip(error.column);
+            let message = format!("the profile is refused: {}", error.problem);
+            file.problem_in_named_file(
+                &text,
+                place,
+                message,
+                "docs/adding-a-provider.md shows the grammar; `tollgate provider show` shows a shipped profile",
+            );
+            return None;
+        }
+    };
+    if profile::shipped().contains_key(&profile.name) {
+        file.problem(
+            format!("the profile calls itself `{}`, which is a provider that ships with Tollgate", profile.name),
+            "give it a name of its own: receipts show the name, and the shipped rules would not have been those that verified",
+        );
+        return None;
+    }
+    Some(Arc::new(profile))
+}
+
+/// What the source says beside its secrets. Values that the profile calls secret go by reference.
+fn parameters(section: &Section, profile: Option<&Profile>) -> Parameters {
+    let mut parameters = Parameters::new();
+    let table = section.get("parameters").and_then(|value| value.section());
+    let Some(profile) = profile else { return parameters };
+    let known = profile.parameters();
+    for (name, value) in table.iter().flat_map(Section::entries) {
+        let Some(parameter) = known.iter().find(|parameter| parameter.name == name) else {
+            value.unknown(
+                format!("`{}` has no parameter `{name}`", profile.name),
+                name,
+                known.iter().map(|parameter| parameter.name.as_str()),
+                "known here",
+            );
+            continue;
+        };
+        let text = if parameter.secret {
+            reference::secret(&value)
+        } else {
+            value.text().map(Secret::new)
+        };
+        parameters.extend(text.map(|text| (name.to_owned(), text)));
+    }
+    let said: BTreeSet<&str> = table.iter().flat_map(Section::entries).map(|(name, _)| name).collect();
+    for parameter in known
+        .iter()
+        .filter(|parameter| parameter.required && !said.contains(parameter.name.as_str()))
+    {
+        let form = if parameter.secret {
+            "{ env = \"NAME\" }"
+        } else {
+            "\"…\""
+        };
+        section.problem(
+            format!(
+                "{} needs the parameter `{}`: {}",
+                section.title(),
+                parameter.name,
+                parameter.what
+            ),
+            &format!("add parameters = {{ {} = {form} }}", parameter.name),
+        );
+    }
+    parameters
+}
+
+/// What a source asks for beside the signature.
+fn access(section: &Section) -> Access {
+    let mut credentials = Vec::new();
+    for (key, read) in [("bearer", bearer as fn(&Value) -> _), ("basic", basic)] {
+        let Some(list) = section.get(key) else { continue };
+        let elements = list.list().unwrap_or_default();
+        if elements.len() > SECRETS_MAX {
+            list.problem(
+                format!("{} credentials; at most {SECRETS_MAX} are allowed", elements.len()),
+                "remove the old ones",
+            );
+        }
+        if list.raw().is_array() && elements.is_empty() {
+            list.problem(
+                format!("`{key}` is empty: nobody could get in"),
+                "name one, or remove it",
+            );
+        }
+        credentials.extend(elements.iter().filter_map(read));
+    }
+    if let (Some(_), Some(basic)) = (section.get("bearer"), section.get("basic")) {
+        basic.problem(
+            "`bearer` and `basic` exclude each other",
+            "keep the one that the provider sends",
+        );
+    }
+    let allow_networks = match section.get("allow_networks") {
+        Some(list) => {
+            if list.is_empty_list() {
+                list.problem(
+                    "`allow_networks` is empty: nobody could get in",
+                    "name a network, or remove it",
+                );
+            }
+            list.list_of(|network| network.parse(WRITE_A_NETWORK))
+        }
+        None => Vec::new(),
+    };
+    Access {
+        credentials,
+        asks_basic: section.get("basic").is_some(),
+        allow_networks,
     }
 }
 
-fn source_secrets(list: &Value, profile: Option<&Profile>) -> Vec<SourceSecret> {
+fn bearer(value: &Value) -> Option<Credential> {
+    Some(Credential::bearer(&reference::secret(value)?))
+}
+
+fn basic(value: &Value) -> Option<Credential> {
+    let section = value.section()?;
+    let user = section.require("user", "add user = \"NAME\"");
+    let password = section.require("password", "add password = { env = \"NAME\" }");
+    section.finish();
+    let (user, password) = (user?, reference::secret(&password?)?);
+    let name = user.text()?;
+    if name.is_empty() || name.contains(':') || name.chars().any(char::is_control) {
+        user.problem(
+            "a user name for basic auth has at least one character, and no colon and no control characters",
+            "mend it",
+        );
+        return None;
+    }
+    Some(Credential::basic(name, &password))
+}
+
+/// What an error about a keyring is about, and so where it is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// One secret: at that secret.
+    Secret,
+    /// What is looked at before any keyring is made: there.
+    Form,
+    /// The source as a whole.
+    Source,
+}
+
+fn concern(error: &KeyError) -> Concern {
+    match error {
+        KeyError::Empty { .. }
+        | KeyError::WhiteSpace { .. }
+        | KeyError::Prefix { .. }
+        | KeyError::Encoding { .. }
+        | KeyError::Length { .. }
+        | KeyError::NotAKey { .. }
+        | KeyError::Unsuitable { .. } => Concern::Secret,
+        KeyError::NoSecrets
+        | KeyError::TooMany { .. }
+        | KeyError::RepeatedId { .. }
+        | KeyError::MissingParameter { .. }
+        | KeyError::UnknownParameter { .. } => Concern::Form,
+        KeyError::BadParameter { .. }
+        | KeyError::FetchBack { .. }
+        | KeyError::Unfetchable { .. }
+        | KeyError::Fetched { .. } => Concern::Source,
+    }
+}
+
+fn source_secrets(list: &Value, profile: Option<&Profile>, parameters: &Parameters) -> Vec<SourceSecret> {
     let elements = list.list().unwrap_or_default();
     if elements.len() > SECRETS_MAX {
         list.problem(
@@ -199,8 +408,9 @@ fn source_secrets(list: &Value, profile: Option<&Profile>) -> Vec<SourceSecret> 
             not_before: not_before.flatten(),
             not_after: until.flatten(),
         };
-        if let Some(profile) = profile
-            && let Err(error) = Keyring::new(profile, std::slice::from_ref(&secret))
+        let alone = profile.map(|profile| Keyring::with_parameters(profile, std::slice::from_ref(&secret), parameters));
+        if let Some(Err(error)) = alone
+            && concern(&error) == Concern::Secret
         {
             value.problem(
                 format!("the secret that this refers to does not fit the provider: {error}"),
@@ -324,7 +534,7 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
     }
     match url.scheme() {
         "https" => {}
-        "http" if house.delivery.allow_http => {}
+        "http" if house.delivery.outbound.allow_http => {}
         "http" => value.problem(
             "the destination is not reached by https",
             "use https; for a destination on your own network the operator may set allow_http = true in [delivery]",
@@ -339,7 +549,8 @@ fn destination_url(value: &Value, house: &House) -> Option<String> {
         Some(url::Host::Ipv6(address)) => Some(address.into()),
         Some(url::Host::Domain(_)) | None => None,
     };
-    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.allow_networks)) {
+    if let Some(Err(forbidden)) = address.map(|address| guard::judge(address, &house.delivery.outbound.allow_networks))
+    {
         value.problem(
             forbidden.to_string(),
             "name a public host, or let the operator allow its network",

@@ -7,7 +7,9 @@ const WHSEC: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 fn env(name: &str) -> Option<String> {
     match name {
         "TOKEN" | "TOLLGATE_OPERATOR_TOKEN" => Some("t0ken".to_owned()),
-        "PROVIDER" | "ACME_VOUCHERIFY_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        "PROVIDER" | "ACME_VOUCHERIFY_SECRET" | "ACME_CLUB_SECRET" => {
+            Some("0123456789abcdef0123456789abcdef".to_owned())
+        }
         "ACME_STRIPE_SECRET" => Some("whsec_0123456789abcdef0123456789abcdef".to_owned()),
         "WHSEC" | "ACME_LEDGER_SECRET" | "ACME_WAREHOUSE_SECRET" => Some(WHSEC.to_owned()),
         "SHORT" => Some("whsec_c2hvcnQ=".to_owned()),
@@ -56,7 +58,8 @@ fn the_example_files_are_valid_and_say_what_they_show() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
     let config = load_with(&path, &env, PluginFiles::Unchecked).unwrap_or_else(|problems| panic!("{problems}"));
     let acme = &config.tenants["acme"];
-    assert_eq!(acme.sources.len(), 2);
+    assert_eq!(acme.sources.len(), 3);
+    assert_eq!(acme.sources["club"].profile.name.as_str(), "loyalty-club");
     assert_eq!(
         acme.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
         ["cashback", "risk", "stock"]
@@ -84,9 +87,23 @@ fn commented_defaults_of_the_example_are_the_defaults() {
         .map(|line| {
             let bare = line.strip_prefix("# ").unwrap_or(line);
             let is_config = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-            let special = ["threads", "lifecycles", "digest", "allow_networks"]
-                .iter()
-                .any(|key| bare.starts_with(key));
+            // What depends on the machine, or has no default to hold it against.
+            let special = [
+                "threads",
+                "lifecycles",
+                "digest",
+                "allow_networks",
+                "trusted_proxies",
+                "extra_roots",
+                "certificate",
+                "key",
+                "[edge.tls]",
+                "[edge.rate",
+                "requests_per_s",
+                "burst",
+            ]
+            .iter()
+            .any(|key| bare.starts_with(key));
             if is_config && !special {
                 format!("{bare}\n")
             } else {
@@ -286,6 +303,60 @@ fn each_broken_tenant_file_says_how_to_mend_it() {
         "a conflict is answered 202 or 409",
     );
     check("provider =", "public_url = \"here\"\nprovider =", "`here` is not a URL");
+    // A source that could verify nothing is a problem, never a source that is silently left out.
+    for (source, expect) in [
+        (
+            "provider = \"plaid\"",
+            "a credential is missing, and no key is given as a secret either",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { clientid = \"x\" }",
+            "(did you mean `client_id`?)",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { environment = \"evil\", client_id = \"x\", secret = { env = \"TOKEN\" } }",
+            "a host that the profile does not list",
+        ),
+        (
+            "provider = \"plaid\"\nparameters = { client_id = \"x\", secret = \"hunter2\" }",
+            "the secret itself stands in `secret`",
+        ),
+        ("provider = \"paypal\"", "needs the parameter `webhook_id`"),
+        (
+            "provider = \"mollie-classic\"\nsecrets = [{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+            "proves nothing about its requests",
+        ),
+        (
+            "provider = \"voucherify-raw\"\nsecrets = [{ id = \"a\", value = { env = \"PROVIDER\" } }]",
+            "needs `event_type`",
+        ),
+    ] {
+        let said = messages(OPERATOR, &format!("[sources.other]\n{source}\n{TENANT}"));
+        assert!(
+            said.iter().any(|message| message.contains(expect)),
+            "{source}: {said:#?}"
+        );
+    }
+    for (line, expect) in [
+        ("bearer = []", "`bearer` is empty: nobody could get in"),
+        ("bearer = [\"hunter2\"]", "the secret itself stands in `bearer`"),
+        (
+            "basic = [{ user = \"a:b\", password = { env = \"TOKEN\" } }]",
+            "no colon",
+        ),
+        ("basic = [{ user = \"a\" }]", "needs `password`"),
+        (
+            "bearer = [{ env = \"TOKEN\" }]\nbasic = [{ user = \"a\", password = { env = \"TOKEN\" } }]",
+            "`bearer` and `basic` exclude each other",
+        ),
+        ("allow_networks = []", "`allow_networks` is empty: nobody could get in"),
+        (
+            "allow_networks = [\"203.0.113.7/24\"]",
+            "the network is `203.0.113.0/24`",
+        ),
+    ] {
+        check("provider =", &format!("{line}\nprovider ="), expect);
+    }
     let misspelled = messages(
         OPERATOR,
         &TENANT.replace("{ env = \"PROVIDER\" }", "{ environ = \"PROVIDER\" }"),

@@ -8,7 +8,7 @@ use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::time::UnixMillis;
 
 use super::client::Client;
-use crate::config::DeliveryConfig;
+use crate::config::OutboundRules;
 
 /// The shortest time that an entry waits for a full lane.
 const WAIT_MS_MIN: i64 = 50;
@@ -52,7 +52,7 @@ pub(super) struct Ticket {
 }
 
 impl Lane {
-    pub(super) fn new(rules: &DeliveryConfig) -> Self {
+    pub(super) fn new(rules: &OutboundRules) -> Self {
         Self {
             state: Mutex::new(State {
                 breaker: Breaker::new(),
@@ -67,7 +67,7 @@ impl Lane {
     }
 
     /// Takes a new client when the rules for connections have changed: a connection that is still open was judged by the old ones.
-    pub(super) fn adopt(&self, rules: &DeliveryConfig) {
+    pub(super) fn adopt(&self, rules: &OutboundRules) {
         let mut state = self.state();
         if !state.client.obeys(rules) {
             state.client = Arc::new(Client::new(rules));
@@ -151,14 +151,7 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tollgate_core::retry::RetryPolicy;
 
-    const RULES: DeliveryConfig = DeliveryConfig {
-        retry: RetryPolicy::DELIVERIES,
-        in_flight_max: 2,
-        allow_networks: Vec::new(),
-        allow_http: false,
-    };
     const POLICY: BreakerPolicy = BreakerPolicy {
         failures_max: 2,
         open_ms: 1_000,
@@ -173,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_full_lane_makes_entries_wait_and_spreads_them() {
-        let lane = Arc::new(Lane::new(&RULES));
+        let lane = Arc::new(Lane::new(&OutboundRules::default()));
         let (first, second) = (pass(&lane, 0).unwrap(), pass(&lane, 0).unwrap());
         assert!(pass(&lane, 0).is_none());
         assert_eq!(lane.book(10, UnixMillis(0)), UnixMillis(50), "the first batch at once");
@@ -197,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_open_breaker_books_its_own_end_and_lets_one_probe_through() {
-        let lane = Arc::new(Lane::new(&RULES));
+        let lane = Arc::new(Lane::new(&OutboundRules::default()));
         for _ in 0..2 {
             pass(&lane, 0).unwrap().finish(false, Duration::ZERO, UnixMillis(0));
         }

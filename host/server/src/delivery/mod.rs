@@ -8,7 +8,6 @@
 //! is made again. `webhook-id` and `Idempotency-Key` stay the same, so that it can tell.
 
 mod client;
-pub(crate) mod guard;
 mod lane;
 mod message;
 #[cfg(test)]
@@ -189,8 +188,8 @@ impl<S: Store> Delivery<S> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes
             .entry(key.clone())
-            .or_insert_with(|| Arc::new(Lane::new(&config.delivery)));
-        lane.adopt(&config.delivery);
+            .or_insert_with(|| Arc::new(Lane::new(&config.delivery.outbound)));
+        lane.adopt(&config.delivery.outbound);
         Arc::clone(lane)
     }
 

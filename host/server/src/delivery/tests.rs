@@ -30,7 +30,7 @@ use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 use tollgate_store::{AttemptView, OutboxView, RunRecord, Settlement, TraceBy, TraceQuery};
 
 use super::*;
-use crate::config::load_from_texts;
+use crate::config::{OutboundRules, load_from_texts};
 
 const OLD_SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const NEW_SECRET: &str = "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY=";
@@ -251,7 +251,7 @@ impl Host {
                 key_id: "a".parse().unwrap(),
                 signed_at: None,
             },
-            event: Event {
+            event: Arc::new(Event {
                 tenant,
                 source,
                 id: "evt_1".parse().unwrap(),
@@ -263,7 +263,7 @@ impl Host {
                 amount: None,
                 attributes: Vec::new(),
                 payload: body,
-            },
+            }),
         };
         let _ = self.store.admit(admission).await.unwrap();
         let request = ClaimRequest {
@@ -397,6 +397,8 @@ async fn a_delivery_is_signed_by_every_secret_and_keeps_its_names_over_retries()
                 })
                 .collect();
             let raw = RawRequest {
+                method: "POST",
+                query: None,
                 headers: &headers,
                 body: &request.body,
                 url: None,
@@ -616,11 +618,10 @@ async fn a_name_that_leads_inside_is_forbidden_and_never_connected_to() {
 async fn an_address_in_a_url_meets_the_same_guard() {
     let peer = Peer::start(|_| reply(200)).await;
     let port = peer.address.port();
-    let rules = |allow_networks: &[&str]| crate::config::DeliveryConfig {
-        retry: tollgate_core::retry::RetryPolicy::DELIVERIES,
-        in_flight_max: 1,
+    let rules = |allow_networks: &[&str]| OutboundRules {
         allow_networks: allow_networks.iter().map(|text| text.parse().unwrap()).collect(),
         allow_http: true,
+        ..OutboundRules::default()
     };
     for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost"] {
         let request = || {
@@ -644,11 +645,9 @@ async fn an_address_in_a_url_meets_the_same_guard() {
 #[tokio::test]
 async fn without_allow_http_nothing_is_sent_in_the_clear() {
     let peer = Peer::start(|_| reply(200)).await;
-    let rules = crate::config::DeliveryConfig {
-        retry: tollgate_core::retry::RetryPolicy::DELIVERIES,
-        in_flight_max: 1,
+    let rules = OutboundRules {
         allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        allow_http: false,
+        ..OutboundRules::default()
     };
     let request = |scheme: &str| {
         Request::post(format!("{scheme}://{}/", peer.address))

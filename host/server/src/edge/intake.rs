@@ -1,4 +1,4 @@
-//! Intake, in the order of its steps: find the source, take the body within bounds, verify, read, admit, answer.
+//! Intake, in the order of its steps: find the source, see who asks, take the body within bounds, verify, read, admit, answer.
 //!
 //! The order cannot be changed by mistake: `verify` alone makes a `Verified`, `read` takes nothing else, and `admit` is the only
 //! way to an answer that says the event was kept.
@@ -8,48 +8,67 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tollgate_core::admission::Admission;
-use tollgate_core::answer::{Answer, Happening, Rejection, answer};
+use tollgate_core::answer::{Ack, Answer, Happening, Rejection, answer, answer_all};
+use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope;
-use tollgate_core::event::Event;
+use tollgate_core::event::{Event, Proof};
+use tollgate_core::rate::Rate;
 use tollgate_core::request::{Header, RawRequest};
-use tollgate_core::verify::{Verified, verify};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
 use tollgate_store::{Store, StoreError};
 
 use super::Edge;
+use super::access::{self, Client, Peer, Refused};
+use super::keys::NoKey;
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
+
+/// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
+const KEY_LOOKS_MAX: usize = 4;
+/// What a 401 must say where basic auth is asked for (RFC 9110, 11.6.1): some senders present nothing before they are asked.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"tollgate\", charset=\"UTF-8\"");
 
 /// Answers one request.
 pub(super) async fn handle<S: Store>(
     edge: &Edge<S>,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let config = edge.config.load_full();
-    let (happening, conflict_409) = match locate(&config, &request) {
+    let client = Client::of(&config.edge, peer, request.headers());
+    let response = match locate(&config, client, request.uri().path()) {
         Ok((tenant, source)) => {
-            let happening = take_in(edge, &config, tenant, source, request).await;
-            (happening, source.conflict_409)
+            let asked = Asked {
+                edge,
+                config: &config,
+                tenant,
+                source,
+                client,
+            };
+            asked.answer(request).await
         }
-        Err(rejection) => (Happening::Rejected(rejection), false),
+        Err(rejection) => {
+            let happening = Happening::Rejected(rejection);
+            edge.counters.count(&happening);
+            respond(&answer(&happening, &Ack::default()))
+        }
     };
-    edge.counters.count(&happening);
-    let mut answer = answer(&happening);
-    if conflict_409 && matches!(happening, Happening::Conflict(_)) {
-        answer.http_status = 409;
-    }
-    Ok(respond(&answer))
+    Ok(response)
 }
 
-/// Finds the source that a request is for: `POST /in/{tenant}/{source}`.
-fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Tenant, &'c Source), Rejection> {
-    let mut parts = request
-        .uri()
-        .path()
+/// Finds the source that a request is for: `/in/{tenant}/{source}`.
+fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Tenant, &'c Source), Rejection> {
+    if config.edge.require_https && !client.https {
+        return Err(Rejection::Insecure);
+    }
+    let mut parts = path
         .strip_prefix("/in/")
         .ok_or(Rejection::UnknownSource)?
         .splitn(2, '/');
@@ -58,40 +77,256 @@ fn locate<'c>(config: &'c Config, request: &Request<Incoming>) -> Result<(&'c Te
     };
     let tenant = config.tenants.get(tenant).ok_or(Rejection::UnknownSource)?;
     let source = tenant.sources.get(source).ok_or(Rejection::UnknownSource)?;
-    if request.method() == Method::POST {
-        Ok((tenant, source))
-    } else {
-        Err(Rejection::Method)
+    Ok((tenant, source))
+}
+
+/// One request to a known source.
+struct Asked<'r, S> {
+    edge: &'r Edge<S>,
+    config: &'r Config,
+    tenant: &'r Tenant,
+    source: &'r Source,
+    client: Client,
+}
+
+/// What a request turned out to be.
+enum Proved {
+    /// A question of the provider's, whose answer is all that it wants.
+    Challenge(Reply),
+    /// One event, or those of a batch in their order.
+    Events(Vec<Admission>),
+}
+
+/// Why a request is not proved, or not yet.
+enum NotProved {
+    Rejected(Rejection),
+    NeedsKey(KeyNeed),
+}
+
+impl<S: Store> Asked<'_, S> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let rate = self.config.edge.rates.of(&self.tenant.name);
+        if let Err(refused) = self.let_in(rate, &request) {
+            return self.refuse(refused);
+        }
+        let outcome = if request.method() == Method::POST {
+            self.take_in(request).await
+        } else {
+            self.preflight(&request).map(Outcome::Challenge)
+        };
+        match outcome {
+            Ok(Outcome::Challenge(reply)) => {
+                self.edge.counters.challenges.fetch_add(1, Ordering::Relaxed);
+                reply_to(&reply)
+            }
+            Ok(Outcome::Events(happenings)) => {
+                happenings
+                    .iter()
+                    .for_each(|happening| self.edge.counters.count(happening));
+                respond(&answer_all(&happenings, &self.source.ack))
+            }
+            Err(rejection) => {
+                if let Some(rate) = rate {
+                    self.edge.buckets.give_back(&self.tenant.name, rate);
+                }
+                self.refuse(rejection.into())
+            }
+        }
+    }
+
+    fn refuse(&self, refused: Refused) -> Response<Full<Bytes>> {
+        let happening = Happening::Rejected(refused.rejection);
+        self.edge.counters.count(&happening);
+        let mut answer = answer(&happening, &self.source.ack);
+        answer.retry_after_s = refused.retry_after_s.or(answer.retry_after_s);
+        let mut response = respond(&answer);
+        if refused.rejection == Rejection::Unauthentic && self.source.access.asks_basic {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC);
+        }
+        response
+    }
+
+    /// Decides from the head alone whether the request may come in.
+    fn let_in(&self, rate: Option<Rate>, request: &Request<Incoming>) -> Result<(), Refused> {
+        access::check_address(self.edge, self.tenant, self.source, self.client)?;
+        // A question that comes by another method is asked by whoever sets the endpoint up, and carries what the profile asks for.
+        if request.method() == Method::POST && !self.source.access.credentials.is_empty() {
+            let mut room = NO_HEADERS;
+            let head = raw_request(
+                request.method(),
+                request.uri(),
+                request.headers(),
+                &mut room,
+                self.source,
+            )?;
+            access::check_credential(self.edge, self.tenant, self.source, &head)?;
+        }
+        access::check_rate(self.edge, self.tenant, rate)
+    }
+
+    /// Answers a question that comes before any event and without a signature, where the profile knows one.
+    fn preflight(&self, request: &Request<Incoming>) -> Result<Reply, Rejection> {
+        let mut room = NO_HEADERS;
+        let head = raw_request(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            &mut room,
+            self.source,
+        )?;
+        let reply = challenge::preflight(&self.source.profile, &self.source.keyring, &head);
+        reply.unwrap_or(Err(Rejection::Method))
+    }
+
+    /// Takes one request to its end.
+    async fn take_in(&self, request: Request<Incoming>) -> Result<Outcome, Rejection> {
+        let edge = self.edge;
+        let (head, body) = request.into_parts();
+        // Held until the answer: what waits for its commit takes memory as well.
+        let mut held = HeldBytes {
+            all: &edge.body_bytes,
+            own: 0,
+        };
+        let body = bounded_body(&self.config.edge, &head.headers, body, &mut held).await?;
+        let mut admissions = match self.prove(&head, &body).await? {
+            Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
+            Proved::Events(admissions) => admissions,
+        };
+        let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
+        let admitted = match (admissions.pop(), admissions.is_empty()) {
+            (Some(only), true) => edge.store.admit(only).await.map(|admitted| vec![admitted]),
+            (last, _) => {
+                admissions.extend(last);
+                edge.store.admit_all(admissions).await
+            }
+        };
+        let admitted = admitted.map_err(|error| unkept(edge, &error))?;
+        Ok(Outcome::Events(
+            receipts
+                .into_iter()
+                .zip(admitted)
+                .map(|(receipt, admitted)| admitted.happening(receipt))
+                .collect(),
+        ))
+    }
+
+    /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
+    async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Rejection> {
+        let received_at = clock::now();
+        let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
+        for _ in 0..KEY_LOOKS_MAX {
+            let need = match self.prove_with(&keyring, head, body, received_at) {
+                Ok(proved) => return Ok(proved),
+                Err(NotProved::Rejected(rejection)) => return Err(rejection),
+                Err(NotProved::NeedsKey(need)) => need,
+            };
+            let rules = &self.config.delivery.outbound;
+            let fetched = self
+                .edge
+                .keys
+                .fetch(rules, self.tenant, self.source, &keyring, &need, received_at);
+            keyring = fetched.await.map_err(|no_key| self.without_key(&no_key))?;
+        }
+        Err(self.without_key(&NoKey::TooMany))
+    }
+
+    /// The sender is asked to come again: that a key cannot be had says nothing about the request.
+    fn without_key(&self, no_key: &NoKey) -> Rejection {
+        if self.edge.counters.cause("key-unavailable", clock::now()) {
+            let (tenant, source) = (&self.tenant.name, &self.source.name);
+            let detail = mask::line(&no_key.to_string(), 300);
+            tracing::error!(%tenant, %source, cause = "key-unavailable", "a key that a request names cannot be had: {detail}");
+        }
+        Rejection::KeyUnavailable
+    }
+
+    /// Verifies and reads a request and makes everything that the durable commit needs. Pure but for counting refusals.
+    fn prove_with(
+        &self,
+        keyring: &Keyring,
+        head: &Parts,
+        body: &[u8],
+        received_at: UnixMillis,
+    ) -> Result<Proved, NotProved> {
+        let Self {
+            edge, tenant, source, ..
+        } = self;
+        let mut room = NO_HEADERS;
+        let request = RawRequest {
+            body,
+            received_at,
+            ..raw_request(&head.method, &head.uri, &head.headers, &mut room, source).map_err(NotProved::Rejected)?
+        };
+        let verified = verify(&source.profile, keyring, request).map_err(|unproven| {
+            if let Some(need) = unproven.needs_key() {
+                return NotProved::NeedsKey(need.clone());
+            }
+            if edge.counters.cause(unproven.reason(), received_at) {
+                let detail = mask::line(&unproven.to_string(), 300);
+                tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unproven.reason(), "refused: {detail}");
+            }
+            NotProved::Rejected(Rejection::Unauthentic)
+        })?;
+        if let Some(reply) = challenge::answer(&source.profile, &verified) {
+            return Ok(Proved::Challenge(reply));
+        }
+        let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name).map_err(|unreadable| {
+            if edge.counters.cause(unreadable.reason(), received_at) {
+                let detail = mask::line(&unreadable.to_string(), 200);
+                tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unreadable.reason(), "refused: {detail}");
+            }
+            NotProved::Rejected(Rejection::from(&unreadable))
+        })?;
+        let admissions = events.into_iter().map(|event| self.admission(event, verified.proof()));
+        Ok(Proved::Events(admissions.collect()))
+    }
+
+    fn admission(&self, event: Event, proof: &Proof) -> Admission {
+        let lifecycle = self.config.lifecycle_of(&event);
+        Admission::of(
+            self.edge.store.receipt_key(),
+            event,
+            proof.clone(),
+            lifecycle,
+            &mut self.tenant.matches(),
+        )
     }
 }
 
-/// Takes one request for a known source to its end.
-async fn take_in<S: Store>(
-    edge: &Edge<S>,
-    config: &Config,
-    tenant: &Tenant,
-    source: &Source,
-    request: Request<Incoming>,
-) -> Happening {
-    let (head, body) = request.into_parts();
-    // Held until the answer: what waits for its commit takes memory as well.
-    let mut held = HeldBytes {
-        all: &edge.body_bytes,
-        own: 0,
-    };
-    let body = match bounded_body(&config.edge, &head.headers, body, &mut held).await {
-        Ok(body) => body,
-        Err(rejection) => return Happening::Rejected(rejection),
-    };
-    let admission = match prove(edge, config, tenant, source, &head.headers, &body) {
-        Ok(admission) => admission,
-        Err(rejection) => return Happening::Rejected(rejection),
-    };
-    let receipt = admission.receipt;
-    match edge.store.admit(admission).await {
-        Ok(admitted) => admitted.happening(receipt),
-        Err(error) => Happening::Rejected(unkept(edge, &error)),
+/// What becomes of a request that is not refused.
+enum Outcome {
+    Challenge(Reply),
+    Events(Vec<Happening>),
+}
+
+/// Room for a request's headers, so that reading them allocates nothing.
+type HeaderRoom<'a> = [Header<'a>; limits::HEADER_COUNT_MAX];
+const NO_HEADERS: HeaderRoom<'static> = [Header { name: "", value: &[] }; limits::HEADER_COUNT_MAX];
+
+/// The request as core sees it, without a body and as of no time.
+fn raw_request<'a>(
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    room: &'a mut HeaderRoom<'a>,
+    source: &'a Source,
+) -> Result<RawRequest<'a>, Rejection> {
+    // The listener reads no more than there is room for, but it is not this function's place to know.
+    let room = room.get_mut(..headers.len()).ok_or(Rejection::HeadersTooLarge)?;
+    for (place, (name, value)) in room.iter_mut().zip(headers) {
+        *place = Header {
+            name: name.as_str(),
+            value: value.as_bytes(),
+        };
     }
+    Ok(RawRequest {
+        method: method.as_str(),
+        query: uri.query(),
+        headers: room,
+        body: &[],
+        url: source.public_url.as_deref(),
+        received_at: UnixMillis(0),
+    })
 }
 
 /// One request's share of the memory that bodies may take. Counted as bytes arrive, so that a peer cannot reserve by promising.
@@ -173,63 +408,6 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// Verifies and reads a request and makes everything that the durable commit needs. Pure but for counting refusals.
-fn prove<S: Store>(
-    edge: &Edge<S>,
-    config: &Config,
-    tenant: &Tenant,
-    source: &Source,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Admission, Rejection> {
-    let received_at = clock::now();
-    let headers: Vec<Header<'_>> = headers
-        .iter()
-        .map(|(name, value)| Header {
-            name: name.as_str(),
-            value: value.as_bytes(),
-        })
-        .collect();
-    let request = RawRequest {
-        headers: &headers,
-        body,
-        url: source.public_url.as_deref(),
-        received_at,
-    };
-    let verified = verify(&source.profile, &source.keyring, request).map_err(|unproven| {
-        if edge.counters.cause(unproven.reason(), received_at) {
-            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unproven.reason(), "refused: {unproven}");
-        }
-        Rejection::Unauthentic
-    })?;
-    let event = envelope::read(&source.profile, &verified, &tenant.name, &source.name).map_err(|unreadable| {
-        if edge.counters.cause(unreadable.reason(), received_at) {
-            let detail = mask::line(&unreadable.to_string(), 200);
-            tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unreadable.reason(), "refused: {detail}");
-        }
-        Rejection::Malformed
-    })?;
-    Ok(admission(edge, config, tenant, event, &verified))
-}
-
-fn admission<S: Store>(
-    edge: &Edge<S>,
-    config: &Config,
-    tenant: &Tenant,
-    event: Event,
-    verified: &Verified<'_>,
-) -> Admission {
-    let family = event.reading.family();
-    let lifecycle = family.and_then(|family| config.lifecycles.get(family)).cloned();
-    Admission::of(
-        edge.store.receipt_key(),
-        event,
-        verified.proof().clone(),
-        lifecycle,
-        &mut tenant.routes.iter().map(|route| (&route.name, &route.matches)),
-    )
-}
-
 /// Nothing was kept: the sender must come again.
 fn unkept<S: Store>(edge: &Edge<S>, error: &StoreError) -> Rejection {
     let (slug, rejection) = match error {
@@ -250,16 +428,38 @@ fn unkept<S: Store>(edge: &Edge<S>, error: &StoreError) -> Rejection {
 }
 
 fn respond(answer: &Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(answer.body())));
-    *response.status_mut() = StatusCode::from_u16(answer.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = response(answer.http_status, answer.content_type(), answer.body().into_owned());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in &answer.headers {
+        // A profile's headers were held to be some when it was read.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
     if let Some(seconds) = answer.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if answer.http_status == 405 {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
     }
+    response
+}
+
+fn reply_to(reply: &Reply) -> Response<Full<Bytes>> {
+    let mut response = response(reply.http_status, reply.content_type, reply.body.clone());
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+fn response(http_status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::from_u16(http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 

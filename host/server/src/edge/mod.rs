@@ -3,7 +3,9 @@
 //! One thread per core, each with a single-threaded runtime and a listener of its own on the same port (SO_REUSEPORT): no
 //! request crosses threads except into the store's writer and back. What is answered is the core's table; see [`intake`].
 
+mod access;
 mod intake;
+mod keys;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +17,18 @@ use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
-use tollgate_store::Store;
+use tollgate_store::{Courier, Store};
 
+pub(crate) use self::access::Buckets;
+use self::access::Peer;
+pub(crate) use self::keys::Keys;
+use crate::clock;
 use crate::config::{Config, EdgeConfig};
 use crate::telemetry::EdgeCounters;
 
@@ -35,6 +43,10 @@ pub(crate) struct Edge<S> {
     pub(crate) counters: Arc<EdgeCounters>,
     /// Body bytes that requests hold now, over all threads; see [`limits::EDGE_BODY_BYTES_MAX`].
     pub(crate) body_bytes: AtomicUsize,
+    /// What each tenant has used of its rate.
+    pub(crate) buckets: Buckets,
+    /// Keys that were fetched because a request named them.
+    pub(crate) keys: Keys,
     /// Cancelled when the host stops: no new connections, running requests are finished.
     pub(crate) shutdown: CancellationToken,
 }
@@ -94,18 +106,21 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         // Head and body of our short answers in one buffer. Not `pipeline_flush`, which does that too: it holds an answer back
         // while any byte of a next request waits (a line break after the body is enough), and then without bound.
         .writev(false);
+    tokio::spawn(Courier::of_this_thread().run());
     let connections = Arc::new(Semaphore::new(settings.connections_max));
+    // Each connection looks at it whenever it is polled; a token of the thread's own is not fought for.
+    let shutdown = edge.shutdown.child_token();
     loop {
         // A full house leaves newcomers in the kernel's queue instead of refusing them.
         let seat = tokio::select! {
             seat = Arc::clone(&connections).acquire_owned() => seat,
-            () = edge.shutdown.cancelled() => break,
+            () = shutdown.cancelled() => break,
         };
         let stream = tokio::select! {
             stream = listener.accept() => stream,
-            () = edge.shutdown.cancelled() => break,
+            () = shutdown.cancelled() => break,
         };
-        let (Ok(seat), Ok((stream, _))) = (seat, stream) else {
+        let (Ok(seat), Ok((stream, address))) = (seat, stream) else {
             // Out of file descriptors, or a connection that died in the queue: give others a moment to end.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
@@ -116,17 +131,18 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
-        let (edge, http) = (Arc::clone(&edge), http.clone());
+        let (edge, http, shutdown) = (Arc::clone(&edge), http.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let shutdown = edge.shutdown.clone();
-            let service = hyper::service::service_fn(|request| intake::handle(&edge, request));
-            let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-            // A peer that breaks off or stalls is its own affair; nothing of it was kept.
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = shutdown.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
+            // The certificate of now: a reload may have brought a new one.
+            let tls = edge.config.load().edge.tls.clone();
+            match tls {
+                None => converse(&edge, &http, &shutdown, stream, Peer::new(address, false)).await,
+                Some(tls) => {
+                    let accepting = TlsAcceptor::from(tls.server).accept(stream);
+                    // A peer that breaks off or stalls in the handshake is its own affair.
+                    if let Some(stream) = within(&edge, settings.header_read_ms_max, accepting).await {
+                        converse(&edge, &http, &shutdown, stream, Peer::new(address, true)).await;
+                    }
                 }
             }
             edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
@@ -136,4 +152,44 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
     // Let running requests reach their answer; whoever is slower than this gets none and will redeliver.
     let everyone = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(Duration::from_secs(5), connections.acquire_many(everyone)).await;
+}
+
+/// Waits for a handshake, but not for ever and not into a stop.
+async fn within<S: Store, T, E>(
+    edge: &Edge<S>,
+    ms_max: u64,
+    handshake: impl Future<Output = Result<T, E>>,
+) -> Option<T> {
+    tokio::select! {
+        done = tokio::time::timeout(Duration::from_millis(ms_max), handshake) => {
+            let stream = done.ok().and_then(Result::ok);
+            if stream.is_none() {
+                edge.counters.cause("tls-handshake", clock::now());
+            }
+            stream
+        }
+        () = edge.shutdown.cancelled() => None,
+    }
+}
+
+/// Speaks HTTP on one connection until the peer goes or the host stops.
+async fn converse<S: Store, I>(
+    edge: &Edge<S>,
+    http: &http1::Builder,
+    shutdown: &CancellationToken,
+    stream: I,
+    peer: Peer,
+) where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = hyper::service::service_fn(|request| intake::handle(edge, peer, request));
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    // A peer that breaks off or stalls is its own affair; nothing of it was kept.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
 }

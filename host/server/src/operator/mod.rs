@@ -8,7 +8,10 @@
 //! | `GET /v1/trace?id=…` | everything that became of the receipts that an identifier names |
 //! | `GET /v1/dead-letters?…` | the dead-letter queue |
 //! | `POST /v1/replay` | replays dead letters or a receipt; `dry_run` first |
+//! | `GET /v1/held?…` | receipts that wait for review |
+//! | `POST /v1/review` | maps or dismisses one; `dry_run` first; 409 when that cannot be |
 
+mod review;
 mod wire;
 
 use std::fmt::Write as _;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -24,12 +28,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
+use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::{Store, StoreError};
 
 use crate::clock;
+use crate::config::Config;
 use crate::telemetry::EdgeCounters;
-pub(crate) use wire::{DeadLetterQuery, ReplayBody};
+pub(crate) use review::{ReviewError, review as review_receipt};
+pub(crate) use wire::{DeadLetterQuery, HeldQuery, ReplayBody};
 
 /// How long running requests may go on after shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +44,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// What the private listener speaks for.
 pub(crate) struct Operator<S> {
     pub(crate) store: S,
+    /// Says where a mapped receipt's jobs go.
+    pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) counters: Arc<EdgeCounters>,
     pub(crate) token: Secret,
 }
@@ -64,6 +73,8 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/trace", get(trace::<S>))
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
+        .route("/v1/held", get(held::<S>))
+        .route("/v1/review", post(review::<S>))
         .layer(middleware::from_fn_with_state(Arc::clone(&operator), authorize::<S>));
     let router = Router::new()
         .route("/healthz", get(health::<S>))
@@ -110,6 +121,17 @@ impl From<StoreError> for Refusal {
         Self {
             status,
             message: error.to_string(),
+        }
+    }
+}
+impl From<ReviewError> for Refusal {
+    fn from(error: ReviewError) -> Self {
+        match error {
+            ReviewError::Store(error) => error.into(),
+            ReviewError::Refused(message) => Self {
+                status: StatusCode::CONFLICT,
+                message,
+            },
         }
     }
 }
@@ -193,4 +215,24 @@ async fn replay<S: Store>(
         .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
     let request = body.checked(clock::now()).map_err(Refusal::bad)?;
     Ok(Json(operator.store.replay(request).await?).into_response())
+}
+
+async fn held<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Query(query): Query<HeldQuery>,
+) -> Result<Response, Refusal> {
+    let filter = query.checked().map_err(Refusal::bad)?;
+    Ok(Json(operator.store.held(filter).await?).into_response())
+}
+
+async fn review<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    body: axum::body::Bytes,
+) -> Result<Response, Refusal> {
+    let body: ReviewBody =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
+    let asked = body.checked().map_err(Refusal::bad)?;
+    let config = operator.config.load_full();
+    let report = review_receipt(&operator.store, &config, asked, clock::now()).await?;
+    Ok(Json(report).into_response())
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{DeadLetterFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
+use tollgate_store::{DeadLetterFilter, HeldFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -64,20 +64,13 @@ impl DeadLetterQuery {
     /// # Errors
     /// In words, when a field is not what its name says.
     pub(crate) fn checked(self) -> Result<DeadLetterFilter, String> {
-        let since = match self.since {
-            None => None,
-            Some(text) => Some(
-                UnixMillis::from_rfc3339(&text)
-                    .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))?,
-            ),
-        };
         Ok(DeadLetterFilter {
             id: parse("id", self.id)?,
             tenant: parse("tenant", self.tenant)?,
             source: parse("source", self.source)?,
             route: parse("route", self.route)?,
             destination: parse("destination", self.destination)?,
-            since,
+            since: since(self.since)?,
             reason: self.reason,
             with_replayed: self.with_replayed,
             rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
@@ -115,6 +108,53 @@ impl ReplayBody {
             actor: self.actor,
         })
     }
+}
+
+/// A filter on the receipts that wait for review, as query parameters and command line flags alike.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HeldQuery {
+    /// Only this tenant's
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Only those that came in at this source
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Only those received at or after this instant (RFC 3339)
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Only those whose reason contains this text
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Those already reviewed as well
+    #[arg(long)]
+    pub(crate) with_reviewed: bool,
+    /// At most this many, newest first
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+impl HeldQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self) -> Result<HeldFilter, String> {
+        Ok(HeldFilter {
+            tenant: parse("tenant", self.tenant)?,
+            source: parse("source", self.source)?,
+            since: since(self.since)?,
+            reason: self.reason,
+            with_reviewed: self.with_reviewed,
+            rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        })
+    }
+}
+
+fn since(text: Option<String>) -> Result<Option<UnixMillis>, String> {
+    text.map(|text| {
+        UnixMillis::from_rfc3339(&text)
+            .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))
+    })
+    .transpose()
 }
 
 fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(

@@ -3,11 +3,17 @@
 use serde::{Deserialize, Serialize};
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
+use tollgate_core::review::{self, Asked, Decision, ReviewBody};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, StoreError, TraceBy, TraceQuery};
+use tollgate_core::{admission, lifecycle};
+use tollgate_store::{
+    DeadLetterFilter, GuestStore, HeldFilter, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
+    StoreError, TraceBy, TraceQuery,
+};
 
-use crate::web::{self, Head};
+use crate::tenants::Tenant;
+use crate::web::{self, Head, Whole};
 use crate::{clock, database, worker};
 
 /// Rows of one answer when nobody asks for another number.
@@ -25,7 +31,13 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             (refusal.status, message.to_string())
         }
     };
-    web::respond(out, status, &[], body).await;
+    let whole = Whole {
+        status,
+        content_type: "application/json",
+        headers: Vec::new(),
+        body,
+    };
+    web::respond(out, whole).await;
 }
 
 /// An answer that is not the one asked for.
@@ -59,11 +71,11 @@ impl From<StoreError> for Refusal {
 
 async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal> {
     match head.path.as_str() {
-        "/healthz" if head.is_get => {
+        "/healthz" if head.is("GET") => {
             open()?.next_due()?;
             Ok("\"ok\"\n".to_owned())
         }
-        "/v1/sweep" if head.is_post => {
+        "/v1/sweep" if head.is("POST") => {
             authorize(head, "sweep_token")?;
             let store = open()?;
             let done = worker::work(&store, SWEEP_MS_MAX).await;
@@ -74,19 +86,19 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
             })
         }
-        "/v1/counts" if head.is_get => {
+        "/v1/counts" if head.is("GET") => {
             authorize(head, "operator_token")?;
             json(&open()?.counts()?)
         }
-        "/v1/trace" if head.is_get => {
+        "/v1/trace" if head.is("GET") => {
             authorize(head, "operator_token")?;
-            json(&open()?.trace(&trace_query(&head.query)?)?)
+            json(&open()?.trace(&trace_query(head.query())?)?)
         }
-        "/v1/dead-letters" if head.is_get => {
+        "/v1/dead-letters" if head.is("GET") => {
             authorize(head, "operator_token")?;
-            json(&open()?.dead_letters(&dead_letter_filter(pairs(&head.query))?)?)
+            json(&open()?.dead_letters(&dead_letter_filter(pairs(head.query()))?)?)
         }
-        "/v1/replay" if head.is_post => {
+        "/v1/replay" if head.is("POST") => {
             authorize(head, "operator_token")?;
             let body = web::body(request)
                 .await
@@ -95,7 +107,21 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
             json(&open()?.replay(&body.check()?)?)
         }
-        "/healthz" | "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" => Err(Refusal {
+        "/v1/held" if head.is("GET") => {
+            authorize(head, "operator_token")?;
+            json(&open()?.held(&held_filter(pairs(head.query()))?)?)
+        }
+        "/v1/review" if head.is("POST") => {
+            authorize(head, "operator_token")?;
+            let body = web::body(request)
+                .await
+                .map_err(|_| Refusal::bad("the body did not arrive"))?;
+            let body: ReviewBody = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
+            json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
+        }
+        "/healthz" | "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held"
+        | "/v1/review" => Err(Refusal {
             status: 405,
             message: "another method is asked for here".to_owned(),
         }),
@@ -192,14 +218,7 @@ fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<D
             "source" => filter.source = parse(&name, &value)?,
             "route" => filter.route = parse(&name, &value)?,
             "destination" => filter.destination = parse(&name, &value)?,
-            "since" => {
-                let instant = UnixMillis::from_rfc3339(&value);
-                filter.since = Some(instant.ok_or_else(|| {
-                    Refusal::bad(format!(
-                        "since: `{value}` is not an instant such as 2026-05-05T10:00:00Z"
-                    ))
-                })?);
-            }
+            "since" => filter.since = Some(since(&value)?),
             "reason" => filter.reason = Some(value),
             "with_replayed" => filter.with_replayed = value == "true",
             "limit" => filter.rows_max = rows(&value)?,
@@ -207,6 +226,62 @@ fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<D
         }
     }
     Ok(filter)
+}
+
+/// A filter on the receipts that wait for review.
+fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<HeldFilter, Refusal> {
+    let mut filter = HeldFilter {
+        rows_max: ROWS_DEFAULT,
+        ..HeldFilter::default()
+    };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "tenant" => filter.tenant = parse(&name, &value)?,
+            "source" => filter.source = parse(&name, &value)?,
+            "since" => filter.since = Some(since(&value)?),
+            "reason" => filter.reason = Some(value),
+            "with_reviewed" => filter.with_reviewed = value == "true",
+            "limit" => filter.rows_max = rows(&value)?,
+            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
+        }
+    }
+    Ok(filter)
+}
+
+/// Maps or dismisses a held receipt. The routes and the lifecycle are those of now, not those of the day it came in.
+fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
+    let conflict = |message| Refusal { status: 409, message };
+    let decision = match asked.decision {
+        Decision::Dismiss => ReviewDecision::Dismiss,
+        Decision::Map(status) => {
+            let event = review::mapped(store.event(asked.receipt)?, &status);
+            let tenant = Tenant::load(&event.tenant)
+                .map_err(conflict)?
+                .ok_or_else(|| conflict(format!("the tenant `{}` is not configured any more", event.tenant)))?;
+            ReviewDecision::Map {
+                lifecycle: event.reading.family().and_then(lifecycle::shipped_one).map(Into::into),
+                jobs: admission::jobs(&event, asked.receipt, &mut tenant.matches()),
+                status,
+            }
+        }
+    };
+    let answer = store.review(&ReviewRequest {
+        receipt: asked.receipt,
+        decision,
+        actor: asked.actor,
+        why: asked.why,
+        now: clock::now(),
+        dry_run: asked.dry_run,
+    })?;
+    answer.report().map_err(conflict)
+}
+
+fn since(text: &str) -> Result<UnixMillis, Refusal> {
+    UnixMillis::from_rfc3339(text).ok_or_else(|| {
+        Refusal::bad(format!(
+            "since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"
+        ))
+    })
 }
 
 /// A replay request: one receipt, or dead letters.

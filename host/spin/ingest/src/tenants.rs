@@ -8,17 +8,18 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use spin_sdk::variables;
 use tollgate_core::action::ActionKind;
+use tollgate_core::answer::Ack;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, KeyId, PluginName, ProviderName, RouteName, SourceName, Status, TenantName,
+    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status, TenantName,
 };
 use tollgate_core::limits;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::Keyring;
+use tollgate_core::verify::{Credential, Keyring};
 
 /// Where `spin.toml` mounts the tenants' files.
 const FOLDER: &str = "/tenants";
@@ -37,7 +38,12 @@ pub(crate) struct Source {
     pub(crate) profile: Profile,
     pub(crate) keyring: Keyring,
     pub(crate) public_url: Option<String>,
-    pub(crate) conflict_409: bool,
+    /// How the provider wants to be answered.
+    pub(crate) ack: Ack,
+    /// Beside the signature: one of them must be there, if there are any.
+    pub(crate) credentials: Vec<Credential>,
+    /// Whether the credentials are asked for as basic auth.
+    pub(crate) asks_basic: bool,
 }
 
 pub(crate) struct Route {
@@ -85,6 +91,11 @@ impl Tenant {
         }))
     }
 
+    /// What each route takes.
+    pub(crate) fn matches(&self) -> impl Iterator<Item = (&RouteName, &RouteMatch)> {
+        self.routes.iter().map(|route| (&route.name, &route.matches))
+    }
+
     pub(crate) fn has_source(&self, name: &SourceName) -> bool {
         self.sources.contains_key(name)
     }
@@ -93,7 +104,12 @@ impl Tenant {
     /// In words, when its provider or its secrets are not usable.
     pub(crate) fn source(&self, name: &SourceName) -> Result<Source, String> {
         let raw = self.sources.get(name).ok_or("it is not configured")?;
-        let profile = match (&raw.provider, &raw.profile) {
+        if raw.allow_networks.is_some() {
+            return Err(
+                "`allow_networks` cannot be held on Spin: leave it to what stands in front of the app".to_owned(),
+            );
+        }
+        let mut profile = match (&raw.provider, &raw.profile) {
             (Some(provider), None) => {
                 profile::shipped_one(provider).ok_or_else(|| format!("there is no provider `{provider}`"))?
             }
@@ -104,18 +120,32 @@ impl Tenant {
             }
             (None, None) | (Some(_), Some(_)) => return Err("it needs either `provider` or `profile`".to_owned()),
         };
+        if let Some(event_type) = &raw.event_type {
+            profile = profile.with_event_type(event_type);
+        }
+        if let Some(code) = &raw.currency {
+            let currency = Currency::new(code).ok_or_else(|| format!("`{code}` is not a currency code"))?;
+            profile = profile.with_currency(currency);
+        }
+        let parameters = raw.parameters(&profile)?;
         let secrets = raw
             .secrets
             .iter()
             .map(RawSourceSecret::check)
             .collect::<Result<Vec<_>, _>>()?;
-        let keyring = Keyring::new(&profile, &secrets).map_err(|error| error.to_string())?;
+        let keyring = Keyring::with_parameters(&profile, &secrets, &parameters).map_err(|error| error.to_string())?;
+        let ack = match raw.conflict_status {
+            Some(409) => profile.ack().clone().with_conflict_status(409),
+            _ => profile.ack().clone(),
+        };
         Ok(Source {
             name: name.clone(),
+            ack,
+            credentials: raw.credentials()?,
+            asks_basic: !raw.basic.is_empty(),
             profile,
             keyring,
             public_url: raw.public_url.clone(),
-            conflict_409: raw.conflict_status == Some(409),
         })
     }
 
@@ -161,7 +191,59 @@ struct RawSource {
     profile: Option<RawProfileFile>,
     public_url: Option<String>,
     conflict_status: Option<u16>,
+    event_type: Option<EventType>,
+    currency: Option<String>,
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    #[serde(default)]
     secrets: Vec<RawSourceSecret>,
+    #[serde(default)]
+    bearer: Vec<RawReference>,
+    #[serde(default)]
+    basic: Vec<RawBasic>,
+    /// Read only to be refused: on Spin nobody we could believe says who a client is.
+    allow_networks: Option<toml::Value>,
+}
+
+impl RawSource {
+    /// What the source says beside its secrets. Values that the profile calls secret go by reference.
+    fn parameters(&self, profile: &Profile) -> Result<Parameters, String> {
+        let mut parameters = Parameters::new();
+        for (name, value) in &self.parameters {
+            let known = profile.parameters().iter().find(|parameter| parameter.name == *name);
+            let known = known.ok_or_else(|| format!("`{}` has no parameter `{name}`", profile.name))?;
+            let text = match value {
+                toml::Value::String(text) if !known.secret => Secret::new(text.as_str()),
+                toml::Value::Table(_) if known.secret => value
+                    .clone()
+                    .try_into::<RawReference>()
+                    .map_err(|_| format!("the parameter `{name}` is written as {{ env = \"NAME\" }}"))?
+                    .resolve()?,
+                _ => return Err(format!("the parameter `{name}` has another form")),
+            };
+            parameters.insert(name.clone(), text);
+        }
+        Ok(parameters)
+    }
+
+    fn credentials(&self) -> Result<Vec<Credential>, String> {
+        let bearer = self
+            .bearer
+            .iter()
+            .map(|token| Ok(Credential::bearer(&token.resolve()?)));
+        let basic = self
+            .basic
+            .iter()
+            .map(|basic| Ok(Credential::basic(&basic.user, &basic.password.resolve()?)));
+        bearer.chain(basic).collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBasic {
+    user: String,
+    password: RawReference,
 }
 
 #[derive(Deserialize)]

@@ -10,29 +10,34 @@ use crate::clock;
 
 /// A request without its body.
 pub(crate) struct Head {
-    pub(crate) is_get: bool,
-    pub(crate) is_post: bool,
+    /// In capitals, as it came.
+    pub(crate) method: String,
     pub(crate) path: String,
-    pub(crate) query: String,
+    pub(crate) query: Option<String>,
     headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
     pub(crate) fn of(request: &IncomingRequest) -> Self {
         let whole = request.path_with_query().unwrap_or_default();
-        let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
-        let method = request.method();
+        let (path, query) = match whole.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (whole.as_str(), None),
+        };
         let mut headers = request.headers().entries();
         for (name, _) in &mut headers {
             name.make_ascii_lowercase();
         }
         Self {
-            is_get: matches!(method, Method::Get),
-            is_post: matches!(method, Method::Post),
+            method: method_name(&request.method()).to_owned(),
             path: path.to_owned(),
-            query: query.to_owned(),
+            query: query.map(str::to_owned),
             headers,
         }
+    }
+
+    pub(crate) fn is(&self, method: &str) -> bool {
+        self.method == method
     }
 
     pub(crate) fn headers(&self) -> Vec<Header<'_>> {
@@ -40,6 +45,11 @@ impl Head {
             .iter()
             .map(|(name, value)| Header { name, value })
             .collect()
+    }
+
+    /// Empty when there is none.
+    pub(crate) fn query(&self) -> &str {
+        self.query.as_deref().unwrap_or_default()
     }
 
     /// The first value of a header; `name` is lower case.
@@ -72,6 +82,21 @@ impl Head {
     }
 }
 
+fn method_name(method: &Method) -> &str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name,
+    }
+}
+
 /// Reads a request's body within its bounds of size and time.
 pub(crate) async fn body(request: IncomingRequest) -> Result<Vec<u8>, Rejection> {
     let read = async {
@@ -90,22 +115,34 @@ pub(crate) async fn body(request: IncomingRequest) -> Result<Vec<u8>, Rejection>
         .unwrap_or(Err(Rejection::TooSlow))
 }
 
+/// A whole answer.
+pub(crate) struct Whole<'a> {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'a str,
+    pub(crate) headers: Vec<(&'a str, String)>,
+    pub(crate) body: String,
+}
+
 /// Sends a whole answer. What follows in the same invocation keeps nobody waiting.
-pub(crate) async fn respond(answer: ResponseOutparam, status: u16, headers: &[(&str, String)], body: String) {
+pub(crate) async fn respond(out: ResponseOutparam, whole: Whole<'_>) {
+    let Whole {
+        status,
+        content_type,
+        mut headers,
+        body,
+    } = whole;
+    headers.push(("content-type", content_type.to_owned()));
+    headers.push(("content-length", body.len().to_string()));
     let fields = Headers::new();
-    let content = [
-        ("content-type", "application/json".to_owned()),
-        ("content-length", body.len().to_string()),
-    ];
-    for (name, value) in headers.iter().chain(&content) {
-        // Names and values are ours and plain: none is refused.
-        let _ = fields.append(name, value.as_bytes());
+    for (name, value) in headers {
+        // Names and values are ours or a profile's, which were held to be some when it was read: none is refused.
+        let _ = fields.append(&name.to_owned(), &value.into_bytes());
     }
     let response = OutgoingResponse::new(fields);
     // Every status of the answer table is one.
     let _ = response.set_status_code(status);
     // A sender that is gone does not change what was recorded.
-    let _ = answer.set_with_body(response, body.into_bytes()).await;
+    let _ = out.set_with_body(response, body.into_bytes()).await;
 }
 
 /// What came back from a POST.

@@ -2,11 +2,12 @@
 
 use rusqlite::Connection;
 use tollgate_core::chain::{self, ReceiptFacts};
-use tollgate_core::ids::{Digest, ReceiptId};
+use tollgate_core::ids::Digest;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::rows::{self, get};
+use super::receipts::{self, Receipt, View};
+use super::rows;
 use super::transaction::read_chain_head;
 use crate::{Counts, IntegrityReport, NextDue};
 
@@ -14,11 +15,11 @@ use crate::{Counts, IntegrityReport, NextDue};
 const PAGE_PROBLEMS_MAX: u32 = 20;
 
 /// Counts by index. Row numbers have no gaps, so the largest is a count.
-pub(super) fn counts(connection: &Connection) -> Result<Counts, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT (SELECT coalesce(max(seq), 0) FROM receipts) AS receipts, \
-         (SELECT count(*) FROM receipts WHERE disposition = 1 AND disposition <> 0) AS superseded, \
-         (SELECT count(*) FROM receipts WHERE disposition = 2 AND disposition <> 0) AS held, \
+pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
+    let (superseded, held) = receipts::not_accepted(view)?;
+    let mut statement = view.prepare_cached(
+        "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
+         (SELECT count(*) FROM reviews) AS reviewed, \
          (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
          (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
@@ -39,8 +40,9 @@ pub(super) fn counts(connection: &Connection) -> Result<Counts, Fault> {
         receipts: count("receipts")?,
         redeliveries: count("deliveries")?.saturating_sub(count("conflicts")?),
         conflicts: count("conflicts")?,
-        superseded: count("superseded")?,
-        held: count("held")?,
+        superseded,
+        // Only what was held is ever reviewed.
+        held: held.saturating_sub(count("reviewed")?),
         jobs_waiting: count("jobs_waiting")?,
         jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
         runs: count("runs")?,
@@ -65,10 +67,10 @@ pub(super) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
 }
 
 /// Reads everything: the pages' own integrity, then every receipt, its body and its link.
-pub(super) fn check_integrity(connection: &Connection) -> Result<IntegrityReport, Fault> {
-    let mut problems = check_pages(connection);
+pub(super) fn check_integrity(view: View<'_>) -> Result<IntegrityReport, Fault> {
+    let mut problems = check_pages(&view);
     let mut receipts = 0;
-    if let Err(fault) = walk_chain(connection, &mut receipts, &mut problems) {
+    if let Err(fault) = walk_chain(view, &mut receipts, &mut problems) {
         problems.push(format!(
             "after {receipts} receipts the next cannot be read: {}",
             fault.detail()
@@ -95,74 +97,79 @@ fn check_pages(connection: &Connection) -> Vec<String> {
     }
 }
 
-/// Recomputes every link from the rows themselves. A broken link makes all later ones look broken, so only the first is named.
-fn walk_chain(connection: &Connection, receipts: &mut u64, problems: &mut Vec<String>) -> Result<(), Fault> {
-    let mut statement = connection.prepare(
-        "SELECT r.seq, r.id, o.tenant, o.source, r.event_id, r.event_type, r.received_at, r.scheme, r.key_id, r.body_digest, \
-         r.disposition, r.disposition_detail, r.link, r.body FROM receipts r LEFT JOIN origins o ON o.id = r.origin ORDER BY r.seq",
-    )?;
-    let mut found = statement.query([])?;
+/// Recomputes every link from what is kept. A broken link makes all later ones look broken, so only the first is named.
+fn walk_chain(view: View<'_>, receipts: &mut u64, problems: &mut Vec<String>) -> Result<(), Fault> {
     let (mut seq, mut link) = (0_i64, chain::GENESIS);
-    while let Some(row) = found.next()? {
-        let here: i64 = get(row, "seq")?;
-        let receipt = rows::receipt_id(row, "id")?;
-        if here != seq + 1 {
-            problems.push(format!("the receipts between {seq} and {here} ({receipt}) are missing"));
-            return Ok(());
+    let mut problem = None;
+    let mut not_indexed = Vec::new();
+    receipts::walk(view, |receipt, body| {
+        link = chain::link(&link, &facts_digest(receipt));
+        problem = problem_of(receipt, body, seq + 1, &link);
+        if problem.is_none() {
+            seq = receipt.seq;
+            *receipts += 1;
+            if !receipts::is_indexed(view, receipt)? {
+                not_indexed.push(receipt.id);
+            }
         }
-        let body_digest = rows::digest(row, "body_digest")?;
-        let body = row
-            .get_ref("body")?
-            .as_blob()
-            .map_err(|error| Fault::damaged("body", error))?;
-        if Digest::of(body) != body_digest {
-            problems.push(format!(
-                "receipt {here} ({receipt}): its body is not the one that was admitted"
-            ));
-            return Ok(());
-        }
-        link = chain::link(&link, &facts_digest(row, receipt, &body_digest)?);
-        if link != rows::digest(row, "link")? {
-            problems.push(format!(
-                "receipt {here} ({receipt}): it is not the one that was admitted in this place"
-            ));
-            return Ok(());
-        }
-        seq = here;
-        *receipts += 1;
+        Ok(problem.is_none())
+    })?;
+    if let Some(problem) = problem {
+        problems.push(problem);
+        return Ok(());
     }
-    let head = read_chain_head(connection)?;
+    let head = read_chain_head(&view)?;
     if head.seq != seq || head.link != link {
         problems.push(format!(
             "the chain's head is receipt {}, but the receipts end with {seq}",
             head.seq
         ));
     }
+    // A receipt that its id does not lead to would be admitted a second time.
+    let found = receipts::find(view, &not_indexed)?.len();
+    if found != not_indexed.len() {
+        problems.push(format!(
+            "the ids of {} receipts do not lead to them",
+            not_indexed.len() - found
+        ));
+    }
     Ok(())
 }
 
-fn facts_digest(row: &rusqlite::Row<'_>, receipt: ReceiptId, body_digest: &Digest) -> Result<Digest, Fault> {
-    let text = |column: &'static str| {
-        row.get_ref(column)?
-            .as_str()
-            .map_err(|error| Fault::damaged(column, error))
-    };
-    let disposition = match get::<i64>(row, "disposition")? {
-        0 => "accepted",
-        1 => "superseded",
-        _ => "held",
-    };
-    let facts = ReceiptFacts {
-        receipt: &receipt.0,
-        tenant: text("tenant")?,
-        source: text("source")?,
-        event_id: text("event_id")?,
-        event_type: text("event_type")?,
-        received_at_ms: get(row, "received_at")?,
-        scheme: text("scheme")?,
-        key_id: text("key_id")?,
-        body_digest: &body_digest.0,
-        disposition,
-    };
-    Ok(facts.digest())
+/// What is wrong with the receipt that stands where number `seq` with that link should be.
+fn problem_of(receipt: &Receipt, body: &[u8], seq: i64, link: &Digest) -> Option<String> {
+    let (here, id) = (receipt.seq, receipt.id);
+    if here != seq {
+        Some(format!(
+            "the receipts between {} and {here} ({id}) are missing",
+            seq - 1
+        ))
+    } else if Digest::of(body) != receipt.body_digest {
+        Some(format!(
+            "receipt {here} ({id}): its body is not the one that was admitted"
+        ))
+    } else if receipt.link != *link {
+        Some(format!(
+            "receipt {here} ({id}): it is not the one that was admitted in this place"
+        ))
+    } else {
+        None
+    }
+}
+
+fn facts_digest(receipt: &Receipt) -> Digest {
+    let event = &receipt.event;
+    ReceiptFacts {
+        receipt: &receipt.id.0,
+        tenant: event.tenant.as_str(),
+        source: event.source.as_str(),
+        event_id: event.id.as_str(),
+        event_type: event.event_type.as_str(),
+        received_at_ms: event.received_at.0,
+        scheme: &receipt.proof.scheme,
+        key_id: receipt.proof.key_id.as_str(),
+        body_digest: &receipt.body_digest.0,
+        disposition: &receipt.disposition,
+    }
+    .digest()
 }

@@ -12,6 +12,9 @@ pub(super) enum Fault {
     /// A row holds what no version of Tollgate writes.
     Damaged(String),
     NotFound(String),
+    /// The file of bodies could not be written or synced.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest has no such file"))]
+    Io(std::io::Error),
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -44,6 +47,12 @@ impl Fault {
                 ErrorCode::SystemIoFailure => StoreError::Fatal { detail: self.detail() },
                 _ => self.of_reader(),
             },
+            Self::Io(error) => match error.kind() {
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge => StoreError::NoSpace { path: path.to_owned() },
+                _ => StoreError::Fatal { detail: self.detail() },
+            },
             _ => self.of_reader(),
         }
     }
@@ -59,7 +68,7 @@ impl Fault {
             Self::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {
                 StoreError::Busy
             }
-            Self::Sql(_) => StoreError::Database { detail: self.detail() },
+            Self::Sql(_) | Self::Io(_) => StoreError::Database { detail: self.detail() },
             Self::Damaged(detail) => StoreError::Damaged { detail },
             Self::NotFound(what) => StoreError::NotFound { what },
         }
@@ -75,6 +84,7 @@ impl Fault {
             Self::Sql(error) => error.to_string(),
             Self::Damaged(detail) => detail.clone(),
             Self::NotFound(what) => format!("{what} does not exist"),
+            Self::Io(error) => format!("bodies: {error}"),
         }
     }
 }

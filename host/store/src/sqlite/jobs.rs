@@ -8,7 +8,9 @@ use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::rows::{self, EVENT_COLUMNS, WorkState, get, id, signed, to_json};
+use super::receipts;
+use super::reviews;
+use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
@@ -33,8 +35,8 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
         } else {
             None
         } {
-            None => claims.push(lease(connection, request, job)?),
-            Some(older) if older.due_at <= request.now => claims.push(lease(connection, request, older.job)?),
+            None => claims.push(lease(transaction, request, job)?),
+            Some(older) if older.due_at <= request.now => claims.push(lease(transaction, request, older.job)?),
             Some(_) => transaction.jobs_ready = true,
         }
     }
@@ -61,27 +63,26 @@ pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Re
     }
 }
 
-fn lease(connection: &Connection, request: &ClaimRequest, job: i64) -> Result<JobClaim, Fault> {
+fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: i64) -> Result<JobClaim, Fault> {
+    let connection = transaction.connection;
     connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
         )?
         .execute(params![job, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT j.epoch, j.attempts, j.route, r.id, {EVENT_COLUMNS}, r.body \
-         FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.id = ?1"
-    ))?;
+    let mut statement = connection.prepare_cached("SELECT epoch, attempts, route, receipt FROM jobs WHERE id = ?1")?;
     let mut found = statement.query([job])?;
     let row = found
         .next()?
-        .ok_or_else(|| Fault::damaged("job", format_args!("{job} has no receipt")))?;
+        .ok_or_else(|| Fault::damaged("job", format_args!("{job} does not exist")))?;
+    let receipt = receipts::get_ahead(transaction, get(row, "receipt")?)?;
     Ok(JobClaim {
         job: JobId(job),
         epoch: LeaseEpoch(get(row, "epoch")?),
         route: id(row, "route")?,
         attempt: rows::unsigned32(row, "attempts")?,
-        receipt: rows::receipt_id(row, "id")?,
-        event: rows::event(row, get(row, "body")?)?,
+        receipt: receipt.id,
+        event: reviews::as_reviewed(connection, &receipt)?,
     })
 }
 
@@ -144,10 +145,8 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
 
 /// The job, if the settlement's lease is still its newest. An expired lease that nobody took over still holds.
 fn hold_lease(connection: &Connection, settlement: &Settlement) -> Result<Option<Settling>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT j.receipt, j.lane, j.state, j.epoch, j.attempts, o.tenant \
-         FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.id = ?1",
-    )?;
+    let mut statement =
+        connection.prepare_cached("SELECT receipt, lane, state, epoch, attempts, tenant FROM jobs WHERE id = ?1")?;
     let mut found = statement.query([settlement.job.0])?;
     let Some(row) = found.next()? else {
         return Err(Fault::NotFound(settlement.job.to_string()));

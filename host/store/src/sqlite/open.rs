@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -10,11 +11,12 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::jobs;
+use super::receipts::{self, Layout};
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
 
-/// Bytes of a database page. 8 KiB holds three receipts of a common size and makes half as many levels as 4 KiB.
-pub(super) const PAGE_BYTES: u64 = 8192;
+/// Bytes of a new store's pages. Half as many levels as with 4 KiB; larger ones make small commits write too much.
+const PAGE_BYTES: u64 = 8 * 1024;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
@@ -54,10 +56,15 @@ impl StorePath {
         }
     }
 
-    fn lock_path(&self) -> PathBuf {
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
-        name.push(".lock");
+        name.push(suffix);
         name.into()
+    }
+
+    /// The file of bodies, where receipts are in segments.
+    pub(super) fn bodies(&self) -> PathBuf {
+        self.beside("-bodies")
     }
 
     /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
@@ -80,7 +87,7 @@ pub(super) struct SoleUse(#[expect(dead_code, reason = "held for its lock, never
 
 impl SoleUse {
     pub(super) fn take(path: &StorePath) -> Result<Self, StoreError> {
-        let lock = path.lock_path();
+        let lock = path.beside(".lock");
         let file = FileOptions::new()
             .create(true)
             .truncate(false)
@@ -100,7 +107,11 @@ impl SoleUse {
 }
 
 /// Opens the writer's connection: creates the store if there is none, migrates it, and takes back what a dead process had leased.
-pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Result<Connection, StoreError> {
+pub(super) fn open_writer(
+    path: &StorePath,
+    file_bytes_max: Option<u64>,
+    layout: Layout,
+) -> Result<Connection, StoreError> {
     check_version(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
@@ -115,7 +126,14 @@ pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Resu
         });
     }
     let created = known == 0;
-    migrate(&mut connection, known)
+    let bodies = path.bodies();
+    if created && bodies.metadata().is_ok_and(|bodies| bodies.len() > 0) {
+        return Err(path.cannot_open(format_args!(
+            "it does not exist, but the bodies of a store of that name do ({}): restore it, or move them away",
+            bodies.display()
+        )));
+    }
+    migrate(&mut connection, known, layout)
         .and_then(|()| release_leases(&mut connection))
         .map_err(|fault| path.opening(fault))?;
     if created {
@@ -132,8 +150,8 @@ pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Copies a store into a file that does not exist yet.
-pub(super) fn copy(from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
+/// Copies a store into a file that does not exist yet, as rows. `bodies` is the file of bodies, where the store has one.
+pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> Result<(), StoreError> {
     if to.path.exists() {
         return Err(to.cannot_open("something is there already; name another place"));
     }
@@ -141,18 +159,27 @@ pub(super) fn copy(from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
     source
         .execute("VACUUM INTO ?1", [to.path.to_string_lossy()])
         .map_err(|error| to.opening(error.into()))?;
-    // A copy is no WAL file until somebody says so, and not every host that opens it does.
-    let copied = Connection::open_with_flags(
+    let mut copied = Connection::open_with_flags(
         &to.path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|error| to.opening(error.into()))?;
-    prepare_file(&copied, None).map_err(|fault| to.opening(fault))?;
+    as_rows(&mut copied, bodies)
+        // A copy is no WAL file until somebody says so, and not every host that opens it does.
+        .and_then(|()| prepare_file(&copied, None))
+        .map_err(|fault| to.opening(fault))?;
     drop(copied);
     File::open(&to.path)
         .and_then(|file| file.sync_all())
         .and_then(|()| sync_directory(to))
         .map_err(|error| to.cannot_open(error))
+}
+
+fn as_rows(copied: &mut Connection, bodies: Option<&File>) -> Result<(), Fault> {
+    let transaction = copied.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    receipts::into_rows(&transaction, bodies)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Refuses a store that this Tollgate cannot read as it is; a reader does not migrate.
@@ -170,6 +197,16 @@ pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<
         older => Err(path.cannot_open(format_args!(
             "it has schema {older}; start the server once to migrate it to {SCHEMA_VERSION}"
         ))),
+    }
+}
+
+/// The file of bodies, for reading.
+pub(super) fn bodies(path: &StorePath, layout: Layout) -> Result<Option<Arc<File>>, StoreError> {
+    match layout {
+        Layout::Rows => Ok(None),
+        Layout::Segments => File::open(path.bodies())
+            .map(|file| Some(Arc::new(file)))
+            .map_err(|error| path.cannot_open(format_args!("{}: {error}", path.bodies().display()))),
     }
 }
 
@@ -224,9 +261,19 @@ fn prepare_file(connection: &Connection, file_bytes_max: Option<u64>) -> Result<
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536;")?;
     if let Some(bytes) = file_bytes_max {
-        connection.execute_batch(&format!("PRAGMA max_page_count = {};", bytes / PAGE_BYTES))?;
+        let pages = bytes / page_bytes(connection)?;
+        connection.execute_batch(&format!("PRAGMA max_page_count = {pages};"))?;
     }
     user_version(connection)
+}
+
+/// An older store keeps the page size that it was made with.
+pub(super) fn page_bytes(connection: &Connection) -> Result<u64, Fault> {
+    let bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    u64::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| Fault::damaged("page size", bytes))
 }
 
 fn user_version(connection: &Connection) -> Result<u32, Fault> {
@@ -234,8 +281,8 @@ fn user_version(connection: &Connection) -> Result<u32, Fault> {
     u32::try_from(version).map_err(|_| Fault::damaged("schema version", version))
 }
 
-/// Brings the schema up to date, each step in a transaction of its own.
-fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
+/// Brings the schema up to date, each step in a transaction of its own. `layout` is that of a new store; an old one keeps its own.
+fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(), Fault> {
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -245,6 +292,10 @@ fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
             transaction.execute(
                 "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
                 params![key.as_slice()],
+            )?;
+            transaction.execute(
+                "INSERT INTO meta (name, value) VALUES ('layout', ?1)",
+                params![layout.name().as_bytes()],
             )?;
         }
         transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;
@@ -274,7 +325,7 @@ fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
 }
 
 /// Makes the new file's name durable.
-fn sync_directory(path: &StorePath) -> std::io::Result<()> {
+pub(super) fn sync_directory(path: &StorePath) -> std::io::Result<()> {
     let directory = path.path.parent().unwrap_or(Path::new("/"));
     if cfg!(unix) {
         File::open(directory)?.sync_all()

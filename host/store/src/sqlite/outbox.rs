@@ -7,11 +7,12 @@ use tollgate_core::ids::{ActionId, LeaseEpoch, OutboxId};
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
+use super::receipts;
 use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold};
 
-pub(super) fn claim(transaction: &Transaction<'_>, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, Fault> {
+pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, Fault> {
     let connection = transaction.connection;
     let mut due = connection
         .prepare_cached("SELECT id FROM outbox WHERE state IN (1, 2) AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2")?;
@@ -21,19 +22,20 @@ pub(super) fn claim(transaction: &Transaction<'_>, request: &ClaimRequest) -> Re
         .collect::<Result<Vec<i64>, _>>()?;
     entries
         .into_iter()
-        .map(|entry| lease(connection, request, entry))
+        .map(|entry| lease(transaction, request, entry))
         .collect()
 }
 
-fn lease(connection: &Connection, request: &ClaimRequest, entry: i64) -> Result<OutboxClaim, Fault> {
+fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) -> Result<OutboxClaim, Fault> {
+    let connection = transaction.connection;
     connection
         .prepare_cached(
             "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
         )?
         .execute(params![entry, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
     let mut statement = connection.prepare_cached(
-        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.kind, a.operation_key, a.json, a.recorded_at, r.id \
-         FROM outbox e JOIN actions a ON a.id = e.action JOIN receipts r ON r.seq = a.receipt WHERE e.id = ?1",
+        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
+         FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry])?;
     let row = found
@@ -49,7 +51,7 @@ fn lease(connection: &Connection, request: &ClaimRequest, entry: i64) -> Result<
         operation_key: id(row, "operation_key")?,
         kind: kind(row)?,
         action_json: get(row, "json")?,
-        receipt: rows::receipt_id(row, "id")?,
+        receipt: receipts::get_ahead(transaction, get(row, "receipt")?)?.id,
         recorded_at: rows::millis(row, "recorded_at")?,
     })
 }

@@ -5,14 +5,15 @@ use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId};
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::rows::{self, WorkState, get, id, id_opt};
+use super::receipts::{self, Body, Receipt, View};
+use super::rows::{self, WorkState, get, id};
 use super::transaction::Transaction;
 use super::{jobs, outbox};
 use crate::{DeadLetter, DeadLetterFilter, DeadWork, ReplayReport, ReplayRequest, ReplayWhat, Replayed};
 
 /// Lists dead letters, newest first.
-pub(super) fn dead_letters(connection: &Connection, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Fault> {
-    let found = find(connection, filter, filter.with_replayed, "DESC")?;
+pub(super) fn dead_letters(view: View<'_>, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Fault> {
+    let found = find(view, filter, filter.with_replayed, "DESC")?;
     Ok(found.into_iter().map(|found| found.letter).collect())
 }
 
@@ -25,42 +26,40 @@ struct Found {
 }
 
 /// `order` is `ASC` or `DESC`, by the letters' numbers.
-fn find(
-    connection: &Connection,
-    filter: &DeadLetterFilter,
-    with_replayed: bool,
-    order: &str,
-) -> Result<Vec<Found>, Fault> {
+fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &str) -> Result<Vec<Found>, Fault> {
     let open_only = if with_replayed { "" } else { "d.replayed_at IS NULL AND" };
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT d.id AS letter, d.job, d.entry, d.receipt AS receipt_seq, d.died_at, d.attempts, d.reason, d.replayed_at, \
-         r.id, r.event_id, r.event_type, r.subject, o.tenant, o.source, j.route, j.state AS job_state, \
-         e.destination, e.action, e.state AS entry_state, a.operation_key \
-         FROM dead_letters d JOIN receipts r ON r.seq = d.receipt JOIN origins o ON o.id = r.origin \
-         LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry LEFT JOIN actions a ON a.id = e.action \
-         WHERE {open_only} (:id IS NULL OR d.id = :id) AND (:tenant IS NULL OR o.tenant = :tenant) \
-         AND (:source IS NULL OR o.source = :source) AND (:route IS NULL OR j.route = :route) \
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.replayed_at, \
+         j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
+         FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
+         LEFT JOIN actions a ON a.id = e.action \
+         WHERE {open_only} (:id IS NULL OR d.id = :id) AND (:route IS NULL OR j.route = :route) \
          AND (:destination IS NULL OR e.destination = :destination) AND (:since IS NULL OR d.died_at >= :since) \
-         AND (:reason IS NULL OR instr(d.reason, :reason) > 0) ORDER BY d.id {order} LIMIT :rows_max"
+         AND (:reason IS NULL OR instr(d.reason, :reason) > 0) ORDER BY d.id {order}"
     ))?;
     let mut rows = statement.query(named_params! {
         ":id": filter.id.map(|id| id.0),
-        ":tenant": filter.tenant.as_ref().map(|name| name.as_str()),
-        ":source": filter.source.as_ref().map(|name| name.as_str()),
         ":route": filter.route.as_ref().map(|name| name.as_str()),
         ":destination": filter.destination.as_ref().map(|name| name.as_str()),
         ":since": filter.since.map(|at| at.0),
         ":reason": filter.reason,
-        ":rows_max": i64::try_from(filter.rows_max).unwrap_or(i64::MAX),
     })?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
+    while found.len() < filter.rows_max
+        && let Some(row) = rows.next()?
+    {
+        let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
+        let event = &receipt.event;
+        if filter.tenant.as_ref().is_none_or(|only| *only == event.tenant)
+            && filter.source.as_ref().is_none_or(|only| *only == event.source)
+        {
+            found.push(read(row, &receipt)?);
+        }
     }
     Ok(found)
 }
 
-fn read(row: &Row<'_>) -> Result<Found, Fault> {
+fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
     let (work, state) = match (get::<Option<i64>>(row, "job")?, get::<Option<i64>>(row, "entry")?) {
         (Some(job), None) => (
             DeadWork::Job {
@@ -85,15 +84,16 @@ fn read(row: &Row<'_>) -> Result<Found, Fault> {
             ));
         }
     };
+    let event = &receipt.event;
     let letter = DeadLetter {
         id: DeadLetterId(get(row, "letter")?),
         work,
-        tenant: id(row, "tenant")?,
-        source: id(row, "source")?,
-        receipt: rows::receipt_id(row, "id")?,
-        event_id: get(row, "event_id")?,
-        event_type: get(row, "event_type")?,
-        subject: id_opt(row, "subject")?,
+        tenant: event.tenant.clone(),
+        source: event.source.clone(),
+        receipt: receipt.id,
+        event_id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        subject: event.subject.as_ref().map(|subject| subject.to_string()),
         died_at: rows::millis(row, "died_at")?.to_string(),
         attempts: rows::unsigned32(row, "attempts")?,
         reason: get(row, "reason")?,
@@ -101,14 +101,14 @@ fn read(row: &Row<'_>) -> Result<Found, Fault> {
     };
     Ok(Found {
         letter,
-        receipt_seq: get(row, "receipt_seq")?,
+        receipt_seq: receipt.seq,
         state: WorkState::from_code(state)?,
     })
 }
 
 /// What a replay would do. A dry run ends here.
-pub(super) fn plan(connection: &Connection, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
-    let planned = planned(connection, request)?;
+pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
+    let planned = planned(view, request)?;
     Ok(ReplayReport {
         dry_run: request.dry_run,
         replayed: planned.into_iter().map(|step| step.replayed).collect(),
@@ -117,7 +117,7 @@ pub(super) fn plan(connection: &Connection, request: &ReplayRequest) -> Result<R
 
 /// Does what [`plan`] says.
 pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
-    let planned = planned(transaction.connection, request)?;
+    let planned = planned(transaction.view(), request)?;
     let mut replayed = Vec::with_capacity(planned.len());
     for step in planned {
         match &step.replayed.work {
@@ -140,23 +140,23 @@ struct Step {
     replayed: Replayed,
 }
 
-fn planned(connection: &Connection, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {
+fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {
     match &request.what {
         ReplayWhat::DeadLetters(filter) => {
             if let Some(id) = filter.id
-                && !letter_exists(connection, id)?
+                && !letter_exists(&view, id)?
             {
                 return Err(Fault::NotFound(id.to_string()));
             }
             // The oldest first, as they would have run. A letter whose work is already back at work is left alone.
-            let found = find(connection, filter, false, "ASC")?;
+            let found = find(view, filter, false, "ASC")?;
             Ok(found
                 .into_iter()
                 .filter(|found| found.state == WorkState::Dead)
                 .map(Step::of_letter)
                 .collect())
         }
-        ReplayWhat::Receipt(receipt) => steps_of_receipt(connection, *receipt),
+        ReplayWhat::Receipt(receipt) => steps_of_receipt(view, *receipt),
     }
 }
 
@@ -185,21 +185,13 @@ fn letter_exists(connection: &Connection, id: DeadLetterId) -> Result<bool, Faul
     Ok(found.is_some())
 }
 
-fn steps_of_receipt(connection: &Connection, receipt: ReceiptId) -> Result<Vec<Step>, Fault> {
-    let seq: Option<i64> = connection
-        .query_row(
-            "SELECT seq FROM receipts WHERE id = ?1",
-            [receipt.0.as_slice()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let Some(seq) = seq else {
+fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fault> {
+    let Some(seq) = receipts::find(view, &[receipt])?.pop() else {
         return Err(Fault::NotFound(receipt.to_string()));
     };
-    let mut statement = connection.prepare_cached(
-        "SELECT j.id AS job, j.route, j.state, j.reason, r.event_id, r.event_type, o.tenant \
-         FROM jobs j JOIN receipts r ON r.seq = j.receipt JOIN origins o ON o.id = r.origin WHERE j.receipt = ?1 ORDER BY j.id",
-    )?;
+    let kept = receipts::get_known(view, seq, Body::Without)?;
+    let mut statement =
+        view.prepare_cached("SELECT id AS job, route, state, reason FROM jobs WHERE receipt = ?1 ORDER BY id")?;
     let mut found = statement.query([seq])?;
     let mut steps = Vec::new();
     while let Some(row) = found.next()? {
@@ -210,9 +202,9 @@ fn steps_of_receipt(connection: &Connection, receipt: ReceiptId) -> Result<Vec<S
         let reason: Option<String> = get(row, "reason")?;
         let replayed = Replayed {
             receipt,
-            tenant: id(row, "tenant")?,
-            event_id: get(row, "event_id")?,
-            event_type: get(row, "event_type")?,
+            tenant: kept.event.tenant.clone(),
+            event_id: kept.event.id.to_string(),
+            event_type: kept.event.event_type.to_string(),
             work: DeadWork::Job {
                 job: JobId(get(row, "job")?),
                 route: id(row, "route")?,
@@ -248,15 +240,9 @@ fn append_history(connection: &Connection, step: &Step, request: &ReplayRequest)
         DeadWork::Job { job, route } => format!("{job} (route {route})"),
         DeadWork::Delivery { entry, destination, .. } => format!("{entry} (to {destination})"),
     };
-    connection
-        .prepare_cached("INSERT INTO history (at, receipt, what, detail) VALUES (?1, ?2, 'replayed', ?3)")?
-        .execute(params![
-            request.now.0,
-            step.receipt_seq,
-            format!(
-                "{work} by {}; it had ended with: {}",
-                request.actor, step.replayed.reason
-            ),
-        ])?;
-    Ok(())
+    let detail = format!(
+        "{work} by {}; it had ended with: {}",
+        request.actor, step.replayed.reason
+    );
+    rows::append_history(connection, step.receipt_seq, request.now, "replayed", &detail)
 }

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use rusqlite::Row;
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
+use rusqlite::{Connection, Row, params};
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, ReceiptId, Status};
@@ -153,6 +153,20 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::damaged("a value to be written", error))
 }
 
+/// What somebody did to a receipt's work, for ever.
+pub(super) fn append_history(
+    connection: &Connection,
+    receipt_seq: i64,
+    at: UnixMillis,
+    what: &str,
+    detail: &str,
+) -> Result<(), Fault> {
+    connection
+        .prepare_cached("INSERT INTO history (at, receipt, what, detail) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![at.0, receipt_seq, what, detail])?;
+    Ok(())
+}
+
 /// The columns of a receipt that make an [`Event`]; `o` is its origin, `r` the receipt.
 pub(super) const EVENT_COLUMNS: &str = "o.tenant, o.source, o.family, r.event_id, r.event_type, r.subject, r.reading, r.status, \
      r.occurred_at, r.received_at, r.amount, r.currency, r.attributes";
@@ -233,14 +247,21 @@ pub(super) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>
 }
 
 pub(super) fn disposition(row: &Row<'_>) -> Result<Disposition, Fault> {
-    match get::<i64>(row, "disposition")? {
-        0 => Ok(Disposition::Accepted),
-        1 => Ok(Disposition::Superseded {
-            current: id::<Status>(row, "disposition_detail")?,
+    let detail: Option<String> = get(row, "disposition_detail")?;
+    disposition_of(get(row, "disposition")?, detail.as_deref())
+}
+
+pub(super) fn disposition_of(code: i64, detail: Option<&str>) -> Result<Disposition, Fault> {
+    match (code, detail) {
+        (0, _) => Ok(Disposition::Accepted),
+        (1, Some(current)) => Ok(Disposition::Superseded {
+            current: current
+                .parse::<Status>()
+                .map_err(|error| Fault::damaged("disposition_detail", error))?,
         }),
-        2 => Ok(Disposition::Held {
-            reason: get(row, "disposition_detail")?,
+        (2, Some(reason)) => Ok(Disposition::Held {
+            reason: reason.to_owned(),
         }),
-        other => Err(Fault::damaged("disposition", other)),
+        (other, _) => Err(Fault::damaged("disposition", other)),
     }
 }

@@ -1,4 +1,8 @@
 //! The numbered steps of the schema. The file's `user_version` says how many were taken.
 
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_segments.sql"),
+    include_str!("../../migrations/0003_review.sql"),
+];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

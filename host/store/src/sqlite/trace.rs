@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::AttemptEnd;
@@ -11,45 +11,36 @@ use tollgate_core::secret::Secret;
 
 use super::admit::subject_key;
 use super::fault::Fault;
-use super::rows::{self, WorkState, get, id, id_opt, millis, millis_opt};
+use super::receipts::{self, Body, Receipt, SubjectKey, View};
+use super::reviews;
+use super::rows::{self, WorkState, get, id, millis};
 use crate::{
     ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy,
     TraceQuery,
 };
 
-pub(super) fn trace(connection: &Connection, key: &Secret, query: &TraceQuery) -> Result<Vec<Trace>, Fault> {
-    let mut seqs = find(connection, key, query)?;
-    if let Some(tenant) = &query.tenant {
-        let mut own = Vec::new();
-        for seq in seqs {
-            if tenant_of(connection, seq)?.as_deref() == Some(tenant.as_str()) {
-                own.push(seq);
-            }
-        }
-        seqs = own;
-    }
+pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<Trace>, Fault> {
+    let mut seqs = find(view, key, query)?;
     seqs.sort_unstable_by(|a, b| b.cmp(a));
     seqs.dedup();
-    seqs.truncate(query.receipts_max);
-    seqs.into_iter().map(|seq| trace_receipt(connection, seq)).collect()
-}
-
-fn tenant_of(connection: &Connection, seq: i64) -> Result<Option<String>, Fault> {
-    Ok(connection
-        .prepare_cached("SELECT o.tenant FROM receipts r JOIN origins o ON o.id = r.origin WHERE r.seq = ?1")?
-        .query_row([seq], |row| row.get(0))
-        .optional()?)
+    let mut traces = Vec::new();
+    for seq in seqs {
+        let receipt = receipts::get_known(view, seq, Body::Without)?;
+        if query.tenant.as_ref().is_none_or(|only| *only == receipt.event.tenant) {
+            traces.push(trace_receipt(view, &receipt)?);
+        }
+        if traces.len() == query.receipts_max {
+            break;
+        }
+    }
+    Ok(traces)
 }
 
 /// The receipts that an identifier leads to, as their numbers.
-fn find(connection: &Connection, key: &Secret, query: &TraceQuery) -> Result<Vec<i64>, Fault> {
-    let by_number = |sql: &str, number: i64| -> Result<Vec<i64>, Fault> { numbers(connection, sql, params![number]) };
+fn find(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<i64>, Fault> {
+    let by_number = |sql: &str, number: i64| -> Result<Vec<i64>, Fault> { numbers(&view, sql, params![number]) };
     match &query.by {
-        TraceBy::Receipt(id) => numbers(
-            connection,
-            "SELECT seq FROM receipts WHERE id = ?1",
-            params![id.0.as_slice()],
-        ),
+        TraceBy::Receipt(id) => receipts::find(view, &[*id]),
         TraceBy::Job(id) => by_number("SELECT receipt FROM jobs WHERE id = ?1", id.0),
         TraceBy::Run(id) => by_number(
             "SELECT j.receipt FROM runs u JOIN jobs j ON j.id = u.job WHERE u.id = ?1",
@@ -61,8 +52,8 @@ fn find(connection: &Connection, key: &Secret, query: &TraceQuery) -> Result<Vec
             id.0,
         ),
         TraceBy::DeadLetter(id) => by_number("SELECT receipt FROM dead_letters WHERE id = ?1", id.0),
-        TraceBy::Text(text) => find_text(connection, key, query, text),
-        TraceBy::Newest => newest(connection, query),
+        TraceBy::Text(text) => find_text(view, key, query, text),
+        TraceBy::Newest => receipts::newest(view, query.tenant.as_ref(), query.receipts_max),
     }
 }
 
@@ -78,39 +69,13 @@ fn numbers(connection: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) 
     Ok(found)
 }
 
-fn newest(connection: &Connection, query: &TraceQuery) -> Result<Vec<i64>, Fault> {
-    let limit = i64::try_from(query.receipts_max).unwrap_or(i64::MAX);
-    match &query.tenant {
-        None => numbers(
-            connection,
-            "SELECT seq FROM receipts ORDER BY seq DESC LIMIT ?1",
-            params![limit],
-        ),
-        Some(tenant) => {
-            let mut found = Vec::new();
-            for origin in numbers(
-                connection,
-                "SELECT id FROM origins WHERE tenant = ?1",
-                params![tenant.as_str()],
-            )? {
-                found.extend(numbers(
-                    connection,
-                    "SELECT seq FROM receipts WHERE origin = ?1 ORDER BY seq DESC LIMIT ?2",
-                    params![origin, limit],
-                )?);
-            }
-            Ok(found)
-        }
-    }
-}
-
 /// Takes the text for an event id, a subject and an operation key, and tries each with an index: the first two by computing
 /// the keys that they would have under each known origin.
-fn find_text(connection: &Connection, key: &Secret, query: &TraceQuery, text: &str) -> Result<Vec<i64>, Fault> {
+fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str) -> Result<Vec<i64>, Fault> {
     let mut found = Vec::new();
     let mut sources = BTreeSet::new();
     let mut families = BTreeSet::new();
-    let mut statement = connection.prepare_cached("SELECT tenant, source, family FROM origins")?;
+    let mut statement = view.prepare_cached("SELECT tenant, source, family FROM origins")?;
     let mut origins = statement.query([])?;
     while let Some(row) = origins.next()? {
         let tenant: TenantName = id(row, "tenant")?;
@@ -121,82 +86,77 @@ fn find_text(connection: &Connection, key: &Secret, query: &TraceQuery, text: &s
         families.insert((tenant, get::<String>(row, "family")?));
     }
     if let Ok(event) = text.parse::<EventId>() {
-        for (tenant, source) in &sources {
-            let receipt = admission::receipt_id(key, tenant, source, &event);
-            found.extend(numbers(
-                connection,
-                "SELECT seq FROM receipts WHERE id = ?1",
-                params![receipt.0.as_slice()],
-            )?);
-        }
+        let ids: Vec<_> = sources
+            .iter()
+            .map(|(tenant, source)| admission::receipt_id(key, tenant, source, &event))
+            .collect();
+        found.extend(receipts::find(view, &ids)?);
     }
-    for (tenant, family) in &families {
-        let family = Some(family.as_str()).filter(|family| !family.is_empty());
-        found.extend(receipts_of_subject(
-            connection,
-            &subject_key(key, tenant, family, text),
-            text,
-            query.receipts_max,
-        )?);
-    }
+    let subjects: Vec<_> = families
+        .iter()
+        .map(|(tenant, family)| {
+            subject_key(
+                key,
+                tenant,
+                Some(family.as_str()).filter(|family| !family.is_empty()),
+                text,
+            )
+        })
+        .collect();
+    found.extend(receipts_of_subjects(view, &subjects, text, query.receipts_max)?);
     for action in numbers(
-        connection,
+        &view,
         "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 0",
         params![text],
     )? {
-        found.extend(numbers(connection, RECEIPTS_OF_ACTION, params![action])?);
+        found.extend(numbers(&view, RECEIPTS_OF_ACTION, params![action])?);
     }
     found.extend(numbers(
-        connection,
+        &view,
         "SELECT receipt FROM actions WHERE operation_key = ?1 AND conflict = 1",
         params![text],
     )?);
     Ok(found)
 }
 
-/// Follows a subject's receipts from the newest back.
-fn receipts_of_subject(
-    connection: &Connection,
-    key: &[u8; 16],
+/// Follows each subject's receipts from the newest back.
+fn receipts_of_subjects(
+    view: View<'_>,
+    subjects: &[SubjectKey],
     subject: &str,
     receipts_max: usize,
 ) -> Result<Vec<i64>, Fault> {
     let mut found = Vec::new();
-    let mut next: Option<i64> = connection
-        .prepare_cached("SELECT newest FROM subjects WHERE key = ?1")?
-        .query_row([key.as_slice()], |row| row.get(0))
-        .optional()?;
-    let mut statement = connection.prepare_cached("SELECT previous, subject FROM receipts WHERE seq = ?1")?;
-    while let Some(seq) = next {
-        let row = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<String>>(1)?));
-        let Some((previous, own)) = statement.query_row([seq], row).optional()? else {
-            break;
-        };
-        if own.as_deref() == Some(subject) {
-            found.push(seq);
+    for newest in receipts::newest_of_subjects(view, subjects)? {
+        let mut next = Some(newest);
+        let mut of_this = 0;
+        while let Some(seq) = next
+            && of_this < receipts_max
+            && let Some(receipt) = receipts::get(view, seq, Body::Without)?
+        {
+            if receipt
+                .event
+                .subject
+                .as_ref()
+                .is_some_and(|own| own.as_str() == subject)
+            {
+                found.push(seq);
+                of_this += 1;
+            }
+            // Links lead to older receipts; in a damaged file they could lead in a circle.
+            next = receipt.previous.filter(|previous| *previous < seq);
         }
-        // Links lead to older receipts; in a damaged file they could lead in a circle.
-        next = previous.filter(|previous| *previous < seq && found.len() < receipts_max);
     }
     Ok(found)
 }
 
-fn trace_receipt(connection: &Connection, seq: i64) -> Result<Trace, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT o.tenant, o.source, o.family, r.seq, r.id, r.event_id, r.event_type, r.subject, r.reading, r.status, \
-         r.lifecycle_version, r.occurred_at, r.received_at, r.amount, r.currency, r.provider, r.profile_version, r.scheme, \
-         r.key_id, r.signed_at, r.disposition, r.disposition_detail, r.body_digest, length(r.body) AS body_bytes \
-         FROM receipts r JOIN origins o ON o.id = r.origin WHERE r.seq = ?1",
-    )?;
-    let mut found = statement.query([seq])?;
-    let row = found
-        .next()?
-        .ok_or_else(|| Fault::NotFound(format!("receipt number {seq}")))?;
+fn trace_receipt(view: View<'_>, receipt: &Receipt) -> Result<Trace, Fault> {
     Ok(Trace {
-        receipt: receipt_view(row)?,
-        deliveries: deliveries(connection, seq)?,
-        jobs: jobs(connection, seq)?,
-        history: history(connection, seq)?,
+        receipt: receipt_view(receipt),
+        review: reviews::view(&view, receipt.seq)?,
+        deliveries: deliveries(&view, receipt.seq)?,
+        jobs: jobs(&view, receipt.seq)?,
+        history: history(&view, receipt.seq)?,
     })
 }
 
@@ -216,27 +176,27 @@ fn each<T>(
     Ok(all)
 }
 
-fn receipt_view(row: &Row<'_>) -> Result<ReceiptView, Fault> {
-    let reading = rows::reading(row)?;
-    Ok(ReceiptView {
-        id: rows::receipt_id(row, "id")?,
-        seq: get(row, "seq")?,
-        tenant: id(row, "tenant")?,
-        source: id(row, "source")?,
-        event_id: get(row, "event_id")?,
-        event_type: get(row, "event_type")?,
-        subject: id_opt(row, "subject")?,
-        family: reading.family().map(|family| family.to_string()),
-        status: reading.status().map(|status| status.to_string()),
-        lifecycle_version: get(row, "lifecycle_version")?,
-        amount: rows::amount(row)?.map(|amount| amount.to_string()),
-        occurred_at: millis_opt(row, "occurred_at")?.map(|at| at.to_string()),
-        received_at: millis(row, "received_at")?.to_string(),
-        proof: rows::proof(row)?,
-        disposition: rows::disposition(row)?,
-        body_digest: rows::digest(row, "body_digest")?,
-        body_bytes: usize::try_from(rows::unsigned(row, "body_bytes")?).unwrap_or(usize::MAX),
-    })
+fn receipt_view(receipt: &Receipt) -> ReceiptView {
+    let event = &receipt.event;
+    ReceiptView {
+        id: receipt.id,
+        seq: receipt.seq,
+        tenant: event.tenant.clone(),
+        source: event.source.clone(),
+        event_id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        subject: event.subject.as_ref().map(|subject| subject.to_string()),
+        family: event.reading.family().map(|family| family.to_string()),
+        status: event.reading.status().map(|status| status.to_string()),
+        lifecycle_version: receipt.lifecycle_version,
+        amount: event.amount.map(|amount| amount.to_string()),
+        occurred_at: event.occurred_at.map(|at| at.to_string()),
+        received_at: event.received_at.to_string(),
+        proof: receipt.proof.clone(),
+        disposition: receipt.disposition.clone(),
+        body_digest: receipt.body_digest,
+        body_bytes: receipt.body_bytes,
+    }
 }
 
 fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<DeliveryView>, Fault> {

@@ -7,6 +7,7 @@ use tollgate_core::chain;
 use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
 
 use super::fault::Fault;
+use super::receipts::{self, View};
 
 /// A transaction under way: the connection, what the writer remembers, and what the commit will have made ready.
 pub(super) struct Transaction<'a> {
@@ -18,13 +19,48 @@ pub(super) struct Transaction<'a> {
     pub(super) outbox_ready: bool,
 }
 
+impl Transaction<'_> {
+    /// For what readers ask as well.
+    pub(super) fn view(&self) -> View<'_> {
+        self.memory.receipts.view(self.connection)
+    }
+
+    /// The number of an origin, made when it is new.
+    pub(super) fn origin(
+        &mut self,
+        tenant: &TenantName,
+        source: &SourceName,
+        family: Option<&FamilyName>,
+    ) -> Result<i64, Fault> {
+        let name = (tenant.clone(), source.clone(), family.cloned());
+        if let Some(id) = self.memory.origins.get(&name) {
+            return Ok(*id);
+        }
+        let texts = params![
+            tenant.as_str(),
+            source.as_str(),
+            family.map_or("", |family| family.as_str())
+        ];
+        self.connection
+            .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute(texts)?;
+        let id = self
+            .connection
+            .prepare_cached("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?
+            .query_row(texts, |row| row.get(0))?;
+        self.memory.origins.insert(name, id);
+        Ok(id)
+    }
+}
+
 /// What the writer knows without asking the file. A native writer keeps it from commit to commit, because nobody else writes the
 /// file; a guest reads it anew in each transaction.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Memory {
     pub(super) head: ChainHead,
     pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(super) configs: BTreeSet<Digest>,
+    pub(super) receipts: receipts::Memory,
 }
 
 /// The newest receipt and its link.
@@ -35,20 +71,23 @@ pub(super) struct ChainHead {
 }
 
 impl Memory {
-    pub(super) fn load(connection: &Connection) -> Result<Self, Fault> {
+    pub(super) fn load(connection: &Connection, receipts: receipts::Memory) -> Result<Self, Fault> {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
+            receipts,
         })
     }
 
     /// After a rollback: what was remembered of rows that are gone is forgotten.
+    #[cfg(not(target_family = "wasm"))]
     pub(super) fn forget(&mut self, head: ChainHead) {
         self.head = head;
         self.origins.clear();
         self.configs.clear();
+        self.receipts.rolled_back();
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +16,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::fault::Fault;
-use super::open::{LOCK_WAIT_MS, PAGE_BYTES, SoleUse, StorePath};
+use super::open::{LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
+use super::receipts::{self, Layout, MemoryBounds};
 use super::transaction::{Memory, Transaction, write_chain_head};
 use crate::StoreError;
 
@@ -68,6 +71,7 @@ pub(super) struct WriterBounds {
     pub(super) queue_max: usize,
     pub(super) batch_max: usize,
     pub(super) wal_bytes_max: u64,
+    pub(super) memory: MemoryBounds,
 }
 
 /// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
@@ -76,6 +80,8 @@ trait Work: Send {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
     /// Sends the last result, now that it is committed.
     fn answer(self: Box<Self>);
+    /// The courier of the thread that waits, if it has one.
+    fn courier(&mut self) -> Option<Letters>;
     /// Sends an error; whatever was applied is rolled back.
     fn fail(self: Box<Self>, error: StoreError);
 }
@@ -84,16 +90,24 @@ struct Task<T, F> {
     work: F,
     result: Option<T>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
+    courier: Option<Letters>,
 }
+
+/// Where a courier takes answers from: all that one commit has for its thread.
+type Letters = UnboundedSender<Vec<Box<dyn Work>>>;
 
 impl<T, F> Work for Task<T, F>
 where
-    T: Send,
-    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send,
+    T: Send + 'static,
+    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         self.result = Some((self.work)(transaction)?);
         Ok(())
+    }
+
+    fn courier(&mut self) -> Option<Letters> {
+        self.courier.take()
     }
 
     fn answer(self: Box<Self>) {
@@ -108,6 +122,62 @@ where
     }
 }
 
+thread_local! {
+    static COURIER: RefCell<Option<Letters>> = const { RefCell::new(None) };
+}
+
+/// Brings the writer's answers to the tasks of one thread. A commit answers many tasks, and each answer from another thread
+/// wakes the sleeping one with a system call; with a courier it is woken once, and the courier wakes the tasks from inside.
+///
+/// For threads with a single-threaded runtime. What is asked from other threads is answered directly.
+#[derive(Debug)]
+pub struct Courier {
+    letters: UnboundedReceiver<Vec<Box<dyn Work>>>,
+}
+
+impl Courier {
+    /// From now on, what this thread asks of any store is answered through this courier: run it on this thread.
+    pub fn of_this_thread() -> Self {
+        let (sender, letters) = unbounded_channel();
+        COURIER.set(Some(sender));
+        Self { letters }
+    }
+
+    /// Answers until the thread's runtime ends.
+    pub async fn run(mut self) {
+        while let Some(answers) = self.letters.recv().await {
+            answers.into_iter().for_each(Work::answer);
+        }
+    }
+}
+
+/// Answers a whole commit, each thread's couriers once.
+fn answer_all(batch: &mut Vec<Box<dyn Work>>) {
+    // As many as the host has threads that ask: a handful.
+    let mut couriers: Vec<(Letters, Vec<Box<dyn Work>>)> = Vec::new();
+    for mut work in batch.drain(..) {
+        match work.courier() {
+            None => work.answer(),
+            Some(courier) => match couriers.iter_mut().find(|(known, _)| known.same_channel(&courier)) {
+                Some((_, answers)) => answers.push(work),
+                None => couriers.push((courier, vec![work])),
+            },
+        }
+    }
+    for (courier, answers) in couriers {
+        // A courier that is gone leaves those who still wait to be answered from here.
+        if let Err(returned) = courier.send(answers) {
+            returned.0.into_iter().for_each(Work::answer);
+        }
+    }
+}
+
+impl std::fmt::Debug for dyn Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
+    }
+}
+
 impl Writer {
     pub(super) fn start(
         mut connection: Connection,
@@ -115,7 +185,11 @@ impl Writer {
         path: &StorePath,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
-        let memory = Memory::load(&connection).map_err(|fault| path.opening(fault))?;
+        let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
+        let memory = Layout::read(&connection)
+            .and_then(|layout| receipts::Memory::load(&connection, path, layout, bounds.memory))
+            .and_then(|receipts| Memory::load(&connection, receipts))
+            .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
         let hook_pages = Arc::clone(&wal_pages);
@@ -137,7 +211,7 @@ impl Writer {
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
                 pages: wal_pages,
-                pages_max: (bounds.wal_bytes_max / PAGE_BYTES).max(1),
+                pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
             },
         };
@@ -178,6 +252,7 @@ impl Writer {
             work,
             result: None,
             waiting: sender,
+            courier: COURIER.with_borrow(Clone::clone),
         });
         let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(queue) => queue.try_send(task),
@@ -237,6 +312,8 @@ struct Thread {
 struct Place {
     database: PathBuf,
     database_file: FileId,
+    /// Where receipts are in segments.
+    bodies: Option<(PathBuf, FileId)>,
     wal: PathBuf,
     /// Known from the first commit on.
     wal_file: Option<FileId>,
@@ -252,6 +329,13 @@ impl Place {
         wal.push("-wal");
         Ok(Self {
             database_file: file_id(&database)?,
+            bodies: match path.bodies() {
+                bodies if bodies.exists() => {
+                    let file = file_id(&bodies)?;
+                    Some((bodies, file))
+                }
+                _ => None,
+            },
             database,
             wal: wal.into(),
             wal_file: None,
@@ -267,6 +351,11 @@ impl Place {
                 "{path} {detail} while the store was open: what was written since may be lost; restore it and start again"
             )
         };
+        if let Some((bodies, file)) = &self.bodies
+            && !file_id(bodies).is_ok_and(|now| now == *file)
+        {
+            return Err(moved(bodies, "was removed or replaced"));
+        }
         let ids = file_id(&self.database).and_then(|database| Ok((database, file_id(&self.wal)?)));
         match ids {
             Ok((database, wal)) if database == self.database_file => {
@@ -338,7 +427,7 @@ impl Thread {
                 .for_each(|work| work.fail(StoreError::Fatal { detail: detail.clone() }));
         }
         match self.transact(batch) {
-            Ok(()) => batch.drain(..).for_each(Work::answer),
+            Ok(()) => answer_all(batch),
             Err(error) if batch.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
                 for work in batch.drain(..) {
                     work.fail(copy(&error));
@@ -413,10 +502,12 @@ impl Thread {
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
             self.memory.configs.clear();
         }
+        self.memory.receipts.write(&self.connection)?;
         if self.memory.head != head {
             write_chain_head(&self.connection, &self.memory.head)?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.memory.receipts.committed();
         Ok(ready)
     }
 

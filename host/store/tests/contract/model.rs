@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use tollgate_core::admission::Disposition;
 use tollgate_core::ids::LeaseEpoch;
 use tollgate_core::outcome::JobEnd;
-use tollgate_store::{Admitted, ReplayRequest, ReplayWhat, Settled, Store};
+use tollgate_core::review::Reviewed;
+use tollgate_store::{Admitted, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, Store, StoreError};
 
 use crate::sqlite::Sqlite;
-use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, at, claim, name, settlement};
+use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, at, claim, dismiss, map, name, settlement};
 
 fn runtime() -> tokio::runtime::Runtime {
     // One thread: spawned tasks reach the store in the order in which they were spawned.
@@ -108,7 +109,7 @@ proptest! {
     #[test]
     fn any_interleaving_is_decided_like_the_model(bursts in prop::collection::vec(prop::collection::vec(any_event(), 1..12), 1..8)) {
         runtime().block_on(async {
-            let place = Sqlite::quick();
+            let place = Sqlite::of_segments_without_memory().quick();
             let store = place.open();
             let mut model = AdmissionModel::default();
             for burst in &bursts {
@@ -129,6 +130,162 @@ proptest! {
             assert_eq!(counts.redeliveries + counts.conflicts, u64::from(deliveries));
             assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
         });
+    }
+}
+
+// Review.
+
+#[derive(Debug, Clone)]
+enum ReviewStep {
+    /// With a status that nobody mapped.
+    Hold(AnyEvent),
+    Admit(AnyEvent),
+    /// An event by its number, and the status that it is given; `None` dismisses it.
+    Review {
+        id: u8,
+        status: Option<usize>,
+    },
+}
+
+fn any_review_step() -> impl Strategy<Value = ReviewStep> {
+    prop_oneof![
+        any_event().prop_map(ReviewStep::Hold),
+        any_event().prop_map(ReviewStep::Admit),
+        (0_u8..12, prop::option::weighted(0.8, 0..STATUSES.len()))
+            .prop_map(|(id, status)| ReviewStep::Review { id, status }),
+    ]
+}
+
+/// What a review may come to, without its details.
+#[derive(Debug, PartialEq, Eq)]
+enum ReviewEnd {
+    Nowhere,
+    NotHeld,
+    Already,
+    Unmappable,
+    Done(Reviewed),
+}
+
+#[derive(Default)]
+struct ReviewModel {
+    admissions: AdmissionModel,
+    /// The subject of each held event; `None` once it is reviewed.
+    held: BTreeMap<u8, Option<u8>>,
+    jobs: u64,
+}
+
+impl ReviewModel {
+    fn admit(&mut self, event: &AnyEvent) {
+        let is_new = !self.admissions.receipts.contains_key(&event.id);
+        match self.admissions.admit(event) {
+            Admitted::New(Disposition::Accepted) => self.jobs += 1,
+            Admitted::New(Disposition::Held { .. }) if is_new => {
+                self.held.insert(event.id, Some(event.subject));
+            }
+            _ => {}
+        }
+    }
+
+    fn hold(&mut self, event: &AnyEvent) {
+        match self.admissions.receipts.get_mut(&event.id) {
+            Some((_, deliveries)) => *deliveries += 1,
+            None => {
+                self.admissions.receipts.insert(event.id, (event.body, 1));
+                self.held.insert(event.id, Some(event.subject));
+            }
+        }
+    }
+
+    fn review(&mut self, id: u8, status: Option<usize>) -> ReviewEnd {
+        if !self.admissions.receipts.contains_key(&id) {
+            return ReviewEnd::Nowhere;
+        }
+        let subject = match self.held.get(&id) {
+            None => return ReviewEnd::NotHeld,
+            Some(None) => return ReviewEnd::Already,
+            Some(Some(subject)) => *subject,
+        };
+        let Some(status) = status else {
+            self.held.insert(id, None);
+            return ReviewEnd::Done(Reviewed::Dismissed);
+        };
+        let current = self.admissions.subjects.get(&subject).copied();
+        match current {
+            Some(current) if current >= 2 && status >= 2 && current != status => return ReviewEnd::Unmappable,
+            _ => {}
+        }
+        self.held.insert(id, None);
+        let name_of = |status: usize| name(STATUSES[status]);
+        ReviewEnd::Done(match current {
+            Some(current) if status < current => Reviewed::Superseded {
+                status: name_of(status),
+                current: name_of(current),
+            },
+            _ => {
+                self.admissions.subjects.insert(subject, status);
+                self.jobs += 1;
+                Reviewed::Accepted {
+                    status: name_of(status),
+                }
+            }
+        })
+    }
+}
+
+async fn run_reviews(steps: &[ReviewStep]) {
+    let place = Sqlite::of_segments_without_memory().quick();
+    let store = place.open();
+    let mut model = ReviewModel::default();
+    let mut subjects = BTreeMap::new();
+    for step in steps {
+        match step {
+            ReviewStep::Admit(event) => {
+                let _ = event.sent().admit(&store).await;
+                model.admit(event);
+                subjects.entry(event.id).or_insert_with(|| event.clone());
+            }
+            ReviewStep::Hold(event) => {
+                let mut sent = event.sent().status("EXPLODED");
+                sent.unmapped = true;
+                let _ = sent.admit(&store).await;
+                model.hold(event);
+                subjects.entry(event.id).or_insert_with(|| event.clone());
+            }
+            ReviewStep::Review { id, status } => {
+                let sent = match subjects.get(id) {
+                    Some(event) => event.sent(),
+                    None => Sent::new(&format!("e{id}")),
+                };
+                let request = match status {
+                    Some(status) => map(&store, &sent, STATUSES[*status], 0),
+                    None => dismiss(&store, &sent, 0),
+                };
+                let end = match store.review(request).await {
+                    Ok(ReviewAnswer::Reviewed(report)) => ReviewEnd::Done(report.reviewed),
+                    Ok(ReviewAnswer::NotHeld) => ReviewEnd::NotHeld,
+                    Ok(ReviewAnswer::AlreadyReviewed(_)) => ReviewEnd::Already,
+                    Ok(ReviewAnswer::Unmappable(_)) => ReviewEnd::Unmappable,
+                    Err(error) => {
+                        assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+                        ReviewEnd::Nowhere
+                    }
+                };
+                assert_eq!(end, model.review(*id, *status), "{step:?}");
+            }
+        }
+    }
+    let counts = store.counts().await.unwrap();
+    let open = model.held.values().flatten().count() as u64;
+    assert_eq!((counts.held, counts.jobs_waiting), (open, model.jobs));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn reviews_follow_the_model(steps in prop::collection::vec(any_review_step(), 1..50)) {
+        runtime().block_on(run_reviews(&steps));
     }
 }
 
@@ -226,7 +383,7 @@ impl LaneModel {
 }
 
 async fn run_steps(steps: &[Step]) {
-    let place = Sqlite::quick();
+    let place = Sqlite::of_segments_without_memory().quick();
     let store = place.open();
     let mut model = LaneModel::default();
     let mut claims = Vec::new();

@@ -8,26 +8,68 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, OpenOptions, ReplayRequest, ReplayWhat, SqliteStore, Store as _, StoreError, TraceBy,
+    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, SqliteStore,
+    Store as _, StoreError, TraceBy,
 };
 
-use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
+use crate::support::{
+    ACCEPTED, Backend, Sent, SettlementExt as _, at, claim, claim_one, map, name, settlement, trace_one, trace_text,
+};
 
-/// A directory for one store.
-pub(crate) struct Sqlite(TempDir);
+/// A directory for one store, and how it is opened.
+pub(crate) struct Sqlite(TempDir, OpenOptions);
 
 impl Sqlite {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with(OpenOptions::default())
+    }
+
+    pub(crate) fn with(options: OpenOptions) -> Self {
+        Self(tempfile::tempdir().unwrap(), options)
+    }
+
+    /// Keeps receipts as rows.
+    pub(crate) fn of_rows() -> Self {
+        Self::with(OpenOptions {
+            layout: Layout::Rows,
+            ..OpenOptions::default()
+        })
+    }
+
+    /// Keeps receipts in segments and next to nothing of them in memory: keys are on their way into the indexes all the time.
+    pub(crate) fn of_segments_without_memory() -> Self {
+        Self::with(OpenOptions {
+            layout: Layout::Segments,
+            keys_in_memory_max: 2,
+            recent_bytes_max: 0,
+            ..OpenOptions::default()
+        })
     }
 
     /// In memory where the system has a place for that: for many short stores whose durability is not the question.
-    pub(crate) fn quick() -> Self {
-        Self(tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()))
+    pub(crate) fn quick(self) -> Self {
+        Self(
+            tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap()),
+            self.1,
+        )
     }
 
     fn path(&self) -> PathBuf {
         self.0.path().join("tollgate.db")
+    }
+
+    fn bodies_path(&self) -> PathBuf {
+        self.0.path().join("tollgate.db-bodies")
+    }
+
+    /// A closed store's files in another place.
+    fn copy(&self) -> Self {
+        let copy = Self::with(self.1).quick();
+        std::fs::copy(self.path(), copy.path()).unwrap();
+        if self.bodies_path().exists() {
+            std::fs::copy(self.bodies_path(), copy.bodies_path()).unwrap();
+        }
+        copy
     }
 
     fn wal_bytes(&self) -> u64 {
@@ -39,7 +81,7 @@ impl Sqlite {
     }
 
     /// The file itself, as a person with a database shell has it.
-    fn raw(&self) -> Connection {
+    pub(crate) fn raw(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
 }
@@ -48,7 +90,7 @@ impl Backend for Sqlite {
     type Store = SqliteStore;
 
     fn open(&self) -> SqliteStore {
-        self.try_open(OpenOptions::default()).unwrap()
+        self.try_open(self.1).unwrap()
     }
 }
 
@@ -59,6 +101,8 @@ async fn a_store_whose_files_are_gone_acknowledges_nothing() {
         ("tollgate.db", false),
         ("tollgate.db", true),
         ("tollgate.db-wal", false),
+        ("tollgate.db-bodies", false),
+        ("tollgate.db-bodies", true),
     ] {
         let place = Sqlite::new();
         let store = place.open();
@@ -229,13 +273,50 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 1,
+                    known: 3,
                     ..
                 }
             ),
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
+    let place = Sqlite::of_rows();
+    let sent = Sent::new("e1").of("r_1").status("exploded");
+    let store = place.open();
+    assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
+    assert_eq!(Sent::new("e2").tenant("globex").admit(&store).await, ACCEPTED);
+    store.close().await;
+    drop(store);
+    place
+        .raw()
+        .execute_batch(
+            "DROP TABLE reviews; DROP TABLE segments; DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; \
+             ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
+             DELETE FROM meta WHERE name = 'layout'; PRAGMA user_version = 1",
+        )
+        .unwrap();
+    let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains("start the server once to migrate it to 3"),
+        "{refused}"
+    );
+
+    // It keeps its layout, whatever is asked for new stores.
+    let store = place.try_open(OpenOptions::default()).unwrap();
+    assert_eq!(store.counts().await.unwrap().held, 1);
+    let answer = store.review(map(&store, &sent, "completed", 1)).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    let mut claims = claim(&store, at(1000), 10).await;
+    claims.retain(|claim| claim.event.tenant.as_str() == "globex");
+    let writes = settlement(&claims[0]).writes("count", Some(b"1"));
+    assert!(matches!(store.settle(writes).await.unwrap(), Settled::Committed { .. }));
+    let state = |tenant: &str| store.read_state(&name(tenant), &name("cashback"), "count").unwrap();
+    assert_eq!(state("globex").value.as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 #[test]
@@ -260,14 +341,13 @@ fn what_is_no_store_is_refused() {
     assert!(matches!(&error, StoreError::Open { .. }), "a directory: {error:?}");
 }
 
-/// Fills a store and closes it.
-async fn filled(receipts: usize) -> Sqlite {
-    let place = Sqlite::new();
+/// Fills a store, each receipt in a commit of its own, and closes it.
+async fn filled(place: Sqlite, receipts: usize) -> Sqlite {
     let store = place.open();
     for number in 1..=receipts {
         let sent = Sent::new(&format!("e{number}"))
             .of(&format!("r_{}", number % 5))
-            .body(&"x".repeat(3000 + number));
+            .body(&format!("{number}{}", "x".repeat(3000)));
         assert_eq!(sent.admit(&store).await, ACCEPTED);
     }
     store.close().await;
@@ -276,14 +356,26 @@ async fn filled(receipts: usize) -> Sqlite {
 
 #[tokio::test]
 async fn a_damaged_file_gives_errors_and_never_a_panic() {
-    // Each page in turn is overwritten, the first one too.
-    let whole = filled(20).await;
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+        damage_each_page(filled(place, 20).await).await;
+    }
+}
+
+/// Each page in turn is overwritten, the first one too, and then each piece of the bodies.
+async fn damage_each_page(whole: Sqlite) {
     let bytes = std::fs::read(whole.path()).unwrap();
-    for page in 0..bytes.len() / 8192 {
-        let place = Sqlite::quick();
-        let mut damaged = bytes.clone();
-        damaged[page * 8192..(page + 1) * 8192].fill(0xA5);
-        std::fs::write(place.path(), damaged).unwrap();
+    let page_bytes = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    let pages = bytes.len() / page_bytes;
+    let bodies = std::fs::read(whole.bodies_path()).unwrap_or_default();
+    for page in 0..pages + bodies.len() / page_bytes {
+        let place = whole.copy();
+        let (file, mut damaged, at) = if page < pages {
+            (place.path(), bytes.clone(), page * page_bytes)
+        } else {
+            (place.bodies_path(), bodies.clone(), (page - pages) * page_bytes)
+        };
+        damaged[at..at + page_bytes].fill(0xA5);
+        std::fs::write(file, damaged).unwrap();
         let store = match place.try_open(OpenOptions::default()) {
             Ok(store) => store,
             Err(StoreError::Open { .. }) => continue,
@@ -315,90 +407,195 @@ async fn a_damaged_file_gives_errors_and_never_a_panic() {
     }
 }
 
-#[tokio::test]
-async fn the_chain_names_the_first_receipt_that_was_touched() {
-    let whole = filled(9).await;
-    let bytes = std::fs::read(whole.path()).unwrap();
-    let check = async |what: &str, sql: &str, expect: &str| {
-        let place = Sqlite::new();
-        std::fs::write(place.path(), &bytes).unwrap();
+/// Each check changes a copy of `whole` and says what an audit must find, and nothing else.
+async fn touched_receipts_are_named(whole: &Sqlite, checks: &[(&str, &str, &str)]) {
+    for (what, sql, expect) in checks {
+        let place = whole.copy();
         place.raw().execute_batch(sql).unwrap();
         let problems = place.open().check_integrity().await.unwrap().problems;
         assert_eq!(problems.len(), 1, "{what}: {problems:?}");
         assert!(problems[0].contains(expect), "{what}: {problems:?}");
+    }
+}
+
+const PLACE_OF_5: &str = "receipt 5 (rcpt_";
+
+#[tokio::test]
+async fn the_chain_names_the_first_row_that_was_touched() {
+    let whole = filled(Sqlite::of_rows(), 9).await;
+    let edit = |set: &'static str| format!("UPDATE receipts SET {set} WHERE seq = 5");
+    let edits = [
+        "event_type = 'x'",
+        "received_at = received_at + 1",
+        "key_id = 'x'",
+        "disposition = 2, disposition_detail = 'x'",
+        "link = zeroblob(32)",
+    ]
+    .map(edit);
+    let mut checks: Vec<_> = edits
+        .iter()
+        .map(|sql| (sql.as_str(), sql.as_str(), PLACE_OF_5))
+        .collect();
+    let other_body = edit("body = x'00'");
+    checks.extend([
+        ("a body", other_body.as_str(), PLACE_OF_5),
+        ("a body", other_body.as_str(), "its body is not the one"),
+        ("an origin", "UPDATE origins SET tenant = 'globex'", "receipt 1 (rcpt_"),
+        (
+            "a removed receipt",
+            "DELETE FROM receipts WHERE seq = 5",
+            "between 4 and 6",
+        ),
+        (
+            "the first removed",
+            "DELETE FROM receipts WHERE seq = 1",
+            "between 0 and 2",
+        ),
+        (
+            "the newest removed",
+            "DELETE FROM receipts WHERE seq = 9",
+            "head is receipt 9",
+        ),
+        (
+            "one removed, closed up",
+            "DELETE FROM receipts WHERE seq = 5; UPDATE receipts SET seq = seq - 1 WHERE seq > 5",
+            PLACE_OF_5,
+        ),
+        (
+            "two swapped",
+            "UPDATE receipts SET seq = -1 WHERE seq = 5; UPDATE receipts SET seq = 5 WHERE seq = 6; \
+             UPDATE receipts SET seq = 6 WHERE seq = -1",
+            PLACE_OF_5,
+        ),
+    ]);
+    touched_receipts_are_named(&whole, &checks).await;
+}
+
+#[tokio::test]
+async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
+    // In key order some of the receipts are in the index, and the last are not yet.
+    let whole = filled(Sqlite::of_segments_without_memory(), 9).await;
+    let count = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        whole.raw().query_row(&sql, [], |row| row.get(0)).unwrap()
     };
-    let place_of_5 = "receipt 5 (rcpt_";
-    check(
-        "an edited body",
-        "UPDATE receipts SET body = x'00' WHERE seq = 5",
-        "its body is not the one",
+    assert!(count("receipt_keys") > 0 && count("recent") > 0);
+    // Of equal length, so that the packed facts can still be read.
+    let packed = |from: &str, to: &str| {
+        let facts: Vec<u8> = whole
+            .raw()
+            .query_row("SELECT facts FROM segments WHERE first = 5", [], |row| row.get(0))
+            .unwrap();
+        let at = facts
+            .windows(from.len())
+            .position(|here| here == from.as_bytes())
+            .unwrap();
+        let mut edited = facts;
+        edited[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let hex: String = edited.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("UPDATE segments SET facts = x'{hex}' WHERE first = 5")
+    };
+    let (event, event_type, key) = (
+        packed("e5", "e6"),
+        packed("customer.rewarded", "customer.punished"),
+        packed("key-2026", "key-2027"),
+    );
+    touched_receipts_are_named(
+        &whole,
+        &[
+            ("an event id", &event, PLACE_OF_5),
+            ("a type", &event_type, PLACE_OF_5),
+            ("a key id", &key, PLACE_OF_5),
+            (
+                "where its body is",
+                "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5",
+                "its body is not the one",
+            ),
+            (
+                "a shorter body",
+                "UPDATE segments SET bodies_bytes = bodies_bytes - 1 WHERE first = 5",
+                "number 5 lacks its body",
+            ),
+            (
+                "a longer body",
+                "UPDATE segments SET bodies_bytes = bodies_bytes + 1 WHERE first = 5",
+                "other bodies than its receipts have",
+            ),
+            ("an origin", "UPDATE origins SET tenant = 'globex'", "receipt 1 (rcpt_"),
+            (
+                "a removed segment",
+                "DELETE FROM segments WHERE first = 5",
+                "between 4 and 6",
+            ),
+            (
+                "the first removed",
+                "DELETE FROM segments WHERE first = 1",
+                "between 0 and 2",
+            ),
+            (
+                "the newest removed",
+                "DELETE FROM segments WHERE first = 9",
+                "head is receipt 9",
+            ),
+            (
+                "two swapped",
+                "UPDATE segments SET first = -1 WHERE first = 5; UPDATE segments SET first = 5 WHERE first = 6; \
+                 UPDATE segments SET first = 6 WHERE first = -1",
+                PLACE_OF_5,
+            ),
+            (
+                "an id that the index lost",
+                "DELETE FROM receipt_keys WHERE seq = (SELECT min(seq) FROM receipt_keys)",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            ("ids that are recent", "DELETE FROM recent", "do not lead to them"),
+        ],
     )
     .await;
-    check(
-        "an edited body",
-        "UPDATE receipts SET body = x'00' WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited type",
-        "UPDATE receipts SET event_type = 'x' WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited time",
-        "UPDATE receipts SET received_at = received_at + 1 WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited key id",
-        "UPDATE receipts SET key_id = 'x' WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited disposition",
-        "UPDATE receipts SET disposition = 2 WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited link",
-        "UPDATE receipts SET link = zeroblob(32) WHERE seq = 5",
-        place_of_5,
-    )
-    .await;
-    check(
-        "an edited origin",
-        "UPDATE origins SET tenant = 'globex'",
-        "receipt 1 (rcpt_",
-    )
-    .await;
-    check(
-        "a removed receipt",
-        "DELETE FROM receipts WHERE seq = 5",
-        "between 4 and 6",
-    )
-    .await;
-    check(
-        "the first removed",
-        "DELETE FROM receipts WHERE seq = 1",
-        "between 0 and 2",
-    )
-    .await;
-    check(
-        "the newest removed",
-        "DELETE FROM receipts WHERE seq = 9",
-        "the chain's head is receipt 9",
-    )
-    .await;
-    let renumbered = "DELETE FROM receipts WHERE seq = 5; UPDATE receipts SET seq = seq - 1 WHERE seq > 5";
-    check("a removed receipt, closed up", renumbered, place_of_5).await;
-    let swapped = "UPDATE receipts SET seq = -1 WHERE seq = 5; UPDATE receipts SET seq = 5 WHERE seq = 6; \
-                   UPDATE receipts SET seq = 6 WHERE seq = -1";
-    check("two swapped", swapped, place_of_5).await;
+}
+
+#[tokio::test]
+async fn bodies_that_were_touched_or_lost_are_found() {
+    let whole = filled(Sqlite::new(), 9).await;
+    let bodies = std::fs::read(whole.bodies_path()).unwrap();
+
+    let touched = whole.copy();
+    let mut other = bodies.clone();
+    // Inside the fifth body of some 3,000 bytes.
+    other[13_000] ^= 1;
+    std::fs::write(touched.bodies_path(), other).unwrap();
+    let problems = touched.open().check_integrity().await.unwrap().problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains(PLACE_OF_5) && problems[0].contains("its body is not the one"),
+        "{problems:?}"
+    );
+
+    let cut = whole.copy();
+    std::fs::write(cut.bodies_path(), &bodies[..bodies.len() - 1]).unwrap();
+    let error = cut.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("part of it is lost"), "{error}");
+
+    let gone = whole.copy();
+    std::fs::remove_file(gone.bodies_path()).unwrap();
+    for error in [
+        gone.try_open(OpenOptions::default()).unwrap_err().to_string(),
+        SqliteStore::open_read_only(gone.path()).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("tollgate.db-bodies"), "{error}");
+    }
+
+    let orphaned = whole.copy();
+    std::fs::remove_file(orphaned.path()).unwrap();
+    let error = orphaned.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("restore it, or move them away"), "{error}");
+
+    // What stands behind the end was written for a commit that never came.
+    let longer = whole.copy();
+    std::fs::write(longer.bodies_path(), [bodies, b"left over".to_vec()].concat()).unwrap();
+    let store = longer.open();
+    assert_eq!(Sent::new("e10").body("the next").admit(&store).await, ACCEPTED);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 #[tokio::test]
@@ -491,7 +688,7 @@ async fn the_wal_is_kept_short() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_named() {
-    let place = filled(3).await;
+    let place = filled(Sqlite::of_rows(), 3).await;
     place
         .raw()
         .execute("UPDATE receipts SET reading = 9 WHERE seq = ?1", params![2])

@@ -5,15 +5,16 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::{DeadLetterId, JobId, LeaseEpoch, OutboxId, ReceiptId};
 use tollgate_core::outcome::JobEnd;
+use tollgate_core::review::{Reviewed, Unmappable};
 use tollgate_core::state::StateValue;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, Counts, DeadLetterFilter, DeadWork, OutboxClaim, OutboxHold,
-    ReplayRequest, ReplayWhat, Settled, Store, StoreError, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, Counts, DeadLetterFilter, DeadWork, HeldFilter, OutboxClaim, OutboxHold,
+    ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest, Settled, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
     ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim, claim_one, claim_outbox_one, claim_request,
-    event_ids, finish_all, name, proof, settle, settlement, trace, trace_one, trace_text,
+    dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
 };
 
 /// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`.
@@ -24,12 +25,20 @@ macro_rules! contract {
             $backend,
             a_redelivery_is_the_same_and_other_bytes_conflict,
             one_event_sent_many_times_at_once_is_new_once,
+            the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
             tenants_and_sources_keep_their_own_event_ids,
             a_late_status_is_superseded,
             a_contradiction_is_held,
             a_status_that_nobody_knows_is_held,
             a_status_that_was_not_accepted_moves_nothing,
+            held_receipts_are_listed_and_filtered,
+            a_mapped_receipt_goes_on_with_the_status_that_it_was_given,
+            a_mapped_receipt_that_came_late_is_superseded,
+            a_dismissed_receipt_does_nothing,
+            a_review_that_cannot_be_taken_writes_nothing,
+            a_dry_review_writes_nothing,
+            of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
@@ -163,6 +172,32 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
     );
 }
 
+pub(crate) async fn the_events_of_one_request_are_admitted_together_in_their_order(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let sent = [
+        Sent::new("e2").of("r_1").status("pending"),
+        Sent::new("e1"),
+        Sent::new("e3").of("r_1").status("completed"),
+        Sent::new("e4").of("r_1").status("created"),
+        Sent::new("e2").body("{}"),
+    ];
+    let admissions = sent.iter().map(|sent| sent.admission(&store)).collect();
+    assert_eq!(
+        store.admit_all(admissions).await.unwrap(),
+        [
+            ACCEPTED,
+            Admitted::Same { delivery: 2 },
+            ACCEPTED,
+            superseded("completed"),
+            Admitted::Conflict { delivery: 2 },
+        ]
+    );
+    assert_eq!(finish_all(&store, at(0)).await, ["e1", "e2", "e3"]);
+    assert_eq!(store.admit_all(Vec::new()).await.unwrap(), []);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
 pub(crate) async fn the_event_comes_back_as_it_was_admitted(backend: &impl Backend) {
     let store = backend.open();
     for sent in [Sent::new("evt_1"), Sent::new("evt_2").of("r_1").status("pending")] {
@@ -282,6 +317,284 @@ pub(crate) async fn a_status_that_was_not_accepted_moves_nothing(backend: &impl 
         Admitted::Same { delivery: 2 }
     );
     assert_eq!(sent("e6", "pending").admit(&store).await, superseded("completed"));
+}
+
+// Review.
+
+fn unmapped(id: &str, subject: &str) -> Sent {
+    let mut sent = Sent::new(id).of(subject).status("EXPLODED");
+    sent.unmapped = true;
+    sent
+}
+
+async fn admit_held(store: &impl Store, sent: &Sent) {
+    let admitted = sent.admit(store).await;
+    assert!(
+        matches!(admitted, Admitted::New(Disposition::Held { .. })),
+        "{admitted:?}"
+    );
+}
+
+fn held_filter() -> HeldFilter {
+    HeldFilter {
+        rows_max: 100,
+        ..HeldFilter::default()
+    }
+}
+
+async fn held_ids(store: &impl Store, filter: HeldFilter) -> Vec<String> {
+    let held = store.held(filter).await.unwrap();
+    held.into_iter().map(|held| held.event_id).collect()
+}
+
+pub(crate) async fn held_receipts_are_listed_and_filtered(backend: &impl Backend) {
+    let store = backend.open();
+    admit_held(&store, &unmapped("e1", "r_1")).await;
+    assert_eq!(
+        Sent::new("e2").of("r_2").status("pending").admit(&store).await,
+        ACCEPTED
+    );
+    admit_held(&store, &unmapped("e3", "r_3").tenant("globex").at(1000)).await;
+    admit_held(&store, &Sent::new("e4").of("r_4").status("exploded").at(2000)).await;
+
+    let held = store.held(held_filter()).await.unwrap();
+    let ids: Vec<_> = held.iter().map(|held| held.event_id.as_str()).collect();
+    assert_eq!(ids, ["e4", "e3", "e1"], "newest first, and only what is held");
+    assert_eq!(held[2].receipt, unmapped("e1", "r_1").receipt(&store));
+    assert_eq!(
+        (held[2].status.as_deref(), held[2].family.as_deref(), &held[2].review),
+        (Some("EXPLODED"), Some("reward-redemption"), &None)
+    );
+    assert_eq!(
+        held[2].reason,
+        "status `EXPLODED` is not mapped into the lifecycle `reward-redemption`"
+    );
+    let with = |change: fn(&mut HeldFilter)| {
+        let mut filter = held_filter();
+        change(&mut filter);
+        filter
+    };
+    for (filter, expect) in [
+        (with(|filter| filter.tenant = Some(name("globex"))), vec!["e3"]),
+        (with(|filter| filter.source = Some(name("nowhere"))), vec![]),
+        (with(|filter| filter.since = Some(at(1000))), vec!["e4", "e3"]),
+        (with(|filter| filter.reason = Some("has no status".into())), vec!["e4"]),
+        (with(|filter| filter.rows_max = 2), vec!["e4", "e3"]),
+    ] {
+        assert_eq!(held_ids(&store, filter.clone()).await, expect, "{filter:?}");
+    }
+
+    let answer = store
+        .review(dismiss(&store, &unmapped("e1", "r_1"), 9000))
+        .await
+        .unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    assert_eq!(held_ids(&store, held_filter()).await, ["e4", "e3"]);
+    let all = store.held(with(|filter| filter.with_reviewed = true)).await.unwrap();
+    assert_eq!(all.len(), 3);
+    let review = all[2].review.as_ref().unwrap();
+    assert_eq!((review.actor.as_str(), &review.reviewed), ("ann", &Reviewed::Dismissed));
+}
+
+pub(crate) async fn a_mapped_receipt_goes_on_with_the_status_that_it_was_given(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    assert_eq!(claim(&store, at(0), 10).await.len(), 0);
+
+    let answer = store.review(map(&store, &sent, "completed", 5000)).await.unwrap();
+    let ReviewAnswer::Reviewed(report) = answer else {
+        panic!("{answer:?}")
+    };
+    let accepted = Reviewed::Accepted {
+        status: name("completed"),
+    };
+    assert_eq!((report.dry_run, &report.reviewed), (false, &accepted));
+    assert_eq!(report.routes, [name("cashback")]);
+
+    // A plugin sees the status; the receipt keeps what it was.
+    let job = claim_one(&store, at(5000)).await;
+    assert_eq!(job.event.reading.status(), Some(&name("completed")));
+    assert_eq!(job.receipt, sent.receipt(&store));
+    assert!(matches!(
+        settle(&store, settlement(&job).acts("op", 1)).await,
+        Settled::Committed { .. }
+    ));
+    let trace = trace_one(&store, &sent).await;
+    assert!(matches!(trace.receipt.disposition, Disposition::Held { .. }));
+    assert_eq!(trace.receipt.status, None, "the receipt's own status stays unmapped");
+    let review = trace.review.unwrap();
+    assert_eq!(
+        (review.actor.as_str(), review.why.as_deref(), review.lifecycle_version),
+        ("ann", Some("the provider renamed it"), Some(1))
+    );
+    assert_eq!((review.reviewed, review.at), (accepted, at(5000).to_string()));
+    assert_eq!(trace.history.len(), 1);
+    assert_eq!(trace.history[0].what, "reviewed");
+    assert_eq!(
+        trace.history[0].detail,
+        "mapped to completed by ann: the provider renamed it"
+    );
+
+    // The subject has moved; the event as it was admitted has not; the chain is whole.
+    assert_eq!(
+        Sent::new("e2").of("r_1").status("pending").admit(&store).await,
+        superseded("completed")
+    );
+    assert_eq!(store.event(sent.receipt(&store)).await.unwrap().reading.status(), None);
+    assert_eq!(sent.at(9000).admit(&store).await, Admitted::Same { delivery: 2 });
+    assert_eq!(store.counts().await.unwrap().held, 0);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_mapped_receipt_that_came_late_is_superseded(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    assert_eq!(
+        Sent::new("e2")
+            .of("r_1")
+            .status("completed")
+            .routes(&[])
+            .admit(&store)
+            .await,
+        ACCEPTED
+    );
+    let answer = store.review(map(&store, &sent, "pending", 5000)).await.unwrap();
+    let ReviewAnswer::Reviewed(report) = answer else {
+        panic!("{answer:?}")
+    };
+    let late = Reviewed::Superseded {
+        status: name("pending"),
+        current: name("completed"),
+    };
+    assert_eq!((&report.reviewed, report.routes.len()), (&late, 0));
+    assert_eq!(claim(&store, at(5000), 10).await.len(), 0, "it makes no jobs");
+    assert_eq!(trace_one(&store, &sent).await.review.unwrap().reviewed, late);
+    assert_eq!(
+        Sent::new("e3").of("r_1").status("pending").admit(&store).await,
+        superseded("completed"),
+        "the subject stays where it was"
+    );
+}
+
+pub(crate) async fn a_dismissed_receipt_does_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    let answer = store.review(dismiss(&store, &sent, 5000)).await.unwrap();
+    assert!(
+        matches!(&answer, ReviewAnswer::Reviewed(report) if report.reviewed == Reviewed::Dismissed),
+        "{answer:?}"
+    );
+    assert_eq!(claim(&store, at(5000), 10).await.len(), 0);
+    assert_eq!(
+        Sent::new("e2").of("r_1").status("created").admit(&store).await,
+        ACCEPTED,
+        "the subject has no status"
+    );
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.history[0].detail, "dismissed by ann: a test event");
+    assert_eq!(store.counts().await.unwrap().held, 0);
+}
+
+pub(crate) async fn a_review_that_cannot_be_taken_writes_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let accepted = Sent::new("e1").of("r_1").status("rolledback");
+    assert_eq!(accepted.admit(&store).await, ACCEPTED);
+    let sent = unmapped("e2", "r_1");
+    admit_held(&store, &sent).await;
+    let refused = async |request| store.review(request).await.unwrap();
+
+    assert_eq!(
+        refused(map(&store, &accepted, "completed", 1)).await,
+        ReviewAnswer::NotHeld
+    );
+    assert_eq!(refused(dismiss(&store, &accepted, 1)).await, ReviewAnswer::NotHeld);
+    let contradiction = refused(map(&store, &sent, "completed", 1)).await;
+    assert!(
+        matches!(contradiction, ReviewAnswer::Unmappable(Unmappable::Contradicts { .. })),
+        "{contradiction:?}"
+    );
+    let unknown = refused(map(&store, &sent, "exploded", 1)).await;
+    assert!(
+        matches!(unknown, ReviewAnswer::Unmappable(Unmappable::UnknownStatus { .. })),
+        "{unknown:?}"
+    );
+    assert_eq!(store.counts().await.unwrap().held, 1);
+    assert!(trace_one(&store, &sent).await.history.is_empty());
+
+    // Once, and never again.
+    let first = refused(dismiss(&store, &sent, 2)).await;
+    assert!(matches!(first, ReviewAnswer::Reviewed(_)), "{first:?}");
+    for again in [dismiss(&store, &sent, 3), map(&store, &sent, "rolledback", 3)] {
+        let second = refused(again).await;
+        assert!(
+            matches!(&second, ReviewAnswer::AlreadyReviewed(view) if view.at == at(2).to_string()),
+            "{second:?}"
+        );
+    }
+    assert_eq!(trace_one(&store, &sent).await.history.len(), 1);
+
+    let nobody = ReviewRequest {
+        receipt: ReceiptId([7; 16]),
+        ..dismiss(&store, &sent, 1)
+    };
+    assert!(matches!(store.review(nobody).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(
+        store.event(ReceiptId([7; 16])).await,
+        Err(StoreError::NotFound { .. })
+    ));
+}
+
+pub(crate) async fn a_dry_review_writes_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    let before = store.counts().await.unwrap();
+    let dry = ReviewRequest {
+        dry_run: true,
+        ..map(&store, &sent, "completed", 1)
+    };
+    let ReviewAnswer::Reviewed(report) = store.review(dry).await.unwrap() else {
+        panic!("it could be reviewed")
+    };
+    assert_eq!((report.dry_run, report.routes), (true, vec![name("cashback")]));
+    assert_eq!(store.counts().await.unwrap(), before);
+    assert_eq!(claim(&store, at(1), 10).await.len(), 0);
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!((trace.review, trace.history.len()), (None, 0));
+    assert_eq!(
+        Sent::new("e2").of("r_1").status("created").admit(&store).await,
+        ACCEPTED
+    );
+}
+
+pub(crate) async fn of_many_who_decide_at_once_one_does(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = unmapped("e1", "r_1");
+    admit_held(&store, &sent).await;
+    let mut waiting = Vec::new();
+    for number in 0..20 {
+        let request = if number % 2 == 0 {
+            map(&store, &sent, "completed", number)
+        } else {
+            dismiss(&store, &sent, number)
+        };
+        let store = store.clone();
+        waiting.push(tokio::spawn(async move { store.review(request).await.unwrap() }));
+    }
+    let mut decided = Vec::new();
+    for answer in waiting {
+        match answer.await.unwrap() {
+            ReviewAnswer::Reviewed(report) => decided.push(report),
+            other => assert!(matches!(other, ReviewAnswer::AlreadyReviewed(_)), "{other:?}"),
+        }
+    }
+    assert_eq!(decided.len(), 1);
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.review.unwrap().reviewed, decided[0].reviewed);
+    assert_eq!((trace.history.len(), trace.jobs.len()), (1, decided[0].routes.len()));
 }
 
 // Jobs.

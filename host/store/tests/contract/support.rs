@@ -13,7 +13,8 @@ use tollgate_core::outcome::{JobEnd, LogLevel, LogLine};
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, ClaimRequest, JobClaim, OutboxClaim, RunRecord, Settled, Settlement, Store, Trace, TraceBy, TraceQuery,
+    Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, RunRecord, Settled, Settlement,
+    Store, Trace, TraceBy, TraceQuery,
 };
 
 /// A place for one store, that can be opened, closed and opened again.
@@ -127,7 +128,7 @@ impl Sent {
             lifecycle: self.status.map(|_| redemption()),
             jobs,
             proof: proof(),
-            event: Event {
+            event: Arc::new(Event {
                 tenant: name(self.tenant),
                 source: name(self.source),
                 id: name(&self.id),
@@ -139,7 +140,7 @@ impl Sent {
                 amount: Money::new(500, Currency::new("USD").unwrap()),
                 attributes: vec![("product".into(), "prod_1".into()), ("note".into(), "ü\"".into())],
                 payload: self.body.clone().into(),
-            },
+            }),
         }
     }
 
@@ -157,6 +158,34 @@ pub(crate) fn proof() -> Proof {
         scheme: "v1".into(),
         key_id: name("key-2026"),
         signed_at: Some(T0),
+    }
+}
+
+/// A person's word that a held event has this status.
+pub(crate) fn map(store: &impl Store, sent: &Sent, status: &str, ms: i64) -> ReviewRequest {
+    let admission = sent.admission(store);
+    ReviewRequest {
+        receipt: admission.receipt,
+        decision: ReviewDecision::Map {
+            status: name(status),
+            lifecycle: Some(redemption()),
+            jobs: admission.jobs,
+        },
+        actor: "ann".into(),
+        why: Some("the provider renamed it".into()),
+        now: at(ms),
+        dry_run: false,
+    }
+}
+
+pub(crate) fn dismiss(store: &impl Store, sent: &Sent, ms: i64) -> ReviewRequest {
+    ReviewRequest {
+        receipt: sent.receipt(store),
+        decision: ReviewDecision::Dismiss,
+        actor: "ann".into(),
+        why: Some("a test event".into()),
+        now: at(ms),
+        dry_run: false,
     }
 }
 

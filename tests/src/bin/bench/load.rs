@@ -1,6 +1,7 @@
 //! The load: signed events with ids of their own, over connections that stay open, each sending when it was answered.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tollgate_core::ids::KeyId;
 use tollgate_core::profile::shipped;
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 
@@ -16,27 +17,37 @@ use super::process::{SECRET, Server};
 
 /// A real event; its ids are replaced in each request.
 pub(super) const BODY: &str = include_str!("../../../samples/voucherify-customer.reward_redemptions.pending.json");
-const EVENT_ID: &str = "evcus_1f3611301g3127bega";
-const REDEMPTION_ID: &str = "r_0ebe386a24c311bff7";
-const REWARD_REDEMPTION_ID: &str = "rewr_23IX6dCFJe03AX4M56KcI95D";
-const CUSTOMER_ID: &str = "cust_2myfc5acSBgoMV72R5tyTBc8";
+/// Its ids with their prefixes: event, redemption, reward redemption, customer.
+const IDS: [(&str, &str); 4] = [
+    ("evcus_1f3611301g3127bega", "evcus_"),
+    ("r_0ebe386a24c311bff7", "r_"),
+    ("rewr_23IX6dCFJe03AX4M56KcI95D", "rewr_"),
+    ("cust_2myfc5acSBgoMV72R5tyTBc8", "cust_"),
+];
 
 /// Numbers events over all runs of one process, so that none is sent twice.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Signatures are made before the clock starts, for so many requests a second at most: the load generator shares the machine with
+/// what it measures, so it does as little as it can meanwhile.
+const REQUESTS_PER_SECOND_MAX: u64 = 40_000;
 
 pub(super) struct Load {
     pub(super) requests: u64,
     pub(super) elapsed: Duration,
 }
 
-/// Loads `server` over `connections` for `duration`.
+/// Loads `server` over `connections` for `duration`, or until the prepared requests are used up.
 ///
 /// # Errors
 /// When a request is answered by anything but 202.
 pub(super) async fn run(server: &Server, connections: usize, duration: Duration) -> anyhow::Result<Load> {
+    let prepared = Arc::new(Prepared::new(
+        server.path,
+        REQUESTS_PER_SECOND_MAX * duration.as_secs().max(1),
+    )?);
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(server.port, server.path, start + duration)))
+        .map(|_| tokio::spawn(connection(server.port, Arc::clone(&prepared), start + duration)))
         .collect();
     let mut requests = 0;
     for task in tasks {
@@ -48,17 +59,16 @@ pub(super) async fn run(server: &Server, connections: usize, duration: Duration)
     })
 }
 
-async fn connection(port: u16, path: &str, end: Instant) -> anyhow::Result<u64> {
+async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant) -> anyhow::Result<u64> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .context("cannot connect to the server")?;
     stream.set_nodelay(true)?;
+    let mut request = prepared.template.bytes.clone();
     let mut answer = Vec::with_capacity(1024);
     let mut requests = 0;
-    while Instant::now() < end {
-        stream
-            .write_all(&request(path, NEXT.fetch_add(1, Ordering::Relaxed))?)
-            .await?;
+    while Instant::now() < end && prepared.next(&mut request) {
+        stream.write_all(&request).await?;
         read_answer(&mut stream, &mut answer).await?;
         anyhow::ensure!(
             answer.starts_with(b"HTTP/1.1 202 "),
@@ -70,12 +80,101 @@ async fn connection(port: u16, path: &str, end: Instant) -> anyhow::Result<u64> 
     Ok(requests)
 }
 
-fn request(path: &str, number: u64) -> anyhow::Result<Vec<u8>> {
-    let body = body(number);
-    let (_, profile) = shipped()
-        .iter()
-        .find(|(name, _)| name.as_str() == "voucherify")
-        .context("no voucherify profile")?;
+/// Signed requests that differ in their ids and signatures only.
+struct Prepared {
+    template: Template,
+    first: u64,
+    signatures: Vec<[u8; SIGNATURE_BYTES]>,
+    used: AtomicUsize,
+}
+
+/// A hex HMAC-SHA256.
+const SIGNATURE_BYTES: usize = 64;
+
+impl Prepared {
+    fn new(path: &str, requests: u64) -> anyhow::Result<Self> {
+        let first = NEXT.fetch_add(requests, Ordering::Relaxed);
+        let template = Template::new(path)?;
+        let mut body = BODY.as_bytes().to_vec();
+        let signatures = (first..first + requests)
+            .map(|number| {
+                template.number(&mut body, 0, number);
+                let (_, signature) = signature(&body)?;
+                signature.as_bytes().try_into().context("a signature of another length")
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            template,
+            first,
+            signatures,
+            used: AtomicUsize::new(0),
+        })
+    }
+
+    /// Makes `request` the next one; false when all are used.
+    fn next(&self, request: &mut [u8]) -> bool {
+        let at = self.used.fetch_add(1, Ordering::Relaxed);
+        let Some(signature) = self.signatures.get(at) else {
+            return false;
+        };
+        let template = &self.template;
+        request[template.signature_at..][..SIGNATURE_BYTES].copy_from_slice(signature);
+        template.number(request, template.body_at, self.first + at as u64);
+        true
+    }
+}
+
+struct Template {
+    bytes: Vec<u8>,
+    signature_at: usize,
+    body_at: usize,
+    /// Where in the body ids stand, past their prefixes, and how long they are.
+    ids: Vec<(usize, usize)>,
+}
+
+impl Template {
+    fn new(path: &str) -> anyhow::Result<Self> {
+        let (name, signature) = signature(BODY.as_bytes())?;
+        let mut bytes = format!(
+            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{name}: ",
+            BODY.len()
+        )
+        .into_bytes();
+        let signature_at = bytes.len();
+        bytes.extend_from_slice(signature.as_bytes());
+        bytes.extend_from_slice(b"\r\n\r\n");
+        let body_at = bytes.len();
+        bytes.extend_from_slice(BODY.as_bytes());
+        let ids = IDS
+            .iter()
+            .flat_map(|(id, prefix)| {
+                BODY.match_indices(id)
+                    .map(|(at, id)| (at + prefix.len(), id.len() - prefix.len()))
+            })
+            .collect();
+        Ok(Self {
+            bytes,
+            signature_at,
+            body_at,
+            ids,
+        })
+    }
+
+    /// Writes a number into every id of the body that begins at `body_at`.
+    fn number(&self, bytes: &mut [u8], body_at: usize, number: u64) {
+        for &(at, width) in &self.ids {
+            let mut rest = number;
+            for digit in bytes[body_at + at..][..width].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+    }
+}
+
+/// The header that proves a body, and its value.
+fn signature(body: &[u8]) -> anyhow::Result<(String, String)> {
+    let profile = shipped().get("voucherify").context("no voucherify profile")?;
     let secret = SourceSecret {
         id: KeyId::new("bench")?,
         text: Secret::new(SECRET),
@@ -83,37 +182,20 @@ fn request(path: &str, number: u64) -> anyhow::Result<Vec<u8>> {
         not_after: None,
     };
     let input = SignInput {
-        body: body.as_bytes(),
+        body,
         id: "bench",
         at: UnixMillis(0),
         url: None,
     };
-    let mut head = format!(
-        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in sign(profile, &[secret], &input)? {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(body.as_bytes());
-    Ok(bytes)
+    let signed = sign(profile, &[secret], &Parameters::new(), &input)?;
+    signed.headers.into_iter().next().context("no signature")
 }
 
 /// The event of that number: another id, redemption and customer, and the same length to the byte.
-pub(super) fn body(number: u64) -> String {
-    [
-        (EVENT_ID, "evcus_"),
-        (REDEMPTION_ID, "r_"),
-        (REWARD_REDEMPTION_ID, "rewr_"),
-        (CUSTOMER_ID, "cust_"),
-    ]
-    .into_iter()
-    .fold(BODY.to_owned(), |body, (id, prefix)| {
-        let width = id.len() - prefix.len();
-        body.replace(id, &format!("{prefix}{number:0width$}"))
-    })
+pub(super) fn body(number: u64) -> anyhow::Result<Vec<u8>> {
+    let mut body = BODY.as_bytes().to_vec();
+    Template::new("/in/bench/rewards")?.number(&mut body, 0, number);
+    Ok(body)
 }
 
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<()> {

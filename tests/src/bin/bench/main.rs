@@ -15,6 +15,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use process::{Server, Setup};
 
+/// The server's own, so that the bare server is held back by nothing that Tollgate does without.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Plan {
     rounds: usize,
     seconds: u64,

@@ -13,7 +13,7 @@ use tollgate_core::lifecycle;
 use tollgate_core::outcome::{JobEnd, Outcome};
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::request::{Header, RawRequest};
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -194,7 +194,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         .find(|(name, _)| name.as_str() == "voucherify")
         .context("no voucherify profile")?;
     let profile: &Arc<Profile> = profile;
-    let body = body(number.into());
+    let body = body(number.into())?;
     let secrets = [SourceSecret {
         id: KeyId::new("bench")?,
         text: Secret::new(SECRET),
@@ -202,13 +202,14 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         not_after: None,
     }];
     let input = SignInput {
-        body: body.as_bytes(),
+        body: &body,
         id: "bench",
         at: UnixMillis(0),
         url: None,
     };
-    let headers = sign(profile, &secrets, &input)?;
-    let headers: Vec<Header<'_>> = headers
+    let signed = sign(profile, &secrets, &Parameters::new(), &input)?;
+    let headers: Vec<Header<'_>> = signed
+        .headers
         .iter()
         .map(|(name, value)| Header {
             name,
@@ -216,14 +217,17 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         })
         .collect();
     let request = RawRequest {
+        method: "POST",
+        query: None,
         headers: &headers,
-        body: body.as_bytes(),
+        body: &body,
         url: None,
         received_at: UnixMillis(0),
     };
     let (tenant, source) = (TenantName::new("bench")?, SourceName::new("rewards")?);
     let verified = verify(profile, &Keyring::new(profile, &secrets)?, request)?;
-    let event = envelope::read(profile, &verified, &tenant, &source)?;
+    let mut events = envelope::read(profile, &verified, &tenant, &source)?;
+    let event = events.pop().context("an event")?;
     let route = RouteName::new("cashback")?;
     let receipt = receipt_id(key, &tenant, &source, &EventId::new(event.id.as_str())?);
     Ok(Admission {
@@ -238,7 +242,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
             lane: lane(&tenant, &route, event.subject.as_ref(), receipt),
             route,
         }],
-        event,
+        event: event.into(),
     })
 }
 

@@ -124,6 +124,8 @@ impl Books {
             })
             .collect();
         let request = RawRequest {
+            method: "POST",
+            query: None,
             headers: &headers,
             body,
             url: None,

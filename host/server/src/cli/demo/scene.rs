@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tollgate_core::ids::KeyId;
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_store::Store as _;
 use tollgate_store::sqlite::SqliteStore;
 
 use super::destination::Destination;
 use super::story::Step;
+use crate::cli::provider::find as find_profile;
 use crate::cli::send::tampered;
-use crate::cli::verify::find_profile;
 use crate::clock;
 
 const OPERATOR: &str = include_str!("tollgate.toml");
@@ -173,7 +173,7 @@ impl Scene {
             at: clock::now(),
             url: Some(&url),
         };
-        let mut headers = sign(&profile, &[secret], &input)?;
+        let mut headers = sign(&profile, &[secret], &Parameters::new(), &input)?.headers;
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
         if step.tamper {
             body = tampered(body);

@@ -1,0 +1,191 @@
+//! Explanations: why a request was not proved, for the tenant who owns the source. Never for its sender.
+//!
+//! Copies of the request that proxies, frameworks and people make are tried to find out what happened to it. Nothing that is found
+//! so is ever a reason to accept: there is no way from here to a [`crate::verify::Verified`].
+
+use crate::profile::Profile;
+use crate::request::RawRequest;
+use crate::verify::{Keyring, Strictness, Unproven, attempt, minify};
+
+/// Why a request was not proved, and what may be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Which part of the request differs from what it should be.
+    pub differs: Differs,
+    /// What is wrong, in one sentence.
+    pub summary: String,
+    /// What was found by trying; a sentence each.
+    pub hints: Vec<String>,
+}
+
+/// What differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Differs {
+    /// A header or field that must be there is not, or not in its form.
+    Form,
+    /// The signature is right, but not for the time at which the request came.
+    Time,
+    /// The signature is right, but of a key that was not, or is not yet, valid.
+    Key,
+    /// The signature is right for a body that was changed in a known way.
+    Body,
+    /// The signature is right for another URL.
+    Url,
+    /// The signature is right, but the request is for somebody else.
+    Recipient,
+    /// The signature is of another secret, or of bytes that nobody can guess any more.
+    Signature,
+}
+
+impl Differs {
+    /// The name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Time => "time",
+            Self::Key => "key",
+            Self::Body => "body",
+            Self::Url => "url",
+            Self::Recipient => "recipient",
+            Self::Signature => "signature",
+        }
+    }
+}
+
+/// Explains a failed verification. It computes more than an edge should.
+pub fn explain(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>, unproven: &Unproven) -> Explanation {
+    let (mut differs, mut hints) = tried(profile, keyring, request);
+    if differs.is_none() {
+        differs = Some(match unproven {
+            Unproven::TimestampOutsideTolerance { .. } | Unproven::Expired { .. } => Differs::Time,
+            Unproven::NoActiveSecret | Unproven::NeedsKey(_) | Unproven::UnknownKey { .. } => Differs::Key,
+            Unproven::WrongDigest { .. } => Differs::Body,
+            Unproven::Foreign { .. } => Differs::Recipient,
+            Unproven::NoMatch { .. } | Unproven::WrongCredential { .. } => Differs::Signature,
+            _ => Differs::Form,
+        });
+        if let Unproven::NoMatch { .. } = unproven {
+            hints.push(
+                "no usual change of the body explains it: the signature is of another secret (another endpoint's, another mode's, or an old one), or the body was altered before it came here".into(),
+            );
+        }
+    }
+    Explanation {
+        differs: differs.unwrap_or(Differs::Signature),
+        summary: unproven.to_string(),
+        hints,
+    }
+}
+
+fn tried(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>) -> (Option<Differs>, Vec<String>) {
+    let try_with = |request: &RawRequest<'_>| attempt(profile, keyring, request, Strictness::NONE).ok();
+    if let Some(found) = try_with(request) {
+        let in_time = Strictness {
+            windows: false,
+            ..Strictness::FULL
+        };
+        if attempt(profile, keyring, request, in_time).is_ok() {
+            let hint = format!(
+                "the signature matches secret `{}`, which was not valid at {}",
+                found.key_id, request.received_at
+            );
+            return (Some(Differs::Key), vec![hint]);
+        }
+        let distance = found.signed_at.map(|at| request.received_at.since(at).div_euclid(1000));
+        let distance = match distance {
+            Some(seconds) if seconds < 0 => format!("it was signed {} s in the future", seconds.unsigned_abs()),
+            Some(seconds) => format!("it was signed {seconds} s before it came in"),
+            None => "it is out of its time".into(),
+        };
+        let hint = format!(
+            "the signature itself is right (secret `{}`), but {distance}, and at most {} s are allowed: compare the clocks, or give the time of receipt when checking a recorded request",
+            found.key_id,
+            profile.tolerance_s().unwrap_or_default()
+        );
+        return (Some(Differs::Time), vec![hint]);
+    }
+    let mut differs = None;
+    let mut hints = Vec::new();
+    for (body, finding) in body_variants(request.body) {
+        let copy = RawRequest {
+            body: &body,
+            ..*request
+        };
+        if try_with(&copy).is_some() {
+            differs = Some(Differs::Body);
+            hints.push(finding.to_owned());
+        }
+    }
+    if let Some(url) = request.url {
+        for url in url_variants(url) {
+            let copy = RawRequest {
+                url: Some(&url),
+                ..*request
+            };
+            if try_with(&copy).is_some() {
+                differs = Some(Differs::Url);
+                hints.push(format!(
+                    "the signature matches for the URL {url}: configure the URL exactly as the provider has it"
+                ));
+            }
+        }
+    }
+    (differs, hints)
+}
+
+/// What people and proxies make of a URL.
+fn url_variants(url: &str) -> Vec<String> {
+    let mut variants = vec![format!("{url}/")];
+    variants.extend(url.strip_suffix('/').map(str::to_owned));
+    variants.extend(url.strip_prefix("https://").map(|rest| format!("http://{rest}")));
+    variants.extend(url.strip_prefix("http://").map(|rest| format!("https://{rest}")));
+    variants
+}
+
+/// What proxies, frameworks and copy and paste do to a body.
+fn body_variants(body: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
+    let mut variants = Vec::new();
+    let mut trimmed = body;
+    while let Some(rest) = trimmed.strip_suffix(b"\n").or_else(|| trimmed.strip_suffix(b"\r")) {
+        trimmed = rest;
+    }
+    if trimmed.len() < body.len() {
+        variants.push((
+            trimmed.to_vec(),
+            "the signature matches without the line break at the body's end: something added it",
+        ));
+    }
+    for ending in [&b"\n"[..], b"\r\n"] {
+        variants.push((
+            [body, ending].concat(),
+            "the signature matches with a line break at the body's end: something removed it",
+        ));
+    }
+    if let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf") {
+        variants.push((
+            rest.to_vec(),
+            "the signature matches without the byte order mark at the body's start: something added it",
+        ));
+    }
+    if body.contains(&b'\r') {
+        let unix = body.iter().copied().filter(|b| *b != b'\r').collect();
+        variants.push((
+            unix,
+            "the signature matches with LF line breaks instead of CRLF: something converted them",
+        ));
+    }
+    if let Some(minified) = minify(body).filter(|minified| minified != trimmed) {
+        variants.push((
+            minified,
+            "the signature matches the minified body: something formatted the JSON after it was signed",
+        ));
+    }
+    if let Ok(Ok(value)) = std::str::from_utf8(body).map(serde_json::from_str::<serde_json::Value>) {
+        let encoded = value.to_string().into_bytes();
+        variants.push((
+            encoded,
+            "the signature matches the body when it is parsed and written again: something re-encoded it",
+        ));
+    }
+    variants
+}

@@ -1,0 +1,326 @@
+//! Verification: a profile's rule applied to the raw bytes of one request (promise I1).
+//!
+//! [`verify`] is the only maker of [`Verified`]. It reads headers and body bytes as they came; it parses a body only where a
+//! profile signs a field of it. Tags are decoded to bytes and compared in constant time. Time is judged against the instant of
+//! receipt, never against a clock. Keys that a request names and nobody has yet are asked for, never fetched: that is the
+//! host's ([`KeyNeed`]).
+//!
+//! One room for each family of schemes: `template.rs` (a tag over joined parts), `jws.rs`, `http_signatures.rs` (RFC 9421) and
+//! `credential.rs`. All of them make a [`message::Message`] and candidates, and `keys.rs` finds the key that fits.
+
+mod credential;
+mod http_signatures;
+mod jws;
+mod keys;
+mod message;
+mod public_key;
+mod template;
+
+use std::borrow::Cow;
+
+use crate::event::Proof;
+use crate::ids::{KeyId, ProviderName};
+use crate::profile::{BindPlace, BindValue, BodyFormat, Profile, Rule, TimeFormat, TimeRule};
+use crate::request::RawRequest;
+use crate::time::UnixMillis;
+
+pub use credential::Credential;
+pub(crate) use http_signatures::{base as signature_base, content_digest};
+pub(crate) use keys::{Decoded, decode, shared_tag};
+pub use keys::{KeyError, KeyNeed, Keyring};
+pub(crate) use message::Message;
+pub(crate) use template::{form_sorted, minify};
+
+/// A request whose bytes are proved to come from the holder of one of the source's secrets. Only [`verify`] makes one.
+#[derive(Debug, Clone)]
+pub struct Verified<'a> {
+    request: RawRequest<'a>,
+    proof: Proof,
+    header_set: usize,
+    body: Cow<'a, [u8]>,
+    format: BodyFormat,
+}
+
+impl<'a> Verified<'a> {
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    pub fn request(&self) -> &RawRequest<'a> {
+        &self.request
+    }
+
+    /// The body as it was signed: as it came, but for providers that sign it without its white space.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Which of the profile's alternative header prefixes the request uses.
+    pub(crate) fn header_set(&self) -> usize {
+        self.header_set
+    }
+
+    pub(crate) fn format(&self) -> BodyFormat {
+        self.format
+    }
+}
+
+/// Why a request is not proved. `Display` explains it to the tenant; the sender is told nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    #[error("the header `{name}` is missing")]
+    MissingHeader { name: String },
+    #[error("the header `{name}` came more than once")]
+    RepeatedHeader { name: String },
+    #[error("`{header}` is not a signature: {detail}")]
+    MalformedSignature { header: String, detail: String },
+    #[error("the timestamp in `{part}` is not {expected}")]
+    MalformedTimestamp { part: String, expected: TimeFormat },
+    /// `seconds` from the signed instant to the receipt; negative when the instant lies in the future.
+    #[error("{}; at most {tolerance_s} s are allowed", distance(*seconds))]
+    TimestampOutsideTolerance { seconds: i64, tolerance_s: u32 },
+    #[error("the signature expired {seconds} s before the request came in")]
+    Expired { seconds: i64 },
+    #[error("`{part}` {detail}")]
+    ForbiddenShape { part: String, detail: String },
+    #[error("the scheme signs the source's public URL, and the source has none configured")]
+    NoUrl,
+    #[error("the scheme signs the field `{pointer}` of the body, which cannot be read: {detail}")]
+    UnreadableBody { pointer: String, detail: String },
+    #[error("the header `{header}` names a secret that the source does not have")]
+    UnknownKey { header: String },
+    #[error("the request names the key `{}`, which has to be fetched from {}", .0.name(), .0.url())]
+    NeedsKey(KeyNeed),
+    #[error("the header `{header}` names a key at a place that the profile does not list")]
+    ForeignKey { header: String },
+    #[error("none of the source's secrets was valid for this scheme when the request came in")]
+    NoActiveSecret,
+    #[error("no signature matches: {signatures} looked at, {secrets} active secrets tried")]
+    NoMatch { signatures: usize, secrets: usize },
+    #[error("the header `{header}` does not carry the source's credential")]
+    WrongCredential { header: String },
+    #[error("the signature does not cover `{component}`, which it must")]
+    Uncovered { component: String },
+    #[error("the signature is right, but the digest of the body in `{part}` is another: the body was altered")]
+    WrongDigest { part: String },
+    #[error("the signature is right, but `{place}` is not what this source expects: the request is for somebody else")]
+    Foreign { place: String },
+    #[error("item {index} of the batch (the first is 0): {cause}")]
+    Item { index: usize, cause: Box<Unproven> },
+    #[error("the secrets were decoded for {provider}, version {version}, not for this profile")]
+    ForeignKeyring { provider: ProviderName, version: u32 },
+}
+
+fn distance(seconds: i64) -> String {
+    if seconds < 0 {
+        format!("the request was signed {} s in the future", seconds.unsigned_abs())
+    } else {
+        format!("the request was signed {seconds} s before it came in")
+    }
+}
+
+impl Unproven {
+    /// A short name for counters and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingHeader { .. } => "missing-header",
+            Self::RepeatedHeader { .. } => "repeated-header",
+            Self::MalformedSignature { .. } => "malformed-signature",
+            Self::MalformedTimestamp { .. } => "malformed-timestamp",
+            Self::TimestampOutsideTolerance { .. } => "timestamp-outside-tolerance",
+            Self::Expired { .. } => "expired",
+            Self::ForbiddenShape { .. } => "forbidden-shape",
+            Self::NoUrl => "no-url",
+            Self::UnreadableBody { .. } => "unreadable-body",
+            Self::UnknownKey { .. } => "unknown-key",
+            Self::NeedsKey(_) => "needs-key",
+            Self::ForeignKey { .. } => "foreign-key",
+            Self::NoActiveSecret => "no-active-secret",
+            Self::NoMatch { .. } => "no-match",
+            Self::WrongCredential { .. } => "wrong-credential",
+            Self::Uncovered { .. } => "uncovered",
+            Self::WrongDigest { .. } => "wrong-digest",
+            Self::Foreign { .. } => "foreign",
+            Self::Item { cause, .. } => cause.reason(),
+            Self::ForeignKeyring { .. } => "foreign-keyring",
+        }
+    }
+
+    /// The key without which nothing can be said yet. The host fetches it, lets the keyring [learn](Keyring::learn) it, and verifies
+    /// again; where it cannot, the request is refused.
+    pub fn needs_key(&self) -> Option<&KeyNeed> {
+        match self {
+            Self::NeedsKey(need) => Some(need),
+            Self::Item { cause, .. } => cause.needs_key(),
+            _ => None,
+        }
+    }
+}
+
+/// Proves a request by the profile's rule.
+///
+/// # Errors
+/// Whatever keeps it from being proved. Nothing is guessed and no weaker rule is tried.
+pub fn verify<'a>(profile: &Profile, keyring: &Keyring, request: RawRequest<'a>) -> Result<Verified<'a>, Unproven> {
+    let found = attempt(profile, keyring, &request, Strictness::FULL)?;
+    let name = profile.schemes[found.scheme].name.as_str();
+    Ok(Verified {
+        proof: Proof {
+            provider: profile.name.clone(),
+            profile_version: profile.version,
+            scheme: match found.minified {
+                Some(_) => format!("{name}/minified"),
+                None => name.to_owned(),
+            },
+            key_id: found.key_id,
+            signed_at: found.signed_at,
+        },
+        header_set: found.header_set,
+        body: found.minified.map_or(Cow::Borrowed(request.body), Cow::Owned),
+        format: found.format,
+        request,
+    })
+}
+
+/// What an attempt insists on beside a matching signature. Only [`Strictness::FULL`] may lead to acceptance.
+#[derive(Clone, Copy)]
+pub(crate) struct Strictness {
+    pub(crate) windows: bool,
+    pub(crate) tolerance: bool,
+}
+
+impl Strictness {
+    pub(crate) const FULL: Self = Self {
+        windows: true,
+        tolerance: true,
+    };
+    pub(crate) const NONE: Self = Self {
+        windows: false,
+        tolerance: false,
+    };
+}
+
+/// What matched.
+pub(crate) struct Found {
+    pub(crate) key_id: KeyId,
+    scheme: usize,
+    pub(crate) signed_at: Option<UnixMillis>,
+    header_set: usize,
+    /// The body without its white space, where that is what was signed.
+    minified: Option<Vec<u8>>,
+    format: BodyFormat,
+}
+
+pub(crate) fn attempt(
+    profile: &Profile,
+    keyring: &Keyring,
+    request: &RawRequest<'_>,
+    strictness: Strictness,
+) -> Result<Found, Unproven> {
+    if !keyring.serves(profile) {
+        let (provider, version) = keyring.provider();
+        return Err(Unproven::ForeignKeyring { provider, version });
+    }
+    let found = match &profile.rule {
+        Rule::Template(rule) => template::attempt(profile, rule, keyring, request, strictness),
+        Rule::Jws(rule) => jws::attempt(profile, rule, keyring, request, strictness),
+        Rule::HttpSignatures(rule) => http_signatures::attempt(profile, rule, keyring, request, strictness),
+        Rule::Credential(rule) => credential::attempt(profile, rule, keyring, request, strictness),
+        // No keyring can be made for such a profile, so that none is served here.
+        Rule::FetchBack => Err(Unproven::NoActiveSecret),
+    }?;
+    if !profile.binds.is_empty() {
+        bound(profile, keyring, request)?;
+    }
+    Ok(found)
+}
+
+/// Looks at what must be this source's own: keys that a provider shares among its customers prove the provider only.
+fn bound(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>) -> Result<(), Unproven> {
+    let text = std::str::from_utf8(request.body).unwrap_or_default();
+    let fields = if profile.bind_fields.is_empty() {
+        None
+    } else {
+        profile.bind_fields.read(text).ok()
+    };
+    for bind in &profile.binds {
+        let expected = match &bind.equals {
+            BindValue::Literal(text) => Some(text.as_bytes()),
+            BindValue::Config(at) => keyring.parameter(*at),
+        };
+        let is_bound = match &bind.place {
+            BindPlace::Header(name) => {
+                let value = single(request, name.in_set(0))?;
+                Some(value) == expected
+            }
+            BindPlace::Body(slot) => {
+                let value = fields.as_ref().and_then(|fields| fields.get(*slot));
+                value.is_some_and(|value| Some(value.text().as_bytes()) == expected)
+            }
+        };
+        if !is_bound {
+            return Err(Unproven::Foreign {
+                place: bind.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn single<'a>(request: &RawRequest<'a>, name: &str) -> Result<&'a [u8], Unproven> {
+    match request.single_header(name) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(Unproven::MissingHeader { name: name.to_owned() }),
+        Err(()) => Err(Unproven::RepeatedHeader { name: name.to_owned() }),
+    }
+}
+
+/// Judges a signed instant against the receipt.
+fn judge_time(
+    rule: &TimeRule,
+    at: UnixMillis,
+    received_at: UnixMillis,
+    strictness: Strictness,
+) -> Result<(), Unproven> {
+    let distance_ms = received_at.since(at);
+    // Schemes in whole seconds are compared in whole seconds, as their senders do: 300.9 s after a signed second is 300.
+    let seconds = match rule.format {
+        TimeFormat::UnixSeconds => received_at.unix_seconds().saturating_sub(at.unix_seconds()),
+        TimeFormat::UnixMillis | TimeFormat::Rfc3339 if distance_ms < 0 => distance_ms.div_euclid(1000),
+        TimeFormat::UnixMillis | TimeFormat::Rfc3339 => distance_ms.saturating_add(999).div_euclid(1000),
+    };
+    if strictness.tolerance && seconds.unsigned_abs() > u64::from(rule.tolerance_s) {
+        return Err(Unproven::TimestampOutsideTolerance {
+            seconds,
+            tolerance_s: rule.tolerance_s,
+        });
+    }
+    Ok(())
+}
+
+impl TimeFormat {
+    /// Reads an instant strictly: no sign, no space, nothing before or after it.
+    pub(crate) fn parse(self, text: &str) -> Option<UnixMillis> {
+        let digits = |len_max: usize| {
+            let is_decimal = !text.is_empty() && text.len() <= len_max && text.bytes().all(|b| b.is_ascii_digit());
+            if is_decimal { text.parse::<i64>().ok() } else { None }
+        };
+        match self {
+            Self::UnixSeconds => digits(12).map(UnixMillis::from_seconds),
+            Self::UnixMillis => digits(15).map(UnixMillis),
+            Self::Rfc3339 => {
+                let bytes = text.as_bytes();
+                let has_shape = (20..=35).contains(&bytes.len())
+                    && bytes[10] == b'T'
+                    && bytes
+                        .iter()
+                        .all(|b| b.is_ascii_digit() || matches!(b, b'T' | b'Z' | b'-' | b'+' | b':' | b'.'));
+                if has_shape {
+                    UnixMillis::from_rfc3339(text)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Access: who may speak to a source at all, decided from a request's head, before its body is read (promise I7).
+//!
+//! None of this proves an event. It keeps strangers from costing anything, and gives tenants the second lock that some providers offer.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderMap;
+use tollgate_core::answer::Rejection;
+use tollgate_core::ids::TenantName;
+use tollgate_core::rate::{Bucket, Rate};
+use tollgate_core::request::RawRequest;
+use tollgate_core::verify::Unproven;
+use tollgate_store::Store;
+
+use super::Edge;
+use crate::clock;
+use crate::config::{EdgeConfig, Network, Source, Tenant};
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The connection itself is TLS.
+    pub(super) tls: bool,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, tls: bool) -> Self {
+        Self {
+            address: address.ip().to_canonical(),
+            tls,
+        }
+    }
+}
+
+/// Whom a request is from, as far as we or a trusted proxy can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    /// `None` when a trusted proxy's word cannot be read: then the client is nowhere on any list.
+    pub(super) address: Option<IpAddr>,
+    pub(super) https: bool,
+}
+
+impl Client {
+    /// A proxy's headers count only when the proxy is on the operator's list.
+    pub(super) fn of(settings: &EdgeConfig, peer: Peer, headers: &HeaderMap) -> Self {
+        let is_trusted = |address: IpAddr| settings.trusted_proxies.iter().any(|proxy| proxy.contains(address));
+        if !is_trusted(peer.address) {
+            return Self {
+                address: Some(peer.address),
+                https: peer.tls,
+            };
+        }
+        Self {
+            address: forwarded_for(peer.address, headers, is_trusted),
+            // What the proxy says of the client's connection counts more than how the proxy itself came here.
+            https: forwarded_https(headers).unwrap_or(peer.tls),
+        }
+    }
+}
+
+/// The rightmost hop that is not a trusted proxy. Each proxy appends whom it heard, so what stands left of the first stranger is the
+/// stranger's own claim.
+fn forwarded_for(peer: IpAddr, headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut client = peer;
+    let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+    let hops = values
+        .iter()
+        .rev()
+        .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    for hop in hops {
+        client = hop_address(hop)?;
+        if !is_trusted(client) {
+            break;
+        }
+    }
+    Some(client)
+}
+
+/// An address as proxies write it: bare, or with a port.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let address = text.parse().ok().or_else(bracketed).or_else(with_port)?;
+    Some(address.to_canonical())
+}
+
+/// Whether every proxy on the way that says anything says `https`; `None` when none does.
+fn forwarded_https(headers: &HeaderMap) -> Option<bool> {
+    let mut said = None;
+    for value in headers.get_all("x-forwarded-proto") {
+        for scheme in value.as_bytes().split(|byte| *byte == b',') {
+            if !scheme.trim_ascii().eq_ignore_ascii_case(b"https") {
+                return Some(false);
+            }
+            said = Some(true);
+        }
+    }
+    said
+}
+
+/// What each tenant has used of its rate. As many entries as there ever were tenants with a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Bucket>>);
+
+impl Buckets {
+    fn take(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock, so that the instants of one bucket come in order.
+        let now_ns = clock::steady_ns();
+        match buckets.get_mut(tenant) {
+            Some(bucket) => bucket.take(rate, now_ns),
+            None => buckets.entry(tenant.clone()).or_default().take(rate, now_ns),
+        }
+    }
+
+    /// For a request that was refused after all: strangers must not use up what a tenant's own provider needs.
+    pub(super) fn give_back(&self, tenant: &TenantName, rate: Rate) {
+        if let Some(bucket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
+            bucket.give_back(rate);
+        }
+    }
+}
+
+/// # Errors
+/// When the source lists addresses and the client's is not among them.
+pub(super) fn check_address<S: Store>(
+    edge: &Edge<S>,
+    tenant: &Tenant,
+    source: &Source,
+    client: Client,
+) -> Result<(), Refused> {
+    let listed = &source.access.allow_networks;
+    if listed.is_empty() || client.address.is_some_and(|address| is_in(listed, address)) {
+        return Ok(());
+    }
+    if edge.counters.cause("address-not-allowed", clock::now()) {
+        let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
+        tracing::warn!(tenant = %tenant.name, source = %source.name, cause = "address-not-allowed", from, "refused: the source does not list the client's address");
+    }
+    Err(Rejection::Address.into())
+}
+
+/// # Errors
+/// When the source asks for a credential and the request does not carry one that is accepted.
+pub(super) fn check_credential<S: Store>(
+    edge: &Edge<S>,
+    tenant: &Tenant,
+    source: &Source,
+    head: &RawRequest<'_>,
+) -> Result<(), Refused> {
+    let mut refused = None;
+    for credential in &source.access.credentials {
+        match credential.check(head) {
+            Ok(()) => return Ok(()),
+            Err(unproven) => refused = Some(unproven),
+        }
+    }
+    let Some(unproven) = refused else { return Ok(()) };
+    // Apart from a signature's own reasons, so that a person sees which lock it was.
+    let cause = match unproven {
+        Unproven::MissingHeader { .. } => "missing-credential",
+        Unproven::RepeatedHeader { .. } => "repeated-credential",
+        _ => "wrong-credential",
+    };
+    if edge.counters.cause(cause, clock::now()) {
+        tracing::warn!(tenant = %tenant.name, source = %source.name, cause, "refused beside the signature: {unproven}");
+    }
+    Err(Rejection::Unauthentic.into())
+}
+
+/// # Errors
+/// When the tenant has used up its rate: with the seconds after which to come again.
+pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
+    let Some(rate) = rate else { return Ok(()) };
+    edge.buckets.take(&tenant.name, rate).map_err(|wait_ns| Refused {
+        rejection: Rejection::RateLimited,
+        retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
+    })
+}
+
+/// A rejection and when to come again, where that is known better than the answer table knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) rejection: Rejection,
+    pub(super) retry_after_s: Option<u32>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            retry_after_s: None,
+        }
+    }
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// The network that an address is in: enough to mend a list, too little to name a person.
+fn masked(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{}/24", Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_FF00)),
+        IpAddr::V6(v6) => format!("{}/48", Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_hop_that_is_no_trusted_proxy() {
+        let trusted: Vec<Network> = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap()).into();
+        let is_trusted = |address: IpAddr| is_in(&trusted, address);
+        let check = |lines: &[&str], expect: Option<&str>| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let found = forwarded_for("10.0.0.1".parse().unwrap(), &headers(&lines), is_trusted);
+            assert_eq!(found, expect.map(|text| text.parse().unwrap()), "{lines:?}");
+        };
+        check(&[], Some("10.0.0.1"));
+        check(&["203.0.113.7"], Some("203.0.113.7"));
+        check(&["198.51.100.1, 203.0.113.7"], Some("203.0.113.7"));
+        check(&["198.51.100.1, 203.0.113.7, 10.1.1.1,10.2.2.2"], Some("203.0.113.7"));
+        check(&["198.51.100.1", "203.0.113.7", "10.1.1.1"], Some("203.0.113.7"));
+        check(&["10.9.9.9"], Some("10.9.9.9"));
+        check(&["203.0.113.7:443"], Some("203.0.113.7"));
+        check(&["[2a00:1450::1]:443"], Some("2a00:1450::1"));
+        check(&["[2a00:1450::1]"], Some("2a00:1450::1"));
+        check(&["2a00:1450::1, 2001:db8::9"], Some("2a00:1450::1"));
+        check(&["::ffff:203.0.113.7"], Some("203.0.113.7"));
+        // What a trusted proxy says and nobody understands names no one.
+        check(&["203.0.113.7, unknown"], None);
+        check(&["203.0.113.7,"], None);
+        check(&[""], None);
+        check(&["unknown, 203.0.113.7"], Some("203.0.113.7"));
+    }
+
+    #[test]
+    fn https_is_what_every_proxy_says() {
+        let check = |lines: &[&str], expect: Option<bool>| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-proto", *line)).collect();
+            assert_eq!(forwarded_https(&headers(&lines)), expect, "{lines:?}");
+        };
+        check(&[], None);
+        check(&["https"], Some(true));
+        check(&["HTTPS"], Some(true));
+        check(&["https, https"], Some(true));
+        check(&["http"], Some(false));
+        check(&["https, http"], Some(false));
+        check(&["https", "http"], Some(false));
+        check(&["https,"], Some(false));
+        check(&["httpss"], Some(false));
+        check(&[""], Some(false));
+    }
+
+    #[test]
+    fn what_is_logged_of_an_address_is_its_network() {
+        assert_eq!(masked("203.0.113.77".parse().unwrap()), "203.0.113.0/24");
+        assert_eq!(
+            masked("2a00:1450:4001:80b::200e".parse().unwrap()),
+            "2a00:1450:4001::/48"
+        );
+    }
+}

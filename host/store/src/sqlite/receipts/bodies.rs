@@ -1,0 +1,122 @@
+//! The bodies of receipts in segments: a file beside the database that is only ever appended to.
+//!
+//! A body is most of an event's bytes. In the database it would be written twice, to the WAL and to its page, in pieces of a page;
+//! here it is written once, all bodies of a commit in one piece. They are durable before the rows that point at them are, so
+//! what a row points at is there. What was written for a commit that did not come is overwritten by the next.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::super::fault::Fault;
+use super::super::open::{StorePath, sync_directory};
+
+/// The writer's end of the file.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    file: File,
+    /// Where the next commit's bodies begin: the end of what the database knows.
+    end: u64,
+    /// The same after the transaction under way.
+    next: u64,
+    bytes_max: u64,
+}
+
+impl Bodies {
+    /// Opens the file behind what the database knows of it; makes it if the database knows nothing.
+    ///
+    /// # Errors
+    /// In words when the file is missing or shorter than the database knows, or when the database is new and the file is not.
+    pub(super) fn open(connection: &Connection, path: &StorePath, bytes_max: Option<u64>) -> Result<Self, Fault> {
+        let end = known_end(connection)?;
+        let bodies = path.bodies();
+        let trouble = |detail: String| Fault::damaged("bodies", format_args!("{} {detail}", bodies.display()));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(end == 0)
+            .truncate(false)
+            .open(&bodies)
+            .map_err(|error| trouble(format!("cannot be opened: {error}")))?;
+        let found = file
+            .metadata()
+            .map_err(|error| trouble(format!("cannot be read: {error}")))?
+            .len();
+        if found < end {
+            return Err(trouble(format!(
+                "has {found} bytes, but the store knows of {end}: part of it is lost"
+            )));
+        }
+        if end == 0 {
+            sync_directory(path).map_err(|error| trouble(format!("cannot be made durable: {error}")))?;
+        }
+        Ok(Self {
+            file,
+            end,
+            next: end,
+            bytes_max: bytes_max.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Appends bodies, durably; answers where they begin.
+    pub(super) fn append(&mut self, bodies: &[u8]) -> Result<u64, Fault> {
+        let at = self.end;
+        let next = at + bodies.len() as u64;
+        if next > self.bytes_max {
+            return Err(Fault::Io(io::ErrorKind::StorageFull.into()));
+        }
+        if !bodies.is_empty() {
+            self.file.write_all_at(bodies, at).map_err(Fault::Io)?;
+            self.file.sync_data().map_err(Fault::Io)?;
+        }
+        self.next = next;
+        Ok(at)
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.end = self.next;
+    }
+
+    pub(super) fn rolled_back(&mut self) {
+        self.next = self.end;
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn known_end(connection: &Connection) -> Result<u64, Fault> {
+    let end: Option<i64> = connection
+        .query_row(
+            "SELECT bodies_at + bodies_bytes FROM segments ORDER BY first DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let end = end.unwrap_or(0);
+    u64::try_from(end).map_err(|_| Fault::damaged("bodies", end))
+}
+
+/// Reads a piece of the file that a committed row points at.
+pub(super) fn read(file: Option<&File>, range: Range<u64>) -> Result<Bytes, Fault> {
+    let lacking = |detail: &str| Fault::damaged("bodies", format_args!("bytes {range:?} {detail}"));
+    let file = file.ok_or_else(|| lacking("cannot be read: their file was not there when the store was opened"))?;
+    let length = range
+        .end
+        .checked_sub(range.start)
+        .and_then(|length| usize::try_from(length).ok())
+        .ok_or_else(|| lacking("are no range"))?;
+    // A damaged row must not make this allocate what no file holds.
+    if file.metadata().map_err(|error| lacking(&error.to_string()))?.len() < range.end {
+        return Err(lacking("are behind the end of their file"));
+    }
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, range.start)
+        .map_err(|error| lacking(&format!("cannot be read: {error}")))?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,503 @@
+//! How receipts are kept. Two layouts answer the same questions, and nobody outside this room knows which one a store has.
+//!
+//! [`rows`] is the plain one: a row per receipt, a unique index over its id, a row per subject. It needs no memory, so any
+//! number of processes may write it; it is the reference that the other is tested against.
+//!
+//! `segments` packs what one commit admits into few rows, `bodies` appends its bodies to a file, and `keys` holds the newest ids
+//! and subjects in memory and carries them into their indexes in key order, so that an event does not touch a random page of
+//! each index. `packed` is what the writer remembers of all three. It needs the
+//! one writer that a native host has; a guest has rows only.
+
+#[cfg(not(target_family = "wasm"))]
+mod bodies;
+#[cfg(not(target_family = "wasm"))]
+mod keys;
+#[cfg(not(target_family = "wasm"))]
+mod packed;
+mod rows;
+#[cfg(not(target_family = "wasm"))]
+mod segments;
+
+#[cfg(not(target_family = "wasm"))]
+use std::fs::File;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use tollgate_core::admission::{Admission, Disposition};
+use tollgate_core::event::{Event, Proof};
+use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
+
+use super::fault::Fault;
+#[cfg(not(target_family = "wasm"))]
+use super::open::StorePath;
+use super::rows::unsigned;
+use super::transaction::{ChainHead, Transaction, read_chain_head};
+#[cfg(not(target_family = "wasm"))]
+use packed::Packed;
+
+/// How a store keeps its receipts. Chosen when the store is made; see [`super::OpenOptions::layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    target_family = "wasm",
+    expect(unreachable_pub, reason = "a guest has no choice to offer")
+)]
+pub enum Layout {
+    /// Packed by commit: the cheaper one.
+    #[cfg(not(target_family = "wasm"))]
+    #[default]
+    Segments,
+    /// A row per receipt: the plain one, which the other is tested against.
+    #[cfg_attr(target_family = "wasm", default)]
+    Rows,
+}
+
+impl Layout {
+    /// As `meta` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            #[cfg(not(target_family = "wasm"))]
+            Self::Segments => "segments",
+            Self::Rows => "rows",
+        }
+    }
+
+    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let name: Option<Vec<u8>> = connection
+            .query_row("SELECT value FROM meta WHERE name = 'layout'", [], |row| row.get(0))
+            .optional()?;
+        match name.as_deref() {
+            None | Some(b"rows") => Ok(Self::Rows),
+            #[cfg(not(target_family = "wasm"))]
+            Some(b"segments") => Ok(Self::Segments),
+            #[cfg(target_family = "wasm")]
+            Some(b"segments") => Err(Fault::damaged(
+                "layout",
+                "its receipts are in segments, which only a native host reads; `tollgate export` writes them as rows",
+            )),
+            Some(other) => Err(Fault::damaged("layout", String::from_utf8_lossy(other))),
+        }
+    }
+}
+
+/// A connection inside a transaction, with what is known beside the file: how it keeps receipts, and in the writer the
+/// receipts that are not written yet.
+#[derive(Clone, Copy)]
+pub(super) struct View<'c> {
+    connection: &'c Connection,
+    layout: Layout,
+    #[cfg(not(target_family = "wasm"))]
+    bodies: Option<&'c File>,
+    #[cfg(not(target_family = "wasm"))]
+    memory: Option<&'c Packed>,
+}
+
+impl<'c> View<'c> {
+    /// What a reader sees: commits only.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn of_reader(connection: &'c Connection, layout: Layout, bodies: Option<&'c File>) -> Self {
+        Self {
+            connection,
+            layout,
+            bodies,
+            memory: None,
+        }
+    }
+
+    #[cfg(target_family = "wasm")]
+    pub(super) fn of_guest(connection: &'c Connection) -> Self {
+        Self {
+            connection,
+            layout: Layout::Rows,
+        }
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// A receipt as it is kept.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    pub(super) seq: i64,
+    pub(super) id: ReceiptId,
+    /// With an empty payload where the body was not asked for.
+    pub(super) event: Arc<Event>,
+    pub(super) proof: Proof,
+    pub(super) lifecycle_version: Option<u32>,
+    pub(super) disposition: Disposition,
+    /// The subject's receipt before this one.
+    pub(super) previous: Option<i64>,
+    pub(super) body_digest: Digest,
+    pub(super) body_bytes: usize,
+    pub(super) link: Digest,
+    /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest remembers no receipts"))]
+    has_jobs: bool,
+}
+
+/// Whether a receipt is wanted with its body, which is most of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    With,
+    Without,
+}
+
+/// What is known of an event's subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SubjectState {
+    /// The status that the lifecycle has reached.
+    pub(super) status: Option<Status>,
+    /// The newest receipt.
+    pub(super) newest: i64,
+}
+
+/// A subject's key, and what is known under it.
+pub(super) struct Subject {
+    pub(super) key: SubjectKey,
+    pub(super) known: Option<SubjectState>,
+}
+
+impl Subject {
+    /// The status that the lifecycle has reached.
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.known.as_ref()?.status.as_ref()
+    }
+}
+
+/// A keyed hash of (tenant, family, subject).
+pub(super) type SubjectKey = [u8; 16];
+
+/// What the writer remembers of receipts. Of a store of rows it is empty.
+#[derive(Debug)]
+pub(super) struct Memory {
+    layout: Layout,
+    #[cfg(not(target_family = "wasm"))]
+    packed: Packed,
+}
+
+impl Memory {
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn load(
+        connection: &Connection,
+        path: &StorePath,
+        layout: Layout,
+        bounds: MemoryBounds,
+    ) -> Result<Self, Fault> {
+        Ok(Self {
+            layout,
+            packed: match layout {
+                Layout::Segments => Packed::load(connection, path, bounds)?,
+                Layout::Rows => Packed::none(),
+            },
+        })
+    }
+
+    /// A guest's, whose host lets several instances write: it remembers nothing.
+    #[cfg(target_family = "wasm")]
+    pub(super) fn none() -> Self {
+        Self { layout: Layout::Rows }
+    }
+
+    pub(super) fn view<'c>(&'c self, connection: &'c Connection) -> View<'c> {
+        View {
+            connection,
+            layout: self.layout,
+            #[cfg(not(target_family = "wasm"))]
+            bodies: self.packed.bodies(),
+            #[cfg(not(target_family = "wasm"))]
+            memory: Some(&self.packed),
+        }
+    }
+
+    /// Writes what the transaction has gathered. Last before the commit.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
+        self.packed.write(connection)
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn committed(&mut self) {
+        self.packed.committed();
+    }
+
+    /// Forgets what the transaction has gathered.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn rolled_back(&mut self) {
+        self.packed.rolled_back();
+    }
+}
+
+/// Bounds of [`Memory`].
+#[cfg(not(target_family = "wasm"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemoryBounds {
+    /// Receipts whose keys wait in memory for the indexes; twice as many at most.
+    pub(super) keys_max: usize,
+    /// Bytes of receipts that are remembered for the jobs that follow.
+    pub(super) recent_bytes_max: usize,
+    /// Bytes that the file of bodies may have.
+    pub(super) file_bytes_max: Option<u64>,
+}
+
+/// Makes the store one of rows, inside a transaction, if it is not: the layout that every host reads.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn into_rows(connection: &Connection, bodies: Option<&File>) -> Result<(), Fault> {
+    match Layout::read(connection)? {
+        Layout::Rows => Ok(()),
+        Layout::Segments => packed::into_rows(connection, bodies),
+    }
+}
+
+/// The receipt of that number.
+pub(super) fn get(view: View<'_>, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
+    match view.layout {
+        Layout::Rows => Ok(rows::get(view.connection, seq, body)?.map(Arc::new)),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => {
+            if let Some(memory) = view.memory
+                && let Some(receipt) = memory.recent.get(seq)
+            {
+                return Ok(Some(Arc::clone(receipt)));
+            }
+            Ok(segments::get(view.connection, view.bodies, seq, body)?.map(Arc::new))
+        }
+    }
+}
+
+/// The same, where its absence is damage: another row refers to it.
+pub(super) fn get_known(view: View<'_>, seq: i64, body: Body) -> Result<Arc<Receipt>, Fault> {
+    get(view, seq, body)?.ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+}
+
+/// For the writer's claims, which come in the order of receipts: like [`get_known`] with the body, and reads ahead.
+pub(super) fn get_ahead(transaction: &mut Transaction<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
+    #[cfg(not(target_family = "wasm"))]
+    if transaction.memory.receipts.layout == Layout::Segments {
+        let connection = transaction.connection;
+        transaction.memory.receipts.packed.read_ahead(connection, seq)?;
+    }
+    get_known(transaction.view(), seq, Body::With)
+}
+
+/// The numbers of those of `ids` that exist, in no order.
+pub(super) fn find(view: View<'_>, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
+    match view.layout {
+        Layout::Rows => rows::find(view.connection, ids),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => match view.memory {
+            Some(memory) => ids
+                .iter()
+                .filter_map(|id| memory.keys.receipt(view.connection, *id).transpose())
+                .collect(),
+            None => keys::find_receipts(view.connection, ids),
+        },
+    }
+}
+
+/// What is known of subjects, as their newest receipts, in no order.
+pub(super) fn newest_of_subjects(view: View<'_>, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault> {
+    match view.layout {
+        Layout::Rows => rows::newest_of_subjects(view.connection, subjects),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => Ok(keys::find_subjects(view.connection, subjects)?
+            .into_iter()
+            .map(|state| state.newest)
+            .collect()),
+    }
+}
+
+/// The newest receipts, of one tenant or of all.
+pub(super) fn newest(view: View<'_>, tenant: Option<&TenantName>, receipts_max: usize) -> Result<Vec<i64>, Fault> {
+    match (view.layout, tenant) {
+        (_, None) => {
+            let head = read_chain_head(view.connection)?.seq;
+            let count = i64::try_from(receipts_max).unwrap_or(i64::MAX);
+            Ok(((head - count).max(0) + 1..=head).rev().collect())
+        }
+        (Layout::Rows, Some(tenant)) => rows::newest(view.connection, tenant, receipts_max),
+        #[cfg(not(target_family = "wasm"))]
+        (Layout::Segments, Some(tenant)) => segments::newest(view.connection, tenant, receipts_max),
+    }
+}
+
+/// How many receipts are superseded, and how many are held.
+pub(super) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
+    let sql = match view.layout {
+        Layout::Rows => {
+            "SELECT count(*) FILTER (WHERE disposition = 1) AS superseded, count(*) FILTER (WHERE disposition = 2) AS held \
+             FROM receipts WHERE disposition <> 0"
+        }
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => {
+            "SELECT count(*) FILTER (WHERE disposition = 1) AS superseded, count(*) FILTER (WHERE disposition = 2) AS held \
+             FROM not_accepted"
+        }
+    };
+    let mut statement = view.prepare_cached(sql)?;
+    let mut found = statement.query([])?;
+    let row = found.next()?.ok_or_else(|| Fault::damaged("counts", "no row"))?;
+    Ok((unsigned(row, "superseded")?, unsigned(row, "held")?))
+}
+
+/// Reads every receipt with its body, in order. `each` gets what stands under each number; a gap or damage ends it.
+pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>) -> Result<(), Fault> {
+    match view.layout {
+        Layout::Rows => rows::walk(view.connection, each),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => segments::walk(view.connection, view.bodies, each),
+    }
+}
+
+/// Whether the index by id has the receipt. In segments the newest are not there yet, and [`find`] finds them all the same.
+pub(super) fn is_indexed(view: View<'_>, receipt: &Receipt) -> Result<bool, Fault> {
+    let found = match view.layout {
+        Layout::Rows => rows::existing(view.connection, receipt.id)?.map(|(seq, _)| seq),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => keys::indexed_receipt(view.connection, receipt.id)?,
+    };
+    Ok(found == Some(receipt.seq))
+}
+
+/// In the writer: the receipt of that id.
+pub(super) fn existing(transaction: &Transaction<'_>, receipt: ReceiptId) -> Result<Option<(i64, Digest)>, Fault> {
+    let memory = &transaction.memory.receipts;
+    match memory.layout {
+        Layout::Rows => rows::existing(transaction.connection, receipt),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => match memory.packed.keys.receipt(transaction.connection, receipt)? {
+            None => Ok(None),
+            Some(seq) => {
+                let digest = match memory.packed.recent.get(seq) {
+                    Some(receipt) => receipt.body_digest,
+                    None => segments::body_digest(transaction.connection, seq)?,
+                };
+                Ok(Some((seq, digest)))
+            }
+        },
+    }
+}
+
+/// What is known of a subject.
+pub(super) fn subject(view: View<'_>, key: SubjectKey) -> Result<Subject, Fault> {
+    let known = match view.layout {
+        Layout::Rows => rows::subject(view.connection, &key)?,
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => match view.memory {
+            Some(memory) => memory.keys.subject(view.connection, &key)?,
+            None => keys::find_subjects(view.connection, &[key])?.pop(),
+        },
+    };
+    Ok(Subject { key, known })
+}
+
+/// In the writer: gives a subject another status, which no receipt of its own brings.
+pub(super) fn set_status(transaction: &mut Transaction<'_>, subject: Subject, status: &Status) -> Result<(), Fault> {
+    let Subject {
+        key,
+        known: Some(known),
+    } = subject
+    else {
+        return Err(Fault::damaged("subject", "a subject with a receipt is not known"));
+    };
+    let state = SubjectState {
+        status: Some(status.clone()),
+        newest: known.newest,
+    };
+    let memory = &mut transaction.memory.receipts;
+    match memory.layout {
+        Layout::Rows => rows::move_subject(transaction.connection, &key, &state, false),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => memory.packed.keys.move_subject(key, state),
+    }
+}
+
+/// The numbers of held receipts, newest first; those on which somebody decided only if asked for.
+pub(super) fn held(view: View<'_>, with_reviewed: bool) -> Result<Vec<i64>, Fault> {
+    // A partial index has the receipts that were not accepted.
+    let table = match view.layout {
+        Layout::Rows => "receipts WHERE disposition <> 0 AND",
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => "not_accepted WHERE",
+    };
+    let open_only = if with_reviewed {
+        ""
+    } else {
+        "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq)"
+    };
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT seq FROM {table} disposition = 2 {open_only} ORDER BY seq DESC"
+    ))?;
+    let seqs = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(seqs)
+}
+
+/// In the writer: appends a receipt, moves its subject on, and answers its number.
+pub(super) fn append(
+    transaction: &mut Transaction<'_>,
+    admission: &Admission,
+    disposition: &Disposition,
+    subject: Option<Subject>,
+) -> Result<i64, Fault> {
+    let event = &admission.event;
+    let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
+    let head = transaction.memory.head;
+    let seq = head.seq + 1;
+    let receipt = Receipt {
+        seq,
+        id: admission.receipt,
+        event: Arc::clone(event),
+        proof: admission.proof.clone(),
+        lifecycle_version: admission.lifecycle.as_ref().map(|lifecycle| lifecycle.version),
+        disposition: disposition.clone(),
+        previous: subject
+            .as_ref()
+            .and_then(|subject| subject.known.as_ref())
+            .map(|known| known.newest),
+        body_digest: admission.body_digest,
+        body_bytes: event.payload.len(),
+        link: tollgate_core::chain::link(
+            &head.link,
+            &tollgate_core::chain::receipt_digest(admission, disposition),
+        ),
+        has_jobs: !admission.jobs.is_empty(),
+    };
+    let link = receipt.link;
+    // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
+    let moved = subject.map(|subject| {
+        let status = event
+            .reading
+            .status()
+            .filter(|_| *disposition == Disposition::Accepted)
+            .cloned();
+        let was = subject.known;
+        let is_new = was.is_none();
+        let state = SubjectState {
+            status: status.or(was.and_then(|known| known.status)),
+            newest: seq,
+        };
+        (subject.key, state, is_new)
+    });
+    let connection = transaction.connection;
+    let memory = &mut transaction.memory.receipts;
+    match memory.layout {
+        Layout::Rows => {
+            rows::insert(connection, &receipt, &receipt.event, origin)?;
+            if let Some((key, state, is_new)) = &moved {
+                rows::move_subject(connection, key, state, *is_new)?;
+            }
+        }
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => {
+            let moved = moved.map(|(key, state, _)| (key, state.status));
+            memory.packed.append(connection, receipt, origin, moved)?;
+        }
+    }
+    transaction.memory.head = ChainHead { seq, link };
+    Ok(seq)
+}

@@ -1,0 +1,447 @@
+//! Receipts in segments: what one commit admitted, packed into as few rows as its bytes take.
+//!
+//! A segment's facts are read without its bodies, and one body without the others; see [`super::bodies`].
+
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof, StatusReading};
+use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
+use tollgate_core::money::{Currency, Money};
+use tollgate_core::time::UnixMillis;
+
+use super::super::fault::Fault;
+use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
+use super::bodies::{self, Bodies};
+use super::{Body, Receipt, keys};
+
+/// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
+const FACTS_BYTES_MIN: usize = 6 * 1024;
+/// Bodies of a commit for which memory is kept for the next.
+const BODIES_KEPT_MAX: usize = 4 * 1024 * 1024;
+/// The first byte of a segment's facts.
+const FORMAT: u8 = 1;
+
+/// A receipt but for its body, as it is packed. The order of fields is the format.
+#[derive(Serialize, Deserialize)]
+struct Facts<'a> {
+    id: [u8; 16],
+    origin: i64,
+    event_id: &'a str,
+    event_type: &'a str,
+    subject: Option<&'a str>,
+    /// The subject's receipt before this one, and the origin's.
+    previous: Option<i64>,
+    previous_of_origin: Option<i64>,
+    reading: i64,
+    status: Option<&'a str>,
+    lifecycle_version: Option<u32>,
+    occurred_at: Option<i64>,
+    received_at: i64,
+    amount: Option<(i64, &'a str)>,
+    #[serde(borrow)]
+    attributes: Vec<(&'a str, &'a str)>,
+    provider: &'a str,
+    profile_version: u32,
+    scheme: &'a str,
+    key_id: &'a str,
+    signed_at: Option<i64>,
+    envelope_version: u32,
+    disposition: i64,
+    disposition_detail: Option<&'a str>,
+    body_digest: [u8; 32],
+    link: [u8; 32],
+    body_bytes: usize,
+}
+
+/// The segments of a transaction under way.
+#[derive(Debug, Default)]
+pub(super) struct Building {
+    segments: Vec<Segment>,
+    /// How many of them are in use; the others keep their memory for later.
+    used: usize,
+    /// Of all segments, joined.
+    bodies: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    first: i64,
+    count: i64,
+    facts: Vec<u8>,
+    /// Where in the transaction's bodies its own begin, and how many bytes they are.
+    at: usize,
+    bytes: usize,
+}
+
+impl Building {
+    pub(super) fn push(
+        &mut self,
+        receipt: &Receipt,
+        origin: i64,
+        previous_of_origin: Option<i64>,
+    ) -> Result<(), Fault> {
+        let (event, proof) = (&receipt.event, &receipt.proof);
+        let (reading, status) = reading_codes(&event.reading);
+        let (disposition, disposition_detail) = disposition_codes(&receipt.disposition);
+        let currency = event.amount.as_ref().map(Money::currency);
+        let facts = Facts {
+            id: receipt.id.0,
+            origin,
+            event_id: event.id.as_str(),
+            event_type: event.event_type.as_str(),
+            subject: event.subject.as_ref().map(|subject| subject.as_str()),
+            previous: receipt.previous,
+            previous_of_origin,
+            reading,
+            status,
+            lifecycle_version: receipt.lifecycle_version,
+            occurred_at: event.occurred_at.map(|at| at.0),
+            received_at: event.received_at.0,
+            amount: event
+                .amount
+                .zip(currency.as_ref())
+                .map(|(amount, currency)| (amount.minor_units(), currency.as_str())),
+            attributes: event
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
+            provider: proof.provider.as_str(),
+            profile_version: proof.profile_version,
+            scheme: &proof.scheme,
+            key_id: proof.key_id.as_str(),
+            signed_at: proof.signed_at.map(|at| at.0),
+            envelope_version: ENVELOPE_VERSION,
+            disposition,
+            disposition_detail,
+            body_digest: receipt.body_digest.0,
+            link: receipt.link.0,
+            body_bytes: receipt.body_bytes,
+        };
+        let segment = self.open_segment(receipt.seq);
+        segment.facts = postcard::to_extend(&facts, std::mem::take(&mut segment.facts))
+            .map_err(|error| Fault::damaged("a receipt to be written", error))?;
+        segment.bytes += event.payload.len();
+        segment.count += 1;
+        self.bodies.extend_from_slice(&event.payload);
+        Ok(())
+    }
+
+    fn open_segment(&mut self, seq: i64) -> &mut Segment {
+        if self.used == 0 || self.segments[self.used - 1].facts.len() >= FACTS_BYTES_MIN {
+            if self.used == self.segments.len() {
+                self.segments.push(Segment::default());
+            }
+            let segment = &mut self.segments[self.used];
+            self.used += 1;
+            segment.first = seq;
+            segment.count = 0;
+            segment.facts.clear();
+            segment.facts.push(FORMAT);
+            segment.at = self.bodies.len();
+            segment.bytes = 0;
+        }
+        &mut self.segments[self.used - 1]
+    }
+
+    /// Bodies first, and durably; then the rows that point at them.
+    pub(super) fn write(&self, connection: &Connection, bodies: &mut Bodies) -> Result<(), Fault> {
+        if self.used == 0 {
+            return Ok(());
+        }
+        let base = bodies.append(&self.bodies)?;
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO segments (first, count, bodies_at, bodies_bytes, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        for segment in &self.segments[..self.used] {
+            insert.execute(params![
+                segment.first,
+                segment.count,
+                signed(base + segment.at as u64),
+                signed(segment.bytes as u64),
+                segment.facts
+            ])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.bodies.clear();
+        // What an unusually large commit took is given back; it was bounded by the write queue.
+        self.bodies.shrink_to(BODIES_KEPT_MAX);
+    }
+}
+
+/// Reads a segment's facts one after the other.
+struct Reader<'a> {
+    seq: i64,
+    end: i64,
+    rest: &'a [u8],
+    /// Where in the file of bodies the next receipt's begins, and where the segment's end.
+    body_at: u64,
+    bodies_end: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// Of the columns `first, count, bodies_at, bodies_bytes, facts`.
+    fn of(row: &'a Row<'_>) -> Result<Self, Fault> {
+        let first: i64 = row.get(0)?;
+        let number = |column| -> Result<u64, Fault> {
+            let number: i64 = row.get(column)?;
+            u64::try_from(number).map_err(|_| Fault::damaged("segment", format_args!("{first} has {number} bytes")))
+        };
+        let (at, bytes) = (number(2)?, number(3)?);
+        let facts = row
+            .get_ref(4)?
+            .as_blob()
+            .map_err(|error| Fault::damaged("segment", error))?;
+        match facts.split_first() {
+            Some((&FORMAT, rest)) => Ok(Self {
+                seq: first,
+                end: first.saturating_add(row.get(1)?),
+                rest,
+                body_at: at,
+                bodies_end: at.saturating_add(bytes),
+            }),
+            Some((other, _)) => Err(Fault::damaged(
+                "segment",
+                format_args!("{first} has the format {other}"),
+            )),
+            None => Err(Fault::damaged("segment", format_args!("{first} is empty"))),
+        }
+    }
+
+    /// The next receipt's number, facts and the place of its body.
+    fn next(&mut self) -> Result<Option<(i64, Facts<'a>, Range<u64>)>, Fault> {
+        let of_segment = |what: &str| Fault::damaged("segment", format_args!("{what} before receipt {}", self.end));
+        if self.seq >= self.end {
+            return match (self.rest, self.body_at == self.bodies_end) {
+                ([], true) => Ok(None),
+                ([], false) => Err(of_segment("other bodies than its receipts have")),
+                _ => Err(of_segment("more facts than receipts")),
+            };
+        }
+        let (facts, rest) = postcard::take_from_bytes::<Facts<'_>>(self.rest)
+            .map_err(|error| Fault::damaged("receipt", format_args!("number {}: {error}", self.seq)))?;
+        let body_at = self.body_at;
+        let body_end = body_at.saturating_add(facts.body_bytes as u64);
+        if body_end > self.bodies_end {
+            return Err(Fault::damaged(
+                "receipt",
+                format_args!("number {} lacks its body", self.seq),
+            ));
+        }
+        let seq = self.seq;
+        self.seq += 1;
+        self.rest = rest;
+        self.body_at = body_end;
+        Ok(Some((seq, facts, body_at..body_end)))
+    }
+
+    fn skip_to(&mut self, seq: i64) -> Result<Option<(Facts<'a>, Range<u64>)>, Fault> {
+        while let Some((here, facts, body)) = self.next()? {
+            if here == seq {
+                return Ok(Some((facts, body)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+const COLUMNS: &str = "first, count, bodies_at, bodies_bytes, facts";
+
+/// Works on the segment that holds a receipt, if there is one.
+fn with_segment_of<T>(
+    connection: &Connection,
+    seq: i64,
+    work: impl FnOnce(Reader<'_>) -> Result<Option<T>, Fault>,
+) -> Result<Option<T>, Fault> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM segments WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
+    ))?;
+    let mut found = statement.query([seq])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let reader = Reader::of(row)?;
+    if seq >= reader.end {
+        return Ok(None);
+    }
+    work(reader)
+}
+
+pub(super) fn get(
+    connection: &Connection,
+    bodies: Option<&File>,
+    seq: i64,
+    body: Body,
+) -> Result<Option<Receipt>, Fault> {
+    with_segment_of(connection, seq, |mut reader| {
+        let Some((facts, place)) = reader.skip_to(seq)? else {
+            return Ok(None);
+        };
+        let body = match body {
+            Body::Without => Bytes::new(),
+            Body::With => bodies::read(bodies, place)?,
+        };
+        unpack(connection, seq, facts, body).map(Some)
+    })
+}
+
+/// Of a receipt that exists.
+pub(super) fn body_digest(connection: &Connection, seq: i64) -> Result<Digest, Fault> {
+    with_segment_of(connection, seq, |mut reader| {
+        Ok(reader.skip_to(seq)?.map(|(facts, _)| Digest(facts.body_digest)))
+    })?
+    .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+}
+
+/// All receipts of the segment that holds `seq`, with their bodies.
+pub(super) fn segment_of(connection: &Connection, bodies: Option<&File>, seq: i64) -> Result<Vec<Receipt>, Fault> {
+    let receipts = with_segment_of(connection, seq, |mut reader| {
+        let mut receipts = Vec::new();
+        let all = SegmentBodies::read(bodies, &reader)?;
+        while let Some((seq, facts, place)) = reader.next()? {
+            receipts.push(unpack(connection, seq, facts, all.of(&place))?);
+        }
+        Ok(Some(receipts))
+    })?;
+    Ok(receipts.unwrap_or_default())
+}
+
+/// The bodies of one segment, read in one piece.
+struct SegmentBodies {
+    at: u64,
+    bytes: Bytes,
+}
+
+impl SegmentBodies {
+    fn read(bodies: Option<&File>, segment: &Reader<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            at: segment.body_at,
+            bytes: bodies::read(bodies, segment.body_at..segment.bodies_end)?,
+        })
+    }
+
+    /// The body at a place that [`Reader::next`] found inside the segment.
+    fn of(&self, place: &Range<u64>) -> Bytes {
+        let from = (place.start - self.at) as usize;
+        self.bytes.slice(from..from + (place.end - place.start) as usize)
+    }
+}
+
+pub(super) fn walk(
+    connection: &Connection,
+    bodies: Option<&File>,
+    mut each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>,
+) -> Result<(), Fault> {
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let mut reader = Reader::of(row)?;
+        let all = SegmentBodies::read(bodies, &reader)?;
+        while let Some((seq, facts, place)) = reader.next()? {
+            if !each(&unpack(connection, seq, facts, Bytes::new())?, &all.of(&place))? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> Result<Receipt, Fault> {
+    fn text<T: std::str::FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, Fault> {
+        text.parse().map_err(|error| Fault::damaged(what, error))
+    }
+    let (tenant, source, family) = origin_names(connection, facts.origin)?;
+    let family = || text::<FamilyName>("family", &family);
+    let status = facts.status;
+    let reading = match facts.reading {
+        0 => StatusReading::Stateless,
+        1 => StatusReading::Mapped {
+            family: family()?,
+            status: text("status", status.unwrap_or_default())?,
+        },
+        2 => StatusReading::Unmapped {
+            family: family()?,
+            label: status.map(str::to_owned),
+        },
+        other => return Err(Fault::damaged("reading", other)),
+    };
+    let amount = match facts.amount {
+        None => None,
+        Some((units, code)) => Some(
+            Currency::new(code)
+                .and_then(|currency| Money::new(units, currency))
+                .ok_or_else(|| Fault::damaged("amount", format_args!("{units} {code}")))?,
+        ),
+    };
+    let event = Event {
+        tenant,
+        source,
+        id: text("event_id", facts.event_id)?,
+        event_type: text("event_type", facts.event_type)?,
+        subject: facts.subject.map(|subject| text("subject", subject)).transpose()?,
+        reading,
+        occurred_at: facts.occurred_at.map(UnixMillis),
+        received_at: UnixMillis(facts.received_at),
+        amount,
+        attributes: facts
+            .attributes
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        payload: body,
+    };
+    Ok(Receipt {
+        seq,
+        id: ReceiptId(facts.id),
+        event: Arc::new(event),
+        proof: Proof {
+            provider: text("provider", facts.provider)?,
+            profile_version: facts.profile_version,
+            scheme: facts.scheme.to_owned(),
+            key_id: text("key_id", facts.key_id)?,
+            signed_at: facts.signed_at.map(UnixMillis),
+        },
+        lifecycle_version: facts.lifecycle_version,
+        disposition: disposition_of(facts.disposition, facts.disposition_detail)?,
+        previous: facts.previous,
+        body_digest: Digest(facts.body_digest),
+        body_bytes: facts.body_bytes,
+        link: Digest(facts.link),
+        has_jobs: true,
+    })
+}
+
+/// The names behind an origin's number; the family is empty where there is none.
+fn origin_names(connection: &Connection, origin: i64) -> Result<(TenantName, SourceName, String), Fault> {
+    let mut statement = connection.prepare_cached("SELECT tenant, source, family FROM origins WHERE id = ?1")?;
+    let mut found = statement.query([origin])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| Fault::damaged("origin", format_args!("number {origin} does not exist")))?;
+    Ok((id(row, "tenant")?, id(row, "source")?, row.get("family")?))
+}
+
+/// Follows the tenant's origins back from their newest receipts, all at once.
+pub(super) fn newest(connection: &Connection, tenant: &TenantName, receipts_max: usize) -> Result<Vec<i64>, Fault> {
+    let mut next: BinaryHeap<i64> = keys::newest_of_origins(connection, tenant)?.into();
+    let mut found = Vec::new();
+    while found.len() < receipts_max
+        && let Some(seq) = next.pop()
+    {
+        found.push(seq);
+        let before = with_segment_of(connection, seq, |mut reader| {
+            Ok(reader.skip_to(seq)?.and_then(|(facts, _)| facts.previous_of_origin))
+        })?;
+        // Links lead to older receipts; in a damaged file they could lead in a circle.
+        next.extend(before.filter(|before| *before < seq));
+    }
+    Ok(found)
+}

@@ -1,0 +1,419 @@
+//! The fast layout against the plain one: the same random work on both, and every answer compared.
+//!
+//! `TOLLGATE_OPERATIONS` sets how much work (default 4,000 pieces), `TOLLGATE_SEED` which.
+
+use std::collections::BTreeMap;
+
+use rusqlite::params;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::outcome::JobEnd;
+use tollgate_store::{
+    AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
+    SqliteStore, Store as _, TraceBy, TraceQuery,
+};
+
+use crate::sqlite::Sqlite;
+use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, T0, at, claim_request, name, settlement};
+
+/// A small generator that is the same everywhere (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.roll(choices.len() as u64) as usize]
+    }
+}
+
+/// One store of the pair, with what it leased.
+struct Side {
+    place: Sqlite,
+    store: SqliteStore,
+    claims: Vec<JobClaim>,
+    deliveries: Vec<OutboxClaim>,
+}
+
+impl Side {
+    /// Both stores must name receipts alike, so both get one key.
+    async fn new(place: Sqlite) -> Self {
+        place.open().close().await;
+        place
+            .raw()
+            .execute(
+                "UPDATE meta SET value = ?1 WHERE name = 'receipt_key'",
+                params![[7_u8; 32]],
+            )
+            .unwrap();
+        Self {
+            store: place.open(),
+            place,
+            claims: Vec::new(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    async fn reopen(&mut self) {
+        self.store.close().await;
+        self.store = self.place.open();
+    }
+}
+
+/// A piece of work, decided before either store sees it.
+#[derive(Debug, Clone)]
+enum Work {
+    /// Sent at once, with pieces that fail among them when `guilty`: then the whole commit is undone and each done alone.
+    Admit {
+        burst: Vec<Sent>,
+        guilty: bool,
+    },
+    Claim {
+        rows_max: usize,
+    },
+    Settle {
+        claim: u64,
+        end: u64,
+        key: u64,
+    },
+    ClaimOutbox {
+        rows_max: usize,
+    },
+    Deliver {
+        claim: u64,
+        end: u64,
+    },
+    Release {
+        claim: u64,
+    },
+    Replay {
+        what: ReplayWhat,
+        dry_run: bool,
+    },
+    Ask {
+        what: u64,
+        text: String,
+    },
+    Reopen,
+}
+
+fn any_event(dice: &mut Dice, number: u64) -> Sent {
+    // Mostly new ids, so that keys travel through memory and index; some that were there.
+    let id = if dice.roll(4) > 0 {
+        number
+    } else {
+        dice.roll(number + 1)
+    };
+    let mut sent = Sent::new(&format!("e{id}"))
+        .tenant(dice.of(&["acme", "acme", "globex"]))
+        .at(number as i64)
+        .routes(dice.of(&[&["cashback"][..], &["cashback", "fraud"], &[]]));
+    if dice.roll(8) > 0 {
+        sent = sent.of(&format!("r_{}", dice.roll(40)));
+    }
+    if dice.roll(3) > 0 {
+        sent = sent.status(dice.of(&["created", "pending", "completed", "rolledback", "unheard"]));
+        sent.unmapped = dice.roll(20) == 0;
+    }
+    if dice.roll(5) == 0 {
+        sent = sent.body(&format!("{{\"other\":{}}}", dice.roll(3)));
+    } else if dice.roll(30) == 0 {
+        sent = sent.body(&format!("\"{}\"", "x".repeat(dice.roll(200_000) as usize)));
+    }
+    sent
+}
+
+fn any_work(dice: &mut Dice, number: &mut u64) -> Work {
+    match dice.roll(100) {
+        0..40 => {
+            let count = dice.of(&[1, 1, 2, 7, 90]);
+            let burst = (0..count)
+                .map(|_| {
+                    *number += 1;
+                    any_event(dice, *number)
+                })
+                .collect();
+            Work::Admit {
+                burst,
+                guilty: dice.roll(6) == 0,
+            }
+        }
+        40..46 => Work::Claim {
+            rows_max: dice.of(&[1, 3, 20]),
+        },
+        46..70 => Work::Settle {
+            claim: dice.roll(1000),
+            end: dice.roll(8),
+            key: dice.roll(60),
+        },
+        70..76 => Work::ClaimOutbox {
+            rows_max: dice.of(&[1, 20]),
+        },
+        76..84 => Work::Deliver {
+            claim: dice.roll(1000),
+            end: dice.roll(3),
+        },
+        84..86 => Work::Release { claim: dice.roll(1000) },
+        86..90 => {
+            let filter = DeadLetterFilter {
+                tenant: (dice.roll(2) == 0).then(|| name("acme")),
+                rows_max: dice.of(&[1, 10]),
+                ..DeadLetterFilter::default()
+            };
+            Work::Replay {
+                what: ReplayWhat::DeadLetters(filter),
+                dry_run: dice.roll(2) == 0,
+            }
+        }
+        90..98 => Work::Ask {
+            what: dice.roll(5),
+            text: if dice.roll(2) == 0 {
+                format!("e{}", dice.roll(*number + 2))
+            } else {
+                format!("r_{}", dice.roll(41))
+            },
+        },
+        _ => Work::Reopen,
+    }
+}
+
+/// Does a piece of work and says in words what came of it.
+async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
+    let store = side.store.clone();
+    match work {
+        Work::Admit { burst, guilty } => {
+            let mut answers = Vec::new();
+            for (position, sent) in burst.iter().enumerate() {
+                let (admitting, admission) = (store.clone(), sent.admission(&store));
+                answers.push(tokio::spawn(async move {
+                    format!("{:?}", admitting.admit(admission).await)
+                }));
+                if *guilty && position % 3 == 1 {
+                    let mut nobody = settlement_of_nobody(sent, &store);
+                    nobody.job = tollgate_core::ids::JobId(1 << 40);
+                    let failing = store.clone();
+                    answers.push(tokio::spawn(
+                        async move { format!("{:?}", failing.settle(nobody).await) },
+                    ));
+                }
+            }
+            let mut said = Vec::new();
+            for answer in answers {
+                said.push(answer.await.unwrap());
+            }
+            said
+        }
+        Work::Claim { rows_max } => {
+            let claims = store.claim_jobs(claim_request(at(now), *rows_max)).await.unwrap();
+            let said = claims.iter().map(|claim| format!("{claim:?}")).collect();
+            side.claims.extend(claims);
+            said
+        }
+        Work::Settle { claim, end, key } => {
+            let Some(claim) = pick(&mut side.claims, *claim) else {
+                return Vec::new();
+            };
+            let key = format!("cashback:{key}");
+            let reason = || "because".to_owned();
+            let settlement = match end {
+                0 => settlement(&claim).end(JobEnd::Dead { reason: reason() }),
+                1 => settlement(&claim).end(JobEnd::Held { reason: reason() }),
+                2 => settlement(&claim).end(JobEnd::RetryAt {
+                    at: at(now + 50),
+                    reason: reason(),
+                }),
+                3 => settlement(&claim),
+                4 => settlement(&claim).writes("count", Some(key.as_bytes())),
+                _ => settlement(&claim).acts(&key, *end as u32 % 2).to("shop"),
+            };
+            vec![format!("{:?}", store.settle(settlement).await)]
+        }
+        Work::ClaimOutbox { rows_max } => {
+            let claims = store.claim_outbox(claim_request(at(now), *rows_max)).await.unwrap();
+            let said = claims.iter().map(|claim| format!("{claim:?}")).collect();
+            side.deliveries.extend(claims);
+            said
+        }
+        Work::Deliver { claim, end } => {
+            let Some(claim) = pick(&mut side.deliveries, *claim) else {
+                return Vec::new();
+            };
+            let reason = || "no answer".to_owned();
+            let attempt = AttemptRecord {
+                entry: claim.entry,
+                epoch: claim.epoch,
+                started_at: at(now),
+                duration_us: 1000,
+                end: AttemptEnd::Answered {
+                    http_status: 204,
+                    retry_after_ms: None,
+                },
+                answer: "ok".into(),
+                entry_end: match end {
+                    0 => EntryEnd::Dead { reason: reason() },
+                    1 => EntryEnd::RetryAt {
+                        at: at(now + 20),
+                        reason: reason(),
+                    },
+                    _ => EntryEnd::Delivered,
+                },
+            };
+            vec![format!("{:?}", store.record_attempt(attempt).await)]
+        }
+        Work::Release { claim } => {
+            let Some(claim) = pick(&mut side.deliveries, *claim) else {
+                return Vec::new();
+            };
+            let hold = OutboxHold {
+                entry: claim.entry,
+                epoch: claim.epoch,
+            };
+            vec![format!("{:?}", store.release_outbox(vec![hold], at(now + 10)).await)]
+        }
+        Work::Replay { what, dry_run } => {
+            let request = ReplayRequest {
+                what: what.clone(),
+                dry_run: *dry_run,
+                now: at(now),
+                actor: "somebody".into(),
+            };
+            vec![format!("{:?}", store.replay(request).await)]
+        }
+        Work::Ask { what, text } => vec![ask(&store, *what, text).await],
+        Work::Reopen => {
+            side.reopen().await;
+            Vec::new()
+        }
+    }
+}
+
+fn settlement_of_nobody(sent: &Sent, store: &SqliteStore) -> tollgate_store::Settlement {
+    settlement(&JobClaim {
+        job: tollgate_core::ids::JobId(0),
+        epoch: tollgate_core::ids::LeaseEpoch(1),
+        route: name("cashback"),
+        attempt: 1,
+        receipt: sent.receipt(store),
+        event: sent.admission(store).event,
+    })
+}
+
+fn pick<T>(claims: &mut Vec<T>, number: u64) -> Option<T> {
+    let at = usize::try_from(number).unwrap() % claims.len().max(1);
+    (at < claims.len()).then(|| claims.swap_remove(at))
+}
+
+async fn ask(store: &SqliteStore, what: u64, text: &str) -> String {
+    let trace = |by: TraceBy, tenant: Option<&str>| TraceQuery {
+        by,
+        tenant: tenant.map(name),
+        receipts_max: 7,
+    };
+    let query = match what {
+        0 => trace(TraceBy::Newest, None),
+        1 => trace(TraceBy::Newest, Some("globex")),
+        2 => trace(TraceBy::Text(text.to_owned()), Some("acme")),
+        3 => trace(TraceBy::Text(text.to_owned()), None),
+        _ => {
+            let letters = store
+                .dead_letters(DeadLetterFilter {
+                    with_replayed: true,
+                    tenant: Some(name("globex")),
+                    rows_max: 5,
+                    ..DeadLetterFilter::default()
+                })
+                .await
+                .unwrap();
+            return serde_json::to_string(&letters).unwrap();
+        }
+    };
+    serde_json::to_string(&store.trace(query).await.unwrap()).unwrap()
+}
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// What the work met: a test in which nothing conflicts, dies or waits would prove little.
+#[derive(Default)]
+struct Met(BTreeMap<&'static str, u64>);
+
+impl Met {
+    fn count(&mut self, said: &str) {
+        for word in [
+            "Ok(New(Accepted))",
+            "Superseded",
+            "Held",
+            "Same",
+            "Conflict",
+            "NotFound",
+            "LeaseLost",
+            "AlreadyDone",
+            "Recorded",
+        ] {
+            *self.0.entry(word).or_default() += u64::from(said.contains(word));
+        }
+    }
+}
+
+async fn compare(seed: u64, operations: u64, options: OpenOptions) {
+    let mut dice = Dice(seed);
+    let mut plain = Side::new(Sqlite::of_rows().quick()).await;
+    let mut fast = Side::new(Sqlite::with(options).quick()).await;
+    let (mut number, mut now, mut met) = (0, 0, Met::default());
+    for step in 0..operations {
+        let work = any_work(&mut dice, &mut number);
+        now += dice.of(&[0, 1, 5, 20, LEASE_MS / 50]);
+        let expected = act(&mut plain, &work, now).await;
+        let found = act(&mut fast, &work, now).await;
+        assert_eq!(found, expected, "seed {seed}, step {step}: {work:?}");
+        expected.iter().for_each(|said| met.count(said));
+        assert_eq!(
+            fast.store.counts().await.unwrap(),
+            plain.store.counts().await.unwrap(),
+            "seed {seed}, step {step}: {work:?}"
+        );
+    }
+    for side in [&plain, &fast] {
+        assert_eq!(side.store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    }
+    let everything = |side: &Side| {
+        let query = TraceQuery {
+            by: TraceBy::Newest,
+            tenant: None,
+            receipts_max: usize::MAX,
+        };
+        let store = side.store.clone();
+        async move { serde_json::to_string(&store.trace(query).await.unwrap()).unwrap() }
+    };
+    assert!(
+        everything(&plain).await == everything(&fast).await,
+        "seed {seed}: the traces differ"
+    );
+    if operations >= 1000 {
+        assert!(met.0.values().all(|count| *count > 0), "seed {seed}: {:?}", met.0);
+    }
+}
+
+#[tokio::test]
+async fn segments_answer_like_rows() {
+    let (operations, seed) = (
+        setting("TOLLGATE_OPERATIONS", 4_000),
+        setting("TOLLGATE_SEED", T0.0 as u64),
+    );
+    // With hardly any memory, with some, and as it is shipped.
+    for (keys_in_memory_max, recent_bytes_max) in [(3, 0), (150, 100_000), (65_536, 16 << 20)] {
+        let options = OpenOptions {
+            layout: Layout::Segments,
+            keys_in_memory_max,
+            recent_bytes_max,
+            ..OpenOptions::default()
+        };
+        compare(seed ^ keys_in_memory_max as u64, operations / 3, options).await;
+    }
+}

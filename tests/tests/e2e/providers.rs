@@ -1,0 +1,827 @@
+//! I1, I9, T1 for every provider that ships: each verifies the first time that its secret is pasted, once per event, and never when it was
+//! altered. Batches, questions, published keys, and profiles of one's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate_core::profile::{Profile, shipped};
+use tollgate_core::sign::{SignInput, sign};
+use tollgate_core::vector;
+use tollgate_core::verify::{KeyError, Keyring};
+use tollgate_tests::client::{Answer, request};
+use tollgate_tests::events::{Message, Signer, now};
+use tollgate_tests::stage::{CASHBACK, Setup, Stage, tollgate};
+use tollgate_tests::tls::{FIRST, PAYPAL_LIKE, Publisher};
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// What a test knows of one provider: how a source is set up for it, and what it sends.
+struct Provider {
+    profile: &'static Profile,
+    secret: String,
+    parameters: BTreeMap<String, String>,
+    public_url: String,
+    /// Signs with a private key that only the provider has.
+    test_key: bool,
+}
+
+impl Provider {
+    fn name(&self) -> &str {
+        self.profile.name.as_str()
+    }
+
+    /// The source's table in the tenant's file.
+    fn source(&self) -> String {
+        let name = self.name();
+        let mut text = format!(
+            "\n[sources.{name}]\nprovider = \"{name}\"\nsecrets = [{{ id = \"test-key\", value = {{ file = \"../secrets/{name}{}\" }} }}]\n",
+            if self.test_key { ".pub" } else { "" }
+        );
+        if self.profile.signs_url() {
+            let _ = writeln!(text, "public_url = \"{}\"", self.public_url);
+        }
+        if self.profile.needs_event_type() {
+            text.push_str("event_type = \"campaign.clicked\"\n");
+        }
+        let parameters: Vec<String> = self
+            .profile
+            .parameters()
+            .iter()
+            .filter_map(|parameter| {
+                let value = self.parameters.get(&parameter.name)?;
+                Some(if parameter.secret {
+                    format!("{0} = {{ file = \"../secrets/{name}.{0}\" }}", parameter.name)
+                } else {
+                    format!("{} = {value:?}", parameter.name)
+                })
+            })
+            .collect();
+        if !parameters.is_empty() {
+            let _ = writeln!(text, "parameters = {{ {} }}", parameters.join(", "));
+        }
+        text
+    }
+
+    /// Writes what the source and the sender read; makes the test key.
+    fn set(&self, stage: &Stage) {
+        let name = self.name();
+        for (parameter, value) in &self.parameters {
+            stage.write(&format!("secrets/{name}.{parameter}"), value);
+        }
+        if self.test_key {
+            self.send(stage, &["--dry-run"]);
+        } else {
+            stage.write(&format!("secrets/{name}"), &self.secret);
+        }
+    }
+
+    /// `tollgate send` as this provider, with further flags.
+    fn send(&self, stage: &Stage, flags: &[&str]) -> Vec<Value> {
+        let name = self.name();
+        let url = format!("http://{}/in/acme/{name}", stage.edge);
+        let key = stage.path(&format!("secrets/{name}")).display().to_string();
+        let mut arguments = vec![
+            "send",
+            "--provider",
+            name,
+            "--url",
+            &url,
+            "--public-url",
+            &self.public_url,
+        ];
+        arguments.extend([if self.test_key { "--test-key" } else { "--secret-file" }, &key]);
+        let parameters: Vec<String> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        for parameter in &parameters {
+            arguments.extend(["--parameter", parameter]);
+        }
+        arguments.extend(["--key-id", "test-key"]);
+        arguments.extend(flags);
+        arguments.push("--json");
+        let ran = tollgate(&arguments, b"");
+        assert!(ran.code == 0 || ran.code == 1, "{name}: {ran:?}");
+        if flags.contains(&"--dry-run") {
+            return Vec::new();
+        }
+        list(&ran.json())
+    }
+}
+
+/// Every provider whose requests can be proved.
+fn providers() -> Vec<Provider> {
+    shipped()
+        .values()
+        .filter(|profile| !matches!(Keyring::new(profile, &[]), Err(KeyError::FetchBack { .. })))
+        .map(|profile| provider(profile))
+        .collect()
+}
+
+fn provider(profile: &'static Profile) -> Provider {
+    let accepted = vector::of(profile)
+        .into_iter()
+        .find(|vector| vector.refused.is_none() && vector.not_run.is_none());
+    let public_url = format!("https://hooks.example/in/acme/{}", profile.name);
+    let Some(vector) = accepted else {
+        return Provider {
+            profile,
+            // Text, hex and base64 alike.
+            secret: "D7DD5BA6146493707BF0BE7496F6404EC7A63616B7158EC927B9F54BB436765F".to_owned(),
+            parameters: BTreeMap::new(),
+            public_url,
+            test_key: false,
+        };
+    };
+    let secrets = vector.secrets().expect("the vector's secrets");
+    let input = SignInput {
+        body: vector.body.as_bytes(),
+        id: "msg_1",
+        at: now(),
+        url: Some("https://hooks.example/"),
+    };
+    Provider {
+        profile,
+        secret: vector
+            .secret
+            .as_ref()
+            .map(|secret| secret.text.clone())
+            .unwrap_or_default(),
+        // A shared secret signs as it verifies; anything else is a public key, which does not.
+        test_key: sign(profile, &secrets, &vector.parameters(), &input).is_err(),
+        parameters: vector.parameters,
+        public_url: vector.url.unwrap_or(public_url),
+    }
+}
+
+#[test]
+fn i1_every_provider_verifies_at_first_once_and_never_altered() {
+    let providers = providers();
+    assert!(providers.len() >= 30, "only {} providers can be tried", providers.len());
+    let sources: String = providers.iter().map(Provider::source).collect();
+    let mut stage = Setup::default().tenant("acme", &sources).set();
+    providers.iter().for_each(|provider| provider.set(&stage));
+    stage.start();
+    let mut asymmetric = BTreeSet::new();
+    for provider in &providers {
+        let name = provider.name();
+        let before = stage.counts();
+        let answers = provider.send(&stage, &["--times", "2"]);
+        let statuses: Vec<_> = answers
+            .iter()
+            .map(|answer| answer["http_status"].as_u64().unwrap_or(0))
+            .collect();
+        assert!(
+            statuses.len() == 2 && statuses.iter().all(|status| (200..300).contains(status)),
+            "{name}: {answers:?}\n{}",
+            stage.log().join("\n")
+        );
+        let after = stage.counts();
+        let grown = |field: &str| after[field].as_u64().unwrap_or(0) - before[field].as_u64().unwrap_or(0);
+        let events = grown("receipts");
+        assert!(events >= 1, "{name}: {before} {after}");
+        assert_eq!(
+            (grown("redeliveries"), grown("conflicts")),
+            (events, 0),
+            "{name}: the same request again is the same, event by event"
+        );
+        if provider.profile.body_is_signed() {
+            let altered = provider.send(&stage, &["--tamper"]);
+            assert_eq!(altered[0]["http_status"], 401, "{name}: {altered:?}");
+            assert_eq!(stage.counts(), after, "{name}: nothing of it is kept");
+        }
+        if provider.test_key {
+            asymmetric.insert(name.to_owned());
+        }
+    }
+    for name in ["sendgrid", "wise", "paypal", "plaid"] {
+        assert!(
+            asymmetric.contains(name),
+            "{name} signs with a private key: {asymmetric:?}"
+        );
+    }
+    stage.assert_whole();
+}
+
+#[test]
+fn i1_a_provider_whose_requests_prove_nothing_is_refused_when_it_is_configured() {
+    let refused: Vec<_> = shipped()
+        .values()
+        .filter(|profile| matches!(Keyring::new(profile, &[]), Err(KeyError::FetchBack { .. })))
+        .map(|profile| profile.name.to_string())
+        .collect();
+    assert_eq!(refused, ["mollie-classic"]);
+    let mut stage = Setup::default()
+        .tenant(
+            "acme",
+            "[sources.mollie]\nprovider = \"mollie-classic\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/shop\" } }]\n",
+        )
+        .set();
+    let said = stage.try_start().expect_err("the host refuses to start");
+    assert!(said.contains("fetched back"), "{said}");
+}
+
+/// A tenant with one source of a provider, and its signer.
+fn one(provider: &str, secret: &str, lines: &str) -> (Stage, Signer) {
+    let stage = Setup::default()
+        .secret("one", secret)
+        .tenant(
+            "acme",
+            &format!("[sources.one]\nprovider = \"{provider}\"\nsecrets = [{{ id = \"a\", value = {{ file = \"../secrets/one\" }} }}]\n{lines}\n{CASHBACK}"),
+        )
+        .plugin("cashback")
+        .start();
+    (stage, Signer::new(provider, secret))
+}
+
+#[track_caller]
+fn ask(stage: &Stage, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let mut client = stage.connect();
+    client.send(&request(method, path, &headers, b"")).expect("a request");
+    client.answer().expect("an answer")
+}
+
+#[test]
+fn i9_a_question_is_answered_after_verification_and_nothing_is_kept_of_it() {
+    let (stage, slack) = one("slack", "8f742231b10e8888abcd99yyyzzz85a5", "");
+    let question = json!({ "token": "x", "challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P", "type": "url_verification" });
+    let message = slack.sign("", question.to_string());
+    let answer = stage.post("one", &message);
+    assert_eq!(
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
+        (200, "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P".to_owned())
+    );
+    assert!(
+        answer
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/plain"))
+    );
+    assert_eq!(
+        stage.post("one", &message.clone().tampered()).status,
+        401,
+        "but not a stranger's"
+    );
+    assert_eq!(stage.counts()["receipts"], 0);
+    assert_eq!(stage.metric("tollgate_challenges_total"), 1);
+    // Slack's endpoints take POST alone.
+    for method in ["GET", "OPTIONS", "PUT"] {
+        let answer = ask(&stage, method, "/in/acme/one?hub.mode=subscribe", &[]);
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method}");
+    }
+}
+
+#[test]
+fn i9_a_subscription_by_get_and_an_origin_by_options_are_answered() {
+    let stage = Setup::default()
+        .secret("meta", "app-secret-of-the-tests")
+        .secret("meta-token", "verify-me-4711")
+        .secret("events", "bearer-of-the-tests")
+        .tenant(
+            "acme",
+            "[sources.meta]\nprovider = \"meta\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/meta\" } }]\n\
+             parameters = { verify_token = { file = \"../secrets/meta-token\" } }\n\
+             [sources.events]\nprovider = \"cloudevents-http\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/events\" } }]\n\
+             parameters = { allowed_origin = \"events.example\" }\n",
+        )
+        .start();
+    let subscribe = |token: &str| {
+        ask(
+            &stage,
+            "GET",
+            &format!("/in/acme/meta?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1158201444"),
+            &[],
+        )
+    };
+    let answer = subscribe("verify-me-4711");
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"1158201444".as_slice()));
+    assert_eq!(subscribe("verify-me-4712").status, 401);
+    assert_eq!(ask(&stage, "OPTIONS", "/in/acme/meta", &[]).status, 405);
+
+    let allowed = ask(
+        &stage,
+        "OPTIONS",
+        "/in/acme/events",
+        &[("webhook-request-origin", "events.example")],
+    );
+    assert_eq!(
+        (allowed.status, allowed.header("webhook-allowed-origin")),
+        (200, Some("events.example"))
+    );
+    assert_eq!(
+        ask(
+            &stage,
+            "OPTIONS",
+            "/in/acme/events",
+            &[("webhook-request-origin", "evil.example")]
+        )
+        .status,
+        405
+    );
+    assert_eq!(ask(&stage, "GET", "/in/acme/events", &[]).status, 405);
+    assert_eq!(stage.counts()["receipts"], 0);
+    assert_eq!(stage.metric("tollgate_challenges_total"), 2);
+}
+
+fn cloud_event(id: &str, subject: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "/shop", "type": "shop.order.paid", "subject": subject,
+        "time": "2026-05-05T10:00:00Z", "data": { "order": subject },
+    })
+}
+
+#[test]
+fn i1_t1_a_batch_becomes_one_receipt_per_item_and_is_acknowledged_as_a_whole() {
+    let (stage, signer) = one("cloudevents-http", "bearer-of-the-tests", "");
+    let batch = |items: &[Value]| {
+        let mut message = signer.sign("", Value::from(items).to_string());
+        message.headers.push((
+            "content-type".to_owned(),
+            "application/cloudevents-batch+json".to_owned(),
+        ));
+        message
+    };
+    let items: Vec<Value> = (1..=3)
+        .map(|number| cloud_event(&format!("ce_{number}"), "o_1"))
+        .collect();
+    let answer = stage.post("one", &batch(&items[..2]));
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    let receipts = list(&answer.json()["receipts"]);
+    assert_eq!(receipts.len(), 2, "the answer names each receipt: {answer:?}");
+    assert_ne!(receipts[0], receipts[1]);
+    let second = stage.trace(receipts[1].as_str().unwrap_or_default());
+    assert!(
+        second["receipt"]["event_id"]
+            .as_str()
+            .is_some_and(|id| id.contains("ce_2")),
+        "in the order of the items: {second}"
+    );
+
+    // Each is deduplicated by itself: one that is known does not hide one that is new.
+    let again = stage.post("one", &batch(&items));
+    assert_eq!(list(&again.json()["receipts"])[..2], receipts[..]);
+    let counts = stage.counts();
+    assert_eq!((&counts["receipts"], &counts["redeliveries"]), (&json!(3), &json!(2)));
+
+    // All or nothing: a bad item, an empty batch and one that is too large leave nothing behind.
+    let bad = stage.post(
+        "one",
+        &batch(&[cloud_event("ce_4", "o_1"), json!({ "specversion": "1.0" })]),
+    );
+    assert_eq!(bad.verdict(), (400, "malformed".to_owned()));
+    assert_eq!(stage.post("one", &batch(&[])).verdict(), (400, "malformed".to_owned()));
+    let many: Vec<Value> = (0..2049)
+        .map(|number| cloud_event(&format!("m_{number}"), "o"))
+        .collect();
+    assert_eq!(
+        stage.post("one", &batch(&many)).verdict(),
+        (413, "batch-too-large".to_owned())
+    );
+    assert_eq!(stage.counts()["receipts"], 3);
+    // As many as are allowed are one commit, and one answer within bounds.
+    let start = Instant::now();
+    let most = stage.post("one", &batch(&many[..2048]));
+    assert!((200..300).contains(&most.status), "{}", most.status);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(most.body.len() < 128 * 1024, "{} bytes", most.body.len());
+    assert_eq!(stage.counts()["receipts"], 3 + 2048);
+    stage.assert_whole();
+}
+
+/// A profile of one's own: Plaid's, with its keys published at `publisher`.
+fn plaid_here(stage: &Stage, publisher: &Publisher) {
+    let shipped = include_str!("../../../host/core/profiles/plaid.toml");
+    let port = publisher.address.port();
+    let own = shipped
+        .replace("name = \"plaid\"", "name = \"plaid-here\"")
+        .replace(
+            "https://{config:environment}.plaid.com/",
+            &format!("https://localhost:{port}/"),
+        )
+        .replace(
+            "\"production.plaid.com\", \"sandbox.plaid.com\"",
+            &format!("\"localhost:{port}\""),
+        );
+    assert!(
+        own.contains("plaid-here") && own.contains(&format!("[\"localhost:{port}\"]")),
+        "{own}"
+    );
+    stage.write("tenants/profiles/plaid-here.toml", &own);
+}
+
+#[test]
+fn i1_a_key_is_fetched_once_where_the_profile_lists_it_and_a_failure_is_never_a_refusal() {
+    let publisher = Publisher::start(&FIRST, b"nothing yet");
+    let source = |name: &str| {
+        format!(
+            "[sources.{name}]\nprofile = {{ file = \"profiles/plaid-here.toml\" }}\n\
+             parameters = {{ client_id = \"client-1\", secret = {{ file = \"../secrets/plaid-secret\" }} }}\n"
+        )
+    };
+    let mut stage = Setup::default()
+        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .secret("roots.pem", &FIRST.certificate_pem())
+        .secret("plaid-secret", "fetch-secret-of-the-tests")
+        .tenant("acme", &format!("{}{}", source("bank"), source("other")))
+        .set();
+    plaid_here(&stage, &publisher);
+    stage.start();
+
+    let profile = stage.path("tenants/profiles/plaid-here.toml").display().to_string();
+    let key = stage.path("plaid.jwk").display().to_string();
+    let send = |source: &str, item: &str, flags: &[&str]| {
+        let url = format!("http://{}/in/acme/{source}", stage.edge);
+        let body = json!({ "webhook_type": "TRANSFER", "webhook_code": "DONE", "item_id": item }).to_string();
+        stage.write("body.json", &body);
+        let body = stage.path("body.json").display().to_string();
+        let arguments = [
+            &[
+                "send",
+                "--provider",
+                &profile,
+                "--url",
+                &url,
+                "--test-key",
+                &key,
+                "--body",
+                &body,
+                "--json",
+            ],
+            flags,
+        ]
+        .concat();
+        let ran = tollgate(&arguments, b"");
+        list(&ran.json())[0].clone()
+    };
+    // What is published is no key: ours to mend, so the sender is asked to come again.
+    let first = send("bank", "item-1", &[]);
+    assert_eq!(
+        (&first["http_status"], &first["answer"]["status"]),
+        (&json!(503), &json!("key-unavailable"))
+    );
+    let asked = publisher.asked();
+    assert_eq!(asked.len(), 1);
+    let said: Value = serde_json::from_slice(&asked[0].1).expect("a JSON body");
+    assert_eq!(
+        (asked[0].0.as_str(), &said["client_id"], &said["secret"]),
+        (
+            "POST /webhook_verification_key/get HTTP/1.1",
+            &json!("client-1"),
+            &json!("fetch-secret-of-the-tests")
+        )
+    );
+    // The failure is remembered: nobody is asked again so soon.
+    assert_eq!(send("bank", "item-1", &[])["http_status"], 503);
+    assert_eq!(publisher.asked().len(), 1);
+
+    // Another source fetches by itself; its key is published by now, and asked for once.
+    let jwk: Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{key}.pub")).expect("the test key's public half"))
+            .expect("a JWK");
+    publisher.answer(200, json!({ "key": jwk }).to_string().as_bytes());
+    for number in 0..3 {
+        let answer = send("other", &format!("item-{number}"), &[]);
+        assert_eq!(answer["http_status"], 200, "{answer}\n{}", stage.log().join("\n"));
+    }
+    assert_eq!(publisher.asked().len(), 2);
+    assert_eq!(
+        send("other", "item-9", &["--tamper"])["http_status"],
+        401,
+        "a key that is there refuses"
+    );
+    assert_eq!(publisher.asked().len(), 2);
+    let trace = stage.trace("item-2");
+    assert_eq!(trace["receipt"]["proof"]["key_id"], jwk["kid"]);
+
+    // The host that publishes is down: 503, and what is known still verifies.
+    publisher.answer(500, b"");
+    assert_eq!(send("other", "item-10", &[])["http_status"], 200);
+    let log = stage.log().join("\n");
+    assert!(
+        log.contains("key-unavailable") && !log.contains("fetch-secret-of-the-tests"),
+        "{log}"
+    );
+    assert_eq!(stage.counts()["receipts"], 4);
+}
+
+#[test]
+fn i1_a_key_is_not_fetched_from_a_network_that_the_operator_does_not_allow() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = Setup::default()
+        .delivery("extra_roots = \"secrets/roots.pem\"")
+        .secret("roots.pem", &FIRST.certificate_pem())
+        .secret("plaid-secret", "s3cret")
+        .tenant(
+            "acme",
+            "[sources.bank]\nprofile = { file = \"profiles/plaid-here.toml\" }\n\
+             parameters = { client_id = \"client-1\", secret = { file = \"../secrets/plaid-secret\" } }\n",
+        )
+        .set();
+    plaid_here(&stage, &publisher);
+    stage.start();
+    let profile = stage.path("tenants/profiles/plaid-here.toml").display().to_string();
+    let key = stage.path("plaid.jwk").display().to_string();
+    let url = format!("http://{}/in/acme/bank", stage.edge);
+    let ran = tollgate(
+        &[
+            "send",
+            "--provider",
+            &profile,
+            "--url",
+            &url,
+            "--test-key",
+            &key,
+            "--body",
+            "-",
+            "--json",
+        ],
+        br#"{"webhook_type":"TRANSFER","webhook_code":"DONE","item_id":"item-1"}"#,
+    );
+    assert_eq!((ran.code, &ran.json()[0]["http_status"]), (1, &json!(503)), "{ran:?}");
+    assert_eq!(publisher.asked().len(), 0, "the guard stands before the connection");
+    assert_eq!(stage.counts()["receipts"], 0);
+}
+
+#[test]
+fn i1_a_certificate_is_fetched_where_the_request_says_and_the_profile_lists_it() {
+    let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
+    let mut stage = Setup::default()
+        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .secret("roots.pem", &FIRST.certificate_pem())
+        .secret("signer.pem", &PAYPAL_LIKE.key_pem())
+        .tenant(
+            "acme",
+            "[sources.paypal]\nprofile = { file = \"profiles/paypal-here.toml\" }\nparameters = { webhook_id = \"WH-1\" }\n",
+        )
+        .set();
+    let port = publisher.address.port();
+    let own = include_str!("../../../host/core/profiles/paypal.toml")
+        .replace("name = \"paypal\"", "name = \"paypal-here\"")
+        .replace(
+            "\"api.paypal.com\", \"api.sandbox.paypal.com\"",
+            &format!("\"localhost:{port}\""),
+        );
+    assert!(own.contains(&format!("[\"localhost:{port}\"]")), "{own}");
+    stage.write("tenants/profiles/paypal-here.toml", &own);
+    stage.start();
+    let profile = stage.path("tenants/profiles/paypal-here.toml").display().to_string();
+    let key = stage.path("secrets/signer.pem").display().to_string();
+    let url = format!("http://{}/in/acme/paypal", stage.edge);
+    let send = |id: &str, flags: &[&str]| {
+        let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
+        let arguments = [
+            &[
+                "send",
+                "--provider",
+                &profile,
+                "--url",
+                &url,
+                "--secret-file",
+                &key,
+                "--parameter",
+                "webhook_id=WH-1",
+                "--body",
+                "-",
+                "--id",
+                id,
+                "--json",
+            ],
+            flags,
+        ]
+        .concat();
+        let ran = tollgate(&arguments, body);
+        assert!(ran.code < 2, "{ran:?}");
+        ran.json()[0]["http_status"].as_u64().unwrap_or(0)
+    };
+    // A place that the profile does not list is never asked, whatever the request says.
+    let elsewhere = format!("paypal-cert-url: https://127.0.0.1:{port}/v1/notifications/test");
+    assert_eq!(send("id-1", &["--header", &elsewhere]), 401);
+    let below = format!("paypal-cert-url: https://localhost:{port}/v1/notifications/../../test");
+    assert_eq!(send("id-1", &["--header", &below]), 401);
+    assert_eq!(publisher.asked().len(), 0);
+
+    assert_eq!(send("id-1", &[]), 202, "{}", stage.log().join("\n"));
+    assert_eq!(send("id-2", &[]), 202);
+    assert_eq!(send("id-3", &["--tamper"]), 401);
+    let asked: Vec<_> = publisher.asked().into_iter().map(|(first, _)| first).collect();
+    assert_eq!(asked, ["GET /v1/notifications/test HTTP/1.1"], "once");
+    assert_eq!(stage.counts()["receipts"], 2);
+}
+
+/// A profile of one's own, as docs/adding-a-provider.md has it.
+const OWN: &str = include_str!("../../../host/server/examples/tenants/profiles/loyalty-club.toml");
+
+#[test]
+fn i1_a_profile_of_ones_own_verifies_maps_and_is_tested() {
+    let mut stage = Setup::default()
+        .secret("club", "club-secret-of-the-tests")
+        .tenant(
+            "acme",
+            "[sources.club]\nprofile = { file = \"profiles/club.toml\" }\nsecrets = [{ id = \"a\", value = { file = \"../secrets/club\" } }]\n",
+        )
+        .set();
+    stage.write("tenants/profiles/club.toml", OWN);
+    stage.start();
+    let profile = stage.path("tenants/profiles/club.toml").display().to_string();
+    let tested = tollgate(&["provider", "test", &profile, "--json"], b"");
+    assert_eq!(tested.code, 0, "{tested:?}");
+    assert!(list(&tested.json()).len() >= 2);
+
+    let url = format!("http://{}/in/acme/club", stage.edge);
+    let key = stage.path("secrets/club").display().to_string();
+    let sent = tollgate(
+        &[
+            "send",
+            "--provider",
+            &profile,
+            "--url",
+            &url,
+            "--secret-file",
+            &key,
+            "--json",
+        ],
+        b"",
+    );
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let receipt = sent.json()[0]["answer"]["receipt"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let trace = stage.trace(&receipt);
+    assert_eq!(trace["receipt"]["proof"]["provider"], "loyalty-club");
+    assert_eq!(trace["receipt"]["family"], "reward-redemption");
+
+    // A mistake is shown at its line of the profile's own file; a shipped name is not taken over.
+    let mistaken = OWN.replace("algorithm = \"hmac-sha256\"", "algorithm = \"hmac-sha257\"");
+    stage.write("tenants/profiles/club.toml", &mistaken);
+    let ran = stage.ask(&["check"]);
+    assert_eq!(ran.code, 1);
+    let problem = &ran.json()["problems"][0];
+    let line = mistaken
+        .lines()
+        .position(|line| line.contains("hmac-sha257"))
+        .map(|at| at + 1);
+    assert!(
+        problem["file"].as_str().is_some_and(|file| file.ends_with("club.toml")),
+        "{problem}"
+    );
+    assert_eq!(problem["line"].as_u64(), line.map(|line| line as u64), "{problem}");
+    stage.write(
+        "tenants/profiles/club.toml",
+        &OWN.replace("name = \"loyalty-club\"", "name = \"stripe\""),
+    );
+    let ran = stage.ask(&["check"]);
+    assert!(
+        ran.stdout.contains("which is a provider that ships with Tollgate"),
+        "{ran:?}"
+    );
+
+    // A profile whose known answers come out otherwise says so.
+    stage.write(
+        "tenants/profiles/club.toml",
+        &OWN.replace("signed = \"{param:t}.{body}\"", "signed = \"{param:t}:{body}\""),
+    );
+    let failed = tollgate(&["provider", "test", &profile], b"");
+    assert_eq!(failed.code, 1, "{failed:?}");
+}
+
+#[test]
+fn i1_the_known_answers_of_every_profile_come_out() {
+    let ran = tollgate(&["provider", "test", "--all", "--json"], b"");
+    let tested = list(&ran.json());
+    let failed: Vec<_> = tested.iter().filter(|one| one["outcome"] == "failed").collect();
+    assert_eq!((ran.code, failed.len()), (0, 0), "{failed:#?}");
+    let providers: BTreeSet<_> = tested.iter().map(|one| one["provider"].to_string()).collect();
+    let known: usize = shipped().values().map(|profile| vector::of(profile).len()).sum();
+    assert_eq!(tested.len(), known);
+    assert!(known > 50 && providers.len() > 25, "{known} of {}", providers.len());
+    let listed = list(&tollgate(&["provider", "list", "--json"], b"").json());
+    assert_eq!(listed.len(), shipped().len());
+    for one in &listed {
+        let name = one["name"].as_str().unwrap_or_default();
+        let shown = tollgate(&["provider", "show", name, "--json"], b"");
+        assert_eq!((shown.code, &shown.json()["name"]), (0, &one["name"]));
+        assert_eq!(tollgate(&["provider", "show", name], b"").code, 0);
+    }
+    assert_eq!(tollgate(&["provider", "show", "strip"], b"").code, 2);
+    assert_eq!(tollgate(&["provider", "test"], b"").code, 2);
+}
+
+#[test]
+fn o9_verify_agrees_with_every_known_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let vectors: Vec<_> = vector::shipped()
+        .iter()
+        .filter(|vector| vector.not_run.is_none())
+        .collect();
+    assert!(vectors.len() > 50);
+    for vector in vectors {
+        // Named as the list of providers names them, too.
+        let provider = vector.provider.as_deref().unwrap_or_default().replace('-', "_");
+        let mut arguments = vec!["verify".to_owned(), "--json".to_owned()];
+        let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        flag("--provider", provider);
+        flag("--at", vector.received_at_s.to_string());
+        flag("--method", vector.method.clone());
+        for (name, value) in &vector.headers {
+            flag("--header", format!("{name}: {value}"));
+        }
+        for (name, value) in &vector.parameters {
+            flag("--parameter", format!("{name}={value}"));
+        }
+        if let Some(query) = &vector.query {
+            flag("--query", query.clone());
+        }
+        if let Some(url) = &vector.url {
+            flag("--url", url.clone());
+        }
+        if let Some(secret) = &vector.secret {
+            flag("--secret-file", file("secret", &secret.text));
+        }
+        if let Some(published) = &vector.published {
+            flag("--published-key", file("published", published));
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let ran = tollgate(&arguments, vector.body.as_bytes());
+        assert_eq!(ran.code, i32::from(vector.refused.is_some()), "{}: {ran:?}", vector.id);
+        let answer = ran.json();
+        assert_eq!(answer["authentic"], vector.refused.is_none(), "{}", vector.id);
+        if let Some(reason) = &vector.refused {
+            assert_eq!(answer["reason"], *reason, "{}", vector.id);
+            let explained = answer["explanation"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(explained && answer["differs"].is_string(), "{}: {answer}", vector.id);
+        }
+    }
+}
+
+#[test]
+fn i1_the_tenant_is_told_what_differs_and_the_sender_is_not() {
+    let secret = "voucherify-secret-09aa";
+    let (stage, signer) = one("voucherify", secret, "");
+    let spaced = "{\n  \"id\": \"whs_1\"\n}";
+    let message = signer.sign("", spaced);
+    let altered = Message {
+        body: br#"{"id": "whs_1"}"#.to_vec(),
+        ..message.clone()
+    };
+    let answer = stage.post("one", &altered);
+    assert_eq!(
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
+        (401, "{\"status\":\"unauthentic\"}\n".to_owned()),
+        "the sender learns the status alone"
+    );
+    let line = stage.log_with("no-match").join("\n");
+    assert!(!line.contains(secret) && !line.contains("whs_1"), "{line}");
+
+    stage.write("secret", secret);
+    let file = stage.path("secret").display().to_string();
+    let header = message
+        .headers
+        .iter()
+        .find(|(name, _)| name.contains("signature"))
+        .expect("a signature");
+    let header = format!("{}: {}", header.0, header.1);
+    let explain = |body: &[u8], header: &str| {
+        let ran = tollgate(
+            &[
+                "verify",
+                "--provider",
+                "voucherify",
+                "--secret-file",
+                &file,
+                "--header",
+                header,
+                "--json",
+            ],
+            body,
+        );
+        assert_eq!(ran.code, 1, "{ran:?}");
+        ran.json()
+    };
+    let crlf = spaced.replace('\n', "\r\n");
+    let told = explain(crlf.as_bytes(), &header);
+    assert_eq!(
+        (&told["reason"], &told["differs"]),
+        (&json!("no-match"), &json!("body")),
+        "{told}"
+    );
+    assert!(!list(&told["hints"]).is_empty());
+    let missing = explain(spaced.as_bytes(), "x-other: 1");
+    assert_eq!(
+        (&missing["reason"], &missing["differs"]),
+        (&json!("missing-header"), &json!("form"))
+    );
+}
