@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::stage::Ran;
 use tollgate_tests::{hostile_dir, plugins_dir, root};
@@ -177,4 +178,58 @@ fn r2_the_shipped_manifest_is_whole() {
         .map(|plugin| plugin["component"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(components, ["plugin-cashback", "plugin-fraud", "plugin-inventory"]);
+}
+
+#[test]
+fn r2_i7_a_credential_is_asked_for_beside_the_signature() {
+    let source = "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"s\", value = { env = \"ACME_SHOP_SECRET\" } }]\n\
+                  basic = [{ user = \"shop\", password = { env = \"ACME_SHOP_PASSWORD\" } }]\n";
+    let stage = SpinSetup::of(source.to_owned())
+        .variable("acme_shop_password", "open sesame")
+        .start();
+    let mut message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
+    let refused = stage.post("shop", &message);
+    assert_eq!(refused.status, 401);
+    let asked = refused.header("www-authenticate").unwrap_or_default();
+    assert!(asked.starts_with("Basic "), "{asked}");
+    // shop:open sesame
+    let credential = "Basic c2hvcDpvcGVuIHNlc2FtZQ==".to_owned();
+    message.headers.push(("authorization".to_owned(), credential));
+    assert_eq!(stage.post("shop", &message).verdict(), (202, "accepted".to_owned()));
+    assert_eq!(
+        stage.post("shop", &message.tampered()).status,
+        401,
+        "and the signature still counts"
+    );
+    assert_eq!(stage.counts()["receipts"], 1);
+}
+
+/// What Spin cannot hold is said before the app is started, and not ignored by it.
+#[test]
+fn r2_what_spin_cannot_hold_is_refused() {
+    let tenant = |shop: &str| {
+        format!(
+            "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{{ id = \"s\", value = {{ env = \"ACME_SHOP_SECRET\" }} }}]\n{shop}\
+             [sources.bank]\nprovider = \"plaid\"\nparameters = {{ client_id = \"c\", secret = {{ env = \"ACME_SHOP_SECRET\" }} }}\n"
+        )
+    };
+    let stage = SpinSetup::of(tenant("allow_networks = [\"10.0.0.0/8\"]\n")).start();
+    let checked = spin(&stage, &["check"]);
+    let problems = checked.json()["problems"].to_string();
+    assert_eq!(checked.code, 1);
+    assert!(
+        problems.contains("source shop: `allow_networks` cannot be held"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("source bank: its provider's keys are fetched"),
+        "{problems}"
+    );
+    let message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
+    assert_eq!(stage.post("shop", &message).status, 503, "{}", stage.log());
+    assert!(
+        stage.log().contains("`allow_networks` cannot be held"),
+        "{}",
+        stage.log()
+    );
 }

@@ -1,7 +1,7 @@
 //! The operator's questions, through the command line; and a dead letter's way back.
 
 use serde_json::Value;
-use tollgate_tests::events::{plain, signer};
+use tollgate_tests::events::{plain, redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::stage::Ran;
 
@@ -57,4 +57,60 @@ fn r2_trace_dlq_and_replay_are_answered_on_spin() {
 
     let unknown = ask(&stage, &["trace", "evt_1", "--tenant", "nobody"]);
     assert_eq!(unknown.json(), Value::Array(Vec::new()));
+}
+
+#[test]
+fn r2_t4_a_person_reviews_on_spin() {
+    let route = "\n[routes.cashback]\ntypes = [\"reward.redeemed\"]\nstatuses = [\"completed\"]\nplugin = \"cashback\"\n\
+                 grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }]\n\
+                 [routes.cashback.config]\nrate_bps = 1000\ncurrency = \"INR\"\n";
+    let stage = SpinSetup::acme(route).plugin("cashback").start();
+    let held = |event: &str| {
+        let answer = stage.post("shop", &signer("shop").sign("", redeemed(event, event, "teleported")));
+        assert_eq!(answer.verdict(), (202, "held".to_owned()));
+        answer.receipt()
+    };
+    let (first, second) = (held("evt_1"), held("evt_2"));
+    let listed = ask(&stage, &["review"]).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed:#}");
+    assert_eq!(listed[1]["receipt"], first);
+
+    let dry = ask(&stage, &["review", &first, "--map", "completed", "--dry-run"]);
+    assert_eq!(
+        (dry.code, &dry.json()["became"]),
+        (0, &Value::from("accepted")),
+        "{dry:?}"
+    );
+    assert_eq!(stage.counts()["held"], 2, "a dry run changes nothing");
+    let unknown = ask(&stage, &["review", &first, "--map", "vanished"]);
+    assert_eq!(unknown.code, 1, "{unknown:?}");
+    assert!(unknown.stderr.contains("has no status `vanished`"), "{unknown:?}");
+
+    let mapped = ask(&stage, &["review", &first, "--map", "completed"]);
+    assert_eq!(
+        (mapped.code, &mapped.json()["routes"][0]),
+        (0, &Value::from("cashback")),
+        "{mapped:?}"
+    );
+    stage.sweep();
+    let trace = stage.finished(&first);
+    assert_eq!(trace["review"]["actor"], "tester");
+    assert_eq!(
+        trace["jobs"][0]["runs"][0]["actions"][0]["verdict"], "recorded",
+        "{trace:#}"
+    );
+    let again = ask(&stage, &["review", &first, "--dismiss", "--why", "x"]);
+    assert!(
+        again.code == 1 && again.stderr.contains("was reviewed before"),
+        "{again:?}"
+    );
+
+    assert_eq!(
+        ask(&stage, &["review", &second, "--dismiss"]).code,
+        2,
+        "a reason is asked for"
+    );
+    let dismissed = ask(&stage, &["review", &second, "--dismiss", "--why", "a test of theirs"]);
+    assert_eq!(dismissed.json()["became"], "dismissed", "{dismissed:?}");
+    assert_eq!(ask(&stage, &["review"]).json(), Value::Array(Vec::new()));
 }

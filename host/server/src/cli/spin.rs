@@ -13,7 +13,7 @@ use tollgate_sandbox::{Sandbox, SandboxOptions, VetReport};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::{Exit, Usage, print_json};
-use crate::config;
+use crate::config::{self, Source};
 
 /// The component that takes events in.
 const INGEST: &str = "ingest";
@@ -558,6 +558,11 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         }
     }
     for tenant in tenants.values() {
+        for (name, source) in &tenant.sources {
+            for what in cannot_be_held(source) {
+                findings.problem(format!("tenant {}, source {name}: {what}", tenant.name));
+            }
+        }
         for route in &tenant.routes {
             let id = match component_id(&route.plugin) {
                 Ok(id) => id,
@@ -592,6 +597,18 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         }
     }
     Ok(())
+}
+
+/// What a source asks for that Spin gives nobody the means to do.
+fn cannot_be_held(source: &Source) -> Vec<&'static str> {
+    let mut cannot = Vec::new();
+    if !source.access.allow_networks.is_empty() {
+        cannot.push("`allow_networks` cannot be held on Spin: leave it to what stands in front of the app");
+    }
+    if source.profile.fetches_keys() && source.keyring.key_ids().next().is_none() {
+        cannot.push("its provider's keys are fetched, and a Spin app fetches none: pin the key as a secret");
+    }
+    cannot
 }
 
 /// A component that is not ours to trust: private, granted nothing, and a plugin enclosed as it was vetted.

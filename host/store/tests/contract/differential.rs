@@ -361,43 +361,88 @@ impl Met {
     }
 }
 
+/// Two stores that get the same work, and what they have met.
+struct Pair {
+    plain: Side,
+    fast: Side,
+    dice: Dice,
+    number: u64,
+    now: i64,
+    met: Met,
+}
+
+impl Pair {
+    async fn work(&mut self, operations: u64, said: &str) {
+        for step in 0..operations {
+            let work = any_work(&mut self.dice, &mut self.number);
+            self.now += self.dice.of(&[0, 1, 5, 20, LEASE_MS / 50]);
+            let expected = act(&mut self.plain, &work, self.now).await;
+            let found = act(&mut self.fast, &work, self.now).await;
+            assert_eq!(found, expected, "{said}, step {step}: {work:?}");
+            expected.iter().for_each(|said| self.met.count(said));
+            assert_eq!(
+                self.fast.store.counts().await.unwrap(),
+                self.plain.store.counts().await.unwrap(),
+                "{said}, step {step}: {work:?}"
+            );
+        }
+        for side in [&self.plain, &self.fast] {
+            assert_eq!(side.store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+        }
+        let (plain, fast) = (everything(&self.plain).await, everything(&self.fast).await);
+        assert!(plain == fast, "{said}: the traces differ");
+    }
+
+    /// Goes on with a copy of the fast one, as another host would.
+    async fn move_away(&mut self) {
+        let place = Sqlite::exported(&self.fast.store);
+        let layout: Vec<u8> = place
+            .raw()
+            .query_row("SELECT value FROM meta WHERE name = 'layout'", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(layout, b"rows");
+        self.fast.store.close().await;
+        self.fast = Side {
+            store: place.open(),
+            place,
+            claims: Vec::new(),
+            deliveries: Vec::new(),
+        };
+        // Whoever opens a store frees what was leased, so the other does the same.
+        self.plain.reopen().await;
+        self.plain.claims.clear();
+        self.plain.deliveries.clear();
+    }
+}
+
+async fn everything(side: &Side) -> String {
+    let query = TraceQuery {
+        by: TraceBy::Newest,
+        tenant: None,
+        receipts_max: usize::MAX,
+    };
+    serde_json::to_string(&side.store.trace(query).await.unwrap()).unwrap()
+}
+
 async fn compare(seed: u64, operations: u64, options: OpenOptions) {
-    let mut dice = Dice(seed);
-    let mut plain = Side::new(Sqlite::of_rows().quick()).await;
-    let mut fast = Side::new(Sqlite::with(options).quick()).await;
-    let (mut number, mut now, mut met) = (0, 0, Met::default());
-    for step in 0..operations {
-        let work = any_work(&mut dice, &mut number);
-        now += dice.of(&[0, 1, 5, 20, LEASE_MS / 50]);
-        let expected = act(&mut plain, &work, now).await;
-        let found = act(&mut fast, &work, now).await;
-        assert_eq!(found, expected, "seed {seed}, step {step}: {work:?}");
-        expected.iter().for_each(|said| met.count(said));
-        assert_eq!(
-            fast.store.counts().await.unwrap(),
-            plain.store.counts().await.unwrap(),
-            "seed {seed}, step {step}: {work:?}"
+    let mut pair = Pair {
+        plain: Side::new(Sqlite::of_rows().quick()).await,
+        fast: Side::new(Sqlite::with(options).quick()).await,
+        dice: Dice(seed),
+        number: 0,
+        now: 0,
+        met: Met::default(),
+    };
+    pair.work(operations, &format!("seed {seed}")).await;
+    if operations >= 1000 {
+        assert!(
+            pair.met.0.values().all(|count| *count > 0),
+            "seed {seed}: {:?}",
+            pair.met.0
         );
     }
-    for side in [&plain, &fast] {
-        assert_eq!(side.store.check_integrity().await.unwrap().problems, [] as [String; 0]);
-    }
-    let everything = |side: &Side| {
-        let query = TraceQuery {
-            by: TraceBy::Newest,
-            tenant: None,
-            receipts_max: usize::MAX,
-        };
-        let store = side.store.clone();
-        async move { serde_json::to_string(&store.trace(query).await.unwrap()).unwrap() }
-    };
-    assert!(
-        everything(&plain).await == everything(&fast).await,
-        "seed {seed}: the traces differ"
-    );
-    if operations >= 1000 {
-        assert!(met.0.values().all(|count| *count > 0), "seed {seed}: {:?}", met.0);
-    }
+    pair.move_away().await;
+    pair.work(operations / 4, &format!("seed {seed}, moved")).await;
 }
 
 #[tokio::test]

@@ -62,6 +62,14 @@ impl Sqlite {
         self.0.path().join("tollgate.db-bodies")
     }
 
+    /// What [`SqliteStore::copy_to`] makes of an open store.
+    pub(crate) fn exported(store: &SqliteStore) -> Self {
+        let copy = Self::new().quick();
+        store.copy_to(copy.path()).unwrap();
+        assert!(!copy.bodies_path().exists(), "a copy is one file");
+        copy
+    }
+
     /// A closed store's files in another place.
     fn copy(&self) -> Self {
         let copy = Self::with(self.1).quick();
