@@ -67,6 +67,14 @@ fn run(request: Request) -> Answer {
     }
     Answer::Ended(Ended {
         result: match result {
+            Ok(proposals) if proposals.len() > request.proposals_max => Outcome::Stopped {
+                fault: "output-too-big".to_owned(),
+                message: format!(
+                    "{} proposals in one run; at most {} are allowed",
+                    proposals.len(),
+                    request.proposals_max
+                ),
+            },
             Ok(proposals) => Outcome::Proposals(proposals.into_iter().map(proposal).collect()),
             Err(types::Failure::Refuse(message)) => Outcome::Refused(message),
             Err(types::Failure::Hold(message)) => Outcome::Held(message),

@@ -70,6 +70,7 @@ pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Res
         config: route.config_json.clone(),
         state: snapshot.values.into_iter().map(value_of).collect(),
         complete: snapshot.complete,
+        proposals_max: limits::ACTIONS_PER_RUN_MAX,
     };
     for _ in 0..ROUNDS_MAX {
         let (digest, called) = call(&url, &request, route.deadline_ms).await;
@@ -190,14 +191,6 @@ fn value_of(read: StateRead) -> protocol::Value {
 fn ended_run(digest: Option<PluginDigest>, ended: Ended) -> Run {
     let line = |text: String| mask::line(&text, limits::RUN_MESSAGE_BYTES_MAX);
     let outcome = match ended.result {
-        protocol::Outcome::Proposals(proposals) if proposals.len() > limits::ACTIONS_PER_RUN_MAX => Outcome::Fault {
-            fault: Fault::OutputTooBig,
-            message: format!(
-                "{} proposals; at most {} are allowed",
-                proposals.len(),
-                limits::ACTIONS_PER_RUN_MAX
-            ),
-        },
         protocol::Outcome::Proposals(proposals) => Outcome::Completed {
             proposals: proposals.into_iter().map(proposal_of).collect(),
         },

@@ -24,6 +24,8 @@ pub struct Request {
     pub state: Vec<Value>,
     /// Whether `state` is all that there is.
     pub complete: bool,
+    /// An answer with more proposals is not handed over.
+    pub proposals_max: usize,
 }
 
 /// `tollgate:plugin/types.event`.
