@@ -1,4 +1,4 @@
-//! The embedded store: SQLite in one file, one process at a time.
+//! The embedded store: SQLite in one file, with the bodies of receipts in another beside it; one process at a time writes.
 //!
 //! Cast: the [`writer`] thread owns the connection that writes and commits in groups; [`readers`] lends connections that
 //! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
@@ -82,7 +82,7 @@ impl Default for OpenOptions {
     }
 }
 
-/// The SQLite store. Clones share one writer and one file; the file is closed when the last is dropped.
+/// The SQLite store. Clones share one writer and its files, which are closed when the last is dropped.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,

@@ -1,4 +1,4 @@
-//! What is SQLite's own: one file, one process, one writer, and what becomes of them when things go wrong.
+//! What is SQLite's own: its files, one process, one writer, and what becomes of them when things go wrong.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -683,7 +683,7 @@ async fn the_wal_is_kept_short() {
     assert!(place.wal_bytes() < bound * 2, "{} bytes of WAL", place.wal_bytes());
     drop(raw);
     store.close().await;
-    assert_eq!(place.wal_bytes(), 0, "closing leaves one file");
+    assert_eq!(place.wal_bytes(), 0, "closing leaves no WAL");
 }
 
 #[tokio::test]
