@@ -157,6 +157,7 @@ impl Building {
         // A commit's bodies are bounded by the write queue; what an unusually large one took is given back.
         self.segments.truncate(8);
         for segment in &mut self.segments {
+            segment.bodies.clear();
             segment.bodies.shrink_to(4 * BODY_BYTES_MIN);
         }
     }
