@@ -58,6 +58,15 @@ impl Sqlite {
         self.0.path().join("tollgate.db")
     }
 
+    /// A copy of the files in the middle of whatever goes on: what a process that dies now leaves behind.
+    pub(crate) fn copied_as_it_is(&self, options: OpenOptions) -> Self {
+        let copy = Self::with(options).quick();
+        for file in ["tollgate.db", "tollgate.db-wal"] {
+            std::fs::copy(self.0.path().join(file), copy.0.path().join(file)).unwrap();
+        }
+        copy
+    }
+
     fn wal_bytes(&self) -> u64 {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
@@ -523,6 +532,21 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
                 "the ids of 1 receipts do not lead to them",
             ),
             ("ids that are recent", "DELETE FROM recent", "do not lead to them"),
+            (
+                "an id in the index that leads elsewhere",
+                "UPDATE receipt_keys SET seq = 9 WHERE seq = (SELECT min(seq) FROM receipt_keys)",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "a recent id that leads elsewhere",
+                "UPDATE recent SET first = 8 WHERE first = 9",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "an id that no receipt has",
+                "INSERT INTO receipt_keys (id, seq) VALUES (zeroblob(16), 5)",
+                "1 ids are of no receipt",
+            ),
         ],
     )
     .await;

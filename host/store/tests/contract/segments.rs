@@ -1,0 +1,147 @@
+//! What is the packed layout's own: keys on their way into their indexes while processes end, work fails and people decide;
+//! sizes at the edges of a segment; what an audit must see beside the chain.
+
+use tollgate_core::admission::Disposition;
+use tollgate_store::{Admitted, Layout, OpenOptions, SqliteStore, Store as _};
+
+use crate::sqlite::Sqlite;
+use crate::support::{ACCEPTED, Backend as _, Sent};
+
+fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
+    OpenOptions {
+        layout: Layout::Segments,
+        keys_in_memory_max,
+        recent_bytes_max,
+        ..OpenOptions::default()
+    }
+}
+
+fn number(place: &Sqlite, sql: &str) -> i64 {
+    place.raw().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+async fn assert_whole(store: &SqliteStore, what: &str) {
+    let problems = store.check_integrity().await.unwrap().problems;
+    assert_eq!(problems, [] as [String; 0], "{what}");
+}
+
+/// The ways of a status through its lifecycle, so that a subject that forgot its status is found out.
+fn step(id: usize, subject: usize, step: usize) -> Sent {
+    Sent::new(&format!("e{id}"))
+        .of(&format!("r_{subject}"))
+        .status(["created", "pending", "completed"][step])
+        .at(id as i64)
+}
+
+/// A process that ends before a load is through must not begin it again for ever: `recent` is what every reader reads, and
+/// what the next process holds in memory.
+#[tokio::test]
+async fn keys_reach_their_indexes_however_short_processes_live() {
+    for lives in [1, 2] {
+        let keys_max = 100;
+        let place = Sqlite::with(keeping(keys_max, 0)).quick();
+        let mut sent = 0;
+        while sent < 5 * keys_max {
+            let store = place.open();
+            for _ in 0..lives {
+                let event = Sent::new(&format!("e{sent}")).of(&format!("r_{sent}"));
+                assert!(matches!(event.admit(&store).await, Admitted::New(_)));
+                sent += 1;
+            }
+            store.close().await;
+            let waiting = number(&place, "SELECT count(*) FROM recent");
+            assert!(
+                waiting <= 2 * keys_max as i64,
+                "{waiting} keys wait after {sent} receipts in lives of {lives}"
+            );
+        }
+        let store = place.open();
+        assert_whole(&store, "after many short lives").await;
+        for id in 0..sent {
+            let event = Sent::new(&format!("e{id}")).of(&format!("r_{id}"));
+            assert_eq!(event.admit(&store).await, Admitted::Same { delivery: 2 });
+        }
+    }
+}
+
+/// What a process that dies after each single commit leaves behind: the file and its WAL, copied between commits.
+#[tokio::test]
+async fn a_death_between_any_two_commits_loses_no_key_and_no_status() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let mut sent: Vec<Sent> = Vec::new();
+    let mut reached = [None; 30];
+    // Each subject goes through its steps at its own pace, so that one subject's values are in memory, on their way and in
+    // the index at once.
+    for commit in 0..100 {
+        let burst: Vec<_> = (0..[1, 3, 1, 9][commit % 4])
+            .map(|_| {
+                let id = sent.len();
+                let subject = (id * 7) % reached.len();
+                let event = match reached[subject].map_or(0, |reached: usize| reached + 1) {
+                    next @ 0..3 => {
+                        reached[subject] = Some(next);
+                        step(id, subject, next)
+                    }
+                    _ => Sent::new(&format!("e{id}")),
+                };
+                sent.push(event.clone());
+                event.admission(&store)
+            })
+            .collect();
+        let admitted = store.admit_all(burst).await.unwrap();
+        assert!(admitted.iter().all(|admitted| *admitted == ACCEPTED), "{admitted:?}");
+
+        let copy = place.copied_as_it_is(options);
+        let after = copy.open();
+        assert_whole(&after, &format!("commit {commit}")).await;
+        let again = sent.iter().map(|event| event.admission(&after)).collect();
+        let again = after.admit_all(again).await.unwrap();
+        let new = again
+            .iter()
+            .position(|admitted| *admitted != Admitted::Same { delivery: 2 });
+        assert_eq!(new, None, "commit {commit}: an event is admitted twice");
+        for (subject, reached) in reached
+            .iter()
+            .enumerate()
+            .filter_map(|(at, reached)| Some((at, (*reached)?)))
+        {
+            let late = step(100_000 + subject, subject, 0).admit(&after).await;
+            let said = if reached == 0 { "Accepted" } else { "Superseded" };
+            assert!(
+                format!("{late:?}").contains(said),
+                "commit {commit}: subject {subject} at {reached}: {late:?}"
+            );
+        }
+    }
+}
+
+/// What is not on this list is held, and nobody is told (promise T4).
+#[tokio::test]
+async fn an_audit_misses_what_is_held_and_not_listed() {
+    for sql in [
+        "DELETE FROM not_accepted WHERE seq = 2",
+        "UPDATE not_accepted SET disposition = 1 WHERE seq = 2",
+        "UPDATE not_accepted SET seq = 1 WHERE seq = 2",
+        "INSERT INTO not_accepted (seq, disposition) VALUES (1, 2)",
+    ] {
+        let place = Sqlite::with(keeping(2, 0)).quick();
+        let store = place.open();
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        let mut unknown = Sent::new("e2").of("r_1").status("exploded");
+        unknown.unmapped = true;
+        assert!(matches!(
+            unknown.admit(&store).await,
+            Admitted::New(Disposition::Held { .. })
+        ));
+        assert_whole(&store, "untouched").await;
+        place.raw().execute_batch(sql).unwrap();
+        let problems = store.check_integrity().await.unwrap().problems;
+        assert_eq!(problems.len(), 1, "{sql}: {problems:?}");
+        assert!(
+            problems[0].contains("list of superseded and held"),
+            "{sql}: {problems:?}"
+        );
+    }
+}
