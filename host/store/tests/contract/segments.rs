@@ -5,7 +5,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_store::{Admitted, Layout, OpenOptions, SqliteStore, Store as _};
 
 use crate::sqlite::Sqlite;
-use crate::support::{ACCEPTED, Backend as _, Sent};
+use crate::support::{ACCEPTED, Backend as _, Sent, at, claim, settle, settlement, trace_one};
 
 fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
     OpenOptions {
@@ -143,5 +143,103 @@ async fn an_audit_misses_what_is_held_and_not_listed() {
             problems[0].contains("list of superseded and held"),
             "{sql}: {problems:?}"
         );
+    }
+}
+
+/// A write that fails, at each place of a transaction: the group is undone, each of its pieces fails alone, and everything that
+/// is remembered beside the file is undone with it. Receipts that come next take the numbers of those that failed.
+#[tokio::test]
+async fn a_failure_at_any_place_leaves_no_trace() {
+    const PLACES: [&str; 9] = [
+        "INSERT ON segments",
+        "INSERT ON recent",
+        "INSERT ON receipt_keys",
+        "INSERT ON subjects",
+        "DELETE ON recent",
+        "UPDATE ON origins",
+        "INSERT ON origins",
+        "INSERT ON chain_heads",
+        "INSERT ON jobs",
+    ];
+    for (keys_max, recent_bytes_max) in [(3, 0), (25, 6_000), (25, 1 << 20)] {
+        let place = Sqlite::with(keeping(keys_max, recent_bytes_max)).quick();
+        let mut store = place.open();
+        let raw = place.raw();
+        let mut kept: Vec<Sent> = Vec::new();
+        let mut reached = [0; 40];
+        let (mut failed, mut id) = (0, 0);
+        for round in 0..180 {
+            let how = ["ABORT", "ROLLBACK"][round / PLACES.len() % 2];
+            let trigger = PLACES[round % PLACES.len()];
+            raw.execute_batch(&format!(
+                "CREATE TRIGGER fails BEFORE {trigger} BEGIN SELECT RAISE({how}, 'on purpose'); END"
+            ))
+            .unwrap();
+            for fails in [true, false] {
+                if !fails {
+                    raw.execute_batch("DROP TRIGGER fails").unwrap();
+                }
+                let mut sending = Vec::new();
+                for _ in 0..[1, 3, 2][round % 3] {
+                    id += 1;
+                    let subject = (id * 7) % reached.len();
+                    let mut event = match reached[subject] {
+                        next @ 0..3 => step(id, subject, next),
+                        _ => Sent::new(&format!("e{id}")),
+                    };
+                    if id % 11 == 0 {
+                        // An origin that is new, and new again when it failed.
+                        event.source = ["s1", "s2", "s3", "s4", "s5", "s6"][id / 11 % 6];
+                    }
+                    event.body = "x".repeat(id % 5 * 400);
+                    let (store, admission) = (store.clone(), event.admission(&store));
+                    let sent = tokio::spawn(async move { store.admit(admission).await });
+                    sending.push((event, sent));
+                }
+                for (event, sent) in sending {
+                    match sent.await.unwrap() {
+                        Ok(admitted) => {
+                            assert!(
+                                matches!(admitted, Admitted::New(_)),
+                                "{trigger} {round}: {event:?} {admitted:?}"
+                            );
+                            if let (Some(subject), ACCEPTED) = (&event.subject, admitted) {
+                                reached[subject[2..].parse::<usize>().unwrap()] += 1;
+                            }
+                            kept.push(event);
+                        }
+                        Err(error) => {
+                            assert!(fails, "{trigger} {round}: {error}");
+                            failed += 1;
+                        }
+                    }
+                }
+            }
+            for claim in claim(&store, at(1_000_000), 2).await {
+                let event = kept.iter().find(|event| event.id == claim.event.id.as_str()).unwrap();
+                assert_eq!(claim.event.payload, event.body, "{trigger} {round}");
+                let _ = settle(&store, settlement(&claim)).await;
+            }
+            if round % 50 == 49 {
+                store.close().await;
+                store = place.open();
+            }
+        }
+        assert!(failed > 60, "{failed}");
+        assert_whole(&store, "after failures").await;
+        assert_eq!(store.counts().await.unwrap().receipts, kept.len() as u64);
+        for event in &kept {
+            assert_eq!(event.admit(&store).await, Admitted::Same { delivery: 2 }, "{event:?}");
+            let trace = trace_one(&store, event).await;
+            assert_eq!(trace.receipt.event_id, event.id);
+        }
+        for (subject, reached) in reached.iter().enumerate() {
+            let late = step(100_000 + subject, subject, 0).admit(&store).await;
+            let said = if *reached < 2 { "Accepted" } else { "Superseded" };
+            assert!(
+                format!("{late:?}").contains(said),
+                "subject {subject} at {reached}: {late:?}"
+            );
+        }
     }
 }
