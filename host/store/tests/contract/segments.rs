@@ -2,10 +2,10 @@
 //! sizes at the edges of a segment; what an audit must see beside the chain.
 
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Admitted, Layout, OpenOptions, SqliteStore, Store as _};
+use tollgate_store::{Admitted, Courier, Layout, OpenOptions, SqliteStore, Store as _};
 
 use crate::sqlite::Sqlite;
-use crate::support::{ACCEPTED, Backend as _, Sent, at, claim, settle, settlement, trace_one};
+use crate::support::{ACCEPTED, Backend as _, Sent, at, claim, settle, settlement, trace_one, trace_text};
 
 fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
     OpenOptions {
@@ -242,4 +242,140 @@ async fn a_failure_at_any_place_leaves_no_trace() {
             );
         }
     }
+}
+
+/// Bodies of nothing and of a mebibyte, more receipts than a segment holds, and claims of what has left memory.
+#[tokio::test]
+async fn bodies_of_all_sizes_come_back() {
+    const SEGMENT: usize = 128 * 1024;
+    let sizes = [0, 1, SEGMENT - 1, 0, SEGMENT, 0, 1 << 20, 0, SEGMENT + 1];
+    for recent_bytes_max in [0, 1 << 30] {
+        let place = Sqlite::with(keeping(10, recent_bytes_max)).quick();
+        let mut store = place.open();
+        let events: Vec<_> = (0..200)
+            .map(|id| {
+                let size = sizes.get(id % 100).copied().unwrap_or(0);
+                Sent::new(&format!("e{id}")).body(&" ".repeat(size))
+            })
+            .collect();
+        let (together, alone) = events.split_at(130);
+        let admissions = together.iter().map(|event| event.admission(&store)).collect();
+        assert_eq!(
+            store.admit_all(admissions).await.unwrap(),
+            vec![ACCEPTED; together.len()]
+        );
+        for event in alone {
+            assert_eq!(event.admit(&store).await, ACCEPTED);
+        }
+        assert_whole(&store, "bodies").await;
+        for reopened in [false, true] {
+            for event in &events {
+                let found = store.event(event.receipt(&store)).await.unwrap();
+                assert!(
+                    found.payload == event.body,
+                    "{} of {} bytes, {reopened}",
+                    event.id,
+                    event.body.len()
+                );
+            }
+            for claim in claim(&store, at(1000), 100).await {
+                let event = events.iter().find(|event| event.id == claim.event.id.as_str()).unwrap();
+                assert!(claim.event.payload == event.body, "{} is claimed, {reopened}", event.id);
+            }
+            store.close().await;
+            store = place.open();
+        }
+    }
+}
+
+/// Whoever reads beside the writer finds what was answered, at every moment of its way from memory into the indexes, while
+/// the WAL is moved into the file under him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_finds_at_once_what_was_answered() {
+    let place = Sqlite::with(OpenOptions {
+        wal_bytes_max: 64 * 1024,
+        ..keeping(30, 0)
+    })
+    .quick();
+    let store = place.open();
+    let reader = place.read_only();
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let event = |id: usize| {
+        Sent::new(&format!("e{id}"))
+            .of(&format!("r_{id}"))
+            .body(&"x".repeat(id * 37 % 9000))
+    };
+    let reading = tokio::spawn({
+        let answered = std::sync::Arc::clone(&answered);
+        async move {
+            let mut asked = 0;
+            loop {
+                let count = answered.load(std::sync::atomic::Ordering::Acquire);
+                if count == 600 {
+                    return asked;
+                }
+                asked += 1;
+                let Some(id) = (asked * 31_usize).checked_rem(count) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let event = event(id);
+                assert!(
+                    reader.event(event.receipt(&reader)).await.unwrap().payload == event.body,
+                    "e{id}"
+                );
+                assert_eq!(trace_text(&reader, &format!("r_{id}")).await, [event.id], "of {count}");
+                let held = reader.counts().await.unwrap();
+                assert!(held.receipts >= count as u64);
+            }
+        }
+    });
+    for id in 0..600 {
+        assert_eq!(event(id).admit(&store).await, ACCEPTED);
+        answered.store(id + 1, std::sync::atomic::Ordering::Release);
+    }
+    assert!(reading.await.unwrap() > 20);
+}
+
+/// A thread's courier goes with its runtime; what the thread asks later is answered all the same.
+#[test]
+fn a_thread_outlives_its_courier() {
+    let place = Sqlite::with(keeping(10, 0)).quick();
+    let store = place.open();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    first.block_on(async {
+        let courier = tokio::spawn(Courier::of_this_thread().run());
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        courier.abort();
+        let _ = courier.await;
+        assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert_eq!(Sent::new("e3").admit(&store).await, ACCEPTED);
+        // One that goes while it holds the answer: whoever waits is told something, and no good news.
+        let courier = Courier::of_this_thread();
+        let raw = place.raw();
+        raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let waiting = tokio::spawn({
+            let (store, admission) = (store.clone(), Sent::new("e4").admission(&store));
+            async move { store.admit(admission).await }
+        });
+        tokio::task::yield_now().await;
+        raw.execute_batch("ROLLBACK").unwrap();
+        while store.counts().await.unwrap().receipts < 4 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        drop(courier);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
+        assert!(answer.expect("it waits for ever").unwrap().is_err());
+        assert_eq!(Sent::new("e4").admit(&store).await, Admitted::Same { delivery: 2 });
+    });
 }

@@ -75,6 +75,10 @@ impl Sqlite {
         SqliteStore::open(self.path(), options)
     }
 
+    pub(crate) fn read_only(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.path()).unwrap()
+    }
+
     /// The file itself, as a person with a database shell has it.
     pub(crate) fn raw(&self) -> Connection {
         Connection::open(self.path()).unwrap()
@@ -554,10 +558,15 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
 
 #[tokio::test]
 async fn no_space_is_said_and_passes() {
-    let place = Sqlite::new();
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+        fill(place).await;
+    }
+}
+
+async fn fill(place: Sqlite) {
     let small = OpenOptions {
         file_bytes_max: Some(600 * 1024),
-        ..OpenOptions::default()
+        ..place.1
     };
     let store = place.try_open(small).unwrap();
     let sent = |number: usize| Sent::new(&format!("e{number}")).body(&"x".repeat(20_000));
