@@ -569,7 +569,6 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -593,9 +592,9 @@ mod tests {
     fn a_slice_that_was_rolled_back_is_carried_again() {
         let connection = tables();
         let mut keys = Keys::load(&connection, 64).unwrap();
-        let commit = |keys: &mut Keys, numbers: std::ops::RangeInclusive<i64>, fails: bool| {
+        let commit = |keys: &mut Keys, numbers: std::ops::Range<i64>, fails: bool| {
             connection.execute_batch("BEGIN").unwrap();
-            for number in numbers.clone() {
+            for number in numbers {
                 keys.append(number, id(number), 1, Some((id(-number).0, None))).unwrap();
             }
             keys.write(&connection).unwrap();
@@ -607,12 +606,12 @@ mod tests {
                 keys.committed();
             }
         };
-        commit(&mut keys, 1..=64, false);
-        commit(&mut keys, 65..=70, true);
+        commit(&mut keys, 1..65, false);
+        commit(&mut keys, 65..71, true);
         // A commit without receipts.
-        commit(&mut keys, 65..=64, false);
+        commit(&mut keys, 65..65, false);
         for number in (65..=200).step_by(5) {
-            commit(&mut keys, number..=number + 4, false);
+            commit(&mut keys, number..number + 5, false);
         }
         let indexed: i64 = connection
             .query_row("SELECT count(*) FROM receipt_keys", [], |row| row.get(0))
