@@ -401,13 +401,30 @@ pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<b
     }
 }
 
-/// Whether the index by id has the receipt. In segments the newest are not there yet, and [`find`] finds them all the same.
-pub(super) fn is_indexed(view: View<'_>, receipt: &Receipt) -> Result<bool, Fault> {
-    let found = match view.layout {
-        Layout::Rows => rows::existing(view.connection, receipt.id)?.map(|(seq, _)| seq),
-        Layout::Segments => keys::indexed_receipt(view.connection, receipt.id)?,
-    };
-    Ok(found == Some(receipt.seq))
+/// For the audit: holds what leads to receipts against the receipts themselves, which come one by one and in order. Nothing
+/// for rows, whose indexes are part of the file's own integrity.
+pub(super) struct Ways(Option<keys::Ways>);
+
+impl Ways {
+    pub(super) fn new(view: View<'_>) -> Result<Self, Fault> {
+        Ok(Self(match view.layout {
+            Layout::Rows => None,
+            Layout::Segments => Some(keys::Ways::new(view.connection)?),
+        }))
+    }
+
+    pub(super) fn check(&mut self, view: View<'_>, receipt: &Receipt) -> Result<(), Fault> {
+        self.0
+            .as_mut()
+            .map_or(Ok(()), |ways| ways.check(view.connection, receipt))
+    }
+
+    /// What was found, in words.
+    pub(super) fn problems(&self, view: View<'_>) -> Result<Vec<String>, Fault> {
+        self.0
+            .as_ref()
+            .map_or(Ok(Vec::new()), |ways| ways.problems(view.connection))
+    }
 }
 
 /// In the writer: the receipt of that id.

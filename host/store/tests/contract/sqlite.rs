@@ -72,12 +72,25 @@ impl Sqlite {
         copy
     }
 
+    /// A copy of the files in the middle of whatever goes on: what a process that dies now leaves behind.
+    pub(crate) fn copied_as_it_is(&self, options: OpenOptions) -> Self {
+        let copy = Self::with(options).quick();
+        for file in ["tollgate.db", "tollgate.db-wal", "tollgate.db-bodies"] {
+            std::fs::copy(self.0.path().join(file), copy.0.path().join(file)).unwrap();
+        }
+        copy
+    }
+
     fn wal_bytes(&self) -> u64 {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
 
     fn try_open(&self, options: OpenOptions) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(self.path(), options)
+    }
+
+    pub(crate) fn read_only(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.path()).unwrap()
     }
 
     /// The file itself, as a person with a database shell has it.
@@ -549,6 +562,21 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
                 "the ids of 1 receipts do not lead to them",
             ),
             ("ids that are recent", "DELETE FROM recent", "do not lead to them"),
+            (
+                "an id in the index that leads elsewhere",
+                "UPDATE receipt_keys SET seq = 9 WHERE seq = (SELECT min(seq) FROM receipt_keys)",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "a recent id that leads elsewhere",
+                "UPDATE recent SET first = 8 WHERE first = 9",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "an id that no receipt has",
+                "INSERT INTO receipt_keys (id, seq) VALUES (zeroblob(16), 5)",
+                "1 ids are of no receipt",
+            ),
         ],
     )
     .await;
@@ -600,10 +628,15 @@ async fn bodies_that_were_touched_or_lost_are_found() {
 
 #[tokio::test]
 async fn no_space_is_said_and_passes() {
-    let place = Sqlite::new();
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+        fill(place).await;
+    }
+}
+
+async fn fill(place: Sqlite) {
     let small = OpenOptions {
         file_bytes_max: Some(600 * 1024),
-        ..OpenOptions::default()
+        ..place.1
     };
     let store = place.try_open(small).unwrap();
     let sent = |number: usize| Sent::new(&format!("e{number}")).body(&"x".repeat(20_000));
