@@ -61,7 +61,8 @@ pub struct OpenOptions {
     pub file_bytes_max: Option<u64>,
     /// How a new store keeps its receipts; one that exists keeps the layout that it was made with.
     pub layout: Layout,
-    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.
+    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each, beside
+    /// 8 MiB that say which keys the indexes lack.
     /// Only for [`Layout::Segments`]. Default 65,536.
     pub keys_in_memory_max: usize,
     /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Segments`]. Default 16 MiB.

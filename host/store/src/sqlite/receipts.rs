@@ -8,6 +8,7 @@
 //! one writer that a native host has.
 
 mod bodies;
+mod filter;
 mod keys;
 mod rows;
 mod segments;

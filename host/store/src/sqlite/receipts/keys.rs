@@ -17,6 +17,7 @@ use tollgate_core::ids::{ReceiptId, Status, TenantName};
 
 use super::super::fault::Fault;
 use super::super::rows::disposition_codes;
+use super::filter::Filter;
 use super::{Receipt, SubjectKey, SubjectState, rows};
 
 /// Keys that a commit carries into the indexes for each receipt that it admits: more than come, so that one load is through
@@ -140,6 +141,8 @@ enum Undo {
 pub(super) struct Keys {
     active: Table,
     load: Option<Load>,
+    /// Holds every key that is in the indexes or on its way there.
+    indexed: Option<Filter>,
     /// Each origin's newest receipt.
     origins: HashMap<i64, i64>,
     /// Receipts or subjects in `active` from which on it becomes a load.
@@ -163,6 +166,7 @@ impl Keys {
     pub(super) fn load(connection: &Connection, receipts_max: usize) -> Result<Self, Fault> {
         let mut keys = Self {
             receipts_max: receipts_max.max(1),
+            indexed: Filter::of_indexes(connection)?,
             ..Self::default()
         };
         let mut statement = connection.prepare("SELECT id, newest FROM origins WHERE newest IS NOT NULL")?;
@@ -195,6 +199,7 @@ impl Keys {
                     Fault::damaged("recent keys", format_args!("{carried} of {} are carried", load.len()))
                 })?;
             load.carrying = load.carried;
+            keys.expect_in_indexes(&load);
             keys.load = Some(load);
         }
         keys.newest = keys.committed;
@@ -206,6 +211,7 @@ impl Keys {
         let waiting = self.active.receipts.get(&id.0);
         match waiting.or_else(|| self.load.as_ref()?.table.receipts.get(&id.0)) {
             Some(seq) => Ok(Some(*seq)),
+            None if self.surely_not_indexed(&id.0) => Ok(None),
             None => indexed_receipt(connection, id),
         }
     }
@@ -214,8 +220,24 @@ impl Keys {
         let waiting = self.active.subjects.get(key);
         match waiting.or_else(|| self.load.as_ref()?.table.subjects.get(key)) {
             Some(state) => Ok(Some(state.clone())),
+            None if self.surely_not_indexed(key) => Ok(None),
             None => rows::subject(connection, key),
         }
+    }
+
+    fn surely_not_indexed(&self, key: &[u8; 16]) -> bool {
+        self.indexed.as_ref().is_some_and(|indexed| !indexed.may_hold(key))
+    }
+
+    /// What is on its way counts as indexed from the start: a key that is not there yet is then asked for in vain, no more.
+    fn expect_in_indexes(&mut self, load: &Load) {
+        if let Some(indexed) = &mut self.indexed {
+            load.receipts
+                .iter()
+                .chain(&load.subjects)
+                .for_each(|key| indexed.add(key));
+        }
+        self.indexed.take_if(|indexed| indexed.is_full());
     }
 
     /// Adds a receipt's keys; answers its origin's receipt before it.
@@ -302,7 +324,9 @@ impl Keys {
 
     fn begin_load_if_full(&mut self) {
         if self.load.is_none() && self.active.is_full(self.receipts_max) {
-            self.load = Some(Load::new(std::mem::take(&mut self.active), self.committed));
+            let load = Load::new(std::mem::take(&mut self.active), self.committed);
+            self.expect_in_indexes(&load);
+            self.load = Some(load);
         }
     }
 
