@@ -47,9 +47,9 @@ impl Fault {
                 _ => self.of_reader(),
             },
             Self::Io(error) => match error.kind() {
-                std::io::ErrorKind::StorageFull
-                | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge => StoreError::NoSpace { path: path.to_owned() },
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    StoreError::NoSpace { path: path.to_owned() }
+                }
                 _ => StoreError::Fatal { detail: self.detail() },
             },
             _ => self.of_reader(),
