@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::{Admission, Disposition};
-use tollgate_core::event::{Event, Proof};
+use tollgate_core::chain::{self, Coverage, ReceiptFacts};
+use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, SourceName, Status, TenantName};
 
 use super::fault::Fault;
@@ -62,6 +63,14 @@ impl Layout {
     }
 }
 
+/// What the links of the store's chain cover. A store of schema 1 says nothing of its layout, and linked less.
+pub(super) fn coverage(connection: &Connection) -> Result<Coverage, Fault> {
+    let says_layout = connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'layout')", [], |row| {
+        row.get(0)
+    })?;
+    Ok(if says_layout { Coverage::Whole } else { Coverage::Core })
+}
+
 /// A connection inside a transaction, with what is known beside the file: how it keeps receipts, and in the writer the
 /// receipts that are not written yet.
 #[derive(Clone, Copy)]
@@ -100,6 +109,7 @@ pub(super) struct Receipt {
     /// With an empty payload where the body was not asked for.
     pub(super) event: Arc<Event>,
     pub(super) proof: Proof,
+    pub(super) envelope_version: u32,
     pub(super) lifecycle_version: Option<u32>,
     pub(super) disposition: Disposition,
     /// The subject's receipt before this one.
@@ -109,6 +119,22 @@ pub(super) struct Receipt {
     pub(super) link: Digest,
     /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
     has_jobs: bool,
+}
+
+impl Receipt {
+    /// The link that the receipt has behind `previous`.
+    pub(super) fn link_after(&self, previous: &Digest, coverage: Coverage) -> Digest {
+        let facts = ReceiptFacts {
+            receipt: self.id,
+            event: &self.event,
+            proof: &self.proof,
+            envelope_version: self.envelope_version,
+            lifecycle_version: self.lifecycle_version,
+            body_digest: self.body_digest,
+            disposition: &self.disposition,
+        };
+        chain::link(previous, &facts.digest(coverage))
+    }
 }
 
 /// Whether a receipt is wanted with its body, which is most of its bytes.
@@ -147,6 +173,7 @@ pub(super) type SubjectKey = [u8; 16];
 #[derive(Debug)]
 pub(super) struct Memory {
     layout: Layout,
+    coverage: Coverage,
     recent: Recent,
     keys: Keys,
     building: Building,
@@ -167,6 +194,7 @@ impl Memory {
         };
         Ok(Self {
             layout,
+            coverage: coverage(connection)?,
             bodies,
             recent: Recent::new(bounds.recent_bytes_max),
             keys: match layout {
@@ -506,11 +534,12 @@ pub(super) fn append(
     let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
     let head = transaction.memory.head;
     let seq = head.seq + 1;
-    let receipt = Receipt {
+    let mut receipt = Receipt {
         seq,
         id: admission.receipt,
         event: Arc::clone(event),
         proof: admission.proof.clone(),
+        envelope_version: ENVELOPE_VERSION,
         lifecycle_version: admission.lifecycle.as_ref().map(|lifecycle| lifecycle.version),
         disposition: disposition.clone(),
         previous: subject
@@ -519,13 +548,11 @@ pub(super) fn append(
             .map(|known| known.newest),
         body_digest: admission.body_digest,
         body_bytes: event.payload.len(),
-        link: tollgate_core::chain::link(
-            &head.link,
-            &tollgate_core::chain::receipt_digest(admission, disposition),
-        ),
+        link: head.link,
         has_jobs: !admission.jobs.is_empty(),
     };
-    let link = receipt.link;
+    let link = receipt.link_after(&head.link, transaction.memory.receipts.coverage);
+    receipt.link = link;
     // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
     let moved = subject.map(|subject| {
         let status = event
