@@ -5,71 +5,118 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::admission::{Admission, Disposition};
-use crate::ids::Digest;
+use crate::admission::Disposition;
+use crate::event::{Event, Proof, StatusReading};
+use crate::ids::{Digest, ReceiptId};
 
 /// The link before the first receipt.
 pub const GENESIS: Digest = Digest([0; 32]);
 
-/// Digest of what a receipt says for ever: who, what, when, how it was proved, what became of it.
-pub fn receipt_digest(admission: &Admission, disposition: &Disposition) -> Digest {
-    let event = &admission.event;
-    ReceiptFacts {
-        receipt: &admission.receipt.0,
-        tenant: event.tenant.as_str(),
-        source: event.source.as_str(),
-        event_id: event.id.as_str(),
-        event_type: event.event_type.as_str(),
-        received_at_ms: event.received_at.0,
-        scheme: &admission.proof.scheme,
-        key_id: admission.proof.key_id.as_str(),
-        body_digest: &admission.body_digest.0,
-        disposition,
-    }
-    .digest()
+/// What of a receipt its digest covers. A store keeps the coverage that it was made with, so that its chain stays one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// Who, which event, when, how proved, the body and the disposition's name: stores of schema 1.
+    Core,
+    /// Everything that the receipt says.
+    Whole,
 }
 
-/// The facts of a receipt as an auditor reads them back from the store.
+/// What a receipt says for ever: who, what, when, how it was proved and read, what became of it. The admission and the auditor
+/// make its digest from the same.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiptFacts<'a> {
-    pub receipt: &'a [u8; 16],
-    pub tenant: &'a str,
-    pub source: &'a str,
-    pub event_id: &'a str,
-    pub event_type: &'a str,
-    pub received_at_ms: i64,
-    pub scheme: &'a str,
-    pub key_id: &'a str,
-    pub body_digest: &'a [u8; 32],
+    pub receipt: ReceiptId,
+    /// Its payload is not looked at: `body_digest` stands for it.
+    pub event: &'a Event,
+    pub proof: &'a Proof,
+    /// [`crate::event::ENVELOPE_VERSION`] when it was admitted.
+    pub envelope_version: u32,
+    pub lifecycle_version: Option<u32>,
+    pub body_digest: Digest,
     pub disposition: &'a Disposition,
 }
 
 impl ReceiptFacts<'_> {
     /// SHA-256 over the length-prefixed facts, so that no two different receipts hash the same bytes.
-    pub fn digest(&self) -> Digest {
-        let disposition = match self.disposition {
-            Disposition::Accepted => "accepted",
-            Disposition::Superseded { .. } => "superseded",
-            Disposition::Held { .. } => "held",
+    pub fn digest(&self, coverage: Coverage) -> Digest {
+        let (event, proof) = (self.event, self.proof);
+        let (disposition, detail) = match self.disposition {
+            Disposition::Accepted => ("accepted", None),
+            Disposition::Superseded { current } => ("superseded", Some(current.as_str())),
+            Disposition::Held { reason } => ("held", Some(reason.as_str())),
         };
-        let mut hash = Sha256::new();
-        let parts: [&[u8]; 10] = [
-            self.receipt,
-            self.tenant.as_bytes(),
-            self.source.as_bytes(),
-            self.event_id.as_bytes(),
-            self.event_type.as_bytes(),
-            &self.received_at_ms.to_le_bytes(),
-            self.scheme.as_bytes(),
-            self.key_id.as_bytes(),
-            self.body_digest,
-            disposition.as_bytes(),
-        ];
-        for part in parts {
-            hash.update((part.len() as u32).to_le_bytes());
-            hash.update(part);
+        let mut hash = Facts(Sha256::new());
+        hash.bytes(&self.receipt.0);
+        hash.text(event.tenant.as_str());
+        hash.text(event.source.as_str());
+        hash.text(event.id.as_str());
+        hash.text(event.event_type.as_str());
+        hash.bytes(&event.received_at.0.to_le_bytes());
+        hash.text(&proof.scheme);
+        hash.text(proof.key_id.as_str());
+        hash.bytes(&self.body_digest.0);
+        hash.text(disposition);
+        if coverage == Coverage::Whole {
+            hash.optional(detail);
+            hash.optional(event.subject.as_ref().map(|subject| subject.as_str()));
+            let (reading, label) = match &event.reading {
+                StatusReading::Stateless => ("stateless", None),
+                StatusReading::Mapped { status, .. } => ("mapped", Some(status.as_str())),
+                StatusReading::Unmapped { label, .. } => ("unmapped", label.as_deref()),
+            };
+            hash.text(reading);
+            hash.optional(event.reading.family().map(|family| family.as_str()));
+            hash.optional(label);
+            hash.number(event.occurred_at.map(|at| at.0));
+            hash.number(event.amount.map(|amount| amount.minor_units()));
+            hash.optional(
+                event
+                    .amount
+                    .map(|amount| amount.currency())
+                    .as_ref()
+                    .map(|currency| currency.as_str()),
+            );
+            for (name, value) in &event.attributes {
+                hash.text(name);
+                hash.text(value);
+            }
+            hash.number(i64::try_from(event.attributes.len()).ok());
+            hash.text(proof.provider.as_str());
+            hash.number(Some(proof.profile_version.into()));
+            hash.number(proof.signed_at.map(|at| at.0));
+            hash.number(self.lifecycle_version.map(i64::from));
+            hash.number(Some(self.envelope_version.into()));
         }
-        Digest(hash.finalize().into())
+        Digest(hash.0.finalize().into())
+    }
+}
+
+/// A hash of facts, each behind its length.
+struct Facts(Sha256);
+
+impl Facts {
+    fn bytes(&mut self, fact: &[u8]) {
+        self.0.update((fact.len() as u32).to_le_bytes());
+        self.0.update(fact);
+    }
+
+    fn text(&mut self, fact: &str) {
+        self.bytes(fact.as_bytes());
+    }
+
+    /// A fact that may be absent, which is not the same as empty: absence is a length that no fact has.
+    fn optional(&mut self, fact: Option<&str>) {
+        match fact {
+            Some(fact) => self.text(fact),
+            None => self.0.update(u32::MAX.to_le_bytes()),
+        }
+    }
+
+    fn number(&mut self, fact: Option<i64>) {
+        match fact {
+            Some(fact) => self.bytes(&fact.to_le_bytes()),
+            None => self.optional(None),
+        }
     }
 }
 

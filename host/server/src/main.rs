@@ -13,7 +13,7 @@ mod telemetry;
 mod worker;
 
 /// What is allocated on one thread is often freed on another here (an event is made by the edge and dropped by the writer),
-/// which the system's allocator pays for with locks.
+/// which the system's allocator pays for with locks. SQLite allocates from it as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

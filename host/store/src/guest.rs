@@ -264,7 +264,7 @@ impl GuestStore {
     /// One transaction that may write.
     fn write<T>(&self, work: impl Fn(&mut Transaction<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.commit("BEGIN IMMEDIATE", |connection| {
-            let mut memory = Memory::load(connection, receipts::Memory::none())?;
+            let mut memory = Memory::load(connection, receipts::Memory::of_guest(connection)?)?;
             let head = memory.head;
             let done = work(&mut Transaction {
                 connection,

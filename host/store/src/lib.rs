@@ -39,7 +39,7 @@ pub enum StoreError {
     #[error("the store's write queue is full")]
     Full,
     /// No space left. Nothing was written; works again when space returns.
-    #[error("no space left for the store at {path}")]
+    #[error("no space left for the store at {path}: free some; nothing more is taken in until then")]
     NoSpace { path: String },
     /// A write or fsync failed. What is on the disk is unknown: the host must stop and not acknowledge.
     #[error("the store's disk failed: {detail}")]

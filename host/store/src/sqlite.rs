@@ -1,4 +1,4 @@
-//! The embedded store: SQLite in one file, one process at a time.
+//! The embedded store: SQLite in one file, with the bodies of receipts in another beside it; one process at a time writes.
 //!
 //! Cast: the [`writer`] thread owns the connection that writes and commits in groups; [`readers`] lends connections that
 //! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
@@ -64,7 +64,8 @@ pub struct OpenOptions {
     pub file_bytes_max: Option<u64>,
     /// How a new store keeps its receipts; one that exists keeps the layout that it was made with.
     pub layout: Layout,
-    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.
+    /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each, beside
+    /// 8 MiB that say which keys the indexes lack.
     /// Only for [`Layout::Segments`]. Default 65,536.
     pub keys_in_memory_max: usize,
     /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Segments`]. Default 16 MiB.
@@ -85,7 +86,7 @@ impl Default for OpenOptions {
     }
 }
 
-/// The SQLite store. Clones share one writer and one file; the file is closed when the last is dropped.
+/// The SQLite store. Clones share one writer and its files, which are closed when the last is dropped.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,

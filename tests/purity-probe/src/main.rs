@@ -43,9 +43,8 @@ fn main() {
         breaker::Breaker::new();
         breaker::Breaker::permit(_, _, _);
         catalogue::markdown();
-        chain::ReceiptFacts::digest(_);
+        chain::ReceiptFacts::digest(_, _);
         chain::link(_, _);
-        chain::receipt_digest(_, _);
         challenge::answer(_, _);
         challenge::preflight(_, _, _);
         delivery::AttemptEnd::is_success(_);

@@ -34,25 +34,30 @@ impl Fault {
         Self::Damaged(format!("{what}: {detail}"))
     }
 
+    /// Nothing was written and nothing is in doubt: there is no space.
+    pub(super) fn is_no_space(&self) -> bool {
+        match self {
+            // The second is the WAL's index that could not grow. It is memory of the running processes and is built anew from the
+            // WAL, so nothing on the disk is in doubt; it is what a full disk looks like when the index is what does not fit.
+            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) => {
+                error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+            }
+            Self::Io(error) => matches!(
+                error.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
     /// What the writer answers. `Fatal` only for failures of the disk: after one, nobody knows what the file holds.
     pub(super) fn of_writer(self, path: &str) -> StoreError {
         match &self {
-            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) => match error.code {
-                ErrorCode::DiskFull => StoreError::NoSpace { path: path.to_owned() },
-                // The WAL's index could not grow. It is memory of the running processes and is built anew from the WAL, so
-                // nothing on the disk is in doubt; it is what a full disk looks like when the index is what does not fit.
-                ErrorCode::SystemIoFailure if error.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
-                    StoreError::NoSpace { path: path.to_owned() }
-                }
-                ErrorCode::SystemIoFailure => StoreError::Fatal { detail: self.detail() },
-                _ => self.of_reader(),
-            },
-            Self::Io(error) => match error.kind() {
-                std::io::ErrorKind::StorageFull
-                | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge => StoreError::NoSpace { path: path.to_owned() },
-                _ => StoreError::Fatal { detail: self.detail() },
-            },
+            _ if self.is_no_space() => StoreError::NoSpace { path: path.to_owned() },
+            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::SystemIoFailure => {
+                StoreError::Fatal { detail: self.detail() }
+            }
+            Self::Io(_) => StoreError::Fatal { detail: self.detail() },
             _ => self.of_reader(),
         }
     }

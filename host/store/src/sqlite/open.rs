@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params};
 use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
@@ -69,13 +69,12 @@ impl StorePath {
 
     /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
     pub(super) fn opening(&self, fault: Fault) -> StoreError {
-        match &fault {
-            Fault::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DiskFull => {
-                StoreError::NoSpace {
-                    path: self.text.clone(),
-                }
+        if fault.is_no_space() {
+            StoreError::NoSpace {
+                path: self.text.clone(),
             }
-            _ => self.cannot_open(fault.detail()),
+        } else {
+            self.cannot_open(fault.detail())
         }
     }
 }
@@ -133,9 +132,15 @@ pub(super) fn open_writer(
             bodies.display()
         )));
     }
-    migrate(&mut connection, known, layout)
-        .and_then(|()| release_leases(&mut connection))
-        .map_err(|fault| path.opening(fault))?;
+    let mut made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
+    if made_ready.as_ref().is_err_and(Fault::is_no_space) {
+        // What the last process left in the WAL takes less space in the file.
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|error| path.opening(error.into()))?;
+        made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
+    }
+    made_ready.map_err(|fault| path.opening(fault))?;
     if created {
         sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))?;
     }

@@ -426,7 +426,11 @@ impl Thread {
                 .drain(..)
                 .for_each(|work| work.fail(StoreError::Fatal { detail: detail.clone() }));
         }
-        match self.transact(batch) {
+        let mut done = self.transact(batch);
+        if matches!(done, Err(StoreError::NoSpace { .. })) && self.wal_made_room() {
+            done = self.transact(batch);
+        }
+        match done {
             Ok(()) => answer_all(batch),
             Err(error) if batch.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
                 for work in batch.drain(..) {
@@ -535,6 +539,11 @@ impl Thread {
                 }
             }
         };
+    }
+
+    /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Answers whether it gave some.
+    fn wal_made_room(&mut self) -> bool {
+        self.wal.pages.load(Ordering::Relaxed) > 0 && self.truncate_wal()
     }
 
     /// Answers whether the WAL is empty now.

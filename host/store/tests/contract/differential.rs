@@ -1,19 +1,23 @@
 //! The fast layout against the plain one: the same random work on both, and every answer compared.
 //!
-//! `TOLLGATE_OPERATIONS` sets how much work (default 4,000 pieces), `TOLLGATE_SEED` which.
+//! `TOLLGATE_OPERATIONS` sets how much work (default 1,500 pieces), `TOLLGATE_SEED` which.
 
 use std::collections::BTreeMap;
 
 use rusqlite::params;
+use tollgate_core::admission::JobSpec;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::ids::ReceiptId;
 use tollgate_core::outcome::JobEnd;
 use tollgate_store::{
-    AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
-    SqliteStore, Store as _, TraceBy, TraceQuery,
+    AttemptRecord, DeadLetterFilter, HeldFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest,
+    ReplayWhat, ReviewDecision, ReviewRequest, SqliteStore, Store as _, TraceBy, TraceQuery,
 };
 
 use crate::sqlite::Sqlite;
-use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, T0, at, claim_request, name, settlement};
+use crate::support::{
+    Backend as _, LEASE_MS, Sent, SettlementExt as _, T0, at, claim_request, name, redemption, settlement,
+};
 
 /// A small generator that is the same everywhere (splitmix64).
 struct Dice(u64);
@@ -38,6 +42,8 @@ struct Side {
     store: SqliteStore,
     claims: Vec<JobClaim>,
     deliveries: Vec<OutboxClaim>,
+    /// The last receipt that was to be reviewed.
+    reviewed: Option<ReceiptId>,
 }
 
 impl Side {
@@ -56,6 +62,7 @@ impl Side {
             place,
             claims: Vec::new(),
             deliveries: Vec::new(),
+            reviewed: None,
         }
     }
 
@@ -69,8 +76,9 @@ impl Side {
 #[derive(Debug, Clone)]
 enum Work {
     /// Sent at once, with pieces that fail among them when `guilty`: then the whole commit is undone and each done alone.
+    /// Each piece is one event, or as many as come in one request.
     Admit {
-        burst: Vec<Sent>,
+        burst: Vec<Vec<Sent>>,
         guilty: bool,
     },
     Claim {
@@ -93,6 +101,14 @@ enum Work {
     },
     Replay {
         what: ReplayWhat,
+        dry_run: bool,
+    },
+    /// Of the n-th held receipt in the list, or of the last one again; of an event that may not be held, or not be there, when
+    /// it is given. To a status, or to nothing.
+    Review {
+        held: u64,
+        event: Option<Sent>,
+        status: Option<&'static str>,
         dry_run: bool,
     },
     Ask {
@@ -130,26 +146,50 @@ fn any_event(dice: &mut Dice, number: u64) -> Sent {
 
 fn any_work(dice: &mut Dice, number: &mut u64) -> Work {
     match dice.roll(100) {
-        0..40 => {
-            let count = dice.of(&[1, 1, 2, 7, 90]);
-            let burst = (0..count)
-                .map(|_| {
-                    *number += 1;
-                    any_event(dice, *number)
-                })
-                .collect();
+        0..34 => {
+            let mut request = |dice: &mut Dice| {
+                let events = dice.of(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 70]);
+                let mut request: Vec<_> = (0..events)
+                    .map(|_| {
+                        *number += 1;
+                        any_event(dice, *number)
+                    })
+                    .collect();
+                // The same event twice in one request.
+                if events > 1 && dice.roll(2) == 0 {
+                    request.push(request[0].clone());
+                }
+                request
+            };
+            let pieces = dice.of(&[1, 1, 2, 7, 25]);
+            let burst = (0..pieces).map(|_| request(dice)).collect();
             Work::Admit {
                 burst,
                 guilty: dice.roll(6) == 0,
             }
         }
-        40..46 => Work::Claim {
+        34..41 => Work::Review {
+            held: dice.roll(100),
+            event: (dice.roll(4) == 0).then(|| {
+                let id = dice.roll(*number + 2);
+                any_event(dice, id)
+            }),
+            status: dice.of(&[
+                None,
+                Some("created"),
+                Some("pending"),
+                Some("completed"),
+                Some("unheard"),
+            ]),
+            dry_run: dice.roll(3) == 0,
+        },
+        41..47 => Work::Claim {
             rows_max: dice.of(&[1, 3, 20]),
         },
-        46..70 => Work::Settle {
+        47..70 => Work::Settle {
             claim: dice.roll(1000),
             end: dice.roll(8),
-            key: dice.roll(60),
+            key: dice.roll(25),
         },
         70..76 => Work::ClaimOutbox {
             rows_max: dice.of(&[1, 20]),
@@ -188,13 +228,20 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
     match work {
         Work::Admit { burst, guilty } => {
             let mut answers = Vec::new();
-            for (position, sent) in burst.iter().enumerate() {
-                let (admitting, admission) = (store.clone(), sent.admission(&store));
+            for (position, request) in burst.iter().enumerate() {
+                let admitting = store.clone();
+                let mut admissions: Vec<_> = request.iter().map(|sent| sent.admission(&store)).collect();
                 answers.push(tokio::spawn(async move {
-                    format!("{:?}", admitting.admit(admission).await)
+                    match admissions.pop() {
+                        Some(only) if admissions.is_empty() => format!("{:?}", admitting.admit(only).await),
+                        last => {
+                            admissions.extend(last);
+                            format!("{:?}", admitting.admit_all(admissions).await)
+                        }
+                    }
                 }));
                 if *guilty && position % 3 == 1 {
-                    let mut nobody = settlement_of_nobody(sent, &store);
+                    let mut nobody = settlement_of_nobody(&request[0], &store);
                     nobody.job = tollgate_core::ids::JobId(1 << 40);
                     let failing = store.clone();
                     answers.push(tokio::spawn(
@@ -284,6 +331,47 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             };
             vec![format!("{:?}", store.replay(request).await)]
         }
+        Work::Review {
+            held,
+            event,
+            status,
+            dry_run,
+        } => {
+            let filter = HeldFilter {
+                with_reviewed: true,
+                rows_max: 40,
+                ..HeldFilter::default()
+            };
+            let list = store.held(filter).await.unwrap();
+            let mut said = vec![format!("{list:?}")];
+            let receipt = match (event, side.reviewed) {
+                (Some(sent), _) => sent.receipt(&store),
+                (None, Some(again)) if held % 4 == 0 => again,
+                _ if list.is_empty() => return said,
+                _ => list[usize::try_from(*held).unwrap() % list.len()].receipt,
+            };
+            side.reviewed = Some(receipt);
+            let request = ReviewRequest {
+                receipt,
+                decision: match status {
+                    None => ReviewDecision::Dismiss,
+                    Some(status) => ReviewDecision::Map {
+                        status: name(status),
+                        lifecycle: Some(redemption()),
+                        jobs: vec![JobSpec {
+                            route: name("cashback"),
+                            lane: i64::try_from(*held % 5).unwrap(),
+                        }],
+                    },
+                },
+                actor: "somebody".into(),
+                why: None,
+                now: at(now),
+                dry_run: *dry_run,
+            };
+            said.push(format!("{:?}", store.review(request).await));
+            said
+        }
         Work::Ask { what, text } => vec![ask(&store, *what, text).await],
         Work::Reopen => {
             side.reopen().await;
@@ -355,6 +443,13 @@ impl Met {
             "LeaseLost",
             "AlreadyDone",
             "Recorded",
+            "Reviewed(ReviewReport { dry_run: false",
+            "reviewed: Accepted",
+            "reviewed: Superseded",
+            "reviewed: Dismissed",
+            "AlreadyReviewed",
+            "NotHeld",
+            "Unmappable",
         ] {
             *self.0.entry(word).or_default() += u64::from(said.contains(word));
         }
@@ -407,6 +502,7 @@ impl Pair {
             place,
             claims: Vec::new(),
             deliveries: Vec::new(),
+            reviewed: self.fast.reviewed,
         };
         // Whoever opens a store frees what was leased, so the other does the same.
         self.plain.reopen().await;
@@ -448,7 +544,7 @@ async fn compare(seed: u64, operations: u64, options: OpenOptions) {
 #[tokio::test]
 async fn segments_answer_like_rows() {
     let (operations, seed) = (
-        setting("TOLLGATE_OPERATIONS", 4_000),
+        setting("TOLLGATE_OPERATIONS", 1_500),
         setting("TOLLGATE_SEED", T0.0 as u64),
     );
     // With hardly any memory, with some, and as it is shipped.

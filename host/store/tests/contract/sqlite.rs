@@ -1,4 +1,4 @@
-//! What is SQLite's own: one file, one process, one writer, and what becomes of them when things go wrong.
+//! What is SQLite's own: its files, one process, one writer, and what becomes of them when things go wrong.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -80,12 +80,25 @@ impl Sqlite {
         copy
     }
 
+    /// A copy of the files in the middle of whatever goes on: what a process that dies now leaves behind.
+    pub(crate) fn copied_as_it_is(&self, options: OpenOptions) -> Self {
+        let copy = Self::with(options).quick();
+        for file in ["tollgate.db", "tollgate.db-wal", "tollgate.db-bodies"] {
+            std::fs::copy(self.0.path().join(file), copy.0.path().join(file)).unwrap();
+        }
+        copy
+    }
+
     fn wal_bytes(&self) -> u64 {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
 
     fn try_open(&self, options: OpenOptions) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(self.path(), options)
+    }
+
+    pub(crate) fn read_only(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.path()).unwrap()
     }
 
     /// The file itself, as a person with a database shell has it.
@@ -294,6 +307,12 @@ fn a_newer_schema_is_refused() {
 async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
     let place = Sqlite::of_rows();
     let sent = Sent::new("e1").of("r_1").status("exploded");
+    place.open().close().await;
+    // What says that its chain covers everything; at that time it did not.
+    place
+        .raw()
+        .execute_batch("DELETE FROM meta WHERE name = 'layout'")
+        .unwrap();
     let store = place.open();
     assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
     assert_eq!(Sent::new("e2").tenant("globex").admit(&store).await, ACCEPTED);
@@ -304,7 +323,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .execute_batch(
             "DROP TABLE reviews; DROP TABLE segments; DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; \
              ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
-             DELETE FROM meta WHERE name = 'layout'; PRAGMA user_version = 1",
+             PRAGMA user_version = 1",
         )
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
@@ -355,6 +374,7 @@ async fn filled(place: Sqlite, receipts: usize) -> Sqlite {
     for number in 1..=receipts {
         let sent = Sent::new(&format!("e{number}"))
             .of(&format!("r_{}", number % 5))
+            .status("completed")
             .body(&format!("{number}{}", "x".repeat(3000)));
         assert_eq!(sent.admit(&store).await, ACCEPTED);
     }
@@ -438,6 +458,17 @@ async fn the_chain_names_the_first_row_that_was_touched() {
         "key_id = 'x'",
         "disposition = 2, disposition_detail = 'x'",
         "link = zeroblob(32)",
+        "subject = 'r_other'",
+        "status = 'failed'",
+        "amount = amount + 1",
+        "currency = 'EUR'",
+        "attributes = '[[\"product\",\"prod_2\"]]'",
+        "occurred_at = occurred_at + 1",
+        "provider = 'stripe'",
+        "profile_version = 9",
+        "signed_at = signed_at - 1",
+        "envelope_version = 7",
+        "lifecycle_version = 8",
     ]
     .map(edit);
     let mut checks: Vec<_> = edits
@@ -503,6 +534,7 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
         let hex: String = edited.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("UPDATE segments SET facts = x'{hex}' WHERE first = 5")
     };
+    let (amount, attribute, subject) = (packed("USD", "EUR"), packed("prod_1", "prod_2"), packed("r_0", "r_1"));
     let (event, event_type, key) = (
         packed("e5", "e6"),
         packed("customer.rewarded", "customer.punished"),
@@ -514,6 +546,9 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
             ("an event id", &event, PLACE_OF_5),
             ("a type", &event_type, PLACE_OF_5),
             ("a key id", &key, PLACE_OF_5),
+            ("an amount", &amount, PLACE_OF_5),
+            ("an attribute", &attribute, PLACE_OF_5),
+            ("a subject", &subject, PLACE_OF_5),
             (
                 "where its body is",
                 "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5",
@@ -557,6 +592,21 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
                 "the ids of 1 receipts do not lead to them",
             ),
             ("ids that are recent", "DELETE FROM recent", "do not lead to them"),
+            (
+                "an id in the index that leads elsewhere",
+                "UPDATE receipt_keys SET seq = 9 WHERE seq = (SELECT min(seq) FROM receipt_keys)",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "a recent id that leads elsewhere",
+                "UPDATE recent SET first = 8 WHERE first = 9",
+                "the ids of 1 receipts do not lead to them",
+            ),
+            (
+                "an id that no receipt has",
+                "INSERT INTO receipt_keys (id, seq) VALUES (zeroblob(16), 5)",
+                "1 ids are of no receipt",
+            ),
         ],
     )
     .await;
@@ -608,10 +658,15 @@ async fn bodies_that_were_touched_or_lost_are_found() {
 
 #[tokio::test]
 async fn no_space_is_said_and_passes() {
-    let place = Sqlite::new();
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+        fill(place).await;
+    }
+}
+
+async fn fill(place: Sqlite) {
     let small = OpenOptions {
         file_bytes_max: Some(600 * 1024),
-        ..OpenOptions::default()
+        ..place.1
     };
     let store = place.try_open(small).unwrap();
     let sent = |number: usize| Sent::new(&format!("e{number}")).body(&"x".repeat(20_000));
@@ -691,7 +746,7 @@ async fn the_wal_is_kept_short() {
     assert!(place.wal_bytes() < bound * 2, "{} bytes of WAL", place.wal_bytes());
     drop(raw);
     store.close().await;
-    assert_eq!(place.wal_bytes(), 0, "closing leaves one file");
+    assert_eq!(place.wal_bytes(), 0, "closing leaves no WAL");
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! them again. When enough wait they are sorted, and the commits that follow carry them into the indexes in key order, a
 //! slice each: then many keys share a page.
 //!
-//! `recent` holds what the indexes may lack, exactly: its rows go in the transaction that carries the last of their keys.
+//! `recent` holds what the indexes may lack, exactly: its rows go in the transaction that carries the last of their keys. How
+//! far a load has come is durable too: processes that end before a load is through would else begin it again for ever.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{ReceiptId, Status, TenantName};
 
 use super::super::fault::Fault;
-use super::{SubjectKey, SubjectState, rows};
+use super::super::rows::disposition_codes;
+use super::filter::Filter;
+use super::{Receipt, SubjectKey, SubjectState, rows};
 
 /// Keys that a commit carries into the indexes for each receipt that it admits: more than come, so that one load is through
 /// before the next is full.
@@ -40,6 +43,8 @@ enum Entry<'a> {
         status: Option<&'a str>,
         newest: i64,
     },
+    /// This commit carried the load of the rows up to `through` as far as this many keys.
+    Carried { through: i64, keys: u64 },
 }
 
 /// A map whose keys begin with a keyed hash's bytes: hashing them again would add nothing.
@@ -84,6 +89,24 @@ struct Load {
     carrying: usize,
 }
 
+impl Table {
+    /// Adds what an entry says; `seq` is the entry's own receipt.
+    fn take(&mut self, seq: i64, entry: &Entry<'_>) -> Result<(), Fault> {
+        if let Entry::Receipt { id, .. } = entry {
+            self.receipts.insert(*id, seq);
+        }
+        if let Some((key, status, newest)) = entry.subject(seq) {
+            self.subjects.insert(key, state(status, newest)?);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, receipts_max: usize) -> bool {
+        // Reviews bring subjects without receipts.
+        receipts_max > 0 && self.receipts.len().max(self.subjects.len()) >= receipts_max
+    }
+}
+
 impl Load {
     fn new(table: Table, through: i64) -> Self {
         let sorted = |mut keys: Vec<[u8; 16]>| {
@@ -118,9 +141,11 @@ enum Undo {
 pub(super) struct Keys {
     active: Table,
     load: Option<Load>,
+    /// Holds every key that is in the indexes or on its way there.
+    indexed: Option<Filter>,
     /// Each origin's newest receipt.
     origins: HashMap<i64, i64>,
-    /// Receipts in `active` from which on it becomes a load.
+    /// Receipts or subjects in `active` from which on it becomes a load.
     receipts_max: usize,
     /// Of the transaction under way.
     undo: Vec<Undo>,
@@ -141,6 +166,7 @@ impl Keys {
     pub(super) fn load(connection: &Connection, receipts_max: usize) -> Result<Self, Fault> {
         let mut keys = Self {
             receipts_max: receipts_max.max(1),
+            indexed: Filter::of_indexes(connection)?,
             ..Self::default()
         };
         let mut statement = connection.prepare("SELECT id, newest FROM origins WHERE newest IS NOT NULL")?;
@@ -148,17 +174,36 @@ impl Keys {
         while let Some(row) = origins.next()? {
             keys.origins.insert(row.get(0)?, row.get(1)?);
         }
-        keys.committed = each_recent(connection, |seq, entry| {
-            if let Entry::Receipt { id, origin, .. } = entry {
-                keys.active.receipts.insert(*id, seq);
-                keys.origins.insert(*origin, seq);
-            }
-            if let Some((key, status, newest)) = entry.subject(seq) {
-                keys.active.subjects.insert(key, state(status, newest)?);
+        let mut progress = None;
+        keys.committed = each_recent(connection, |_, _, entry| {
+            if let Entry::Carried { through, keys } = *entry {
+                progress = Some((through, keys));
             }
             Ok(())
         })?;
+        // Without progress, and when that load is through, no row belongs to it.
+        let (through, carried) = progress.unwrap_or_default();
+        let mut table = Table::default();
+        each_recent(connection, |row, seq, entry| {
+            if let Entry::Receipt { origin, .. } = entry {
+                keys.origins.insert(*origin, seq);
+            }
+            if row <= through { &mut table } else { &mut keys.active }.take(seq, entry)
+        })?;
+        if !(table.receipts.is_empty() && table.subjects.is_empty()) {
+            let mut load = Load::new(table, through);
+            load.carried = usize::try_from(carried)
+                .ok()
+                .filter(|carried| *carried < load.len())
+                .ok_or_else(|| {
+                    Fault::damaged("recent keys", format_args!("{carried} of {} are carried", load.len()))
+                })?;
+            load.carrying = load.carried;
+            keys.expect_in_indexes(&load);
+            keys.load = Some(load);
+        }
         keys.newest = keys.committed;
+        keys.begin_load_if_full();
         Ok(keys)
     }
 
@@ -166,6 +211,7 @@ impl Keys {
         let waiting = self.active.receipts.get(&id.0);
         match waiting.or_else(|| self.load.as_ref()?.table.receipts.get(&id.0)) {
             Some(seq) => Ok(Some(*seq)),
+            None if self.surely_not_indexed(&id.0) => Ok(None),
             None => indexed_receipt(connection, id),
         }
     }
@@ -174,8 +220,24 @@ impl Keys {
         let waiting = self.active.subjects.get(key);
         match waiting.or_else(|| self.load.as_ref()?.table.subjects.get(key)) {
             Some(state) => Ok(Some(state.clone())),
+            None if self.surely_not_indexed(key) => Ok(None),
             None => rows::subject(connection, key),
         }
+    }
+
+    fn surely_not_indexed(&self, key: &[u8; 16]) -> bool {
+        self.indexed.as_ref().is_some_and(|indexed| !indexed.may_hold(key))
+    }
+
+    /// What is on its way counts as indexed from the start: a key that is not there yet is then asked for in vain, no more.
+    fn expect_in_indexes(&mut self, load: &Load) {
+        if let Some(indexed) = &mut self.indexed {
+            load.receipts
+                .iter()
+                .chain(&load.subjects)
+                .for_each(|key| indexed.add(key));
+        }
+        self.indexed.take_if(|indexed| indexed.is_full());
     }
 
     /// Adds a receipt's keys; answers its origin's receipt before it.
@@ -231,18 +293,21 @@ impl Keys {
         if self.entries.is_empty() {
             return Ok(());
         }
-        self.newest = self.committed + 1;
-        connection
-            .prepare_cached("INSERT INTO recent (id, first, entries) VALUES (?1, ?2, ?3)")?
-            .execute(params![self.newest, self.first, self.entries])?;
         if let Some(load) = &mut self.load {
             let keys = (self.receipts * CARRIED_PER_RECEIPT).max(CARRIED_MIN);
             load.carrying = (load.carried + keys).min(load.len());
             load.carry(connection)?;
             if load.carrying == load.len() {
                 load.finish(connection, &self.origins)?;
+            } else {
+                let (through, keys) = (load.through, load.carrying as u64);
+                self.note(&Entry::Carried { through, keys })?;
             }
         }
+        self.newest = self.committed + 1;
+        connection
+            .prepare_cached("INSERT INTO recent (id, first, entries) VALUES (?1, ?2, ?3)")?
+            .execute(params![self.newest, self.first, self.entries])?;
         Ok(())
     }
 
@@ -254,8 +319,14 @@ impl Keys {
             load.carried = load.carrying;
         }
         self.load.take_if(|load| load.carried == load.len());
-        if self.load.is_none() && self.receipts_max > 0 && self.active.receipts.len() >= self.receipts_max {
-            self.load = Some(Load::new(std::mem::take(&mut self.active), self.committed));
+        self.begin_load_if_full();
+    }
+
+    fn begin_load_if_full(&mut self) {
+        if self.load.is_none() && self.active.is_full(self.receipts_max) {
+            let load = Load::new(std::mem::take(&mut self.active), self.committed);
+            self.expect_in_indexes(&load);
+            self.load = Some(load);
         }
     }
 
@@ -294,8 +365,7 @@ fn restore<K: Eq + std::hash::Hash, V, S: std::hash::BuildHasher>(
 }
 
 impl Load {
-    /// Carries the keys between `carried` and `carrying`: receipts first, then subjects. A restart carries all again, with the
-    /// same values or newer ones.
+    /// Carries the keys between `carried` and `carrying`: receipts first, then subjects.
     fn carry(&self, connection: &Connection) -> Result<(), Fault> {
         let receipts = self.receipts.len();
         let range = |keys: usize, before: usize| {
@@ -336,10 +406,13 @@ impl Load {
 
 /// Carries every key that waits into the indexes, inside a transaction.
 pub(super) fn carry_all(connection: &Connection) -> Result<(), Fault> {
-    let keys = Keys::load(connection, 1)?;
-    let mut load = Load::new(keys.active, keys.committed);
-    load.carrying = load.len();
-    load.carry(connection)
+    let keys = Keys::load(connection, usize::MAX)?;
+    let rest = Load::new(keys.active, keys.committed);
+    for mut load in keys.load.into_iter().chain([rest]) {
+        load.carrying = load.len();
+        load.carry(connection)?;
+    }
+    Ok(())
 }
 
 fn state(status: Option<&str>, newest: i64) -> Result<SubjectState, Fault> {
@@ -367,14 +440,16 @@ impl Entry<'_> {
         match *self {
             Self::Receipt { subject, .. } => subject.map(|(key, status)| (key, status, seq)),
             Self::Subject { key, status, newest } => Some((key, status, newest)),
+            Self::Carried { .. } => None,
         }
     }
 }
 
-/// Reads `recent` in the order of what happened, each receipt with its number. Answers the newest row, 0 if there is none.
+/// Reads `recent` in the order of what happened: each entry with its row and, for a receipt, its number. Answers the newest row,
+/// 0 if there is none.
 fn each_recent(
     connection: &Connection,
-    mut each: impl FnMut(i64, &Entry<'_>) -> Result<(), Fault>,
+    mut each: impl FnMut(i64, i64, &Entry<'_>) -> Result<(), Fault>,
 ) -> Result<i64, Fault> {
     let mut statement = connection.prepare_cached("SELECT id, first, entries FROM recent ORDER BY id")?;
     let mut found = statement.query([])?;
@@ -389,7 +464,7 @@ fn each_recent(
         while !rest.is_empty() {
             let (entry, after) = postcard::take_from_bytes::<Entry<'_>>(rest)
                 .map_err(|error| Fault::damaged("recent keys", format_args!("of receipt {seq}: {error}")))?;
-            each(seq, &entry)?;
+            each(newest, seq, &entry)?;
             if matches!(entry, Entry::Receipt { .. }) {
                 seq += 1;
             }
@@ -403,7 +478,7 @@ fn each_recent(
 pub(super) fn find_receipts(connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
     let mut wanted: KeyMap<()> = ids.iter().map(|id| (id.0, ())).collect();
     let mut found = Vec::new();
-    each_recent(connection, |seq, entry| {
+    each_recent(connection, |_, seq, entry| {
         if let Entry::Receipt { id, .. } = entry
             && wanted.remove(id).is_some()
         {
@@ -417,10 +492,83 @@ pub(super) fn find_receipts(connection: &Connection, ids: &[ReceiptId]) -> Resul
     Ok(found)
 }
 
+/// What leads to receipts, held against them one by one: their ids, and the list of those that were not accepted.
+#[derive(Debug)]
+pub(super) struct Ways {
+    recent: KeyMap<i64>,
+    /// How many ids each place has of those that were checked.
+    found_recent: usize,
+    found_indexed: i64,
+    /// Would be admitted a second time, or be taken for another.
+    lost: usize,
+    not_accepted: i64,
+    not_listed: usize,
+}
+
+impl Ways {
+    pub(super) fn new(connection: &Connection) -> Result<Self, Fault> {
+        let mut recent = KeyMap::default();
+        each_recent(connection, |_, seq, entry| {
+            if let Entry::Receipt { id, .. } = entry {
+                recent.insert(*id, seq);
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            recent,
+            found_recent: 0,
+            found_indexed: 0,
+            lost: 0,
+            not_accepted: 0,
+            not_listed: 0,
+        })
+    }
+
+    pub(super) fn check(&mut self, connection: &Connection, receipt: &Receipt) -> Result<(), Fault> {
+        use rusqlite::OptionalExtension as _;
+        let places = [
+            self.recent.get(&receipt.id.0).copied(),
+            indexed_receipt(connection, receipt.id)?,
+        ];
+        self.found_recent += usize::from(places[0].is_some());
+        self.found_indexed += i64::from(places[1].is_some());
+        let leads_elsewhere = places.iter().flatten().any(|seq| *seq != receipt.seq);
+        self.lost += usize::from(leads_elsewhere || places == [None, None]);
+        if let (code @ 1.., _) = disposition_codes(&receipt.disposition) {
+            self.not_accepted += 1;
+            let listed: Option<i64> = connection
+                .prepare_cached("SELECT disposition FROM not_accepted WHERE seq = ?1")?
+                .query_row([receipt.seq], |row| row.get(0))
+                .optional()?;
+            self.not_listed += usize::from(listed != Some(code));
+        }
+        Ok(())
+    }
+
+    pub(super) fn problems(&self, connection: &Connection) -> Result<Vec<String>, Fault> {
+        let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let of_none = (self.recent.len() as i64 - self.found_recent as i64)
+            + (count("SELECT count(*) FROM receipt_keys")? - self.found_indexed);
+        let listed = count("SELECT count(*) FROM not_accepted")? - self.not_accepted;
+        let mut problems = Vec::new();
+        if self.lost > 0 {
+            problems.push(format!("the ids of {} receipts do not lead to them", self.lost));
+        }
+        if of_none > 0 {
+            // The event with such an id would be answered as a repetition, and never be kept.
+            problems.push(format!("{of_none} ids are of no receipt"));
+        }
+        if self.not_listed > 0 || listed != 0 {
+            problems.push("the list of superseded and held receipts is not what the receipts say".to_owned());
+        }
+        Ok(problems)
+    }
+}
+
 /// What is known of those of `subjects` that exist, in no order.
 pub(super) fn find_subjects(connection: &Connection, subjects: &[SubjectKey]) -> Result<Vec<SubjectState>, Fault> {
     let mut wanted: KeyMap<Option<SubjectState>> = subjects.iter().map(|key| (*key, None)).collect();
-    each_recent(connection, |seq, entry| {
+    each_recent(connection, |_, seq, entry| {
         if let Some((key, status, newest)) = entry.subject(seq)
             && let Some(found) = wanted.get_mut(&key)
         {
@@ -444,7 +592,7 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
         .prepare_cached("SELECT id, newest FROM origins WHERE tenant = ?1")?
         .query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    each_recent(connection, |seq, entry| {
+    each_recent(connection, |_, seq, entry| {
         if let Entry::Receipt { origin, .. } = entry
             && let Some(newest) = origins.get_mut(origin)
         {
@@ -456,7 +604,6 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -480,9 +627,9 @@ mod tests {
     fn a_slice_that_was_rolled_back_is_carried_again() {
         let connection = tables();
         let mut keys = Keys::load(&connection, 64).unwrap();
-        let commit = |keys: &mut Keys, numbers: std::ops::RangeInclusive<i64>, fails: bool| {
+        let commit = |keys: &mut Keys, numbers: std::ops::Range<i64>, fails: bool| {
             connection.execute_batch("BEGIN").unwrap();
-            for number in numbers.clone() {
+            for number in numbers {
                 keys.append(number, id(number), 1, Some((id(-number).0, None))).unwrap();
             }
             keys.write(&connection).unwrap();
@@ -494,12 +641,12 @@ mod tests {
                 keys.committed();
             }
         };
-        commit(&mut keys, 1..=64, false);
-        commit(&mut keys, 65..=70, true);
+        commit(&mut keys, 1..65, false);
+        commit(&mut keys, 65..71, true);
         // A commit without receipts.
-        commit(&mut keys, 65..=64, false);
+        commit(&mut keys, 65..65, false);
         for number in (65..=200).step_by(5) {
-            commit(&mut keys, number..=number + 4, false);
+            commit(&mut keys, number..number + 5, false);
         }
         let indexed: i64 = connection
             .query_row("SELECT count(*) FROM receipt_keys", [], |row| row.get(0))

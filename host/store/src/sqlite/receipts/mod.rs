@@ -11,6 +11,8 @@
 #[cfg(not(target_family = "wasm"))]
 mod bodies;
 #[cfg(not(target_family = "wasm"))]
+mod filter;
+#[cfg(not(target_family = "wasm"))]
 mod keys;
 #[cfg(not(target_family = "wasm"))]
 mod packed;
@@ -25,7 +27,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 use tollgate_core::admission::{Admission, Disposition};
-use tollgate_core::event::{Event, Proof};
+use tollgate_core::chain::{self, Coverage, ReceiptFacts};
+use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
 
 use super::fault::Fault;
@@ -80,6 +83,14 @@ impl Layout {
     }
 }
 
+/// What the links of the store's chain cover. A store of schema 1 says nothing of its layout, and linked less.
+pub(super) fn coverage(connection: &Connection) -> Result<Coverage, Fault> {
+    let says_layout = connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'layout')", [], |row| {
+        row.get(0)
+    })?;
+    Ok(if says_layout { Coverage::Whole } else { Coverage::Core })
+}
+
 /// A connection inside a transaction, with what is known beside the file: how it keeps receipts, and in the writer the
 /// receipts that are not written yet.
 #[derive(Clone, Copy)]
@@ -129,6 +140,7 @@ pub(super) struct Receipt {
     /// With an empty payload where the body was not asked for.
     pub(super) event: Arc<Event>,
     pub(super) proof: Proof,
+    pub(super) envelope_version: u32,
     pub(super) lifecycle_version: Option<u32>,
     pub(super) disposition: Disposition,
     /// The subject's receipt before this one.
@@ -139,6 +151,22 @@ pub(super) struct Receipt {
     /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
     #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest remembers no receipts"))]
     has_jobs: bool,
+}
+
+impl Receipt {
+    /// The link that the receipt has behind `previous`.
+    pub(super) fn link_after(&self, previous: &Digest, coverage: Coverage) -> Digest {
+        let facts = ReceiptFacts {
+            receipt: self.id,
+            event: &self.event,
+            proof: &self.proof,
+            envelope_version: self.envelope_version,
+            lifecycle_version: self.lifecycle_version,
+            body_digest: self.body_digest,
+            disposition: &self.disposition,
+        };
+        chain::link(previous, &facts.digest(coverage))
+    }
 }
 
 /// Whether a receipt is wanted with its body, which is most of its bytes.
@@ -177,6 +205,7 @@ pub(super) type SubjectKey = [u8; 16];
 #[derive(Debug)]
 pub(super) struct Memory {
     layout: Layout,
+    coverage: Coverage,
     #[cfg(not(target_family = "wasm"))]
     packed: Packed,
 }
@@ -191,6 +220,7 @@ impl Memory {
     ) -> Result<Self, Fault> {
         Ok(Self {
             layout,
+            coverage: coverage(connection)?,
             packed: match layout {
                 Layout::Segments => Packed::load(connection, path, bounds)?,
                 Layout::Rows => Packed::none(),
@@ -198,10 +228,13 @@ impl Memory {
         })
     }
 
-    /// A guest's, whose host lets several instances write: it remembers nothing.
+    /// A guest's, whose host lets several instances write: it remembers nothing but what the store is.
     #[cfg(target_family = "wasm")]
-    pub(super) fn none() -> Self {
-        Self { layout: Layout::Rows }
+    pub(super) fn of_guest(connection: &Connection) -> Result<Self, Fault> {
+        Ok(Self {
+            layout: Layout::Rows,
+            coverage: coverage(connection)?,
+        })
     }
 
     pub(super) fn view<'c>(&'c self, connection: &'c Connection) -> View<'c> {
@@ -354,14 +387,32 @@ pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<b
     }
 }
 
-/// Whether the index by id has the receipt. In segments the newest are not there yet, and [`find`] finds them all the same.
-pub(super) fn is_indexed(view: View<'_>, receipt: &Receipt) -> Result<bool, Fault> {
-    let found = match view.layout {
-        Layout::Rows => rows::existing(view.connection, receipt.id)?.map(|(seq, _)| seq),
-        #[cfg(not(target_family = "wasm"))]
-        Layout::Segments => keys::indexed_receipt(view.connection, receipt.id)?,
-    };
-    Ok(found == Some(receipt.seq))
+/// For the audit: holds what leads to receipts against the receipts themselves, which come one by one and in order. Nothing
+/// for rows, whose indexes are part of the file's own integrity.
+#[cfg(not(target_family = "wasm"))]
+pub(super) struct Ways(Option<keys::Ways>);
+
+#[cfg(not(target_family = "wasm"))]
+impl Ways {
+    pub(super) fn new(view: View<'_>) -> Result<Self, Fault> {
+        Ok(Self(match view.layout {
+            Layout::Rows => None,
+            Layout::Segments => Some(keys::Ways::new(view.connection)?),
+        }))
+    }
+
+    pub(super) fn check(&mut self, view: View<'_>, receipt: &Receipt) -> Result<(), Fault> {
+        self.0
+            .as_mut()
+            .map_or(Ok(()), |ways| ways.check(view.connection, receipt))
+    }
+
+    /// What was found, in words.
+    pub(super) fn problems(&self, view: View<'_>) -> Result<Vec<String>, Fault> {
+        self.0
+            .as_ref()
+            .map_or(Ok(Vec::new()), |ways| ways.problems(view.connection))
+    }
 }
 
 /// In the writer: the receipt of that id.
@@ -448,11 +499,12 @@ pub(super) fn append(
     let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
     let head = transaction.memory.head;
     let seq = head.seq + 1;
-    let receipt = Receipt {
+    let mut receipt = Receipt {
         seq,
         id: admission.receipt,
         event: Arc::clone(event),
         proof: admission.proof.clone(),
+        envelope_version: ENVELOPE_VERSION,
         lifecycle_version: admission.lifecycle.as_ref().map(|lifecycle| lifecycle.version),
         disposition: disposition.clone(),
         previous: subject
@@ -461,13 +513,11 @@ pub(super) fn append(
             .map(|known| known.newest),
         body_digest: admission.body_digest,
         body_bytes: event.payload.len(),
-        link: tollgate_core::chain::link(
-            &head.link,
-            &tollgate_core::chain::receipt_digest(admission, disposition),
-        ),
+        link: head.link,
         has_jobs: !admission.jobs.is_empty(),
     };
-    let link = receipt.link;
+    let link = receipt.link_after(&head.link, transaction.memory.receipts.coverage);
+    receipt.link = link;
     // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
     let moved = subject.map(|subject| {
         let status = event

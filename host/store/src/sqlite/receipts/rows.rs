@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use tollgate_core::event::{ENVELOPE_VERSION, Event};
+use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 
 use super::super::fault::Fault;
 use super::super::rows::{self, EVENT_COLUMNS, disposition_codes, get as column, reading_codes, to_json};
 use super::{Body, Receipt, SubjectKey, SubjectState};
 
-const RECEIPT_COLUMNS: &str = "r.seq, r.id, r.lifecycle_version, r.provider, r.profile_version, r.scheme, r.key_id, r.signed_at, \
+const RECEIPT_COLUMNS: &str = "r.seq, r.id, r.envelope_version, r.lifecycle_version, r.provider, r.profile_version, r.scheme, r.key_id, r.signed_at, \
      r.disposition, r.disposition_detail, r.previous, r.body_digest, r.link, length(r.body) AS body_bytes";
 
 pub(super) fn get(connection: &Connection, seq: i64, body: Body) -> Result<Option<Receipt>, Fault> {
@@ -34,6 +34,7 @@ fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
         id: rows::receipt_id(row, "id")?,
         event: Arc::new(rows::event(row, body)?),
         proof: rows::proof(row)?,
+        envelope_version: rows::unsigned32(row, "envelope_version")?,
         lifecycle_version: column(row, "lifecycle_version")?,
         disposition: rows::disposition(row)?,
         previous: column(row, "previous")?,
@@ -178,7 +179,7 @@ pub(super) fn insert(connection: &Connection, receipt: &Receipt, event: &Event, 
             proof.scheme,
             proof.key_id.as_str(),
             proof.signed_at.map(|at| at.0),
-            ENVELOPE_VERSION,
+            receipt.envelope_version,
             disposition,
             detail,
             receipt.body_digest.0.as_slice(),

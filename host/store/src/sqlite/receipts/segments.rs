@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
-use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof, StatusReading};
+use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
@@ -117,7 +117,7 @@ impl Building {
             scheme: &proof.scheme,
             key_id: proof.key_id.as_str(),
             signed_at: proof.signed_at.map(|at| at.0),
-            envelope_version: ENVELOPE_VERSION,
+            envelope_version: receipt.envelope_version,
             disposition,
             disposition_detail,
             body_digest: receipt.body_digest.0,
@@ -409,6 +409,7 @@ fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> R
             key_id: text("key_id", facts.key_id)?,
             signed_at: facts.signed_at.map(UnixMillis),
         },
+        envelope_version: facts.envelope_version,
         lifecycle_version: facts.lifecycle_version,
         disposition: disposition_of(facts.disposition, facts.disposition_detail)?,
         previous: facts.previous,

@@ -1,0 +1,403 @@
+//! What is the packed layout's own: keys on their way into their indexes while processes end, work fails and people decide;
+//! sizes at the edges of a segment; what an audit must see beside the chain.
+
+use tollgate_core::admission::Disposition;
+use tollgate_store::{Admitted, Courier, Layout, OpenOptions, SqliteStore, Store as _, TraceBy, TraceQuery};
+
+use crate::sqlite::Sqlite;
+use crate::support::{ACCEPTED, Backend as _, Sent, at, claim, name, settle, settlement, trace_one, trace_text};
+
+fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
+    OpenOptions {
+        layout: Layout::Segments,
+        keys_in_memory_max,
+        recent_bytes_max,
+        ..OpenOptions::default()
+    }
+}
+
+fn number(place: &Sqlite, sql: &str) -> i64 {
+    place.raw().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+async fn assert_whole(store: &SqliteStore, what: &str) {
+    let problems = store.check_integrity().await.unwrap().problems;
+    assert_eq!(problems, [] as [String; 0], "{what}");
+}
+
+/// The ways of a status through its lifecycle, so that a subject that forgot its status is found out.
+fn step(id: usize, subject: usize, step: usize) -> Sent {
+    Sent::new(&format!("e{id}"))
+        .of(&format!("r_{subject}"))
+        .status(["created", "pending", "completed"][step])
+        .at(id as i64)
+}
+
+/// A process that ends before a load is through must not begin it again for ever: `recent` is what every reader reads, and
+/// what the next process holds in memory.
+#[tokio::test]
+async fn keys_reach_their_indexes_however_short_processes_live() {
+    for lives in [1, 2] {
+        let keys_max = 100;
+        let place = Sqlite::with(keeping(keys_max, 0)).quick();
+        let mut sent = 0;
+        while sent < 5 * keys_max {
+            let store = place.open();
+            for _ in 0..lives {
+                let event = Sent::new(&format!("e{sent}")).of(&format!("r_{sent}"));
+                assert!(matches!(event.admit(&store).await, Admitted::New(_)));
+                sent += 1;
+            }
+            store.close().await;
+            let waiting = number(&place, "SELECT count(*) FROM recent");
+            assert!(
+                waiting <= 2 * keys_max as i64,
+                "{waiting} keys wait after {sent} receipts in lives of {lives}"
+            );
+        }
+        let store = place.open();
+        assert_whole(&store, "after many short lives").await;
+        for id in 0..sent {
+            let event = Sent::new(&format!("e{id}")).of(&format!("r_{id}"));
+            assert_eq!(event.admit(&store).await, Admitted::Same { delivery: 2 });
+        }
+    }
+}
+
+/// What a process that dies after each single commit leaves behind: the file and its WAL, copied between commits.
+#[tokio::test]
+async fn a_death_between_any_two_commits_loses_no_key_and_no_status() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let mut sent: Vec<Sent> = Vec::new();
+    let mut reached = [None; 30];
+    // Each subject goes through its steps at its own pace, so that one subject's values are in memory, on their way and in
+    // the index at once.
+    for commit in 0..100 {
+        let burst: Vec<_> = (0..[1, 3, 1, 9][commit % 4])
+            .map(|_| {
+                let id = sent.len();
+                let subject = (id * 7) % reached.len();
+                let event = match reached[subject].map_or(0, |reached: usize| reached + 1) {
+                    next @ 0..3 => {
+                        reached[subject] = Some(next);
+                        step(id, subject, next)
+                    }
+                    _ => Sent::new(&format!("e{id}")),
+                };
+                sent.push(event.clone());
+                event.admission(&store)
+            })
+            .collect();
+        let admitted = store.admit_all(burst).await.unwrap();
+        assert!(admitted.iter().all(|admitted| *admitted == ACCEPTED), "{admitted:?}");
+
+        let copy = place.copied_as_it_is(options);
+        let after = copy.open();
+        assert_whole(&after, &format!("commit {commit}")).await;
+        let again = sent.iter().map(|event| event.admission(&after)).collect();
+        let again = after.admit_all(again).await.unwrap();
+        let new = again
+            .iter()
+            .position(|admitted| *admitted != Admitted::Same { delivery: 2 });
+        assert_eq!(new, None, "commit {commit}: an event is admitted twice");
+        for (subject, reached) in reached
+            .iter()
+            .enumerate()
+            .filter_map(|(at, reached)| Some((at, (*reached)?)))
+        {
+            let late = step(100_000 + subject, subject, 0).admit(&after).await;
+            let said = if reached == 0 { "Accepted" } else { "Superseded" };
+            assert!(
+                format!("{late:?}").contains(said),
+                "commit {commit}: subject {subject} at {reached}: {late:?}"
+            );
+        }
+    }
+}
+
+/// What is not on this list is held, and nobody is told (promise T4).
+#[tokio::test]
+async fn an_audit_misses_what_is_held_and_not_listed() {
+    for sql in [
+        "DELETE FROM not_accepted WHERE seq = 2",
+        "UPDATE not_accepted SET disposition = 1 WHERE seq = 2",
+        "UPDATE not_accepted SET seq = 1 WHERE seq = 2",
+        "INSERT INTO not_accepted (seq, disposition) VALUES (1, 2)",
+    ] {
+        let place = Sqlite::with(keeping(2, 0)).quick();
+        let store = place.open();
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        let mut unknown = Sent::new("e2").of("r_1").status("exploded");
+        unknown.unmapped = true;
+        assert!(matches!(
+            unknown.admit(&store).await,
+            Admitted::New(Disposition::Held { .. })
+        ));
+        assert_whole(&store, "untouched").await;
+        place.raw().execute_batch(sql).unwrap();
+        let problems = store.check_integrity().await.unwrap().problems;
+        assert_eq!(problems.len(), 1, "{sql}: {problems:?}");
+        assert!(
+            problems[0].contains("list of superseded and held"),
+            "{sql}: {problems:?}"
+        );
+    }
+}
+
+/// A write that fails, at each place of a transaction: the group is undone, each of its pieces fails alone, and everything that
+/// is remembered beside the file is undone with it. Receipts that come next take the numbers of those that failed.
+#[tokio::test]
+async fn a_failure_at_any_place_leaves_no_trace() {
+    const PLACES: [&str; 9] = [
+        "INSERT ON segments",
+        "INSERT ON recent",
+        "INSERT ON receipt_keys",
+        "INSERT ON subjects",
+        "DELETE ON recent",
+        "UPDATE ON origins",
+        "INSERT ON origins",
+        "INSERT ON chain_heads",
+        "INSERT ON jobs",
+    ];
+    for (keys_max, recent_bytes_max) in [(3, 0), (25, 6_000), (25, 1 << 20)] {
+        let place = Sqlite::with(keeping(keys_max, recent_bytes_max)).quick();
+        let mut store = place.open();
+        let raw = place.raw();
+        let mut kept: Vec<Sent> = Vec::new();
+        let mut reached = [0; 40];
+        let (mut failed, mut id) = (0, 0);
+        for round in 0..108 {
+            let how = ["ABORT", "ROLLBACK"][round / PLACES.len() % 2];
+            let trigger = PLACES[round % PLACES.len()];
+            raw.execute_batch(&format!(
+                "CREATE TRIGGER fails BEFORE {trigger} BEGIN SELECT RAISE({how}, 'on purpose'); END"
+            ))
+            .unwrap();
+            for fails in [true, false] {
+                if !fails {
+                    raw.execute_batch("DROP TRIGGER fails").unwrap();
+                }
+                let mut sending = Vec::new();
+                for _ in 0..[1, 3, 2][round % 3] {
+                    id += 1;
+                    let subject = (id * 7) % reached.len();
+                    let mut event = match reached[subject] {
+                        // What jumps ahead and fails must not stand before what comes after.
+                        0..3 if fails && id % 2 == 0 => step(id, subject, 2),
+                        next @ 0..3 => step(id, subject, next),
+                        _ => Sent::new(&format!("e{id}")),
+                    };
+                    if id % 11 == 0 {
+                        // An origin that is new, and new again when it failed.
+                        event.source = ["s1", "s2", "s3", "s4", "s5", "s6"][id / 11 % 6];
+                    }
+                    event.body = "x".repeat(id % 5 * 400);
+                    let (store, admission) = (store.clone(), event.admission(&store));
+                    let sent = tokio::spawn(async move { store.admit(admission).await });
+                    sending.push((event, sent));
+                }
+                for (event, sent) in sending {
+                    match sent.await.unwrap() {
+                        Ok(admitted) => {
+                            assert_eq!(admitted, ACCEPTED, "{trigger} {round}: {event:?}");
+                            if let Some(subject) = &event.subject {
+                                let step = ["created", "pending", "completed"]
+                                    .iter()
+                                    .position(|status| Some(*status) == event.status);
+                                reached[subject[2..].parse::<usize>().unwrap()] = step.unwrap() + 1;
+                            }
+                            kept.push(event);
+                        }
+                        Err(error) => {
+                            assert!(fails, "{trigger} {round}: {error}");
+                            failed += 1;
+                        }
+                    }
+                }
+            }
+            for claim in claim(&store, at(1_000_000), 2).await {
+                let event = kept.iter().find(|event| event.id == claim.event.id.as_str()).unwrap();
+                assert_eq!(claim.event.payload, event.body, "{trigger} {round}");
+                let _ = settle(&store, settlement(&claim)).await;
+            }
+            if round % 40 == 39 {
+                store.close().await;
+                store = place.open();
+            }
+        }
+        assert!(failed > 40, "{failed}");
+        assert_whole(&store, "after failures").await;
+        assert_eq!(store.counts().await.unwrap().receipts, kept.len() as u64);
+        for event in &kept {
+            assert_eq!(event.admit(&store).await, Admitted::Same { delivery: 2 }, "{event:?}");
+            let trace = trace_one(&store, event).await;
+            assert_eq!(trace.receipt.event_id, event.id);
+        }
+        let newest = TraceQuery {
+            by: TraceBy::Newest,
+            tenant: Some(name("acme")),
+            receipts_max: usize::MAX,
+        };
+        assert_eq!(
+            store.trace(newest).await.unwrap().len(),
+            kept.len(),
+            "from origin to origin"
+        );
+        for (subject, reached) in reached.iter().enumerate() {
+            let subject_name = format!("r_{subject}");
+            let mut expect: Vec<_> = kept
+                .iter()
+                .filter(|event| event.subject.as_ref() == Some(&subject_name))
+                .map(|event| event.id.clone())
+                .collect();
+            let mut found = trace_text(&store, &subject_name).await;
+            found.sort();
+            expect.sort();
+            assert_eq!(found, expect, "from receipt to receipt of {subject_name}");
+            let late = step(100_000 + subject, subject, 0).admit(&store).await;
+            let said = if *reached < 2 { "Accepted" } else { "Superseded" };
+            assert!(
+                format!("{late:?}").contains(said),
+                "subject {subject} at {reached}: {late:?}"
+            );
+        }
+    }
+}
+
+/// Bodies of nothing and of a mebibyte, more receipts than a segment holds, and claims of what has left memory.
+#[tokio::test]
+async fn bodies_of_all_sizes_come_back() {
+    const SEGMENT: usize = 128 * 1024;
+    let sizes = [0, 1, SEGMENT - 1, 0, SEGMENT, 0, 1 << 20, 0, SEGMENT + 1];
+    for recent_bytes_max in [0, 1 << 30] {
+        let place = Sqlite::with(keeping(10, recent_bytes_max)).quick();
+        let mut store = place.open();
+        let events: Vec<_> = (0..200)
+            .map(|id| {
+                let size = sizes.get(id % 100).copied().unwrap_or(0);
+                Sent::new(&format!("e{id}")).body(&" ".repeat(size))
+            })
+            .collect();
+        let (together, alone) = events.split_at(130);
+        let admissions = together.iter().map(|event| event.admission(&store)).collect();
+        assert_eq!(
+            store.admit_all(admissions).await.unwrap(),
+            vec![ACCEPTED; together.len()]
+        );
+        for event in alone {
+            assert_eq!(event.admit(&store).await, ACCEPTED);
+        }
+        assert_whole(&store, "bodies").await;
+        for reopened in [false, true] {
+            for event in &events {
+                let found = store.event(event.receipt(&store)).await.unwrap();
+                assert!(
+                    found.payload == event.body,
+                    "{} of {} bytes, {reopened}",
+                    event.id,
+                    event.body.len()
+                );
+            }
+            for claim in claim(&store, at(1000), 100).await {
+                let event = events.iter().find(|event| event.id == claim.event.id.as_str()).unwrap();
+                assert!(claim.event.payload == event.body, "{} is claimed, {reopened}", event.id);
+            }
+            store.close().await;
+            store = place.open();
+        }
+    }
+}
+
+/// Whoever reads beside the writer finds what was answered, at every moment of its way from memory into the indexes, while
+/// the WAL is moved into the file under him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_finds_at_once_what_was_answered() {
+    let place = Sqlite::with(OpenOptions {
+        wal_bytes_max: 64 * 1024,
+        ..keeping(30, 0)
+    })
+    .quick();
+    let store = place.open();
+    let reader = place.read_only();
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let event = |id: usize| {
+        Sent::new(&format!("e{id}"))
+            .of(&format!("r_{id}"))
+            .body(&"x".repeat(id * 37 % 9000))
+    };
+    let reading = tokio::spawn({
+        let answered = std::sync::Arc::clone(&answered);
+        async move {
+            let mut asked = 0;
+            loop {
+                let count = answered.load(std::sync::atomic::Ordering::Acquire);
+                if count == 600 {
+                    return asked;
+                }
+                asked += 1;
+                let Some(id) = (asked * 31_usize).checked_rem(count) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let event = event(id);
+                assert!(
+                    reader.event(event.receipt(&reader)).await.unwrap().payload == event.body,
+                    "e{id}"
+                );
+                assert_eq!(trace_text(&reader, &format!("r_{id}")).await, [event.id], "of {count}");
+                let held = reader.counts().await.unwrap();
+                assert!(held.receipts >= count as u64);
+            }
+        }
+    });
+    for id in 0..600 {
+        assert_eq!(event(id).admit(&store).await, ACCEPTED);
+        answered.store(id + 1, std::sync::atomic::Ordering::Release);
+    }
+    assert!(reading.await.unwrap() > 20);
+}
+
+/// A thread's courier goes with its runtime; what the thread asks later is answered all the same.
+#[test]
+fn a_thread_outlives_its_courier() {
+    let place = Sqlite::with(keeping(10, 0)).quick();
+    let store = place.open();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    first.block_on(async {
+        let courier = tokio::spawn(Courier::of_this_thread().run());
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        courier.abort();
+        let _ = courier.await;
+        assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert_eq!(Sent::new("e3").admit(&store).await, ACCEPTED);
+        // One that goes while it holds the answer: whoever waits is told something, and no good news.
+        let courier = Courier::of_this_thread();
+        let raw = place.raw();
+        raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let waiting = tokio::spawn({
+            let (store, admission) = (store.clone(), Sent::new("e4").admission(&store));
+            async move { store.admit(admission).await }
+        });
+        tokio::task::yield_now().await;
+        raw.execute_batch("ROLLBACK").unwrap();
+        while store.counts().await.unwrap().receipts < 4 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        drop(courier);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
+        assert!(answer.expect("it waits for ever").unwrap().is_err());
+        assert_eq!(Sent::new("e4").admit(&store).await, Admitted::Same { delivery: 2 });
+    });
+}
