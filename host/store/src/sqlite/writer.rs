@@ -27,6 +27,8 @@ use crate::StoreError;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
+/// The disk is asked for its space again after so many pages of WAL.
+const SPACE_ASKED_PAGES: u64 = 64;
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
 const TRUNCATE_WAIT_MS: u64 = 50;
 
@@ -213,6 +215,8 @@ impl Writer {
                 pages: wal_pages,
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
+                page_bytes,
+                asked_at: 0,
             },
         };
         let handle = std::thread::Builder::new()
@@ -382,6 +386,9 @@ struct WalSize {
     pages_max: u64,
     /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
     next_try: u64,
+    page_bytes: u64,
+    /// How long it was when the disk was last asked for its space.
+    asked_at: u64,
 }
 
 /// Makes a panic of the writer thread fatal instead of silent.
@@ -520,6 +527,10 @@ impl Thread {
     /// once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal.pages.load(Ordering::Relaxed);
+        if self.file_would_not_fit(pages) {
+            self.truncate_wal();
+            return;
+        }
         if pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
         }
@@ -539,6 +550,20 @@ impl Thread {
                 }
             }
         };
+    }
+
+    /// Whether the disk has less space than the file could need to take in the WAL. Past that point a checkpoint could fail, and
+    /// only a checkpoint gives the WAL's space back. Asked after every few pages.
+    fn file_would_not_fit(&mut self, pages: u64) -> bool {
+        if pages >= self.wal.asked_at && pages < self.wal.asked_at + SPACE_ASKED_PAGES {
+            return false;
+        }
+        self.wal.asked_at = pages;
+        // Where the disk does not say, a full one is noticed when it is full.
+        rustix::fs::statvfs(&self.place.database).is_ok_and(|disk| {
+            let may_come = 2 * SPACE_ASKED_PAGES;
+            disk.f_bavail.saturating_mul(disk.f_frsize) < (pages + may_come) * self.wal.page_bytes
+        })
     }
 
     /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Answers whether it gave some.
