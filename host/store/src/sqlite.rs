@@ -15,6 +15,7 @@ mod writer;
 
 mod admit;
 mod audit;
+mod counts;
 mod jobs;
 mod outbox;
 mod replay;
@@ -275,7 +276,7 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(|view| audit::next_due(&view)).await
+        self.read(|view| counts::next_due(&view)).await
     }
 
     fn work_signal(&self) -> &Notify {
@@ -321,7 +322,7 @@ impl Store for SqliteStore {
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        self.read(audit::counts).await
+        self.read(counts::counts).await
     }
 
     async fn check_integrity(&self) -> Result<IntegrityReport, StoreError> {

@@ -1,70 +1,16 @@
-//! What is there, and whether it is whole.
+//! Whether what is there is whole.
 
 use rusqlite::Connection;
 use tollgate_core::chain;
 use tollgate_core::ids::Digest;
-use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::receipts::{self, Receipt, View};
-use super::rows;
 use super::transaction::read_chain_head;
-use crate::{Counts, IntegrityReport, NextDue};
+use crate::IntegrityReport;
 
 /// Problems of the file that SQLite names before it gives up.
 const PAGE_PROBLEMS_MAX: u32 = 20;
-
-/// Counts by index. Row numbers have no gaps, so the largest is a count.
-pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
-    let (superseded, held) = receipts::not_accepted(view)?;
-    let mut statement = view.prepare_cached(
-        "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
-         (SELECT count(*) FROM reviews) AS reviewed, \
-         (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
-         (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
-         (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
-         (SELECT count(*) FROM jobs WHERE state IN (0, 1, 2)) AS jobs_waiting, \
-         (SELECT count(*) FROM jobs WHERE state IN (4, 5)) AS jobs_set_aside, \
-         (SELECT coalesce(max(id), 0) FROM runs) AS runs, \
-         (SELECT coalesce(max(id), 0) FROM actions) AS actions, \
-         (SELECT count(*) FROM actions WHERE conflict = 1) AS action_conflicts, \
-         (SELECT coalesce(max(id), 0) FROM outbox) AS outbox, \
-         (SELECT count(*) FROM outbox WHERE state IN (1, 2)) AS outbox_waiting, \
-         (SELECT count(*) FROM outbox WHERE state IN (4, 5)) AS outbox_set_aside, \
-         (SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL) AS dead_letters_open",
-    )?;
-    let mut found = statement.query([])?;
-    let row = found.next()?.ok_or_else(|| Fault::damaged("counts", "no row"))?;
-    let count = |column| rows::unsigned(row, column);
-    Ok(Counts {
-        receipts: count("receipts")?,
-        redeliveries: count("deliveries")?.saturating_sub(count("conflicts")?),
-        conflicts: count("conflicts")?,
-        superseded,
-        // Only what was held is ever reviewed.
-        held: held.saturating_sub(count("reviewed")?),
-        jobs_waiting: count("jobs_waiting")?,
-        jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
-        runs: count("runs")?,
-        actions: count("actions")?.saturating_sub(count("action_conflicts")?),
-        outbox_waiting: count("outbox_waiting")?,
-        delivered: count("outbox")?.saturating_sub(count("outbox_waiting")? + count("outbox_set_aside")?),
-        dead_letters_open: count("dead_letters_open")?,
-    })
-}
-
-pub(super) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
-    let earliest = |sql| -> Result<Option<UnixMillis>, Fault> {
-        Ok(connection
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get::<_, Option<i64>>(0))?
-            .map(UnixMillis))
-    };
-    Ok(NextDue {
-        job: earliest("SELECT min(due_at) FROM jobs WHERE state IN (1, 2)")?,
-        outbox: earliest("SELECT min(due_at) FROM outbox WHERE state IN (1, 2)")?,
-    })
-}
 
 /// Reads everything: the pages' own integrity, then every receipt, its body and its link.
 pub(super) fn check_integrity(view: View<'_>) -> Result<IntegrityReport, Fault> {

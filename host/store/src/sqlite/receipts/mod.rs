@@ -379,6 +379,7 @@ pub(super) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
 }
 
 /// Reads every receipt with its body, in order. `each` gets what stands under each number; a gap or damage ends it.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>) -> Result<(), Fault> {
     match view.layout {
         Layout::Rows => rows::walk(view.connection, each),

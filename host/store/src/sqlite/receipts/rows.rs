@@ -45,6 +45,7 @@ fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
     })
 }
 
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn walk(
     connection: &Connection,
     mut each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>,
