@@ -534,7 +534,11 @@ mod tests {
             text
         };
         let found = start.after(last);
-        assert_eq!(found.as_ref().map(short), expect.map(str::to_owned), "{changes:?}");
+        assert_eq!(
+            found.map(|binding| short(&binding)),
+            expect.map(str::to_owned),
+            "{changes:?}"
+        );
     }
 
     #[test]
