@@ -225,6 +225,10 @@ row_id!(
     /// One entry of the dead-letter queue.
     DeadLetterId, "dead", "dead_42"
 );
+row_id!(
+    /// Names a token of the private listener.
+    TokenId, "tok", "tok_3"
+);
 
 /// Names a receipt, and is what duplicates are recognised by: a keyed hash of (tenant, source, event id).
 ///

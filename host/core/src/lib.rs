@@ -53,5 +53,6 @@ pub mod retry;
 pub mod delivery;
 pub mod breaker;
 
-// What people may see of it.
+// What people may see of it, and do.
 pub mod mask;
+pub mod access;

@@ -18,7 +18,7 @@ use std::future::Future;
 
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName, TokenId};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -156,6 +156,23 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such receipt. A decision that cannot be taken is an answer, not an error.
     fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
+
+    /// Keeps a token of the private listener.
+    fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;
+
+    /// All tokens, the newest first; ended ones too.
+    fn tokens(&self) -> impl Future<Output = Result<Vec<TokenRecord>, StoreError>> + Send;
+
+    /// Ends a token for good. Answers whether it was not ended before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such token.
+    fn revoke_token(
+        &self,
+        id: TokenId,
+        by: String,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;

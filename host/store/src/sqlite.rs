@@ -20,6 +20,7 @@ mod jobs;
 mod outbox;
 mod replay;
 mod reviews;
+mod tokens;
 mod trace;
 
 pub use self::receipts::Layout;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{PluginName, ReceiptId, TenantName, TokenId};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -45,8 +46,8 @@ use self::transaction::Transaction;
 use self::writer::{Shared, Writer, WriterBounds};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
-    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
+    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -318,6 +319,19 @@ impl Store for SqliteStore {
             return self.read(move |view| reviews::plan(view, &key, &request)).await;
         }
         self.write(move |transaction| reviews::review(transaction, &key, &request))
+            .await
+    }
+
+    async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
+        self.write(move |transaction| tokens::issue(transaction, &token)).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.read(tokens::list).await
+    }
+
+    async fn revoke_token(&self, id: TokenId, by: String, now: UnixMillis) -> Result<bool, StoreError> {
+        self.write(move |transaction| tokens::revoke(transaction, id, &by, now))
             .await
     }
 
