@@ -200,6 +200,15 @@ pub enum Refused {
     NothingBefore,
     #[error("the route follows the file already")]
     FollowsAlready,
+    #[error("the version may not advance: {}", sentences(unmet))]
+    Unmet { unmet: Vec<Unmet> },
+    #[error("{count_max} versions are kept of each owner, and as many are there")]
+    TooMany { count_max: usize },
+}
+
+fn sentences(unmet: &[Unmet]) -> String {
+    let each: Vec<String> = unmet.iter().map(ToString::to_string).collect();
+    each.join("; ")
 }
 
 impl Refused {
@@ -221,6 +230,8 @@ impl Refused {
             Self::NoCanary => "no-canary",
             Self::NothingBefore => "nothing-before",
             Self::FollowsAlready => "follows-already",
+            Self::Unmet { .. } => "unmet",
+            Self::TooMany { .. } => "too-many",
         }
     }
 }
