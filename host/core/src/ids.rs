@@ -130,6 +130,10 @@ text_id!(
     PluginName, "plugin name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
 text_id!(
+    /// Who vouches for plugins by signing them. Each tenant says for itself whom it means by a name.
+    PublisherName, "publisher name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
     /// Where a tenant's actions are delivered.
     DestinationName, "destination name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );

@@ -40,6 +40,8 @@ pub mod chain;
 
 // It is run, and what it asks for is judged.
 pub mod manifest;
+pub mod signature;
+pub mod registry;
 pub mod action;
 pub mod grant;
 pub mod state;
