@@ -38,3 +38,42 @@ pub(super) fn permission(method: &str, path: &str) -> Option<Permission> {
         .find(|call| call.method == method && call.path == path)
         .map(|call| call.permission)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn o2_openapi_describes_every_call_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(super::super::OPENAPI).unwrap();
+        let described: BTreeSet<_> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .map(move |(method, call)| (path, method, call))
+            })
+            .map(|(path, method, call)| {
+                let permission = call["x-permission"].as_str().unwrap_or_default().to_owned();
+                (method.to_uppercase(), path.clone(), permission)
+            })
+            .collect();
+        let listed: BTreeSet<_> = CALLS
+            .iter()
+            .map(|call| {
+                (
+                    call.method.to_owned(),
+                    call.path.to_owned(),
+                    call.permission.as_str().to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(described, listed);
+    }
+}
