@@ -7,9 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, ActionKind, GrantedAction};
+use crate::action::{Action, ActionKind};
+use crate::grant::{self, Grant};
 use crate::ids::{OperationKey, TenantName};
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 
 /// What one run came to, after its route's grants were asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +23,34 @@ pub struct Said {
 }
 
 impl Said {
-    /// From what a run was judged to be.
-    pub fn of(outcome: &Outcome, actions: &[GrantedAction], fuel: u64) -> Self {
-        Self {
-            outcome: outcome.name().to_owned(),
-            message: outcome.message().to_owned(),
-            actions: actions
-                .iter()
-                .map(|granted| (granted.operation_key().clone(), granted.action().clone()))
-                .collect(),
-            fuel,
+    /// What a run that ended with `outcome` comes to. `grants` judge what it proposed; without any it need only be well formed,
+    /// for a route that is gone or a run whose proposals were granted once.
+    pub fn of(outcome: Outcome, grants: Option<&[Grant]>, fuel: u64) -> Self {
+        let (name, message) = (outcome.name().to_owned(), outcome.message().to_owned());
+        let judged = match outcome {
+            Outcome::Completed { proposals } => match grants {
+                None => grant::well_formed(proposals),
+                Some(grants) => grant::judge(proposals, grants).map(|granted| {
+                    let each = granted.iter();
+                    each.map(|granted| (granted.operation_key().clone(), granted.action().clone()))
+                        .collect()
+                }),
+            },
+            _ => Ok(Vec::new()),
+        };
+        match judged {
+            Ok(actions) => Self {
+                outcome: name,
+                message,
+                actions,
+                fuel,
+            },
+            Err(violation) => Self {
+                outcome: Fault::InvalidOutput.as_str().to_owned(),
+                message: violation.to_string(),
+                actions: Vec::new(),
+                fuel,
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The `tollgate` binary. Follow one event by reading downwards: `edge` proves and admits it, `worker` runs its plugins and
-//! settles what they propose, `delivery` sends what was recorded, `operator` and `cli` show what became of it.
+//! settles what they propose, `delivery` sends what was recorded, `operator` and `cli` show what became of it, and `repeat` runs
+//! it again without effects.
 
 mod cli;
 mod clock;
@@ -8,6 +9,7 @@ mod delivery;
 mod edge;
 mod operator;
 mod outbound;
+mod repeat;
 mod serve;
 mod telemetry;
 mod worker;
