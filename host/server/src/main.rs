@@ -8,6 +8,7 @@ mod delivery;
 mod edge;
 mod operator;
 mod outbound;
+mod registry;
 mod serve;
 mod telemetry;
 mod worker;
