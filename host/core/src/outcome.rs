@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{GrantedAction, Proposal};
-use crate::grant::{self, Grant};
+use crate::grant::{self, Grant, Violation};
 use crate::retry::{Jitter, NextStep, RetryPolicy};
 use crate::time::UnixMillis;
 
@@ -125,16 +125,26 @@ impl Outcome {
 
 /// Judges what a completed run proposed. Proposals that are not granted make the run's outcome invalid output.
 pub fn judged(outcome: Outcome, grants: &[Grant]) -> (Outcome, Vec<GrantedAction>) {
+    judged_with(outcome, grants, |_| ())
+}
+
+/// As [`judged`]; a violation is shown to `watch` as well, for who counts them.
+pub fn judged_with(
+    outcome: Outcome,
+    grants: &[Grant],
+    watch: impl FnOnce(&Violation),
+) -> (Outcome, Vec<GrantedAction>) {
     match outcome {
         Outcome::Completed { proposals } => match grant::judge(proposals, grants) {
             Ok(actions) => (Outcome::Completed { proposals: Vec::new() }, actions),
-            Err(violation) => (
-                Outcome::Fault {
+            Err(violation) => {
+                watch(&violation);
+                let outcome = Outcome::Fault {
                     fault: Fault::InvalidOutput,
                     message: violation.to_string(),
-                },
-                Vec::new(),
-            ),
+                };
+                (outcome, Vec::new())
+            }
         },
         other => (other, Vec::new()),
     }

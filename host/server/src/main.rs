@@ -9,6 +9,7 @@ mod delivery;
 mod edge;
 mod operator;
 mod outbound;
+mod registry;
 mod repeat;
 mod serve;
 mod telemetry;

@@ -17,8 +17,9 @@ use crate::config::{self, Config};
 use crate::delivery;
 use crate::edge::{self, Edge};
 use crate::operator::{self, Operator};
+use crate::registry::{self, Loaded, Registry, Shelf};
 use crate::telemetry::EdgeCounters;
-use crate::worker::{self, PluginSet, Worker};
+use crate::worker::{self, Worker, WorkerCounters};
 
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
@@ -33,22 +34,25 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let config = config::load(path)?;
     let store = SqliteStore::open(&config.store.path, OpenOptions::default())?;
     let sandbox = sandbox(&config)?;
-    let plugins = PluginSet::load(&sandbox, &config.plugins)?;
-    let host = Host {
-        path: path.to_owned(),
-        store,
-        sandbox,
-        plugins: Arc::new(ArcSwap::from_pointee(plugins)),
-        config: Arc::new(ArcSwap::from_pointee(config)),
-        counters: Arc::default(),
-        shutdown: CancellationToken::new(),
-    };
+    let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
+    let loaded = registry::load(&shelf, &sandbox, config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("back")
         .enable_all()
         .build()?;
-    let stopped = runtime.block_on(host.run());
+    let stopped = runtime.block_on(async {
+        let registry = Registry::start(store.clone(), sandbox, shelf, loaded).await?;
+        let host = Host {
+            path: path.to_owned(),
+            store,
+            config: registry.config(),
+            registry: Arc::new(registry),
+            counters: Arc::default(),
+            shutdown: CancellationToken::new(),
+        };
+        host.run().await
+    });
     // A reload that still compiles is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     stopped
@@ -57,7 +61,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
 pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
-        instances_max: u32::try_from(config.worker.threads.max(1) * 2).unwrap_or(u32::MAX),
+        // Beside the worker's threads: the thread of shadows, and one component that is vetted.
+        instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 2).unwrap_or(u32::MAX),
         cache: config.worker.cache.clone().map(CacheDir::new),
         compiler: compiler()?,
         ..SandboxOptions::default()
@@ -96,8 +101,7 @@ impl Signals {
 struct Host {
     path: PathBuf,
     store: SqliteStore,
-    sandbox: Sandbox,
-    plugins: Arc<ArcSwap<PluginSet>>,
+    registry: Arc<Registry<SqliteStore>>,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
     shutdown: CancellationToken,
@@ -117,6 +121,7 @@ impl Host {
             shutdown: self.shutdown.clone(),
         };
         let (address, edge_threads) = edge::start(Arc::new(edge))?;
+        let worker_counters = Arc::<WorkerCounters>::default();
         let mut rooms = tokio::task::JoinSet::new();
         let operator = self.config.load().operator.clone();
         let mut operator_address = None;
@@ -126,7 +131,9 @@ impl Host {
             let operator = Operator {
                 store: self.store.clone(),
                 config: Arc::clone(&self.config),
+                registry: Arc::clone(&self.registry),
                 counters: Arc::clone(&self.counters),
+                worker_counters: Arc::clone(&worker_counters),
                 gate: operator::Gate::new(&self.store, token).await?,
             };
             rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
@@ -134,7 +141,8 @@ impl Host {
         let worker = Worker {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
-            plugins: Arc::clone(&self.plugins),
+            shelf: self.registry.shelf(),
+            counters: Arc::clone(&worker_counters),
             shutdown: self.shutdown.clone(),
         };
         rooms.spawn(worker::run(worker));
@@ -168,10 +176,10 @@ impl Host {
                 _ = signals.interrupt.recv() => return Ok(()),
                 // A reload compiles, perhaps for minutes; meanwhile the host can be stopped.
                 _ = signals.hangup.recv() => {
-                    let (path, sandbox) = (self.path.clone(), self.sandbox.clone());
-                    reload.spawn_blocking(move || load(&path, &sandbox));
+                    let (path, registry) = (self.path.clone(), Arc::clone(&self.registry));
+                    reload.spawn_blocking(move || load(&path, &registry));
                 }
-                Some(loaded) = reload.join_next() => self.adopt(loaded.unwrap_or_else(|error| Err(error.into()))),
+                Some(loaded) = reload.join_next() => self.adopt(loaded.unwrap_or_else(|error| Err(error.into()))).await,
                 () = self.shutdown.cancelled() => {
                     anyhow::bail!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store");
                 }
@@ -180,24 +188,22 @@ impl Host {
     }
 
     /// Swaps in what was loaded, if all of it is valid; else keeps the old configuration and says why.
-    fn adopt(&self, loaded: anyhow::Result<(Config, PluginSet)>) {
-        match loaded {
-            Ok((config, plugins)) => {
-                // Plugins first: a route must never see a configuration that names a plugin which is not there yet.
-                self.plugins.store(Arc::new(plugins));
-                self.config.store(Arc::new(config));
-                tracing::info!(
-                    "configuration reloaded; addresses, threads and the store keep their settings until a restart"
-                );
-            }
+    async fn adopt(&self, loaded: anyhow::Result<Loaded>) {
+        let adopted = match loaded {
+            Ok(loaded) => self.registry.adopt(loaded).await,
+            Err(error) => Err(error),
+        };
+        match adopted {
+            Ok(()) => tracing::info!(
+                "configuration reloaded; addresses, threads and the store keep their settings until a restart"
+            ),
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
         }
     }
 }
 
 /// Reads the configuration and loads its plugins. Takes as long as compiling takes.
-fn load(path: &Path, sandbox: &Sandbox) -> anyhow::Result<(Config, PluginSet)> {
+fn load(path: &Path, registry: &Registry<SqliteStore>) -> anyhow::Result<Loaded> {
     let config = config::load(path)?;
-    let plugins = PluginSet::load(sandbox, &config.plugins)?;
-    Ok((config, plugins))
+    registry::load(&registry.shelf(), registry.sandbox(), config)
 }

@@ -4,7 +4,7 @@ use tollgate_sandbox::{Sandbox, SandboxOptions};
 
 use super::{Exit, Target, print_json};
 use crate::config;
-use crate::worker::PluginSet;
+use crate::registry;
 
 pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
     let config = match config::check(&target.config) {
@@ -22,7 +22,7 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         compiler: crate::serve::compiler()?,
         ..SandboxOptions::default()
     })?;
-    let plugins = PluginSet::load(&sandbox, &config.plugins);
+    let plugins = registry::read_plugins(&sandbox, &config);
     if target.json {
         let problem = plugins
             .as_ref()

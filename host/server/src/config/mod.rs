@@ -17,7 +17,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use tollgate_core::ids::{
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
 use tollgate_core::rate::Rate;
+use tollgate_core::registry::{Binding, PromotionGate};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
@@ -85,6 +86,54 @@ pub(crate) fn check_tenants(
         .collect();
     desk.finish(files.iter().map(|(_, file)| file))?;
     Ok(tenants)
+}
+
+/// Checks one route of a tenant that is not in a file: `definition` has the keys of a file's `[routes.NAME]`, and is held against
+/// what `config` offers the tenant. A plugin may be one of `published` as well.
+///
+/// # Errors
+/// All that is wrong with it, each with the field that it is about.
+pub(crate) fn check_route(
+    config: &Config,
+    tenant: &Tenant,
+    name: &RouteName,
+    definition: &serde_json::Value,
+    published: &BTreeSet<PluginName>,
+) -> Result<Route, Problems> {
+    let no_env = |_: &str| None;
+    let desk = Desk::new(&no_env, PluginFiles::Unchecked);
+    // As the file would have it, so that one reader judges both.
+    let mut routes = serde_json::Map::new();
+    routes.insert(name.to_string(), definition.clone());
+    let whole = serde_json::json!({ "routes": routes });
+    let (text, unspeakable) = match toml::to_string(&whole) {
+        Ok(text) => (text, None),
+        Err(error) => (String::new(), Some(error.to_string())),
+    };
+    let file = File::new(format!("the route `{name}`"), text, Path::new(""));
+    let mut house = operator::House {
+        worker: config.worker.clone(),
+        lifecycles: config.lifecycles.clone(),
+        ..operator::House::default()
+    };
+    house.plugin_names = Some(config.plugins.keys().chain(published).cloned().collect());
+    if let Some(reason) = unspeakable {
+        file.misnamed(
+            &desk,
+            format!("the definition cannot be used: {reason}"),
+            "write an object without null, with numbers of 64 bits",
+        );
+    }
+    let route = tenant::check_route(&file, &desk, name, tenant, &house);
+    desk.finish(std::iter::once(&file))?;
+    // Without a problem there is a route.
+    route.ok_or_else(|| {
+        Problems::of_one(
+            file.name(),
+            "the definition makes no route",
+            "compare it with one of a file",
+        )
+    })
 }
 
 /// Whether a plugin's missing file is a problem. The worker reads the files itself and says so with more detail.
@@ -274,6 +323,10 @@ pub(crate) struct PluginLimits {
     pub(crate) fuel: u64,
     pub(crate) deadline_ms: u64,
     pub(crate) memory_bytes_max: usize,
+    /// Distinct state keys that one run reads or writes.
+    pub(crate) state_keys_max: usize,
+    /// State bytes that one run reads or writes.
+    pub(crate) state_bytes_max: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -316,6 +369,8 @@ pub(crate) struct Tenant {
     pub(crate) sources: BTreeMap<SourceName, Source>,
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) destinations: BTreeMap<DestinationName, Arc<Destination>>,
+    /// What a plugin's version must have behind it before it advances on a route of this tenant.
+    pub(crate) gate: PromotionGate,
 }
 
 #[derive(Debug, Clone)]
@@ -354,6 +409,9 @@ pub(crate) struct Route {
     /// Where actions go; empty leaves them in the ledger.
     pub(crate) destinations: Vec<DestinationName>,
     pub(crate) limits: PluginLimits,
+    /// Which versions of the plugin it runs. No file says it: the registry adds it to the routes of a running host, so that a job
+    /// sees a route and its binding of the same moment.
+    pub(crate) binding: Option<Binding>,
 }
 
 #[derive(Debug, Clone)]

@@ -37,12 +37,16 @@ impl PluginLimits {
         fuel: limits::RUN_FUEL,
         deadline_ms: limits::RUN_DEADLINE_MS,
         memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
+        state_keys_max: limits::STATE_KEYS_PER_RUN_MAX,
+        state_bytes_max: limits::STATE_BYTES_PER_RUN_MAX,
     };
     /// What an operator may give at most. The deadline leaves a job's lease time to settle.
     pub(crate) const MOST: Self = Self {
         fuel: 100_000_000_000,
         deadline_ms: 10_000,
         memory_bytes_max: 1024 * MIB,
+        state_keys_max: 1024,
+        state_bytes_max: 4 * MIB,
     };
 }
 
@@ -326,6 +330,10 @@ pub(super) fn plugin_limits(parent: &Section, limits: &mut PluginLimits, most: &
         &mut limits.memory_bytes_max,
         mib.and_then(|mib| usize::try_from(mib).ok()).map(|mib| mib * MIB),
     );
+    let size = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
+    let (keys, bytes) = (most.state_keys_max as u64, most.state_bytes_max as u64);
+    set(&mut limits.state_keys_max, size(read("state_keys", 0, keys)));
+    set(&mut limits.state_bytes_max, size(read("state_bytes", 0, bytes)));
     section.finish();
 }
 

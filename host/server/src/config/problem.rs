@@ -18,9 +18,12 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// How to mend it.
     pub(crate) help: String,
+    /// What it is about, for example `routes.cashback.grants`; absent for a file as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
     /// What the caret marks, in bytes of the file.
     #[serde(skip)]
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
 }
 
 /// All that is wrong with a configuration; at least one.
@@ -51,6 +54,7 @@ impl Problem {
             column: Some(before[line_start..].chars().count() + 1),
             message,
             help,
+            field: None,
             span: one_line(text, start, span.end),
         }
     }
@@ -63,6 +67,7 @@ impl Problem {
             column: None,
             message,
             help,
+            field: None,
             span: 0..0,
         }
     }
@@ -76,6 +81,11 @@ impl Problem {
 impl Problems {
     pub(super) fn new(problems: Vec<Problem>, texts: BTreeMap<String, String>) -> Self {
         Self { problems, texts }
+    }
+
+    pub(super) fn of_one(file: &str, message: &str, help: &str) -> Self {
+        let problem = Problem::of_file(file.to_owned(), message.to_owned(), help.to_owned());
+        Self::new(vec![problem], BTreeMap::new())
     }
 
     /// The problems in the order of the files and their lines, for programs.

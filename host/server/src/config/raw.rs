@@ -103,10 +103,12 @@ impl<'a> Desk<'a> {
         Err(Problems::new(problems, texts))
     }
 
-    fn report(&self, file: &File, span: Range<usize>, message: String, help: String) {
-        self.problems
-            .borrow_mut()
-            .push(Problem::at(&file.name, &file.text, span, message, help));
+    /// `field` is empty for what is about no one value.
+    fn report(&self, file: &File, field: &str, span: Range<usize>, message: String, help: String) {
+        self.problems.borrow_mut().push(Problem {
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            ..Problem::at(&file.name, &file.text, span, message, help)
+        });
     }
 }
 
@@ -128,6 +130,7 @@ impl File {
             blot_likely_secrets(self, desk);
             desk.report(
                 self,
+                "",
                 span,
                 format!("not TOML: {}", error.message()),
                 "mend the syntax; the rest is checked then".into(),
@@ -147,6 +150,10 @@ impl File {
         let checked = check(&section);
         section.finish();
         checked
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// A problem with the file's name.
@@ -193,8 +200,9 @@ impl<'a> Section<'a> {
             let parsed = match name.get_ref().parse::<N>() {
                 Ok(parsed) => Some(parsed),
                 Err(error) => {
+                    let field = format!("{}.{}", group.path, name.get_ref());
                     self.desk
-                        .report(self.file, name.span(), error.to_string(), "rename it".into());
+                        .report(self.file, &field, name.span(), error.to_string(), "rename it".into());
                     None
                 }
             };
@@ -216,13 +224,20 @@ impl<'a> Section<'a> {
         {
             let help = suggestion(name.get_ref(), asked.iter().copied(), "known here");
             let message = format!("unknown key `{}` in {}", name.get_ref(), self.title());
-            self.desk.report(self.file, name.span(), message, help);
+            let dot = if self.path.is_empty() { "" } else { "." };
+            let field = format!("{}{dot}{}", self.path, name.get_ref());
+            self.desk.report(self.file, &field, name.span(), message, help);
         }
     }
 
     pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
-        self.desk
-            .report(self.file, self.span.clone(), message.into(), help.to_owned());
+        self.desk.report(
+            self.file,
+            &self.path,
+            self.span.clone(),
+            message.into(),
+            help.to_owned(),
+        );
     }
 
     pub(super) fn title(&self) -> String {
@@ -421,8 +436,13 @@ impl<'a> Value<'a> {
 
     /// Points at the value.
     pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
-        self.desk
-            .report(self.file, self.value.span(), message.into(), help.to_owned());
+        self.desk.report(
+            self.file,
+            &self.path,
+            self.value.span(),
+            message.into(),
+            help.to_owned(),
+        );
     }
 
     /// Points at the value and suggests the nearest of `candidates`.

@@ -12,6 +12,7 @@ use tollgate_core::ids::{
 use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
+use tollgate_core::registry::PromotionGate;
 use tollgate_core::route::{RouteMatch, TypePattern};
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
@@ -59,15 +60,56 @@ pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Opti
             .into_iter()
             .filter_map(|(name, section)| Some(Arc::new(route(name, &section, &scope)?)))
             .collect();
-        Some((sources, routes, destinations))
+        let gate = top
+            .get("promotion")
+            .and_then(|value| value.section())
+            .map(|section| promotion(&section))
+            .unwrap_or_default();
+        Some((sources, routes, destinations, gate))
     });
-    let (sources, routes, destinations) = tenant?;
+    let (sources, routes, destinations, gate) = tenant?;
     Some(Tenant {
         name: name?,
         sources,
         routes,
         destinations,
+        gate,
     })
+}
+
+/// One route that stands alone in `file`, held against what the tenant has declared.
+pub(super) fn check_route(file: &File, desk: &Desk, name: &RouteName, tenant: &Tenant, house: &House) -> Option<Route> {
+    file.read(desk, |top| {
+        let scope = Scope {
+            house,
+            sources: tenant.sources.keys().cloned().collect(),
+            destinations: tenant.destinations.keys().cloned().collect(),
+        };
+        let (_, section) = top
+            .named::<RouteName>("routes")
+            .into_iter()
+            .find(|(found, _)| found == name)?;
+        route(name.clone(), &section, &scope)
+    })
+}
+
+/// What a version must have behind it before it advances.
+fn promotion(section: &Section) -> PromotionGate {
+    let yes = |key| section.get(key).and_then(|value| value.boolean()).unwrap_or(false);
+    let number = |key| {
+        section
+            .get(key)
+            .and_then(|value| value.count(0..=u32::MAX))
+            .map(u64::from)
+    };
+    let gate = PromotionGate {
+        require_signed: yes("require_signed"),
+        require_trial: yes("require_trial"),
+        shadow_runs_min: number("shadow_runs_min").unwrap_or(0),
+        shadow_differences_max: number("shadow_differences_max"),
+    };
+    section.finish();
+    gate
 }
 
 /// What a route may name.
@@ -600,6 +642,7 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
         grants,
         destinations,
         limits,
+        binding: None,
     })
 }
 

@@ -27,7 +27,9 @@ use tollgate_store::{ReplayWhat, Store, StoreError};
 
 use crate::clock;
 use crate::config::Config;
+use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
+use crate::worker::WorkerCounters;
 pub(crate) use access::{Gate, issue_token};
 pub(crate) use review::{ReviewError, review as review_receipt};
 pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
@@ -43,7 +45,9 @@ pub(crate) struct Operator<S> {
     pub(crate) store: S,
     /// Says where a mapped receipt's jobs go.
     pub(crate) config: Arc<ArcSwap<Config>>,
+    pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
+    pub(crate) worker_counters: Arc<WorkerCounters>,
     pub(crate) gate: Gate,
 }
 
@@ -173,6 +177,13 @@ async fn counts<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<Re
 async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<String, Refusal> {
     let mut text = String::new();
     operator.counters.render(&mut text);
+    operator.worker_counters.render(&mut text);
+    let _ = writeln!(
+        text,
+        "# HELP tollgate_plugins_loaded Plugins that are compiled and in memory.\n# TYPE tollgate_plugins_loaded gauge\n\
+         tollgate_plugins_loaded {}",
+        operator.registry.shelf().len()
+    );
     let counts = operator.store.counts().await?;
     for (name, help, value) in [
         ("jobs_waiting", "Jobs that are not finished.", counts.jobs_waiting),

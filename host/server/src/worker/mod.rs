@@ -3,28 +3,33 @@
 //! One dispatcher leases jobs and hands them to a bounded pool of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
-mod plugins;
 mod pool;
+mod shadow;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
-use tollgate_core::ids::{Digest, PluginName};
+use tollgate_core::ids::{Digest, PluginDigest, PluginName, TenantName};
 use tollgate_core::limits;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
+use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
-use tollgate_sandbox::{RUNTIME, Run, RunInput, RunLimits, StateSource};
+use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
+use tollgate_store::registry::RunResult;
 use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Route};
-pub(crate) use plugins::PluginSet;
+use crate::registry::Shelf;
 use pool::Pool;
+use shadow::ShadowCounters;
 
 /// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
 const IN_FLIGHT_PER_THREAD: usize = 16;
@@ -36,8 +41,51 @@ const STALE_RERUNS_MAX: u32 = 32;
 pub(crate) struct Worker<S> {
     pub(crate) store: S,
     pub(crate) config: Arc<ArcSwap<Config>>,
-    pub(crate) plugins: Arc<ArcSwap<PluginSet>>,
+    pub(crate) shelf: Arc<Shelf<S>>,
+    pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// What the worker counts, for the metrics.
+#[derive(Default)]
+pub(crate) struct WorkerCounters {
+    pub(crate) shadow: Arc<ShadowCounters>,
+    /// Runs whose proposals broke a rule of the route's grants or of the house, by tenant and rule.
+    violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
+}
+
+impl WorkerCounters {
+    fn count_violation(&self, tenant: &TenantName, rule: &'static str) {
+        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        *violations.entry((tenant.clone(), rule)).or_default() += 1;
+    }
+
+    /// The counters in Prometheus' text format.
+    pub(crate) fn render(&self, out: &mut String) {
+        out.push_str(
+            "# HELP tollgate_proposals_refused_total Runs whose proposals broke a rule, by tenant and rule.\n",
+        );
+        out.push_str("# TYPE tollgate_proposals_refused_total counter\n");
+        for ((tenant, rule), count) in self.violations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(
+                out,
+                "tollgate_proposals_refused_total{{tenant=\"{tenant}\",rule=\"{rule}\"}} {count}"
+            );
+        }
+        out.push_str("# HELP tollgate_shadow_runs_total Shadow runs by what became of them.\n");
+        out.push_str("# TYPE tollgate_shadow_runs_total counter\n");
+        for (result, counter) in [
+            ("run", &self.shadow.run),
+            ("differing", &self.shadow.differing),
+            ("dropped", &self.shadow.dropped),
+        ] {
+            let _ = writeln!(
+                out,
+                "tollgate_shadow_runs_total{{result=\"{result}\"}} {}",
+                counter.load(Ordering::Relaxed)
+            );
+        }
+    }
 }
 
 impl<S> Worker<S> {
@@ -57,6 +105,15 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
     let in_flight_max = settings.threads.max(1) * IN_FLIGHT_PER_THREAD;
     let seats = Arc::new(Semaphore::new(in_flight_max));
     let name = format!("worker-{}", std::process::id());
+    let shadows = Arc::new(shadow::start(
+        worker.store.clone(),
+        Arc::clone(&worker.shelf),
+        Arc::clone(&worker.counters.shadow),
+        Arc::clone(&seats),
+        in_flight_max,
+        settings.threads.max(1),
+        worker.shutdown.clone(),
+    ));
 
     while !worker.shutdown.is_cancelled() {
         let free = seats.available_permits().min(limits::JOB_CLAIM_MAX);
@@ -95,9 +152,9 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
             };
-            let (worker, pool) = (Arc::clone(&worker), Arc::clone(&pool));
+            let (worker, pool, shadows) = (Arc::clone(&worker), Arc::clone(&pool), Arc::clone(&shadows));
             tokio::spawn(async move {
-                process(&worker, &pool, claim).await;
+                process(&worker, &pool, &shadows, claim).await;
                 drop(seat);
             });
         }
@@ -138,20 +195,34 @@ async fn pause(shutdown: &CancellationToken, duration: Duration) {
 }
 
 /// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease.
-async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, claim: JobClaim) {
+async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, shadows: &shadow::Desk, claim: JobClaim) {
     let claim = Arc::new(claim);
     for rerun in 0.. {
-        let (on_pool, its_claim) = (Arc::clone(worker), Arc::clone(&claim));
-        let Some(mut settlement) = pool.run(move || execute(&on_pool, &its_claim)).await else {
-            // The pool is gone: the host stops, and the lease runs out.
-            return;
+        let (mut settlement, mut shadow) = match prepare(worker, &claim).await {
+            Err(unrunnable) => (*unrunnable, None),
+            Ok(prepared) => {
+                let prepared = Arc::new(prepared);
+                let (on_pool, its_claim, with) = (Arc::clone(worker), Arc::clone(&claim), Arc::clone(&prepared));
+                let Some(settlement) = pool.run(move || execute(&on_pool, &its_claim, &with)).await else {
+                    // The pool is gone: the host stops, and the lease runs out.
+                    return;
+                };
+                let shadow = prepared.shadow_task(&claim, &settlement);
+                (settlement, shadow)
+            }
         };
         if rerun >= STALE_RERUNS_MAX {
             // Another plugin run wins every time: stand back, and take the ordinary retry.
             give_way(worker, &claim, &mut settlement);
+            shadow = None;
         }
         match worker.store.settle(settlement).await {
-            Ok(Settled::Committed { .. }) => return,
+            Ok(Settled::Committed { run, .. }) => {
+                if let Some(task) = shadow {
+                    shadows.hand_in(shadow::Task { run, ..task });
+                }
+                return;
+            }
             Ok(Settled::LeaseLost) => {
                 return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
             }
@@ -180,46 +251,91 @@ fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Set
     settlement.actions.clear();
 }
 
-/// One run, on a plugin thread: from claim to what is to be settled. Blocking, and the only caller of the sandbox.
-fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
-    let config = worker.config.load();
+/// A job's route and the plugin that it runs, of one moment.
+struct Prepared {
+    route: Arc<Route>,
+    plugin: Plugin,
+    /// Of the route, if the active version runs and not its canary: the two would differ for other reasons.
+    shadow: Option<PluginDigest>,
+}
+
+impl Prepared {
+    /// What the run leaves for its shadow; the run's number is not known before it is settled.
+    fn shadow_task(&self, claim: &JobClaim, settlement: &Settlement) -> Option<shadow::Task> {
+        let shadow = self.shadow?;
+        Some(shadow::Task {
+            shadow,
+            run: tollgate_core::ids::RunId(0),
+            active: settlement.run.digest,
+            route: Arc::clone(&self.route),
+            event: Arc::clone(&claim.event),
+            reads: settlement.run.reads.clone(),
+            result: RunResult {
+                outcome: settlement.run.outcome.clone(),
+                actions_json: shadow::actions_json(&settlement.actions),
+                fuel: settlement.run.fuel,
+            },
+        })
+    }
+}
+
+/// Finds what a job runs: the route of now, the version that its subject is served by, loaded.
+///
+/// # Errors
+/// What is settled when there is none: a host fault, tried again as such.
+async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepared, Box<Settlement>> {
+    let config = worker.config.load_full();
     let policy = config.worker.retry;
     let tenant = &claim.event.tenant;
+    let unrunnable = |route: Option<&Route>, why: &str| Box::new(unrunnable(claim, &policy, route, why));
     let route = config
         .tenants
         .get(tenant)
         .and_then(|tenant| tenant.routes.iter().find(|route| route.name == claim.route))
         .map(Arc::clone);
     let Some(route) = route else {
-        return unrunnable(
-            claim,
-            &policy,
-            None,
-            "the route is no longer configured; restore it, or replay after rerouting",
-        );
+        let why = "the route is no longer configured; restore it, or replay after rerouting";
+        return Err(unrunnable(None, why));
     };
     if claim.attempt > policy.attempts_max {
         // Every attempt is counted when it is leased: these ended with the host, or in a panic of it, and were never settled.
         let why = "no attempt came to its end: the host died or failed in each of them";
-        return unrunnable(claim, &policy, Some(&route), why);
+        return Err(unrunnable(Some(&route), why));
     }
-    let plugins = worker.plugins.load();
-    let plugin = match plugins.get(&route.plugin) {
-        Ok(plugin) => plugin,
-        Err(why) => return unrunnable(claim, &policy, Some(&route), &why),
+    let Some(binding) = &route.binding else {
+        let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
+        return Err(unrunnable(Some(&route), &why));
     };
+    let digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
+    let plugin = match worker.shelf.ready(digest).await {
+        Ok(plugin) => plugin,
+        Err(why) => return Err(unrunnable(Some(&route), &format!("{digest} does not load: {why}"))),
+    };
+    let shadow = binding.shadow.filter(|_| digest == binding.active);
+    Ok(Prepared { route, plugin, shadow })
+}
 
+/// The bounds of a run on a route.
+fn run_limits(route: &Route) -> RunLimits {
+    RunLimits {
+        fuel: route.limits.fuel,
+        deadline_ms: route.limits.deadline_ms,
+        memory_bytes_max: route.limits.memory_bytes_max,
+        state_keys_max: route.limits.state_keys_max,
+        state_bytes_max: route.limits.state_bytes_max,
+        ..RunLimits::default()
+    }
+}
+
+/// One run, on a plugin thread: from claim to what is to be settled. Blocking.
+fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared) -> Settlement {
+    let policy = worker.config.load().worker.retry;
+    let Prepared { route, plugin, .. } = prepared;
     let started_at = clock::now();
     let state = PluginState {
         worker,
         claim,
         plugin: &route.plugin,
-    };
-    let run_limits = RunLimits {
-        fuel: route.limits.fuel,
-        deadline_ms: route.limits.deadline_ms,
-        memory_bytes_max: route.limits.memory_bytes_max,
-        ..RunLimits::default()
     };
     let run = plugin.run(
         &RunInput {
@@ -227,9 +343,11 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
             config_json: &route.config_json,
         },
         &state,
-        &run_limits,
+        &run_limits(route),
     );
-    let (outcome, actions) = judged(run.outcome.clone(), &route.grants);
+    let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |violation| {
+        worker.counters.count_violation(&claim.event.tenant, violation.rule());
+    });
     let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
     let record = RunRecord {
         plugin: route.plugin.clone(),
@@ -245,7 +363,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Settlement {
         reads: Vec::new(),
         logs: Vec::new(),
     };
-    settlement(claim, record, run, end, actions, &route)
+    settlement(claim, record, run, end, actions, route)
 }
 
 fn settlement(

@@ -1,0 +1,627 @@
+//! The registry of a running host: takes plugins in, says what each route runs, and changes it without a restart.
+//!
+//! Cast: the store keeps versions, bindings and routes; the [`Shelf`] holds the plugins that routes run, compiled; [`Registry`] makes
+//! of the files and the store the one [`Config`] that edge and worker look at. A change is one commit in the store and then one swap
+//! of that configuration, so a job sees a route, its settings and its binding of one moment.
+//!
+//! Guarantee: what a change answered is in the store, and every job that is claimed afterwards sees it.
+
+mod shelf;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::limits;
+use tollgate_core::registry::{Change, Refused};
+use tollgate_core::signature::{PluginSignature, SignatureError};
+use tollgate_sandbox::{Plugin, Refusal, Sandbox, VetReport};
+use tollgate_store::registry::{
+    Act, ApiRoute, BindingChange, ChangeRequest, ConfiguredRoute, NewVersion, PluginVersion, SetRoute, StepRequest,
+    VersionFilter,
+};
+use tollgate_store::{Store, StoreError};
+
+use crate::clock;
+use crate::config::{self, Config, Problems, Route};
+pub(crate) use shelf::Shelf;
+
+/// Components that are vetted at once: it is the most that a caller can make the host compute.
+const VETTING_MAX: usize = 1;
+/// Uploads that wait for their vetting; one more is sent away.
+const VETTING_WAITING_MAX: usize = 8;
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rules say no.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// Vetting says no.
+    #[error("{0}")]
+    Vetting(#[from] Refusal),
+    #[error("{0}")]
+    Signature(#[from] SignatureError),
+    /// The definition of a route says no.
+    #[error("the route's definition cannot be used")]
+    Definition(Problems),
+    #[error("there is no tenant `{0}`")]
+    NoTenant(TenantName),
+    /// Something that only the configuration file can do.
+    #[error("{0}")]
+    File(String),
+    #[error("other uploads are being vetted; try again in a minute")]
+    Busy,
+}
+
+/// An upload, whole.
+pub(crate) struct Upload {
+    /// Absent: the operator's, for every tenant.
+    pub(crate) owner: Option<TenantName>,
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) signature: Option<PluginSignature>,
+    pub(crate) act: Act,
+}
+
+/// A route as a caller sees it.
+pub(crate) struct LiveRoute {
+    pub(crate) route: Arc<Route>,
+    /// The definition that was set by API.
+    pub(crate) api: Option<ApiRoute>,
+}
+
+pub(crate) struct Registry<S> {
+    store: S,
+    sandbox: Sandbox,
+    /// As the files say.
+    files: ArcSwap<FileConfig>,
+    /// With bindings and routes set by API: what everybody else looks at.
+    config: Arc<ArcSwap<Config>>,
+    shelf: Arc<Shelf<S>>,
+    /// Changes go one by one, so that no older state is swapped in over a newer one.
+    changing: tokio::sync::Mutex<()>,
+    vetting: tokio::sync::Semaphore,
+    vetting_waiting: tokio::sync::Semaphore,
+}
+
+/// What the files say, with the digests of the plugins that they name.
+struct FileConfig {
+    config: Config,
+    plugins: BTreeMap<PluginName, PluginDigest>,
+}
+
+/// A configuration whose plugins were read and compiled, ready to be adopted.
+pub(crate) struct Loaded {
+    config: Config,
+    versions: Vec<NewVersion>,
+}
+
+/// Reads the plugins that the files name. Takes as long as compiling takes.
+///
+/// # Errors
+/// The first plugin that cannot be read, is refused by the sandbox, or has another digest than the configuration pins.
+pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, config: Config) -> anyhow::Result<Loaded> {
+    let mut versions = Vec::new();
+    for (version, plugin) in read_plugins(sandbox, &config)? {
+        tracing::info!(plugin = %version.name, digest = %version.digest, "plugin loaded");
+        shelf.put(plugin);
+        versions.push(version);
+    }
+    Ok(Loaded { config, versions })
+}
+
+/// The plugins that the files name, compiled, and as the registry takes them in.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn read_plugins(sandbox: &Sandbox, config: &Config) -> anyhow::Result<Vec<(NewVersion, Plugin)>> {
+    let mut plugins = Vec::new();
+    for (name, configured) in &config.plugins {
+        let path = configured.path.display();
+        let version = (|| {
+            let bytes = std::fs::read(&configured.path).with_context(|| format!("cannot read {path}"))?;
+            let plugin = sandbox.load(&bytes).with_context(|| format!("{path} was refused"))?;
+            let digest = plugin.digest();
+            if let Some(pinned) = configured.digest
+                && digest != pinned
+            {
+                anyhow::bail!("{path} has digest {digest}, but the configuration pins {pinned}");
+            }
+            let manifest = plugin.manifest().context("the plugin has no manifest")?;
+            let version = NewVersion {
+                owner: None,
+                digest,
+                bytes: bytes.into(),
+                name: name.clone(),
+                version: manifest.version.clone(),
+                publisher: manifest.publisher.clone(),
+                manifest_json: manifest.to_json(),
+                report_json: serde_json::json!({ "from": "configuration" }).to_string(),
+                signature: None,
+                published: true,
+            };
+            anyhow::Ok((version, plugin))
+        })();
+        plugins.push(version.with_context(|| format!("plugin `{name}`"))?);
+    }
+    Ok(plugins)
+}
+
+/// The line of history for what the files say.
+fn by_configuration() -> Act {
+    Act {
+        actor: "configuration".to_owned(),
+        why: None,
+        at: clock::now(),
+        dry_run: false,
+    }
+}
+
+impl<S: Store> Registry<S> {
+    /// Starts with what the files say. A route set by API that does not fit them any more is left out and said aloud: it can be
+    /// mended by API only when the host is up.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(crate) async fn start(
+        store: S,
+        sandbox: Sandbox,
+        shelf: Arc<Shelf<S>>,
+        loaded: Loaded,
+    ) -> Result<Self, StoreError> {
+        let registry = Self {
+            files: ArcSwap::from_pointee(FileConfig {
+                config: loaded.config.clone(),
+                plugins: BTreeMap::new(),
+            }),
+            config: Arc::new(ArcSwap::from_pointee(loaded.config.clone())),
+            store,
+            sandbox,
+            shelf,
+            changing: tokio::sync::Mutex::new(()),
+            vetting: tokio::sync::Semaphore::new(VETTING_MAX),
+            vetting_waiting: tokio::sync::Semaphore::new(VETTING_WAITING_MAX),
+        };
+        let _changing = registry.changing.lock().await;
+        registry.follow(loaded).await?;
+        registry.refresh().await?;
+        drop(_changing);
+        Ok(registry)
+    }
+
+    /// What a job is routed and run by.
+    pub(crate) fn config(&self) -> Arc<ArcSwap<Config>> {
+        Arc::clone(&self.config)
+    }
+
+    pub(crate) fn shelf(&self) -> Arc<Shelf<S>> {
+        Arc::clone(&self.shelf)
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    pub(crate) fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Adopts what the files say now.
+    ///
+    /// # Errors
+    /// When a route that was set by API does not fit any more, or the store does not take it; then nothing has changed.
+    pub(crate) async fn adopt(&self, loaded: Loaded) -> anyhow::Result<()> {
+        let _changing = self.changing.lock().await;
+        let versions = self.published().await?;
+        for api in self.store.api_routes().await? {
+            let checked = check(&loaded.config, &api, &versions);
+            checked.map_err(|problem| {
+                anyhow::anyhow!(
+                    "the route `{}` of `{}`, which was set by API: {problem}",
+                    api.route,
+                    api.tenant
+                )
+            })?;
+        }
+        self.follow(loaded).await?;
+        Ok(self.refresh().await?)
+    }
+
+    /// Takes the files' plugins into the registry, and lets routes that nobody bound by hand follow the files.
+    async fn follow(&self, loaded: Loaded) -> Result<(), StoreError> {
+        let mut plugins = BTreeMap::new();
+        for version in loaded.versions {
+            plugins.insert(version.name.clone(), version.digest);
+            if let Err(refused) = self.store.add_version(version, by_configuration()).await? {
+                tracing::error!(%refused, "a plugin of the configuration is not taken into the registry");
+            }
+        }
+        let files = FileConfig {
+            config: loaded.config,
+            plugins,
+        };
+        let set_by_api: BTreeSet<_> = self
+            .store
+            .api_routes()
+            .await?
+            .into_iter()
+            .map(|api| (api.tenant, api.route))
+            .collect();
+        let routes = files
+            .routes()
+            .filter(|route| !set_by_api.contains(&(route.tenant.clone(), route.route.clone())))
+            .collect();
+        for left in self.store.follow_configuration(routes, by_configuration()).await? {
+            tracing::error!(
+                tenant = %left.tenant, route = %left.route, plugin = %left.plugin, digest = %left.digest,
+                "the configuration names a version that is retired; the route keeps what it ran"
+            );
+        }
+        self.files.store(Arc::new(files));
+        Ok(())
+    }
+
+    /// The names of plugins that a route of a tenant may have, by who may have them.
+    async fn published(&self) -> Result<Vec<PluginVersion>, StoreError> {
+        self.store.plugin_versions(VersionFilter::default()).await
+    }
+
+    /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in.
+    async fn refresh(&self) -> Result<(), StoreError> {
+        let files = self.files.load_full();
+        let mut config = files.config.clone();
+        let versions = self.published().await?;
+        for api in self.store.api_routes().await? {
+            match check(&files.config, &api, &versions) {
+                Ok(route) => put(&mut config, &api.tenant, route),
+                Err(problem) => {
+                    tracing::error!(tenant = %api.tenant, route = %api.route, %problem, "a route that was set by API is left out");
+                }
+            }
+        }
+        let bindings = self.store.bindings(None).await?;
+        let digests: BTreeSet<PluginDigest> = bindings.iter().flat_map(|bound| bound.binding.digests()).collect();
+        for bound in bindings {
+            let route = config
+                .tenants
+                .get_mut(&bound.tenant)
+                .and_then(|tenant| tenant.routes.iter_mut().find(|route| route.name == bound.route));
+            if let Some(route) = route
+                && route.plugin == bound.binding.plugin
+            {
+                *route = Arc::new(Route {
+                    binding: Some(bound.binding),
+                    ..Route::clone(route)
+                });
+            }
+        }
+        // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
+        for digest in &digests {
+            if let Err(problem) = self.shelf.ready(*digest).await {
+                tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
+            }
+        }
+        self.config.store(Arc::new(config));
+        self.shelf.keep_only(&digests);
+        Ok(())
+    }
+
+    /// Vets a component and takes it in. What is there already is answered as it is, without vetting it again.
+    ///
+    /// # Errors
+    /// When vetting, the signature or the rules say no.
+    pub(crate) async fn upload(&self, upload: Upload) -> Result<PluginVersion, Error> {
+        let digest = PluginDigest::of(&upload.bytes);
+        if let Some(signature) = &upload.signature {
+            self.check_signature(upload.owner.as_ref(), signature, digest).await?;
+        }
+        let report = self.vet(Arc::clone(&upload.bytes)).await?;
+        let version = NewVersion {
+            owner: upload.owner,
+            digest,
+            bytes: upload.bytes,
+            name: report.manifest.name.clone(),
+            version: report.manifest.version.clone(),
+            publisher: report.manifest.publisher.clone(),
+            manifest_json: report.manifest.to_json(),
+            report_json: report_json(&report).to_string(),
+            signature: upload.signature,
+            published: false,
+        };
+        Ok(self.store.add_version(version, upload.act).await??)
+    }
+
+    /// A signature that is wrong in itself is refused at once. Whether its key counts is asked when the version is bound: a tenant
+    /// may register the key later, and others may believe other keys.
+    async fn check_signature(
+        &self,
+        owner: Option<&TenantName>,
+        signature: &PluginSignature,
+        digest: PluginDigest,
+    ) -> Result<(), Error> {
+        if signature.digest != digest {
+            return Err(SignatureError::OtherComponent {
+                signed: signature.digest,
+                component: digest,
+            }
+            .into());
+        }
+        let Some(owner) = owner else { return Ok(()) };
+        let keys = self.store.publisher_keys(Some(owner.clone())).await?;
+        let named = keys
+            .iter()
+            .find(|key| key.publisher == signature.publisher && key.key_id == signature.key_id);
+        if let Some(key) = named.and_then(|key| tollgate_core::signature::PublicKey::from_text(&key.public_key).ok()) {
+            signature.verify(&key, digest)?;
+        }
+        Ok(())
+    }
+
+    async fn vet(&self, bytes: Arc<[u8]>) -> Result<VetReport, Error> {
+        let _waiting = self.vetting_waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let _turn = self.vetting.acquire().await.map_err(|_| Error::Busy)?;
+        let sandbox = self.sandbox.clone();
+        let vetted = tokio::task::spawn_blocking(move || sandbox.prove(&bytes)).await;
+        let lost = |error: tokio::task::JoinError| Refusal::Host {
+            detail: error.to_string(),
+        };
+        Ok(vetted.map_err(lost)??)
+    }
+
+    /// # Errors
+    /// When the rules say no, or there is no such version.
+    pub(crate) async fn step(&self, request: StepRequest) -> Result<PluginVersion, Error> {
+        let _changing = self.changing.lock().await;
+        Ok(self.store.step_version(request).await??)
+    }
+
+    /// Changes what a route runs. `change` sees what the files name for the route.
+    ///
+    /// # Errors
+    /// When the rules or the tenant's gate say no, or there is no such route or version.
+    pub(crate) async fn change(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        change: impl FnOnce(Option<PluginDigest>) -> Result<Change, Error>,
+        act: Act,
+    ) -> Result<BindingChange, Error> {
+        let _changing = self.changing.lock().await;
+        let files = self.files.load_full();
+        let gate = files.tenant(&tenant)?.gate;
+        let set_by_api = self.api_route(&tenant, &route).await?.is_some();
+        let configured = files.route(&tenant, &route).filter(|_| !set_by_api);
+        let change = change(configured.map(|configured| configured.digest))?;
+        if let Some(digest) = change.brings() {
+            self.require_loads(digest).await?;
+        }
+        let dry_run = act.dry_run;
+        let request = ChangeRequest {
+            tenant,
+            route,
+            change,
+            gate,
+            act,
+        };
+        let done = self.store.change_binding(request).await??;
+        if !dry_run {
+            self.refresh().await?;
+        }
+        Ok(done)
+    }
+
+    /// A version that this host cannot load is not bound: after an upgrade of the runtime one may be too old.
+    async fn require_loads(&self, digest: PluginDigest) -> Result<(), Error> {
+        match self.shelf.ready(digest).await {
+            Ok(_) => Ok(()),
+            Err(shelf::Unloadable::Store(error)) => Err(error.into()),
+            Err(shelf::Unloadable::Refused(detail)) => Err(Error::File(format!("{digest} does not load: {detail}"))),
+        }
+    }
+
+    async fn api_route(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<ApiRoute>, StoreError> {
+        let routes = self.store.api_routes().await?;
+        Ok(routes
+            .into_iter()
+            .find(|api| api.tenant == *tenant && api.route == *route))
+    }
+
+    /// Sets a route, checked as a file's would be.
+    ///
+    /// # Errors
+    /// When the definition, the rules or the tenant's gate say no.
+    pub(crate) async fn set_route(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        definition: serde_json::Value,
+        digest: Option<PluginDigest>,
+        act: Act,
+    ) -> Result<BindingChange, Error> {
+        let _changing = self.changing.lock().await;
+        let files = self.files.load_full();
+        let gate = files.tenant(&tenant)?.gate;
+        let versions = self.published().await?;
+        let api = ApiRoute {
+            tenant: tenant.clone(),
+            route: route.clone(),
+            definition: definition.clone(),
+            changed_at: String::new(),
+            changed_by: String::new(),
+        };
+        let checked = check(&files.config, &api, &versions).map_err(|problem| match problem {
+            Unfit::NoTenant => Error::NoTenant(tenant.clone()),
+            Unfit::Problems(problems) => Error::Definition(problems),
+        })?;
+        if let Some(digest) = digest {
+            self.require_loads(digest).await?;
+        }
+        let dry_run = act.dry_run;
+        let request = SetRoute {
+            tenant,
+            route,
+            definition,
+            plugin: checked.plugin,
+            digest,
+            gate,
+            act,
+        };
+        let done = self.store.set_route(request).await??;
+        if !dry_run {
+            self.refresh().await?;
+        }
+        Ok(done)
+    }
+
+    /// Removes a route that was set by API; the file's of that name comes back.
+    ///
+    /// # Errors
+    /// When there is none, or the file alone says it.
+    pub(crate) async fn remove_route(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        act: Act,
+    ) -> Result<BindingChange, Error> {
+        let _changing = self.changing.lock().await;
+        let files = self.files.load_full();
+        files.tenant(&tenant)?;
+        let configured = files.route(&tenant, &route);
+        if configured.is_some() && self.api_route(&tenant, &route).await?.is_none() {
+            return Err(Error::File(format!(
+                "the route `{route}` stands in the file of `{tenant}`; remove it there and reload"
+            )));
+        }
+        let dry_run = act.dry_run;
+        let done = self.store.remove_route(tenant, route, configured, act).await??;
+        if !dry_run {
+            self.refresh().await?;
+        }
+        Ok(done)
+    }
+
+    /// A tenant's routes, as they are now.
+    ///
+    /// # Errors
+    /// When there is no such tenant.
+    pub(crate) async fn routes(&self, tenant: &TenantName) -> Result<Vec<LiveRoute>, Error> {
+        let config = self.config.load_full();
+        let found = config
+            .tenants
+            .get(tenant)
+            .ok_or_else(|| Error::NoTenant(tenant.clone()))?;
+        let mut by_api: BTreeMap<RouteName, ApiRoute> = self
+            .store
+            .api_routes()
+            .await?
+            .into_iter()
+            .filter(|api| api.tenant == *tenant)
+            .map(|api| (api.route.clone(), api))
+            .collect();
+        Ok(found
+            .routes
+            .iter()
+            .map(|route| LiveRoute {
+                route: Arc::clone(route),
+                api: by_api.remove(&route.name),
+            })
+            .collect())
+    }
+}
+
+/// Why a route that was set by API is of no use.
+#[derive(Debug)]
+enum Unfit {
+    NoTenant,
+    Problems(Problems),
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoTenant => f.write_str("its tenant has no file any more"),
+            Self::Problems(problems) => {
+                let messages: Vec<_> = problems
+                    .as_data()
+                    .iter()
+                    .map(|problem| problem.message.as_str())
+                    .collect();
+                f.write_str(&messages.join("; "))
+            }
+        }
+    }
+}
+
+fn check(config: &Config, api: &ApiRoute, versions: &[PluginVersion]) -> Result<Route, Unfit> {
+    let tenant = config.tenants.get(&api.tenant).ok_or(Unfit::NoTenant)?;
+    let visible: BTreeSet<PluginName> = versions
+        .iter()
+        .filter(|version| version.owner.as_ref().is_none_or(|owner| *owner == api.tenant))
+        .map(|version| version.name.clone())
+        .collect();
+    config::check_route(config, tenant, &api.route, &api.definition, &visible).map_err(Unfit::Problems)
+}
+
+/// Puts a route in the place of the one of its name, or at the end.
+fn put(config: &mut Config, tenant: &TenantName, route: Route) {
+    let Some(tenant) = config.tenants.get_mut(tenant) else {
+        return;
+    };
+    let route = Arc::new(route);
+    match tenant.routes.iter_mut().find(|found| found.name == route.name) {
+        Some(found) => *found = route,
+        None => tenant.routes.push(route),
+    }
+}
+
+impl FileConfig {
+    fn tenant(&self, name: &TenantName) -> Result<&config::Tenant, Error> {
+        self.config
+            .tenants
+            .get(name)
+            .ok_or_else(|| Error::NoTenant(name.clone()))
+    }
+
+    /// Every route of the files whose plugin is there.
+    fn routes(&self) -> impl Iterator<Item = ConfiguredRoute> + '_ {
+        self.config.tenants.values().flat_map(move |tenant| {
+            tenant.routes.iter().filter_map(move |route| {
+                Some(ConfiguredRoute {
+                    tenant: tenant.name.clone(),
+                    route: route.name.clone(),
+                    plugin: route.plugin.clone(),
+                    digest: *self.plugins.get(&route.plugin)?,
+                })
+            })
+        })
+    }
+
+    fn route(&self, tenant: &TenantName, route: &RouteName) -> Option<ConfiguredRoute> {
+        self.routes()
+            .find(|configured| configured.tenant == *tenant && configured.route == *route)
+    }
+}
+
+/// What vetting found, for people and programs.
+pub(crate) fn report_json(report: &VetReport) -> serde_json::Value {
+    let golden: Vec<_> = report
+        .golden
+        .iter()
+        .map(|golden| serde_json::json!({ "name": golden.name, "outcome": golden.outcome, "fuel": golden.fuel }))
+        .collect();
+    serde_json::json!({
+        "imports": report.imports,
+        "exports": report.exports,
+        "component_bytes": report.component_bytes,
+        "component_bytes_max": limits::COMPONENT_BYTES_MAX,
+        "compile_ms": u64::try_from(report.compile_time.as_millis()).unwrap_or(u64::MAX),
+        "instance_bytes": report.instance_bytes,
+        "instance_fuel": report.instance_fuel,
+        "golden": golden,
+        "runtime": tollgate_sandbox::RUNTIME,
+    })
+}
