@@ -54,6 +54,8 @@ pub struct ClaimRequest {
     pub now: UnixMillis,
     pub lease_ms: i64,
     pub rows_max: usize,
+    /// Of jobs: these tenants get none now.
+    pub passed_over: Vec<TenantName>,
 }
 
 /// A leased job, with all that its run needs.

@@ -129,6 +129,7 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             now: clock::now(),
             lease_ms: lease_ms(worker.config.load().worker.limits.deadline_ms),
             rows_max: free,
+            passed_over: Vec::new(),
         };
         let claims = match worker.store.claim_jobs(request).await {
             Ok(claims) => claims,

@@ -9,9 +9,9 @@ use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::{Reviewed, Unmappable};
 use tollgate_core::state::StateValue;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, Counts, DeadLetterFilter, DeadWork, HeldFilter, NewToken, OutboxClaim,
-    OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest, Settled, Store, StoreError,
-    TraceBy, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, HeldFilter, JobClaim,
+    NewToken, OutboxClaim, OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest,
+    Settled, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -42,6 +42,7 @@ macro_rules! contract {
             a_dry_review_writes_nothing,
             of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
+            tenants_take_turns,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
             held_and_dead_jobs_do_not_block_their_lane,
@@ -1887,7 +1888,9 @@ pub(crate) async fn recorded_runs_come_back_with_all_that_they_read(backend: &im
         assert_eq!(sent.admit(&store).await, ACCEPTED);
     }
     let mut runs = Vec::new();
-    for (claim, number) in claim(&store, at(0), 10).await.iter().zip(1..) {
+    let mut claims = claim(&store, at(0), 10).await;
+    claims.sort_by_key(|claim| claim.event.id.to_string());
+    for (claim, number) in claims.iter().zip(1..) {
         let mut settlement = settlement(claim)
             .acts(&format!("flag:{}", number.min(2_u8)), 7)
             .reads("seen", 0, None)
@@ -2020,4 +2023,48 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         (revoked.expires_at, &revoked.revoked),
         (Some(at(9)), &Some((at(5), "you".to_owned())))
     );
+}
+
+pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
+    let store = backend.open();
+    // A storm of one tenant's, and afterwards a few of two others.
+    for number in 0..40 {
+        assert_eq!(
+            Sent::new(&format!("s{number}")).tenant("storm").admit(&store).await,
+            ACCEPTED
+        );
+    }
+    for tenant in ["acme", "zeta"] {
+        for number in 0..3 {
+            assert_eq!(
+                Sent::new(&format!("e{number}")).tenant(tenant).admit(&store).await,
+                ACCEPTED
+            );
+        }
+    }
+    let of = |claims: &[JobClaim]| -> Vec<String> {
+        let mut tenants: Vec<_> = claims.iter().map(|claim| claim.event.tenant.to_string()).collect();
+        tenants.sort();
+        tenants
+    };
+    let first = claim(&store, at(0), 6).await;
+    assert_eq!(of(&first), ["acme", "acme", "storm", "storm", "zeta", "zeta"]);
+    // One at a time, in turn.
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        turns.extend(of(&claim(&store, at(0), 1).await));
+    }
+    turns.sort();
+    assert_eq!(turns, ["acme", "storm", "zeta"]);
+    // Who has nothing left leaves its share to the others.
+    let rest = claim(&store, at(0), 10).await;
+    assert_eq!(of(&rest), ["storm"; 10]);
+    // Of a tenant that is passed over nothing is claimed, also when nobody else has anything.
+    let request = ClaimRequest {
+        passed_over: vec![name("storm")],
+        ..claim_request(at(0), 10)
+    };
+    assert_eq!(of(&store.claim_jobs(request).await.unwrap()), [] as [String; 0]);
+    assert_eq!(of(&claim(&store, at(0), 100).await).len(), 40 - 2 - 1 - 10);
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(0).plus_ms(LEASE_MS)));
 }
