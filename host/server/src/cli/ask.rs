@@ -233,6 +233,30 @@ impl<'t> Remote<'t> {
     }
 }
 
+/// The private listener of a running host, and what opens it: the one at `--url`, or the one whose configuration is here.
+///
+/// # Errors
+/// When neither says where it is and how it is opened.
+pub(super) fn host(target: &Target) -> anyhow::Result<(String, Secret)> {
+    if target.spin.is_some() {
+        return Err(
+            Usage("a Spin app has no registry; its plugins are in spin.toml: see `tollgate spin`".to_owned()).into(),
+        );
+    }
+    if let Some(remote) = Remote::of(target)? {
+        return Ok((remote.base.to_owned(), remote.token));
+    }
+    let operator = config::load(&target.config)?.operator;
+    match (operator.listen, operator.token) {
+        (Some(listen), Some(token)) => Ok((format!("http://{listen}"), token)),
+        _ => Err(Usage(format!(
+            "{} names no private listener: set [operator] listen and token, or ask a host with --url",
+            target.config.display()
+        ))
+        .into()),
+    }
+}
+
 /// `tollgate review`: the list, or one decision.
 pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> {
     let Some(receipt) = args.receipt else {

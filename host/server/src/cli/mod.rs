@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod plugin;
 mod provider;
+mod registry;
 mod repeat;
 mod request;
 mod send;
@@ -160,6 +161,16 @@ enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
+    /// Look after the routes of a running host
+    Route {
+        #[command(subcommand)]
+        command: registry::RouteCommand,
+    },
+    /// Say whose signatures a tenant believes
+    Publisher {
+        #[command(subcommand)]
+        command: registry::PublisherCommand,
+    },
     /// Say who may ask the private listener what
     Token {
         #[command(subcommand)]
@@ -280,6 +291,8 @@ enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Registry(registry::Command),
 }
 
 /// Runs the command line of this process.
@@ -325,6 +338,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Plugin {
             command: PluginCommand::Check { file, json },
         } => plugin::check(&file, json),
+        Command::Plugin {
+            command: PluginCommand::Registry(command),
+        } => registry::run(command),
+        Command::Route { command } => registry::route(command),
+        Command::Publisher { command } => registry::publisher(command),
     };
     match result {
         Ok(Exit::Yes) => ExitCode::SUCCESS,

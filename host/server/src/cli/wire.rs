@@ -17,6 +17,9 @@ use super::Refused;
 /// An answer is read up to here.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longer than most answers take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A client that keeps its connections.
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -44,7 +47,7 @@ impl Http {
         headers: &[(String, String)],
         body: Bytes,
     ) -> anyhow::Result<(u16, String)> {
-        self.exchange(Request::post(url), url, headers, body).await
+        self.exchange(Request::post(url), url, headers, body, PATIENCE).await
     }
 
     /// Gets `url` with `headers`: the answer's status and text.
@@ -52,7 +55,8 @@ impl Http {
     /// # Errors
     /// As [`Http::post`].
     pub(super) async fn get(&self, url: &str, headers: &[(String, String)]) -> anyhow::Result<(u16, String)> {
-        self.exchange(Request::get(url), url, headers, Bytes::new()).await
+        self.exchange(Request::get(url), url, headers, Bytes::new(), PATIENCE)
+            .await
     }
 
     async fn exchange(
@@ -61,6 +65,7 @@ impl Http {
         url: &str,
         headers: &[(String, String)],
         body: Bytes,
+        patience: Duration,
     ) -> anyhow::Result<(u16, String)> {
         for (name, value) in headers {
             request = request.header(name.as_str(), value.as_str());
@@ -81,9 +86,9 @@ impl Http {
                 .to_bytes();
             Ok((status, String::from_utf8_lossy(&body).into_owned()))
         };
-        tokio::time::timeout(Duration::from_secs(10), exchange)
+        tokio::time::timeout(patience, exchange)
             .await
-            .with_context(|| format!("no answer from {url} in 10 s"))?
+            .with_context(|| format!("no answer from {url} in {} s", patience.as_secs()))?
     }
 }
 
@@ -121,6 +126,29 @@ impl Operated<'_> {
     pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, question: &str) -> anyhow::Result<T> {
         let url = format!("{}{question}", self.base);
         read(Http::new().get(&url, &self.headers()?).await?)
+    }
+
+    /// Sends `body` to a path with its query; `headers` are added to the usual ones and replace them. Answers the status and the
+    /// text, whatever they are.
+    ///
+    /// # Errors
+    /// When nothing answers within `patience`.
+    pub(super) async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> anyhow::Result<(u16, String)> {
+        let url = format!("{}{path}", self.base);
+        let usual = self.headers()?;
+        let usual = usual
+            .into_iter()
+            .filter(|(name, _)| !headers.iter().any(|(own, _)| own == name));
+        let all: Vec<_> = usual.chain(headers.iter().cloned()).collect();
+        let request = Request::builder().method(method).uri(&url);
+        Http::new().exchange(request, &url, &all, body.into(), patience).await
     }
 
     fn headers(&self) -> anyhow::Result<[(String, String); 2]> {

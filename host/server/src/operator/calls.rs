@@ -29,6 +29,58 @@ pub(super) const CALLS: &[Call] = &[
     call("GET", "/v1/tokens", Permission::TokenRead),
     call("POST", "/v1/tokens", Permission::TokenWrite),
     call("POST", "/v1/tokens/{token}/revoke", Permission::TokenWrite),
+    call("GET", "/v1/plugins", Permission::PluginRead),
+    call("POST", "/v1/plugins", Permission::PluginUpload),
+    call("GET", "/v1/plugins/{plugin}", Permission::PluginRead),
+    call("GET", "/v1/plugins/{plugin}/history", Permission::PluginRead),
+    call("POST", "/v1/plugins/{plugin}/publish", Permission::PluginPromote),
+    call("POST", "/v1/plugins/{plugin}/retire", Permission::PluginPromote),
+    call("GET", "/v1/tenants/{tenant}/routes", Permission::PluginRead),
+    call("GET", "/v1/tenants/{tenant}/routes/{route}", Permission::PluginRead),
+    call("PUT", "/v1/tenants/{tenant}/routes/{route}", Permission::RouteWrite),
+    call("DELETE", "/v1/tenants/{tenant}/routes/{route}", Permission::RouteWrite),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/shadow",
+        Permission::PluginPromote,
+    ),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/canary",
+        Permission::PluginPromote,
+    ),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/promote",
+        Permission::PluginPromote,
+    ),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/rollback",
+        Permission::PluginPromote,
+    ),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/follow-file",
+        Permission::PluginPromote,
+    ),
+    call(
+        "GET",
+        "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
+        Permission::PluginRead,
+    ),
+    call(
+        "GET",
+        "/v1/tenants/{tenant}/routes/{route}/history",
+        Permission::PluginRead,
+    ),
+    call("GET", "/v1/tenants/{tenant}/publishers", Permission::PluginRead),
+    call("POST", "/v1/tenants/{tenant}/publishers", Permission::PublisherWrite),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke",
+        Permission::PublisherWrite,
+    ),
 ];
 
 /// The permission of a call; none when there is no such call.

@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod plugins;
 mod review;
 mod wire;
 
@@ -31,6 +32,7 @@ use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
 use crate::worker::WorkerCounters;
 pub(crate) use access::{Gate, issue_token};
+pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 pub(crate) use review::{ReviewError, review as review_receipt};
 pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
 
@@ -78,6 +80,48 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/review", post(review::<S>))
         .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
         .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
+        .route("/v1/plugins", get(plugins::list::<S>).post(plugins::upload::<S>))
+        .route("/v1/plugins/{plugin}", get(plugins::show::<S>))
+        .route("/v1/plugins/{plugin}/history", get(plugins::history::<S>))
+        .route("/v1/plugins/{plugin}/publish", post(plugins::publish::<S>))
+        .route("/v1/plugins/{plugin}/retire", post(plugins::retire::<S>))
+        .route("/v1/tenants/{tenant}/routes", get(plugins::routes::<S>))
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}",
+            get(plugins::route::<S>)
+                .put(plugins::set_route::<S>)
+                .delete(plugins::remove_route::<S>),
+        )
+        .route("/v1/tenants/{tenant}/routes/{route}/shadow", post(plugins::shadow::<S>))
+        .route("/v1/tenants/{tenant}/routes/{route}/canary", post(plugins::canary::<S>))
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/promote",
+            post(plugins::promote::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/rollback",
+            post(plugins::rollback::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/follow-file",
+            post(plugins::follow_file::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
+            get(plugins::shadow_runs::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/history",
+            get(plugins::route_history::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/publishers",
+            get(plugins::publishers::<S>).post(plugins::register_publisher::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke",
+            post(plugins::revoke_publisher::<S>),
+        )
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&operator),
             access::authorize::<S>,
@@ -111,12 +155,31 @@ pub(crate) async fn serve<S: Store>(
 struct Refusal {
     status: StatusCode,
     message: String,
+    /// For programs, where there is one.
+    code: Option<&'static str>,
+    /// Each thing that is wrong with what was sent, where there may be several.
+    problems: Vec<serde_json::Value>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { status, message }
+        Self {
+            status,
+            message: message.into(),
+            code: None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn with_code(self, code: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            ..self
+        }
+    }
+
+    fn with_problems(self, problems: Vec<serde_json::Value>) -> Self {
+        Self { problems, ..self }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -142,26 +205,27 @@ impl From<StoreError> for Refusal {
             StoreError::Full | StoreError::Closed | StoreError::NoSpace { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self {
-            status,
-            message: error.to_string(),
-        }
+        Self::new(status, error.to_string())
     }
 }
 impl From<ReviewError> for Refusal {
     fn from(error: ReviewError) -> Self {
         match error {
             ReviewError::Store(error) => error.into(),
-            ReviewError::Refused(message) => Self {
-                status: StatusCode::CONFLICT,
-                message,
-            },
+            ReviewError::Refused(message) => Self::new(StatusCode::CONFLICT, message),
         }
     }
 }
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({ "error": self.message }))).into_response()
+        let mut body = serde_json::json!({ "error": self.message });
+        if let Some(code) = self.code {
+            body["code"] = code.into();
+        }
+        if !self.problems.is_empty() {
+            body["problems"] = self.problems.into();
+        }
+        (self.status, Json(body)).into_response()
     }
 }
 

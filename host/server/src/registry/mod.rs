@@ -206,10 +206,6 @@ impl<S: Store> Registry<S> {
         &self.sandbox
     }
 
-    pub(crate) fn store(&self) -> &S {
-        &self.store
-    }
-
     /// Adopts what the files say now.
     ///
     /// # Errors
