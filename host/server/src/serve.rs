@@ -19,7 +19,7 @@ use crate::edge::{self, Edge};
 use crate::operator::{self, Operator};
 use crate::registry::{self, Loaded, Registry, Shelf};
 use crate::telemetry::EdgeCounters;
-use crate::worker::{self, Worker, WorkerCounters};
+use crate::worker::{self, Ward, Worker, WorkerCounters};
 
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
@@ -122,6 +122,7 @@ impl Host {
         };
         let (address, edge_threads) = edge::start(Arc::new(edge))?;
         let worker_counters = Arc::<WorkerCounters>::default();
+        let ward = Arc::new(Ward::load(&self.store).await?);
         let mut rooms = tokio::task::JoinSet::new();
         let operator = self.config.load().operator.clone();
         let mut operator_address = None;
@@ -135,6 +136,7 @@ impl Host {
                 counters: Arc::clone(&self.counters),
                 worker_counters: Arc::clone(&worker_counters),
                 gate: operator::Gate::new(&self.store, token).await?,
+                ward: Arc::clone(&ward),
             };
             rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
         }
@@ -143,6 +145,7 @@ impl Host {
             config: Arc::clone(&self.config),
             shelf: self.registry.shelf(),
             counters: Arc::clone(&worker_counters),
+            ward: Arc::clone(&ward),
             shutdown: self.shutdown.clone(),
         };
         rooms.spawn(worker::run(worker));

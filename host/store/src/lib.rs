@@ -169,6 +169,21 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: RecordedRunFilter,
     ) -> impl Future<Output = Result<Vec<RecordedRun>, StoreError>> + Send;
 
+    /// Puts a version of a plugin into quarantine on a route, if it is not there.
+    fn quarantine(&self, quarantine: Quarantine) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is in quarantine, the newest first.
+    fn quarantines(&self) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
+
+    /// Lets the versions that are in quarantine on a route run again. Answers which those were.
+    fn lift_quarantine(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        by: String,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
+
     /// Keeps a token of the private listener.
     fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;
 

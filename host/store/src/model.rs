@@ -615,3 +615,18 @@ pub struct RecordedRun {
     /// What it proposed, whatever became of that; only of a run whose job is done.
     pub actions: Vec<(OperationKey, Action)>,
 }
+
+/// A version that is not run on a route, because it failed there again and again (promise P6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub plugin: PluginName,
+    pub digest: PluginDigest,
+    /// Since when.
+    pub at: UnixMillis,
+    /// How many runs in a row had ended in a fault of the plugin's.
+    pub faults: u32,
+    /// How the last of them ended.
+    pub reason: String,
+}

@@ -21,6 +21,7 @@ mod outbox;
 mod registry;
 mod replay;
 mod reviews;
+mod quarantine;
 mod runs;
 mod tokens;
 mod trace;
@@ -53,9 +54,9 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, TokenRecord,
-    Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, Quarantine, RecordedRun,
+    RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Settled, Settlement, Store,
+    StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -347,6 +348,26 @@ impl Store for SqliteStore {
 
     async fn recorded_runs(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
         self.read(move |view| runs::recorded(view, &filter)).await
+    }
+
+    async fn quarantine(&self, quarantine: Quarantine) -> Result<(), StoreError> {
+        self.write(move |transaction| quarantine::put(transaction, &quarantine))
+            .await
+    }
+
+    async fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.read(quarantine::list).await
+    }
+
+    async fn lift_quarantine(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        by: String,
+        now: UnixMillis,
+    ) -> Result<Vec<Quarantine>, StoreError> {
+        self.write(move |transaction| quarantine::lift(transaction, &tenant, &route, &by, now))
+            .await
     }
 
     async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {

@@ -11,6 +11,7 @@ mod redelivery;
 mod meaning;
 mod review;
 mod processing;
+mod fair;
 mod hostile;
 mod delivery;
 mod operators;

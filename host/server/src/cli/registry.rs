@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tollgate_core::limits;
 use tollgate_core::signature::PluginSignature;
+use tollgate_store::Quarantine;
 use tollgate_store::registry::{BindingChange, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport};
 
 use super::{Exit, Refused, Target, Usage, ask, print_json, show, wire};
@@ -159,6 +160,16 @@ pub(super) enum Command {
         on: OnRoute,
         #[command(flatten)]
         act: Act,
+    },
+    /// The versions that are not run any more because they failed again and again
+    Quarantined {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a route's versions that are in quarantine run again
+    Lift {
+        #[command(flatten)]
+        on: OnRoute,
     },
     /// Give a route back to the configuration file
     FollowFile {
@@ -393,6 +404,11 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         } => change(&on, "canary", &act.change(plugin, per_mille)),
         Command::Promote { on, plugin, act } => change(&on, "promote", &act.change(Some(plugin), None)),
         Command::Rollback { on, act } => change(&on, "rollback", &act.change(None, None)),
+        Command::Quarantined { target } => quarantined(&target, Question::new(&target, &["quarantines"]).get()?),
+        Command::Lift { on } => {
+            let lifted = Question::on(&on, &["lift-quarantine"]).post(&serde_json::json!({}))?;
+            quarantined(&on.target, lifted)
+        }
         Command::FollowFile { on, act } => change(&on, "follow-file", &act.change(None, None)),
     }
 }
@@ -429,6 +445,29 @@ fn step(of: &Of, plugin: &str, step: &str, act: Act) -> anyhow::Result<Exit> {
 fn change(on: &OnRoute, what: &str, body: &ChangeBody) -> anyhow::Result<Exit> {
     let done: BindingChange = Question::on(on, &[what]).post(body)?;
     changed(&on.target, &done)
+}
+
+/// Shows what is in quarantine, or what was lifted. No when it is nothing.
+fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<Exit> {
+    if target.json {
+        print_json(&quarantines)?;
+    } else if quarantines.is_empty() {
+        anstream::println!("nothing is in quarantine");
+    } else {
+        let (bold, bad, dim) = (show::BOLD, show::BAD, show::DIM);
+        for one in &quarantines {
+            anstream::println!(
+                "{bold}{}/{}{bold:#}  {}  {dim}{}{dim:#}",
+                one.tenant,
+                one.route,
+                one.plugin,
+                one.digest
+            );
+            let reason = tollgate_core::mask::line(&one.reason, 300);
+            anstream::println!("  {bad}{} faults in a row{bad:#}, {}: {reason}", one.faults, one.at);
+        }
+    }
+    Ok(if quarantines.is_empty() { Exit::No } else { Exit::Yes })
 }
 
 fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {

@@ -312,6 +312,8 @@ pub(crate) struct WorkerConfig {
     /// Threads that run plugins; default: one per core.
     pub(crate) threads: usize,
     pub(crate) retry: RetryPolicy,
+    /// Faults in a row that put a version of a plugin into quarantine on its route; 0 for never.
+    pub(crate) quarantine_after: u32,
     /// Where compiled plugins are kept between starts.
     pub(crate) cache: Option<PathBuf>,
     pub(crate) limits: PluginLimits,

@@ -21,6 +21,8 @@ use super::{
 
 pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
 const THREADS_MAX: u32 = 256;
+/// Faults in a row that put a version of a plugin into quarantine, when the file does not say.
+const QUARANTINE_AFTER: u32 = 20;
 const RATE_MOST: u32 = 1_000_000;
 const BODY_BYTES_LEAST: u32 = 1024;
 const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
@@ -91,6 +93,7 @@ impl Default for House {
             worker: WorkerConfig {
                 threads: cores,
                 retry: RetryPolicy::JOBS,
+                quarantine_after: QUARANTINE_AFTER,
                 cache: None,
                 limits: PluginLimits::DEFAULT,
             },
@@ -252,6 +255,10 @@ fn store(top: &Section, store: &mut StoreConfig) {
 
 fn worker(section: &Section, worker: &mut WorkerConfig) {
     set(&mut worker.threads, count(section, "threads", 1..=THREADS_MAX));
+    set(
+        &mut worker.quarantine_after,
+        count(section, "quarantine_after", 0..=1_000_000),
+    );
     worker.cache = section.get("cache").and_then(|path| path.path());
     retry(section, &mut worker.retry);
     plugin_limits(section, &mut worker.limits, &PluginLimits::MOST);

@@ -26,6 +26,12 @@ pub(super) const CALLS: &[Call] = &[
     call("POST", "/v1/replay", Permission::ReceiptWrite),
     call("GET", "/v1/held", Permission::ReceiptRead),
     call("POST", "/v1/review", Permission::ReceiptWrite),
+    call("GET", "/v1/quarantines", Permission::PluginRead),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/lift-quarantine",
+        Permission::PluginPromote,
+    ),
     call("GET", "/v1/tokens", Permission::TokenRead),
     call("POST", "/v1/tokens", Permission::TokenWrite),
     call("POST", "/v1/tokens/{token}/revoke", Permission::TokenWrite),

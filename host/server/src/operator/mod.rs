@@ -5,6 +5,7 @@
 mod access;
 mod calls;
 mod plugins;
+mod quarantine;
 mod review;
 mod wire;
 
@@ -30,7 +31,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
-use crate::worker::WorkerCounters;
+use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 pub(crate) use review::{ReviewError, review as review_receipt};
@@ -50,6 +51,7 @@ pub(crate) struct Operator<S> {
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
     pub(crate) worker_counters: Arc<WorkerCounters>,
+    pub(crate) ward: Arc<Ward>,
     pub(crate) gate: Gate,
 }
 
@@ -80,6 +82,11 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/review", post(review::<S>))
         .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
         .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
+        .route("/v1/quarantines", get(quarantine::list::<S>))
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/lift-quarantine",
+            post(quarantine::lift::<S>),
+        )
         .route("/v1/plugins", get(plugins::list::<S>).post(plugins::upload::<S>))
         .route("/v1/plugins/{plugin}", get(plugins::show::<S>))
         .route("/v1/plugins/{plugin}/history", get(plugins::history::<S>))

@@ -15,6 +15,7 @@ use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
 use tollgate_store::{RecordedRun, Store};
 
 use crate::config::{Config, Route};
+use crate::worker::QUARANTINED;
 pub(crate) use trial::{Trial, TrialReport};
 
 /// What a repeated run came to.
@@ -40,6 +41,7 @@ pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
     match run.outcome.as_str() {
         outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
         outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
+        QUARANTINED => Some("it was in quarantine, and not run"),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 mod pace;
 mod pool;
 mod shadow;
+mod ward;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,19 +25,23 @@ use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
-use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store, StoreError};
+use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Settlement, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Route};
 use crate::registry::Shelf;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
 use shadow::ShadowCounters;
+pub(crate) use ward::Ward;
 
 /// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
 const IN_FLIGHT_PER_THREAD: usize = 16;
 
 /// How often a run is repeated at once because another run changed the state that it had read.
 const STALE_RERUNS_MAX: u32 = 32;
+
+/// The outcome of a run that was not made, because its plugin is in quarantine.
+pub(crate) const QUARANTINED: &str = "quarantined";
 
 /// How long the dispatcher waits when all that is due may be of tenants that are passed over.
 const PASSED_OVER_NAP: Duration = Duration::from_millis(20);
@@ -47,6 +52,7 @@ pub(crate) struct Worker<S> {
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) shelf: Arc<Shelf<S>>,
     pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) ward: Arc<Ward>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -236,8 +242,12 @@ async fn process<S: Store>(
             give_way(&worker, &claim, &mut settlement);
             shadow = None;
         }
+        let ended = Ended::of(&settlement);
         match worker.store.settle(settlement).await {
             Ok(Settled::Committed { run, .. }) => {
+                if let Some(ended) = ended {
+                    note_end(&worker, &claim, ended).await;
+                }
                 if let Some(task) = shadow {
                     shadows.hand_in(shadow::Task { run, ..task });
                 }
@@ -253,6 +263,51 @@ async fn process<S: Store>(
                 return tracing::error!(job = %claim.job, %error, "a run could not be settled");
             }
         }
+    }
+}
+
+/// How a run ended, as far as quarantine goes.
+struct Ended {
+    plugin: PluginName,
+    digest: PluginDigest,
+    fault: Option<Fault>,
+    message: String,
+}
+
+impl Ended {
+    /// None for what was not run.
+    fn of(settlement: &Settlement) -> Option<Self> {
+        let run = &settlement.run;
+        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome);
+        (run.outcome != QUARANTINED && fault != Some(Fault::HostFault)).then(|| Self {
+            plugin: run.plugin.clone(),
+            digest: run.digest,
+            message: if fault.is_some() {
+                run.message.clone()
+            } else {
+                String::new()
+            },
+            fault,
+        })
+    }
+}
+
+/// Counts faults in a row, and puts a version into quarantine that has too many.
+async fn note_end<S: Store>(worker: &Worker<S>, claim: &JobClaim, ended: Ended) {
+    let faults_max = worker.config.load().worker.quarantine_after;
+    let place = (&claim.event.tenant, &claim.route, &ended.plugin, ended.digest);
+    let Some(quarantine) = worker
+        .ward
+        .note(place, ended.fault, &ended.message, faults_max, clock::now())
+    else {
+        return;
+    };
+    let (tenant, route) = (&claim.event.tenant, &claim.route);
+    tracing::warn!(%tenant, %route, digest = %ended.digest, faults = quarantine.faults, reason = quarantine.reason,
+        "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is promoted or it is lifted");
+    if let Err(error) = worker.ward.put(&worker.store, quarantine).await {
+        worker.stop_if_fatal(&error);
+        tracing::error!(%error, "a quarantine could not be kept; the plugin runs on");
     }
 }
 
@@ -370,7 +425,15 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
         return Err(unrunnable(Some(&route), &why));
     };
-    let digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
+    let held = |digest| worker.ward.holds(tenant, &route.name, digest);
+    let mut digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
+    if digest != binding.active && held(digest).is_some() {
+        // A canary that failed hands its share back.
+        digest = binding.active;
+    }
+    if let Some(quarantine) = held(digest) {
+        return Err(Box::new(quarantined(claim, &policy, &route, &quarantine)));
+    }
     let plugin = match worker.shelf.ready(digest).await {
         Ok(plugin) => plugin,
         Err(why) => return Err(unrunnable(Some(&route), &format!("{digest} does not load: {why}"))),
@@ -486,6 +549,26 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
         writes: Vec::new(),
         actions: Vec::new(),
         destinations: Vec::new(),
+    }
+}
+
+/// A job whose plugin is in quarantine: given up without a run, and back with a replay when the plugin is mended.
+fn quarantined(claim: &JobClaim, policy: &RetryPolicy, route: &Route, quarantine: &Quarantine) -> Settlement {
+    let (since, faults, reason) = (quarantine.at, quarantine.faults, &quarantine.reason);
+    let why = format!(
+        "{} is in quarantine on this route since {since}, after {faults} faults in a row, the last {reason}; promote another \
+         version or lift it with `tollgate plugin lift {} {}`, and replay",
+        quarantine.digest, quarantine.tenant, quarantine.route
+    );
+    let settlement = unrunnable(claim, policy, Some(route), &why);
+    Settlement {
+        end: JobEnd::Dead { reason: why },
+        run: RunRecord {
+            digest: quarantine.digest,
+            outcome: QUARANTINED.to_owned(),
+            ..settlement.run
+        },
+        ..settlement
     }
 }
 

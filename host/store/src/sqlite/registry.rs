@@ -98,17 +98,17 @@ fn collect<T>(
 }
 
 /// A line of history.
-struct Line<'a> {
-    what: &'a str,
-    tenant: Option<&'a TenantName>,
-    route: Option<&'a RouteName>,
-    plugin: Option<&'a PluginName>,
-    digest: Option<PluginDigest>,
-    was: Option<String>,
-    became: Option<String>,
+pub(super) struct Line<'a> {
+    pub(super) what: &'a str,
+    pub(super) tenant: Option<&'a TenantName>,
+    pub(super) route: Option<&'a RouteName>,
+    pub(super) plugin: Option<&'a PluginName>,
+    pub(super) digest: Option<PluginDigest>,
+    pub(super) was: Option<String>,
+    pub(super) became: Option<String>,
 }
 
-fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
+pub(super) fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
     connection
         .prepare_cached(
             "INSERT INTO plugin_history (at, actor, what, why, tenant, route, plugin, digest, was, became) \

@@ -1,0 +1,64 @@
+//! Quarantine: a version that fails again and again on a route is not run there any more (promise P6).
+//!
+//! One bad event is no reason; a row of them, of which none went well, is.
+
+use crate::outcome::Fault;
+
+/// Whether a fault speaks against the plugin. What the host did does not.
+pub fn counts(fault: Fault) -> bool {
+    match fault {
+        Fault::InvalidOutput
+        | Fault::OutOfFuel
+        | Fault::Deadline
+        | Fault::Memory
+        | Fault::OutputTooBig
+        | Fault::Trap => true,
+        Fault::HostFault => false,
+    }
+}
+
+/// Faults of one version on one route, one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Row(u32);
+
+impl Row {
+    /// Adds a run that ended with `fault`, or with none. Answers how many there are in a row if they are now enough for quarantine.
+    /// `faults_max` 0 never is.
+    pub fn add(&mut self, fault: Option<Fault>, faults_max: u32) -> Option<u32> {
+        match fault {
+            Some(fault) if counts(fault) => {
+                self.0 = self.0.saturating_add(1);
+                (faults_max > 0 && self.0 >= faults_max).then_some(self.0)
+            }
+            // Neither for nor against it.
+            Some(_) => None,
+            None => {
+                self.0 = 0;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p6_only_a_row_of_the_plugin_s_own_faults_is_enough() {
+        let mut row = Row::default();
+        assert_eq!(row.add(Some(Fault::Trap), 3), None);
+        assert_eq!(row.add(Some(Fault::OutOfFuel), 3), None);
+        assert_eq!(row.add(Some(Fault::HostFault), 3), None, "the host's does not count");
+        assert_eq!(row.add(None, 3), None);
+        assert_eq!(
+            row.add(Some(Fault::Trap), 3),
+            None,
+            "one that went well begins the row anew"
+        );
+        assert_eq!(row.add(Some(Fault::Deadline), 3), None);
+        assert_eq!(row.add(Some(Fault::Memory), 3), Some(3));
+        let mut never = Row::default();
+        assert!((0..1000).all(|_| never.add(Some(Fault::Trap), 0).is_none()));
+    }
+}

@@ -1,0 +1,108 @@
+//! Versions in quarantine (promise P6).
+
+use rusqlite::params;
+use tollgate_core::ids::{RouteName, TenantName};
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+use super::receipts::View;
+use super::registry::{self, Line};
+use super::rows::{self, get, id};
+use super::transaction::Transaction;
+use crate::Quarantine;
+use crate::registry::Act;
+
+/// Puts a version into quarantine, if it is not there.
+pub(super) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) -> Result<(), Fault> {
+    let connection = transaction.connection;
+    let put = connection
+        .prepare_cached(
+            "INSERT INTO quarantines (tenant, route, plugin, digest, at, faults, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            quarantine.tenant.as_str(),
+            quarantine.route.as_str(),
+            quarantine.plugin.as_str(),
+            quarantine.digest.0.as_slice(),
+            quarantine.at.0,
+            quarantine.faults,
+            quarantine.reason,
+        ])?;
+    if put == 0 {
+        return Ok(());
+    }
+    let act = Act {
+        actor: "host".to_owned(),
+        why: Some(format!(
+            "{} faults in a row, the last: {}",
+            quarantine.faults, quarantine.reason
+        )),
+        at: quarantine.at,
+        dry_run: false,
+    };
+    registry::append(connection, &act, &line(quarantine, "quarantined"))
+}
+
+fn line<'a>(quarantine: &'a Quarantine, what: &'a str) -> Line<'a> {
+    Line {
+        what,
+        tenant: Some(&quarantine.tenant),
+        route: Some(&quarantine.route),
+        plugin: Some(&quarantine.plugin),
+        digest: Some(quarantine.digest),
+        was: None,
+        became: None,
+    }
+}
+
+/// What is in quarantine, the newest first.
+pub(super) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT tenant, route, plugin, digest, at, faults, reason FROM quarantines WHERE lifted_at IS NULL ORDER BY id DESC",
+    )?;
+    let mut found = statement.query([])?;
+    let mut quarantines = Vec::new();
+    while let Some(row) = found.next()? {
+        quarantines.push(Quarantine {
+            tenant: id(row, "tenant")?,
+            route: id(row, "route")?,
+            plugin: id(row, "plugin")?,
+            digest: rows::digest(row, "digest")?,
+            at: rows::millis(row, "at")?,
+            faults: rows::unsigned32(row, "faults")?,
+            reason: get(row, "reason")?,
+        });
+    }
+    Ok(quarantines)
+}
+
+/// Lets a route's versions run again. Answers which were in quarantine.
+pub(super) fn lift(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    route: &RouteName,
+    by: &str,
+    now: UnixMillis,
+) -> Result<Vec<Quarantine>, Fault> {
+    let lifted: Vec<_> = list(transaction.view())?
+        .into_iter()
+        .filter(|one| one.tenant == *tenant && one.route == *route)
+        .collect();
+    let connection = transaction.connection;
+    connection
+        .prepare_cached(
+            "UPDATE quarantines SET lifted_at = ?3, lifted_by = ?4 WHERE tenant = ?1 AND route = ?2 AND lifted_at IS NULL",
+        )?
+        .execute(params![tenant.as_str(), route.as_str(), now.0, by])?;
+    for quarantine in &lifted {
+        let act = Act {
+            actor: by.to_owned(),
+            why: None,
+            at: now,
+            dry_run: false,
+        };
+        registry::append(connection, &act, &line(quarantine, "quarantine lifted"))?;
+    }
+    Ok(lifted)
+}
