@@ -16,5 +16,6 @@ mod delivery;
 mod operators;
 mod roles;
 mod native;
+mod registry;
 mod providers;
 mod crash;
