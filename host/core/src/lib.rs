@@ -48,6 +48,7 @@ pub mod grant;
 pub mod state;
 pub mod desk;
 pub mod outcome;
+pub mod difference;
 
 // It is tried again, delivered, or given up.
 pub mod retry;

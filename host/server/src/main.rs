@@ -1,5 +1,6 @@
 //! The `tollgate` binary. Follow one event by reading downwards: `edge` proves and admits it, `worker` runs its plugins and
-//! settles what they propose, `delivery` sends what was recorded, `operator` and `cli` show what became of it.
+//! settles what they propose, `delivery` sends what was recorded, `operator` and `cli` show what became of it, and `repeat` runs
+//! it again without effects.
 
 mod cli;
 mod clock;
@@ -9,6 +10,7 @@ mod edge;
 mod operator;
 mod outbound;
 mod registry;
+mod repeat;
 mod serve;
 mod telemetry;
 mod worker;

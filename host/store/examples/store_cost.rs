@@ -270,6 +270,7 @@ fn request(rows_max: usize) -> ClaimRequest {
         now: NOW.plus_ms(1000),
         lease_ms: 30_000,
         rows_max,
+        passed_over: Vec::new(),
     }
 }
 

@@ -163,6 +163,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// [`StoreError::NotFound`] when there is no such receipt. A decision that cannot be taken is an answer, not an error.
     fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
 
+    /// Lists recorded runs with all that they read, the oldest first.
+    fn recorded_runs(
+        &self,
+        filter: RecordedRunFilter,
+    ) -> impl Future<Output = Result<Vec<RecordedRun>, StoreError>> + Send;
+
     /// Keeps a token of the private listener.
     fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;
 

@@ -54,6 +54,8 @@ pub struct ClaimRequest {
     pub now: UnixMillis,
     pub lease_ms: i64,
     pub rows_max: usize,
+    /// Of jobs: these tenants get none now.
+    pub passed_over: Vec<TenantName>,
 }
 
 /// A leased job, with all that its run needs.
@@ -574,4 +576,42 @@ pub struct TokenRecord {
     pub expires_at: Option<UnixMillis>,
     /// When and by whom it was revoked.
     pub revoked: Option<(UnixMillis, String)>,
+}
+
+/// Which recorded runs, the oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct RecordedRunFilter {
+    /// This one only.
+    pub run: Option<RunId>,
+    pub tenant: Option<TenantName>,
+    pub route: Option<RouteName>,
+    pub plugin: Option<PluginName>,
+    pub digest: Option<PluginDigest>,
+    /// Only those that started at or after this instant.
+    pub since: Option<UnixMillis>,
+    /// Only those behind this one: a list goes on where the last one ended.
+    pub after: Option<RunId>,
+    pub rows_max: usize,
+}
+
+/// A run as it was recorded, with all that it read: what repeating it takes (promise W3).
+#[derive(Debug, Clone)]
+pub struct RecordedRun {
+    pub id: RunId,
+    pub route: RouteName,
+    /// As the plugin saw it.
+    pub event: Arc<Event>,
+    pub plugin: PluginName,
+    pub digest: PluginDigest,
+    /// The route's configuration as the plugin saw it.
+    pub config: String,
+    pub runtime: String,
+    pub started_at: UnixMillis,
+    pub fuel: u64,
+    /// [`tollgate_core::outcome::Outcome::name`].
+    pub outcome: String,
+    pub message: String,
+    pub reads: Vec<StateRead>,
+    /// What it proposed, whatever became of that; only of a run whose job is done.
+    pub actions: Vec<(OperationKey, Action)>,
 }

@@ -21,6 +21,7 @@ mod outbox;
 mod registry;
 mod replay;
 mod reviews;
+mod runs;
 mod tokens;
 mod trace;
 
@@ -52,8 +53,9 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
-    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, TokenRecord,
+    Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -341,6 +343,10 @@ impl Store for SqliteStore {
         }
         self.write(move |transaction| reviews::review(transaction, &key, &request))
             .await
+    }
+
+    async fn recorded_runs(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
+        self.read(move |view| runs::recorded(view, &filter)).await
     }
 
     async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {

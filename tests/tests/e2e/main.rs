@@ -14,6 +14,7 @@ mod processing;
 mod hostile;
 mod delivery;
 mod operators;
+mod repeat;
 mod roles;
 mod native;
 mod registry;

@@ -6,6 +6,7 @@ mod demo;
 mod plugin;
 mod provider;
 mod registry;
+mod repeat;
 mod request;
 mod send;
 mod show;
@@ -280,6 +281,8 @@ enum TokenCommand {
 
 #[derive(Subcommand)]
 enum PluginCommand {
+    #[command(flatten)]
+    Repeat(repeat::Command),
     /// Vet a component: what it is, what it imports, whether it starts; and if it is refused, why and how to mend it
     Check {
         /// The component (.wasm)
@@ -329,6 +332,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Provider { command } => provider::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
+        Command::Plugin {
+            command: PluginCommand::Repeat(command),
+        } => repeat::run(command),
         Command::Plugin {
             command: PluginCommand::Check { file, json },
         } => plugin::check(&file, json),

@@ -142,6 +142,7 @@ impl<S: Store> Delivery<S> {
             now: clock::now(),
             lease_ms: limits::OUTBOX_LEASE_MS,
             rows_max,
+            passed_over: Vec::new(),
         };
         let claims = self.store.claim_outbox(request).await?;
         let claimed = claims.len();

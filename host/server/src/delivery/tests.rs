@@ -271,6 +271,7 @@ impl Host {
             now,
             lease_ms: 10_000,
             rows_max: 1,
+            passed_over: Vec::new(),
         };
         let job = self.store.claim_jobs(request).await.unwrap().remove(0);
         let proposals = (0..actions)

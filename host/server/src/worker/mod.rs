@@ -3,6 +3,7 @@
 //! One dispatcher leases jobs and hands them to a bounded pool of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
+mod pace;
 mod pool;
 mod shadow;
 
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
 use tollgate_core::ids::{Digest, PluginDigest, PluginName, TenantName};
@@ -28,7 +29,7 @@ use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Sto
 use crate::clock;
 use crate::config::{Config, Route};
 use crate::registry::Shelf;
-use pool::Pool;
+use pace::{Pace, Paces, QUICK_MS, SlowJob};
 use shadow::ShadowCounters;
 
 /// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
@@ -36,6 +37,9 @@ const IN_FLIGHT_PER_THREAD: usize = 16;
 
 /// How often a run is repeated at once because another run changed the state that it had read.
 const STALE_RERUNS_MAX: u32 = 32;
+
+/// How long the dispatcher waits when all that is due may be of tenants that are passed over.
+const PASSED_OVER_NAP: Duration = Duration::from_millis(20);
 
 /// Everything that running a job touches.
 pub(crate) struct Worker<S> {
@@ -101,7 +105,7 @@ impl<S> Worker<S> {
 pub(crate) async fn run<S: Store>(worker: Worker<S>) {
     let worker = Arc::new(worker);
     let settings = worker.config.load().worker.clone();
-    let pool = Arc::new(Pool::start(settings.threads));
+    let paces = Arc::new(Paces::start(settings.threads));
     let in_flight_max = settings.threads.max(1) * IN_FLIGHT_PER_THREAD;
     let seats = Arc::new(Semaphore::new(in_flight_max));
     let name = format!("worker-{}", std::process::id());
@@ -129,7 +133,9 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             now: clock::now(),
             lease_ms: lease_ms(worker.config.load().worker.limits.deadline_ms),
             rows_max: free,
+            passed_over: paces.passed_over(),
         };
+        let passes_over = !request.passed_over.is_empty();
         let claims = match worker.store.claim_jobs(request).await {
             Ok(claims) => claims,
             Err(error) => {
@@ -140,9 +146,15 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             }
         };
         if claims.is_empty() {
-            let nap = nap(&worker.store).await;
+            // What is due may be of tenants that were passed over.
+            let nap = if passes_over {
+                PASSED_OVER_NAP
+            } else {
+                nap(&worker.store).await
+            };
             tokio::select! {
                 () = woken.as_mut() => {}
+                () = paces.freed().notified(), if passes_over => {}
                 () = tokio::time::sleep(nap) => {}
                 () = worker.shutdown.cancelled() => {}
             }
@@ -152,26 +164,27 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
             };
-            let (worker, pool, shadows) = (Arc::clone(&worker), Arc::clone(&pool), Arc::clone(&shadows));
-            tokio::spawn(async move {
-                process(&worker, &pool, &shadows, claim).await;
-                drop(seat);
-            });
+            let (worker, paces, shadows) = (Arc::clone(&worker), Arc::clone(&paces), Arc::clone(&shadows));
+            tokio::spawn(process(worker, paces, shadows, claim, seat));
         }
     }
     let everyone = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(Duration::from_secs(10), seats.acquire_many(everyone))
-        .await
-        .is_err()
-    {
+    let settled = async {
+        let _ = seats.acquire_many(everyone).await;
+        while !paces.is_idle() {
+            paces.freed().notified().await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(10), settled).await.is_err() {
         tracing::warn!("some runs did not settle before the stop; their leases expire and they are run again");
     }
 }
 
 /// A job waits for its thread behind the others that were leased. Its lease must outlast that even if each of them takes its whole
-/// deadline, or this worker takes its own waiting jobs over again and again and nothing is settled; twice as long, for a busy machine.
+/// deadline, on half as many threads, or this worker takes its own waiting jobs over again and again and nothing is settled; twice as
+/// long, for a busy machine.
 fn lease_ms(deadline_ms: u64) -> i64 {
-    let queue_ms = deadline_ms.saturating_mul(2 * IN_FLIGHT_PER_THREAD as u64);
+    let queue_ms = deadline_ms.saturating_mul(4 * IN_FLIGHT_PER_THREAD as u64);
     i64::try_from(queue_ms).unwrap_or(i64::MAX).max(limits::JOB_LEASE_MS)
 }
 
@@ -194,17 +207,24 @@ async fn pause(shutdown: &CancellationToken, duration: Duration) {
     }
 }
 
-/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease.
-async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, shadows: &shadow::Desk, claim: JobClaim) {
+/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease. The seat is given up
+/// when the job turns out to be slow: others go on.
+async fn process<S: Store>(
+    worker: Arc<Worker<S>>,
+    paces: Arc<Paces>,
+    shadows: Arc<shadow::Desk>,
+    claim: JobClaim,
+    seat: OwnedSemaphorePermit,
+) {
     let claim = Arc::new(claim);
+    let mut place = Place::Seat(seat);
     for rerun in 0.. {
-        let (mut settlement, mut shadow) = match prepare(worker, &claim).await {
+        let (mut settlement, mut shadow) = match prepare(&worker, &claim).await {
             Err(unrunnable) => (*unrunnable, None),
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
-                let (on_pool, its_claim, with) = (Arc::clone(worker), Arc::clone(&claim), Arc::clone(&prepared));
-                let Some(settlement) = pool.run(move || execute(&on_pool, &its_claim, &with)).await else {
-                    // The pool is gone: the host stops, and the lease runs out.
+                let Some(settlement) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
+                    // The threads are gone: the host stops, and the lease runs out.
                     return;
                 };
                 let shadow = prepared.shadow_task(&claim, &settlement);
@@ -213,7 +233,7 @@ async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, shadows: &shado
         };
         if rerun >= STALE_RERUNS_MAX {
             // Another plugin run wins every time: stand back, and take the ordinary retry.
-            give_way(worker, &claim, &mut settlement);
+            give_way(&worker, &claim, &mut settlement);
             shadow = None;
         }
         match worker.store.settle(settlement).await {
@@ -234,6 +254,50 @@ async fn process<S: Store>(worker: &Arc<Worker<S>>, pool: &Pool, shadows: &shado
             }
         }
     }
+}
+
+/// What a job in flight takes up.
+#[expect(dead_code, reason = "held, and let go when dropped")]
+enum Place {
+    Seat(OwnedSemaphorePermit),
+    Slow(SlowJob),
+}
+
+/// Runs a job, first on the quick threads unless its plugin is known to be slow. `None` when the threads are gone.
+async fn run_at_its_pace<S: Store>(
+    worker: &Arc<Worker<S>>,
+    paces: &Arc<Paces>,
+    claim: &Arc<JobClaim>,
+    prepared: &Arc<Prepared>,
+    place: &mut Place,
+) -> Option<Settlement> {
+    let (tenant, digest) = (&claim.event.tenant, prepared.plugin.digest());
+    let deadline_ms = prepared.route.limits.deadline_ms;
+    let task = |deadline_ms: u64| {
+        let (worker, claim, prepared) = (Arc::clone(worker), Arc::clone(claim), Arc::clone(prepared));
+        move || execute(&worker, &claim, &prepared, deadline_ms)
+    };
+    if deadline_ms <= QUICK_MS {
+        return paces.run(Pace::Quick, task(deadline_ms)).await;
+    }
+    if paces.of(tenant, digest, clock::now()) == Pace::Quick {
+        let settlement = paces.run(Pace::Quick, task(QUICK_MS)).await?;
+        if settlement.run.outcome != Fault::Deadline.as_str() {
+            return Some(settlement);
+        }
+        paces.remember(tenant, digest, Pace::Slow, clock::now());
+    }
+    if matches!(place, Place::Seat(_)) {
+        *place = Place::Slow(paces.count_slow(tenant));
+    }
+    let settlement = paces.run(Pace::Slow, task(deadline_ms)).await?;
+    let pace = if settlement.run.duration_us < QUICK_MS * 1000 {
+        Pace::Quick
+    } else {
+        Pace::Slow
+    };
+    paces.remember(tenant, digest, pace, clock::now());
+    Some(settlement)
 }
 
 fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {
@@ -328,7 +392,7 @@ fn run_limits(route: &Route) -> RunLimits {
 }
 
 /// One run, on a plugin thread: from claim to what is to be settled. Blocking.
-fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared) -> Settlement {
+fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Settlement {
     let policy = worker.config.load().worker.retry;
     let Prepared { route, plugin, .. } = prepared;
     let started_at = clock::now();
@@ -343,7 +407,10 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared) 
             config_json: &route.config_json,
         },
         &state,
-        &run_limits(route),
+        &RunLimits {
+            deadline_ms,
+            ..run_limits(route)
+        },
     );
     let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |violation| {
         worker.counters.count_violation(&claim.event.tenant, violation.rule());

@@ -13,13 +13,14 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads` threads, at least one.
-    pub(super) fn start(threads: usize) -> Self {
+    /// Starts `threads` threads of that name, at least one; each calls `begin` first.
+    pub(super) fn start(name: &str, threads: usize, begin: fn()) -> Self {
         let (tasks, queue) = mpsc::channel::<Task>();
         let queue = Arc::new(Mutex::new(queue));
         for at in 0..threads.max(1) {
             let queue = Arc::clone(&queue);
-            let spawned = std::thread::Builder::new().name(format!("plugin-{at}")).spawn(move || {
+            let spawned = std::thread::Builder::new().name(format!("{name}-{at}")).spawn(move || {
+                begin();
                 loop {
                     // One thread waits for the next task at a time; the lock is free while a task runs.
                     let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -56,7 +57,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_costs_one_task_and_no_thread() {
-        let pool = Pool::start(1);
+        let pool = Pool::start("test", 1, || {});
         assert_eq!(pool.run(|| 1).await, Some(1));
         assert_eq!(pool.run(|| -> u8 { panic!("on purpose") }).await, None);
         assert_eq!(pool.run(|| 2).await, Some(2));

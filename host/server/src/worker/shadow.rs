@@ -18,6 +18,7 @@ use tollgate_sandbox::{Plugin, RunInput, StateSource};
 use tollgate_store::Store;
 use tollgate_store::registry::{RunResult, ShadowRecord};
 
+use super::pace;
 use super::pool::Pool;
 use super::run_limits;
 use crate::clock;
@@ -80,7 +81,7 @@ pub(super) fn start<S: Store>(
         counters: Arc::clone(&counters),
     };
     tokio::spawn(async move {
-        let pool = Pool::start(1);
+        let pool = Pool::start("plugin-shadow", 1, pace::lower_priority);
         loop {
             let task = tokio::select! {
                 task = waiting.recv() => task,

@@ -55,7 +55,12 @@ pub(super) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
             .map(UnixMillis))
     };
     Ok(NextDue {
-        job: earliest("SELECT min(due_at) FROM jobs WHERE state IN (1, 2)")?,
+        // The index has them by tenant.
+        job: earliest(
+            "WITH RECURSIVE t (tenant) AS (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) UNION ALL \
+             SELECT (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
+             SELECT min((SELECT min(due_at) FROM jobs WHERE state IN (1, 2) AND tenant = t.tenant)) FROM t",
+        )?,
         outbox: earliest("SELECT min(due_at) FROM outbox WHERE state IN (1, 2)")?,
     })
 }

@@ -14,20 +14,74 @@ use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
-/// Leases what is due. A job that is ready or leased is the oldest of its lane (see the schema), so the lanes need no
-/// look: the claimable jobs are of different lanes.
+/// Tenants that one claim looks at; the next goes on behind them.
+const TENANTS_PER_CLAIM_MAX: usize = 256;
+
+/// Leases what is due, tenants by turns: one that has much waiting delays no other. A job that is ready or leased is the oldest of
+/// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
 pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
     let connection = transaction.connection;
+    let mut tenants = tenants_in_turn(connection, &transaction.memory.last_turn, request)?;
+    let mut claims = Vec::new();
+    while !tenants.is_empty() && claims.len() < request.rows_max {
+        let share = ((request.rows_max - claims.len()) / tenants.len()).max(1);
+        let mut with_more = Vec::new();
+        for tenant in tenants {
+            let left = request.rows_max - claims.len();
+            if left == 0 {
+                break;
+            }
+            if claim_of(transaction, request, &tenant, share.min(left), &mut claims)? {
+                with_more.push(tenant.clone());
+            }
+            transaction.memory.last_turn = tenant;
+        }
+        tenants = with_more;
+    }
+    Ok(claims)
+}
+
+/// Tenants with jobs that may be due, behind `last` in the order of their names and then from the first on.
+fn tenants_in_turn(connection: &Connection, last: &str, request: &ClaimRequest) -> Result<Vec<String>, Fault> {
+    let mut next = connection.prepare_cached("SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > ?1")?;
+    let mut tenants: Vec<String> = Vec::new();
+    let (mut behind, mut wrapped) = (last.to_owned(), last.is_empty());
+    while tenants.len() < request.rows_max.min(TENANTS_PER_CLAIM_MAX) {
+        let found: Option<String> = next.query_row([&behind], |row| row.get(0))?;
+        match found {
+            Some(tenant) if wrapped && !last.is_empty() && *tenant > *last => break,
+            Some(tenant) => {
+                if !request.passed_over.iter().any(|name| name.as_str() == tenant) {
+                    tenants.push(tenant.clone());
+                }
+                behind = tenant;
+            }
+            None if wrapped => break,
+            None => (behind, wrapped) = (String::new(), true),
+        }
+    }
+    Ok(tenants)
+}
+
+/// Leases jobs of one tenant, the oldest first. Answers whether there may be more.
+fn claim_of(
+    transaction: &mut Transaction<'_>,
+    request: &ClaimRequest,
+    tenant: &str,
+    rows_max: usize,
+    claims: &mut Vec<JobClaim>,
+) -> Result<bool, Fault> {
+    let connection = transaction.connection;
     let mut due = connection.prepare_cached(
-        "SELECT id, lane, state FROM jobs WHERE state IN (1, 2) AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2",
+        "SELECT id, lane, state FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
     )?;
-    let limit = i64::try_from(request.rows_max).unwrap_or(i64::MAX);
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
     let jobs = due
-        .query_map(params![request.now.0, limit], |row| {
+        .query_map(params![tenant, request.now.0, limit], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect::<Result<Vec<(i64, i64, i64)>, _>>()?;
-    let mut claims = Vec::with_capacity(jobs.len());
+    let may_be_more = jobs.len() == rows_max;
     for (job, lane, state) in jobs {
         let expired = WorkState::from_code(state)? == WorkState::Leased;
         match if expired {
@@ -40,7 +94,7 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
             Some(_) => transaction.jobs_ready = true,
         }
     }
-    Ok(claims)
+    Ok(may_be_more)
 }
 
 /// A job that waited for its lane.

@@ -6,5 +6,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_review.sql"),
     include_str!("../../migrations/0004_tokens.sql"),
     include_str!("../../migrations/0005_plugins.sql"),
+    include_str!("../../migrations/0006_turns.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

@@ -1,7 +1,7 @@
 //! Tokens of the private listener (promise O2).
 
 use rusqlite::{Connection, params};
-use tollgate_core::ids::{Digest, TokenId};
+use tollgate_core::ids::TokenId;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
@@ -44,11 +44,7 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
         let millis = |column: &'static str| Ok::<_, Fault>(get::<Option<i64>>(row, column)?.map(UnixMillis));
         tokens.push(TokenRecord {
             id: TokenId(get(row, "id")?),
-            digest: Digest(
-                get::<Vec<u8>>(row, "digest")?
-                    .try_into()
-                    .map_err(|_| Fault::damaged("token", "its digest has not 32 bytes"))?,
-            ),
+            digest: rows::digest(row, "digest")?,
             name: get(row, "name")?,
             role: role.parse().map_err(|error| Fault::damaged("token", error))?,
             tenant: tenant

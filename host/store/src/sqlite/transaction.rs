@@ -61,6 +61,8 @@ pub(super) struct Memory {
     pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(super) configs: BTreeSet<Digest>,
     pub(super) receipts: receipts::Memory,
+    /// The tenant whose turn it was last to have jobs claimed; empty before the first.
+    pub(super) last_turn: String,
 }
 
 /// The newest receipt and its link.
@@ -78,6 +80,7 @@ impl Memory {
             origins: HashMap::new(),
             configs: BTreeSet::new(),
             receipts,
+            last_turn: String::new(),
         })
     }
 

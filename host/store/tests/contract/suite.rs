@@ -1,15 +1,17 @@
 //! The contract: what every backend promises. Written against [`Store`] alone.
 
+use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
-use tollgate_core::ids::{DeadLetterId, JobId, LeaseEpoch, OutboxId, ReceiptId};
+use tollgate_core::ids::{DeadLetterId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::{Reviewed, Unmappable};
 use tollgate_core::state::StateValue;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, Counts, DeadLetterFilter, DeadWork, HeldFilter, OutboxClaim, OutboxHold,
-    ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest, Settled, Store, StoreError, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, HeldFilter, JobClaim,
+    NewToken, OutboxClaim, OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest,
+    Settled, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -40,6 +42,7 @@ macro_rules! contract {
             a_dry_review_writes_nothing,
             of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
+            tenants_take_turns,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
             held_and_dead_jobs_do_not_block_their_lane,
@@ -68,6 +71,8 @@ macro_rules! contract {
             every_identifier_leads_to_the_trace,
             a_trace_keeps_to_its_tenant,
             a_trace_shows_what_was_repeated,
+            recorded_runs_come_back_with_all_that_they_read,
+            tokens_are_kept_listed_and_revoked,
             next_due_is_the_earliest,
             signals_wake_when_work_is_ready,
             counts_count,
@@ -1874,4 +1879,192 @@ pub(crate) async fn integrity_is_well_after_work(backend: &impl Backend) {
     }
     let report = store.check_integrity().await.unwrap();
     assert_eq!((report.receipts, report.problems), (52, vec![]));
+}
+
+pub(crate) async fn recorded_runs_come_back_with_all_that_they_read(backend: &impl Backend) {
+    let store = backend.open();
+    for number in 1..=5 {
+        let sent = Sent::new(&format!("e{number}")).tenant(if number == 3 { "globex" } else { "acme" });
+        assert_eq!(sent.admit(&store).await, ACCEPTED);
+    }
+    let mut runs = Vec::new();
+    let mut claims = claim(&store, at(0), 10).await;
+    claims.sort_by_key(|claim| claim.event.id.to_string());
+    for (claim, number) in claims.iter().zip(1..) {
+        let mut settlement = settlement(claim)
+            .acts(&format!("flag:{}", number.min(2_u8)), 7)
+            .reads("seen", 0, None)
+            .reads("total", 0, None)
+            .writes(&format!("k{number}"), Some(b"v"));
+        settlement.run.digest = Digest([u8::from(number > 3); 32]);
+        settlement.run.config = format!(r#"{{"n":{number}}}"#);
+        settlement.run.config_digest = Digest::of(settlement.run.config.as_bytes());
+        settlement.run.started_at = at(i64::from(number));
+        match settle(&store, settlement).await {
+            Settled::Committed { run, .. } => runs.push(run),
+            other => panic!("{other:?}"),
+        }
+    }
+    let all = RecordedRunFilter {
+        rows_max: 100,
+        ..RecordedRunFilter::default()
+    };
+    let found = store.recorded_runs(all.clone()).await.unwrap();
+    assert_eq!(
+        found.iter().map(|run| run.id).collect::<Vec<_>>(),
+        runs,
+        "the oldest first"
+    );
+    let one = &found[3];
+    assert_eq!(
+        (one.event.id.as_str(), one.event.payload.as_ref()),
+        ("e4", &br#"{"id":"e4"}"#[..])
+    );
+    assert_eq!((one.config.as_str(), one.digest), (r#"{"n":4}"#, Digest([1; 32])));
+    let read: Vec<_> = one.reads.iter().map(|read| (read.key.as_str(), read.version)).collect();
+    assert_eq!(read, [("seen", 0), ("total", 0)]);
+    // Repeated ones are what the run proposed as well.
+    let keys: Vec<_> = found.iter().map(|run| run.actions[0].0.to_string()).collect();
+    assert_eq!(keys, ["flag:1", "flag:2", "flag:2", "flag:2", "flag:2"]);
+
+    let count = async |filter| store.recorded_runs(filter).await.unwrap().len();
+    let base = || all.clone();
+    assert_eq!(
+        count(RecordedRunFilter {
+            run: Some(runs[1]),
+            ..base()
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            tenant: Some(name("globex")),
+            ..base()
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            route: Some(name("other")),
+            ..base()
+        })
+        .await,
+        0
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            plugin: Some(found[0].plugin.clone()),
+            ..base()
+        })
+        .await,
+        5
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            digest: Some(Digest([1; 32])),
+            ..base()
+        })
+        .await,
+        2
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            since: Some(at(4)),
+            ..base()
+        })
+        .await,
+        2
+    );
+    assert_eq!(
+        count(RecordedRunFilter {
+            after: Some(runs[3]),
+            ..base()
+        })
+        .await,
+        1
+    );
+    assert_eq!(count(RecordedRunFilter { rows_max: 2, ..base() }).await, 2);
+}
+
+pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
+    let store = backend.open();
+    let token = |fill: u8, tenant: Option<&str>| NewToken {
+        digest: Digest([fill; 32]),
+        name: format!("token {fill}"),
+        role: Role::Viewer,
+        tenant: tenant.map(name),
+        created_by: "me".to_owned(),
+        now: at(1),
+        expires_at: tenant.map(|_| at(9)),
+    };
+    let first = store.issue_token(token(1, Some("acme"))).await.unwrap();
+    let second = store.issue_token(token(2, None)).await.unwrap();
+    assert!(
+        store.issue_token(token(2, None)).await.is_err(),
+        "a digest means one token"
+    );
+    assert!(store.revoke_token(first, "you".to_owned(), at(5)).await.unwrap());
+    assert!(!store.revoke_token(first, "she".to_owned(), at(6)).await.unwrap());
+    let missing = store.revoke_token(TokenId(99), "you".to_owned(), at(5)).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+    store.close().await;
+    drop(store);
+    let found = backend.open().tokens().await.unwrap();
+    assert_eq!(found.iter().map(|token| token.id).collect::<Vec<_>>(), [second, first]);
+    assert_eq!(
+        (found[0].tenant.as_ref(), found[0].expires_at, &found[0].revoked),
+        (None, None, &None)
+    );
+    let revoked = &found[1];
+    assert_eq!((revoked.digest, revoked.role), (Digest([1; 32]), Role::Viewer));
+    assert_eq!(
+        (revoked.expires_at, &revoked.revoked),
+        (Some(at(9)), &Some((at(5), "you".to_owned())))
+    );
+}
+
+pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
+    let store = backend.open();
+    // A storm of one tenant's, and afterwards a few of two others.
+    for number in 0..40 {
+        assert_eq!(
+            Sent::new(&format!("s{number}")).tenant("storm").admit(&store).await,
+            ACCEPTED
+        );
+    }
+    for tenant in ["acme", "zeta"] {
+        for number in 0..3 {
+            assert_eq!(
+                Sent::new(&format!("e{number}")).tenant(tenant).admit(&store).await,
+                ACCEPTED
+            );
+        }
+    }
+    let of = |claims: &[JobClaim]| -> Vec<String> {
+        let mut tenants: Vec<_> = claims.iter().map(|claim| claim.event.tenant.to_string()).collect();
+        tenants.sort();
+        tenants
+    };
+    let first = claim(&store, at(0), 6).await;
+    assert_eq!(of(&first), ["acme", "acme", "storm", "storm", "zeta", "zeta"]);
+    // One at a time, in turn.
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        turns.extend(of(&claim(&store, at(0), 1).await));
+    }
+    turns.sort();
+    assert_eq!(turns, ["acme", "storm", "zeta"]);
+    // Who has nothing left leaves its share to the others.
+    let rest = claim(&store, at(0), 10).await;
+    assert_eq!(of(&rest), ["storm"; 10]);
+    // Of a tenant that is passed over nothing is claimed, also when nobody else has anything.
+    let request = ClaimRequest {
+        passed_over: vec![name("storm")],
+        ..claim_request(at(0), 10)
+    };
+    assert_eq!(of(&store.claim_jobs(request).await.unwrap()), [] as [String; 0]);
+    assert_eq!(of(&claim(&store, at(0), 100).await).len(), 40 - 2 - 1 - 10);
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(0).plus_ms(LEASE_MS)));
 }

@@ -204,6 +204,7 @@ pub(crate) fn claim_request(now: UnixMillis, rows_max: usize) -> ClaimRequest {
         now,
         lease_ms: LEASE_MS,
         rows_max,
+        passed_over: Vec::new(),
     }
 }
 

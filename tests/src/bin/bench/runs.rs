@@ -109,6 +109,7 @@ fn settled(plugin: &Plugin, runs: u32) -> anyhow::Result<f64> {
                 now: UnixMillis(10),
                 lease_ms: 60_000,
                 rows_max: TOGETHER,
+                passed_over: Vec::new(),
             };
             let claims = store.claim_jobs(request).await?;
             anyhow::ensure!(!claims.is_empty(), "{done} of {runs} runs settled, and no job is left");

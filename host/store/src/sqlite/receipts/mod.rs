@@ -318,6 +318,33 @@ pub(super) fn get_ahead(transaction: &mut Transaction<'_>, seq: i64) -> Result<A
     get_known(transaction.view(), seq, Body::With)
 }
 
+/// For readers who go along receipts: the segment of the last one.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Default)]
+pub(super) struct Near(Vec<Arc<Receipt>>);
+
+#[cfg(not(target_family = "wasm"))]
+impl Near {
+    /// Like [`get_known`] with the body.
+    pub(super) fn get(&mut self, view: View<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
+        if view.layout == Layout::Rows {
+            return get_known(view, seq, Body::With);
+        }
+        if self.of(seq).is_none() {
+            let segment = segments::segment_of(view.connection, view.bodies, seq)?;
+            self.0 = segment.into_iter().map(Arc::new).collect();
+        }
+        self.of(seq)
+            .cloned()
+            .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+    }
+
+    fn of(&self, seq: i64) -> Option<&Arc<Receipt>> {
+        let first = self.0.first()?.seq;
+        self.0.get(usize::try_from(seq - first).ok()?)
+    }
+}
+
 /// The numbers of those of `ids` that exist, in no order.
 pub(super) fn find(view: View<'_>, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
     match view.layout {

@@ -1,0 +1,553 @@
+//! `tollgate plugin replay`, `trial` and `proof`: recorded runs, run again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tollgate_core::difference::{Difference, differences};
+use tollgate_core::ids::{PluginDigest, RunId};
+use tollgate_core::time::UnixMillis;
+use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
+use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
+
+use super::{Exit, Target, Usage, ask, print_json, show};
+use crate::clock;
+use crate::config::{self, Config};
+use crate::repeat::{Components, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Run a recorded run again, and prove that it comes to the same actions and fuel; exit status 1 when it does not
+    Replay {
+        #[command(flatten)]
+        target: Target,
+        /// For example run_42 (`tollgate trace` shows them)
+        run: String,
+    },
+    /// Run another version over recorded runs, without effects, and say what it would have done otherwise; exit status 1 when
+    /// anything
+    Trial {
+        #[command(flatten)]
+        target: Target,
+        /// The candidate: a component (.wasm), or the digest of one that the host has
+        candidate: String,
+        /// Hold it against this version: a digest takes the runs recorded of it, a component runs beside the candidate. Without,
+        /// whatever was recorded
+        #[arg(long, value_name = "VERSION")]
+        against: Option<String>,
+        /// Runs since then: 90m, 36h, 7d, or an instant (RFC 3339)
+        #[arg(long, default_value = "7d")]
+        since: String,
+        #[command(flatten)]
+        narrowed: Narrowed,
+        /// At most this many runs
+        #[arg(long, default_value_t = 1_000_000)]
+        limit: u64,
+        /// Threads that run plugins; without, one per core
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Run the newest recorded runs of every version again, for example after an upgrade of the runtime; exit status 1 when any
+    /// comes out otherwise
+    Proof {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        narrowed: Narrowed,
+        /// Runs since then: 90m, 36h, 7d, or an instant (RFC 3339)
+        #[arg(long, default_value = "7d")]
+        since: String,
+        /// So many runs of each version, the newest
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct Narrowed {
+    /// Only this tenant's
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only of this route
+    #[arg(long)]
+    route: Option<String>,
+    /// Only of the plugin of this name
+    #[arg(long)]
+    plugin: Option<String>,
+}
+
+impl Narrowed {
+    fn filter(&self, since: &str) -> Result<RecordedRunFilter, Usage> {
+        fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+            flag: &str,
+            text: Option<&String>,
+        ) -> Result<Option<T>, Usage> {
+            text.map(|text| text.parse().map_err(|error| Usage(format!("--{flag}: {error}"))))
+                .transpose()
+        }
+        Ok(RecordedRunFilter {
+            tenant: name("tenant", self.tenant.as_ref())?,
+            route: name("route", self.route.as_ref())?,
+            plugin: name("plugin", self.plugin.as_ref())?,
+            since: Some(instant(since, clock::now())?),
+            ..RecordedRunFilter::default()
+        })
+    }
+}
+
+/// How long ago, or when.
+fn instant(text: &str, now: UnixMillis) -> Result<UnixMillis, Usage> {
+    let wrong = || {
+        Usage(format!(
+            "--since: `{text}` is neither like 90m, 36h or 7d nor an instant (RFC 3339)"
+        ))
+    };
+    let (number, unit) = text.split_at(
+        text.len()
+            .saturating_sub(text.chars().next_back().map_or(0, char::len_utf8)),
+    );
+    let minutes: Option<i64> = match unit {
+        "m" => Some(1),
+        "h" => Some(60),
+        "d" => Some(24 * 60),
+        _ => None,
+    };
+    match minutes {
+        Some(minutes) => number
+            .parse::<u32>()
+            .map(|count| UnixMillis(now.0 - i64::from(count) * minutes * 60_000))
+            .map_err(|_| wrong()),
+        None => UnixMillis::from_rfc3339(text).ok_or_else(wrong),
+    }
+}
+
+pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Replay { target, run } => replay(&target, &run),
+        Command::Trial {
+            target,
+            candidate,
+            against,
+            since,
+            narrowed,
+            limit,
+            threads,
+        } => {
+            let filter = narrowed.filter(&since)?;
+            let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+            trial(&target, &candidate, against.as_deref(), filter, limit, threads)
+        }
+        Command::Proof {
+            target,
+            narrowed,
+            since,
+            runs,
+        } => proof(&target, narrowed.filter(&since)?, runs),
+    }
+}
+
+/// The store that is read, and what runs plugins beside the host that may be using it.
+struct Bench {
+    config: Config,
+    store: SqliteStore,
+    sandbox: Sandbox,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    fn open(target: &Target) -> anyhow::Result<Self> {
+        if target.spin.is_some() || target.url.is_some() {
+            let why = "recorded runs are run again beside the store: use --config on the host's machine";
+            return Err(Usage(why.to_owned()).into());
+        }
+        let config = config::load(&target.config)?;
+        Ok(Self {
+            store: SqliteStore::open_read_only(&config.store.path)?,
+            sandbox: crate::serve::sandbox(&config)?,
+            runtime: ask::runtime()?,
+            config,
+        })
+    }
+
+    fn read(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
+        self.runtime.block_on(self.store.recorded_runs(filter))
+    }
+
+    fn components(&self) -> Components<'_, SqliteStore> {
+        Components::new(&self.store, Some(&self.config), &self.sandbox)
+    }
+
+    /// A version as people name it: a file or a digest.
+    fn version(&self, named: &str) -> anyhow::Result<Plugin> {
+        match named.parse::<PluginDigest>() {
+            Ok(digest) => self.components().get(digest).map_err(anyhow::Error::msg),
+            Err(_) => {
+                let path = PathBuf::from(named);
+                let bytes = std::fs::read(&path)
+                    .map_err(|error| Usage(format!("`{named}` is no digest, and cannot be read as a file: {error}")))?;
+                let plugin = self.sandbox.load(&bytes);
+                plugin.with_context(|| format!("{} was refused", path.display()))
+            }
+        }
+    }
+}
+
+/// A recorded run and its repetition.
+#[derive(Serialize)]
+struct Replayed {
+    run: RunId,
+    digest: PluginDigest,
+    same: bool,
+    differences: Vec<Difference>,
+    message_before: String,
+    message_after: String,
+    fuel_before: u64,
+    fuel_after: u64,
+    runtime_before: String,
+    runtime_after: &'static str,
+    beyond_record: bool,
+}
+
+impl Replayed {
+    /// Whether meaning, words and, on the same runtime, fuel are the same, and nothing was read that the record does not have.
+    fn of(config: &Config, plugin: &Plugin, run: &RecordedRun) -> Self {
+        let route = route_of(config, run);
+        // What was recorded was granted; only a refusal of the grants needs them again.
+        let refused = run.outcome == tollgate_core::outcome::Fault::InvalidOutput.as_str();
+        let grants = route.filter(|_| refused).map(|route| route.grants.as_slice());
+        let again = repeat(plugin, run, grants, &limits(route, run));
+        let before = recorded(run);
+        let differences = differences(&before, &again.said);
+        let same_runtime = run.runtime == RUNTIME;
+        let same = differences.is_empty()
+            && !again.beyond_record
+            && before.message == again.said.message
+            && (!same_runtime || before.fuel == again.said.fuel);
+        Self {
+            run: run.id,
+            digest: run.digest,
+            same,
+            differences,
+            message_before: before.message,
+            message_after: again.said.message,
+            fuel_before: before.fuel,
+            fuel_after: again.said.fuel,
+            runtime_before: run.runtime.clone(),
+            runtime_after: RUNTIME,
+            beyond_record: again.beyond_record,
+        }
+    }
+
+    fn show(&self) {
+        let (good, bad, dim) = (show::GOOD, show::BAD, show::DIM);
+        if self.same {
+            anstream::println!("{good}same{good:#}  {}", self.run);
+        } else {
+            anstream::println!("{bad}differs{bad:#}  {}", self.run);
+        }
+        for difference in &self.differences {
+            anstream::println!("  {difference}");
+        }
+        if self.message_before != self.message_after {
+            anstream::println!("  it said `{}`, and now `{}`", self.message_before, self.message_after);
+        }
+        if self.beyond_record {
+            anstream::println!("  it read state that the recorded run had not read");
+        }
+        let runtimes = if self.runtime_before == self.runtime_after {
+            self.runtime_before.clone()
+        } else {
+            format!(
+                "{} then, {} now: fuel is not compared",
+                self.runtime_before, self.runtime_after
+            )
+        };
+        anstream::println!(
+            "  {dim}fuel{dim:#} {} then, {} now  {dim}{runtimes}{dim:#}",
+            self.fuel_before,
+            self.fuel_after
+        );
+    }
+}
+
+fn replay(target: &Target, id: &str) -> anyhow::Result<Exit> {
+    let id: RunId = id.parse().map_err(|error| Usage(format!("{error}")))?;
+    let bench = Bench::open(target)?;
+    let filter = RecordedRunFilter {
+        run: Some(id),
+        rows_max: 1,
+        ..RecordedRunFilter::default()
+    };
+    let Some(run) = bench.read(filter)?.pop() else {
+        anstream::eprintln!("there is no {id}");
+        return Ok(Exit::No);
+    };
+    if let Some(why) = unrepeatable(&run) {
+        anyhow::bail!("{id} cannot be repeated: {why}");
+    }
+    let plugin = bench.components().get(run.digest).map_err(anyhow::Error::msg)?;
+    let replayed = Replayed::of(&bench.config, &plugin, &run);
+    if target.json {
+        print_json(&replayed)?;
+    } else {
+        replayed.show();
+    }
+    Ok(if replayed.same { Exit::Yes } else { Exit::No })
+}
+
+/// On a terminal, how far it is; without one, nothing.
+fn progress(json: bool) -> ProgressBar {
+    if json {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} runs  {per_sec}  {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn trial(
+    target: &Target,
+    candidate: &str,
+    against: Option<&str>,
+    mut filter: RecordedRunFilter,
+    runs_max: u64,
+    threads: usize,
+) -> anyhow::Result<Exit> {
+    let bench = Bench::open(target)?;
+    let candidate = bench.version(candidate)?;
+    let beside = match against.map(|named| (named, named.parse::<PluginDigest>())) {
+        Some((_, Ok(digest))) => {
+            filter.digest = Some(digest);
+            None
+        }
+        Some((file, Err(_))) => Some(bench.version(file)?),
+        None => None,
+    };
+    if filter.plugin.is_none() && filter.route.is_none() && filter.digest.is_none() {
+        // A cashback plugin has nothing to say to an inventory's runs.
+        filter.plugin = candidate.manifest().map(|manifest| manifest.name.clone());
+    }
+    let bar = progress(target.json);
+    let trial = Trial {
+        candidate: &candidate,
+        against: beside.as_ref(),
+        filter,
+        runs_max,
+        config: Some(&bench.config),
+        threads,
+    };
+    let report = trial.run(&|filter| bench.read(filter), &|seen| bar.set_position(seen))?;
+    bar.finish_and_clear();
+    if target.json {
+        print_json(&report)?;
+    } else {
+        show_trial(&report);
+    }
+    Ok(if report.tally.differing == 0 {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
+}
+
+fn show_trial(report: &TrialReport) {
+    let (good, bad, dim) = (show::GOOD, show::BAD, show::DIM);
+    let tally = &report.tally;
+    let verdict = match (tally.runs, tally.differing) {
+        (0, _) => format!("{dim}no recorded runs{dim:#}"),
+        (_, 0) => format!("{good}no difference{good:#}"),
+        (_, some) => format!("{bad}{some} differ{bad:#}"),
+    };
+    anstream::println!("{verdict}  in {} runs, candidate {}", tally.runs, report.candidate);
+    for (count, why) in report.skipped.iter().map(|(why, count)| (count, why)) {
+        anstream::println!("  {dim}skipped{dim:#}  {count}: {why}");
+    }
+    if tally.beyond_record > 0 {
+        anstream::println!(
+            "  {} read state that was not recorded; it was absent for them",
+            tally.beyond_record
+        );
+    }
+    let changes = [
+        ("+ added", &tally.actions_added),
+        ("- removed", &tally.actions_removed),
+        ("~ changed", &tally.actions_changed),
+    ];
+    for (name, counts) in changes {
+        for (kind, count) in counts {
+            anstream::println!("  {name:10} {count} × {kind}");
+        }
+    }
+    for (change, count) in &tally.outcomes_changed {
+        anstream::println!("  {:10} {count} × {change}", "ended");
+    }
+    for line in &tally.money {
+        let mark = if line.before == line.after { "  " } else { "≠ " };
+        anstream::println!(
+            "  {mark}{}  {}  {} → {} {} (minor units)",
+            line.tenant,
+            line.kind,
+            line.before,
+            line.after,
+            line.currency
+        );
+    }
+    let (before, after) = (&tally.fuel_before, &tally.fuel_after);
+    anstream::println!(
+        "  {dim}fuel{dim:#}  p50 {} → {}, p99 {} → {}, most {} → {}",
+        before.p50,
+        after.p50,
+        before.p99,
+        after.p99,
+        before.max,
+        after.max
+    );
+    let (time, rate) = (&tally.micros_after, tally.runs as f64 / report.seconds.max(1e-9));
+    anstream::println!(
+        "  {dim}time{dim:#}  p50 {} µs, p99 {} µs, most {} µs; {rate:.0} runs/s on {} threads",
+        time.p50,
+        time.p99,
+        time.max,
+        report.threads
+    );
+    for example in &report.examples {
+        anstream::println!(
+            "{}  {}/{}  {}",
+            example.run,
+            example.tenant,
+            example.route,
+            example.event_id
+        );
+        for difference in &example.differences {
+            anstream::println!("  {difference}");
+        }
+        if !example.message.is_empty() {
+            anstream::println!("  {dim}it said{dim:#} {}", example.message);
+        }
+    }
+    let shown = report.examples.len() as u64;
+    if tally.differing > shown {
+        anstream::println!("{dim}and {} more{dim:#}", tally.differing - shown);
+    }
+}
+
+/// One version's proof.
+#[derive(Serialize)]
+struct Proved {
+    digest: PluginDigest,
+    plugin: String,
+    runs: usize,
+    same: usize,
+    /// Runs that cannot be repeated.
+    skipped: usize,
+    /// Why nothing of it could be run.
+    error: Option<String>,
+    /// The runs that came out otherwise.
+    differing: Vec<Replayed>,
+}
+
+fn proof(target: &Target, mut filter: RecordedRunFilter, runs_max: usize) -> anyhow::Result<Exit> {
+    let bench = Bench::open(target)?;
+    let bar = progress(target.json);
+    // The newest of each version: whatever came before is dropped as it is passed.
+    let mut newest: BTreeMap<PluginDigest, std::collections::VecDeque<RecordedRun>> = BTreeMap::new();
+    filter.rows_max = 1024;
+    loop {
+        let page = bench.read(filter.clone())?;
+        let Some(last) = page.last() else { break };
+        filter.after = Some(last.id);
+        for run in page {
+            let of_version = newest.entry(run.digest).or_default();
+            of_version.push_back(run);
+            if of_version.len() > runs_max {
+                of_version.pop_front();
+            }
+        }
+    }
+    let mut components = bench.components();
+    let mut proved = Vec::new();
+    for (digest, runs) in newest {
+        let plugin_name = runs.front().map_or_else(String::new, |run| run.plugin.to_string());
+        let mut version = Proved {
+            digest,
+            plugin: plugin_name,
+            runs: runs.len(),
+            same: 0,
+            skipped: 0,
+            error: None,
+            differing: Vec::new(),
+        };
+        match components.get(digest) {
+            // Runs that never had a component say why themselves.
+            Err(_) if runs.iter().all(|run| unrepeatable(run).is_some()) => version.skipped = runs.len(),
+            Err(why) => version.error = Some(why),
+            Ok(plugin) => {
+                for run in &runs {
+                    if unrepeatable(run).is_some() {
+                        version.skipped += 1;
+                        continue;
+                    }
+                    let replayed = Replayed::of(&bench.config, &plugin, run);
+                    bar.inc(1);
+                    if replayed.same {
+                        version.same += 1;
+                    } else {
+                        version.differing.push(replayed);
+                    }
+                }
+            }
+        }
+        proved.push(version);
+    }
+    bar.finish_and_clear();
+    let holds = proved
+        .iter()
+        .all(|version| version.error.is_none() && version.differing.is_empty());
+    if target.json {
+        print_json(&serde_json::json!({ "runtime": RUNTIME, "holds": holds, "versions": proved }))?;
+    } else {
+        proved.iter().for_each(show_proof);
+        if proved.is_empty() {
+            anstream::println!("no recorded runs");
+        }
+    }
+    Ok(if holds { Exit::Yes } else { Exit::No })
+}
+
+fn show_proof(version: &Proved) {
+    let (good, bad, dim) = (show::GOOD, show::BAD, show::DIM);
+    let name = format!("{} {dim}{}{dim:#}", version.plugin, version.digest);
+    match (&version.error, version.differing.len()) {
+        (Some(why), _) => anstream::println!("{bad}cannot be run{bad:#}  {name}\n  {why}"),
+        (None, 0) => anstream::println!(
+            "{good}same{good:#}  {name}  {} runs, {} skipped",
+            version.same,
+            version.skipped
+        ),
+        (None, some) => anstream::println!("{bad}{some} differ{bad:#}  {name}  of {} runs", version.runs),
+    }
+    version.differing.iter().take(5).for_each(Replayed::show);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_how_long_ago_or_when() {
+        let now = UnixMillis(1_777_975_200_000);
+        let ago = |text| instant(text, now).map(|at| now.since(at)).map_err(|error| error.0);
+        assert_eq!(ago("90m"), Ok(90 * 60_000));
+        assert_eq!(ago("7d"), Ok(7 * 24 * 3_600_000));
+        assert!(instant("2026-05-05T10:00:00Z", now).is_ok());
+        for wrong in ["", "7", "d", "-1d", "7 d", "ü", "tomorrow"] {
+            assert!(ago(wrong).is_err(), "{wrong}");
+        }
+    }
+}

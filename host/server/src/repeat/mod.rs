@@ -1,0 +1,184 @@
+//! Recorded runs, run again: by their own version, to prove what was recorded (promise W3), or by another, to see what it would do
+//! otherwise (W4). Nothing that a repeated run proposes has any effect.
+
+mod trial;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use tollgate_core::difference::Said;
+use tollgate_core::grant::Grant;
+use tollgate_core::ids::PluginDigest;
+use tollgate_core::outcome::Fault;
+use tollgate_core::state::{StateRead, StateValue};
+use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
+use tollgate_store::{RecordedRun, Store};
+
+use crate::config::{Config, Route};
+pub(crate) use trial::{Trial, TrialReport};
+
+/// What a repeated run came to.
+pub(crate) struct Repeated {
+    pub(crate) said: Said,
+    /// It read state that the recorded run had not read: what that held then is not known, and it was told that it is absent.
+    pub(crate) beyond_record: bool,
+    pub(crate) micros: u64,
+}
+
+/// What the recorded run came to.
+pub(crate) fn recorded(run: &RecordedRun) -> Said {
+    Said {
+        outcome: run.outcome.clone(),
+        message: run.message.clone(),
+        actions: run.actions.clone(),
+        fuel: run.fuel,
+    }
+}
+
+/// Why a recorded run cannot be repeated: it did not end by what it was and read.
+pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
+    match run.outcome.as_str() {
+        outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
+        outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
+        _ => None,
+    }
+}
+
+/// Runs `plugin` on what the recorded run was given. Blocks as [`Plugin::run`] does.
+pub(crate) fn repeat(plugin: &Plugin, run: &RecordedRun, grants: Option<&[Grant]>, limits: &RunLimits) -> Repeated {
+    let state = RecordedState::of(&run.reads);
+    let input = RunInput {
+        event: &run.event,
+        config_json: &run.config,
+    };
+    let again = plugin.run(&input, &state, limits);
+    Repeated {
+        said: Said::of(again.outcome, grants, again.fuel),
+        beyond_record: state.beyond.get(),
+        micros: u64::try_from(again.duration.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+/// The limits of a repetition: those of the run's route, if it is still there. The clock is no judge of what a run means, so it
+/// gets more time than a live one.
+pub(crate) fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
+    let standard = RunLimits::default();
+    let (fuel, memory_bytes_max, deadline_ms) = route.map_or(
+        (standard.fuel, standard.memory_bytes_max, standard.deadline_ms),
+        |route| {
+            (
+                route.limits.fuel,
+                route.limits.memory_bytes_max,
+                route.limits.deadline_ms,
+            )
+        },
+    );
+    // Such a run had just this much.
+    let fuel = if run.outcome == Fault::OutOfFuel.as_str() {
+        run.fuel
+    } else {
+        fuel
+    };
+    RunLimits {
+        fuel,
+        memory_bytes_max,
+        deadline_ms: deadline_ms.saturating_mul(DEADLINES),
+        ..standard
+    }
+}
+
+/// A repetition may take so many times as long as the run itself might.
+const DEADLINES: u64 = 10;
+
+/// The route of a recorded run as the configuration has it now.
+pub(crate) fn route_of<'c>(config: &'c Config, run: &RecordedRun) -> Option<&'c Route> {
+    let tenant = config.tenants.get(&run.event.tenant)?;
+    tenant
+        .routes
+        .iter()
+        .find(|route| route.name == run.route)
+        .map(|route| &**route)
+}
+
+/// The state that a run read.
+struct RecordedState<'r> {
+    values: HashMap<&'r str, &'r StateRead>,
+    beyond: Cell<bool>,
+}
+
+impl<'r> RecordedState<'r> {
+    fn of(reads: &'r [StateRead]) -> Self {
+        Self {
+            values: reads.iter().map(|read| (read.key.as_str(), read)).collect(),
+            beyond: Cell::new(false),
+        }
+    }
+}
+
+impl StateSource for RecordedState<'_> {
+    fn read(&self, key: &str) -> Result<StateValue, String> {
+        Ok(match self.values.get(key) {
+            Some(read) => StateValue {
+                version: read.version,
+                value: read.value.clone(),
+            },
+            None => {
+                self.beyond.set(true);
+                StateValue {
+                    version: 0,
+                    value: None,
+                }
+            }
+        })
+    }
+}
+
+/// The components of recorded runs, compiled when they are first asked for.
+pub(crate) struct Components<'a, S> {
+    store: &'a S,
+    config: Option<&'a Config>,
+    sandbox: &'a Sandbox,
+    loaded: HashMap<PluginDigest, Result<Plugin, String>>,
+}
+
+impl<'a, S: Store> Components<'a, S> {
+    pub(crate) fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox) -> Self {
+        Self {
+            store,
+            config,
+            sandbox,
+            loaded: HashMap::new(),
+        }
+    }
+
+    /// # Errors
+    /// In words, when the component is nowhere to be had, or is refused today.
+    pub(crate) fn get(&mut self, digest: PluginDigest) -> Result<Plugin, String> {
+        if let Some(known) = self.loaded.get(&digest) {
+            return known.clone();
+        }
+        let found = self.find(digest);
+        self.loaded.insert(digest, found.clone());
+        found
+    }
+
+    fn find(&self, digest: PluginDigest) -> Result<Plugin, String> {
+        let bytes = self.bytes(digest)?;
+        self.sandbox
+            .load(&bytes)
+            .map_err(|refusal| format!("{digest} is refused today: {refusal}"))
+    }
+
+    fn bytes(&self, digest: PluginDigest) -> Result<Vec<u8>, String> {
+        let missing = match self.store.component(digest) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        // A store from before there was a registry names components that only files hold.
+        let files = self.config.into_iter().flat_map(|config| config.plugins.values());
+        files
+            .filter_map(|file| std::fs::read(&file.path).ok())
+            .find(|bytes| PluginDigest::of(bytes) == digest)
+            .ok_or_else(|| format!("{missing}, and no file that the configuration names has that digest"))
+    }
+}

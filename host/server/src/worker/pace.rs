@@ -1,0 +1,177 @@
+//! Two paces, so that a slow plugin holds up nobody but its own tenant (promise P6).
+//!
+//! Every run begins on the quick threads and gets [`QUICK_MS`] there. What is not through by then is stopped and begun again on the
+//! slow threads with its whole deadline: a run is a pure function of what it reads, so nothing is lost but that time. What was slow
+//! a moment ago begins there. The slow threads have a lower priority, and a tenant whose slow runs wait gets no new jobs until they
+//! are through.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tollgate_core::ids::{PluginDigest, TenantName};
+use tollgate_core::time::UnixMillis;
+
+use super::pool::Pool;
+
+/// Wall-clock time of a run on the quick threads.
+pub(super) const QUICK_MS: u64 = 25;
+/// How long a version that was slow for a tenant is taken to be slow.
+const SLOW_FOR_MS: i64 = 10_000;
+/// Slow runs of one tenant that wait or run before it is passed over.
+const SLOW_PER_TENANT_MAX: usize = 8;
+/// What is added to the niceness of slow threads.
+const SLOW_NICENESS: i32 = 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Quick,
+    Slow,
+}
+
+/// The plugin threads of both paces, and who is slow.
+pub(super) struct Paces {
+    quick: Pool,
+    slow: Pool,
+    known: Mutex<HashMap<(TenantName, PluginDigest), UnixMillis>>,
+    slow_in_flight: Mutex<BTreeMap<TenantName, usize>>,
+    /// Wakes when a slow run has ended.
+    freed: Notify,
+}
+
+impl Paces {
+    /// `threads` for quick runs, and half as many for slow ones, at least one.
+    pub(super) fn start(threads: usize) -> Self {
+        Self {
+            quick: Pool::start("plugin", threads, || {}),
+            slow: Pool::start("plugin-slow", threads / 2, lower_priority),
+            known: Mutex::default(),
+            slow_in_flight: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Where a run of this version for this tenant begins.
+    pub(super) fn of(&self, tenant: &TenantName, digest: PluginDigest, now: UnixMillis) -> Pace {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, until| now < *until);
+        if known.contains_key(&(tenant.clone(), digest)) {
+            Pace::Slow
+        } else {
+            Pace::Quick
+        }
+    }
+
+    /// Remembers how a run went.
+    pub(super) fn remember(&self, tenant: &TenantName, digest: PluginDigest, pace: Pace, now: UnixMillis) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let whose = (tenant.clone(), digest);
+        match pace {
+            Pace::Quick => known.remove(&whose),
+            Pace::Slow => known.insert(whose, now.plus_ms(SLOW_FOR_MS)),
+        };
+    }
+
+    /// Runs `task` on a thread of that pace. `None` when the threads are gone or the task panicked.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        pace: Pace,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match pace {
+            Pace::Quick => self.quick.run(task).await,
+            Pace::Slow => self.slow.run(task).await,
+        }
+    }
+
+    /// Counts a job as slow until the answer is dropped.
+    pub(super) fn count_slow(self: &Arc<Self>, tenant: &TenantName) -> SlowJob {
+        let mut in_flight = self.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        *in_flight.entry(tenant.clone()).or_default() += 1;
+        SlowJob {
+            paces: Arc::clone(self),
+            tenant: tenant.clone(),
+        }
+    }
+
+    /// Tenants that get no jobs now: enough of their slow runs wait.
+    pub(super) fn passed_over(&self) -> Vec<TenantName> {
+        let in_flight = self.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = in_flight.iter().filter(|(_, count)| **count >= SLOW_PER_TENANT_MAX);
+        waiting.map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    /// Whether no slow run waits or runs.
+    pub(super) fn is_idle(&self) -> bool {
+        let in_flight = self.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        in_flight.is_empty()
+    }
+
+    /// Wakes when a slow run has ended.
+    pub(super) fn freed(&self) -> &Notify {
+        &self.freed
+    }
+}
+
+/// A job that runs slowly, or waits for that.
+pub(super) struct SlowJob {
+    paces: Arc<Paces>,
+    tenant: TenantName,
+}
+
+impl Drop for SlowJob {
+    fn drop(&mut self) {
+        let mut in_flight = self.paces.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = in_flight.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                in_flight.remove(&self.tenant);
+            }
+        }
+        drop(in_flight);
+        self.paces.freed.notify_one();
+    }
+}
+
+/// On Linux this is of the calling thread alone.
+pub(super) fn lower_priority() {
+    if let Err(error) = rustix::process::nice(SLOW_NICENESS) {
+        tracing::warn!(%error, "the slow plugin threads keep the priority of the others");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn p6_who_was_slow_begins_slowly_for_a_while_and_is_passed_over() {
+        let paces = Arc::new(Paces::start(1));
+        let (acme, globex): (TenantName, TenantName) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+        let digest = PluginDigest::of(b"a component");
+        let now = UnixMillis(1_000);
+        assert_eq!(paces.of(&acme, digest, now), Pace::Quick);
+        paces.remember(&acme, digest, Pace::Slow, now);
+        assert_eq!(paces.of(&acme, digest, now.plus_ms(SLOW_FOR_MS - 1)), Pace::Slow);
+        assert_eq!(
+            paces.of(&globex, digest, now),
+            Pace::Quick,
+            "of another tenant it is quick"
+        );
+        assert_eq!(paces.of(&acme, digest, now.plus_ms(SLOW_FOR_MS)), Pace::Quick);
+        paces.remember(&acme, digest, Pace::Slow, now);
+        paces.remember(&acme, digest, Pace::Quick, now);
+        assert_eq!(paces.of(&acme, digest, now), Pace::Quick, "it has become quick");
+
+        let mut slow: Vec<_> = (0..SLOW_PER_TENANT_MAX).map(|_| paces.count_slow(&acme)).collect();
+        slow.push(paces.count_slow(&globex));
+        assert_eq!(paces.passed_over(), [acme]);
+        slow.remove(0);
+        assert_eq!(paces.passed_over(), []);
+        assert_eq!(
+            paces.run(Pace::Slow, || 7).await,
+            Some(7),
+            "there is a slow thread where there is one thread"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Recorded runs with all that they read, for whoever repeats them (promises W3, W4).
+
+use rusqlite::{Connection, named_params};
+use tollgate_core::action::Action;
+use tollgate_core::ids::{OperationKey, RunId};
+use tollgate_core::state::StateRead;
+
+use super::fault::Fault;
+use super::receipts::{self, View};
+use super::reviews;
+use super::rows::{self, get, id};
+use crate::{RecordedRun, RecordedRunFilter};
+
+/// Lists recorded runs, the oldest first.
+pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec<RecordedRun>, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, r.outcome, \
+         r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \
+         WHERE r.id > :after AND (:run IS NULL OR r.id = :run) AND (:tenant IS NULL OR j.tenant = :tenant) \
+         AND (:route IS NULL OR j.route = :route) AND (:plugin IS NULL OR r.plugin = :plugin) \
+         AND (:digest IS NULL OR r.digest = :digest) AND (:since IS NULL OR r.started_at >= :since) ORDER BY r.id LIMIT :rows",
+    )?;
+    let mut found = statement.query(named_params! {
+        ":after": filter.after.map_or(0, |run| run.0),
+        ":run": filter.run.map(|run| run.0),
+        ":tenant": filter.tenant.as_ref().map(|name| name.as_str()),
+        ":route": filter.route.as_ref().map(|name| name.as_str()),
+        ":plugin": filter.plugin.as_ref().map(|name| name.as_str()),
+        ":digest": filter.digest.as_ref().map(|digest| digest.0.as_slice()),
+        ":since": filter.since.map(|at| at.0),
+        ":rows": i64::try_from(filter.rows_max).unwrap_or(i64::MAX),
+    })?;
+    let mut runs = Vec::new();
+    // Runs come in about the order of their receipts, so the next one is likely to be beside the last.
+    let mut near = receipts::Near::default();
+    while let Some(row) = found.next()? {
+        let run: i64 = get(row, "id")?;
+        let receipt = near.get(view, get(row, "receipt")?)?;
+        runs.push(RecordedRun {
+            id: RunId(run),
+            route: id(row, "route")?,
+            event: reviews::as_reviewed(&view, &receipt)?,
+            plugin: id(row, "plugin")?,
+            digest: rows::digest(row, "digest")?,
+            config: get(row, "config")?,
+            runtime: get(row, "runtime")?,
+            started_at: rows::millis(row, "started_at")?,
+            fuel: rows::unsigned(row, "fuel")?,
+            outcome: get(row, "outcome")?,
+            message: get(row, "message")?,
+            reads: reads(&view, run)?,
+            actions: proposed(&view, run)?,
+        });
+    }
+    Ok(runs)
+}
+
+fn reads(connection: &Connection, run: i64) -> Result<Vec<StateRead>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, version, value FROM run_reads WHERE run = ?1 ORDER BY at")?;
+    let mut found = statement.query([run])?;
+    let mut reads = Vec::new();
+    while let Some(row) = found.next()? {
+        reads.push(StateRead {
+            key: get(row, "key")?,
+            version: get(row, "version")?,
+            value: get(row, "value")?,
+        });
+    }
+    Ok(reads)
+}
+
+/// What the run proposed, in its order: recorded, repeated or in conflict.
+fn proposed(connection: &Connection, run: i64) -> Result<Vec<(OperationKey, Action)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at, operation_key, json FROM actions WHERE run = ?1 UNION ALL \
+         SELECT p.at, a.operation_key, a.json FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1",
+    )?;
+    let mut found = statement.query([run])?;
+    let mut actions = Vec::new();
+    while let Some(row) = found.next()? {
+        actions.push((id(row, "operation_key")?, rows::json(row, "json")?));
+    }
+    Ok(actions)
+}
