@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -513,6 +513,33 @@ impl Stage {
     #[track_caller]
     pub fn operator_post(&self, path: &str, body: &str) -> Answer {
         self.operator_ask("POST", path, body.as_bytes())
+    }
+
+    /// Tells the private listener by any method.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn operator_send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        self.operator_ask(method, path, body)
+    }
+
+    /// A bare connection to the private listener.
+    ///
+    /// # Panics
+    /// When nothing listens.
+    #[track_caller]
+    pub fn operator_stream(&self) -> TcpStream {
+        TcpStream::connect(self.operator).expect("the private listener takes connections")
+    }
+
+    /// The head of a request to the private listener with one more header, for who sends the body by hand.
+    pub fn operator_head(&self, method: &str, path: &str, header: &str) -> Vec<u8> {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: tollgate\r\nauthorization: Bearer {OPERATOR_TOKEN}\r\n{header}\r\n\
+             connection: close\r\n\r\n"
+        )
+        .into_bytes()
     }
 
     #[track_caller]

@@ -129,6 +129,36 @@ fn main() {
         secret::Secret::expose(_);
         secret::Secret::matches(_, _);
         sign::sign(_, _, _, _);
+        golden::Golden::check(_, _);
+        golden::Golden::event(_);
+        golden::from_json(_);
+        golden::neutral(_);
+        grant::Violation::rule(_);
+        grant::well_formed(_);
+        registry::Binding::admits(_, _);
+        registry::Binding::after(_, _);
+        registry::Binding::chosen(_, _, _, _, _);
+        registry::Binding::new(_, _);
+        registry::Change::brings(_);
+        registry::Change::name(_);
+        registry::PromotionGate::unmet(_, _, _);
+        registry::Refused::code(_);
+        registry::Share::as_per_mille(_);
+        registry::Share::per_mille(_);
+        registry::Standing::next(_, _);
+        signature::PluginSignature::from_json(_);
+        signature::PluginSignature::to_json(_);
+        signature::PluginSignature::verify(_, _, _);
+        signature::PrivateKey::from_seed(_);
+        signature::PrivateKey::from_text(_);
+        signature::PrivateKey::public(_);
+        signature::PrivateKey::sign(_, _, _, _);
+        signature::PrivateKey::to_text(_);
+        signature::PublicKey::as_bytes(_);
+        signature::PublicKey::from_bytes(_);
+        signature::PublicKey::from_text(_);
+        signature::PublicKey::to_text(_);
+        signature::signed_message(_, _, _);
         time::UnixMillis::from_rfc3339(_);
         time::UnixMillis::from_seconds(_);
         time::UnixMillis::plus_ms(_, _);
@@ -160,6 +190,12 @@ fn main() {
 
     // What is generic has no address until its types are known.
     let _ = black_box(secret::Secret::new(black_box(vec![1_u8])));
+    let refused = outcome::Outcome::Refused { message: String::new() };
+    let _ = black_box(outcome::judged_with(black_box(refused), &[], |violation| {
+        black_box(violation.rule());
+    }));
+    let binding = |digest| registry::Binding::new(ids::PluginName::new("a").expect("a name"), digest);
+    let _ = black_box(registry::Binding::digests(&binding(ids::Digest([0; 32]))).count());
 
     // Text ids come of one macro and row ids of another: one of each stands for all. Reading and printing are traits.
     for text in black_box(["acme", "job_1", "rcpt_00", "sha256:00"]) {

@@ -18,5 +18,6 @@ mod operators;
 mod repeat;
 mod roles;
 mod native;
+mod registry;
 mod providers;
 mod crash;

@@ -128,3 +128,56 @@ impl<S: Store> Shelf<S> {
         self.inside().loaded.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_sandbox::SandboxOptions;
+    use tollgate_store::registry::{Act, NewVersion};
+    use tollgate_store::{OpenOptions, SqliteStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_load_is_said_and_not_tried_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
+        let sandbox = Sandbox::new(SandboxOptions {
+            instances_max: 1,
+            ..SandboxOptions::default()
+        })
+        .unwrap();
+        let shelf = Shelf::new(store.clone(), sandbox);
+        let bytes = b"this was a component once";
+        let digest = PluginDigest::of(bytes);
+        let missing = shelf.ready(digest).await.unwrap_err();
+        assert!(
+            matches!(missing, Unloadable::Store(StoreError::NotFound { .. })),
+            "{missing}"
+        );
+        let version = NewVersion {
+            owner: None,
+            digest,
+            bytes: bytes.as_slice().into(),
+            name: "old".parse().unwrap(),
+            version: "1".into(),
+            publisher: "Acme".into(),
+            manifest_json: "{}".into(),
+            report_json: "{}".into(),
+            signature: None,
+            published: true,
+        };
+        let act = Act {
+            actor: "tests".into(),
+            why: None,
+            at: crate::clock::now(),
+            dry_run: false,
+        };
+        store.add_version(version, act).await.unwrap().unwrap();
+        let refused = shelf.ready(digest).await.unwrap_err().to_string();
+        assert!(refused.contains("not a component"), "{refused}");
+        // The store is not asked again: it is gone, and the answer is the same.
+        store.close().await;
+        assert_eq!(shelf.ready(digest).await.unwrap_err().to_string(), refused);
+        assert_eq!(shelf.len(), 0);
+    }
+}
