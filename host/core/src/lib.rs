@@ -45,6 +45,7 @@ pub mod grant;
 pub mod state;
 pub mod desk;
 pub mod outcome;
+pub mod fixture;
 
 // It is tried again, delivered, or given up.
 pub mod retry;

@@ -358,11 +358,14 @@ fn without_prefix(text: &str) -> String {
 /// Functions of a trap's backtrace that are named.
 const FRAMES_SHOWN_MAX: usize = 8;
 
-/// The functions that were being called, innermost first, without the machinery of a Rust panic.
+/// The functions that were being called, innermost first, without the machinery of a Rust panic. Nothing where none has a name:
+/// the numbers of an interpreter's functions help nobody.
 fn frames(error: &wasmtime::Error) -> Option<String> {
-    let names: Vec<String> = error
-        .downcast_ref::<WasmBacktrace>()?
-        .frames()
+    let frames = error.downcast_ref::<WasmBacktrace>()?.frames();
+    if frames.iter().all(|frame| frame.func_name().is_none()) {
+        return None;
+    }
+    let names: Vec<String> = frames
         .iter()
         .map(|frame| match frame.func_name() {
             Some(name) => format!("{:#}", rustc_demangle::demangle(name)),

@@ -3,7 +3,7 @@
 mod ask;
 mod check;
 mod demo;
-mod plugin;
+mod kit;
 mod provider;
 mod request;
 mod send;
@@ -150,7 +150,7 @@ enum Command {
         #[command(subcommand)]
         command: ProviderCommand,
     },
-    /// Look after plugins
+    /// Write, test and look after plugins
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
@@ -237,14 +237,8 @@ enum ProviderCommand {
 
 #[derive(Subcommand)]
 enum PluginCommand {
-    /// Vet a component: what it is, what it imports, whether it starts; and if it is refused, why and how to mend it
-    Check {
-        /// The component (.wasm)
-        file: PathBuf,
-        /// Print the answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    Kit(kit::Command),
 }
 
 /// Runs the command line of this process.
@@ -284,8 +278,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin {
-            command: PluginCommand::Check { file, json },
-        } => plugin::check(&file, json),
+            command: PluginCommand::Kit(command),
+        } => kit::run(command),
     };
     match result {
         Ok(Exit::Yes) => ExitCode::SUCCESS,
