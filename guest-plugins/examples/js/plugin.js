@@ -28,7 +28,7 @@ function process(event, configJson) {
     customer.operations = [...customer.operations, [operation, credit]].slice(-OPERATIONS_MAX);
     writeJson(stateKey, customer);
   }
-  const amount = { minorUnits: BigInt(credit), currency };
+  const amount = { minorUnits: credit, currency };
   const action = { tag: "credit", val: { account, amount, reason: "loyalty" } };
   return [{ operationKey: `loyalty:${operation}`, action }];
 }
@@ -42,9 +42,9 @@ function parseConfig(json) {
   return config;
 }
 
-// Amounts are BigInt in the contract: a product of two of them can be too much for a number.
+// An amount is a number that is exact; its product with a rate need not be, so that is a BigInt.
 function share(minorUnits, rateBps) {
-  return Number((minorUnits * BigInt(rateBps)) / 10000n);
+  return Number((BigInt(minorUnits) * BigInt(rateBps)) / 10000n);
 }
 
 function attribute(event, name) {
@@ -60,7 +60,7 @@ function requiredAttribute(event, name) {
 // State is bytes; what is kept here is JSON in UTF-8. QuickJS has no TextEncoder: these two are its idiom for one.
 function readJson(key) {
   const bytes = state.get(key);
-  return bytes && JSON.parse(decodeURIComponent(escape(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""))));
+  return bytes ? JSON.parse(decodeURIComponent(escape(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")))) : null;
 }
 
 function writeJson(key, value) {
@@ -75,7 +75,7 @@ class Failure {
 }
 const refuse = (message) => new Failure({ tag: "refuse", val: message });
 const hold = (message) => new Failure({ tag: "hold", val: message });
-const retry = (message, afterMs) => new Failure({ tag: "retry", val: { afterMs, message } });
+const retry = (message, afterMs = null) => new Failure({ tag: "retry", val: { afterMs, message } });
 
 export const handler = {
   process(event, config) {

@@ -16,4 +16,5 @@ mod delivery;
 mod operators;
 mod native;
 mod providers;
+mod kit;
 mod crash;
