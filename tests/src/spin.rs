@@ -22,8 +22,8 @@ use crate::events::{FAMILIES, Message};
 use crate::stage::{free_port, wait_until};
 use crate::{hostile_dir, plugins_dir, spin_dir, spin_stand_in};
 
-/// Components are compiled at a first start, on a busy machine.
-const START_PATIENCE: Duration = Duration::from_secs(300);
+/// Components are compiled at a first start: 5 s for those of the hostile guests, on two cores that have nothing else to do.
+const START_PATIENCE: Duration = Duration::from_secs(90);
 
 pub const OPERATOR_TOKEN: &str = "operator-token-of-the-spin-tests";
 pub const SWEEP_TOKEN: &str = "sweep-token-of-the-spin-tests";
@@ -303,14 +303,16 @@ impl SpinStage {
         self.host = Some(child);
         let start = Instant::now();
         loop {
-            if self.try_get("/healthz", "").is_some_and(|answer| answer.status == 200) {
+            let health = self.try_get("/healthz", "");
+            let told = health.map(|answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned()));
+            if matches!(told, Some((200, _))) {
                 return;
             }
             let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
             assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
             assert!(
                 start.elapsed() < START_PATIENCE,
-                "the app is not up yet:\n{}",
+                "the app is not up yet, and says {told:?}:\n{}",
                 self.log()
             );
             thread::sleep(Duration::from_millis(50));

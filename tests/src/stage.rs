@@ -483,8 +483,17 @@ impl Stage {
     /// When no answer comes.
     #[track_caller]
     pub fn post(&self, source: &str, message: &Message) -> Answer {
+        self.post_to("acme", source, message)
+    }
+
+    /// The same, to a source of another tenant.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn post_to(&self, tenant: &str, source: &str, message: &Message) -> Answer {
         self.connect()
-            .post(&format!("/in/acme/{source}"), message)
+            .post(&format!("/in/{tenant}/{source}"), message)
             .expect("an answer")
     }
 
@@ -508,7 +517,16 @@ impl Stage {
 
     #[track_caller]
     fn operator_ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        let authorization = ("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"));
+        self.ask_as(OPERATOR_TOKEN, method, path, body)
+    }
+
+    /// Asks the private listener as whoever holds the token.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn ask_as(&self, token: &str, method: &str, path: &str, body: &[u8]) -> Answer {
+        let authorization = ("authorization".to_owned(), format!("Bearer {token}"));
         let mut client = Client::connect(self.operator).expect("the private listener takes connections");
         client
             .send(&request(method, path, &[authorization], body))
@@ -628,10 +646,22 @@ impl Drop for Stage {
 /// When it cannot be started.
 #[track_caller]
 pub fn tollgate(arguments: &[&str], stdin: &[u8]) -> Ran {
+    tollgate_with(&[], arguments, stdin)
+}
+
+/// Runs `tollgate` with `stdin` and these variables beside those of the tests.
+///
+/// # Panics
+/// When it cannot be started.
+#[track_caller]
+pub fn tollgate_with(variables: &[(&str, &str)], arguments: &[&str], stdin: &[u8]) -> Ran {
     let mut child = Command::new(tollgate_bin())
         .args(arguments)
         .env_remove("TOLLGATE_CONFIG")
+        .env_remove("TOLLGATE_URL")
+        .env_remove("TOLLGATE_TOKEN")
         .env("USER", "tester")
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

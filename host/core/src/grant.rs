@@ -118,21 +118,63 @@ pub enum Violation {
     TooBig { at: usize, bytes: usize },
 }
 
+impl Violation {
+    /// The rule that was broken, as a stable slug for metrics.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::TooMany { .. } => "too-many",
+            Self::OperationKey { .. } => "operation-key",
+            Self::RepeatedKey { .. } => "repeated-key",
+            Self::NotGranted { .. } => "kind",
+            Self::Currency { .. } | Self::Amount { .. } => "money",
+            Self::AmountOverGrant { .. } => "amount-max",
+            Self::CurrencyNotGranted { .. } => "currencies",
+            Self::NoQuantity { .. } => "quantity",
+            Self::QuantityOverGrant { .. } => "quantity-max",
+            Self::SkuNotGranted { .. } => "sku-prefix",
+            Self::Score { .. } => "score",
+            Self::ExtensionNotGranted { .. } => "extensions",
+            Self::ExtensionBody { .. } => "extension-body",
+            Self::EmptyText { .. } | Self::LongText { .. } | Self::LongList { .. } => "text",
+            Self::TooBig { .. } => "size",
+        }
+    }
+}
+
 /// Judges a run's proposals against the route's grants and the house's bounds.
 ///
 /// # Errors
 /// The first violation; then none of the proposals is granted.
 pub fn judge(proposals: Vec<Proposal>, grants: &[Grant]) -> Result<Vec<GrantedAction>, Violation> {
+    let well_formed = well_formed_with(proposals, |at, action| check_grant(at, action, grants))?;
+    Ok(well_formed
+        .into_iter()
+        .map(|(key, action)| GrantedAction::new(key, action))
+        .collect())
+}
+
+/// What a run's proposals are when they keep to the house's bounds, whatever a route would grant. For trying plugins.
+///
+/// # Errors
+/// The first violation.
+pub fn well_formed(proposals: Vec<Proposal>) -> Result<Vec<(OperationKey, Action)>, Violation> {
+    well_formed_with(proposals, |_, _| Ok(()))
+}
+
+fn well_formed_with(
+    proposals: Vec<Proposal>,
+    granted: impl Fn(usize, &Action) -> Result<(), Violation>,
+) -> Result<Vec<(OperationKey, Action)>, Violation> {
     if proposals.len() > limits::ACTIONS_PER_RUN_MAX {
         return Err(Violation::TooMany { count: proposals.len() });
     }
     let mut seen = BTreeSet::new();
-    let mut granted = Vec::with_capacity(proposals.len());
+    let mut well_formed = Vec::with_capacity(proposals.len());
     for (at, proposal) in proposals.into_iter().enumerate() {
         let key =
             OperationKey::new(&proposal.operation_key).map_err(|source| Violation::OperationKey { at, source })?;
         let action = check_shape(at, proposal.action)?;
-        check_grant(at, &action, grants)?;
+        granted(at, &action)?;
         if !seen.insert((action.kind(), key.clone())) {
             return Err(Violation::RepeatedKey {
                 at,
@@ -140,9 +182,9 @@ pub fn judge(proposals: Vec<Proposal>, grants: &[Grant]) -> Result<Vec<GrantedAc
                 kind: action.kind(),
             });
         }
-        granted.push(GrantedAction::new(key, action));
+        well_formed.push((key, action));
     }
-    Ok(granted)
+    Ok(well_formed)
 }
 
 /// Makes a well-formed [`Action`] of guest output, whatever the route grants.

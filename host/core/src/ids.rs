@@ -130,6 +130,10 @@ text_id!(
     PluginName, "plugin name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
 text_id!(
+    /// Who vouches for plugins by signing them. Each tenant says for itself whom it means by a name.
+    PublisherName, "publisher name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
     /// Where a tenant's actions are delivered.
     DestinationName, "destination name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
@@ -220,6 +224,10 @@ row_id!(
 row_id!(
     /// One entry of the dead-letter queue.
     DeadLetterId, "dead", "dead_42"
+);
+row_id!(
+    /// Names a token of the private listener.
+    TokenId, "tok", "tok_3"
 );
 
 /// Names a receipt, and is what duplicates are recognised by: a keyed hash of (tenant, source, event id).

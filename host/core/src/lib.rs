@@ -40,6 +40,9 @@ pub mod chain;
 
 // It is run, and what it asks for is judged.
 pub mod manifest;
+pub mod signature;
+pub mod golden;
+pub mod registry;
 pub mod action;
 pub mod grant;
 pub mod state;
@@ -52,5 +55,6 @@ pub mod retry;
 pub mod delivery;
 pub mod breaker;
 
-// What people may see of it.
+// What people may see of it, and do.
 pub mod mask;
+pub mod access;

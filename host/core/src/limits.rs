@@ -64,6 +64,19 @@ pub const MANIFEST_EVENTS_MAX: usize = 64;
 /// The description in a manifest.
 pub const MANIFEST_TEXT_BYTES_MAX: usize = 1024;
 
+/// Versions that the registry keeps of one owner: a tenant, or the operator for all.
+pub const PLUGIN_VERSIONS_MAX: usize = 2_000;
+/// Of those, versions that nobody published yet.
+pub const PLUGIN_VERSIONS_VETTED_MAX: usize = 50;
+/// Publishers' keys of one tenant, revoked ones too.
+pub const PUBLISHER_KEYS_MAX: usize = 100;
+/// Routes of one tenant that were set by API.
+pub const API_ROUTES_MAX: usize = 1_000;
+/// Shadow runs that are kept, of the whole store; the oldest go first. Their tallies stay.
+pub const SHADOW_RUNS_KEPT: i64 = 10_000;
+/// Why something was changed, for the history.
+pub const WHY_BYTES_MAX: usize = 1024;
+
 /// Fuel of one run: about one unit per WebAssembly instruction, and the same on every machine. A fifth of a second at most, and
 /// enough to fill [`RUN_MEMORY_BYTES_MAX`], so that a plugin that hoards is told so.
 pub const RUN_FUEL: u64 = 200_000_000;

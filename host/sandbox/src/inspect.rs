@@ -1,5 +1,6 @@
 //! Looks at uploaded bytes before any of them is compiled: what they are, what they import, and the manifest inside.
 
+use tollgate_core::golden::{self, Golden, GoldenError};
 use tollgate_core::manifest::{self, Manifest};
 use tollgate_core::mask;
 use wasmparser::{Encoding, Parser, Payload};
@@ -19,6 +20,8 @@ const STRANGER_MEND: &str = "a plugin may import only tollgate:plugin/types, tol
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) manifest: Manifest,
+    /// Empty when the component brings none.
+    pub(crate) golden: Vec<Golden>,
     /// In the component's own order.
     pub(crate) imports: Vec<String>,
     pub(crate) exports: Vec<String>,
@@ -54,6 +57,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     }
     Ok(Inspection {
         manifest: outline.manifest()?,
+        golden: outline.golden()?,
         imports: outline.imports,
         exports: outline.exports,
     })
@@ -129,12 +133,13 @@ fn require_component(bytes: &[u8]) -> Result<(), Refusal> {
     })
 }
 
-/// The outermost imports and exports, and every manifest section with the depth at which it stands.
+/// The outermost imports and exports, and every section of ours with the depth at which it stands.
 #[derive(Default)]
 struct Outline<'a> {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<(usize, &'a [u8])>,
+    golden: Vec<(usize, &'a [u8])>,
 }
 
 fn outline(bytes: &[u8]) -> Result<Outline<'_>, Refusal> {
@@ -163,6 +168,9 @@ fn outline(bytes: &[u8]) -> Result<Outline<'_>, Refusal> {
             Payload::CustomSection(section) if section.name() == manifest::SECTION => {
                 outline.manifests.push((depth, section.data()));
             }
+            Payload::CustomSection(section) if section.name() == golden::SECTION => {
+                outline.golden.push((depth, section.data()));
+            }
             _ => {}
         }
     }
@@ -170,19 +178,35 @@ fn outline(bytes: &[u8]) -> Result<Outline<'_>, Refusal> {
 }
 
 impl Outline<'_> {
-    /// The component's own manifest, or else the only one of its nested modules and components: that is where a linker puts it.
     fn manifest(&self) -> Result<Manifest, Refusal> {
-        let own = self.manifests.iter().filter(|(depth, _)| *depth == 1);
-        let chosen = match own.clone().count() {
-            0 => &self.manifests,
-            _ => &own.copied().collect::<Vec<_>>(),
-        };
-        match chosen.as_slice() {
+        match own_or_all(&self.manifests).as_slice() {
             [] => Err(Refusal::MissingManifest),
-            [(_, json)] => Manifest::from_json(json).map_err(Refusal::BadManifest),
+            [json] => Manifest::from_json(json).map_err(Refusal::BadManifest),
             many => Err(Refusal::ManyManifests { count: many.len() }),
         }
     }
+
+    /// All of them together: a component that is composed of several may bring each one's.
+    fn golden(&self) -> Result<Vec<Golden>, Refusal> {
+        let mut all = Vec::new();
+        for json in own_or_all(&self.golden) {
+            all.extend(golden::from_json(json).map_err(Refusal::BadGolden)?);
+            if all.len() > golden::EVENTS_MAX {
+                return Err(Refusal::BadGolden(GoldenError::Count { count: all.len() }));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The component's own sections, or else those of its nested modules and components: that is where a linker puts them.
+fn own_or_all<'a>(sections: &[(usize, &'a [u8])]) -> Vec<&'a [u8]> {
+    let has_own = sections.iter().any(|(depth, _)| *depth == 1);
+    sections
+        .iter()
+        .filter(|(depth, _)| !has_own || *depth == 1)
+        .map(|(_, data)| *data)
+        .collect()
 }
 
 fn require_known_import(import: &str) -> Result<(), Refusal> {

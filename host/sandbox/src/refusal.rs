@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tollgate_core::golden::GoldenError;
 use tollgate_core::manifest::ManifestError;
 
 /// What uploaded bytes turn out to be when they are not a component.
@@ -69,6 +70,13 @@ pub enum Refusal {
     OverLimits { detail: String },
     #[error("a trial instance failed before any event came: {detail}. Do no work while the component starts")]
     TrialFailed { detail: String },
+    #[error("the golden events cannot be used: {0}. Correct the section `tollgate:golden` and build again")]
+    BadGolden(GoldenError),
+    #[error(
+        "the golden event `{name}` failed: {detail}. Correct the plugin or its golden event; a plugin without golden events must \
+         not fail on an empty event with an empty configuration: let it refuse or hold what it cannot use"
+    )]
+    GoldenFailed { name: String, detail: String },
     #[error("the host could not vet the component: {detail}. This is not the component's doing; try again")]
     Host { detail: String },
 }
@@ -90,6 +98,8 @@ impl Refusal {
             Self::CompileLimits { .. } => "compile-limits",
             Self::OverLimits { .. } => "over-limits",
             Self::TrialFailed { .. } => "trial-failed",
+            Self::BadGolden(_) => "bad-golden",
+            Self::GoldenFailed { .. } => "golden-failed",
             Self::Host { .. } => "host",
         }
     }

@@ -1,11 +1,13 @@
 //! One run: one event, one fresh instance, exactly one outcome.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::desk::{Remains, Stop};
 use tollgate_core::event::Event;
+use tollgate_core::golden::{Golden, GoldenError};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
@@ -181,6 +183,22 @@ impl Plugin {
         })
     }
 
+    /// Runs the plugin on a golden event, over the state that it says.
+    ///
+    /// # Errors
+    /// When the golden event is none.
+    pub(crate) fn run_golden(&self, golden: &Golden) -> Result<Run, GoldenError> {
+        let limits = RunLimits {
+            deadline_ms: TRIAL_DEADLINE_MS,
+            ..RunLimits::default()
+        };
+        let input = RunInput {
+            event: &golden.event()?,
+            config_json: &golden.config.to_string(),
+        };
+        Ok(self.run(&input, &GoldenState(&golden.state), &limits))
+    }
+
     fn with_store(
         &self,
         state: &dyn StateSource,
@@ -261,6 +279,19 @@ impl StateSource for NoState {
         Ok(StateValue {
             version: 0,
             value: None,
+        })
+    }
+}
+
+/// A plugin's state as a golden event says it.
+struct GoldenState<'a>(&'a BTreeMap<String, String>);
+
+impl StateSource for GoldenState<'_> {
+    fn read(&self, key: &str) -> Result<StateValue, String> {
+        let value = self.0.get(key).map(|text| text.clone().into_bytes());
+        Ok(StateValue {
+            version: i64::from(value.is_some()),
+            value,
         })
     }
 }

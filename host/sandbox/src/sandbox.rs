@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tollgate_core::golden;
 use tollgate_core::ids::{Digest, PluginDigest};
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
@@ -94,6 +95,17 @@ pub struct VetReport {
     pub instance_bytes: usize,
     /// Fuel that making an instance takes, of each run's budget.
     pub instance_fuel: u64,
+    /// How each golden event ended; only [`Sandbox::prove`] runs them.
+    pub golden: Vec<GoldenEnding>,
+}
+
+/// How a golden event ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldenEnding {
+    pub name: String,
+    /// [`Outcome::name`].
+    pub outcome: String,
+    pub fuel: u64,
 }
 
 impl Sandbox {
@@ -156,11 +168,52 @@ impl Sandbox {
     /// # Errors
     /// The first thing that is wrong with the component, with how to mend it.
     pub fn vet(&self, bytes: &[u8]) -> Result<VetReport, Refusal> {
+        self.vet_prepared(bytes).map(|(report, _)| report)
+    }
+
+    /// Checks everything that [`Sandbox::vet`] checks, and that each of the component's golden events ends as its author says; a
+    /// component without any is tried on a neutral event, which must not end in a fault. What a stranger hands in goes this way.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the component, with how to mend it.
+    pub fn prove(&self, bytes: &[u8]) -> Result<VetReport, Refusal> {
+        let (mut report, prepared) = self.vet_prepared(bytes)?;
+        let mut golden = prepared.inspection.golden;
+        if golden.is_empty() {
+            golden.push(golden::neutral(&report.manifest));
+        }
+        for golden in golden {
+            let run = prepared.plugin.run_golden(&golden).map_err(Refusal::BadGolden)?;
+            let name = mask::line(&golden.name, 128);
+            if let Outcome::Fault {
+                fault: Fault::HostFault,
+                message,
+            } = &run.outcome
+            {
+                return Err(Refusal::Host {
+                    detail: message.clone(),
+                });
+            }
+            golden.check(&run.outcome).map_err(|detail| Refusal::GoldenFailed {
+                name: name.clone(),
+                detail,
+            })?;
+            report.golden.push(GoldenEnding {
+                name,
+                outcome: run.outcome.name().to_owned(),
+                fuel: run.fuel,
+            });
+        }
+        Ok(report)
+    }
+
+    fn vet_prepared(&self, bytes: &[u8]) -> Result<(VetReport, Prepared), Refusal> {
+        let prepared = self.prepare(bytes)?;
         let Prepared {
             plugin,
             inspection,
             compile_time,
-        } = self.prepare(bytes)?;
+        } = &prepared;
         let trial = plugin.trial();
         if let Outcome::Fault { fault, message } = &trial.outcome {
             let detail = format!("{fault}: {message}");
@@ -169,16 +222,18 @@ impl Sandbox {
                 _ => Refusal::TrialFailed { detail },
             });
         }
-        Ok(VetReport {
+        let report = VetReport {
             digest: plugin.digest(),
-            manifest: inspection.manifest,
-            imports: inspection.imports,
-            exports: inspection.exports,
+            manifest: inspection.manifest.clone(),
+            imports: inspection.imports.clone(),
+            exports: inspection.exports.clone(),
             component_bytes: bytes.len(),
-            compile_time,
+            compile_time: *compile_time,
             instance_bytes: trial.memory_bytes,
             instance_fuel: trial.fuel,
-        })
+            golden: Vec::new(),
+        };
+        Ok((report, prepared))
     }
 
     fn prepare(&self, bytes: &[u8]) -> Result<Prepared, Refusal> {

@@ -127,7 +127,7 @@ impl Host {
                 store: self.store.clone(),
                 config: Arc::clone(&self.config),
                 counters: Arc::clone(&self.counters),
-                token,
+                gate: operator::Gate::new(&self.store, token).await?,
             };
             rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
         }

@@ -11,6 +11,7 @@ extern crate tollgate_guest_sqlite as rusqlite;
 #[cfg(target_family = "wasm")]
 mod guest;
 mod model;
+pub mod registry;
 #[cfg(not(target_family = "wasm"))]
 pub mod sqlite;
 
@@ -18,7 +19,7 @@ use std::future::Future;
 
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -26,6 +27,11 @@ use tollgate_core::time::UnixMillis;
 #[cfg(target_family = "wasm")]
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
+use registry::{
+    Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
+    NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
+    ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use sqlite::{Courier, Layout, OpenOptions, SqliteStore};
 
@@ -156,6 +162,118 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such receipt. A decision that cannot be taken is an answer, not an error.
     fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
+
+    /// Keeps a token of the private listener.
+    fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;
+
+    /// All tokens, the newest first; ended ones too.
+    fn tokens(&self) -> impl Future<Output = Result<Vec<TokenRecord>, StoreError>> + Send;
+
+    /// Ends a token for good. Answers whether it was not ended before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such token.
+    fn revoke_token(
+        &self,
+        id: TokenId,
+        by: String,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Takes a vetted component into the registry. One that is there already is answered as it is.
+    fn add_version(&self, version: NewVersion, act: Act) -> impl Future<Output = Answered<PluginVersion>> + Send;
+
+    /// Versions, the newest first.
+    fn plugin_versions(
+        &self,
+        filter: VersionFilter,
+    ) -> impl Future<Output = Result<Vec<PluginVersion>, StoreError>> + Send;
+
+    /// The bytes of a component. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when it is not in the registry.
+    fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError>;
+
+    /// Publishes or retires a version.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such version.
+    fn step_version(&self, request: StepRequest) -> impl Future<Output = Answered<PluginVersion>> + Send;
+
+    /// Changes what a route runs: the rules, the tenant's gate and the swap in one commit.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such route, or no such version for its tenant.
+    fn change_binding(&self, request: ChangeRequest) -> impl Future<Output = Answered<BindingChange>> + Send;
+
+    /// Lets routes that nobody bound by hand run what the configuration names. Answers those that could not, because the version
+    /// is not published any more.
+    fn follow_configuration(
+        &self,
+        routes: Vec<ConfiguredRoute>,
+        act: Act,
+    ) -> impl Future<Output = Result<Vec<ConfiguredRoute>, StoreError>> + Send;
+
+    /// What each route runs; of one tenant or of all.
+    fn bindings(&self, tenant: Option<TenantName>) -> impl Future<Output = Result<Vec<BoundRoute>, StoreError>> + Send;
+
+    /// The routes that were set by API, of all tenants.
+    fn api_routes(&self) -> impl Future<Output = Result<Vec<ApiRoute>, StoreError>> + Send;
+
+    /// Sets a route and what it runs.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when no version of its plugin is there to be bound.
+    fn set_route(&self, request: SetRoute) -> impl Future<Output = Answered<BindingChange>> + Send;
+
+    /// Removes a route that was set by API. The file's route of that name, which runs `configured`, comes back.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when no such route was set by API.
+    fn remove_route(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        configured: Option<ConfiguredRoute>,
+        act: Act,
+    ) -> impl Future<Output = Answered<BindingChange>> + Send;
+
+    /// Believes a publisher's key from now on.
+    fn register_publisher_key(
+        &self,
+        key: NewPublisherKey,
+    ) -> impl Future<Output = Result<KeyRegistered, StoreError>> + Send;
+
+    /// Believes a publisher's key no more. Answers whether it was believed before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such key.
+    fn revoke_publisher_key(
+        &self,
+        request: RevokePublisherKey,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Publishers' keys of one tenant or of all, revoked ones too.
+    fn publisher_keys(
+        &self,
+        tenant: Option<TenantName>,
+    ) -> impl Future<Output = Result<Vec<PublisherKeyView>, StoreError>> + Send;
+
+    /// The registry's history, the newest first.
+    fn registry_history(
+        &self,
+        filter: HistoryFilter,
+    ) -> impl Future<Output = Result<Vec<RegistryLine>, StoreError>> + Send;
+
+    /// Keeps what a shadow did. It has no other effect.
+    fn record_shadow_run(&self, record: ShadowRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What a route's shadow did.
+    fn shadow_runs(&self, filter: ShadowFilter) -> impl Future<Output = Result<ShadowReport, StoreError>> + Send;
+
+    /// Keeps the result of a trial, for the gate of a promotion.
+    fn record_trial(&self, trial: TrialRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::access::Role;
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
 use tollgate_core::admission::{Disposition, JobSpec};
 use tollgate_core::answer::Happening;
@@ -10,7 +11,7 @@ use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
     ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
-    PluginName, ReceiptId, RouteName, RunId, SourceName, Status, TenantName,
+    PluginName, ReceiptId, RouteName, RunId, SourceName, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
@@ -542,4 +543,35 @@ pub struct IntegrityReport {
     pub receipts: u64,
     /// What is wrong, in words; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// A token to be kept.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// [`tollgate_core::access::token_digest`] of it.
+    pub digest: Digest,
+    /// What it is for, for people and the history.
+    pub name: String,
+    pub role: Role,
+    /// None for the whole host.
+    pub tenant: Option<TenantName>,
+    pub created_by: String,
+    pub now: UnixMillis,
+    /// From this instant on it proves nothing.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// A token as the store knows it.
+#[derive(Debug, Clone)]
+pub struct TokenRecord {
+    pub id: TokenId,
+    pub digest: Digest,
+    pub name: String,
+    pub role: Role,
+    pub tenant: Option<TenantName>,
+    pub created_at: UnixMillis,
+    pub created_by: String,
+    pub expires_at: Option<UnixMillis>,
+    /// When and by whom it was revoked.
+    pub revoked: Option<(UnixMillis, String)>,
 }

@@ -18,8 +18,10 @@ mod audit;
 mod counts;
 mod jobs;
 mod outbox;
+mod registry;
 mod replay;
 mod reviews;
+mod tokens;
 mod trace;
 
 pub use self::receipts::Layout;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -43,10 +45,15 @@ use self::readers::Readers;
 use self::receipts::{MemoryBounds, View};
 use self::transaction::Transaction;
 use self::writer::{Shared, Writer, WriterBounds};
+use crate::registry::{
+    Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
+    NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
+    ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
-    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest,
+    ReviewAnswer, ReviewRequest, Settled, Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -224,6 +231,21 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// A write that may be tried dry: then a reader does it, which could not write.
+    async fn act<T, F>(&self, dry_run: bool, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        if dry_run {
+            self.read(move |view| work(&view)).await
+        } else {
+            self.write(move |transaction| work(transaction.connection)).await
+        }
+    }
+}
+
 impl Store for SqliteStore {
     fn receipt_key(&self) -> &Secret {
         &self.inner.receipt_key
@@ -318,6 +340,125 @@ impl Store for SqliteStore {
             return self.read(move |view| reviews::plan(view, &key, &request)).await;
         }
         self.write(move |transaction| reviews::review(transaction, &key, &request))
+            .await
+    }
+
+    async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
+        self.write(move |transaction| tokens::issue(transaction, &token)).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.read(tokens::list).await
+    }
+
+    async fn revoke_token(&self, id: TokenId, by: String, now: UnixMillis) -> Result<bool, StoreError> {
+        self.write(move |transaction| tokens::revoke(transaction, id, &by, now))
+            .await
+    }
+
+    async fn add_version(&self, version: NewVersion, act: Act) -> Answered<PluginVersion> {
+        self.act(act.dry_run, move |connection| {
+            registry::add_version(connection, &version, &act)
+        })
+        .await
+    }
+
+    async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
+        self.read(move |view| registry::versions(&view, &filter)).await
+    }
+
+    fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.shared().check()?;
+        self.inner
+            .readers
+            .read_here(|connection| registry::component(connection, digest))
+    }
+
+    async fn step_version(&self, request: StepRequest) -> Answered<PluginVersion> {
+        self.act(request.act.dry_run, move |connection| {
+            registry::step(connection, &request)
+        })
+        .await
+    }
+
+    async fn change_binding(&self, request: ChangeRequest) -> Answered<BindingChange> {
+        self.act(request.act.dry_run, move |connection| {
+            registry::change(connection, &request)
+        })
+        .await
+    }
+
+    async fn follow_configuration(
+        &self,
+        routes: Vec<ConfiguredRoute>,
+        act: Act,
+    ) -> Result<Vec<ConfiguredRoute>, StoreError> {
+        self.act(false, move |connection| registry::follow(connection, &routes, &act))
+            .await
+    }
+
+    async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
+        self.read(move |view| registry::bindings(&view, tenant.as_ref())).await
+    }
+
+    async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
+        self.read(|view| registry::api_routes(&view)).await
+    }
+
+    async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
+        self.act(request.act.dry_run, move |connection| {
+            registry::set_route(connection, &request)
+        })
+        .await
+    }
+
+    async fn remove_route(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        configured: Option<ConfiguredRoute>,
+        act: Act,
+    ) -> Answered<BindingChange> {
+        self.act(act.dry_run, move |connection| {
+            registry::remove_route(connection, &tenant, &route, configured.as_ref(), &act)
+        })
+        .await
+    }
+
+    async fn register_publisher_key(&self, key: NewPublisherKey) -> Result<KeyRegistered, StoreError> {
+        self.act(key.act.dry_run, move |connection| {
+            registry::register_key(connection, &key)
+        })
+        .await
+    }
+
+    async fn revoke_publisher_key(&self, request: RevokePublisherKey) -> Result<bool, StoreError> {
+        self.act(request.act.dry_run, move |connection| {
+            registry::revoke_key(connection, &request)
+        })
+        .await
+    }
+
+    async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
+        self.read(move |view| registry::publisher_keys(&view, tenant.as_ref()))
+            .await
+    }
+
+    async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
+        self.read(move |view| registry::history(&view, &filter)).await
+    }
+
+    async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
+        self.act(false, move |connection| registry::record_shadow(connection, &record))
+            .await
+    }
+
+    async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
+        self.read(move |view| registry::shadow_report(&view, &filter)).await
+    }
+
+    async fn record_trial(&self, trial: TrialRecord) -> Result<(), StoreError> {
+        self.act(false, move |connection| registry::record_trial(connection, &trial))
             .await
     }
 

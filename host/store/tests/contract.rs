@@ -10,6 +10,8 @@ mod support;
 mod differential;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "contract/registry.rs"]
+mod registry;
 #[path = "contract/segments.rs"]
 mod segments;
 #[path = "contract/sqlite.rs"]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -25,6 +26,8 @@ use crate::manifest::{Component, Manifest, Route};
 
 /// How often a guest that computes lets others run. It is not stopped: Spin stops none.
 const YIELD_EVERY: Duration = Duration::from_millis(10);
+/// How long compiled code is kept after its last use.
+const CACHED_FOR: Duration = Duration::from_secs(60 * 60);
 
 pub struct App {
     routes: Vec<Route>,
@@ -197,7 +200,8 @@ fn plain(status: StatusCode) -> Response<WasiBody> {
     response
 }
 
-/// Compiled code is kept between starts, by its bytes and the engine's settings: the tests start the same components often.
+/// Compiled code is kept between starts, by its bytes and the engine's settings: the tests start the same components often, and
+/// several at once. Who comes first compiles, and the others wait for it.
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
     let mut hash = DefaultHasher::new();
     bytes.hash(&mut hash);
@@ -206,14 +210,34 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
     let folder = executable.with_file_name("spin-stand-in-cache");
     std::fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{:016x}.cwasm", hash.finish()));
-    if !path.exists() {
-        let part = path.with_extension(format!("{}", std::process::id()));
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?;
+    if path.exists() {
+        File::options()
+            .append(true)
+            .open(&path)?
+            .set_modified(SystemTime::now())?;
+    } else {
+        forget_unused(&folder)?;
+        let part = path.with_extension("part");
         std::fs::write(&part, engine.precompile_component(bytes)?)?;
         std::fs::rename(&part, &path)?;
     }
+    lock.unlock()?;
     // SAFETY: the file was made by this program from a component, under a name that says from which.
     #[expect(unsafe_code, reason = "what is loaded was compiled here")]
     unsafe {
         Ok(Compiled::deserialize_file(engine, &path)?)
     }
+}
+
+/// Removes what no start has asked for in a while: each build of a component has a file of its own.
+fn forget_unused(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.metadata()?.modified()?.elapsed().unwrap_or_default() > CACHED_FOR {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ mod processing;
 mod hostile;
 mod delivery;
 mod operators;
+mod roles;
 mod native;
 mod providers;
 mod kit;

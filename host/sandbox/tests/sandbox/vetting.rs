@@ -253,3 +253,53 @@ fn a_component_that_fails_to_start_is_refused() {
         .expect("loading tries no instance");
     assert_eq!(crate::guest::run(&plugin, &limits()).outcome.name(), "trap");
 }
+
+/// A good component that carries this golden section.
+fn with_golden(json: &str) -> Vec<u8> {
+    let section = format!(r#"(@custom "tollgate:golden" "{}")"#, json.replace('"', "\\\""));
+    component_with(&section, GOOD)
+}
+
+#[test]
+fn golden_events_must_end_as_their_author_says() {
+    let golden = |score: u32| {
+        format!(
+            r#"[{{"name":"one flag","event":{{"type":"a"}},"actions":[{{"operation_key":"k:1","action":{{"kind":"flag","subject":"s","score":{score},"reasons":[]}}}}]}}]"#
+        )
+    };
+    let report = SANDBOX.prove(&with_golden(&golden(7))).unwrap();
+    assert_eq!(
+        (report.golden[0].name.as_str(), report.golden[0].outcome.as_str()),
+        ("one flag", "completed")
+    );
+    let prove = |component: &[u8], code: &str, says: &str| {
+        let refusal = SANDBOX.prove(component).unwrap_err();
+        assert_eq!(refusal.code(), code, "{refusal}");
+        assert!(refusal.to_string().contains(says), "`{refusal}` does not say `{says}`");
+    };
+    prove(
+        &with_golden(&golden(8)),
+        "golden-failed",
+        "`one flag` failed: action 0: expected k:1 ",
+    );
+    prove(
+        &with_golden(r#"[{"name":"no","event":{"type":"a"},"outcome":"refused"}]"#),
+        "golden-failed",
+        "expected refused, but it ended as completed",
+    );
+    prove(&with_golden("[]"), "bad-golden", "it lists 0 events");
+    // The golden events are the author's word: what only vets does not run them.
+    SANDBOX.vet(&with_golden(&golden(8))).unwrap();
+}
+
+#[test]
+fn without_golden_events_a_component_must_not_fail_on_a_neutral_one() {
+    let report = SANDBOX.prove(&component(GOOD)).unwrap();
+    assert_eq!(report.golden[0].name, "a neutral event");
+    let trapping = component("unreachable");
+    SANDBOX.vet(&trapping).unwrap();
+    let refusal = SANDBOX.prove(&trapping).unwrap_err();
+    assert_eq!(refusal.code(), "golden-failed");
+    assert!(refusal.to_string().contains("ended as trap"), "{refusal}");
+    assert!(refusal.to_string().contains("let it refuse or hold"), "{refusal}");
+}

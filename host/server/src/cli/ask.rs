@@ -1,7 +1,8 @@
 //! Questions about what is in the store, replay and review.
 //!
 //! Questions read the store's file directly: they work beside a running host and without one. A replay or a review writes, so a
-//! running host is asked to do it through its private listener; without one, the store is opened for the moment.
+//! running host is asked to do it through its private listener; without one, the store is opened for the moment. With `--url` or
+//! `--spin` everything is asked over HTTP, and the configuration is not read.
 
 use anyhow::Context as _;
 use tollgate_core::review::ReviewBody;
@@ -26,17 +27,12 @@ pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, lim
             .map_err(|error| Usage(format!("--tenant: {error}")))?,
         receipts_max: limit,
     };
-    let traces = match &target.spin {
-        Some(app) => {
-            let mut question = form_urlencoded::Serializer::new("/v1/trace?".to_owned());
-            question.append_pair("limit", &limit.to_string());
-            for (name, value) in [("id", id), ("tenant", tenant)] {
-                value.map(|value| question.append_pair(name, value));
-            }
-            ask_spin(app, &question.finish())?
-        }
-        None => ask(target, async |store| store.trace(query).await)?,
-    };
+    let mut question = form_urlencoded::Serializer::new("/v1/trace?".to_owned());
+    question.append_pair("limit", &limit.to_string());
+    for (name, value) in [("id", id), ("tenant", tenant)] {
+        value.map(|value| question.append_pair(name, value));
+    }
+    let traces = ask(target, &question.finish(), async |store| store.trace(query).await)?;
     if target.json {
         print_json(&traces)?;
     } else if traces.is_empty() {
@@ -79,17 +75,13 @@ pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
         anstream::eprintln!("there is no dead letter {id}");
         return Ok(Exit::No);
     };
-    let traces: Vec<Trace> = match &target.spin {
-        Some(app) => ask_spin(app, &format!("/v1/trace?id={}", letter.receipt))?,
-        None => {
-            let query = TraceQuery {
-                by: TraceBy::Receipt(letter.receipt),
-                tenant: None,
-                receipts_max: 1,
-            };
-            ask(target, async |store| store.trace(query).await)?
-        }
+    let query = TraceQuery {
+        by: TraceBy::Receipt(letter.receipt),
+        tenant: None,
+        receipts_max: 1,
     };
+    let question = format!("/v1/trace?id={}", letter.receipt);
+    let traces: Vec<Trace> = ask(target, &question, async |store| store.trace(query).await)?;
     if target.json {
         print_json(&serde_json::json!({ "dead_letter": letter, "trace": traces.first() }))?;
     } else {
@@ -146,19 +138,18 @@ pub(super) fn replay(
     })
 }
 
-/// Does something that writes: the running host or the Spin app is asked at `path` with `body`, or the store itself when no host
+/// Does something that writes: the running host or the remote one is asked at `path` with `body`, or the store itself when no host
 /// has it.
-fn write<T: serde::de::DeserializeOwned>(
+pub(super) fn write<T: serde::de::DeserializeOwned>(
     target: &Target,
     path: &str,
     body: &impl serde::Serialize,
     here: impl AsyncFnOnce(&SqliteStore, &Config) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    if let Some(app) = &target.spin {
-        let token = spin_token()?;
+    if let Some(remote) = Remote::of(target)? {
         return runtime()?
-            .block_on(spin_app(app, &token).write(path, body))
-            .with_context(|| format!("asking the app at {app}"));
+            .block_on(remote.operated().write(path, body))
+            .with_context(|| format!("asking {}", remote.base));
     }
     let config = config::load(&target.config)?;
     runtime()?.block_on(async {
@@ -188,10 +179,9 @@ fn write<T: serde::de::DeserializeOwned>(
 
 fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Vec<DeadLetter>> {
     let filter = query.clone().checked().map_err(Usage)?;
-    match &target.spin {
-        Some(app) => ask_spin(app, &question("/v1/dead-letters", &query)?),
-        None => ask(target, async |store| store.dead_letters(filter).await),
-    }
+    ask(target, &question("/v1/dead-letters", &query)?, async |store| {
+        store.dead_letters(filter).await
+    })
 }
 
 /// A path with a filter as its query.
@@ -206,25 +196,41 @@ fn question(path: &str, filter: &impl serde::Serialize) -> anyhow::Result<String
     Ok(question.finish())
 }
 
-/// The variable that holds a Spin app's `operator_token`.
-const SPIN_TOKEN: &str = "TOLLGATE_SPIN_TOKEN";
-
-fn spin_token() -> anyhow::Result<Secret> {
-    let token =
-        std::env::var(SPIN_TOKEN).map_err(|_| Usage(format!("set {SPIN_TOKEN} to the app's operator_token")))?;
-    Ok(Secret::new(token))
+/// A host or an app that is asked over HTTP.
+struct Remote<'t> {
+    /// Its operator address, without a `/` at the end.
+    base: &'t str,
+    token: Secret,
 }
 
-fn spin_app<'t>(url: &str, token: &'t Secret) -> wire::Operated<'t> {
-    let base = url.trim_end_matches('/').to_owned();
-    wire::Operated { base, token }
-}
+impl<'t> Remote<'t> {
+    /// # Errors
+    /// When the target is remote and its token is not in the environment.
+    fn of(target: &'t Target) -> anyhow::Result<Option<Self>> {
+        let (url, variable, what) = match (&target.url, &target.spin) {
+            (Some(url), _) => (url, "TOLLGATE_TOKEN", "a token of the host"),
+            (None, Some(url)) => (url, "TOLLGATE_SPIN_TOKEN", "the app's operator_token"),
+            (None, None) => return Ok(None),
+        };
+        let token = std::env::var(variable).map_err(|_| Usage(format!("set {variable} to {what}")))?;
+        Ok(Some(Self {
+            base: url.trim_end_matches('/'),
+            token: Secret::new(token),
+        }))
+    }
 
-fn ask_spin<T: serde::de::DeserializeOwned>(app: &str, question: &str) -> anyhow::Result<T> {
-    let token = spin_token()?;
-    runtime()?
-        .block_on(spin_app(app, &token).ask(question))
-        .with_context(|| format!("asking the app at {app}"))
+    fn operated(&self) -> wire::Operated<'_> {
+        wire::Operated {
+            base: self.base.to_owned(),
+            token: &self.token,
+        }
+    }
+
+    fn ask<T: serde::de::DeserializeOwned>(&self, question: &str) -> anyhow::Result<T> {
+        runtime()?
+            .block_on(self.operated().ask(question))
+            .with_context(|| format!("asking {}", self.base))
+    }
 }
 
 /// `tollgate review`: the list, or one decision.
@@ -263,10 +269,9 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
 
 fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
     let filter = query.clone().checked().map_err(Usage)?;
-    let held: Vec<HeldReceipt> = match &target.spin {
-        Some(app) => ask_spin(app, &question("/v1/held", &query)?)?,
-        None => ask(target, async |store| store.held(filter).await)?,
-    };
+    let held: Vec<HeldReceipt> = ask(target, &question("/v1/held", &query)?, async |store| {
+        store.held(filter).await
+    })?;
     if target.json {
         print_json(&held)?;
     } else if held.is_empty() {
@@ -281,15 +286,22 @@ fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
 }
 
 /// Who decides, for the history.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     std::env::var("USER").unwrap_or_else(|_| "cli".to_owned())
 }
 
-/// Opens the store for reading and asks it.
-fn ask<T>(target: &Target, question: impl AsyncFnOnce(SqliteStore) -> Result<T, StoreError>) -> anyhow::Result<T> {
+/// Answers a question: a remote host is asked `question`, a path and its query; else the store is opened for reading and asked.
+pub(super) fn ask<T: serde::de::DeserializeOwned>(
+    target: &Target,
+    question: &str,
+    here: impl AsyncFnOnce(SqliteStore) -> Result<T, StoreError>,
+) -> anyhow::Result<T> {
+    if let Some(remote) = Remote::of(target)? {
+        return remote.ask(question);
+    }
     let config = config::load(&target.config)?;
     let store = SqliteStore::open_read_only(&config.store.path)?;
-    Ok(runtime()?.block_on(question(store))?)
+    Ok(runtime()?.block_on(here(store))?)
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -10,6 +10,7 @@ mod send;
 mod show;
 mod spin;
 mod test_key;
+mod token;
 mod transfer;
 mod verify;
 mod wire;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::operator::{DeadLetterQuery, HeldQuery};
+use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// The hidden command under which this program compiles plugins in a child process.
@@ -75,6 +76,9 @@ pub(crate) struct Target {
     /// Ask the Spin app at this URL instead of a store; its operator_token in TOLLGATE_SPIN_TOKEN
     #[arg(long, value_name = "URL")]
     pub(crate) spin: Option<String>,
+    /// Ask the host whose private listener is at this URL, as whoever holds the token in TOLLGATE_TOKEN
+    #[arg(long, value_name = "URL", env = "TOLLGATE_URL", conflicts_with = "spin")]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -154,6 +158,11 @@ enum Command {
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
+    },
+    /// Say who may ask the private listener what
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
     Export(transfer::Args),
@@ -236,6 +245,29 @@ enum ProviderCommand {
 }
 
 #[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token for the private listener; it is shown once
+    Create {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        token: NewTokenBody,
+    },
+    /// The tokens, without their texts
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End a token, at once
+    Revoke {
+        #[command(flatten)]
+        target: Target,
+        /// For example tok_3
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum PluginCommand {
     #[command(flatten)]
     Kit(kit::Command),
@@ -274,6 +306,7 @@ pub(crate) fn main() -> ExitCode {
             dry_run,
         } => ask::replay(&target, id, filter, all, dry_run),
         Command::Review { target, args } => ask::review(&target, args),
+        Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),

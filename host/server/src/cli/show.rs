@@ -11,6 +11,8 @@ use tollgate_store::{
     RunView, Trace,
 };
 
+use crate::operator::TokenView;
+
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
 pub(super) const BAD: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default().effects(Effects::BOLD);
@@ -175,6 +177,24 @@ pub(super) fn held(held: &[HeldReceipt]) {
             mask::line(&one.reason, 300),
         );
     }
+}
+
+/// A token, in a line.
+pub(super) fn token(token: &TokenView) {
+    let of = token.tenant.as_ref().map_or("the whole host", |tenant| tenant.as_str());
+    let end = match (&token.revoked_at, &token.expires_at) {
+        (Some(at), _) => format!("  {BAD}revoked {at}{BAD:#}"),
+        (None, Some(at)) => format!("  until {at}"),
+        (None, None) => String::new(),
+    };
+    anstream::println!(
+        "{BOLD}{}{BOLD:#}  {:<13}  {of}  {}  {DIM}made {} by {}{DIM:#}{end}",
+        token.id,
+        token.role,
+        mask::line(&token.name, 100),
+        token.created_at,
+        mask::line(&token.created_by, 100),
+    );
 }
 
 /// What a decision did, or would do.

@@ -1,7 +1,7 @@
 //! `tollgate export` and `import`: a whole store from one place to another, its hash chain checked on both sides.
 //!
-//! Both do the same; the words are for the person who moves. A Spin app's database is a store of the same layout, so this is how
-//! receipts, ledger and plugin state move between the two kinds of host.
+//! Both do the same; the words are for the person who moves. The copy is one file of rows, which a Spin app
+//! reads too: this is how receipts, ledger and plugin state move between the two kinds of host.
 
 use std::path::PathBuf;
 

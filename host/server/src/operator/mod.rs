@@ -1,16 +1,9 @@
-//! The private listener: health, metrics, and what an operator asks and does. Never on the public port.
+//! The private listener: health, metrics, and what operators and tenants ask and do. Never on the public port.
 //!
-//! | call | answers |
-//! |---|---|
-//! | `GET /healthz` | 200 while the store can be read; needs no token |
-//! | `GET /metrics` | counters in Prometheus' text format |
-//! | `GET /v1/counts` | how much of everything there is |
-//! | `GET /v1/trace?id=…` | everything that became of the receipts that an identifier names |
-//! | `GET /v1/dead-letters?…` | the dead-letter queue |
-//! | `POST /v1/replay` | replays dead letters or a receipt; `dry_run` first |
-//! | `GET /v1/held?…` | receipts that wait for review |
-//! | `POST /v1/review` | maps or dismisses one; `dry_run` first; 409 when that cannot be |
+//! [`calls`] lists every call with the permission that it needs; `openapi.json` describes them to programs and people.
 
+mod access;
+mod calls;
 mod review;
 mod wire;
 
@@ -21,22 +14,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tokio_util::sync::CancellationToken;
+use tollgate_core::access::Caller;
 use tollgate_core::review::ReviewBody;
-use tollgate_core::secret::Secret;
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{ReplayWhat, Store, StoreError};
 
 use crate::clock;
 use crate::config::Config;
 use crate::telemetry::EdgeCounters;
+pub(crate) use access::{Gate, issue_token};
 pub(crate) use review::{ReviewError, review as review_receipt};
-pub(crate) use wire::{DeadLetterQuery, HeldQuery, ReplayBody};
+pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
+
+/// What the calls take and answer.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// How long running requests may go on after shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -47,7 +44,7 @@ pub(crate) struct Operator<S> {
     /// Says where a mapped receipt's jobs go.
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) counters: Arc<EdgeCounters>,
-    pub(crate) token: Secret,
+    pub(crate) gate: Gate,
 }
 
 /// Binds the private listener.
@@ -75,9 +72,18 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/replay", post(replay::<S>))
         .route("/v1/held", get(held::<S>))
         .route("/v1/review", post(review::<S>))
-        .layer(middleware::from_fn_with_state(Arc::clone(&operator), authorize::<S>));
+        .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
+        .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&operator),
+            access::authorize::<S>,
+        ));
     let router = Router::new()
         .route("/healthz", get(health::<S>))
+        .route(
+            "/openapi.json",
+            get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)),
+        )
         .merge(guarded)
         .with_state(operator);
     let stopped = shutdown.clone().cancelled_owned();
@@ -104,11 +110,25 @@ struct Refusal {
 }
 
 impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+
     fn bad(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: message.into(),
-        }
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+    }
+
+    fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
     }
 }
 impl From<StoreError> for Refusal {
@@ -139,22 +159,6 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(serde_json::json!({ "error": self.message }))).into_response()
     }
-}
-
-async fn authorize<S: Store>(State(operator): State<Arc<Operator<S>>>, request: Request, next: Next) -> Response {
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if given.is_some_and(|token| operator.token.matches(token)) {
-        return next.run(request).await;
-    }
-    let message = "send the operator's token as `Authorization: Bearer …`".to_owned();
-    Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        message,
-    }
-    .into_response()
 }
 
 async fn health<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<&'static str, Refusal> {
@@ -194,44 +198,60 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
 
 async fn trace<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<wire::TraceParameters>,
 ) -> Result<Response, Refusal> {
-    Ok(Json(operator.store.trace(query.checked().map_err(Refusal::bad)?).await?).into_response())
+    let mut query = query.checked().map_err(Refusal::bad)?;
+    query.tenant = caller.narrowed(query.tenant)?;
+    Ok(Json(operator.store.trace(query).await?).into_response())
 }
 
 async fn dead_letters<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<DeadLetterQuery>,
 ) -> Result<Response, Refusal> {
-    let filter = query.checked().map_err(Refusal::bad)?;
+    let mut filter = query.checked().map_err(Refusal::bad)?;
+    filter.tenant = caller.narrowed(filter.tenant)?;
     Ok(Json(operator.store.dead_letters(filter).await?).into_response())
 }
 
 async fn replay<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
     body: axum::body::Bytes,
 ) -> Result<Response, Refusal> {
     let body: ReplayBody = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
-    let request = body.checked(clock::now()).map_err(Refusal::bad)?;
+    let mut request = body.checked(clock::now()).map_err(Refusal::bad)?;
+    match &mut request.what {
+        ReplayWhat::DeadLetters(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
+        ReplayWhat::Receipt(receipt) => access::own_receipt(&operator.store, &caller, *receipt).await?,
+    }
+    request.actor = access::actor(&caller, request.actor);
     Ok(Json(operator.store.replay(request).await?).into_response())
 }
 
 async fn held<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<HeldQuery>,
 ) -> Result<Response, Refusal> {
-    let filter = query.checked().map_err(Refusal::bad)?;
+    let mut filter = query.checked().map_err(Refusal::bad)?;
+    filter.tenant = caller.narrowed(filter.tenant)?;
     Ok(Json(operator.store.held(filter).await?).into_response())
 }
 
 async fn review<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
     body: axum::body::Bytes,
 ) -> Result<Response, Refusal> {
     let body: ReviewBody =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
-    let asked = body.checked().map_err(Refusal::bad)?;
+    let mut asked = body.checked().map_err(Refusal::bad)?;
+    access::own_receipt(&operator.store, &caller, asked.receipt).await?;
+    asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
     let report = review_receipt(&operator.store, &config, asked, clock::now()).await?;
     Ok(Json(report).into_response())

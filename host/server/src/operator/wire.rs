@@ -1,8 +1,11 @@
 //! What goes over the private listener's wire, before it is checked.
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::ids::{Digest, TenantName, TokenId};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{DeadLetterFilter, HeldFilter, ReplayRequest, ReplayWhat, TraceBy, TraceQuery};
+use tollgate_store::{
+    DeadLetterFilter, HeldFilter, NewToken, ReplayRequest, ReplayWhat, TokenRecord, TraceBy, TraceQuery,
+};
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -147,6 +150,106 @@ impl HeldQuery {
             rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
         })
     }
+}
+
+/// Bytes of a token's name at the most.
+const TOKEN_NAME_BYTES_MAX: usize = 100;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Days that a token may be valid at the most; one without an end is valid until it is revoked.
+const TOKEN_DAYS_MAX: u32 = 3650;
+
+/// A token that is asked for, as JSON and command line flags alike.
+#[derive(Debug, Clone, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTokenBody {
+    /// What it is for, for example "CI of the cashback plugin"
+    pub(crate) name: String,
+    /// operator, tenant-admin, plugin-author or viewer
+    #[arg(long)]
+    pub(crate) role: String,
+    /// The tenant that it is for; without one, the whole host
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    /// Days until it ends; without, when it is revoked
+    #[arg(long, value_name = "DAYS")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_in_days: Option<u32>,
+}
+
+impl NewTokenBody {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self, now: UnixMillis) -> Result<NewToken, String> {
+        if self.name.is_empty() || self.name.len() > TOKEN_NAME_BYTES_MAX || self.name.chars().any(char::is_control) {
+            return Err(format!(
+                "name: say in 1 to {TOKEN_NAME_BYTES_MAX} bytes of plain text what the token is for"
+            ));
+        }
+        let expires_at = match self.expires_in_days {
+            Some(days @ 1..=TOKEN_DAYS_MAX) => Some(UnixMillis(now.0 + i64::from(days) * DAY_MS)),
+            Some(days) => return Err(format!("expires_in_days: {days} is not 1 to {TOKEN_DAYS_MAX}")),
+            None => None,
+        };
+        Ok(NewToken {
+            digest: Digest([0; 32]),
+            name: self.name,
+            role: self.role.parse().map_err(|error| format!("role: {error}"))?,
+            tenant: parse("tenant", self.tenant)?,
+            created_by: String::new(),
+            now,
+            expires_at,
+        })
+    }
+}
+
+/// A token that was made. The text is shown this once: the host keeps its digest only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct IssuedToken {
+    pub(crate) id: TokenId,
+    pub(crate) token: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) tenant: Option<TenantName>,
+    pub(crate) expires_at: Option<String>,
+}
+
+/// A token as people see it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TokenView {
+    pub(crate) id: TokenId,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) tenant: Option<TenantName>,
+    pub(crate) created_at: String,
+    pub(crate) created_by: String,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
+    pub(crate) revoked_by: Option<String>,
+}
+
+impl From<TokenRecord> for TokenView {
+    fn from(token: TokenRecord) -> Self {
+        let (revoked_at, revoked_by) = token.revoked.unzip();
+        Self {
+            id: token.id,
+            name: token.name,
+            role: token.role.to_string(),
+            tenant: token.tenant,
+            created_at: token.created_at.to_string(),
+            created_by: token.created_by,
+            expires_at: token.expires_at.map(|at| at.to_string()),
+            revoked_at: revoked_at.map(|at| at.to_string()),
+            revoked_by,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RevokedToken {
+    pub(crate) id: TokenId,
+    /// Whether it was valid until now.
+    pub(crate) revoked: bool,
 }
 
 fn since(text: Option<String>) -> Result<Option<UnixMillis>, String> {

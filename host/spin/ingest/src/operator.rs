@@ -14,7 +14,7 @@ use tollgate_store::{
 
 use crate::tenants::Tenant;
 use crate::web::{self, Head, Whole};
-use crate::{clock, database, worker};
+use crate::{clock, database, log, worker};
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -27,6 +27,9 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
     let (status, body) = match answer(&head, request).await {
         Ok(body) => (200, body),
         Err(refusal) => {
+            if refusal.status >= 500 {
+                log(&format!("{} {}: {}", head.method, head.path, refusal.message));
+            }
             let message = serde_json::json!({ "error": refusal.message });
             (refusal.status, message.to_string())
         }

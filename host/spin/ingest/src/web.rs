@@ -136,7 +136,7 @@ pub(crate) async fn respond(out: ResponseOutparam, whole: Whole<'_>) {
     let fields = Headers::new();
     for (name, value) in headers {
         // Names and values are ours or a profile's, which were held to be some when it was read: none is refused.
-        let _ = fields.append(&name.to_owned(), &value.into_bytes());
+        let _ = fields.append(name, &value.into_bytes());
     }
     let response = OutgoingResponse::new(fields);
     // Every status of the answer table is one.

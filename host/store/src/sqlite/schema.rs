@@ -4,5 +4,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_first.sql"),
     include_str!("../../migrations/0002_segments.sql"),
     include_str!("../../migrations/0003_review.sql"),
+    include_str!("../../migrations/0004_tokens.sql"),
+    include_str!("../../migrations/0005_plugins.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

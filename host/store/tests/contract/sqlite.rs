@@ -294,7 +294,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 3,
+                    known: 5,
                     ..
                 }
             ),
@@ -321,14 +321,16 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     place
         .raw()
         .execute_batch(
-            "DROP TABLE reviews; DROP TABLE segments; DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; \
+            "DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
+             DROP TABLE plugin_history; DROP TABLE publisher_keys; DROP TABLE api_routes; DROP TABLE shadow_runs; \
+             DROP TABLE shadow_tallies; DROP TABLE plugin_trials; DROP TABLE reviews; DROP TABLE segments; DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; \
              ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
              PRAGMA user_version = 1",
         )
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 3"),
+        refused.contains("start the server once to migrate it to 5"),
         "{refused}"
     );
 

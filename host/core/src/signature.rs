@@ -1,0 +1,315 @@
+//! Publishers' signatures: who vouches for a plugin's exact bytes.
+//!
+//! A signature is detached: a small JSON document beside the component ([`PluginSignature`]), so that signing changes no digest. It
+//! is an Ed25519 signature (RFC 8032) over [`signed_message`], which holds the component's SHA-256 digest, and so all of its bytes,
+//! manifest included. A tenant registers the public keys of the publishers that it believes; nobody else's count.
+//!
+//! What a signature does not say: that the plugin is good, or that it is meant for a certain tenant, route or event.
+
+use data_encoding::BASE64;
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::ids::{KeyId, PluginDigest, PublisherName};
+use crate::mask;
+
+/// What the document calls itself; a change of its meaning changes it.
+pub const FORMAT: &str = "tollgate-plugin-signature/1";
+/// A signature document is about 300 bytes long.
+pub const DOCUMENT_BYTES_MAX: usize = 4096;
+
+const KEY_BYTES: usize = 32;
+const SIGNATURE_BYTES: usize = 64;
+
+/// A publisher's word for one component. Not checked against any key until [`PluginSignature::verify`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSignature {
+    pub publisher: PublisherName,
+    pub key_id: KeyId,
+    pub digest: PluginDigest,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+/// A publisher's public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+/// A publisher's private key. `Debug` shows nothing of it; it is wiped when it is dropped.
+#[derive(Clone)]
+pub struct PrivateKey(SigningKey);
+
+/// Why a document is not a signature, or not one that counts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    #[error("the signature is {bytes} bytes long; at most {DOCUMENT_BYTES_MAX} are allowed")]
+    TooLong { bytes: usize },
+    #[error("the signature is not the JSON document that `tollgate plugin sign` writes: {reason}")]
+    Document { reason: String },
+    #[error("the signature has the format `{found}`; this Tollgate knows {FORMAT}")]
+    Format { found: String },
+    #[error("`signature` must be {SIGNATURE_BYTES} bytes in base64")]
+    Encoding,
+    #[error("the signature is for {signed}, but the component is {component}; sign the component that you upload")]
+    OtherComponent {
+        signed: PluginDigest,
+        component: PluginDigest,
+    },
+    #[error("the signature does not fit the component and the key `{key_id}` of `{publisher}`")]
+    Forged { publisher: PublisherName, key_id: KeyId },
+}
+
+/// Why a text is not a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyTextError {
+    #[error("a key is {KEY_BYTES} bytes in base64, 44 characters")]
+    Encoding,
+    #[error("the bytes are no public key of Ed25519")]
+    NotAPoint,
+    #[error("the key is one of the few that would fit any signature")]
+    Weak,
+}
+
+/// The document as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format: String,
+    publisher: PublisherName,
+    key_id: KeyId,
+    digest: PluginDigest,
+    signature: String,
+}
+
+/// What is signed: the format, the publisher and the key as well as the digest, so that one signature cannot be passed off as
+/// another publisher's or as another kind of document's.
+pub fn signed_message(publisher: &PublisherName, key_id: &KeyId, digest: PluginDigest) -> Vec<u8> {
+    // None of the parts can hold a line break.
+    format!("{FORMAT}\n{publisher}\n{key_id}\n{digest}\n").into_bytes()
+}
+
+impl PluginSignature {
+    /// Reads the document that stands beside a component.
+    ///
+    /// # Errors
+    /// What is wrong with the document. Nothing is said yet about whether the signature is good.
+    pub fn from_json(json: &[u8]) -> Result<Self, SignatureError> {
+        if json.len() > DOCUMENT_BYTES_MAX {
+            return Err(SignatureError::TooLong { bytes: json.len() });
+        }
+        let document: Document = serde_json::from_slice(json).map_err(|error| SignatureError::Document {
+            reason: mask::line(&error.to_string(), 256),
+        })?;
+        if document.format != FORMAT {
+            return Err(SignatureError::Format {
+                found: mask::line(&document.format, 64),
+            });
+        }
+        let signature = BASE64
+            .decode(document.signature.as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(SignatureError::Encoding)?;
+        Ok(Self {
+            publisher: document.publisher,
+            key_id: document.key_id,
+            digest: document.digest,
+            signature,
+        })
+    }
+
+    /// The document, in one line of ASCII but for its line break: fit for an HTTP header as well.
+    pub fn to_json(&self) -> String {
+        let document = Document {
+            format: FORMAT.to_owned(),
+            publisher: self.publisher.clone(),
+            key_id: self.key_id.clone(),
+            digest: self.digest,
+            signature: BASE64.encode(&self.signature),
+        };
+        serde_json::to_string(&document).expect("a signature is strings")
+    }
+
+    /// Whether the holder of `key` signed exactly the component of this digest. Strict: keys and signatures that other verifiers
+    /// could judge otherwise are refused.
+    ///
+    /// # Errors
+    /// [`SignatureError::OtherComponent`] or [`SignatureError::Forged`].
+    pub fn verify(&self, key: &PublicKey, component: PluginDigest) -> Result<(), SignatureError> {
+        if self.digest != component {
+            return Err(SignatureError::OtherComponent {
+                signed: self.digest,
+                component,
+            });
+        }
+        let message = signed_message(&self.publisher, &self.key_id, self.digest);
+        let signature = ed25519_dalek::Signature::from_bytes(&self.signature);
+        key.0
+            .verify_strict(&message, &signature)
+            .map_err(|_| SignatureError::Forged {
+                publisher: self.publisher.clone(),
+                key_id: self.key_id.clone(),
+            })
+    }
+}
+
+impl PublicKey {
+    /// Reads the key as [`PublicKey::to_text`] writes it; white space around it is allowed.
+    ///
+    /// # Errors
+    /// When the text is no key, or a key that fits any signature.
+    pub fn from_text(text: &str) -> Result<Self, KeyTextError> {
+        Self::from_bytes(&*key_bytes(text)?)
+    }
+
+    /// # Errors
+    /// As [`PublicKey::from_text`].
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<Self, KeyTextError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyTextError::NotAPoint)?;
+        if key.is_weak() {
+            return Err(KeyTextError::Weak);
+        }
+        Ok(Self(key))
+    }
+
+    /// The key's 32 bytes in base64.
+    pub fn to_text(&self) -> String {
+        BASE64.encode(self.0.as_bytes())
+    }
+
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        self.0.as_bytes()
+    }
+}
+
+impl PrivateKey {
+    /// Makes a key of 32 random bytes, which the caller draws.
+    pub fn from_seed(seed: &[u8; KEY_BYTES]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// Reads the seed in base64, as [`PrivateKey::to_text`] writes it.
+    ///
+    /// # Errors
+    /// When the text is not 32 bytes in base64.
+    pub fn from_text(text: &str) -> Result<Self, KeyTextError> {
+        Ok(Self::from_seed(&*key_bytes(text)?))
+    }
+
+    /// The seed in base64: a secret, for the file in which its owner keeps it.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(self.0.as_bytes()))
+    }
+
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    /// Vouches for a component.
+    pub fn sign(&self, publisher: PublisherName, key_id: KeyId, digest: PluginDigest) -> PluginSignature {
+        let signature = self.0.sign(&signed_message(&publisher, &key_id, digest)).to_bytes();
+        PluginSignature {
+            publisher,
+            key_id,
+            digest,
+            signature,
+        }
+    }
+}
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+fn key_bytes(text: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyTextError> {
+    let bytes = Zeroizing::new(
+        BASE64
+            .decode(text.trim().as_bytes())
+            .map_err(|_| KeyTextError::Encoding)?,
+    );
+    let bytes: [u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| KeyTextError::Encoding)?;
+    Ok(Zeroizing::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed() -> (PrivateKey, PluginSignature, PluginDigest) {
+        let key = PrivateKey::from_seed(&[7; 32]);
+        let digest = PluginDigest::of(b"component");
+        let signature = key.sign("acme".parse().unwrap(), "2026-05".parse().unwrap(), digest);
+        (key, signature, digest)
+    }
+
+    #[test]
+    fn a_signature_fits_its_component_and_its_key_only() {
+        let (key, signature, digest) = signed();
+        assert_eq!(signature.verify(&key.public(), digest), Ok(()));
+        let other = PluginDigest::of(b"component!");
+        assert_eq!(
+            signature.verify(&key.public(), other),
+            Err(SignatureError::OtherComponent {
+                signed: digest,
+                component: other
+            })
+        );
+        let stranger = PrivateKey::from_seed(&[8; 32]).public();
+        assert!(matches!(
+            signature.verify(&stranger, digest),
+            Err(SignatureError::Forged { .. })
+        ));
+        // What is around the digest is signed as well.
+        let renamed = PluginSignature {
+            publisher: "globex".parse().unwrap(),
+            ..signature.clone()
+        };
+        assert!(matches!(
+            renamed.verify(&key.public(), digest),
+            Err(SignatureError::Forged { .. })
+        ));
+        let passed_on = PluginSignature {
+            digest: other,
+            ..signature
+        };
+        assert!(matches!(
+            passed_on.verify(&key.public(), other),
+            Err(SignatureError::Forged { .. })
+        ));
+    }
+
+    #[test]
+    fn documents_and_keys_read_back_and_bad_ones_are_told_apart() {
+        let (key, signature, _) = signed();
+        let json = signature.to_json();
+        assert!(json.is_ascii() && !json.contains('\n'), "{json}");
+        assert_eq!(PluginSignature::from_json(json.as_bytes()), Ok(signature));
+        assert_eq!(PublicKey::from_text(&key.public().to_text()), Ok(key.public()));
+        assert_eq!(PrivateKey::from_text(&key.to_text()).unwrap().public(), key.public());
+        assert_eq!(format!("{key:?}"), "PrivateKey(…)");
+
+        let check = |from: &str, to: &str, expect: &str| {
+            assert!(json.contains(from), "{from}");
+            let error = PluginSignature::from_json(json.replace(from, to).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(expect), "{to}: {error}");
+        };
+        check("signature/1", "signature/2", "has the format");
+        check("acme", "Acme", "publisher name has the character");
+        check("sha256:", "sha1:", "digest must look like");
+        check("\"publisher\"", "\"author\"", "unknown field `author`");
+        check("==\"", "\"", "64 bytes in base64");
+        let long = vec![b' '; DOCUMENT_BYTES_MAX + 1];
+        assert!(matches!(
+            PluginSignature::from_json(&long),
+            Err(SignatureError::TooLong { .. })
+        ));
+
+        assert_eq!(PublicKey::from_text("AAAA"), Err(KeyTextError::Encoding));
+        // The neutral element: a signature of zeros would fit every message.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        assert_eq!(PublicKey::from_bytes(&neutral), Err(KeyTextError::Weak));
+    }
+}

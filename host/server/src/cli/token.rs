@@ -1,0 +1,70 @@
+//! `tollgate token`: who may ask the private listener what.
+
+use tollgate_store::Store as _;
+
+use super::{Exit, Target, TokenCommand, Usage, ask, print_json, show};
+use crate::clock;
+use crate::operator::{IssuedToken, NewTokenBody, RevokedToken, TokenView, issue_token};
+
+pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
+    match command {
+        TokenCommand::Create { target, token } => create(&target, token),
+        TokenCommand::List { target } => list(&target),
+        TokenCommand::Revoke { target, id } => revoke(&target, &id),
+    }
+}
+
+fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
+    let wanted = body.clone().checked(clock::now()).map_err(Usage)?;
+    // Whoever opens the store may do anything with it; a host asks who it is that asks.
+    let whole = tollgate_core::access::Caller::operator();
+    whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
+    let issued: IssuedToken = ask::write(target, "/v1/tokens", &body, async |store, _| {
+        Ok(issue_token(store, wanted, ask::actor()).await?)
+    })?;
+    if target.json {
+        print_json(&issued)?;
+    } else {
+        let (good, dim) = (show::GOOD, show::DIM);
+        let of = issued
+            .tenant
+            .as_ref()
+            .map_or("the whole host", |tenant| tenant.as_str());
+        anstream::println!("{good}{}{good:#}  {} of {of}: {}", issued.id, issued.role, issued.name);
+        anstream::println!("{}", issued.token);
+        anstream::println!("{dim}keep it now: the host keeps its digest only{dim:#}");
+    }
+    Ok(Exit::Yes)
+}
+
+fn list(target: &Target) -> anyhow::Result<Exit> {
+    let tokens: Vec<TokenView> = ask::ask(target, "/v1/tokens", async |store| {
+        Ok(store.tokens().await?.into_iter().map(TokenView::from).collect())
+    })?;
+    if target.json {
+        print_json(&tokens)?;
+    } else if tokens.is_empty() {
+        anstream::println!("no tokens; the configuration's own is the operator's");
+    }
+    if !target.json {
+        tokens.iter().for_each(show::token);
+    }
+    Ok(Exit::Yes)
+}
+
+fn revoke(target: &Target, id: &str) -> anyhow::Result<Exit> {
+    let token = id.parse().map_err(|error| Usage(format!("{error}")))?;
+    let path = format!("/v1/tokens/{token}/revoke");
+    let done: RevokedToken = ask::write(target, &path, &serde_json::json!({}), async |store, _| {
+        let revoked = store.revoke_token(token, ask::actor(), clock::now()).await?;
+        Ok(RevokedToken { id: token, revoked })
+    })?;
+    if target.json {
+        print_json(&done)?;
+    } else if done.revoked {
+        anstream::println!("{} proves nobody any more", done.id);
+    } else {
+        anstream::println!("{} was revoked before", done.id);
+    }
+    Ok(if done.revoked { Exit::Yes } else { Exit::No })
+}

@@ -1,0 +1,203 @@
+//! Who asks: the gate in front of every call of the private listener, and the tokens that open it (promise O2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{MatchedPath, Path, RawPathParams, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use tollgate_core::access::{self, Caller, Denied, Permission};
+use tollgate_core::ids::{ReceiptId, TenantName, TokenId};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{Store, StoreError, TokenRecord};
+
+use super::calls;
+use super::wire::{IssuedToken, NewTokenBody, RevokedToken, TokenView};
+use super::{Operator, Refusal};
+use crate::clock;
+
+/// Knows callers by what they send.
+pub(crate) struct Gate {
+    /// The one that the configuration names.
+    own: Secret,
+    /// Those of the store that prove somebody, by digest.
+    issued: ArcSwap<HashMap<[u8; 32], TokenRecord>>,
+}
+
+impl Gate {
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn new(store: &impl Store, own: Secret) -> Result<Self, StoreError> {
+        let gate = Self {
+            own,
+            issued: ArcSwap::default(),
+        };
+        gate.reload(store).await?;
+        Ok(gate)
+    }
+
+    /// Reads the tokens again, after one was issued or revoked.
+    async fn reload(&self, store: &impl Store) -> Result<(), StoreError> {
+        let valid = store
+            .tokens()
+            .await?
+            .into_iter()
+            .filter(|token| token.revoked.is_none());
+        self.issued
+            .store(Arc::new(valid.map(|token| (token.digest.0, token)).collect()));
+        Ok(())
+    }
+
+    fn caller(&self, token: &[u8], now: UnixMillis) -> Option<Caller> {
+        if self.own.matches(token) {
+            return Some(Caller::operator());
+        }
+        let issued = self.issued.load();
+        let found = issued.get(&access::token_digest(token).0)?;
+        found.expires_at.is_none_or(|end| now < end).then(|| Caller {
+            name: format!("{} ({})", found.name, found.id),
+            role: found.role,
+            tenant: found.tenant.clone(),
+        })
+    }
+}
+
+/// Lets a request through when its token proves somebody who has the call's permission, for the tenant that its path names.
+pub(super) async fn authorize<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    path: MatchedPath,
+    parameters: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let Some(caller) = given.and_then(|token| operator.gate.caller(token, clock::now())) else {
+        return Refusal::unauthorized("send a token that is valid as `Authorization: Bearer …`").into_response();
+    };
+    let Some(permission) = calls::permission(request.method().as_str(), path.as_str()) else {
+        let detail = format!("there is no {} {}", request.method(), path.as_str());
+        return Refusal::not_found(detail).into_response();
+    };
+    let tenant = parameters.iter().find(|(name, _)| *name == "tenant");
+    let allowed = match tenant.map(|(_, name)| name.parse::<TenantName>()) {
+        Some(Ok(tenant)) => caller.may(permission, Some(&tenant)),
+        Some(Err(error)) => return Refusal::bad(format!("tenant: {error}")).into_response(),
+        None if matches!(permission, Permission::HostRead | Permission::HostWrite) => caller.may(permission, None),
+        // What such a call shows to a tenant's caller and does for them, it narrows itself.
+        None => caller.may(permission, caller.tenant.as_ref()),
+    };
+    if let Err(denied) = allowed {
+        return Refusal::from(denied).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::forbidden(denied.to_string())
+    }
+}
+
+/// # Errors
+/// As if there were no such receipt, when it is of a tenant that the caller does not see.
+pub(super) async fn own_receipt(store: &impl Store, caller: &Caller, receipt: ReceiptId) -> Result<(), Refusal> {
+    if caller.tenant.is_none() {
+        return Ok(());
+    }
+    let event = store.event(receipt).await?;
+    caller.sees(Some(&event.tenant)).map_err(|_| {
+        StoreError::NotFound {
+            what: receipt.to_string(),
+        }
+        .into()
+    })
+}
+
+/// Who did something, for the history: the token's name, beside what its holder says of themselves.
+pub(super) fn actor(caller: &Caller, said: String) -> String {
+    match caller {
+        operator if *operator == Caller::operator() => said,
+        other if said.is_empty() => other.name.clone(),
+        other => format!("{said}, by {}", other.name),
+    }
+}
+
+pub(super) async fn list<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<TokenView>>, Refusal> {
+    let tokens = operator.store.tokens().await?;
+    let seen = tokens
+        .into_iter()
+        .filter(|token| caller.sees(token.tenant.as_ref()).is_ok());
+    Ok(Json(seen.map(TokenView::from).collect()))
+}
+
+pub(super) async fn issue<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+    body: axum::body::Bytes,
+) -> Result<Json<IssuedToken>, Refusal> {
+    let body: NewTokenBody =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no token: {error}")))?;
+    let wanted = body.checked(clock::now()).map_err(Refusal::bad)?;
+    caller
+        .may_issue(wanted.role, wanted.tenant.as_ref())
+        .map_err(Refusal::forbidden)?;
+    let issued = issue_token(&operator.store, wanted, caller.name).await?;
+    operator.gate.reload(&operator.store).await?;
+    Ok(Json(issued))
+}
+
+/// Makes a token and keeps its digest.
+///
+/// # Errors
+/// When the system has no random bytes, or the store does not keep it.
+pub(crate) async fn issue_token(
+    store: &impl Store,
+    mut wanted: tollgate_store::NewToken,
+    by: String,
+) -> Result<IssuedToken, StoreError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| StoreError::Database {
+        detail: format!("the system's random source: {error}"),
+    })?;
+    let token = access::token(random);
+    wanted.digest = access::token_digest(token.expose());
+    wanted.created_by = by;
+    let (name, role, tenant) = (wanted.name.clone(), wanted.role, wanted.tenant.clone());
+    let expires_at = wanted.expires_at;
+    let id = store.issue_token(wanted).await?;
+    Ok(IssuedToken {
+        id,
+        token: String::from_utf8_lossy(token.expose()).into_owned(),
+        name,
+        role: role.to_string(),
+        tenant,
+        expires_at: expires_at.map(|at| at.to_string()),
+    })
+}
+
+pub(super) async fn revoke<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+    Path(token): Path<String>,
+) -> Result<Json<RevokedToken>, Refusal> {
+    let id: TokenId = token.parse().map_err(|error| Refusal::bad(format!("token: {error}")))?;
+    let tokens = operator.store.tokens().await?;
+    let seen = |token: &&TokenRecord| token.id == id && caller.sees(token.tenant.as_ref()).is_ok();
+    if !tokens.iter().any(|token| seen(&token)) {
+        return Err(Refusal::not_found(format!("{id} does not exist")));
+    }
+    let revoked = operator.store.revoke_token(id, caller.name, clock::now()).await?;
+    operator.gate.reload(&operator.store).await?;
+    Ok(Json(RevokedToken { id, revoked }))
+}

@@ -1,0 +1,82 @@
+//! Tokens of the private listener (promise O2).
+
+use rusqlite::{Connection, params};
+use tollgate_core::ids::{Digest, TokenId};
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+use super::receipts::View;
+use super::rows::{self, get};
+use super::transaction::Transaction;
+use crate::{NewToken, TokenRecord};
+
+/// Keeps a token.
+pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Result<TokenId, Fault> {
+    transaction
+        .connection
+        .prepare_cached(
+            "INSERT INTO tokens (digest, name, role, tenant, created_at, created_by, expires_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            token.digest.0.as_slice(),
+            token.name,
+            token.role.as_str(),
+            token.tenant.as_ref().map(|tenant| tenant.as_str()),
+            token.now.0,
+            token.created_by,
+            token.expires_at.map(|at| at.0),
+        ])?;
+    Ok(TokenId(transaction.connection.last_insert_rowid()))
+}
+
+/// All tokens, the newest first.
+pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT id, digest, name, role, tenant, created_at, created_by, expires_at, revoked_at, revoked_by FROM tokens \
+         ORDER BY id DESC",
+    )?;
+    let mut found = statement.query([])?;
+    let mut tokens = Vec::new();
+    while let Some(row) = found.next()? {
+        let role: String = get(row, "role")?;
+        let tenant: Option<String> = get(row, "tenant")?;
+        let millis = |column: &'static str| Ok::<_, Fault>(get::<Option<i64>>(row, column)?.map(UnixMillis));
+        tokens.push(TokenRecord {
+            id: TokenId(get(row, "id")?),
+            digest: Digest(
+                get::<Vec<u8>>(row, "digest")?
+                    .try_into()
+                    .map_err(|_| Fault::damaged("token", "its digest has not 32 bytes"))?,
+            ),
+            name: get(row, "name")?,
+            role: role.parse().map_err(|error| Fault::damaged("token", error))?,
+            tenant: tenant
+                .map(|name| name.parse())
+                .transpose()
+                .map_err(|error| Fault::damaged("token", error))?,
+            created_at: rows::millis(row, "created_at")?,
+            created_by: get(row, "created_by")?,
+            expires_at: millis("expires_at")?,
+            revoked: millis("revoked_at")?
+                .map(|at| Ok::<_, Fault>((at, get(row, "revoked_by")?)))
+                .transpose()?,
+        });
+    }
+    Ok(tokens)
+}
+
+/// Ends a token. Answers whether it was not ended before.
+pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, by: &str, now: UnixMillis) -> Result<bool, Fault> {
+    let connection: &Connection = transaction.connection;
+    let exists = connection
+        .prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?
+        .exists([id.0])?;
+    if !exists {
+        return Err(Fault::NotFound(id.to_string()));
+    }
+    let changed = connection
+        .prepare_cached("UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL")?
+        .execute(params![id.0, now.0, by])?;
+    Ok(changed == 1)
+}
