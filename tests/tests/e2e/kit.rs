@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tollgate_core::ids::PluginDigest;
+use tollgate_core::signature::{PluginSignature, PublicKey};
 use tollgate_tests::stage::{Ran, tollgate};
 use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root};
 
@@ -288,4 +290,58 @@ fn w5_what_is_not_usable_is_said_with_its_mend() {
     let ran = plugin(&["new", "bonus", "--lang", "rust", "--folder", path]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("is not empty"), "{}", ran.stderr);
+}
+
+#[test]
+fn w5_a_signature_is_for_one_component_and_its_key_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let key = at("2026.key");
+    let made = plugin(&["key", "new", text(&key), "--json"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let mode = fs::metadata(&key).expect("the key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(plugin(&["key", "new", text(&key)]).code, 2, "no key is overwritten");
+
+    let component = plugins_dir().join("cashback.wasm");
+    let signature = at("cashback.sig");
+    let sign = |key: &Path| {
+        plugin(&[
+            "sign",
+            text(&component),
+            "--key",
+            text(key),
+            "-o",
+            text(&signature),
+            "--json",
+        ])
+    };
+    let ran = sign(&key);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["key_id"], "2026");
+    let signature_of =
+        || PluginSignature::from_json(&fs::read(&signature).expect("the signature")).expect("a signature");
+    let digest = PluginDigest::of(&fs::read(&component).expect("the component"));
+    let public = PublicKey::from_text(made.json()["public_key"].as_str().expect("a key")).expect("a key");
+    assert_eq!(signature_of().verify(&public, digest), Ok(()));
+    assert_eq!(signature_of().publisher.as_str(), "tollgate", "the manifest's");
+    assert_eq!(
+        fs::read_to_string(at("2026.key.pub")).expect("the public key").trim(),
+        public.to_text()
+    );
+
+    // The first test key of RFC 8032, as OpenSSL writes a private key.
+    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    fs::write(at("rfc.pem"), pem).expect("the key is written");
+    assert_eq!(sign(&at("rfc.pem")).code, 0);
+    let public = PublicKey::from_text("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=").expect("a key");
+    assert_eq!(signature_of().verify(&public, digest), Ok(()));
+
+    fs::write(at("none.key"), "hello").expect("a file");
+    let ran = sign(&at("none.key"));
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("holds no key of Ed25519"), "{}", ran.stderr);
+    let ran = plugin(&["sign", text(&at("rfc.pem")), "--key", text(&key)]);
+    assert_eq!(ran.code, 1, "what is no component is not signed");
 }

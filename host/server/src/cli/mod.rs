@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod demo;
+mod key_file;
 mod kit;
 mod provider;
 mod request;

@@ -1,4 +1,4 @@
-//! The author's kit: `tollgate plugin new`, `build`, `check`, `test`, `run` and `bench`. It needs no server and no account.
+//! The author's kit: `tollgate plugin new`, `build`, `check`, `test`, `run`, `bench`, `sign` and `key`. It needs no server and no account.
 //!
 //! What it runs is the component that would be published, in the engine and under the limits of a host, so a green test here
 //! is a green run there.
@@ -9,6 +9,7 @@ mod check;
 mod new;
 mod project;
 mod run;
+mod sign;
 mod test;
 
 use super::Exit;
@@ -27,6 +28,13 @@ pub(super) enum Command {
     Run(run::Args),
     /// Measure what a plugin's runs cost: fuel, memory, time, per cent of the limits
     Bench(bench::Args),
+    /// Sign a component: a publisher's word for its exact bytes, in a file beside it
+    Sign(sign::Args),
+    /// Make a publisher's key
+    Key {
+        #[command(subcommand)]
+        command: sign::KeyCommand,
+    },
 }
 
 pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
@@ -37,5 +45,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Test(args) => test::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Sign(args) => sign::run(&args),
+        Command::Key { command } => sign::key(&command),
     }
 }
