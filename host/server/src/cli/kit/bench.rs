@@ -78,11 +78,10 @@ impl Percentiles {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let bytes = read(&args.which.component()?)?;
     let folder = tempfile::tempdir().context("cannot make a folder for compiled code")?;
-    let sandbox = sandbox(Some(CacheDir::new(folder.path())))?;
+    let cache = args.which.cache()?.unwrap_or_else(|| CacheDir::new(folder.path()));
+    let sandbox = sandbox(Some(cache))?;
     let refused = |refusal| Refused(format!("{} is refused: {refusal}", args.which.path.display()));
-    let start = Instant::now();
     let plugin = sandbox.load(&bytes).map_err(refused)?;
-    let compiled = start.elapsed();
     let mut cold = Vec::with_capacity(COLD_STARTS);
     for _ in 0..COLD_STARTS {
         let start = Instant::now();
@@ -106,13 +105,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         print_json(&serde_json::json!({
             "digest": plugin.digest(),
             "component_bytes": bytes.len(),
-            "compile_ms": u64::try_from(compiled.as_millis()).unwrap_or(u64::MAX),
             "cold_start_us": cold,
             "runs": args.runs,
             "fixtures": costs,
         }))?;
     } else {
-        show(bytes.len(), compiled, cold, &costs, args.runs);
+        show(bytes.len(), cold, &costs, args.runs);
     }
     Ok(Exit::Yes)
 }
@@ -138,9 +136,9 @@ fn measure(plugin: &tollgate_sandbox::Plugin, named: &Named, limits: &RunLimits,
     })
 }
 
-fn show(component_bytes: usize, compiled: Duration, cold: Percentiles, costs: &[Cost], runs: u32) {
+fn show(component_bytes: usize, cold: Percentiles, costs: &[Cost], runs: u32) {
     anstream::println!(
-        "component {}, compiled in {compiled:.0?}; from the compiled cache to an instance: {DIM}p50{DIM:#} {} µs  {DIM}max{DIM:#} {} µs\n",
+        "component {}; from the compiled cache to an instance: {DIM}p50{DIM:#} {} µs  {DIM}max{DIM:#} {} µs\n",
         size(component_bytes),
         cold.p50,
         cold.max

@@ -63,11 +63,8 @@ pub(super) fn build(project: &Project) -> anyhow::Result<Result<VetReport, Refus
         Language::Rust => Ok(component),
         Language::Js | Language::Python => tollgate_sandbox::with_manifest(&component, &manifest),
     };
+    let sandbox = sandbox(Some(project.cache()?))?;
     let vetted = component.and_then(|component| {
-        let sandbox =
-            sandbox(Some(tollgate_sandbox::CacheDir::new(own.join("compiled")))).map_err(|error| Refusal::Host {
-                detail: format!("{error:#}"),
-            })?;
         let report = sandbox.vet(&component)?;
         Ok((component, report))
     });

@@ -96,6 +96,11 @@ impl Project {
         own_folder(&self.folder)
     }
 
+    /// Where the project's compiled code is kept.
+    pub(super) fn cache(&self) -> anyhow::Result<CacheDir> {
+        compiled(&self.folder)
+    }
+
     pub(super) fn manifest(&self) -> anyhow::Result<Manifest> {
         let path = self.folder.join(MANIFEST);
         let json = read(&path)?;
@@ -133,6 +138,10 @@ fn own_folder(project: &Path) -> anyhow::Result<PathBuf> {
     let folder = project.join(OWN_FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
+}
+
+fn compiled(project: &Path) -> anyhow::Result<CacheDir> {
+    Ok(CacheDir::new(own_folder(project)?.join("compiled")))
 }
 
 /// Reads a file that the command line names.
@@ -173,14 +182,18 @@ impl Which {
         folder.join(MANIFEST).is_file().then_some(folder)
     }
 
+    /// Where compiled code is kept, for a project.
+    pub(super) fn cache(&self) -> anyhow::Result<Option<CacheDir>> {
+        self.project().map(compiled).transpose()
+    }
+
     /// The plugin, compiled; a project keeps the compiled code.
     ///
     /// # Errors
     /// When it is refused, with how to mend it.
     pub(super) fn load(&self) -> anyhow::Result<Plugin> {
         let bytes = read(&self.component()?)?;
-        let cache = self.project().map(own_folder).transpose()?;
-        let sandbox = sandbox(cache.map(|own| CacheDir::new(own.join("compiled"))))?;
+        let sandbox = sandbox(self.cache()?)?;
         let refused = |refusal| Refused(format!("{} is refused: {refusal}", self.path.display()));
         Ok(sandbox.load(&bytes).map_err(refused)?)
     }

@@ -45,7 +45,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.which.component()?;
     let component = read(&path)?;
-    let report = match sandbox(None)?.vet(&component) {
+    let report = match sandbox(args.which.cache()?)?.vet(&component) {
         Ok(report) => report,
         Err(refusal) => return super::check::tell(&path.display().to_string(), Err(refusal), args.json),
     };
