@@ -86,6 +86,11 @@ pub fn plugin_cache() -> PathBuf {
     profile_dir().join("e2e-plugin-cache")
 }
 
+/// Projects that the tests of the author's kit build in: what cargo, npm and pip made there takes minutes to make again.
+pub fn kit_dir() -> PathBuf {
+    profile_dir().join("../kit")
+}
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     // Cargo says at run time where the package is. What it said when this was compiled is wrong where two checkouts share a

@@ -18,7 +18,7 @@ pub(crate) enum Kind {
 }
 
 /// What the demo and the tests cannot do without.
-pub(crate) const SHIPPED: [&str; 3] = ["cashback.wasm", "fraud.wasm", "inventory.wasm"];
+pub(crate) const SHIPPED: [&str; 4] = ["cashback.wasm", "fraud.wasm", "gift-card.wasm", "inventory.wasm"];
 
 /// `cargo xtask guests [--hostile]`.
 ///
@@ -41,13 +41,15 @@ pub(crate) fn build(kind: Kind) -> Result<()> {
     toolchain::need(&[PLUGIN_TARGET])?;
     step("build the plugins", || {
         let built = components("guest-plugins", PLUGIN_TARGET, &["--workspace"])?;
+        // Cargo names a library's file by its crate; a plugin is called as its package is.
+        publish_as(&built, &plugins_dir(), |crate_name| crate_name.replace('_', "-"))?;
         for shipped in SHIPPED {
             ensure!(
-                built.iter().any(|path| path.ends_with(shipped)),
+                plugins_dir().join(shipped).is_file(),
                 "guest-plugins built no {shipped}"
             );
         }
-        publish(&built, &plugins_dir())
+        Ok(())
     })?;
     if kind == Kind::Hostile {
         step("build the hostile guests", || {
@@ -103,17 +105,24 @@ fn wasm_files(line: &str) -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-/// Makes `folder` hold exactly these components (other kinds of files and folders stay). A file appears whole or not at all,
-/// and an unchanged one is not touched: a server may be reading it.
+/// As [`publish_as`], under the names that they have.
 pub(crate) fn publish(components: &[PathBuf], folder: &Path) -> Result<()> {
+    publish_as(components, folder, str::to_owned)
+}
+
+/// Makes `folder` hold exactly these components (other kinds of files and folders stay), each under what `name` makes of its own
+/// name. A file appears whole or not at all, and an unchanged one is not touched: a server may be reading it.
+fn publish_as(components: &[PathBuf], folder: &Path, name: fn(&str) -> String) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut names = Vec::new();
     for component in components {
         let name = component
             .file_name()
+            .and_then(|own| own.to_str())
+            .map(name)
             .with_context(|| format!("{} is no file", component.display()))?;
         let bytes = fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-        let to = folder.join(name);
+        let to = folder.join(&name);
         if fs::read(&to).ok().as_ref() != Some(&bytes) {
             let part = to.with_extension("wasm.part");
             fs::write(&part, &bytes).with_context(|| format!("cannot write {}", part.display()))?;

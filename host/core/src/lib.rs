@@ -50,6 +50,7 @@ pub mod desk;
 pub mod outcome;
 pub mod quarantine;
 pub mod difference;
+pub mod fixture;
 
 // It is tried again, delivered, or given up.
 pub mod retry;

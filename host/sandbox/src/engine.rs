@@ -18,11 +18,11 @@ pub(crate) const TICK_MS: u64 = 5;
 /// Frames of a trap that are looked at; a Rust panic has about ten of its own before those of the plugin.
 const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("32 is not 0");
 
-/// What one component may consist of. Plugins made by today's toolchains have one memory and at most a dozen core instances;
-/// composed ones have more.
+/// What one component may consist of. Plugins in Rust and JavaScript have one memory and a dozen core instances, those in Python 38
+/// instances (one for each native module); composed ones have more.
 const MEMORIES_PER_COMPONENT_MAX: u32 = 16;
 const TABLES_PER_COMPONENT_MAX: u32 = 16;
-const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 32;
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
 /// Python components have about ten thousand.
 const TABLE_ELEMENTS_MAX: usize = 64 * 1024;
 

@@ -72,6 +72,44 @@ pub fn imports(bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     Ok(outline(bytes)?.imports)
 }
 
+/// The component with `manifest` as its own manifest section, at its end. For languages whose compilers embed none.
+///
+/// # Errors
+/// When the bytes are no component, damaged, or have a manifest section of their own already.
+pub fn with_manifest(component: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Refusal> {
+    require_component(component)?;
+    let own = outline(component)?
+        .manifests
+        .iter()
+        .filter(|(depth, _)| *depth == 1)
+        .count();
+    if own > 0 {
+        return Err(Refusal::ManyManifests { count: own + 1 });
+    }
+    let mut content = Vec::new();
+    put_length(&mut content, manifest::SECTION.len());
+    content.extend_from_slice(manifest::SECTION.as_bytes());
+    content.extend_from_slice(manifest.to_json().as_bytes());
+    let mut bytes = component.to_vec();
+    // A custom section: id 0, its length, its name, its content.
+    bytes.push(0);
+    put_length(&mut bytes, content.len());
+    bytes.extend_from_slice(&content);
+    Ok(bytes)
+}
+
+/// A length as WebAssembly's binary format has it: LEB128.
+fn put_length(bytes: &mut Vec<u8>, mut length: usize) {
+    loop {
+        let low = (length & 0x7f) as u8;
+        length >>= 7;
+        if length == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
 fn require_component(bytes: &[u8]) -> Result<(), Refusal> {
     let not = |found| Err(Refusal::NotAComponent { found });
     if bytes.is_empty() {

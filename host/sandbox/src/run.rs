@@ -389,27 +389,25 @@ fn without_prefix(text: &str) -> String {
 /// Functions of a trap's backtrace that are named.
 const FRAMES_SHOWN_MAX: usize = 8;
 
-/// The functions that were being called, innermost first, without the machinery of a Rust panic.
+/// The functions that were being called, innermost first, without the machinery of a Rust panic. Nothing where none of them has a
+/// name: the numbers of an interpreter's functions help nobody.
 fn frames(error: &wasmtime::Error) -> Option<String> {
-    let names: Vec<String> = error
+    let frames: Vec<(bool, String)> = error
         .downcast_ref::<WasmBacktrace>()?
         .frames()
         .iter()
         .map(|frame| match frame.func_name() {
-            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
-            None => format!("function {}", frame.func_index()),
+            Some(name) => (true, format!("{:#}", rustc_demangle::demangle(name))),
+            None => (false, format!("function {}", frame.func_index())),
         })
         .collect();
-    let panicking = names.iter().take_while(|name| is_panic_machinery(name)).count();
+    let panicking = frames.iter().take_while(|(_, name)| is_panic_machinery(name)).count();
     // A guest may call its own functions what it likes, and something must be shown.
-    let skip = if panicking == names.len() { 0 } else { panicking };
-    let shown: Vec<&str> = names
-        .iter()
-        .skip(skip)
-        .take(FRAMES_SHOWN_MAX)
-        .map(String::as_str)
-        .collect();
-    (!shown.is_empty()).then(|| shown.join(" < "))
+    let skip = if panicking == frames.len() { 0 } else { panicking };
+    let shown = frames.iter().skip(skip).take(FRAMES_SHOWN_MAX);
+    let is_named = shown.clone().any(|(is_named, _)| *is_named);
+    let names: Vec<&str> = shown.map(|(_, name)| name.as_str()).collect();
+    is_named.then(|| names.join(" < "))
 }
 
 fn is_panic_machinery(name: &str) -> bool {

@@ -64,6 +64,12 @@ fn main() {
         event::StatusReading::status(_);
         explain::Differs::as_str(_);
         explain::explain(_, _, _, _);
+        fixture::Ending::allows(_, _);
+        fixture::Ending::of(_, _, _);
+        fixture::Fixture::from_json(_);
+        fixture::Fixture::of_event(_);
+        fixture::Fixture::read(_, _);
+        fixture::state_from_json(_);
         grant::Grant::of(_);
         grant::judge(_, _);
         ids::Digest::of(_);

@@ -20,4 +20,5 @@ mod roles;
 mod native;
 mod registry;
 mod providers;
+mod kit;
 mod crash;

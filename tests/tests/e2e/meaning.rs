@@ -45,6 +45,39 @@ fn t1_t2_two_events_of_one_operation_have_one_effect() {
     assert_eq!(arrivals[0].json()["action"]["account"], "user_678");
 }
 
+#[test]
+fn t2_p7_a_gift_card_is_issued_once_and_no_more_than_the_recipient_may_have() {
+    let destination = Destination::start();
+    let rest = "[routes.cards]\nplugin = \"gift-card\"\ndestinations = [\"books\"]\n\
+                grants = [{ kind = \"issue-gift-card\", amount_max = 1000, currencies = [\"INR\"] }]\n\
+                [routes.cards.config]\ncurrency = \"INR\"\nrecipient_cards_max = 2\n\
+                cards = [{ value_minor_units = 250, template = \"small\" }, { minimum_minor_units = 501, value_minor_units = 900, template = \"large\" }]\n";
+    let stage = Setup::acme(&format!("{rest}{}", books("books", &destination)))
+        .plugin("gift-card")
+        .start();
+    let post = |event: &str, operation: &str| {
+        let answer = stage.post("shop", &signer("shop").sign("", redeemed(event, operation, "success")));
+        stage.finished(&answer.receipt())
+    };
+    let first = only_action(&post("evt_1", "red_1"));
+    assert_eq!(first["operation_key"], "gift-card:red_1");
+    assert_eq!(only_action(&post("evt_2", "red_1"))["verdict"], "already_done");
+    assert_eq!(only_action(&post("evt_3", "red_2"))["verdict"], "recorded");
+    let third = post("evt_4", "red_3");
+    assert_eq!(third["jobs"][0]["runs"][0]["outcome"], "refused", "{third:#}");
+    stage.quiet();
+    assert_eq!(stage.counts()["actions"], 2);
+    let arrivals = destination.arrivals();
+    assert_eq!(arrivals.len(), 2);
+    let action = &arrivals[0].json()["action"];
+    assert_eq!(
+        (&action["kind"], &action["template"]),
+        (&json!("issue-gift-card"), &json!("small"))
+    );
+    assert_eq!(action["recipient"], "user_678");
+    assert_eq!(action["amount"], json!({ "minor_units": 250, "currency": "INR" }));
+}
+
 /// Every order of `items`.
 fn orders<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     if items.is_empty() {

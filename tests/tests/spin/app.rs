@@ -177,7 +177,15 @@ fn r2_the_shipped_manifest_is_whole() {
         .iter()
         .map(|plugin| plugin["component"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(components, ["plugin-cashback", "plugin-fraud", "plugin-inventory"]);
+    assert_eq!(
+        components,
+        [
+            "plugin-cashback",
+            "plugin-fraud",
+            "plugin-gift-card",
+            "plugin-inventory"
+        ]
+    );
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod guest;
 mod built;
 mod cache;
 mod child;
+mod contract;
 mod runs;
 mod vetting;

@@ -3,7 +3,8 @@
 mod ask;
 mod check;
 mod demo;
-mod plugin;
+mod key_file;
+mod kit;
 mod provider;
 mod registry;
 mod repeat;
@@ -156,7 +157,7 @@ enum Command {
         #[command(subcommand)]
         command: ProviderCommand,
     },
-    /// Look after plugins
+    /// Write, test and look after plugins
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
@@ -282,17 +283,11 @@ enum TokenCommand {
 #[derive(Subcommand)]
 enum PluginCommand {
     #[command(flatten)]
-    Repeat(repeat::Command),
-    /// Vet a component: what it is, what it imports, whether it starts; and if it is refused, why and how to mend it
-    Check {
-        /// The component (.wasm)
-        file: PathBuf,
-        /// Print the answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Kit(kit::Command),
     #[command(flatten)]
     Registry(registry::Command),
+    #[command(flatten)]
+    Repeat(repeat::Command),
 }
 
 /// Runs the command line of this process.
@@ -332,15 +327,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Provider { command } => provider::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
-        Command::Plugin {
-            command: PluginCommand::Repeat(command),
-        } => repeat::run(command),
-        Command::Plugin {
-            command: PluginCommand::Check { file, json },
-        } => plugin::check(&file, json),
-        Command::Plugin {
-            command: PluginCommand::Registry(command),
-        } => registry::run(command),
+        Command::Plugin { command } => match command {
+            PluginCommand::Kit(command) => kit::run(command),
+            PluginCommand::Registry(command) => registry::run(command),
+            PluginCommand::Repeat(command) => repeat::run(command),
+        },
         Command::Route { command } => registry::route(command),
         Command::Publisher { command } => registry::publisher(command),
     };

@@ -1,11 +1,9 @@
 //! Test keys: for providers that sign with a private key that nobody else has. A key of one's own takes its place, and the source is told
 //! to trust its public half. Never for anything but tests.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
-use data_encoding::BASE64;
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _};
 use rsa::rand_core::{TryCryptoRng, TryRng, UnwrapErr};
 use tollgate_core::ids::KeyId;
@@ -14,9 +12,7 @@ use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::verify::Keyring;
 
 use super::Usage;
-
-/// Columns of a PEM file's lines (RFC 7468).
-const PEM_LINE: usize = 64;
+use super::key_file::{ED25519_PRIVATE, ED25519_PUBLIC, pem, public_file, random, write_new};
 
 /// A private key and its public half, as the texts that a source or a sender is given.
 struct Pair {
@@ -68,14 +64,11 @@ fn make(profile: &Profile, parameters: &Parameters) -> anyhow::Result<Pair> {
 }
 
 fn ed25519() -> anyhow::Result<Pair> {
-    // RFC 8410: nothing in these two but the key varies.
-    const PRIVATE: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-    const PUBLIC: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
     let seed = random()?;
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
     Ok(Pair {
-        private: pem("PRIVATE KEY", &[PRIVATE, &seed].concat()),
-        public: pem("PUBLIC KEY", &[PUBLIC, public.as_bytes()].concat()),
+        private: pem("PRIVATE KEY", &[ED25519_PRIVATE, &seed].concat()),
+        public: pem("PUBLIC KEY", &[ED25519_PUBLIC, public.as_bytes()].concat()),
     })
 }
 
@@ -146,38 +139,3 @@ impl TryRng for SystemRandom {
 }
 
 impl TryCryptoRng for SystemRandom {}
-
-fn random() -> anyhow::Result<[u8; 32]> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).context("the system's random source")?;
-    Ok(bytes)
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = BASE64.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for line in text.as_bytes().chunks(PEM_LINE) {
-        pem.extend(line.iter().map(|byte| char::from(*byte)));
-        pem.push('\n');
-    }
-    pem + &format!("-----END {label}-----\n")
-}
-
-fn public_file(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
-}
-
-/// Overwrites nothing. A private key is for its owner alone.
-fn write_new(file: &Path, text: &str, private: bool) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mode = if private { 0o600 } else { 0o644 };
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(file)
-        .and_then(|mut opened| opened.write_all(text.as_bytes()))
-        .map_err(|error| Usage(format!("cannot write {}: {error}", file.display())).into())
-}

@@ -1,4 +1,4 @@
-//! `tollgate demo`: a real host, two tenants, a real HTTP destination, the three shipped plugins, and real signed events; a crash
+//! `tollgate demo`: a real host, two tenants, a real HTTP destination, the four shipped plugins, and real signed events; a crash
 //! in the middle; and then, for each event, what became of it, held against what was promised.
 //!
 //! `scene` sets the stage, `destination` receives, `story` is what is sent and promised. Here they are played.
@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Print the story as JSON when it is over (implies --once)
     #[arg(long)]
     json: bool,
-    /// Where cashback.wasm, inventory.wasm and fraud.wasm are; `cargo xtask guests` builds them
+    /// Where cashback.wasm, inventory.wasm, fraud.wasm and gift-card.wasm are; `cargo xtask guests` builds them
     #[arg(long, default_value = "target/plugins")]
     plugins: PathBuf,
 }
@@ -68,7 +68,7 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
     let took = scene.start_host().await?;
     if loud {
         anstream::println!(
-            "{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, three plugins\n",
+            "{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, four plugins\n",
             scene.edge
         );
     }

@@ -45,7 +45,7 @@ pub(super) struct Scene {
 impl Scene {
     /// Writes the configuration and opens the destination; the host is not started yet.
     pub(super) async fn set(plugins: &Path) -> anyhow::Result<Self> {
-        for name in ["cashback", "inventory", "fraud"] {
+        for name in ["cashback", "inventory", "fraud", "gift-card"] {
             let file = plugins.join(format!("{name}.wasm"));
             anyhow::ensure!(
                 file.is_file(),

@@ -255,7 +255,7 @@ pub(super) fn judge(sent: &[Sent], traces: &[Trace], counts: &Counts, effects: &
         ),
         Check::new("the unknown status waits for a person", held, ""),
         Check::new("two events that mean one operation gave one effect", twin, ""),
-        Check::new("all three plugins acted", kinds.len() == 3, &kinds.join(", ")),
+        Check::new("all four plugins acted", kinds.len() == 4, &kinds.join(", ")),
         Check::new(
             "each operation is recorded once",
             recorded_count == operations.len() && recorded_count > 0,

@@ -1,0 +1,557 @@
+//! Fixtures: one event with its configuration and state, and how the run must end. Authors keep them beside a plugin; what a
+//! plugin does with them is the same on every machine, so they are compared to the letter.
+//!
+//! ```json
+//! {
+//!   "event": { "type": "reward.redeemed", "attributes": { "customer": "user_678" }, "payload": { "order": 7 } },
+//!   "config": { "rate_bps": 500 },
+//!   "state": { "customer/user_678": { "credited": 25 } },
+//!   "expect": { "refuse": "type `reward.redeemed` earns nothing" }
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::action::{Action, ActionKind, Proposal, UncheckedAction};
+use crate::event::{Event, StatusReading};
+use crate::grant::{self, Grant, Violation};
+use crate::ids::{EventId, EventType, FamilyName, SourceName, Status, Subject, TenantName};
+use crate::limits::MINOR_UNITS_MAX;
+use crate::money::{Currency, Money};
+use crate::outcome::{Fault, Outcome};
+use crate::state::{StateValue, StateWrite};
+use crate::time::UnixMillis;
+
+/// Starts a state value that is no text, in base64.
+const BASE64_PREFIX: &str = "base64:";
+/// What an event that says nothing of it was received at: 2026-05-05T10:00:00Z, as in the SDK's tests.
+const RECEIVED_AT: UnixMillis = UnixMillis(1_777_975_200_000);
+
+/// One fixture, checked.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    pub event: Event,
+    /// The route's configuration, a JSON document.
+    pub config_json: String,
+    pub state: State,
+    /// None in a fixture that is still to be filled in.
+    pub expect: Option<Ending>,
+}
+
+/// A plugin's whole state, by key.
+pub type State = BTreeMap<String, Vec<u8>>;
+
+/// How a run ended, as a fixture says it: exactly one of `actions`, `refuse`, `hold` and `retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Vec<Acted>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuse: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Later>,
+    /// What the run wrote: each key's new value, or null where it was removed. Left out, it is not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<BTreeMap<String, Value>>,
+}
+
+/// One action under its operation key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acted {
+    pub operation_key: String,
+    pub action: Action,
+}
+
+/// The plugin asked for another try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Later {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    pub message: String,
+}
+
+/// Why a document is no fixture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FixtureError {
+    #[error("it is not JSON as expected: {reason}")]
+    Json { reason: String },
+    #[error("`event.attributes`: `{name}` must be a text")]
+    Attribute { name: String },
+    #[error("`event` has a status and no family; name the family, for example \"reward-redemption\"")]
+    StatusWithoutFamily,
+    #[error("`event.{field}` is `{found}`; write an instant such as 2026-05-05T10:00:00Z")]
+    Instant { field: &'static str, found: String },
+    #[error("`state`: `{key}` starts with `base64:` and is no base64")]
+    Base64 { key: String },
+    #[error("`expect` must have exactly one of `actions`, `refuse`, `hold` and `retry`")]
+    NotOneEnding,
+    #[error(
+        "`expect.actions`: action {at} has a field that a `{kind}` has not, or writes one otherwise; it reads {canonical}"
+    )]
+    StrangeAction {
+        at: usize,
+        kind: ActionKind,
+        canonical: String,
+    },
+}
+
+/// A run that a fixture cannot expect: something is wrong with the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{fault}: {message}")]
+pub struct Broken {
+    pub fault: Fault,
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFixture {
+    event: RawEvent,
+    #[serde(default)]
+    config: Option<Value>,
+    #[serde(default)]
+    state: BTreeMap<String, Value>,
+    #[serde(default)]
+    expect: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEvent {
+    tenant: Option<TenantName>,
+    source: Option<SourceName>,
+    id: Option<EventId>,
+    #[serde(rename = "type")]
+    event_type: EventType,
+    subject: Option<Subject>,
+    family: Option<FamilyName>,
+    status: Option<Status>,
+    occurred_at: Option<String>,
+    received_at: Option<String>,
+    amount: Option<Money>,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+    payload: Option<Value>,
+}
+
+impl Fixture {
+    /// Reads a fixture.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, naming the field.
+    pub fn from_json(json: &[u8]) -> Result<Self, FixtureError> {
+        let raw: RawFixture = serde_json::from_slice(json).map_err(not_json)?;
+        Ok(Self {
+            event: raw.event.check()?,
+            config_json: raw.config.map_or_else(|| "{}".to_owned(), |config| config.to_string()),
+            state: state(raw.state)?,
+            expect: raw.expect.map(Ending::check).transpose()?,
+        })
+    }
+
+    /// Reads an event that stands alone, in the form that it has in a fixture.
+    ///
+    /// # Errors
+    /// As [`Fixture::from_json`].
+    pub fn of_event(json: &[u8]) -> Result<Self, FixtureError> {
+        let raw: RawEvent = serde_json::from_slice(json).map_err(not_json)?;
+        Ok(Self {
+            event: raw.check()?,
+            config_json: "{}".to_owned(),
+            state: State::new(),
+            expect: None,
+        })
+    }
+
+    /// What the fixture's state has under a key: version 1, or 0 where there is nothing.
+    pub fn read(&self, key: &str) -> StateValue {
+        let value = self.state.get(key).cloned();
+        StateValue {
+            version: i64::from(value.is_some()),
+            value,
+        }
+    }
+}
+
+/// Reads a plugin's state: an object of keys. A text stands for its bytes, `base64:…` for bytes that are no text, and anything
+/// else for its JSON.
+///
+/// # Errors
+/// When it is no such object.
+pub fn state_from_json(json: &[u8]) -> Result<State, FixtureError> {
+    state(serde_json::from_slice(json).map_err(not_json)?)
+}
+
+fn state(raw: BTreeMap<String, Value>) -> Result<State, FixtureError> {
+    raw.into_iter()
+        .map(|(key, value)| {
+            let bytes = bytes_of(&value).ok_or_else(|| FixtureError::Base64 { key: key.clone() })?;
+            Ok((key, bytes))
+        })
+        .collect()
+}
+
+fn not_json(error: serde_json::Error) -> FixtureError {
+    FixtureError::Json {
+        reason: error.to_string(),
+    }
+}
+
+impl RawEvent {
+    fn check(self) -> Result<Event, FixtureError> {
+        let instant = |field, text: Option<String>| {
+            text.map(|text| UnixMillis::from_rfc3339(&text).ok_or(FixtureError::Instant { field, found: text }))
+                .transpose()
+        };
+        let reading = match (self.family, self.status) {
+            (None, None) => StatusReading::Stateless,
+            (None, Some(_)) => return Err(FixtureError::StatusWithoutFamily),
+            (Some(family), None) => StatusReading::Unmapped { family, label: None },
+            (Some(family), Some(status)) => StatusReading::Mapped { family, status },
+        };
+        let attributes = self.attributes.into_iter().map(|(name, value)| match value {
+            Value::String(value) => Ok((name, value)),
+            _ => Err(FixtureError::Attribute { name }),
+        });
+        Ok(Event {
+            tenant: self.tenant.unwrap_or_else(|| known(TenantName::new("test-tenant"))),
+            source: self.source.unwrap_or_else(|| known(SourceName::new("test-source"))),
+            id: self.id.unwrap_or_else(|| known(EventId::new("evt_1"))),
+            event_type: self.event_type,
+            subject: self.subject,
+            reading,
+            occurred_at: instant("occurred_at", self.occurred_at)?,
+            received_at: instant("received_at", self.received_at)?.unwrap_or(RECEIVED_AT),
+            amount: self.amount,
+            attributes: attributes.collect::<Result<_, _>>()?,
+            payload: Bytes::from(match self.payload {
+                None => "{}".to_owned(),
+                Some(Value::String(text)) => text,
+                Some(document) => document.to_string(),
+            }),
+        })
+    }
+}
+
+fn known<T>(id: Result<T, crate::ids::IdError>) -> T {
+    id.expect("the name is written in this file")
+}
+
+impl Ending {
+    fn check(raw: Value) -> Result<Self, FixtureError> {
+        let actions = raw.get("actions").cloned();
+        let ending: Self = serde_json::from_value(raw).map_err(|error| FixtureError::Json {
+            reason: format!("`expect`: {error}"),
+        })?;
+        let ends = [
+            ending.actions.is_some(),
+            ending.refuse.is_some(),
+            ending.hold.is_some(),
+            ending.retry.is_some(),
+        ];
+        if ends.into_iter().filter(|end| *end).count() != 1 {
+            return Err(FixtureError::NotOneEnding);
+        }
+        // A misspelt field of an action would be dropped in silence, so each must be what the host would write.
+        let written = actions.as_ref().and_then(Value::as_array).into_iter().flatten();
+        for (at, (acted, written)) in ending.actions.iter().flatten().zip(written).enumerate() {
+            let canonical = serde_json::to_value(acted).unwrap_or_default();
+            if canonical != *written {
+                return Err(FixtureError::StrangeAction {
+                    at,
+                    kind: acted.action.kind(),
+                    canonical: canonical.to_string(),
+                });
+            }
+        }
+        Ok(ending)
+    }
+
+    /// How a run ended. Its proposals are judged as by a route that grants all that the manifest lists.
+    ///
+    /// # Errors
+    /// When the run is faulty, or proposed what no host would take.
+    pub fn of(outcome: &Outcome, kinds: &[ActionKind], writes: &[StateWrite]) -> Result<Self, Broken> {
+        let mut ending = Self {
+            actions: None,
+            refuse: None,
+            hold: None,
+            retry: None,
+            state: None,
+        };
+        match outcome {
+            Outcome::Completed { proposals } => {
+                let granted = grant::judge(proposals.clone(), &everything(kinds, proposals)).map_err(not_taken)?;
+                let acted = granted.into_iter().map(|granted| Acted {
+                    operation_key: granted.operation_key().to_string(),
+                    action: granted.action().clone(),
+                });
+                ending.actions = Some(acted.collect());
+            }
+            Outcome::Refused { message } => ending.refuse = Some(message.clone()),
+            Outcome::Held { message } => ending.hold = Some(message.clone()),
+            Outcome::RetryAfter { after_ms, message } => {
+                ending.retry = Some(Later {
+                    after_ms: *after_ms,
+                    message: message.clone(),
+                });
+            }
+            Outcome::Fault { fault, message } => {
+                return Err(Broken {
+                    fault: *fault,
+                    message: message.clone(),
+                });
+            }
+        }
+        if !writes.is_empty() {
+            let written = writes.iter().map(|write| {
+                let value = write.value.as_deref().map_or(Value::Null, value_of);
+                (write.key.clone(), value)
+            });
+            ending.state = Some(written.collect());
+        }
+        Ok(ending)
+    }
+
+    /// Whether a run that ended as `found` is what this expects.
+    pub fn allows(&self, found: &Self) -> bool {
+        let empty = BTreeMap::new();
+        let same_state = self
+            .state
+            .as_ref()
+            .is_none_or(|expected| expected == found.state.as_ref().unwrap_or(&empty));
+        let end = |ending: &Self| Self {
+            state: None,
+            ..ending.clone()
+        };
+        same_state && end(self) == end(found)
+    }
+}
+
+/// Grants for all that the manifest lists, without bounds.
+fn everything(kinds: &[ActionKind], proposals: &[Proposal]) -> Vec<Grant> {
+    let mut currencies = Vec::new();
+    let mut extensions = Vec::new();
+    for proposal in proposals {
+        match &proposal.action {
+            UncheckedAction::Credit(transfer) | UncheckedAction::Debit(transfer) => {
+                currencies.extend(Currency::new(&transfer.amount.currency));
+            }
+            UncheckedAction::IssueGiftCard { amount, .. } => currencies.extend(Currency::new(&amount.currency)),
+            UncheckedAction::Extension(extension) => extensions.push(extension.name.clone()),
+            UncheckedAction::ReserveStock(_)
+            | UncheckedAction::ReleaseStock(_)
+            | UncheckedAction::Flag(_)
+            | UncheckedAction::Notify(_) => {}
+        }
+    }
+    kinds
+        .iter()
+        .map(|kind| Grant {
+            amount_max: Some(MINOR_UNITS_MAX),
+            currencies: currencies.clone(),
+            extensions: extensions.clone(),
+            ..Grant::of(*kind)
+        })
+        .collect()
+}
+
+fn not_taken(violation: Violation) -> Broken {
+    Broken {
+        fault: Fault::InvalidOutput,
+        message: match violation {
+            Violation::NotGranted { at, kind } => {
+                format!("action {at}: the manifest's `actions` does not list `{kind}`")
+            }
+            other => other.to_string(),
+        },
+    }
+}
+
+/// The bytes that a fixture's value stands for.
+fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::String(text) => match text.strip_prefix(BASE64_PREFIX) {
+            Some(encoded) => BASE64.decode(encoded.as_bytes()).ok(),
+            None => Some(text.clone().into_bytes()),
+        },
+        document => Some(document.to_string().into_bytes()),
+    }
+}
+
+/// A state value as a fixture writes it: JSON objects and lists as themselves, whatever space they have, other texts as
+/// texts, and the rest in base64.
+fn value_of(bytes: &[u8]) -> Value {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Value::String(format!("{BASE64_PREFIX}{}", BASE64.encode(bytes)));
+    };
+    match serde_json::from_str(text) {
+        Ok(document @ (Value::Object(_) | Value::Array(_))) => document,
+        _ if text.starts_with(BASE64_PREFIX) => Value::String(format!("{BASE64_PREFIX}{}", BASE64.encode(bytes))),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::UncheckedMoney;
+    use crate::action::UncheckedTransfer;
+
+    const GOOD: &str = r#"{
+        "event": {"type": "a.b", "family": "order", "status": "completed", "amount": {"minor_units": 5, "currency": "USD"},
+                  "occurred_at": "2026-05-05T09:00:00Z", "attributes": {"customer": "c"}, "payload": {"a": [1, 2]}},
+        "config": {"rate_bps": 5},
+        "state": {"text": "abc", "bytes": "base64:/w==", "json": {"n": 1}},
+        "expect": {"actions": [{"operation_key": "k:1", "action":
+            {"kind": "credit", "account": "c", "amount": {"minor_units": 5, "currency": "USD"}, "reason": "r"}}]}
+    }"#;
+
+    #[test]
+    fn a_fixture_says_event_configuration_and_state() {
+        let fixture = Fixture::from_json(GOOD.as_bytes()).unwrap();
+        assert_eq!(fixture.event.tenant.as_str(), "test-tenant");
+        assert_eq!(fixture.event.payload, r#"{"a":[1,2]}"#);
+        assert_eq!(fixture.event.received_at, RECEIVED_AT);
+        assert_eq!(
+            fixture.event.received_at.since(fixture.event.occurred_at.unwrap()),
+            3_600_000
+        );
+        assert_eq!(fixture.config_json, r#"{"rate_bps":5}"#);
+        assert_eq!(fixture.read("text").value.as_deref(), Some(b"abc".as_slice()));
+        assert_eq!(fixture.read("bytes").value.as_deref(), Some([0xff].as_slice()));
+        assert_eq!(fixture.read("json").value.as_deref(), Some(br#"{"n":1}"#.as_slice()));
+        assert_eq!(
+            fixture.read("other"),
+            StateValue {
+                version: 0,
+                value: None
+            }
+        );
+        let body = Fixture::of_event(br#"{"type": "a", "payload": "{ \"exact\": 1.10 }"}"#).unwrap();
+        assert_eq!(body.event.payload, r#"{ "exact": 1.10 }"#);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_fixture_is_named() {
+        for (from, to, expect) in [
+            (r#""event""#, r#""evnt""#, "unknown field `evnt`"),
+            (
+                r#""customer": "c""#,
+                r#""customer": 1"#,
+                "`event.attributes`: `customer` must be a text",
+            ),
+            (r#""family": "order", "#, "", "a status and no family"),
+            (
+                "2026-05-05T09:00:00Z",
+                "yesterday",
+                "`event.occurred_at` is `yesterday`",
+            ),
+            ("base64:/w==", "base64:?", "`state`: `bytes` starts with"),
+            (r#""expect": {"#, r#""expect": {"hold": "h", "#, "exactly one of"),
+            (
+                r#""reason": "r""#,
+                r#""reason": "r", "note": "n""#,
+                "action 0 has a field that a `credit` has not",
+            ),
+            (r#""reason""#, r#""reson""#, "missing field `reason`"),
+            ("\"type\": \"a.b\",", "", "missing field `type`"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let error = Fixture::from_json(GOOD.replace(from, to).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(expect), "{to}: {error}");
+        }
+    }
+
+    fn credit(key: &str) -> Outcome {
+        let action = UncheckedAction::Credit(UncheckedTransfer {
+            account: "c".to_owned(),
+            amount: UncheckedMoney {
+                minor_units: 5,
+                currency: "USD".to_owned(),
+            },
+            reason: "r".to_owned(),
+        });
+        Outcome::Completed {
+            proposals: vec![Proposal {
+                operation_key: key.to_owned(),
+                action,
+            }],
+        }
+    }
+
+    #[test]
+    fn an_ending_is_what_was_expected_or_not() {
+        let expect = Fixture::from_json(GOOD.as_bytes()).unwrap().expect.unwrap();
+        let write = |value: &[u8]| {
+            vec![StateWrite {
+                key: "k".to_owned(),
+                value: Some(value.to_vec()),
+            }]
+        };
+        let of = |outcome, writes: &[StateWrite]| Ending::of(&outcome, &[ActionKind::Credit], writes).unwrap();
+        assert!(expect.allows(&of(credit("k:1"), &[])));
+        assert!(
+            expect.allows(&of(credit("k:1"), &write(b"x"))),
+            "state is not asked for"
+        );
+        assert!(!expect.allows(&of(credit("k:2"), &[])));
+        assert!(!expect.allows(&of(
+            Outcome::Held {
+                message: "h".to_owned()
+            },
+            &[]
+        )));
+        let with_state = Ending {
+            state: Some([("k".to_owned(), serde_json::json!({"n": 1}))].into()),
+            ..expect
+        };
+        assert!(
+            with_state.allows(&of(credit("k:1"), &write(br#"{ "n": 1 }"#))),
+            "space decides nothing"
+        );
+        assert!(!with_state.allows(&of(credit("k:1"), &write(br#"{"n":2}"#))));
+        assert!(!with_state.allows(&of(credit("k:1"), &[])));
+    }
+
+    #[test]
+    fn what_no_host_would_take_is_broken() {
+        let broken = Ending::of(&credit("k:1"), &[ActionKind::Flag], &[]).unwrap_err();
+        assert_eq!(
+            broken.to_string(),
+            "invalid-output: action 0: the manifest's `actions` does not list `credit`"
+        );
+        let broken = Ending::of(&credit("not a key"), &[ActionKind::Credit], &[]).unwrap_err();
+        assert_eq!(broken.fault, Fault::InvalidOutput);
+        let trap = Outcome::Fault {
+            fault: Fault::Trap,
+            message: "boom".to_owned(),
+        };
+        assert_eq!(Ending::of(&trap, &[], &[]).unwrap_err().to_string(), "trap: boom");
+    }
+
+    #[test]
+    fn state_values_are_written_as_they_are_read() {
+        for bytes in [
+            b"abc".as_slice(),
+            b"",
+            &[0xff, 0],
+            b"base64:abc",
+            b"12",
+            b"\"quoted\"",
+            br#"{"n":[1]}"#,
+        ] {
+            assert_eq!(bytes_of(&value_of(bytes)).as_deref(), Some(bytes), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `tollgate plugin test`: the compiled component on each fixture, in the engine and under the limits of a host.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use similar::{ChangeTag, TextDiff};
+use tollgate_core::fixture::{Broken, Ending, Fixture};
+use tollgate_core::outcome::LogLine;
+use tollgate_sandbox::{Plugin, RunLimits};
+
+use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
+use super::super::{Exit, Usage, print_json};
+use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin, share, size};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "A fixture is a JSON file: event, config, state, and what is expected (docs/plugins.md). Each is run twice; a plugin\n\
+                  that ends otherwise the second time is not deterministic, and fails.\n\n\
+                  Exit status: 0 all ended as expected, 1 one did not, 2 there are no fixtures."
+)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The folder of the fixtures; without it, `fixtures` beside the plugin
+    #[arg(long, value_name = "FOLDER")]
+    fixtures: Option<PathBuf>,
+    /// Only fixtures whose names hold this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Write what came into the fixtures as what is expected
+    #[arg(long)]
+    update: bool,
+    /// Show what each run logged, not only of those that fail
+    #[arg(long)]
+    logs: bool,
+    #[command(flatten)]
+    limits: Limits,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One fixture's run, as data.
+#[derive(Serialize)]
+struct Tried {
+    name: String,
+    end: End,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Ending>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<Ending>,
+    /// What is wrong with the fixture, or with the plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    fuel: u64,
+    memory_bytes: usize,
+    duration_us: u64,
+    logs: Vec<LogLine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum End {
+    Passed,
+    Updated,
+    Failed,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let plugin = args.which.load()?;
+    let folder = folder_of(&args.which, args.fixtures.as_deref())?;
+    let only = args.only.as_deref().unwrap_or_default();
+    let limits = args.limits.get();
+    let mut all = Vec::new();
+    for named in fixtures(&folder)?.into_iter().filter(|named| named.name.contains(only)) {
+        let mut tried = attempt(&plugin, &named, &limits);
+        if args.update && tried.end == End::Failed && tried.problem.is_none() {
+            update(&named, &tried)?;
+            tried.end = End::Updated;
+        }
+        all.push(tried);
+    }
+    let failed = all.iter().filter(|tried| tried.end == End::Failed).count();
+    if args.json {
+        let manifest = plugin.manifest();
+        print_json(&serde_json::json!({
+            "ok": failed == 0,
+            "plugin": {
+                "name": manifest.map(|manifest| &manifest.name),
+                "version": manifest.map(|manifest| &manifest.version),
+                "digest": plugin.digest(),
+            },
+            "limits": {
+                "fuel": limits.fuel,
+                "memory_bytes": limits.memory_bytes_max,
+                "deadline_ms": limits.deadline_ms,
+            },
+            "fixtures": all,
+        }))?;
+    } else {
+        show(&plugin, &all, &limits, args.logs);
+    }
+    Ok(if failed == 0 { Exit::Yes } else { Exit::No })
+}
+
+/// Runs one fixture twice, and judges the end.
+fn attempt(plugin: &Plugin, named: &Named, limits: &RunLimits) -> Tried {
+    let mut tried = Tried {
+        name: named.name.clone(),
+        end: End::Failed,
+        expected: None,
+        found: None,
+        problem: None,
+        fuel: 0,
+        memory_bytes: 0,
+        duration_us: 0,
+        logs: Vec::new(),
+    };
+    let fixture = match &named.fixture {
+        Ok(fixture) => fixture,
+        Err(error) => {
+            tried.problem = Some(format!("{}: {error}", named.path.display()));
+            return tried;
+        }
+    };
+    tried.expected = fixture.expect.clone();
+    let (run, found) = once(plugin, fixture, limits);
+    let (again, found_again) = once(plugin, fixture, limits);
+    tried.fuel = run.fuel;
+    tried.memory_bytes = run.memory_bytes;
+    tried.duration_us = u64::try_from(again.duration.min(run.duration).as_micros()).unwrap_or(u64::MAX);
+    tried.problem = match &found {
+        Err(broken) => Some(broken.to_string()),
+        Ok(_) if found != found_again || run.fuel != again.fuel => {
+            Some("the same input gave another answer, or took other fuel: the plugin is not deterministic".to_owned())
+        }
+        Ok(found) => {
+            if tried.expected.as_ref().is_some_and(|expected| expected.allows(found)) {
+                tried.end = End::Passed;
+            }
+            None
+        }
+    };
+    tried.found = found.ok();
+    tried.logs = run.logs;
+    tried
+}
+
+fn once(plugin: &Plugin, fixture: &Fixture, limits: &RunLimits) -> (tollgate_sandbox::Run, Result<Ending, Broken>) {
+    let run = run_plugin(plugin, fixture, limits);
+    let kinds = plugin.manifest().map_or(&[][..], |manifest| &manifest.actions);
+    let ending = Ending::of(&run.outcome, kinds, &run.writes);
+    (run, ending)
+}
+
+/// Writes what came into the fixture's file; the rest of it stays.
+fn update(named: &Named, tried: &Tried) -> anyhow::Result<()> {
+    let mut document: serde_json::Value = serde_json::from_slice(&named.text)?;
+    document["expect"] = serde_json::to_value(&tried.found)?;
+    let text = serde_json::to_string_pretty(&document)? + "\n";
+    std::fs::write(&named.path, text).with_context(|| format!("cannot write {}", named.path.display()))
+}
+
+fn show(plugin: &Plugin, all: &[Tried], limits: &RunLimits, logs: bool) {
+    if let Some(manifest) = plugin.manifest() {
+        anstream::println!(
+            "{BOLD}{} {}{BOLD:#}  {DIM}{}{DIM:#}",
+            manifest.name,
+            manifest.version,
+            plugin.digest()
+        );
+    }
+    let width = all.iter().map(|tried| tried.name.chars().count()).max().unwrap_or(0);
+    for tried in all {
+        let (style, word) = match tried.end {
+            End::Passed => (GOOD, "ok"),
+            End::Updated => (WARN, "updated"),
+            End::Failed => (BAD, "FAILED"),
+        };
+        let end = tried.found.as_ref().map_or("", what);
+        anstream::println!(
+            "  {style}{word:7}{style:#} {:width$}  {end:8}  {DIM}fuel {:>10} ({})  memory {}{DIM:#}",
+            tried.name,
+            grouped(tried.fuel),
+            share(tried.fuel, limits.fuel),
+            size(tried.memory_bytes),
+        );
+        let failed = tried.end == End::Failed;
+        if let Some(problem) = &tried.problem {
+            anstream::println!("          {BAD}{problem}{BAD:#}");
+        } else if failed {
+            differences(tried);
+        }
+        if failed || logs {
+            show_logs(&tried.logs);
+        }
+    }
+    let count = |end| all.iter().filter(|tried| tried.end == end).count();
+    let (passed, updated, failed) = (count(End::Passed), count(End::Updated), count(End::Failed));
+    let style = if failed == 0 { GOOD } else { BAD };
+    let updated = if updated == 0 {
+        String::new()
+    } else {
+        format!(", {updated} updated")
+    };
+    anstream::println!("{style}{passed} passed, {failed} failed{style:#}{updated}");
+    let declared = plugin.manifest().and_then(|manifest| manifest.fuel);
+    let most = all.iter().map(|tried| tried.fuel).max().unwrap_or(0);
+    if let Some(declared) = declared
+        && most > declared
+    {
+        anstream::println!(
+            "{WARN}warning{WARN:#}  a run took {} fuel; the manifest says at most {}",
+            grouped(most),
+            grouped(declared)
+        );
+    }
+}
+
+fn what(ending: &Ending) -> &'static str {
+    match ending {
+        Ending { refuse: Some(_), .. } => "refused",
+        Ending { hold: Some(_), .. } => "held",
+        Ending { retry: Some(_), .. } => "retry",
+        Ending { actions, .. } => match actions.as_ref().map_or(0, Vec::len) {
+            0 => "nothing",
+            1 => "1 action",
+            _ => "actions",
+        },
+    }
+}
+
+/// What was expected against what came, line by line.
+fn differences(tried: &Tried) {
+    let Some(expected) = &tried.expected else {
+        anstream::println!("          the fixture expects nothing yet: `--update` writes what came");
+        return;
+    };
+    let text = |ending: &Ending| serde_json::to_string_pretty(ending).unwrap_or_default() + "\n";
+    let found = tried.found.clone().map(|found| Ending {
+        // What was not asked for is no difference.
+        state: found.state.filter(|_| expected.state.is_some()),
+        ..found
+    });
+    let (expected, found) = (text(expected), found.as_ref().map(text).unwrap_or_default());
+    for change in TextDiff::from_lines(&expected, &found).iter_all_changes() {
+        let (style, sign) = match change.tag() {
+            ChangeTag::Delete => (BAD, '-'),
+            ChangeTag::Insert => (GOOD, '+'),
+            ChangeTag::Equal => (DIM, ' '),
+        };
+        anstream::println!("          {style}{sign} {}{style:#}", change.value().trim_end());
+    }
+    anstream::println!("          {DIM}- expected  + found{DIM:#}");
+}
+
+/// What a run logged.
+pub(super) fn show_logs(logs: &[LogLine]) {
+    for LogLine { level, message } in logs {
+        let level = format!("{level:?}").to_lowercase();
+        anstream::println!("          {DIM}log {level:5}{DIM:#} {message}");
+    }
+}
+
+/// The fixtures' folder of a plugin.
+pub(super) fn folder_of(which: &Which, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match (given, which.project()) {
+        (Some(folder), _) => Ok(folder.to_owned()),
+        (None, Some(project)) => Ok(project.join("fixtures")),
+        (None, None) => Err(Usage("say with --fixtures where the fixtures are".to_owned()).into()),
+    }
+}

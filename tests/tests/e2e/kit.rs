@@ -1,0 +1,347 @@
+//! W5: an author's kit that needs no server: from `new` to a green test, in each language, through the real binary.
+//!
+//! Projects stay in the target directory, so that what npm, pip and cargo fetched and built is there the next time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tollgate_core::ids::PluginDigest;
+use tollgate_core::signature::{PluginSignature, PublicKey};
+use tollgate_tests::stage::{Ran, tollgate};
+use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root};
+
+/// A project as `tollgate plugin new` makes it now, in a folder that earlier tests may have built in.
+fn project(name: &str, language: &str) -> PathBuf {
+    let fresh = tempfile::tempdir().expect("a folder");
+    let ran = tollgate(
+        &[
+            "plugin",
+            "new",
+            "bonus",
+            "--lang",
+            language,
+            "--json",
+            "--folder",
+            text(fresh.path()),
+        ],
+        b"",
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let folder = kit_dir().join(name);
+    for file in ran.json()["files"].as_array().expect("a list") {
+        let file = file.as_str().expect("a name");
+        put(
+            &folder.join(file),
+            &fs::read(fresh.path().join(file)).expect("a written file"),
+        );
+    }
+    folder
+}
+
+/// Writes a file whose text is another: an unchanged one would be built anew.
+fn put(path: &Path, bytes: &[u8]) {
+    if fs::read(path).ok().as_deref() != Some(bytes) {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("the file is written");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn plugin(arguments: &[&str]) -> Ran {
+    tollgate(&[&["plugin"], arguments].concat(), b"")
+}
+
+/// What every language's project must do.
+fn works(name: &str, language: &str) {
+    let folder = project(name, language);
+    let folder = text(&folder);
+    let ran = plugin(&["test", folder, "--json"]);
+    assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
+    let answer = ran.json();
+    let fixtures = answer["fixtures"].as_array().expect("a list");
+    assert_eq!(fixtures.len(), 8, "{answer:#}");
+    for fixture in fixtures {
+        assert_eq!(fixture["end"], "passed", "{fixture:#}");
+    }
+    assert_eq!(answer["plugin"]["name"], "bonus");
+    assert!(
+        fixtures
+            .iter()
+            .all(|fixture| fixture["fuel"].as_u64() < answer["limits"]["fuel"].as_u64())
+    );
+
+    let checked = plugin(&["check", folder, "--json"]).json();
+    assert_eq!(checked["plugin"]["digest"], answer["plugin"]["digest"]);
+    let imports = checked["plugin"]["imports"].as_array().expect("a list");
+    assert!(imports.iter().all(|import| {
+        import
+            .as_str()
+            .is_some_and(|import| import.starts_with("tollgate:plugin/"))
+    }));
+
+    let bench = plugin(&["bench", folder, "--runs", "3", "--only", "a-completed", "--json"]).json();
+    assert_eq!(bench["fixtures"][0]["outcome"], "completed");
+    assert_eq!(
+        bench["fixtures"][0]["fuel"], fixtures[0]["fuel"],
+        "fuel is the same each time"
+    );
+}
+
+#[test]
+fn w5_a_new_project_in_rust_builds_and_passes() {
+    works("rust", "rust");
+}
+
+#[test]
+fn w5_a_new_project_in_javascript_builds_and_passes() {
+    works("js", "js");
+}
+
+#[test]
+fn w5_a_new_project_in_python_builds_and_passes() {
+    works("python", "python");
+}
+
+/// How a project whose rule asks for what there is not ends: `trap`, or what its log says. Both the same each time.
+fn stubs(language: &str, source: &str, expect: &[(&str, &str)]) {
+    let folder = project(&format!("{language}-stubs"), language);
+    let rule = fs::read(root().join("tests/guests/stubs").join(source)).expect("the probe's source");
+    put(&folder.join(source), &rule);
+    let event = tempfile::NamedTempFile::new().expect("a file");
+    let mut wrong = Vec::new();
+    for (probe, expect) in expect {
+        fs::write(event.path(), json!({ "type": probe }).to_string()).expect("the event is written");
+        let ask = || plugin(&["run", text(event.path()), text(&folder), "--json"]).json();
+        let found = ask();
+        let said = |answer: &Value| match answer["problem"].as_str() {
+            Some(problem) if problem.starts_with("trap: ") => "trap".to_owned(),
+            Some(problem) => problem.to_owned(),
+            None => answer["logs"][0]["message"].as_str().unwrap_or_default().to_owned(),
+        };
+        let (first, second) = (said(&found), said(&ask()));
+        let as_expected = *expect == first || *expect == "a constant" && first.parse::<f64>().is_ok();
+        if !as_expected || first != second {
+            wrong.push(format!("{probe}: {first}, then {second}; expected {expect}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn w2_what_javascript_has_no_means_for_ends_the_run_or_never_changes() {
+    stubs(
+        "js",
+        "plugin.js",
+        &[
+            ("Date.now", "trap"),
+            ("new Date", "trap"),
+            ("a date", "1970-01-01T00:00:00.000Z"),
+            ("time zone", "0"),
+            ("performance.now", "trap"),
+            ("Math.random", "a constant"),
+            ("console.log", "throws ReferenceError: console is not defined"),
+            ("setTimeout", "throws ReferenceError: setTimeout is not defined"),
+            ("fetch", "throws ReferenceError: fetch is not defined"),
+            ("crypto", "throws ReferenceError: crypto is not defined"),
+            (
+                "process.env",
+                "throws TypeError: cannot read property 'env' of undefined",
+            ),
+            ("TextDecoder", "throws ReferenceError: TextDecoder is not defined"),
+        ],
+    );
+}
+
+#[test]
+fn w2_what_python_has_no_means_for_ends_the_run_or_never_changes() {
+    stubs(
+        "python",
+        "plugin.py",
+        &[
+            ("time", "trap"),
+            ("monotonic", "trap"),
+            ("now", "trap"),
+            ("random", "a constant"),
+            ("urandom", "trap"),
+            ("uuid", "trap"),
+            ("print", "trap"),
+            ("stderr", "trap"),
+            ("environ", "{}"),
+            ("listdir", "trap"),
+            ("open", "trap"),
+            ("hash", "a constant"),
+            ("argv", "[]"),
+            ("sleep", "trap"),
+            ("exit", "trap"),
+        ],
+    );
+}
+
+/// A folder with one fixture for the shipped cashback.
+fn cashback_fixture(expect: Value) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixture = json!({
+        "event": {
+            "type": "reward.redeemed", "amount": { "minor_units": 500, "currency": "INR" },
+            "attributes": { "customer": "user_678" }
+        },
+        "config": { "rate_bps": 500 },
+        "expect": expect,
+    });
+    fs::write(folder.path().join("one.json"), fixture.to_string()).expect("the fixture is written");
+    let path = text(folder.path()).to_owned();
+    (folder, path)
+}
+
+#[test]
+fn w5_a_fixture_that_fails_shows_the_difference_and_can_be_updated() {
+    let cashback = plugins_dir().join("cashback.wasm");
+    let cashback = text(&cashback);
+    let action = |minor_units| {
+        json!({ "actions": [{ "operation_key": "cashback:evt_1", "action": {
+            "kind": "credit", "account": "user_678", "amount": { "minor_units": minor_units, "currency": "INR" },
+            "reason": "cashback of 5 % on 5.00 INR" } }] })
+    };
+    let (_folder, path) = cashback_fixture(action(26));
+    let ask = |more: &[&str]| plugin(&[&["test", cashback, "--fixtures", &path], more].concat());
+    let ran = ask(&[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for line in [
+        "-           \"minor_units\": 26,",
+        "+           \"minor_units\": 25,",
+        "0 passed, 1 failed",
+    ] {
+        assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    }
+    assert!(
+        !ran.stdout.contains("customer/user_678"),
+        "state was not asked for: {}",
+        ran.stdout
+    );
+    assert_eq!(ask(&["--json"]).json()["fixtures"][0]["end"], "failed");
+    assert_eq!(ask(&["--update"]).code, 0);
+    assert_eq!(ask(&[]).code, 0);
+    let written: Value =
+        serde_json::from_slice(&fs::read(format!("{path}/one.json")).expect("the fixture")).expect("JSON");
+    assert_eq!(written["expect"]["actions"], action(25)["actions"]);
+    assert!(
+        written["expect"]["state"]["customer/user_678"].is_object(),
+        "{written:#}"
+    );
+
+    fs::write(format!("{path}/two.json"), r#"{"event": {"type": "a"}, "expct": {}}"#).expect("a broken fixture");
+    let ran = ask(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stdout
+            .contains("two.json: it is not JSON as expected: unknown field `expct`"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn w5_a_panic_shows_its_words_and_where_it_was() {
+    let (folder, path) = cashback_fixture(json!({ "refuse": "anything" }));
+    let guest = hostile_dir().join("panic.wasm");
+    let ran = plugin(&["test", text(&guest), "--fixtures", &path]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("trap: panicked at"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("process"),
+        "the functions have names: {}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("log error panicked at"), "{}", ran.stdout);
+    let event = folder.path().join("one.json");
+    let ran = plugin(&["run", text(&event), text(&guest)]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.starts_with("trap"), "{}", ran.stdout);
+    // The limits are a host's, and can be told otherwise.
+    let spin = hostile_dir().join("spin.wasm");
+    let ran = plugin(&["run", text(&event), text(&spin), "--fuel", "20000"]);
+    assert!(
+        ran.stdout.contains("the budget of 20000 fuel is used up"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn w5_what_is_not_usable_is_said_with_its_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = text(folder.path());
+    for (arguments, code, says) in [
+        (vec!["new", "Bonus", "--lang", "rust"], 2, "has the character 'B'"),
+        (vec!["new", "7up", "--lang", "rust"], 2, "must begin with a letter"),
+        (vec!["build", path], 2, "start one with `tollgate plugin new"),
+        (vec!["test", path], 2, "start one with `tollgate plugin new"),
+        (vec!["run", "/no/such/event.json", path], 2, "holds no plugin"),
+    ] {
+        let ran = plugin(&arguments);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(says), "{}", ran.stderr);
+    }
+    fs::write(folder.path().join("mine"), "").expect("a file");
+    let ran = plugin(&["new", "bonus", "--lang", "rust", "--folder", path]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("is not empty"), "{}", ran.stderr);
+}
+
+#[test]
+fn w5_a_signature_is_for_one_component_and_its_key_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let key = at("2026.key");
+    let made = plugin(&["key", "new", text(&key), "--json"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let mode = fs::metadata(&key).expect("the key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(plugin(&["key", "new", text(&key)]).code, 2, "no key is overwritten");
+
+    let component = plugins_dir().join("cashback.wasm");
+    let signature = at("cashback.sig");
+    let sign = |key: &Path| {
+        plugin(&[
+            "sign",
+            text(&component),
+            "--key",
+            text(key),
+            "-o",
+            text(&signature),
+            "--json",
+        ])
+    };
+    let ran = sign(&key);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["key_id"], "2026");
+    let signature_of =
+        || PluginSignature::from_json(&fs::read(&signature).expect("the signature")).expect("a signature");
+    let digest = PluginDigest::of(&fs::read(&component).expect("the component"));
+    let public = PublicKey::from_text(made.json()["public_key"].as_str().expect("a key")).expect("a key");
+    assert_eq!(signature_of().verify(&public, digest), Ok(()));
+    assert_eq!(signature_of().publisher.as_str(), "tollgate", "the manifest's");
+    assert_eq!(
+        fs::read_to_string(at("2026.key.pub")).expect("the public key").trim(),
+        public.to_text()
+    );
+
+    // The first test key of RFC 8032, as OpenSSL writes a private key.
+    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    fs::write(at("rfc.pem"), pem).expect("the key is written");
+    assert_eq!(sign(&at("rfc.pem")).code, 0);
+    let public = PublicKey::from_text("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=").expect("a key");
+    assert_eq!(signature_of().verify(&public, digest), Ok(()));
+
+    fs::write(at("none.key"), "hello").expect("a file");
+    let ran = sign(&at("none.key"));
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("holds no key of Ed25519"), "{}", ran.stderr);
+    let ran = plugin(&["sign", text(&at("rfc.pem")), "--key", text(&key)]);
+    assert_eq!(ran.code, 1, "what is no component is not signed");
+}
