@@ -89,6 +89,8 @@ pub struct SpinSetup {
     outbound: Vec<String>,
     variables: Vec<(String, String)>,
     memory_bytes_max: Option<usize>,
+    /// The tenant's file is one that Spin cannot hold: it is not built.
+    is_refused: bool,
 }
 
 impl SpinSetup {
@@ -142,6 +144,12 @@ impl SpinSetup {
     }
 
     #[must_use]
+    pub fn refused(mut self) -> Self {
+        self.is_refused = true;
+        self
+    }
+
+    #[must_use]
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = Some(bytes);
         self
@@ -159,7 +167,7 @@ impl SpinSetup {
         for name in ["kit", "plugins", "tenants", "state"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        for name in ["ingest", "runner", "desk", "caller"] {
+        for name in ["ingest", "worker", "runner", "desk", "caller"] {
             let file = format!("tollgate_spin_{name}.wasm");
             let from = spin_dir().join(&file);
             fs::copy(&from, folder.path().join("kit").join(file))
@@ -177,6 +185,9 @@ impl SpinSetup {
             fs::write(folder.path().join(format!("plugins/{name}.wasm")), enclosed).expect("a file");
         }
         fs::write(folder.path().join("tenants/acme.toml"), &self.tenant).expect("a file");
+        if !self.is_refused {
+            tollgate_tenants::build(&folder.path().join("tenants"), true).expect("a tenant's file");
+        }
         fs::write(folder.path().join("spin.toml"), self.manifest()).expect("a file");
         SpinStage {
             folder,
@@ -205,22 +216,29 @@ impl SpinSetup {
         for (name, _) in &self.variables {
             let _ = writeln!(text, "{name} = {{ required = true, secret = true }}");
         }
-        text.push_str("\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"ingest\"\n\n[component.ingest]\n");
-        text.push_str("source = \"kit/tollgate_spin_ingest.wasm\"\nsqlite_databases = [\"default\"]\n");
-        text.push_str("files = [{ source = \"tenants\", destination = \"/tenants\" }]\nallowed_outbound_hosts = [");
-        let mut end = "]";
-        let chained = self
+        let plugins = self
             .plugins
             .iter()
             .map(|(name, _)| format!("http://{}.spin.internal", component(name)));
-        for host in chained.chain(self.outbound.iter().cloned()) {
-            let _ = write!(text, "\n    \"{host}\",");
-            end = "\n]";
-        }
-        text.push_str(end);
-        text.push_str("\n\n[component.ingest.variables]\n");
-        for (name, _) in &self.variables {
-            let _ = writeln!(text, "{name} = \"{{{{ {name} }}}}\"");
+        let hosts = plugins.chain(self.outbound.iter().cloned()).collect();
+        for (name, route, hosts) in [
+            ("ingest", "/...", vec!["http://worker.spin.internal".to_owned()]),
+            ("worker", "/v1/...", hosts),
+        ] {
+            let _ = write!(
+                text,
+                "\n[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{name}\"\n\n[component.{name}]\n\
+                 source = \"kit/tollgate_spin_{name}.wasm\"\nsqlite_databases = [\"default\"]\n\
+                 files = [{{ source = \"tenants/built\", destination = \"/tenants\" }}]\nallowed_outbound_hosts = ["
+            );
+            for host in &hosts {
+                let _ = write!(text, "\n    \"{host}\",");
+            }
+            text.push_str(if hosts.is_empty() { "]" } else { "\n]" });
+            let _ = writeln!(text, "\n\n[component.{name}.variables]");
+            for (variable, _) in &self.variables {
+                let _ = writeln!(text, "{variable} = \"{{{{ {variable} }}}}\"");
+            }
         }
         for (name, _) in &self.plugins {
             let id = component(name);

@@ -10,6 +10,9 @@ use crate::guests::{self, Kind, components, publish};
 use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
 
+/// The folder of the tenants' files that spin.toml mounts.
+const TENANTS: &str = "host/spin/tenants";
+
 /// `cargo xtask spin`: what spin.toml names as sources.
 ///
 /// # Errors
@@ -18,11 +21,24 @@ pub(crate) fn build() -> Result<()> {
     toolchain::need(&[PLUGIN_TARGET, PROBE_TARGET])?;
     guests::build(Kind::Shipped)?;
     step("build the Spin components", || {
-        let ours = ["--package", "tollgate-spin-ingest", "--package", "tollgate-spin-runner"];
+        let packages = |names: &[&'static str]| names.iter().flat_map(|name| ["--package", name]).collect::<Vec<_>>();
+        let ours = packages(&["tollgate-spin-ingest", "tollgate-spin-worker", "tollgate-spin-runner"]);
         let mut built = components("host/spin", PROBE_TARGET, &ours)?;
-        let kit = ["--package", "tollgate-spin-desk", "--package", "tollgate-spin-caller"];
+        let kit = packages(&["tollgate-spin-desk", "tollgate-spin-caller"]);
         built.extend(components("host/spin", PLUGIN_TARGET, &kit)?);
         publish(&built, &spin_dir())
+    })?;
+    step("build the tenants", || {
+        let tool = [
+            "run",
+            "--locked",
+            "--quiet",
+            "--package",
+            "tollgate-tenants",
+            "--",
+            TENANTS,
+        ];
+        run(&mut cargo(&tool))
     })?;
     step("enclose the plugins", || {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));

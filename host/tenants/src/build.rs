@@ -25,10 +25,13 @@ pub enum BuildError {
 }
 
 /// What was built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Built {
     pub tenants: usize,
     pub sources: usize,
+    /// The app's variables that the sources name, and those that the destinations name.
+    pub intake_variables: BTreeSet<String>,
+    pub work_variables: BTreeSet<String>,
     /// Whether any piece is not as it was before.
     pub changed: bool,
 }
@@ -41,11 +44,7 @@ pub struct Built {
 /// When a file cannot be read or written, or is no tenant's. Everything is read before anything is written.
 pub fn build(folder: &Path, write: bool) -> Result<Built, BuildError> {
     let mut pieces: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut built = Built {
-        tenants: 0,
-        sources: 0,
-        changed: false,
-    };
+    let mut built = Built::default();
     for path in listed(folder)? {
         if path.extension().is_none_or(|extension| extension != "toml") || !path.is_file() {
             continue;
@@ -60,9 +59,15 @@ pub fn build(folder: &Path, write: bool) -> Result<Built, BuildError> {
         let tenant = file::read(&text, &|own| fs::read_to_string(folder.join(own))).map_err(problem)?;
         let unwritten = |error: postcard::Error| problem(error.to_string());
         for (source, intake) in &tenant.sources {
+            built
+                .intake_variables
+                .extend(intake.variables().map(|variable| variable.0.clone()));
             pieces.push((Intake::file_name(&name, source), intake.encode().map_err(unwritten)?));
         }
         pieces.push((Work::file_name(&name), tenant.work.encode().map_err(unwritten)?));
+        built
+            .work_variables
+            .extend(tenant.work.variables().map(|variable| variable.0.clone()));
         built.tenants += 1;
         built.sources += tenant.sources.len();
     }

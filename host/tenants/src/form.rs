@@ -119,6 +119,17 @@ impl Intake {
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
     }
+
+    /// The app's variables that it names.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
+        let secrets = self.secrets.iter().map(|secret| &secret.value);
+        let parameters = self.parameters.values().filter_map(|parameter| match parameter {
+            Parameter::Secret(variable) => Some(variable),
+            Parameter::Text(_) => None,
+        });
+        let passwords = self.basic.iter().map(|basic| &basic.password);
+        secrets.chain(parameters).chain(&self.bearer).chain(passwords)
+    }
 }
 
 impl Work {
@@ -139,6 +150,11 @@ impl Work {
 
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
+    }
+
+    /// The app's variables that it names.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.destinations.values().flat_map(|destination| &destination.secrets)
     }
 
     /// What each route takes.
