@@ -1,7 +1,7 @@
 //! Builds the Spin app: its components, and the shipped plugins enclosed for it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use tollgate_enclose::{Kit, enclose};
@@ -98,8 +98,25 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
             let mut tests = cargo(&["test", "--locked"]);
             tests.args(packages).args(["--test", "spin", "--"]).args(filters);
             tell_where(&mut tests, &target_dir().join("debug"));
+            say(&format!("the suite runs on {}", host()));
             run(&mut tests)
         }
         [other, ..] => anyhow::bail!("`spin` takes only `--test`; got `{other}`"),
     }
+}
+
+/// What the tests find (`SpinHost` in `tests/src/spin.rs`), for the person who reads their result.
+fn host() -> String {
+    let named = env::var_os("SPIN").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = || {
+        env::split_paths(&path)
+            .map(|folder| folder.join("spin"))
+            .find(|program| program.is_file())
+    };
+    let found = named.or_else(on_path);
+    found.map_or_else(
+        || "the stand-in for spin".to_owned(),
+        |program| program.display().to_string(),
+    )
 }

@@ -117,3 +117,79 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildErr
     let path = path.to_owned();
     move |source| BuildError::File { what, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str =
+        "[sources.shop]\nprovider = \"stripe\"\nsecrets = [{ id = \"s\", value = { env = \"SHOP_SECRET\" } }]\n";
+
+    #[test]
+    fn pieces_are_those_of_the_files_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let pieces = || -> Vec<String> {
+            let listed = listed(&folder.path().join(BUILT)).unwrap();
+            listed
+                .iter()
+                .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+                .collect()
+        };
+        file("acme.toml", SHOP);
+        file("notes.txt", "not a tenant");
+        assert!(build(folder.path(), false).unwrap().changed);
+        assert!(!folder.path().join(BUILT).exists(), "a look writes nothing");
+        let built = build(folder.path(), true).unwrap();
+        assert_eq!((built.tenants, built.sources, built.changed), (1, 1, true));
+        assert_eq!(built.intake_variables, BTreeSet::from(["shop_secret".to_owned()]));
+        assert_eq!(pieces(), ["acme.shop.source", "acme.work"]);
+        assert!(!build(folder.path(), true).unwrap().changed);
+
+        // One file is wrong: nothing of any is written.
+        file("acme.toml", &SHOP.replace("sources.shop", "sources.store"));
+        file("other.toml", "colour = 1\n");
+        let error = build(folder.path(), true).unwrap_err().to_string();
+        assert!(error.contains("other.toml: line 1: unknown field `colour`"), "{error}");
+        assert_eq!(pieces(), ["acme.shop.source", "acme.work"]);
+
+        file("other.toml", "");
+        assert!(build(folder.path(), false).unwrap().changed);
+        build(folder.path(), true).unwrap();
+        assert_eq!(pieces(), ["acme.store.source", "acme.work", "other.work"]);
+    }
+
+    /// What a file says wrongly is named, and never by quoting its line: a secret may stand where it should not.
+    #[test]
+    fn a_file_that_is_wrong_is_refused() {
+        for (from, to, expect) in [
+            (
+                "env = \"SHOP_SECRET\"",
+                "file = \"hunter2\"",
+                "line 3: unknown field `file`",
+            ),
+            ("\"stripe\"", "\"nobody\"", "source shop: there is no provider `nobody`"),
+            (
+                "provider = \"stripe\"",
+                "profile = { file = \"own.toml\" }",
+                "source shop: its profile own.toml cannot be read",
+            ),
+            (
+                "provider = \"stripe\"\n",
+                "provider = \"stripe\"\nallow_networks = [\"10.0.0.0/8\"]\n",
+                "source shop: `allow_networks` cannot be held on Spin",
+            ),
+            (
+                "provider = \"stripe\"\n",
+                "provider = \"stripe\"\nparameters = { colour = \"red\" }\n",
+                "source shop: `stripe` has no parameter `colour`",
+            ),
+        ] {
+            let text = SHOP.replace(from, to);
+            assert_ne!(text, SHOP, "{from}");
+            let missing = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
+            let problem = file::read(&text, &missing).unwrap_err();
+            assert!(problem.contains(expect) && !problem.contains("hunter2"), "{problem}");
+        }
+    }
+}

@@ -178,3 +178,61 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FormError> {
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(value, WRITTEN_BY.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::profile::shipped;
+    use tollgate_core::vector::{self, Outcome};
+
+    use super::*;
+
+    fn intake(profile: &Profile) -> Intake {
+        Intake {
+            profile: profile.clone(),
+            ack: profile.ack().clone(),
+            public_url: None,
+            secrets: Vec::new(),
+            parameters: BTreeMap::new(),
+            bearer: Vec::new(),
+            basic: Vec::new(),
+            routes: Vec::new(),
+            lifecycles: Vec::new(),
+        }
+    }
+
+    /// Nothing that decides is lost on the way: every known answer comes out as it should with a profile that was written and read.
+    #[test]
+    fn a_profile_decides_the_same_from_its_piece() {
+        let mut passed = 0;
+        for vector in vector::shipped() {
+            let name = vector.provider.as_deref().unwrap();
+            let piece = intake(&shipped()[name]).encode().unwrap();
+            let read = Intake::decode(&piece).unwrap();
+            match vector::run(&read.profile, vector) {
+                Outcome::Passed => passed += 1,
+                Outcome::NotRun(_) => {}
+                Outcome::Failed(what) => panic!("{name}, {}: {what}", vector.id),
+            }
+        }
+        assert!(passed >= 40, "{passed} passed");
+        for (name, profile) in shipped() {
+            let read = Intake::decode(&intake(profile).encode().unwrap()).unwrap();
+            assert_eq!(read.ack, *profile.ack(), "{name}");
+            let (was, is) = (format!("{profile:?}"), format!("{:?}", read.profile));
+            let deciding = |text: &str| text.split(" about: ").next().unwrap_or_default().to_owned();
+            assert_eq!(deciding(&is), deciding(&was), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_piece_is_refused() {
+        let piece = intake(&shipped()["stripe"]).encode().unwrap();
+        let refusal = |bytes: &[u8]| Intake::decode(bytes).unwrap_err();
+        assert_eq!(refusal(b""), FormError::OtherVersion);
+        assert_eq!(refusal(&piece[1..]), FormError::OtherVersion);
+        assert_eq!(refusal(&[&piece[..], b"x"].concat()), FormError::Damaged);
+        for end in WRITTEN_BY.len()..piece.len() {
+            assert_eq!(refusal(&piece[..end]), FormError::Damaged, "{end}");
+        }
+    }
+}
