@@ -276,12 +276,43 @@ impl SpinStage {
         self.setup.variables.clone()
     }
 
-    /// Starts the app and waits until it answers.
+    /// Starts the app and waits until it is well.
     ///
     /// # Panics
     /// When it does not come up; shows its log.
     #[track_caller]
     pub fn start(&mut self) {
+        self.launch();
+        let start = Instant::now();
+        loop {
+            let health = self.health();
+            if matches!(health, Some((200, _))) {
+                return;
+            }
+            let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
+            assert!(
+                start.elapsed() < START_PATIENCE,
+                "the app is not up yet, and says {health:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What `/healthz` says; `None` while nobody answers.
+    pub fn health(&self) -> Option<(u16, String)> {
+        let mut client = Client::connect(self.address).ok()?;
+        client.send(&request("GET", "/healthz", &[], b"")).ok()?;
+        let answer = client.answer().ok()?;
+        Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
+    }
+
+    /// Starts the app.
+    ///
+    /// # Panics
+    /// When its host cannot be started.
+    pub fn launch(&mut self) {
         let host = SpinHost::found();
         println!(
             "running on {}",
@@ -319,22 +350,6 @@ impl SpinStage {
             }
         });
         self.host = Some(child);
-        let start = Instant::now();
-        loop {
-            let health = self.try_get("/healthz", "");
-            let told = health.map(|answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned()));
-            if matches!(told, Some((200, _))) {
-                return;
-            }
-            let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
-            assert!(
-                start.elapsed() < START_PATIENCE,
-                "the app is not up yet, and says {told:?}:\n{}",
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// The process id of the running host.
@@ -381,13 +396,6 @@ impl SpinStage {
             .send(&request(method, path, &[authorization], body))
             .expect("a request");
         client.answer().expect("an answer")
-    }
-
-    fn try_get(&self, path: &str, token: &str) -> Option<Answer> {
-        let authorization = ("authorization".to_owned(), format!("Bearer {token}"));
-        let mut client = Client::connect(self.address).ok()?;
-        client.send(&request("GET", path, &[authorization], b"")).ok()?;
-        client.answer().ok()
     }
 
     /// Works on what is due, as a timer would.
