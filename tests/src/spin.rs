@@ -89,6 +89,8 @@ pub struct SpinSetup {
     outbound: Vec<String>,
     variables: Vec<(String, String)>,
     memory_bytes_max: Option<usize>,
+    /// The tenant's file is one that Spin cannot hold: it is not built.
+    is_refused: bool,
 }
 
 impl SpinSetup {
@@ -142,6 +144,12 @@ impl SpinSetup {
     }
 
     #[must_use]
+    pub fn refused(mut self) -> Self {
+        self.is_refused = true;
+        self
+    }
+
+    #[must_use]
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = Some(bytes);
         self
@@ -159,7 +167,7 @@ impl SpinSetup {
         for name in ["kit", "plugins", "tenants", "state"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        for name in ["ingest", "runner", "desk", "caller"] {
+        for name in ["ingest", "worker", "runner", "desk", "caller"] {
             let file = format!("tollgate_spin_{name}.wasm");
             let from = spin_dir().join(&file);
             fs::copy(&from, folder.path().join("kit").join(file))
@@ -177,6 +185,9 @@ impl SpinSetup {
             fs::write(folder.path().join(format!("plugins/{name}.wasm")), enclosed).expect("a file");
         }
         fs::write(folder.path().join("tenants/acme.toml"), &self.tenant).expect("a file");
+        if !self.is_refused {
+            tollgate_tenants::build(&folder.path().join("tenants"), true).expect("a tenant's file");
+        }
         fs::write(folder.path().join("spin.toml"), self.manifest()).expect("a file");
         SpinStage {
             folder,
@@ -205,22 +216,29 @@ impl SpinSetup {
         for (name, _) in &self.variables {
             let _ = writeln!(text, "{name} = {{ required = true, secret = true }}");
         }
-        text.push_str("\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"ingest\"\n\n[component.ingest]\n");
-        text.push_str("source = \"kit/tollgate_spin_ingest.wasm\"\nsqlite_databases = [\"default\"]\n");
-        text.push_str("files = [{ source = \"tenants\", destination = \"/tenants\" }]\nallowed_outbound_hosts = [");
-        let mut end = "]";
-        let chained = self
+        let plugins = self
             .plugins
             .iter()
             .map(|(name, _)| format!("http://{}.spin.internal", component(name)));
-        for host in chained.chain(self.outbound.iter().cloned()) {
-            let _ = write!(text, "\n    \"{host}\",");
-            end = "\n]";
-        }
-        text.push_str(end);
-        text.push_str("\n\n[component.ingest.variables]\n");
-        for (name, _) in &self.variables {
-            let _ = writeln!(text, "{name} = \"{{{{ {name} }}}}\"");
+        let hosts = plugins.chain(self.outbound.iter().cloned()).collect();
+        for (name, route, hosts) in [
+            ("ingest", "/...", vec!["http://worker.spin.internal".to_owned()]),
+            ("worker", "/v1/...", hosts),
+        ] {
+            let _ = write!(
+                text,
+                "\n[[trigger.http]]\nroute = \"{route}\"\ncomponent = \"{name}\"\n\n[component.{name}]\n\
+                 source = \"kit/tollgate_spin_{name}.wasm\"\nsqlite_databases = [\"default\"]\n\
+                 files = [{{ source = \"tenants/built\", destination = \"/tenants\" }}]\nallowed_outbound_hosts = ["
+            );
+            for host in &hosts {
+                let _ = write!(text, "\n    \"{host}\",");
+            }
+            text.push_str(if hosts.is_empty() { "]" } else { "\n]" });
+            let _ = writeln!(text, "\n\n[component.{name}.variables]");
+            for (variable, _) in &self.variables {
+                let _ = writeln!(text, "{variable} = \"{{{{ {variable} }}}}\"");
+            }
         }
         for (name, _) in &self.plugins {
             let id = component(name);
@@ -258,12 +276,43 @@ impl SpinStage {
         self.setup.variables.clone()
     }
 
-    /// Starts the app and waits until it answers.
+    /// Starts the app and waits until it is well.
     ///
     /// # Panics
     /// When it does not come up; shows its log.
     #[track_caller]
     pub fn start(&mut self) {
+        self.launch();
+        let start = Instant::now();
+        loop {
+            let health = self.health();
+            if matches!(health, Some((200, _))) {
+                return;
+            }
+            let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
+            assert!(
+                start.elapsed() < START_PATIENCE,
+                "the app is not up yet, and says {health:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What `/healthz` says; `None` while nobody answers.
+    pub fn health(&self) -> Option<(u16, String)> {
+        let mut client = Client::connect(self.address).ok()?;
+        client.send(&request("GET", "/healthz", &[], b"")).ok()?;
+        let answer = client.answer().ok()?;
+        Some((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
+    }
+
+    /// Starts the app.
+    ///
+    /// # Panics
+    /// When its host cannot be started.
+    pub fn launch(&mut self) {
         let host = SpinHost::found();
         println!(
             "running on {}",
@@ -301,22 +350,6 @@ impl SpinStage {
             }
         });
         self.host = Some(child);
-        let start = Instant::now();
-        loop {
-            let health = self.try_get("/healthz", "");
-            let told = health.map(|answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned()));
-            if matches!(told, Some((200, _))) {
-                return;
-            }
-            let ended = self.host.as_mut().and_then(|host| host.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the app did not come up:\n{}", self.log());
-            assert!(
-                start.elapsed() < START_PATIENCE,
-                "the app is not up yet, and says {told:?}:\n{}",
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// The process id of the running host.
@@ -363,13 +396,6 @@ impl SpinStage {
             .send(&request(method, path, &[authorization], body))
             .expect("a request");
         client.answer().expect("an answer")
-    }
-
-    fn try_get(&self, path: &str, token: &str) -> Option<Answer> {
-        let authorization = ("authorization".to_owned(), format!("Bearer {token}"));
-        let mut client = Client::connect(self.address).ok()?;
-        client.send(&request("GET", path, &[authorization], b"")).ok()?;
-        client.answer().ok()
     }
 
     /// Works on what is due, as a timer would.

@@ -13,12 +13,13 @@ use tollgate_tests::root;
 
 /// Which of our crates each of our crates may use. An edge that is not here is a decision for ARCHITECTURE.md, not for a
 /// manifest.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("tollgate-core", &[]),
     ("tollgate-guest-sqlite", &[]),
     ("tollgate-store", &["tollgate-core", "tollgate-guest-sqlite"]),
     ("tollgate-enclose", &[]),
     ("tollgate-sandbox", &["tollgate-core"]),
+    ("tollgate-tenants", &["tollgate-core"]),
     (
         "tollgate",
         &[
@@ -26,6 +27,7 @@ const EDGES: [(&str, &[&str]); 8] = [
             "tollgate-enclose",
             "tollgate-sandbox",
             "tollgate-store",
+            "tollgate-tenants",
         ],
     ),
     // Tests and benches may stand in for the server; nothing depends on them.
@@ -36,21 +38,41 @@ const EDGES: [(&str, &[&str]); 8] = [
             "tollgate-enclose",
             "tollgate-sandbox",
             "tollgate-store",
+            "tollgate-tenants",
         ],
     ),
     ("xtask", &["tollgate-enclose"]),
 ];
 
 /// The same for the crates of the Spin app: a thin shell over core and the store, which knows nothing of the native host.
-const SPIN_EDGES: [(&str, &[&str]); 5] = [
+const SPIN_EDGES: [(&str, &[&str]); 7] = [
     ("tollgate-spin-protocol", &[]),
+    (
+        "tollgate-spin-shell",
+        &[
+            "tollgate-core",
+            "tollgate-guest-sqlite",
+            "tollgate-store",
+            "tollgate-tenants",
+        ],
+    ),
     (
         "tollgate-spin-ingest",
         &[
             "tollgate-core",
-            "tollgate-guest-sqlite",
-            "tollgate-spin-protocol",
+            "tollgate-spin-shell",
             "tollgate-store",
+            "tollgate-tenants",
+        ],
+    ),
+    (
+        "tollgate-spin-worker",
+        &[
+            "tollgate-core",
+            "tollgate-spin-protocol",
+            "tollgate-spin-shell",
+            "tollgate-store",
+            "tollgate-tenants",
         ],
     ),
     ("tollgate-spin-runner", &["tollgate-spin-protocol"]),

@@ -65,8 +65,8 @@ const COMMANDS: [Command; 10] = [
         name: "spin",
         usage: "spin [--test [FILTER…]]",
         summary: "Build the Spin app into target/spin",
-        details: "What spin.toml names: the ingest component, the runner, and the shipped plugins enclosed for it. `spin build`\n\
-                  does the same.\n\
+        details: "What spin.toml names: the components, the shipped plugins enclosed for them, and the tenants. `spin build` does the\n\
+                  same.\n\
                   --test   then run the Spin suite: in the harness of tests/spin, or on a `spin` that is installed",
         run: spin::command,
     },

@@ -1,7 +1,7 @@
 //! Builds the Spin app: its components, and the shipped plugins enclosed for it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use tollgate_enclose::{Kit, enclose};
@@ -9,6 +9,9 @@ use tollgate_enclose::{Kit, enclose};
 use crate::guests::{self, Kind, components, publish};
 use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
+
+/// The folder of the tenants' files that spin.toml mounts.
+const TENANTS: &str = "host/spin/tenants";
 
 /// `cargo xtask spin`: what spin.toml names as sources.
 ///
@@ -18,11 +21,24 @@ pub(crate) fn build() -> Result<()> {
     toolchain::need(&[PLUGIN_TARGET, PROBE_TARGET])?;
     guests::build(Kind::Shipped)?;
     step("build the Spin components", || {
-        let ours = ["--package", "tollgate-spin-ingest", "--package", "tollgate-spin-runner"];
+        let packages = |names: &[&'static str]| names.iter().flat_map(|name| ["--package", name]).collect::<Vec<_>>();
+        let ours = packages(&["tollgate-spin-ingest", "tollgate-spin-worker", "tollgate-spin-runner"]);
         let mut built = components("host/spin", PROBE_TARGET, &ours)?;
-        let kit = ["--package", "tollgate-spin-desk", "--package", "tollgate-spin-caller"];
+        let kit = packages(&["tollgate-spin-desk", "tollgate-spin-caller"]);
         built.extend(components("host/spin", PLUGIN_TARGET, &kit)?);
         publish(&built, &spin_dir())
+    })?;
+    step("build the tenants", || {
+        let tool = [
+            "run",
+            "--locked",
+            "--quiet",
+            "--package",
+            "tollgate-tenants",
+            "--",
+            TENANTS,
+        ];
+        run(&mut cargo(&tool))
     })?;
     step("enclose the plugins", || {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
@@ -82,8 +98,25 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
             let mut tests = cargo(&["test", "--locked"]);
             tests.args(packages).args(["--test", "spin", "--"]).args(filters);
             tell_where(&mut tests, &target_dir().join("debug"));
+            say(&format!("the suite runs on {}", host()));
             run(&mut tests)
         }
         [other, ..] => anyhow::bail!("`spin` takes only `--test`; got `{other}`"),
     }
+}
+
+/// What the tests find (`SpinHost` in `tests/src/spin.rs`), for the person who reads their result.
+fn host() -> String {
+    let named = env::var_os("SPIN").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = || {
+        env::split_paths(&path)
+            .map(|folder| folder.join("spin"))
+            .find(|program| program.is_file())
+    };
+    let found = named.or_else(on_path);
+    found.map_or_else(
+        || "the stand-in for spin".to_owned(),
+        |program| program.display().to_string(),
+    )
 }

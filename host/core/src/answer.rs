@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::ReceiptId;
 
 /// Everything that may become of a request at the edge.
@@ -103,7 +105,7 @@ impl Rejection {
 }
 
 /// How a provider wants to be answered, where that is not as everybody else. From its profile.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The one status for whatever is kept, new or not: some providers take exactly 200.
     pub(crate) kept: Option<u16>,

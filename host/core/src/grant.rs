@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{
     Action, ActionKind, Extension, GiftCard, GrantedAction, Proposal, Stock, Transfer, UncheckedAction, UncheckedMoney,
     UncheckedTransfer,
@@ -14,7 +16,7 @@ use crate::limits;
 use crate::money::{Currency, Money};
 
 /// One permission of a route: a kind of action, and bounds where the kind has something to bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub kind: ActionKind,
     /// For kinds that move money: the most per action, in minor units. Money needs this bound.

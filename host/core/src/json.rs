@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -15,21 +16,21 @@ use crate::limits::JSON_DEPTH_MAX;
 const CHILDREN_MAX: usize = 64;
 
 /// A set of JSON pointers (RFC 6901), compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pointers {
     /// `nodes[0]` is the document.
     nodes: Vec<Node>,
     slots: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Node {
     /// Where a scalar found here goes.
     slot: Option<usize>,
     children: Vec<Child>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Child {
     key: String,
     /// The key as an array position, where it is one.
@@ -38,7 +39,7 @@ struct Child {
 }
 
 /// Where a pointer's value is found after a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slot(usize);
 
 /// The scalars of one read.

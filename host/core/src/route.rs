@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Event;
 use crate::ids::{SourceName, Status};
 
 /// A pattern over event types: exact, or a prefix with `*` at its end (`customer.*`, `*`).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypePattern {
     text: String,
     prefix: bool,
@@ -52,7 +54,7 @@ impl fmt::Debug for TypePattern {
 }
 
 /// When a route takes an event. Empty lists and absent fields take everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMatch {
     pub sources: Vec<SourceName>,
     pub types: Vec<TypePattern>,

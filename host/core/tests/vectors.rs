@@ -843,6 +843,11 @@ fn a_bad_profile_is_refused_where_it_is_bad() {
         "line 8, column 11: unknown variant `lisp`",
     );
     check(
+        "algorithm = \"hmac-sha256\"",
+        "algorithm = \"credential\"",
+        "a shared text without a signature is a `[credential]`",
+    );
+    check(
         "from = \"header:webhook-timestamp\"",
         "from = \"header:date\"",
         "line 25, column 8: `header:date` is not a signed part",

@@ -82,7 +82,6 @@ fn main() {
         lifecycle::Lifecycle::statuses(_);
         lifecycle::Lifecycle::transition(_, _, _);
         lifecycle::shipped();
-        lifecycle::shipped_one(_);
         manifest::Manifest::from_json(_);
         manifest::Manifest::to_json(_);
         mask::identifier(_);
@@ -102,6 +101,7 @@ fn main() {
         profile::Profile::about(_);
         profile::Profile::ack(_);
         profile::Profile::body_is_signed(_);
+        profile::Profile::families(_);
         profile::Profile::fetches_keys(_);
         profile::Profile::from_toml(_);
         profile::Profile::id_is_signed(_);
@@ -119,7 +119,6 @@ fn main() {
         profile::Profile::with_currency(_, _);
         profile::Profile::with_event_type(_, _);
         profile::shipped();
-        profile::shipped_one(_);
         rate::Bucket::give_back(_, _);
         rate::Bucket::take(_, _, _);
         rate::Rate::new(_, _);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
-use tollgate_tests::stage::{Ran, wait_until};
+use tollgate_tests::stage::Ran;
 use tollgate_tests::{hostile_dir, plugins_dir, root};
 
 /// Runs `tollgate spin …` on a stage's manifest, with its variables.
@@ -133,7 +133,17 @@ fn r2_check_names_what_an_app_gives_away() {
             "kit/tollgate_spin_runner.wasm",
             "it is not enclosed",
         ),
-        ("sqlite_databases = [\"default\"]\n", "", "has no database"),
+        ("sqlite_databases = [\"default\"]\n", "", "`ingest` has no database"),
+        (
+            "    \"http://worker.spin.internal\",\n",
+            "",
+            "`ingest` may not call http://worker.spin.internal",
+        ),
+        (
+            "    \"http://worker.spin.internal\",\n",
+            "    \"http://worker.spin.internal\",\n    \"http://example.com\",\n",
+            "`ingest` may call `http://example.com`",
+        ),
         (
             "sweep_token = { required = true, secret = true }",
             "sweep_token = { required = true }",
@@ -221,7 +231,14 @@ fn r2_what_spin_cannot_hold_is_refused() {
              [sources.bank]\nprovider = \"plaid\"\nparameters = {{ client_id = \"c\", secret = {{ env = \"ACME_SHOP_SECRET\" }} }}\n"
         )
     };
-    let stage = SpinSetup::of(tenant("allow_networks = [\"10.0.0.0/8\"]\n")).start();
+    let stage = SpinSetup::of(tenant("allow_networks = [\"10.0.0.0/8\"]\n"))
+        .refused()
+        .set();
+    let built = spin(&stage, &["tenants"]);
+    assert_eq!(built.code, 1, "{built:?}");
+    let why = built.json()["message"].as_str().unwrap().to_owned();
+    assert!(why.contains("source shop: `allow_networks` cannot be held"), "{why}");
+    assert!(!stage.path("tenants/built").exists());
     let checked = spin(&stage, &["check"]);
     let problems = checked.json()["problems"].to_string();
     assert_eq!(checked.code, 1);
@@ -233,10 +250,51 @@ fn r2_what_spin_cannot_hold_is_refused() {
         problems.contains("source bank: its provider's keys are fetched"),
         "{problems}"
     );
-    let message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
-    assert_eq!(stage.post("shop", &message).status, 503, "{}", stage.log());
-    // The line comes through a pipe, and the answer may be here before it.
-    wait_until("the log says why", || {
-        stage.log().contains("`allow_networks` cannot be held").then_some(())
-    });
+}
+
+/// A tenant's file is read where the app is built: an edit has no effect before that, and the check says so.
+#[test]
+fn r2_an_edited_tenant_is_built_before_it_counts() {
+    let stage = SpinSetup::acme("").set();
+    assert_eq!(spin(&stage, &["check"]).code, 0);
+    let tenant = stage.path("tenants/acme.toml");
+    let text = fs::read_to_string(&tenant).unwrap();
+    fs::write(&tenant, text.replace("[sources.shop]", "[sources.store]")).unwrap();
+    let checked = spin(&stage, &["check"]);
+    assert_eq!(checked.code, 1);
+    assert!(
+        checked.json()["problems"].to_string().contains("tollgate spin tenants"),
+        "{checked:?}"
+    );
+    let built = spin(&stage, &["tenants"]);
+    assert_eq!(
+        (built.code, &built.json()["changed"]),
+        (0, &Value::from(true)),
+        "{built:?}"
+    );
+    assert_eq!(spin(&stage, &["tenants"]).json()["changed"], false);
+    assert_eq!(spin(&stage, &["check"]).code, 0);
+    assert!(stage.path("tenants/built/acme.store.source").exists());
+    assert!(
+        !stage.path("tenants/built/acme.shop.source").exists(),
+        "what is gone goes"
+    );
+    for piece in fs::read_dir(stage.path("tenants/built")).unwrap() {
+        let bytes = fs::read(piece.unwrap().path()).unwrap();
+        for (name, secret) in stage.variables() {
+            assert!(
+                !bytes.windows(secret.len()).any(|window| window == secret.as_bytes()),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// Issue 5 asks for less than a megabyte: it is what each request is given an instance of.
+#[test]
+fn r2_the_ingest_component_is_small() {
+    let path = tollgate_tests::spin_dir().join("tollgate_spin_ingest.wasm");
+    let bytes = fs::metadata(&path).unwrap().len();
+    println!("{bytes} bytes");
+    assert!(bytes < 1_000_000, "{} has {bytes} bytes", path.display());
 }

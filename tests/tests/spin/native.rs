@@ -15,7 +15,7 @@ use tollgate_store::{Store as _, TraceBy, TraceQuery};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, now, redeemed, signer};
 use tollgate_tests::spin::{SpinSetup, SpinStage};
-use tollgate_tests::stage::{Ran, Setup, Stage, block_on, sample, tollgate};
+use tollgate_tests::stage::{Ran, Setup, Stage, block_on, sample, tollgate, wait_until};
 
 /// The cases: what is sent where.
 struct Case {
@@ -340,4 +340,24 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     let refused = move_store("import", &damaged, &spin.path("never.db"));
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!spin.path("never.db").exists());
+}
+
+/// Receipts in segments are beyond an app, and it says so instead of taking events that nobody would find.
+#[test]
+fn r2_a_native_store_as_it_is_is_refused_and_nothing_acknowledged() {
+    let mut native = Setup::acme("").set();
+    native.start();
+    assert_eq!(native.stop(), Some(0));
+    let mut spin = SpinSetup::acme("").set();
+    std::fs::copy(native.path("tollgate.db"), spin.database()).expect("a copy of the store");
+    spin.launch();
+    let (status, told) = wait_until("the app answers", || spin.health());
+    assert_eq!(status, 503, "{told}");
+    let answer = spin.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    assert_eq!(answer.status, 503);
+    wait_until("the log says why", || {
+        spin.log()
+            .contains("`tollgate export` writes them as rows")
+            .then_some(())
+    });
 }

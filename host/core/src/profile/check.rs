@@ -351,6 +351,9 @@ impl Check<'_> {
             if schemes.iter().any(|known| known.name == *name) {
                 return Err(self.problem(&scheme.name, format!("the scheme `{name}` is declared twice")));
             }
+            if scheme.algorithm == Algorithm::Credential {
+                return Err(self.problem(&scheme.name, "a shared text without a signature is a `[credential]`"));
+            }
             if encoded != scheme.encoding.is_some() {
                 let text = if encoded {
                     "say how signatures are written: `encoding = \"hex\"` or `\"base64\"`"

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::answer::Ack;
 use crate::ids::{EventType, FamilyName, ProviderName, Status};
@@ -21,8 +21,9 @@ use crate::money::Currency;
 use crate::route::TypePattern;
 use crate::vector::Vector;
 
-/// A checked profile.
-#[derive(Debug, Clone)]
+/// A checked profile. It is serialised for a guest alone, which is given what was checked where it was built; a file of a person's
+/// goes through [`Profile::from_toml`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Profile {
     pub name: ProviderName,
     /// Rises with every change of meaning; kept with each receipt that the profile verified and read.
@@ -44,13 +45,16 @@ pub struct Profile {
     pub(crate) handshake: Option<Handshake>,
     parameters: Vec<Parameter>,
     ack: Ack,
+    /// For people; left out of the compact form, as are the vectors.
+    #[serde(skip)]
     about: About,
+    #[serde(skip)]
     vectors: Vec<Vector>,
     signed: Signed,
 }
 
 /// What of an event is proved by its signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Signed {
     id: bool,
     event_type: bool,
@@ -58,7 +62,7 @@ struct Signed {
 }
 
 /// How a request is proved: one family of schemes each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Rule {
     /// A tag over joined parts.
     Template(SignatureRule),
@@ -73,7 +77,7 @@ pub(crate) enum Rule {
 }
 
 /// Where signatures stand and what they cover.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SignatureRule {
     /// Each may carry signatures; any match proves the request. Empty where the signature is in the body.
     pub(crate) headers: Vec<HeaderName>,
@@ -99,7 +103,7 @@ pub(crate) struct SignatureRule {
 }
 
 /// A compact JWS in a header.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct JwsRule {
     pub(crate) header: HeaderName,
     /// The claim that holds the lower-case hexadecimal SHA-256 of the body.
@@ -109,7 +113,7 @@ pub(crate) struct JwsRule {
 }
 
 /// What a message signature must cover at least.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HttpSignaturesRule {
     /// As they are written in `Signature-Input`; one of the alternatives of each must be covered.
     pub(crate) components: Vec<Vec<String>>,
@@ -118,13 +122,13 @@ pub(crate) struct HttpSignaturesRule {
 }
 
 /// A shared text in a header.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CredentialRule {
     pub(crate) header: HeaderName,
     pub(crate) kind: CredentialKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CredentialKind {
     /// `Bearer` and the secret.
@@ -146,7 +150,7 @@ impl CredentialKind {
 }
 
 /// A header name, lower case; one per alternative prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeaderName(Vec<String>);
 
 impl HeaderName {
@@ -157,7 +161,7 @@ impl HeaderName {
 }
 
 /// How the value of a signature header is made up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Grammar {
     /// The value is one signature.
     Plain,
@@ -168,7 +172,7 @@ pub(crate) enum Grammar {
 }
 
 /// A piece of the signed bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Part {
     Literal(String),
     Header {
@@ -233,7 +237,7 @@ impl Part {
 }
 
 /// What a sender-chosen part of the signed bytes may look like, so that the joined bytes can be split in one way only.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Shape {
     /// The literals beside the part: its value may contain none of them.
     pub(crate) forbidden: Vec<String>,
@@ -242,7 +246,7 @@ pub(crate) struct Shape {
 }
 
 /// One way of proving.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Scheme {
     /// The label beside a signature where the grammar has labels; kept in the proof.
     pub(crate) name: String,
@@ -251,7 +255,7 @@ pub(crate) struct Scheme {
     pub(crate) key: KeyRule,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Algorithm {
     HmacSha256,
@@ -265,8 +269,7 @@ pub(crate) enum Algorithm {
     EcdsaP256Sha256Der,
     /// The same, the signature as `r ‖ s`, 64 bytes.
     EcdsaP256Sha256Raw,
-    /// No signature: the secret itself is compared.
-    #[serde(skip)]
+    /// No signature: the secret itself is compared. No file names it.
     Credential,
 }
 
@@ -293,7 +296,7 @@ impl Algorithm {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Encoding {
     /// Digits of either case.
@@ -303,7 +306,7 @@ pub(crate) enum Encoding {
 }
 
 /// How a secret's text becomes a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyRule {
     /// Taken off before decoding. Empty: none.
     pub(crate) prefix: String,
@@ -313,7 +316,7 @@ pub(crate) struct KeyRule {
     pub(crate) decode: Decoding,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Decoding {
     /// The text's own bytes.
@@ -327,7 +330,7 @@ pub(crate) enum Decoding {
 }
 
 /// The instant that is signed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TimeRule {
     /// Which part of a template it is; 0 for other rules, which know theirs.
     pub(crate) part: usize,
@@ -337,7 +340,7 @@ pub(crate) struct TimeRule {
 }
 
 /// How an instant is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeFormat {
     UnixSeconds,
@@ -356,7 +359,7 @@ impl fmt::Display for TimeFormat {
 }
 
 /// Where keys are fetched from, and what is believed of them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FetchRule {
     pub(crate) kind: FetchKind,
     /// The hosts that a key may come from; an exact match of the URL's host.
@@ -367,7 +370,7 @@ pub(crate) struct FetchRule {
     pub(crate) body: Vec<Piece>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum FetchKind {
     /// A PEM certificate at the URL that a header names.
     Certificate {
@@ -380,11 +383,11 @@ pub(crate) enum FetchKind {
 }
 
 /// Where a JWK stands in a fetched document: the keys to follow from the root.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct JwkPlace(pub(crate) Vec<String>);
 
 /// A piece of a text that the host sends while fetching.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Piece {
     Literal(String),
     Config(usize),
@@ -393,7 +396,7 @@ pub(crate) enum Piece {
 }
 
 /// A value that must be what it is said to be, beside a matching signature.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bind {
     pub(crate) place: BindPlace,
     /// The place as the profile writes it.
@@ -401,20 +404,20 @@ pub(crate) struct Bind {
     pub(crate) equals: BindValue,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum BindPlace {
     Header(HeaderName),
     Body(Slot),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum BindValue {
     Literal(String),
     Config(usize),
 }
 
 /// Where an event keeps what the envelope needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EventRule {
     pub(crate) body: BodyFormat,
     /// Requests whose Content-Type begins so carry the whole event in the body: headers are not looked at.
@@ -436,7 +439,7 @@ pub(crate) struct EventRule {
 }
 
 /// How a body is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum BodyFormat {
     #[default]
@@ -446,7 +449,7 @@ pub(crate) enum BodyFormat {
 }
 
 /// What depends on the event's type. Lists are alternatives: the first that is present is taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct TypeRule {
     pub(crate) family: Option<FamilyName>,
     pub(crate) subject: Vec<FieldSource>,
@@ -458,7 +461,7 @@ pub(crate) struct TypeRule {
 }
 
 /// One place that a value may come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FieldSource {
     /// The event: the body, or one item of a batch.
     Body(Slot),
@@ -476,7 +479,7 @@ pub(crate) enum FieldSource {
 }
 
 /// How a header writes a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum HeaderForm {
     Plain,
     /// Percent-encoded once (CloudEvents HTTP binding, section 3.1.3.2).
@@ -485,7 +488,7 @@ pub(crate) enum HeaderForm {
     Quoted,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum AmountUnit {
     /// An integer of the currency's minor unit (cents, paise).
@@ -496,7 +499,7 @@ pub(crate) enum AmountUnit {
 }
 
 /// Where the items of a batch are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BatchRule {
     pub(crate) steps: Vec<Step>,
     /// A body without the items' list is one event.
@@ -504,7 +507,7 @@ pub(crate) struct BatchRule {
 }
 
 /// One step from the body to its items.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     Key(String),
     /// Every element of a list. There is exactly one such step.
@@ -512,7 +515,7 @@ pub(crate) enum Step {
 }
 
 /// A request that is answered instead of kept, once it is verified.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ChallengeRule {
     pub(crate) pointers: Pointers,
     /// What tells such a request, and its value then.
@@ -522,7 +525,7 @@ pub(crate) struct ChallengeRule {
 }
 
 /// A question without a signature that comes before the first event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Handshake {
     /// GET with `hub.mode=subscribe`, `hub.verify_token` and `hub.challenge` (WebSub, as Meta uses it). The parameter holds the token.
     HubChallenge { token: usize },
@@ -531,7 +534,7 @@ pub(crate) enum Handshake {
 }
 
 /// What a source says beside its secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
     pub name: String,
@@ -593,16 +596,6 @@ pub fn shipped() -> &'static BTreeMap<ProviderName, Arc<Profile>> {
             .map(|profile| (profile.name.clone(), Arc::new(profile)))
             .collect()
     })
-}
-
-/// One shipped profile, without reading the others: for a host that lives for one request.
-pub fn shipped_one(name: &ProviderName) -> Option<Profile> {
-    let line = format!("name = \"{name}\"");
-    SHIPPED_TEXTS
-        .iter()
-        .filter(|text| text.lines().any(|found| found == line))
-        .filter_map(|text| Profile::from_toml(text).ok())
-        .find(|profile| profile.name == *name)
 }
 
 macro_rules! shipped_texts {
@@ -751,6 +744,14 @@ impl Profile {
         &self.vectors
     }
 
+    /// Every family that the profile's events can be of; one may come more than once.
+    pub fn families(&self) -> impl Iterator<Item = &FamilyName> {
+        let rules = self.event.by_type.iter().map(|(_, rule)| rule);
+        rules
+            .chain([&self.event.otherwise])
+            .filter_map(|rule| rule.family.as_ref())
+    }
+
     /// Every status that the profile's events can have, with its family.
     pub fn statuses(&self) -> impl Iterator<Item = (&FamilyName, &Status)> {
         self.event
@@ -831,14 +832,6 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_shipped_profile_is_found_alone() {
-        for name in shipped().keys() {
-            assert_eq!(shipped_one(name).map(|profile| profile.name), Some(name.clone()));
-        }
-        assert!(shipped_one(&"nobody".parse().unwrap()).is_none());
-    }
 
     #[test]
     fn every_shipped_profile_is_valid_and_has_a_name_of_its_own() {

@@ -33,11 +33,15 @@ pub(crate) enum PublicKey {
     Rsa(RsaPublicKey),
 }
 
-/// A private key, ready to sign.
+/// A private key, to sign with.
 pub(crate) enum PrivateKey {
     Ed25519(ed25519_dalek::SigningKey),
     P256(p256::ecdsa::SigningKey),
-    Rsa(Box<RsaPrivateKey>),
+    /// The private half is taken apart when something is to be signed: who only verifies needs nothing of that arithmetic.
+    Rsa {
+        public: RsaPublicKey,
+        pkcs8: zeroize::Zeroizing<Vec<u8>>,
+    },
 }
 
 /// What a text holds.
@@ -102,7 +106,7 @@ impl PrivateKey {
         match self {
             Self::Ed25519(key) => PublicKey::Ed25519(key.verifying_key()),
             Self::P256(key) => PublicKey::P256(*key.verifying_key()),
-            Self::Rsa(key) => PublicKey::Rsa(key.to_public_key()),
+            Self::Rsa { public, .. } => PublicKey::Rsa(public.clone()),
         }
     }
 
@@ -117,7 +121,10 @@ impl PrivateKey {
                     _ => signature.to_bytes().to_vec(),
                 })
             }
-            (Self::Rsa(key), Algorithm::RsaPkcs1Sha256) => key.sign(padding(), digest).ok(),
+            (Self::Rsa { pkcs8, .. }, Algorithm::RsaPkcs1Sha256) => {
+                let key = RsaPrivateKey::from_pkcs8_der(pkcs8).ok()?;
+                key.sign(padding(), digest).ok()
+            }
             _ => None,
         }
     }
@@ -126,10 +133,13 @@ impl PrivateKey {
         if let Ok(key) = p256::SecretKey::from_pkcs8_der(der) {
             return Some(Self::P256(key.into()));
         }
-        if let Ok(key) = RsaPrivateKey::from_pkcs8_der(der) {
-            return (key.size() >= RSA_BYTES_MIN).then(|| Self::Rsa(Box::new(key)));
-        }
         let info = p256::pkcs8::PrivateKeyInfoRef::from_der(der).ok()?;
+        if info.algorithm.oid == rsa::pkcs1::ALGORITHM_OID {
+            let key = rsa::pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).ok()?;
+            let public = RsaPublicKey::try_from(key.public_key()).ok()?;
+            let pkcs8 = zeroize::Zeroizing::new(der.to_vec());
+            return (public.size() >= RSA_BYTES_MIN).then_some(Self::Rsa { public, pkcs8 });
+        }
         if info.algorithm.oid.to_string() != "1.3.101.112" {
             return None;
         }

@@ -1,4 +1,4 @@
-//! `tollgate spin add`, `remove` and `check`: the plugins of a Spin app.
+//! `tollgate spin add`, `remove`, `tenants` and `check`: the plugins and tenants of a Spin app.
 //!
 //! Adding a plugin needs no rebuild: it is vetted, enclosed beside spin.toml, and gets a block of its own there. What people wrote
 //! in spin.toml stays as it is; only what belongs to the plugin is edited.
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tollgate_core::ids::{PluginName, RouteName, TenantName};
 use tollgate_enclose::{Kit, enclose, plugin_of};
 use tollgate_sandbox::{Sandbox, SandboxOptions, VetReport};
+use tollgate_tenants::Built;
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::{Exit, Usage, print_json};
@@ -17,9 +18,11 @@ use crate::config::{self, Source};
 
 /// The component that takes events in.
 const INGEST: &str = "ingest";
+/// The component that works on them.
+const WORKER: &str = "worker";
 /// Where enclosed plugins are put, beside spin.toml.
 const ENCLOSED: &str = "plugins";
-/// What the ingest component and the runner may import. What is not here was not looked at, so it is a problem.
+/// What our components may import. What is not here was not looked at, so it is a problem.
 const IMPORTS: [&str; 7] = [
     "wasi:cli/",
     "wasi:clocks/",
@@ -29,8 +32,8 @@ const IMPORTS: [&str; 7] = [
     "wasi:random/",
     "tollgate:runner/plugin@",
 ];
-/// Only the ingest component's.
-const INGEST_IMPORTS: [&str; 2] = ["fermyon:spin/variables@", "spin:sqlite/sqlite@"];
+/// Not the runner's.
+const OWN_IMPORTS: [&str; 2] = ["fermyon:spin/variables@", "spin:sqlite/sqlite@"];
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -51,6 +54,11 @@ pub(super) enum Command {
     Remove {
         /// The plugin's name
         name: String,
+        #[command(flatten)]
+        app: App,
+    },
+    /// Build the tenants' files into what the components are given; after each edit, as `spin build` does
+    Tenants {
         #[command(flatten)]
         app: App,
     },
@@ -75,6 +83,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Add { file, app, kit, route } => add(&file, &app, &kit, route.as_deref()),
         Command::Remove { name, app } => remove(&name, &app),
+        Command::Tenants { app } => tenants(&app),
         Command::Check { app } => check(&app),
     }
 }
@@ -137,14 +146,15 @@ impl<'a> Manifest<'a> {
             .collect()
     }
 
+    /// What the worker may call.
     fn outbound_mut(&mut self) -> anyhow::Result<&mut Array> {
-        let ingest = self
+        let worker = self
             .document
             .get_mut("component")
-            .and_then(|components| components.get_mut(INGEST))
+            .and_then(|components| components.get_mut(WORKER))
             .and_then(Item::as_table_mut)
-            .ok_or_else(|| Usage(format!("the manifest has no component `{INGEST}`")))?;
-        ingest
+            .ok_or_else(|| Usage(format!("the manifest has no component `{WORKER}`")))?;
+        worker
             .entry("allowed_outbound_hosts")
             .or_insert_with(|| toml_edit::value(Array::new()))
             .as_array_mut()
@@ -252,6 +262,7 @@ fn add(file: &Path, app: &App, kit: &Path, route: Option<&str>) -> anyhow::Resul
     changed |= manifest.write(&text)?;
     if let Some((tenant, route)) = route {
         changed |= add_route(&manifest, &tenant, &route, &report)?;
+        changed |= tollgate_tenants::build(&tenants_folder(&manifest)?, true)?.changed;
     }
     if app.json {
         print_json(&serde_json::json!({
@@ -397,21 +408,63 @@ fn remove(name: &str, app: &App) -> anyhow::Result<Exit> {
     Ok(if there { Exit::Yes } else { Exit::No })
 }
 
-/// The folder that spin.toml mounts as the tenants' files.
-fn tenants_folder(manifest: &Manifest<'_>) -> anyhow::Result<PathBuf> {
-    let files = manifest
-        .component(INGEST)
-        .and_then(|ingest| ingest.get("files"))
-        .and_then(Item::as_array);
-    let source = files.into_iter().flat_map(Array::iter).find_map(|files| {
+/// The folder of the tenants' files: the one around the folder that spin.toml mounts.
+fn tenants_folder(manifest: &Manifest<'_>) -> Result<PathBuf, Usage> {
+    let mounted = mounted_tenants(manifest, INGEST).ok_or_else(|| {
+        Usage(format!(
+            "component `{INGEST}` mounts nothing at /tenants: add files = [{{ source = \"…/{}\", destination = \"/tenants\" }}]",
+            tollgate_tenants::BUILT
+        ))
+    })?;
+    let mounted = manifest.folder.join(mounted);
+    match mounted.parent() {
+        Some(folder) if mounted.ends_with(tollgate_tenants::BUILT) => Ok(folder.to_owned()),
+        _ => Err(Usage(format!(
+            "component `{INGEST}` mounts {} at /tenants: mount the folder `{}` in that of the tenants' files",
+            mounted.display(),
+            tollgate_tenants::BUILT
+        ))),
+    }
+}
+
+/// What a component mounts at /tenants.
+fn mounted_tenants<'a>(manifest: &'a Manifest<'_>, component: &str) -> Option<&'a str> {
+    let files = manifest.component(component)?.get("files")?.as_array()?;
+    files.iter().find_map(|files| {
         let files = files.as_inline_table()?;
         let is_tenants = files.get("destination").and_then(Value::as_str) == Some("/tenants");
         files.get("source").and_then(Value::as_str).filter(|_| is_tenants)
-    });
-    let source = source.ok_or_else(|| {
-        Usage(format!("component `{INGEST}` mounts nothing at /tenants: add files = [{{ source = \"…\", destination = \"/tenants\" }}]"))
-    })?;
-    Ok(manifest.folder.join(source))
+    })
+}
+
+fn tenants(app: &App) -> anyhow::Result<Exit> {
+    let folder = tenants_folder(&Manifest::read(&app.manifest)?)?;
+    let built = match tollgate_tenants::build(&folder, true) {
+        Ok(built) => built,
+        Err(error) => {
+            if app.json {
+                print_json(&serde_json::json!({ "built": false, "message": error.to_string() }))?;
+            } else {
+                let bad = super::show::BAD;
+                anstream::println!("{bad}refused{bad:#}  {error}");
+            }
+            return Ok(Exit::No);
+        }
+    };
+    if app.json {
+        print_json(&serde_json::json!({
+            "built": true, "changed": built.changed, "tenants": built.tenants, "sources": built.sources,
+        }))?;
+    } else {
+        let good = super::show::GOOD;
+        let word = if built.changed { "built" } else { "unchanged" };
+        anstream::println!(
+            "{good}{word}{good:#}  {} tenants, {} sources",
+            built.tenants,
+            built.sources
+        );
+    }
+    Ok(Exit::Yes)
 }
 
 /// What `tollgate spin check` found.
@@ -431,36 +484,27 @@ impl Findings {
 fn check(app: &App) -> anyhow::Result<Exit> {
     let manifest = Manifest::read(&app.manifest)?;
     let mut findings = Findings::default();
-    let texts = |table: &Table, key: &str| -> Vec<String> {
-        let list = table.get(key).and_then(Item::as_array);
-        list.into_iter()
-            .flat_map(Array::iter)
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
-    };
-    let outbound = match manifest.component(INGEST) {
-        Some(ingest) => {
-            if !texts(ingest, "sqlite_databases").iter().any(|name| name == "default") {
-                findings.problem(format!(
-                    "component `{INGEST}` has no database: add sqlite_databases = [\"default\"]"
-                ));
-            }
-            check_source(&manifest, INGEST, ingest, true, &mut findings);
-            texts(ingest, "allowed_outbound_hosts")
-        }
-        None => {
-            findings.problem(format!("there is no component `{INGEST}`"));
-            Vec::new()
-        }
-    };
+    for id in [INGEST, WORKER] {
+        check_own(&manifest, id, &mut findings);
+    }
+    let own_call = chained(WORKER);
+    let of_ingest = outbound(&manifest, INGEST);
+    if !of_ingest.contains(&own_call) {
+        findings.problem(format!(
+            "`{INGEST}` may not call {own_call}: add it to allowed_outbound_hosts"
+        ));
+    }
+    for host in of_ingest.iter().filter(|host| **host != own_call) {
+        findings.problem(format!("`{INGEST}` may call `{host}`: it has no need of that"));
+    }
+    let outbound = outbound(&manifest, WORKER);
     for host in outbound.iter().filter(|host| host.contains('*')) {
-        findings.problem(format!("`{INGEST}` may call `{host}`: name each host"));
+        findings.problem(format!("`{WORKER}` may call `{host}`: name each host"));
     }
     check_tenants(&manifest, &outbound, &mut findings)?;
     let sandbox = sandbox()?;
     let triggers = manifest.triggers();
-    for (id, component) in manifest.components().filter(|(id, _)| *id != INGEST) {
+    for (id, component) in manifest.components().filter(|(id, _)| ![INGEST, WORKER].contains(id)) {
         check_plugin(&manifest, &sandbox, id, component, &mut findings);
         for (route, _) in triggers.iter().filter(|(route, to)| to == id && route.is_some()) {
             let route = route.as_deref().unwrap_or_default();
@@ -497,6 +541,35 @@ fn check(app: &App) -> anyhow::Result<Exit> {
     Ok(if good { Exit::Yes } else { Exit::No })
 }
 
+/// The hosts that a component may call.
+fn outbound(manifest: &Manifest<'_>, id: &str) -> Vec<String> {
+    let list = manifest
+        .component(id)
+        .and_then(|component| component.get("allowed_outbound_hosts"))
+        .and_then(Item::as_array);
+    let hosts = list.into_iter().flat_map(Array::iter).filter_map(Value::as_str);
+    hosts.map(str::to_owned).collect()
+}
+
+/// One of the two components of ours: its database, its tenants, its imports.
+fn check_own(manifest: &Manifest<'_>, id: &str, findings: &mut Findings) {
+    let Some(component) = manifest.component(id) else {
+        return findings.problem(format!("there is no component `{id}`"));
+    };
+    let databases = component.get("sqlite_databases").and_then(Item::as_array);
+    let mut databases = databases.into_iter().flat_map(Array::iter);
+    if !databases.any(|name| name.as_str() == Some("default")) {
+        findings.problem(format!(
+            "component `{id}` has no database: add sqlite_databases = [\"default\"]"
+        ));
+    }
+    let mounted = mounted_tenants(manifest, INGEST);
+    if mounted_tenants(manifest, id) != mounted {
+        findings.problem(format!("component `{id}` mounts other tenants than `{INGEST}`"));
+    }
+    check_source(manifest, id, component, true, findings);
+}
+
 /// The tenants' files themselves, and what they need of spin.toml: variables, plugins, hosts.
 fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Findings) -> anyhow::Result<()> {
     let asked = std::cell::RefCell::new(BTreeSet::new());
@@ -530,11 +603,29 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
             Default::default()
         }
     };
+    let built = match tollgate_tenants::build(&folder, false) {
+        Ok(built) => built,
+        Err(error) => {
+            findings.problem(error.to_string());
+            Built::default()
+        }
+    };
+    if built.changed {
+        findings.problem(format!(
+            "{}: the tenants' files were edited after they were built: tollgate spin tenants",
+            folder.display()
+        ));
+    }
     let variables = manifest.document.get("variables").and_then(Item::as_table);
-    let own = manifest
-        .component(INGEST)
-        .and_then(|ingest| ingest.get("variables"))
-        .and_then(Item::as_table);
+    let given = |id: &str, name: &str| {
+        let own = manifest.component(id).and_then(|component| component.get("variables"));
+        let template = own.and_then(|own| own.get(name)).and_then(Item::as_str);
+        template.is_some_and(|template| template.replace(' ', "") == format!("{{{{{name}}}}}"))
+    };
+    let needs = |id: &str, name: &str| match id {
+        INGEST => name == "sweep_token" || built.intake_variables.contains(name),
+        _ => ["sweep_token", "operator_token"].contains(&name) || built.work_variables.contains(name),
+    };
     let tokens = ["operator_token", "sweep_token"].map(str::to_owned);
     for name in asked.into_inner().into_iter().chain(tokens) {
         let declared = variables.and_then(|variables| variables.get(&name));
@@ -547,13 +638,12 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
                 "[variables] has no secret `{name}`: add {name} = {{ required = true, secret = true }}"
             ));
         }
-        let template = own
-            .and_then(|own| own.get(&name))
-            .and_then(Item::as_str)
-            .unwrap_or_default();
-        if template.replace(' ', "") != format!("{{{{{name}}}}}") {
+        for id in [INGEST, WORKER]
+            .into_iter()
+            .filter(|id| needs(id, &name) && !given(id, &name))
+        {
             findings.problem(format!(
-                "component `{INGEST}` is not given `{name}`: add {name} = \"{{{{ {name} }}}}\" to its variables"
+                "component `{id}` is not given `{name}`: add {name} = \"{{{{ {name} }}}}\" to its variables"
             ));
         }
     }
@@ -578,7 +668,7 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
                 ));
             } else if !outbound.contains(&chained(&id)) {
                 findings.problem(format!(
-                    "`{INGEST}` may not call {}: add it to allowed_outbound_hosts",
+                    "`{WORKER}` may not call {}: add it to allowed_outbound_hosts",
                     chained(&id)
                 ));
             }
@@ -590,7 +680,7 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
             let origin = url.origin().ascii_serialization();
             if !outbound.contains(&origin) {
                 findings.problem(format!(
-                    "tenant {}, destination {name}: `{INGEST}` may not call {origin}: add it to allowed_outbound_hosts",
+                    "tenant {}, destination {name}: `{WORKER}` may not call {origin}: add it to allowed_outbound_hosts",
                     tenant.name
                 ));
             }
@@ -660,7 +750,7 @@ fn check_plugin(manifest: &Manifest<'_>, sandbox: &Sandbox, id: &str, component:
 }
 
 /// What our own components import is what this version of them is known to.
-fn check_source(manifest: &Manifest<'_>, id: &str, component: &Table, is_ingest: bool, findings: &mut Findings) {
+fn check_source(manifest: &Manifest<'_>, id: &str, component: &Table, is_ours: bool, findings: &mut Findings) {
     let Some(source) = component.get("source").and_then(Item::as_str) else {
         return findings.problem(format!("`{id}` has no source in a file"));
     };
@@ -672,7 +762,7 @@ fn check_source(manifest: &Manifest<'_>, id: &str, component: &Table, is_ingest:
         Ok(imports) => imports,
         Err(refusal) => return findings.problem(format!("`{id}`: {source}: {refusal}")),
     };
-    let own: &[&str] = if is_ingest { &INGEST_IMPORTS } else { &[] };
+    let own: &[&str] = if is_ours { &OWN_IMPORTS } else { &[] };
     for import in imports {
         if !IMPORTS.iter().chain(own).any(|known| import.starts_with(known)) {
             findings.problem(format!("`{id}`: {source} imports {import}, which it has no need of"));

@@ -1,4 +1,5 @@
-//! Intake, in the order of its steps: find the source, take the body within bounds, verify, read, admit, answer; then work.
+//! Intake, in the order of its steps: find the source, take the body within bounds, verify, read, admit, answer; then wake the
+//! worker.
 //!
 //! As on the native edge, `verify` alone makes a `Verified`, `read` takes nothing else, and the store is not even opened for a
 //! request that did not prove itself.
@@ -12,30 +13,37 @@ use tollgate_core::challenge::{self, Reply};
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, verify};
-use tollgate_core::{envelope, lifecycle, mask};
-use tollgate_store::{GuestStore, StoreError};
+use tollgate_core::{envelope, mask};
+use tollgate_spin_shell::web::{self, Head, Whole};
+use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, variable};
+use tollgate_store::StoreError;
+use tollgate_tenants::Variable;
 
-use crate::tenants::{Source, Tenant};
-use crate::web::{self, Head, Whole};
-use crate::{clock, database, log, worker};
+use crate::source::Source;
 
-/// How long an invocation goes on working after it has answered. What is left is the next one's, or the sweep's.
-const WORK_MS_MAX: u64 = 10_000;
+/// The worker's sweep, by service chaining.
+const WORKER: &str = "http://worker.spin.internal/v1/sweep";
+/// How long an invocation waits for the worker that it woke. The worker goes on after that; what it leaves is the timer's.
+const WAIT_MS_MAX: u64 = 10_000;
 
 /// What a request that is not refused turned out to be.
 enum Outcome {
     /// A question of the provider's, whose answer is all that it wants.
     Challenge(Reply),
-    Events(Vec<Happening>, GuestStore),
+    Events {
+        happenings: Vec<Happening>,
+        /// Whether there is work that was not there before.
+        has_jobs: bool,
+    },
 }
 
 pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOutparam) {
-    let (tenant, source) = match locate(&head) {
+    let source = match locate(&head) {
         Ok(found) => found,
         Err(rejection) => return web::respond(out, whole(&refusal(rejection, &Ack::default()))).await,
     };
     let outcome = if head.is("POST") {
-        take_in(&head, &tenant, &source, request).await
+        take_in(&head, &source, request).await
     } else {
         preflight(&head, &source).map(Outcome::Challenge)
     };
@@ -49,15 +57,17 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             };
             web::respond(out, whole).await;
         }
-        Ok(Outcome::Events(happenings, store)) => {
-            web::respond(out, whole(&answer_all(&happenings, &source.ack))).await;
+        Ok(Outcome::Events { happenings, has_jobs }) => {
+            web::respond(out, whole(&answer_all(&happenings, &source.intake.ack))).await;
             // Answered and durable. From here on the sender waits for nothing.
-            worker::work(&store, WORK_MS_MAX).await;
+            if has_jobs {
+                wake_worker().await;
+            }
         }
         Err(rejection) => {
-            let refusal = refusal(rejection, &source.ack);
+            let refusal = refusal(rejection, &source.intake.ack);
             let mut whole = whole(&refusal);
-            if rejection == Rejection::Unauthentic && source.asks_basic {
+            if rejection == Rejection::Unauthentic && !source.intake.basic.is_empty() {
                 let challenge = "Basic realm=\"tollgate\", charset=\"UTF-8\"";
                 whole.headers.push(("www-authenticate", challenge.to_owned()));
             }
@@ -90,8 +100,23 @@ fn whole(answer: &Answer) -> Whole<'_> {
     }
 }
 
+/// Has the worker look at what is due. That it could not be called costs time and no event: the timer calls it too.
+async fn wake_worker() {
+    let token = match variable(&Variable(SWEEP_TOKEN.to_owned())) {
+        Ok(token) => token,
+        Err(problem) => return log(&format!("the worker cannot be woken: {problem}")),
+    };
+    let authorization = format!("Bearer {}", String::from_utf8_lossy(token.expose()));
+    let posting = web::post(WORKER, vec![("authorization".to_owned(), authorization)], Vec::new(), 0);
+    match clock::within(WAIT_MS_MAX, posting).await {
+        Some(Ok(reply)) if reply.status != 200 => log(&format!("the worker answered {}", reply.status)),
+        Some(Err(reason)) => log(&format!("the worker cannot be woken: {reason}")),
+        Some(Ok(_)) | None => {}
+    }
+}
+
 /// Finds the source that a request is for: `/in/{tenant}/{source}`.
-fn locate(head: &Head) -> Result<(Tenant, Source), Rejection> {
+fn locate(head: &Head) -> Result<Source, Rejection> {
     let mut parts = head
         .path
         .strip_prefix("/in/")
@@ -103,21 +128,11 @@ fn locate(head: &Head) -> Result<(Tenant, Source), Rejection> {
     let (Ok(tenant), Ok(source)) = (tenant.parse(), source.parse()) else {
         return Err(Rejection::UnknownSource);
     };
-    let tenant = match Tenant::load(&tenant) {
-        Ok(tenant) => tenant.ok_or(Rejection::UnknownSource)?,
-        Err(problem) => {
-            log(&format!("tenant {tenant}: {problem}"));
-            return Err(Rejection::StoreUnavailable);
-        }
-    };
-    if !tenant.has_source(&source) {
-        return Err(Rejection::UnknownSource);
-    }
-    match tenant.source(&source) {
-        Ok(source) => Ok((tenant, source)),
+    match Source::load(tenant, source) {
+        Ok(source) => source.ok_or(Rejection::UnknownSource),
         Err(problem) => {
             // The sender must come again: it is our configuration that is wrong, and its event must not be lost.
-            log(&format!("tenant {}, source {source}: {problem}", tenant.name));
+            log(&format!("{}: {problem}", head.path));
             Err(Rejection::StoreUnavailable)
         }
     }
@@ -130,7 +145,7 @@ fn raw_request<'a>(head: &'a Head, headers: &'a [Header<'a>], source: &'a Source
         query: head.query.as_deref(),
         headers,
         body: &[],
-        url: source.public_url.as_deref(),
+        url: source.intake.public_url.as_deref(),
         received_at: UnixMillis(0),
     }
 }
@@ -139,22 +154,21 @@ fn raw_request<'a>(head: &'a Head, headers: &'a [Header<'a>], source: &'a Source
 fn preflight(head: &Head, source: &Source) -> Result<Reply, Rejection> {
     head.check_bounds()?;
     let headers = head.headers();
-    let reply = challenge::preflight(&source.profile, &source.keyring, &raw_request(head, &headers, source));
+    let reply = challenge::preflight(
+        &source.intake.profile,
+        &source.keyring,
+        &raw_request(head, &headers, source),
+    );
     reply.unwrap_or(Err(Rejection::Method))
 }
 
-async fn take_in(
-    head: &Head,
-    tenant: &Tenant,
-    source: &Source,
-    request: IncomingRequest,
-) -> Result<Outcome, Rejection> {
+async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Result<Outcome, Rejection> {
     head.check_bounds()?;
     let refused = |cause: &str, detail: &dyn Display| {
         let detail = mask::line(&detail.to_string(), 200);
         log(&format!(
             "refused: tenant={} source={} cause={cause} {detail}",
-            tenant.name, source.name
+            source.tenant, source.name
         ));
     };
     let headers = head.headers();
@@ -171,7 +185,7 @@ async fn take_in(
         ..bare
     };
     let verified =
-        verify(&source.profile, &source.keyring, request).map_err(|unproven| match unproven.needs_key() {
+        verify(&source.intake.profile, &source.keyring, request).map_err(|unproven| match unproven.needs_key() {
             // The sender must come again: that a key is not here says nothing about the request.
             Some(_) => {
                 refused(
@@ -185,29 +199,37 @@ async fn take_in(
                 Rejection::Unauthentic
             }
         })?;
-    if let Some(reply) = challenge::answer(&source.profile, &verified) {
+    if let Some(reply) = challenge::answer(&source.intake.profile, &verified) {
         return Ok(Outcome::Challenge(reply));
     }
-    let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name).map_err(|unreadable| {
-        refused(unreadable.reason(), &unreadable);
-        Rejection::from(&unreadable)
-    })?;
+    let events =
+        envelope::read(&source.intake.profile, &verified, &source.tenant, &source.name).map_err(|unreadable| {
+            refused(unreadable.reason(), &unreadable);
+            Rejection::from(&unreadable)
+        })?;
     let store = database::open().map_err(|error| unkept(&error))?;
     let admissions: Vec<_> = events
         .into_iter()
         .map(|event| {
-            let lifecycle = event.reading.family().and_then(lifecycle::shipped_one).map(Into::into);
+            let family = event.reading.family();
+            let lifecycle = family.and_then(|family| source.intake.lifecycle(family));
+            let lifecycle = lifecycle.map(|lifecycle| lifecycle.clone().into());
             let proof = verified.proof().clone();
-            Admission::of(store.receipt_key(), event, proof, lifecycle, &mut tenant.matches())
+            let mut routes = source.intake.routes.iter().map(|(name, matches)| (name, matches));
+            Admission::of(store.receipt_key(), event, proof, lifecycle, &mut routes)
         })
         .collect();
     let admitted = store.admit_all(&admissions).map_err(|error| unkept(&error))?;
-    let happenings = admissions
+    let happenings: Vec<_> = admissions
         .iter()
         .zip(admitted)
         .map(|(admission, admitted)| admitted.happening(admission.receipt))
         .collect();
-    Ok(Outcome::Events(happenings, store))
+    let has_jobs = admissions
+        .iter()
+        .zip(&happenings)
+        .any(|(admission, happening)| matches!(happening, Happening::Accepted(_)) && !admission.jobs.is_empty());
+    Ok(Outcome::Events { happenings, has_jobs })
 }
 
 /// Nothing was kept: the sender must come again.

@@ -1,7 +1,7 @@
 //! Work: claims what is due, runs plugins, settles what they proposed, delivers what was recorded.
 //!
-//! Whoever comes by works: an invocation after its answer, or the sweep. All of them take this one path and read the store again;
-//! leases keep two of them from the same job, and only the newest lease may commit.
+//! Whoever wakes it, an admission or the timer, has it take this one path and read the store again; leases keep two of them from
+//! the same job, and only the newest lease may commit.
 
 use futures::future::join_all;
 use tollgate_core::ids::{Digest, PluginName};
@@ -10,10 +10,12 @@ use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_store::{ClaimRequest, GuestStore, JobClaim, RunRecord, Settled, Settlement, StoreError};
 
-use crate::clock::{self, Stopwatch};
+use tollgate_spin_shell::clock::{self, Stopwatch};
+use tollgate_spin_shell::{log, tenants};
+use tollgate_tenants::Route;
+
+use crate::delivery;
 use crate::plugin::{self, Run};
-use crate::tenants::{Route, Tenant};
-use crate::{delivery, log};
 
 /// Who ran it, for the person who reads a run.
 const RUNTIME: &str = concat!("tollgate-spin ", env!("CARGO_PKG_VERSION"));
@@ -100,7 +102,7 @@ async fn process(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError>
 
 /// One run: from claim to what is to be settled.
 async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, StoreError> {
-    let tenant = match Tenant::load(&claim.event.tenant) {
+    let tenant = match tenants::work(&claim.event.tenant) {
         Ok(tenant) => tenant,
         Err(problem) => return Ok(unrunnable(claim, None, &problem)),
     };

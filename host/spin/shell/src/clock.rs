@@ -9,35 +9,35 @@ use spin_executor::{CancelOnDropToken, push_waker_and_get_token};
 use tollgate_core::retry::Jitter;
 use tollgate_core::time::UnixMillis;
 
-pub(crate) fn now() -> UnixMillis {
+pub fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Measures how long something took.
-pub(crate) struct Stopwatch(Instant);
+pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    pub(crate) fn micros(&self) -> u64 {
+    pub fn micros(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn is_over(&self, ms: u64) -> bool {
+    pub fn is_over(&self, ms: u64) -> bool {
         self.0.elapsed() >= Duration::from_millis(ms)
     }
 }
 
 /// Without a random source the longest delay is the safe one.
-pub(crate) fn jitter() -> Jitter {
+pub fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
 }
 
 /// What `work` gives, or `None` when `ms` milliseconds are over first; then `work` is dropped.
-pub(crate) async fn within<T>(ms: u64, work: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(ms: u64, work: impl Future<Output = T>) -> Option<T> {
     let until = Instant::now() + Duration::from_millis(ms);
     match select(Box::pin(work), Sleep { until, waiting: None }).await {
         Either::Left((done, _)) => Some(done),

@@ -13,9 +13,9 @@ use tollgate_spin_protocol as protocol;
 use tollgate_spin_protocol::{Answer, DIGEST_HEADER, Ended, Request};
 use tollgate_store::{GuestStore, StoreError};
 
-use crate::clock;
-use crate::tenants::Route;
-use crate::web::{self, BodyEnd};
+use tollgate_spin_shell::clock;
+use tollgate_spin_shell::web::{self, BodyEnd};
+use tollgate_tenants::Route;
 
 /// State that is sent whole with the first request.
 const STATE_BYTES_SENT: usize = 64 * 1024;

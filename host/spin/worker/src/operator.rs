@@ -1,20 +1,21 @@
-//! What a timer and an operator ask. Each has a token of its own, a secret variable of the app; without one, nobody is let in.
+//! What a timer and an operator ask.
 
 use serde::{Deserialize, Serialize};
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
+use tollgate_core::admission;
 use tollgate_core::review::{self, Asked, Decision, ReviewBody};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_core::{admission, lifecycle};
 use tollgate_store::{
     DeadLetterFilter, GuestStore, HeldFilter, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
     StoreError, TraceBy, TraceQuery,
 };
 
-use crate::tenants::Tenant;
-use crate::web::{self, Head, Whole};
-use crate::{clock, database, log, worker};
+use tollgate_spin_shell::web::{self, Head, Whole};
+use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, tenants};
+
+use crate::work;
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -74,14 +75,10 @@ impl From<StoreError> for Refusal {
 
 async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal> {
     match head.path.as_str() {
-        "/healthz" if head.is("GET") => {
-            open()?.next_due()?;
-            Ok("\"ok\"\n".to_owned())
-        }
         "/v1/sweep" if head.is("POST") => {
-            authorize(head, "sweep_token")?;
+            authorize(head, SWEEP_TOKEN)?;
             let store = open()?;
-            let done = worker::work(&store, SWEEP_MS_MAX).await;
+            let done = work::work(&store, SWEEP_MS_MAX).await;
             let due = store.next_due()?;
             json(&Swept {
                 jobs: done.jobs,
@@ -123,11 +120,12 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 .map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
             json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
         }
-        "/healthz" | "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held"
-        | "/v1/review" => Err(Refusal {
-            status: 405,
-            message: "another method is asked for here".to_owned(),
-        }),
+        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held" | "/v1/review" => {
+            Err(Refusal {
+                status: 405,
+                message: "another method is asked for here".to_owned(),
+            })
+        }
         _ => Err(Refusal {
             status: 404,
             message: "there is nothing here".to_owned(),
@@ -258,11 +256,15 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
         Decision::Dismiss => ReviewDecision::Dismiss,
         Decision::Map(status) => {
             let event = review::mapped(store.event(asked.receipt)?, &status);
-            let tenant = Tenant::load(&event.tenant)
+            let tenant = tenants::work(&event.tenant)
                 .map_err(conflict)?
                 .ok_or_else(|| conflict(format!("the tenant `{}` is not configured any more", event.tenant)))?;
             ReviewDecision::Map {
-                lifecycle: event.reading.family().and_then(lifecycle::shipped_one).map(Into::into),
+                lifecycle: event
+                    .reading
+                    .family()
+                    .and_then(|family| tenant.lifecycle(family))
+                    .map(|lifecycle| lifecycle.clone().into()),
                 jobs: admission::jobs(&event, asked.receipt, &mut tenant.matches()),
                 status,
             }

@@ -4,17 +4,19 @@
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
 use tollgate_core::delivery::{AttemptEnd, Message, entry_end, retry_after_ms};
-use tollgate_core::ids::ProviderName;
+use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
-use tollgate_core::profile::{self, Profile};
+use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
+use tollgate_core::secret::SourceSecret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, StoreError};
 
-use crate::clock::{self, Stopwatch};
-use crate::tenants::{Destination, Tenant};
-use crate::web;
-use crate::worker::claim_request;
+use tollgate_spin_shell::clock::{self, Stopwatch};
+use tollgate_spin_shell::{tenants, variable, web};
+use tollgate_tenants::Work;
+
+use crate::work::claim_request;
 
 const USER_AGENT: &str = concat!("tollgate-spin/", env!("CARGO_PKG_VERSION"));
 /// Entries leased at once: their attempts go side by side, and all must end within their lease.
@@ -26,11 +28,7 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
     if claims.is_empty() {
         return Ok(0);
     }
-    let scheme = ProviderName::new("standard-webhooks")
-        .ok()
-        .and_then(|name| profile::shipped_one(&name));
-    let attempts = claims.iter().map(|claim| attempt(claim, scheme.as_ref()));
-    for record in futures::future::join_all(attempts).await {
+    for record in futures::future::join_all(claims.iter().map(attempt)).await {
         // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
         let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = store.record_attempt(&record)?;
     }
@@ -38,11 +36,11 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
 }
 
 /// One attempt, from composing to what follows from its end.
-async fn attempt(claim: &OutboxClaim, scheme: Option<&Profile>) -> AttemptRecord {
+async fn attempt(claim: &OutboxClaim) -> AttemptRecord {
     let started_at = clock::now();
     let watch = Stopwatch::start();
     let (end, answer) = match destination(claim) {
-        Ok(destination) => send(claim, scheme, &destination, started_at).await,
+        Ok(destination) => send(claim, &destination, started_at).await,
         Err(end) => (end, String::new()),
     };
     let now = clock::now();
@@ -57,27 +55,44 @@ async fn attempt(claim: &OutboxClaim, scheme: Option<&Profile>) -> AttemptRecord
     }
 }
 
+/// Where an entry goes, and what signs it.
+struct Destination {
+    url: String,
+    secrets: Vec<SourceSecret>,
+    signing: Profile,
+}
+
 fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
     let failed = |reason: String| AttemptEnd::Failed { reason };
-    let tenant = Tenant::load(&claim.tenant).map_err(failed)?;
-    let destination = match tenant {
-        Some(tenant) => tenant.destination(&claim.destination).map_err(failed)?,
-        None => None,
-    };
-    destination.ok_or_else(|| AttemptEnd::Forbidden {
+    let gone = || AttemptEnd::Forbidden {
         reason: format!(
             "the destination `{}` is no longer configured; restore it, then replay",
             claim.destination
         ),
+    };
+    let Work {
+        mut destinations,
+        signing,
+        ..
+    } = tenants::work(&claim.tenant).map_err(failed)?.ok_or_else(gone)?;
+    let found = destinations.remove(&claim.destination).ok_or_else(gone)?;
+    let mut secrets = Vec::new();
+    for (at, secret) in found.secrets.iter().enumerate() {
+        secrets.push(SourceSecret {
+            id: KeyId::new(&format!("{}", at + 1)).map_err(|error| failed(error.to_string()))?,
+            text: variable(secret).map_err(failed)?,
+            not_before: None,
+            not_after: None,
+        });
+    }
+    Ok(Destination {
+        url: found.url,
+        secrets,
+        signing,
     })
 }
 
-async fn send(
-    claim: &OutboxClaim,
-    scheme: Option<&Profile>,
-    destination: &Destination,
-    at: UnixMillis,
-) -> (AttemptEnd, String) {
+async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) -> (AttemptEnd, String) {
     let failed = |reason: String| (AttemptEnd::Failed { reason }, String::new());
     let message = Message {
         entry: claim.entry,
@@ -91,10 +106,7 @@ async fn send(
         recorded_at: claim.recorded_at,
     };
     let body = message.body();
-    let Some(scheme) = scheme else {
-        return failed("the profile `standard-webhooks` is missing".to_owned());
-    };
-    let mut headers = match message.headers(scheme, &body, &destination.secrets, at) {
+    let mut headers = match message.headers(&destination.signing, &body, &destination.secrets, at) {
         Ok(headers) => headers,
         Err(error) => return failed(format!("cannot be signed: {error}")),
     };

@@ -9,7 +9,7 @@ use tollgate_store::{GuestStore, StoreError};
 ///
 /// # Errors
 /// As [`GuestStore::open`].
-pub(crate) fn open() -> Result<GuestStore, StoreError> {
+pub fn open() -> Result<GuestStore, StoreError> {
     let connection = Connection::open_default().map_err(|error| StoreError::Open {
         path: "the app's default database".to_owned(),
         detail: error.to_string(),

@@ -1,0 +1,381 @@
+//! The file that a person writes: the native host's, with what Spin cannot hold refused. `tollgate spin check` checks it with every
+//! problem at its line; here the first one ends the reading.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tollgate_core::action::ActionKind;
+use tollgate_core::grant::Grant;
+use tollgate_core::ids::{
+    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
+};
+use tollgate_core::money::Currency;
+use tollgate_core::profile::{self, Profile};
+use tollgate_core::route::{RouteMatch, TypePattern};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::{lifecycle, limits};
+
+use crate::form::{Basic, Destination, Intake, Parameter, Route, SecretRef, Tenant, Variable, Work};
+
+/// Reads a tenant's file. `own` gives the text of a file that it names.
+///
+/// # Errors
+/// In words: what is wrong and where.
+pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Result<Tenant, String> {
+    let raw: RawTenant = toml::from_str(text).map_err(|error| {
+        // Not the whole error: it quotes the line, and a line may hold what should stand elsewhere.
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        format!("line {line}: {}", error.message())
+    })?;
+    let routes: Vec<Route> = raw
+        .routes
+        .into_iter()
+        .map(|(name, route)| route.check(name))
+        .collect::<Result<_, _>>()?;
+    let lifecycles: Vec<_> = lifecycle::shipped().into_values().map(Arc::unwrap_or_clone).collect();
+    let mut sources = BTreeMap::new();
+    for (name, source) in raw.sources {
+        let mut intake = source
+            .check(own)
+            .map_err(|problem| format!("source {name}: {problem}"))?;
+        intake.routes = routes
+            .iter()
+            .filter(|route| route.matches.sources.is_empty() || route.matches.sources.contains(&name))
+            .map(|route| (route.name.clone(), route.matches.clone()))
+            .collect();
+        intake.lifecycles = lifecycles
+            .iter()
+            .filter(|lifecycle| intake.profile.families().any(|family| *family == lifecycle.family))
+            .cloned()
+            .collect();
+        sources.insert(name, intake);
+    }
+    let signing = profile::shipped()
+        .get("standard-webhooks")
+        .map(|profile| Profile::clone(profile))
+        .ok_or("the profile `standard-webhooks` is missing")?;
+    let destinations = raw
+        .destinations
+        .into_iter()
+        .map(|(name, raw)| (name, raw.check()))
+        .collect();
+    Ok(Tenant {
+        sources,
+        work: Work {
+            routes,
+            destinations,
+            signing,
+            lifecycles,
+        },
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTenant {
+    #[serde(default)]
+    sources: BTreeMap<SourceName, RawSource>,
+    #[serde(default)]
+    routes: BTreeMap<RouteName, RawRoute>,
+    #[serde(default)]
+    destinations: BTreeMap<DestinationName, RawDestination>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    provider: Option<ProviderName>,
+    profile: Option<RawProfileFile>,
+    public_url: Option<String>,
+    conflict_status: Option<u16>,
+    event_type: Option<EventType>,
+    currency: Option<String>,
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    secrets: Vec<RawSourceSecret>,
+    #[serde(default)]
+    bearer: Vec<RawReference>,
+    #[serde(default)]
+    basic: Vec<RawBasic>,
+    /// Read only to be refused: on Spin nobody we could believe says who a client is.
+    allow_networks: Option<toml::Value>,
+}
+
+impl RawSource {
+    /// Its routes and lifecycles are filled in by whoever knows the whole tenant.
+    fn check(self, own: &dyn Fn(&str) -> io::Result<String>) -> Result<Intake, String> {
+        if self.allow_networks.is_some() {
+            return Err(
+                "`allow_networks` cannot be held on Spin: leave it to what stands in front of the app".to_owned(),
+            );
+        }
+        let mut profile = match (&self.provider, &self.profile) {
+            (Some(provider), None) => {
+                let shipped = profile::shipped().get(provider);
+                Profile::clone(shipped.ok_or_else(|| format!("there is no provider `{provider}`"))?)
+            }
+            (None, Some(file)) => {
+                let text =
+                    own(&file.file).map_err(|error| format!("its profile {} cannot be read: {error}", file.file))?;
+                Profile::from_toml(&text).map_err(|error| format!("its profile {} is refused: {error}", file.file))?
+            }
+            (None, None) | (Some(_), Some(_)) => return Err("it needs either `provider` or `profile`".to_owned()),
+        };
+        if let Some(event_type) = &self.event_type {
+            profile = profile.with_event_type(event_type);
+        }
+        if let Some(code) = &self.currency {
+            let currency = Currency::new(code).ok_or_else(|| format!("`{code}` is not a currency code"))?;
+            profile = profile.with_currency(currency);
+        }
+        let ack = match self.conflict_status {
+            Some(409) => profile.ack().clone().with_conflict_status(409),
+            _ => profile.ack().clone(),
+        };
+        Ok(Intake {
+            ack,
+            parameters: parameters(&self.parameters, &profile)?,
+            secrets: self
+                .secrets
+                .into_iter()
+                .map(RawSourceSecret::check)
+                .collect::<Result<_, _>>()?,
+            bearer: self.bearer.into_iter().map(RawReference::variable).collect(),
+            basic: self
+                .basic
+                .into_iter()
+                .map(|basic| Basic {
+                    user: basic.user,
+                    password: basic.password.variable(),
+                })
+                .collect(),
+            public_url: self.public_url,
+            routes: Vec::new(),
+            lifecycles: Vec::new(),
+            profile,
+        })
+    }
+}
+
+/// What a source says beside its secrets. Values that the profile calls secret go by reference.
+fn parameters(given: &BTreeMap<String, toml::Value>, profile: &Profile) -> Result<BTreeMap<String, Parameter>, String> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in given {
+        let known = profile.parameters().iter().find(|parameter| parameter.name == *name);
+        let known = known.ok_or_else(|| format!("`{}` has no parameter `{name}`", profile.name))?;
+        let parameter = match value {
+            toml::Value::String(text) if !known.secret => Parameter::Text(text.clone()),
+            toml::Value::Table(_) if known.secret => {
+                let reference = value
+                    .clone()
+                    .try_into::<RawReference>()
+                    .map_err(|_| format!("the parameter `{name}` is written as {{ env = \"NAME\" }}"))?;
+                Parameter::Secret(reference.variable())
+            }
+            _ => return Err(format!("the parameter `{name}` has another form")),
+        };
+        parameters.insert(name.clone(), parameter);
+    }
+    Ok(parameters)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBasic {
+    user: String,
+    password: RawReference,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProfileFile {
+    file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSourceSecret {
+    id: KeyId,
+    value: RawReference,
+    not_before: Option<toml::Value>,
+    not_after: Option<toml::Value>,
+}
+
+impl RawSourceSecret {
+    fn check(self) -> Result<SecretRef, String> {
+        let instant = |value: &toml::Value| {
+            let text = match value {
+                toml::Value::Datetime(datetime) => datetime.to_string(),
+                toml::Value::String(text) => text.clone(),
+                _ => return Err(format!("secret `{}`: its window is not made of instants", self.id)),
+            };
+            UnixMillis::from_rfc3339(&text)
+                .ok_or_else(|| format!("secret `{}`: its window is not made of instants", self.id))
+        };
+        Ok(SecretRef {
+            not_before: self.not_before.as_ref().map(instant).transpose()?,
+            not_after: self.not_after.as_ref().map(instant).transpose()?,
+            id: self.id,
+            value: self.value.variable(),
+        })
+    }
+}
+
+/// A secret by reference. A file is no place for one on Spin.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReference {
+    env: String,
+}
+
+impl RawReference {
+    fn variable(self) -> Variable {
+        Variable(self.env.to_lowercase())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDestination {
+    url: String,
+    secrets: Vec<RawReference>,
+    /// A host's own bound; here each invocation delivers what it leased, one after another.
+    #[serde(default, rename = "in_flight_max")]
+    _in_flight_max: Option<u32>,
+}
+
+impl RawDestination {
+    fn check(self) -> Destination {
+        Destination {
+            url: self.url,
+            secrets: self.secrets.into_iter().map(RawReference::variable).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    #[serde(default)]
+    sources: Vec<SourceName>,
+    #[serde(default)]
+    types: Vec<String>,
+    #[serde(default)]
+    statuses: Vec<Status>,
+    plugin: PluginName,
+    #[serde(default)]
+    destinations: Vec<DestinationName>,
+    #[serde(default)]
+    grants: Vec<RawGrant>,
+    #[serde(default)]
+    config: toml::Table,
+    #[serde(default)]
+    limits: RawLimits,
+}
+
+/// Of the native limits, Spin can hold a route to its deadline only.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    deadline_ms: Option<u64>,
+    #[serde(rename = "fuel")]
+    _fuel: Option<u64>,
+    #[serde(rename = "memory_mib")]
+    _memory_mib: Option<u64>,
+}
+
+impl RawRoute {
+    fn check(self, name: RouteName) -> Result<Route, String> {
+        let types = self
+            .types
+            .iter()
+            .map(|text| TypePattern::new(text))
+            .collect::<Result<_, _>>()?;
+        let config_json = config_json(self.config);
+        Ok(Route {
+            matches: RouteMatch {
+                sources: self.sources,
+                types,
+                statuses: self.statuses,
+            },
+            plugin: self.plugin,
+            config_digest: Digest::of(config_json.as_bytes()),
+            config_json,
+            grants: self
+                .grants
+                .into_iter()
+                .map(|grant| grant.check(&name))
+                .collect::<Result<_, _>>()?,
+            destinations: self.destinations,
+            deadline_ms: self
+                .limits
+                .deadline_ms
+                .unwrap_or(limits::RUN_DEADLINE_MS)
+                .clamp(1, limits::RUN_DEADLINE_MS),
+            name,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGrant {
+    kind: String,
+    amount_max: Option<i64>,
+    #[serde(default)]
+    currencies: Vec<String>,
+    quantity_max: Option<u32>,
+    sku_prefix: Option<String>,
+    #[serde(default)]
+    extensions: Vec<String>,
+}
+
+impl RawGrant {
+    fn check(self, route: &RouteName) -> Result<Grant, String> {
+        let kind = ActionKind::from_name(&self.kind)
+            .ok_or_else(|| format!("route {route}: there is no kind of action `{}`", self.kind))?;
+        let currencies = self
+            .currencies
+            .iter()
+            .map(|code| Currency::new(code).ok_or_else(|| format!("route {route}: `{code}` is not a currency code")))
+            .collect::<Result<_, _>>()?;
+        Ok(Grant {
+            kind,
+            amount_max: self.amount_max,
+            currencies,
+            quantity_max: self.quantity_max,
+            sku_prefix: self.sku_prefix,
+            extensions: self.extensions,
+        })
+    }
+}
+
+fn config_json(table: toml::Table) -> String {
+    json_of(toml::Value::Table(table)).to_string()
+}
+
+/// Dates and times become texts. A number that JSON cannot say becomes null; `tollgate spin check` refuses it.
+fn json_of(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(boolean) => boolean.into(),
+        toml::Value::Datetime(datetime) => datetime.to_string().into(),
+        toml::Value::Array(elements) => elements.into_iter().map(json_of).collect(),
+        toml::Value::Table(table) => {
+            let mut map = serde_json::Map::new();
+            let mut entries: Vec<_> = table.into_iter().collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (key, value) in entries {
+                map.insert(key, json_of(value));
+            }
+            map.into()
+        }
+    }
+}

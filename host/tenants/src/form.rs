@@ -1,0 +1,238 @@
+//! What a component is given: pieces in postcard's compact form, behind a line that says who wrote them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::answer::Ack;
+use tollgate_core::grant::Grant;
+use tollgate_core::ids::{DestinationName, Digest, FamilyName, KeyId, PluginName, RouteName, SourceName, TenantName};
+use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::profile::Profile;
+use tollgate_core::route::RouteMatch;
+use tollgate_core::time::UnixMillis;
+
+/// Stands before each piece. The form has no other mark of its shape, so it goes with the version that reads and writes it.
+const WRITTEN_BY: &[u8] = concat!("tollgate-tenants ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+
+/// A piece that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    #[error("it was built by another version; build the tenants again")]
+    OtherVersion,
+    #[error("it is damaged; build the tenants again")]
+    Damaged,
+}
+
+/// A tenant, in pieces.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    pub sources: BTreeMap<SourceName, Intake>,
+    pub work: Work,
+}
+
+/// One source: what its events need until they are acknowledged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Intake {
+    pub profile: Profile,
+    /// How the provider wants to be answered.
+    pub ack: Ack,
+    pub public_url: Option<String>,
+    pub secrets: Vec<SecretRef>,
+    pub parameters: BTreeMap<String, Parameter>,
+    /// Beside the signature; one of these and of `basic` must be there, if there are any.
+    pub bearer: Vec<Variable>,
+    pub basic: Vec<Basic>,
+    /// What each route of the tenant takes that may take an event of this source.
+    pub routes: Vec<(RouteName, RouteMatch)>,
+    pub lifecycles: Vec<Lifecycle>,
+}
+
+/// The app's variable of this name, which holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    pub id: KeyId,
+    pub value: Variable,
+    pub not_before: Option<UnixMillis>,
+    pub not_after: Option<UnixMillis>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parameter {
+    Text(String),
+    Secret(Variable),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basic {
+    pub user: String,
+    pub password: Variable,
+}
+
+/// One tenant: what is done after the acknowledgement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Work {
+    pub routes: Vec<Route>,
+    pub destinations: BTreeMap<DestinationName, Destination>,
+    /// How deliveries are signed.
+    pub signing: Profile,
+    pub lifecycles: Vec<Lifecycle>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Route {
+    pub name: RouteName,
+    pub matches: RouteMatch,
+    pub plugin: PluginName,
+    /// The plugin's configuration as the JSON document it is handed: keys in order of their bytes, as natively.
+    pub config_json: String,
+    pub config_digest: Digest,
+    pub grants: Vec<Grant>,
+    pub destinations: Vec<DestinationName>,
+    pub deadline_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub url: String,
+    pub secrets: Vec<Variable>,
+}
+
+impl Intake {
+    /// The name of a source's piece: neither part of it can hold a `.`.
+    pub fn file_name(tenant: &TenantName, source: &SourceName) -> String {
+        format!("{tenant}.{source}.source")
+    }
+
+    /// # Errors
+    /// When the bytes are no piece of this kind and version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        decode(bytes)
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        encode(self)
+    }
+
+    pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
+        of_family(&self.lifecycles, family)
+    }
+
+    /// The app's variables that it names.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
+        let secrets = self.secrets.iter().map(|secret| &secret.value);
+        let parameters = self.parameters.values().filter_map(|parameter| match parameter {
+            Parameter::Secret(variable) => Some(variable),
+            Parameter::Text(_) => None,
+        });
+        let passwords = self.basic.iter().map(|basic| &basic.password);
+        secrets.chain(parameters).chain(&self.bearer).chain(passwords)
+    }
+}
+
+impl Work {
+    /// The name of a tenant's piece: as [`Intake::file_name`].
+    pub fn file_name(tenant: &TenantName) -> String {
+        format!("{tenant}.work")
+    }
+
+    /// # Errors
+    /// When the bytes are no piece of this kind and version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        decode(bytes)
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        encode(self)
+    }
+
+    pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
+        of_family(&self.lifecycles, family)
+    }
+
+    /// The app's variables that it names.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.destinations.values().flat_map(|destination| &destination.secrets)
+    }
+
+    /// What each route takes.
+    pub fn matches(&self) -> impl Iterator<Item = (&RouteName, &RouteMatch)> {
+        self.routes.iter().map(|route| (&route.name, &route.matches))
+    }
+}
+
+fn of_family<'a>(lifecycles: &'a [Lifecycle], family: &FamilyName) -> Option<&'a Lifecycle> {
+    lifecycles.iter().find(|lifecycle| lifecycle.family == *family)
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FormError> {
+    let piece = bytes.strip_prefix(WRITTEN_BY).ok_or(FormError::OtherVersion)?;
+    match postcard::take_from_bytes(piece) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(FormError::Damaged),
+    }
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(value, WRITTEN_BY.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::profile::shipped;
+    use tollgate_core::vector::{self, Outcome};
+
+    use super::*;
+
+    fn intake(profile: &Profile) -> Intake {
+        Intake {
+            profile: profile.clone(),
+            ack: profile.ack().clone(),
+            public_url: None,
+            secrets: Vec::new(),
+            parameters: BTreeMap::new(),
+            bearer: Vec::new(),
+            basic: Vec::new(),
+            routes: Vec::new(),
+            lifecycles: Vec::new(),
+        }
+    }
+
+    /// Nothing that decides is lost on the way: every known answer comes out as it should with a profile that was written and read.
+    #[test]
+    fn a_profile_decides_the_same_from_its_piece() {
+        let mut passed = 0;
+        for vector in vector::shipped() {
+            let name = vector.provider.as_deref().unwrap();
+            let piece = intake(&shipped()[name]).encode().unwrap();
+            let read = Intake::decode(&piece).unwrap();
+            match vector::run(&read.profile, vector) {
+                Outcome::Passed => passed += 1,
+                Outcome::NotRun(_) => {}
+                Outcome::Failed(what) => panic!("{name}, {}: {what}", vector.id),
+            }
+        }
+        assert!(passed >= 40, "{passed} passed");
+        for (name, profile) in shipped() {
+            let read = Intake::decode(&intake(profile).encode().unwrap()).unwrap();
+            assert_eq!(read.ack, *profile.ack(), "{name}");
+            let (was, is) = (format!("{profile:?}"), format!("{:?}", read.profile));
+            let deciding = |text: &str| text.split(" about: ").next().unwrap_or_default().to_owned();
+            assert_eq!(deciding(&is), deciding(&was), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_piece_is_refused() {
+        let piece = intake(&shipped()["stripe"]).encode().unwrap();
+        let refusal = |bytes: &[u8]| Intake::decode(bytes).unwrap_err();
+        assert_eq!(refusal(b""), FormError::OtherVersion);
+        assert_eq!(refusal(&piece[1..]), FormError::OtherVersion);
+        assert_eq!(refusal(&[&piece[..], b"x"].concat()), FormError::Damaged);
+        for end in WRITTEN_BY.len()..piece.len() {
+            assert_eq!(refusal(&piece[..end]), FormError::Damaged, "{end}");
+        }
+    }
+}
