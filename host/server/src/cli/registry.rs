@@ -470,6 +470,18 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
     Ok(if quarantines.is_empty() { Exit::No } else { Exit::Yes })
 }
 
+/// Asks the running host for something that may take as long as vetting does.
+pub(super) fn on_route<T: DeserializeOwned>(
+    target: &Target,
+    tenant: &str,
+    route: &str,
+    what: &str,
+    body: &impl serde::Serialize,
+) -> anyhow::Result<T> {
+    let question = Question::new(target, &["tenants", tenant, "routes", route, what]);
+    question.send(http::Method::POST, &[], serde_json::to_vec(body)?, PUSH_PATIENCE)
+}
+
 fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
     let lines: Vec<RegistryLine> = question.get()?;
     if target.json {

@@ -13,9 +13,10 @@ use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
 use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
 
-use super::{Exit, Target, Usage, ask, print_json, show};
+use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::operator::TrialBody;
 use crate::repeat::{Components, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
 
 #[derive(clap::Subcommand)]
@@ -49,6 +50,10 @@ pub(super) enum Command {
         /// Threads that run plugins; without, one per core
         #[arg(long)]
         threads: Option<usize>,
+        /// Have the running host do it, against the version that is active on the route now, and keep the result as evidence for a
+        /// promotion; needs --tenant and --route, and works with --url
+        #[arg(long, conflicts_with_all = ["against", "threads"])]
+        keep: bool,
     },
     /// Run the newest recorded runs of every version again, for example after an upgrade of the runtime; exit status 1 when any
     /// comes out otherwise
@@ -135,7 +140,11 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             narrowed,
             limit,
             threads,
+            keep,
         } => {
+            if keep {
+                return kept_trial(&target, candidate, &since, &narrowed, limit);
+            }
             let filter = narrowed.filter(&since)?;
             let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
             trial(&target, &candidate, against.as_deref(), filter, limit, threads)
@@ -344,6 +353,30 @@ fn trial(
     };
     let report = trial.run(&|filter| bench.read(filter), &|seen| bar.set_position(seen))?;
     bar.finish_and_clear();
+    if target.json {
+        print_json(&report)?;
+    } else {
+        show_trial(&report);
+    }
+    Ok(if report.tally.differing == 0 {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
+}
+
+/// A trial on the running host.
+fn kept_trial(target: &Target, plugin: String, since: &str, on: &Narrowed, limit: u64) -> anyhow::Result<Exit> {
+    let (Some(tenant), Some(route)) = (&on.tenant, &on.route) else {
+        return Err(Usage("--keep needs the route: name it with --tenant and --route".to_owned()).into());
+    };
+    let body = TrialBody {
+        plugin,
+        since: Some(instant(since, clock::now())?.to_string()),
+        runs_max: Some(limit),
+        actor: ask::actor(),
+    };
+    let report: TrialReport = registry::on_route(target, tenant, route, "trials", &body)?;
     if target.json {
         print_json(&report)?;
     } else {

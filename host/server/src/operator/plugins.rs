@@ -284,7 +284,11 @@ pub(super) async fn list<S: Store>(
 }
 
 /// The version that a text means among those that a tenant sees: by digest, by the first digits of one, by `name@version`.
-async fn meant<S: Store>(store: &S, tenant: Option<TenantName>, text: &str) -> Result<PluginVersion, Refusal> {
+pub(super) async fn meant<S: Store>(
+    store: &S,
+    tenant: Option<TenantName>,
+    text: &str,
+) -> Result<PluginVersion, Refusal> {
     let filter = VersionFilter {
         tenant: tenant.clone(),
         ..VersionFilter::default()
