@@ -29,7 +29,10 @@ impl Guest for Component {
                 log::write(log::Level::Warn, "warn");
                 log::write(log::Level::Error, "error");
                 let after = state::get("a").map(|bytes| bytes.len() as u32);
-                Ok(vec![proposal("state", extension(&format!("{before:?} {after:?} {:?}", state::get("b"))))])
+                Ok(vec![proposal(
+                    "state",
+                    extension(&format!("{before:?} {after:?} {:?}", state::get("b"))),
+                )])
             }
             _ => Ok(actions()),
         }

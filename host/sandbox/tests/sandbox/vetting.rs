@@ -1,7 +1,8 @@
 //! What is refused, under which slug, and what is said about it.
 
 use tollgate_core::ids::PluginDigest;
-use tollgate_sandbox::{Sandbox, SandboxOptions};
+use tollgate_core::manifest::Manifest;
+use tollgate_sandbox::{Sandbox, SandboxOptions, with_manifest};
 
 use crate::guest::{GOOD, MANIFEST, SANDBOX, component, component_with, core, core_importing, in_world, limits};
 
@@ -40,6 +41,24 @@ fn a_good_component_is_reported() {
     let plugin = SANDBOX.load(&component).unwrap();
     assert_eq!(plugin.digest(), report.digest);
     assert_eq!(plugin.manifest(), Some(&report.manifest));
+}
+
+#[test]
+fn a_manifest_can_be_added_to_a_component_that_has_none() {
+    let bare = in_world("", PROCESSOR, &core("", GOOD), None);
+    check(&bare, "missing-manifest", "`tollgate:manifest`");
+    let described = MANIFEST.replace("}", r#","description":"Long enough that its length takes two bytes."}"#);
+    let manifest = Manifest::from_json(described.as_bytes()).unwrap();
+    let component = with_manifest(&bare, &manifest).unwrap();
+    assert!(component.len() > bare.len() + 127);
+    assert_eq!(SANDBOX.vet(&component).unwrap().manifest, manifest);
+    // Not a second one: nobody could tell which counts.
+    let refusal = with_manifest(&component, &manifest).unwrap_err();
+    assert_eq!(refusal.code(), "many-manifests");
+    assert_eq!(
+        with_manifest(b"(module)", &manifest).unwrap_err().code(),
+        "not-a-component"
+    );
 }
 
 #[test]

@@ -7,6 +7,8 @@ use tollgate_core::manifest::Manifest;
 use tollgate_core::outcome::Outcome;
 use tollgate_sandbox::{CacheDir, Sandbox, SandboxOptions, with_manifest};
 
+use super::process::resident_bytes;
+
 /// Publishes `count` plugins, then starts as a host does that finds all of them compiled.
 pub(super) fn many(count: usize) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
@@ -28,7 +30,7 @@ pub(super) fn many(count: usize) -> anyhow::Result<()> {
     drop(sandbox);
 
     let sandbox = self::sandbox(folder.path())?;
-    let before = resident_bytes()?;
+    let before = resident_bytes("self")?;
     let mut plugins = Vec::with_capacity(count);
     let mut cold = Vec::with_capacity(count);
     for component in &components {
@@ -43,7 +45,7 @@ pub(super) fn many(count: usize) -> anyhow::Result<()> {
         );
         plugins.push(plugin);
     }
-    let held = resident_bytes()?.saturating_sub(before);
+    let held = resident_bytes("self")?.saturating_sub(before);
     cold.sort_unstable();
     let at = |per_cent: usize| {
         let time = cold.get(count * per_cent / 100).or(cold.last());
@@ -80,14 +82,4 @@ fn different(component: &[u8], number: usize) -> anyhow::Result<Vec<u8>> {
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1024.0 * 1024.0)
-}
-
-/// What this process holds in memory.
-fn resident_bytes() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .context("no VmRSS line")?;
-    Ok(kib.parse::<u64>()? * 1024)
 }

@@ -108,12 +108,7 @@ impl Server {
     }
 
     pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        resident_bytes(&self.pid().to_string())
     }
 
     pub(super) fn store_bytes(&self) -> anyhow::Result<u64> {
@@ -185,4 +180,14 @@ fn configure(folder: &std::path::Path, port: u16, setup: Setup) -> anyhow::Resul
     std::fs::write(folder.join("tollgate.toml"), operator)?;
     std::fs::write(folder.join("tenants/bench.toml"), tenant)?;
     Ok(())
+}
+
+/// What a process (its id, or `self`) holds in memory.
+pub(super) fn resident_bytes(process: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
