@@ -86,16 +86,34 @@ pub fn with_manifest(component: &[u8], manifest: &Manifest) -> Result<Vec<u8>, R
     if own > 0 {
         return Err(Refusal::ManyManifests { count: own + 1 });
     }
-    let mut content = Vec::new();
-    put_length(&mut content, manifest::SECTION.len());
-    content.extend_from_slice(manifest::SECTION.as_bytes());
-    content.extend_from_slice(manifest.to_json().as_bytes());
+    Ok(with_section(
+        component,
+        manifest::SECTION,
+        manifest.to_json().as_bytes(),
+    ))
+}
+
+/// The component with these golden events as a section of its own, at its end.
+///
+/// # Errors
+/// When the bytes are no component or damaged, or `golden` is no such list.
+pub fn with_golden(component: &[u8], golden: &[u8]) -> Result<Vec<u8>, Refusal> {
+    require_component(component)?;
+    golden::from_json(golden).map_err(Refusal::BadGolden)?;
+    Ok(with_section(component, golden::SECTION, golden))
+}
+
+/// With a custom section at its end: id 0, its length, its name, its content.
+fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
+    let mut section = Vec::new();
+    put_length(&mut section, name.len());
+    section.extend_from_slice(name.as_bytes());
+    section.extend_from_slice(content);
     let mut bytes = component.to_vec();
-    // A custom section: id 0, its length, its name, its content.
     bytes.push(0);
-    put_length(&mut bytes, content.len());
-    bytes.extend_from_slice(&content);
-    Ok(bytes)
+    put_length(&mut bytes, section.len());
+    bytes.extend_from_slice(&section);
+    bytes
 }
 
 /// A length as WebAssembly's binary format has it: LEB128.

@@ -1,13 +1,13 @@
 //! One run: one event, one fresh instance, exactly one outcome.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::desk::{Remains, Stop};
 use tollgate_core::event::Event;
-use tollgate_core::golden::{Golden, GoldenError};
+use tollgate_core::fixture::Fixture;
+use tollgate_core::golden::Golden;
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
@@ -184,19 +184,17 @@ impl Plugin {
     }
 
     /// Runs the plugin on a golden event, over the state that it says.
-    ///
-    /// # Errors
-    /// When the golden event is none.
-    pub(crate) fn run_golden(&self, golden: &Golden) -> Result<Run, GoldenError> {
+    pub(crate) fn run_golden(&self, golden: &Golden) -> Run {
         let limits = RunLimits {
             deadline_ms: TRIAL_DEADLINE_MS,
             ..RunLimits::default()
         };
+        let fixture = &golden.fixture;
         let input = RunInput {
-            event: &golden.event()?,
-            config_json: &golden.config.to_string(),
+            event: &fixture.event,
+            config_json: &fixture.config_json,
         };
-        Ok(self.run(&input, &GoldenState(&golden.state), &limits))
+        self.run(&input, &FixtureState(fixture), &limits)
     }
 
     fn with_store(
@@ -283,16 +281,12 @@ impl StateSource for NoState {
     }
 }
 
-/// A plugin's state as a golden event says it.
-struct GoldenState<'a>(&'a BTreeMap<String, String>);
+/// A plugin's state as a fixture says it.
+struct FixtureState<'a>(&'a Fixture);
 
-impl StateSource for GoldenState<'_> {
+impl StateSource for FixtureState<'_> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
-        let value = self.0.get(key).map(|text| text.clone().into_bytes());
-        Ok(StateValue {
-            version: i64::from(value.is_some()),
-            value,
-        })
+        Ok(self.0.read(key))
     }
 }
 

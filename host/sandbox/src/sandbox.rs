@@ -183,8 +183,7 @@ impl Sandbox {
             golden.push(golden::neutral(&report.manifest));
         }
         for golden in golden {
-            let run = prepared.plugin.run_golden(&golden).map_err(Refusal::BadGolden)?;
-            let name = mask::line(&golden.name, 128);
+            let run = prepared.plugin.run_golden(&golden);
             if let Outcome::Fault {
                 fault: Fault::HostFault,
                 message,
@@ -194,12 +193,14 @@ impl Sandbox {
                     detail: message.clone(),
                 });
             }
-            golden.check(&run.outcome).map_err(|detail| Refusal::GoldenFailed {
-                name: name.clone(),
-                detail,
-            })?;
+            golden
+                .check(&run.outcome, &report.manifest.actions, &run.writes)
+                .map_err(|detail| Refusal::GoldenFailed {
+                    name: golden.name.clone(),
+                    detail,
+                })?;
             report.golden.push(GoldenEnding {
-                name,
+                name: golden.name,
                 outcome: run.outcome.name().to_owned(),
                 fuel: run.fuel,
             });

@@ -134,8 +134,7 @@ fn main() {
         secret::Secret::expose(_);
         secret::Secret::matches(_, _);
         sign::sign(_, _, _, _);
-        golden::Golden::check(_, _);
-        golden::Golden::event(_);
+        golden::Golden::check(_, _, _, _);
         golden::from_json(_);
         golden::neutral(_);
         grant::Violation::rule(_);

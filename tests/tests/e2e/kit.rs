@@ -94,6 +94,15 @@ fn works(name: &str, language: &str) {
 #[test]
 fn w5_a_new_project_in_rust_builds_and_passes() {
     works("rust", "rust");
+
+    // Its fixtures as golden events: what a host tries before it takes the component in.
+    let folder = project("rust", "rust");
+    let built = plugin(&["build", text(&folder), "--golden", "--json"]);
+    assert_eq!(built.code, 0, "{}\n{}", built.stdout, built.stderr);
+    let component = fs::read(folder.join("plugin.wasm")).expect("the component");
+    let sandbox = tollgate_sandbox::Sandbox::new(tollgate_sandbox::SandboxOptions::default()).expect("a sandbox");
+    let report = sandbox.prove(&component).expect("it ends as its author says");
+    assert_eq!(report.golden.len(), 8, "{:?}", report.golden);
 }
 
 #[test]

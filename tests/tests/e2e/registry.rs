@@ -244,7 +244,7 @@ fn w2_every_upload_that_cannot_be_a_plugin_is_refused_with_its_reason() {
     section(
         &mut broken_golden,
         "tollgate:golden",
-        br#"[{"name":"mine","event":{"type":"reward.redeemed"},"outcome":"completed"}]"#,
+        br#"[{"name":"mine","fixture":{"event":{"type":"reward.redeemed"},"expect":{"actions":[]}}}]"#,
     );
     for (component, code, says) in [
         (Vec::new(), "not-a-component", "the file is empty"),

@@ -283,7 +283,7 @@ fn with_golden(json: &str) -> Vec<u8> {
 fn golden_events_must_end_as_their_author_says() {
     let golden = |score: u32| {
         format!(
-            r#"[{{"name":"one flag","event":{{"type":"a"}},"actions":[{{"operation_key":"k:1","action":{{"kind":"flag","subject":"s","score":{score},"reasons":[]}}}}]}}]"#
+            r#"[{{"name":"one flag","fixture":{{"event":{{"type":"a"}},"expect":{{"actions":[{{"operation_key":"k:1","action":{{"kind":"flag","subject":"s","score":{score},"reasons":[]}}}}]}}}}}}]"#
         )
     };
     let report = SANDBOX.prove(&with_golden(&golden(7))).unwrap();
@@ -299,12 +299,12 @@ fn golden_events_must_end_as_their_author_says() {
     prove(
         &with_golden(&golden(8)),
         "golden-failed",
-        "`one flag` failed: action 0: expected k:1 ",
+        "`one flag` failed: expected ",
     );
     prove(
-        &with_golden(r#"[{"name":"no","event":{"type":"a"},"outcome":"refused"}]"#),
+        &with_golden(r#"[{"name":"no","fixture":{"event":{"type":"a"},"expect":{"refuse":"no"}}}]"#),
         "golden-failed",
-        "expected refused, but it ended as completed",
+        "expected {\"refuse\":\"no\"}, but it came to {\"actions\"",
     );
     prove(&with_golden("[]"), "bad-golden", "it lists 0 events");
     // The golden events are the author's word: what only vets does not run them.

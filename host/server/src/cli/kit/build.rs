@@ -13,7 +13,7 @@ use tollgate_sandbox::{Refusal, VetReport};
 use super::super::{Exit, Refused, Usage};
 use super::check;
 use super::new::CONTRACT;
-use super::project::{Language, Project, read, sandbox};
+use super::project::{Language, Project, fixtures, read, sandbox};
 
 /// What a plugin in Rust is built for: no WASI at all.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -28,6 +28,9 @@ pub(in crate::cli) struct Args {
     /// The project's folder
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// Put the fixtures into the component as its golden events: a host tries them before it takes the component in
+    #[arg(long)]
+    golden: bool,
     /// Print what was built as JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +38,8 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let project = Project::open(&args.folder)?;
-    let vetted = build(&project)?;
+    let golden = args.golden.then(|| golden(&project)).transpose()?;
+    let vetted = build(&project, golden.as_deref())?;
     check::tell(&project.component().display().to_string(), vetted, args.json)
 }
 
@@ -43,7 +47,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// When a tool is missing or fails, with what it said.
-pub(super) fn build(project: &Project) -> anyhow::Result<Result<VetReport, Refusal>> {
+pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<Result<VetReport, Refusal>> {
     let manifest = project.manifest()?;
     let own = project.own_folder()?;
     let made = own.join("component.wasm");
@@ -63,6 +67,10 @@ pub(super) fn build(project: &Project) -> anyhow::Result<Result<VetReport, Refus
         Language::Rust => Ok(component),
         Language::Js | Language::Python => tollgate_sandbox::with_manifest(&component, &manifest),
     };
+    let component = component.and_then(|component| match golden {
+        Some(golden) => tollgate_sandbox::with_golden(&component, golden),
+        None => Ok(component),
+    });
     let sandbox = sandbox(Some(project.cache()?))?;
     let vetted = component.and_then(|component| {
         let report = sandbox.vet(&component)?;
@@ -80,6 +88,25 @@ pub(super) fn build(project: &Project) -> anyhow::Result<Result<VetReport, Refus
         }
         Err(refusal) => Err(refusal),
     })
+}
+
+/// The project's fixtures as a component's golden events.
+///
+/// # Errors
+/// When there are none, or one cannot be read.
+fn golden(project: &Project) -> anyhow::Result<Vec<u8>> {
+    let mut list = String::new();
+    for named in fixtures(&project.folder.join("fixtures"))? {
+        if let Err(error) = &named.fixture {
+            return Err(Usage(format!("{}: {error}", named.path.display())).into());
+        }
+        let name = serde_json::to_string(&named.name)?;
+        let text = String::from_utf8_lossy(&named.text);
+        list.push_str(if list.is_empty() { "[" } else { "," });
+        list.push_str(&format!("{{\"name\":{name},\"fixture\":{text}}}"));
+    }
+    list.push(']');
+    Ok(list.into_bytes())
 }
 
 /// The folder of the contract: the project's own, or else the one that this program knows.

@@ -165,7 +165,7 @@ impl Which {
         }
         let project = Project::open(&self.path)?;
         if !project.is_built()
-            && let Err(refusal) = build::build(&project)?
+            && let Err(refusal) = build::build(&project, None)?
         {
             return Err(Refused(format!("the component is refused: {refusal}")).into());
         }
