@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tollgate_core::ids::TenantName;
 
-use crate::form::{Intake, Work};
+use crate::form::{Intake, Work, encode};
 use crate::{BUILT, file};
 
 /// Why the pieces were not built. What was there before stays.
@@ -62,9 +62,9 @@ pub fn build(folder: &Path, write: bool) -> Result<Built, BuildError> {
             built
                 .intake_variables
                 .extend(intake.variables().map(|variable| variable.0.clone()));
-            pieces.push((Intake::file_name(&name, source), intake.encode().map_err(unwritten)?));
+            pieces.push((Intake::file_name(&name, source), encode(intake).map_err(unwritten)?));
         }
-        pieces.push((Work::file_name(&name), tenant.work.encode().map_err(unwritten)?));
+        pieces.push((Work::file_name(&name), encode(&tenant.work).map_err(unwritten)?));
         built
             .work_variables
             .extend(tenant.work.variables().map(|variable| variable.0.clone()));

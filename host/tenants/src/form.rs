@@ -112,10 +112,6 @@ impl Intake {
         decode(bytes)
     }
 
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        encode(self)
-    }
-
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
     }
@@ -142,10 +138,6 @@ impl Work {
     /// When the bytes are no piece of this kind and version.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
         decode(bytes)
-    }
-
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        encode(self)
     }
 
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
@@ -175,7 +167,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FormError> {
     }
 }
 
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(value, WRITTEN_BY.to_vec())
 }
 
@@ -206,7 +198,7 @@ mod tests {
         let mut passed = 0;
         for vector in vector::shipped() {
             let name = vector.provider.as_deref().unwrap();
-            let piece = intake(&shipped()[name]).encode().unwrap();
+            let piece = encode(&intake(&shipped()[name])).unwrap();
             let read = Intake::decode(&piece).unwrap();
             match vector::run(&read.profile, vector) {
                 Outcome::Passed => passed += 1,
@@ -216,7 +208,7 @@ mod tests {
         }
         assert!(passed >= 40, "{passed} passed");
         for (name, profile) in shipped() {
-            let read = Intake::decode(&intake(profile).encode().unwrap()).unwrap();
+            let read = Intake::decode(&encode(&intake(profile)).unwrap()).unwrap();
             assert_eq!(read.ack, *profile.ack(), "{name}");
             let (was, is) = (format!("{profile:?}"), format!("{:?}", read.profile));
             let deciding = |text: &str| text.split(" about: ").next().unwrap_or_default().to_owned();
@@ -226,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_no_piece_is_refused() {
-        let piece = intake(&shipped()["stripe"]).encode().unwrap();
+        let piece = encode(&intake(&shipped()["stripe"])).unwrap();
         let refusal = |bytes: &[u8]| Intake::decode(bytes).unwrap_err();
         assert_eq!(refusal(b""), FormError::OtherVersion);
         assert_eq!(refusal(&piece[1..]), FormError::OtherVersion);
