@@ -366,6 +366,50 @@ fn w2_a_tenant_can_require_signatures_of_keys_that_it_knows() {
 }
 
 #[test]
+fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
+    let gate = "[promotion]\nrequire_trial = true\nshadow_runs_min = 3\nshadow_differences_max = 0\n";
+    let stage = Setup::acme(&format!("{gate}{CASHBACK}")).plugin("cashback").start();
+    let one = binding(&stage)["active"].as_str().expect("a digest").to_owned();
+    send(&stage, 0..4);
+    let two = publish(&stage, &cashback("2.0.0"));
+    let refused = |says: &[&str]| {
+        let ran = plugin(&stage, "promote", &[&two]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            says.iter().all(|says| ran.stderr.contains(says)),
+            "{ran:?} does not say {says:?}"
+        );
+    };
+    refused(&["requires a trial", "requires 3 shadow runs"]);
+    let trial = [
+        "plugin",
+        "trial",
+        &two,
+        "--against",
+        &one,
+        "--route",
+        "cashback",
+        "--record",
+        "before 2.0.0",
+    ];
+    let tried = stage.ask(&trial);
+    assert_eq!(tried.code, 0, "{tried:?}");
+    refused(&["requires 3 shadow runs"]);
+    assert_eq!(
+        plugin(&stage, "shadow", &[&two]).code,
+        0,
+        "a shadow has no effects and needs no trial"
+    );
+    send(&stage, 4..8);
+    wait_until("the shadow has run beside all", || {
+        let report = stage.operator_get(&format!("{MAIN}/shadow-runs")).json();
+        (report["tally"]["runs"] == 4).then_some(())
+    });
+    assert_eq!(plugin(&stage, "promote", &[&two]).code, 0);
+    assert_eq!(plugin(&stage, "rollback", &[]).code, 0, "the way back asks for nothing");
+}
+
+#[test]
 fn w1_a_swap_under_load_loses_and_doubles_nothing() {
     let stage = stage();
     let one = binding(&stage)["active"].as_str().expect("a digest").to_owned();

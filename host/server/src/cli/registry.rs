@@ -14,7 +14,7 @@ use tollgate_store::Quarantine;
 use tollgate_store::registry::{BindingChange, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport};
 
 use super::{Exit, Refused, Target, Usage, ask, print_json, show, wire};
-use crate::operator::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
+use crate::operator::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER, TrialBody};
 
 /// Vetting a big component takes a minute; another may be vetted before.
 const PUSH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -411,6 +411,15 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         }
         Command::FollowFile { on, act } => change(&on, "follow-file", &act.change(None, None)),
     }
+}
+
+/// Tells the host what a trial found on a route.
+///
+/// # Errors
+/// When no host is there to be told, or it says no.
+pub(super) fn record_trial(target: &Target, tenant: &str, route: &str, body: &TrialBody) -> anyhow::Result<()> {
+    let parts = ["tenants", tenant, "routes", route, "trials"];
+    Question::new(target, &parts).post::<Value>(body).map(drop)
 }
 
 fn push(of: &Of, file: &Path, signature: Option<&Path>, dry_run: bool) -> anyhow::Result<Exit> {

@@ -16,6 +16,7 @@ use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, St
 use super::{Exit, Target, Usage, ask, print_json, show};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::operator::TrialBody;
 use crate::repeat::{Components, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
 
 #[derive(clap::Subcommand)]
@@ -49,6 +50,9 @@ pub(super) enum Command {
         /// Threads that run plugins; without, one per core
         #[arg(long)]
         threads: Option<usize>,
+        /// Tell the running host what was found against the version named by --against, for the promotion gate `require_trial`
+        #[arg(long, value_name = "WHY", requires = "against")]
+        record: Option<String>,
     },
     /// Run the newest recorded runs of every version again, for example after an upgrade of the runtime; exit status 1 when any
     /// comes out otherwise
@@ -135,10 +139,19 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             narrowed,
             limit,
             threads,
+            record,
         } => {
             let filter = narrowed.filter(&since)?;
             let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-            trial(&target, &candidate, against.as_deref(), filter, limit, threads)
+            let report = trial(&target, &candidate, against.as_deref(), filter, limit, threads)?;
+            if let Some(why) = record {
+                record_trial(&target, &report, &why)?;
+            }
+            Ok(if report.tally.differing == 0 {
+                Exit::Yes
+            } else {
+                Exit::No
+            })
         }
         Command::Proof {
             target,
@@ -318,7 +331,7 @@ fn trial(
     mut filter: RecordedRunFilter,
     runs_max: u64,
     threads: usize,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<TrialReport> {
     let bench = Bench::open(target)?;
     let candidate = bench.version(candidate)?;
     let beside = match against.map(|named| (named, named.parse::<PluginDigest>())) {
@@ -349,11 +362,26 @@ fn trial(
     } else {
         show_trial(&report);
     }
-    Ok(if report.tally.differing == 0 {
-        Exit::Yes
-    } else {
-        Exit::No
-    })
+    Ok(report)
+}
+
+/// Tells the host what a trial found on each route that it looked at.
+fn record_trial(target: &Target, report: &TrialReport, why: &str) -> anyhow::Result<()> {
+    let Some(against) = report.against else {
+        return Err(Usage("--record needs --against with the version that was held against".to_owned()).into());
+    };
+    for tried in &report.routes {
+        let body = TrialBody {
+            candidate: report.candidate,
+            against,
+            runs: tried.runs,
+            differences: tried.differing,
+            why: why.to_owned(),
+            actor: ask::actor(),
+        };
+        super::registry::record_trial(target, tried.tenant.as_str(), tried.route.as_str(), &body)?;
+    }
+    Ok(())
 }
 
 fn show_trial(report: &TrialReport) {

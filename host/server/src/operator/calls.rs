@@ -76,6 +76,11 @@ pub(super) const CALLS: &[Call] = &[
         Permission::PluginRead,
     ),
     call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/trials",
+        Permission::PluginPromote,
+    ),
+    call(
         "GET",
         "/v1/tenants/{tenant}/routes/{route}/history",
         Permission::PluginRead,

@@ -33,7 +33,7 @@ use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token};
-pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
+pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER, TrialBody};
 pub(crate) use review::{ReviewError, review as review_receipt};
 pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
 
@@ -116,6 +116,10 @@ pub(crate) async fn serve<S: Store>(
         .route(
             "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
             get(plugins::shadow_runs::<S>),
+        )
+        .route(
+            "/v1/tenants/{tenant}/routes/{route}/trials",
+            post(plugins::record_trial::<S>),
         )
         .route(
             "/v1/tenants/{tenant}/routes/{route}/history",
