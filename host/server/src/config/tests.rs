@@ -62,7 +62,7 @@ fn the_example_files_are_valid_and_say_what_they_show() {
     assert_eq!(acme.sources["club"].profile.name.as_str(), "loyalty-club");
     assert_eq!(
         acme.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
-        ["cashback", "risk", "stock"]
+        ["cashback", "risk", "stock", "welcome"]
     );
     assert_eq!(acme.routes[0].config_json, r#"{"rate_bps":500}"#);
     assert_eq!(acme.routes[0].config_digest, Digest::of(br#"{"rate_bps":500}"#));

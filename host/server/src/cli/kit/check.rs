@@ -18,7 +18,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.which.component()?;
-    let vetted = sandbox(args.which.cache()?)?.vet(&read(&path)?);
+    let vetted = sandbox(args.which.cache()?)?.prove(&read(&path)?);
     tell(&path.display().to_string(), vetted, args.json)
 }
 
