@@ -87,7 +87,7 @@ const COMMANDS: [Command; 10] = [
     },
     Command {
         name: "bench",
-        usage: "bench [--quick | --spin]",
+        usage: "bench [--quick | --spin | --memory RECEIPTS | --plugins COUNT]",
         summary: "Measure ingest, sandbox and end-to-end cost on this machine",
         details: "Release builds. The arguments go to the `bench` binary of the tests crate.",
         run: |arguments| {

@@ -14,6 +14,7 @@ PROBES = {
     "time": time.time,
     "monotonic": time.monotonic,
     "now": datetime.datetime.now,
+    "a date": lambda: datetime.datetime.fromtimestamp(0, datetime.UTC).isoformat(),
     "random": random.random,
     "urandom": lambda: os.urandom(4).hex(),
     "uuid": uuid.uuid4,

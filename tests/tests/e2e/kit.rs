@@ -165,6 +165,7 @@ fn w2_what_python_has_no_means_for_ends_the_run_or_never_changes() {
             ("time", "trap"),
             ("monotonic", "trap"),
             ("now", "trap"),
+            ("a date", "'1970-01-01T00:00:00+00:00'"),
             ("random", "a constant"),
             ("urandom", "trap"),
             ("uuid", "trap"),

@@ -369,7 +369,6 @@ fn w2_a_tenant_can_require_signatures_of_keys_that_it_knows() {
 fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
     let gate = "[promotion]\nrequire_trial = true\nshadow_runs_min = 3\nshadow_differences_max = 0\n";
     let stage = Setup::acme(&format!("{gate}{CASHBACK}")).plugin("cashback").start();
-    let one = binding(&stage)["active"].as_str().expect("a digest").to_owned();
     send(&stage, 0..4);
     let two = publish(&stage, &cashback("2.0.0"));
     let refused = |says: &[&str]| {
@@ -382,15 +381,7 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
     };
     refused(&["requires a trial", "requires 3 shadow runs"]);
     let trial = [
-        "plugin",
-        "trial",
-        &two,
-        "--against",
-        &one,
-        "--route",
-        "cashback",
-        "--record",
-        "before 2.0.0",
+        "plugin", "trial", &two, "--tenant", "acme", "--route", "cashback", "--keep",
     ];
     let tried = stage.ask(&trial);
     assert_eq!(tried.code, 0, "{tried:?}");
@@ -673,4 +664,39 @@ fn w1_a_route_follows_its_file_until_a_hand_binds_it_and_again_when_told() {
     );
     assert_eq!(plugin(&stage, "follow-file", &[]).code, 1);
     send(&stage, 0..2);
+}
+
+#[test]
+fn w4_a_gate_asks_for_a_trial_and_takes_one_that_the_host_kept() {
+    let stage = Setup::acme(&format!("{CASHBACK}[promotion]\nrequire_trial = true\n"))
+        .plugin("cashback")
+        .start();
+    for number in 1..=3 {
+        let body = redeemed_by(&format!("evt_{number}"), &format!("red_{number}"), "success", "user_1");
+        let receipt = stage.post("shop", &signer("shop").sign("", body)).receipt();
+        stage.finished(&receipt);
+    }
+    let digest = publish(&stage, &cashback("2.0.0"));
+    let refused = plugin(&stage, "promote", &[&digest]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("requires a trial"),
+        "{refused:?}"
+    );
+    // One that only the asker saw is no evidence.
+    let narrowed = ["--tenant", "acme", "--route", "cashback"];
+    let seen = stage.ask(&[&["plugin", "trial", &digest], narrowed.as_slice()].concat());
+    assert_eq!((seen.code, &seen.json()["runs"]), (0, &json!(3)), "{seen:?}");
+    assert_eq!(plugin(&stage, "promote", &[&digest]).code, 1);
+    assert_eq!(stage.ask(&["plugin", "trial", &digest, "--keep"]).code, 2);
+    let before = stage.counts();
+    let kept = stage.ask(&[&["plugin", "trial", &digest, "--keep"], narrowed.as_slice()].concat());
+    let said = kept.json();
+    assert_eq!(
+        (kept.code, &said["runs"], &said["differing"]),
+        (0, &json!(3), &json!(0)),
+        "{kept:?}"
+    );
+    assert_eq!(stage.counts(), before, "nothing happened");
+    let promoted = plugin(&stage, "promote", &[&digest]);
+    assert_eq!(promoted.code, 0, "{promoted:?}");
 }

@@ -14,7 +14,7 @@ use tollgate_store::Quarantine;
 use tollgate_store::registry::{BindingChange, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport};
 
 use super::{Exit, Refused, Target, Usage, ask, print_json, show, wire};
-use crate::operator::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER, TrialBody};
+use crate::operator::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 
 /// Vetting a big component takes a minute; another may be vetted before.
 const PUSH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -413,15 +413,6 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// Tells the host what a trial found on a route.
-///
-/// # Errors
-/// When no host is there to be told, or it says no.
-pub(super) fn record_trial(target: &Target, tenant: &str, route: &str, body: &TrialBody) -> anyhow::Result<()> {
-    let parts = ["tenants", tenant, "routes", route, "trials"];
-    Question::new(target, &parts).post::<Value>(body).map(drop)
-}
-
 fn push(of: &Of, file: &Path, signature: Option<&Path>, dry_run: bool) -> anyhow::Result<Exit> {
     let unreadable = |path: &Path, error: std::io::Error| Usage(format!("cannot read {}: {error}", path.display()));
     let size = std::fs::metadata(file).map_err(|error| unreadable(file, error))?.len();
@@ -477,6 +468,18 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
         }
     }
     Ok(if quarantines.is_empty() { Exit::No } else { Exit::Yes })
+}
+
+/// Asks the running host for something that may take as long as vetting does.
+pub(super) fn on_route<T: DeserializeOwned>(
+    target: &Target,
+    tenant: &str,
+    route: &str,
+    what: &str,
+    body: &impl serde::Serialize,
+) -> anyhow::Result<T> {
+    let question = Question::new(target, &["tenants", tenant, "routes", route, what]);
+    question.send(http::Method::POST, &[], serde_json::to_vec(body)?, PUSH_PATIENCE)
 }
 
 fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {

@@ -13,7 +13,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
 use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
 
-use super::{Exit, Target, Usage, ask, print_json, show};
+use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::operator::TrialBody;
@@ -50,9 +50,10 @@ pub(super) enum Command {
         /// Threads that run plugins; without, one per core
         #[arg(long)]
         threads: Option<usize>,
-        /// Tell the running host what was found against the version named by --against, for the promotion gate `require_trial`
-        #[arg(long, value_name = "WHY", requires = "against")]
-        record: Option<String>,
+        /// Have the running host do it, against the version that is active on the route now, and keep the result as evidence for a
+        /// promotion; needs --tenant and --route, and works with --url
+        #[arg(long, conflicts_with_all = ["against", "threads"])]
+        keep: bool,
     },
     /// Run the newest recorded runs of every version again, for example after an upgrade of the runtime; exit status 1 when any
     /// comes out otherwise
@@ -139,19 +140,14 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             narrowed,
             limit,
             threads,
-            record,
+            keep,
         } => {
+            if keep {
+                return kept_trial(&target, candidate, &since, &narrowed, limit);
+            }
             let filter = narrowed.filter(&since)?;
             let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-            let report = trial(&target, &candidate, against.as_deref(), filter, limit, threads)?;
-            if let Some(why) = record {
-                record_trial(&target, &report, &why)?;
-            }
-            Ok(if report.tally.differing == 0 {
-                Exit::Yes
-            } else {
-                Exit::No
-            })
+            trial(&target, &candidate, against.as_deref(), filter, limit, threads)
         }
         Command::Proof {
             target,
@@ -331,7 +327,7 @@ fn trial(
     mut filter: RecordedRunFilter,
     runs_max: u64,
     threads: usize,
-) -> anyhow::Result<TrialReport> {
+) -> anyhow::Result<Exit> {
     let bench = Bench::open(target)?;
     let candidate = bench.version(candidate)?;
     let beside = match against.map(|named| (named, named.parse::<PluginDigest>())) {
@@ -362,26 +358,35 @@ fn trial(
     } else {
         show_trial(&report);
     }
-    Ok(report)
+    Ok(if report.tally.differing == 0 {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
 }
 
-/// Tells the host what a trial found on each route that it looked at.
-fn record_trial(target: &Target, report: &TrialReport, why: &str) -> anyhow::Result<()> {
-    let Some(against) = report.against else {
-        return Err(Usage("--record needs --against with the version that was held against".to_owned()).into());
+/// A trial on the running host.
+fn kept_trial(target: &Target, plugin: String, since: &str, on: &Narrowed, limit: u64) -> anyhow::Result<Exit> {
+    let (Some(tenant), Some(route)) = (&on.tenant, &on.route) else {
+        return Err(Usage("--keep needs the route: name it with --tenant and --route".to_owned()).into());
     };
-    for tried in &report.routes {
-        let body = TrialBody {
-            candidate: report.candidate,
-            against,
-            runs: tried.runs,
-            differences: tried.differing,
-            why: why.to_owned(),
-            actor: ask::actor(),
-        };
-        super::registry::record_trial(target, tried.tenant.as_str(), tried.route.as_str(), &body)?;
+    let body = TrialBody {
+        plugin,
+        since: Some(instant(since, clock::now())?.to_string()),
+        runs_max: Some(limit),
+        actor: ask::actor(),
+    };
+    let report: TrialReport = registry::on_route(target, tenant, route, "trials", &body)?;
+    if target.json {
+        print_json(&report)?;
+    } else {
+        show_trial(&report);
     }
-    Ok(())
+    Ok(if report.tally.differing == 0 {
+        Exit::Yes
+    } else {
+        Exit::No
+    })
 }
 
 fn show_trial(report: &TrialReport) {

@@ -26,6 +26,11 @@ pub(super) const CALLS: &[Call] = &[
     call("POST", "/v1/replay", Permission::ReceiptWrite),
     call("GET", "/v1/held", Permission::ReceiptRead),
     call("POST", "/v1/review", Permission::ReceiptWrite),
+    call(
+        "POST",
+        "/v1/tenants/{tenant}/routes/{route}/trials",
+        Permission::PluginTrial,
+    ),
     call("GET", "/v1/quarantines", Permission::PluginRead),
     call(
         "POST",
@@ -74,11 +79,6 @@ pub(super) const CALLS: &[Call] = &[
         "GET",
         "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
         Permission::PluginRead,
-    ),
-    call(
-        "POST",
-        "/v1/tenants/{tenant}/routes/{route}/trials",
-        Permission::PluginPromote,
     ),
     call(
         "GET",

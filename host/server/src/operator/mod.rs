@@ -7,6 +7,7 @@ mod calls;
 mod plugins;
 mod quarantine;
 mod review;
+mod trials;
 mod wire;
 
 use std::fmt::Write as _;
@@ -33,8 +34,9 @@ use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token};
-pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER, TrialBody};
+pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 pub(crate) use review::{ReviewError, review as review_receipt};
+pub(crate) use trials::TrialBody;
 pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
 
 /// What the calls take and answer.
@@ -82,6 +84,7 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/review", post(review::<S>))
         .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
         .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
+        .route("/v1/tenants/{tenant}/routes/{route}/trials", post(trials::run::<S>))
         .route("/v1/quarantines", get(quarantine::list::<S>))
         .route(
             "/v1/tenants/{tenant}/routes/{route}/lift-quarantine",
@@ -116,10 +119,6 @@ pub(crate) async fn serve<S: Store>(
         .route(
             "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
             get(plugins::shadow_runs::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/trials",
-            post(plugins::record_trial::<S>),
         )
         .route(
             "/v1/tenants/{tenant}/routes/{route}/history",
@@ -203,6 +202,10 @@ impl Refusal {
 
     fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
     fn not_found(message: impl Into<String>) -> Self {

@@ -18,12 +18,12 @@ use serde_json::json;
 use tollgate_core::access::{Caller, Permission};
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::limits;
-use tollgate_core::registry::{Canary, Change, Refused, Share, Step, TrialResult};
+use tollgate_core::registry::{Canary, Change, Refused, Share, Step};
 use tollgate_core::signature::{DOCUMENT_BYTES_MAX, PluginSignature, PublicKey};
 use tollgate_store::Store;
 use tollgate_store::registry::{
     Act, BindingChange, HistoryFilter, KeyRegistered, NewPublisherKey, PluginVersion, RevokePublisherKey, ShadowFilter,
-    StepRequest, TrialRecord, VersionFilter, VersionKey,
+    StepRequest, VersionFilter, VersionKey,
 };
 
 use super::access::actor;
@@ -119,22 +119,6 @@ pub(crate) struct ChangeBody {
     pub(crate) why: String,
     #[serde(default)]
     pub(crate) dry_run: bool,
-    #[serde(default)]
-    pub(crate) actor: String,
-}
-
-/// What a trial over a route's recorded runs found, by the word of who ran it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialBody {
-    /// The candidate's digest.
-    pub(crate) candidate: PluginDigest,
-    /// The version that it was held against; counts while that one is active.
-    pub(crate) against: PluginDigest,
-    pub(crate) runs: u64,
-    pub(crate) differences: u64,
-    #[serde(default)]
-    pub(crate) why: String,
     #[serde(default)]
     pub(crate) actor: String,
 }
@@ -300,7 +284,11 @@ pub(super) async fn list<S: Store>(
 }
 
 /// The version that a text means among those that a tenant sees: by digest, by the first digits of one, by `name@version`.
-async fn meant<S: Store>(store: &S, tenant: Option<TenantName>, text: &str) -> Result<PluginVersion, Refusal> {
+pub(super) async fn meant<S: Store>(
+    store: &S,
+    tenant: Option<TenantName>,
+    text: &str,
+) -> Result<PluginVersion, Refusal> {
     let filter = VersionFilter {
         tenant: tenant.clone(),
         ..VersionFilter::default()
@@ -637,41 +625,6 @@ pub(super) async fn shadow_runs<S: Store>(
         rows_max: query.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
     };
     Ok(Json(operator.store.shadow_runs(filter).await?).into_response())
-}
-
-/// `POST /v1/tenants/{tenant}/routes/{route}/trials`. Whoever may promote may say that a trial was good: the gate of
-/// `require_trial` keeps people from forgetting one, and not from lying about one.
-pub(super) async fn record_trial<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let TrialBody {
-        candidate,
-        against,
-        runs,
-        differences,
-        why,
-        actor,
-    } = read(&body)?;
-    let dry_run = false;
-    let act = ActBody { why, dry_run, actor }.checked(&caller)?;
-    let routes = operator.registry.routes(&tenant).await?;
-    if !routes.iter().any(|live| live.route.name == route) {
-        return Err(Refusal::not_found(format!("there is no route `{route}` of `{tenant}`")));
-    }
-    let trial = TrialRecord {
-        tenant,
-        route,
-        active: against,
-        candidate,
-        result: TrialResult { runs, differences },
-        actor: act.actor,
-        at: act.at,
-    };
-    operator.store.record_trial(trial).await?;
-    Ok(Json(json!({ "recorded": true })).into_response())
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}/history`.

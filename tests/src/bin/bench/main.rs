@@ -7,6 +7,7 @@
 
 mod bare;
 mod load;
+mod plugins;
 mod process;
 mod runs;
 
@@ -28,7 +29,8 @@ struct Plan {
 const USAGE: &str = "\
 bench [--quick]            what ingest, a run and the whole way cost
 bench --spin               what ingest costs on Spin's interfaces, beside the native host's
-bench --memory RECEIPTS    the server's memory over that many receipts";
+bench --memory RECEIPTS    the server's memory over that many receipts
+bench --plugins COUNT      memory of that many plugins on one host, and how long one takes from compiled code";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +53,7 @@ fn main() -> anyhow::Result<()> {
             seconds: 5,
             runs: 0,
         }),
+        ["--plugins", count] => plugins::many(count.parse().context("--plugins takes a number of plugins")?),
         ["--memory", receipts] => memory(receipts.parse().context("--memory takes a number of receipts")?),
         _ => {
             println!("{USAGE}");

@@ -7,7 +7,7 @@ use tollgate_core::fixture::{Ending, Fixture};
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json};
 use super::project::{Limits, Which, grouped, read, read_state, run as run_plugin, share, size};
-use super::test::show_logs;
+use super::test::{SILENT_TRAP, says_nothing, show_logs};
 
 #[derive(clap::Args)]
 #[command(
@@ -51,7 +51,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     } else {
         match &ending {
             Ok(ending) => show(ending),
-            Err(broken) => anstream::println!("{BAD}{}{BAD:#}  {}", broken.fault, broken.message),
+            Err(broken) => {
+                anstream::println!("{BAD}{}{BAD:#}  {}", broken.fault, broken.message);
+                if says_nothing(&broken.to_string()) {
+                    anstream::println!("{DIM}{SILENT_TRAP}{DIM:#}");
+                }
+            }
         }
         for read in &run.reads {
             let nothing = if read.value.is_none() { " (nothing there)" } else { "" };

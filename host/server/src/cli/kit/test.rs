@@ -195,6 +195,9 @@ fn show(plugin: &Plugin, all: &[Tried], limits: &RunLimits, logs: bool) {
         if failed || logs {
             show_logs(&tried.logs);
         }
+        if tried.problem.as_deref().is_some_and(says_nothing) {
+            anstream::println!("          {DIM}{SILENT_TRAP}{DIM:#}");
+        }
     }
     let count = |end| all.iter().filter(|tried| tried.end == end).count();
     let (passed, updated, failed) = (count(End::Passed), count(End::Updated), count(End::Failed));
@@ -253,6 +256,15 @@ fn differences(tried: &Tried) {
         anstream::println!("          {style}{sign} {}{style:#}", change.value().trim_end());
     }
     anstream::println!("          {DIM}- expected  + found{DIM:#}");
+}
+
+/// What mostly is behind a trap that says nothing.
+pub(super) const SILENT_TRAP: &str = "hint: a trap without a message is mostly a call that needs the outside: a clock, a file, standard output \
+                                      (docs/plugins.md)";
+
+/// Whether a run ended by a trap before which nothing was logged as an error.
+pub(super) fn says_nothing(problem: &str) -> bool {
+    problem.starts_with("trap: wasm `unreachable`")
 }
 
 /// What a run logged.

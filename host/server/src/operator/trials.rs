@@ -1,0 +1,111 @@
+//! Trials on the host itself: a candidate over a route's recorded runs, kept as evidence for its promotion.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use tollgate_core::access::Caller;
+use tollgate_core::ids::{RouteName, TenantName};
+use tollgate_core::registry::TrialResult;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::registry::TrialRecord;
+use tollgate_store::{RecordedRunFilter, Store};
+
+use super::plugins::meant;
+use super::{Operator, Refusal, access};
+use crate::clock;
+use crate::repeat::{Trial, TrialReport};
+
+/// Recorded runs that one trial looks at, when nobody asks for fewer.
+const RUNS_MAX: u64 = 1_000_000;
+
+/// What is tried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrialBody {
+    /// The candidate: a digest, digits of one, or name@version.
+    pub(crate) plugin: String,
+    /// Runs that started at or after this instant (RFC 3339); without, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    /// At most this many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runs_max: Option<u64>,
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
+    pub(crate) actor: String,
+}
+
+/// `POST /v1/tenants/{tenant}/routes/{route}/trials`. Runs the candidate over what the version that is active now did on the route,
+/// without effects, and keeps the result. On one thread, which gives way to everything else.
+pub(super) async fn run<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+    Path((tenant, route)): Path<(TenantName, RouteName)>,
+    body: axum::body::Bytes,
+) -> Result<Json<TrialReport>, Refusal> {
+    let body: TrialBody =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no trial: {error}")))?;
+    let since = match &body.since {
+        Some(text) => Some(UnixMillis::from_rfc3339(text).ok_or_else(|| {
+            Refusal::bad(format!(
+                "since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"
+            ))
+        })?),
+        None => None,
+    };
+    let version = meant(&operator.store, Some(tenant.clone()), &body.plugin).await?;
+    let config = operator.config.load_full();
+    let active = config
+        .tenants
+        .get(&tenant)
+        .and_then(|tenant| tenant.routes.iter().find(|known| known.name == route))
+        .and_then(|route| route.binding.as_ref())
+        .map(|binding| binding.active)
+        .ok_or_else(|| Refusal::not_found(format!("nothing runs on a route `{route}` of `{tenant}`")))?;
+    let candidate = operator
+        .registry
+        .shelf()
+        .ready(version.digest)
+        .await
+        .map_err(|why| Refusal::bad(format!("{} does not load: {why}", version.digest)))?;
+    let filter = RecordedRunFilter {
+        tenant: Some(tenant.clone()),
+        route: Some(route.clone()),
+        digest: Some(active),
+        since,
+        ..RecordedRunFilter::default()
+    };
+    let store = operator.store.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let runs_max = body.runs_max.unwrap_or(RUNS_MAX).min(RUNS_MAX);
+    let tried = tokio::task::spawn_blocking(move || {
+        let trial = Trial {
+            candidate: &candidate,
+            against: None,
+            filter,
+            runs_max,
+            config: Some(&config),
+            threads: 1,
+        };
+        trial.run(&|filter| runtime.block_on(store.recorded_runs(filter)), &|_| {})
+    });
+    let report = tried
+        .await
+        .map_err(|error| Refusal::internal(format!("the trial did not come to its end: {error}")))??;
+    let record = TrialRecord {
+        tenant,
+        route,
+        active,
+        candidate: version.digest,
+        result: TrialResult {
+            runs: report.tally.runs,
+            differences: report.tally.differing,
+        },
+        actor: access::actor(&caller, body.actor),
+        at: clock::now(),
+    };
+    operator.store.record_trial(record).await?;
+    Ok(Json(report))
+}
