@@ -27,6 +27,16 @@ fn main() {
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
         admission::Admission::of(_, _, _, _, _);
+        access::Caller::may(_, _, _);
+        access::Caller::may_issue(_, _, _);
+        access::Caller::narrowed(_, _);
+        access::Caller::operator();
+        access::Caller::sees(_, _);
+        access::Permission::as_str(_);
+        access::Role::as_str(_);
+        access::Role::may(_, _);
+        access::token(_);
+        access::token_digest(_);
         admission::decide(_, _, _);
         admission::jobs(_, _, _);
         admission::lane(_, _, _, _);
@@ -47,6 +57,11 @@ fn main() {
         chain::link(_, _);
         challenge::answer(_, _);
         challenge::preflight(_, _, _);
+        difference::Percentiles::of(_);
+        difference::Said::of(_, _, _);
+        difference::Tallying::add(_, _, _, _, _, _);
+        difference::Tallying::finish(_);
+        difference::differences(_, _);
         delivery::AttemptEnd::is_success(_);
         delivery::Message::body(_);
         delivery::Message::headers(_, _, _, _, _);
@@ -119,6 +134,8 @@ fn main() {
         profile::Profile::with_currency(_, _);
         profile::Profile::with_event_type(_, _);
         profile::shipped();
+        quarantine::Row::add(_, _, _);
+        quarantine::counts(_);
         rate::Bucket::give_back(_, _);
         rate::Bucket::take(_, _, _);
         rate::Rate::new(_, _);

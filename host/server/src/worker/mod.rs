@@ -225,16 +225,16 @@ async fn process<S: Store>(
     let claim = Arc::new(claim);
     let mut place = Place::Seat(seat);
     for rerun in 0.. {
-        let (mut settlement, mut shadow) = match prepare(&worker, &claim).await {
-            Err(unrunnable) => (*unrunnable, None),
+        let (mut settlement, mut shadow, violation) = match prepare(&worker, &claim).await {
+            Err(unrunnable) => (*unrunnable, None, None),
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
-                let Some(settlement) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
+                let Some(executed) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
                     // The threads are gone: the host stops, and the lease runs out.
                     return;
                 };
-                let shadow = prepared.shadow_task(&claim, &settlement);
-                (settlement, shadow)
+                let shadow = prepared.shadow_task(&claim, &executed.settlement);
+                (executed.settlement, shadow, executed.violation)
             }
         };
         if rerun >= STALE_RERUNS_MAX {
@@ -245,6 +245,10 @@ async fn process<S: Store>(
         let ended = Ended::of(&settlement);
         match worker.store.settle(settlement).await {
             Ok(Settled::Committed { run, .. }) => {
+                // Here, so that a run that was repeated because its state went stale counts once.
+                if let Some(rule) = violation {
+                    worker.counters.count_violation(&claim.event.tenant, rule);
+                }
                 if let Some(ended) = ended {
                     note_end(&worker, &claim, ended).await;
                 }
@@ -325,7 +329,7 @@ async fn run_at_its_pace<S: Store>(
     claim: &Arc<JobClaim>,
     prepared: &Arc<Prepared>,
     place: &mut Place,
-) -> Option<Settlement> {
+) -> Option<Executed> {
     let (tenant, digest) = (&claim.event.tenant, prepared.plugin.digest());
     let deadline_ms = prepared.route.limits.deadline_ms;
     let task = |deadline_ms: u64| {
@@ -336,23 +340,23 @@ async fn run_at_its_pace<S: Store>(
         return paces.run(Pace::Quick, task(deadline_ms)).await;
     }
     if paces.of(tenant, digest, clock::now()) == Pace::Quick {
-        let settlement = paces.run(Pace::Quick, task(QUICK_MS)).await?;
-        if settlement.run.outcome != Fault::Deadline.as_str() {
-            return Some(settlement);
+        let executed = paces.run(Pace::Quick, task(QUICK_MS)).await?;
+        if executed.settlement.run.outcome != Fault::Deadline.as_str() {
+            return Some(executed);
         }
         paces.remember(tenant, digest, Pace::Slow, clock::now());
     }
     if matches!(place, Place::Seat(_)) {
         *place = Place::Slow(paces.count_slow(tenant));
     }
-    let settlement = paces.run(Pace::Slow, task(deadline_ms)).await?;
-    let pace = if settlement.run.duration_us < QUICK_MS * 1000 {
+    let executed = paces.run(Pace::Slow, task(deadline_ms)).await?;
+    let pace = if executed.settlement.run.duration_us < QUICK_MS * 1000 {
         Pace::Quick
     } else {
         Pace::Slow
     };
     paces.remember(tenant, digest, pace, clock::now());
-    Some(settlement)
+    Some(executed)
 }
 
 fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {
@@ -454,8 +458,15 @@ fn run_limits(route: &Route) -> RunLimits {
     }
 }
 
+/// What a run leaves behind.
+struct Executed {
+    settlement: Settlement,
+    /// The rule that its proposals broke.
+    violation: Option<&'static str>,
+}
+
 /// One run, on a plugin thread: from claim to what is to be settled. Blocking.
-fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Settlement {
+fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Executed {
     let policy = worker.config.load().worker.retry;
     let Prepared { route, plugin, .. } = prepared;
     let started_at = clock::now();
@@ -475,8 +486,9 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
             ..run_limits(route)
         },
     );
-    let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |violation| {
-        worker.counters.count_violation(&claim.event.tenant, violation.rule());
+    let mut violation = None;
+    let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |broken| {
+        violation = Some(broken.rule())
     });
     let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
     let record = RunRecord {
@@ -493,7 +505,10 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
         reads: Vec::new(),
         logs: Vec::new(),
     };
-    settlement(claim, record, run, end, actions, route)
+    Executed {
+        settlement: settlement(claim, record, run, end, actions, route),
+        violation,
+    }
 }
 
 fn settlement(
