@@ -79,7 +79,7 @@ fn workspace(filters: &[String], runner_arguments: &[String]) -> Result<()> {
         .status()
         .is_ok_and(|s| s.success());
     let mut tests = if has_nextest {
-        let mut tests = cargo(&["nextest", "run", "--locked", "--workspace"]);
+        let mut tests = cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
         tests.args(runner_arguments).args(filters);
         tests
     } else {

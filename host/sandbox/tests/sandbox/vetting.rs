@@ -319,6 +319,6 @@ fn without_golden_events_a_component_must_not_fail_on_a_neutral_one() {
     SANDBOX.vet(&trapping).unwrap();
     let refusal = SANDBOX.prove(&trapping).unwrap_err();
     assert_eq!(refusal.code(), "golden-failed");
-    assert!(refusal.to_string().contains("ended as trap"), "{refusal}");
+    assert!(refusal.to_string().contains("failed: trap: "), "{refusal}");
     assert!(refusal.to_string().contains("let it refuse or hold"), "{refusal}");
 }
