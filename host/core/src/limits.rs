@@ -112,6 +112,8 @@ pub const STATE_KEY_BYTES_MAX: usize = 200;
 pub const STATE_KEYS_PER_RUN_MAX: usize = 64;
 /// Plugin state bytes that one run may read or write.
 pub const STATE_BYTES_PER_RUN_MAX: usize = 256 * 1024;
+/// State of one plugin for one tenant in all, keys and values, when its route says nothing.
+pub const STATE_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// One delivery attempt, from connect to the end of the answer.
 pub const ATTEMPT_MS_MAX: u64 = 15_000;

@@ -307,6 +307,7 @@ fn settlement(claim: &JobClaim) -> Settlement {
         },
         end: JobEnd::Done,
         writes: vec![],
+        state_total_max: None,
         actions: vec![action(&format!("cashback:{}", claim.event.id))],
         destinations: vec!["shop".parse().unwrap()],
     }

@@ -100,6 +100,8 @@ pub struct Settlement {
     /// Committed only with [`JobEnd::Done`], and only if the run proposed nothing or at least one of its actions is recorded:
     /// a run that repeats what was done has no effect on state either.
     pub writes: Vec<StateWrite>,
+    /// Bytes of keys and values that the plugin may have for the tenant, all together. None for no bound.
+    pub state_total_max: Option<u64>,
     /// Committed only with [`JobEnd::Done`].
     pub actions: Vec<GrantedAction>,
     /// Where each recorded action goes; empty when the route leaves them in the ledger.
@@ -116,6 +118,8 @@ pub enum Settled {
     LeaseLost,
     /// Some of the state that the run read has changed since. Nothing was written: run again.
     StaleState,
+    /// The plugin's state would grow to so many bytes, over its bound. Nothing was written.
+    OverQuota { bytes: u64 },
 }
 
 /// A leased outbox entry, with all that its delivery needs.

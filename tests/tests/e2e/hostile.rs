@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tollgate_tests::events::{plain, signer};
+use tollgate_tests::events::{plain, redeemed_by, signer};
 use tollgate_tests::hostile_dir;
-use tollgate_tests::stage::{Setup, tollgate};
+use tollgate_tests::stage::{CASHBACK, Setup, tollgate};
 
 /// How each guest's run ends.
 const RUNS: [(&str, &str); 28] = [
@@ -176,4 +176,34 @@ fn w2_what_the_route_does_not_grant_is_not_recorded() {
         "{job:#}"
     );
     assert_eq!(stage.counts()["actions"], 0);
+}
+
+#[test]
+fn w2_a_plugin_s_state_keeps_to_the_route_s_quota() {
+    let quota = "[routes.cashback.limits]\nstate_total_bytes = 400\n";
+    let stage = Setup::acme(&format!("{CASHBACK}{quota}")).plugin("cashback").start();
+    // The plugin remembers each customer: so many fit, and no more.
+    let mut outcomes = Vec::new();
+    for number in 1..=12 {
+        let body = redeemed_by(
+            &format!("evt_{number}"),
+            &format!("red_{number}"),
+            "success",
+            &format!("user_{number}"),
+        );
+        let receipt = stage.post("shop", &signer("shop").sign("", body)).receipt();
+        let run = stage.finished(&receipt)["jobs"][0]["runs"][0].clone();
+        let said = run["message"].as_str().unwrap_or_default().to_owned();
+        let credited = list(&run["actions"]).len();
+        outcomes.push((run["outcome"].as_str().unwrap_or_default().to_owned(), credited, said));
+    }
+    let fit = outcomes
+        .iter()
+        .take_while(|(outcome, credited, _)| outcome == "completed" && *credited == 1)
+        .count();
+    assert!((1..12).contains(&fit), "{outcomes:?}");
+    for (outcome, credited, said) in &outcomes[fit..] {
+        assert_eq!((outcome.as_str(), *credited), ("output-too-big", 0), "{outcomes:?}");
+        assert!(said.contains("the route's `state_total_bytes` is 400"), "{said}");
+    }
 }

@@ -329,6 +329,8 @@ pub(crate) struct PluginLimits {
     pub(crate) state_keys_max: usize,
     /// State bytes that one run reads or writes.
     pub(crate) state_bytes_max: usize,
+    /// State bytes that the plugin has for the tenant in all, keys and values.
+    pub(crate) state_total_max: u64,
 }
 
 #[derive(Debug, Clone)]

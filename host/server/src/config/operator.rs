@@ -41,6 +41,7 @@ impl PluginLimits {
         memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
         state_keys_max: limits::STATE_KEYS_PER_RUN_MAX,
         state_bytes_max: limits::STATE_BYTES_PER_RUN_MAX,
+        state_total_max: limits::STATE_TOTAL_BYTES,
     };
     /// What an operator may give at most. The deadline leaves a job's lease time to settle.
     pub(crate) const MOST: Self = Self {
@@ -49,6 +50,7 @@ impl PluginLimits {
         memory_bytes_max: 1024 * MIB,
         state_keys_max: 1024,
         state_bytes_max: 4 * MIB,
+        state_total_max: 1 << 40,
     };
 }
 
@@ -341,6 +343,10 @@ pub(super) fn plugin_limits(parent: &Section, limits: &mut PluginLimits, most: &
     let (keys, bytes) = (most.state_keys_max as u64, most.state_bytes_max as u64);
     set(&mut limits.state_keys_max, size(read("state_keys", 0, keys)));
     set(&mut limits.state_bytes_max, size(read("state_bytes", 0, bytes)));
+    set(
+        &mut limits.state_total_max,
+        read("state_total_bytes", 0, most.state_total_max),
+    );
     section.finish();
 }
 

@@ -303,6 +303,7 @@ impl Host {
             },
             end: JobEnd::Done,
             writes: Vec::new(),
+            state_total_max: None,
             actions: judge(proposals, &[Grant::of(ActionKind::Flag)]).unwrap(),
             destinations: vec!["ledger".parse().unwrap()],
         };

@@ -242,8 +242,16 @@ async fn process<S: Store>(
             give_way(&worker, &claim, &mut settlement);
             shadow = None;
         }
-        let ended = Ended::of(&settlement);
-        match worker.store.settle(settlement).await {
+        let mut ended = Ended::of(&settlement);
+        // What it becomes if it turns out that its state would grow too big.
+        let void = (!settlement.writes.is_empty()).then(|| settlement.clone());
+        let mut settled = worker.store.settle(settlement).await;
+        if let (Ok(Settled::OverQuota { bytes }), Some(void)) = (&settled, void) {
+            let void = over_quota(&worker, &claim, void, *bytes);
+            (ended, shadow) = (Ended::of(&void), None);
+            settled = worker.store.settle(void).await;
+        }
+        match settled {
             Ok(Settled::Committed { run, .. }) => {
                 // Here, so that a run that was repeated because its state went stale counts once.
                 if let Some(rule) = violation {
@@ -260,7 +268,7 @@ async fn process<S: Store>(
             Ok(Settled::LeaseLost) => {
                 return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
             }
-            Ok(Settled::StaleState) => {}
+            Ok(Settled::StaleState | Settled::OverQuota { .. }) => {}
             Err(error) => {
                 // Nothing was written; the lease runs out and the job is run again.
                 worker.stop_if_fatal(&error);
@@ -372,6 +380,30 @@ fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Set
     settlement.run.reads.clear();
     settlement.writes.clear();
     settlement.actions.clear();
+}
+
+/// The settlement of a run that wrote more state than its plugin may have: it has no effect, and says why.
+fn over_quota<S: Store>(worker: &Worker<S>, claim: &JobClaim, run: Settlement, bytes: u64) -> Settlement {
+    let most = run.state_total_max.unwrap_or_default();
+    let outcome = Outcome::Fault {
+        fault: Fault::OutputTooBig,
+        message: format!(
+            "its state for this tenant would come to {bytes} bytes, and the route's `state_total_bytes` is {most}; \
+             remove keys that are no longer needed, or raise the limit"
+        ),
+    };
+    let policy = worker.config.load().worker.retry;
+    Settlement {
+        end: job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter()),
+        run: RunRecord {
+            outcome: outcome.name().to_owned(),
+            message: outcome.message().to_owned(),
+            ..run.run
+        },
+        writes: Vec::new(),
+        actions: Vec::new(),
+        ..run
+    }
 }
 
 /// A job's route and the plugin that it runs, of one moment.
@@ -530,6 +562,7 @@ fn settlement(
         },
         end,
         writes: if done { run.writes } else { Vec::new() },
+        state_total_max: Some(route.limits.state_total_max),
         actions,
         destinations: route.destinations.clone(),
     }
@@ -562,6 +595,7 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
             logs: Vec::new(),
         },
         writes: Vec::new(),
+        state_total_max: None,
         actions: Vec::new(),
         destinations: Vec::new(),
     }

@@ -94,7 +94,8 @@ async fn process(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError>
                 ));
                 break;
             }
-            Settled::StaleState => {}
+            // The app sets no bound on state.
+            Settled::StaleState | Settled::OverQuota { .. } => {}
         }
     }
     Ok(())
@@ -156,6 +157,7 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         },
         end,
         writes: if done { writes } else { Vec::new() },
+        state_total_max: None,
         actions,
         destinations: route.destinations,
     })
@@ -194,6 +196,7 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
             logs: Vec::new(),
         },
         writes: Vec::new(),
+        state_total_max: None,
         actions: Vec::new(),
         destinations: Vec::new(),
     }

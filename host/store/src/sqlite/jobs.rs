@@ -160,6 +160,9 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     if !reads_are_current(connection, &settling.tenant, &run.plugin, &run.reads)? {
         return Ok(Settled::StaleState);
     }
+    if let Some(bytes) = over_quota(connection, &settling.tenant, settlement)? {
+        return Ok(Settled::OverQuota { bytes });
+    }
     let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
     let mut verdicts = Vec::new();
     match &settlement.end {
@@ -261,6 +264,49 @@ fn reads_are_current(
     Ok(true)
 }
 
+/// How a run's writes change what the plugin has in all, in bytes of keys and values.
+fn growth(
+    connection: &Connection,
+    tenant: &TenantName,
+    plugin: &PluginName,
+    writes: &[StateWrite],
+) -> Result<i64, Fault> {
+    let mut had = connection
+        .prepare_cached("SELECT length(value) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3")?;
+    let mut growth = 0;
+    for write in writes {
+        let bytes = |value: i64| write.key.len() as i64 + value;
+        let before: Option<i64> = had
+            .query_row(params![tenant.as_str(), plugin.as_str(), write.key], |row| row.get(0))
+            .optional()?;
+        growth += write.value.as_ref().map_or(0, |value| bytes(value.len() as i64)) - before.map_or(0, bytes);
+    }
+    Ok(growth)
+}
+
+/// What the plugin has for the tenant in all.
+fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
+    let total = connection
+        .prepare_cached("SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2")?
+        .query_row(params![tenant.as_str(), plugin.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(total.unwrap_or(0))
+}
+
+/// What the plugin's state would come to, if that is over its bound. What shrinks it, or leaves it as it is, is never too much.
+fn over_quota(connection: &Connection, tenant: &TenantName, settlement: &Settlement) -> Result<Option<u64>, Fault> {
+    let (Some(most), JobEnd::Done) = (settlement.state_total_max, &settlement.end) else {
+        return Ok(None);
+    };
+    let plugin = &settlement.run.plugin;
+    let growth = growth(connection, tenant, plugin, &settlement.writes)?;
+    if growth <= 0 {
+        return Ok(None);
+    }
+    let total = u64::try_from(state_total(connection, tenant, plugin)? + growth).unwrap_or(0);
+    Ok((total > most).then_some(total))
+}
+
 /// The version of what a run writes is the run's own number: it never comes back, and says who wrote it.
 fn write_state(
     connection: &Connection,
@@ -269,6 +315,10 @@ fn write_state(
     run: RunId,
     writes: &[StateWrite],
 ) -> Result<(), Fault> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let growth = growth(connection, tenant, plugin, writes)?;
     for write in writes {
         match &write.value {
             Some(value) => connection
@@ -282,6 +332,12 @@ fn write_state(
                 .execute(params![tenant.as_str(), plugin.as_str(), write.key])?,
         };
     }
+    connection
+        .prepare_cached(
+            "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = bytes + excluded.bytes",
+        )?
+        .execute(params![tenant.as_str(), plugin.as_str(), growth])?;
     Ok(())
 }
 

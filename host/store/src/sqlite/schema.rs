@@ -8,5 +8,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0005_plugins.sql"),
     include_str!("../../migrations/0006_turns.sql"),
     include_str!("../../migrations/0007_quarantine.sql"),
+    include_str!("../../migrations/0008_state_totals.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

@@ -11,7 +11,7 @@ use tollgate_core::state::StateValue;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, HeldFilter, JobClaim,
     NewToken, OutboxClaim, OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest,
-    Settled, Store, StoreError, TraceBy, TraceQuery,
+    Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -52,6 +52,7 @@ macro_rules! contract {
             state_is_read_written_and_removed,
             a_stale_read_writes_nothing,
             a_run_that_only_repeats_leaves_state_alone,
+            state_keeps_to_its_total,
             a_version_never_comes_back,
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
@@ -2067,4 +2068,53 @@ pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
     assert_eq!(of(&store.claim_jobs(request).await.unwrap()), [] as [String; 0]);
     assert_eq!(of(&claim(&store, at(0), 100).await).len(), 40 - 2 - 1 - 10);
     assert_eq!(store.next_due().await.unwrap().job, Some(at(0).plus_ms(LEASE_MS)));
+}
+
+pub(crate) async fn state_keeps_to_its_total(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2", "e3", "e4", "e5", "e6"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 10).await;
+    let bounded = |at: usize, most: u64| Settlement {
+        state_total_max: Some(most),
+        ..settlement(&claims[at])
+    };
+    let committed = |settled| matches!(settled, Settled::Committed { .. });
+    // A key of one byte and a value of nine.
+    let ten = [b'v'; 9];
+    assert!(committed(settle(&store, bounded(0, 10).writes("a", Some(&ten))).await));
+    let over = settle(&store, bounded(1, 19).writes("b", Some(&ten))).await;
+    assert_eq!(over, Settled::OverQuota { bytes: 20 });
+    assert_eq!(read(&store, "b").value, None, "nothing was written");
+    // The same job once more: what is no more than before, or less, is never too much.
+    assert!(committed(
+        settle(&store, bounded(1, 0).writes("a", Some(&[b'w'; 9]))).await
+    ));
+    assert!(committed(settle(&store, bounded(2, 0).writes("a", None)).await));
+    assert!(committed(settle(&store, bounded(3, 10).writes("b", Some(&ten))).await));
+    assert_eq!(
+        settle(&store, bounded(4, 10).writes("c", Some(b""))).await,
+        Settled::OverQuota { bytes: 11 }
+    );
+    assert!(committed(
+        settle(&store, bounded(4, 10).writes("b", None).writes("c", Some(&ten))).await
+    ));
+    // Without a bound it may grow, and is counted all the same.
+    assert!(committed(
+        settle(&store, settlement(&claims[5]).writes("d", Some(&ten))).await
+    ));
+    store.close().await;
+    drop(store);
+    let store = backend.open();
+    assert_eq!(Sent::new("e7").admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(1)).await;
+    let next = Settlement {
+        state_total_max: Some(20),
+        ..settlement(&claim)
+    };
+    assert_eq!(
+        settle(&store, next.writes("e", Some(b""))).await,
+        Settled::OverQuota { bytes: 21 }
+    );
 }

@@ -257,6 +257,7 @@ pub(crate) fn settlement(claim: &JobClaim) -> Settlement {
         run: run("completed"),
         end: JobEnd::Done,
         writes: Vec::new(),
+        state_total_max: None,
         actions: Vec::new(),
         destinations: Vec::new(),
     }
