@@ -183,6 +183,7 @@ fn settlement(plugin: &Plugin, claim: &JobClaim, store: &SqliteStore) -> anyhow:
         },
         end: JobEnd::Done,
         writes: run.writes,
+        state_total_max: None,
         actions: judge(proposals, &[grant])?,
         destinations: Vec::new(),
     })
