@@ -33,7 +33,7 @@ pub(super) enum Command {
     Trial {
         #[command(flatten)]
         target: Target,
-        /// The candidate: a component (.wasm), or the digest of one that the host has
+        /// The candidate: a component (.wasm), or the digest of one that the host has; with --keep also name@version
         candidate: String,
         /// Hold it against this version: a digest takes the runs recorded of it, a component runs beside the candidate. Without,
         /// whatever was recorded
