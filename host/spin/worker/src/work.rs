@@ -64,7 +64,7 @@ pub(crate) fn claim_request(lease_ms: i64, rows_max: usize) -> ClaimRequest {
         now: clock::now(),
         lease_ms,
         rows_max,
-    passed_over: Vec::new(),
+        passed_over: Vec::new(),
     }
 }
 
