@@ -216,7 +216,7 @@ pub(super) fn judge(sent: &[Sent], traces: &[Trace], counts: &Counts, effects: &
         .filter(|action| !action.deliveries.is_empty())
         .filter(|action| !arrived.contains(&(action.action.kind().to_string(), action.operation_key.as_str())))
         .count();
-    let kinds: Vec<&str> = ["credit", "reserve-stock", "flag"]
+    let kinds: Vec<&str> = ["credit", "reserve-stock", "flag", "issue-gift-card"]
         .into_iter()
         .filter(|kind| recorded.iter().any(|action| action.action.kind().as_str() == *kind))
         .collect();
