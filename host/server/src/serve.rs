@@ -61,8 +61,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
 pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
-        // Beside the worker's threads: the thread of shadows, and one component that is vetted.
-        instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 2).unwrap_or(u32::MAX),
+        // Beside the worker's threads of both paces: shadows, one component that is vetted, one trial.
+        instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 4).unwrap_or(u32::MAX),
         cache: config.worker.cache.clone().map(CacheDir::new),
         compiler: compiler()?,
         ..SandboxOptions::default()
@@ -136,6 +136,7 @@ impl Host {
                 counters: Arc::clone(&self.counters),
                 worker_counters: Arc::clone(&worker_counters),
                 gate: operator::Gate::new(&self.store, token).await?,
+                trial: Arc::new(tokio::sync::Semaphore::new(1)),
                 ward: Arc::clone(&ward),
             };
             rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));

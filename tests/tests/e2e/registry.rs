@@ -391,6 +391,21 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
     let before = stage.counts();
     let kept = trial(&["--keep"]);
     let said = kept.json();
+    // An author sees what differs in all, and nothing of receipts.
+    let author = json!({ "name": "an author", "role": "plugin-author", "tenant": "acme" });
+    let author = stage.operator_post("/v1/tokens", &author.to_string()).json();
+    let author = author["token"].as_str().expect("a token");
+    let other = publish(&stage, &as_cashback(plugins_dir().join("inventory.wasm"), "3.0.0"));
+    let body = json!({ "plugin": other }).to_string();
+    let seen = stage
+        .ask_as(author, "POST", &format!("{MAIN}/trials"), body.as_bytes())
+        .json();
+    assert_eq!(
+        (&seen["differing"], &seen["examples"]),
+        (&json!(4), &json!([])),
+        "{seen:#}"
+    );
+    assert_eq!(trial(&["--keep"]).code, 0, "what counts is the newest of the candidate");
     assert_eq!(
         (kept.code, &said["runs"], &said["differing"]),
         (0, &json!(4), &json!(0)),

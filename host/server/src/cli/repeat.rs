@@ -350,6 +350,7 @@ fn trial(
         runs_max,
         config: Some(&bench.config),
         threads,
+        begin: || {},
     };
     let report = trial.run(&|filter| bench.read(filter), &|seen| bar.set_position(seen))?;
     bar.finish_and_clear();

@@ -23,6 +23,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::access::Caller;
 use tollgate_core::review::ReviewBody;
@@ -55,6 +56,8 @@ pub(crate) struct Operator<S> {
     pub(crate) worker_counters: Arc<WorkerCounters>,
     pub(crate) ward: Arc<Ward>,
     pub(crate) gate: Gate,
+    /// Taken by the one trial that runs at a time.
+    pub(crate) trial: Arc<Semaphore>,
 }
 
 /// Binds the private listener.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use tollgate_core::access::Caller;
+use tollgate_core::access::{Caller, Permission};
 use tollgate_core::ids::{RouteName, TenantName};
 use tollgate_core::registry::TrialResult;
 use tollgate_core::time::UnixMillis;
@@ -16,6 +17,7 @@ use super::plugins::meant;
 use super::{Operator, Refusal, access};
 use crate::clock;
 use crate::repeat::{Trial, TrialReport};
+use crate::worker::lower_priority;
 
 /// Recorded runs that one trial looks at, when nobody asks for fewer.
 const RUNS_MAX: u64 = 1_000_000;
@@ -55,6 +57,11 @@ pub(super) async fn run<S: Store>(
         })?),
         None => None,
     };
+    // One at a time on the whole host: a trial takes time, memory and an instance that live runs need as well.
+    let Ok(only) = Arc::clone(&operator.trial).try_acquire_owned() else {
+        let message = "another trial is running on this host; try again later";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).with_code("busy"));
+    };
     let version = meant(&operator.store, Some(tenant.clone()), &body.plugin).await?;
     let config = operator.config.load_full();
     let active = config
@@ -81,6 +88,8 @@ pub(super) async fn run<S: Store>(
     let runtime = tokio::runtime::Handle::current();
     let runs_max = body.runs_max.unwrap_or(RUNS_MAX).min(RUNS_MAX);
     let tried = tokio::task::spawn_blocking(move || {
+        // Held until it is through, also when nobody waits for it any more.
+        let _only = only;
         let trial = Trial {
             candidate: &candidate,
             against: None,
@@ -88,12 +97,17 @@ pub(super) async fn run<S: Store>(
             runs_max,
             config: Some(&config),
             threads: 1,
+            begin: lower_priority,
         };
         trial.run(&|filter| runtime.block_on(store.recorded_runs(filter)), &|_| {})
     });
-    let report = tried
+    let mut report = tried
         .await
         .map_err(|error| Refusal::internal(format!("the trial did not come to its end: {error}")))??;
+    if !caller.role.may(Permission::ReceiptRead) {
+        // What the runs were about is in receipts, which an author does not see.
+        report.examples.clear();
+    }
     let record = TrialRecord {
         tenant,
         route,

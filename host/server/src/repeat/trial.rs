@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tollgate_core::difference::{Difference, Said, Tally, Tallying};
 use tollgate_core::ids::{PluginDigest, RouteName, RunId, TenantName};
+use tollgate_core::outcome::Fault;
 use tollgate_sandbox::Plugin;
 use tollgate_store::{RecordedRun, RecordedRunFilter, StoreError};
 
@@ -13,7 +14,7 @@ use super::{Repeated, limits, recorded, repeat, route_of, unrepeatable};
 use crate::config::Config;
 
 /// Runs that are read, and then run, at a time.
-const PAGE_RUNS: usize = 1024;
+const PAGE_RUNS: usize = 128;
 /// Differing runs that a report shows one by one.
 const EXAMPLES_MAX: usize = 20;
 
@@ -28,6 +29,8 @@ pub(crate) struct Trial<'a> {
     /// Whose grants and limits count now; none when there is no configuration to ask.
     pub(crate) config: Option<&'a Config>,
     pub(crate) threads: usize,
+    /// Called first by each of the threads.
+    pub(crate) begin: fn(),
 }
 
 /// What a trial found.
@@ -144,7 +147,12 @@ impl Trial<'_> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = page
                 .chunks(share)
-                .map(|chunk| scope.spawn(move || chunk.iter().map(|run| self.one(run)).collect::<Vec<_>>()))
+                .map(|chunk| {
+                    scope.spawn(move || {
+                        (self.begin)();
+                        chunk.iter().map(|run| self.one(run)).collect::<Vec<_>>()
+                    })
+                })
                 .collect();
             let each = threads.into_iter().zip(page.chunks(share));
             each.flat_map(|(thread, chunk)| {
@@ -172,6 +180,10 @@ impl Trial<'_> {
             Some(against) => repeat(against, run, grants, &limits).said,
             None => recorded(run),
         };
-        Ok((before, repeat(self.candidate, run, grants, &limits)))
+        let after = repeat(self.candidate, run, grants, &limits);
+        if after.said.outcome == Fault::HostFault.as_str() {
+            return Err("the host could not run the candidate on it");
+        }
+        Ok((before, after))
     }
 }

@@ -30,6 +30,7 @@ use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Set
 use crate::clock;
 use crate::config::{Config, Route};
 use crate::registry::Shelf;
+pub(crate) use pace::lower_priority;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
 use shadow::ShadowCounters;
 pub(crate) use ward::Ward;

@@ -134,7 +134,7 @@ impl Drop for SlowJob {
 }
 
 /// On Linux this is of the calling thread alone.
-pub(super) fn lower_priority() {
+pub(crate) fn lower_priority() {
     if let Err(error) = rustix::process::nice(SLOW_NICENESS) {
         tracing::warn!(%error, "the slow plugin threads keep the priority of the others");
     }
