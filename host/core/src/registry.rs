@@ -423,7 +423,7 @@ pub struct PromotionGate {
 pub struct Evidence {
     /// Why its signature does not count; `None` when it does.
     pub unsigned: Option<String>,
-    /// Its newest trial against the version that is active now.
+    /// Its widest trial against the version that is active now: both are fixed, so what it found stands.
     pub trial: Option<TrialResult>,
     pub shadow: ShadowTally,
 }

@@ -405,7 +405,7 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
         (&json!(4), &json!([])),
         "{seen:#}"
     );
-    assert_eq!(trial(&["--keep"]).code, 0, "what counts is the newest of the candidate");
+    assert_eq!(trial(&["--keep"]).code, 0, "it is of another candidate");
     assert_eq!(
         (kept.code, &said["runs"], &said["differing"]),
         (0, &json!(4), &json!(0)),

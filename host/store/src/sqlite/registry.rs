@@ -1060,7 +1060,7 @@ fn trial(
     let found = collect(
         connection,
         "SELECT runs, differences FROM plugin_trials WHERE tenant = ?1 AND route = ?2 AND candidate = ?3 AND active = ?4 \
-         ORDER BY id DESC LIMIT 1",
+         ORDER BY runs DESC, id DESC LIMIT 1",
         params![
             tenant.as_str(),
             route.as_str(),

@@ -597,6 +597,11 @@ mod contract {
             promote("two").await[0],
             Unmet::TrialDiffers { differences: 3, .. }
         ));
+        // A narrower one takes nothing back.
+        let mut narrow = trial("one", 0);
+        narrow.result.runs = 1;
+        store.record_trial(narrow).await.unwrap();
+        assert!(matches!(promote("two").await[0], Unmet::TrialDiffers { .. }));
         store.record_trial(trial("one", 0)).await.unwrap();
         store.record_shadow_run(shadow(1, "completed")).await.unwrap();
         assert_eq!(promote("two").await, [Unmet::FewShadowRuns { runs: 1, runs_min: 2 }]);
