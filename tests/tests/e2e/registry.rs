@@ -690,38 +690,3 @@ fn w1_a_route_follows_its_file_until_a_hand_binds_it_and_again_when_told() {
     assert_eq!(plugin(&stage, "follow-file", &[]).code, 1);
     send(&stage, 0..2);
 }
-
-#[test]
-fn w4_a_gate_asks_for_a_trial_and_takes_one_that_the_host_kept() {
-    let stage = Setup::acme(&format!("{CASHBACK}[promotion]\nrequire_trial = true\n"))
-        .plugin("cashback")
-        .start();
-    for number in 1..=3 {
-        let body = redeemed_by(&format!("evt_{number}"), &format!("red_{number}"), "success", "user_1");
-        let receipt = stage.post("shop", &signer("shop").sign("", body)).receipt();
-        stage.finished(&receipt);
-    }
-    let digest = publish(&stage, &cashback("2.0.0"));
-    let refused = plugin(&stage, "promote", &[&digest]);
-    assert!(
-        refused.code == 1 && refused.stderr.contains("requires a trial"),
-        "{refused:?}"
-    );
-    // One that only the asker saw is no evidence.
-    let narrowed = ["--tenant", "acme", "--route", "cashback"];
-    let seen = stage.ask(&[&["plugin", "trial", &digest], narrowed.as_slice()].concat());
-    assert_eq!((seen.code, &seen.json()["runs"]), (0, &json!(3)), "{seen:?}");
-    assert_eq!(plugin(&stage, "promote", &[&digest]).code, 1);
-    assert_eq!(stage.ask(&["plugin", "trial", &digest, "--keep"]).code, 2);
-    let before = stage.counts();
-    let kept = stage.ask(&[&["plugin", "trial", &digest, "--keep"], narrowed.as_slice()].concat());
-    let said = kept.json();
-    assert_eq!(
-        (kept.code, &said["runs"], &said["differing"]),
-        (0, &json!(3), &json!(0)),
-        "{kept:?}"
-    );
-    assert_eq!(stage.counts(), before, "nothing happened");
-    let promoted = plugin(&stage, "promote", &[&digest]);
-    assert_eq!(promoted.code, 0, "{promoted:?}");
-}
