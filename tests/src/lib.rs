@@ -1,13 +1,14 @@
 //! What the tests of the whole house share: where the built server and the built plugins are, a stage with a real host on it,
-//! a provider that signs, a destination that verifies, and the kill -9 campaign.
+//! a provider that signs, a destination that verifies, and the campaigns.
 //!
 //! `cargo xtask test` builds them and says where they are. A test that is started by hand looks beside its own executable,
 //! where cargo put the server if it was built before.
 
+pub mod campaign;
 pub mod client;
-pub mod crash;
 pub mod destination;
 pub mod events;
+pub mod random;
 pub mod spin;
 pub mod stage;
 pub mod tls;

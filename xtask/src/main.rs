@@ -79,11 +79,11 @@ const COMMANDS: [Command; 10] = [
         run: purity::check_pure,
     },
     Command {
-        name: "crash",
-        usage: "crash --cycles N [--seed S]",
-        summary: "Kill the server under load, N times, and count what it lost",
-        details: "Release builds. The arguments go to the `crash` binary of the tests crate.",
-        run: |arguments| run_release("crash", arguments),
+        name: "campaign",
+        usage: "campaign [NAME] [--count N] [--seed S] [--short] [--json]",
+        summary: "Break things for as long as there is time, and count what was lost",
+        details: "Release builds. Without a name it lists the campaigns; the arguments go to the `campaign` binary of the tests crate.",
+        run: |arguments| run_release("campaign", arguments),
     },
     Command {
         name: "bench",

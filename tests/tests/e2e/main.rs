@@ -21,4 +21,3 @@ mod native;
 mod registry;
 mod providers;
 mod kit;
-mod crash;

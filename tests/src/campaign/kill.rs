@@ -19,10 +19,25 @@ use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_store::{Store as _, Trace, TraceBy, TraceQuery};
 
+use super::{Campaign, Found};
 use crate::client::Client;
 use crate::destination::{Destination, Reply};
 use crate::events::{self, Message, Signer};
+use crate::random::Random;
 use crate::stage::{SOURCES, Setup, Stage, block_on, books};
+
+/// The campaign as the command line offers it.
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "kill",
+    summary: "kill -9 at random times under load; a restart on the same store each time",
+    unit: "cycles",
+    short: 100,
+    full: 10_000,
+    run: |asked, progress| {
+        let options = Options::new(u32::try_from(asked.count).unwrap_or(u32::MAX), asked.seed);
+        run(options, |cycle| progress.line(&line(cycle, options.cycles))).found()
+    },
+};
 
 /// How a campaign is run.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +112,40 @@ impl Report {
         let at = (times.len() as f64 * share).ceil() as usize;
         times.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
+
+    fn found(self) -> Found {
+        let mut found = Found::default();
+        let restart = |share| self.restart_percentile(share).as_millis();
+        let sum = |of: fn(&Cycle) -> usize| self.cycles.iter().map(of).sum::<usize>();
+        found.fact("cycles", self.cycles.len());
+        found.fact("events acknowledged", self.acknowledged);
+        found.fact("receipts found", self.receipts);
+        found.fact("posts cut off, sent again", sum(|cycle| cycle.unanswered));
+        found.fact("redeliveries recognised", sum(|cycle| cycle.recognised));
+        found.fact("runs of plugins", self.runs);
+        found.fact("operations recorded, each once", self.operations);
+        found.fact("operations that arrived at the destination", self.deliverable);
+        found.fact("deliveries beyond the first of an operation", self.repeated_deliveries);
+        found.fact(
+            "restart in ms: median / 95 % / longest",
+            format!("{} / {} / {}", restart(0.5), restart(0.95), restart(1.0)),
+        );
+        found.fact("work left after the last kill, in ms", self.drain.as_millis());
+        found.problems = self.problems;
+        found
+    }
+}
+
+fn line(cycle: &Cycle, cycles: u32) -> String {
+    format!(
+        "{:>5}/{cycles}  up in {:>4} ms, killed {:>3} ms after the first ack: {:>4} new, {:>3} recognised, {:>2} unanswered",
+        cycle.number,
+        cycle.restart.as_millis(),
+        cycle.killed_after.as_millis(),
+        cycle.acknowledged,
+        cycle.recognised,
+        cycle.unanswered,
+    )
 }
 
 /// Runs a campaign; `progress` is told of each cycle.
@@ -506,28 +555,4 @@ fn judge_deliveries(destination: &Destination, deliverable: &BTreeSet<(String, S
             .difference(deliverable)
             .map(|(_, key)| format!("{key} arrived and is not in the ledger")),
     );
-}
-
-/// SplitMix64: small, and the same everywhere.
-#[derive(Debug, Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `bound`; 0 for a bound of 0.
-    fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
-    }
-
-    /// One of its own for another thread.
-    fn fork(&mut self) -> Self {
-        Self(self.next())
-    }
 }

@@ -1,12 +1,12 @@
-//! I4, P1: kill -9 under load. The longer campaign is `cargo xtask crash`.
+//! I4, P1: kill -9 under load.
 
 use std::time::Duration;
 
-use tollgate_tests::crash::{Options, run};
+use tollgate_tests::campaign::kill::{Options, run};
 
 #[test]
 fn i4_p1_a_hundred_kills_under_load_lose_nothing_and_double_nothing() {
-    // Fixed, so that a failure can be repeated: `cargo xtask crash --cycles 100 --seed 20260505`.
+    // Fixed, so that a failure can be repeated: `cargo xtask campaign kill --count 100 --seed 20260505`.
     let report = run(Options::new(100, 20_260_505), |_| {});
     assert_eq!(report.problems, [""; 0], "seed {}", report.seed);
     assert_eq!(report.cycles.len(), 100);
