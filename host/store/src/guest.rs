@@ -267,6 +267,8 @@ impl GuestStore {
                 memory: &mut memory,
                 jobs_ready: false,
                 outbox_ready: false,
+                must_sync: true,
+                new_origins: Vec::new(),
             })?;
             if memory.head != head {
                 write_chain_head(connection, &memory.head)?;

@@ -146,7 +146,7 @@ impl SqliteStore {
                 file_bytes_max: options.file_bytes_max,
             },
         };
-        let writer = Writer::start(connection, sole_use, &path, bounds)?;
+        let writer = Writer::start(connection, sole_use, &path, &receipt_key, bounds)?;
         let readers = Readers::new(path.clone());
         let bodies = open::bodies(&path, layout)?;
         Ok(Self {
@@ -220,6 +220,20 @@ impl SqliteStore {
         }
     }
 
+    /// A write that answers when it is committed; it is synced later, unless it marks itself as one that must be.
+    async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        match &self.inner.access {
+            Access::ReadWrite(writer) => writer.write_unsynced(work).await,
+            Access::ReadOnly(_) => Err(StoreError::ReadOnly {
+                path: self.inner.path.text.clone(),
+            }),
+        }
+    }
+
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -256,13 +270,13 @@ impl Store for SqliteStore {
 
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
-        self.write(move |transaction| admit::admit(transaction, &key, &admission))
+        self.write_unsynced(move |transaction| admit::admit(transaction, &key, &admission))
             .await
     }
 
     async fn admit_all(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
-        self.write(move |transaction| {
+        self.write_unsynced(move |transaction| {
             let admit = |admission| admit::admit(transaction, &key, admission);
             admissions.iter().map(admit).collect()
         })
@@ -270,26 +284,27 @@ impl Store for SqliteStore {
     }
 
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
-        self.write(move |transaction| jobs::claim(transaction, &request)).await
+        self.write_unsynced(move |transaction| jobs::claim(transaction, &request))
+            .await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
-        self.write(move |transaction| jobs::settle(transaction, &settlement))
+        self.write_unsynced(move |transaction| jobs::settle(transaction, &settlement))
             .await
     }
 
     async fn claim_outbox(&self, request: ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
-        self.write(move |transaction| outbox::claim(transaction, &request))
+        self.write_unsynced(move |transaction| outbox::claim(transaction, &request))
             .await
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {
-        self.write(move |transaction| outbox::record_attempt(transaction, &attempt))
+        self.write_unsynced(move |transaction| outbox::record_attempt(transaction, &attempt))
             .await
     }
 
     async fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> Result<(), StoreError> {
-        self.write(move |transaction| outbox::release(transaction, &claims, at))
+        self.write_unsynced(move |transaction| outbox::release(transaction, &claims, at))
             .await
     }
 
@@ -476,7 +491,7 @@ impl Store for SqliteStore {
     }
 
     async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
-        self.act(false, move |connection| registry::record_shadow(connection, &record))
+        self.write_unsynced(move |transaction| registry::record_shadow(transaction.connection, &record))
             .await
     }
 

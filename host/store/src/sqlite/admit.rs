@@ -1,6 +1,6 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use tollgate_core::admission::{Admission, Decision, Disposition, Existing, JobSpec, decide};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, FamilyName, TenantName};
@@ -14,7 +14,9 @@ use super::transaction::Transaction;
 use crate::Admitted;
 
 pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
+    transaction.must_sync |= !transaction.memory.receipts.is_logged();
     if let Some((seq, body_digest)) = receipts::existing(transaction, admission.receipt)? {
+        transaction.must_sync = true;
         return match decide(admission, Some(Existing { body_digest }), None) {
             Decision::Same => Ok(Admitted::Same {
                 delivery: append_delivery(transaction, admission, seq, false)?,
@@ -31,7 +33,8 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             let seq = receipts::append(transaction, admission, &disposition, subject)?;
             if disposition == Disposition::Accepted {
                 let event = &admission.event;
-                insert_jobs(transaction, &event.tenant, &admission.jobs, seq, event.received_at)?;
+                let (jobs, due_at) = (&admission.jobs, event.received_at);
+                transaction.jobs_ready |= insert_jobs(transaction.connection, &event.tenant, jobs, seq, due_at)?;
             }
             Ok(Admitted::New(disposition))
         }
@@ -62,17 +65,17 @@ pub(super) fn find_subject(view: View<'_>, key: &Secret, event: &Event) -> Resul
     receipts::subject(view, key).map(Some)
 }
 
-/// Makes a receipt's jobs, each behind what waits in its lane.
+/// Makes a receipt's jobs, each behind what waits in its lane. Answers whether one of them is ready.
 pub(super) fn insert_jobs(
-    transaction: &mut Transaction<'_>,
+    connection: &Connection,
     tenant: &TenantName,
     jobs: &[JobSpec],
     receipt_seq: i64,
     due_at: UnixMillis,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
+    let mut is_ready = false;
     for job in jobs {
-        let lane_is_busy: bool = transaction
-            .connection
+        let lane_is_busy: bool = connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state IN (0, 1, 2))")?
             .query_row([job.lane], |row| row.get(0))?;
         let state = if lane_is_busy {
@@ -80,8 +83,7 @@ pub(super) fn insert_jobs(
         } else {
             WorkState::Ready
         };
-        transaction
-            .connection
+        connection
             .prepare_cached(
                 "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
@@ -93,9 +95,9 @@ pub(super) fn insert_jobs(
                 due_at.0,
                 tenant.as_str(),
             ])?;
-        transaction.jobs_ready |= state == WorkState::Ready;
+        is_ready |= state == WorkState::Ready;
     }
-    Ok(())
+    Ok(is_ready)
 }
 
 fn append_delivery(

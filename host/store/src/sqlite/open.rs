@@ -329,6 +329,19 @@ fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Admits what the database's own log lost with the power, and from then on leaves syncs to the writer: it knows which commit
+/// somebody waits for.
+pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let receipts = receipts::redo(&transaction, path, key)?;
+    transaction.commit()?;
+    if receipts > 0 {
+        tracing::info!(path = %path.text, receipts, "acknowledged receipts were taken from their records: the power was lost");
+    }
+    connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    Ok(())
+}
+
 /// Makes the new file's name durable.
 pub(super) fn sync_directory(path: &StorePath) -> std::io::Result<()> {
     let directory = path.path.parent().unwrap_or(Path::new("/"));

@@ -20,6 +20,8 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
     let entries = due
         .query_map(params![request.now.0, limit], |row| row.get(0))?
         .collect::<Result<Vec<i64>, _>>()?;
+    // What is delivered is recorded for good before: the settlement of each entry is in the log that is synced now.
+    transaction.must_sync |= !entries.is_empty();
     entries
         .into_iter()
         .map(|entry| lease(transaction, request, entry))

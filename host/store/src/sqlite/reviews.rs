@@ -137,7 +137,13 @@ pub(super) fn review(
         (reviewed, decided.subject, &request.decision)
     {
         receipts::set_status(transaction, subject, status)?;
-        insert_jobs(transaction, &decided.receipt.event.tenant, jobs, seq, request.now)?;
+        transaction.jobs_ready |= insert_jobs(
+            transaction.connection,
+            &decided.receipt.event.tenant,
+            jobs,
+            seq,
+            request.now,
+        )?;
     }
     append(transaction.connection, seq, request, reviewed)?;
     Ok(ReviewAnswer::Reviewed(decided.report))

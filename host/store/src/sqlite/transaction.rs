@@ -17,6 +17,21 @@ pub(super) struct Transaction<'a> {
     pub(super) jobs_ready: bool,
     /// Wakes the deliverer after the commit.
     pub(super) outbox_ready: bool,
+    /// Somebody is told of this commit who must not be told of it in vain: it is synced before anybody is answered. What is not
+    /// marked is done again after a loss of power, by the same rules and with the same outcome.
+    pub(super) must_sync: bool,
+    /// Origins that this transaction made.
+    pub(super) new_origins: Vec<NewOrigin>,
+}
+
+/// An origin that was not known before.
+#[derive(Debug)]
+#[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest keeps no records"))]
+pub(super) struct NewOrigin {
+    pub(super) id: i64,
+    pub(super) tenant: TenantName,
+    pub(super) source: SourceName,
+    pub(super) family: Option<FamilyName>,
 }
 
 impl Transaction<'_> {
@@ -41,13 +56,24 @@ impl Transaction<'_> {
             source.as_str(),
             family.map_or("", |family| family.as_str())
         ];
-        self.connection
+        let is_new = self
+            .connection
             .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-            .execute(texts)?;
+            .execute(texts)?
+            > 0;
         let id = self
             .connection
             .prepare_cached("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?
             .query_row(texts, |row| row.get(0))?;
+        if is_new {
+            let (tenant, source, family) = name.clone();
+            self.new_origins.push(NewOrigin {
+                id,
+                tenant,
+                source,
+                family,
+            });
+        }
         self.memory.origins.insert(name, id);
         Ok(id)
     }

@@ -4,24 +4,29 @@
 //! answers only after the commit. While it commits, the next group gathers: no delay is ever added. A piece of work that
 //! fails must not harm its neighbours, so the group is then rolled back and each piece is done in a transaction of its own.
 //!
-//! Guarantee: an answer `Ok` was committed and fsynced before it was sent.
+//! Guarantee: an answer `Ok` was committed before it was sent, and synced where somebody is told of it who must not be told in
+//! vain: an acknowledged event, an entry that is about to be delivered, whatever an operator did. What is left (claims,
+//! settlements, marks of deliveries) is synced with the next of those, or within [`UNSYNCED_MAX`]. A process that dies loses nothing
+//! of it; a machine that loses its power does it again.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
+use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
-use super::open::{LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
-use super::receipts::{self, Layout, MemoryBounds};
+use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
+use super::receipts::{self, Gathered, MemoryBounds};
 use super::transaction::{Memory, Transaction, write_chain_head};
 use crate::StoreError;
 
@@ -29,6 +34,8 @@ use crate::StoreError;
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
+/// How long a commit may be on no disk that nobody had to wait for.
+const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
 const TRUNCATE_WAIT_MS: u64 = 50;
 
@@ -90,6 +97,7 @@ trait Work: Send {
 
 struct Task<T, F> {
     work: F,
+    must_sync: bool,
     result: Option<T>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
     courier: Option<Letters>,
@@ -104,6 +112,7 @@ where
     F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        transaction.must_sync |= self.must_sync;
         self.result = Some((self.work)(transaction)?);
         Ok(())
     }
@@ -185,11 +194,12 @@ impl Writer {
         mut connection: Connection,
         sole_use: SoleUse,
         path: &StorePath,
+        key: &Secret,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
-        let memory = Layout::read(&connection)
-            .and_then(|layout| receipts::Memory::load(&connection, path, layout, bounds.memory))
+        let memory = open::redo(&mut connection, path, key)
+            .and_then(|()| receipts::Memory::load(&connection, path, key, bounds.memory))
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
@@ -209,6 +219,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             waiting,
             path: path.text.clone(),
+            unsynced: None,
             place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
@@ -242,10 +253,28 @@ impl Writer {
         &self.shared
     }
 
-    /// Does `work` in a transaction of the writer. Never blocks: a full queue is an answer.
+    /// Does `work` in a transaction of the writer, and answers when the transaction is on the disk. Never blocks: a full queue is an
+    /// answer.
     ///
     /// `work` may run twice, the first time's effects being rolled back; so it takes its input by reference.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.hand_over(work, true).await
+    }
+
+    /// The same, but answers when the transaction is committed, unless `work` marks it as one that must be synced.
+    pub(super) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.hand_over(work, false).await
+    }
+
+    async fn hand_over<T, F>(&self, work: F, must_sync: bool) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
@@ -254,6 +283,7 @@ impl Writer {
         let (sender, receiver) = oneshot::channel();
         let task = Box::new(Task {
             work,
+            must_sync,
             result: None,
             waiting: sender,
             courier: COURIER.with_borrow(Clone::clone),
@@ -300,6 +330,13 @@ impl Drop for Writer {
     }
 }
 
+/// What a commit leaves to be done.
+struct Done {
+    jobs_ready: bool,
+    outbox_ready: bool,
+    must_sync: bool,
+}
+
 struct Thread {
     connection: Connection,
     memory: Memory,
@@ -307,6 +344,8 @@ struct Thread {
     waiting: Receiver<Box<dyn Work>>,
     path: String,
     place: Place,
+    /// Since when there are commits that are not synced.
+    unsynced: Option<Instant>,
     batch_max: usize,
     wal: WalSize,
 }
@@ -319,8 +358,8 @@ struct Place {
     /// Where receipts are in segments.
     bodies: Option<(PathBuf, FileId)>,
     wal: PathBuf,
-    /// Known from the first commit on.
-    wal_file: Option<FileId>,
+    /// Known from the first commit on, and open to be synced.
+    wal_file: Option<(FileId, File)>,
 }
 
 /// Device and inode.
@@ -362,15 +401,27 @@ impl Place {
         }
         let ids = file_id(&self.database).and_then(|database| Ok((database, file_id(&self.wal)?)));
         match ids {
-            Ok((database, wal)) if database == self.database_file => {
-                if *self.wal_file.get_or_insert(wal) == wal {
+            Ok((database, wal)) if database == self.database_file => match &self.wal_file {
+                Some((known, _)) if *known == wal => Ok(()),
+                Some(_) => Err(moved(&self.wal, "was replaced")),
+                None => {
+                    let file = File::open(&self.wal).map_err(|error| moved(&self.wal, &error.to_string()))?;
+                    self.wal_file = Some((wal, file));
                     Ok(())
-                } else {
-                    Err(moved(&self.wal, "was replaced"))
                 }
-            }
+            },
             Ok(_) => Err(moved(&self.database, "was replaced")),
             Err(error) => Err(moved(&self.database, &format!("or its WAL is gone ({error})"))),
+        }
+    }
+}
+
+impl Place {
+    /// Makes every commit durable.
+    fn sync(&self) -> std::io::Result<()> {
+        match &self.wal_file {
+            Some((_, wal)) => wal.sync_data(),
+            None => Ok(()),
         }
     }
 }
@@ -410,8 +461,15 @@ impl Thread {
         let _guard = PanicIsFatal(Arc::clone(&self.shared));
         let mut batch = Vec::with_capacity(self.batch_max);
         // Ends when every sender is gone and the queue is empty.
-        while let Ok(first) = self.waiting.recv() {
-            batch.push(first);
+        loop {
+            match self.next() {
+                Ok(first) => batch.push(first),
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = self.sync();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
             while batch.len() < self.batch_max {
                 match self.waiting.try_recv() {
                     Ok(work) => batch.push(work),
@@ -423,6 +481,14 @@ impl Thread {
         }
         if self.shared.fatal.get().is_none() {
             self.truncate_wal();
+        }
+    }
+
+    /// Waits for work, but for no longer than what is not synced may wait.
+    fn next(&self) -> Result<Box<dyn Work>, RecvTimeoutError> {
+        match self.unsynced {
+            None => self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => self.waiting.recv_timeout(UNSYNCED_MAX.saturating_sub(since.elapsed())),
         }
     }
 
@@ -458,9 +524,17 @@ impl Thread {
     fn transact(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
         let head = self.memory.head;
         match self.apply_and_commit(batch) {
-            Ok((jobs_ready, outbox_ready)) => {
+            Ok(Done {
+                jobs_ready,
+                outbox_ready,
+                must_sync,
+            }) => {
                 if let Err(detail) = self.place.check() {
                     return Err(self.fail_for_good(detail));
+                }
+                let since = *self.unsynced.get_or_insert_with(Instant::now);
+                if must_sync || since.elapsed() >= UNSYNCED_MAX {
+                    self.sync()?;
                 }
                 if jobs_ready {
                     self.shared.work_signal.notify_one();
@@ -490,6 +564,17 @@ impl Thread {
         }
     }
 
+    /// Makes every commit durable. After a failure nobody knows what the disk holds, even if there was only no space.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        match self.place.sync() {
+            Ok(()) => {
+                self.unsynced = None;
+                Ok(())
+            }
+            Err(error) => Err(self.fail_for_good(format!("the log cannot be synced: {error}"))),
+        }
+    }
+
     /// From here on every call is answered with this error.
     fn fail_for_good(&self, detail: String) -> StoreError {
         tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
@@ -497,7 +582,7 @@ impl Thread {
         StoreError::Fatal { detail }
     }
 
-    fn apply_and_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(bool, bool), Fault> {
+    fn apply_and_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
         let head = self.memory.head;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut transaction = Transaction {
@@ -505,21 +590,33 @@ impl Thread {
             memory: &mut self.memory,
             jobs_ready: false,
             outbox_ready: false,
+            must_sync: false,
+            new_origins: Vec::new(),
         };
         for work in batch {
             work.apply(&mut transaction)?;
         }
-        let ready = (transaction.jobs_ready, transaction.outbox_ready);
+        let done = Done {
+            jobs_ready: transaction.jobs_ready,
+            outbox_ready: transaction.outbox_ready,
+            must_sync: transaction.must_sync,
+        };
+        let origins = transaction.new_origins;
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
             self.memory.configs.clear();
         }
-        self.memory.receipts.write(&self.connection)?;
+        let gathered = Gathered {
+            previous: head.link,
+            is_synced: done.must_sync,
+            origins: &origins,
+        };
+        self.memory.receipts.write(&self.connection, &gathered)?;
         if self.memory.head != head {
             write_chain_head(&self.connection, &self.memory.head)?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.memory.receipts.committed();
-        Ok(ready)
+        Ok(done)
     }
 
     /// Moves the WAL into the file when it has grown over its bound. A reader can keep it from being emptied; then it is

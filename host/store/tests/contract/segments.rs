@@ -117,6 +117,167 @@ async fn a_death_between_any_two_commits_loses_no_key_and_no_status() {
     }
 }
 
+/// The database's own log is not synced for commits that only admit: what the disk kept of it may be any earlier commit. The records
+/// beside it bring everything back: receipts, their order, keys, statuses, origins, jobs, and what was not accepted.
+#[tokio::test]
+async fn what_the_disk_lost_of_the_database_comes_back_from_the_records() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let mut copies = Vec::new();
+    let mut sent: Vec<Sent> = Vec::new();
+    for commit in 0..60 {
+        copies.push((sent.len(), place.copied_as_it_is(options)));
+        let burst: Vec<_> = (0..[1, 3, 1, 9][commit % 4])
+            .map(|_| {
+                let id = sent.len();
+                let mut event = step(id, id % 20, (id / 20) % 3);
+                event.source = ["s1", "s2", "s3", "s4", "s5", "s6"][id / 30 % 6];
+                event.unmapped = id % 17 == 16;
+                event.body = "x".repeat(id % 7 * 500);
+                sent.push(event.clone());
+                event.admission(&store)
+            })
+            .collect();
+        let _ = store.admit_all(burst).await.unwrap();
+        if commit % 5 == 4 {
+            // Neither claims nor settlements are synced, so they may be lost as well.
+            for claim in claim(&store, at(1_000_000), 3).await {
+                let _ = settle(&store, settlement(&claim)).await;
+            }
+        }
+    }
+    let bodies = std::fs::read(place.bodies_path()).unwrap();
+    let whole = store.counts().await.unwrap();
+    assert!(
+        whole.held > 5 && whole.superseded > 50 && whole.jobs_done > 10,
+        "{whole:?}"
+    );
+    for (kept, earlier) in &copies {
+        let left = place.after_power_loss(earlier, &bodies);
+        let after = left.open();
+        assert_whole(&after, &format!("from {kept} on")).await;
+        let counts = after.counts().await.unwrap();
+        assert_eq!(
+            (counts.receipts, counts.held, counts.jobs_waiting + counts.jobs_done),
+            (whole.receipts, whole.held, whole.jobs_waiting + whole.jobs_done),
+            "from {kept} on"
+        );
+        let links = |place: &Sqlite| -> Vec<u8> {
+            place
+                .raw()
+                .query_row("SELECT link FROM chain_heads", [], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(links(&left), links(&place), "the chain is the same, from {kept} on");
+        let again = sent.iter().map(|event| event.admission(&after)).collect();
+        let again = after.admit_all(again).await.unwrap();
+        assert!(
+            again.iter().all(|admitted| *admitted == Admitted::Same { delivery: 2 }),
+            "from {kept} on: {again:?}"
+        );
+        after.close().await;
+        // Admitted again once, not each time that the store is opened.
+        assert_eq!(left.open().counts().await.unwrap().receipts, whole.receipts);
+    }
+}
+
+/// What the power left half written was acknowledged to nobody; it is not there, and neither is anything behind it.
+#[tokio::test]
+async fn a_record_that_is_not_whole_is_not_believed() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    assert_eq!(Sent::new("e0").admit(&store).await, ACCEPTED);
+    let earlier = place.copied_as_it_is(options);
+    let from = std::fs::metadata(place.bodies_path()).unwrap().len() as usize;
+    let mut ends = Vec::new();
+    for id in 1..=3 {
+        let event = Sent::new(&format!("e{id}")).body(&format!("{id}").repeat(700));
+        assert_eq!(event.admit(&store).await, ACCEPTED);
+        ends.push(std::fs::metadata(place.bodies_path()).unwrap().len() as usize);
+    }
+    let bodies = std::fs::read(place.bodies_path()).unwrap();
+    let receipts = async |bodies: &[u8]| {
+        let left = place.after_power_loss(&earlier, bodies);
+        let after = left.open();
+        assert_whole(&after, "what is left").await;
+        after.counts().await.unwrap().receipts
+    };
+    assert_eq!(receipts(&bodies).await, 4);
+    for cut in (from..=bodies.len())
+        .step_by(41)
+        .chain(ends.iter().flat_map(|end| [end - 1, *end]))
+    {
+        let expect = 1 + ends.iter().filter(|end| **end <= cut).count() as u64;
+        assert_eq!(receipts(&bodies[..cut]).await, expect, "cut at {cut}");
+        let mut zeroed = bodies.clone();
+        zeroed[cut..].fill(0);
+        assert!(receipts(&zeroed).await <= expect, "zeroes from {cut}");
+    }
+    for touched in (from..ends[1]).step_by(13) {
+        let mut other = bodies.clone();
+        other[touched] ^= 1;
+        let expect = 1 + ends.iter().filter(|end| **end <= touched).count() as u64;
+        assert_eq!(receipts(&other).await, expect, "touched at {touched}");
+    }
+}
+
+/// Whoever may send bodies must not be able to send receipts in them, and what failed must not come back.
+#[tokio::test]
+async fn a_record_inside_a_body_and_one_that_was_undone_are_nothing() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    assert_eq!(Sent::new("e0").admit(&store).await, ACCEPTED);
+    let earlier = place.copied_as_it_is(options);
+    let from = std::fs::metadata(place.bodies_path()).unwrap().len() as usize;
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let record = std::fs::read(place.bodies_path()).unwrap()[from..].to_vec();
+
+    // The same record in another place, where the next one would stand.
+    let twice = [std::fs::read(place.bodies_path()).unwrap(), record].concat();
+    let left = place.after_power_loss(&earlier, &twice);
+    let after = left.open();
+    assert_eq!(after.counts().await.unwrap().receipts, 2);
+
+    place
+        .raw()
+        .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .unwrap();
+    let undone = Sent::new("e2").admission(&store);
+    assert!(store.admit(undone).await.is_err());
+    place.raw().execute_batch("DROP TRIGGER fails").unwrap();
+    let bodies = std::fs::read(place.bodies_path()).unwrap();
+    let left = place.after_power_loss(&place.copied_as_it_is(options), &bodies);
+    let after = left.open();
+    assert_eq!(after.counts().await.unwrap().receipts, 2, "what failed stays away");
+}
+
+/// A commit that holds a decision beside receipts is synced whole; its record alone would bring receipts that were decided by what
+/// the disk did not keep.
+#[tokio::test]
+async fn a_commit_that_is_synced_is_not_admitted_from_its_record() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    assert_eq!(Sent::new("e0").admit(&store).await, ACCEPTED);
+    let earlier = place.copied_as_it_is(options);
+    let both = vec![Sent::new("e0").admission(&store), Sent::new("e1").admission(&store)];
+    let both = store.admit_all(both).await.unwrap();
+    assert_eq!(both, [Admitted::Same { delivery: 2 }, ACCEPTED]);
+    let bodies = std::fs::read(place.bodies_path()).unwrap();
+    let left = place.after_power_loss(&earlier, &bodies);
+    let after = left.open();
+    assert_eq!(after.counts().await.unwrap().receipts, 1);
+    assert_eq!(
+        Sent::new("e1").admit(&after).await,
+        ACCEPTED,
+        "its sender was not answered and comes again"
+    );
+    assert_whole(&after, "after it came again").await;
+}
+
 /// What is not on this list is held, and nobody is told (promise T4).
 #[tokio::test]
 async fn an_audit_misses_what_is_held_and_not_listed() {

@@ -58,8 +58,18 @@ impl Sqlite {
         self.0.path().join("tollgate.db")
     }
 
-    fn bodies_path(&self) -> PathBuf {
+    pub(crate) fn bodies_path(&self) -> PathBuf {
         self.0.path().join("tollgate.db-bodies")
+    }
+
+    /// What a loss of power leaves of `self` when the disk kept of the database what `earlier` holds, and `bodies` of the bodies.
+    pub(crate) fn after_power_loss(&self, earlier: &Self, bodies: &[u8]) -> Self {
+        let left = Self::with(self.1).quick();
+        for file in ["tollgate.db", "tollgate.db-wal"] {
+            std::fs::copy(earlier.0.path().join(file), left.0.path().join(file)).unwrap();
+        }
+        std::fs::write(left.bodies_path(), bodies).unwrap();
+        left
     }
 
     /// What [`SqliteStore::copy_to`] makes of an open store.
@@ -622,8 +632,11 @@ async fn bodies_that_were_touched_or_lost_are_found() {
 
     let touched = whole.copy();
     let mut other = bodies.clone();
-    // Inside the fifth body of some 3,000 bytes.
-    other[13_000] ^= 1;
+    let fifth: i64 = whole
+        .raw()
+        .query_row("SELECT bodies_at FROM segments WHERE first = 5", [], |row| row.get(0))
+        .unwrap();
+    other[fifth as usize + 100] ^= 1;
     std::fs::write(touched.bodies_path(), other).unwrap();
     let problems = touched.open().check_integrity().await.unwrap().problems;
     assert_eq!(problems.len(), 1, "{problems:?}");

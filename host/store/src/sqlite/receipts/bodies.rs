@@ -2,10 +2,11 @@
 //!
 //! A body is most of an event's bytes. In the database it would be written twice, to the WAL and to its page, in pieces of a page;
 //! here it is written once, all bodies of a commit in one piece. They are durable before the rows that point at them are, so
-//! what a row points at is there. What was written for a commit that did not come is overwritten by the next.
+//! what a row points at is there. What was written for a commit that did not come is overwritten by the next. Before its bodies
+//! stands what else the commit admitted; see [`super::redo`].
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
@@ -14,6 +15,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::fault::Fault;
 use super::super::open::{StorePath, sync_directory};
+use super::redo;
+
+/// Pieces of one system call: what Linux takes.
+const PIECES_MAX: usize = 1024;
 
 /// The writer's end of the file.
 #[derive(Debug)]
@@ -62,19 +67,40 @@ impl Bodies {
         })
     }
 
-    /// Appends bodies, durably; answers where they begin.
-    pub(super) fn append(&mut self, bodies: &[u8]) -> Result<u64, Fault> {
+    /// Where the next commit's record begins.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Appends pieces, durably; answers where they begin.
+    pub(super) fn append(&mut self, pieces: &mut [IoSlice<'_>]) -> Result<u64, Fault> {
         let at = self.end;
-        let next = at + bodies.len() as u64;
+        let next = at + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         if next > self.bytes_max {
             return Err(Fault::Io(io::ErrorKind::StorageFull.into()));
         }
-        if !bodies.is_empty() {
-            self.file.write_all_at(bodies, at).map_err(Fault::Io)?;
-            self.file.sync_data().map_err(Fault::Io)?;
-        }
+        // Known before the first byte is written: what a failure leaves there is undone as well.
         self.next = next;
+        self.write_all(pieces, at).map_err(Fault::Io)?;
+        self.file.sync_data().map_err(Fault::Io)?;
         Ok(at)
+    }
+
+    /// The pieces are not joined first: they are most of what a commit writes.
+    fn write_all(&self, mut pieces: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let some = &pieces[..pieces.len().min(PIECES_MAX)];
+            match rustix::io::pwritev(&self.file, some, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut pieces, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn committed(&mut self) {
@@ -82,6 +108,9 @@ impl Bodies {
     }
 
     pub(super) fn rolled_back(&mut self) {
+        if self.next != self.end {
+            redo::undo(&self.file, self.end);
+        }
         self.next = self.end;
     }
 
@@ -90,7 +119,8 @@ impl Bodies {
     }
 }
 
-fn known_end(connection: &Connection) -> Result<u64, Fault> {
+/// The end of what the database points at.
+pub(super) fn known_end(connection: &Connection) -> Result<u64, Fault> {
     let end: Option<i64> = connection
         .query_row(
             "SELECT bodies_at + bodies_bytes FROM segments ORDER BY first DESC LIMIT 1",

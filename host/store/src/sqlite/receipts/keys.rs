@@ -288,6 +288,11 @@ impl Keys {
         Ok(())
     }
 
+    /// What the transaction adds, for its record.
+    pub(super) fn entries(&self) -> &[u8] {
+        &self.entries
+    }
+
     /// Writes the transaction's entries and carries a slice of the load.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
         if self.entries.is_empty() {

@@ -16,6 +16,8 @@ mod filter;
 mod keys;
 #[cfg(not(target_family = "wasm"))]
 mod packed;
+#[cfg(not(target_family = "wasm"))]
+mod redo;
 mod rows;
 #[cfg(not(target_family = "wasm"))]
 mod segments;
@@ -30,11 +32,15 @@ use tollgate_core::admission::{Admission, Disposition};
 use tollgate_core::chain::{self, Coverage, ReceiptFacts};
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
+#[cfg(not(target_family = "wasm"))]
+use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 #[cfg(not(target_family = "wasm"))]
 use super::open::StorePath;
 use super::rows::unsigned;
+#[cfg(not(target_family = "wasm"))]
+use super::transaction::NewOrigin;
 use super::transaction::{ChainHead, Transaction, read_chain_head};
 #[cfg(not(target_family = "wasm"))]
 use packed::Packed;
@@ -215,14 +221,15 @@ impl Memory {
     pub(super) fn load(
         connection: &Connection,
         path: &StorePath,
-        layout: Layout,
+        key: &Secret,
         bounds: MemoryBounds,
     ) -> Result<Self, Fault> {
+        let layout = Layout::read(connection)?;
         Ok(Self {
             layout,
             coverage: coverage(connection)?,
             packed: match layout {
-                Layout::Segments => Packed::load(connection, path, bounds)?,
+                Layout::Segments => Packed::load(connection, path, key, bounds)?,
                 Layout::Rows => Packed::none(),
             },
         })
@@ -250,8 +257,17 @@ impl Memory {
 
     /// Writes what the transaction has gathered. Last before the commit.
     #[cfg(not(target_family = "wasm"))]
-    pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
-        self.packed.write(connection)
+    pub(super) fn write(&mut self, connection: &Connection, gathered: &Gathered<'_>) -> Result<(), Fault> {
+        self.packed.write(connection, gathered)
+    }
+
+    /// Whether a commit that only admits is durable without a sync of the database's own log.
+    pub(super) fn is_logged(&self) -> bool {
+        match self.layout {
+            #[cfg(not(target_family = "wasm"))]
+            Layout::Segments => true,
+            Layout::Rows => false,
+        }
     }
 
     #[cfg(not(target_family = "wasm"))]
@@ -263,6 +279,25 @@ impl Memory {
     #[cfg(not(target_family = "wasm"))]
     pub(super) fn rolled_back(&mut self) {
         self.packed.rolled_back();
+    }
+}
+
+/// What a commit gathered beside receipts.
+#[cfg(not(target_family = "wasm"))]
+pub(super) struct Gathered<'a> {
+    /// The link of the newest receipt before it.
+    pub(super) previous: Digest,
+    /// The database's own log is synced before anybody is answered.
+    pub(super) is_synced: bool,
+    pub(super) origins: &'a [NewOrigin],
+}
+
+/// Admits again what was acknowledged and the database's own log lost with the power, inside a transaction. Answers how many receipts.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<i64, Fault> {
+    match Layout::read(connection)? {
+        Layout::Rows => Ok(0),
+        Layout::Segments => redo::redo(connection, path, key),
     }
 }
 
@@ -573,7 +608,9 @@ pub(super) fn append(
         #[cfg(not(target_family = "wasm"))]
         Layout::Segments => {
             let moved = moved.map(|(key, state, _)| (key, state.status));
-            memory.packed.append(connection, receipt, origin, moved)?;
+            let accepted = *disposition == Disposition::Accepted;
+            let jobs = if accepted { admission.jobs.as_slice() } else { &[] };
+            memory.packed.append(connection, receipt, origin, moved, jobs)?;
         }
     }
     transaction.memory.head = ChainHead { seq, link };

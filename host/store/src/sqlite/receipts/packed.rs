@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
+use tollgate_core::admission::JobSpec;
 use tollgate_core::event::Event;
 use tollgate_core::ids::Status;
+use tollgate_core::secret::Secret;
 
 use super::super::fault::Fault;
 use super::super::open::StorePath;
 use super::super::rows::disposition_codes;
 use super::bodies::Bodies;
 use super::keys::{self, Keys};
+use super::redo::{Commit, Job, Recorder};
 use super::segments::{self, Building};
 use super::{Layout, MemoryBounds, Receipt, SubjectKey, rows};
 
@@ -23,8 +26,9 @@ pub(super) struct Packed {
     pub(super) recent: Recent,
     pub(super) keys: Keys,
     building: Building,
+    jobs: Vec<Job>,
     /// Of a store of segments.
-    bodies: Option<Bodies>,
+    log: Option<(Bodies, Recorder)>,
 }
 
 impl Packed {
@@ -33,21 +37,31 @@ impl Packed {
             recent: Recent::new(0),
             keys: Keys::none(),
             building: Building::default(),
-            bodies: None,
+            jobs: Vec::new(),
+            log: None,
         }
     }
 
-    pub(super) fn load(connection: &Connection, path: &StorePath, bounds: MemoryBounds) -> Result<Self, Fault> {
+    pub(super) fn load(
+        connection: &Connection,
+        path: &StorePath,
+        key: &Secret,
+        bounds: MemoryBounds,
+    ) -> Result<Self, Fault> {
         Ok(Self {
             recent: Recent::new(bounds.recent_bytes_max),
             keys: Keys::load(connection, bounds.keys_max)?,
             building: Building::default(),
-            bodies: Some(Bodies::open(connection, path, bounds.file_bytes_max)?),
+            jobs: Vec::new(),
+            log: Some((
+                Bodies::open(connection, path, bounds.file_bytes_max)?,
+                Recorder::new(key),
+            )),
         })
     }
 
     pub(super) fn bodies(&self) -> Option<&File> {
-        self.bodies.as_ref().map(Bodies::file)
+        self.log.as_ref().map(|(bodies, _)| bodies.file())
     }
 
     /// Remembers the segment that holds a receipt, if the receipt is not remembered yet.
@@ -68,7 +82,12 @@ impl Packed {
         receipt: Receipt,
         origin: i64,
         moved: Option<(SubjectKey, Option<Status>)>,
+        jobs: &[JobSpec],
     ) -> Result<(), Fault> {
+        self.jobs.extend(jobs.iter().map(|spec| Job {
+            receipt: receipt.seq,
+            spec: spec.clone(),
+        }));
         let before = self.keys.append(receipt.seq, receipt.id, origin, moved)?;
         self.building.push(&receipt, origin, before)?;
         if let (code @ 1.., _) = disposition_codes(&receipt.disposition) {
@@ -80,28 +99,43 @@ impl Packed {
         Ok(())
     }
 
-    pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
-        if let Some(bodies) = &mut self.bodies {
-            self.building.write(connection, bodies)?;
-            self.keys.write(connection)?;
+    /// The record first, and durably; then the rows that point at its bodies.
+    pub(super) fn write(&mut self, connection: &Connection, commit: &super::Gathered<'_>) -> Result<(), Fault> {
+        let Some((bodies, recorder)) = &mut self.log else {
+            return Ok(());
+        };
+        if !self.building.is_empty() {
+            let record = Commit {
+                previous: commit.previous,
+                is_synced: commit.is_synced,
+                origins: commit.origins,
+                segments: self.building.segments(),
+                entries: self.keys.entries(),
+                jobs: &self.jobs,
+                bodies: self.building.bodies(),
+            };
+            let bodies_at = recorder.write(bodies, &record)?;
+            self.building.write(connection, bodies_at)?;
         }
-        Ok(())
+        self.keys.write(connection)
     }
 
     pub(super) fn committed(&mut self) {
         self.building.clear();
+        self.jobs.clear();
         self.keys.committed();
         self.recent.committed();
-        if let Some(bodies) = &mut self.bodies {
+        if let Some((bodies, _)) = &mut self.log {
             bodies.committed();
         }
     }
 
     pub(super) fn rolled_back(&mut self) {
         self.building.clear();
+        self.jobs.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
-        if let Some(bodies) = &mut self.bodies {
+        if let Some((bodies, _)) = &mut self.log {
             bodies.rolled_back();
         }
     }

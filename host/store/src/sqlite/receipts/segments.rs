@@ -17,13 +17,11 @@ use tollgate_core::time::UnixMillis;
 
 use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
-use super::bodies::{self, Bodies};
+use super::bodies;
 use super::{Body, Receipt, keys};
 
 /// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
 const FACTS_BYTES_MIN: usize = 6 * 1024;
-/// Bodies of a commit for which memory is kept for the next.
-const BODIES_KEPT_MAX: usize = 4 * 1024 * 1024;
 /// The first byte of a segment's facts.
 const FORMAT: u8 = 1;
 
@@ -65,18 +63,19 @@ pub(super) struct Building {
     segments: Vec<Segment>,
     /// How many of them are in use; the others keep their memory for later.
     used: usize,
-    /// Of all segments, joined.
-    bodies: Vec<u8>,
+    /// Of all segments.
+    bodies: Vec<Bytes>,
+    body_bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Segment {
-    first: i64,
-    count: i64,
-    facts: Vec<u8>,
+pub(super) struct Segment {
+    pub(super) first: i64,
+    pub(super) count: i64,
+    pub(super) facts: Vec<u8>,
     /// Where in the transaction's bodies its own begin, and how many bytes they are.
     at: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Building {
@@ -129,7 +128,8 @@ impl Building {
             .map_err(|error| Fault::damaged("a receipt to be written", error))?;
         segment.bytes += event.payload.len();
         segment.count += 1;
-        self.bodies.extend_from_slice(&event.payload);
+        self.bodies.push(event.payload.clone());
+        self.body_bytes += event.payload.len();
         Ok(())
     }
 
@@ -144,29 +144,29 @@ impl Building {
             segment.count = 0;
             segment.facts.clear();
             segment.facts.push(FORMAT);
-            segment.at = self.bodies.len();
+            segment.at = self.body_bytes;
             segment.bytes = 0;
         }
         &mut self.segments[self.used - 1]
     }
 
-    /// Bodies first, and durably; then the rows that point at them.
-    pub(super) fn write(&self, connection: &Connection, bodies: &mut Bodies) -> Result<(), Fault> {
-        if self.used == 0 {
-            return Ok(());
-        }
-        let base = bodies.append(&self.bodies)?;
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO segments (first, count, bodies_at, bodies_bytes, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
-        for segment in &self.segments[..self.used] {
-            insert.execute(params![
-                segment.first,
-                segment.count,
-                signed(base + segment.at as u64),
-                signed(segment.bytes as u64),
-                segment.facts
-            ])?;
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments[..self.used]
+    }
+
+    pub(super) fn bodies(&self) -> &[Bytes] {
+        &self.bodies
+    }
+
+    /// Writes the rows; their bodies begin at `base`.
+    pub(super) fn write(&self, connection: &Connection, base: u64) -> Result<(), Fault> {
+        for segment in self.segments() {
+            let bodies = (base + segment.at as u64, segment.bytes as u64);
+            insert(connection, (segment.first, segment.count), bodies, &segment.facts)?;
         }
         Ok(())
     }
@@ -174,9 +174,59 @@ impl Building {
     pub(super) fn clear(&mut self) {
         self.used = 0;
         self.bodies.clear();
-        // What an unusually large commit took is given back; it was bounded by the write queue.
-        self.bodies.shrink_to(BODIES_KEPT_MAX);
+        self.body_bytes = 0;
     }
+}
+
+/// Writes a segment's row: its first receipt and how many there are, where its bodies are and how many bytes, and its facts.
+pub(super) fn insert(
+    connection: &Connection,
+    (first, count): (i64, i64),
+    (bodies_at, bodies_bytes): (u64, u64),
+    facts: &[u8],
+) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "INSERT INTO segments (first, count, bodies_at, bodies_bytes, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![first, count, signed(bodies_at), signed(bodies_bytes), facts])?;
+    Ok(())
+}
+
+/// The link of the last receipt of a segment that is not in its table yet; nothing when a body is not the one that was admitted.
+pub(super) fn last_link(first: i64, count: i64, facts: &[u8], bodies: &[u8]) -> Result<Option<Digest>, Fault> {
+    let mut reader = Reader::new(first, count, (0, bodies.len() as u64), facts)?;
+    let mut last = None;
+    while let Some((_, facts, place)) = reader.next()? {
+        let body = &bodies[place.start as usize..place.end as usize];
+        if Digest::of(body).0 != facts.body_digest {
+            return Ok(None);
+        }
+        last = Some(Digest(facts.link));
+    }
+    Ok(last)
+}
+
+/// The receipts of such a segment that were not accepted, with their codes.
+pub(super) fn not_accepted(first: i64, count: i64, facts: &[u8]) -> Result<Vec<(i64, i64)>, Fault> {
+    // How many bytes the bodies have is not asked here.
+    let mut reader = Reader::new(first, count, (0, u64::MAX), facts)?;
+    let mut found = Vec::new();
+    for _ in 0..count {
+        match reader.next()? {
+            Some((seq, facts, _)) if facts.disposition != 0 => found.push((seq, facts.disposition)),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Whose a receipt is and when it came.
+pub(super) fn tenant_and_time(connection: &Connection, seq: i64) -> Result<(TenantName, UnixMillis), Fault> {
+    let receipt = get(connection, None, seq, Body::Without)?
+        .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))?;
+    Ok((receipt.event.tenant.clone(), receipt.event.received_at))
 }
 
 /// Reads a segment's facts one after the other.
@@ -202,10 +252,14 @@ impl<'a> Reader<'a> {
             .get_ref(4)?
             .as_blob()
             .map_err(|error| Fault::damaged("segment", error))?;
+        Self::new(first, row.get(1)?, (at, bytes), facts)
+    }
+
+    fn new(first: i64, count: i64, (at, bytes): (u64, u64), facts: &'a [u8]) -> Result<Self, Fault> {
         match facts.split_first() {
             Some((&FORMAT, rest)) => Ok(Self {
                 seq: first,
-                end: first.saturating_add(row.get(1)?),
+                end: first.saturating_add(count),
                 rest,
                 body_at: at,
                 bodies_end: at.saturating_add(bytes),

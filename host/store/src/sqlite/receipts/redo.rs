@@ -1,0 +1,297 @@
+//! What a commit admitted, as the file of bodies says it: all that is needed to admit it once more.
+//!
+//! Each commit appends one record: a head, what goes into rows, and the bodies. A commit that only admits is durable when its
+//! record is, so the database's own log need not be synced for it; whatever of it the disk did not keep is taken from the
+//! records when the store is opened. That is safe because a commit that is not synced holds nothing that another one was
+//! decided by, but receipts themselves, and those come back in their order.
+//!
+//! A record is believed when a hash under the store's own key says that it was written for this place behind this receipt: bytes
+//! that a sender put into a body cannot be taken for one, nor can those of a commit that was undone.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt as _;
+
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use tollgate_core::admission::JobSpec;
+use tollgate_core::ids::{Digest, RouteName};
+use tollgate_core::secret::Secret;
+
+use super::super::admit::insert_jobs;
+use super::super::fault::Fault;
+use super::super::open::StorePath;
+use super::super::transaction::{ChainHead, NewOrigin, read_chain_head, write_chain_head};
+use super::bodies::{self, Bodies};
+use super::segments::{self, Segment};
+
+/// The first bytes of a record that may be admitted again.
+const REDO: [u8; 8] = *b"tgredo-1";
+/// And of one whose commit is synced with all that it holds: it is there with its rows or was never acknowledged.
+const PLAIN: [u8; 8] = *b"tgbody-1";
+/// Those, the length of the plan, and the hash.
+const HEAD_BYTES: usize = 8 + 4 + 32;
+/// What the hash covers beside the record: the key, the place and the link behind which it stands.
+const SEALED_BYTES: usize = 32 + 8 + 32;
+
+/// How a record is to be read, and what of its rows stands nowhere else. The order of fields is the format.
+#[derive(Debug, Serialize, Deserialize)]
+struct Plan<'a> {
+    /// Origins that the commit made.
+    #[serde(borrow)]
+    origins: Vec<(i64, &'a str, &'a str, &'a str)>,
+    /// Of each segment: its first receipt, receipts, bytes of its bodies and of its facts.
+    segments: Vec<(i64, i64, u64, u64)>,
+    /// Bytes of the keys' entries.
+    entries: u64,
+    /// Of each job: its receipt, route and lane.
+    jobs: Vec<(i64, &'a str, i64)>,
+}
+
+/// A job that a commit makes.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) receipt: i64,
+    pub(super) spec: JobSpec,
+}
+
+/// What one commit writes.
+pub(super) struct Commit<'a> {
+    /// The link of the receipt before its first.
+    pub(super) previous: Digest,
+    /// It holds more than admissions, and is synced as a whole.
+    pub(super) is_synced: bool,
+    pub(super) origins: &'a [NewOrigin],
+    pub(super) segments: &'a [Segment],
+    pub(super) entries: &'a [u8],
+    pub(super) jobs: &'a [Job],
+    pub(super) bodies: &'a [Bytes],
+}
+
+/// Builds records; keeps its memory from one to the next.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    key: Secret,
+    buffer: Vec<u8>,
+}
+
+impl Recorder {
+    pub(super) fn new(key: &Secret) -> Self {
+        Self {
+            key: key.clone(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Appends a commit's record, durably. Answers where its bodies begin.
+    pub(super) fn write(&mut self, file: &mut Bodies, commit: &Commit<'_>) -> Result<u64, Fault> {
+        let plan = Plan {
+            origins: commit
+                .origins
+                .iter()
+                .map(|origin| {
+                    let family = origin.family.as_ref().map_or("", |family| family.as_str());
+                    (origin.id, origin.tenant.as_str(), origin.source.as_str(), family)
+                })
+                .collect(),
+            segments: commit
+                .segments
+                .iter()
+                .map(|segment| {
+                    let (bodies, facts) = (segment.bytes as u64, segment.facts.len() as u64);
+                    (segment.first, segment.count, bodies, facts)
+                })
+                .collect(),
+            entries: commit.entries.len() as u64,
+            jobs: commit
+                .jobs
+                .iter()
+                .map(|job| (job.receipt, job.spec.route.as_str(), job.spec.lane))
+                .collect(),
+        };
+        self.buffer.clear();
+        seal(&mut self.buffer, &self.key, file.end(), &commit.previous);
+        self.buffer = postcard::to_extend(&plan, std::mem::take(&mut self.buffer))
+            .map_err(|error| Fault::damaged("a record to be written", error))?;
+        let plan_bytes = u32::try_from(self.buffer.len() - SEALED_BYTES)
+            .map_err(|error| Fault::damaged("a record to be written", error))?;
+        for segment in commit.segments {
+            self.buffer.extend_from_slice(&segment.facts);
+        }
+        self.buffer.extend_from_slice(commit.entries);
+        let mut head = [0; HEAD_BYTES];
+        head[..8].copy_from_slice(if commit.is_synced { &PLAIN } else { &REDO });
+        head[8..12].copy_from_slice(&plan_bytes.to_le_bytes());
+        head[12..].copy_from_slice(&Digest::of(&self.buffer).0);
+        let rows = &self.buffer[SEALED_BYTES..];
+        let mut pieces = Vec::with_capacity(2 + commit.bodies.len());
+        pieces.extend([IoSlice::new(&head), IoSlice::new(rows)]);
+        pieces.extend(commit.bodies.iter().map(|body| IoSlice::new(body)));
+        let at = file.append(&mut pieces)?;
+        Ok(at + (HEAD_BYTES + rows.len()) as u64)
+    }
+}
+
+/// Begins what a record's hash covers.
+fn seal(buffer: &mut Vec<u8>, key: &Secret, at: u64, previous: &Digest) {
+    buffer.extend_from_slice(key.expose());
+    buffer.resize(32, 0);
+    buffer.extend_from_slice(&at.to_le_bytes());
+    buffer.extend_from_slice(&previous.0);
+}
+
+/// Marks a record as one of a commit that was undone. If that does not reach the disk, an event that nobody acknowledged may be
+/// there after all, which its sender's next delivery will find.
+pub(super) fn undo(file: &File, at: u64) {
+    let _ = file.write_all_at(&[0; 8], at);
+}
+
+/// Admits what the records say and the database does not, inside a transaction. Answers how many receipts.
+pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<i64, Fault> {
+    let mut at = bodies::known_end(connection)?;
+    let mut head = read_chain_head(connection)?;
+    let before = head.seq;
+    let file = match File::open(path.bodies()) {
+        Ok(file) => file,
+        // Nothing was ever admitted, or what is amiss is said where the file is opened to be written.
+        Err(_) => return Ok(0),
+    };
+    while let Some(record) = Record::read(&file, at, &head, key).map_err(Fault::Io)? {
+        let Some(next) = record.admit(connection, at, head)? else {
+            break;
+        };
+        head = next;
+        at = record.end(at);
+    }
+    if head.seq != before {
+        write_chain_head(connection, &head)?;
+    }
+    Ok(head.seq - before)
+}
+
+/// A record as it was read: the plan, and then the rest of the rows' bytes, and the bodies.
+struct Record {
+    rows: Vec<u8>,
+    plan_bytes: usize,
+    bodies: Vec<u8>,
+}
+
+impl Record {
+    /// Nothing where no whole record stands that was written for this place.
+    fn read(file: &File, at: u64, head: &ChainHead, key: &Secret) -> io::Result<Option<Self>> {
+        let left = file.metadata()?.len().saturating_sub(at);
+        let mut first = [0; HEAD_BYTES];
+        if left < HEAD_BYTES as u64 {
+            return Ok(None);
+        }
+        file.read_exact_at(&mut first, at)?;
+        let (kind, rest) = first.split_at(8);
+        let (length, hash) = rest.split_at(4);
+        let plan_bytes = length.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+        let left = left - HEAD_BYTES as u64;
+        if kind != REDO || u64::from(plan_bytes) > left {
+            return Ok(None);
+        }
+        // No length is believed before it is known to be within the file.
+        let plan_bytes = plan_bytes as usize;
+        let mut rows = vec![0; plan_bytes];
+        let rows_at = at + HEAD_BYTES as u64;
+        file.read_exact_at(&mut rows, rows_at)?;
+        let Ok(plan) = postcard::from_bytes::<Plan<'_>>(&rows) else {
+            return Ok(None);
+        };
+        let sum = |of: fn(&(i64, i64, u64, u64)) -> u64| {
+            plan.segments
+                .iter()
+                .try_fold(0_u64, |sum, segment| sum.checked_add(of(segment)))
+        };
+        let (Some(bodies), Some(facts)) = (sum(|segment| segment.2), sum(|segment| segment.3)) else {
+            return Ok(None);
+        };
+        let Some(rest) = facts.checked_add(plan.entries) else {
+            return Ok(None);
+        };
+        let all = rest
+            .checked_add(bodies)
+            .and_then(|all| all.checked_add(plan_bytes as u64));
+        if all.is_none_or(|all| all > left) {
+            return Ok(None);
+        }
+        rows.resize(plan_bytes + rest as usize, 0);
+        file.read_exact_at(&mut rows[plan_bytes..], rows_at + plan_bytes as u64)?;
+        let mut sealed = Vec::with_capacity(SEALED_BYTES + rows.len());
+        seal(&mut sealed, key, at, &head.link);
+        sealed.extend_from_slice(&rows);
+        if Digest::of(&sealed).0 != *hash {
+            return Ok(None);
+        }
+        let mut body_bytes = vec![0; bodies as usize];
+        file.read_exact_at(&mut body_bytes, rows_at + rows.len() as u64)?;
+        Ok(Some(Self {
+            rows,
+            plan_bytes,
+            bodies: body_bytes,
+        }))
+    }
+
+    fn bodies_at(&self, at: u64) -> u64 {
+        at + (HEAD_BYTES + self.rows.len()) as u64
+    }
+
+    fn end(&self, at: u64) -> u64 {
+        self.bodies_at(at) + self.bodies.len() as u64
+    }
+
+    /// Writes the rows. Answers the chain's new head, or nothing when a body is not what its receipt says: then the power went
+    /// before the record was whole, and nobody was told of it.
+    fn admit(&self, connection: &Connection, at: u64, head: ChainHead) -> Result<Option<ChainHead>, Fault> {
+        let (plan, mut facts) = self.rows.split_at(self.plan_bytes);
+        let plan: Plan<'_> = postcard::from_bytes(plan).map_err(|error| Fault::damaged("a record", error))?;
+        for (id, tenant, source, family) in &plan.origins {
+            connection
+                .prepare_cached("INSERT OR IGNORE INTO origins (id, tenant, source, family) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![id, tenant, source, family])?;
+        }
+        let mut packed = Vec::with_capacity(plan.segments.len());
+        let mut body_at = 0;
+        let mut next = head;
+        for &(first, count, bodies, facts_bytes) in &plan.segments {
+            let (own, rest) = facts.split_at(facts_bytes as usize);
+            facts = rest;
+            let body_end = body_at + bodies as usize;
+            let Some(last) = segments::last_link(first, count, own, &self.bodies[body_at..body_end])? else {
+                return Ok(None);
+            };
+            next = ChainHead {
+                seq: first + count - 1,
+                link: last,
+            };
+            packed.push((first, count, body_at, bodies, own));
+            body_at = body_end;
+        }
+        for (first, count, body_at, bodies, own) in packed {
+            let bodies_at = self.bodies_at(at) + body_at as u64;
+            segments::insert(connection, (first, count), (bodies_at, bodies), own)?;
+            for (seq, disposition) in segments::not_accepted(first, count, own)? {
+                connection
+                    .prepare_cached("INSERT INTO not_accepted (seq, disposition) VALUES (?1, ?2)")?
+                    .execute(params![seq, disposition])?;
+            }
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO recent (id, first, entries) SELECT coalesce(max(id), 0) + 1, ?1, ?2 FROM recent",
+            )?
+            .execute(params![head.seq + 1, facts])?;
+        for &(receipt, route, lane) in &plan.jobs {
+            let route: RouteName = route
+                .parse()
+                .map_err(|error| Fault::damaged("a record's route", error))?;
+            let job = JobSpec { route, lane };
+            let (tenant, received_at) = segments::tenant_and_time(connection, receipt)?;
+            insert_jobs(connection, &tenant, &[job], receipt, received_at)?;
+        }
+        Ok(Some(next))
+    }
+}
