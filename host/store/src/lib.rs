@@ -1,7 +1,10 @@
 //! Tollgate's durable store: the only crate that knows SQL.
 //!
-//! [`Store`] is what the rest of the host sees. A method that returns `Ok` has committed durably; what it returns was decided by
-//! `tollgate-core` from what the commit's own transaction found. Nothing here knows HTTP, plugins or clocks.
+//! [`Store`] is what the rest of the host sees. A method that returns `Ok` has committed; what it returns was decided by
+//! `tollgate-core` from what the commit's own transaction found. The commit is on the disk when somebody outside is told of it: an
+//! admission, what an operator changed, a settlement before its actions are delivered. Other settlements, claims and attempts
+//! reach the disk within a second: a process that dies loses none of them, and after a loss of power they are done again from
+//! the receipts, which are all there. Nothing here knows HTTP, plugins or clocks.
 #![forbid(unsafe_code)]
 
 // A guest has no SQLite of its own. The same statements are compiled against what its host gives, under the name that they know.

@@ -566,13 +566,11 @@ impl Thread {
 
     /// Makes every commit durable. After a failure nobody knows what the disk holds, even if there was only no space.
     fn sync(&mut self) -> Result<(), StoreError> {
-        match self.place.sync() {
-            Ok(()) => {
-                self.unsynced = None;
-                Ok(())
-            }
-            Err(error) => Err(self.fail_for_good(format!("the log cannot be synced: {error}"))),
-        }
+        // Not tried again after a failure: the kernel may have dropped what it could not write.
+        self.unsynced = None;
+        self.place
+            .sync()
+            .map_err(|error| self.fail_for_good(format!("the log cannot be synced: {error}")))
     }
 
     /// From here on every call is answered with this error.
