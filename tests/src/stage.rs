@@ -458,6 +458,25 @@ impl Stage {
         }
     }
 
+    /// Waits for the host to end by itself. Answers its exit status, −1 when a signal ended it; `None` when it still runs.
+    ///
+    /// # Panics
+    /// When the system does not know.
+    pub fn ends_within(&mut self, patience: Duration) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            let status = self.host.as_mut()?.try_wait().expect("the host's status");
+            if let Some(status) = status {
+                self.host = None;
+                return Some(status.code().unwrap_or(-1));
+            }
+            if start.elapsed() > patience {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sends a signal to the running host.
     ///
     /// # Panics

@@ -231,7 +231,7 @@ fn written(
         return result(raw(data.len()));
     };
     let length = match disk.fate(&watched, fault::WRITE, inode, &name) {
-        Fate::Pass => data.len(),
+        Fate::Pass | Fate::Lie => data.len(),
         Fate::Half => data.len().div_ceil(2),
         Fate::Fail(error) => {
             set_errno(error);
@@ -274,9 +274,11 @@ fn synced(descriptor: c_int, call: c_long) -> c_int {
     drop(watched);
     let (done, error) = match fate {
         Fate::Fail(error) => (-1, error),
+        Fate::Lie => (0, 0),
         Fate::Pass | Fate::Half => (raw(), errno()),
     };
-    let how = if done == 0 { kind::SYNCED } else { kind::SYNC_FAILED };
+    let is_synced = done == 0 && fate != Fate::Lie;
+    let how = if is_synced { kind::SYNCED } else { kind::SYNC_FAILED };
     disk.record(&disk.lock(), how, inode, number, &[]);
     if done != 0 {
         set_errno(error);

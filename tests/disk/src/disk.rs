@@ -45,6 +45,8 @@ pub(crate) enum Fate {
     /// Only half of what was asked is done.
     Half,
     Fail(c_int),
+    /// Nothing is done, and the caller told that it was.
+    Lie,
 }
 
 #[used]
@@ -143,8 +145,12 @@ impl Disk {
     /// What becomes of a call of the `class` of one of [`fault`] on the file of that name; says so in the recording when it fails.
     pub(crate) fn fate(&self, watched: &Watched, class: u64, inode: u64, name: &[u8]) -> Fate {
         let armed = self.word(Word::Fault).load(Ordering::Acquire);
-        let is_write = |fault: u64| matches!(fault, fault::WRITE | fault::SHORT_WRITE | fault::TORN_WRITE);
-        if !(armed == class || is_write(armed) && is_write(class)) || !name.ends_with(&self.suffix()) {
+        let class_of = |fault: u64| match fault {
+            fault::SHORT_WRITE | fault::TORN_WRITE => fault::WRITE,
+            fault::LYING_SYNC => fault::SYNC,
+            itself => itself,
+        };
+        if class_of(armed) != class || !name.ends_with(&self.suffix()) {
             return Fate::Pass;
         }
         let seen = self.word(Word::Seen).fetch_add(1, Ordering::AcqRel) + 1;
@@ -158,6 +164,7 @@ impl Disk {
             (fault::TORN_WRITE, Some(0)) => Fate::Half,
             (fault::TORN_WRITE, Some(1)) => Fate::Fail(error),
             (fault::SHORT_WRITE, Some(_)) => Fate::Pass,
+            (fault::LYING_SYNC, Some(after)) if after == 0 || lasts => Fate::Lie,
             (_, Some(after)) if after == 0 || lasts => Fate::Fail(error),
             _ => Fate::Pass,
         };

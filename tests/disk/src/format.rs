@@ -68,4 +68,6 @@ pub mod fault {
     pub const TORN_WRITE: u64 = 3;
     pub const SYNC: u64 = 4;
     pub const TRUNCATE: u64 = 5;
+    /// The sync does nothing and says that it went well: what no host can notice, for proof that a campaign does.
+    pub const LYING_SYNC: u64 = 6;
 }

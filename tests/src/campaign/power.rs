@@ -9,21 +9,16 @@
 //! one: each of these [`CONTROLS`] must lose something.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
-use std::{fs, thread};
+use std::thread;
 
-use tempfile::TempDir;
-use tollgate_store::{ClaimRequest, OpenOptions, SqliteStore, Store as _};
-
+use super::postmortem::{Case, advance, look_through, scratch};
 use super::promises::{self, Books, Load, Promises, judge, judge_done, send};
 use super::{Asked, Campaign, Found, Progress};
 use crate::destination::{Destination, Reply};
 use crate::disk::{Image, Model, Operation, Outcome, Recording, STORE, Said, Watch};
-use crate::events;
 use crate::random::Random;
-use crate::stage::block_on;
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -213,18 +208,6 @@ fn choose(recording: &Recording, points: u64, random: &mut Random) -> Vec<usize>
     chosen.into_iter().collect()
 }
 
-/// One image to be looked through.
-struct Case {
-    point: usize,
-    outcome: Outcome,
-    image: Image,
-    promises: Promises,
-    /// Also writes to it, and opens it again.
-    reopens: bool,
-    /// Puts these bytes where the log's index would be, which a restart must not believe.
-    stale_index: Vec<u8>,
-}
-
 /// What a campaign did and found.
 #[derive(Debug, Default)]
 struct Tally {
@@ -410,70 +393,5 @@ impl Tally {
         }
         found.problems = self.problems;
         found
-    }
-}
-
-/// Does the recording up to a point.
-fn advance(model: &mut Model<'_>, point: usize, promises: &mut Promises, mut said: impl FnMut(String)) {
-    while model.done() < point {
-        match model.step() {
-            Some(Operation::Said(promise)) => promises.note(promise).into_iter().for_each(&mut said),
-            Some(_) => {}
-            None => return,
-        }
-    }
-}
-
-/// Opens an image as a host does after the power came back, and holds it against the promises. Answers what is wrong.
-fn look_through(folder: &Path, case: &Case, books: &Books) -> Vec<String> {
-    for entry in fs::read_dir(folder).expect("a scratch folder").flatten() {
-        fs::remove_file(entry.path()).expect("a file of the last image goes");
-    }
-    case.image.write_into(folder);
-    if !case.stale_index.is_empty() {
-        fs::write(folder.join(format!("{STORE}-shm")), &case.stale_index).expect("a file of an image");
-    }
-    let open = || SqliteStore::open(folder.join(STORE), OpenOptions::default());
-    let mut problems = match open() {
-        Ok(store) => {
-            let problems = judge(&store, books, &case.promises);
-            if case.reopens && problems.is_empty() {
-                // A write, and all that a clean end does.
-                let claimed = block_on(store.claim_jobs(ClaimRequest {
-                    worker: "after the power".to_owned(),
-                    now: events::now(),
-                    lease_ms: 1000,
-                    rows_max: 8,
-                    passed_over: Vec::new(),
-                }));
-                block_on(store.close());
-                claimed
-                    .err()
-                    .map(|error| format!("it cannot be written to: {error}"))
-                    .into_iter()
-                    .collect()
-            } else {
-                return problems;
-            }
-        }
-        Err(error) => vec![format!("it cannot be opened: {error}")],
-    };
-    if problems.is_empty() {
-        match open() {
-            Ok(store) => problems.extend(judge(&store, books, &case.promises)),
-            Err(error) => problems.push(format!("it cannot be opened a second time: {error}")),
-        }
-    }
-    problems
-}
-
-/// A folder for images: in memory where there is such a place, because each is written once and looked at once.
-fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("tollgate-image-");
-    match builder.tempdir_in(memory) {
-        Ok(folder) => folder,
-        Err(_) => builder.tempdir().expect("a temporary folder"),
     }
 }

@@ -166,6 +166,24 @@ pub(super) fn send(stage: &Stage, books: &mut Books, load: Load, random: &mut Ra
     *books = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
 }
 
+/// Posts one event of the books' choosing and answers with the status; `None` when no answer came.
+pub(super) fn send_one(stage: &Stage, books: &mut Books, random: &mut Random) -> Option<u16> {
+    let sent = books.make(&events::signer("shop"), random);
+    let answer = crate::client::Client::connect(stage.edge)
+        .and_then(|mut connection| connection.post("/in/acme/shop", &sent.message));
+    match answer {
+        Ok(answer) => {
+            let acknowledged = matches!(answer.status, 200 | 202);
+            books.note(&sent, answer.status, acknowledged.then(|| answer.receipt()));
+            Some(answer.status)
+        }
+        Err(_) => {
+            books.unanswered += 1;
+            None
+        }
+    }
+}
+
 /// What was promised up to some moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Promises {

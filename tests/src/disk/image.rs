@@ -181,8 +181,10 @@ impl File {
             position += now.len() as u64;
             bytes = rest;
         }
-        if end > *self.size.newest() {
-            self.size.push(operation, end);
+        // What is written behind the synced end makes the file longer when it gets to the disk, though a write that never got there
+        // was as long.
+        if end > self.size.durable {
+            self.size.push(operation, end.max(*self.size.newest()));
         }
     }
 

@@ -58,6 +58,8 @@ pub enum What {
     TornWrite,
     Sync,
     Truncate,
+    /// A sync that does nothing and says that it went well.
+    LyingSync,
 }
 
 impl Watch {
@@ -147,6 +149,7 @@ impl Watch {
             What::TornWrite => fault::TORN_WRITE,
             What::Sync => fault::SYNC,
             What::Truncate => fault::TRUNCATE,
+            What::LyingSync => fault::LYING_SYNC,
         };
         page.write_all_at(fault.suffix.as_bytes(), SUFFIX_AT as u64)
             .expect("the control page");
