@@ -7,6 +7,7 @@
 pub mod campaign;
 pub mod client;
 pub mod destination;
+pub mod disk;
 pub mod events;
 pub mod random;
 pub mod spin;
@@ -78,6 +79,19 @@ pub fn spin_stand_in() -> PathBuf {
     found(
         "the stand-in for spin",
         env::var_os("TOLLGATE_SPIN_STAND_IN").map_or(built, PathBuf::from),
+        Path::is_file,
+    )
+}
+
+/// The library that watches a host's disk: what TOLLGATE_TEST_DISK names, or the one that was built with this test's profile.
+///
+/// # Panics
+/// As [`tollgate_bin`].
+pub fn disk_library() -> PathBuf {
+    let beside = profile_dir().join("libtollgate_test_disk.so");
+    found(
+        "the library that watches a disk (only on Linux)",
+        env::var_os("TOLLGATE_TEST_DISK").map_or(beside, PathBuf::from),
         Path::is_file,
     )
 }

@@ -79,6 +79,8 @@ pub struct Setup {
     pub delivery: String,
     /// The store's file, from the stage's folder.
     pub store: String,
+    /// Further lines of `[store]`.
+    pub store_lines: String,
     plugins: BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, String>,
     tenants: BTreeMap<String, String>,
@@ -100,6 +102,7 @@ impl Default for Setup {
                        base_ms = 50\ncap_ms = 200"
                 .to_owned(),
             store: "tollgate.db".to_owned(),
+            store_lines: String::new(),
             plugins: BTreeMap::new(),
             secrets,
             tenants: BTreeMap::new(),
@@ -172,6 +175,13 @@ impl Setup {
     #[must_use]
     pub fn store(mut self, path: &str) -> Self {
         self.store = path.to_owned();
+        self
+    }
+
+    /// Further lines of `[store]`.
+    #[must_use]
+    pub fn store_lines(mut self, lines: &str) -> Self {
+        self.store_lines = lines.to_owned();
         self
     }
 
@@ -359,6 +369,7 @@ impl Stage {
             worker,
             delivery,
             store,
+            store_lines,
             plugins,
             ..
         } = &self.setup;
@@ -368,7 +379,7 @@ impl Stage {
             .collect();
         let text = format!(
             "[edge]\nlisten = \"127.0.0.1:0\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
-             [store]\npath = \"{store}\"\n[worker]\ncache = '{}'\n{worker}\n[delivery]\n{delivery}\n{plugins}",
+             [store]\npath = \"{store}\"\n{store_lines}\n[worker]\ncache = '{}'\n{worker}\n[delivery]\n{delivery}\n{plugins}",
             self.operator,
             plugin_cache().display(),
         );
@@ -444,6 +455,25 @@ impl Stage {
                 panic!("the host did not end");
             }
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for the host to end by itself. Answers its exit status, −1 when a signal ended it; `None` when it still runs.
+    ///
+    /// # Panics
+    /// When the system does not know.
+    pub fn ends_within(&mut self, patience: Duration) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            let status = self.host.as_mut()?.try_wait().expect("the host's status");
+            if let Some(status) = status {
+                self.host = None;
+                return Some(status.code().unwrap_or(-1));
+            }
+            if start.elapsed() > patience {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 

@@ -13,7 +13,7 @@ use tollgate_tests::root;
 
 /// Which of our crates each of our crates may use. An edge that is not here is a decision for ARCHITECTURE.md, not for a
 /// manifest.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("tollgate-core", &[]),
     ("tollgate-guest-sqlite", &[]),
     ("tollgate-store", &["tollgate-core", "tollgate-guest-sqlite"]),
@@ -41,6 +41,7 @@ const EDGES: [(&str, &[&str]); 9] = [
             "tollgate-tenants",
         ],
     ),
+    ("tollgate-test-disk", &[]),
     ("xtask", &["tollgate-enclose"]),
 ];
 

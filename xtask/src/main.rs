@@ -216,8 +216,15 @@ fn run_release(binary: &str, arguments: &[String]) -> Result<()> {
     guests::build(guests::Kind::Hostile)?;
     // One cargo call, so that both are built with one set of features and nothing is compiled twice.
     step(&format!("build the server and `{binary}` for release"), || {
-        let packages = ["--package", "tollgate", "--package", "tollgate-tests"];
-        run(cargo(&["build", "--locked", "--release"])
+        let packages = [
+            "--package",
+            "tollgate",
+            "--package",
+            "tollgate-tests",
+            "--package",
+            "tollgate-test-disk",
+        ];
+        run(cargo(&["build", "--locked", "--release", "--lib"])
             .args(packages)
             .args(["--bin", "tollgate", "--bin", binary]))
     })?;

@@ -80,6 +80,7 @@ pub(crate) fn tell_where(command: &mut Command, profile_dir: &Path) {
         .env("TOLLGATE_PLUGINS", plugins_dir())
         .env("TOLLGATE_HOSTILE", hostile_dir())
         .env("TOLLGATE_SPIN", spin_dir())
+        .env("TOLLGATE_TEST_DISK", profile_dir.join("libtollgate_test_disk.so"))
         .env("TOLLGATE_SPIN_STAND_IN", stand_in(profile_dir));
 }
 

@@ -46,6 +46,9 @@ pub const WRITE_QUEUE_MAX: usize = 4096;
 /// Writes that share one commit.
 pub const WRITE_BATCH_MAX: usize = 512;
 
+/// The store's write-ahead log before it is moved into the file; four times this is the most that it grows to.
+pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// A worker's hold on a job.
 pub const JOB_LEASE_MS: i64 = 30_000;
 /// A deliverer's hold on an outbox entry; longer than any attempt may take.

@@ -32,7 +32,11 @@ const COMPILER_MS_MAX: u64 = 120_000;
 /// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let config = config::load(path)?;
-    let store = SqliteStore::open(&config.store.path, OpenOptions::default())?;
+    let options = OpenOptions {
+        wal_bytes_max: config.store.wal_bytes_max,
+        ..OpenOptions::default()
+    };
+    let store = SqliteStore::open(&config.store.path, options)?;
     let sandbox = sandbox(&config)?;
     let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
     let loaded = registry::load(&shelf, &sandbox, config)?;

@@ -37,6 +37,7 @@ use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
+use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -88,7 +89,7 @@ impl Default for OpenOptions {
         Self {
             write_queue_max: 4096,
             write_batch_max: 512,
-            wal_bytes_max: 64 * 1024 * 1024,
+            wal_bytes_max: limits::WAL_BYTES_MAX,
             file_bytes_max: None,
             layout: Layout::default(),
             keys_in_memory_max: 65_536,

@@ -305,6 +305,8 @@ pub(crate) struct OperatorConfig {
 pub(crate) struct StoreConfig {
     /// The SQLite file.
     pub(crate) path: PathBuf,
+    /// How long the write-ahead log gets before it is moved into the file.
+    pub(crate) wal_bytes_max: u64,
 }
 
 #[derive(Debug, Clone)]

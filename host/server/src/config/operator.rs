@@ -26,6 +26,8 @@ const QUARANTINE_AFTER: u32 = 20;
 const RATE_MOST: u32 = 1_000_000;
 const BODY_BYTES_LEAST: u32 = 1024;
 const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
+const WAL_BYTES_LEAST: u32 = 64 * 1024;
+const WAL_BYTES_MOST: u32 = 1024 * 1024 * 1024;
 const READ_MS_MOST: u32 = 120_000;
 const CONNECTIONS_MOST: u32 = 1_000_000;
 const IN_FLIGHT_MOST: u32 = 1_000;
@@ -91,6 +93,7 @@ impl Default for House {
             },
             store: StoreConfig {
                 path: PathBuf::from("tollgate.db"),
+                wal_bytes_max: limits::WAL_BYTES_MAX,
             },
             worker: WorkerConfig {
                 threads: cores,
@@ -248,6 +251,10 @@ fn store(top: &Section, store: &mut StoreConfig) {
                 section
                     .require("path", "add path = \"tollgate.db\"")
                     .and_then(|path| path.path()),
+            );
+            set(
+                &mut store.wal_bytes_max,
+                count(&section, "wal_bytes_max", WAL_BYTES_LEAST..=WAL_BYTES_MOST),
             );
             section.finish();
         }

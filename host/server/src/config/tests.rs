@@ -121,6 +121,7 @@ fn commented_defaults_of_the_example_are_the_defaults() {
     assert_eq!(said.worker.limits, absent.worker.limits);
     assert_eq!(said.worker.retry, absent.worker.retry);
     assert_eq!(said.store.path, absent.store.path);
+    assert_eq!(said.store.wal_bytes_max, absent.store.wal_bytes_max);
 }
 
 #[test]

@@ -141,9 +141,8 @@ pub(super) fn open_writer(
         made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
     }
     made_ready.map_err(|fault| path.opening(fault))?;
-    if created {
-        sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))?;
-    }
+    // SQLite syncs the directory when it has made a log, but takes no notice when that fails; and what is in a log without a name is lost.
+    sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))?;
     Ok(connection)
 }
 
@@ -342,7 +341,7 @@ pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) 
     Ok(())
 }
 
-/// Makes the new file's name durable.
+/// Makes the names of new files durable.
 pub(super) fn sync_directory(path: &StorePath) -> std::io::Result<()> {
     let directory = path.path.parent().unwrap_or(Path::new("/"));
     if cfg!(unix) {
