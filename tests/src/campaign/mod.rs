@@ -4,12 +4,13 @@
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
 pub mod kill;
+pub mod points;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Every campaign that the `campaign` binary runs, in the order of the list.
-pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN];
+pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, points::CAMPAIGN];
 
 /// One campaign.
 #[derive(Clone, Copy)]

@@ -2,3 +2,4 @@
 //! by the command that it names.
 
 mod kill;
+mod points;
