@@ -5,12 +5,13 @@
 
 pub mod kill;
 pub mod points;
+pub mod simulate;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Every campaign that the `campaign` binary runs, in the order of the list.
-pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, points::CAMPAIGN];
+pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, points::CAMPAIGN, simulate::CAMPAIGN];
 
 /// One campaign.
 #[derive(Clone, Copy)]

@@ -3,3 +3,4 @@
 
 mod kill;
 mod points;
+mod simulate;

@@ -237,7 +237,7 @@ impl<S: Store> Delivery<S> {
         };
         let took = clock.elapsed();
         pass(Point::AfterDeliver);
-        ticket.finish(is_healthy(&attempt.end), took, clock::now());
+        ticket.finish(attempt.end.is_healthy(), took, clock::now());
         self.record(&claim, started_at, took, attempt).await;
     }
 
@@ -290,15 +290,6 @@ impl<S: Store> Delivery<S> {
                 }
             }
         }
-    }
-}
-
-/// Whether a destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor with a
-/// plea to slow down. That it refused this one message says nothing about the next.
-fn is_healthy(end: &AttemptEnd) -> bool {
-    match end {
-        AttemptEnd::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
-        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => false,
     }
 }
 

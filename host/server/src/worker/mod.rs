@@ -461,8 +461,7 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         let why = "the route is no longer configured; restore it, or replay after rerouting";
         return Err(unrunnable(None, why));
     };
-    if claim.attempt > policy.attempts_max {
-        // Every attempt is counted when it is leased: these ended with the host, or in a panic of it, and were never settled.
+    if policy.is_spent(claim.attempt) {
         let why = "no attempt came to its end: the host died or failed in each of them";
         return Err(unrunnable(Some(&route), why));
     }
