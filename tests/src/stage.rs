@@ -7,7 +7,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,6 +220,7 @@ impl Setup {
             edge: SocketAddr::from(([127, 0, 0, 1], 0)),
             operator: SocketAddr::from(([127, 0, 0, 1], 0)),
             host: None,
+            exit: None,
             log: Arc::default(),
         };
         for (name, text) in &stage.setup.secrets {
@@ -250,6 +252,8 @@ pub struct Stage {
     pub edge: SocketAddr,
     pub operator: SocketAddr,
     host: Option<Child>,
+    /// How the last host ended that ended before it was up.
+    exit: Option<ExitStatus>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -309,6 +313,7 @@ impl Stage {
     /// What it said, when it ended before it was up.
     pub fn try_start(&mut self) -> Result<Duration, String> {
         self.configure();
+        self.exit = None;
         let start = Instant::now();
         let program = tollgate_bin();
         let mut command = match self.setup.wrapper.split_first() {
@@ -352,9 +357,11 @@ impl Stage {
                 self.host = Some(child);
                 Ok(start.elapsed())
             }
-            Err(_) => {
+            Err(error) => {
                 let _ = child.kill();
-                let _ = child.wait();
+                let status = child.wait().ok();
+                // Who was killed here for being slow did not end.
+                self.exit = status.filter(|_| error == RecvTimeoutError::Disconnected);
                 Err(self.log().join("\n"))
             }
         }
@@ -404,6 +411,11 @@ impl Stage {
         wait_until("the configuration is reloaded", || (count() > before).then_some(()));
     }
 
+    /// Starts the host by this command from now on, as [`Setup::wrapper`] does.
+    pub fn wrap(&mut self, command: &[&str]) {
+        self.setup.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts the host without its wrapper from now on.
     pub fn drop_wrapper(&mut self) {
         self.setup.wrapper.clear();
@@ -436,6 +448,26 @@ impl Stage {
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.wait_for_exit()
+    }
+
+    /// How the host ended that [`Stage::try_start`] could not get up, or else how the running one ends within this time.
+    /// `None` when it goes on.
+    pub fn death(&mut self, within: Duration) -> Option<ExitStatus> {
+        if let Some(status) = self.exit.take() {
+            return Some(status);
+        }
+        let start = Instant::now();
+        loop {
+            let status = self.host.as_mut()?.try_wait().expect("the host's status");
+            if status.is_some() {
+                self.host = None;
+                return status;
+            }
+            if start.elapsed() > within {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Waits for the host to end by itself. Answers its exit status.

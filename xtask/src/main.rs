@@ -82,8 +82,9 @@ const COMMANDS: [Command; 10] = [
         name: "campaign",
         usage: "campaign [NAME] [--count N] [--seed S] [--short] [--json]",
         summary: "Break things for as long as there is time, and count what was lost",
-        details: "Release builds. Without a name it lists the campaigns; the arguments go to the `campaign` binary of the tests crate.",
-        run: |arguments| run_release("campaign", arguments),
+        details: "Release builds, but for `points`: a release build of the host has none. Without a name it lists the campaigns; the\n\
+                  arguments go to the `campaign` binary of the tests crate.",
+        run: campaign,
     },
     Command {
         name: "bench",
@@ -95,7 +96,7 @@ const COMMANDS: [Command; 10] = [
                 spin::build()?;
                 spin::build_stand_in("release")?;
             }
-            run_release("bench", arguments)
+            run_built(Profile::Release, "bench", arguments)
         },
     },
     Command {
@@ -211,26 +212,38 @@ fn demo(arguments: &[String]) -> Result<()> {
     )
 }
 
-/// Builds the server and one binary of the tests crate for release, then becomes that binary.
-fn run_release(binary: &str, arguments: &[String]) -> Result<()> {
+fn campaign(arguments: &[String]) -> Result<()> {
+    // The points at which it dies are compiled only into a build with debug assertions.
+    let needs_points = passed_on(arguments).first().is_some_and(|name| name == "points");
+    let profile = if needs_points { Profile::Debug } else { Profile::Release };
+    run_built(profile, "campaign", arguments)
+}
+
+/// How cargo builds, and where it puts what it built.
+#[derive(Clone, Copy)]
+enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the server and one binary of the tests crate, then becomes that binary.
+fn run_built(profile: Profile, binary: &str, arguments: &[String]) -> Result<()> {
     guests::build(guests::Kind::Hostile)?;
+    let (name, flags): (_, &[&str]) = match profile {
+        Profile::Debug => ("debug", &[]),
+        Profile::Release => ("release", &["--release"]),
+    };
     // One cargo call, so that both are built with one set of features and nothing is compiled twice.
-    step(&format!("build the server and `{binary}` for release"), || {
-        let packages = [
-            "--package",
-            "tollgate",
-            "--package",
-            "tollgate-tests",
-            "--package",
-            "tollgate-test-disk",
-        ];
-        run(cargo(&["build", "--locked", "--release", "--lib"])
-            .args(packages)
+    step(&format!("build the server and `{binary}` ({name})"), || {
+        let packages = ["tollgate", "tollgate-tests", "tollgate-test-disk"];
+        run(cargo(&["build", "--locked", "--lib"])
+            .args(flags)
+            .args(packages.iter().flat_map(|package| ["--package", package]))
             .args(["--bin", "tollgate", "--bin", binary]))
     })?;
-    let release = target_dir().join("release");
-    let mut tests = program(release.join(binary));
-    tell_where(&mut tests, &release);
+    let folder = target_dir().join(name);
+    let mut tests = program(folder.join(binary));
+    tell_where(&mut tests, &folder);
     exec(tests.args(passed_on(arguments)))
 }
 

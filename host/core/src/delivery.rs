@@ -46,6 +46,15 @@ impl AttemptEnd {
             }
         )
     }
+
+    /// Whether the destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor
+    /// with a plea to slow down. That it refused this one message says nothing about the next.
+    pub fn is_healthy(&self) -> bool {
+        match self {
+            Self::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
+            Self::Failed { .. } | Self::Forbidden { .. } => false,
+        }
+    }
 }
 
 /// Decides what follows an attempt (number `attempt`, from 1). Standard Webhooks: only 2xx is success, 3xx is a failure, 410 means

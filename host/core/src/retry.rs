@@ -51,6 +51,12 @@ impl RetryPolicy {
         cap_ms: 4 * 60 * 60 * 1000,
     };
 
+    /// Whether try number `attempt` comes after the last. Tries are counted when they are leased: those before it ended with their
+    /// host, or in a panic of it, and were never settled.
+    pub fn is_spent(&self, attempt: u32) -> bool {
+        attempt > self.attempts_max
+    }
+
     /// Decides what follows failed try number `attempt` (from 1). The delay is drawn from 0 to the ceiling ("full jitter", after
     /// Brooker, "Exponential Backoff And Jitter", 2015), and is never below `floor_ms`, which a Retry-After sets.
     pub fn next(&self, attempt: u32, floor_ms: i64, now: UnixMillis, jitter: Jitter) -> NextStep {
@@ -85,6 +91,7 @@ mod tests {
             .collect();
         let at = |ms| NextStep::RetryAt(UnixMillis(ms));
         assert_eq!(delays, [at(100), at(200), at(400), at(800), at(1000), NextStep::GiveUp]);
+        assert!(!policy.is_spent(6) && policy.is_spent(7));
         assert_eq!(
             policy.next(1, 700, UnixMillis(5), Jitter::NONE),
             at(705),

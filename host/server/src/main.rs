@@ -9,6 +9,7 @@ mod delivery;
 mod edge;
 mod operator;
 mod outbound;
+mod points;
 mod registry;
 mod repeat;
 mod serve;

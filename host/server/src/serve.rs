@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::delivery;
 use crate::edge::{self, Edge};
 use crate::operator::{self, Operator};
+use crate::points;
 use crate::registry::{self, Loaded, Registry, Shelf};
 use crate::telemetry::EdgeCounters;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
@@ -31,6 +32,7 @@ const COMPILER_MS_MAX: u64 = 120_000;
 /// # Errors
 /// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
+    points::check().map_err(anyhow::Error::msg)?;
     let config = config::load(path)?;
     let options = OpenOptions {
         wal_bytes_max: config.store.wal_bytes_max,

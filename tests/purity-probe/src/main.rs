@@ -62,6 +62,7 @@ fn main() {
         difference::Tallying::add(_, _, _, _, _, _);
         difference::Tallying::finish(_);
         difference::differences(_, _);
+        delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
         delivery::Message::body(_);
         delivery::Message::headers(_, _, _, _, _);
@@ -141,6 +142,7 @@ fn main() {
         rate::Rate::new(_, _);
         request::RawRequest::header_values(_, _);
         request::RawRequest::single_header(_, _);
+        retry::RetryPolicy::is_spent(_, _);
         retry::RetryPolicy::next(_, _, _, _, _);
         review::ReviewBody::checked(_);
         review::judge(_, _, _, _);

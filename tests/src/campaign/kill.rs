@@ -154,16 +154,7 @@ fn line(cycle: &Cycle, cycles: u32) -> String {
 /// When the host does not start, or a machine has no ports or no disk.
 pub fn run(options: Options, mut progress: impl FnMut(&Cycle)) -> Report {
     let destination = Destination::start();
-    let setup = Setup::default()
-        .plugin("cashback")
-        .hostile("counter")
-        .worker("threads = 2\n[worker.retry]\nattempts_max = 50\nbase_ms = 20\ncap_ms = 500")
-        .delivery(
-            "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
-             cap_ms = 500",
-        )
-        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", &destination)));
-    let mut stage = setup.set();
+    let mut stage = setup(&destination).set();
     let mut random = Random(options.seed);
     let mut books = Books::default();
     let mut report = Report {
@@ -190,6 +181,25 @@ pub fn run(options: Options, mut progress: impl FnMut(&Cycle)) -> Report {
         report.cycles.push(cycle);
     }
 
+    finish(&mut stage, &destination, &mut books, &mut report);
+    report
+}
+
+/// A host that retries for longer than any campaign kills it, and delivers to this destination.
+pub(super) fn setup(destination: &Destination) -> Setup {
+    Setup::default()
+        .plugin("cashback")
+        .hostile("counter")
+        .worker("threads = 2\n[worker.retry]\nattempts_max = 50\nbase_ms = 20\ncap_ms = 500")
+        .delivery(
+            "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
+             cap_ms = 500",
+        )
+        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", destination)))
+}
+
+/// Starts the host for the last time, lets it finish its work, and judges what is there.
+pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut Books, report: &mut Report) {
     let drained = Instant::now();
     stage.start();
     // What was never acknowledged is redelivered until it is, as providers do.
@@ -202,8 +212,7 @@ pub fn run(options: Options, mut progress: impl FnMut(&Cycle)) -> Report {
     }
     stage.quiet();
     report.drain = drained.elapsed();
-    judge(&stage, &destination, &books, &mut report);
-    report
+    judge(stage, destination, books, report);
 }
 
 /// Cashback for redeemed rewards, delivered; and a guest that counts, whose state would show an effect lost or doubled.
@@ -231,9 +240,9 @@ struct Sent {
 
 /// What the senders know.
 #[derive(Default)]
-struct Books {
+pub(super) struct Books {
     /// Receipts of acknowledged events, by event id.
-    acknowledged: BTreeMap<String, String>,
+    pub(super) acknowledged: BTreeMap<String, String>,
     /// Those events, to be redelivered.
     earlier: Vec<Sent>,
     /// Posted without an answer: they may or may not have been kept.
@@ -312,6 +321,43 @@ fn one_cycle(
     let (low, high) = options.kill_after_ms;
     let kill_after = Duration::from_millis(low + random.below(high - low + 1));
     let before = books.acknowledged.len();
+    let load = load(stage, options, random, books, problems, |stage, first| {
+        let _ = first.recv_timeout(Duration::from_secs(30));
+        let moment = Instant::now();
+        thread::sleep(kill_after);
+        let killed_after = moment.elapsed();
+        stage.kill();
+        killed_after
+    });
+    Cycle {
+        number,
+        restart,
+        killed_after: load.end,
+        acknowledged: books.acknowledged.len() - before,
+        recognised: load.recognised,
+        unanswered: load.unanswered,
+    }
+}
+
+/// What became of a load.
+pub(super) struct Load<T> {
+    /// What whoever ended the host says.
+    pub(super) end: T,
+    /// Redeliveries that were recognised.
+    recognised: usize,
+    /// Posts that got no answer.
+    pub(super) unanswered: usize,
+}
+
+/// Sends events to a host until `end` returns, by when it must be dead. `end` is told of each acknowledgement.
+pub(super) fn load<T>(
+    stage: &mut Stage,
+    options: Options,
+    random: &mut Random,
+    books: &mut Books,
+    problems: &mut Vec<String>,
+    end: impl FnOnce(&mut Stage, &mpsc::Receiver<()>) -> T,
+) -> Load<T> {
     let counted = Arc::new((
         Mutex::new((std::mem::take(books), Vec::new(), 0, 0)),
         AtomicBool::new(false),
@@ -324,25 +370,18 @@ fn one_cycle(
         })
         .collect();
     drop(first);
-    let _ = acknowledged.recv_timeout(Duration::from_secs(30));
-    let moment = Instant::now();
-    thread::sleep(kill_after);
-    let killed_after = moment.elapsed();
-    stage.kill();
+    let end = end(stage, &acknowledged);
     counted.1.store(true, Ordering::Relaxed);
     for sender in senders {
         if sender.join().is_err() {
-            problems.push(format!("a sender panicked in cycle {number}"));
+            problems.push("a sender panicked".to_owned());
         }
     }
     let mut counted = counted.0.lock().unwrap_or_else(PoisonError::into_inner);
     *books = std::mem::take(&mut counted.0);
     problems.append(&mut counted.1);
-    Cycle {
-        number,
-        restart,
-        killed_after,
-        acknowledged: books.acknowledged.len() - before,
+    Load {
+        end,
         recognised: counted.2,
         unanswered: counted.3,
     }

@@ -8,12 +8,20 @@ pub mod kill;
 mod postmortem;
 pub mod power;
 mod promises;
+pub mod points;
+pub mod simulate;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Every campaign that the `campaign` binary runs, in the order of the list.
-pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, power::CAMPAIGN, io::CAMPAIGN];
+pub const CAMPAIGNS: &[Campaign] = &[
+    kill::CAMPAIGN,
+    power::CAMPAIGN,
+    io::CAMPAIGN,
+    points::CAMPAIGN,
+    simulate::CAMPAIGN,
+];
 
 /// One campaign.
 #[derive(Clone, Copy)]

@@ -4,3 +4,5 @@
 mod io;
 mod kill;
 mod power;
+mod points;
+mod simulate;

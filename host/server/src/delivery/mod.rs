@@ -29,6 +29,7 @@ use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, 
 
 use crate::clock;
 use crate::config::{Config, Destination};
+use crate::points::{Point, pass};
 use client::Attempt;
 use lane::{Lane, Pass, Ticket};
 
@@ -146,6 +147,9 @@ impl<S: Store> Delivery<S> {
         };
         let claims = self.store.claim_outbox(request).await?;
         let claimed = claims.len();
+        if claimed > 0 {
+            pass(Point::AfterOutboxClaim);
+        }
         let config = self.config.load_full();
         self.forget_idle_lanes(&config);
         let mut held: BTreeMap<(TenantName, DestinationName), Vec<OutboxHold>> = BTreeMap::new();
@@ -221,6 +225,7 @@ impl<S: Store> Delivery<S> {
         } = passed;
         let started_at = clock::now();
         let clock = Instant::now();
+        pass(Point::BeforeDeliver);
         let attempt = match message::compose(&claim, &destination, started_at) {
             Ok(request) => {
                 ticket
@@ -231,7 +236,8 @@ impl<S: Store> Delivery<S> {
             Err(reason) => Attempt::without_answer(AttemptEnd::Forbidden { reason }),
         };
         let took = clock.elapsed();
-        ticket.finish(is_healthy(&attempt.end), took, clock::now());
+        pass(Point::AfterDeliver);
+        ticket.finish(attempt.end.is_healthy(), took, clock::now());
         self.record(&claim, started_at, took, attempt).await;
     }
 
@@ -260,9 +266,10 @@ impl<S: Store> Delivery<S> {
             entry_end,
         };
         let mut pause = Duration::from_millis(RECORD_PAUSE_MS);
+        pass(Point::BeforeMark);
         loop {
             match self.store.record_attempt(record.clone()).await {
-                Ok(AttemptRecorded::Recorded) => return,
+                Ok(AttemptRecorded::Recorded) => return pass(Point::AfterMark),
                 Ok(AttemptRecorded::LeaseLost) => {
                     tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");
                     return;
@@ -283,15 +290,6 @@ impl<S: Store> Delivery<S> {
                 }
             }
         }
-    }
-}
-
-/// Whether a destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor with a
-/// plea to slow down. That it refused this one message says nothing about the next.
-fn is_healthy(end: &AttemptEnd) -> bool {
-    match end {
-        AttemptEnd::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
-        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => false,
     }
 }
 

@@ -29,6 +29,7 @@ use super::access::{self, Client, Peer, Refused};
 use super::keys::NoKey;
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
+use crate::points::{Point, pass};
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
 const KEY_LOOKS_MAX: usize = 4;
@@ -193,6 +194,7 @@ impl<S: Store> Asked<'_, S> {
             Proved::Events(admissions) => admissions,
         };
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
+        pass(Point::BeforeAdmit);
         let admitted = match (admissions.pop(), admissions.is_empty()) {
             (Some(only), true) => edge.store.admit(only).await.map(|admitted| vec![admitted]),
             (last, _) => {
@@ -201,6 +203,7 @@ impl<S: Store> Asked<'_, S> {
             }
         };
         let admitted = admitted.map_err(|error| unkept(edge, &error))?;
+        pass(Point::AfterAdmit);
         Ok(Outcome::Events(
             receipts
                 .into_iter()

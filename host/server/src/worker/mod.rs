@@ -29,6 +29,7 @@ use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Set
 
 use crate::clock;
 use crate::config::{Config, Route};
+use crate::points::{Point, pass};
 use crate::registry::Shelf;
 pub(crate) use pace::lower_priority;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
@@ -167,6 +168,7 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             }
             continue;
         }
+        pass(Point::AfterClaim);
         for claim in claims {
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
@@ -246,6 +248,7 @@ async fn process<S: Store>(
         let mut ended = Ended::of(&settlement);
         // What it becomes if it turns out that its state would grow too big.
         let void = (!settlement.writes.is_empty()).then(|| settlement.clone());
+        pass(Point::BeforeSettle);
         let mut settled = worker.store.settle(settlement).await;
         if let (Ok(Settled::OverQuota { bytes }), Some(void)) = (&settled, void) {
             let void = over_quota(&worker, &claim, void, *bytes);
@@ -254,6 +257,7 @@ async fn process<S: Store>(
         }
         match settled {
             Ok(Settled::Committed { run, .. }) => {
+                pass(Point::AfterSettle);
                 // Here, so that a run that was repeated because its state went stale counts once.
                 if let Some(rule) = violation {
                     worker.counters.count_violation(&claim.event.tenant, rule);
@@ -457,8 +461,7 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         let why = "the route is no longer configured; restore it, or replay after rerouting";
         return Err(unrunnable(None, why));
     };
-    if claim.attempt > policy.attempts_max {
-        // Every attempt is counted when it is leased: these ended with the host, or in a panic of it, and were never settled.
+    if policy.is_spent(claim.attempt) {
         let why = "no attempt came to its end: the host died or failed in each of them";
         return Err(unrunnable(Some(&route), why));
     }
@@ -512,6 +515,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
         claim,
         plugin: &route.plugin,
     };
+    pass(Point::BeforeRun);
     let run = plugin.run(
         &RunInput {
             event: &claim.event,
@@ -523,6 +527,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
             ..run_limits(route)
         },
     );
+    pass(Point::AfterRun);
     let mut violation = None;
     let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |broken| {
         violation = Some(broken.rule())

@@ -112,8 +112,7 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         let why = "the route is no longer configured; restore it, or replay after rerouting";
         return Ok(unrunnable(claim, None, why));
     };
-    if claim.attempt > RetryPolicy::JOBS.attempts_max {
-        // Every attempt is counted when it is leased: these ended with their invocation and were never settled.
+    if RetryPolicy::JOBS.is_spent(claim.attempt) {
         let why = "no attempt came to its end: the invocation ended in each of them";
         return Ok(unrunnable(claim, Some(&route), why));
     }

@@ -21,7 +21,7 @@ const TENANTS_PER_CLAIM_MAX: usize = 256;
 /// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
 pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
     let connection = transaction.connection;
-    let mut tenants = tenants_in_turn(connection, &transaction.memory.last_turn, request)?;
+    let mut tenants = tenants_in_turn(connection, &mut transaction.memory.last_turn, request)?;
     let mut claims = Vec::new();
     while !tenants.is_empty() && claims.len() < request.rows_max {
         let share = ((request.rows_max - claims.len()) / tenants.len()).max(1);
@@ -41,17 +41,27 @@ pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
     Ok(claims)
 }
 
-/// Tenants with jobs that may be due, behind `last` in the order of their names and then from the first on.
-fn tenants_in_turn(connection: &Connection, last: &str, request: &ClaimRequest) -> Result<Vec<String>, Fault> {
+/// Tenants with jobs that are due, behind `last_turn` in the order of their names and then from the first on. One whose jobs all
+/// wait or are leased takes nobody's turn: few seats may be asked for, and somebody else's job be due.
+fn tenants_in_turn(
+    connection: &Connection,
+    last_turn: &mut String,
+    request: &ClaimRequest,
+) -> Result<Vec<String>, Fault> {
     let mut next = connection.prepare_cached("SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > ?1")?;
+    let mut due = connection
+        .prepare_cached("SELECT 1 FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 LIMIT 1")?;
     let mut tenants: Vec<String> = Vec::new();
-    let (mut behind, mut wrapped) = (last.to_owned(), last.is_empty());
-    while tenants.len() < request.rows_max.min(TENANTS_PER_CLAIM_MAX) {
+    let (mut behind, mut wrapped) = (last_turn.clone(), last_turn.is_empty());
+    let mut looked_at = 0;
+    while tenants.len() < request.rows_max && looked_at < TENANTS_PER_CLAIM_MAX {
         let found: Option<String> = next.query_row([&behind], |row| row.get(0))?;
         match found {
-            Some(tenant) if wrapped && !last.is_empty() && *tenant > *last => break,
+            Some(tenant) if wrapped && !last_turn.is_empty() && *tenant > **last_turn => break,
             Some(tenant) => {
-                if !request.passed_over.iter().any(|name| name.as_str() == tenant) {
+                looked_at += 1;
+                let is_due = due.query_row(params![tenant, request.now.0], |_| Ok(())).optional()?;
+                if is_due.is_some() && !request.passed_over.iter().any(|name| name.as_str() == tenant) {
                     tenants.push(tenant.clone());
                 }
                 behind = tenant;
@@ -59,6 +69,10 @@ fn tenants_in_turn(connection: &Connection, last: &str, request: &ClaimRequest) 
             None if wrapped => break,
             None => (behind, wrapped) = (String::new(), true),
         }
+    }
+    if tenants.is_empty() {
+        // The next claim looks further.
+        *last_turn = behind;
     }
     Ok(tenants)
 }

@@ -43,6 +43,7 @@ macro_rules! contract {
             of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
             tenants_take_turns,
+            who_has_nothing_due_takes_nobodys_turn,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
             held_and_dead_jobs_do_not_block_their_lane,
@@ -2068,6 +2069,20 @@ pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
     assert_eq!(of(&store.claim_jobs(request).await.unwrap()), [] as [String; 0]);
     assert_eq!(of(&claim(&store, at(0), 100).await).len(), 40 - 2 - 1 - 10);
     assert_eq!(store.next_due().await.unwrap().job, Some(at(0).plus_ms(LEASE_MS)));
+}
+
+pub(crate) async fn who_has_nothing_due_takes_nobodys_turn(backend: &impl Backend) {
+    let store = backend.open();
+    // All of these are leased, and only one more seat is free.
+    for tenant in ["acme", "storm", "zeta"] {
+        assert_eq!(Sent::new("busy").tenant(tenant).admit(&store).await, ACCEPTED);
+    }
+    assert_eq!(claim(&store, at(0), 10).await.len(), 3);
+    for tenant in ["zeta", "acme", "storm"] {
+        assert_eq!(Sent::new("due").tenant(tenant).admit(&store).await, ACCEPTED);
+        assert_eq!(event_ids(&claim(&store, at(0), 1).await), ["due"], "of {tenant}");
+        assert_eq!(event_ids(&claim(&store, at(0), 1).await), [""; 0]);
+    }
 }
 
 pub(crate) async fn state_keeps_to_its_total(backend: &impl Backend) {

@@ -1,0 +1,162 @@
+//! The plugin of the simulation: a pure function of its event and its state, with every end that a run can have.
+
+use tollgate_core::action::{ActionKind, Flag, Notice, Proposal, UncheckedAction, UncheckedMoney, UncheckedTransfer};
+use tollgate_core::event::Event;
+use tollgate_core::grant::Grant;
+use tollgate_core::money::Currency;
+use tollgate_core::outcome::{Fault, Outcome};
+use tollgate_core::state::{StateRead, StateValue, StateWrite};
+
+use crate::random::Random;
+
+/// What an event makes the plugin do, in the attribute `do`.
+pub(super) const DEEDS: [&str; 12] = [
+    "credit", "credit", "credit", "both", "tally", "tally", "silent", "refuse", "hold", "later", "greedy", "hoard",
+];
+
+/// Bytes of state that the plugin may have for a tenant: a few hoards.
+pub(super) const STATE_TOTAL_MAX: u64 = 1_500;
+const HOARD_BYTES: usize = 400;
+
+/// What a run did, before it is judged.
+pub(super) struct Ran {
+    pub(super) outcome: Outcome,
+    pub(super) reads: Vec<StateRead>,
+    pub(super) writes: Vec<StateWrite>,
+}
+
+impl Ran {
+    fn ended(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reads: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    fn proposed(proposals: Vec<Proposal>) -> Self {
+        Self::ended(Outcome::Completed { proposals })
+    }
+}
+
+/// What both routes grant it. The credits of `greedy` are over it.
+pub(super) fn grants() -> Vec<Grant> {
+    vec![
+        Grant {
+            amount_max: Some(5_000),
+            currencies: Currency::new("INR").into_iter().collect(),
+            ..Grant::of(ActionKind::Credit)
+        },
+        Grant::of(ActionKind::Flag),
+        Grant::of(ActionKind::Notify),
+    ]
+}
+
+/// One run.
+pub(super) fn run<E>(event: &Event, mut state: impl FnMut(&str) -> Result<StateValue, E>) -> Result<Ran, E> {
+    let attribute = |name: &str| {
+        let found = event.attributes.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let mut read = |key: &str, reads: &mut Vec<StateRead>| -> Result<Option<Vec<u8>>, E> {
+        let StateValue { version, value } = state(key)?;
+        reads.push(StateRead {
+            key: key.to_owned(),
+            version,
+            value: value.clone(),
+        });
+        Ok(value)
+    };
+    let operation = attribute("operation");
+    let amount = attribute("amount").parse().unwrap_or(0);
+    let message = || attribute("do").to_owned();
+    Ok(match attribute("do") {
+        "credit" => Ran::proposed(vec![credit(operation, amount)]),
+        "both" => Ran::proposed(vec![credit(operation, amount), notice(operation)]),
+        "greedy" => Ran::proposed(vec![notice(operation), credit(operation, 5_001)]),
+        "tally" => {
+            let mut reads = Vec::new();
+            let before = read("tally", &mut reads)?.unwrap_or_default();
+            let count = String::from_utf8_lossy(&before).parse::<u64>().unwrap_or(0) + 1;
+            Ran {
+                outcome: Outcome::Completed {
+                    proposals: vec![tally(event.id.as_str(), count)],
+                },
+                reads,
+                writes: vec![StateWrite {
+                    key: "tally".to_owned(),
+                    value: Some(count.to_string().into_bytes()),
+                }],
+            }
+        }
+        "hoard" => {
+            let mut reads = Vec::new();
+            let key = format!("hoard:{}", event.id);
+            read(&key, &mut reads)?;
+            Ran {
+                outcome: Outcome::Completed { proposals: Vec::new() },
+                reads,
+                writes: vec![StateWrite {
+                    key,
+                    value: Some(vec![b'x'; HOARD_BYTES]),
+                }],
+            }
+        }
+        "refuse" => Ran::ended(Outcome::Refused { message: message() }),
+        "hold" => Ran::ended(Outcome::Held { message: message() }),
+        "later" => Ran::ended(Outcome::RetryAfter {
+            after_ms: Some(2_000),
+            message: message(),
+        }),
+        _ => Ran::proposed(Vec::new()),
+    })
+}
+
+/// What the host may do to any run instead of letting it end.
+pub(super) fn disturbed(ran: Ran, random: &mut Random) -> Ran {
+    let fault = match random.below(20) {
+        0 => Fault::Deadline,
+        1 => Fault::HostFault,
+        _ => return ran,
+    };
+    let message = "a busy machine".to_owned();
+    Ran::ended(Outcome::Fault { fault, message })
+}
+
+fn credit(operation: &str, minor_units: i64) -> Proposal {
+    Proposal {
+        operation_key: format!("cashback:{operation}"),
+        action: UncheckedAction::Credit(UncheckedTransfer {
+            account: format!("account of {operation}"),
+            amount: UncheckedMoney {
+                minor_units,
+                currency: "INR".to_owned(),
+            },
+            reason: "cashback".to_owned(),
+        }),
+    }
+}
+
+fn notice(operation: &str) -> Proposal {
+    Proposal {
+        operation_key: format!("cashback:{operation}"),
+        action: UncheckedAction::Notify(Notice {
+            channel: "mail".to_owned(),
+            recipient: operation.to_owned(),
+            template: "cashback".to_owned(),
+            values: Vec::new(),
+        }),
+    }
+}
+
+/// Its content is what the state was: a run that was lost or doubled would show.
+fn tally(event: &str, count: u64) -> Proposal {
+    Proposal {
+        operation_key: format!("tally:{event}"),
+        action: UncheckedAction::Flag(Flag {
+            subject: event.to_owned(),
+            score: 1,
+            reasons: vec![count.to_string()],
+        }),
+    }
+}
