@@ -49,6 +49,8 @@ impl AuditReport {
 pub struct After {
     pub whole: u64,
     pub broken: u64,
+    /// Not there, or behind a place from which on nothing can be read.
+    pub missing: u64,
 }
 
 /// A tenant's receipts.
@@ -76,6 +78,7 @@ pub struct Broken {
     pub number: i64,
     /// As the row says it; none where there is no row that can be read.
     pub receipt: Option<ReceiptId>,
+    /// As the row says it; none where what is wrong is that rows are not there.
     pub tenant: Option<TenantName>,
     pub what: BrokenWhat,
 }

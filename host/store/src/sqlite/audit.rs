@@ -208,6 +208,9 @@ impl<'a> Walk<'a> {
             Ok(goes_on)
         });
         watch(AuditProgress::Receipts { done: self.read, of });
+        if self.report.first_broken.is_some() {
+            self.report.after.missing += u64::try_from(self.head.seq.saturating_sub(self.last.seq)).unwrap_or_default();
+        }
         match walked {
             Err(fault) => self.unreadable(self.last.seq.saturating_add(1), &fault.detail()),
             Ok(()) if self.report.first_broken.is_none() => self.end(),
@@ -277,11 +280,16 @@ impl<'a> Walk<'a> {
                 self.report.first_broken = Some(Broken {
                     number: receipt.seq,
                     receipt: Some(receipt.id),
-                    tenant: Some(receipt.event.tenant.clone()),
+                    tenant: (!matches!(what, BrokenWhat::Missing { .. })).then(|| tenant.clone()),
                     what,
                 });
             }
+            // The row behind a gap cannot be held against the link before it; what it says of itself can.
             (None, true) => self.report.after.whole += 1,
+            (Some(BrokenWhat::Missing { from }), true) => {
+                self.report.after.missing += receipt.seq.abs_diff(from);
+                self.report.after.whole += 1;
+            }
             (Some(_), true) => self.report.after.broken += 1,
         }
         self.last = ChainHead {

@@ -54,11 +54,11 @@ impl Sqlite {
         )
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("tollgate.db")
     }
 
-    fn bodies_path(&self) -> PathBuf {
+    pub(crate) fn bodies_path(&self) -> PathBuf {
         self.0.path().join("tollgate.db-bodies")
     }
 
@@ -71,7 +71,7 @@ impl Sqlite {
     }
 
     /// A closed store's files in another place.
-    fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let copy = Self::with(self.1).quick();
         std::fs::copy(self.path(), copy.path()).unwrap();
         if self.bodies_path().exists() {
