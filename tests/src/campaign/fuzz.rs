@@ -192,6 +192,7 @@ pub fn changed_seeds(seed: u64) -> Found {
         let made = target.short + seeds.len() as u64;
         let mut random = random.fork();
         let watch = Watch::begin();
+        let begun = Instant::now();
         for number in 0..made {
             let input = match seeds.get(number as usize) {
                 Some(seed) => seed.clone(),
@@ -202,9 +203,12 @@ pub fn changed_seeds(seed: u64) -> Found {
                 break;
             }
         }
-        found.fact(&format!("{}: inputs", target.name), made);
+        let inputs = format!("{made} in {} ms", begun.elapsed().as_millis());
+        found.fact(&format!("{}: inputs", target.name), inputs);
     }
+    let begun = Instant::now();
     let inputs = checks(seed, |number| number < CHECKS, &mut found.problems);
+    let inputs = format!("{inputs} in {} ms", begun.elapsed().as_millis());
     found.fact("operator's configuration: processes", inputs);
     found
 }
