@@ -9,6 +9,7 @@ pub mod client;
 pub mod destination;
 pub mod disk;
 pub mod events;
+pub mod fuzz;
 pub mod random;
 pub mod spin;
 pub mod stage;

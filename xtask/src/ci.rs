@@ -19,6 +19,9 @@ struct WasmWorkspace {
 /// A workspace of its own beside the root's, because its features would rebuild the server; native.
 const STAND_IN: &str = "tests/spin";
 
+/// The same, because it is built with coverage. Its targets are linted with the tests, which compile them too.
+const FUZZ: &str = "tests/fuzz";
+
 const WASM_WORKSPACES: [WasmWorkspace; 4] = [
     WasmWorkspace {
         folder: "guest-plugins",
@@ -66,7 +69,10 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
                 .args(format_all.then_some("--all"))
                 .current_dir(root().join(folder)))?;
         }
-        run(cargo(&["fmt", "--check"]).current_dir(root().join(STAND_IN)))
+        for folder in [STAND_IN, FUZZ] {
+            run(cargo(&["fmt", "--check"]).current_dir(root().join(folder)))?;
+        }
+        Ok(())
     })?;
     step("check the lints", || {
         run(&mut cargo(&[

@@ -41,6 +41,7 @@ pub mod chain;
 // It is run, and what it asks for is judged.
 pub mod manifest;
 pub mod signature;
+pub mod checkpoint;
 pub mod golden;
 pub mod registry;
 pub mod action;

@@ -1,4 +1,4 @@
-//! Publishers' signatures: who vouches for a plugin's exact bytes.
+//! Publishers' signatures: who vouches for a plugin's exact bytes. [`crate::checkpoint`] uses the same keys.
 //!
 //! A signature is detached: a small JSON document beside the component ([`PluginSignature`]), so that signing changes no digest. It
 //! is an Ed25519 signature (RFC 8032) over [`signed_message`], which holds the component's SHA-256 digest, and so all of its bytes,
@@ -20,7 +20,7 @@ pub const FORMAT: &str = "tollgate-plugin-signature/1";
 pub const DOCUMENT_BYTES_MAX: usize = 4096;
 
 const KEY_BYTES: usize = 32;
-const SIGNATURE_BYTES: usize = 64;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 
 /// A publisher's word for one component. Not checked against any key until [`PluginSignature::verify`] is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,13 +143,14 @@ impl PluginSignature {
             });
         }
         let message = signed_message(&self.publisher, &self.key_id, self.digest);
-        let signature = ed25519_dalek::Signature::from_bytes(&self.signature);
-        key.0
-            .verify_strict(&message, &signature)
-            .map_err(|_| SignatureError::Forged {
+        if key.fits(&message, &self.signature) {
+            Ok(())
+        } else {
+            Err(SignatureError::Forged {
                 publisher: self.publisher.clone(),
                 key_id: self.key_id.clone(),
             })
+        }
     }
 }
 
@@ -180,6 +181,12 @@ impl PublicKey {
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.as_bytes()
     }
+
+    /// Strict: signatures that other verifiers could judge otherwise do not fit.
+    pub(crate) fn fits(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.0.verify_strict(message, &signature).is_ok()
+    }
 }
 
 impl PrivateKey {
@@ -207,13 +214,18 @@ impl PrivateKey {
 
     /// Vouches for a component.
     pub fn sign(&self, publisher: PublisherName, key_id: KeyId, digest: PluginDigest) -> PluginSignature {
-        let signature = self.0.sign(&signed_message(&publisher, &key_id, digest)).to_bytes();
+        let signature = self.sign_message(&signed_message(&publisher, &key_id, digest));
         PluginSignature {
             publisher,
             key_id,
             digest,
             signature,
         }
+    }
+
+    /// Every kind of message begins with its format's name, so that no signature passes for one of another kind.
+    pub(crate) fn sign_message(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(message).to_bytes()
     }
 }
 

@@ -11,6 +11,8 @@
 #[cfg(target_family = "wasm")]
 extern crate tollgate_guest_sqlite as rusqlite;
 
+#[cfg(not(target_family = "wasm"))]
+pub mod audit;
 #[cfg(target_family = "wasm")]
 mod guest;
 mod model;
@@ -65,6 +67,9 @@ pub enum StoreError {
     /// The file cannot be opened as a store.
     #[error("cannot open the store {path}: {detail}")]
     Open { path: String, detail: String },
+    /// The file is damaged in a place without which nothing of it can be read.
+    #[error("the store {path} is damaged: {detail}; `tollgate audit verify` says what is left of it")]
+    Corrupt { path: String, detail: String },
     /// Something of that id does not exist.
     #[error("{what} does not exist")]
     NotFound { what: String },

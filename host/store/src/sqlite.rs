@@ -22,6 +22,7 @@ mod registry;
 mod replay;
 mod reviews;
 mod quarantine;
+mod relations;
 mod runs;
 mod tokens;
 mod trace;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
+use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
 use tollgate_core::limits;
@@ -48,6 +50,7 @@ use self::readers::Readers;
 use self::receipts::{MemoryBounds, View};
 use self::transaction::Transaction;
 use self::writer::{Shared, Writer, WriterBounds};
+use crate::audit::{AuditProgress, AuditReport};
 use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
     NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
@@ -130,7 +133,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process (or this one) has it open, [`StoreError::NewerSchema`],
-    /// [`StoreError::NoSpace`], and [`StoreError::Open`] for all else.
+    /// [`StoreError::NoSpace`], [`StoreError::Corrupt`], and [`StoreError::Open`] for all else.
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
@@ -199,6 +202,19 @@ impl SqliteStore {
             self.inner.bodies.as_deref(),
             &StorePath::new(to.as_ref())?,
         )
+    }
+
+    /// Reads a store's files, beside a process that may be writing them, and says whether they are whole and still begin with
+    /// what `checkpoints` say. Whatever is damaged in them is part of the answer. Blocks, for as long as it takes to read all.
+    ///
+    /// # Errors
+    /// When there is no store, it has another schema, or its files may not be read.
+    pub fn audit(
+        path: impl AsRef<Path>,
+        checkpoints: &[Checkpoint],
+        watch: &mut dyn FnMut(AuditProgress),
+    ) -> Result<AuditReport, StoreError> {
+        audit::audit(path.as_ref(), checkpoints, watch)
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -6,6 +6,8 @@ mod suite;
 #[path = "contract/support.rs"]
 mod support;
 
+#[path = "contract/audit.rs"]
+mod audit;
 #[path = "contract/differential.rs"]
 mod differential;
 #[path = "contract/model.rs"]

@@ -57,6 +57,12 @@ fn main() {
         chain::link(_, _);
         challenge::answer(_, _);
         challenge::preflight(_, _, _);
+        checkpoint::Checkpoint::signed(_, _);
+        checkpoint::Mark::after(_, _);
+        checkpoint::SignedCheckpoint::from_json(_);
+        checkpoint::SignedCheckpoint::to_json(_);
+        checkpoint::SignedCheckpoint::verify(_, _);
+        checkpoint::StoreId::of(_);
         difference::Percentiles::of(_);
         difference::Said::of(_, _, _);
         difference::Tallying::add(_, _, _, _, _, _);

@@ -4,6 +4,7 @@
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
 pub mod io;
+pub mod fuzz;
 pub mod kill;
 mod postmortem;
 pub mod power;
@@ -21,6 +22,7 @@ pub const CAMPAIGNS: &[Campaign] = &[
     io::CAMPAIGN,
     points::CAMPAIGN,
     simulate::CAMPAIGN,
+    fuzz::CAMPAIGN,
 ];
 
 /// One campaign.

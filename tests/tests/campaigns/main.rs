@@ -2,6 +2,7 @@
 //! by the command that it names.
 
 mod io;
+mod fuzz;
 mod kill;
 mod power;
 mod points;

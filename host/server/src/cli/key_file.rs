@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data_encoding::BASE64;
+use tollgate_core::secret::Secret;
+use tollgate_core::signature::PrivateKey;
 
-use super::Usage;
+use super::{Usage, read};
 
 /// A private key of Ed25519 in PKCS #8 (RFC 8410) is this, and its 32 bytes.
 pub(super) const ED25519_PRIVATE: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
@@ -49,4 +51,28 @@ pub(super) fn write_new(file: &Path, text: &str, private: bool) -> anyhow::Resul
         .open(file)
         .and_then(|mut opened| opened.write_all(text.as_bytes()))
         .map_err(|error| Usage(format!("cannot write {}: {error}", file.display())).into())
+}
+
+/// The private key in a file: 32 bytes in base64, or PKCS #8 in PEM.
+pub(super) fn private_key(file: &Path) -> anyhow::Result<PrivateKey> {
+    let bytes = Secret::new(read(file)?);
+    let cannot = |reason: &str| Usage(format!("{} holds no key of Ed25519: {reason}", file.display()));
+    let text = std::str::from_utf8(bytes.expose()).map_err(|_| cannot("it is no text"))?;
+    if !text.contains("-----BEGIN") {
+        return Ok(PrivateKey::from_text(text).map_err(|error| cannot(&error.to_string()))?);
+    }
+    let body: String = text
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .map(str::trim)
+        .collect();
+    let body = Secret::new(body);
+    let der = BASE64.decode(body.expose()).map_err(|_| cannot("it is no PEM"))?;
+    let der = Secret::new(der);
+    let seed = der
+        .expose()
+        .strip_prefix(ED25519_PRIVATE)
+        .and_then(|seed| <&[u8; 32]>::try_from(seed).ok())
+        .ok_or_else(|| cannot("it is another kind of key, or encrypted"))?;
+    Ok(PrivateKey::from_seed(seed))
 }

@@ -1,6 +1,7 @@
 //! The command line. Human output by default, `--json` everywhere, and exit codes that scripts can rely on.
 
 mod ask;
+mod audit;
 mod check;
 mod demo;
 mod key_file;
@@ -18,7 +19,7 @@ mod transfer;
 mod verify;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -177,6 +178,11 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Prove that the store is what was admitted, and note what it has for those who come later
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
     Export(transfer::Args),
     /// Copy a store into place, for example as a Spin app's; refuses when its hash chain does not hold
@@ -325,6 +331,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Review { target, args } => ask::review(&target, args),
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),
+        Command::Audit { command } => audit::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin { command } => match command {
@@ -352,6 +359,11 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(if mendable { USAGE } else { FAILED })
         }
     }
+}
+
+/// Reads a file that the command line names.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())).into())
 }
 
 /// Prints an answer as JSON, for programs.

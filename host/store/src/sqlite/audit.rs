@@ -1,28 +1,128 @@
 //! Whether what is there is whole.
+//!
+//! An audit reads a file that anything may have been done to. It must end and must not panic, whatever it finds, and it looks at
+//! one receipt at a time, however many there are. It asks no cache and no writer: it believes the file alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use rusqlite::Connection;
-use tollgate_core::chain;
-use tollgate_core::ids::Digest;
+use tollgate_core::chain::{self, Coverage};
+use tollgate_core::checkpoint::{Checkpoint, Mark, StoreId};
+use tollgate_core::ids::{Digest, TenantName};
 
 use super::fault::Fault;
-use super::receipts::{self, Receipt, View};
-use super::transaction::read_chain_head;
-use crate::IntegrityReport;
+use super::open::{self, StorePath};
+use super::receipts::{self, Layout, Receipt, View};
+use super::relations;
+use super::transaction::{ChainHead, read_chain_head};
+use crate::audit::{AuditProgress, AuditReport, Broken, BrokenWhat, CheckpointFound, TenantFound};
+use crate::{IntegrityReport, StoreError};
 
 /// Problems of the file that SQLite names before it gives up.
 const PAGE_PROBLEMS_MAX: u32 = 20;
+/// Receipts between two words about how far it is.
+const RECEIPTS_PER_WORD: u64 = 512;
 
-/// Reads everything: the pages' own integrity, then every receipt, its body and its link.
+/// For whoever has the store open and asks for no more than whether it is whole.
 pub(super) fn check_integrity(view: View<'_>) -> Result<IntegrityReport, Fault> {
-    let mut problems = check_pages(&view);
-    let mut receipts = 0;
-    if let Err(fault) = walk_chain(view, &mut receipts, &mut problems) {
-        problems.push(format!(
-            "after {receipts} receipts the next cannot be read: {}",
-            fault.detail()
-        ));
+    let report = examine(view, None, &[], &mut |_| {});
+    let broken = report.first_broken.iter().map(ToString::to_string);
+    Ok(IntegrityReport {
+        receipts: report.whole.receipts,
+        problems: report.problems.iter().cloned().chain(broken).collect(),
+    })
+}
+
+/// Audits a store's files, beside a process that may be writing them. What is damaged is part of the answer.
+pub(super) fn audit(
+    path: &Path,
+    checkpoints: &[Checkpoint],
+    watch: &mut dyn FnMut(AuditProgress),
+) -> Result<AuditReport, StoreError> {
+    let path = StorePath::new(path)?;
+    let unreadable = |fault: Fault| -> Result<AuditReport, StoreError> {
+        if !fault.is_damage() {
+            return Err(path.opening(fault));
+        }
+        let mut report = nothing(checkpoints);
+        report.problems.push(format!("database: {}", fault.detail()));
+        Ok(report)
+    };
+    let connection = match open::open_reader(&path) {
+        Err(StoreError::Corrupt { detail, .. }) => return unreadable(Fault::Damaged(detail)),
+        opened => opened?,
+    };
+    match open::check_schema(&path, &connection) {
+        Err(StoreError::Corrupt { detail, .. }) => return unreadable(Fault::Damaged(detail)),
+        checked => checked?,
     }
-    Ok(IntegrityReport { receipts, problems })
+    // One snapshot: a host may go on writing.
+    if let Err(error) = connection.execute_batch("BEGIN") {
+        return unreadable(error.into());
+    }
+    let layout = match Layout::read(&connection) {
+        Ok(layout) => layout,
+        Err(fault) => return unreadable(fault),
+    };
+    let store = open::receipt_key(&path, &connection).ok().map(|key| StoreId::of(&key));
+    // A file of bodies that is gone is found by the first receipt that has one.
+    let bodies = open::bodies(&path, layout).unwrap_or_default();
+    let view = View::of_reader(&connection, layout, bodies.as_deref());
+    Ok(examine(view, store, checkpoints, watch))
+}
+
+fn nothing(checkpoints: &[Checkpoint]) -> AuditReport {
+    AuditReport {
+        store: None,
+        whole: Mark::NONE,
+        first_broken: None,
+        after: Default::default(),
+        tenants: BTreeMap::new(),
+        problems: Vec::new(),
+        checkpoints: vec![CheckpointFound::default(); checkpoints.len()],
+    }
+}
+
+/// Reads everything: the pages' own integrity, then every receipt, its body and its link, then what leads from row to row.
+fn examine(
+    view: View<'_>,
+    store: Option<StoreId>,
+    checkpoints: &[Checkpoint],
+    watch: &mut dyn FnMut(AuditProgress),
+) -> AuditReport {
+    watch(AuditProgress::Pages);
+    let mut report = nothing(checkpoints);
+    report.store = store;
+    report.problems = check_pages(&view);
+    let pages_hold = report.problems.is_empty();
+    let mut walk = match Walk::new(view, checkpoints, report, pages_hold) {
+        Ok(walk) => walk,
+        Err((mut report, fault)) => {
+            report
+                .problems
+                .push(format!("the chain's head cannot be read: {}", fault.detail()));
+            return *report;
+        }
+    };
+    walk.through(view, watch);
+    let (mut report, pins, ways) = (walk.report, walk.pins, walk.ways);
+    pins.judge(&mut report);
+    // Of damaged pages nobody knows what they lead to, and they may lead in circles.
+    if pages_hold && report.first_broken.is_none() {
+        watch(AuditProgress::Relations);
+        let found = ways
+            .map_or(Ok(Vec::new()), |ways| ways.problems(view))
+            .and_then(|mut problems| {
+                problems.extend(relations::problems(&view, walk.head.seq)?);
+                Ok(problems)
+            });
+        match found {
+            Ok(problems) => report.problems.extend(problems),
+            Err(fault) => report.problems.push(format!("database: {}", fault.detail())),
+        }
+    }
+    report
 }
 
 fn check_pages(connection: &Connection) -> Vec<String> {
@@ -43,55 +143,312 @@ fn check_pages(connection: &Connection) -> Vec<String> {
     }
 }
 
-/// Recomputes every link from what is kept. A broken link makes all later ones look broken, so only the first is named.
-fn walk_chain(view: View<'_>, receipts: &mut u64, problems: &mut Vec<String>) -> Result<(), Fault> {
-    let (mut seq, mut link) = (0_i64, chain::GENESIS);
-    let mut problem = None;
-    let coverage = receipts::coverage(&view)?;
-    let mut ways = receipts::Ways::new(view)?;
-    receipts::walk(view, |receipt, body| {
-        link = receipt.link_after(&link, coverage);
-        problem = problem_of(receipt, body, seq + 1, &link);
-        if problem.is_none() {
-            seq = receipt.seq;
-            *receipts += 1;
-            ways.check(view, receipt)?;
-        }
-        Ok(problem.is_none())
-    })?;
-    if let Some(problem) = problem {
-        problems.push(problem);
-        return Ok(());
-    }
-    let head = read_chain_head(&view)?;
-    if head.seq != seq || head.link != link {
-        problems.push(format!(
-            "the chain's head is receipt {}, but the receipts end with {seq}",
-            head.seq
-        ));
-    } else {
-        problems.extend(ways.problems(view)?);
-    }
-    Ok(())
+/// The way along all receipts: recomputes every link from what is kept.
+struct Walk<'a> {
+    report: AuditReport,
+    coverage: Coverage,
+    head: ChainHead,
+    /// The newest receipt that was looked at, and its link as the row has it.
+    last: ChainHead,
+    /// The link that the last receipt should have, where its row has another.
+    due: Option<Digest>,
+    /// The link before the first broken row.
+    before_broken: Digest,
+    pins: Pins<'a>,
+    /// None when pages are damaged.
+    ways: Option<receipts::Ways>,
+    read: u64,
 }
 
-/// What is wrong with the receipt that stands where number `seq` with that link should be.
-fn problem_of(receipt: &Receipt, body: &[u8], seq: i64, link: &Digest) -> Option<String> {
-    let (here, id) = (receipt.seq, receipt.id);
-    if here != seq {
-        Some(format!(
-            "the receipts between {} and {here} ({id}) are missing",
-            seq - 1
-        ))
-    } else if Digest::of(body) != receipt.body_digest {
-        Some(format!(
-            "receipt {here} ({id}): its body is not the one that was admitted"
-        ))
-    } else if receipt.link != *link {
-        Some(format!(
-            "receipt {here} ({id}): it is not the one that was admitted in this place"
-        ))
-    } else {
-        None
+impl<'a> Walk<'a> {
+    fn new(
+        view: View<'_>,
+        checkpoints: &'a [Checkpoint],
+        report: AuditReport,
+        with_ways: bool,
+    ) -> Result<Self, (Box<AuditReport>, Fault)> {
+        let begin = || -> Result<_, Fault> {
+            Ok((
+                receipts::coverage(&view)?,
+                read_chain_head(&view)?,
+                with_ways.then(|| receipts::Ways::new(view)).transpose()?,
+            ))
+        };
+        let (coverage, head, ways) = match begin() {
+            Ok(begun) => begun,
+            Err(fault) => return Err((Box::new(report), fault)),
+        };
+        let nowhere = ChainHead {
+            seq: 0,
+            link: chain::GENESIS,
+        };
+        Ok(Self {
+            pins: Pins::new(checkpoints, report.store),
+            report,
+            coverage,
+            head,
+            last: nowhere,
+            due: None,
+            before_broken: chain::GENESIS,
+            ways,
+            read: 0,
+        })
+    }
+
+    /// Goes along, and says in the report what stands where.
+    fn through(&mut self, view: View<'_>, watch: &mut dyn FnMut(AuditProgress)) {
+        let of = u64::try_from(self.head.seq).unwrap_or_default();
+        watch(AuditProgress::Receipts { done: 0, of });
+        let walked = receipts::walk(view, |receipt, body| {
+            let goes_on = self.receipt(view, receipt, body)?;
+            self.read += 1;
+            if self.read.is_multiple_of(RECEIPTS_PER_WORD) {
+                watch(AuditProgress::Receipts { done: self.read, of });
+            }
+            Ok(goes_on)
+        });
+        watch(AuditProgress::Receipts { done: self.read, of });
+        if self.report.first_broken.is_some() {
+            self.report.after.missing += u64::try_from(self.head.seq.saturating_sub(self.last.seq)).unwrap_or_default();
+        }
+        match walked {
+            Err(fault) => self.unreadable(self.last.seq.saturating_add(1), &fault.detail()),
+            Ok(()) if self.report.first_broken.is_none() => self.end(),
+            Ok(()) => {}
+        }
+        self.look_for_the_right_one(view);
+    }
+
+    /// Looks at what stands next. Answers whether to go on.
+    fn receipt(&mut self, view: View<'_>, receipt: &Receipt, body: Result<&[u8], Fault>) -> Result<bool, Fault> {
+        let expected = self.last.seq + 1;
+        if receipt.seq < expected {
+            // Damaged pages can lead in a circle; numbers that only grow cannot.
+            self.unreadable(expected, &format!("number {} stands there", receipt.seq));
+            return Ok(false);
+        }
+        let digest = receipt.digest(self.coverage);
+        let link = chain::link(&self.last.link, &digest);
+        // The row before has another link than it should: if this one was linked over the right one, it is whole itself.
+        let fits_the_right_one = self.due.is_some_and(|due| chain::link(&due, &digest) == receipt.link);
+        if fits_the_right_one
+            && let Some(first) = &mut self.report.first_broken
+            && first.number == self.last.seq
+            && first.what == BrokenWhat::Facts
+        {
+            first.what = BrokenWhat::Link;
+        }
+        let what = if receipt.seq != expected {
+            Some(BrokenWhat::Missing { from: expected })
+        } else {
+            match body {
+                Err(fault) => Some(BrokenWhat::Unreadable { detail: fault.detail() }),
+                Ok(body) if Digest::of(body) != receipt.body_digest => Some(BrokenWhat::Body),
+                Ok(_) if receipt.link != link && !fits_the_right_one => Some(BrokenWhat::Facts),
+                Ok(_) => None,
+            }
+        };
+        let tenant = &receipt.event.tenant;
+        if !self.report.tenants.contains_key(tenant) {
+            let none = TenantFound {
+                mark: Mark::NONE,
+                broken: 0,
+            };
+            self.report.tenants.insert(tenant.clone(), none);
+        }
+        if let Some(found) = self.report.tenants.get_mut(tenant) {
+            found.mark = found.mark.after(&digest);
+            // What is missing before a receipt says nothing against the receipt itself.
+            let is_broken = !matches!(what, None | Some(BrokenWhat::Missing { .. }));
+            found.broken += u64::from(is_broken);
+            self.pins.of_tenant(tenant, found.mark);
+        }
+        self.due = (what == Some(BrokenWhat::Facts)).then_some(link);
+        match (what, self.report.first_broken.is_some()) {
+            (None, false) => {
+                self.report.whole = Mark {
+                    receipts: self.report.whole.receipts + 1,
+                    head: link,
+                };
+                self.pins.of_store(self.report.whole);
+                if let Some(ways) = &mut self.ways {
+                    ways.check(view, receipt)?;
+                }
+            }
+            (Some(what), false) => {
+                self.before_broken = self.last.link;
+                self.report.first_broken = Some(Broken {
+                    number: receipt.seq,
+                    receipt: Some(receipt.id),
+                    tenant: (!matches!(what, BrokenWhat::Missing { .. })).then(|| tenant.clone()),
+                    what,
+                });
+            }
+            // The row behind a gap cannot be held against the link before it; what it says of itself can.
+            (None, true) => self.report.after.whole += 1,
+            (Some(BrokenWhat::Missing { from }), true) => {
+                self.report.after.missing += receipt.seq.abs_diff(from);
+                self.report.after.whole += 1;
+            }
+            (Some(_), true) => self.report.after.broken += 1,
+        }
+        self.last = ChainHead {
+            seq: receipt.seq,
+            link: receipt.link,
+        };
+        Ok(true)
+    }
+
+    fn unreadable(&mut self, number: i64, detail: &str) {
+        let what = BrokenWhat::Unreadable {
+            detail: detail.to_owned(),
+        };
+        if self.report.first_broken.is_some() {
+            self.report
+                .problems
+                .push(format!("receipt {number} cannot be read: {detail}"));
+        } else {
+            self.report.first_broken = Some(Broken {
+                number,
+                receipt: None,
+                tenant: None,
+                what,
+            });
+        }
+    }
+
+    /// Holds the end against the head.
+    fn end(&mut self) {
+        if self.head != self.last {
+            self.report.first_broken = Some(Broken {
+                number: self.last.seq,
+                receipt: None,
+                tenant: None,
+                what: BrokenWhat::End {
+                    head: u64::try_from(self.head.seq).unwrap_or_default(),
+                },
+            });
+        }
+    }
+
+    /// A row in a place where another belongs: is the other still there?
+    fn look_for_the_right_one(&mut self, view: View<'_>) {
+        let Some(Broken {
+            number,
+            what: BrokenWhat::Facts,
+            ..
+        }) = self.report.first_broken
+        else {
+            return;
+        };
+        if self.last.seq == number && self.due == Some(self.head.link) {
+            if let Some(first) = &mut self.report.first_broken {
+                first.what = BrokenWhat::Link;
+            }
+            return;
+        }
+        let (mut last, mut link_here, mut right) = (0, None, None);
+        // Two rows may have been exchanged with their links or without them. What cannot be read was reported before.
+        let _ = receipts::walk(view, |receipt, _| {
+            if receipt.seq <= last {
+                return Ok(false);
+            }
+            last = receipt.seq;
+            if receipt.seq == number {
+                link_here = Some(receipt.link);
+            }
+            let link = chain::link(&self.before_broken, &receipt.digest(self.coverage));
+            if receipt.seq != number && (link == receipt.link || Some(link) == link_here) {
+                right = Some((receipt.id, receipt.seq));
+            }
+            Ok(right.is_none())
+        });
+        if let (Some((receipt, stands_at)), Some(first)) = (right, &mut self.report.first_broken) {
+            first.what = BrokenWhat::Swapped { receipt, stands_at };
+        }
+    }
+}
+
+/// What checkpoints say, by the places that they speak of.
+struct Pins<'a> {
+    checkpoints: &'a [Checkpoint],
+    found: Vec<CheckpointFound>,
+    of_store: BTreeMap<u64, Vec<usize>>,
+    of_tenants: BTreeMap<&'a TenantName, BTreeMap<u64, Vec<usize>>>,
+}
+
+impl<'a> Pins<'a> {
+    fn new(checkpoints: &'a [Checkpoint], store: Option<StoreId>) -> Self {
+        let mut pins = Self {
+            checkpoints,
+            found: vec![CheckpointFound::default(); checkpoints.len()],
+            of_store: BTreeMap::new(),
+            of_tenants: BTreeMap::new(),
+        };
+        for (at, checkpoint) in checkpoints.iter().enumerate() {
+            if store.is_some_and(|store| store != checkpoint.store) {
+                let other = format!("it is of another store, {}", checkpoint.store);
+                pins.found[at].problems.push(other);
+            }
+            // A place that is not passed is a receipt that is not there.
+            if let Some(mark) = checkpoint.chain.filter(|mark| *mark != Mark::NONE) {
+                pins.of_store.entry(mark.receipts).or_default().push(at);
+            }
+            for (tenant, mark) in &checkpoint.tenants {
+                pins.found[at].tenants.insert(tenant.clone(), None);
+                if *mark != Mark::NONE {
+                    let places = pins.of_tenants.entry(tenant).or_default();
+                    places.entry(mark.receipts).or_default().push(at);
+                }
+            }
+        }
+        pins
+    }
+
+    /// The store's chain is whole up to here.
+    fn of_store(&mut self, here: Mark) {
+        for at in self.of_store.remove(&here.receipts).unwrap_or_default() {
+            if self.checkpoints[at].chain != Some(here) {
+                self.found[at].problems.push(format!(
+                    "the store's first {} receipts are not those of the checkpoint: the chain was written anew",
+                    here.receipts
+                ));
+            }
+        }
+    }
+
+    fn of_tenant(&mut self, tenant: &TenantName, here: Mark) {
+        let Some(places) = self.of_tenants.get_mut(tenant) else {
+            return;
+        };
+        for at in places.remove(&here.receipts).unwrap_or_default() {
+            if self.checkpoints[at].tenants.get(tenant) != Some(&here) {
+                let problem = format!("its first {} receipts are not those of the checkpoint", here.receipts);
+                self.found[at].tenants.insert(tenant.clone(), Some(problem));
+            }
+        }
+    }
+
+    /// What was not passed is not there.
+    fn judge(mut self, report: &mut AuditReport) {
+        for (receipts, checkpoints) in self.of_store {
+            let ends = report.whole.receipts;
+            for at in checkpoints {
+                self.found[at].problems.push(match report.first_broken {
+                    None => format!("the store had {receipts} receipts then, and has {ends} now: its end was cut off"),
+                    Some(_) => format!("only {ends} of its {receipts} receipts are whole"),
+                });
+            }
+        }
+        for (tenant, places) in self.of_tenants {
+            let has = report.tenants.get(tenant).map_or(0, |found| found.mark.receipts);
+            for (receipts, checkpoints) in places {
+                for at in checkpoints {
+                    let problem = format!("it had {receipts} receipts then, and has {has} now");
+                    self.found[at].tenants.insert(tenant.clone(), Some(problem));
+                }
+            }
+        }
+        report.checkpoints = self.found;
     }
 }

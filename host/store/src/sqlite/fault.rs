@@ -50,6 +50,21 @@ impl Fault {
         }
     }
 
+    /// SQLite found that the file is not one, or not whole.
+    pub(super) fn is_corruption(&self) -> bool {
+        matches!(self, Self::Sql(rusqlite::Error::SqliteFailure(error, _))
+            if matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    }
+
+    /// What is stored is not what was stored.
+    #[cfg_attr(
+        target_family = "wasm",
+        expect(dead_code, reason = "a guest's host looks after its files")
+    )]
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_)) || self.is_corruption()
+    }
+
     /// What the writer answers. `Fatal` only for failures of the disk: after one, nobody knows what the file holds.
     pub(super) fn of_writer(self, path: &str) -> StoreError {
         match &self {
@@ -65,11 +80,7 @@ impl Fault {
     /// What a reader answers: nothing was to be written, so nothing is in doubt.
     pub(super) fn of_reader(self) -> StoreError {
         match self {
-            Self::Sql(rusqlite::Error::SqliteFailure(error, _))
-                if matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
-            {
-                StoreError::Damaged { detail: self.detail() }
-            }
+            _ if self.is_corruption() => StoreError::Damaged { detail: self.detail() },
             Self::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {
                 StoreError::Busy
             }

@@ -67,11 +67,16 @@ impl StorePath {
         self.beside("-bodies")
     }
 
-    /// Errors while opening: full disks and newer schemas keep their own names, all else is "cannot open".
+    /// Errors while opening: full disks, damage and newer schemas keep their own names, all else is "cannot open".
     pub(super) fn opening(&self, fault: Fault) -> StoreError {
         if fault.is_no_space() {
             StoreError::NoSpace {
                 path: self.text.clone(),
+            }
+        } else if fault.is_corruption() {
+            StoreError::Corrupt {
+                path: self.text.clone(),
+                detail: fault.detail(),
             }
         } else {
             self.cannot_open(fault.detail())

@@ -54,7 +54,7 @@ impl Sqlite {
         )
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("tollgate.db")
     }
 
@@ -81,7 +81,7 @@ impl Sqlite {
     }
 
     /// A closed store's files in another place.
-    fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let copy = Self::with(self.1).quick();
         std::fs::copy(self.path(), copy.path()).unwrap();
         if self.bodies_path().exists() {
@@ -369,7 +369,7 @@ fn what_is_no_store_is_refused() {
     .unwrap();
     let error = place.try_open(OpenOptions::default()).unwrap_err();
     assert!(
-        matches!(&error, StoreError::Open { detail, .. } if detail.contains("not a database")),
+        matches!(&error, StoreError::Corrupt { detail, .. } if detail.contains("not a database")),
         "{error:?}"
     );
     let error = SqliteStore::open(place.0.path().join("missing/dir/t.db"), OpenOptions::default()).unwrap_err();
@@ -419,7 +419,7 @@ async fn damage_each_page(whole: Sqlite) {
         std::fs::write(file, damaged).unwrap();
         let store = match place.try_open(OpenOptions::default()) {
             Ok(store) => store,
-            Err(StoreError::Open { .. }) => continue,
+            Err(StoreError::Open { .. } | StoreError::Corrupt { .. }) => continue,
             Err(other) => panic!("page {page}: {other:?}"),
         };
         for number in 1..=21 {

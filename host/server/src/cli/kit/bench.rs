@@ -9,8 +9,8 @@ use tollgate_core::outcome::Outcome;
 use tollgate_sandbox::{CacheDir, RunLimits};
 
 use super::super::show::{BOLD, DIM, WARN};
-use super::super::{Exit, Refused, Usage, print_json};
-use super::project::{Limits, Named, Which, fixtures, grouped, read, run as run_plugin, sandbox, share, size};
+use super::super::{Exit, Refused, Usage, print_json, read};
+use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin, sandbox, share, size};
 use super::test::folder_of;
 
 /// Loads from the compiled cache that are measured.

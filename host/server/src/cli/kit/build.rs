@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use tollgate_sandbox::{Refusal, VetReport};
 
-use super::super::{Exit, Refused, Usage};
+use super::super::{Exit, Refused, Usage, read};
 use super::check;
 use super::new::CONTRACT;
-use super::project::{Language, Project, fixtures, read, sandbox};
+use super::project::{Language, Project, fixtures, sandbox};
 
 /// What a plugin in Rust is built for: no WASI at all.
 const TARGET: &str = "wasm32-unknown-unknown";

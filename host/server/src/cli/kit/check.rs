@@ -3,8 +3,8 @@
 use tollgate_sandbox::{Refusal, VetReport};
 
 use super::super::show::{BAD, DIM, GOOD};
-use super::super::{Exit, print_json};
-use super::project::{Which, grouped, read, sandbox, size};
+use super::super::{Exit, print_json, read};
+use super::project::{Which, grouped, sandbox, size};
 
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 a host would take it, 1 it is refused, 2 there is no such file.")]

@@ -11,7 +11,7 @@ use tollgate_core::manifest::Manifest;
 use tollgate_core::state::StateValue;
 use tollgate_sandbox::{CacheDir, Plugin, Run, RunInput, RunLimits, Sandbox, SandboxOptions, StateSource};
 
-use super::super::{Refused, Usage};
+use super::super::{Refused, Usage, read};
 use super::build;
 
 /// What a project builds.
@@ -142,11 +142,6 @@ fn own_folder(project: &Path) -> anyhow::Result<PathBuf> {
 
 fn compiled(project: &Path) -> anyhow::Result<CacheDir> {
     Ok(CacheDir::new(own_folder(project)?.join("compiled")))
-}
-
-/// Reads a file that the command line names.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())).into())
 }
 
 /// Which plugin.

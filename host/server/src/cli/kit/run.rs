@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tollgate_core::fixture::{Ending, Fixture};
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
-use super::super::{Exit, Usage, print_json};
-use super::project::{Limits, Which, grouped, read, read_state, run as run_plugin, share, size};
+use super::super::{Exit, Usage, print_json, read};
+use super::project::{Limits, Which, grouped, read_state, run as run_plugin, share, size};
 use super::test::{SILENT_TRAP, says_nothing, show_logs};
 
 #[derive(clap::Args)]

@@ -3,18 +3,16 @@
 //! The signature lies beside the component, so signing changes no digest. What it says and what not stands in
 //! `tollgate_core::signature`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use data_encoding::BASE64;
 use tollgate_core::ids::{KeyId, PluginDigest, PublisherName};
-use tollgate_core::secret::Secret;
 use tollgate_core::signature::PrivateKey;
 
-use super::super::key_file::{ED25519_PRIVATE, public_file, random, write_new};
+use super::super::key_file::{private_key, public_file, random, write_new};
 use super::super::show::{DIM, GOOD};
-use super::super::{Exit, Usage, print_json};
-use super::project::{Which, read, sandbox};
+use super::super::{Exit, Usage, print_json, read};
+use super::project::{Which, sandbox};
 
 #[derive(clap::Args)]
 #[command(
@@ -119,28 +117,4 @@ pub(super) fn key(command: &KeyCommand) -> anyhow::Result<Exit> {
         );
     }
     Ok(Exit::Yes)
-}
-
-/// The private key in a file: 32 bytes in base64, or PKCS #8 in PEM.
-fn private_key(file: &Path) -> anyhow::Result<PrivateKey> {
-    let bytes = Secret::new(read(file)?);
-    let cannot = |reason: &str| Usage(format!("{} holds no key of Ed25519: {reason}", file.display()));
-    let text = std::str::from_utf8(bytes.expose()).map_err(|_| cannot("it is no text"))?;
-    if !text.contains("-----BEGIN") {
-        return Ok(PrivateKey::from_text(text).map_err(|error| cannot(&error.to_string()))?);
-    }
-    let body: String = text
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .map(str::trim)
-        .collect();
-    let body = Secret::new(body);
-    let der = BASE64.decode(body.expose()).map_err(|_| cannot("it is no PEM"))?;
-    let der = Secret::new(der);
-    let seed = der
-        .expose()
-        .strip_prefix(ED25519_PRIVATE)
-        .and_then(|seed| <&[u8; 32]>::try_from(seed).ok())
-        .ok_or_else(|| cannot("it is another kind of key, or encrypted"))?;
-    Ok(PrivateKey::from_seed(seed))
 }

@@ -162,6 +162,11 @@ pub(super) struct Receipt {
 impl Receipt {
     /// The link that the receipt has behind `previous`.
     pub(super) fn link_after(&self, previous: &Digest, coverage: Coverage) -> Digest {
+        chain::link(previous, &self.digest(coverage))
+    }
+
+    /// Of all that it says.
+    pub(super) fn digest(&self, coverage: Coverage) -> Digest {
         let facts = ReceiptFacts {
             receipt: self.id,
             event: &self.event,
@@ -171,7 +176,7 @@ impl Receipt {
             body_digest: self.body_digest,
             disposition: &self.disposition,
         };
-        chain::link(previous, &facts.digest(coverage))
+        facts.digest(coverage)
     }
 }
 
@@ -440,9 +445,13 @@ pub(super) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
     Ok((unsigned(row, "superseded")?, unsigned(row, "held")?))
 }
 
-/// Reads every receipt with its body, in order. `each` gets what stands under each number; a gap or damage ends it.
+/// Reads every receipt with its body, in order. `each` gets what stands under each number, and says whether to go on; facts that
+/// cannot be read end it. A body that cannot be read is for `each` to judge.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn walk(view: View<'_>, each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>) -> Result<(), Fault> {
+pub(super) fn walk(
+    view: View<'_>,
+    each: impl FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
+) -> Result<(), Fault> {
     match view.layout {
         Layout::Rows => rows::walk(view.connection, each),
         #[cfg(not(target_family = "wasm"))]

@@ -146,7 +146,7 @@ pub(super) fn into_rows(connection: &Connection, bodies: Option<&File>) -> Resul
     let mut origin = connection.prepare("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?;
     segments::walk(connection, bodies, |receipt, body| {
         let event = Event {
-            payload: Bytes::copy_from_slice(body),
+            payload: Bytes::copy_from_slice(body?),
             ..Event::clone(&receipt.event)
         };
         let family = event.reading.family().map_or("", |family| family.as_str());

@@ -48,7 +48,7 @@ fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
 #[cfg(not(target_family = "wasm"))]
 pub(super) fn walk(
     connection: &Connection,
-    mut each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>,
+    mut each: impl FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
 ) -> Result<(), Fault> {
     let mut statement = connection.prepare(&format!(
         "SELECT {RECEIPT_COLUMNS}, {EVENT_COLUMNS}, r.body FROM receipts r LEFT JOIN origins o ON o.id = r.origin ORDER BY r.seq"
@@ -59,7 +59,7 @@ pub(super) fn walk(
         let body = row
             .get_ref("body")?
             .as_blob()
-            .map_err(|error| Fault::damaged("body", error))?;
+            .map_err(|error| Fault::damaged("body", error));
         if !each(&receipt, body)? {
             break;
         }

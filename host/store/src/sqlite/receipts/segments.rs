@@ -392,15 +392,21 @@ impl SegmentBodies {
 pub(super) fn walk(
     connection: &Connection,
     bodies: Option<&File>,
-    mut each: impl FnMut(&Receipt, &[u8]) -> Result<bool, Fault>,
+    mut each: impl FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
 ) -> Result<(), Fault> {
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         let mut reader = Reader::of(row)?;
-        let all = SegmentBodies::read(bodies, &reader)?;
+        let all = SegmentBodies::read(bodies, &reader).ok();
         while let Some((seq, facts, place)) = reader.next()? {
-            if !each(&unpack(connection, seq, facts, Bytes::new())?, &all.of(&place))? {
+            // Where the file ends inside the segment, the bodies before its end are still there.
+            let body = all
+                .as_ref()
+                .map_or_else(|| bodies::read(bodies, place.clone()), |all| Ok(all.of(&place)));
+            let receipt = unpack(connection, seq, facts, Bytes::new())?;
+            let body = body.as_deref().map_err(|fault| Fault::Damaged(fault.detail()));
+            if !each(&receipt, body)? {
                 return Ok(());
             }
         }

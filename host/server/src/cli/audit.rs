@@ -1,0 +1,354 @@
+//! `tollgate audit`: is the store what was admitted, and can somebody else be shown that it is?
+//!
+//! Both commands read the store's files themselves, beside a running host or without one, and read all of them. What an audit
+//! can find and what not stands in `docs/audit.md`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tollgate_core::checkpoint::{Checkpoint, CheckpointError, Mark, SignedCheckpoint};
+use tollgate_core::ids::TenantName;
+use tollgate_core::signature::PublicKey;
+use tollgate_store::SqliteStore;
+use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound, TenantFound};
+
+use super::key_file::{private_key, write_new};
+use super::show::{BAD, BOLD, DIM, GOOD};
+use super::{Exit, Refused, Usage, print_json, read};
+use crate::{clock, config};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Read everything that the store keeps, and name the first row that is not what was admitted
+    #[command(
+        after_help = "It names the receipt and what is wrong: its body, its facts, its place, or that it is missing. What lies beside the \
+                      receipts (runs, actions, outbox) is in no chain; it is checked for rows that lead nowhere.\n\n\
+                      Without a checkpoint, an end that was cut off together with its head, or a chain that was computed anew, looks whole.\n\n\
+                      Exit status: 0 whole, 1 broken, 2 a checkpoint or key cannot be used, 3 the store could not be read."
+    )]
+    Verify(Verify),
+    /// Write a signed note of what the store has now, to be kept where the store's host cannot change it
+    #[command(
+        after_help = "The key is one of `tollgate plugin key new`, or an Ed25519 private key in PEM (PKCS #8).\n\n\
+                      Exit status: 0 written, 1 the store is broken and nothing was signed, 2 the key cannot be used, 3 the store could \
+                      not be read."
+    )]
+    Checkpoint(Write),
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// The operator's configuration file, which names the store
+    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
+    config: PathBuf,
+    /// The store's file, for example a backup's; then no configuration is read
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// A checkpoint: the store must still begin with what it says. May be given several times
+    #[arg(long = "checkpoint", value_name = "FILE", requires = "key")]
+    checkpoints: Vec<PathBuf>,
+    /// The public key that the checkpoints are signed with: its file (FILE.pub), or the key itself
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Answer for this tenant's receipts alone, and say nothing of others
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<TenantName>,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Write {
+    #[command(flatten)]
+    place: Place,
+    /// The file of the private key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Note this tenant's receipts alone, for the tenant
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<TenantName>,
+    /// Where to write it; nothing may be there yet. Without it, to standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Verify(args) => verify(&args),
+        Command::Checkpoint(args) => checkpoint(&args),
+    }
+}
+
+impl Place {
+    /// Reads everything.
+    fn audit(&self, checkpoints: &[Checkpoint]) -> anyhow::Result<(PathBuf, AuditReport)> {
+        let path = match &self.store {
+            Some(path) => path.clone(),
+            None => config::load(&self.config)?.store.path,
+        };
+        let bar = if self.json {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        let report = SqliteStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
+        bar.finish_and_clear();
+        Ok((path, report?))
+    }
+}
+
+/// On a terminal, how far it is; without one, nothing.
+fn show(bar: &ProgressBar, progress: AuditProgress) {
+    let template = match progress {
+        AuditProgress::Pages => "{spinner} the file's pages  {elapsed}",
+        AuditProgress::Receipts { done: 0, of } => {
+            bar.set_length(of);
+            "{wide_bar} {human_pos}/{human_len} receipts  {per_sec}  {eta} left"
+        }
+        AuditProgress::Receipts { done, .. } => return bar.set_position(done),
+        AuditProgress::Relations => "{spinner} what leads from row to row  {elapsed}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+}
+
+/// A checkpoint's file and what was found of it.
+#[derive(Serialize)]
+struct Held {
+    file: PathBuf,
+    ok: bool,
+    at: String,
+    #[serde(flatten)]
+    found: CheckpointFound,
+}
+
+/// The answer for programs.
+#[derive(Serialize)]
+struct Answer<'a> {
+    ok: bool,
+    store: Option<String>,
+    /// Whole ones, up to the first that is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<Mark>,
+    first_broken: Option<&'a Broken>,
+    /// The same in words.
+    broken: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<tollgate_store::audit::After>,
+    tenants: &'a BTreeMap<TenantName, TenantFound>,
+    problems: &'a [String],
+    checkpoints: &'a [Held],
+}
+
+fn verify(args: &Verify) -> anyhow::Result<Exit> {
+    let signed = args
+        .checkpoints
+        .iter()
+        .map(|file| signed_checkpoint(file))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let key = args.key.as_deref().map(public_key).transpose()?;
+    let mut checkpoints = Vec::new();
+    for (file, signed) in args.checkpoints.iter().zip(&signed) {
+        // Clap sees to it that there is a key where there are checkpoints.
+        let Some(key) = &key else { break };
+        match signed.verify(key) {
+            Ok(checkpoint) => checkpoints.push(checkpoint.clone()),
+            Err(error @ CheckpointError::Forged) => return Err(Refused(format!("{}: {error}", file.display())).into()),
+            Err(error) => return Err(unusable(file, &error)),
+        }
+    }
+    let (path, mut report) = args.place.audit(&checkpoints)?;
+    if let Some(tenant) = &args.tenant {
+        narrow(&mut report, tenant, &checkpoints);
+    }
+    let of_tenant = |found: &TenantFound| found.broken == 0;
+    let ok = match &args.tenant {
+        None => report.is_whole(),
+        Some(_) => report.is_whole() && report.tenants.values().all(of_tenant),
+    };
+    let held: Vec<_> = report
+        .checkpoints
+        .iter()
+        .zip(&args.checkpoints)
+        .zip(&checkpoints)
+        .map(|((found, file), checkpoint)| Held {
+            file: file.clone(),
+            ok: found.problems.is_empty() && found.tenants.values().all(Option::is_none),
+            at: checkpoint.at.to_string(),
+            found: found.clone(),
+        })
+        .collect();
+    if args.place.json {
+        let whole_store = args.tenant.is_none();
+        print_json(&Answer {
+            ok,
+            store: report.store.map(|store| store.to_string()),
+            chain: whole_store.then_some(report.whole),
+            first_broken: report.first_broken.as_ref(),
+            broken: report.first_broken.as_ref().map(ToString::to_string),
+            after: whole_store.then_some(report.after),
+            tenants: &report.tenants,
+            problems: &report.problems,
+            checkpoints: &held,
+        })?;
+    } else {
+        tell(&path, &report, &held, args.tenant.as_ref(), ok);
+    }
+    Ok(if ok { Exit::Yes } else { Exit::No })
+}
+
+/// Leaves of a report what concerns one tenant. What is broken of others is nothing of it: its own chain goes on past that.
+fn narrow(report: &mut AuditReport, tenant: &TenantName, checkpoints: &[Checkpoint]) {
+    let store = report.store;
+    report.tenants.retain(|name, _| name == tenant);
+    for (found, checkpoint) in report.checkpoints.iter_mut().zip(checkpoints) {
+        found.problems.retain(|_| store != Some(checkpoint.store));
+        found.tenants.retain(|name, _| name == tenant);
+        if found.tenants.is_empty() {
+            found.problems.push(format!("it says nothing of {tenant}"));
+        }
+    }
+    // These are the operator's, and may speak of others.
+    report.problems.clear();
+    let of_others = |broken: &Broken| broken.tenant.as_ref().is_some_and(|of| of != tenant);
+    if report.first_broken.as_ref().is_some_and(of_others) {
+        report.first_broken = None;
+        // What is not there may have been anybody's.
+        if report.after.missing > 0 {
+            let missing = format!("{} receipts are missing, and may have been its", report.after.missing);
+            report.problems.push(missing);
+        }
+    }
+}
+
+fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&TenantName>, ok: bool) {
+    let place = path.display();
+    match tenant {
+        Some(tenant) => {
+            let receipts = report.tenants.get(tenant).map_or(0, |found| found.mark.receipts);
+            let (style, word) = if ok { (GOOD, "whole") } else { (BAD, "broken") };
+            anstream::println!("{style}{word}{style:#}  {receipts} receipts of {tenant}  {DIM}{place}{DIM:#}");
+        }
+        None if report.first_broken.is_none() && report.problems.is_empty() => {
+            let Mark { receipts, head } = report.whole;
+            anstream::println!("{GOOD}whole{GOOD:#}  {receipts} receipts, the chain holds  {DIM}{place}{DIM:#}");
+            anstream::println!("  {DIM}ends with{DIM:#} {head}");
+        }
+        None => {}
+    }
+    if let Some(broken) = &report.first_broken {
+        anstream::println!("{BAD}broken{BAD:#}  {broken}");
+        if tenant.is_none() {
+            let (before, after) = (report.whole.receipts, report.after);
+            anstream::println!(
+                "  {before} receipts before it are whole; behind it {} are whole by themselves and {} broken",
+                after.whole,
+                after.broken
+            );
+        }
+    }
+    for problem in &report.problems {
+        anstream::println!("{BAD}problem{BAD:#}  {problem}");
+    }
+    for (name, found) in &report.tenants {
+        let TenantFound { mark, broken } = found;
+        let broken = match broken {
+            0 => String::new(),
+            broken => format!("  {BAD}{broken} of them broken{BAD:#}"),
+        };
+        anstream::println!(
+            "  {BOLD}{name}{BOLD:#}  {} receipts  {DIM}{}{DIM:#}{broken}",
+            mark.receipts,
+            mark.head
+        );
+    }
+    for Held { file, ok, at, found } in held {
+        let (style, word) = if *ok { (GOOD, "holds") } else { (BAD, "does not hold") };
+        anstream::println!("{style}{word}{style:#}  checkpoint {} of {at}", file.display());
+        for problem in &found.problems {
+            anstream::println!("  {problem}");
+        }
+        for (tenant, problem) in &found.tenants {
+            if let Some(problem) = problem {
+                anstream::println!("  {BOLD}{tenant}{BOLD:#}: {problem}");
+            }
+        }
+    }
+    if !ok {
+        anstream::println!(
+            "\nhow to go on: stop the host and keep its files as they are ({place}, -wal and -bodies beside it), for what is in them and\n\
+             as evidence; then restore the newest copy that this command calls whole. docs/audit.md has the steps."
+        );
+    }
+}
+
+fn checkpoint(args: &Write) -> anyhow::Result<Exit> {
+    let key = private_key(&args.key)?;
+    let (path, mut report) = args.place.audit(&[])?;
+    if !report.is_whole() {
+        tell(&path, &report, &[], None, false);
+        return Err(Refused("the store is not whole; nothing was signed".to_owned()).into());
+    }
+    let store = report.store.context("the store has no key to be known by")?;
+    if let Some(tenant) = &args.tenant {
+        report.tenants.retain(|name, _| name == tenant);
+        if report.tenants.is_empty() {
+            return Err(Refused(format!("the store has no receipts of {tenant}")).into());
+        }
+    }
+    let marks = report.tenants.into_iter().map(|(name, found)| (name, found.mark));
+    let signed = Checkpoint {
+        store,
+        at: clock::now(),
+        chain: args.tenant.is_none().then_some(report.whole),
+        tenants: marks.collect(),
+    }
+    .signed(&key);
+    let text = signed.to_json() + "\n";
+    let Some(output) = &args.output else {
+        anstream::print!("{text}");
+        return Ok(Exit::Yes);
+    };
+    write_new(output, &text, false)?;
+    if args.place.json {
+        print_json(&serde_json::json!({ "file": output, "store": store, "chain": report.whole }))?;
+    } else {
+        anstream::println!(
+            "{GOOD}signed{GOOD:#}  {} receipts  {DIM}{}{DIM:#}\n  keep it where this host cannot change it",
+            report.whole.receipts,
+            output.display()
+        );
+    }
+    Ok(Exit::Yes)
+}
+
+fn signed_checkpoint(file: &Path) -> anyhow::Result<SignedCheckpoint> {
+    SignedCheckpoint::from_json(&read(file)?).map_err(|error| unusable(file, &error))
+}
+
+fn unusable(file: &Path, error: &dyn std::fmt::Display) -> anyhow::Error {
+    Usage(format!("{}: {error}", file.display())).into()
+}
+
+/// The key itself, or the file that holds it.
+fn public_key(text: &str) -> anyhow::Result<PublicKey> {
+    if let Ok(key) = PublicKey::from_text(text) {
+        return Ok(key);
+    }
+    let file = Path::new(text);
+    let bytes = read(file)?;
+    PublicKey::from_text(&String::from_utf8_lossy(&bytes)).map_err(|error| unusable(file, &error))
+}

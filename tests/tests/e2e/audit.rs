@@ -1,0 +1,306 @@
+//! O5: evidence. A store is audited by the command, beside its host and after it, and whatever was done to its files meanwhile is
+//! named, with its exit status.
+//!
+//! Files are changed here as somebody with a hex editor and old backups would. What a database shell can do to rows is tried in
+//! the store's own tests (`host/store/tests/contract/audit.rs`), where the same audit answers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tollgate_core::ids::Digest;
+use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::stage::{CASHBACK, Ran, SOURCES, Setup, Stage, tollgate};
+
+const FILES: [&str; 2] = ["tollgate.db", "tollgate.db-bodies"];
+
+/// Two tenants, who are sent in turns, with a plugin that records an action for each event.
+fn stage() -> Stage {
+    Setup::acme(CASHBACK)
+        .tenant("globex", &format!("{SOURCES}{CASHBACK}"))
+        .plugin("cashback")
+        .start()
+}
+
+fn body(number: usize) -> String {
+    redeemed(&format!("evt_{number:02}"), &format!("red_{number:02}"), "success")
+}
+
+fn send(stage: &Stage, numbers: std::ops::RangeInclusive<usize>) {
+    for number in numbers {
+        let tenant = ["globex", "acme"][number % 2];
+        let answer = stage.post_to(tenant, "shop", &signer("shop").sign("", body(number)));
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+}
+
+/// A copy of a stopped host's files, or of what another copy became.
+fn copy(stage: &Stage, name: &str) -> PathBuf {
+    let folder = stage.path(name);
+    fs::create_dir(&folder).expect("a folder");
+    for file in FILES {
+        fs::copy(stage.path(file), folder.join(file)).expect("a copy");
+    }
+    folder
+}
+
+fn verify(store: &Path, more: &[&str]) -> Ran {
+    let store = store.join("tollgate.db");
+    let mut all = vec!["audit", "verify", "--store", store.to_str().expect("a path in UTF-8")];
+    all.extend(more);
+    tollgate(&all, b"")
+}
+
+#[track_caller]
+fn assert_broken(folder: &Path, expect: &str) {
+    let ran = verify(folder, &[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains(expect), "{expect}: {ran:?}");
+    assert!(ran.stdout.contains("how to go on"), "{ran:?}");
+    let json = verify(folder, &["--json"]);
+    assert_eq!((json.code, &json.json()["ok"]), (1, &false.into()), "{json:?}");
+}
+
+fn edit(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(file).expect("a file");
+    change(&mut bytes);
+    fs::write(file, bytes).expect("a file");
+}
+
+#[track_caller]
+fn place_of(bytes: &[u8], text: &[u8]) -> usize {
+    let mut places = bytes.windows(text.len()).enumerate().filter(|(_, here)| *here == text);
+    let first = places.next().expect("it is there").0;
+    assert!(places.next().is_none(), "it is there once");
+    first
+}
+
+#[test]
+fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
+    let mut stage = stage();
+    send(&stage, 1..=9);
+    stage.quiet();
+    let beside = stage.ask(&["audit", "verify"]).json();
+    assert_eq!(beside["ok"], true, "{beside}");
+    assert_eq!(
+        (&beside["chain"]["receipts"], &beside["problems"]),
+        (&9.into(), &serde_json::json!([]))
+    );
+    assert_eq!(beside["tenants"]["acme"]["receipts"], 5);
+    stage.stop();
+    let after = stage.ask(&["audit", "verify"]).json();
+    assert_eq!(after, beside, "stopping changes nothing of it");
+
+    let named = |what: &str| format!("receipt 5 (rcpt_{what}");
+    let id = stage.trace("evt_05")["receipt"]["id"].as_str().expect("an id")[5..].to_owned();
+    let named = named(&id);
+
+    let folder = copy(&stage, "body");
+    edit(&folder.join(FILES[1]), |bodies| {
+        let at = place_of(bodies, b"red_05");
+        bodies[at + 5] = b'6';
+    });
+    assert_broken(
+        &folder,
+        &format!("{named}) of acme: its body is not the one that was admitted"),
+    );
+
+    let folder = copy(&stage, "facts");
+    edit(&folder.join(FILES[0]), |store| {
+        // Behind its length, as the segment's facts have it; the ledger's rows have it otherwise.
+        let at = place_of(store, b"\x06evt_05");
+        store[at + 6] = b'4';
+    });
+    assert_broken(
+        &folder,
+        &format!("{named}) of acme: it is not the one that was admitted in this place"),
+    );
+
+    // Two receipts exchanged, bodies and all: from the receipt's id to the link, facts are of one length here.
+    let folder = copy(&stage, "swapped");
+    edit(&folder.join(FILES[0]), |store| {
+        let facts = |number: usize| {
+            let event = place_of(store, format!("\x06evt_{number:02}").as_bytes());
+            let digest = place_of(store, &Digest::of(body(number).as_bytes()).0);
+            // An id of 16 bytes and an origin's number of one stand before the event; the link behind the digest of the body.
+            event - 17..digest + 64
+        };
+        let (five, seven) = (facts(5), facts(7));
+        assert_eq!(five.len(), seven.len());
+        let kept = store[five.clone()].to_vec();
+        store.copy_within(seven.clone(), five.start);
+        store[seven].copy_from_slice(&kept);
+    });
+    edit(&folder.join(FILES[1]), |bodies| {
+        let length = body(5).len();
+        let (five, seven) = (
+            place_of(bodies, body(5).as_bytes()),
+            place_of(bodies, body(7).as_bytes()),
+        );
+        bodies[five..five + length].copy_from_slice(body(7).as_bytes());
+        bodies[seven..seven + length].copy_from_slice(body(5).as_bytes());
+    });
+    assert_broken(
+        &folder,
+        &format!("it is not the one that was admitted in this place; that is rcpt_{id}, which stands in place 7"),
+    );
+
+    let folder = copy(&stage, "cut");
+    edit(&folder.join(FILES[1]), |bodies| {
+        bodies.truncate(place_of(bodies, b"red_05"))
+    });
+    assert_broken(&folder, &format!("{named}) of acme cannot be read: bodies: bytes"));
+
+    let folder = copy(&stage, "gone");
+    fs::remove_file(folder.join(FILES[1])).expect("the bodies");
+    assert_broken(&folder, "receipt 1 (rcpt_");
+
+    let folder = copy(&stage, "half");
+    edit(&folder.join(FILES[0]), |store| store.truncate(store.len() / 2));
+    assert_broken(&folder, "database: ");
+
+    let folder = copy(&stage, "no-header");
+    edit(&folder.join(FILES[0]), |store| store[..100].fill(0xA5));
+    assert_broken(&folder, "database: file is not a database");
+    let store = folder.join(FILES[0]);
+    let export = tollgate(
+        &[
+            "export",
+            "--from",
+            store.to_str().expect("UTF-8"),
+            "--to",
+            folder.join("copy").to_str().expect("UTF-8"),
+        ],
+        b"",
+    );
+    assert_eq!(export.code, 3, "{export:?}");
+    assert!(
+        export.stderr.contains("`tollgate audit verify` says what is left"),
+        "{export:?}"
+    );
+
+    // What is no store at all is no finding.
+    let nothing = verify(&stage.path("nowhere"), &[]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (3, ""), "{nothing:?}");
+}
+
+/// An older copy put back in place of the newest: consistent in itself, so only what was noted elsewhere shows it.
+#[test]
+fn o5_a_store_that_was_put_back_or_replaced_is_seen_by_its_checkpoint() {
+    let mut stage = stage();
+    let key = stage.path("audit.key");
+    let key = key.to_str().expect("a path in UTF-8");
+    let made = tollgate(&["plugin", "key", "new", key], b"");
+    assert_eq!(made.code, 0, "{made:?}");
+    let public = format!("{key}.pub");
+    let note = |stage: &Stage, name: &str, more: &[&str]| {
+        let file = stage.path(name).to_str().expect("UTF-8").to_owned();
+        let mut all = vec!["audit", "checkpoint", "--key", key, "--output", &file];
+        all.extend(more);
+        let ran = stage.ask(&all);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        file
+    };
+
+    send(&stage, 1..=6);
+    stage.quiet();
+    let early = note(&stage, "early.json", &[]);
+    stage.stop();
+    let backup = copy(&stage, "backup");
+    stage.start();
+    send(&stage, 7..=9);
+    stage.quiet();
+    // Beside the running host.
+    let late = note(&stage, "late.json", &[]);
+    let for_acme = note(&stage, "acme.json", &["--tenant", "acme"]);
+    let text = fs::read_to_string(&for_acme).expect("a checkpoint");
+    assert!(text.contains("acme") && !text.contains("globex"), "{text}");
+    stage.stop();
+    let all = [
+        "--checkpoint",
+        &early,
+        "--checkpoint",
+        &late,
+        "--checkpoint",
+        &for_acme,
+        "--key",
+        &public,
+    ];
+    let now = stage.path("");
+    let whole = verify(&now, &all);
+    assert_eq!(whole.code, 0, "{whole:?}");
+    assert_eq!(whole.stdout.matches("holds  checkpoint").count(), 3, "{whole:?}");
+
+    assert_eq!(verify(&backup, &[]).code, 0, "a backup is whole");
+    let put_back = verify(&backup, &all);
+    assert_eq!(put_back.code, 1, "{put_back:?}");
+    assert!(
+        put_back
+            .stdout
+            .contains("the store had 9 receipts then, and has 6 now: its end was cut off"),
+        "{put_back:?}"
+    );
+    assert!(
+        put_back.stdout.contains("acme: it had 5 receipts then, and has 3 now"),
+        "{put_back:?}"
+    );
+    assert_eq!(
+        put_back.stdout.matches("holds  checkpoint").count(),
+        1,
+        "the early one: {put_back:?}"
+    );
+
+    // The backup goes on with other events, until it has as many receipts.
+    for file in FILES {
+        fs::copy(backup.join(file), stage.path(file)).expect("a copy");
+    }
+    stage.start();
+    send(&stage, 17..=19);
+    stage.quiet();
+    stage.stop();
+    assert_eq!(verify(&now, &[]).code, 0, "its own chain holds");
+    let rewritten = verify(&now, &all);
+    assert_eq!(rewritten.code, 1, "{rewritten:?}");
+    assert!(rewritten.stdout.contains("the chain was written anew"), "{rewritten:?}");
+    // For acme alone, with its own note and with a word about nobody else.
+    let acme = ["--tenant", "acme", "--checkpoint", &for_acme, "--key", &public];
+    let shown = verify(&now, &acme);
+    assert_eq!(shown.code, 1, "{shown:?}");
+    assert!(!shown.stdout.contains("globex"), "{shown:?}");
+    assert_eq!(
+        verify(&now, &["--tenant", "acme"]).code,
+        0,
+        "without its note nothing is known"
+    );
+
+    // A note that was changed, or that somebody else signed, is worth nothing.
+    let forged = stage.path("forged.json");
+    let text = fs::read_to_string(&late).expect("a checkpoint");
+    fs::write(&forged, text.replacen("\"receipts\": 9", "\"receipts\": 8", 1)).expect("a file");
+    let forged = verify(
+        &now,
+        &["--checkpoint", forged.to_str().expect("UTF-8"), "--key", &public],
+    );
+    assert_eq!(forged.code, 1, "{forged:?}");
+    assert!(forged.stderr.contains("signature does not fit"), "{forged:?}");
+    let no_key = verify(&now, &["--checkpoint", &late]);
+    assert_eq!(no_key.code, 2, "{no_key:?}");
+    let no_checkpoint = verify(&now, &["--checkpoint", &public, "--key", &public]);
+    assert_eq!(no_checkpoint.code, 2, "{no_checkpoint:?}");
+}
+
+/// Nothing is signed that is not whole.
+#[test]
+fn o5_a_broken_store_gets_no_checkpoint() {
+    let mut stage = stage();
+    let key = stage.path("audit.key");
+    let key = key.to_str().expect("a path in UTF-8");
+    assert_eq!(tollgate(&["plugin", "key", "new", key], b"").code, 0);
+    send(&stage, 1..=3);
+    stage.quiet();
+    stage.stop();
+    edit(&stage.path(FILES[1]), |bodies| bodies[0] ^= 1);
+    let refused = stage.ask(&["audit", "checkpoint", "--key", key]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("nothing was signed"), "{refused:?}");
+    assert!(!refused.stdout.contains("signature"), "{refused:?}");
+}
