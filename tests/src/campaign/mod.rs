@@ -5,14 +5,16 @@
 
 pub mod hostile;
 pub mod kill;
+pub mod outage;
 pub mod pace;
+pub mod soak;
 pub mod vitals;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Every campaign that the `campaign` binary runs, in the order of the list.
-pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, hostile::CAMPAIGN];
+pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, hostile::CAMPAIGN, outage::CAMPAIGN, soak::CAMPAIGN];
 
 /// One campaign.
 #[derive(Clone, Copy)]

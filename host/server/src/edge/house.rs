@@ -5,14 +5,18 @@
 //! waits for the host, for a commit or for a key, is never sent away. Bodies that stay away while memory for bodies is short go in
 //! the same order.
 //!
+//! Before the seats there is one line for all that costs much or is worth little: large bodies, piece by piece, and requests of
+//! connections whose last one was refused. Of those in line one goes on between two looks at all the others, so that a flood of
+//! them takes what the others leave, and no more.
+//!
 //! A peer that was sent away while its request was on the wire sees its connection end without an answer and sends again:
 //! nothing was kept of it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -33,6 +37,8 @@ pub(super) struct House {
     free: Arc<Semaphore>,
     seats_max: usize,
     guests: Mutex<Guests>,
+    /// One permit, given in the order of asking. Giving it on puts the next one behind everybody who is ready to run.
+    line: Semaphore,
     /// Ends all conversations, gently.
     shutdown: CancellationToken,
 }
@@ -56,6 +62,8 @@ pub(super) struct Seat {
     house: Arc<House>,
     guest: Arc<Guest>,
     number: usize,
+    /// What its last request came to.
+    refused: AtomicBool,
     _free: OwnedSemaphorePermit,
 }
 
@@ -65,6 +73,7 @@ impl House {
             free: Arc::new(Semaphore::new(seats_max)),
             seats_max,
             guests: Mutex::default(),
+            line: Semaphore::new(1),
             shutdown,
         })
     }
@@ -101,6 +110,7 @@ impl House {
             house: Arc::clone(self),
             guest,
             number,
+            refused: AtomicBool::new(false),
             _free: free,
         }
     }
@@ -168,6 +178,23 @@ impl Seat {
     /// Says how much memory the connection's body takes.
     pub(super) fn holds(&self, body_bytes: usize) {
         self.guest.body_bytes.store(body_bytes, Ordering::Relaxed);
+    }
+
+    /// Remembers whether the connection's last request was refused.
+    pub(super) fn was_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Waits in the line if the connection's last request was refused.
+    pub(super) async fn line_up_if_refused(&self) {
+        if self.refused.load(Ordering::Relaxed) {
+            drop(self.turn().await);
+        }
+    }
+
+    /// Waits in the line. While the turn is held nobody else in the line goes on, so it is not held while waiting.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.house.line.acquire().await.ok()
     }
 
     /// See [`House::free_body`].

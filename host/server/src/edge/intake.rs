@@ -33,7 +33,8 @@ use crate::config::{Config, EdgeConfig, Source, Tenant};
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
 const KEY_LOOKS_MAX: usize = 4;
-/// Bodies up to here have a share of the memory for bodies to themselves: most events are smaller than a tenth of it.
+/// Bodies up to here have a share of the memory for bodies to themselves and need not line up: most events are smaller than a
+/// tenth of it.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// What a 401 must say where basic auth is asked for (RFC 9110, 11.6.1): some senders present nothing before they are asked.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"tollgate\", charset=\"UTF-8\"");
@@ -46,6 +47,7 @@ pub(super) async fn handle<S: Store>(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     seat.waits();
+    seat.line_up_if_refused().await;
     let config = edge.config.load_full();
     let client = Client::of(&config.edge, peer, request.headers());
     let response = match locate(&config, client, request.uri().path()) {
@@ -66,6 +68,7 @@ pub(super) async fn handle<S: Store>(
             respond(&answer(&happening, &Ack::default()))
         }
     };
+    seat.was_refused(!response.status().is_success());
     seat.waits();
     Ok(response)
 }
@@ -225,7 +228,14 @@ impl<S: Store> Asked<'_, S> {
         let received_at = clock::now();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
         for _ in 0..KEY_LOOKS_MAX {
-            let need = match self.prove_with(&keyring, head, body, received_at) {
+            let proved = {
+                let _turn = match body.len() {
+                    ..=SMALL_BODY_BYTES => None,
+                    _ => self.seat.turn().await,
+                };
+                self.prove_with(&keyring, head, body, received_at)
+            };
+            let need = match proved {
                 Ok(proved) => return Ok(proved),
                 Err(NotProved::Rejected(rejection)) => return Err(rejection),
                 Err(NotProved::NeedsKey(need)) => need,
@@ -420,6 +430,10 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
             first = data;
             continue;
         }
+        let _turn = match body_bytes {
+            ..=SMALL_BODY_BYTES => None,
+            _ => held.seat.turn().await,
+        };
         // Room is made by halves, not doubled: what is held is what is counted.
         if rest.capacity() < body_bytes {
             let room = (body_bytes + body_bytes / 2).min(body_bytes_max);
