@@ -54,9 +54,9 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, Quarantine, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Settled, Settlement, Store,
-    StoreError, TokenRecord, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms, Settled,
+    Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -279,7 +279,12 @@ impl Store for SqliteStore {
     }
 
     async fn claim_outbox(&self, request: ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
-        self.write(move |transaction| outbox::claim(transaction, &request))
+        let claimed = self.claim_outbox_within(request, Rooms::unlimited()).await?;
+        Ok(claimed.claims)
+    }
+
+    async fn claim_outbox_within(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
+        self.write(move |transaction| outbox::claim(transaction, &request, &rooms))
             .await
     }
 
