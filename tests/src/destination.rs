@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tollgate_core::ids::KeyId;
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::request::{Header, RawRequest};
@@ -31,6 +32,8 @@ pub enum Reply {
     After(Duration, u16),
     /// Keeps the connection and says nothing.
     Hang,
+    /// The same until it is set; then the connection ends, as that of a server that is started again.
+    HangUntil(Arc<AtomicBool>),
 }
 
 /// One message as it came.
@@ -70,6 +73,13 @@ pub struct Destination {
     desk: Arc<Desk>,
 }
 
+/// A destination that is down: its port is its own, and nobody listens there.
+pub struct Closed {
+    pub address: SocketAddr,
+    socket: Socket,
+    desk: Arc<Desk>,
+}
+
 struct Desk {
     profile: Arc<Profile>,
     keyring: Keyring,
@@ -91,39 +101,7 @@ impl Destination {
     /// # Panics
     /// When nothing can listen on this machine.
     pub fn start() -> Self {
-        let (_, profile) = shipped()
-            .iter()
-            .find(|(name, _)| name.as_str() == "standard-webhooks")
-            .expect("the profile ships");
-        let secret = SourceSecret {
-            id: KeyId::new("destination").expect("a key id"),
-            text: Secret::new(DESTINATION_SECRET),
-            not_before: None,
-            not_after: None,
-        };
-        let desk = Arc::new(Desk {
-            keyring: Keyring::new(profile, &[secret]).expect("a keyring"),
-            profile: Arc::clone(profile),
-            arrivals: Mutex::default(),
-            script: Mutex::default(),
-            otherwise: Mutex::new(Reply::Status(204)),
-            stopped: AtomicBool::new(false),
-        });
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
-        let address = listener.local_addr().expect("an address");
-        let at_desk = Arc::clone(&desk);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if at_desk.stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let desk = Arc::clone(&at_desk);
-                if let Ok(stream) = stream {
-                    thread::spawn(move || drop(desk.serve(stream)));
-                }
-            }
-        });
-        Self { address, desk }
+        Closed::reserve().open()
     }
 
     /// Where a tenant points a destination to.
@@ -146,6 +124,11 @@ impl Destination {
         lock(&self.desk.arrivals).clone()
     }
 
+    /// Everything that came since this was last asked, which is forgotten here.
+    pub fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut *lock(&self.desk.arrivals))
+    }
+
     /// Waits until so many have come.
     ///
     /// # Panics
@@ -165,6 +148,70 @@ impl Destination {
             );
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl Closed {
+    /// Takes a port, on which connections are refused.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn reserve() -> Self {
+        let (_, profile) = shipped()
+            .iter()
+            .find(|(name, _)| name.as_str() == "standard-webhooks")
+            .expect("the profile ships");
+        let secret = SourceSecret {
+            id: KeyId::new("destination").expect("a key id"),
+            text: Secret::new(DESTINATION_SECRET),
+            not_before: None,
+            not_after: None,
+        };
+        let desk = Arc::new(Desk {
+            keyring: Keyring::new(profile, &[secret]).expect("a keyring"),
+            profile: Arc::clone(profile),
+            arrivals: Mutex::default(),
+            script: Mutex::default(),
+            otherwise: Mutex::new(Reply::Status(204)),
+            stopped: AtomicBool::new(false),
+        });
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&loopback.into()).expect("a free port");
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+        Closed {
+            address: address.expect("an address"),
+            socket,
+            desk,
+        }
+    }
+
+    /// Listens from now on, and answers 204 to everything that the script does not say otherwise.
+    ///
+    /// # Panics
+    /// When nothing can listen on this machine.
+    pub fn open(self) -> Destination {
+        let Self { address, socket, desk } = self;
+        socket.listen(128).expect("a listener");
+        let listener = TcpListener::from(socket);
+        let at_desk = Arc::clone(&desk);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if at_desk.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let desk = Arc::clone(&at_desk);
+                if let Ok(stream) = stream {
+                    thread::spawn(move || drop(desk.serve(stream)));
+                }
+            }
+        });
+        Destination { address, desk }
+    }
+
+    /// As [`Destination::url`].
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
     }
 }
 
@@ -193,9 +240,11 @@ impl Desk {
                     (status, String::new())
                 }
                 Reply::Hang => {
-                    while !self.stopped.load(Ordering::Relaxed) {
-                        thread::sleep(LOOK);
-                    }
+                    self.hang(&AtomicBool::new(false));
+                    return Ok(());
+                }
+                Reply::HangUntil(over) => {
+                    self.hang(&over);
                     return Ok(());
                 }
             };
@@ -203,6 +252,12 @@ impl Desk {
             stream.write_all(format!("HTTP/1.1 {status} Scripted\r\n{header}{length}\r\n").as_bytes())?;
         }
         Ok(())
+    }
+
+    fn hang(&self, over: &AtomicBool) {
+        while !self.stopped.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+            thread::sleep(LOOK);
+        }
     }
 
     /// The next message; `None` when the sender has no more.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
@@ -87,6 +88,24 @@ pub(crate) fn compiler() -> anyhow::Result<Compiler> {
     })
 }
 
+/// Has the system let this process open as many files as it may, and answers how many. Service managers start processes with a
+/// thousand, for the sake of programs that use `select`, and leave it to the others to ask for more.
+fn open_files_max() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    if let Err(error) = &raised {
+        tracing::warn!(%error, "the number of open files stays as it was");
+    }
+    let reached = if raised.is_ok() { maximum } else { current };
+    reached.unwrap_or(u64::MAX)
+}
+
 /// What the operator may say to the process.
 struct Signals {
     terminate: Signal,
@@ -126,7 +145,7 @@ impl Host {
             keys: edge::Keys::default(),
             shutdown: self.shutdown.clone(),
         };
-        let (address, edge_threads) = edge::start(Arc::new(edge))?;
+        let (address, edge_threads) = edge::start(Arc::new(edge), open_files_max())?;
         let worker_counters = Arc::<WorkerCounters>::default();
         let ward = Arc::new(Ward::load(&self.store).await?);
         let mut rooms = tokio::task::JoinSet::new();

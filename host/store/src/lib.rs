@@ -109,8 +109,15 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// lease epoch is still the newest and no state that the run read has changed.
     fn settle(&self, settlement: Settlement) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
-    /// Leases outbox entries that are due, the oldest first.
+    /// Leases outbox entries that are due, destinations by turns, the oldest of each first.
     fn claim_outbox(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<OutboxClaim>, StoreError>> + Send;
+
+    /// The same, and no more of a destination's than it has room for.
+    fn claim_outbox_within(
+        &self,
+        request: ClaimRequest,
+        rooms: Rooms,
+    ) -> impl Future<Output = Result<OutboxClaims, StoreError>> + Send;
 
     /// Appends an attempt and ends its outbox entry, if the claim's lease epoch is still the newest.
     fn record_attempt(

@@ -1,5 +1,6 @@
 //! What goes into the store and what comes out of it, in the words of the core.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,33 @@ pub struct ClaimRequest {
     pub rows_max: usize,
     /// Of jobs: these tenants get none now.
     pub passed_over: Vec<TenantName>,
+}
+
+/// How many outbox entries each destination may be given.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    /// To one that `of` does not name.
+    pub each_max: usize,
+    /// To these: 0 while nothing may be sent there. Their entries stay due and cost nothing.
+    pub of: BTreeMap<(TenantName, DestinationName), usize>,
+}
+
+impl Rooms {
+    /// As many to each as there are.
+    pub const fn unlimited() -> Self {
+        Self {
+            each_max: usize::MAX,
+            of: BTreeMap::new(),
+        }
+    }
+}
+
+/// Leased outbox entries.
+#[derive(Debug, Clone)]
+pub struct OutboxClaims {
+    pub claims: Vec<OutboxClaim>,
+    /// When the next entry is due of a destination that has room left, as far as the claim came to look.
+    pub next_due: Option<UnixMillis>,
 }
 
 /// A leased job, with all that its run needs.

@@ -58,9 +58,9 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxHold, Quarantine, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Settled, Settlement, Store,
-    StoreError, TokenRecord, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms, Settled,
+    Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -311,7 +311,12 @@ impl Store for SqliteStore {
     }
 
     async fn claim_outbox(&self, request: ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
-        self.write_unsynced(move |transaction| outbox::claim(transaction, &request))
+        let claimed = self.claim_outbox_within(request, Rooms::unlimited()).await?;
+        Ok(claimed.claims)
+    }
+
+    async fn claim_outbox_within(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
+        self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &rooms))
             .await
     }
 

@@ -3,14 +3,19 @@
 //! Each has a short form, which the test suite runs, and a full one: `cargo xtask campaign NAME`. Both are the same code with another
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
-pub mod io;
 pub mod fuzz;
+pub mod hostile;
+pub mod io;
 pub mod kill;
+pub mod outage;
+pub mod pace;
+pub mod points;
 mod postmortem;
 pub mod power;
 mod promises;
-pub mod points;
 pub mod simulate;
+pub mod soak;
+pub mod vitals;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -23,6 +28,9 @@ pub const CAMPAIGNS: &[Campaign] = &[
     points::CAMPAIGN,
     simulate::CAMPAIGN,
     fuzz::CAMPAIGN,
+    hostile::CAMPAIGN,
+    outage::CAMPAIGN,
+    soak::CAMPAIGN,
 ];
 
 /// One campaign.

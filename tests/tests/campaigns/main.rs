@@ -1,9 +1,12 @@
 //! The short forms of the campaigns; the long ones are `cargo xtask campaign NAME`. Seeds are fixed, so that a failure is repeated
 //! by the command that it names.
 
-mod io;
 mod fuzz;
+mod hostile;
+mod io;
 mod kill;
-mod power;
+mod outage;
 mod points;
+mod power;
 mod simulate;
+mod soak;

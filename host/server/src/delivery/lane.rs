@@ -1,26 +1,27 @@
 //! A lane per destination: its client with the open connections, its breaker, and how many attempts it may have under way. Kept
 //! in memory only: a restart begins with trust.
+//!
+//! What does not fit waits in the store, due as it is, and is not claimed until the lane has room: a destination that is down for
+//! a day costs a probe now and then, whatever its backlog, and works the backlog off from the moment it is back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use tokio::sync::Notify;
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::time::UnixMillis;
 
 use super::client::Client;
 use crate::config::OutboundRules;
 
-/// The shortest time that an entry waits for a full lane.
-const WAIT_MS_MIN: i64 = 50;
-/// The longest time that a full lane books ahead. What still does not fit then is booked again.
-const WAIT_MS_MAX: i64 = 120_000;
-/// What an attempt is taken to last before one was seen.
-const ATTEMPT_MS_GUESS: i64 = 100;
+/// Of a full lane's attempts this share must have ended before the lane asks for more: a claim is a commit.
+const REFILL_SHARE: usize = 4;
 
 /// One destination's traffic.
 #[derive(Debug)]
 pub(super) struct Lane {
     state: Mutex<State>,
+    /// Wakes the loop that claims.
+    freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -29,18 +30,17 @@ struct State {
     policy: BreakerPolicy,
     in_flight: usize,
     in_flight_max: usize,
-    /// A moving mean.
-    attempt_ms: i64,
-    /// When an entry that has to wait will probably find room.
-    next_room: UnixMillis,
+    /// The loop was told of less room than it may have had work for.
+    was_short: bool,
     client: Arc<Client>,
 }
 
-/// What a lane says to one more attempt.
-pub(super) enum Pass {
-    Go(Ticket),
-    /// Not now: [`Lane::book`] says when.
-    Wait,
+/// How many attempts a lane would let begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) attempts: usize,
+    /// When there is none: when a breaker lets the next probe through. Else a finished attempt makes room.
+    pub(super) opens_at: Option<UnixMillis>,
 }
 
 /// The right to make one attempt. Dropped without [`Ticket::finish`], it counts as a failure: the breaker waits for a report.
@@ -52,17 +52,17 @@ pub(super) struct Ticket {
 }
 
 impl Lane {
-    pub(super) fn new(rules: &OutboundRules) -> Self {
+    pub(super) fn new(rules: &OutboundRules, freed: Arc<Notify>) -> Self {
         Self {
             state: Mutex::new(State {
                 breaker: Breaker::new(),
                 policy: BreakerPolicy::DELIVERIES,
                 in_flight: 0,
                 in_flight_max: 1,
-                attempt_ms: ATTEMPT_MS_GUESS,
-                next_room: UnixMillis(0),
+                was_short: false,
                 client: Arc::new(Client::new(rules)),
             }),
+            freed,
         }
     }
 
@@ -74,42 +74,52 @@ impl Lane {
         }
     }
 
+    /// Says how many attempts may begin now.
+    pub(super) fn room(&self, in_flight_max: usize, now: UnixMillis) -> Room {
+        let mut state = self.state();
+        state.in_flight_max = in_flight_max.max(1);
+        let free = state.in_flight_max.saturating_sub(state.in_flight);
+        let (attempts, opens_at) = match state.breaker {
+            Breaker::Closed { .. } => (free, None),
+            Breaker::Open { until } if now >= until => (free.min(1), None),
+            Breaker::Open { until } => (0, Some(until)),
+            Breaker::Probing => (0, None),
+        };
+        state.was_short = attempts < state.in_flight_max;
+        Room { attempts, opens_at }
+    }
+
     /// Asks for one more attempt.
-    pub(super) fn pass(self: &Arc<Self>, policy: &BreakerPolicy, in_flight_max: usize, now: UnixMillis) -> Pass {
+    pub(super) fn pass(
+        self: &Arc<Self>,
+        policy: &BreakerPolicy,
+        in_flight_max: usize,
+        now: UnixMillis,
+    ) -> Option<Ticket> {
         let mut state = self.state();
         state.policy = *policy;
         state.in_flight_max = in_flight_max.max(1);
         if state.in_flight >= state.in_flight_max {
-            return Pass::Wait;
+            state.was_short = true;
+            return None;
         }
         match state.breaker.permit(policy, now) {
             Permission::Send => {
                 state.in_flight += 1;
-                Pass::Go(Ticket {
+                // What fills the lane may have left more behind.
+                state.was_short |= state.in_flight == state.in_flight_max;
+                Some(Ticket {
                     lane: Arc::clone(self),
                     client: Arc::clone(&state.client),
                     started_at: now,
                     reported: false,
                 })
             }
-            Permission::WaitUntil(until) => {
-                state.next_room = state.next_room.max(until);
-                Pass::Wait
+            Permission::WaitUntil(_) => {
+                state.was_short = true;
+                None
             }
         }
-    }
-
-    /// When `entries` that were told to wait shall be due again. They are spread over the time that the lane will probably need
-    /// for those before them, so that one destination's backlog does not come back to the loop again and again.
-    pub(super) fn book(&self, entries: usize, now: UnixMillis) -> UnixMillis {
-        let mut state = self.state();
-        let at = state.next_room.max(now.plus_ms(WAIT_MS_MIN));
-        let room_ms = i64::try_from(entries)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(state.attempt_ms)
-            / i64::try_from(state.in_flight_max).unwrap_or(1).max(1);
-        state.next_room = at.plus_ms(room_ms).min(now.plus_ms(WAIT_MS_MAX));
-        at
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,13 +133,11 @@ impl Ticket {
     }
 
     /// Reports how the attempt ended.
-    pub(super) fn finish(mut self, healthy: bool, took: Duration, now: UnixMillis) {
+    pub(super) fn finish(mut self, healthy: bool, now: UnixMillis) {
         self.reported = true;
-        let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX / 16);
         let mut state = self.lane.state();
         let State { breaker, policy, .. } = &mut *state;
         breaker.finished(policy, healthy, now);
-        state.attempt_ms = (state.attempt_ms.saturating_mul(7).saturating_add(took_ms) / 8).max(1);
     }
 }
 
@@ -141,9 +149,10 @@ impl Drop for Ticket {
             let State { breaker, policy, .. } = &mut *state;
             breaker.finished(policy, false, self.started_at);
         }
-        if state.in_flight == 0 && !state.breaker.is_open() {
-            // What was booked ahead has been worked off sooner than thought.
-            state.next_room = UnixMillis(0);
+        let enough = state.in_flight <= state.in_flight_max - state.in_flight_max.div_ceil(REFILL_SHARE);
+        if state.was_short && enough && !state.breaker.is_open() {
+            state.was_short = false;
+            self.lane.freed.notify_one();
         }
     }
 }
@@ -157,56 +166,60 @@ mod tests {
         open_ms: 1_000,
     };
 
+    fn lane() -> Arc<Lane> {
+        Arc::new(Lane::new(&OutboundRules::default(), Arc::default()))
+    }
+
     fn pass(lane: &Arc<Lane>, now: i64) -> Option<Ticket> {
-        match lane.pass(&POLICY, 2, UnixMillis(now)) {
-            Pass::Go(ticket) => Some(ticket),
-            Pass::Wait => None,
-        }
+        lane.pass(&POLICY, 4, UnixMillis(now))
     }
 
-    #[test]
-    fn a_full_lane_makes_entries_wait_and_spreads_them() {
-        let lane = Arc::new(Lane::new(&OutboundRules::default()));
-        let (first, second) = (pass(&lane, 0).unwrap(), pass(&lane, 0).unwrap());
+    fn room(lane: &Arc<Lane>, now: i64) -> (usize, Option<UnixMillis>) {
+        let room = lane.room(4, UnixMillis(now));
+        (room.attempts, room.opens_at)
+    }
+
+    async fn woke(lane: &Arc<Lane>) -> bool {
+        let wait = std::time::Duration::from_millis(20);
+        tokio::time::timeout(wait, lane.freed.notified()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_has_no_room_and_says_when_it_has_again() {
+        let lane = lane();
+        assert_eq!(room(&lane, 0), (4, None));
+        let mut tickets: Vec<_> = (0..4).map(|_| pass(&lane, 0).unwrap()).collect();
         assert!(pass(&lane, 0).is_none());
-        assert_eq!(lane.book(10, UnixMillis(0)), UnixMillis(50), "the first batch at once");
-        assert_eq!(
-            lane.book(10, UnixMillis(0)),
-            UnixMillis(550),
-            "the next after 10 attempts of 100 ms, two at a time"
-        );
-        assert_eq!(lane.book(1_000_000, UnixMillis(0)), UnixMillis(1_050));
-        assert_eq!(lane.book(1, UnixMillis(0)), UnixMillis(120_000), "bounded");
-        first.finish(true, Duration::ZERO, UnixMillis(10));
-        drop(pass(&lane, 10).unwrap());
-        assert_eq!(lane.book(1, UnixMillis(20)), UnixMillis(120_000), "still busy");
-        second.finish(true, Duration::ZERO, UnixMillis(30));
-        assert_eq!(
-            lane.book(1, UnixMillis(30)),
-            UnixMillis(80),
-            "an idle lane has nothing booked"
-        );
+        assert_eq!(room(&lane, 0), (0, None));
+        tickets.remove(0).finish(true, UnixMillis(10));
+        assert!(woke(&lane).await);
+        assert_eq!(room(&lane, 10), (1, None));
+        // It was told of the room, and then of more: nobody waits for each single end.
+        tickets.remove(0).finish(true, UnixMillis(10));
+        assert!(woke(&lane).await);
+        tickets.remove(0).finish(true, UnixMillis(10));
+        assert!(!woke(&lane).await);
     }
 
-    #[test]
-    fn an_open_breaker_books_its_own_end_and_lets_one_probe_through() {
-        let lane = Arc::new(Lane::new(&OutboundRules::default()));
+    #[tokio::test]
+    async fn an_open_breaker_has_room_for_one_probe_at_its_end() {
+        let lane = lane();
         for _ in 0..2 {
-            pass(&lane, 0).unwrap().finish(false, Duration::ZERO, UnixMillis(0));
+            pass(&lane, 0).unwrap().finish(false, UnixMillis(0));
         }
+        assert_eq!(room(&lane, 999), (0, Some(UnixMillis(1_000))));
         assert!(pass(&lane, 999).is_none());
-        assert_eq!(
-            lane.book(1, UnixMillis(999)),
-            UnixMillis(1_049),
-            "never sooner than the shortest wait"
-        );
+        assert_eq!(room(&lane, 1_000), (1, None));
         let probe = pass(&lane, 1_000).unwrap();
-        assert!(pass(&lane, 1_000).is_none(), "one probe at a time");
+        assert_eq!(room(&lane, 1_000), (0, None), "one probe at a time");
+        assert!(pass(&lane, 1_000).is_none());
         // A probe that vanishes opens the breaker again instead of blocking it for ever.
         drop(probe);
-        assert!(pass(&lane, 1_999).is_none());
+        assert_eq!(room(&lane, 1_999), (0, Some(UnixMillis(2_000))));
         let probe = pass(&lane, 2_000).unwrap();
-        probe.finish(true, Duration::ZERO, UnixMillis(2_000));
-        assert!(pass(&lane, 2_000).is_some());
+        assert!(!woke(&lane).await);
+        probe.finish(true, UnixMillis(2_000));
+        assert!(woke(&lane).await, "the whole lane is free at once");
+        assert_eq!(room(&lane, 2_000), (4, None));
     }
 }

@@ -1,7 +1,7 @@
 //! Delivery: recorded actions leave here, and only here, as signed HTTP requests.
 //!
-//! One loop leases due outbox entries and starts an attempt for each that its destination's [`Lane`] lets through; the others go
-//! back with a later due time. What an attempt's end means is the core's decision, committed by the store under the lease. First
+//! One loop leases due outbox entries, destinations by turns, as many of each as its [`Lane`] has room for, and starts an attempt
+//! for each. What an attempt's end means is the core's decision, committed by the store under the lease. First
 //! try, retry, replay and restart take this one path, and wake-ups carry no data: the store is read again.
 //!
 //! A destination may see one action more than once: an attempt whose answer was lost, or whose host died before it was recorded,
@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::breaker::BreakerPolicy;
@@ -25,19 +26,19 @@ use tollgate_core::delivery::{AttemptEnd, EntryEnd, entry_end};
 use tollgate_core::ids::{DestinationName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Store, StoreError};
+use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Rooms, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Destination};
 use crate::points::{Point, pass};
 use client::Attempt;
-use lane::{Lane, Pass, Ticket};
+use lane::{Lane, Ticket};
 
 /// Attempts under way at once, to all destinations together.
 const IN_FLIGHT_MAX: usize = 1024;
 /// The store is asked for due entries at least this often.
 const POLL_MS_MAX: u64 = 1_000;
-/// And at most this often when it says that something is due but gives nothing.
+/// And at most this often when nothing woke the loop.
 const POLL_MS_MIN: u64 = 10;
 /// How long running attempts may go on after shutdown. What is cut off is made again when its lease has expired.
 const DRAIN_MS_MAX: u64 = 5_000;
@@ -72,9 +73,18 @@ struct Delivery<S> {
     shutdown: CancellationToken,
     settings: Settings,
     lanes: Arc<Mutex<Lanes>>,
+    /// Wakes when a lane has room again that had too little.
+    freed: Arc<Notify>,
 }
 
 type Lanes = BTreeMap<(TenantName, DestinationName), Arc<Lane>>;
+
+/// What one look at the store came to.
+struct Round {
+    claimed: usize,
+    /// When the next entry is due or the next breaker lets a probe through.
+    next: Option<UnixMillis>,
+}
 
 /// An attempt that may begin.
 struct Passed {
@@ -91,6 +101,7 @@ impl<S: Store> Delivery<S> {
             shutdown,
             settings,
             lanes: Arc::default(),
+            freed: Arc::default(),
         }
     }
 
@@ -110,8 +121,8 @@ impl<S: Store> Delivery<S> {
             let mut wake = std::pin::pin!(wake);
             wake.as_mut().enable();
             let nap = match self.round(free, &mut attempts).await {
-                Ok(claimed) if claimed == free => continue,
-                Ok(_) => self.nap().await,
+                Ok(Round { claimed, .. }) if claimed == free => continue,
+                Ok(Round { next, .. }) => nap(next),
                 Err(StoreError::Closed) => break,
                 Err(error) => {
                     tracing::error!(%error, "the outbox could not be worked");
@@ -123,6 +134,7 @@ impl<S: Store> Delivery<S> {
             };
             tokio::select! {
                 () = wake => {}
+                () = self.freed.notified() => {}
                 () = tokio::time::sleep(nap) => {}
                 () = self.shutdown.cancelled() => {}
             }
@@ -136,8 +148,10 @@ impl<S: Store> Delivery<S> {
         }
     }
 
-    /// Leases due entries and starts their attempts, or gives them back. Answers how many were leased.
-    async fn round(&self, rows_max: usize, attempts: &mut JoinSet<()>) -> Result<usize, StoreError> {
+    /// Leases due entries and starts their attempts.
+    async fn round(&self, rows_max: usize, attempts: &mut JoinSet<()>) -> Result<Round, StoreError> {
+        let config = self.config.load_full();
+        let (rooms, opens_at) = self.rooms(&config);
         let request = ClaimRequest {
             worker: format!("delivery-{}", std::process::id()),
             now: clock::now(),
@@ -145,15 +159,16 @@ impl<S: Store> Delivery<S> {
             rows_max,
             passed_over: Vec::new(),
         };
-        let claims = self.store.claim_outbox(request).await?;
-        let claimed = claims.len();
-        if claimed > 0 {
+        let claimed = self.store.claim_outbox_within(request, rooms).await?;
+        if !claimed.claims.is_empty() {
             pass(Point::AfterOutboxClaim);
         }
-        let config = self.config.load_full();
-        self.forget_idle_lanes(&config);
-        let mut held: BTreeMap<(TenantName, DestinationName), Vec<OutboxHold>> = BTreeMap::new();
-        for claim in claims {
+        let round = Round {
+            claimed: claimed.claims.len(),
+            next: claimed.next_due.into_iter().chain(opens_at).min(),
+        };
+        let mut held = Vec::new();
+        for claim in claimed.claims {
             let destination = config
                 .tenants
                 .get(&claim.tenant)
@@ -166,26 +181,53 @@ impl<S: Store> Delivery<S> {
             let key = (claim.tenant.clone(), claim.destination.clone());
             let lane = self.lane(&key, &config);
             match lane.pass(&self.settings.breaker, destination.in_flight_max, clock::now()) {
-                Pass::Go(ticket) => {
+                Some(ticket) => {
                     attempts.spawn(self.clone().deliver(Passed {
                         claim,
                         destination,
                         ticket,
                     }));
                 }
-                Pass::Wait => {
-                    held.entry(key).or_default().push(OutboxHold {
-                        entry: claim.entry,
-                        epoch: claim.epoch,
-                    });
-                }
+                // A lane that was not known before, or that has closed meanwhile. The next claim passes it over.
+                None => held.push(OutboxHold {
+                    entry: claim.entry,
+                    epoch: claim.epoch,
+                }),
             }
         }
-        for (key, holds) in held {
-            let at = self.lane(&key, &config).book(holds.len(), clock::now());
-            self.store.release_outbox(holds, at).await?;
+        if !held.is_empty() {
+            self.store.release_outbox(held, clock::now()).await?;
         }
-        Ok(claimed)
+        Ok(round)
+    }
+
+    /// How much each destination may be given, and when the first breaker lets a probe through. A lane whose destination is gone is
+    /// dropped; an attempt that still runs keeps its own.
+    fn rooms(&self, config: &Config) -> (Rooms, Option<UnixMillis>) {
+        let now = clock::now();
+        let mut rooms = Rooms {
+            each_max: config.delivery.in_flight_max,
+            of: BTreeMap::new(),
+        };
+        let mut opens_at: Option<UnixMillis> = None;
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|key, lane| {
+            let (tenant, destination) = key;
+            let Some(destination) = config
+                .tenants
+                .get(tenant)
+                .and_then(|tenant| tenant.destinations.get(destination))
+            else {
+                return false;
+            };
+            let room = lane.room(destination.in_flight_max, now);
+            opens_at = opens_at.into_iter().chain(room.opens_at).min();
+            if room.attempts != rooms.each_max {
+                rooms.of.insert(key.clone(), room.attempts);
+            }
+            true
+        });
+        (rooms, opens_at)
     }
 
     /// The lane of a destination, made over when the rules for connections have changed.
@@ -193,27 +235,9 @@ impl<S: Store> Delivery<S> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes
             .entry(key.clone())
-            .or_insert_with(|| Arc::new(Lane::new(&config.delivery.outbound)));
+            .or_insert_with(|| Arc::new(Lane::new(&config.delivery.outbound, Arc::clone(&self.freed))));
         lane.adopt(&config.delivery.outbound);
         Arc::clone(lane)
-    }
-
-    /// Drops lanes whose destination is gone. An attempt that still runs keeps its own.
-    fn forget_idle_lanes(&self, config: &Config) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|(tenant, destination), _| {
-            config
-                .tenants
-                .get(tenant)
-                .is_some_and(|tenant| tenant.destinations.contains_key(destination))
-        });
-    }
-
-    /// Until the next entry is due, within bounds.
-    async fn nap(&self) -> Duration {
-        let due = self.store.next_due().await.ok().and_then(|due| due.outbox);
-        let wait_ms = due.map_or(POLL_MS_MAX, |due| u64::try_from(due.since(clock::now())).unwrap_or(0));
-        Duration::from_millis(wait_ms.clamp(POLL_MS_MIN, POLL_MS_MAX))
     }
 
     /// Makes one attempt and records it.
@@ -237,7 +261,7 @@ impl<S: Store> Delivery<S> {
         };
         let took = clock.elapsed();
         pass(Point::AfterDeliver);
-        ticket.finish(attempt.end.is_healthy(), took, clock::now());
+        ticket.finish(is_healthy(&attempt.end), clock::now());
         self.record(&claim, started_at, took, attempt).await;
     }
 
@@ -290,6 +314,21 @@ impl<S: Store> Delivery<S> {
                 }
             }
         }
+    }
+}
+
+/// Until the next look, within bounds.
+fn nap(next: Option<UnixMillis>) -> Duration {
+    let wait_ms = next.map_or(POLL_MS_MAX, |at| u64::try_from(at.since(clock::now())).unwrap_or(0));
+    Duration::from_millis(wait_ms.clamp(POLL_MS_MIN, POLL_MS_MAX))
+}
+
+/// Whether a destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor with a
+/// plea to slow down. That it refused this one message says nothing about the next.
+fn is_healthy(end: &AttemptEnd) -> bool {
+    match end {
+        AttemptEnd::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
+        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => false,
     }
 }
 

@@ -26,6 +26,7 @@ use tollgate_store::{Store, StoreError};
 
 use super::Edge;
 use super::access::{self, Client, Peer, Refused};
+use super::house::Seat;
 use super::keys::NoKey;
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
@@ -33,21 +34,28 @@ use crate::points::{Point, pass};
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
 const KEY_LOOKS_MAX: usize = 4;
+/// Bodies up to here have a share of the memory for bodies to themselves and need not line up: most events are smaller than a
+/// tenth of it.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// What a 401 must say where basic auth is asked for (RFC 9110, 11.6.1): some senders present nothing before they are asked.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"tollgate\", charset=\"UTF-8\"");
 
 /// Answers one request.
 pub(super) async fn handle<S: Store>(
     edge: &Edge<S>,
+    seat: &Seat,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    seat.waits();
+    seat.line_up_if_refused().await;
     let config = edge.config.load_full();
     let client = Client::of(&config.edge, peer, request.headers());
     let response = match locate(&config, client, request.uri().path()) {
         Ok((tenant, source)) => {
             let asked = Asked {
                 edge,
+                seat,
                 config: &config,
                 tenant,
                 source,
@@ -61,6 +69,8 @@ pub(super) async fn handle<S: Store>(
             respond(&answer(&happening, &Ack::default()))
         }
     };
+    seat.was_refused(!response.status().is_success());
+    seat.waits();
     Ok(response)
 }
 
@@ -84,6 +94,7 @@ fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Ten
 /// One request to a known source.
 struct Asked<'r, S> {
     edge: &'r Edge<S>,
+    seat: &'r Seat,
     config: &'r Config,
     tenant: &'r Tenant,
     source: &'r Source,
@@ -186,9 +197,11 @@ impl<S: Store> Asked<'_, S> {
         // Held until the answer: what waits for its commit takes memory as well.
         let mut held = HeldBytes {
             all: &edge.body_bytes,
+            seat: self.seat,
             own: 0,
         };
         let body = bounded_body(&self.config.edge, &head.headers, body, &mut held).await?;
+        self.seat.is_waited_for();
         let mut admissions = match self.prove(&head, &body).await? {
             Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
             Proved::Events(admissions) => admissions,
@@ -218,7 +231,14 @@ impl<S: Store> Asked<'_, S> {
         let received_at = clock::now();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
         for _ in 0..KEY_LOOKS_MAX {
-            let need = match self.prove_with(&keyring, head, body, received_at) {
+            let proved = {
+                let _turn = match body.len() {
+                    ..=SMALL_BODY_BYTES => None,
+                    _ => self.seat.turn().await,
+                };
+                self.prove_with(&keyring, head, body, received_at)
+            };
+            let need = match proved {
                 Ok(proved) => return Ok(proved),
                 Err(NotProved::Rejected(rejection)) => return Err(rejection),
                 Err(NotProved::NeedsKey(need)) => need,
@@ -332,17 +352,27 @@ fn raw_request<'a>(
     })
 }
 
-/// One request's share of the memory that bodies may take. Counted as bytes arrive, so that a peer cannot reserve by promising.
+/// One request's share of the memory that bodies may take. Counted as it is taken, so that a peer cannot reserve by promising.
 struct HeldBytes<'a> {
     all: &'a AtomicUsize,
+    seat: &'a Seat,
     own: usize,
 }
 
 impl HeldBytes<'_> {
-    fn take(&mut self, bytes: usize) -> Result<(), Rejection> {
-        self.own += bytes;
-        let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if all > limits::EDGE_BODY_BYTES_MAX {
+    /// Counts up to `bytes` in all. When memory is short, who has held much of it for long is sent away first; there may be too much
+    /// until its task has noticed.
+    fn grow_to(&mut self, bytes: usize) -> Result<(), Rejection> {
+        let more = bytes.saturating_sub(self.own);
+        self.own += more;
+        self.seat.holds(self.own);
+        let all = self.all.fetch_add(more, Ordering::Relaxed) + more;
+        let bound = if self.own > SMALL_BODY_BYTES {
+            limits::EDGE_BODY_BYTES_MAX - limits::EDGE_BODY_BYTES_MAX / 8
+        } else {
+            limits::EDGE_BODY_BYTES_MAX
+        };
+        if all > bound && !self.seat.free_body() {
             Err(Rejection::Overloaded)
         } else {
             Ok(())
@@ -352,6 +382,7 @@ impl HeldBytes<'_> {
 
 impl Drop for HeldBytes<'_> {
     fn drop(&mut self) {
+        self.seat.holds(0);
         self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
@@ -388,23 +419,32 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
     // Most bodies come in one piece, which is then used as it is.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    let mut body_bytes = 0;
     while let Some(frame) = body.frame().await {
         // A body that breaks off, or whose length or chunks lie, has no one left who would read the answer.
         let Ok(data) = frame.map_err(|_| Rejection::Malformed)?.into_data() else {
             continue;
         };
-        body_bytes += data.len();
+        let body_bytes = first.len().max(rest.len()) + data.len();
         if body_bytes > body_bytes_max {
             return Err(Rejection::BodyTooLarge);
         }
-        held.take(data.len())?;
         if body_bytes == data.len() {
+            held.grow_to(body_bytes)?;
             first = data;
             continue;
         }
-        if rest.is_empty() {
-            rest.extend_from_slice(&first);
+        let _turn = match body_bytes {
+            ..=SMALL_BODY_BYTES => None,
+            _ => held.seat.turn().await,
+        };
+        // Room is made by halves, not doubled: what is held is what is counted.
+        if rest.capacity() < body_bytes {
+            let room = (body_bytes + body_bytes / 2).min(body_bytes_max);
+            held.grow_to(room)?;
+            let mut wider = BytesMut::with_capacity(room);
+            wider.extend_from_slice(if rest.is_empty() { &first } else { &rest });
+            rest = wider;
+            first = Bytes::new();
         }
         rest.extend_from_slice(&data);
     }
@@ -468,18 +508,36 @@ fn response(http_status: u16, content_type: &'static str, body: String) -> Respo
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::house::House;
     use super::*;
 
-    #[test]
-    fn bodies_share_one_bound_and_give_their_bytes_back() {
+    #[tokio::test]
+    async fn bodies_share_one_bound_and_give_their_bytes_back() {
+        const LARGE_MAX: usize = limits::EDGE_BODY_BYTES_MAX - limits::EDGE_BODY_BYTES_MAX / 8;
         let all = AtomicUsize::new(0);
-        let hold = || HeldBytes { all: &all, own: 0 };
+        let house = House::new(1, CancellationToken::new());
+        let seat = house.seat().await.unwrap();
+        // They wait for the host, so none of them can be sent away.
+        seat.is_waited_for();
+        let hold = || HeldBytes {
+            all: &all,
+            seat: &seat,
+            own: 0,
+        };
         let mut first = hold();
-        assert_eq!(first.take(limits::EDGE_BODY_BYTES_MAX), Ok(()));
+        assert_eq!(first.grow_to(LARGE_MAX), Ok(()));
         let mut second = hold();
-        assert_eq!(second.take(1), Err(Rejection::Overloaded));
+        assert_eq!(
+            second.grow_to(SMALL_BODY_BYTES),
+            Ok(()),
+            "small ones have a share of their own"
+        );
+        assert_eq!(second.grow_to(SMALL_BODY_BYTES), Ok(()), "counted once");
+        assert_eq!(second.grow_to(SMALL_BODY_BYTES + 1), Err(Rejection::Overloaded));
         drop(first);
-        assert_eq!(second.take(1), Ok(()));
+        assert_eq!(second.grow_to(SMALL_BODY_BYTES + 2), Ok(()));
         drop(second);
         assert_eq!(all.load(Ordering::Relaxed), 0);
     }

@@ -4,6 +4,7 @@
 //! request crosses threads except into the store's writer and back. What is answered is the core's table; see [`intake`].
 
 mod access;
+mod house;
 mod intake;
 mod keys;
 
@@ -19,7 +20,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
@@ -27,6 +27,7 @@ use tollgate_store::{Courier, Store};
 
 pub(crate) use self::access::Buckets;
 use self::access::Peer;
+use self::house::{House, Seat};
 pub(crate) use self::keys::Keys;
 use crate::clock;
 use crate::config::{Config, EdgeConfig};
@@ -35,6 +36,13 @@ use crate::telemetry::EdgeCounters;
 /// How long an answer may stay unread before the kernel drops the connection.
 #[cfg(target_os = "linux")]
 const UNREAD_MAX: Duration = Duration::from_secs(10);
+
+/// Connections that the kernel keeps until they are taken, as far as it allows so many. When there are more it drops their
+/// beginnings, and the peer tries again after a second.
+const BACKLOG: i32 = 4096;
+
+/// File descriptors that the edge leaves alone: a thousand deliveries under way, and what the store and the operators open.
+const FILES_OF_OTHERS: u64 = 1536;
 
 /// Everything that a request may touch.
 pub(crate) struct Edge<S> {
@@ -55,8 +63,21 @@ pub(crate) struct Edge<S> {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub(crate) fn start<S: Store>(edge: Arc<Edge<S>>) -> anyhow::Result<(SocketAddr, Vec<std::thread::JoinHandle<()>>)> {
-    let settings = edge.config.load().edge.clone();
+pub(crate) fn start<S: Store>(
+    edge: Arc<Edge<S>>,
+    files_max: u64,
+) -> anyhow::Result<(SocketAddr, Vec<std::thread::JoinHandle<()>>)> {
+    let mut settings = edge.config.load().edge.clone();
+    let seats_max = seats(files_max) / settings.threads.max(1);
+    if seats_max < settings.connections_max {
+        tracing::warn!(
+            connections_max = settings.connections_max,
+            seats_max,
+            files_max,
+            "the process may not have as many files open as there may be connections; there will be so many seats per thread"
+        );
+        settings.connections_max = seats_max.max(1);
+    }
     let first = listen(settings.listen)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
@@ -79,6 +100,13 @@ pub(crate) fn start<S: Store>(edge: Arc<Edge<S>>) -> anyhow::Result<(SocketAddr,
     Ok((address, threads))
 }
 
+/// How many connections a process that may have so many files open can take: the rest is for the store, for deliveries and for
+/// operators.
+fn seats(files_max: u64) -> usize {
+    let others = (files_max / 2).min(FILES_OF_OTHERS);
+    usize::try_from(files_max - others).unwrap_or(usize::MAX)
+}
+
 fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     let bind = || -> std::io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -86,7 +114,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(1024)?;
+        socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
     bind().with_context(|| format!("cannot listen on {address}; is the port taken?"))
@@ -108,41 +136,39 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         .writev(false);
     tokio::spawn(Courier::of_this_thread().run());
     tokio::spawn(keep_a_timer());
-    let connections = Arc::new(Semaphore::new(settings.connections_max));
-    // Each connection looks at it whenever it is polled; a token of the thread's own is not fought for.
+    // Each connection looks at its own child of it whenever it is polled; a token of the thread's own is not fought for.
     let shutdown = edge.shutdown.child_token();
+    let house = House::new(settings.connections_max, shutdown.clone());
     loop {
-        // A full house leaves newcomers in the kernel's queue instead of refusing them.
-        let seat = tokio::select! {
-            seat = Arc::clone(&connections).acquire_owned() => seat,
-            () = shutdown.cancelled() => break,
-        };
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             () = shutdown.cancelled() => break,
         };
-        let (Ok(seat), Ok((stream, address))) = (seat, stream) else {
-            // Out of file descriptors, or a connection that died in the queue: give others a moment to end.
+        let Ok((stream, address)) = stream else {
+            // Out of file descriptors, or a connection that died in the queue: have others end, and give them a moment.
+            house.make_room();
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        // Those that nobody can be sent away for stay in the kernel's queue instead of being refused.
+        let Some(seat) = house.seat().await else { break };
         let _ = stream.set_nodelay(true);
         // Answers are small: a peer that takes none of them for so long only holds a seat and a file descriptor.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
-        let (edge, http, shutdown) = (Arc::clone(&edge), http.clone(), shutdown.clone());
+        let (edge, http) = (Arc::clone(&edge), http.clone());
         tokio::spawn(async move {
             // The certificate of now: a reload may have brought a new one.
             let tls = edge.config.load().edge.tls.clone();
             match tls {
-                None => converse(&edge, &http, &shutdown, stream, Peer::new(address, false)).await,
+                None => converse(&edge, &http, &seat, stream, Peer::new(address, false)).await,
                 Some(tls) => {
                     let accepting = TlsAcceptor::from(tls.server).accept(stream);
                     // A peer that breaks off or stalls in the handshake is its own affair.
-                    if let Some(stream) = within(&edge, settings.header_read_ms_max, accepting).await {
-                        converse(&edge, &http, &shutdown, stream, Peer::new(address, true)).await;
+                    if let Some(stream) = within(&edge, &seat, settings.header_read_ms_max, accepting).await {
+                        converse(&edge, &http, &seat, stream, Peer::new(address, true)).await;
                     }
                 }
             }
@@ -151,8 +177,7 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         });
     }
     // Let running requests reach their answer; whoever is slower than this gets none and will redeliver.
-    let everyone = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(Duration::from_secs(5), connections.acquire_many(everyone)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), house.empty()).await;
 }
 
 /// Keeps the thread's clock set to something near. The runtime writes to its own wake-up descriptor whenever a timer is set that
@@ -165,9 +190,10 @@ async fn keep_a_timer() {
     }
 }
 
-/// Waits for a handshake, but not for ever and not into a stop.
+/// Waits for a handshake, but not for ever, not into a stop and not while others have no seat.
 async fn within<S: Store, T, E>(
     edge: &Edge<S>,
+    seat: &Seat,
     ms_max: u64,
     handshake: impl Future<Output = Result<T, E>>,
 ) -> Option<T> {
@@ -179,28 +205,25 @@ async fn within<S: Store, T, E>(
             }
             stream
         }
-        () = edge.shutdown.cancelled() => None,
+        () = seat.leave().cancelled() => None,
     }
 }
 
-/// Speaks HTTP on one connection until the peer goes or the host stops.
-async fn converse<S: Store, I>(
-    edge: &Edge<S>,
-    http: &http1::Builder,
-    shutdown: &CancellationToken,
-    stream: I,
-    peer: Peer,
-) where
+/// Speaks HTTP on one connection until the peer goes, is sent away, or the host stops.
+async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, seat: &Seat, stream: I, peer: Peer)
+where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = hyper::service::service_fn(|request| intake::handle(edge, peer, request));
+    let service = hyper::service::service_fn(|request| intake::handle(edge, seat, peer, request));
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     // A peer that breaks off or stalls is its own affair; nothing of it was kept.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+        () = seat.leave().cancelled() => {
+            if edge.shutdown.is_cancelled() {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         }
     }
 }

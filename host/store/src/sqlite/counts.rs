@@ -61,6 +61,17 @@ pub(super) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
              SELECT (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
              SELECT min((SELECT min(due_at) FROM jobs WHERE state IN (1, 2) AND tenant = t.tenant)) FROM t",
         )?,
-        outbox: earliest("SELECT min(due_at) FROM outbox WHERE state IN (1, 2)")?,
+        // And these by tenant and destination.
+        outbox: earliest(
+            "WITH RECURSIVE t (tenant) AS (SELECT min(tenant) FROM outbox WHERE state IN (1, 2) UNION ALL \
+             SELECT (SELECT min(tenant) FROM outbox WHERE state IN (1, 2) AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL), \
+             d (tenant, destination) AS (\
+             SELECT tenant, (SELECT min(destination) FROM outbox WHERE state IN (1, 2) AND tenant = t.tenant) FROM t \
+             WHERE t.tenant IS NOT NULL UNION ALL \
+             SELECT tenant, (SELECT min(destination) FROM outbox WHERE state IN (1, 2) AND tenant = d.tenant \
+             AND destination > d.destination) FROM d WHERE d.destination IS NOT NULL) \
+             SELECT min((SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = d.tenant \
+             AND destination = d.destination)) FROM d",
+        )?,
     })
 }

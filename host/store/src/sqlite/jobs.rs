@@ -447,8 +447,16 @@ fn record_action(
         let action = connection.last_insert_rowid();
         for destination in destinations {
             connection
-                .prepare_cached("INSERT INTO outbox (action, destination, state, due_at) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![action, destination.as_str(), WorkState::Ready, settling.at.0])?;
+                .prepare_cached(
+                    "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    action,
+                    tenant,
+                    destination.as_str(),
+                    WorkState::Ready,
+                    settling.at.0
+                ])?;
             transaction.outbox_ready = true;
         }
     }

@@ -1,6 +1,6 @@
 //! The outbox: recorded actions on their way to destinations.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::ActionKind;
 use tollgate_core::delivery::EntryEnd;
 use tollgate_core::ids::{ActionId, LeaseEpoch, OutboxId};
@@ -10,22 +10,133 @@ use super::fault::Fault;
 use super::receipts;
 use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::transaction::Transaction;
-use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold};
+use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms};
 
-pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, Fault> {
-    let connection = transaction.connection;
-    let mut due = connection
-        .prepare_cached("SELECT id FROM outbox WHERE state IN (1, 2) AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2")?;
-    let limit = i64::try_from(request.rows_max).unwrap_or(i64::MAX);
-    let entries = due
-        .query_map(params![request.now.0, limit], |row| row.get(0))?
-        .collect::<Result<Vec<i64>, _>>()?;
+/// Destinations that one claim looks at; the next goes on behind them.
+const DESTINATIONS_PER_CLAIM_MAX: usize = 256;
+
+/// One destination's share in a claim.
+struct Waiting {
+    tenant: String,
+    destination: String,
+    room: usize,
+}
+
+/// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no room is not touched.
+pub(super) fn claim(
+    transaction: &mut Transaction<'_>,
+    request: &ClaimRequest,
+    rooms: &Rooms,
+) -> Result<OutboxClaims, Fault> {
+    let mut waiting = in_turn(
+        transaction.connection,
+        &transaction.memory.last_delivered,
+        request,
+        rooms,
+    )?;
+    let mut claims = Vec::new();
+    let mut next_due: Option<UnixMillis> = None;
+    while !waiting.is_empty() && claims.len() < request.rows_max {
+        let share = ((request.rows_max - claims.len()) / waiting.len()).max(1);
+        let mut with_more = Vec::new();
+        for mut one in waiting {
+            let rows_max = share.min(request.rows_max - claims.len()).min(one.room);
+            if rows_max == 0 {
+                break;
+            }
+            let claimed = claim_of(transaction, request, &one, rows_max, &mut claims)?;
+            one.room -= claimed;
+            transaction.memory.last_delivered = (one.tenant.clone(), one.destination.clone());
+            if claimed < rows_max {
+                next_due = next_due.into_iter().chain(due(transaction.connection, &one)?).min();
+            } else if one.room > 0 {
+                with_more.push(one);
+            }
+        }
+        waiting = with_more;
+    }
     // What is delivered is recorded for good before: the settlement of each entry is in the log that is synced now.
-    transaction.must_sync |= !entries.is_empty();
-    entries
-        .into_iter()
-        .map(|entry| lease(transaction, request, entry))
-        .collect()
+    transaction.must_sync |= !claims.is_empty();
+    Ok(OutboxClaims { claims, next_due })
+}
+
+/// Destinations with room and with entries that may be due, behind `last` in the order of their names and then from the first on.
+fn in_turn(
+    connection: &Connection,
+    last: &(String, String),
+    request: &ClaimRequest,
+    rooms: &Rooms,
+) -> Result<Vec<Waiting>, Fault> {
+    let mut next = connection.prepare_cached(
+        "SELECT tenant, destination FROM outbox WHERE state IN (1, 2) AND (tenant, destination) > (?1, ?2) \
+         ORDER BY tenant, destination LIMIT 1",
+    )?;
+    let mut waiting: Vec<Waiting> = Vec::new();
+    let (mut behind, mut wrapped) = (last.clone(), last.0.is_empty());
+    while waiting.len() < request.rows_max.min(DESTINATIONS_PER_CLAIM_MAX) {
+        let found = next
+            .query_row([&behind.0, &behind.1], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })
+            .optional()?;
+        match found {
+            Some(name) if wrapped && !last.0.is_empty() && name > *last => break,
+            Some(name) => {
+                let room = room_of(rooms, &name);
+                if room > 0 {
+                    waiting.push(Waiting {
+                        tenant: name.0.clone(),
+                        destination: name.1.clone(),
+                        room,
+                    });
+                }
+                behind = name;
+            }
+            None if wrapped => break,
+            None => (behind, wrapped) = (<(String, String)>::default(), true),
+        }
+    }
+    Ok(waiting)
+}
+
+fn room_of(rooms: &Rooms, (tenant, destination): &(String, String)) -> usize {
+    // A name that is none any more cannot be in the list.
+    let (Ok(tenant), Ok(destination)) = (tenant.parse(), destination.parse()) else {
+        return rooms.each_max;
+    };
+    *rooms.of.get(&(tenant, destination)).unwrap_or(&rooms.each_max)
+}
+
+/// Leases entries of one destination, the oldest first. Answers how many.
+fn claim_of(
+    transaction: &mut Transaction<'_>,
+    request: &ClaimRequest,
+    of: &Waiting,
+    rows_max: usize,
+    claims: &mut Vec<OutboxClaim>,
+) -> Result<usize, Fault> {
+    let mut due = transaction.connection.prepare_cached(
+        "SELECT id FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 AND due_at <= ?3 \
+         ORDER BY due_at, id LIMIT ?4",
+    )?;
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let entries = due
+        .query_map(params![of.tenant, of.destination, request.now.0, limit], |row| {
+            row.get(0)
+        })?
+        .collect::<Result<Vec<i64>, _>>()?;
+    for entry in &entries {
+        claims.push(lease(transaction, request, *entry)?);
+    }
+    Ok(entries.len())
+}
+
+/// When the next entry of a destination is due; for one that is leased, when its lease ends.
+fn due(connection: &Connection, of: &Waiting) -> Result<Option<UnixMillis>, Fault> {
+    let due: Option<i64> = connection
+        .prepare_cached("SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2")?
+        .query_row([&of.tenant, &of.destination], |row| row.get(0))?;
+    Ok(due.map(UnixMillis))
 }
 
 fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) -> Result<OutboxClaim, Fault> {

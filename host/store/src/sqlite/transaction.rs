@@ -89,6 +89,8 @@ pub(super) struct Memory {
     pub(super) receipts: receipts::Memory,
     /// The tenant whose turn it was last to have jobs claimed; empty before the first.
     pub(super) last_turn: String,
+    /// The tenant and destination whose turn it was last to have outbox entries claimed.
+    pub(super) last_delivered: (String, String),
 }
 
 /// The newest receipt and its link.
@@ -107,6 +109,7 @@ impl Memory {
             configs: BTreeSet::new(),
             receipts,
             last_turn: String::new(),
+            last_delivered: <(String, String)>::default(),
         })
     }
 
