@@ -6,7 +6,7 @@
 //! stands what else the commit admitted; see [`super::redo`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
@@ -16,9 +16,6 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::super::fault::Fault;
 use super::super::open::{StorePath, sync_directory};
 use super::redo;
-
-/// Pieces of one system call: what Linux takes.
-const PIECES_MAX: usize = 1024;
 
 /// The writer's end of the file.
 #[derive(Debug)]
@@ -87,17 +84,15 @@ impl Bodies {
     }
 
     /// The pieces are not joined first: they are most of what a commit writes.
-    fn write_all(&self, mut pieces: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+    fn write_all(&self, mut pieces: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(at))?;
         while !pieces.is_empty() {
-            let some = &pieces[..pieces.len().min(PIECES_MAX)];
-            match rustix::io::pwritev(&self.file, some, at) {
+            match file.write_vectored(pieces) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    at += written as u64;
-                    IoSlice::advance_slices(&mut pieces, written);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
