@@ -501,21 +501,11 @@ impl Model {
 
     pub(super) fn claimed_outbox(&mut self, request: &ClaimRequest, claims: &[OutboxClaim]) -> Result<()> {
         let now = request.now.0;
-        let entries = self.entries.iter().enumerate();
-        let mut due: Vec<_> = entries
-            .filter_map(|(at, entry)| entry.work.due().map(|due| (due, at)))
-            .filter(|(due, _)| *due <= now)
-            .collect();
-        due.sort_unstable();
-        due.truncate(request.rows_max);
         let leased = claims
             .iter()
             .map(|claim| index(claim.entry.0))
             .collect::<Result<Vec<_>>>()?;
-        ensure!(
-            leased.iter().eq(due.iter().map(|(_, at)| at)),
-            "outbox entries {leased:?} were leased at {now}; due were, the first first, {due:?}"
-        );
+        self.hold_turns(now, request.rows_max, &leased)?;
         for (claim, at) in claims.iter().zip(leased) {
             let entry = &mut self.entries[at];
             entry.epoch += 1;
@@ -548,6 +538,41 @@ impl Model {
                     && self.ledger.get(&operation) == Some(&claim.action_json),
                 "{} is leased with other content than was recorded: {claim:?}",
                 claim.entry
+            );
+        }
+        Ok(())
+    }
+
+    /// As many as are due and wanted; of each destination the first that are due; and none served twice its share while another
+    /// waits.
+    fn hold_turns(&self, now: i64, rows_max: usize, leased: &[usize]) -> Result<()> {
+        let mut due: BTreeMap<(&str, &str), Vec<(i64, usize)>> = BTreeMap::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            if let Some(since) = entry.work.due().filter(|since| *since <= now) {
+                let of = (entry.operation.0.as_str(), entry.destination.as_str());
+                due.entry(of).or_default().push((since, at));
+            }
+        }
+        let wanted = due.values().map(Vec::len).sum::<usize>().min(rows_max);
+        ensure!(
+            leased.len() == wanted,
+            "outbox entries {leased:?} were leased at {now}; {wanted} of these should be: {due:?}"
+        );
+        let share = rows_max / due.len().max(1);
+        for (of, mut due) in due {
+            due.sort_unstable();
+            let own: Vec<_> = leased
+                .iter()
+                .filter(|at| due.iter().any(|(_, entry)| entry == *at))
+                .collect();
+            ensure!(
+                own.iter().copied().eq(due.iter().map(|(_, at)| at).take(own.len())),
+                "outbox entries {own:?} of {of:?} were leased at {now}; due were, the first first, {due:?}"
+            );
+            ensure!(
+                own.len() >= share.min(due.len()),
+                "only {} entries of {of:?} were leased at {now}, its share is {share} of {due:?}",
+                own.len()
             );
         }
         Ok(())
