@@ -134,10 +134,11 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
             jobs_waiting: waiting("jobs_waiting"),
             outbox_waiting: waiting("outbox_waiting"),
         };
-        let (done, of) = (begun.elapsed().as_secs().min(asked.count), asked.count);
         let memory = mib(sample.resident_bytes);
-        let line = format!("{memory}, {:.0} per s, p99 {:.1} ms", sample.per_second, sample.p99_ms);
-        progress.step(done, of, &line);
+        progress.line(&format!(
+            "{:>6.0} of {} s: {memory}, {:.0} per s, p99 {:.1} ms",
+            sample.at_s, asked.count, sample.per_second, sample.p99_ms
+        ));
         samples.push(sample);
         // Written each time: a soak that is cut off has its samples.
         write_csv(asked.seed, &samples);

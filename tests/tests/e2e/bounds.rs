@@ -228,6 +228,76 @@ fn i3_whoever_is_slow_is_let_go() {
 }
 
 #[test]
+fn i3_connections_that_say_nothing_lock_nobody_out() {
+    // Longer than the test waits for anybody: whoever gets in was not waited for, but made room for.
+    let slow = "threads = 2\nconnections_max = 20\nheader_read_ms_max = 60000\nbody_read_ms_max = 60000";
+    let stage = Setup::acme("").edge(slow).start();
+    let mut idle: Vec<_> = (0..60).map(|_| stage.connect()).collect();
+    // Some of them have begun, and some wait for an answer that they do not fetch.
+    for (at, client) in idle.iter_mut().enumerate() {
+        let begun: &[u8] = match at % 3 {
+            0 => b"",
+            1 => b"POST /in/acme/shop HTTP/1.1\r\nhost: test\r\n",
+            _ => b"POST /in/acme/shop HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{",
+        };
+        let _ = client.send(begun);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    for number in 0..40 {
+        let message = signer("shop").sign("", any_event("shop", &format!("evt_{number}")));
+        let start = Instant::now();
+        assert_eq!(stage.post("shop", &message).status, 202);
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{number}: {:?}",
+            start.elapsed()
+        );
+    }
+    assert_kept(&stage, 40);
+}
+
+#[test]
+fn i3_a_body_that_stays_away_keeps_no_other_out() {
+    let stage = Setup::acme("").edge("threads = 1\nbody_read_ms_max = 60000").start();
+    // As much as bodies may take of memory, and more: each lacks its last byte.
+    let mut almost = b"POST /in/acme/shop HTTP/1.1\r\nhost: test\r\ncontent-length: 1048576\r\n\r\n".to_vec();
+    almost.resize(almost.len() + 1_048_575, b' ');
+    let mut hoards = Vec::new();
+    for _ in 0..300 {
+        let mut client = stage.connect();
+        let _ = client.send(&almost);
+        hoards.push(client);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    let full = body_of("full", 1024 * 1024);
+    assert_eq!(stage.post("shop", &full).status, 202, "a large one gets in");
+    let message = signer("shop").sign("", any_event("shop", "evt_1"));
+    assert_eq!(stage.post("shop", &message).status, 202);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_kept(&stage, 2);
+}
+
+#[test]
+fn i3_the_host_asks_for_as_many_files_as_it_may_have() {
+    let mut stage = Setup::acme("")
+        .edge("threads = 2")
+        .wrapper(&["prlimit", "--nofile=100:2000"])
+        .start();
+    let idle: Vec<_> = (0..300).map(|_| stage.connect()).collect();
+    let open = || stage.metric("tollgate_connections_open");
+    let start = Instant::now();
+    while open() < idle.len() as u64 && start.elapsed() < Duration::from_secs(4) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(open(), idle.len() as u64);
+    let warned = stage.log_with("there will be so many seats per thread");
+    assert!(warned[0].contains("\"seats_max\":500"), "{warned:?}");
+    drop(idle);
+    assert_eq!(stage.stop(), Some(0));
+}
+
+#[test]
 fn i3_one_connection_carries_many_requests_in_order() {
     let stage = Setup::acme("").start();
     let path = "/in/acme/shop";

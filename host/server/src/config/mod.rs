@@ -273,7 +273,8 @@ pub(crate) struct EdgeConfig {
     pub(crate) body_bytes_max: usize,
     pub(crate) header_read_ms_max: u64,
     pub(crate) body_read_ms_max: u64,
-    /// Open connections per thread; further ones wait in the kernel's queue.
+    /// Open connections per thread, as far as the process may have so many files open. For further ones those leave that have kept
+    /// the host waiting for longest.
     pub(crate) connections_max: usize,
     /// HTTPS on the public listener. Absent: plain HTTP, for a proxy in front.
     pub(crate) tls: Option<TlsConfig>,

@@ -28,14 +28,11 @@ pub(super) fn claim(
     request: &ClaimRequest,
     rooms: &Rooms,
 ) -> Result<OutboxClaims, Fault> {
-    let mut waiting = in_turn(
-        transaction.connection,
-        &transaction.memory.last_delivered,
-        request,
-        rooms,
-    )?;
+    let last = transaction.memory.last_delivered.clone();
+    let turn = in_turn(transaction.connection, &last, request, rooms)?;
+    transaction.memory.last_delivered = turn.looked_at;
+    let (mut waiting, mut next_due) = (turn.waiting, turn.next_due);
     let mut claims = Vec::new();
-    let mut next_due: Option<UnixMillis> = None;
     while !waiting.is_empty() && claims.len() < request.rows_max {
         let share = ((request.rows_max - claims.len()) / waiting.len()).max(1);
         let mut with_more = Vec::new();
@@ -60,20 +57,33 @@ pub(super) fn claim(
     Ok(OutboxClaims { claims, next_due })
 }
 
-/// Destinations with room and with entries that may be due, behind `last` in the order of their names and then from the first on.
+/// Whose turn it is.
+struct Turn {
+    waiting: Vec<Waiting>,
+    /// When the first entry of those is due that were passed over because nothing of theirs is.
+    next_due: Option<UnixMillis>,
+    /// The last that was looked at.
+    looked_at: (String, String),
+}
+
+/// Destinations with room and with entries that are due, behind `last` in the order of their names and then from the first on. One
+/// with nothing due takes no turn.
 fn in_turn(
     connection: &Connection,
     last: &(String, String),
     request: &ClaimRequest,
     rooms: &Rooms,
-) -> Result<Vec<Waiting>, Fault> {
+) -> Result<Turn, Fault> {
     let mut next = connection.prepare_cached(
         "SELECT tenant, destination FROM outbox WHERE state IN (1, 2) AND (tenant, destination) > (?1, ?2) \
          ORDER BY tenant, destination LIMIT 1",
     )?;
     let mut waiting: Vec<Waiting> = Vec::new();
+    let mut next_due: Option<UnixMillis> = None;
     let (mut behind, mut wrapped) = (last.clone(), last.0.is_empty());
-    while waiting.len() < request.rows_max.min(DESTINATIONS_PER_CLAIM_MAX) {
+    let mut looks = 0;
+    while waiting.len() < request.rows_max && looks < DESTINATIONS_PER_CLAIM_MAX {
+        looks += 1;
         let found = next
             .query_row([&behind.0, &behind.1], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
@@ -84,11 +94,15 @@ fn in_turn(
             Some(name) => {
                 let room = room_of(rooms, &name);
                 if room > 0 {
-                    waiting.push(Waiting {
+                    let one = Waiting {
                         tenant: name.0.clone(),
                         destination: name.1.clone(),
                         room,
-                    });
+                    };
+                    match due(connection, &one)? {
+                        Some(at) if at > request.now => next_due = next_due.into_iter().chain([at]).min(),
+                        _ => waiting.push(one),
+                    }
                 }
                 behind = name;
             }
@@ -96,7 +110,11 @@ fn in_turn(
             None => (behind, wrapped) = (<(String, String)>::default(), true),
         }
     }
-    Ok(waiting)
+    Ok(Turn {
+        waiting,
+        next_due,
+        looked_at: behind,
+    })
 }
 
 fn room_of(rooms: &Rooms, (tenant, destination): &(String, String)) -> usize {

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, SqliteStore,
-    Store as _, StoreError, TraceBy,
+    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, Rooms, Settled,
+    SqliteStore, Store as _, StoreError, TraceBy,
 };
 
 use crate::support::{
-    ACCEPTED, Backend, Sent, SettlementExt as _, at, claim, claim_one, map, name, settlement, trace_one, trace_text,
+    ACCEPTED, Backend, Sent, SettlementExt as _, at, claim, claim_one, claim_request, map, name, settlement, trace_one,
+    trace_text,
 };
 
 /// A directory for one store, and how it is opened.
@@ -304,7 +305,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 8,
+                    known: 9,
                     ..
                 }
             ),
@@ -326,12 +327,17 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     let store = place.open();
     assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
     assert_eq!(Sent::new("e2").tenant("globex").admit(&store).await, ACCEPTED);
+    let acts = settlement(&claim_one(&store, at(0)).await).acts("op", 1).to("shop");
+    assert!(matches!(store.settle(acts).await.unwrap(), Settled::Committed { .. }));
+    assert_eq!(Sent::new("e3").tenant("globex").admit(&store).await, ACCEPTED);
     store.close().await;
     drop(store);
     place
         .raw()
         .execute_batch(
-            "DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
+            "DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
+             CREATE INDEX outbox_claimable ON outbox (due_at) WHERE state IN (1, 2); \
+             DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
              DROP TABLE plugin_history; DROP TABLE publisher_keys; DROP TABLE api_routes; DROP TABLE shadow_runs; \
              DROP TABLE shadow_tallies; DROP TABLE quarantines; DROP TABLE plugin_state_totals; DROP TABLE plugin_trials; DROP TABLE reviews; DROP TABLE segments; \
              DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; DROP INDEX jobs_claimable; \
@@ -341,7 +347,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 8"),
+        refused.contains("start the server once to migrate it to 9"),
         "{refused}"
     );
 
@@ -354,6 +360,14 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     claims.retain(|claim| claim.event.tenant.as_str() == "globex");
     let writes = settlement(&claims[0]).writes("count", Some(b"1"));
     assert!(matches!(store.settle(writes).await.unwrap(), Settled::Committed { .. }));
+    // Whose an outbox entry is, is known again.
+    let rooms = |room| Rooms {
+        each_max: 0,
+        of: [((name("globex"), name("shop")), room)].into(),
+    };
+    let within = |room| store.claim_outbox_within(claim_request(at(1000), 10), rooms(room));
+    assert_eq!(within(0).await.unwrap().claims.len(), 0);
+    assert_eq!(within(1).await.unwrap().claims.len(), 1);
     let state = |tenant: &str| store.read_state(&name(tenant), &name("cashback"), "count").unwrap();
     assert_eq!(state("globex").value.as_deref(), Some(&b"1"[..]));
     assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);

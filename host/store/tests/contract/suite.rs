@@ -11,7 +11,7 @@ use tollgate_core::state::StateValue;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, HeldFilter, JobClaim,
     NewToken, OutboxClaim, OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest,
-    Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
+    Rooms, Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -60,6 +60,7 @@ macro_rules! contract {
             the_same_operation_with_other_content_conflicts,
             operations_of_two_tenants_are_apart,
             an_action_goes_to_each_destination_once,
+            destinations_take_turns_and_keep_to_their_room,
             a_failed_attempt_is_tried_again_when_due,
             a_lost_delivery_lease_keeps_its_attempt_as_history,
             a_released_entry_counts_no_attempt,
@@ -1009,7 +1010,7 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
         .collect();
     assert_eq!(
         targets,
-        [("op_1", "shop"), ("op_1", "crm"), ("op_2", "shop"), ("op_2", "crm")]
+        [("op_1", "crm"), ("op_2", "crm"), ("op_1", "shop"), ("op_2", "shop")]
     );
     let first = &claims[0];
     assert_eq!(
@@ -1039,6 +1040,49 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
         0
     );
     assert_eq!(store.counts().await.unwrap().delivered, 4);
+}
+
+pub(crate) async fn destinations_take_turns_and_keep_to_their_room(backend: &impl Backend) {
+    let store = backend.open();
+    // A storm for one destination, and afterwards a little for its neighbour and for one of the same name elsewhere.
+    for (tenant, events, destination) in [("acme", 20, "down"), ("acme", 2, "well"), ("zeta", 2, "down")] {
+        for number in 0..events {
+            let sent = Sent::new(&format!("{destination}{number}")).tenant(tenant);
+            assert_eq!(sent.admit(&store).await, ACCEPTED);
+            let job = claim_one(&store, at(0)).await;
+            let acts = settlement(&job)
+                .acts(&format!("op_{destination}{number}"), 1)
+                .to(destination);
+            assert!(matches!(settle(&store, acts).await, Settled::Committed { .. }));
+        }
+    }
+    let claim = async |rows_max, down: usize| {
+        let rooms = Rooms {
+            each_max: 8,
+            of: [((name("acme"), name("down")), down)].into(),
+        };
+        let request = claim_request(at(10), rows_max);
+        let claimed = store.claim_outbox_within(request, rooms).await.unwrap();
+        let of = claimed
+            .claims
+            .iter()
+            .map(|claim| format!("{}/{}", claim.tenant, claim.destination));
+        (of.collect::<Vec<_>>(), claimed.next_due)
+    };
+    assert_eq!(claim(3, 8).await.0, ["acme/down", "acme/well", "zeta/down"], "by turns");
+    assert_eq!(claim(1, 8).await.0, ["acme/down"], "and on from there");
+    // What may not be sent is not claimed, whatever waits; its neighbour is not held up by it.
+    assert_eq!(claim(3, 0).await.0, ["acme/well", "zeta/down"]);
+    let (claimed, next_due) = claim(10, 0).await;
+    assert_eq!(claimed, [""; 0]);
+    // The next that comes to anything is the end of a lease of those that have room.
+    assert_eq!(next_due, Some(at(10).plus_ms(LEASE_MS)));
+    assert_eq!(claim(10, 5).await.0, ["acme/down"; 5]);
+    assert_eq!(
+        claim(100, 100).await,
+        (vec!["acme/down".to_owned(); 13], Some(at(10).plus_ms(LEASE_MS)))
+    );
+    assert_eq!(store.next_due().await.unwrap().outbox, Some(at(10).plus_ms(LEASE_MS)));
 }
 
 pub(crate) async fn a_failed_attempt_is_tried_again_when_due(backend: &impl Backend) {

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The most that one connection sends or reads before the next has its turn.
 const TURN_BYTES: usize = 128 * 1024;
+
+/// How long an attack may take to come to its size.
+const COMING_MAX: Duration = Duration::from_secs(20);
 
 /// What each connection of a crowd sends.
 #[derive(Debug, Clone, Default)]
@@ -57,21 +60,39 @@ impl Tally {
 /// An attack under way.
 pub(super) struct Attack {
     stop: Arc<AtomicBool>,
+    /// Connections that were opened so far, and how many there are to be at once.
+    opened: Arc<AtomicUsize>,
+    wanted: usize,
     crowds: Vec<JoinHandle<Tally>>,
 }
 
 impl Attack {
     /// Starts a thread for each crowd: so many connections, all with this script.
     pub(super) fn start(to: SocketAddr, crowds: &[(usize, Script)]) -> Self {
-        let stop = Arc::<AtomicBool>::default();
+        let (stop, opened) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let wanted = crowds.iter().map(|(connections, _)| connections).sum();
         let crowds = crowds
             .iter()
             .map(|(connections, script)| {
-                let (stop, script, connections) = (Arc::clone(&stop), script.clone(), *connections);
-                thread::spawn(move || crowd(to, connections, &script, &stop))
+                let (stop, opened) = (Arc::clone(&stop), Arc::clone(&opened));
+                let (script, connections) = (script.clone(), *connections);
+                thread::spawn(move || crowd(to, connections, &script, &stop, &opened))
             })
             .collect();
-        Self { stop, crowds }
+        Self {
+            stop,
+            opened,
+            wanted,
+            crowds,
+        }
+    }
+
+    /// Waits until everybody has come once, but not for ever: the host may keep some of them out.
+    pub(super) fn wait_for_all(&self) {
+        let begun = Instant::now();
+        while self.opened.load(Ordering::Relaxed) < self.wanted && begun.elapsed() < COMING_MAX {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends it and says what it came to.
@@ -85,7 +106,7 @@ impl Attack {
     }
 }
 
-fn crowd(to: SocketAddr, connections: usize, script: &Script, stop: &AtomicBool) -> Tally {
+fn crowd(to: SocketAddr, connections: usize, script: &Script, stop: &AtomicBool, opened: &AtomicUsize) -> Tally {
     // Attackers have machines of their own. Here they take what the host and the senders leave of this one; on Linux this is the
     // thread's priority alone.
     let _ = rustix::process::nice(19);
@@ -101,6 +122,7 @@ fn crowd(to: SocketAddr, connections: usize, script: &Script, stop: &AtomicBool)
             if place.is_none() {
                 *place = Member::open(to).ok();
                 tally.opened += u64::from(place.is_some());
+                opened.fetch_add(usize::from(place.is_some()), Ordering::Relaxed);
             }
             let Some(member) = place else { continue };
             match member.go_on(script, &mut tally) {
