@@ -127,6 +127,14 @@ fn seeds() -> Vec<Vec<u8>> {
         let own = vector::of(signable.profile)
             .into_iter()
             .map(|vector| vector.body.into_bytes());
+        let own: Vec<_> = own.collect();
+        // The same, but for a part that is nested too deep; and nothing but nesting, deeper than a stack.
+        let deep = own.first().filter(|body| body.starts_with(b"{")).map(|body| {
+            let nested = ["\"deep\":", &"[".repeat(200), &"]".repeat(200), ","].concat();
+            [b"{", nested.as_bytes(), &body[1..]].concat()
+        });
+        let deeper = (at == 0).then(|| b"{\"data\":".repeat(7_000));
+        let own = own.into_iter().chain(deep).chain(deeper);
         for body in own.chain(samples.iter().filter(|sample| sample.len() < 20_000).cloned()) {
             seeds.push([&[u8::try_from(at).unwrap_or_default()], body.as_slice()].concat());
         }
@@ -170,6 +178,11 @@ fn run(input: &[u8]) {
                 event.attributes.len()
             );
             assert!(std::str::from_utf8(&event.payload).is_ok(), "a plugin gets text");
+            let is_json = matches!(event.payload.trim_ascii_start().first(), Some(b'{' | b'['));
+            assert!(
+                !is_json || depth(&event.payload) <= limits::JSON_DEPTH_MAX,
+                "too deep for a plugin"
+            );
             // What the store is given is what it gives back: the names parse again.
             assert_eq!(event.id.as_str().parse().as_ref(), Ok(&event.id));
             assert_eq!(event.event_type.as_str().parse().as_ref(), Ok(&event.event_type));
@@ -177,4 +190,23 @@ fn run(input: &[u8]) {
             assert!(admission.jobs.is_empty());
         }
     });
+}
+
+/// How deep a JSON text is nested.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
