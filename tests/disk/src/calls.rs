@@ -53,17 +53,17 @@ unsafe extern "C" fn pwrite64(descriptor: c_int, data: *const c_void, length: si
     unsafe { pwrite(descriptor, data, length, at) }
 }
 
-/// To a file it writes the first piece that is not empty; a caller must be ready for less than it asked.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn writev(descriptor: c_int, pieces: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: as above.
     let all = unsafe { pieces_of(pieces, usize::try_from(count).unwrap_or(0)) };
     match disk().map(|disk| (disk, disk.place(descriptor))) {
-        Some((_, Place::File(_))) => match all.iter().find(|piece| !piece.is_empty()) {
-            // SAFETY: a piece of the caller's.
-            Some(first) => unsafe { write(descriptor, first.as_ptr().cast(), first.len()) },
-            None => 0,
-        },
+        Some((_, Place::File(_))) => {
+            // In one piece it is one call for the record, and for what is to fail.
+            let joined = all.concat();
+            // SAFETY: the pointer and the length are those of a slice.
+            unsafe { write(descriptor, joined.as_ptr().cast(), joined.len()) }
+        }
         place => {
             if let Some((disk, Place::Socket)) = place {
                 said(disk, &all);
@@ -77,12 +77,9 @@ unsafe extern "C" fn writev(descriptor: c_int, pieces: *const iovec, count: c_in
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pwritev(descriptor: c_int, pieces: *const iovec, count: c_int, at: off64_t) -> ssize_t {
     // SAFETY: as above.
-    let all = unsafe { pieces_of(pieces, usize::try_from(count).unwrap_or(0)) };
-    match all.iter().find(|piece| !piece.is_empty()) {
-        // SAFETY: a piece of the caller's.
-        Some(first) => unsafe { pwrite(descriptor, first.as_ptr().cast(), first.len(), at) },
-        None => 0,
-    }
+    let joined = unsafe { pieces_of(pieces, usize::try_from(count).unwrap_or(0)) }.concat();
+    // SAFETY: the pointer and the length are those of a slice.
+    unsafe { pwrite(descriptor, joined.as_ptr().cast(), joined.len(), at) }
 }
 
 #[unsafe(no_mangle)]

@@ -26,7 +26,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     summary: "a write or sync of the store fails: EIO, ENOSPC, half a write, once or for good",
     unit: "cases",
     short: KINDS.len() as u64,
-    full: 40 * KINDS.len() as u64,
+    full: 20 * KINDS.len() as u64,
     run,
 };
 

@@ -87,3 +87,11 @@ pub(super) fn scratch() -> TempDir {
         Err(_) => builder.tempdir().expect("a temporary folder"),
     }
 }
+
+/// Leaves an image for whoever looks into it. Answers where.
+pub(super) fn keep(image: &Image) -> String {
+    let folder = tempfile::Builder::new().prefix("tollgate-lost-").tempdir();
+    let folder = folder.expect("a temporary folder").keep();
+    image.write_into(&folder);
+    folder.display().to_string()
+}

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use super::postmortem::{Case, advance, look_through, scratch};
+use super::postmortem::{Case, advance, keep, look_through, scratch};
 use super::promises::{self, Books, Load, Promises, judge, judge_done, send};
 use super::{Asked, Campaign, Found, Progress};
 use crate::destination::{Destination, Reply};
@@ -168,16 +168,19 @@ fn finish(image: &Image, promises: &Promises, destination: &Destination, books: 
     campaign.deliveries += promises.delivered.len();
 }
 
-/// Moments between operations at which the power goes, in their order: a quarter around syncs, a quarter right after something was
-/// promised, a quarter where the database itself or the folder is written, and a quarter anywhere.
+/// Moments between operations at which the power goes, in their order. As many are around syncs as right after an acknowledgement, right after
+/// a delivery, where the database itself or the folder is written, before the host has said anything, and anywhere.
 fn choose(recording: &Recording, points: u64, random: &mut Random) -> Vec<usize> {
     let names = recording.names();
-    let (mut syncs, mut said, mut moves) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut syncs, mut acknowledged, mut delivered, mut moves] = [const { Vec::new() }; 4];
+    let first_said = |operation: &Operation| matches!(operation, Operation::Said(_));
+    let starting = recording.operations.iter().position(first_said).unwrap_or(0);
+    let starting: Vec<usize> = (1..=starting).collect();
     for (number, operation) in recording.operations.iter().enumerate() {
         match operation {
             Operation::Sync { .. } | Operation::Synced { .. } => syncs.extend([number, number + 1]),
-            Operation::Said(Said::Else) => {}
-            Operation::Said(_) => said.push(number + 1),
+            Operation::Said(Said::Acknowledged { .. }) => acknowledged.push(number + 1),
+            Operation::Said(Said::Delivery { .. }) => delivered.push(number + 1),
             Operation::Create { .. } | Operation::Unlink { .. } | Operation::Rename { .. } => moves.push(number + 1),
             Operation::Truncate { .. } => moves.extend([number, number + 1]),
             Operation::Write { inode, .. } if names.get(inode).is_some_and(|name| name == STORE) => {
@@ -186,16 +189,12 @@ fn choose(recording: &Recording, points: u64, random: &mut Random) -> Vec<usize>
             _ => {}
         }
     }
+    let places = [syncs, acknowledged, delivered, moves, starting, Vec::new()];
     let all = recording.operations.len() as u64;
     let mut chosen = BTreeSet::new();
     // A recording that has fewer moments than were asked for gives those that it has.
     for _ in 0..points * 20 {
-        let of = match random.below(4) {
-            0 => &syncs,
-            1 => &said,
-            2 => &moves,
-            _ => &Vec::new(),
-        };
+        let of = &places[random.below(places.len() as u64) as usize];
         let point = match of.get(random.below(of.len() as u64) as usize) {
             Some(point) => *point,
             None => 1 + random.below(all) as usize,
@@ -278,6 +277,7 @@ impl Tally {
         let said = |problem: String| problems.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
         let (cases, queue) = sync_channel::<Case>(4);
         let queue = Mutex::new(queue);
+        let kept = OnceLock::new();
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let session = self.sessions;
         thread::scope(|scope| {
@@ -288,7 +288,11 @@ impl Tally {
                         let Ok(case) = queue.lock().unwrap_or_else(PoisonError::into_inner).recv() else {
                             return;
                         };
-                        for problem in look_through(folder.path(), &case, books) {
+                        let problems = look_through(folder.path(), &case, books);
+                        if !problems.is_empty() {
+                            kept.get_or_init(|| said(format!("the first such image is kept: {}", keep(&case.image))));
+                        }
+                        for problem in problems {
                             let (point, outcome) = (case.point, case.outcome);
                             said(format!(
                                 "session {session}, power lost after operation {point}, {outcome:?}: {problem}"
