@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::fault::Fault;
-use super::open::{LOCK_WAIT_MS, SoleUse, StorePath, checkpoint_on_close, page_bytes};
+use super::open::{LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::receipts::{self, Layout, MemoryBounds};
 use super::transaction::{Memory, Transaction, write_chain_head};
 use crate::StoreError;
@@ -425,7 +425,7 @@ impl Thread {
         }
         if self.shared.fatal.get().is_none()
             && self.truncate_wal()
-            && let Err(fault) = checkpoint_on_close(&self.connection, true)
+            && let Err(fault) = super::open::checkpoint_on_close(&self.connection, true)
         {
             self.checkpoint_failed(fault);
         }
