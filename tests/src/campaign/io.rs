@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::postmortem::{Case, advance, look_through, scratch};
-use super::promises::{self, Books, Load, Promises, send, send_one};
+use super::promises::{self, Books, Load, Promises, judge, send, send_one};
 use super::{Asked, Campaign, Found, Progress};
 use crate::destination::Destination;
 use crate::disk::{EIO, ENOSPC, Fault, Image, Model, Operation, Outcome, Watch, What};
@@ -109,7 +109,11 @@ const STARTING: u64 = 5;
 /// So that there are checkpoints in a short case.
 const WAL_BYTES_MAX: u64 = 128 * 1024;
 /// Moments after the failure at which the power goes.
-const CRASH_POINTS: u64 = 3;
+const CRASH_POINTS: u64 = 4;
+/// Operations that are soon after another.
+const SOON: u64 = 60;
+/// Of so many cases under load one goes on with a host on the mended disk; of those while starting each.
+const MENDED: u64 = 4;
 
 /// A case as it is drawn.
 #[derive(Debug, Clone, Copy)]
@@ -273,15 +277,18 @@ impl Bench<'_> {
                 }
                 self.under_load(draw, &mut stage, random, tally);
             }
-            Err(said) => self.refused(draw, &said, &mut stage, random, tally),
+            Err(said) => self.refused(draw, &said, tally),
         }
         stage.kill();
         let given = self.books.acknowledgements - acknowledgements;
-        self.look_back(given, random, tally);
+        let begin = self.look_back(given, random, tally);
+        if draw.kind.duty != Duty::Control && (draw.starting || random.below(MENDED) == 0) {
+            self.mended(&begin, random, tally);
+        }
     }
 
-    /// The host did not start. With the disk mended it does.
-    fn refused(&mut self, draw: Draw, said: &str, stage: &mut Stage, random: &mut Random, tally: &mut Tally) {
+    /// The host did not start.
+    fn refused(&mut self, draw: Draw, said: &str, tally: &mut Tally) {
         tally.refused += 1;
         if self.watch.fired() == 0 || matches!(draw.kind.duty, Duty::Carry | Duty::Control) {
             self.problems.push(format!("the host did not start: {said}"));
@@ -289,13 +296,25 @@ impl Bench<'_> {
             self.problems
                 .push(format!("the host does not say that it is its store: {said}"));
         }
-        self.watch.lift();
-        match start(stage) {
-            Ok(()) => self.takes_events(stage, random),
-            Err(said) => self
-                .problems
-                .push(format!("on a mended disk the host does not start: {said}")),
+    }
+
+    /// A host starts on a disk as the power left it, with the disk mended, and takes events.
+    fn mended(&mut self, (image, promises): &Begin, random: &mut Random, tally: &mut Tally) {
+        self.watch = Watch::over(image);
+        let mut stage = setup(&self.watch, self.destination).set();
+        if let Err(said) = start(&mut stage) {
+            self.problems
+                .push(format!("on a mended disk the host does not start: {said}"));
+            return;
         }
+        self.takes_events(&stage, random);
+        let status = stage.stop();
+        if status != Some(0) {
+            self.problems
+                .push(format!("on a mended disk the host ends with {status:?}"));
+        }
+        self.problems.extend(judge(&stage.store(), &self.books, promises));
+        tally.mended += 1;
     }
 
     fn under_load(&mut self, draw: Draw, stage: &mut Stage, random: &mut Random, tally: &mut Tally) {
@@ -388,7 +407,8 @@ impl Bench<'_> {
     }
 
     /// The disk as it is, and as the power may leave it at the end or at some moments after the failure.
-    fn look_back(&mut self, acknowledgements: usize, random: &mut Random, tally: &mut Tally) {
+    /// Answers one of the latter.
+    fn look_back(&mut self, acknowledgements: usize, random: &mut Random, tally: &mut Tally) -> Begin {
         let recording = self.watch.recording();
         let files = self.watch.files();
         let operations = &recording.operations;
@@ -398,8 +418,13 @@ impl Bench<'_> {
             .position(|operation| matches!(operation, Operation::Fault { .. }))
             .unwrap_or(end);
         tally.faults += recording.count(|operation| matches!(operation, Operation::Fault { .. }));
+        // Right after the failure, when a host that stops is about to end; and anywhere until the end.
         let mut points: Vec<usize> = (0..CRASH_POINTS)
-            .map(|_| failed + random.below((end - failed) as u64 + 1) as usize)
+            .map(|number| {
+                let rest = (end - failed) as u64 + 1;
+                let within = if number % 2 == 0 { rest.min(SOON) } else { rest };
+                failed + random.below(within) as usize
+            })
             .collect();
         points.sort_unstable();
         points.push(end);
@@ -425,6 +450,7 @@ impl Bench<'_> {
             }
         }
         // Without a power loss, the disk is what it is.
+        let begin = (model.crash(Outcome::Random, random), promises.clone());
         let whole = model.crash(Outcome::All, random);
         let differences = whole.differences(&files).into_iter();
         found.extend(differences.map(|difference| format!("the recording is not what happened: {difference}")));
@@ -445,6 +471,7 @@ impl Bench<'_> {
         tally.images += 1;
         found.extend(look_through(folder.path(), &case, &self.books));
         self.problems.append(&mut found);
+        begin
     }
 }
 
@@ -467,6 +494,7 @@ struct Tally {
     faults: usize,
     never_came: u64,
     refused: u64,
+    mended: u64,
     stopped: u64,
     stayed: u64,
     without_space: u64,
@@ -493,7 +521,8 @@ impl Tally {
         found.fact("calls that failed", self.faults);
         found.fact("cases whose call was never made", self.never_came);
         found.fact("hosts that stopped with status 3 and said why", self.stopped);
-        found.fact("hosts that refused to start, and did on a mended disk", self.refused);
+        found.fact("hosts that refused to start and said why", self.refused);
+        found.fact("hosts on the disk that was left, mended", self.mended);
         found.fact("hosts that stayed and took events when space returned", self.stayed);
         found.fact("503 for want of space", self.without_space);
         found.fact("disk images opened and looked through", self.images);

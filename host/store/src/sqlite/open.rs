@@ -120,6 +120,7 @@ pub(super) fn open_writer(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
     let known = configure(&connection)
+        .and_then(|()| checkpoint_on_close(&connection, false))
         .and_then(|()| prepare_file(&connection, file_bytes_max))
         .map_err(|fault| path.opening(fault))?;
     if known > SCHEMA_VERSION {
@@ -254,6 +255,13 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     connection.execute_batch(
         "PRAGMA foreign_keys = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;",
     )?;
+    Ok(())
+}
+
+/// Whether the connection moves the log into the file when it is closed. Only after all went well: what of the log is on the disk after
+/// a sync that failed nobody knows, and a file that has half of it is damaged. A log that is left is read at the next start.
+pub(super) fn checkpoint_on_close(connection: &Connection, does: bool) -> Result<(), Fault> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !does)?;
     Ok(())
 }
 

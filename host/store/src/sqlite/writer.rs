@@ -478,10 +478,15 @@ impl Thread {
                 }
             }
             self.commit(&mut batch);
-            self.checkpoint_if_due();
+            if self.shared.fatal.get().is_none() {
+                self.checkpoint_if_due();
+            }
         }
-        if self.shared.fatal.get().is_none() {
-            self.truncate_wal();
+        if self.shared.fatal.get().is_none()
+            && self.truncate_wal()
+            && let Err(fault) = super::open::checkpoint_on_close(&self.connection, true)
+        {
+            self.checkpoint_failed(fault);
         }
     }
 
