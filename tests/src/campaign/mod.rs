@@ -3,6 +3,7 @@
 //! Each has a short form, which the test suite runs, and a full one: `cargo xtask campaign NAME`. Both are the same code with another
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
+pub mod differential;
 pub mod kill;
 pub mod points;
 pub mod simulate;
@@ -11,7 +12,12 @@ use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Every campaign that the `campaign` binary runs, in the order of the list.
-pub const CAMPAIGNS: &[Campaign] = &[kill::CAMPAIGN, points::CAMPAIGN, simulate::CAMPAIGN];
+pub const CAMPAIGNS: &[Campaign] = &[
+    kill::CAMPAIGN,
+    points::CAMPAIGN,
+    simulate::CAMPAIGN,
+    differential::CAMPAIGN,
+];
 
 /// One campaign.
 #[derive(Clone, Copy)]
