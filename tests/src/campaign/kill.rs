@@ -31,7 +31,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     name: "kill",
     summary: "kill -9 at random times under load; a restart on the same store each time",
     unit: "cycles",
-    short: 100,
+    short: 300,
     full: 10_000,
     run: |asked, progress| {
         let options = Options::new(u32::try_from(asked.count).unwrap_or(u32::MAX), asked.seed);
@@ -59,7 +59,7 @@ impl Options {
             cycles,
             seed,
             connections: 6,
-            kill_after_ms: (50, 400),
+            kill_after_ms: (20, 250),
             pause_ms: 12,
         }
     }

@@ -3,6 +3,7 @@
 //! Each has a short form, which the test suite runs, and a full one: `cargo xtask campaign NAME`. Both are the same code with another
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
+pub mod differential;
 pub mod fuzz;
 pub mod hostile;
 pub mod io;
@@ -27,6 +28,7 @@ pub const CAMPAIGNS: &[Campaign] = &[
     io::CAMPAIGN,
     points::CAMPAIGN,
     simulate::CAMPAIGN,
+    differential::CAMPAIGN,
     fuzz::CAMPAIGN,
     hostile::CAMPAIGN,
     outage::CAMPAIGN,
