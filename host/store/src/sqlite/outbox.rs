@@ -73,7 +73,7 @@ fn in_turn(
     let (mut behind, mut wrapped) = (last.clone(), last.0.is_empty());
     while waiting.len() < request.rows_max.min(DESTINATIONS_PER_CLAIM_MAX) {
         let found = next
-            .query_row([&behind.0, &behind.1], |row| {
+            .query_row(params![behind.0, behind.1], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
             })
             .optional()?;
@@ -133,7 +133,7 @@ fn claim_of(
 fn due(connection: &Connection, of: &Waiting) -> Result<Option<UnixMillis>, Fault> {
     let due: Option<i64> = connection
         .prepare_cached("SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2")?
-        .query_row([&of.tenant, &of.destination], |row| row.get(0))?;
+        .query_row(params![of.tenant, of.destination], |row| row.get(0))?;
     Ok(due.map(UnixMillis))
 }
 
