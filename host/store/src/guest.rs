@@ -45,8 +45,8 @@ use self::schema::{MIGRATIONS, SCHEMA_VERSION};
 use self::transaction::{Memory, Transaction, write_chain_head};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, JobClaim, NextDue, OutboxClaim, OutboxClaims, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer,
-    ReviewRequest, Rooms, Settled, Settlement, StoreError, Trace, TraceQuery,
+    HeldReceipt, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest,
+    Rooms, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.

@@ -85,7 +85,7 @@ fn in_turn(
     while waiting.len() < request.rows_max && looks < DESTINATIONS_PER_CLAIM_MAX {
         looks += 1;
         let found = next
-            .query_row([&behind.0, &behind.1], |row| {
+            .query_row(params![behind.0, behind.1], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
             })
             .optional()?;
@@ -153,7 +153,7 @@ fn claim_of(
 fn due(connection: &Connection, of: &Waiting) -> Result<Option<UnixMillis>, Fault> {
     let due: Option<i64> = connection
         .prepare_cached("SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2")?
-        .query_row([&of.tenant, &of.destination], |row| row.get(0))?;
+        .query_row(params![of.tenant, of.destination], |row| row.get(0))?;
     Ok(due.map(UnixMillis))
 }
 
