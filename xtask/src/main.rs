@@ -88,9 +88,9 @@ const COMMANDS: [Command; 10] = [
     },
     Command {
         name: "bench",
-        usage: "bench [--quick | --spin | --memory RECEIPTS | --plugins COUNT]",
-        summary: "Measure ingest, sandbox and end-to-end cost on this machine",
-        details: "Release builds. The arguments go to the `bench` binary of the tests crate.",
+        usage: "bench [--quick] [--only NAME,…] | --million | --render | --spin | --memory RECEIPTS | --plugins COUNT",
+        summary: "Measure what Tollgate and others cost on this machine, for docs/performance.md",
+        details: "Release builds. The arguments go to the `bench` binary of the tests crate; one that it does not know prints what can be measured.",
         run: |arguments| {
             if arguments.iter().any(|argument| argument == "--spin") {
                 spin::build()?;

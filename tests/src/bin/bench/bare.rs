@@ -1,21 +1,74 @@
-//! A bare hyper server of the edge's own shape: reads the whole body, answers 202. What HTTP alone costs.
+//! Bare hyper servers of the edge's own shape, beside which ingest is measured: one reads the whole body and answers 202, which is what
+//! HTTP alone costs; the others also make the body durable first.
+//!
+//! They append as the store's writer commits: one thread takes what waits, never waits for more, writes it with one call, and answers each
+//! edge thread once for all of its requests after one fdatasync. What is kept is the bytes and nothing else.
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, oneshot};
+use tollgate_core::ids::KeyId;
+use tollgate_core::profile::{Profile, shipped};
+use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::verify::{Keyring, verify};
 
-/// Serves until killed: `threads` single-threaded runtimes, each with its own listener on `port`.
-pub(super) fn serve(port: u16, threads: usize) -> anyhow::Result<()> {
+use super::process::SECRET;
+
+/// As many as the store's: writes that wait, and writes in one commit.
+const WAITING_MAX: usize = 4096;
+const TOGETHER_MAX: usize = 512;
+
+/// What a bare server does before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nothing but to read the body.
+    Answer,
+    /// Appends the body to a file and waits for its fdatasync.
+    Append,
+    /// The same once Tollgate's own code has proved the signature.
+    ProveAndAppend,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Answer, Self::Append, Self::ProveAndAppend];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Answer => "bare hyper",
+            Self::Append => "raw append",
+            Self::ProveAndAppend => "proof and raw append",
+        }
+    }
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// Serves until killed: `threads` single-threaded runtimes, each with its own listener on `port`. Bodies are appended to `file`.
+pub(super) fn serve(mode: Mode, port: u16, threads: usize, file: &Path) -> anyhow::Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (writer, waiting) = sync_channel(WAITING_MAX);
+    let file = File::options().create(true).append(true).open(file)?;
+    std::thread::spawn(move || append(&waiting, file));
     let threads: Vec<_> = (0..threads)
         .map(|_| {
+            let writer = writer.clone();
             std::thread::spawn(move || -> anyhow::Result<()> {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
                 socket.set_reuse_address(true)?;
@@ -23,8 +76,17 @@ pub(super) fn serve(port: u16, threads: usize) -> anyhow::Result<()> {
                 socket.set_nonblocking(true)?;
                 socket.bind(&address.into())?;
                 socket.listen(1024)?;
+                let (courier, mut letters) = mpsc::unbounded_channel::<Vec<oneshot::Sender<()>>>();
+                let edge = Arc::new(Edge::new(mode, writer, courier)?);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(accept(socket.into()))
+                runtime.block_on(async {
+                    tokio::spawn(async move {
+                        while let Some(answers) = letters.recv().await {
+                            answers.into_iter().for_each(|answer| _ = answer.send(()));
+                        }
+                    });
+                    accept(edge, socket.into()).await
+                })
             })
         })
         .collect();
@@ -34,13 +96,110 @@ pub(super) fn serve(port: u16, threads: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn accept(listener: std::net::TcpListener) -> anyhow::Result<()> {
+/// Answers of one commit to one thread.
+type Courier = mpsc::UnboundedSender<Vec<oneshot::Sender<()>>>;
+
+struct Piece {
+    body: Bytes,
+    answer: oneshot::Sender<()>,
+    courier: Courier,
+}
+
+fn append(waiting: &Receiver<Piece>, mut file: File) -> std::io::Result<()> {
+    let mut together = Vec::with_capacity(TOGETHER_MAX);
+    let mut bytes = Vec::new();
+    while let Ok(first) = waiting.recv() {
+        together.push(first);
+        together.extend(waiting.try_iter().take(TOGETHER_MAX - 1));
+        bytes.clear();
+        together.iter().for_each(|piece| bytes.extend_from_slice(&piece.body));
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        let mut couriers: Vec<(Courier, Vec<oneshot::Sender<()>>)> = Vec::new();
+        for Piece { answer, courier, .. } in together.drain(..) {
+            match couriers.iter_mut().find(|(known, _)| known.same_channel(&courier)) {
+                Some((_, answers)) => answers.push(answer),
+                None => couriers.push((courier, vec![answer])),
+            }
+        }
+        couriers
+            .into_iter()
+            .for_each(|(courier, answers)| drop(courier.send(answers)));
+    }
+    Ok(())
+}
+
+/// What the requests of one thread share.
+struct Edge {
+    mode: Mode,
+    writer: SyncSender<Piece>,
+    courier: Courier,
+    profile: Arc<Profile>,
+    keyring: Keyring,
+}
+
+impl Edge {
+    fn new(mode: Mode, writer: SyncSender<Piece>, courier: Courier) -> anyhow::Result<Self> {
+        let profile = shipped()
+            .iter()
+            .find(|(name, _)| name.as_str() == "voucherify")
+            .map(|(_, profile)| Arc::clone(profile))
+            .ok_or_else(|| anyhow::anyhow!("no voucherify profile"))?;
+        let secret = SourceSecret {
+            id: KeyId::new("bench")?,
+            text: Secret::new(SECRET),
+            not_before: None,
+            not_after: None,
+        };
+        Ok(Self {
+            mode,
+            writer,
+            courier,
+            keyring: Keyring::new(&profile, &[secret])?,
+            profile,
+        })
+    }
+
+    fn proves(&self, head: &hyper::http::request::Parts, body: &Bytes) -> bool {
+        let headers: Vec<Header<'_>> = head
+            .headers
+            .iter()
+            .map(|(name, value)| Header {
+                name: name.as_str(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        let request = RawRequest {
+            method: head.method.as_str(),
+            query: None,
+            headers: &headers,
+            body,
+            url: None,
+            received_at: UnixMillis(0),
+        };
+        verify(&self.profile, &self.keyring, request).is_ok()
+    }
+
+    /// Whether the body is durable now.
+    async fn keep(&self, body: Bytes) -> bool {
+        let (answer, durable) = oneshot::channel();
+        let piece = Piece {
+            body,
+            answer,
+            courier: self.courier.clone(),
+        };
+        self.writer.try_send(piece).is_ok() && durable.await.is_ok()
+    }
+}
+
+async fn accept(edge: Arc<Edge>, listener: std::net::TcpListener) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
+        let edge = Arc::clone(&edge);
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(answer);
+            let service = hyper::service::service_fn(|request| answer(&edge, request));
             let _ = http1::Builder::new()
                 .writev(false)
                 .serve_connection(TokioIo::new(stream), service)
@@ -49,16 +208,26 @@ async fn accept(listener: std::net::TcpListener) -> anyhow::Result<()> {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let read = request.into_body().collect().await.is_ok();
+async fn answer(edge: &Edge, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let status = match body.collect().await {
+        Err(_) => StatusCode::BAD_REQUEST,
+        Ok(_) if edge.mode == Mode::Answer => StatusCode::ACCEPTED,
+        Ok(body) => {
+            let body = body.to_bytes();
+            if edge.mode == Mode::ProveAndAppend && !edge.proves(&head, &body) {
+                StatusCode::UNAUTHORIZED
+            } else if edge.keep(body).await {
+                StatusCode::ACCEPTED
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    };
     let mut response = Response::new(Full::new(Bytes::from_static(
         b"{\"receipt\":\"rcpt_00000000000000000000000000000000\",\"status\":\"accepted\"}\n",
     )));
-    *response.status_mut() = if read {
-        hyper::StatusCode::ACCEPTED
-    } else {
-        hyper::StatusCode::BAD_REQUEST
-    };
+    *response.status_mut() = status;
     response.headers_mut().insert(
         "content-type",
         hyper::header::HeaderValue::from_static("application/json"),

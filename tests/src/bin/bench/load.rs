@@ -1,5 +1,7 @@
-//! The load: signed events with ids of their own, over connections that stay open, each sending when it was answered.
+//! The load: signed events with ids of their own, over connections that stay open. Closed, each connection sends when it was answered;
+//! paced, each event has its instant, and how late it was answered counts from there.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -41,10 +43,20 @@ pub(super) struct Load {
 /// # Errors
 /// When a request is answered by anything but 202.
 pub(super) async fn run(server: &Server, connections: usize, duration: Duration) -> anyhow::Result<Load> {
-    let prepared = Arc::new(Prepared::new(
-        server.path,
-        REQUESTS_PER_SECOND_MAX * duration.as_secs().max(1),
-    )?);
+    let requests_max = REQUESTS_PER_SECOND_MAX * duration.as_secs().max(1);
+    closed(server, connections, requests_max, duration).await
+}
+
+/// The same for so many requests, however long they take.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_count(server: &Server, connections: usize, requests: u64) -> anyhow::Result<Load> {
+    closed(server, connections, requests, Duration::from_secs(3600)).await
+}
+
+async fn closed(server: &Server, connections: usize, requests_max: u64, duration: Duration) -> anyhow::Result<Load> {
+    let prepared = Arc::new(Prepared::new(server, requests_max)?);
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
         .map(|_| tokio::spawn(connection(server.port, Arc::clone(&prepared), start + duration)))
@@ -53,10 +65,9 @@ pub(super) async fn run(server: &Server, connections: usize, duration: Duration)
     for task in tasks {
         requests += task.await??;
     }
-    Ok(Load {
-        requests,
-        elapsed: start.elapsed(),
-    })
+    let elapsed = start.elapsed();
+    server.check_kept(requests)?;
+    Ok(Load { requests, elapsed })
 }
 
 async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant) -> anyhow::Result<u64> {
@@ -67,17 +78,85 @@ async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant) -> anyhow:
     let mut request = prepared.template.bytes.clone();
     let mut answer = Vec::with_capacity(1024);
     let mut requests = 0;
-    while Instant::now() < end && prepared.next(&mut request) {
+    while Instant::now() < end && prepared.next(&mut request).is_some() {
         stream.write_all(&request).await?;
-        read_answer(&mut stream, &mut answer).await?;
-        anyhow::ensure!(
-            answer.starts_with(b"HTTP/1.1 202 "),
-            "answered {}",
-            String::from_utf8_lossy(&answer[..answer.len().min(200)])
-        );
+        answer.clear();
+        while !is_whole(&answer)? {
+            anyhow::ensure!(stream.read_buf(&mut answer).await? > 0, CLOSED);
+        }
+        check(&answer)?;
         requests += 1;
     }
     Ok(requests)
+}
+
+/// Sends `per_second` requests, each at its instant whether or not those before are answered, over so many connections. How long
+/// after its instant each was answered, sorted: a request that had to wait for a connection was waiting for the server.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn paced(
+    server: &Server,
+    per_second: u64,
+    duration: Duration,
+    connections: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let requests = per_second * duration.as_secs();
+    let prepared = Prepared::new(server, requests)?;
+    let start = Instant::now() + Duration::from_millis(200);
+    // Threads, because they wake within some ten microseconds of their instant; the runtime's clock ticks in milliseconds.
+    let mut latencies = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|_| scope.spawn(|| on_its_instants(server.port, &prepared, start, per_second)))
+            .collect();
+        let mut latencies = Vec::new();
+        for thread in threads {
+            latencies.extend(thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+        }
+        anyhow::Ok(latencies)
+    })?;
+    latencies.sort_unstable();
+    server.check_kept(requests)?;
+    Ok(latencies)
+}
+
+fn on_its_instants(port: u16, prepared: &Prepared, start: Instant, per_second: u64) -> anyhow::Result<Vec<Duration>> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    let mut request = prepared.template.bytes.clone();
+    let mut latencies = Vec::new();
+    while let Some(at) = prepared.next(&mut request) {
+        let due = start + Duration::from_nanos(at * 1_000_000_000 / per_second);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        exchange(&mut stream, &request)?;
+        latencies.push(due.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// Sends one event.
+///
+/// # Errors
+/// When nobody listens, or the answer is not 202.
+pub(super) fn one(server: &Server) -> anyhow::Result<()> {
+    let prepared = Prepared::new(server, 1)?;
+    let mut request = prepared.template.bytes.clone();
+    prepared.next(&mut request);
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    exchange(&mut stream, &request)
+}
+
+fn exchange(stream: &mut std::net::TcpStream, request: &[u8]) -> anyhow::Result<()> {
+    stream.write_all(request)?;
+    let mut answer = [0; 2048];
+    let mut length = 0;
+    while !is_whole(&answer[..length])? {
+        let read = stream.read(&mut answer[length..])?;
+        anyhow::ensure!(read > 0, CLOSED);
+        length += read;
+    }
+    check(&answer[..length])
 }
 
 /// Signed requests that differ in their ids and signatures only.
@@ -92,9 +171,9 @@ struct Prepared {
 const SIGNATURE_BYTES: usize = 64;
 
 impl Prepared {
-    fn new(path: &str, requests: u64) -> anyhow::Result<Self> {
+    fn new(server: &Server, requests: u64) -> anyhow::Result<Self> {
         let first = NEXT.fetch_add(requests, Ordering::Relaxed);
-        let template = Template::new(path)?;
+        let template = Template::new(server.path, server.with_key)?;
         let mut body = BODY.as_bytes().to_vec();
         let signatures = (first..first + requests)
             .map(|number| {
@@ -111,16 +190,17 @@ impl Prepared {
         })
     }
 
-    /// Makes `request` the next one; false when all are used.
-    fn next(&self, request: &mut [u8]) -> bool {
+    /// Makes `request` the next one, and says which of them it is; none when all are used.
+    fn next(&self, request: &mut [u8]) -> Option<u64> {
         let at = self.used.fetch_add(1, Ordering::Relaxed);
-        let Some(signature) = self.signatures.get(at) else {
-            return false;
-        };
-        let template = &self.template;
+        let signature = self.signatures.get(at)?;
+        let (template, at) = (&self.template, at as u64);
         request[template.signature_at..][..SIGNATURE_BYTES].copy_from_slice(signature);
-        template.number(request, template.body_at, self.first + at as u64);
-        true
+        template.number(request, template.body_at, self.first + at);
+        if let Some((key_at, width)) = template.key {
+            write_number(&mut request[key_at..][..width], self.first + at);
+        }
+        Some(at)
     }
 }
 
@@ -130,10 +210,12 @@ struct Template {
     body_at: usize,
     /// Where in the body ids stand, past their prefixes, and how long they are.
     ids: Vec<(usize, usize)>,
+    /// The same of the event's id in the head.
+    key: Option<(usize, usize)>,
 }
 
 impl Template {
-    fn new(path: &str) -> anyhow::Result<Self> {
+    fn new(path: &str, with_key: bool) -> anyhow::Result<Self> {
         let (name, signature) = signature(BODY.as_bytes())?;
         let mut bytes = format!(
             "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{name}: ",
@@ -142,6 +224,12 @@ impl Template {
         .into_bytes();
         let signature_at = bytes.len();
         bytes.extend_from_slice(signature.as_bytes());
+        let key = with_key.then(|| {
+            let (event, prefix) = IDS[0];
+            bytes.extend_from_slice(format!("\r\nidempotency-key: {event}").as_bytes());
+            let width = event.len() - prefix.len();
+            (bytes.len() - width, width)
+        });
         bytes.extend_from_slice(b"\r\n\r\n");
         let body_at = bytes.len();
         bytes.extend_from_slice(BODY.as_bytes());
@@ -157,18 +245,24 @@ impl Template {
             signature_at,
             body_at,
             ids,
+            key,
         })
     }
 
     /// Writes a number into every id of the body that begins at `body_at`.
     fn number(&self, bytes: &mut [u8], body_at: usize, number: u64) {
         for &(at, width) in &self.ids {
-            let mut rest = number;
-            for digit in bytes[body_at + at..][..width].iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
-            }
+            write_number(&mut bytes[body_at + at..][..width], number);
         }
+    }
+}
+
+/// In as many digits as there is room for.
+fn write_number(digits: &mut [u8], number: u64) {
+    let mut rest = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 
@@ -194,24 +288,30 @@ fn signature(body: &[u8]) -> anyhow::Result<(String, String)> {
 /// The event of that number: another id, redemption and customer, and the same length to the byte.
 pub(super) fn body(number: u64) -> anyhow::Result<Vec<u8>> {
     let mut body = BODY.as_bytes().to_vec();
-    Template::new("/in/bench/rewards")?.number(&mut body, 0, number);
+    Template::new("/in/bench/rewards", false)?.number(&mut body, 0, number);
     Ok(body)
 }
 
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<()> {
-    answer.clear();
-    loop {
-        anyhow::ensure!(stream.read_buf(answer).await? > 0, "the server closed the connection");
-        let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let text = std::str::from_utf8(&answer[..head])?.to_ascii_lowercase();
-        let length = text
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .context("no content-length")?;
-        if answer.len() >= head + 4 + length.trim().parse::<usize>()? {
-            return Ok(());
-        }
-    }
+const CLOSED: &str = "the server closed the connection";
+
+/// Whether an answer is there to its end.
+fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
+    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(false);
+    };
+    let text = std::str::from_utf8(&answer[..head])?.to_ascii_lowercase();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .context("no content-length")?;
+    Ok(answer.len() >= head + 4 + length.trim().parse::<usize>()?)
+}
+
+fn check(answer: &[u8]) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        answer.starts_with(b"HTTP/1.1 202 "),
+        "answered {}",
+        String::from_utf8_lossy(&answer[..answer.len().min(200)])
+    );
+    Ok(())
 }

@@ -1,11 +1,20 @@
 //! Servers as processes of their own, and what the kernel counts for them.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tempfile::TempDir;
 use tollgate_tests::spin::{SpinSetup, SpinStage};
+
+use super::bare::Mode;
+use super::load;
+use super::peers::Peer;
 
 pub(super) const SECRET: &str = "bench-secret";
 
@@ -13,29 +22,56 @@ pub(super) const SECRET: &str = "bench-secret";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setup {
     /// [`super::bare`].
-    Bare,
+    Bare(Mode),
     /// Verify and durable receipt; no route, so that nothing else runs.
     Ingest,
     /// A route to cashback, whose actions stay in the ledger.
     WholeWay,
     /// As [`Setup::Ingest`], on Spin or its stand-in.
     Spin,
+    /// Somebody else's.
+    Peer(Peer),
+}
+
+impl Setup {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bare(mode) => mode.name(),
+            Self::Ingest => "ingest",
+            Self::WholeWay => "whole way",
+            Self::Spin => "on Spin",
+            Self::Peer(peer) => peer.name(),
+        }
+    }
+
+    /// Whether each body is on the disk, as it came, when it is answered.
+    fn keeps_bodies(self) -> bool {
+        match self {
+            Self::Bare(mode) => mode != Mode::Answer,
+            Self::Ingest | Self::WholeWay => true,
+            Self::Spin => false,
+            Self::Peer(peer) => peer.keeps_bodies(),
+        }
+    }
 }
 
 pub(super) struct Server {
     pub(super) port: u16,
     /// Where the source is.
     pub(super) path: &'static str,
+    /// Whether a request names its event in a header, because the server does not look for it in the body.
+    pub(super) with_key: bool,
+    setup: Setup,
     running: Running,
 }
 
 enum Running {
-    Own(Child, tempfile::TempDir),
+    Own(Child, Option<TempDir>),
     App(SpinStage),
 }
 
 impl Server {
-    /// Starts a server on an empty store and waits until it takes connections.
+    /// Starts a server on an empty store and waits until it accepts events.
     pub(super) fn start(setup: Setup) -> anyhow::Result<Self> {
         if setup == Setup::Spin {
             let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
@@ -46,41 +82,83 @@ impl Server {
             return Ok(Self {
                 port: app.address.port(),
                 path: "/in/acme/rewards",
+                with_key: false,
+                setup,
                 running: Running::App(app),
             });
         }
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        // Beside the binaries: a temporary directory may be memory, on which an fsync costs nothing.
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(folder()?)?;
+        Self::start_in(setup, empty_folder()?)
+    }
+
+    /// The same on what a server before left in its folder.
+    pub(super) fn start_in(setup: Setup, folder: TempDir) -> anyhow::Result<Self> {
+        let port = free_port()?;
         let threads = std::thread::available_parallelism()?.get();
-        let mut command = if setup == Setup::Bare {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["bare", &port.to_string(), &threads.to_string()]);
-            command
-        } else {
-            configure(folder.path(), port, setup)?;
-            let mut command = Command::new(tollgate_tests::tollgate_bin());
-            command
-                .args(["serve", "--config"])
-                .arg(folder.path().join("tollgate.toml"));
-            command
+        let mut command = match setup {
+            Setup::Bare(mode) => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["bare", mode.name(), &port.to_string(), &threads.to_string()]);
+                command.arg(folder.path().join("bodies"));
+                command
+            }
+            Setup::Peer(peer) => peer.command(port, folder.path())?,
+            Setup::Ingest | Setup::WholeWay | Setup::Spin => {
+                configure(folder.path(), port, setup)?;
+                let mut command = Command::new(tollgate_tests::tollgate_bin());
+                command
+                    .args(["serve", "--config"])
+                    .arg(folder.path().join("tollgate.toml"));
+                command
+            }
         };
-        let mut child = command
+        let log = std::fs::File::create(folder.path().join("log"))?;
+        let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // So that what it starts can be ended with it.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} does not start", setup.name()))?;
+        let (path, with_key) = match setup {
+            Setup::Peer(peer) => (peer.path(), peer.with_key()),
+            _ => ("/in/bench/rewards", false),
+        };
+        let mut server = Self {
+            port,
+            path,
+            with_key,
+            setup,
+            running: Running::Own(child, Some(folder)),
+        };
+        server.wait_until_up()?;
+        Ok(server)
+    }
+
+    fn wait_until_up(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            anyhow::ensure!(child.try_wait()?.is_none(), "the server ended before it was up");
-            anyhow::ensure!(start.elapsed() < Duration::from_secs(60), "the server did not come up");
+        let mut last = None;
+        while start.elapsed() < Duration::from_secs(60) {
+            match load::one(self) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            if let Running::Own(child, _) = &mut self.running
+                && child.try_wait()?.is_some()
+            {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self {
-            port,
-            path: "/in/bench/rewards",
-            running: Running::Own(child, folder),
-        })
+        let log = self.folder().map(|folder| std::fs::read_to_string(folder.join("log")));
+        let log = log.transpose()?.unwrap_or_default();
+        let said = log
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("nothing");
+        let error = last.unwrap_or_else(|| anyhow::anyhow!("it ended"));
+        Err(error.context(format!("{} did not come up; it said: {said}", self.setup.name())))
     }
 
     fn pid(&self) -> u32 {
@@ -90,21 +168,23 @@ impl Server {
         }
     }
 
-    fn store_path(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> Option<&Path> {
         match &self.running {
-            Running::Own(_, folder) => folder.path().join("tollgate.db"),
-            Running::App(app) => app.database(),
+            Running::Own(_, folder) => folder.as_ref().map(TempDir::path),
+            Running::App(_) => None,
         }
     }
 
-    /// User and system time of the process so far.
+    fn store_path(&self) -> anyhow::Result<PathBuf> {
+        match &self.running {
+            Running::Own(..) => Ok(self.folder().context("no folder")?.join("tollgate.db")),
+            Running::App(app) => Ok(app.database()),
+        }
+    }
+
+    /// User and system time so far of the process and of all that it started.
     pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
-        let fields: Vec<&str> = stat.rsplit_once(") ").context("no stat line")?.1.split(' ').collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        // USER_HZ is 100 on every Linux that Tollgate is measured on.
-        Ok(Duration::from_millis(ticks * 10))
+        tree_cpu_time(self.pid())
     }
 
     pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
@@ -112,14 +192,26 @@ impl Server {
     }
 
     pub(super) fn store_bytes(&self) -> anyhow::Result<u64> {
-        Ok(std::fs::metadata(self.store_path())?.len())
+        Ok(std::fs::metadata(self.store_path()?)?.len())
+    }
+
+    /// How often the database's log was begun anew because all of it had been moved into the database: bytes 12 to 15 of the log,
+    /// as SQLite's file format has them. None while there is no log.
+    pub(super) fn checkpoints(&self) -> anyhow::Result<Option<u32>> {
+        use std::io::Read as _;
+        let path = self.store_path()?.with_extension("db-wal");
+        let mut head = [0; 16];
+        let read = std::fs::File::open(path).and_then(|mut log| log.read_exact(&mut head));
+        Ok(read
+            .ok()
+            .map(|()| u32::from_be_bytes([head[12], head[13], head[14], head[15]])))
     }
 
     /// Waits until no job is waiting; how long that took.
     pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
         use tollgate_store::Store as _;
         let start = Instant::now();
-        let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.store_path())?;
+        let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.store_path()?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         while runtime.block_on(store.counts())?.jobs_waiting > 0 {
             anyhow::ensure!(start.elapsed() < Duration::from_secs(120), "the jobs did not settle");
@@ -128,9 +220,56 @@ impl Server {
         Ok(start.elapsed())
     }
 
+    /// Waits until the processes have little to do, for work that they put off until after their answer. It is theirs, so its time
+    /// counts; but not for ever.
+    pub(super) fn wait_until_idle(&self) -> anyhow::Result<()> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let start = Instant::now();
+        let mut before = self.cpu_time()?;
+        while start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(LOOK);
+            let now = self.cpu_time()?;
+            if now - before < LOOK / 5 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    /// Fails when a server that says that it keeps events has not kept so many: it would be cheap for another reason.
+    pub(super) fn check_kept(&self, requests: u64) -> anyhow::Result<()> {
+        let Some(folder) = self.folder().filter(|_| self.setup.keeps_bodies()) else {
+            return Ok(());
+        };
+        let (kept, sent) = (folder_bytes(folder)?, requests * load::BODY.len() as u64);
+        let name = self.setup.name();
+        anyhow::ensure!(
+            kept >= sent,
+            "{name} answered {sent} bytes of events and keeps only {kept}"
+        );
+        Ok(())
+    }
+
     pub(super) fn stop(mut self) -> anyhow::Result<()> {
         self.running.end();
         Ok(())
+    }
+
+    /// Ends it as an operator would, and leaves its folder for another start.
+    pub(super) fn leave(mut self) -> anyhow::Result<TempDir> {
+        let Running::Own(child, folder) = &mut self.running else {
+            anyhow::bail!("an app's folder is its own")
+        };
+        let folder = folder.take().context("no folder")?;
+        spent(tree_cpu_time(child.id())?);
+        signal("TERM", child.id());
+        let start = Instant::now();
+        while child.try_wait()?.is_none() {
+            anyhow::ensure!(start.elapsed() < Duration::from_secs(60), "the server did not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(folder)
     }
 }
 
@@ -144,7 +283,11 @@ impl Running {
     fn end(&mut self) {
         match self {
             Self::Own(child, _) => {
-                let _ = child.kill();
+                if matches!(child.try_wait(), Ok(None)) {
+                    spent(tree_cpu_time(child.id()).unwrap_or_default());
+                    signal("KILL", child.id());
+                    let _ = child.kill();
+                }
                 let _ = child.wait();
             }
             Self::App(app) => app.kill(),
@@ -152,12 +295,41 @@ impl Running {
     }
 }
 
-fn folder() -> anyhow::Result<PathBuf> {
+/// Sends a signal to a process that leads a group, and to the group.
+fn signal(name: &str, leader: u32) {
+    let script = format!("kill -{name} -- -{leader}");
+    let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
+}
+
+/// Processor time, in microseconds, of servers that have ended.
+static SPENT_US: AtomicU64 = AtomicU64::new(0);
+
+/// Adds to what the servers of this process have used.
+pub(super) fn spent(time: Duration) {
+    SPENT_US.fetch_add(u64::try_from(time.as_micros()).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// What the servers that were started and ended until now have used.
+pub(super) fn spent_by_servers() -> Duration {
+    Duration::from_micros(SPENT_US.load(Ordering::Relaxed))
+}
+
+/// A port that nobody listens on now.
+pub(super) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Where servers keep what they keep: beside the binaries, since a temporary directory may be memory, on which an fsync costs nothing.
+pub(super) fn folder() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().context("the program is in no folder")?.to_owned())
 }
 
-fn configure(folder: &std::path::Path, port: u16, setup: Setup) -> anyhow::Result<()> {
+pub(super) fn empty_folder() -> anyhow::Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(folder()?)?)
+}
+
+fn configure(folder: &Path, port: u16, setup: Setup) -> anyhow::Result<()> {
     let plugins = tollgate_tests::plugins_dir();
     let operator = format!(
         "[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\npath = \"tollgate.db\"\n[worker]\ncache = \"cache\"\n\
@@ -175,7 +347,7 @@ fn configure(folder: &std::path::Path, port: u16, setup: Setup) -> anyhow::Resul
     } else {
         source.to_owned()
     };
-    std::fs::create_dir(folder.join("tenants"))?;
+    std::fs::create_dir_all(folder.join("tenants"))?;
     std::fs::write(folder.join("secret"), SECRET)?;
     std::fs::write(folder.join("tollgate.toml"), operator)?;
     std::fs::write(folder.join("tenants/bench.toml"), tenant)?;
@@ -190,4 +362,68 @@ pub(super) fn resident_bytes(process: &str) -> anyhow::Result<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// One process, as the kernel tells of it.
+pub(super) struct Stat {
+    parent: u32,
+    /// User and system time of its threads.
+    pub(super) own: Duration,
+    /// The same of children that ended and were waited for, and of theirs.
+    pub(super) ended: Duration,
+}
+
+/// Of a process (its id, or `self`).
+pub(super) fn stat(process: &str) -> anyhow::Result<Stat> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold spaces; what follows it begins with field 3.
+    let fields: Vec<&str> = stat.rsplit_once(") ").context("no stat line")?.1.split(' ').collect();
+    let field =
+        |number: usize| -> anyhow::Result<u64> { Ok(fields.get(number - 3).context("a short stat line")?.parse()?) };
+    // USER_HZ is 100 on every Linux that Tollgate is measured on.
+    let time = |first: usize| anyhow::Ok(Duration::from_millis((field(first)? + field(first + 1)?) * 10));
+    Ok(Stat {
+        parent: u32::try_from(field(4)?)?,
+        own: time(14)?,
+        ended: time(16)?,
+    })
+}
+
+/// Of a process and all that it started, living or waited for.
+fn tree_cpu_time(root: u32) -> anyhow::Result<Duration> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        // A process may end while it is looked at.
+        if let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok())
+            && let Ok(stat) = stat(&pid.to_string())
+        {
+            all.insert(pid, stat);
+        }
+    }
+    anyhow::ensure!(all.contains_key(&root), "the server is gone");
+    let within = |pid: u32| {
+        let mut pid = Some(pid);
+        while let Some(id) = pid.filter(|id| *id != root) {
+            pid = all.get(&id).map(|stat| stat.parent).filter(|parent| *parent != 0);
+        }
+        pid.is_some()
+    };
+    let times = all.iter().filter(|(pid, _)| within(**pid));
+    Ok(times.map(|(_, stat)| stat.own + stat.ended).sum())
+}
+
+fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A database's log may go while it is looked at.
+        let Ok(about) = entry.metadata() else { continue };
+        bytes += if about.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            about.len()
+        };
+    }
+    Ok(bytes)
 }

@@ -23,8 +23,7 @@ use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store as _};
 
 use super::load::body;
-use super::median;
-use super::process::SECRET;
+use super::process::{SECRET, empty_folder, stat};
 
 /// Cashback on the points that a pending redemption spends.
 pub(super) const CONFIG: &str = r#"{"currency":"USD","points":{"from":"/data/voucher/redemption/redeemed_points","value_minor_units":2},"rate_bps":10000,"statuses":["pending"]}"#;
@@ -36,20 +35,13 @@ pub(super) struct Cost {
     pub(super) settled_us: f64,
 }
 
-/// Processor time of this whole process per run; medians over `rounds`.
-pub(super) fn measure(runs: u32, rounds: usize) -> anyhow::Result<Cost> {
-    eprintln!("runs: {runs} in each of {rounds} rounds");
+/// Processor time of this whole process per run.
+pub(super) fn measure(runs: u32) -> anyhow::Result<Cost> {
     let sandbox = Sandbox::new(SandboxOptions::default())?;
     let plugin = sandbox.load(&std::fs::read(tollgate_tests::plugins_dir().join("cashback.wasm"))?)?;
-    let mut run_us = Vec::new();
-    let mut settled_us = Vec::new();
-    for _ in 0..rounds {
-        run_us.push(alone(&plugin, runs)?);
-        settled_us.push(settled(&plugin, runs)?);
-    }
     Ok(Cost {
-        run_us: median(&mut run_us),
-        settled_us: median(&mut settled_us),
+        run_us: alone(&plugin, runs)?,
+        settled_us: settled(&plugin, runs)?,
     })
 }
 
@@ -86,8 +78,7 @@ fn run(plugin: &Plugin, event: &tollgate_core::event::Event, state: &dyn StateSo
 
 /// Claims, runs, judges and settles against a real store; admissions are made beforehand and not counted.
 fn settled(plugin: &Plugin, runs: u32) -> anyhow::Result<f64> {
-    let program = std::env::current_exe()?;
-    let folder = tempfile::tempdir_in(program.parent().context("the program is in no folder")?)?;
+    let folder = empty_folder()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = SqliteStore::open(folder.path().join("bench.db"), OpenOptions::default())?;
@@ -250,9 +241,5 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
 
 /// Processor time of all threads of this process.
 fn cpu_time() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("no stat line")?.1.split(' ').collect();
-    Ok(Duration::from_millis(
-        (fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10,
-    ))
+    Ok(stat("self")?.own)
 }
