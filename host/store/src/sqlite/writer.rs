@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::secret::Secret;
@@ -583,11 +582,6 @@ impl Thread {
     fn fail_for_good(&self, detail: String) -> StoreError {
         tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
         let _ = self.shared.fatal.set(detail.clone());
-        // Nor is anything moved any more, as closing would: what the log holds in memory may not be what it holds on the disk, and a
-        // file that was written half from it would be damaged without it.
-        let _ = self
-            .connection
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         StoreError::Fatal { detail }
     }
 
@@ -632,9 +626,6 @@ impl Thread {
     /// tried again after it has grown by another quarter. From four times the bound on, readers are waited for a little,
     /// once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
-        if self.shared.fatal.get().is_some() {
-            return;
-        }
         let pages = self.wal.pages.load(Ordering::Relaxed);
         if self.file_would_not_fit(pages) {
             self.truncate_wal();
