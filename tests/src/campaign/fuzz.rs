@@ -135,7 +135,12 @@ fn led_one(target: &Target, binary: &Path, asked: Asked, progress: &mut Progress
         .arg(format!("-seed={}", (asked.seed % u64::from(u32::MAX)).max(1)))
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
         .arg(format!("-artifact_prefix={}/{}-", crashes.display(), target.name))
-        .args(["-timeout=25", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .args([
+            "-timeout=25",
+            "-rss_limit_mb=2048",
+            "-print_final_stats=1",
+            "-len_control=0",
+        ])
         .env("TOLLGATE_FUZZ_TARGET", target.name)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
