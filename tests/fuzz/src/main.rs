@@ -2,6 +2,7 @@
 #![no_main]
 
 #[path = "../../src/fuzz/mod.rs"]
+#[expect(dead_code, reason = "seeds are laid out by the campaign, not here")]
 mod fuzz;
 
 use std::sync::OnceLock;

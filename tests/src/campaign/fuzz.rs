@@ -135,7 +135,12 @@ fn led_one(target: &Target, binary: &Path, asked: Asked, progress: &mut Progress
         .arg(format!("-seed={}", (asked.seed % u64::from(u32::MAX)).max(1)))
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
         .arg(format!("-artifact_prefix={}/{}-", crashes.display(), target.name))
-        .args(["-timeout=25", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .args([
+            "-timeout=25",
+            "-rss_limit_mb=2048",
+            "-print_final_stats=1",
+            "-len_control=0",
+        ])
         .env("TOLLGATE_FUZZ_TARGET", target.name)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -145,6 +150,7 @@ fn led_one(target: &Target, binary: &Path, asked: Asked, progress: &mut Progress
         .map_err(|error| format!("{}: {error}", binary.display()))?;
     let mut led = Led::default();
     let (mut last_words, mut artifact) = (Vec::new(), None);
+    let mut shown = Instant::now();
     if let Some(said) = fuzzer.stderr.take() {
         for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
@@ -152,7 +158,10 @@ fn led_one(target: &Target, binary: &Path, asked: Asked, progress: &mut Progress
                 |words: &str| -> Option<u64> { line.split_once(words)?.1.split_whitespace().next()?.parse().ok() };
             if let Some(edges) = number_after(" cov: ") {
                 led.edges = edges;
-                progress.line(&format!("{}: {line}", target.name));
+                if shown.elapsed() > Duration::from_secs(1) {
+                    shown = Instant::now();
+                    progress.line(&format!("{}: {line}", target.name));
+                }
             } else if let Some(inputs) = number_after("number_of_executed_units:") {
                 led.inputs = inputs;
             } else if let Some((_, path)) = line.split_once("Test unit written to ") {

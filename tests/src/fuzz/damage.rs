@@ -393,7 +393,9 @@ fn read(path: &Path, image: &Image, is_whole: bool) {
             let _ = store.trace(by).await;
         }
         let _ = store.check_integrity().await;
-        for event in &image.events {
+        // All of them where all must be right; elsewhere a few, which is quicker.
+        let looked_at = if is_whole { EVENTS } else { 2 };
+        for event in image.events.iter().take(looked_at) {
             let found = store.event(receipt(event)).await;
             match found {
                 Ok(found) if is_whole => assert_eq!(said(&found), said(event), "an audit calls it whole"),
