@@ -28,7 +28,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     run,
 };
 
-/// Posts per second: modest, so that a soak can run beside other work.
+/// Posts per second: modest, so that a soak can run beside other work. `SOAK_PER_SECOND` says otherwise.
 const PER_SECOND: u32 = 200;
 /// The store's own bound on its WAL (`OpenOptions::wal_bytes_max`).
 const WAL_CAP_BYTES: u64 = 64 * 1024 * 1024;
@@ -92,7 +92,10 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
     let watch = Watch::over(stage.pid(), stage.path("tollgate.db-wal"));
     let pace = Pace {
         to: stage.edge,
-        per_second: PER_SECOND,
+        per_second: std::env::var("SOAK_PER_SECOND")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(PER_SECOND),
         senders: 16,
     };
     let begun = Instant::now();
@@ -159,7 +162,7 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
             .problems
             .push(format!("{due} deliveries were due, {delivered} came: {counts}"));
     }
-    found.fact("posts", next);
+    found.fact("posts / per second", format!("{next} / {}", pace.per_second));
     found.fact("events, each with one receipt and one effect", distinct.len());
     found.fact("deliveries that came, of those due", format!("{delivered} of {due}"));
     judge(&samples, &mut found);
