@@ -91,7 +91,7 @@ async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant) -> anyhow:
 }
 
 /// Sends `per_second` requests, each at its instant whether or not those before are answered, over so many connections. How long
-/// after its instant each was answered, sorted: a request that had to wait for a connection was waiting for the server.
+/// after its instant each was answered: a request that had to wait for a connection was waiting for the server.
 ///
 /// # Errors
 /// As [`run`].
@@ -105,7 +105,7 @@ pub(super) fn paced(
     let prepared = Prepared::new(server, requests)?;
     let start = Instant::now() + Duration::from_millis(200);
     // Threads, because they wake within some ten microseconds of their instant; the runtime's clock ticks in milliseconds.
-    let mut latencies = std::thread::scope(|scope| {
+    let latencies = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
             .map(|_| scope.spawn(|| on_its_instants(server.port, &prepared, start, per_second)))
             .collect();
@@ -115,7 +115,6 @@ pub(super) fn paced(
         }
         anyhow::Ok(latencies)
     })?;
-    latencies.sort_unstable();
     server.check_kept(requests)?;
     Ok(latencies)
 }

@@ -105,11 +105,26 @@ impl Peer {
             Self::Webhook => run(&place, "webhook", &["-version"]).context("Debian's package `webhook`")?,
             Self::FastApi => {
                 run(&place, "python3", &["-m", "venv", "venv"])?;
-                let pip = ["-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"];
+                let pip = [
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--retries",
+                    "1",
+                    "--requirement",
+                    "requirements.txt",
+                ];
                 run(&place, "venv/bin/python", &pip)?;
             }
             Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo | Self::Restate => {
-                let mut arguments = vec!["install", "--package-lock=false", "--no-audit", "--no-fund"];
+                let mut arguments = vec![
+                    "install",
+                    "--package-lock=false",
+                    "--no-audit",
+                    "--no-fund",
+                    "--fetch-retries=1",
+                ];
                 // better-sqlite3 builds itself in such a script; Restate's only tells somebody of the installation.
                 if self == Self::Restate {
                     arguments.push("--ignore-scripts");
