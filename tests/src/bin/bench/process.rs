@@ -14,6 +14,7 @@ use tollgate_tests::spin::{SpinSetup, SpinStage};
 
 use super::bare::Mode;
 use super::load;
+use super::measures::say;
 use super::peers::Peer;
 
 pub(super) const SECRET: &str = "bench-secret";
@@ -263,7 +264,7 @@ impl Server {
         };
         let folder = folder.take().context("no folder")?;
         spent(tree_cpu_time(child.id())?);
-        signal("TERM", child.id());
+        signal("TERM", child.id())?;
         let start = Instant::now();
         while child.try_wait()?.is_none() {
             anyhow::ensure!(start.elapsed() < Duration::from_secs(60), "the server did not stop");
@@ -285,8 +286,10 @@ impl Running {
             Self::Own(child, _) => {
                 if matches!(child.try_wait(), Ok(None)) {
                     spent(tree_cpu_time(child.id()).unwrap_or_default());
-                    signal("KILL", child.id());
-                    let _ = child.kill();
+                    if let Err(error) = signal("KILL", child.id()) {
+                        say(&format!("{error:#}"));
+                        let _ = child.kill();
+                    }
                 }
                 let _ = child.wait();
             }
@@ -296,9 +299,12 @@ impl Running {
 }
 
 /// Sends a signal to a process that leads a group, and to the group.
-fn signal(name: &str, leader: u32) {
-    let script = format!("kill -{name} -- -{leader}");
-    let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
+fn signal(name: &str, leader: u32) -> anyhow::Result<()> {
+    // With `-s`, since not every shell takes `--` after a signal that is named otherwise.
+    let script = format!("kill -s {name} -- -{leader}");
+    let status = Command::new("sh").args(["-c", &script]).status()?;
+    anyhow::ensure!(status.success(), "no {name} for the server: {status}");
+    Ok(())
 }
 
 /// Processor time, in microseconds, of servers that have ended.
