@@ -19,7 +19,7 @@ fn every_command_explains_itself_and_does_nothing_else() {
         "guests",
         "spin",
         "check-pure",
-        "crash",
+        "campaign",
         "bench",
         "setup",
         "help",

@@ -37,6 +37,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let config = config::load(path)?;
     let options = OpenOptions {
         wal_bytes_max: config.store.wal_bytes_max,
+        keys_in_memory_max: config.store.keys_in_memory_max,
         ..OpenOptions::default()
     };
     let store = SqliteStore::open(&config.store.path, options)?;

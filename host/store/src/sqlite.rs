@@ -95,7 +95,7 @@ impl Default for OpenOptions {
             wal_bytes_max: limits::WAL_BYTES_MAX,
             file_bytes_max: None,
             layout: Layout::default(),
-            keys_in_memory_max: 65_536,
+            keys_in_memory_max: limits::KEYS_IN_MEMORY_MAX,
             recent_bytes_max: 16 * 1024 * 1024,
         }
     }

@@ -286,7 +286,7 @@ fn changed(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let end = (at + length).min(input.len());
         match random.below(9) {
             0 if at < input.len() => input[at] ^= 1 << random.below(8),
-            1 if at < input.len() => input[at] = random.next() as u8,
+            1 if at < input.len() => input[at] = random.number() as u8,
             2 if at < input.len() => input[at] = ODD[pick(random, ODD.len())],
             3 => input.insert(at, ODD[pick(random, ODD.len())]),
             4 => drop(input.drain(at..end)),

@@ -156,7 +156,7 @@ impl Progress {
         const WIDTH: u64 = 24;
         let full = (done * WIDTH).checked_div(of).unwrap_or(0).min(WIDTH) as usize;
         // Without a terminal, a line for each hundredth is more than enough.
-        if self.over || of < 100 || done % (of / 100) == 0 {
+        if self.over || of < 100 || done.is_multiple_of(of / 100) {
             let bar = format!("{}{}", "█".repeat(full), "░".repeat(WIDTH as usize - full));
             self.line(&format!("{bar} {done}/{of}  {text}"));
         }

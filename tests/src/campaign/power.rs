@@ -326,7 +326,7 @@ impl Tally {
                         image,
                         promises: promises.clone(),
                         reopens,
-                        stale_index: (0..stale).map(|_| random.next() as u8).collect(),
+                        stale_index: (0..stale).map(|_| random.number() as u8).collect(),
                     };
                     // The other end is there as long as the threads are.
                     let _ = cases.send(case);

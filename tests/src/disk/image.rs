@@ -221,7 +221,7 @@ impl File {
             // Where the file grew, what was not written is whatever the disk had there.
             let grew = start as u64 >= self.size.durable;
             if choice.outcome == Outcome::Stale && grew && *chosen == versions.durable {
-                place[..length].fill_with(|| choice.random.next() as u8);
+                place[..length].fill_with(|| choice.random.number() as u8);
             }
         }
         bytes

@@ -308,6 +308,8 @@ pub(crate) struct StoreConfig {
     pub(crate) path: PathBuf,
     /// How long the write-ahead log gets before it is moved into the file.
     pub(crate) wal_bytes_max: u64,
+    /// Receipts whose keys wait in memory for their indexes; twice as many at most.
+    pub(crate) keys_in_memory_max: usize,
 }
 
 #[derive(Debug, Clone)]

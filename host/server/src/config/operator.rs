@@ -94,6 +94,7 @@ impl Default for House {
             store: StoreConfig {
                 path: PathBuf::from("tollgate.db"),
                 wal_bytes_max: limits::WAL_BYTES_MAX,
+                keys_in_memory_max: limits::KEYS_IN_MEMORY_MAX,
             },
             worker: WorkerConfig {
                 threads: cores,
@@ -255,6 +256,10 @@ fn store(top: &Section, store: &mut StoreConfig) {
             set(
                 &mut store.wal_bytes_max,
                 count(&section, "wal_bytes_max", WAL_BYTES_LEAST..=WAL_BYTES_MOST),
+            );
+            set(
+                &mut store.keys_in_memory_max,
+                count(&section, "keys_in_memory_max", 1_000..=10_000_000),
             );
             section.finish();
         }

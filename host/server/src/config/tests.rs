@@ -122,6 +122,7 @@ fn commented_defaults_of_the_example_are_the_defaults() {
     assert_eq!(said.worker.retry, absent.worker.retry);
     assert_eq!(said.store.path, absent.store.path);
     assert_eq!(said.store.wal_bytes_max, absent.store.wal_bytes_max);
+    assert_eq!(said.store.keys_in_memory_max, absent.store.keys_in_memory_max);
 }
 
 #[test]
