@@ -144,7 +144,7 @@ impl Pace {
     ) -> Stretch {
         let mut stretch = Stretch::default();
         let mut kept: Option<Client> = None;
-        let keeps = sender % 2 == 0;
+        let keeps = sender.is_multiple_of(2);
         let interval = Duration::from_secs(1) / self.per_second.max(1);
         let mut at = u64::from(sender);
         while at < self.events_in(duration) {

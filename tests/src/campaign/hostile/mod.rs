@@ -208,7 +208,7 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
     let mut found = Found::default();
     let is_short = asked.count < ROUNDS_STRICT;
     let (quiet_for, attacked_for, ramp) = if is_short {
-        (700, 1_500, 700)
+        (500, 1_200, 400)
     } else {
         (5_000, 10_000, 2_000)
     };
