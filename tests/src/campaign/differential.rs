@@ -30,15 +30,13 @@ const LINE_CHARS_SHOWN: usize = 1_500;
 fn run(asked: Asked, progress: &mut Progress) -> Found {
     let mut found = Found::default();
     match run_test(asked, progress) {
-        Ok((passed, facts, words)) => {
-            let has_run = !facts.is_empty();
-            found.facts = facts;
-            if !(passed && has_run) {
-                found.problems.push(format!(
-                    "seed {}: {TEST} {}\n{words}",
-                    asked.seed,
-                    if passed { "was not run" } else { "failed" },
-                ));
+        Ok(ran) => {
+            let has_run = !ran.facts.is_empty();
+            found.facts = ran.facts;
+            if !(ran.passed && has_run) {
+                let what = if ran.passed { "was not run" } else { "failed" };
+                let (seed, words) = (asked.seed, ran.words);
+                found.problems.push(format!("seed {seed}: {TEST} {what}\n{words}"));
             }
         }
         Err(error) => found.problems.push(format!("cargo cannot be run: {error}")),
@@ -46,8 +44,16 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
     found
 }
 
-/// Whether it passed, the facts that it told, and its last words.
-fn run_test(asked: Asked, progress: &mut Progress) -> io::Result<(bool, Vec<(String, String)>, String)> {
+/// How the test went.
+struct Ran {
+    passed: bool,
+    /// None where nothing of that name was run.
+    facts: Vec<(String, String)>,
+    /// The last of them.
+    words: String,
+}
+
+fn run_test(asked: Asked, progress: &mut Progress) -> io::Result<Ran> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.args(["test", "--locked", "--package", "tollgate-store", "--test", "contract"]);
     // As this was built itself.
@@ -85,5 +91,9 @@ fn run_test(asked: Asked, progress: &mut Progress) -> io::Result<(bool, Vec<(Str
         .map(|(what, count)| (what.to_owned(), count.to_owned()))
         .collect();
     let from = words.len().saturating_sub(LINES_SHOWN);
-    Ok((child.wait()?.success(), facts, words[from..].join("\n")))
+    Ok(Ran {
+        passed: child.wait()?.success(),
+        facts,
+        words: words[from..].join("\n"),
+    })
 }
