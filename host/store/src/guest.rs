@@ -270,6 +270,7 @@ impl GuestStore {
                 outbox_ready: false,
                 must_sync: true,
                 new_origins: Vec::new(),
+                state: Vec::new(),
             })?;
             if memory.head != head {
                 write_chain_head(connection, &memory.head)?;

@@ -10,6 +10,7 @@ mod readers;
 mod receipts;
 mod rows;
 mod schema;
+mod state;
 mod transaction;
 mod writer;
 
@@ -197,6 +198,7 @@ impl SqliteStore {
     /// [`StoreError::Open`] when something is there already or it cannot be written, [`StoreError::NoSpace`].
     pub fn copy_to(&self, to: impl AsRef<Path>) -> Result<(), StoreError> {
         self.shared().check()?;
+        self.shared().wait_until_shown();
         open::copy(
             &self.inner.path,
             self.inner.bodies.as_deref(),
@@ -237,7 +239,7 @@ impl SqliteStore {
         }
     }
 
-    /// A write that answers when it is committed; it is synced later, unless it marks itself as one that must be.
+    /// A write that answers when it is done; it is committed and synced later, unless it marks itself as one that must be.
     async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -257,6 +259,9 @@ impl SqliteStore {
         F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.shared().check()?;
+        if let Access::ReadWrite(writer) = &self.inner.access {
+            writer.show().await;
+        }
         let (layout, bodies) = (self.inner.layout, self.inner.bodies.clone());
         self.inner
             .readers
@@ -332,13 +337,21 @@ impl Store for SqliteStore {
 
     fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
         self.shared().check()?;
+        if let Some(value) = self.shared().state.get(tenant, plugin, key) {
+            return Ok(value);
+        }
         self.inner
             .readers
             .read_here(|connection| jobs::read_state(connection, tenant, plugin, key))
     }
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(|view| counts::next_due(&view)).await
+        // The writer answers, so that whoever only asks has nothing committed for it.
+        let asked = self.write_unsynced(|transaction| counts::next_due(transaction.connection));
+        match asked.await {
+            Err(StoreError::Full | StoreError::ReadOnly { .. }) => self.read(|view| counts::next_due(&view)).await,
+            answered => answered,
+        }
     }
 
     fn work_signal(&self) -> &Notify {

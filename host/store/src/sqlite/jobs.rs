@@ -11,11 +11,17 @@ use super::fault::Fault;
 use super::receipts;
 use super::reviews;
 use super::rows::{self, WorkState, get, id, signed, to_json};
-use super::transaction::Transaction;
+use super::transaction::{StateChange, Transaction};
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
 /// Tenants that one claim looks at; the next goes on behind them.
 const TENANTS_PER_CLAIM_MAX: usize = 256;
+
+/// A key that does not exist.
+const ABSENT: StateValue = StateValue {
+    version: 0,
+    value: None,
+};
 
 /// Leases what is due, tenants by turns: one that has much waiting delays no other. A job that is ready or leased is the oldest of
 /// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
@@ -132,6 +138,7 @@ pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Re
 }
 
 fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: i64) -> Result<JobClaim, Fault> {
+    transaction.memory.leases += 1;
     let connection = transaction.connection;
     connection
         .prepare_cached(
@@ -194,7 +201,7 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
             // replay would charge a customer's limit again for what was credited once.
             if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
-                write_state(connection, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
+                write_state(transaction, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
             }
             end_job(transaction, &settling, WorkState::Done, None)?;
         }
@@ -253,10 +260,7 @@ pub(super) fn read_state(
             })
         })
         .optional()?;
-    Ok(found.unwrap_or(StateValue {
-        version: 0,
-        value: None,
-    }))
+    Ok(found.unwrap_or(ABSENT))
 }
 
 fn reads_are_current(
@@ -323,7 +327,7 @@ fn over_quota(connection: &Connection, tenant: &TenantName, settlement: &Settlem
 
 /// The version of what a run writes is the run's own number: it never comes back, and says who wrote it.
 fn write_state(
-    connection: &Connection,
+    transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     plugin: &PluginName,
     run: RunId,
@@ -332,8 +336,21 @@ fn write_state(
     if writes.is_empty() {
         return Ok(());
     }
+    let connection = transaction.connection;
     let growth = growth(connection, tenant, plugin, writes)?;
     for write in writes {
+        transaction.state.push(StateChange {
+            tenant: tenant.clone(),
+            plugin: plugin.clone(),
+            key: write.key.clone(),
+            value: match &write.value {
+                Some(_) => StateValue {
+                    version: run.0,
+                    value: write.value.clone(),
+                },
+                None => ABSENT,
+            },
+        });
         match &write.value {
             Some(value) => connection
                 .prepare_cached(

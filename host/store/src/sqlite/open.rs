@@ -324,20 +324,29 @@ fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(),
 /// The process that held these leases is gone, so what it held may be claimed at once. Its attempts stay counted.
 fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let leased = transaction
+    release_jobs(&transaction)?;
+    release("outbox", &transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn release(table: &str, connection: &Connection) -> Result<(), Fault> {
+    connection.execute(
+        &format!("UPDATE {table} SET state = 1, due_at = 0, worker = NULL WHERE state = 2 AND state IN (1, 2)"),
+        [],
+    )?;
+    Ok(())
+}
+
+fn release_jobs(connection: &Connection) -> Result<(), Fault> {
+    let leased = connection
         .prepare("SELECT id, lane FROM jobs WHERE state = 2 AND state IN (1, 2)")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(i64, i64)>, _>>()?;
-    for table in ["jobs", "outbox"] {
-        transaction.execute(
-            &format!("UPDATE {table} SET state = 1, due_at = 0, worker = NULL WHERE state = 2 AND state IN (1, 2)"),
-            [],
-        )?;
-    }
+    release("jobs", connection)?;
     for (job, lane) in leased {
-        jobs::yield_to_older(&transaction, job, lane)?;
+        jobs::yield_to_older(connection, job, lane)?;
     }
-    transaction.commit()?;
     Ok(())
 }
 
@@ -348,9 +357,29 @@ pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) 
     let receipts = receipts::redo(&transaction, path, key)?;
     transaction.commit()?;
     if receipts > 0 {
-        tracing::info!(path = %path.text, receipts, "acknowledged receipts were taken from their records: the power was lost");
+        tracing::info!(path = %path.text, receipts, "acknowledged receipts were taken from their records: the last process did not end by itself");
     }
     connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    Ok(())
+}
+
+/// The same, in a process that lost a transaction in which up to `leases` leases of one job were given. Whoever has one, or had it
+/// before, can settle nothing with it: the runs that were recorded in that transaction are gone, and their numbers come again, by
+/// which a run knows the state that it read.
+pub(super) fn redo_without_leases(
+    connection: &mut Connection,
+    path: &StorePath,
+    key: &Secret,
+    leases: i64,
+) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    receipts::redo(&transaction, path, key)?;
+    release_jobs(&transaction)?;
+    transaction.execute(
+        "UPDATE jobs SET epoch = epoch + ?1 WHERE state IN (0, 1, 2)",
+        [leases + 1],
+    )?;
+    transaction.commit()?;
     Ok(())
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{Connection, params};
 use tollgate_core::chain;
-use tollgate_core::ids::{Digest, FamilyName, SourceName, TenantName};
+use tollgate_core::ids::{Digest, FamilyName, PluginName, SourceName, TenantName};
+use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
 use super::receipts::{self, View};
 
-/// A transaction under way: the connection, what the writer remembers, and what the commit will have made ready.
+/// A transaction under way, or a group's part of one: the connection, what the writer remembers, and what it will have made ready.
 pub(super) struct Transaction<'a> {
     pub(super) connection: &'a Connection,
     pub(super) memory: &'a mut Memory,
@@ -17,11 +18,26 @@ pub(super) struct Transaction<'a> {
     pub(super) jobs_ready: bool,
     /// Wakes the deliverer after the commit.
     pub(super) outbox_ready: bool,
-    /// Somebody is told of this commit who must not be told of it in vain: it is synced before anybody is answered. What is not
-    /// marked is done again after a loss of power, by the same rules and with the same outcome.
+    /// Somebody is told of this commit who must not be told of it in vain: it is committed and synced before anybody is answered. What
+    /// is not marked is done again after the process died, by the same rules and with the same outcome.
     pub(super) must_sync: bool,
     /// Origins that this transaction made.
     pub(super) new_origins: Vec<NewOrigin>,
+    /// Plugin state that it wrote.
+    pub(super) state: Vec<StateChange>,
+}
+
+/// A key of a plugin's state, and what it has now.
+#[derive(Debug)]
+#[cfg_attr(
+    target_family = "wasm",
+    expect(dead_code, reason = "a guest's next transaction reads it")
+)]
+pub(super) struct StateChange {
+    pub(super) tenant: TenantName,
+    pub(super) plugin: PluginName,
+    pub(super) key: String,
+    pub(super) value: StateValue,
 }
 
 /// An origin that was not known before.
@@ -84,6 +100,11 @@ impl Transaction<'_> {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) head: ChainHead,
+    /// As the file has it.
+    #[cfg(not(target_family = "wasm"))]
+    written: ChainHead,
+    /// Leases of jobs that were given since the last commit.
+    pub(super) leases: i64,
     pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(super) configs: BTreeSet<Digest>,
     pub(super) receipts: receipts::Memory,
@@ -105,12 +126,30 @@ impl Memory {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
+            #[cfg(not(target_family = "wasm"))]
+            written: head,
+            leases: 0,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
             receipts,
             last_turn: String::new(),
             last_delivered: <(String, String)>::default(),
         })
+    }
+
+    /// Writes the head of the chain, if it moved. Last before a commit.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn write_head(&self, connection: &Connection) -> Result<(), Fault> {
+        if self.head == self.written {
+            return Ok(());
+        }
+        write_chain_head(connection, &self.head)
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn committed(&mut self) {
+        self.written = self.head;
+        self.leases = 0;
     }
 
     /// After a rollback: what was remembered of rows that are gone is forgotten.

@@ -1,13 +1,20 @@
 //! The writer: one thread that owns the one connection that writes, and commits in groups.
 //!
-//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, does it all in one transaction, and
-//! answers only after the commit. While it commits, the next group gathers: no delay is ever added. A piece of work that
-//! fails must not harm its neighbours, so the group is then rolled back and each piece is done in a transaction of its own.
+//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, a group, and does it all before it
+//! answers. While it does, the next group gathers: no delay is ever added. A piece of work that fails must not harm its neighbours,
+//! so the group is then rolled back to where it began and each piece is done alone.
 //!
-//! Guarantee: an answer `Ok` was committed before it was sent, and synced where somebody is told of it who must not be told in
-//! vain: an acknowledged event, an entry that is about to be delivered, whatever an operator did. What is left (claims,
-//! settlements, marks of deliveries) is synced with the next of those, or within [`UNSYNCED_MAX`]. A process that dies loses nothing
-//! of it; a machine that loses its power does it again.
+//! SQLite writes whole pages, so groups share a transaction: it is committed within [`OPEN_MAX`], or when somebody needs it to be.
+//! Who does, and what an answer `Ok` says:
+//!
+//! - an acknowledged event is synced, in its record (see `receipts::redo`), whatever becomes of the transaction;
+//! - an entry that is about to be delivered, and whatever an operator did, is committed and synced;
+//! - what is left (claims, settlements, marks of deliveries) is told to this process only. If that dies, or its machine, before the
+//!   commit, it is done again, by the same rules and with the same outcome. It is on the disk within [`UNSYNCED_MAX`];
+//! - readers see all that was answered before they began: they have the thread commit first ([`Writer::show`]).
+//!
+//! A commit that finds no space takes with it groups that were answered. Then the thread does what a restart would: it admits
+//! again from the records, and whoever holds a lease has lost it.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -27,13 +34,16 @@ use tollgate_core::secret::Secret;
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::receipts::{self, Gathered, MemoryBounds};
-use super::transaction::{Memory, Transaction, write_chain_head};
+use super::state::StateAhead;
+use super::transaction::{Memory, Transaction};
 use crate::StoreError;
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
+/// How long groups share a transaction.
+const OPEN_MAX: Duration = Duration::from_millis(25);
 /// How long a commit may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
@@ -42,7 +52,7 @@ const TRUNCATE_WAIT_MS: u64 = 50;
 /// The writer as its callers see it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Box<dyn Work>>>>,
+    queue: Mutex<Option<SyncSender<Message>>>,
     shared: Arc<Shared>,
     /// Closed when the thread has ended.
     ended: watch::Receiver<()>,
@@ -57,6 +67,14 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
+    /// There are answered groups that readers do not see yet.
+    open: AtomicBool,
+    /// Somebody waits to see them.
+    show: AtomicBool,
+    /// Counts the times that everything was committed.
+    shown: watch::Sender<u64>,
+    /// Plugin state as the writer left it.
+    pub(super) state: StateAhead,
 }
 
 impl Shared {
@@ -65,6 +83,14 @@ impl Shared {
             Some(detail) => Err(StoreError::Fatal { detail: detail.clone() }),
             None if self.closing.load(Ordering::Acquire) => Err(StoreError::Closed),
             None => Ok(()),
+        }
+    }
+
+    /// Blocks until readers see all that was answered so far: a commit is never far.
+    pub(super) fn wait_until_shown(&self) {
+        let times = *self.shown.borrow();
+        while self.open.load(Ordering::Acquire) && *self.shown.borrow() == times && self.check().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -81,6 +107,14 @@ pub(super) struct WriterBounds {
     pub(super) batch_max: usize,
     pub(super) wal_bytes_max: u64,
     pub(super) memory: MemoryBounds,
+}
+
+/// What the thread is sent.
+#[derive(Debug)]
+enum Message {
+    Work(Box<dyn Work>),
+    /// Look at [`Shared::show`].
+    Look,
 }
 
 /// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
@@ -162,7 +196,13 @@ impl Courier {
     }
 }
 
-/// Answers a whole commit, each thread's couriers once.
+fn take(group: &mut Vec<Box<dyn Work>>, message: Message) {
+    if let Message::Work(work) = message {
+        group.push(work);
+    }
+}
+
+/// Answers a whole group, each thread's couriers once.
 fn answer_all(batch: &mut Vec<Box<dyn Work>>) {
     // As many as the host has threads that ask: a handful.
     let mut couriers: Vec<(Letters, Vec<Box<dyn Work>>)> = Vec::new();
@@ -218,8 +258,12 @@ impl Writer {
             memory,
             shared: Arc::clone(&shared),
             waiting,
-            path: path.text.clone(),
+            path: path.clone(),
+            key: key.clone(),
+            open: None,
+            lost: false,
             unsynced: None,
+            bounds: bounds.memory,
             place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
             wal: WalSize {
@@ -253,6 +297,26 @@ impl Writer {
         &self.shared
     }
 
+    /// Waits until readers see all that was answered so far.
+    pub(super) async fn show(&self) {
+        if !self.shared.open.load(Ordering::Acquire) {
+            return;
+        }
+        // Before the thread is asked: whatever it commits from here on is what is waited for.
+        let mut shown = self.shared.shown.subscribe();
+        self.shared.show.store(true, Ordering::Release);
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A full queue is as good: the thread looks after each group.
+            let _ = queue.try_send(Message::Look);
+        }
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            _ = shown.changed() => {}
+            // The last commit of all.
+            _ = ended.changed() => {}
+        }
+    }
+
     /// Does `work` in a transaction of the writer, and answers when the transaction is on the disk. Never blocks: a full queue is an
     /// answer.
     ///
@@ -265,7 +329,7 @@ impl Writer {
         self.hand_over(work, true).await
     }
 
-    /// The same, but answers when the transaction is committed, unless `work` marks it as one that must be synced.
+    /// The same, but answers when `work` is done, unless that marks the transaction as one that must be synced.
     pub(super) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -289,7 +353,7 @@ impl Writer {
             courier: COURIER.with_borrow(Clone::clone),
         });
         let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.try_send(task),
+            Some(queue) => queue.try_send(Message::Work(task)),
             None => return Err(StoreError::Closed),
         };
         match sent {
@@ -330,7 +394,7 @@ impl Drop for Writer {
     }
 }
 
-/// What a commit leaves to be done.
+/// What a group leaves to be done.
 struct Done {
     jobs_ready: bool,
     outbox_ready: bool,
@@ -341,11 +405,17 @@ struct Thread {
     connection: Connection,
     memory: Memory,
     shared: Arc<Shared>,
-    waiting: Receiver<Box<dyn Work>>,
-    path: String,
+    waiting: Receiver<Message>,
+    path: StorePath,
+    key: Secret,
     place: Place,
+    /// Since when groups share the transaction under way.
+    open: Option<Instant>,
+    /// Answered groups went with a transaction that could not be committed.
+    lost: bool,
     /// Since when there are commits that are not synced.
     unsynced: Option<Instant>,
+    bounds: MemoryBounds,
     batch_max: usize,
     wal: WalSize,
 }
@@ -459,29 +529,29 @@ impl Drop for PanicIsFatal {
 impl Thread {
     fn run(mut self) {
         let _guard = PanicIsFatal(Arc::clone(&self.shared));
-        let mut batch = Vec::with_capacity(self.batch_max);
+        let mut group = Vec::with_capacity(self.batch_max);
         // Ends when every sender is gone and the queue is empty.
         loop {
             match self.next() {
-                Ok(first) => batch.push(first),
-                Err(RecvTimeoutError::Timeout) => {
-                    let _ = self.sync();
-                    continue;
-                }
+                Ok(first) => take(&mut group, first),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while batch.len() < self.batch_max {
+            while group.len() < self.batch_max {
                 match self.waiting.try_recv() {
-                    Ok(work) => batch.push(work),
+                    Ok(message) => take(&mut group, message),
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
-            self.commit(&mut batch);
-            if self.shared.fatal.get().is_none() {
-                self.checkpoint_if_due();
+            if !group.is_empty() {
+                self.serve(&mut group);
             }
+            self.finish_what_is_due();
         }
-        if self.shared.fatal.get().is_none()
+        // Whoever was answered is told why in the log; here nobody waits.
+        let committed =
+            self.shared.fatal.get().is_none() && self.begin_again_if_lost().and_then(|()| self.commit()).is_ok();
+        if committed
             && self.truncate_wal()
             && let Err(fault) = super::open::checkpoint_on_close(&self.connection, true)
         {
@@ -489,83 +559,224 @@ impl Thread {
         }
     }
 
-    /// Waits for work, but for no longer than what is not synced may wait.
-    fn next(&self) -> Result<Box<dyn Work>, RecvTimeoutError> {
-        match self.unsynced {
+    /// Waits for work, but for no longer than what is not committed or not synced may wait.
+    fn next(&self) -> Result<Message, RecvTimeoutError> {
+        let left = |since: Option<Instant>, most: Duration| since.map(|since| most.saturating_sub(since.elapsed()));
+        match left(self.open, OPEN_MAX)
+            .into_iter()
+            .chain(left(self.unsynced, UNSYNCED_MAX))
+            .min()
+        {
             None => self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(since) => self.waiting.recv_timeout(UNSYNCED_MAX.saturating_sub(since.elapsed())),
+            Some(wait) => self.waiting.recv_timeout(wait),
         }
     }
 
-    /// Commits a group; if that fails, each of its pieces alone.
-    fn commit(&mut self, batch: &mut Vec<Box<dyn Work>>) {
+    /// Does a group; if that fails, each of its pieces alone.
+    fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
         if let Err(StoreError::Fatal { detail }) = self.shared.check() {
-            return batch
+            return group
                 .drain(..)
                 .for_each(|work| work.fail(StoreError::Fatal { detail: detail.clone() }));
         }
-        let mut done = self.transact(batch);
+        let mut done = self.do_group(group);
         if matches!(done, Err(StoreError::NoSpace { .. })) && self.wal_made_room() {
-            done = self.transact(batch);
+            done = self.do_group(group);
         }
         match done {
-            Ok(()) => answer_all(batch),
-            Err(error) if batch.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
-                for work in batch.drain(..) {
+            Ok(()) => answer_all(group),
+            Err(error) if group.len() == 1 || matches!(error, StoreError::Fatal { .. }) => {
+                for work in group.drain(..) {
                     work.fail(copy(&error));
                 }
             }
             Err(_) => {
                 let mut alone = Vec::with_capacity(1);
-                for work in std::mem::take(batch) {
+                for work in std::mem::take(group) {
                     alone.push(work);
-                    self.commit(&mut alone);
+                    self.serve(&mut alone);
                 }
             }
         }
     }
 
-    /// One transaction around all of `batch`. On an error nothing of it is written, unless the error is fatal.
-    fn transact(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+    /// Does all of `group`, and commits where one of them must not be answered before. On an error nothing of it is written, unless the
+    /// error is fatal.
+    fn do_group(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+        self.begin_again_if_lost()?;
         let head = self.memory.head;
-        match self.apply_and_commit(batch) {
-            Ok(Done {
-                jobs_ready,
-                outbox_ready,
-                must_sync,
-            }) => {
-                if let Err(detail) = self.place.check() {
-                    return Err(self.fail_for_good(detail));
-                }
-                let since = *self.unsynced.get_or_insert_with(Instant::now);
-                if must_sync || since.elapsed() >= UNSYNCED_MAX {
-                    self.sync()?;
-                }
-                if jobs_ready {
-                    self.shared.work_signal.notify_one();
-                }
-                if outbox_ready {
-                    self.shared.outbox_signal.notify_one();
-                }
-                Ok(())
-            }
+        let done = match self.apply(group) {
+            Ok(done) => done,
             Err(fault) => {
+                let error = self.failed(fault);
                 self.memory.forget(head);
-                let error = fault.of_writer(&self.path);
-                // SQLite has already rolled back after some errors.
-                let rolled_back = self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
-                let error = if rolled_back {
-                    error
-                } else {
-                    StoreError::Fatal {
-                        detail: format!("{error}; and rollback failed"),
-                    }
-                };
-                Err(match error {
-                    StoreError::Fatal { detail } => self.fail_for_good(detail),
-                    other => other,
-                })
+                return Err(self.undo(error));
             }
+        };
+        if let Err(detail) = self.place.check() {
+            return Err(self.fail_for_good(detail));
+        }
+        self.shared.open.store(true, Ordering::Release);
+        if done.must_sync {
+            self.commit()?;
+            self.sync()?;
+        }
+        if done.jobs_ready {
+            self.shared.work_signal.notify_one();
+        }
+        if done.outbox_ready {
+            self.shared.outbox_signal.notify_one();
+        }
+        Ok(())
+    }
+
+    /// A group's changes, as a savepoint of the transaction under way.
+    fn apply(&mut self, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
+        let head = self.memory.head;
+        if self.open.is_none() {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.open = Some(Instant::now());
+        }
+        self.connection.prepare_cached("SAVEPOINT this_group")?.execute([])?;
+        let mut transaction = Transaction {
+            connection: &self.connection,
+            memory: &mut self.memory,
+            jobs_ready: false,
+            outbox_ready: false,
+            must_sync: false,
+            new_origins: Vec::new(),
+            state: Vec::new(),
+        };
+        for work in group {
+            work.apply(&mut transaction)?;
+        }
+        let done = Done {
+            jobs_ready: transaction.jobs_ready,
+            outbox_ready: transaction.outbox_ready,
+            must_sync: transaction.must_sync,
+        };
+        let (origins, state) = (transaction.new_origins, transaction.state);
+        if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
+            self.memory.configs.clear();
+        }
+        let gathered = Gathered {
+            previous: head.link,
+            is_synced: done.must_sync,
+            origins: &origins,
+        };
+        self.memory.receipts.write(&self.connection, &gathered)?;
+        self.connection.prepare_cached("RELEASE this_group")?.execute([])?;
+        self.memory.receipts.kept();
+        self.shared.state.put(state);
+        Ok(done)
+    }
+
+    /// Takes back what a group did that failed, and leaves those before it.
+    fn undo(&mut self, error: StoreError) -> StoreError {
+        // After some errors SQLite has already rolled back the whole transaction.
+        if self.open.is_some() && self.connection.is_autocommit() {
+            self.lose();
+        }
+        if self.open.is_none() || matches!(error, StoreError::Fatal { .. }) {
+            return error;
+        }
+        match self
+            .connection
+            .execute_batch("ROLLBACK TO this_group; RELEASE this_group")
+        {
+            Ok(()) => error,
+            Err(again) => self.fail_for_good(format!("{error}; and rollback failed: {again}")),
+        }
+    }
+
+    /// Commits the groups that share a transaction, if there are any.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        let committed = self
+            .memory
+            .write_head(&self.connection)
+            .and_then(|()| Ok(self.connection.prepare_cached("COMMIT")?.execute([])?));
+        if let Err(fault) = committed {
+            let error = self.failed(fault);
+            if self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok() {
+                self.lose();
+                return Err(error);
+            }
+            return Err(self.fail_for_good(format!("{error}; and rollback failed")));
+        }
+        self.open = None;
+        self.memory.committed();
+        self.unsynced.get_or_insert_with(Instant::now);
+        self.shared.state.committed();
+        self.shared.open.store(false, Ordering::Release);
+        self.show();
+        self.place.check().map_err(|detail| self.fail_for_good(detail))
+    }
+
+    /// Commits, syncs and moves the log where that is due.
+    fn finish_what_is_due(&mut self) {
+        if self.shared.fatal.get().is_some() {
+            return self.show();
+        }
+        let show = self.shared.show.swap(false, Ordering::AcqRel);
+        if self.open.is_some_and(|since| show || since.elapsed() >= OPEN_MAX) {
+            // What was answered comes back from its records, so there is nobody to tell.
+            let _ = self.begin_again_if_lost().and_then(|()| self.commit());
+        }
+        if show {
+            // Also when there was nothing to commit, or it could not be: whoever waits reads what there is.
+            self.show();
+        }
+        if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
+            return;
+        }
+        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) {
+            let _ = self.sync();
+        }
+        self.checkpoint_if_due();
+    }
+
+    fn show(&self) {
+        self.shared.shown.send_modify(|times| *times = times.wrapping_add(1));
+    }
+
+    /// The transaction is gone, and groups that were answered with it.
+    fn lose(&mut self) {
+        self.open = None;
+        self.lost = true;
+        self.shared.open.store(false, Ordering::Release);
+        tracing::warn!(path = %self.path.text, "a commit failed; what was acknowledged is taken from its records again");
+    }
+
+    /// After a transaction was lost, does what a restart would: admits again from the records, and learns anew what the store holds.
+    /// Whoever was given a lease meanwhile has lost it.
+    fn begin_again_if_lost(&mut self) -> Result<(), StoreError> {
+        if !self.lost {
+            return Ok(());
+        }
+        let leases = self.memory.leases;
+        let again = open::redo_without_leases(&mut self.connection, &self.path, &self.key, leases)
+            .and_then(|()| receipts::Memory::load(&self.connection, &self.path, &self.key, self.bounds))
+            .and_then(|receipts| Memory::load(&self.connection, receipts));
+        match again {
+            Ok(memory) => self.memory = memory,
+            Err(fault) => return Err(self.failed(fault)),
+        }
+        self.lost = false;
+        self.unsynced.get_or_insert_with(Instant::now);
+        self.shared.state.clear();
+        self.shared.work_signal.notify_one();
+        self.shared.outbox_signal.notify_one();
+        Ok(())
+    }
+
+    /// What a fault means; the host stops after some.
+    fn failed(&self, fault: Fault) -> StoreError {
+        match fault.of_writer(&self.path.text) {
+            StoreError::Fatal { detail } => self.fail_for_good(detail),
+            other => other,
         }
     }
 
@@ -580,46 +791,9 @@ impl Thread {
 
     /// From here on every call is answered with this error.
     fn fail_for_good(&self, detail: String) -> StoreError {
-        tracing::error!(path = %self.path, detail, "the store's disk failed; nothing more is written");
+        tracing::error!(path = %self.path.text, detail, "the store's disk failed; nothing more is written");
         let _ = self.shared.fatal.set(detail.clone());
         StoreError::Fatal { detail }
-    }
-
-    fn apply_and_commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
-        let head = self.memory.head;
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut transaction = Transaction {
-            connection: &self.connection,
-            memory: &mut self.memory,
-            jobs_ready: false,
-            outbox_ready: false,
-            must_sync: false,
-            new_origins: Vec::new(),
-        };
-        for work in batch {
-            work.apply(&mut transaction)?;
-        }
-        let done = Done {
-            jobs_ready: transaction.jobs_ready,
-            outbox_ready: transaction.outbox_ready,
-            must_sync: transaction.must_sync,
-        };
-        let origins = transaction.new_origins;
-        if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
-            self.memory.configs.clear();
-        }
-        let gathered = Gathered {
-            previous: head.link,
-            is_synced: done.must_sync,
-            origins: &origins,
-        };
-        self.memory.receipts.write(&self.connection, &gathered)?;
-        if self.memory.head != head {
-            write_chain_head(&self.connection, &self.memory.head)?;
-        }
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
-        self.memory.receipts.committed();
-        Ok(done)
     }
 
     /// Moves the WAL into the file when it has grown over its bound. A reader can keep it from being emptied; then it is
@@ -668,6 +842,8 @@ impl Thread {
 
     /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Answers whether it gave some.
     fn wal_made_room(&mut self) -> bool {
+        // A transaction under way keeps the log.
+        let _ = self.commit();
         self.wal.pages.load(Ordering::Relaxed) > 0 && self.truncate_wal()
     }
 
@@ -707,12 +883,12 @@ impl Thread {
 
     /// A full disk is no harm here: the WAL keeps everything. A failing disk is.
     fn checkpoint_failed(&self, fault: Fault) {
-        match fault.of_writer(&self.path) {
+        match fault.of_writer(&self.path.text) {
             StoreError::Fatal { detail } => {
                 self.fail_for_good(format!("in a checkpoint: {detail}"));
             }
             error => {
-                tracing::warn!(path = %self.path, %error, "a checkpoint did not finish; the WAL grows until one does")
+                tracing::warn!(path = %self.path.text, %error, "a checkpoint did not finish; the WAL grows until one does")
             }
         }
     }

@@ -2,10 +2,13 @@
 //! sizes at the edges of a segment; what an audit must see beside the chain.
 
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Admitted, Courier, Layout, OpenOptions, SqliteStore, Store as _, TraceBy, TraceQuery};
+use tollgate_store::{Admitted, Courier, Layout, OpenOptions, Settled, SqliteStore, Store as _, TraceBy, TraceQuery};
 
 use crate::sqlite::Sqlite;
-use crate::support::{ACCEPTED, Backend as _, Sent, at, claim, name, settle, settlement, trace_one, trace_text};
+use crate::support::{
+    ACCEPTED, Backend as _, Sent, SettlementExt as _, at, claim, event_ids, name, settle, settlement, trace_one,
+    trace_text,
+};
 
 fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
     OpenOptions {
@@ -243,7 +246,7 @@ async fn a_record_inside_a_body_and_one_that_was_undone_are_nothing() {
 
     place
         .raw()
-        .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON segments BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
         .unwrap();
     let undone = Sent::new("e2").admission(&store);
     assert!(store.admit(undone).await.is_err());
@@ -276,6 +279,89 @@ async fn a_commit_that_is_synced_is_not_admitted_from_its_record() {
         "its sender was not answered and comes again"
     );
     assert_whole(&after, "after it came again").await;
+}
+
+/// Groups share a transaction, so a commit that fails takes with it what was answered before. Acknowledged events come back; whoever
+/// ran a job meanwhile has lost its lease, because the runs that it may have built on never were.
+#[tokio::test]
+async fn what_was_acknowledged_outlives_a_commit_that_fails() {
+    for how in ["ABORT", "ROLLBACK"] {
+        let place = Sqlite::with(keeping(20, 1 << 20)).quick();
+        let store = place.open();
+        let (first, second) = (Sent::new("e1").of("r_1"), Sent::new("e2").of("r_2"));
+        assert_eq!(first.admit(&store).await, ACCEPTED);
+        let before = claim(&store, at(1), 8).await;
+        store.counts().await.unwrap();
+        let raw = place.raw();
+        raw.execute_batch(&format!(
+            "CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE({how}, 'on purpose'); END"
+        ))
+        .unwrap();
+
+        // All of it is answered before its commit fails.
+        let settled = settle(
+            &store,
+            settlement(&before[0]).acts("op-1", 1).writes("limit", Some(b"1")),
+        )
+        .await;
+        let Settled::Committed { run, .. } = settled else {
+            panic!("{settled:?}")
+        };
+        assert_eq!(second.admit(&store).await, ACCEPTED);
+        let meanwhile = claim(&store, at(2), 8).await;
+        assert_eq!(meanwhile.len(), 1);
+        let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
+        assert_eq!(read.version, run.0, "runs see what was settled before they began");
+        assert_eq!(
+            store.counts().await.unwrap().receipts,
+            1,
+            "{how}: its commit has failed"
+        );
+
+        raw.execute_batch("DROP TRIGGER fails").unwrap();
+        let late = settlement(&meanwhile[0])
+            .reads("limit", run.0, Some(b"1"))
+            .acts("op-2", 1);
+        assert_eq!(settle(&store, late).await, Settled::LeaseLost, "{how}");
+        let again = claim(&store, at(3), 8).await;
+        assert_eq!(event_ids(&again), ["e1", "e2"], "{how}: both are to be run");
+        let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
+        assert_eq!(read.version, 0, "{how}: what that run wrote never was");
+        for claim in &again {
+            let done = settlement(claim).acts("op-1", 1);
+            assert!(matches!(settle(&store, done).await, Settled::Committed { .. }), "{how}");
+        }
+        let counts = store.counts().await.unwrap();
+        assert_eq!((counts.receipts, counts.jobs_done, counts.actions), (2, 2, 1), "{how}");
+        assert_whole(&store, how).await;
+        store.close().await;
+        assert_whole(&place.open(), how).await;
+    }
+}
+
+/// Of groups that share a transaction only their records are durable when the process dies before it commits.
+#[tokio::test]
+async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
+    let options = keeping(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let raw = place.raw();
+    raw.execute_batch("CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .unwrap();
+    let sent: Vec<Sent> = (0..5).map(|id| Sent::new(&format!("e{id}"))).collect();
+    let admissions = sent.iter().map(|event| event.admission(&store)).collect();
+    assert_eq!(store.admit_all(admissions).await.unwrap(), vec![ACCEPTED; 5]);
+    let died = place.copied_as_it_is(options);
+    died.raw().execute_batch("DROP TRIGGER fails").unwrap();
+    assert_eq!(
+        number(&died, "SELECT count(*) FROM segments"),
+        0,
+        "nothing was committed"
+    );
+    let after = died.open();
+    assert_eq!(after.counts().await.unwrap().receipts, 5);
+    assert_eq!(claim(&after, at(1), 8).await.len(), 5);
+    assert_whole(&after, "after it died").await;
 }
 
 /// What is not on this list is held, and nobody is told (promise T4).
@@ -481,7 +567,7 @@ async fn a_reader_finds_at_once_what_was_answered() {
     })
     .quick();
     let store = place.open();
-    let reader = place.read_only();
+    let reader = store.clone();
     let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let event = |id: usize| {
         Sent::new(&format!("e{id}"))

@@ -98,7 +98,7 @@ impl Bodies {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self) {
+    pub(super) fn kept(&mut self) {
         self.end = self.next;
     }
 

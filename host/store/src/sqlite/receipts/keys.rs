@@ -316,7 +316,7 @@ impl Keys {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self) {
+    pub(super) fn kept(&mut self) {
         self.undo.clear();
         self.committed = self.newest;
         self.forget_transaction();
@@ -643,7 +643,7 @@ mod tests {
                 keys.rolled_back();
             } else {
                 connection.execute_batch("COMMIT").unwrap();
-                keys.committed();
+                keys.kept();
             }
         };
         commit(&mut keys, 1..65, false);

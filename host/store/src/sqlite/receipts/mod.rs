@@ -276,8 +276,8 @@ impl Memory {
     }
 
     #[cfg(not(target_family = "wasm"))]
-    pub(super) fn committed(&mut self) {
-        self.packed.committed();
+    pub(super) fn kept(&mut self) {
+        self.packed.kept();
     }
 
     /// Forgets what the transaction has gathered.

@@ -120,13 +120,14 @@ impl Packed {
         self.keys.write(connection)
     }
 
-    pub(super) fn committed(&mut self) {
+    /// The group's record is durable and its rows are in the transaction.
+    pub(super) fn kept(&mut self) {
         self.building.clear();
         self.jobs.clear();
-        self.keys.committed();
-        self.recent.committed();
+        self.keys.kept();
+        self.recent.kept();
         if let Some((bodies, _)) = &mut self.log {
-            bodies.committed();
+            bodies.kept();
         }
     }
 
@@ -215,7 +216,7 @@ impl Recent {
     }
 
     /// Keeps of the committed receipts those that `has_jobs` names, as far as the bound allows.
-    fn committed(&mut self) {
+    fn kept(&mut self) {
         let from = self.receipts.len() - self.uncommitted;
         for place in self.receipts.range_mut(from..) {
             if let Some(receipt) = place.take_if(|receipt| !receipt.has_jobs) {
