@@ -269,6 +269,7 @@ impl GuestStore {
                 jobs_ready: false,
                 outbox_ready: false,
                 must_sync: true,
+                must_commit: true,
                 new_origins: Vec::new(),
                 state: Vec::new(),
             })?;

@@ -138,6 +138,7 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
+        let was_left_open = path.was_left_open();
         let connection = open::open_writer(&path, options.file_bytes_max, options.layout)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
         let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
@@ -151,7 +152,7 @@ impl SqliteStore {
                 file_bytes_max: options.file_bytes_max,
             },
         };
-        let writer = Writer::start(connection, sole_use, &path, &receipt_key, bounds)?;
+        let writer = Writer::start(connection, sole_use, &path, &receipt_key, was_left_open, bounds)?;
         let readers = Readers::new(path.clone());
         let bodies = open::bodies(&path, layout)?;
         Ok(Self {

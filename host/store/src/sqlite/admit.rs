@@ -76,7 +76,7 @@ pub(super) fn insert_jobs(
     let mut is_ready = false;
     for job in jobs {
         let lane_is_busy: bool = connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state IN (0, 1, 2))")?
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state < 3)")?
             .query_row([job.lane], |row| row.get(0))?;
         let state = if lane_is_busy {
             WorkState::Blocked

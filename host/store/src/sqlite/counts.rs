@@ -17,7 +17,7 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
          (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
          (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
-         (SELECT count(*) FROM jobs WHERE state IN (0, 1, 2)) AS jobs_waiting, \
+         (SELECT count(*) FROM jobs WHERE state < 3) AS jobs_waiting, \
          (SELECT count(*) FROM jobs WHERE state IN (4, 5)) AS jobs_set_aside, \
          (SELECT coalesce(max(id), 0) FROM runs) AS runs, \
          (SELECT coalesce(max(id), 0) FROM actions) AS actions, \

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::{GrantedAction, Verdict, verdict};
-use tollgate_core::ids::{DestinationName, Digest, JobId, LeaseEpoch, PluginName, RunId, TenantName};
+use tollgate_core::ids::{DestinationName, Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId, TenantName};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
@@ -93,28 +93,67 @@ fn claim_of(
 ) -> Result<bool, Fault> {
     let connection = transaction.connection;
     let mut due = connection.prepare_cached(
-        "SELECT id, lane, state FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
+        "SELECT id, lane, state, epoch, attempts, route, receipt FROM jobs \
+         WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
     )?;
     let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let jobs = due
-        .query_map(params![tenant, request.now.0, limit], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?
-        .collect::<Result<Vec<(i64, i64, i64)>, _>>()?;
+    let mut found = due.query(params![tenant, request.now.0, limit])?;
+    let mut jobs = Vec::with_capacity(rows_max.min(64));
+    while let Some(row) = found.next()? {
+        jobs.push(Due::read(row)?);
+    }
     let may_be_more = jobs.len() == rows_max;
-    for (job, lane, state) in jobs {
-        let expired = WorkState::from_code(state)? == WorkState::Leased;
-        match if expired {
-            yield_to_older(connection, job, lane)?
-        } else {
-            None
-        } {
+    for job in jobs {
+        let older = match job.state {
+            WorkState::Leased => yield_to_older(connection, job.job, job.lane)?,
+            _ => None,
+        };
+        match older {
             None => claims.push(lease(transaction, request, job)?),
-            Some(older) if older.due_at <= request.now => claims.push(lease(transaction, request, older.job)?),
+            Some(older) if older.due_at <= request.now => {
+                let older = Due::of(connection, older.job)?;
+                claims.push(lease(transaction, request, older)?);
+            }
             Some(_) => transaction.jobs_ready = true,
         }
     }
     Ok(may_be_more)
+}
+
+/// A job that may be leased.
+struct Due {
+    job: i64,
+    lane: i64,
+    state: WorkState,
+    /// Leases and attempts so far.
+    epoch: i64,
+    attempts: u32,
+    route: RouteName,
+    receipt: i64,
+}
+
+impl Due {
+    fn read(row: &rusqlite::Row<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            job: get(row, "id")?,
+            lane: get(row, "lane")?,
+            state: WorkState::from_code(get(row, "state")?)?,
+            epoch: get(row, "epoch")?,
+            attempts: rows::unsigned32(row, "attempts")?,
+            route: id(row, "route")?,
+            receipt: get(row, "receipt")?,
+        })
+    }
+
+    fn of(connection: &Connection, job: i64) -> Result<Self, Fault> {
+        let mut statement = connection
+            .prepare_cached("SELECT id, lane, state, epoch, attempts, route, receipt FROM jobs WHERE id = ?1")?;
+        let mut found = statement.query([job])?;
+        let row = found
+            .next()?
+            .ok_or_else(|| Fault::damaged("job", format_args!("{job} does not exist")))?;
+        Self::read(row)
+    }
 }
 
 /// A job that waited for its lane.
@@ -127,7 +166,7 @@ pub(super) struct Waiting {
 /// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Answers with the older one,
 /// ready now, if there was one.
 pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<Option<Waiting>, Fault> {
-    match oldest_blocked(connection, lane)? {
+    match oldest(connection, lane, WorkState::Blocked)? {
         Some(older) if older.job < job => {
             set_state(connection, job, WorkState::Blocked)?;
             set_state(connection, older.job, WorkState::Ready)?;
@@ -137,25 +176,29 @@ pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Re
     }
 }
 
-fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: i64) -> Result<JobClaim, Fault> {
-    transaction.memory.leases += 1;
+fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, due: Due) -> Result<JobClaim, Fault> {
     let connection = transaction.connection;
+    let (epoch, attempts) = (due.epoch + 1, due.attempts + 1);
     connection
         .prepare_cached(
-            "UPDATE jobs SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
+            "UPDATE jobs SET state = ?2, due_at = ?3, worker = ?4, epoch = ?5, attempts = ?6 WHERE id = ?1",
         )?
-        .execute(params![job, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
-    let mut statement = connection.prepare_cached("SELECT epoch, attempts, route, receipt FROM jobs WHERE id = ?1")?;
-    let mut found = statement.query([job])?;
-    let row = found
-        .next()?
-        .ok_or_else(|| Fault::damaged("job", format_args!("{job} does not exist")))?;
-    let receipt = receipts::get_ahead(transaction, get(row, "receipt")?)?;
+        .execute(params![
+            due.job,
+            WorkState::Leased,
+            request.now.plus_ms(request.lease_ms).0,
+            request.worker,
+            epoch,
+            attempts,
+        ])?;
+    transaction.memory.leases += 1;
+    transaction.must_commit |= transaction.memory.careful;
+    let receipt = receipts::get_ahead(transaction, due.receipt)?;
     Ok(JobClaim {
-        job: JobId(job),
-        epoch: LeaseEpoch(get(row, "epoch")?),
-        route: id(row, "route")?,
-        attempt: rows::unsigned32(row, "attempts")?,
+        job: JobId(due.job),
+        epoch: LeaseEpoch(epoch),
+        route: due.route,
+        attempt: attempts,
         receipt: receipt.id,
         event: reviews::as_reviewed(connection, &receipt)?,
     })
@@ -181,7 +224,11 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     if !reads_are_current(connection, &settling.tenant, &run.plugin, &run.reads)? {
         return Ok(Settled::StaleState);
     }
-    if let Some(bytes) = over_quota(connection, &settling.tenant, settlement)? {
+    let growth = match settlement.end {
+        JobEnd::Done => growth(connection, &settling.tenant, &run.plugin, &settlement.writes)?,
+        _ => 0,
+    };
+    if let Some(bytes) = over_quota(connection, &settling.tenant, settlement, growth)? {
         return Ok(Settled::OverQuota { bytes });
     }
     let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
@@ -201,7 +248,7 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
             // replay would charge a customer's limit again for what was credited once.
             if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
-                write_state(transaction, &settling.tenant, &run.plugin, run_id, &settlement.writes)?;
+                write_state(transaction, &settling.tenant, settlement, run_id, growth)?;
             }
             end_job(transaction, &settling, WorkState::Done, None)?;
         }
@@ -312,16 +359,20 @@ fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName
 }
 
 /// What the plugin's state would come to, if that is over its bound. What shrinks it, or leaves it as it is, is never too much.
-fn over_quota(connection: &Connection, tenant: &TenantName, settlement: &Settlement) -> Result<Option<u64>, Fault> {
-    let (Some(most), JobEnd::Done) = (settlement.state_total_max, &settlement.end) else {
+fn over_quota(
+    connection: &Connection,
+    tenant: &TenantName,
+    settlement: &Settlement,
+    growth: i64,
+) -> Result<Option<u64>, Fault> {
+    let Some(most) = settlement.state_total_max else {
         return Ok(None);
     };
-    let plugin = &settlement.run.plugin;
-    let growth = growth(connection, tenant, plugin, &settlement.writes)?;
     if growth <= 0 {
         return Ok(None);
     }
-    let total = u64::try_from(state_total(connection, tenant, plugin)? + growth).unwrap_or(0);
+    let total = state_total(connection, tenant, &settlement.run.plugin)?;
+    let total = u64::try_from(total + growth).unwrap_or(0);
     Ok((total > most).then_some(total))
 }
 
@@ -329,15 +380,15 @@ fn over_quota(connection: &Connection, tenant: &TenantName, settlement: &Settlem
 fn write_state(
     transaction: &mut Transaction<'_>,
     tenant: &TenantName,
-    plugin: &PluginName,
+    settlement: &Settlement,
     run: RunId,
-    writes: &[StateWrite],
+    growth: i64,
 ) -> Result<(), Fault> {
+    let (plugin, writes) = (&settlement.run.plugin, &settlement.writes);
     if writes.is_empty() {
         return Ok(());
     }
     let connection = transaction.connection;
-    let growth = growth(connection, tenant, plugin, writes)?;
     for write in writes {
         transaction.state.push(StateChange {
             tenant: tenant.clone(),
@@ -491,7 +542,7 @@ fn end_job(
         .connection
         .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL WHERE id = ?1")?
         .execute(params![settling.job, state, reason])?;
-    let next = oldest_blocked(transaction.connection, settling.lane)?;
+    let next = oldest(transaction.connection, settling.lane, WorkState::Blocked)?;
     if let Some(next) = next {
         set_state(transaction.connection, next.job, WorkState::Ready)?;
         transaction.jobs_ready = true;
@@ -521,18 +572,25 @@ fn append_dead_letter(
     Ok(())
 }
 
-fn oldest_blocked(connection: &Connection, lane: i64) -> Result<Option<Waiting>, Fault> {
-    Ok(connection
+/// The oldest job of a lane that is in a state of those before an end.
+fn oldest(connection: &Connection, lane: i64, state: WorkState) -> Result<Option<Waiting>, Fault> {
+    // In the order of the lane's index: the first is of the lowest state that there is, from the wanted one on.
+    let found = connection
         .prepare_cached(
-            "SELECT id, due_at FROM jobs WHERE lane = ?1 AND state = 0 AND state IN (0, 1, 2) ORDER BY id LIMIT 1",
+            "SELECT id, due_at, state FROM jobs WHERE lane = ?1 AND state >= ?2 AND state < 3 ORDER BY state, id LIMIT 1",
         )?
-        .query_row([lane], |row| {
-            Ok(Waiting {
+        .query_row(params![lane, state], |row| {
+            let waiting = Waiting {
                 job: row.get(0)?,
                 due_at: UnixMillis(row.get(1)?),
-            })
+            };
+            Ok((waiting, row.get(2)?))
         })
-        .optional()?)
+        .optional()?;
+    match found {
+        Some((waiting, code)) if WorkState::from_code(code)? == state => Ok(Some(waiting)),
+        _ => Ok(None),
+    }
 }
 
 fn set_state(connection: &Connection, job: i64, state: WorkState) -> Result<(), Fault> {
@@ -550,20 +608,12 @@ pub(super) fn requeue(transaction: &mut Transaction<'_>, job: i64, now: UnixMill
             "UPDATE jobs SET state = 0, attempts = 0, replays = replays + 1, due_at = ?2, reason = NULL WHERE id = ?1 RETURNING lane",
         )?
         .query_row(params![job, now.0], |row| row.get(0))?;
-    let in_state = |state: WorkState| {
-        connection
-            .prepare_cached(
-                "SELECT id FROM jobs WHERE lane = ?1 AND state = ?2 AND state IN (0, 1, 2) ORDER BY id LIMIT 1",
-            )?
-            .query_row(params![lane, state], |row| row.get::<_, i64>(0))
-            .optional()
-    };
-    if in_state(WorkState::Leased)?.is_some() {
+    if oldest(connection, lane, WorkState::Leased)?.is_some() {
         return Ok(());
     }
-    match in_state(WorkState::Ready)? {
-        Some(ready) if ready < job => return Ok(()),
-        Some(ready) => set_state(connection, ready, WorkState::Blocked)?,
+    match oldest(connection, lane, WorkState::Ready)? {
+        Some(ready) if ready.job < job => return Ok(()),
+        Some(ready) => set_state(connection, ready.job, WorkState::Blocked)?,
         None => {}
     }
     set_state(connection, job, WorkState::Ready)?;

@@ -62,6 +62,11 @@ impl StorePath {
         name.into()
     }
 
+    /// Whether the last process did not end by itself: it would have emptied its log.
+    pub(super) fn was_left_open(&self) -> bool {
+        self.beside("-wal").metadata().is_ok_and(|wal| wal.len() > 0)
+    }
+
     /// The file of bodies, where receipts are in segments.
     pub(super) fn bodies(&self) -> PathBuf {
         self.beside("-bodies")
@@ -375,10 +380,7 @@ pub(super) fn redo_without_leases(
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     receipts::redo(&transaction, path, key)?;
     release_jobs(&transaction)?;
-    transaction.execute(
-        "UPDATE jobs SET epoch = epoch + ?1 WHERE state IN (0, 1, 2)",
-        [leases + 1],
-    )?;
+    transaction.execute("UPDATE jobs SET epoch = epoch + ?1 WHERE state < 3", [leases + 1])?;
     transaction.commit()?;
     Ok(())
 }

@@ -21,6 +21,8 @@ pub(super) struct Transaction<'a> {
     /// Somebody is told of this commit who must not be told of it in vain: it is committed and synced before anybody is answered. What
     /// is not marked is done again after the process died, by the same rules and with the same outcome.
     pub(super) must_sync: bool,
+    /// What was done is to be known even if the process dies right after: it is committed before anybody is answered.
+    pub(super) must_commit: bool,
     /// Origins that this transaction made.
     pub(super) new_origins: Vec<NewOrigin>,
     /// Plugin state that it wrote.
@@ -105,6 +107,8 @@ pub(super) struct Memory {
     written: ChainHead,
     /// Leases of jobs that were given since the last commit.
     pub(super) leases: i64,
+    /// The last process did not end by itself: a job may have killed it, and would again. Its attempts are counted before they begin.
+    pub(super) careful: bool,
     pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(super) configs: BTreeSet<Digest>,
     pub(super) receipts: receipts::Memory,
@@ -129,6 +133,7 @@ impl Memory {
             #[cfg(not(target_family = "wasm"))]
             written: head,
             leases: 0,
+            careful: false,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
             receipts,

@@ -8,6 +8,7 @@
 //! Who does, and what an answer `Ok` says:
 //!
 //! - an acknowledged event is synced, in its record (see `receipts::redo`), whatever becomes of the transaction;
+//! - for a while after a process that did not end by itself, a lease of a job is committed: a run that kills its host is counted;
 //! - an entry that is about to be delivered, and whatever an operator did, is committed and synced;
 //! - what is left (claims, settlements, marks of deliveries) is told to this process only. If that dies, or its machine, before the
 //!   commit, it is done again, by the same rules and with the same outcome. It is on the disk within [`UNSYNCED_MAX`];
@@ -44,6 +45,8 @@ const CONFIGS_REMEMBERED_MAX: usize = 4096;
 const SPACE_ASKED_PAGES: u64 = 64;
 /// How long groups share a transaction.
 const OPEN_MAX: Duration = Duration::from_millis(25);
+/// How long the attempts of jobs are counted before they begin, after a process that did not end by itself.
+const CAREFUL_FOR: Duration = Duration::from_secs(60);
 /// How long a commit may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
@@ -235,12 +238,17 @@ impl Writer {
         sole_use: SoleUse,
         path: &StorePath,
         key: &Secret,
+        careful: bool,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let memory = open::redo(&mut connection, path, key)
             .and_then(|()| receipts::Memory::load(&connection, path, key, bounds.memory))
             .and_then(|receipts| Memory::load(&connection, receipts))
+            .map(|mut memory| {
+                memory.careful = careful;
+                memory
+            })
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
@@ -260,6 +268,7 @@ impl Writer {
             waiting,
             path: path.clone(),
             key: key.clone(),
+            careful_until: careful.then(|| Instant::now() + CAREFUL_FOR),
             open: None,
             lost: false,
             unsynced: None,
@@ -399,6 +408,7 @@ struct Done {
     jobs_ready: bool,
     outbox_ready: bool,
     must_sync: bool,
+    must_commit: bool,
 }
 
 struct Thread {
@@ -409,6 +419,8 @@ struct Thread {
     path: StorePath,
     key: Secret,
     place: Place,
+    /// Until when the memory is careful.
+    careful_until: Option<Instant>,
     /// Since when groups share the transaction under way.
     open: Option<Instant>,
     /// Answered groups went with a transaction that could not be committed.
@@ -617,8 +629,10 @@ impl Thread {
             return Err(self.fail_for_good(detail));
         }
         self.shared.open.store(true, Ordering::Release);
-        if done.must_sync {
+        if done.must_sync || done.must_commit {
             self.commit()?;
+        }
+        if done.must_sync {
             self.sync()?;
         }
         if done.jobs_ready {
@@ -644,6 +658,7 @@ impl Thread {
             jobs_ready: false,
             outbox_ready: false,
             must_sync: false,
+            must_commit: false,
             new_origins: Vec::new(),
             state: Vec::new(),
         };
@@ -654,6 +669,7 @@ impl Thread {
             jobs_ready: transaction.jobs_ready,
             outbox_ready: transaction.outbox_ready,
             must_sync: transaction.must_sync,
+            must_commit: transaction.must_commit,
         };
         let (origins, state) = (transaction.new_origins, transaction.state);
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
@@ -729,6 +745,9 @@ impl Thread {
             // Also when there was nothing to commit, or it could not be: whoever waits reads what there is.
             self.show();
         }
+        if self.careful_until.take_if(|until| *until <= Instant::now()).is_some() {
+            self.memory.careful = false;
+        }
         if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
             return;
         }
@@ -761,7 +780,10 @@ impl Thread {
             .and_then(|()| receipts::Memory::load(&self.connection, &self.path, &self.key, self.bounds))
             .and_then(|receipts| Memory::load(&self.connection, receipts));
         match again {
-            Ok(memory) => self.memory = memory,
+            Ok(mut memory) => {
+                memory.careful = self.memory.careful;
+                self.memory = memory;
+            }
             Err(fault) => return Err(self.failed(fault)),
         }
         self.lost = false;

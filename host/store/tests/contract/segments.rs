@@ -339,6 +339,26 @@ async fn what_was_acknowledged_outlives_a_commit_that_fails() {
     }
 }
 
+/// A run that kills its host is known as an attempt from the second time on: or it would kill it for ever.
+#[tokio::test]
+async fn attempts_that_kill_the_process_are_counted() {
+    let options = keeping(20, 1 << 20);
+    let mut place = Sqlite::with(options).quick();
+    let store = place.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let mut attempt = claim(&store, at(1), 1).await[0].attempt;
+    let mut alive = vec![store];
+    for _ in 0..3 {
+        place = place.copied_as_it_is(options);
+        let store = place.open();
+        let again = claim(&store, at(1), 1).await[0].attempt;
+        assert!(again > attempt || alive.len() == 1, "{again} after {attempt}");
+        attempt = again;
+        alive.push(store);
+    }
+    assert!(attempt >= 3, "{attempt}");
+}
+
 /// Of groups that share a transaction only their records are durable when the process dies before it commits.
 #[tokio::test]
 async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {

@@ -316,7 +316,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 9,
+                    known: 10,
                     ..
                 }
             ),
@@ -346,7 +346,8 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     place
         .raw()
         .execute_batch(
-            "DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
+            "DROP INDEX jobs_lane; CREATE INDEX jobs_lane ON jobs (lane, state) WHERE state IN (0, 1, 2); \
+             DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
              CREATE INDEX outbox_claimable ON outbox (due_at) WHERE state IN (1, 2); \
              DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
              DROP TABLE plugin_history; DROP TABLE publisher_keys; DROP TABLE api_routes; DROP TABLE shadow_runs; \
@@ -358,7 +359,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 9"),
+        refused.contains("start the server once to migrate it to 10"),
         "{refused}"
     );
 
