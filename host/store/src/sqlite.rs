@@ -174,6 +174,7 @@ impl SqliteStore {
     /// [`StoreError::NewerSchema`], and [`StoreError::Open`] when there is no store or it has an older schema.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
+        open::take_in_records(&path);
         let connection = open::open_reader(&path)?;
         open::check_schema(&path, &connection)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);

@@ -368,6 +368,38 @@ pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) 
     Ok(())
 }
 
+/// Takes in what a host acknowledged and could not commit before it died, so that whoever only reads sees it. Where a host runs, that is
+/// its own affair; where the files may not be written, or do not tell, they are read as they are.
+pub(super) fn take_in_records(path: &StorePath) {
+    let is_behind = || {
+        let connection = open_reader(path).ok()?;
+        check_schema(path, &connection).ok()?;
+        let key = receipt_key(path, &connection).ok()?;
+        receipts::is_behind_its_records(&connection, path, &key)
+            .ok()?
+            .then_some(key)
+    };
+    if path.path.exists()
+        && is_behind().is_some()
+        && let Ok(_sole_use) = SoleUse::take(path)
+        // Only now it is sure that no host is about to commit them.
+        && let Some(key) = is_behind()
+    {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let taken = Connection::open_with_flags(&path.path, flags)
+            .map_err(Fault::from)
+            .and_then(|mut connection| {
+                configure(&connection)?;
+                checkpoint_on_close(&connection, false)?;
+                redo(&mut connection, path, &key)
+            });
+        if let Err(fault) = taken {
+            let detail = fault.detail();
+            tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
+        }
+    }
+}
+
 /// The same, in a process that lost a transaction in which up to `leases` leases of one job were given. Whoever has one, or had it
 /// before, can settle nothing with it: the runs that were recorded in that transaction are gone, and their numbers come again, by
 /// which a run knows the state that it read.

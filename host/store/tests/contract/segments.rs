@@ -378,6 +378,13 @@ async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
         0,
         "nothing was committed"
     );
+    let beside_nobody = died.read_only();
+    assert_eq!(
+        beside_nobody.counts().await.unwrap().receipts,
+        5,
+        "whoever looks sees it"
+    );
+    drop(beside_nobody);
     let after = died.open();
     assert_eq!(after.counts().await.unwrap().receipts, 5);
     assert_eq!(claim(&after, at(1), 8).await.len(), 5);

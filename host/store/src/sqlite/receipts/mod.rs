@@ -306,6 +306,15 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
     }
 }
 
+/// Whether [`redo`] would find receipts.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn is_behind_its_records(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+    match Layout::read(connection)? {
+        Layout::Rows => Ok(false),
+        Layout::Segments => redo::is_ahead(connection, path, key),
+    }
+}
+
 /// Bounds of [`Memory`].
 #[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Clone, Copy)]

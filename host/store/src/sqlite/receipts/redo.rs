@@ -147,6 +147,15 @@ pub(super) fn undo(file: &File, at: u64) {
     let _ = file.write_all_at(&[0; 8], at);
 }
 
+/// Whether the records say what the database does not.
+pub(super) fn is_ahead(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+    let (at, head) = (bodies::known_end(connection)?, read_chain_head(connection)?);
+    match File::open(path.bodies()) {
+        Ok(file) => Ok(Record::read(&file, at, &head, key).map_err(Fault::Io)?.is_some()),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Admits what the records say and the database does not, inside a transaction. Answers how many receipts.
 pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<i64, Fault> {
     let mut at = bodies::known_end(connection)?;
