@@ -1,13 +1,17 @@
 //! What is the packed layout's own: keys on their way into their indexes while processes end, work fails and people decide;
 //! sizes at the edges of a segment; what an audit must see beside the chain.
 
+use tollgate_core::access::Role;
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Admitted, Courier, Layout, OpenOptions, Settled, SqliteStore, Store as _, TraceBy, TraceQuery};
+use tollgate_core::ids::Digest;
+use tollgate_store::{
+    Admitted, Courier, Layout, NewToken, OpenOptions, Settled, SqliteStore, Store as _, TraceBy, TraceQuery,
+};
 
 use crate::sqlite::Sqlite;
 use crate::support::{
-    ACCEPTED, Backend as _, Sent, SettlementExt as _, at, claim, event_ids, name, settle, settlement, trace_one,
-    trace_text,
+    ACCEPTED, Backend as _, Sent, SettlementExt as _, at, claim, claim_outbox_one, event_ids, name, settle, settlement,
+    trace_one, trace_text,
 };
 
 fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
@@ -319,12 +323,13 @@ async fn what_was_acknowledged_outlives_a_commit_that_fails() {
         );
 
         raw.execute_batch("DROP TRIGGER fails").unwrap();
+        let again = claim(&store, at(3), 8).await;
+        assert_eq!(event_ids(&again), ["e1", "e2"], "{how}: both are to be run");
+        // Not even now that somebody else holds as many leases of it as were given before.
         let late = settlement(&meanwhile[0])
             .reads("limit", run.0, Some(b"1"))
             .acts("op-2", 1);
         assert_eq!(settle(&store, late).await, Settled::LeaseLost, "{how}");
-        let again = claim(&store, at(3), 8).await;
-        assert_eq!(event_ids(&again), ["e1", "e2"], "{how}: both are to be run");
         let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
         assert_eq!(read.version, 0, "{how}: what that run wrote never was");
         for claim in &again {
@@ -357,6 +362,43 @@ async fn attempts_that_kill_the_process_are_counted() {
         alive.push(store);
     }
     assert!(attempt >= 3, "{attempt}");
+}
+
+/// What somebody outside is told of, or an operator did, is committed before it is told.
+#[tokio::test]
+async fn what_must_not_be_told_in_vain_is_committed_before_it_is_told() {
+    let options = keeping(20, 1 << 20);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let event = Sent::new("e1");
+    assert_eq!(event.admit(&store).await, ACCEPTED);
+    let job = claim(&store, at(1), 1).await.remove(0);
+    let settled = settle(&store, settlement(&job).acts("op-1", 1).to("shop")).await;
+    assert!(matches!(settled, Settled::Committed { .. }));
+    assert_eq!(claim_outbox_one(&store, at(2)).await.attempt, 1);
+    let died = place.copied_as_it_is(options);
+    let (actions, leased) = (
+        number(&died, "SELECT count(*) FROM actions"),
+        number(&died, "SELECT count(*) FROM outbox WHERE state = 2 AND attempts = 1"),
+    );
+    assert_eq!((actions, leased), (1, 1), "an entry that is being delivered");
+
+    assert_eq!(event.admit(&store).await, Admitted::Same { delivery: 2 });
+    let died = place.copied_as_it_is(options);
+    assert_eq!(number(&died, "SELECT count(*) FROM deliveries"), 1, "a redelivery");
+
+    let token = NewToken {
+        digest: Digest([7; 32]),
+        name: "night".to_owned(),
+        role: Role::Viewer,
+        tenant: None,
+        created_by: "me".to_owned(),
+        now: at(1),
+        expires_at: None,
+    };
+    store.issue_token(token).await.unwrap();
+    let died = place.copied_as_it_is(options);
+    assert_eq!(number(&died, "SELECT count(*) FROM tokens"), 1, "what an operator did");
 }
 
 /// Of groups that share a transaction only their records are durable when the process dies before it commits.
