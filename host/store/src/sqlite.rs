@@ -4,6 +4,7 @@
 //! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
 //! Decisions come from `tollgate-core`, called inside the transaction with what that transaction found.
 
+mod carrier;
 mod fault;
 mod open;
 mod readers;

@@ -157,6 +157,17 @@ pub(super) fn open_writer(
     Ok(connection)
 }
 
+/// Opens a connection that moves the log into the file, beside the writer of this process.
+pub(super) fn open_carrier(path: &StorePath) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
+    configure(&connection)
+        .and_then(|()| checkpoint_on_close(&connection, false))
+        .and_then(|()| Ok(connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")?))
+        .map_err(|fault| path.opening(fault))?;
+    Ok(connection)
+}
+
 /// Opens a connection that cannot write, beside a writer in this process or another.
 pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -32,6 +32,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::secret::Secret;
 
+use super::carrier::{Carried, Carrier, checkpoint, checkpoint_failed};
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::receipts::{self, Gathered, MemoryBounds};
@@ -82,11 +83,26 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.check_disk()?;
+        match self.closing.load(Ordering::Acquire) {
+            true => Err(StoreError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the disk has not failed so far.
+    pub(super) fn check_disk(&self) -> Result<(), StoreError> {
         match self.fatal.get() {
             Some(detail) => Err(StoreError::Fatal { detail: detail.clone() }),
-            None if self.closing.load(Ordering::Acquire) => Err(StoreError::Closed),
             None => Ok(()),
         }
+    }
+
+    /// From here on every call is answered with this error.
+    pub(super) fn fail_for_good(&self, path: &str, detail: String) -> StoreError {
+        tracing::error!(path, detail, "the store's disk failed; nothing more is written");
+        let _ = self.fatal.set(detail.clone());
+        StoreError::Fatal { detail }
     }
 
     /// Blocks until readers see all that was answered so far: a commit is never far.
@@ -268,6 +284,7 @@ impl Writer {
             waiting,
             path: path.clone(),
             key: key.clone(),
+            carrier: Carrier::start(path, &shared)?,
             careful_until: careful.then(|| Instant::now() + CAREFUL_FOR),
             open: None,
             lost: false,
@@ -419,6 +436,7 @@ struct Thread {
     path: StorePath,
     key: Secret,
     place: Place,
+    carrier: Carrier,
     /// Until when the memory is careful.
     careful_until: Option<Instant>,
     /// Since when groups share the transaction under way.
@@ -560,6 +578,7 @@ impl Thread {
             }
             self.finish_what_is_due();
         }
+        self.carrier.stop();
         // Whoever was answered is told why in the log; here nobody waits.
         let committed =
             self.shared.fatal.get().is_none() && self.begin_again_if_lost().and_then(|()| self.commit()).is_ok();
@@ -567,7 +586,7 @@ impl Thread {
             && self.truncate_wal()
             && let Err(fault) = super::open::checkpoint_on_close(&self.connection, true)
         {
-            self.checkpoint_failed(fault);
+            checkpoint_failed(fault, &self.path.text, &self.shared);
         }
     }
 
@@ -811,14 +830,11 @@ impl Thread {
             .map_err(|error| self.fail_for_good(format!("the log cannot be synced: {error}")))
     }
 
-    /// From here on every call is answered with this error.
     fn fail_for_good(&self, detail: String) -> StoreError {
-        tracing::error!(path = %self.path.text, detail, "the store's disk failed; nothing more is written");
-        let _ = self.shared.fatal.set(detail.clone());
-        StoreError::Fatal { detail }
+        self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound. A reader can keep it from being emptied; then it is
+    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer. A reader can keep it from being emptied; then it is
     /// tried again after it has grown by another quarter. From four times the bound on, readers are waited for a little,
     /// once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
@@ -837,11 +853,14 @@ impl Thread {
                 pages + self.wal.pages_max
             }
         } else {
-            match self.checkpoint("PASSIVE") {
+            if self.carrier.carry() == Carried::NotYet {
+                return;
+            }
+            match checkpoint(&self.connection, "PASSIVE") {
                 Ok(true) => 0,
                 Ok(false) => pages + self.wal.pages_max / 4,
                 Err(fault) => {
-                    self.checkpoint_failed(fault);
+                    checkpoint_failed(fault, &self.path.text, &self.shared);
                     pages + self.wal.pages_max / 4
                 }
             }
@@ -875,7 +894,7 @@ impl Thread {
             .connection
             .busy_timeout(Duration::from_millis(TRUNCATE_WAIT_MS))
             .map_err(Fault::from)
-            .and_then(|()| self.checkpoint("TRUNCATE"));
+            .and_then(|()| checkpoint(&self.connection, "TRUNCATE"));
         let restored = self
             .connection
             .busy_timeout(Duration::from_millis(LOCK_WAIT_MS))
@@ -888,29 +907,8 @@ impl Thread {
                 emptied
             }
             Err(fault) => {
-                self.checkpoint_failed(fault);
+                checkpoint_failed(fault, &self.path.text, &self.shared);
                 false
-            }
-        }
-    }
-
-    /// Answers whether the whole WAL is in the file now.
-    fn checkpoint(&self, mode: &str) -> Result<bool, Fault> {
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-        let (busy, in_wal, moved) = self
-            .connection
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], row)?;
-        Ok(busy == 0 && in_wal == moved)
-    }
-
-    /// A full disk is no harm here: the WAL keeps everything. A failing disk is.
-    fn checkpoint_failed(&self, fault: Fault) {
-        match fault.of_writer(&self.path.text) {
-            StoreError::Fatal { detail } => {
-                self.fail_for_good(format!("in a checkpoint: {detail}"));
-            }
-            error => {
-                tracing::warn!(path = %self.path.text, %error, "a checkpoint did not finish; the WAL grows until one does")
             }
         }
     }
