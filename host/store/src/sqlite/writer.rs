@@ -592,15 +592,13 @@ impl Thread {
 
     /// Waits for work, but for no longer than what is not committed or not synced may wait.
     fn next(&self) -> Result<Message, RecvTimeoutError> {
-        let left = |since: Option<Instant>, most: Duration| since.map(|since| most.saturating_sub(since.elapsed()));
-        match left(self.open, OPEN_MAX)
-            .into_iter()
-            .chain(left(self.unsynced, UNSYNCED_MAX))
-            .min()
-        {
-            None => self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => self.waiting.recv_timeout(wait),
-        }
+        // What is not committed is not synced either, and its turn comes first.
+        let (since, most) = match (self.open, self.unsynced) {
+            (Some(open), _) => (open, OPEN_MAX),
+            (None, Some(unsynced)) => (unsynced, UNSYNCED_MAX),
+            (None, None) => return self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        self.waiting.recv_timeout(most.saturating_sub(since.elapsed()))
     }
 
     /// Does a group; if that fails, each of its pieces alone.
