@@ -2,6 +2,10 @@
 //!
 //! The pointers are compiled into a trie. Whatever is not on a wanted path is only checked. Guarantees: a key that stands
 //! twice on a wanted path is refused, since two readers could take different values; nesting is bounded.
+//!
+//! Two readers: `scan.rs` takes the usual document, quickly, and what it does not take is left to the careful one here.
+
+mod scan;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -182,13 +186,23 @@ impl Pointers {
     /// # Errors
     /// When it is not exactly one JSON value, is nested too deep, or repeats a wanted key.
     pub(crate) fn read<'a>(&self, text: &'a str) -> Result<Values<'a>, ReadError> {
+        match scan::read(self, text) {
+            Some(values) => Ok(values),
+            None => self.read_carefully(text),
+        }
+    }
+
+    fn read_carefully<'a>(&self, text: &'a str) -> Result<Values<'a>, ReadError> {
+        // A document with so few brackets cannot be too deep: what is not wanted need not be counted level by level.
+        self.read_with(text, opening_brackets(text) <= JSON_DEPTH_MAX)
+    }
+
+    fn read_with<'a>(&self, text: &'a str, shallow: bool) -> Result<Values<'a>, ReadError> {
         let mut values = vec![None; self.slots];
         let fault = Cell::new(None);
         let mut deserializer = serde_json::Deserializer::from_str(text);
         // Our own count bounds the depth, to the level and with an error of its own.
         deserializer.disable_recursion_limit();
-        // A document with so few brackets cannot be too deep: what is not wanted need not be counted level by level.
-        let shallow = opening_brackets(text) <= JSON_DEPTH_MAX;
         let visit = Visit {
             pointers: self,
             node: Some(0),

@@ -82,6 +82,7 @@ fn main() {
         desk::Desk::put(_, _, _);
         envelope::Unreadable::reason(_);
         envelope::read(_, _, _, _);
+        envelope::read_in(_, _, _, _, _);
         event::StatusReading::family(_);
         event::StatusReading::status(_);
         explain::Differs::as_str(_);
@@ -211,6 +212,7 @@ fn main() {
         verify::Keyring::with_parameters(_, _, _);
         verify::Unproven::needs_key(_);
         verify::Unproven::reason(_);
+        verify::Verified::into_proof(_);
         verify::Verified::proof(_);
         verify::Verified::request(_);
         verify::Verified::body(_);

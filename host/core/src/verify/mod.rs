@@ -46,6 +46,11 @@ impl<'a> Verified<'a> {
         &self.proof
     }
 
+    /// For who has read all that there is to read.
+    pub fn into_proof(self) -> Proof {
+        self.proof
+    }
+
     pub fn request(&self) -> &RawRequest<'a> {
         &self.request
     }

@@ -227,7 +227,7 @@ impl<S: Store> Asked<'_, S> {
     }
 
     /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
-    async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Rejection> {
+    async fn prove(&self, head: &Parts, body: &Bytes) -> Result<Proved, Rejection> {
         let received_at = clock::now();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
         for _ in 0..KEY_LOOKS_MAX {
@@ -268,7 +268,7 @@ impl<S: Store> Asked<'_, S> {
         &self,
         keyring: &Keyring,
         head: &Parts,
-        body: &[u8],
+        body: &Bytes,
         received_at: UnixMillis,
     ) -> Result<Proved, NotProved> {
         let Self {
@@ -293,23 +293,27 @@ impl<S: Store> Asked<'_, S> {
         if let Some(reply) = challenge::answer(&source.profile, &verified) {
             return Ok(Proved::Challenge(reply));
         }
-        let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name).map_err(|unreadable| {
+        let events = envelope::read_in(body, &source.profile, &verified, &tenant.name, &source.name);
+        let events = events.map_err(|unreadable| {
             if edge.counters.cause(unreadable.reason(), received_at) {
                 let detail = mask::line(&unreadable.to_string(), 200);
                 tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unreadable.reason(), "refused: {detail}");
             }
             NotProved::Rejected(Rejection::from(&unreadable))
         })?;
-        let admissions = events.into_iter().map(|event| self.admission(event, verified.proof()));
-        Ok(Proved::Events(admissions.collect()))
+        let proofs = std::iter::repeat_n(verified.into_proof(), events.len());
+        let admissions = events.into_iter().zip(proofs);
+        Ok(Proved::Events(
+            admissions.map(|(event, proof)| self.admission(event, proof)).collect(),
+        ))
     }
 
-    fn admission(&self, event: Event, proof: &Proof) -> Admission {
+    fn admission(&self, event: Event, proof: Proof) -> Admission {
         let lifecycle = self.config.lifecycle_of(&event);
         Admission::of(
             self.edge.store.receipt_key(),
             event,
-            proof.clone(),
+            proof,
             lifecycle,
             &mut self.tenant.matches(),
         )
