@@ -122,26 +122,11 @@ pub fn read(
     tenant: &TenantName,
     source: &SourceName,
 ) -> Result<Vec<Event>, Unreadable> {
-    read_in(&Bytes::new(), profile, verified, tenant, source)
-}
-
-/// The same for a caller who has the request's body as shared bytes: payloads are pieces of them where they can be, and nothing is
-/// copied. They keep all of that memory, so this is for who lets go of the events soon.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_in(
-    body: &Bytes,
-    profile: &Profile,
-    verified: &Verified<'_>,
-    tenant: &TenantName,
-    source: &SourceName,
-) -> Result<Vec<Event>, Unreadable> {
-    let text = std::str::from_utf8(verified.body()).map_err(|error| Unreadable::NotUtf8 {
+    let body = verified.body();
+    let text = std::str::from_utf8(body).map_err(|error| Unreadable::NotUtf8 {
         at: error.valid_up_to(),
     })?;
     let reader = Reader {
-        body,
         profile,
         verified,
         tenant,
@@ -169,7 +154,6 @@ pub fn read_in(
 
 /// What the events of one request have in common.
 struct Reader<'r> {
-    body: &'r Bytes,
     profile: &'r Profile,
     verified: &'r Verified<'r>,
     tenant: &'r TenantName,
@@ -238,17 +222,8 @@ impl Reader<'_> {
             received_at: self.verified.request().received_at,
             amount,
             attributes,
-            payload: self.payload(text),
+            payload: Bytes::copy_from_slice(text.as_bytes()),
         })
-    }
-
-    /// What was signed may be another text than came: then it has no place in the body.
-    fn payload(&self, text: &str) -> Bytes {
-        let start = text.as_ptr().addr().wrapping_sub(self.body.as_ptr().addr());
-        match start.checked_add(text.len()) {
-            Some(end) if end <= self.body.len() => self.body.slice(start..end),
-            _ => Bytes::copy_from_slice(text.as_bytes()),
-        }
     }
 
     /// Whether the Content-Type says that the body holds the whole event.

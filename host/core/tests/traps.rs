@@ -6,19 +6,17 @@ mod message;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use message::{Message, P256_JWK, RSA_KEY, body, key, parameters, provable, secret};
 use sha2::{Digest as _, Sha256};
 use tollgate_core::answer::{self, Happening, Rejection};
 use tollgate_core::challenge::{self, Reply};
-use tollgate_core::envelope::{self, Unreadable};
+use tollgate_core::envelope::Unreadable;
 use tollgate_core::explain::Differs;
 use tollgate_core::ids::{Digest, ReceiptId};
 use tollgate_core::limits::{BATCH_ITEMS_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEYS_MAX};
 use tollgate_core::profile::{Profile, shipped};
-use tollgate_core::request::RawRequest;
 use tollgate_core::secret::{NO_PARAMETERS, Parameters, Secret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::vector;
@@ -395,32 +393,6 @@ fn minified_is_tried_only_where_the_provider_signs_it_so() {
     // Raw bytes come first: a body that was signed with its white space is taken with it.
     let spaced = Message::signed("voucherify", &[("a", "s")], pretty);
     spaced.verified(|verified| assert_eq!(verified.proof().scheme, "hmac-sha256"));
-}
-
-#[test]
-fn payloads_are_pieces_of_the_body_that_came_unless_another_text_was_signed() {
-    let check = |message: &Message, is_shared: bool| {
-        let body = Bytes::copy_from_slice(&message.body);
-        let (tenant, source) = ("acme".parse().unwrap(), "in".parse().unwrap());
-        let events = message.request(|keyring, request| {
-            let verified = verify(&message.profile, keyring, RawRequest { body: &body, ..request }).unwrap();
-            envelope::read_in(&body, &message.profile, &verified, &tenant, &source).unwrap()
-        });
-        let copied = message.read_all().unwrap();
-        assert_eq!(events.len(), copied.len());
-        for (event, copied) in events.iter().zip(&copied) {
-            assert_eq!(event.payload, copied.payload, "{}", message.profile.name);
-            let shares = body.as_ptr_range().contains(&event.payload.as_ptr());
-            assert_eq!(shares, is_shared, "{}", message.profile.name);
-        }
-    };
-    let text = r#"{"event":{"id":"ev_1","type":"t"}}"#;
-    let plain = Message::signed("voucherify", &[("a", "s")], text);
-    check(&plain, true);
-    check(&Message::sample("sendgrid"), true);
-    let mut spaced = plain;
-    spaced.body.insert(1, b' ');
-    check(&spaced, false);
 }
 
 #[test]

@@ -82,7 +82,6 @@ fn main() {
         desk::Desk::put(_, _, _);
         envelope::Unreadable::reason(_);
         envelope::read(_, _, _, _);
-        envelope::read_in(_, _, _, _, _);
         event::StatusReading::family(_);
         event::StatusReading::status(_);
         explain::Differs::as_str(_);

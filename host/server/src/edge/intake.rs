@@ -227,7 +227,7 @@ impl<S: Store> Asked<'_, S> {
     }
 
     /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
-    async fn prove(&self, head: &Parts, body: &Bytes) -> Result<Proved, Rejection> {
+    async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Rejection> {
         let received_at = clock::now();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
         for _ in 0..KEY_LOOKS_MAX {
@@ -268,7 +268,7 @@ impl<S: Store> Asked<'_, S> {
         &self,
         keyring: &Keyring,
         head: &Parts,
-        body: &Bytes,
+        body: &[u8],
         received_at: UnixMillis,
     ) -> Result<Proved, NotProved> {
         let Self {
@@ -293,7 +293,7 @@ impl<S: Store> Asked<'_, S> {
         if let Some(reply) = challenge::answer(&source.profile, &verified) {
             return Ok(Proved::Challenge(reply));
         }
-        let events = envelope::read_in(body, &source.profile, &verified, &tenant.name, &source.name);
+        let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name);
         let events = events.map_err(|unreadable| {
             if edge.counters.cause(unreadable.reason(), received_at) {
                 let detail = mask::line(&unreadable.to_string(), 200);
