@@ -47,6 +47,9 @@
 //! `linker = "wasm-component-ld"` for that target (it ships with the Rust toolchain). The result is a component that imports
 //! nothing but the plugin's own state and log. Do not build for `wasm32-wasip2`: that drags in WASI, and Tollgate refuses it.
 //!
+//! The kit brings a global allocator that is made for short runs. A plugin that wants another one depends on the kit with
+//! `default-features = false`.
+//!
 //! # What to hold to
 //!
 //! - The operation key names the business operation, not the event. The same operation must give the same content each time:
@@ -56,6 +59,8 @@
 //! - Count in integers of minor units. Use `BTreeMap`, not `HashMap`, wherever order can reach an answer.
 #![warn(missing_docs)]
 
+#[cfg(any(test, all(target_arch = "wasm32", feature = "arena")))]
+mod arena;
 mod event;
 mod failure;
 mod pointer;

@@ -1,10 +1,11 @@
 //! The worker: claims jobs, runs their plugins, settles what they proposed.
 //!
-//! One dispatcher leases jobs and hands them to a bounded pool of plugin threads; plugin code never runs on an I/O thread. First
+//! One dispatcher leases jobs and hands them to a bounded number of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
 mod pace;
 mod pool;
+mod quick;
 mod shadow;
 mod ward;
 
@@ -33,6 +34,7 @@ use crate::points::{Point, pass};
 use crate::registry::Shelf;
 pub(crate) use pace::lower_priority;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
+use quick::Quick;
 use shadow::ShadowCounters;
 pub(crate) use ward::Ward;
 
@@ -127,6 +129,19 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
         worker.shutdown.clone(),
     ));
 
+    let quick = {
+        let (worker, paces) = (Arc::clone(&worker), Arc::clone(&paces));
+        Quick::start(settings.threads, move |(claim, seat)| {
+            process(
+                Arc::clone(&worker),
+                Arc::clone(&paces),
+                Arc::clone(&shadows),
+                claim,
+                seat,
+            )
+        })
+    };
+
     while !worker.shutdown.is_cancelled() {
         let free = seats.available_permits().min(limits::JOB_CLAIM_MAX);
         if free == 0 {
@@ -169,13 +184,14 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             continue;
         }
         pass(Point::AfterClaim);
+        let mut jobs = Vec::with_capacity(claims.len());
         for claim in claims {
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
             };
-            let (worker, paces, shadows) = (Arc::clone(&worker), Arc::clone(&paces), Arc::clone(&shadows));
-            tokio::spawn(process(worker, paces, shadows, claim, seat));
+            jobs.push((claim, seat));
         }
+        quick.hand_in(jobs);
     }
     let everyone = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
     let settled = async {
@@ -216,8 +232,8 @@ async fn pause(shutdown: &CancellationToken, duration: Duration) {
     }
 }
 
-/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease. The seat is given up
-/// when the job turns out to be slow: others go on.
+/// Runs one job to its settlement, on a quick thread. A run whose state went stale is repeated at once under the same lease. The seat
+/// is given up when the job turns out to be slow: others go on.
 async fn process<S: Store>(
     worker: Arc<Worker<S>>,
     paces: Arc<Paces>,
@@ -335,7 +351,7 @@ enum Place {
     Slow(SlowJob),
 }
 
-/// Runs a job, first on the quick threads unless its plugin is known to be slow. `None` when the threads are gone.
+/// Runs a job, first on this quick thread unless its plugin is known to be slow. `None` when the slow threads are gone.
 async fn run_at_its_pace<S: Store>(
     worker: &Arc<Worker<S>>,
     paces: &Arc<Paces>,
@@ -345,15 +361,11 @@ async fn run_at_its_pace<S: Store>(
 ) -> Option<Executed> {
     let (tenant, digest) = (&claim.event.tenant, prepared.plugin.digest());
     let deadline_ms = prepared.route.limits.deadline_ms;
-    let task = |deadline_ms: u64| {
-        let (worker, claim, prepared) = (Arc::clone(worker), Arc::clone(claim), Arc::clone(prepared));
-        move || execute(&worker, &claim, &prepared, deadline_ms)
-    };
     if deadline_ms <= QUICK_MS {
-        return paces.run(Pace::Quick, task(deadline_ms)).await;
+        return Some(execute(worker, claim, prepared, deadline_ms));
     }
     if paces.of(tenant, digest, clock::now()) == Pace::Quick {
-        let executed = paces.run(Pace::Quick, task(QUICK_MS)).await?;
+        let executed = execute(worker, claim, prepared, QUICK_MS);
         match executed.settlement.run.outcome.as_str() {
             outcome if outcome == Fault::Deadline.as_str() => {
                 paces.remember(tenant, digest, Pace::Slow, clock::now());
@@ -366,7 +378,11 @@ async fn run_at_its_pace<S: Store>(
     if matches!(place, Place::Seat(_)) {
         *place = Place::Slow(paces.count_slow(tenant));
     }
-    let executed = paces.run(Pace::Slow, task(deadline_ms)).await?;
+    let task = {
+        let (worker, claim, prepared) = (Arc::clone(worker), Arc::clone(claim), Arc::clone(prepared));
+        move || execute(&worker, &claim, &prepared, deadline_ms)
+    };
+    let executed = paces.run_slowly(task).await?;
     let pace = if executed.settlement.run.duration_us < QUICK_MS * 1000 {
         Pace::Quick
     } else {

@@ -29,9 +29,8 @@ pub(super) enum Pace {
     Slow,
 }
 
-/// The plugin threads of both paces, and who is slow.
+/// The slow threads, and who is slow.
 pub(super) struct Paces {
-    quick: Pool,
     slow: Pool,
     known: Mutex<HashMap<(TenantName, PluginDigest), UnixMillis>>,
     slow_in_flight: Mutex<BTreeMap<TenantName, usize>>,
@@ -40,10 +39,9 @@ pub(super) struct Paces {
 }
 
 impl Paces {
-    /// `threads` for quick runs, and half as many for slow ones, at least one.
+    /// Half as many slow threads as there are quick ones, at least one.
     pub(super) fn start(threads: usize) -> Self {
         Self {
-            quick: Pool::start("plugin", threads, || {}),
             slow: Pool::start("plugin-slow", threads / 2, lower_priority),
             known: Mutex::default(),
             slow_in_flight: Mutex::default(),
@@ -72,16 +70,9 @@ impl Paces {
         };
     }
 
-    /// Runs `task` on a thread of that pace. `None` when the threads are gone or the task panicked.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        pace: Pace,
-        task: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        match pace {
-            Pace::Quick => self.quick.run(task).await,
-            Pace::Slow => self.slow.run(task).await,
-        }
+    /// Runs `task` on a slow thread. `None` when the threads are gone or the task panicked.
+    pub(super) async fn run_slowly<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.slow.run(task).await
     }
 
     /// Counts a job as slow until the answer is dropped.
@@ -169,7 +160,7 @@ mod tests {
         slow.remove(0);
         assert_eq!(paces.passed_over(), []);
         assert_eq!(
-            paces.run(Pace::Slow, || 7).await,
+            paces.run_slowly(|| 7).await,
             Some(7),
             "there is a slow thread where there is one thread"
         );

@@ -57,6 +57,7 @@ const FIXTURES: &[File] = files!("examples/fixtures":
 );
 const SDK: &[File] = files!("sdk":
     "Cargo.toml",
+    "src/arena.rs",
     "src/config.rs",
     "src/event.rs",
     "src/failure.rs",
