@@ -169,11 +169,7 @@ fn ingest(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
         for (setup, connections) in turns {
             let name = at(setup.name(), connections);
             say(&format!("round {round} of {}: {name}", plan.rounds));
-            let server = Server::start(setup)?;
-            let before = server.cpu_time()?;
-            let load = runtime.block_on(load::run(&server, connections, duration))?;
-            found.load(&name, Sample::of(&load, server.cpu_time()? - before));
-            server.stop()?;
+            found.load(&name, warm(setup, connections, (WARM_UP, duration), runtime)?);
         }
     }
     Ok(())
@@ -378,7 +374,12 @@ fn peers(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()
                 "round {round} of {}: {name}, {connections} connections",
                 plan.peer_rounds
             ));
-            match warm(*setup, *connections, Duration::from_secs(plan.seconds), runtime) {
+            match warm(
+                *setup,
+                *connections,
+                (SECOND, Duration::from_secs(plan.seconds)),
+                runtime,
+            ) {
                 Ok(sample) => found.load(name, sample),
                 Err(error) => {
                     let [cpu, rate] = [cpu(name), rate(name)];
@@ -399,7 +400,7 @@ fn peers(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()
 fn most(setup: Setup, runtime: &Runtime) -> anyhow::Result<usize> {
     let mut most = (0.0, 0);
     for connections in CONNECTIONS {
-        let sample = warm(setup, connections, Duration::from_secs(1), runtime)?;
+        let sample = warm(setup, connections, (SECOND, SECOND), runtime)?;
         let per_second = sample.requests_per_second;
         say(&format!(
             "{}, {connections} connections: {per_second:.0} per second",
@@ -412,13 +413,21 @@ fn most(setup: Setup, runtime: &Runtime) -> anyhow::Result<usize> {
     Ok(most.1)
 }
 
-/// A stretch of load on a server that had a second to compile what it runs often.
-fn warm(setup: Setup, connections: usize, duration: Duration, runtime: &Runtime) -> anyhow::Result<Sample> {
+/// What a host keeps in memory, and pages of it, is there for the first time only once.
+const WARM_UP: Duration = Duration::from_secs(3);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A stretch of load on a server that was under the same load before: it has compiled what it runs often, and has its memory.
+fn warm(
+    setup: Setup,
+    connections: usize,
+    (before, duration): (Duration, Duration),
+    runtime: &Runtime,
+) -> anyhow::Result<Sample> {
     let server = Server::start(setup)?;
-    runtime.block_on(load::run(&server, connections, Duration::from_secs(1)))?;
+    runtime.block_on(load::run(&server, connections, before))?;
     // Not worth the wait where only the rate is looked at.
-    let works_afterwards =
-        matches!(setup, Setup::Peer(peer) if peer.works_afterwards()) && duration > Duration::from_secs(1);
+    let works_afterwards = matches!(setup, Setup::Peer(peer) if peer.works_afterwards()) && duration > SECOND;
     if works_afterwards {
         server.wait_until_idle()?;
     }
