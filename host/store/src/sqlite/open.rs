@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use tollgate_core::secret::Secret;
 
+use super::carrier;
 use super::fault::Fault;
 use super::jobs;
 use super::receipts::{self, Layout};
@@ -408,6 +409,24 @@ pub(super) fn take_in_records(path: &StorePath) {
             let detail = fault.detail();
             tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
         }
+    }
+}
+
+/// Moves into the file what the log of a process holds that did not end by itself. Where that stopped because a sync had failed, part
+/// of its log may be in the kernel's memory alone; and what stands behind such a part is lost with it, synced or not. A log without space
+/// to move to is left as it is.
+pub(super) fn empty_log(connection: &Connection, path: &StorePath) -> Result<(), Fault> {
+    match carrier::checkpoint(connection, "TRUNCATE") {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            tracing::warn!(path = %path.text, "somebody reads the store; its log is emptied later");
+            Ok(())
+        }
+        Err(fault) if fault.is_no_space() => {
+            tracing::warn!(path = %path.text, "there is no space to empty the log of the last process");
+            Ok(())
+        }
+        Err(fault) => Err(fault),
     }
 }
 

@@ -401,6 +401,22 @@ async fn what_must_not_be_told_in_vain_is_committed_before_it_is_told() {
     assert_eq!(number(&died, "SELECT count(*) FROM tokens"), 1, "what an operator did");
 }
 
+/// Where a process stopped because a sync had failed, part of its log may stand nowhere but in the kernel's memory, and what is appended
+/// behind it would be lost with it: so its log is moved first.
+#[tokio::test]
+async fn the_log_of_a_process_that_did_not_end_by_itself_is_moved_first() {
+    let options = keeping(20, 1 << 20);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    store.counts().await.unwrap();
+    assert!(place.wal_bytes() > 0);
+    let died = place.copied_as_it_is(options);
+    let after = died.open();
+    assert_eq!(died.wal_bytes(), 0);
+    assert_eq!(after.counts().await.unwrap().receipts, 1);
+}
+
 /// Of groups that share a transaction only their records are durable when the process dies before it commits.
 #[tokio::test]
 async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {

@@ -100,7 +100,7 @@ impl Sqlite {
         copy
     }
 
-    fn wal_bytes(&self) -> u64 {
+    pub(crate) fn wal_bytes(&self) -> u64 {
         std::fs::metadata(self.0.path().join("tollgate.db-wal")).map_or(0, |wal| wal.len())
     }
 

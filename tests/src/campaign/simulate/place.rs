@@ -95,6 +95,9 @@ impl Place {
 
     /// Opens the store as it would be found if the process had died now: everything that it had written, nothing tidied up.
     pub(super) async fn crash(&mut self, store: SqliteStore) -> Result<SqliteStore> {
+        // What nobody waits for is committed by the machine's clock, which is not this world's: whoever reads has it committed now. What
+        // a death takes of it is a matter for `kill`, `points` and `power`, with real hosts.
+        store.counts().await?;
         // The writer answers before it moves its log. The answer to one more write says that it is done with that.
         let now = tollgate_core::time::UnixMillis(0);
         store.release_outbox(Vec::new(), now).await?;

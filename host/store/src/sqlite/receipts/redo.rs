@@ -8,8 +8,9 @@
 //! A record is believed when a hash under the store's own key says that it was written for this place behind this receipt: bytes
 //! that a sender put into a body cannot be taken for one, nor can those of a commit that was undone.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
@@ -161,7 +162,7 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
     let mut at = bodies::known_end(connection)?;
     let mut head = read_chain_head(connection)?;
     let before = head.seq;
-    let file = match File::open(path.bodies()) {
+    let file = match OpenOptions::new().read(true).write(true).open(path.bodies()) {
         Ok(file) => file,
         // Nothing was ever admitted, or what is amiss is said where the file is opened to be written.
         Err(_) => return Ok(0),
@@ -170,13 +171,27 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
         let Some(next) = record.admit(connection, at, head)? else {
             break;
         };
+        rewrite(&file, at..record.end(at)).map_err(Fault::Io)?;
         head = next;
         at = record.end(at);
     }
     if head.seq != before {
+        // A new size, so that it is written as well.
+        file.set_len(at + 1)
+            .and_then(|()| file.set_len(at))
+            .map_err(Fault::Io)?;
+        file.sync_data().map_err(Fault::Io)?;
         write_chain_head(connection, &head)?;
     }
     Ok(head.seq - before)
+}
+
+/// Writes a piece of the file again as it is. Where the last host stopped because a sync had failed, what can be read may be in the
+/// kernel's memory alone, and no later sync would write it.
+fn rewrite(file: &File, place: Range<u64>) -> io::Result<()> {
+    let mut bytes = vec![0; (place.end - place.start) as usize];
+    file.read_exact_at(&mut bytes, place.start)?;
+    file.write_all_at(&bytes, place.start)
 }
 
 /// A record as it was read: the plan, and then the rest of the rows' bytes, and the bodies.
