@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
@@ -20,6 +20,9 @@ use crate::StoreError;
 const PAGE_BYTES: u64 = 8 * 1024;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// How long a reader waits for a host to commit what it has acknowledged, and how often it looks.
+const HOST_WAIT_MAX: Duration = Duration::from_secs(2);
+const HOST_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Statements kept prepared per connection; more than there are.
@@ -380,8 +383,9 @@ pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) 
     Ok(())
 }
 
-/// Takes in what a host acknowledged and could not commit before it died, so that whoever only reads sees it. Where a host runs, that is
-/// its own affair; where the files may not be written, or do not tell, they are read as they are.
+/// Sees to it that whoever reads from now on sees what was acknowledged before. Beside a host that runs it waits until that has
+/// committed it, which is never long; of one that died it takes in what that could not commit. Where the files may not be written, or do not
+/// tell, they are read as they are.
 pub(super) fn take_in_records(path: &StorePath) {
     let is_behind = || {
         let connection = open_reader(path).ok()?;
@@ -391,25 +395,36 @@ pub(super) fn take_in_records(path: &StorePath) {
             .ok()?
             .then_some(key)
     };
-    if path.path.exists()
-        && is_behind().is_some()
-        && let Ok(_sole_use) = SoleUse::take(path)
-        // Only now it is sure that no host is about to commit them.
-        && let Some(key) = is_behind()
-    {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let taken = Connection::open_with_flags(&path.path, flags)
-            .map_err(Fault::from)
-            .and_then(|mut connection| {
-                configure(&connection)?;
-                checkpoint_on_close(&connection, false)?;
-                redo(&mut connection, path, &key)
-            });
-        if let Err(fault) = taken {
-            let detail = fault.detail();
-            tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
-        }
+    if !path.path.exists() || is_behind().is_none() {
+        return;
     }
+    let bodies_bytes = path.bodies().metadata().map_or(0, |bodies| bodies.len());
+    let begun = Instant::now();
+    while begun.elapsed() < HOST_WAIT_MAX {
+        if let Ok(_sole_use) = SoleUse::take(path) {
+            // Only now it is sure that no host is about to commit them.
+            if let Some(key) = is_behind()
+                && let Err(fault) = take_in(path, &key)
+            {
+                let detail = fault.detail();
+                tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
+            }
+            return;
+        }
+        let known = open_reader(path).map(|connection| receipts::known_bodies_bytes(&connection));
+        if known.is_ok_and(|known| known.is_ok_and(|known| known >= bodies_bytes)) || is_behind().is_none() {
+            return;
+        }
+        std::thread::sleep(HOST_LOOK_EVERY);
+    }
+}
+
+fn take_in(path: &StorePath, key: &Secret) -> Result<(), Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&path.path, flags)?;
+    configure(&connection)?;
+    checkpoint_on_close(&connection, false)?;
+    redo(&mut connection, path, key)
 }
 
 /// Moves into the file what the log of a process holds that did not end by itself. Where that stopped because a sync had failed, part

@@ -275,6 +275,12 @@ async fn a_reader_reads_beside_the_writer_and_writes_nothing() {
     assert!(seen(1).await);
     assert_eq!(trace_text(&reader, "e1").await, ["e1"]);
     assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
+    let later = SqliteStore::open_read_only(place.path()).unwrap();
+    assert_eq!(
+        later.counts().await.unwrap().receipts,
+        2,
+        "who opens it sees what was acknowledged before"
+    );
     assert!(seen(2).await, "it sees what is committed");
 
     let error = reader.admit(Sent::new("e3").admission(&reader)).await.unwrap_err();

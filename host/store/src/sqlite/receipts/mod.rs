@@ -315,6 +315,12 @@ pub(super) fn is_behind_its_records(connection: &Connection, path: &StorePath, k
     }
 }
 
+/// How many bytes of the file of bodies the database knows.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn known_bodies_bytes(connection: &Connection) -> Result<u64, Fault> {
+    bodies::known_end(connection)
+}
+
 /// Bounds of [`Memory`].
 #[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Clone, Copy)]
