@@ -114,6 +114,8 @@ const CRASH_POINTS: u64 = 4;
 const SOON: u64 = 60;
 /// Of so many cases under load one goes on with a host on the mended disk; of those while starting each.
 const MENDED: u64 = 4;
+/// A call that is under way when a host is killed is done, and not recorded: the writer is left to finish what nobody waits for.
+const WRITER_ENDS: Duration = Duration::from_millis(150);
 /// And in one of so many of those where the host stops it is started again at once.
 const GOES_ON: u64 = 2;
 
@@ -281,8 +283,7 @@ impl Bench<'_> {
             }
             Err(said) => self.refused(draw, &said, tally),
         }
-        // A call that is under way in this moment is done, and not recorded: the writer is left to finish what nobody waits for.
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(WRITER_ENDS);
         stage.kill();
         if draw.kind.duty == Duty::Stop && random.below(GOES_ON) == 0 {
             self.goes_on(&mut stage, random, tally);
@@ -315,6 +316,7 @@ impl Bench<'_> {
             return;
         }
         send(stage, &mut self.books, load(2), random);
+        thread::sleep(WRITER_ENDS);
         stage.kill();
         tally.went_on += 1;
     }

@@ -17,8 +17,12 @@ fn bulky(id: &str) -> Message {
 
 /// Posts bulky events until one is not taken. Answers the ids that were, and the refused one with its answer.
 fn fill(stage: &Stage) -> (Vec<String>, String, Answer) {
+    fill_from(stage, 0)
+}
+
+fn fill_from(stage: &Stage, first: u32) -> (Vec<String>, String, Answer) {
     let mut kept = Vec::new();
-    for number in 0..400 {
+    for number in first..first + 400 {
         let id = format!("bulky-{number}");
         let answer = stage.post("shop", &bulky(&id));
         if answer.status != 202 {
@@ -123,10 +127,10 @@ fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {
     assert_eq!(answer.verdict(), (503, "store-unavailable".to_owned()));
     assert_eq!(answer.header("retry-after"), Some("2"));
     assert!(stage.metric("tollgate_refused_total{cause=\"store-no-space\"}") >= 1);
-    // Still full, still honest, still up.
-    for _ in 0..5 {
-        assert_eq!(stage.post("shop", &bulky(&refused)).status, 503);
-    }
+    // Still honest and still up; a log that was moved may have made a little room.
+    let (more, refused, _) = fill_from(&stage, 1_000);
+    assert!(more.len() < 20, "{} more on a full disk", more.len());
+    let kept = [kept, more].concat();
 
     stage.write("lighten", "");
     let verdict = wait_until("space has returned and is used", || {

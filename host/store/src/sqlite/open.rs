@@ -119,6 +119,36 @@ impl SoleUse {
     }
 }
 
+/// Moves into the file what the log of a process holds that did not end by itself, and removes that log.
+///
+/// Where it stopped because a sync had failed, part of its log, or the log's name, may be in the kernel's memory alone, and no later sync
+/// would write it; what stands behind such a part is lost with it, synced or not. So the log is written again as it is, and a new one is
+/// begun. What is amiss with the files is said where they are opened; a log without space to move to, or that somebody reads, stays.
+pub(super) fn end_log(path: &StorePath) {
+    let log = path.beside("-wal");
+    if !log.exists() {
+        return;
+    }
+    let ended = receipts::rewrite_file(&log)
+        .map_err(Fault::Io)
+        .and_then(|()| Ok(sync_directory(path).map_err(Fault::Io)?))
+        .and_then(|()| {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path.path, flags)?;
+            configure(&connection)?;
+            checkpoint_on_close(&connection, false)?;
+            if carrier::checkpoint(&connection, "TRUNCATE")? {
+                // Now the log may go with the connection.
+                checkpoint_on_close(&connection, true)?;
+            }
+            Ok(())
+        });
+    if let Err(fault) = ended {
+        let detail = fault.detail();
+        tracing::warn!(path = %path.text, detail, "the log of the last process could not be moved into the file");
+    }
+}
+
 /// Opens the writer's connection: creates the store if there is none, migrates it, and takes back what a dead process had leased.
 pub(super) fn open_writer(
     path: &StorePath,
@@ -425,24 +455,6 @@ fn take_in(path: &StorePath, key: &Secret) -> Result<(), Fault> {
     configure(&connection)?;
     checkpoint_on_close(&connection, false)?;
     redo(&mut connection, path, key)
-}
-
-/// Moves into the file what the log of a process holds that did not end by itself. Where that stopped because a sync had failed, part
-/// of its log may be in the kernel's memory alone; and what stands behind such a part is lost with it, synced or not. A log without space
-/// to move to is left as it is.
-pub(super) fn empty_log(connection: &Connection, path: &StorePath) -> Result<(), Fault> {
-    match carrier::checkpoint(connection, "TRUNCATE") {
-        Ok(true) => Ok(()),
-        Ok(false) => {
-            tracing::warn!(path = %path.text, "somebody reads the store; its log is emptied later");
-            Ok(())
-        }
-        Err(fault) if fault.is_no_space() => {
-            tracing::warn!(path = %path.text, "there is no space to empty the log of the last process");
-            Ok(())
-        }
-        Err(fault) => Err(fault),
-    }
 }
 
 /// The same, in a process that lost a transaction in which up to `leases` leases of one job were given. Whoever has one, or had it

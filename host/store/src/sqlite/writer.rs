@@ -259,13 +259,6 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let memory = open::redo(&mut connection, path, key)
-            .and_then(|()| {
-                if careful {
-                    open::empty_log(&connection, path)
-                } else {
-                    Ok(())
-                }
-            })
             .and_then(|()| receipts::Memory::load(&connection, path, key, bounds.memory))
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map(|mut memory| {

@@ -321,6 +321,9 @@ pub(super) fn known_bodies_bytes(connection: &Connection) -> Result<u64, Fault> 
     bodies::known_end(connection)
 }
 
+#[cfg(not(target_family = "wasm"))]
+pub(super) use redo::rewrite_file;
+
 /// Bounds of [`Memory`].
 #[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Clone, Copy)]

@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -176,22 +177,44 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
         at = record.end(at);
     }
     if head.seq != before {
-        // A new size, so that it is written as well.
-        file.set_len(at + 1)
-            .and_then(|()| file.set_len(at))
+        renew_size(&file, at)
+            .and_then(|()| file.sync_data())
             .map_err(Fault::Io)?;
-        file.sync_data().map_err(Fault::Io)?;
         write_chain_head(connection, &head)?;
     }
     Ok(head.seq - before)
 }
 
+/// Bytes that are written again at once.
+const REWRITTEN_BYTES: u64 = 1024 * 1024;
+
 /// Writes a piece of the file again as it is. Where the last host stopped because a sync had failed, what can be read may be in the
 /// kernel's memory alone, and no later sync would write it.
 fn rewrite(file: &File, place: Range<u64>) -> io::Result<()> {
-    let mut bytes = vec![0; (place.end - place.start) as usize];
-    file.read_exact_at(&mut bytes, place.start)?;
-    file.write_all_at(&bytes, place.start)
+    let mut bytes = Vec::new();
+    let mut at = place.start;
+    while at < place.end {
+        bytes.resize((place.end - at).min(REWRITTEN_BYTES) as usize, 0);
+        file.read_exact_at(&mut bytes, at)?;
+        file.write_all_at(&bytes, at)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// The same for a file's size.
+fn renew_size(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes + 1)?;
+    file.set_len(bytes)
+}
+
+/// Writes a whole file again as it is, durably.
+pub(in crate::sqlite) fn rewrite_file(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    rewrite(&file, 0..bytes)?;
+    renew_size(&file, bytes)?;
+    file.sync_data()
 }
 
 /// A record as it was read: the plan, and then the rest of the rows' bytes, and the bodies.
