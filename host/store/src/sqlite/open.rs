@@ -131,7 +131,7 @@ pub(super) fn end_log(path: &StorePath) {
     }
     let ended = receipts::rewrite_file(&log)
         .map_err(Fault::Io)
-        .and_then(|()| Ok(sync_directory(path).map_err(Fault::Io)?))
+        .and_then(|()| sync_directory(path).map_err(Fault::Io))
         .and_then(|()| {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&path.path, flags)?;
