@@ -122,7 +122,7 @@ fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {
         .store("disk/tollgate.db")
         .wrapper(&["unshare", "-rm", "sh", "-c", script])
         .start();
-    let (kept, refused, answer) = fill(&stage);
+    let (kept, _, answer) = fill(&stage);
     assert!(!kept.is_empty());
     assert_eq!(answer.verdict(), (503, "store-unavailable".to_owned()));
     assert_eq!(answer.header("retry-after"), Some("2"));
