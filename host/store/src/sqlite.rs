@@ -140,7 +140,7 @@ impl SqliteStore {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
         let was_left_open = path.was_left_open();
-        open::end_log(&path);
+        open::end_log(&path)?;
         let connection = open::open_writer(&path, options.file_bytes_max, options.layout)?;
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
         let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;

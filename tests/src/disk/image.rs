@@ -6,7 +6,8 @@
 //!   of it: each sector by itself, so that writes are dropped, torn and reordered. A sector itself is never torn, and the bytes beside a
 //!   written one in its sector stay: SQLite and every journaling file system ask that of a disk as well.
 //! * A sync covers what was done to its file before it began, once it has ended. One that failed covers nothing, and no later one covers
-//!   what it should have: the system may have dropped those pages.
+//!   what it should have: the system may have dropped those pages. A sync under way when another begins and fails says what is so of
+//!   what came before its own beginning: systems tell of a failure whoever waits then.
 //! * A file's size is the synced one or any later one, whatever became of the data. Where the size came and the data did not, there
 //!   are zeros or bytes of somebody else's.
 //! * A name in the folder is what it was at the last sync of the folder, or any later one, each name by itself; syncing a file does
@@ -65,8 +66,8 @@ type Sector = [u8; SECTOR_BYTES];
 struct Versions<T> {
     durable: T,
     later: Vec<(usize, T)>,
-    /// Of `later`, those that a failed sync should have covered.
-    doubtful: usize,
+    /// Syncs that failed: when each began, and how many of `later` it should have covered.
+    doubts: Vec<(usize, usize)>,
 }
 
 impl<T: Clone> Versions<T> {
@@ -74,7 +75,7 @@ impl<T: Clone> Versions<T> {
         Self {
             durable,
             later: Vec::new(),
-            doubtful: 0,
+            doubts: Vec::new(),
         }
     }
 
@@ -86,22 +87,36 @@ impl<T: Clone> Versions<T> {
         self.later.push((number, value));
     }
 
-    /// A sync that began at `number` has ended well.
+    /// A sync that began at `number` has ended well. What failed after that began was another sync's to report.
     fn synced(&mut self, number: usize) {
-        let covered = self.later.iter().take_while(|(at, _)| *at < number).count();
-        if covered > self.doubtful {
+        let covered = self.meant(number);
+        let before = self.doubts.iter().take_while(|(began, _)| *began < number);
+        let doubtful = before.map(|(_, meant)| *meant).max().unwrap_or(0);
+        if covered > doubtful {
             let kept = self.later.split_off(covered);
             if let Some((_, value)) = self.later.pop() {
                 self.durable = value;
             }
             self.later = kept;
-            self.doubtful = 0;
+            self.doubts.retain_mut(|(_, meant)| {
+                *meant = meant.saturating_sub(covered);
+                *meant > 0
+            });
         }
     }
 
+    /// A sync that began at `number` has failed.
     fn sync_failed(&mut self, number: usize) {
-        let meant = self.later.iter().take_while(|(at, _)| *at < number).count();
-        self.doubtful = self.doubtful.max(meant);
+        let meant = self.meant(number);
+        let at = self.doubts.partition_point(|(began, _)| *began < number);
+        if self.doubts[..at].iter().all(|(_, known)| *known < meant) && meant > 0 {
+            self.doubts.insert(at, (number, meant));
+        }
+    }
+
+    /// How many of `later` a sync covers that begins at `number`.
+    fn meant(&self, number: usize) -> usize {
+        self.later.iter().take_while(|(at, _)| *at < number).count()
     }
 
     fn choose(&self, choice: &mut Choice<'_>) -> &T {
@@ -443,5 +458,47 @@ impl Image {
         let gone = self.files.keys().filter(|name| !real.files.contains_key(*name));
         differences.extend(gone.map(|name| format!("{name} is not there")));
         differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Versions;
+
+    fn written() -> Versions<u8> {
+        let mut versions = Versions::new(0);
+        versions.push(1, 1);
+        versions
+    }
+
+    #[test]
+    fn a_sync_makes_durable_what_came_before_it_began() {
+        let mut versions = written();
+        versions.push(3, 2);
+        versions.synced(2);
+        assert_eq!((versions.durable, versions.later), (1, vec![(3, 2)]));
+    }
+
+    #[test]
+    fn no_sync_makes_up_for_an_earlier_one_that_failed() {
+        let mut versions = written();
+        versions.sync_failed(2);
+        versions.synced(3);
+        assert_eq!(versions.durable, 0);
+        // Until it is written again.
+        versions.push(4, 2);
+        versions.synced(5);
+        assert_eq!(versions.durable, 2);
+    }
+
+    #[test]
+    fn a_failure_that_began_later_takes_nothing_from_a_sync_under_way() {
+        let mut versions = written();
+        versions.push(3, 2);
+        versions.sync_failed(4);
+        versions.synced(2);
+        assert_eq!(versions.durable, 1);
+        versions.synced(5);
+        assert_eq!(versions.durable, 1, "the rest was not made durable");
     }
 }

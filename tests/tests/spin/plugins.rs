@@ -177,7 +177,12 @@ fn w2_every_hostile_guest_ends_in_a_named_outcome_and_alone() {
         assert_eq!(answer.verdict(), (202, "accepted".into()), "{guest}");
         let trace = first_run(&stage, &answer.receipt());
         assert_eq!(trace["jobs"][0]["runs"][0]["outcome"], outcome, "{guest}: {trace:#}");
-        assert_eq!(trace["jobs"][0]["state"], state, "{guest}: {trace:#}");
+        // What is tried again may be at it already.
+        let is_again = state == "ready" && trace["jobs"][0]["state"] == "leased";
+        assert!(
+            is_again || trace["jobs"][0]["state"] == state,
+            "{guest}, not {state}: {trace:#}"
+        );
         assert_eq!(
             trace["jobs"][0]["runs"][0]["actions"].as_array().map(Vec::len),
             Some(0),

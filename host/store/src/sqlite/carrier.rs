@@ -1,10 +1,12 @@
 //! Carries the log into the database's file beside the writer. A checkpoint of a long log takes as long as a disk takes for
 //! thousands of pages, and everybody who wants an answer would wait for it; what came meanwhile is little, and the writer carries that
 //! itself.
+//!
+//! What is carried the writer has synced before. Two threads that sync one log must not trust each other's luck: a sync that went well
+//! right after another's failed covers nothing of what that one lost, and a file with half of a commit in it is damaged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -17,77 +19,93 @@ use crate::StoreError;
 /// The thread that carries, and how far it is.
 pub(super) struct Carrier {
     asks: Option<SyncSender<()>>,
-    is_done: Arc<AtomicBool>,
-    /// It was asked, and what it did was not taken note of yet.
-    was_asked: bool,
+    ends: Receiver<()>,
+    /// Reads as long as the thread carries: SQLite moves nothing that is newer than what somebody reads.
+    pin: Option<Connection>,
+    is_under_way: bool,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What has become of a log that is to be carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carried {
-    /// It is being carried.
-    NotYet,
-    /// As far as it went when it was asked for; or nobody carries it, and the writer has to.
-    Mostly,
 }
 
 impl Carrier {
     pub(super) fn start(path: &StorePath, shared: &Arc<Shared>) -> Result<Self, StoreError> {
         let (asks, asked) = sync_channel(1);
-        let is_done = Arc::new(AtomicBool::new(false));
+        let (ended, ends) = sync_channel(1);
         let connection = open::open_carrier(path)?;
+        let pin = open::open_reader(path)?;
         let thread = std::thread::Builder::new()
             .name("store-carrier".into())
             .spawn({
-                let (path, shared, is_done) = (path.text.clone(), Arc::clone(shared), Arc::clone(&is_done));
-                move || carry(&connection, &asked, &path, &shared, &is_done)
+                let (path, shared) = (path.text.clone(), Arc::clone(shared));
+                move || carry(&connection, &asked, &ended, &path, &shared)
             })
             .map_err(|error| path.cannot_open(format_args!("a thread cannot be started: {error}")))?;
         Ok(Self {
             asks: Some(asks),
-            is_done,
-            was_asked: false,
+            ends,
+            pin: Some(pin),
+            is_under_way: false,
             thread: Some(thread),
         })
     }
 
-    /// Has the log carried as far as it goes now. Asked again and again, it says once when that is done.
-    pub(super) fn carry(&mut self) -> Carried {
-        if self.was_asked {
-            if !self.is_done.swap(false, Ordering::AcqRel) {
-                return Carried::NotYet;
+    /// Has the log carried as it is now: the caller has just synced it, and nobody else writes. Answers whether that is on its way.
+    pub(super) fn carry(&mut self) -> bool {
+        if let (Some(pin), Some(asks)) = (&self.pin, &self.asks) {
+            let pinned = pin.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1");
+            self.is_under_way = pinned.is_ok() && asks.try_send(()).is_ok();
+            if !self.is_under_way {
+                self.let_go();
             }
-            self.was_asked = false;
-            return Carried::Mostly;
         }
-        match self.asks.as_ref().map(|asks| asks.try_send(())) {
-            Some(Ok(())) => {
-                self.was_asked = true;
-                Carried::NotYet
-            }
-            _ => Carried::Mostly,
+        self.is_under_way
+    }
+
+    /// Whether it carries still.
+    pub(super) fn is_under_way(&mut self) -> bool {
+        if self.is_under_way && self.ends.try_recv() != Err(TryRecvError::Empty) {
+            self.let_go();
+        }
+        self.is_under_way
+    }
+
+    /// Returns when it carries no more.
+    pub(super) fn wait(&mut self) {
+        if self.is_under_way {
+            // A thread that is gone carries nothing either.
+            let _ = self.ends.recv();
+            self.let_go();
         }
     }
 
-    /// Lets the log be.
+    /// Carries what it was asked to, and nothing more.
     pub(super) fn stop(&mut self) {
         self.asks = None;
         if let Some(thread) = self.thread.take() {
             // What it found is in the log of the host.
             let _ = thread.join();
         }
+        self.is_under_way = false;
+        self.pin = None;
+    }
+
+    fn let_go(&mut self) {
+        self.is_under_way = false;
+        // A pin that cannot be let go would keep the log for ever; without one the writer carries by itself.
+        if self.pin.as_ref().is_some_and(|pin| !pin.is_autocommit() && pin.execute_batch("ROLLBACK").is_err()) {
+            self.pin = None;
+        }
     }
 }
 
-fn carry(connection: &Connection, asked: &Receiver<()>, path: &str, shared: &Shared, is_done: &AtomicBool) {
+fn carry(connection: &Connection, asked: &Receiver<()>, ended: &SyncSender<()>, path: &str, shared: &Shared) {
     while asked.recv().is_ok() {
         if shared.check_disk().is_ok()
             && let Err(fault) = checkpoint(connection, "PASSIVE")
         {
             checkpoint_failed(fault, path, shared);
         }
-        is_done.store(true, Ordering::Release);
+        // The writer takes note of each before it asks again, or is gone.
+        let _ = ended.send(());
     }
 }
 

@@ -50,6 +50,16 @@ impl Fault {
         }
     }
 
+    /// The disk failed: after that nobody knows what the file holds.
+    pub(super) fn is_of_disk(&self) -> bool {
+        !self.is_no_space()
+            && match self {
+                Self::Sql(rusqlite::Error::SqliteFailure(error, _)) => error.code == ErrorCode::SystemIoFailure,
+                Self::Io(_) => true,
+                _ => false,
+            }
+    }
+
     /// SQLite found that the file is not one, or not whole.
     pub(super) fn is_corruption(&self) -> bool {
         matches!(self, Self::Sql(rusqlite::Error::SqliteFailure(error, _))
@@ -69,10 +79,7 @@ impl Fault {
     pub(super) fn of_writer(self, path: &str) -> StoreError {
         match &self {
             _ if self.is_no_space() => StoreError::NoSpace { path: path.to_owned() },
-            Self::Sql(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::SystemIoFailure => {
-                StoreError::Fatal { detail: self.detail() }
-            }
-            Self::Io(_) => StoreError::Fatal { detail: self.detail() },
+            _ if self.is_of_disk() => StoreError::Fatal { detail: self.detail() },
             _ => self.of_reader(),
         }
     }

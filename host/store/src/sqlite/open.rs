@@ -124,10 +124,13 @@ impl SoleUse {
 /// Where it stopped because a sync had failed, part of its log, or the log's name, may be in the kernel's memory alone, and no later sync
 /// would write it; what stands behind such a part is lost with it, synced or not. So the log is written again as it is, and a new one is
 /// begun. What is amiss with the files is said where they are opened; a log without space to move to, or that somebody reads, stays.
-pub(super) fn end_log(path: &StorePath) {
+///
+/// # Errors
+/// When the disk fails.
+pub(super) fn end_log(path: &StorePath) -> Result<(), StoreError> {
     let log = path.beside("-wal");
     if !log.exists() {
-        return;
+        return Ok(());
     }
     let ended = receipts::rewrite_file(&log)
         .map_err(Fault::Io)
@@ -143,9 +146,14 @@ pub(super) fn end_log(path: &StorePath) {
             }
             Ok(())
         });
-    if let Err(fault) = ended {
-        let detail = fault.detail();
-        tracing::warn!(path = %path.text, detail, "the log of the last process could not be moved into the file");
+    match ended {
+        Ok(()) => Ok(()),
+        Err(fault) if fault.is_of_disk() => Err(path.opening(fault)),
+        Err(fault) => {
+            let detail = fault.detail();
+            tracing::warn!(path = %path.text, detail, "the log of the last process could not be moved into the file");
+            Ok(())
+        }
     }
 }
 

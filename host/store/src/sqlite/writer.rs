@@ -32,7 +32,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::secret::Secret;
 
-use super::carrier::{Carried, Carrier, checkpoint, checkpoint_failed};
+use super::carrier::{Carrier, checkpoint, checkpoint_failed};
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::receipts::{self, Gathered, MemoryBounds};
@@ -100,8 +100,8 @@ impl Shared {
 
     /// From here on every call is answered with this error.
     pub(super) fn fail_for_good(&self, path: &str, detail: String) -> StoreError {
-        tracing::error!(path, detail, "the store's disk failed; nothing more is written");
         let _ = self.fatal.set(detail.clone());
+        tracing::error!(path, detail, "the store's disk failed; nothing more is written");
         StoreError::Fatal { detail }
     }
 
@@ -296,6 +296,7 @@ impl Writer {
                 pages: wal_pages,
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
+                is_carried: false,
                 page_bytes,
                 asked_at: 0,
             },
@@ -537,6 +538,8 @@ struct WalSize {
     pages_max: u64,
     /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
     next_try: u64,
+    /// Most of it was carried already, and the writer moves the rest.
+    is_carried: bool,
     page_bytes: u64,
     /// How long it was when the disk was last asked for its space.
     asked_at: u64,
@@ -768,8 +771,8 @@ impl Thread {
         if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
             return;
         }
-        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) {
-            let _ = self.sync();
+        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) && self.sync().is_err() {
+            return;
         }
         self.checkpoint_if_due();
     }
@@ -841,28 +844,37 @@ impl Thread {
             self.truncate_wal();
             return;
         }
-        if pages < self.wal.pages_max.max(self.wal.next_try) {
+        if self.carrier.is_under_way() || pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
         }
-        self.wal.next_try = if pages >= self.wal.pages_max * 4 {
-            if self.truncate_wal() {
+        if pages >= self.wal.pages_max * 4 {
+            self.wal.next_try = if self.truncate_wal() {
                 0
             } else {
                 pages + self.wal.pages_max
-            }
+            };
+        } else if self.wal.is_carried {
+            self.wal.is_carried = false;
+            self.wal.next_try = match self.checkpoint("PASSIVE") {
+                Some(true) => 0,
+                Some(false) | None => pages + self.wal.pages_max / 4,
+            };
         } else {
-            if self.carrier.carry() == Carried::NotYet {
-                return;
+            // If nobody else does it, the writer does at the next look.
+            self.wal.is_carried = true;
+            if self.sync().is_ok() {
+                self.carrier.carry();
             }
-            match checkpoint(&self.connection, "PASSIVE") {
-                Ok(true) => 0,
-                Ok(false) => pages + self.wal.pages_max / 4,
-                Err(fault) => {
-                    checkpoint_failed(fault, &self.path.text, &self.shared);
-                    pages + self.wal.pages_max / 4
-                }
-            }
-        };
+        }
+    }
+
+    /// Moves the log into the file, and answers whether all of it is there now; or nothing, when it failed. On a disk that failed it is
+    /// left alone: a sync that goes well after another did not says nothing of what was lost.
+    fn checkpoint(&self, mode: &str) -> Option<bool> {
+        self.shared.check_disk().ok()?;
+        checkpoint(&self.connection, mode)
+            .map_err(|fault| checkpoint_failed(fault, &self.path.text, &self.shared))
+            .ok()
     }
 
     /// Whether the disk has less space than the file could need to take in the WAL. Past that point a checkpoint could fail, and
@@ -888,27 +900,24 @@ impl Thread {
 
     /// Answers whether the WAL is empty now.
     fn truncate_wal(&mut self) -> bool {
-        let result = self
-            .connection
-            .busy_timeout(Duration::from_millis(TRUNCATE_WAIT_MS))
-            .map_err(Fault::from)
-            .and_then(|()| checkpoint(&self.connection, "TRUNCATE"));
-        let restored = self
-            .connection
-            .busy_timeout(Duration::from_millis(LOCK_WAIT_MS))
-            .map_err(Fault::from);
-        match restored.and(result) {
-            Ok(emptied) => {
-                if emptied {
-                    self.wal.pages.store(0, Ordering::Relaxed);
-                }
-                emptied
-            }
-            Err(fault) => {
-                checkpoint_failed(fault, &self.path.text, &self.shared);
-                false
-            }
+        self.carrier.wait();
+        if let Err(fault) = self.wait_for_locks(TRUNCATE_WAIT_MS) {
+            checkpoint_failed(fault, &self.path.text, &self.shared);
+            return false;
         }
+        let emptied = self.checkpoint("TRUNCATE") == Some(true);
+        if emptied {
+            self.wal.pages.store(0, Ordering::Relaxed);
+            self.wal.is_carried = false;
+        }
+        if let Err(fault) = self.wait_for_locks(LOCK_WAIT_MS) {
+            checkpoint_failed(fault, &self.path.text, &self.shared);
+        }
+        emptied
+    }
+
+    fn wait_for_locks(&self, ms: u64) -> Result<(), Fault> {
+        Ok(self.connection.busy_timeout(Duration::from_millis(ms))?)
     }
 }
 
