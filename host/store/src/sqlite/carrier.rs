@@ -91,7 +91,11 @@ impl Carrier {
     fn let_go(&mut self) {
         self.is_under_way = false;
         // A pin that cannot be let go would keep the log for ever; without one the writer carries by itself.
-        if self.pin.as_ref().is_some_and(|pin| !pin.is_autocommit() && pin.execute_batch("ROLLBACK").is_err()) {
+        if self
+            .pin
+            .as_ref()
+            .is_some_and(|pin| !pin.is_autocommit() && pin.execute_batch("ROLLBACK").is_err())
+        {
             self.pin = None;
         }
     }
