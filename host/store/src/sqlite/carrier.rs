@@ -1,10 +1,12 @@
-//! Carries the log into the database's file beside the writer. A checkpoint of a long log takes as long as a disk takes for
-//! thousands of pages, and everybody who wants an answer would wait for it; what came meanwhile is little, and the writer carries that
+//! Syncs the log, and carries it into the database's file, beside the writer. Either takes as long as a disk takes for thousands of
+//! pages, and everybody who wants an answer would wait for it. What comes while the log is carried is little, and the writer carries that
 //! itself.
 //!
-//! What is carried the writer has synced before. Two threads that sync one log must not trust each other's luck: a sync that went well
-//! right after another's failed covers nothing of what that one lost, and a file with half of a commit in it is damaged.
+//! Two threads that sync one log must not trust each other's luck: a sync that goes well right after another's failed covers nothing of
+//! what that one lost, and a file with half of a commit in it is damaged. So they sync one after the other, neither after a failure;
+//! and only that is carried which was synced before.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
@@ -18,12 +20,18 @@ use crate::StoreError;
 
 /// The thread that carries, and how far it is.
 pub(super) struct Carrier {
-    asks: Option<SyncSender<()>>,
+    asks: Option<SyncSender<Ask>>,
     ends: Receiver<()>,
     /// Reads as long as the thread carries: SQLite moves nothing that is newer than what somebody reads.
     pin: Option<Connection>,
     is_under_way: bool,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is to do with the log.
+enum Ask {
+    Sync(Arc<File>),
+    Carry(Arc<File>),
 }
 
 impl Carrier {
@@ -36,7 +44,7 @@ impl Carrier {
             .name("store-carrier".into())
             .spawn({
                 let (path, shared) = (path.text.clone(), Arc::clone(shared));
-                move || carry(&connection, &asked, &ended, &path, &shared)
+                move || serve(&connection, &asked, &ended, &path, &shared)
             })
             .map_err(|error| path.cannot_open(format_args!("a thread cannot be started: {error}")))?;
         Ok(Self {
@@ -48,19 +56,30 @@ impl Carrier {
         })
     }
 
-    /// Has the log carried as it is now: the caller has just synced it, and nobody else writes. Answers whether that is on its way.
-    pub(super) fn carry(&mut self) -> bool {
-        if let (Some(pin), Some(asks)) = (&self.pin, &self.asks) {
-            let pinned = pin.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1");
-            self.is_under_way = pinned.is_ok() && asks.try_send(()).is_ok();
-            if !self.is_under_way {
-                self.let_go();
-            }
+    /// Has what is committed in the log made durable. Answers whether that is on its way.
+    pub(super) fn sync(&mut self, log: &Arc<File>) -> bool {
+        self.ask(Ask::Sync(Arc::clone(log)))
+    }
+
+    /// Has the log carried as it is now, while nobody writes. Answers whether that is on its way.
+    pub(super) fn carry(&mut self, log: &Arc<File>) -> bool {
+        let pinned = self
+            .pin
+            .as_ref()
+            .is_some_and(|pin| pin.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1").is_ok());
+        let asked = pinned && self.ask(Ask::Carry(Arc::clone(log)));
+        if !asked {
+            self.let_go();
         }
+        asked
+    }
+
+    fn ask(&mut self, ask: Ask) -> bool {
+        self.is_under_way = self.asks.as_ref().is_some_and(|asks| asks.try_send(ask).is_ok());
         self.is_under_way
     }
 
-    /// Whether it carries still.
+    /// Whether it is still at what it was asked for.
     pub(super) fn is_under_way(&mut self) -> bool {
         if self.is_under_way && self.ends.try_recv() != Err(TryRecvError::Empty) {
             self.let_go();
@@ -68,16 +87,16 @@ impl Carrier {
         self.is_under_way
     }
 
-    /// Returns when it carries no more.
+    /// Returns when it does nothing more.
     pub(super) fn wait(&mut self) {
         if self.is_under_way {
-            // A thread that is gone carries nothing either.
+            // A thread that is gone does nothing either.
             let _ = self.ends.recv();
             self.let_go();
         }
     }
 
-    /// Carries what it was asked to, and nothing more.
+    /// Does what it was asked for, and nothing more.
     pub(super) fn stop(&mut self) {
         self.asks = None;
         if let Some(thread) = self.thread.take() {
@@ -101,9 +120,11 @@ impl Carrier {
     }
 }
 
-fn carry(connection: &Connection, asked: &Receiver<()>, ended: &SyncSender<()>, path: &str, shared: &Shared) {
-    while asked.recv().is_ok() {
-        if shared.check_disk().is_ok()
+fn serve(connection: &Connection, asked: &Receiver<Ask>, ended: &SyncSender<()>, path: &str, shared: &Shared) {
+    for ask in asked {
+        let (Ask::Sync(log) | Ask::Carry(log)) = &ask;
+        if shared.sync_log(log, path).is_ok()
+            && matches!(ask, Ask::Carry(_))
             && let Err(fault) = checkpoint(connection, "PASSIVE")
         {
             checkpoint_failed(fault, path, shared);

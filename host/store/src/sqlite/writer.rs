@@ -71,6 +71,8 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
+    /// Held by who syncs the log.
+    syncing: Mutex<()>,
     /// There are answered groups that readers do not see yet.
     open: AtomicBool,
     /// Somebody waits to see them.
@@ -103,6 +105,18 @@ impl Shared {
         let _ = self.fatal.set(detail.clone());
         tracing::error!(path, detail, "the store's disk failed; nothing more is written");
         StoreError::Fatal { detail }
+    }
+
+    /// Makes every commit in the log durable. After a failure nobody knows what the disk holds, even if there was only no space.
+    ///
+    /// # Errors
+    /// Fatal, also when somebody else's sync failed meanwhile.
+    pub(super) fn sync_log(&self, log: &File, path: &str) -> Result<(), StoreError> {
+        let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_disk()?;
+        log.sync_data()
+            .map_err(|error| self.fail_for_good(path, format!("the log cannot be synced: {error}")))?;
+        self.check_disk()
     }
 
     /// Blocks until readers see all that was answered so far: a commit is never far.
@@ -460,7 +474,7 @@ struct Place {
     bodies: Option<(PathBuf, FileId)>,
     wal: PathBuf,
     /// Known from the first commit on, and open to be synced.
-    wal_file: Option<(FileId, File)>,
+    wal_file: Option<(FileId, Arc<File>)>,
 }
 
 /// Device and inode.
@@ -486,6 +500,11 @@ impl Place {
         })
     }
 
+    /// Of the log, when there was a commit.
+    fn log(&self) -> Option<&Arc<File>> {
+        self.wal_file.as_ref().map(|(_, file)| file)
+    }
+
     /// # Errors
     /// In words, when the files at the store's path are no longer those that were opened.
     fn check(&mut self) -> Result<(), String> {
@@ -507,22 +526,12 @@ impl Place {
                 Some(_) => Err(moved(&self.wal, "was replaced")),
                 None => {
                     let file = File::open(&self.wal).map_err(|error| moved(&self.wal, &error.to_string()))?;
-                    self.wal_file = Some((wal, file));
+                    self.wal_file = Some((wal, Arc::new(file)));
                     Ok(())
                 }
             },
             Ok(_) => Err(moved(&self.database, "was replaced")),
             Err(error) => Err(moved(&self.database, &format!("or its WAL is gone ({error})"))),
-        }
-    }
-}
-
-impl Place {
-    /// Makes every commit durable.
-    fn sync(&self) -> std::io::Result<()> {
-        match &self.wal_file {
-            Some((_, wal)) => wal.sync_data(),
-            None => Ok(()),
         }
     }
 }
@@ -771,8 +780,8 @@ impl Thread {
         if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
             return;
         }
-        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) && self.sync().is_err() {
-            return;
+        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) {
+            self.sync_soon();
         }
         self.checkpoint_if_due();
     }
@@ -822,13 +831,24 @@ impl Thread {
         }
     }
 
-    /// Makes every commit durable. After a failure nobody knows what the disk holds, even if there was only no space.
+    /// Makes every commit durable before it returns.
     fn sync(&mut self) -> Result<(), StoreError> {
-        // Not tried again after a failure: the kernel may have dropped what it could not write.
         self.unsynced = None;
-        self.place
-            .sync()
-            .map_err(|error| self.fail_for_good(format!("the log cannot be synced: {error}")))
+        match self.place.log() {
+            Some(log) => self.shared.sync_log(log, &self.path.text),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, soon, for what nobody waits for.
+    fn sync_soon(&mut self) {
+        let is_asked = !self.carrier.is_under_way() && self.place.log().is_some_and(|log| self.carrier.sync(log));
+        if is_asked {
+            self.unsynced = None;
+        } else {
+            // A failure is for good, and whoever asks next is told.
+            let _ = self.sync();
+        }
     }
 
     fn fail_for_good(&self, detail: String) -> StoreError {
@@ -862,8 +882,8 @@ impl Thread {
         } else {
             // If nobody else does it, the writer does at the next look.
             self.wal.is_carried = true;
-            if self.sync().is_ok() {
-                self.carrier.carry();
+            if self.place.log().is_some_and(|log| self.carrier.carry(log)) {
+                self.unsynced = None;
             }
         }
     }
