@@ -2,8 +2,8 @@
 //!
 //! The host runs as a service manager would start it, with 1,024 open files allowed and more to be had for the asking. What the
 //! campaign asks: is every signed event acknowledged, and how much later than in the quiet stretch before; how much memory does the
-//! host take; and is nothing in its files that was not signed. Attackers share the machine with the host and the senders, so part of
-//! what an attack costs is simply its own processor time.
+//! host take; and is nothing in its files that was not signed. Attackers share the machine with the host and the senders, and have
+//! what those leave of it. What the disk does by itself is no attacker's: `TMPDIR` on a file system in memory leaves it out.
 
 mod attack;
 
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use attack::{Attack, Script, Tally};
+use tollgate_core::limits;
 
 use super::pace::{Pace, Stretch, median};
 use super::vitals::{self, Watch, mib};
@@ -40,8 +41,10 @@ const SLOWER_MAX: f64 = 3.0;
 /// In the short form, on any machine and unoptimised: nobody is locked out, which would take until those who say nothing are let go,
 /// five seconds.
 const SHORT_P99_MAX: Duration = Duration::from_secs(3);
-/// What the host may hold in memory, whatever is done to it: as much as its own bounds on bodies and heads come to.
-const RESIDENT_BYTES_MAX: u64 = 700 * 1024 * 1024;
+/// What the host may hold in memory, whatever is done to it: its bound on bodies twice, because a buffer grows by doubling, the head of
+/// every connection, and what it holds when nothing is done to it.
+const RESIDENT_BYTES_MAX: u64 =
+    (2 * limits::EDGE_BODY_BYTES_MAX + IDLE * limits::HEADER_BYTES_MAX + 160 * 1024 * 1024) as u64;
 /// Stands in every body that is not signed, with the seed.
 const MARKER: &str = "never-signed";
 
