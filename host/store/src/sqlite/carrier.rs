@@ -150,3 +150,105 @@ pub(super) fn checkpoint_failed(fault: Fault, path: &str, shared: &Shared) {
         error => tracing::warn!(path, %error, "a checkpoint did not finish; the log grows until one does"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use super::*;
+
+    /// A store of one table whose changes are all in the log.
+    struct Stage {
+        folder: tempfile::TempDir,
+        writer: Connection,
+        shared: Arc<Shared>,
+        carrier: Carrier,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = StorePath::new(&folder.path().join("t.db")).unwrap();
+            let writer = Connection::open(path.path()).unwrap();
+            writer
+                .execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x);")
+                .unwrap();
+            let shared = Arc::new(Shared::default());
+            let carrier = Carrier::start(&path, &shared).unwrap();
+            Self {
+                folder,
+                writer,
+                shared,
+                carrier,
+            }
+        }
+
+        fn log(&self) -> Arc<File> {
+            Arc::new(File::open(self.folder.path().join("t.db-wal")).unwrap())
+        }
+
+        fn write(&self) {
+            self.writer
+                .execute_batch("INSERT INTO t VALUES (zeroblob(20000))")
+                .unwrap();
+        }
+
+        /// Pages in the log, and of these in the file.
+        fn moved(&self) -> (i64, i64) {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+            self.writer.query_row("PRAGMA wal_checkpoint(NOOP)", [], row).unwrap()
+        }
+    }
+
+    /// A file of which the system says that it cannot be synced.
+    fn cannot_be_synced() -> Arc<File> {
+        let (_, pipe) = std::io::pipe().unwrap();
+        Arc::new(File::from(std::os::fd::OwnedFd::from(pipe)))
+    }
+
+    #[test]
+    fn what_was_there_is_carried_and_nothing_later() {
+        let mut stage = Stage::new();
+        stage.write();
+        let (pages, _) = stage.moved();
+        let log = stage.log();
+        {
+            let shared = Arc::clone(&stage.shared);
+            // The thread cannot begin before this is dropped.
+            let _nobody_syncs = shared.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(stage.carrier.carry(&log));
+            stage.write();
+        }
+        stage.carrier.wait();
+        let (more, moved) = stage.moved();
+        assert!(more > pages);
+        assert_eq!(moved, pages, "what came later was not synced");
+        // The rest is not held back for ever.
+        assert!(stage.carrier.carry(&log));
+        stage.carrier.wait();
+        assert_eq!(stage.moved(), (more, more));
+    }
+
+    #[test]
+    fn nothing_is_carried_that_cannot_be_synced() {
+        let mut stage = Stage::new();
+        assert!(stage.carrier.carry(&cannot_be_synced()));
+        stage.carrier.wait();
+        assert!(matches!(stage.shared.check_disk(), Err(StoreError::Fatal { .. })));
+        assert_eq!(stage.moved().1, 0);
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_no_other_is_believed() {
+        let mut stage = Stage::new();
+        let log = stage.log();
+        stage.shared.sync_log(&cannot_be_synced(), "t.db").unwrap_err();
+        assert!(matches!(
+            stage.shared.sync_log(&log, "t.db"),
+            Err(StoreError::Fatal { .. })
+        ));
+        assert!(stage.carrier.carry(&log));
+        stage.carrier.wait();
+        assert_eq!(stage.moved().1, 0);
+    }
+}

@@ -72,7 +72,7 @@ pub(super) struct Shared {
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
     /// Held by who syncs the log.
-    syncing: Mutex<()>,
+    pub(super) syncing: Mutex<()>,
     /// There are answered groups that readers do not see yet.
     open: AtomicBool,
     /// Somebody waits to see them.
