@@ -73,8 +73,8 @@ pub struct OpenOptions {
     pub write_queue_max: usize,
     /// Writes in one commit at most. A commit takes what is waiting and never waits for more. Default 512.
     pub write_batch_max: usize,
-    /// The WAL is moved into the file when it is longer than this; four times this is the most it grows to unless a
-    /// reader keeps an old snapshot. Default 64 MiB: pages that many events touch are then moved once for all of them.
+    /// The WAL is moved into the file when it is longer than this. Twice this is the most it grows to unless a reader keeps an old
+    /// snapshot: a disk that cannot follow makes whoever writes wait. Default 64 MiB: pages that many events touch are then moved once for all of them.
     pub wal_bytes_max: u64,
     /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
     /// Default: as large as the disk.

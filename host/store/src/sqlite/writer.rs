@@ -310,7 +310,7 @@ impl Writer {
                 pages: wal_pages,
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
                 next_try: 0,
-                is_carried: false,
+                carried_at: None,
                 page_bytes,
                 asked_at: 0,
             },
@@ -543,12 +543,13 @@ fn file_id(path: &Path) -> std::io::Result<FileId> {
 
 /// How long the WAL is, as the last commit reported it.
 struct WalSize {
+    /// Zero when all of it is in the file: the next commit begins it anew.
     pages: Arc<AtomicU64>,
     pages_max: u64,
     /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
     next_try: u64,
-    /// Most of it was carried already, and the writer moves the rest.
-    is_carried: bool,
+    /// How long it was when the carrier was asked for it: the writer moves the rest.
+    carried_at: Option<u64>,
     page_bytes: u64,
     /// How long it was when the disk was last asked for its space.
     asked_at: u64,
@@ -855,17 +856,27 @@ impl Thread {
         self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer. A reader can keep it from being emptied; then it is
-    /// tried again after it has grown by another quarter. From four times the bound on, readers are waited for a little,
-    /// once per bound's worth of growth: short reads that overlap for ever would keep the WAL growing for ever.
+    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer, which waits for the carrier
+    /// when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied; then it is tried again after
+    /// another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
+    /// overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal.pages.load(Ordering::Relaxed);
         if self.file_would_not_fit(pages) {
             self.truncate_wal();
             return;
         }
-        if self.carrier.is_under_way() || pages < self.wal.pages_max.max(self.wal.next_try) {
+        // The carrier moved all of it, and it began anew.
+        self.wal.carried_at.take_if(|at| pages < *at);
+        if pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
+        }
+        if self.carrier.is_under_way() {
+            let most = self.wal.carried_at.unwrap_or(0).max(self.wal.pages_max * 3 / 2) + self.wal.pages_max / 4;
+            if pages < most {
+                return;
+            }
+            self.carrier.wait();
         }
         if pages >= self.wal.pages_max * 4 {
             self.wal.next_try = if self.truncate_wal() {
@@ -873,15 +884,17 @@ impl Thread {
             } else {
                 pages + self.wal.pages_max
             };
-        } else if self.wal.is_carried {
-            self.wal.is_carried = false;
+        } else if self.wal.carried_at.take().is_some() {
             self.wal.next_try = match self.checkpoint("PASSIVE") {
-                Some(true) => 0,
+                Some(true) => {
+                    self.wal.pages.store(0, Ordering::Relaxed);
+                    0
+                }
                 Some(false) | None => pages + self.wal.pages_max / 4,
             };
         } else {
             // If nobody else does it, the writer does at the next look.
-            self.wal.is_carried = true;
+            self.wal.carried_at = Some(pages);
             if self.place.log().is_some_and(|log| self.carrier.carry(log)) {
                 self.unsynced = None;
             }
@@ -915,7 +928,8 @@ impl Thread {
     fn wal_made_room(&mut self) -> bool {
         // A transaction under way keeps the log.
         let _ = self.commit();
-        self.wal.pages.load(Ordering::Relaxed) > 0 && self.truncate_wal()
+        let takes_some = |log: &Arc<File>| log.metadata().is_ok_and(|log| log.len() > 0);
+        self.place.log().is_some_and(takes_some) && self.truncate_wal()
     }
 
     /// Answers whether the WAL is empty now.
@@ -928,7 +942,7 @@ impl Thread {
         let emptied = self.checkpoint("TRUNCATE") == Some(true);
         if emptied {
             self.wal.pages.store(0, Ordering::Relaxed);
-            self.wal.is_carried = false;
+            self.wal.carried_at = None;
         }
         if let Err(fault) = self.wait_for_locks(LOCK_WAIT_MS) {
             checkpoint_failed(fault, &self.path.text, &self.shared);
@@ -953,5 +967,58 @@ fn copy(error: &StoreError) -> StoreError {
         other => StoreError::Database {
             detail: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, OpenOptions, SqliteStore};
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_its_bound_on_a_disk_that_does_not_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        // A new store's log is half of this.
+        let bound = 2 * 1024 * 1024;
+        let options = OpenOptions {
+            wal_bytes_max: bound,
+            ..OpenOptions::default()
+        };
+        let store = SqliteStore::open(folder.path().join("t.db"), options).unwrap();
+        let Access::ReadWrite(writer) = &store.inner.access else {
+            panic!("it was opened to be written");
+        };
+        let log_bytes = || std::fs::metadata(folder.path().join("t.db-wal")).unwrap().len();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let write = |sql: &'static str| {
+            runtime.block_on(async {
+                let write = writer.write_unsynced(move |transaction| {
+                    transaction.must_commit = true;
+                    Ok(transaction.connection.execute(sql, [])?)
+                });
+                tokio::time::timeout(Duration::from_millis(500), write).await
+            })
+        };
+        let ballast = "INSERT INTO ballast VALUES (zeroblob(20000))";
+        write("CREATE TABLE ballast (x)").unwrap().unwrap();
+        {
+            // The carrier does not get further than its first sync.
+            let _disk = writer.shared.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut written = 0;
+            while let Ok(answer) = write(ballast) {
+                answer.unwrap();
+                written += 1;
+                assert!(written < 1000, "nobody waits for the disk");
+            }
+            assert!(log_bytes() > bound * 3 / 2, "{} bytes: it waits too soon", log_bytes());
+            assert!(log_bytes() < bound * 2, "{} bytes", log_bytes());
+        }
+        for _ in 0..100 {
+            write(ballast).unwrap().unwrap();
+        }
+        assert!(log_bytes() < bound * 2, "{} bytes", log_bytes());
     }
 }
