@@ -35,6 +35,7 @@ pub use self::writer::Courier;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
@@ -76,6 +77,9 @@ pub struct OpenOptions {
     /// The WAL is moved into the file when it is longer than this. Twice this is the most it grows to unless a reader keeps an old
     /// snapshot: a disk that cannot follow makes whoever writes wait. Default 64 MiB: pages that many events touch are then moved once for all of them.
     pub wal_bytes_max: u64,
+    /// What was answered is committed within so many milliseconds, where nobody needs it sooner: what comes meanwhile shares the commit.
+    /// Acknowledged events are durable before their answer, whatever this is. Default 25.
+    pub commit_ms_max: u64,
     /// The file is never made larger than this; then writes answer [`StoreError::NoSpace`]. The WAL is not counted.
     /// Default: as large as the disk.
     pub file_bytes_max: Option<u64>,
@@ -95,6 +99,7 @@ impl Default for OpenOptions {
             write_queue_max: 4096,
             write_batch_max: 512,
             wal_bytes_max: limits::WAL_BYTES_MAX,
+            commit_ms_max: 25,
             file_bytes_max: None,
             layout: Layout::default(),
             keys_in_memory_max: limits::KEYS_IN_MEMORY_MAX,
@@ -148,6 +153,7 @@ impl SqliteStore {
             queue_max: options.write_queue_max,
             batch_max: options.write_batch_max,
             wal_bytes_max: options.wal_bytes_max,
+            commit_max: Duration::from_millis(options.commit_ms_max),
             memory: MemoryBounds {
                 keys_max: options.keys_in_memory_max,
                 recent_bytes_max: options.recent_bytes_max,

@@ -6,8 +6,8 @@
 //! the same order.
 //!
 //! Before the seats there is one line for all that costs much or is worth little: large bodies, piece by piece, and requests of
-//! connections whose last one was refused. Of those in line one goes on between two looks at all the others, so that a flood of
-//! them takes what the others leave, and no more.
+//! connections whose last one was refused. Of those in line one goes on between two looks at all the others, and refusals have a
+//! [`Share`] of the time: a flood of them takes that, and what is more than it waits in the kernel, and then at its sender's.
 //!
 //! A peer that was sent away while its request was on the wire sees its connection end without an answer and sends again:
 //! nothing was kept of it.
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::share::{self, Share};
 use crate::clock;
 
 /// Nobody is sent away sooner: a head and its body need a moment to come.
@@ -39,6 +40,8 @@ pub(super) struct House {
     guests: Mutex<Guests>,
     /// One permit, given in the order of asking. Giving it on puts the next one behind everybody who is ready to run.
     line: Semaphore,
+    /// What the line may take of the thread when it has to be short.
+    share: Share,
     /// Ends all conversations, gently.
     shutdown: CancellationToken,
 }
@@ -74,6 +77,7 @@ impl House {
             seats_max,
             guests: Mutex::default(),
             line: Semaphore::new(1),
+            share: Share::default(),
             shutdown,
         })
     }
@@ -185,11 +189,18 @@ impl Seat {
         self.refused.store(refused, Ordering::Relaxed);
     }
 
-    /// Waits in the line if the connection's last request was refused.
+    /// Waits in the line, and for the line's share, if the connection's last request was refused.
     pub(super) async fn line_up_if_refused(&self) {
         if self.refused.load(Ordering::Relaxed) {
-            drop(self.turn().await);
+            drop(self.dear_turn(share::REFUSAL_NS).await);
         }
+    }
+
+    /// A turn that takes so much of the line's share: the line stands still until there is some again.
+    pub(super) async fn dear_turn(&self, cost_ns: u64) -> Option<SemaphorePermit<'_>> {
+        let turn = self.turn().await;
+        self.house.share.take(cost_ns).await;
+        turn
     }
 
     /// Waits in the line. While the turn is held nobody else in the line goes on, so it is not held while waiting.

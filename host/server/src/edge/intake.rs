@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
+use tokio::sync::SemaphorePermit;
 use tollgate_core::admission::Admission;
 use tollgate_core::answer::{Ack, Answer, Happening, Rejection, answer, answer_all};
 use tollgate_core::challenge::{self, Reply};
@@ -28,6 +29,7 @@ use super::Edge;
 use super::access::{self, Client, Peer, Refused};
 use super::house::Seat;
 use super::keys::NoKey;
+use super::share;
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
 use crate::points::{Point, pass};
@@ -363,7 +365,16 @@ struct HeldBytes<'a> {
     own: usize,
 }
 
-impl HeldBytes<'_> {
+impl<'a> HeldBytes<'a> {
+    /// The line's next turn, for so many bytes of a large body. While memory for bodies is short they may not take all the time either.
+    async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'a>> {
+        let seat = self.seat;
+        if self.all.load(Ordering::Relaxed) < limits::EDGE_BODY_BYTES_MAX / 2 {
+            return seat.turn().await;
+        }
+        seat.dear_turn(bytes as u64 * share::BYTE_NS).await
+    }
+
     /// Counts up to `bytes` in all. When memory is short, who has held much of it for long is sent away first; there may be too much
     /// until its task has noticed.
     fn grow_to(&mut self, bytes: usize) -> Result<(), Rejection> {
@@ -439,7 +450,7 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
         }
         let _turn = match body_bytes {
             ..=SMALL_BODY_BYTES => None,
-            _ => held.seat.turn().await,
+            _ => held.turn(data.len()).await,
         };
         // Room is made by halves, not doubled: what is held is what is counted.
         if rest.capacity() < body_bytes {

@@ -7,6 +7,7 @@ mod access;
 mod house;
 mod intake;
 mod keys;
+mod share;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use self::access::Buckets;
 use self::access::Peer;
 use self::house::{House, Seat};
 pub(crate) use self::keys::Keys;
+use self::share::Share;
 use crate::clock;
 use crate::config::{Config, EdgeConfig};
 use crate::telemetry::EdgeCounters;
@@ -139,7 +141,10 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
     // Each connection looks at its own child of it whenever it is polled; a token of the thread's own is not fought for.
     let shutdown = edge.shutdown.child_token();
     let house = House::new(settings.connections_max, shutdown.clone());
+    // Connections that come all at once would also be let go all at once.
+    let share = Share::default();
     loop {
+        share.take(share::CONNECTION_NS).await;
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             () = shutdown.cancelled() => break,

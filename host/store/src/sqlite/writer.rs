@@ -2,9 +2,9 @@
 //!
 //! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, a group, and does it all before it
 //! answers. While it does, the next group gathers: no delay is ever added. A piece of work that fails must not harm its neighbours,
-//! so the group is then rolled back to where it began and each piece is done alone.
+//! so the group is then rolled back and each piece is done alone.
 //!
-//! SQLite writes whole pages, so groups share a transaction: it is committed within [`OPEN_MAX`], or when somebody needs it to be.
+//! SQLite writes whole pages, so groups share a transaction: it is committed within `commit_ms_max`, or when somebody needs it to be.
 //! Who does, and what an answer `Ok` says:
 //!
 //! - an acknowledged event is synced, in its record (see `receipts::redo`), whatever becomes of the transaction;
@@ -15,7 +15,9 @@
 //! - readers see all that was answered before they began: they have the thread commit first ([`Writer::show`]).
 //!
 //! A commit that finds no space takes with it groups that were answered. Then the thread does what a restart would: it admits
-//! again from the records, and whoever holds a lease has lost it.
+//! again from the records, and whoever holds a lease has lost it. The same goes for a failure in the midst of everyday work: a
+//! savepoint for each group would have SQLite keep a copy of every page that the group touches. What an operator does can fail
+//! without the disk having failed, and has one; and so has everything for a while after a failure ([`WARY_FOR`]).
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -44,10 +46,10 @@ use crate::StoreError;
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
-/// How long groups share a transaction.
-const OPEN_MAX: Duration = Duration::from_millis(25);
 /// How long the attempts of jobs are counted before they begin, after a process that did not end by itself.
 const CAREFUL_FOR: Duration = Duration::from_secs(60);
+/// How long each group has a savepoint after one failed: a full disk stays full for a while, and a restart for each refusal is dear.
+const WARY_FOR: Duration = Duration::from_secs(10);
 /// How long a commit may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
@@ -139,6 +141,7 @@ pub(super) struct WriterBounds {
     pub(super) queue_max: usize,
     pub(super) batch_max: usize,
     pub(super) wal_bytes_max: u64,
+    pub(super) commit_max: Duration,
     pub(super) memory: MemoryBounds,
 }
 
@@ -156,6 +159,8 @@ trait Work: Send {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
     /// Sends the last result, now that it is committed.
     fn answer(self: Box<Self>);
+    /// Whether it can fail on a sound disk.
+    fn may_fail(&self) -> bool;
     /// The courier of the thread that waits, if it has one.
     fn courier(&mut self) -> Option<Letters>;
     /// Sends an error; whatever was applied is rolled back.
@@ -165,7 +170,7 @@ trait Work: Send {
 struct Task<T, F> {
     work: F,
     must_sync: bool,
-    result: Option<T>,
+    result: Option<Result<T, StoreError>>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
     courier: Option<Letters>,
 }
@@ -180,8 +185,17 @@ where
 {
     fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         transaction.must_sync |= self.must_sync;
-        self.result = Some((self.work)(transaction)?);
+        self.result = match (self.work)(transaction) {
+            Ok(result) => Some(Ok(result)),
+            // Everyday work looks for what it is about before it writes, so there is nothing to take back.
+            Err(Fault::NotFound(what)) if !self.must_sync => Some(Err(StoreError::NotFound { what })),
+            Err(fault) => return Err(fault),
+        };
         Ok(())
+    }
+
+    fn may_fail(&self) -> bool {
+        self.must_sync
     }
 
     fn courier(&mut self) -> Option<Letters> {
@@ -191,7 +205,7 @@ where
     fn answer(self: Box<Self>) {
         if let Some(result) = self.result {
             // Nobody may be waiting any more; the commit stands all the same.
-            let _ = self.waiting.send(Ok(result));
+            let _ = self.waiting.send(result);
         }
     }
 
@@ -302,10 +316,12 @@ impl Writer {
             careful_until: careful.then(|| Instant::now() + CAREFUL_FOR),
             open: None,
             lost: false,
+            wary_until: None,
             unsynced: None,
             bounds: bounds.memory,
             place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
+            commit_max: bounds.commit_max,
             wal: WalSize {
                 pages: wal_pages,
                 pages_max: (bounds.wal_bytes_max / page_bytes).max(1),
@@ -435,6 +451,16 @@ impl Drop for Writer {
     }
 }
 
+/// What stands before a group in its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Nobody,
+    /// Groups that were answered, and a savepoint.
+    Savepoint,
+    /// Groups that were answered. They go with this one if it fails.
+    Others,
+}
+
 /// What a group leaves to be done.
 struct Done {
     jobs_ready: bool,
@@ -456,12 +482,15 @@ struct Thread {
     careful_until: Option<Instant>,
     /// Since when groups share the transaction under way.
     open: Option<Instant>,
-    /// Answered groups went with a transaction that could not be committed.
+    /// Answered groups went with a transaction that failed.
     lost: bool,
+    /// Until when each group has a savepoint.
+    wary_until: Option<Instant>,
     /// Since when there are commits that are not synced.
     unsynced: Option<Instant>,
     bounds: MemoryBounds,
     batch_max: usize,
+    commit_max: Duration,
     wal: WalSize,
 }
 
@@ -607,7 +636,7 @@ impl Thread {
     fn next(&self) -> Result<Message, RecvTimeoutError> {
         // What is not committed is not synced either, and its turn comes first.
         let (since, most) = match (self.open, self.unsynced) {
-            (Some(open), _) => (open, OPEN_MAX),
+            (Some(open), _) => (open, self.commit_max),
             (None, Some(unsynced)) => (unsynced, UNSYNCED_MAX),
             (None, None) => return self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -647,12 +676,19 @@ impl Thread {
     fn do_group(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
         self.begin_again_if_lost()?;
         let head = self.memory.head;
-        let done = match self.apply(group) {
+        let may_fail = self.wary_until.is_some() || group.iter().any(|work| work.may_fail());
+        let behind = match self.open {
+            None => Behind::Nobody,
+            Some(_) if may_fail => Behind::Savepoint,
+            Some(_) => Behind::Others,
+        };
+        let done = match self.apply(group, behind) {
             Ok(done) => done,
             Err(fault) => {
                 let error = self.failed(fault);
                 self.memory.forget(head);
-                return Err(self.undo(error));
+                self.wary_until = Some(Instant::now() + WARY_FOR);
+                return Err(self.undo(error, behind));
             }
         };
         if let Err(detail) = self.place.check() {
@@ -674,14 +710,16 @@ impl Thread {
         Ok(())
     }
 
-    /// A group's changes, as a savepoint of the transaction under way.
-    fn apply(&mut self, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
+    /// A group's changes, in the transaction under way.
+    fn apply(&mut self, group: &mut [Box<dyn Work>], behind: Behind) -> Result<Done, Fault> {
         let head = self.memory.head;
         if self.open.is_none() {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.open = Some(Instant::now());
         }
-        self.connection.prepare_cached("SAVEPOINT this_group")?.execute([])?;
+        if behind == Behind::Savepoint {
+            self.connection.prepare_cached("SAVEPOINT this_group")?.execute([])?;
+        }
         let mut transaction = Transaction {
             connection: &self.connection,
             memory: &mut self.memory,
@@ -711,26 +749,37 @@ impl Thread {
             origins: &origins,
         };
         self.memory.receipts.write(&self.connection, &gathered)?;
-        self.connection.prepare_cached("RELEASE this_group")?.execute([])?;
+        if behind == Behind::Savepoint {
+            self.connection.prepare_cached("RELEASE this_group")?.execute([])?;
+        }
         self.memory.receipts.kept();
         self.shared.state.put(state);
         Ok(done)
     }
 
-    /// Takes back what a group did that failed, and leaves those before it.
-    fn undo(&mut self, error: StoreError) -> StoreError {
-        // After some errors SQLite has already rolled back the whole transaction.
-        if self.open.is_some() && self.connection.is_autocommit() {
-            self.lose();
-        }
+    /// Takes back what a group did that failed.
+    fn undo(&mut self, error: StoreError, behind: Behind) -> StoreError {
         if self.open.is_none() || matches!(error, StoreError::Fatal { .. }) {
             return error;
         }
-        match self
-            .connection
-            .execute_batch("ROLLBACK TO this_group; RELEASE this_group")
-        {
-            Ok(()) => error,
+        // After some errors SQLite has already rolled back the whole transaction.
+        let is_gone = self.connection.is_autocommit();
+        let undone = match behind {
+            _ if is_gone => Ok(()),
+            Behind::Savepoint => self
+                .connection
+                .execute_batch("ROLLBACK TO this_group; RELEASE this_group"),
+            Behind::Nobody | Behind::Others => self.connection.execute_batch("ROLLBACK"),
+        };
+        match undone {
+            Ok(()) => {
+                match behind {
+                    Behind::Nobody => self.open = None,
+                    Behind::Savepoint if !is_gone => {}
+                    Behind::Savepoint | Behind::Others => self.lose(),
+                }
+                error
+            }
             Err(again) => self.fail_for_good(format!("{error}; and rollback failed: {again}")),
         }
     }
@@ -767,8 +816,12 @@ impl Thread {
             return self.show();
         }
         let show = self.shared.show.swap(false, Ordering::AcqRel);
-        if self.open.is_some_and(|since| show || since.elapsed() >= OPEN_MAX) {
-            // What was answered comes back from its records, so there is nobody to tell.
+        if self
+            .open
+            .is_some_and(|since| show || since.elapsed() >= self.commit_max)
+            || (show && self.lost)
+        {
+            // What was acknowledged comes back from its records, so there is nobody to tell.
             let _ = self.begin_again_if_lost().and_then(|()| self.commit());
         }
         if show {
@@ -778,6 +831,7 @@ impl Thread {
         if self.careful_until.take_if(|until| *until <= Instant::now()).is_some() {
             self.memory.careful = false;
         }
+        self.wary_until.take_if(|until| *until <= Instant::now());
         if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
             return;
         }
@@ -795,8 +849,9 @@ impl Thread {
     fn lose(&mut self) {
         self.open = None;
         self.lost = true;
-        self.shared.open.store(false, Ordering::Release);
-        tracing::warn!(path = %self.path.text, "a commit failed; what was acknowledged is taken from its records again");
+        // Readers are to see what was acknowledged: they have it taken in again.
+        self.shared.open.store(true, Ordering::Release);
+        tracing::warn!(path = %self.path.text, "a transaction failed; what was acknowledged is taken from its records again");
     }
 
     /// After a transaction was lost, does what a restart would: admits again from the records, and learns anew what the store holds.
@@ -817,6 +872,7 @@ impl Thread {
             Err(fault) => return Err(self.failed(fault)),
         }
         self.lost = false;
+        self.shared.open.store(false, Ordering::Release);
         self.unsynced.get_or_insert_with(Instant::now);
         self.shared.state.clear();
         self.shared.work_signal.notify_one();

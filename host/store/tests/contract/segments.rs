@@ -23,6 +23,14 @@ fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
     }
 }
 
+/// The same, in a store that commits when somebody needs it to and not before.
+fn keeping_open(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
+    OpenOptions {
+        commit_ms_max: 600_000,
+        ..keeping(keys_in_memory_max, recent_bytes_max)
+    }
+}
+
 fn number(place: &Sqlite, sql: &str) -> i64 {
     place.raw().query_row(sql, [], |row| row.get(0)).unwrap()
 }
@@ -285,12 +293,19 @@ async fn a_commit_that_is_synced_is_not_admitted_from_its_record() {
     assert_whole(&after, "after it came again").await;
 }
 
-/// Groups share a transaction, so a commit that fails takes with it what was answered before. Acknowledged events come back; whoever
-/// ran a job meanwhile has lost its lease, because the runs that it may have built on never were.
+/// Groups share a transaction, so a commit that fails, or a piece of work, takes with it what was answered before. Acknowledged events
+/// come back; whoever ran a job meanwhile has lost its lease, because the runs that it may have built on never were.
 #[tokio::test]
-async fn what_was_acknowledged_outlives_a_commit_that_fails() {
-    for how in ["ABORT", "ROLLBACK"] {
-        let place = Sqlite::with(keeping(20, 1 << 20)).quick();
+async fn what_was_acknowledged_outlives_a_transaction_that_fails() {
+    let cases = [
+        ("ABORT", "chain_heads"),
+        ("ROLLBACK", "chain_heads"),
+        ("ABORT", "origins"),
+        ("ROLLBACK", "origins"),
+    ];
+    for (how, place_of_failure) in cases {
+        let in_commit = place_of_failure == "chain_heads";
+        let place = Sqlite::with(keeping_open(20, 1 << 20)).quick();
         let store = place.open();
         let (first, second) = (Sent::new("e1").of("r_1"), Sent::new("e2").of("r_2"));
         assert_eq!(first.admit(&store).await, ACCEPTED);
@@ -298,11 +313,11 @@ async fn what_was_acknowledged_outlives_a_commit_that_fails() {
         store.counts().await.unwrap();
         let raw = place.raw();
         raw.execute_batch(&format!(
-            "CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE({how}, 'on purpose'); END"
+            "CREATE TRIGGER fails BEFORE INSERT ON {place_of_failure} BEGIN SELECT RAISE({how}, 'on purpose'); END"
         ))
         .unwrap();
 
-        // All of it is answered before its commit fails.
+        // All of it is answered before it fails.
         let settled = settle(
             &store,
             settlement(&before[0]).acts("op-1", 1).writes("limit", Some(b"1")),
@@ -316,11 +331,22 @@ async fn what_was_acknowledged_outlives_a_commit_that_fails() {
         assert_eq!(meanwhile.len(), 1);
         let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
         assert_eq!(read.version, run.0, "runs see what was settled before they began");
-        assert_eq!(
-            store.counts().await.unwrap().receipts,
-            1,
-            "{how}: its commit has failed"
-        );
+        if in_commit {
+            assert_eq!(
+                store.counts().await.unwrap().receipts,
+                1,
+                "{how}: its commit has failed"
+            );
+        } else {
+            let mut stranger = Sent::new("e3");
+            stranger.source = "s2";
+            assert!(store.admit(stranger.admission(&store)).await.is_err());
+            assert_eq!(
+                store.counts().await.unwrap().receipts,
+                2,
+                "{how}: whoever looks sees what was acknowledged"
+            );
+        }
 
         raw.execute_batch("DROP TRIGGER fails").unwrap();
         let again = claim(&store, at(3), 8).await;
@@ -420,7 +446,7 @@ async fn the_log_of_a_process_that_did_not_end_by_itself_is_moved_first() {
 /// Of groups that share a transaction only their records are durable when the process dies before it commits.
 #[tokio::test]
 async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
-    let options = keeping(20, 0);
+    let options = keeping_open(20, 0);
     let place = Sqlite::with(options).quick();
     let store = place.open();
     let raw = place.raw();

@@ -117,9 +117,6 @@ impl Attack {
 }
 
 fn crowd(to: SocketAddr, connections: usize, script: &Script, stop: &AtomicBool, opened: &AtomicUsize) -> Tally {
-    // Attackers have machines of their own. Here they take what the host and the senders leave of this one; on Linux this is the
-    // thread's priority alone.
-    let _ = rustix::process::nice(19);
     let mut tally = Tally::default();
     let mut members: Vec<Option<Member>> = Vec::new();
     members.resize_with(connections, || None);
