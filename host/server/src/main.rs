@@ -10,6 +10,7 @@ mod edge;
 mod operator;
 mod outbound;
 mod points;
+mod precedence;
 mod registry;
 mod repeat;
 mod serve;

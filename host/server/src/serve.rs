@@ -19,6 +19,7 @@ use crate::delivery;
 use crate::edge::{self, Edge};
 use crate::operator::{self, Operator};
 use crate::points;
+use crate::precedence;
 use crate::registry::{self, Loaded, Registry, Shelf};
 use crate::telemetry::EdgeCounters;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
@@ -47,6 +48,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("back")
+        .on_thread_start(precedence::of_work)
         .enable_all()
         .build()?;
     let stopped = runtime.block_on(async {

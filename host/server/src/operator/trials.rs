@@ -16,8 +16,8 @@ use tollgate_store::{RecordedRunFilter, Store};
 use super::plugins::meant;
 use super::{Operator, Refusal, access};
 use crate::clock;
+use crate::precedence;
 use crate::repeat::{Trial, TrialReport};
-use crate::worker::lower_priority;
 
 /// Recorded runs that one trial looks at, when nobody asks for fewer.
 const RUNS_MAX: u64 = 1_000_000;
@@ -97,7 +97,7 @@ pub(super) async fn run<S: Store>(
             runs_max,
             config: Some(&config),
             threads: 1,
-            begin: lower_priority,
+            begin: precedence::of_slow_work,
         };
         trial.run(&|filter| runtime.block_on(store.recorded_runs(filter)), &|_| {})
     });

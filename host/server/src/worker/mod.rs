@@ -32,7 +32,6 @@ use crate::clock;
 use crate::config::{Config, Route};
 use crate::points::{Point, pass};
 use crate::registry::Shelf;
-pub(crate) use pace::lower_priority;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
 use quick::Quick;
 use shadow::ShadowCounters;

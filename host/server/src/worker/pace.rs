@@ -13,6 +13,7 @@ use tollgate_core::ids::{PluginDigest, TenantName};
 use tollgate_core::time::UnixMillis;
 
 use super::pool::Pool;
+use crate::precedence;
 
 /// Wall-clock time of a run on the quick threads.
 pub(super) const QUICK_MS: u64 = 25;
@@ -20,8 +21,6 @@ pub(super) const QUICK_MS: u64 = 25;
 const SLOW_FOR_MS: i64 = 10_000;
 /// Slow runs of one tenant that wait or run before it is passed over.
 const SLOW_PER_TENANT_MAX: usize = 8;
-/// What is added to the niceness of slow threads.
-const SLOW_NICENESS: i32 = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
@@ -42,7 +41,7 @@ impl Paces {
     /// Half as many slow threads as there are quick ones, at least one.
     pub(super) fn start(threads: usize) -> Self {
         Self {
-            slow: Pool::start("plugin-slow", threads / 2, lower_priority),
+            slow: Pool::start("plugin-slow", threads / 2, precedence::of_slow_work),
             known: Mutex::default(),
             slow_in_flight: Mutex::default(),
             freed: Notify::new(),
@@ -121,13 +120,6 @@ impl Drop for SlowJob {
         }
         drop(in_flight);
         self.paces.freed.notify_one();
-    }
-}
-
-/// On Linux this is of the calling thread alone.
-pub(crate) fn lower_priority() {
-    if let Err(error) = rustix::process::nice(SLOW_NICENESS) {
-        tracing::warn!(%error, "the slow plugin threads keep the priority of the others");
     }
 }
 

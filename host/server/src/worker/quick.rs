@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tollgate_store::Courier;
 
+use crate::precedence;
+
 /// The line before the quick threads. Dropping it ends them, each after its current run; what has not settled then is left.
 pub(super) struct Quick<J> {
     line: Arc<Line<J>>,
@@ -47,9 +49,10 @@ impl<J: Send + 'static> Quick<J> {
         let runtime = Handle::current();
         for at in 0..threads {
             let (line, process, runtime) = (Arc::clone(&line), process.clone(), runtime.clone());
-            let spawned = std::thread::Builder::new()
-                .name(format!("plugin-{at}"))
-                .spawn(move || runtime.block_on(LocalSet::new().run_until(work(&line, process))));
+            let spawned = std::thread::Builder::new().name(format!("plugin-{at}")).spawn(move || {
+                precedence::of_work();
+                runtime.block_on(LocalSet::new().run_until(work(&line, process)));
+            });
             if let Err(error) = spawned {
                 tracing::error!(%error, "a plugin thread could not start");
             }

@@ -18,11 +18,11 @@ use tollgate_sandbox::{Plugin, RunInput, StateSource};
 use tollgate_store::Store;
 use tollgate_store::registry::{RunResult, ShadowRecord};
 
-use super::pace;
 use super::pool::Pool;
 use super::run_limits;
 use crate::clock;
 use crate::config::Route;
+use crate::precedence;
 use crate::registry::Shelf;
 
 /// Shadow runs that wait. One more is left out.
@@ -81,7 +81,7 @@ pub(super) fn start<S: Store>(
         counters: Arc::clone(&counters),
     };
     tokio::spawn(async move {
-        let pool = Pool::start("plugin-shadow", 1, pace::lower_priority);
+        let pool = Pool::start("plugin-shadow", 1, precedence::of_slow_work);
         loop {
             let task = tokio::select! {
                 task = waiting.recv() => task,
