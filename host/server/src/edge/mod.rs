@@ -10,6 +10,7 @@ mod keys;
 mod share;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
@@ -165,17 +166,9 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
         let (edge, http) = (Arc::clone(&edge), http.clone());
         tokio::spawn(async move {
-            // The certificate of now: a reload may have brought a new one.
-            let tls = edge.config.load().edge.tls.clone();
-            match tls {
-                None => converse(&edge, &http, &seat, stream, Peer::new(address, false)).await,
-                Some(tls) => {
-                    let accepting = TlsAcceptor::from(tls.server).accept(stream);
-                    // A peer that breaks off or stalls in the handshake is its own affair.
-                    if let Some(stream) = within(&edge, &seat, settings.header_read_ms_max, accepting).await {
-                        converse(&edge, &http, &seat, stream, Peer::new(address, true)).await;
-                    }
-                }
+            let ms_max = settings.header_read_ms_max;
+            if says_something(&stream, &seat, ms_max).await {
+                elsewhere(|| attend(&edge, &http, &seat, stream, address, ms_max)).await;
             }
             edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
             drop(seat);
@@ -192,6 +185,44 @@ async fn keep_a_timer() {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
+    }
+}
+
+/// Waits for a connection's first bytes, as long as for a head. Many say nothing: they are not prepared for.
+async fn says_something(stream: &TcpStream, seat: &Seat, ms_max: u64) -> bool {
+    let mut first = [0];
+    tokio::select! {
+        said = tokio::time::timeout(Duration::from_millis(ms_max), stream.peek(&mut first)) => matches!(said, Ok(Ok(1))),
+        () = seat.leave().cancelled() => false,
+    }
+}
+
+/// A future in memory of its own, made there: what would await it in place is as large as it is, from its beginning.
+#[inline(never)]
+fn elsewhere<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
+}
+
+/// Serves one connection until its end, encrypted or not.
+async fn attend<S: Store>(
+    edge: &Edge<S>,
+    http: &http1::Builder,
+    seat: &Seat,
+    stream: TcpStream,
+    address: SocketAddr,
+    handshake_ms_max: u64,
+) {
+    // The certificate of now: a reload may have brought a new one.
+    let tls = edge.config.load().edge.tls.clone();
+    match tls {
+        None => converse(edge, http, seat, stream, Peer::new(address, false)).await,
+        Some(tls) => {
+            let accepting = TlsAcceptor::from(tls.server).accept(stream);
+            // A peer that breaks off or stalls in the handshake is its own affair.
+            if let Some(stream) = within(edge, seat, handshake_ms_max, accepting).await {
+                converse(edge, http, seat, stream, Peer::new(address, true)).await;
+            }
+        }
     }
 }
 

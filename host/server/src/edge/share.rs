@@ -11,8 +11,8 @@ const SHARE: u64 = 4;
 /// What was not used stays as long: a sleep ends up to a millisecond late.
 const KEPT_NS: u64 = 2_000_000;
 
-/// What it costs to take in a connection, and to end it some time: a mean, on a machine of 2026.
-pub(super) const CONNECTION_NS: u64 = 15_000;
+/// What it costs to take in a connection: a guess, on the low side. Who is kept in the kernel's queue keeps everybody behind him there.
+pub(super) const CONNECTION_NS: u64 = 5_000;
 /// To read a request, try its signature and refuse it.
 pub(super) const REFUSAL_NS: u64 = 8_000;
 /// To read a byte of a large body.
