@@ -15,8 +15,8 @@ const KEPT_NS: u64 = 2_000_000;
 pub(super) const CONNECTION_NS: u64 = 5_000;
 /// To read a request, try its signature and refuse it.
 pub(super) const REFUSAL_NS: u64 = 8_000;
-/// To read a byte of a large body.
-pub(super) const BYTE_NS: u64 = 1;
+/// To read a byte of a large body while memory for bodies is short: most of it in the kernel, and in making room.
+pub(super) const BYTE_NS: u64 = 4;
 
 /// For the tasks of one thread, which must line up: it lets one at a time go on.
 #[derive(Debug, Default)]
