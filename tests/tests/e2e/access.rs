@@ -234,7 +234,7 @@ fn i7_https_is_spoken_and_a_renewed_certificate_is_taken_without_a_restart() {
     assert_eq!(post_open(&event("evt_1")), (200, "same"), "over one connection");
     assert!(Client::connect_tls(stage.edge, &SECOND).is_err());
 
-    // Plain HTTP is no TLS, and who never begins a handshake is let go.
+    // Plain HTTP is no TLS; who never begins a handshake is let go, and so is who does not go on with it.
     let mut plain = stage.connect();
     plain
         .send(&request(
@@ -247,6 +247,9 @@ fn i7_https_is_spoken_and_a_renewed_certificate_is_taken_without_a_restart() {
     assert!(plain.answer().is_err(), "no HTTP comes back");
     let mut silent = stage.connect();
     assert!(silent.ends_within(Duration::from_secs(10)));
+    let mut stalled = stage.connect();
+    stalled.send(b"\x16\x03\x01").expect("bytes");
+    assert!(stalled.ends_within(Duration::from_secs(10)));
     // A handshake is counted when its connection has ended, which the peer may see earlier.
     wait_until("three handshakes failed", || {
         (stage.metric("tollgate_refused_total{cause=\"tls-handshake\"}") >= 3).then_some(())
