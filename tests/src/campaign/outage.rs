@@ -37,6 +37,8 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 const DESTINATIONS: [&str; 3] = ["first", "second", "third"];
 /// A storm is so many times the usual rate.
 const STORM: u32 = 10;
+/// Enough that no event waits for a sender: with 16, an answer after 10 ms held the next one up, and all that followed.
+const SENDERS: u32 = 128;
 /// From this count on the storm is for a machine and a build that are meant to be measured.
 const COUNT_LARGE: u64 = 10_000;
 /// One post of so many is a redelivery.
@@ -218,7 +220,7 @@ impl Field<'_> {
         let pace = Pace {
             to: self.stage.edge,
             per_second,
-            senders: 16,
+            senders: SENDERS,
         };
         let (first, seed) = (self.next, self.seed);
         let duration = Duration::from_micros(events * 1_000_000 / u64::from(per_second.max(1)));
