@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tollgate_core::limits;
+use tollgate_core::action::Action;
+use tollgate_core::difference::{Said, differences};
+use tollgate_core::ids::OperationKey;
 use tollgate_core::signature::PluginSignature;
+use tollgate_core::{limits, mask};
 use tollgate_store::Quarantine;
 use tollgate_store::registry::{BindingChange, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport};
 
@@ -528,9 +531,38 @@ fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {
             run.outcome,
             run.message
         );
-        anstream::println!("    {}\n    {}", run.active_actions, run.actions);
+        let differences = differing_actions(&run.active_actions, &run.actions);
+        differences.iter().for_each(|line| anstream::println!("    {line}"));
     }
     Ok(Exit::Yes)
+}
+
+/// What a shadow proposed otherwise than the active version, a line each; the recorded text where it cannot be read as actions.
+fn differing_actions(active: &Value, shadow: &Value) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Proposed {
+        operation_key: OperationKey,
+        action: Action,
+    }
+    let said = |actions: &Value| {
+        let proposed: Vec<Proposed> = serde_json::from_value(actions.clone()).ok()?;
+        Some(Said {
+            outcome: String::new(),
+            message: String::new(),
+            actions: proposed
+                .into_iter()
+                .map(|one| (one.operation_key, one.action))
+                .collect(),
+            fuel: 0,
+        })
+    };
+    match (said(active), said(shadow)) {
+        (Some(active), Some(shadow)) => differences(&active, &shadow)
+            .iter()
+            .map(|difference| mask::line(&difference.to_string(), 300))
+            .collect(),
+        _ => vec![mask::line(&format!("{active} → {shadow}"), 600)],
+    }
 }
 
 fn version_line(version: &PluginVersion) {
@@ -561,18 +593,69 @@ fn shown(target: &Target, version: &PluginVersion) -> anyhow::Result<Exit> {
             || "no".to_owned(),
             |signature| format!("by {} with {}", signature.publisher, signature.key_id),
         );
-        for (name, value) in [
+        let facts = [
             ("publisher", version.publisher.clone()),
             ("signed", signed),
             ("bytes", version.component_bytes.to_string()),
             ("added", format!("{} by {}", version.added_at, version.added_by)),
-            ("manifest", version.manifest.to_string()),
-            ("report", version.report.to_string()),
-        ] {
-            anstream::println!("  {dim}{name:10}{dim:#} {value}");
+        ];
+        let manifest = manifest_lines(&version.manifest);
+        let report = report_lines(&version.report);
+        for (name, value) in facts.into_iter().chain(manifest).chain(report) {
+            anstream::println!("  {dim}{name:10}{dim:#} {}", mask::line(&value, 500));
         }
     }
     Ok(Exit::Yes)
+}
+
+/// What a plugin says of itself, by name.
+fn manifest_lines(manifest: &Value) -> Vec<(&'static str, String)> {
+    let list = |name: &str| -> Vec<_> {
+        let each = manifest[name].as_array().into_iter().flatten();
+        each.filter_map(Value::as_str).collect()
+    };
+    let mut lines = vec![("events", list("events").join(", "))];
+    lines.push(match list("actions").as_slice() {
+        [] => ("actions", "none: it only looks".to_owned()),
+        actions => ("actions", actions.join(", ")),
+    });
+    if manifest["state"] == true {
+        lines.push(("state", "keeps some between runs".to_owned()));
+    }
+    if let Some(fuel) = manifest["fuel"].as_u64() {
+        lines.push(("fuel", format!("{fuel} a run at most, as its author measured")));
+    }
+    if let Some(description) = manifest["description"].as_str() {
+        lines.push(("about", description.to_owned()));
+    }
+    lines
+}
+
+/// What vetting found, by name. Empty for what came with the configuration.
+fn report_lines(report: &Value) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let (Some(bytes), Some(fuel), Some(compile_ms)) = (
+        report["instance_bytes"].as_u64(),
+        report["instance_fuel"].as_u64(),
+        report["compile_ms"].as_u64(),
+    ) {
+        let memory_kib = bytes.div_ceil(1024);
+        lines.push((
+            "vetted",
+            format!("an instance takes {memory_kib} KiB and {fuel} fuel; compiled in {compile_ms} ms"),
+        ));
+    }
+    for golden in report["golden"].as_array().into_iter().flatten() {
+        let text = |name: &str| golden[name].as_str().unwrap_or("?").to_owned();
+        lines.push((
+            "golden",
+            format!("{}: {}, {} fuel", text("name"), text("outcome"), golden["fuel"]),
+        ));
+    }
+    if let Some(runtime) = report["runtime"].as_str() {
+        lines.push(("runtime", runtime.to_owned()));
+    }
+    lines
 }
 
 fn changed(target: &Target, done: &BindingChange) -> anyhow::Result<Exit> {
@@ -726,4 +809,52 @@ fn said(target: &Target, done: &Value, words: &str) -> anyhow::Result<Exit> {
         anstream::println!("{words}");
     }
     Ok(Exit::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_shadow_that_differs_is_shown_in_money_and_not_in_json() {
+        let credit = |minor_units: i64| {
+            json!([{ "operation_key": "cashback:1", "action":
+                { "kind": "credit", "account": "cust_1", "amount": { "minor_units": minor_units, "currency": "USD" }, "reason": "r" } }])
+        };
+        let lines = differing_actions(&credit(500), &credit(550));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].contains("5.00 USD") && lines[0].contains("5.50 USD"),
+            "{lines:?}"
+        );
+        assert!(differing_actions(&credit(500), &credit(500)).is_empty());
+        let unread = differing_actions(&json!([{ "other": 1 }]), &json!([]));
+        assert_eq!(unread, [r#"[{"other":1}] → []"#]);
+    }
+
+    #[test]
+    fn what_a_version_says_of_itself_is_shown_in_words() {
+        let manifest = json!({ "events": ["payment.*"], "actions": [], "state": true, "description": "watches" });
+        let lines = manifest_lines(&manifest);
+        assert!(
+            lines.contains(&("actions", "none: it only looks".to_owned())),
+            "{lines:?}"
+        );
+        assert!(lines.contains(&("about", "watches".to_owned())), "{lines:?}");
+        let report = json!({ "instance_bytes": 2000, "instance_fuel": 7, "compile_ms": 3,
+            "golden": [{ "name": "one", "outcome": "completed", "fuel": 9 }] });
+        assert_eq!(
+            report_lines(&report),
+            [
+                (
+                    "vetted",
+                    "an instance takes 2 KiB and 7 fuel; compiled in 3 ms".to_owned()
+                ),
+                ("golden", "one: completed, 9 fuel".to_owned()),
+            ]
+        );
+        assert!(report_lines(&json!({ "from": "configuration" })).is_empty());
+    }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tollgate_core::difference::{Difference, differences};
+use tollgate_core::difference::{Difference, MoneyLine, differences};
 use tollgate_core::ids::{PluginDigest, RunId};
+use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
 use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
@@ -423,14 +424,7 @@ fn show_trial(report: &TrialReport) {
     }
     for line in &tally.money {
         let mark = if line.before == line.after { "  " } else { "≠ " };
-        anstream::println!(
-            "  {mark}{}  {}  {} → {} {} (minor units)",
-            line.tenant,
-            line.kind,
-            line.before,
-            line.after,
-            line.currency
-        );
+        anstream::println!("  {mark}{}  {}  {}", line.tenant, line.kind, moved(line));
     }
     let (before, after) = (&tally.fuel_before, &tally.fuel_after);
     anstream::println!(
@@ -469,6 +463,24 @@ fn show_trial(report: &TrialReport) {
     if tally.differing > shown {
         anstream::println!("{dim}and {} more{dim:#}", tally.differing - shown);
     }
+}
+
+/// What a line of money was, is, and how much that differs: `12.50 USD → 13.00 USD (+0.50 USD)`.
+fn moved(line: &MoneyLine) -> String {
+    let sum = |minor_units: i64| {
+        let money = Currency::new(&line.currency).and_then(|currency| Money::new(minor_units, currency));
+        // A sum over many runs may be beyond what one amount can be.
+        money.map_or_else(
+            || format!("{minor_units} minor units of {}", line.currency),
+            |money| money.to_string(),
+        )
+    };
+    let change = match line.after.saturating_sub(line.before) {
+        0 => String::new(),
+        more @ 1.. => format!(" (+{})", sum(more)),
+        less => format!(" ({})", sum(less)),
+    };
+    format!("{} → {}{change}", sum(line.before), sum(line.after))
 }
 
 /// One version's proof.
@@ -572,6 +584,29 @@ fn show_proof(version: &Proved) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn money_of_a_trial_is_shown_in_major_units_with_its_change() {
+        let line = |currency: &str, before, after| MoneyLine {
+            tenant: "acme".parse().unwrap(),
+            kind: tollgate_core::action::ActionKind::Credit,
+            currency: currency.to_owned(),
+            before,
+            after,
+        };
+        for (line, expect) in [
+            (line("USD", 1250, 1300), "12.50 USD → 13.00 USD (+0.50 USD)"),
+            (line("USD", 1250, 1250), "12.50 USD → 12.50 USD"),
+            (line("JPY", 500, 0), "500 JPY → 0 JPY (-500 JPY)"),
+            (line("KWD", 1, 2), "0.001 KWD → 0.002 KWD (+0.001 KWD)"),
+            (
+                line("USD", i64::MAX, i64::MAX),
+                "9223372036854775807 minor units of USD → 9223372036854775807 minor units of USD",
+            ),
+        ] {
+            assert_eq!(moved(&line), expect);
+        }
+    }
 
     #[test]
     fn since_is_how_long_ago_or_when() {

@@ -94,6 +94,9 @@ pub(super) fn trace(trace: &Trace) {
     if let Some(amount) = &receipt.amount {
         field("amount", amount);
     }
+    if let Some(occurred_at) = &receipt.occurred_at {
+        field("occurred", occurred_at);
+    }
     let proof = &receipt.proof;
     field(
         "received",
