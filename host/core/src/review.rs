@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, StatusReading};
 use crate::ids::{FamilyName, ReceiptId, Status};
 use crate::lifecycle::{Lifecycle, Transition};
+use crate::mask;
 
 /// What somebody says about a decision.
 const NOTE_BYTES_MAX: usize = 1024;
@@ -58,12 +59,7 @@ impl ReviewBody {
             (None, false) | (Some(_), true) => return Err("say either to map it or to dismiss it".to_owned()),
         };
         for (field, text) in [("why", why.as_deref().unwrap_or_default()), ("actor", &self.actor)] {
-            if text.len() > NOTE_BYTES_MAX {
-                return Err(format!(
-                    "{field}: {} bytes; at most {NOTE_BYTES_MAX} are kept",
-                    text.len()
-                ));
-            }
+            mask::check_note(field, text, NOTE_BYTES_MAX)?;
         }
         Ok(Asked {
             receipt: self.receipt.parse().map_err(|error| format!("receipt: {error}"))?,

@@ -5,6 +5,7 @@
 //! `--spin` everything is asked over HTTP, and the configuration is not read.
 
 use anyhow::Context as _;
+use tollgate_core::mask;
 use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
@@ -37,7 +38,7 @@ pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, lim
         print_json(&traces)?;
     } else if traces.is_empty() {
         match id {
-            Some(id) => anstream::eprintln!("nothing is known of `{id}`"),
+            Some(id) => anstream::eprintln!("nothing is known of `{}`", mask::shown(id)),
             None => anstream::eprintln!("the store has no receipts yet"),
         }
     } else if id.is_none() {
@@ -311,7 +312,8 @@ fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
 
 /// Who decides, for the history.
 pub(super) fn actor() -> String {
-    std::env::var("USER").unwrap_or_else(|_| "cli".to_owned())
+    let user = std::env::var("USER").unwrap_or_else(|_| "cli".to_owned());
+    mask::shown(&user).into_owned()
 }
 
 /// Answers a question: a remote host is asked `question`, a path and its query; else the store is opened for reading and asked.

@@ -466,7 +466,7 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
                 one.plugin,
                 one.digest
             );
-            let reason = tollgate_core::mask::line(&one.reason, 300);
+            let reason = mask::line(&one.reason, 300);
             anstream::println!("  {bad}{} faults in a row{bad:#}, {}: {reason}", one.faults, one.at);
         }
     }
@@ -496,13 +496,14 @@ fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
                 Some(route) => format!(" {tenant}/{route}"),
                 None => format!(" {tenant}"),
             });
-            let why = line.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            let why = line.why.as_deref().map(mask::shown);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             let place = place.unwrap_or_default();
             anstream::println!(
                 "{dim}{}{dim:#}  {bold}{}{bold:#}{place} by {}{why}",
                 line.at,
                 line.what,
-                line.actor
+                mask::shown(&line.actor)
             );
             if let Some(to) = &line.to {
                 anstream::println!("    {dim}{} → {to}{dim:#}", line.from.as_deref().unwrap_or("nothing"));
@@ -529,10 +530,10 @@ fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {
             run.run,
             run.active_outcome,
             run.outcome,
-            run.message
+            mask::line(&run.message, 300)
         );
         let differences = differing_actions(&run.active_actions, &run.actions);
-        differences.iter().for_each(|line| anstream::println!("    {line}"));
+        differences.iter().for_each(|line| anstream::println!("    {}", mask::shown(line)));
     }
     Ok(Exit::Yes)
 }

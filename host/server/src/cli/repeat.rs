@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tollgate_core::difference::{Difference, MoneyLine, differences};
 use tollgate_core::ids::{PluginDigest, RunId};
+use tollgate_core::mask;
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
@@ -259,10 +260,11 @@ impl Replayed {
             anstream::println!("{bad}differs{bad:#}  {}", self.run);
         }
         for difference in &self.differences {
-            anstream::println!("  {difference}");
+            anstream::println!("  {}", mask::shown(&difference.to_string()));
         }
         if self.message_before != self.message_after {
-            anstream::println!("  it said `{}`, and now `{}`", self.message_before, self.message_after);
+            let (before, after) = (mask::shown(&self.message_before), mask::shown(&self.message_after));
+            anstream::println!("  it said `{before}`, and now `{after}`");
         }
         if self.beyond_record {
             anstream::println!("  it read state that the recorded run had not read");
@@ -450,13 +452,13 @@ fn show_trial(report: &TrialReport) {
             example.run,
             example.tenant,
             example.route,
-            example.event_id
+            mask::shown(&example.event_id.to_string())
         );
         for difference in &example.differences {
-            anstream::println!("  {difference}");
+            anstream::println!("  {}", mask::shown(&difference.to_string()));
         }
         if !example.message.is_empty() {
-            anstream::println!("  {dim}it said{dim:#} {}", example.message);
+            anstream::println!("  {dim}it said{dim:#} {}", mask::shown(&example.message));
         }
     }
     let shown = report.examples.len() as u64;

@@ -34,7 +34,7 @@ fn disposition(receipt: &ReceiptView) -> String {
     match &receipt.disposition {
         Disposition::Accepted => state("accepted"),
         Disposition::Superseded { current } => format!("{} (the subject is already {current})", state("superseded")),
-        Disposition::Held { reason } => format!("{} ({reason})", state("held")),
+        Disposition::Held { reason } => format!("{} ({})", state("held"), mask::line(&reason.to_string(), 300)),
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn receipts(traces: &[Trace]) {
             "{}  {}  {BOLD}{}{BOLD:#}  {}/{}  {}  {DIM}{finished}/{} jobs done{DIM:#}{again}",
             receipt.received_at,
             receipt.id,
-            receipt.event_type,
+            mask::shown(receipt.event_type.as_str()),
             receipt.tenant,
             receipt.source,
             disposition(receipt),
@@ -70,14 +70,19 @@ pub(super) fn trace(trace: &Trace) {
     let receipt = &trace.receipt;
     anstream::println!(
         "{BOLD}{}{BOLD:#}  {}  {}",
-        receipt.event_type,
+        mask::shown(receipt.event_type.as_str()),
         receipt.id,
         disposition(receipt)
     );
     let field = |name: &str, value: &str| anstream::println!("  {DIM}{name:9}{DIM:#} {value}");
     field(
         "event",
-        &format!("{} from {}/{}", receipt.event_id, receipt.tenant, receipt.source),
+        &format!(
+            "{} from {}/{}",
+            mask::shown(receipt.event_id.as_str()),
+            receipt.tenant,
+            receipt.source
+        ),
     );
     if let Some(subject) = &receipt.subject {
         let status = match (&receipt.family, &receipt.status) {
@@ -89,7 +94,7 @@ pub(super) fn trace(trace: &Trace) {
             }
             _ => String::new(),
         };
-        field("subject", &format!("{subject}{status}"));
+        field("subject", &format!("{}{status}", mask::shown(subject.as_str())));
     }
     if let Some(amount) = &receipt.amount {
         field("amount", amount);
@@ -113,7 +118,7 @@ pub(super) fn trace(trace: &Trace) {
             &format!(
                 "{} by {}  {}",
                 reviewed(&review.reviewed),
-                review.actor,
+                mask::shown(&review.actor),
                 mask::line(why, 200)
             ),
         );
@@ -165,7 +170,7 @@ pub(super) fn held(held: &[HeldReceipt]) {
                 format!(
                     "\n  {DIM}reviewed{DIM:#} {} by {}",
                     reviewed(&review.reviewed),
-                    review.actor
+                    mask::shown(&review.actor)
                 )
             })
             .unwrap_or_default();
@@ -175,8 +180,8 @@ pub(super) fn held(held: &[HeldReceipt]) {
             one.received_at,
             one.tenant,
             one.source,
-            one.event_type,
-            one.event_id,
+            mask::shown(one.event_type.as_str()),
+            mask::shown(one.event_id.as_str()),
             mask::line(&one.reason, 300),
         );
     }
@@ -273,7 +278,7 @@ fn print_action(action: &ActionView, stem: &str, last: bool) {
         // Accounts and recipients are whatever the event said.
         mask::line(&action.summary, 300),
         state(verdict(action.verdict)),
-        action.operation_key
+        mask::shown(action.operation_key.as_str())
     );
     for (at, entry) in action.deliveries.iter().enumerate() {
         print_entry(entry, &format!("{stem}  {inner}"), at + 1 == action.deliveries.len());
@@ -325,8 +330,8 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) {
             letter.tenant,
             letter.source,
             work(&letter.work),
-            letter.event_type,
-            letter.event_id,
+            mask::shown(letter.event_type.as_str()),
+            mask::shown(letter.event_id.as_str()),
             mask::line(&letter.reason, 300),
             letter.attempts,
         );
@@ -342,7 +347,7 @@ fn work(work: &DeadWork) -> String {
             operation_key,
             ..
         } => {
-            format!("{entry} to {destination} ({operation_key})")
+            format!("{entry} to {destination} ({})", mask::shown(operation_key.as_str()))
         }
     }
 }
@@ -357,8 +362,8 @@ pub(super) fn replay(report: &ReplayReport) {
         anstream::println!(
             "{}  {} {} {DIM}{}{DIM:#}",
             work(&item.work),
-            item.event_type,
-            item.event_id,
+            mask::shown(item.event_type.as_str()),
+            mask::shown(item.event_id.as_str()),
             mask::line(&item.reason, 120)
         );
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tollgate_core::ids::{KeyId, SourceName, TenantName};
+use tollgate_core::mask;
 use tollgate_core::profile::Profile;
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Parameters, SourceSecret};
@@ -257,11 +258,14 @@ fn print(answer: &Answer) {
             let fields = event.as_object().into_iter().flatten();
             for (name, value) in fields.filter(|(_, value)| !value.is_null()) {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                anstream::println!("  {dim}{name:8}{dim:#} {text}");
+                anstream::println!("  {dim}{name:8}{dim:#} {}", mask::shown(&text));
             }
         }
         if let Some(challenge) = &answer.challenge_answer {
-            anstream::println!("  a question of the provider's; the edge would answer: {challenge}");
+            anstream::println!(
+                "  a question of the provider's; the edge would answer: {}",
+                mask::shown(challenge)
+            );
         }
         if let Some(unreadable) = &answer.unreadable {
             anstream::println!("  but the edge would answer 400: {unreadable}");

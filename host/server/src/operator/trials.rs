@@ -10,6 +10,7 @@ use tollgate_core::access::{Caller, Permission};
 use tollgate_core::ids::{RouteName, TenantName};
 use tollgate_core::registry::TrialResult;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::{limits, mask};
 use tollgate_store::registry::TrialRecord;
 use tollgate_store::{RecordedRunFilter, Store};
 
@@ -49,6 +50,7 @@ pub(super) async fn run<S: Store>(
 ) -> Result<Json<TrialReport>, Refusal> {
     let body: TrialBody =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no trial: {error}")))?;
+    mask::check_note("actor", &body.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
     let since = match &body.since {
         Some(text) => Some(UnixMillis::from_rfc3339(text).ok_or_else(|| {
             Refusal::bad(format!(

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{Digest, TenantName, TokenId};
 use tollgate_core::time::UnixMillis;
+use tollgate_core::{limits, mask};
 use tollgate_store::{
     DeadLetterFilter, HeldFilter, NewToken, ReplayRequest, ReplayWhat, TokenRecord, TraceBy, TraceQuery,
 };
@@ -104,6 +105,7 @@ impl ReplayBody {
             (None, Some(query)) => ReplayWhat::DeadLetters(query.checked()?),
             (None, None) | (Some(_), Some(_)) => return Err("name either `receipt` or `dead_letters`".to_owned()),
         };
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
         Ok(ReplayRequest {
             what,
             dry_run: self.dry_run,
@@ -181,11 +183,10 @@ impl NewTokenBody {
     /// # Errors
     /// In words, when a field is not what its name says.
     pub(crate) fn checked(self, now: UnixMillis) -> Result<NewToken, String> {
-        if self.name.is_empty() || self.name.len() > TOKEN_NAME_BYTES_MAX || self.name.chars().any(char::is_control) {
-            return Err(format!(
-                "name: say in 1 to {TOKEN_NAME_BYTES_MAX} bytes of plain text what the token is for"
-            ));
+        if self.name.trim().is_empty() {
+            return Err("name: say what the token is for".to_owned());
         }
+        mask::check_note("name", &self.name, TOKEN_NAME_BYTES_MAX)?;
         let expires_at = match self.expires_in_days {
             Some(days @ 1..=TOKEN_DAYS_MAX) => Some(UnixMillis(now.0 + i64::from(days) * DAY_MS)),
             Some(days) => return Err(format!("expires_in_days: {days} is not 1 to {TOKEN_DAYS_MAX}")),
