@@ -62,8 +62,15 @@ fn judge_inner(inner: Ipv4Addr, allowed: &impl Fn(IpAddr) -> bool) -> Option<&'s
     if allowed(inner.into()) { None } else { v4_kind(inner) }
 }
 
-/// IPv4 ranges that are not the public internet (IANA special-purpose registry, RFC 6890 and its successors).
-const V4_RANGES: [(u32, u32, &str); 16] = [
+/// IPv4 ranges that are not the public internet: the IANA special-purpose registry (RFC 6890 and its successors), and what clouds
+/// answer their own machines at under addresses that look public. Metadata services elsewhere are in these ranges already: link-local
+/// (169.254.169.254 and its like), 100.100.100.200 (Alibaba), 192.0.0.192 (Oracle), unique local (fd00:ec2::254, fd20:ce::254).
+const V4_RANGES: [(u32, u32, &str); 19] = [
+    // https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+    (0xA83F_8110, 32, "Azure's own address inside its machines"),
+    // https://cloud.ibm.com/docs/vpc?topic=vpc-service-endpoints-for-vpc
+    (0xA11A_0000, 16, "an address of IBM Cloud's inner services"),
+    (0xA608_0000, 14, "an address of IBM Cloud's inner services"),
     (0x0000_0000, 8, "of \"this network\""),
     (0x0A00_0000, 8, "a private address"),
     (0x6440_0000, 10, "a carrier's shared address (CGNAT)"),
@@ -137,6 +144,9 @@ fn wrapped(address: Ipv6Addr) -> Wrapped {
             Ipv4Addr::from_bits((bits >> 64) as u32),
             Ipv4Addr::from_bits(!(bits as u32)),
         )
+    } else if matches!(bits >> 32 & 0xFFFF_FFFF, 0x0000_5EFE | 0x0200_5EFE) {
+        // ISATAP (RFC 5214), behind any prefix.
+        Wrapped::One(low)
     } else {
         Wrapped::Nothing
     }
@@ -170,6 +180,15 @@ mod tests {
         check("127.0.0.1", Some("a loopback address"));
         check("127.255.255.255", Some("a loopback address"));
         check("169.254.169.254", Some("a link-local address"));
+        check("168.63.129.15", None);
+        check("168.63.129.16", Some("Azure's own address inside its machines"));
+        check("168.63.129.17", None);
+        check("161.26.0.6", Some("an address of IBM Cloud's inner services"));
+        check("166.11.255.255", Some("an address of IBM Cloud's inner services"));
+        check("166.12.0.0", None);
+        check("100.100.100.200", Some("a carrier's shared address (CGNAT)"));
+        check("169.254.170.2", Some("a link-local address"));
+        check("192.0.0.192", Some("an address for protocol assignments"));
         check("172.16.0.1", Some("a private address"));
         check("172.31.255.255", Some("a private address"));
         check("192.0.0.8", Some("an address for protocol assignments"));
@@ -210,6 +229,15 @@ mod tests {
         check("::ffff:169.254.169.254", Some("a link-local address"));
         check("64:ff9b::8.8.8.8", None);
         check("64:ff9b::10.0.0.1", Some("a private address"));
+        check("::ffff:168.63.129.16", Some("Azure's own address inside its machines"));
+        check(
+            "64:ff9b::168.63.129.16",
+            Some("Azure's own address inside its machines"),
+        );
+        check("2a00:1450::5efe:8.8.8.8", None);
+        check("2a00:1450::5efe:10.0.0.1", Some("a private address"));
+        check("2a00:1450::200:5efe:169.254.169.254", Some("a link-local address"));
+        check("fd20:ce::254", Some("a unique local address"));
         check("2002:808:808::1", None);
         check("2002:7f00:1::1", Some("a loopback address"));
         check("2002:a9fe:a9fe::1", Some("a link-local address"));
