@@ -1,13 +1,27 @@
 //! The one place that reads the clock and draws randomness; everything else takes time and jitter as arguments.
+//!
+//! There are two readings of the time. [`now`] never goes back while the process lives: what was scheduled by it comes due when it
+//! was meant to, whatever is done to the system's clock. [`wall`] is what the system says: by it the others' timestamps are judged,
+//! because that is how they read theirs.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tollgate_core::retry::Jitter;
 use tollgate_core::time::UnixMillis;
 
-/// The system's wall clock.
+static FLOOR: Floor = Floor::new();
+
+/// The time of this process: the system's wall clock, except that it goes on from where it was when that is set back. Then it is
+/// ahead of [`wall`] until the process ends or the wall clock has caught up.
 pub(crate) fn now() -> UnixMillis {
+    let steady_ms = i64::try_from(steady_ns() / 1_000_000).unwrap_or(i64::MAX);
+    FLOOR.read(wall(), steady_ms)
+}
+
+/// The system's wall clock, as it is.
+pub(crate) fn wall() -> UnixMillis {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }
@@ -22,4 +36,50 @@ pub(crate) fn steady_ns() -> u64 {
 /// A fresh random fraction. A system without randomness gets the longest delay, which is safe.
 pub(crate) fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
+}
+
+/// The most that a wall clock was ever ahead of a steady one.
+struct Floor {
+    ahead_ms: AtomicI64,
+}
+
+impl Floor {
+    const fn new() -> Self {
+        Self {
+            ahead_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    fn read(&self, wall: UnixMillis, steady_ms: i64) -> UnixMillis {
+        let ahead_ms = wall.0.saturating_sub(steady_ms);
+        let mut most_ms = self.ahead_ms.load(Ordering::Relaxed);
+        // Almost never: threads that only read share the line.
+        if ahead_ms > most_ms {
+            most_ms = self.ahead_ms.fetch_max(ahead_ms, Ordering::Relaxed).max(ahead_ms);
+        }
+        UnixMillis(steady_ms.saturating_add(most_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
+        const HOUR_MS: i64 = 60 * 60 * 1000;
+        let floor = Floor::new();
+        let at = |wall: i64, steady: i64| floor.read(UnixMillis(wall), steady).0;
+        assert_eq!(at(1_000_000, 10), 1_000_000);
+        assert_eq!(at(1_000_500, 510), 1_000_500, "both go on");
+        // Two hours back: what is due in 30 s is due in 30 s.
+        let retry_at = at(1_000_500, 510) + 30_000;
+        assert_eq!(at(1_000_500 - 2 * HOUR_MS, 510), 1_000_500);
+        assert_eq!(at(1_000_500 - 2 * HOUR_MS + 30_000, 30_510), retry_at);
+        // Set right again, and forward: it follows.
+        assert_eq!(at(1_040_500, 40_510), 1_040_500);
+        assert_eq!(at(1_040_500 + HOUR_MS, 40_510), 1_040_500 + HOUR_MS);
+        // A suspended machine: the steady clock stood still.
+        assert_eq!(at(1_040_600 + 9 * HOUR_MS, 40_610), 1_040_600 + 9 * HOUR_MS);
+    }
 }

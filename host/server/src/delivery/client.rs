@@ -78,7 +78,7 @@ fn retry_after(response: &Response<Incoming>) -> Option<i64> {
         return None;
     }
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    retry_after_ms(value, clock::now())
+    retry_after_ms(value, clock::wall())
 }
 
 /// What is kept of an answer: its first bytes as text, without control characters, which could play with a terminal. The rest is
