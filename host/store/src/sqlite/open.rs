@@ -25,6 +25,8 @@ const HOST_WAIT_MAX: Duration = Duration::from_secs(2);
 const HOST_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
+/// Links that are followed from a path to the store's file; the system follows as many.
+const LINKS_MAX: usize = 40;
 /// Statements kept prepared per connection; more than there are.
 const STATEMENTS_MAX: usize = 128;
 
@@ -39,8 +41,9 @@ pub(super) struct StorePath {
 impl StorePath {
     pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
         let text = path.display().to_string();
-        // Absolute, because SQLite would read a relative `file:…` as a URI.
-        match std::path::absolute(path) {
+        // Absolute, because SQLite would read a relative `file:…` as a URI. Behind links, because SQLite keeps its log beside the file
+        // itself, and what we keep beside it has to be found by whoever opens the file by any name.
+        match std::path::absolute(path).and_then(behind_links) {
             Ok(path) => Ok(Self { path, text }),
             Err(error) => Err(StoreError::Open {
                 path: text,
@@ -91,6 +94,20 @@ impl StorePath {
             self.cannot_open(fault.detail())
         }
     }
+}
+
+/// The file that a path means, where the path is a link; there may be none yet.
+fn behind_links(mut path: PathBuf) -> std::io::Result<PathBuf> {
+    for _ in 0..LINKS_MAX {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            // No link; whether it is anything else shows when it is opened.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(std::io::Error::other(format!(
+        "more than {LINKS_MAX} links, one behind another"
+    )))
 }
 
 /// Proof that this process alone writes the store. The operating system takes the lock back when the process ends, however
