@@ -72,6 +72,8 @@ currency = "INR"
 /// What a stage is set up with. Everything has a default that a small test can live with.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// Where the edge listens. A port of 0 is drawn at each start.
+    pub listen: SocketAddr,
     /// Lines of `[edge]`.
     pub edge: String,
     /// Lines of `[worker]` and its tables.
@@ -97,6 +99,7 @@ impl Default for Setup {
             .collect();
         secrets.insert("destination".to_owned(), DESTINATION_SECRET.to_owned());
         Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             edge: "threads = 2".to_owned(),
             worker: "threads = 2\n[worker.retry]\nattempts_max = 3\nbase_ms = 20\ncap_ms = 100".to_owned(),
             delivery: "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 4\n\
@@ -144,6 +147,13 @@ impl Setup {
     #[must_use]
     pub fn plugin_file(mut self, name: &str, file: &Path) -> Self {
         self.plugins.insert(name.to_owned(), file.to_owned());
+        self
+    }
+
+    /// Has the edge listen at an address that is known before.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
         self
     }
 
@@ -315,25 +325,7 @@ impl Stage {
         self.configure();
         self.exit = None;
         let start = Instant::now();
-        let program = tollgate_bin();
-        let mut command = match self.setup.wrapper.split_first() {
-            Some((wrapper, arguments)) => {
-                let mut command = Command::new(wrapper);
-                command.args(arguments).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        let mut child = command
-            .args(["serve", "--log", "json", "--config"])
-            .arg(self.config())
-            .env_remove("TOLLGATE_LOG")
-            .env("STAGE", self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the host's program starts");
+        let mut child = self.spawn(Stdio::piped());
         let stderr = child.stderr.take().expect("a pipe");
         let (up, announced) = std::sync::mpsc::channel();
         lock(&self.log).clear();
@@ -367,11 +359,52 @@ impl Stage {
         }
     }
 
+    /// Starts the host with this end of its log, which is not read here, and waits until it takes events in. The stage must say
+    /// where the edge listens.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn start_with_log(&mut self, log: Stdio) {
+        self.configure();
+        self.exit = None;
+        self.edge = self.setup.listen;
+        self.host = Some(self.spawn(log));
+        wait_until("the host takes events in", || {
+            let mut client = Client::connect(self.edge).ok()?;
+            client.send(&request("GET", "/healthz", &[], b"")).ok()?;
+            client.answer().ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    fn spawn(&self, log: Stdio) -> Child {
+        let program = tollgate_bin();
+        let mut command = match self.setup.wrapper.split_first() {
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command
+            .args(["serve", "--log", "json", "--config"])
+            .arg(self.config())
+            .env_remove("TOLLGATE_LOG")
+            .env("STAGE", self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the host's program starts")
+    }
+
     fn configure(&mut self) {
         if self.operator.port() == 0 {
             self.operator = free_port();
         }
         let Setup {
+            listen,
             edge,
             worker,
             delivery,
@@ -385,7 +418,7 @@ impl Stage {
             .map(|(name, path)| format!("[plugins.{name}]\npath = '{}'\n", path.display()))
             .collect();
         let text = format!(
-            "[edge]\nlisten = \"127.0.0.1:0\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
+            "[edge]\nlisten = \"{listen}\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
              [store]\npath = \"{store}\"\n{store_lines}\n[worker]\ncache = '{}'\n{worker}\n[delivery]\n{delivery}\n{plugins}",
             self.operator,
             plugin_cache().display(),
@@ -655,9 +688,15 @@ impl Stage {
     /// Runs the command line with these arguments, `--config` and `--json`.
     #[track_caller]
     pub fn ask(&self, arguments: &[&str]) -> Ran {
+        self.ask_for_people(&[arguments, &["--json"]].concat())
+    }
+
+    /// Runs the command line with these arguments and `--config`.
+    #[track_caller]
+    pub fn ask_for_people(&self, arguments: &[&str]) -> Ran {
         let config = self.config();
         let mut all = arguments.to_vec();
-        all.extend(["--json", "--config", config.to_str().expect("a path in UTF-8")]);
+        all.extend(["--config", config.to_str().expect("a path in UTF-8")]);
         tollgate(&all, b"")
     }
 

@@ -12,6 +12,14 @@ pub const HEADER_COUNT_MAX: usize = 100;
 pub const HEADER_READ_MS_MAX: u64 = 5_000;
 /// From the end of the head to the end of the body.
 pub const BODY_READ_MS_MAX: u64 = 10_000;
+/// Between two requests of one connection. Load balancers keep connections for 60 s.
+pub const IDLE_MS_MAX: u64 = 75_000;
+/// Open connections of the private listener.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 128;
+/// Between two pieces of a body that the private listener reads.
+pub const OPERATOR_BODY_PAUSE_MS_MAX: u64 = 10_000;
+/// From the end of a head to the end of a body that the private listener reads: 32 MiB at 280 KiB/s.
+pub const OPERATOR_BODY_READ_MS_MAX: u64 = 120_000;
 /// Nesting of arrays and objects in a JSON body.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Named values that a profile reads beside the envelope's own fields.

@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod delivery;
 mod edge;
+mod log;
 mod operator;
 mod outbound;
 mod points;
@@ -15,6 +16,7 @@ mod registry;
 mod repeat;
 mod serve;
 mod telemetry;
+mod watch;
 mod worker;
 
 /// What is allocated on one thread is often freed on another here (an event is made by the edge and dropped by the writer),

@@ -15,13 +15,14 @@ use tollgate_store::Store as _;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 
 use crate::config::{self, Config};
-use crate::delivery;
-use crate::edge::{self, Edge};
+use crate::delivery::{self, Breakers};
+use crate::edge::{self, Edge, Listeners};
 use crate::operator::{self, Operator};
 use crate::points;
 use crate::precedence;
 use crate::registry::{self, Loaded, Registry, Shelf};
 use crate::telemetry::EdgeCounters;
+use crate::watch;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
 
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
@@ -36,6 +37,8 @@ const COMPILER_MS_MAX: u64 = 120_000;
 pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     points::check().map_err(anyhow::Error::msg)?;
     let config = config::load(path)?;
+    // First of all: an address that somebody else has is known at once, and whoever connects from now on is kept, not refused.
+    let listeners = edge::listen(&config.edge)?;
     let options = OpenOptions {
         wal_bytes_max: config.store.wal_bytes_max,
         keys_in_memory_max: config.store.keys_in_memory_max,
@@ -44,7 +47,6 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let store = SqliteStore::open(&config.store.path, options)?;
     let sandbox = sandbox(&config)?;
     let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
-    let loaded = registry::load(&shelf, &sandbox, config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("back")
@@ -52,7 +54,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let stopped = runtime.block_on(async {
-        let registry = Registry::start(store.clone(), sandbox, shelf, loaded).await?;
+        let registry = Registry::start(store.clone(), sandbox, shelf, config.clone()).await?;
         let host = Host {
             path: path.to_owned(),
             store,
@@ -61,9 +63,9 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
             counters: Arc::default(),
             shutdown: CancellationToken::new(),
         };
-        host.run().await
+        host.run(listeners, config).await
     });
-    // A reload that still compiles is not waited for.
+    // What still compiles is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     stopped
 }
@@ -136,9 +138,11 @@ struct Host {
 }
 
 impl Host {
-    async fn run(self) -> anyhow::Result<()> {
+    /// Takes events in at once, and runs their jobs as soon as the plugins are loaded: compiling them may take minutes, and
+    /// senders do not wait.
+    async fn run(self, listeners: Listeners, config: Config) -> anyhow::Result<()> {
         // Before anybody can connect: a stop that is asked for at once is a stop like any other.
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let edge = Edge {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
@@ -148,45 +152,41 @@ impl Host {
             keys: edge::Keys::default(),
             shutdown: self.shutdown.clone(),
         };
-        let (address, edge_threads) = edge::start(Arc::new(edge), open_files_max())?;
-        let worker_counters = Arc::<WorkerCounters>::default();
-        let ward = Arc::new(Ward::load(&self.store).await?);
-        let mut rooms = tokio::task::JoinSet::new();
-        let operator = self.config.load().operator.clone();
-        let mut operator_address = None;
-        if let (Some(listen), Some(token)) = (operator.listen, operator.token) {
-            let listener = operator::listen(listen).await?;
-            operator_address = listener.local_addr().ok();
-            let operator = Operator {
-                store: self.store.clone(),
-                config: Arc::clone(&self.config),
-                registry: Arc::clone(&self.registry),
-                counters: Arc::clone(&self.counters),
-                worker_counters: Arc::clone(&worker_counters),
-                gate: operator::Gate::new(&self.store, token).await?,
-                trial: Arc::new(tokio::sync::Semaphore::new(1)),
-                ward: Arc::clone(&ward),
-            };
-            rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
-        }
         let worker = Worker {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             shelf: self.registry.shelf(),
-            counters: Arc::clone(&worker_counters),
-            ward: Arc::clone(&ward),
+            counters: Arc::<WorkerCounters>::default(),
+            ward: Arc::new(Ward::load(&self.store).await?),
             shutdown: self.shutdown.clone(),
         };
-        rooms.spawn(worker::run(worker));
+        let breakers = Arc::<Breakers>::default();
+        let mut rooms = tokio::task::JoinSet::new();
+        let operator_address = self.start_operator(&worker, &breakers, &mut rooms).await?;
+        rooms.spawn(watch::run(
+            Arc::clone(&self.config),
+            Arc::clone(&self.counters),
+            self.shutdown.clone(),
+        ));
         rooms.spawn(delivery::run(
             self.store.clone(),
             Arc::clone(&self.config),
+            breakers,
             self.shutdown.clone(),
         ));
+        let address = listeners.address;
+        let edge_threads = edge::start(Arc::new(edge), listeners, open_files_max())?;
+        tracing::info!(edge = %address, operator = operator_address, "events are taken in; their jobs wait until the plugins are loaded");
 
-        let operator_address = operator_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
-        tracing::info!(edge = %address, operator = %operator_address, "tollgate is up");
-        let stop = self.wait(signals).await;
+        let stop = match self.load_plugins(&mut signals, config).await {
+            Ok(Began::Loaded) => {
+                rooms.spawn(worker::run(worker));
+                tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
+                self.wait(signals).await
+            }
+            Ok(Began::Stopped) => Ok(()),
+            Err(error) => Err(error),
+        };
 
         self.shutdown.cancel();
         tracing::info!("stopping: no new connections, running work is finished");
@@ -197,6 +197,52 @@ impl Host {
         self.store.close().await;
         tracing::info!("stopped");
         stop
+    }
+
+    /// Starts the private listener, where there is to be one. Its address, for the log.
+    async fn start_operator(
+        &self,
+        worker: &Worker<SqliteStore>,
+        breakers: &Arc<Breakers>,
+        rooms: &mut tokio::task::JoinSet<()>,
+    ) -> anyhow::Result<String> {
+        let settings = self.config.load().operator.clone();
+        let (Some(listen), Some(token)) = (settings.listen, settings.token) else {
+            return Ok("none".to_owned());
+        };
+        let listener = operator::listen(listen).await?;
+        let address = listener.local_addr()?;
+        let operator = Operator {
+            store: self.store.clone(),
+            config: Arc::clone(&self.config),
+            registry: Arc::clone(&self.registry),
+            counters: Arc::clone(&self.counters),
+            worker_counters: Arc::clone(&worker.counters),
+            breakers: Arc::clone(breakers),
+            gate: operator::Gate::new(&self.store, token).await?,
+            trial: Arc::new(tokio::sync::Semaphore::new(1)),
+            ward: Arc::clone(&worker.ward),
+        };
+        rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
+        Ok(address.to_string())
+    }
+
+    /// Loads the plugins that the files name, for as long as compiling takes, or until the host is to stop.
+    ///
+    /// # Errors
+    /// When one is refused, or the store fails.
+    async fn load_plugins(&self, signals: &mut Signals, config: Config) -> anyhow::Result<Began> {
+        let registry = Arc::clone(&self.registry);
+        let loading =
+            tokio::task::spawn_blocking(move || registry::load(&registry.shelf(), registry.sandbox(), config));
+        let loaded = tokio::select! {
+            loaded = loading => loaded??,
+            _ = signals.terminate.recv() => return Ok(Began::Stopped),
+            _ = signals.interrupt.recv() => return Ok(Began::Stopped),
+            () = self.shutdown.cancelled() => return Err(disk_failed()),
+        };
+        self.registry.begin(loaded).await?;
+        Ok(Began::Loaded)
     }
 
     /// Waits for a signal to stop, or for the store to fail; reloads on SIGHUP.
@@ -212,9 +258,7 @@ impl Host {
                     reload.spawn_blocking(move || load(&path, &registry));
                 }
                 Some(loaded) = reload.join_next() => self.adopt(loaded.unwrap_or_else(|error| Err(error.into()))).await,
-                () = self.shutdown.cancelled() => {
-                    anyhow::bail!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store");
-                }
+                () = self.shutdown.cancelled() => return Err(disk_failed()),
             }
         }
     }
@@ -232,6 +276,17 @@ impl Host {
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
         }
     }
+}
+
+/// How the first load of the plugins ended.
+enum Began {
+    Loaded,
+    /// The host is to stop.
+    Stopped,
+}
+
+fn disk_failed() -> anyhow::Error {
+    anyhow::anyhow!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store")
 }
 
 /// Reads the configuration and loads its plugins. Takes as long as compiling takes.

@@ -15,6 +15,7 @@ mod fair;
 mod hostile;
 mod delivery;
 mod operators;
+mod process;
 mod audit;
 mod repeat;
 mod roles;

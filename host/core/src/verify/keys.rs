@@ -34,6 +34,22 @@ pub struct Keyring {
     parameters: Vec<Option<Secret>>,
 }
 
+/// When one of a source's keys verifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window<'k> {
+    pub id: &'k KeyId,
+    /// From this instant on; from ever when absent.
+    pub not_before: Option<UnixMillis>,
+    /// Before this instant; for ever when absent.
+    pub not_after: Option<UnixMillis>,
+}
+
+impl Window<'_> {
+    pub fn holds(&self, at: UnixMillis) -> bool {
+        self.not_before.is_none_or(|from| from <= at) && self.not_after.is_none_or(|until| at < until)
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: KeyId,
@@ -440,6 +456,16 @@ impl Keyring {
     /// The ids of the keys, in their order.
     pub fn key_ids(&self) -> impl Iterator<Item = &KeyId> {
         self.keys.iter().map(|key| &key.id)
+    }
+
+    /// When each key verifies, in their order. Fetched keys are left out: they are renewed.
+    pub fn windows(&self) -> impl Iterator<Item = Window<'_>> {
+        let configured = self.keys.iter().filter(|key| key.fetched_at.is_none());
+        configured.map(|key| Window {
+            id: &key.id,
+            not_before: key.not_before,
+            not_after: key.not_after,
+        })
     }
 
     /// What the host sends to the URL of a needed key, with POST as JSON; nothing, and GET, when it is `None`. Holds the source's

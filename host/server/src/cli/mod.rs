@@ -19,13 +19,15 @@ mod transfer;
 mod verify;
 mod wire;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::log::{self, LogFormat};
 use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody};
-use crate::telemetry::{LogFormat, start_logging};
 
 /// The hidden command under which this program compiles plugins in a child process.
 pub(crate) const COMPILE_PLUGIN: &str = "compile-plugin";
@@ -301,9 +303,19 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::CompilePlugin => return tollgate_sandbox::compile_child_main(),
-        Command::Serve { config, log } => {
-            start_logging(log);
-            crate::serve::serve(&config).map(|()| Exit::Yes)
+        Command::Serve { config, log: format } => {
+            let served = log::start(format)
+                .context("no thread for the log could be started")
+                .and_then(|()| crate::serve::serve(&config));
+            // Nothing of a host waits for whoever reads its words.
+            let status = status(served.as_ref().map(|()| Exit::Yes));
+            log::end_with(
+                &served
+                    .err()
+                    .map(|error| for_standard_error(&words(&error)))
+                    .unwrap_or_default(),
+            );
+            return status;
         }
         Command::Demo(args) => demo::run(&args),
         Command::Check { target } => check::run(&target),
@@ -342,21 +354,39 @@ pub(crate) fn main() -> ExitCode {
         Command::Route { command } => registry::route(command),
         Command::Publisher { command } => registry::publisher(command),
     };
+    if let Err(error) = &result {
+        // Where nobody reads it, there is nobody to tell.
+        let _ = writeln!(anstream::stderr(), "{}", words(error));
+    }
+    status(result.as_ref().copied())
+}
+
+fn status(result: Result<Exit, &anyhow::Error>) -> ExitCode {
     match result {
         Ok(Exit::Yes) => ExitCode::SUCCESS,
         Ok(Exit::No) => ExitCode::from(1),
-        Err(error) => {
-            let style = anstyle::AnsiColor::Red.on_default().bold();
-            match error.downcast_ref::<crate::config::Problems>() {
-                // Each says `error:` itself, with its line.
-                Some(problems) => anstream::eprintln!("{}", problems.render(crate::config::Ink::Coloured)),
-                None => anstream::eprintln!("{style}error:{style:#} {error:#}"),
-            }
-            if error.is::<Refused>() {
-                return ExitCode::from(1);
-            }
-            let mendable = error.is::<Usage>() || error.is::<crate::config::Problems>();
-            ExitCode::from(if mendable { USAGE } else { FAILED })
+        Err(error) if error.is::<Refused>() => ExitCode::from(1),
+        Err(error) if error.is::<Usage>() || error.is::<crate::config::Problems>() => ExitCode::from(USAGE),
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+/// What a person reads of an error, in colours.
+fn words(error: &anyhow::Error) -> String {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    match error.downcast_ref::<crate::config::Problems>() {
+        // Each says `error:` itself, with its line.
+        Some(problems) => problems.render(crate::config::Ink::Coloured),
+        None => format!("{style}error:{style:#} {error:#}"),
+    }
+}
+
+/// A line as standard error shows it: with its colours, or without where there is no terminal.
+fn for_standard_error(text: &str) -> String {
+    match anstream::AutoStream::choice(&std::io::stderr()) {
+        anstream::ColorChoice::Never => format!("{}\n", anstream::adapter::strip_str(text)),
+        anstream::ColorChoice::Auto | anstream::ColorChoice::AlwaysAnsi | anstream::ColorChoice::Always => {
+            format!("{text}\n")
         }
     }
 }

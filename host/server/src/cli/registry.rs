@@ -533,7 +533,7 @@ fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {
             mask::line(&run.message, 300)
         );
         let differences = differing_actions(&run.active_actions, &run.actions);
-        differences.iter().for_each(|line| anstream::println!("    {}", mask::shown(line)));
+        differences.iter().for_each(|line| anstream::println!("    {line}"));
     }
     Ok(Exit::Yes)
 }

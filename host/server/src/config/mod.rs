@@ -273,6 +273,9 @@ pub(crate) struct EdgeConfig {
     pub(crate) body_bytes_max: usize,
     pub(crate) header_read_ms_max: u64,
     pub(crate) body_read_ms_max: u64,
+    /// How long a connection may stay open without a request. Longer than a load balancer keeps one, or the balancer sends a request
+    /// into a connection that has just been closed.
+    pub(crate) idle_ms_max: u64,
     /// Open connections per thread, as far as the process may have so many files open. For further ones those leave that have kept
     /// the host waiting for longest.
     pub(crate) connections_max: usize,

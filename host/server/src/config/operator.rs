@@ -29,6 +29,7 @@ const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
 const WAL_BYTES_LEAST: u32 = 64 * 1024;
 const WAL_BYTES_MOST: u32 = 1024 * 1024 * 1024;
 const READ_MS_MOST: u32 = 120_000;
+const IDLE_MS_MOST: u32 = 3_600_000;
 const CONNECTIONS_MOST: u32 = 1_000_000;
 const IN_FLIGHT_MOST: u32 = 1_000;
 const ATTEMPTS_MOST: u32 = 1_000;
@@ -81,6 +82,7 @@ impl Default for House {
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 header_read_ms_max: limits::HEADER_READ_MS_MAX,
                 body_read_ms_max: limits::BODY_READ_MS_MAX,
+                idle_ms_max: limits::IDLE_MS_MAX,
                 connections_max: 10_000,
                 tls: None,
                 trusted_proxies: Vec::new(),
@@ -159,6 +161,7 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
         &mut edge.body_read_ms_max,
         count(section, "body_read_ms_max", 100..=READ_MS_MOST),
     );
+    set(&mut edge.idle_ms_max, count(section, "idle_ms_max", 100..=IDLE_MS_MOST));
     set(
         &mut edge.connections_max,
         count(section, "connections_max", 1..=CONNECTIONS_MOST),

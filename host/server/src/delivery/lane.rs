@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::time::UnixMillis;
 
+use super::breakers::Turn;
 use super::client::Client;
 use crate::config::OutboundRules;
 
@@ -132,12 +133,18 @@ impl Ticket {
         &self.client
     }
 
-    /// Reports how the attempt ended.
-    pub(super) fn finish(mut self, healthy: bool, now: UnixMillis) {
+    /// Reports how the attempt ended. What that did to the breaker, if anything.
+    pub(super) fn finish(mut self, healthy: bool, now: UnixMillis) -> Option<Turn> {
         self.reported = true;
         let mut state = self.lane.state();
         let State { breaker, policy, .. } = &mut *state;
+        let was_open = breaker.is_open();
         breaker.finished(policy, healthy, now);
+        match (was_open, breaker.is_open()) {
+            (false, true) => Some(Turn::Opened),
+            (true, false) => Some(Turn::Closed),
+            (false, false) | (true, true) => None,
+        }
     }
 }
 

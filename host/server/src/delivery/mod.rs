@@ -7,6 +7,7 @@
 //! A destination may see one action more than once: an attempt whose answer was lost, or whose host died before it was recorded,
 //! is made again. `webhook-id` and `Idempotency-Key` stay the same, so that it can tell.
 
+mod breakers;
 mod client;
 mod lane;
 mod message;
@@ -31,6 +32,7 @@ use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, 
 use crate::clock;
 use crate::config::{Config, Destination};
 use crate::points::{Point, pass};
+pub(crate) use breakers::Breakers;
 use client::Attempt;
 use lane::{Lane, Ticket};
 
@@ -61,8 +63,15 @@ impl Settings {
 }
 
 /// Delivers until shutdown; then lets running attempts finish for a while.
-pub(crate) async fn run<S: Store>(store: S, config: Arc<ArcSwap<Config>>, shutdown: CancellationToken) {
-    Delivery::new(store, config, shutdown, Settings::DEFAULT).run().await;
+pub(crate) async fn run<S: Store>(
+    store: S,
+    config: Arc<ArcSwap<Config>>,
+    breakers: Arc<Breakers>,
+    shutdown: CancellationToken,
+) {
+    Delivery::new(store, config, breakers, shutdown, Settings::DEFAULT)
+        .run()
+        .await;
 }
 
 /// Everything that delivering touches. Cheap to clone.
@@ -72,6 +81,7 @@ struct Delivery<S> {
     config: Arc<ArcSwap<Config>>,
     shutdown: CancellationToken,
     settings: Settings,
+    breakers: Arc<Breakers>,
     lanes: Arc<Mutex<Lanes>>,
     /// Wakes when a lane has room again that had too little.
     freed: Arc<Notify>,
@@ -94,12 +104,19 @@ struct Passed {
 }
 
 impl<S: Store> Delivery<S> {
-    fn new(store: S, config: Arc<ArcSwap<Config>>, shutdown: CancellationToken, settings: Settings) -> Self {
+    fn new(
+        store: S,
+        config: Arc<ArcSwap<Config>>,
+        breakers: Arc<Breakers>,
+        shutdown: CancellationToken,
+        settings: Settings,
+    ) -> Self {
         Self {
             store,
             config,
             shutdown,
             settings,
+            breakers,
             lanes: Arc::default(),
             freed: Arc::default(),
         }
@@ -218,6 +235,7 @@ impl<S: Store> Delivery<S> {
                 .get(tenant)
                 .and_then(|tenant| tenant.destinations.get(destination))
             else {
+                self.breakers.forget(key);
                 return false;
             };
             let room = lane.room(destination.in_flight_max, now);
@@ -250,7 +268,8 @@ impl<S: Store> Delivery<S> {
         let started_at = clock::now();
         let clock = Instant::now();
         pass(Point::BeforeDeliver);
-        let attempt = match message::compose(&claim, &destination, started_at) {
+        // Receivers hold its timestamp against the time as they know it.
+        let attempt = match message::compose(&claim, &destination, clock::wall()) {
             Ok(request) => {
                 ticket
                     .client()
@@ -261,8 +280,11 @@ impl<S: Store> Delivery<S> {
         };
         let took = clock.elapsed();
         pass(Point::AfterDeliver);
-        ticket.finish(is_healthy(&attempt.end), clock::now());
+        let turned = ticket.finish(is_healthy(&attempt.end), clock::now());
         self.record(&claim, started_at, took, attempt).await;
+        if let Some(turn) = turned {
+            self.breakers.turned(&claim.tenant, &claim.destination, turn);
+        }
     }
 
     /// Ends an entry whose destination is no longer configured.
@@ -279,7 +301,6 @@ impl<S: Store> Delivery<S> {
     async fn record(&self, claim: &OutboxClaim, started_at: UnixMillis, took: Duration, attempt: Attempt) {
         let policy = self.config.load().delivery.retry;
         let entry_end = entry_end(&attempt.end, &policy, claim.attempt, clock::now(), clock::jitter());
-        log_end(claim, &entry_end);
         let record = AttemptRecord {
             entry: claim.entry,
             epoch: claim.epoch,
@@ -287,13 +308,16 @@ impl<S: Store> Delivery<S> {
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             end: attempt.end,
             answer: attempt.answer,
-            entry_end,
+            entry_end: entry_end.clone(),
         };
         let mut pause = Duration::from_millis(RECORD_PAUSE_MS);
         pass(Point::BeforeMark);
         loop {
             match self.store.record_attempt(record.clone()).await {
-                Ok(AttemptRecorded::Recorded) => return pass(Point::AfterMark),
+                Ok(AttemptRecorded::Recorded) => {
+                    pass(Point::AfterMark);
+                    return log_end(claim, &entry_end);
+                }
                 Ok(AttemptRecorded::LeaseLost) => {
                     tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");
                     return;

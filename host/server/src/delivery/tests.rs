@@ -223,6 +223,7 @@ impl Host {
         let delivery = Delivery::new(
             self.store.clone(),
             Arc::clone(&self.config),
+            Arc::default(),
             self.shutdown.clone(),
             settings,
         );

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use tollgate_core::answer::Rejection;
@@ -17,6 +17,7 @@ use tollgate_store::Store;
 use super::Edge;
 use crate::clock;
 use crate::config::{EdgeConfig, Network, Source, Tenant};
+use crate::telemetry::Whose;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +108,18 @@ fn forwarded_https(headers: &HeaderMap) -> Option<bool> {
 pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Bucket>>);
 
 impl Buckets {
+    /// Whether a request would fit now. Takes nothing: who may use a tenant's rate up is not known before it is verified.
+    ///
+    /// # Errors
+    /// When it would not: nanoseconds until the next one fits.
+    fn has_room(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
+        // Taken from a copy.
+        let mut bucket = self.buckets().get(tenant).copied().unwrap_or_default();
+        bucket.take(rate, clock::steady_ns())
+    }
+
     fn take(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets();
         // Read under the lock, so that the instants of one bucket come in order.
         let now_ns = clock::steady_ns();
         match buckets.get_mut(tenant) {
@@ -117,9 +128,33 @@ impl Buckets {
         }
     }
 
-    /// For a request that was refused after all: strangers must not use up what a tenant's own provider needs.
-    pub(super) fn give_back(&self, tenant: &TenantName, rate: Rate) {
-        if let Some(bucket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
+    fn buckets(&self) -> MutexGuard<'_, BTreeMap<TenantName, Bucket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A verified request's share of its tenant's rate. Given back when it is dropped without having been [spent](Self::spend), however
+/// the request ended.
+#[must_use]
+pub(super) struct Share<'e> {
+    buckets: &'e Buckets,
+    tenant: &'e TenantName,
+    /// Absent: the tenant has no limit, or the share is spent.
+    rate: Option<Rate>,
+}
+
+impl Share<'_> {
+    /// The request's events were kept.
+    pub(super) fn spend(mut self) {
+        self.rate = None;
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if let Some(rate) = self.rate
+            && let Some(bucket) = self.buckets.buckets().get_mut(self.tenant)
+        {
             bucket.give_back(rate);
         }
     }
@@ -137,9 +172,13 @@ pub(super) fn check_address<S: Store>(
     if listed.is_empty() || client.address.is_some_and(|address| is_in(listed, address)) {
         return Ok(());
     }
-    if edge.counters.cause("address-not-allowed", clock::now()) {
+    let (cause, tenant, source) = ("address-not-allowed", &tenant.name, &source.name);
+    if let Some(left_out) = edge
+        .counters
+        .refused(Whose::Sources(tenant, source), cause, clock::now())
+    {
         let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
-        tracing::warn!(tenant = %tenant.name, source = %source.name, cause = "address-not-allowed", from, "refused: the source does not list the client's address");
+        tracing::warn!(%tenant, %source, cause, left_out, from, "refused: the source does not list the client's address");
     }
     Err(Rejection::Address.into())
 }
@@ -166,20 +205,49 @@ pub(super) fn check_credential<S: Store>(
         Unproven::RepeatedHeader { .. } => "repeated-credential",
         _ => "wrong-credential",
     };
-    if edge.counters.cause(cause, clock::now()) {
-        tracing::warn!(tenant = %tenant.name, source = %source.name, cause, "refused beside the signature: {unproven}");
+    let (tenant, source) = (&tenant.name, &source.name);
+    if let Some(left_out) = edge
+        .counters
+        .refused(Whose::Sources(tenant, source), cause, clock::now())
+    {
+        tracing::warn!(%tenant, %source, cause, left_out, "refused beside the signature: {unproven}");
     }
     Err(Rejection::Unauthentic.into())
 }
 
+/// Looks from the head alone; takes nothing.
+///
 /// # Errors
 /// When the tenant has used up its rate: with the seconds after which to come again.
 pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
     let Some(rate) = rate else { return Ok(()) };
-    edge.buckets.take(&tenant.name, rate).map_err(|wait_ns| Refused {
+    edge.buckets.has_room(&tenant.name, rate).map_err(rate_limited)
+}
+
+/// Takes a verified request's share of its tenant's rate.
+///
+/// # Errors
+/// When others have used it up since the head was looked at.
+pub(super) fn take_share<'e, S: Store>(
+    edge: &'e Edge<S>,
+    tenant: &'e Tenant,
+    rate: Option<Rate>,
+) -> Result<Share<'e>, Refused> {
+    if let Some(rate) = rate {
+        edge.buckets.take(&tenant.name, rate).map_err(rate_limited)?;
+    }
+    Ok(Share {
+        buckets: &edge.buckets,
+        tenant: &tenant.name,
+        rate,
+    })
+}
+
+fn rate_limited(wait_ns: u64) -> Refused {
+    Refused {
         rejection: Rejection::RateLimited,
         retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
-    })
+    }
 }
 
 /// A rejection and when to come again, where that is known better than the answer table knows it.
@@ -247,6 +315,29 @@ mod tests {
         check(&["203.0.113.7,"], None);
         check(&[""], None);
         check(&["unknown, 203.0.113.7"], Some("203.0.113.7"));
+    }
+
+    #[test]
+    fn i7_a_share_of_the_rate_that_is_not_spent_is_given_back_however_its_request_ended() {
+        let (buckets, tenant) = (Buckets::default(), "acme".parse().unwrap());
+        let rate = Rate::new(1, 2).unwrap();
+        let share = || {
+            buckets.take(&tenant, rate).ok().map(|()| Share {
+                buckets: &buckets,
+                tenant: &tenant,
+                rate: Some(rate),
+            })
+        };
+        for _ in 0..50 {
+            assert_eq!(buckets.has_room(&tenant, rate), Ok(()), "to look takes nothing");
+        }
+        for _ in 0..50 {
+            drop(share().expect("what was refused, evicted or cut off takes nothing"));
+        }
+        for _ in 0..2 {
+            share().expect("a share of a burst of 2").spend();
+        }
+        assert!(share().is_none() && buckets.has_room(&tenant, rate).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +34,8 @@ const BODY_BYTES_MUCH: usize = 16 * 1024;
 /// It is the peer that waits.
 const AT_WORK: u64 = u64::MAX;
 
-/// The seats of one edge thread.
-pub(super) struct House {
+/// The seats of one edge thread, or of the private listener.
+pub(crate) struct House {
     free: Arc<Semaphore>,
     seats_max: usize,
     guests: Mutex<Guests>,
@@ -61,17 +62,39 @@ struct Guest {
 }
 
 /// A connection's place, given back when it is dropped.
-pub(super) struct Seat {
+pub(crate) struct Seat {
     house: Arc<House>,
     guest: Arc<Guest>,
     number: usize,
     /// What its last request came to.
     refused: AtomicBool,
+    /// What follows the head that was parsed last, until the [`super::Wire`] asks: [`NOTHING_SAID`], [`CHUNKS`], or a body's bytes.
+    follows: AtomicU64,
+    being_answered: AtomicBool,
+    bare_line_feed: AtomicBool,
     _free: OwnedSemaphorePermit,
 }
 
+/// What a request's head announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// A body of so many bytes, or none.
+    Bytes(u64),
+    /// A body in chunks.
+    Chunks,
+}
+
+impl From<&Incoming> for Follows {
+    fn from(body: &Incoming) -> Self {
+        body.size_hint().exact().map_or(Self::Chunks, Self::Bytes)
+    }
+}
+
+const NOTHING_SAID: u64 = u64::MAX;
+const CHUNKS: u64 = u64::MAX - 1;
+
 impl House {
-    pub(super) fn new(seats_max: usize, shutdown: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(seats_max: usize, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(seats_max)),
             seats_max,
@@ -83,7 +106,7 @@ impl House {
     }
 
     /// A seat, for which others are sent away if need be. `None` when the host stops first.
-    pub(super) async fn seat(self: &Arc<Self>) -> Option<Seat> {
+    pub(crate) async fn seat(self: &Arc<Self>) -> Option<Seat> {
         loop {
             if let Ok(free) = Arc::clone(&self.free).try_acquire_owned() {
                 return Some(self.take(free));
@@ -115,12 +138,15 @@ impl House {
             guest,
             number,
             refused: AtomicBool::new(false),
+            follows: AtomicU64::new(NOTHING_SAID),
+            being_answered: AtomicBool::new(false),
+            bare_line_feed: AtomicBool::new(false),
             _free: free,
         }
     }
 
     /// Sends some of those away that have kept the house waiting for longest.
-    pub(super) fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         self.send_away(self.seats_max.div_ceil(CLEARED_SHARE), 0);
     }
 
@@ -153,7 +179,7 @@ impl House {
     }
 
     /// Waits until all have left.
-    pub(super) async fn empty(&self) {
+    pub(crate) async fn empty(&self) {
         let everyone = u32::try_from(self.seats_max).unwrap_or(u32::MAX);
         let _ = self.free.acquire_many(everyone).await;
     }
@@ -165,17 +191,60 @@ impl House {
 
 impl Seat {
     /// Cancelled when the connection has to go: at once, unless the host stops.
-    pub(super) fn leave(&self) -> &CancellationToken {
+    pub(crate) fn leave(&self) -> &CancellationToken {
         &self.guest.leave
     }
 
+    /// A head was parsed: what follows it on the wire. Its request is being answered from now on.
+    pub(crate) fn is_asked(&self, follows: Follows) {
+        let said = match follows {
+            // No peer sends so much; nothing is misread if one says that it will.
+            Follows::Bytes(bytes) => bytes.min(CHUNKS - 1),
+            Follows::Chunks => CHUNKS,
+        };
+        self.follows.store(said, Ordering::Relaxed);
+        self.being_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// The request's answer is there.
+    pub(crate) fn has_answered(&self) {
+        self.being_answered.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_being_answered(&self) -> bool {
+        self.being_answered.load(Ordering::Relaxed)
+    }
+
+    /// How long the house has waited for the peer; not at all when it is at work for it.
+    pub(super) fn has_waited(&self) -> Duration {
+        let since_ns = self.guest.waits_since_ns.load(Ordering::Relaxed);
+        Duration::from_nanos(clock::steady_ns().saturating_sub(since_ns))
+    }
+
+    /// What follows the last head, once.
+    pub(super) fn take_follows(&self) -> Option<Follows> {
+        match self.follows.swap(NOTHING_SAID, Ordering::Relaxed) {
+            NOTHING_SAID => None,
+            CHUNKS => Some(Follows::Chunks),
+            bytes => Some(Follows::Bytes(bytes)),
+        }
+    }
+
+    pub(super) fn sent_a_bare_line_feed(&self) {
+        self.bare_line_feed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_sent_a_bare_line_feed(&self) -> bool {
+        self.bare_line_feed.load(Ordering::Relaxed)
+    }
+
     /// The peer has begun something, and the house waits for the rest of it.
-    pub(super) fn waits(&self) {
+    pub(crate) fn waits(&self) {
         self.guest.waits_since_ns.store(clock::steady_ns(), Ordering::Relaxed);
     }
 
     /// The peer waits for the house.
-    pub(super) fn is_waited_for(&self) {
+    pub(crate) fn is_waited_for(&self) {
         self.guest.waits_since_ns.store(AT_WORK, Ordering::Relaxed);
     }
 

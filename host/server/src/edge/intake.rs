@@ -25,14 +25,15 @@ use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
 use tollgate_store::{Store, StoreError};
 
-use super::Edge;
 use super::access::{self, Client, Peer, Refused};
 use super::house::Seat;
 use super::keys::NoKey;
 use super::share;
+use super::{Edge, HEALTH_PATH};
 use crate::clock;
 use crate::config::{Config, EdgeConfig, Source, Tenant};
 use crate::points::{Point, pass};
+use crate::telemetry::Whose;
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
 const KEY_LOOKS_MAX: usize = 4;
@@ -53,7 +54,9 @@ pub(super) async fn handle<S: Store>(
     seat.line_up_if_refused().await;
     let config = edge.config.load_full();
     let client = Client::of(&config.edge, peer, request.headers());
-    let response = match locate(&config, client, request.uri().path()) {
+    let path = request.uri().path();
+    let response = match locate(&config, client, path) {
+        _ if path == HEALTH_PATH && matches!(*request.method(), Method::GET | Method::HEAD) => health(edge),
         Ok((tenant, source)) => {
             let asked = Asked {
                 edge,
@@ -65,7 +68,19 @@ pub(super) async fn handle<S: Store>(
             };
             asked.answer(request).await
         }
-        Err(rejection) => {
+        Err(Unlocated { rejection, whose }) => {
+            let cause = rejection.as_str();
+            if let Some(left_out) = edge.counters.refused(whose, cause, clock::now()) {
+                let path = mask::line(path, 100);
+                match whose {
+                    Whose::Tenants(tenant) => {
+                        tracing::warn!(%tenant, cause, left_out, path, "refused: {}", words(rejection))
+                    }
+                    Whose::Nobodys | Whose::Sources(..) => {
+                        tracing::warn!(cause, left_out, path, "refused: {}", words(rejection));
+                    }
+                }
+            }
             let happening = Happening::Rejected(rejection);
             edge.counters.count(&happening);
             respond(&answer(&happening, &Ack::default()))
@@ -76,21 +91,58 @@ pub(super) async fn handle<S: Store>(
     Ok(response)
 }
 
-/// Finds the source that a request is for: `/in/{tenant}/{source}`.
-fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Tenant, &'c Source), Rejection> {
-    if config.edge.require_https && !client.https {
-        return Err(Rejection::Insecure);
+/// What a load balancer asks before it sends anybody here: whether the host takes requests.
+fn health<S: Store>(edge: &Edge<S>) -> Response<Full<Bytes>> {
+    if edge.shutdown.is_cancelled() {
+        response(503, "text/plain; charset=utf-8", "stopping\n".to_owned())
+    } else {
+        response(200, "text/plain; charset=utf-8", "ok\n".to_owned())
     }
-    let mut parts = path
-        .strip_prefix("/in/")
-        .ok_or(Rejection::UnknownSource)?
-        .splitn(2, '/');
+}
+
+/// Why a request is for no source, and for which tenant it is, if any.
+struct Unlocated<'c> {
+    rejection: Rejection,
+    whose: Whose<'c>,
+}
+
+/// Finds the source that a request is for: `/in/{tenant}/{source}`.
+fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Tenant, &'c Source), Unlocated<'c>> {
+    let nowhere = |rejection, whose| Unlocated { rejection, whose };
+    if config.edge.require_https && !client.https {
+        return Err(nowhere(Rejection::Insecure, Whose::Nobodys));
+    }
+    let unknown = || nowhere(Rejection::UnknownSource, Whose::Nobodys);
+    let mut parts = path.strip_prefix("/in/").ok_or_else(unknown)?.splitn(2, '/');
     let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else {
-        return Err(Rejection::UnknownSource);
+        return Err(unknown());
     };
-    let tenant = config.tenants.get(tenant).ok_or(Rejection::UnknownSource)?;
-    let source = tenant.sources.get(source).ok_or(Rejection::UnknownSource)?;
+    let tenant = config.tenants.get(tenant).ok_or_else(unknown)?;
+    let source = tenant.sources.get(source);
+    let source = source.ok_or_else(|| nowhere(Rejection::UnknownSource, Whose::Tenants(&tenant.name)))?;
     Ok((tenant, source))
+}
+
+/// What a log line says of a refusal that nothing more is known of.
+fn words(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::UnknownSource => "there is no such tenant or source; the path is /in/TENANT/SOURCE",
+        Rejection::Method => "neither a POST nor a question that the provider asks before its events",
+        Rejection::Insecure => "it did not come over HTTPS, which the configuration demands",
+        Rejection::Address => "the source does not list the client's address",
+        Rejection::RateLimited => "the tenant has used up its rate",
+        Rejection::Unauthentic => "it is not proved",
+        Rejection::Malformed => "its body breaks off, or its length or chunks are wrong",
+        Rejection::BodyTooLarge => "its body is over the bound",
+        Rejection::BatchTooLarge => "it carries more events than one request may",
+        Rejection::HeadersTooLarge => "its headers are over the bound",
+        Rejection::Encoded => "its body is encoded (Content-Encoding), and what is signed could not be seen",
+        Rejection::TooSlow => "its body did not come in time",
+        Rejection::KeyUnavailable => "a key that it names cannot be had",
+        Rejection::Overloaded => "there is no room for its body now",
+        Rejection::StoreUnavailable => "the store cannot write",
+        Rejection::ShuttingDown => "the host stops",
+    }
 }
 
 /// One request to a known source.
@@ -124,9 +176,10 @@ impl<S: Store> Asked<'_, S> {
             return self.refuse(refused);
         }
         let outcome = if request.method() == Method::POST {
-            self.take_in(request).await
+            self.take_in(rate, request).await
         } else {
-            self.preflight(&request).map(Outcome::Challenge)
+            let reply = self.preflight(&request).map_err(|rejection| self.tell(rejection));
+            reply.map(Outcome::Challenge)
         };
         match outcome {
             Ok(Outcome::Challenge(reply)) => {
@@ -139,11 +192,28 @@ impl<S: Store> Asked<'_, S> {
                     .for_each(|happening| self.edge.counters.count(happening));
                 respond(&answer_all(&happenings, &self.source.ack))
             }
-            Err(rejection) => {
-                if let Some(rate) = rate {
-                    self.edge.buckets.give_back(&self.tenant.name, rate);
-                }
-                self.refuse(rejection.into())
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    /// Counts and logs a refusal that says all that is known of it.
+    fn tell(&self, rejection: Rejection) -> Refused {
+        self.tell_why(rejection.as_str(), Level::Refusal, || words(rejection).to_owned());
+        rejection.into()
+    }
+
+    /// Counts a refusal under its cause, and logs it with how many of the same were not.
+    fn tell_why(&self, cause: &'static str, level: Level, detail: impl FnOnce() -> String) {
+        let (tenant, source) = (&self.tenant.name, &self.source.name);
+        let whose = Whose::Sources(tenant, source);
+        let Some(left_out) = self.edge.counters.refused(whose, cause, clock::now()) else {
+            return;
+        };
+        let detail = mask::line(&detail(), 300);
+        match level {
+            Level::Refusal => tracing::warn!(%tenant, %source, cause, left_out, "refused: {detail}"),
+            Level::Host => {
+                tracing::error!(%tenant, %source, cause, left_out, "the sender was asked to come again: {detail}")
             }
         }
     }
@@ -172,10 +242,13 @@ impl<S: Store> Asked<'_, S> {
                 request.headers(),
                 &mut room,
                 self.source,
-            )?;
+            )
+            .map_err(|rejection| self.tell(rejection))?;
             access::check_credential(self.edge, self.tenant, self.source, &head)?;
         }
-        access::check_rate(self.edge, self.tenant, rate)
+        access::check_rate(self.edge, self.tenant, rate).inspect_err(|refused| {
+            self.tell(refused.rejection);
+        })
     }
 
     /// Answers a question that comes before any event and without a signature, where the profile knows one.
@@ -193,7 +266,7 @@ impl<S: Store> Asked<'_, S> {
     }
 
     /// Takes one request to its end.
-    async fn take_in(&self, request: Request<Incoming>) -> Result<Outcome, Rejection> {
+    async fn take_in(&self, rate: Option<Rate>, request: Request<Incoming>) -> Result<Outcome, Refused> {
         let edge = self.edge;
         let (head, body) = request.into_parts();
         // Held until the answer: what waits for its commit takes memory as well.
@@ -202,12 +275,17 @@ impl<S: Store> Asked<'_, S> {
             seat: self.seat,
             own: 0,
         };
-        let body = bounded_body(&self.config.edge, &head.headers, body, &mut held).await?;
+        let body = bounded_body(&self.config.edge, &head.headers, body, &mut held)
+            .await
+            .map_err(|rejection| self.tell(rejection))?;
         self.seat.is_waited_for();
         let mut admissions = match self.prove(&head, &body).await? {
             Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
             Proved::Events(admissions) => admissions,
         };
+        let share = access::take_share(edge, self.tenant, rate).inspect_err(|refused| {
+            self.tell(refused.rejection);
+        })?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
         pass(Point::BeforeAdmit);
         let admitted = match (admissions.pop(), admissions.is_empty()) {
@@ -217,8 +295,9 @@ impl<S: Store> Asked<'_, S> {
                 edge.store.admit_all(admissions).await
             }
         };
-        let admitted = admitted.map_err(|error| unkept(edge, &error))?;
+        let admitted = admitted.map_err(|error| self.unkept(&error))?;
         pass(Point::AfterAdmit);
+        share.spend();
         Ok(Outcome::Events(
             receipts
                 .into_iter()
@@ -230,7 +309,8 @@ impl<S: Store> Asked<'_, S> {
 
     /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
     async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Rejection> {
-        let received_at = clock::now();
+        // The senders' timestamps are held against the system's clock, as it is.
+        let received_at = clock::wall();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
         for _ in 0..KEY_LOOKS_MAX {
             let proved = {
@@ -257,12 +337,27 @@ impl<S: Store> Asked<'_, S> {
 
     /// The sender is asked to come again: that a key cannot be had says nothing about the request.
     fn without_key(&self, no_key: &NoKey) -> Rejection {
-        if self.edge.counters.cause("key-unavailable", clock::now()) {
-            let (tenant, source) = (&self.tenant.name, &self.source.name);
-            let detail = mask::line(&no_key.to_string(), 300);
-            tracing::error!(%tenant, %source, cause = "key-unavailable", "a key that a request names cannot be had: {detail}");
-        }
+        self.tell_why("key-unavailable", Level::Host, || {
+            format!("a key that a request names cannot be had: {no_key}")
+        });
         Rejection::KeyUnavailable
+    }
+
+    /// Nothing was kept: the sender must come again.
+    fn unkept(&self, error: &StoreError) -> Rejection {
+        let (cause, rejection) = match error {
+            StoreError::Full => ("store-queue-full", Rejection::Overloaded),
+            StoreError::Closed => ("store-closed", Rejection::ShuttingDown),
+            StoreError::NoSpace { .. } => ("store-no-space", Rejection::StoreUnavailable),
+            StoreError::Fatal { .. } => ("store-fatal", Rejection::StoreUnavailable),
+            _ => ("store-error", Rejection::StoreUnavailable),
+        };
+        self.tell_why(cause, Level::Host, || format!("an event was not kept: {error}"));
+        if matches!(error, StoreError::Fatal { .. }) {
+            // What is on the disk is unknown. Stop; a restart finds out what was committed.
+            self.edge.shutdown.cancel();
+        }
+        rejection
     }
 
     /// Verifies and reads a request and makes everything that the durable commit needs. Pure but for counting refusals.
@@ -273,23 +368,21 @@ impl<S: Store> Asked<'_, S> {
         body: &[u8],
         received_at: UnixMillis,
     ) -> Result<Proved, NotProved> {
-        let Self {
-            edge, tenant, source, ..
-        } = self;
+        let Self { tenant, source, .. } = self;
         let mut room = NO_HEADERS;
         let request = RawRequest {
             body,
             received_at,
-            ..raw_request(&head.method, &head.uri, &head.headers, &mut room, source).map_err(NotProved::Rejected)?
+            ..raw_request(&head.method, &head.uri, &head.headers, &mut room, source).map_err(|rejection| {
+                self.tell(rejection);
+                NotProved::Rejected(rejection)
+            })?
         };
         let verified = verify(&source.profile, keyring, request).map_err(|unproven| {
             if let Some(need) = unproven.needs_key() {
                 return NotProved::NeedsKey(need.clone());
             }
-            if edge.counters.cause(unproven.reason(), received_at) {
-                let detail = mask::line(&unproven.to_string(), 300);
-                tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unproven.reason(), "refused: {detail}");
-            }
+            self.tell_why(unproven.reason(), Level::Refusal, || unproven.to_string());
             NotProved::Rejected(Rejection::Unauthentic)
         })?;
         if let Some(reply) = challenge::answer(&source.profile, &verified) {
@@ -297,10 +390,7 @@ impl<S: Store> Asked<'_, S> {
         }
         let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name);
         let events = events.map_err(|unreadable| {
-            if edge.counters.cause(unreadable.reason(), received_at) {
-                let detail = mask::line(&unreadable.to_string(), 200);
-                tracing::warn!(tenant = %tenant.name, source = %source.name, cause = unreadable.reason(), "refused: {detail}");
-            }
+            self.tell_why(unreadable.reason(), Level::Refusal, || unreadable.to_string());
             NotProved::Rejected(Rejection::from(&unreadable))
         })?;
         let proofs = std::iter::repeat_n(verified.into_proof(), events.len());
@@ -320,6 +410,15 @@ impl<S: Store> Asked<'_, S> {
             &mut self.tenant.matches(),
         )
     }
+}
+
+/// Whose fault it is that a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// The request's.
+    Refusal,
+    /// The host's own, or of what it depends on.
+    Host,
 }
 
 /// What becomes of a request that is not refused.
@@ -464,25 +563,6 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
         rest.extend_from_slice(&data);
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
-}
-
-/// Nothing was kept: the sender must come again.
-fn unkept<S: Store>(edge: &Edge<S>, error: &StoreError) -> Rejection {
-    let (slug, rejection) = match error {
-        StoreError::Full => ("store-queue-full", Rejection::Overloaded),
-        StoreError::Closed => ("store-closed", Rejection::ShuttingDown),
-        StoreError::NoSpace { .. } => ("store-no-space", Rejection::StoreUnavailable),
-        StoreError::Fatal { .. } => ("store-fatal", Rejection::StoreUnavailable),
-        _ => ("store-error", Rejection::StoreUnavailable),
-    };
-    if edge.counters.cause(slug, clock::now()) {
-        tracing::error!(%error, "an event was not kept; its sender was asked to come again");
-    }
-    if matches!(error, StoreError::Fatal { .. }) {
-        // What is on the disk is unknown. Stop; a restart finds out what was committed.
-        edge.shutdown.cancel();
-    }
-    rejection
 }
 
 fn respond(answer: &Answer) -> Response<Full<Bytes>> {

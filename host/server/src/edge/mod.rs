@@ -1,13 +1,14 @@
 //! The edge: the public listener. It proves, admits and answers, and waits for nothing but the durable commit.
 //!
-//! One thread per core, each with a single-threaded runtime and a listener of its own on the same port (SO_REUSEPORT): no
-//! request crosses threads except into the store's writer and back. What is answered is the core's table; see [`intake`].
+//! One thread per core, each with a single-threaded runtime and a listener of its own on the same port: no request crosses threads
+//! except into the store's writer and back. What is answered is the core's table; see [`intake`].
 
 mod access;
 mod house;
 mod intake;
 mod keys;
 mod share;
+mod wire;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,16 +32,20 @@ use tollgate_store::{Courier, Store};
 
 pub(crate) use self::access::Buckets;
 use self::access::Peer;
-use self::house::{House, Seat};
+pub(crate) use self::house::{Follows, House, Seat};
 pub(crate) use self::keys::Keys;
 use self::share::Share;
+pub(crate) use self::wire::{Patience, Wire};
 use crate::clock;
 use crate::config::{Config, EdgeConfig};
-use crate::telemetry::EdgeCounters;
+use crate::telemetry::{EdgeCounters, Whose};
 
 /// How long an answer may stay unread before the kernel drops the connection.
 #[cfg(target_os = "linux")]
 const UNREAD_MAX: Duration = Duration::from_secs(10);
+
+/// The path of the public listener that is no tenant's: load balancers ask it whether the host is up.
+const HEALTH_PATH: &str = "/healthz";
 
 /// Connections that the kernel keeps until they are taken, as far as it allows so many. When there are more it drops their
 /// beginnings, and the peer tries again after a second.
@@ -62,14 +69,45 @@ pub(crate) struct Edge<S> {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Listens and starts the edge's threads. The address that was bound (a port of 0 is drawn by the kernel) and a handle per thread.
+/// The edge's listeners, one for each thread, all on one address.
+pub(crate) struct Listeners {
+    pub(crate) address: SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+}
+
+/// Listens. Nothing is taken in yet; the kernel keeps those who come.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When the address cannot be bound, as when anybody else listens there.
+pub(crate) fn listen(settings: &EdgeConfig) -> anyhow::Result<Listeners> {
+    let listening = || -> std::io::Result<Listeners> {
+        // Alone: whoever else listens at the address, sharing it or not, makes this fail. Only then is the address shared, with the
+        // listeners of the other threads. The next host finds it taken in the same way.
+        let first = bind(settings.listen, Sharing::Alone)?;
+        first.listen(BACKLOG)?;
+        first.set_reuse_port(true)?;
+        let first: std::net::TcpListener = first.into();
+        let address = first.local_addr()?;
+        let mut listeners = vec![first];
+        for _ in 1..settings.threads.max(1) {
+            let further = bind(address, Sharing::WithOurs)?;
+            further.listen(BACKLOG)?;
+            listeners.push(further.into());
+        }
+        Ok(Listeners { address, listeners })
+    };
+    listening().with_context(|| format!("cannot listen on {}; is the port taken?", settings.listen))
+}
+
+/// Starts the edge's threads, and answers a handle of each.
+///
+/// # Errors
+/// When the system starts no thread.
 pub(crate) fn start<S: Store>(
     edge: Arc<Edge<S>>,
+    listeners: Listeners,
     files_max: u64,
-) -> anyhow::Result<(SocketAddr, Vec<std::thread::JoinHandle<()>>)> {
+) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
     let mut settings = edge.config.load().edge.clone();
     let seats_max = seats(files_max) / settings.threads.max(1);
     if seats_max < settings.connections_max {
@@ -81,13 +119,8 @@ pub(crate) fn start<S: Store>(
         );
         settings.connections_max = seats_max.max(1);
     }
-    let first = listen(settings.listen)?;
-    let address = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..settings.threads.max(1) {
-        listeners.push(listen(address)?);
-    }
     let threads = listeners
+        .listeners
         .into_iter()
         .enumerate()
         .map(|(at, listener)| {
@@ -100,7 +133,7 @@ pub(crate) fn start<S: Store>(
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok((address, threads))
+    Ok(threads)
 }
 
 /// How many connections a process that may have so many files open can take: the rest is for the store, for deliveries and for
@@ -110,17 +143,25 @@ fn seats(files_max: u64) -> usize {
     usize::try_from(files_max - others).unwrap_or(usize::MAX)
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let bind = || -> std::io::Result<std::net::TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    bind().with_context(|| format!("cannot listen on {address}; is the port taken?"))
+/// With whom an address is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    /// With listeners of this process that share it as well.
+    WithOurs,
+}
+
+fn bind(address: SocketAddr, sharing: Sharing) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a host that has just ended do not keep the next one out; a listener does.
+    socket.set_reuse_address(true)?;
+    match sharing {
+        Sharing::Alone => {}
+        Sharing::WithOurs => socket.set_reuse_port(true)?,
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: std::net::TcpListener) {
@@ -129,9 +170,8 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         Err(error) => return tracing::error!(%error, "an edge thread lost its listener"),
     };
     let mut http = http1::Builder::new();
-    // Without a timer the read timeout would do nothing.
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(settings.header_read_ms_max))
+    // Heads are timed by the wire.
+    http.header_read_timeout(None)
         .max_buf_size(limits::HEADER_BYTES_MAX.max(8 * 1024))
         .max_headers(limits::HEADER_COUNT_MAX)
         // Head and body of our short answers in one buffer. Not `pipeline_flush`, which does that too: it holds an answer back
@@ -166,14 +206,19 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
         let (edge, http) = (Arc::clone(&edge), http.clone());
         tokio::spawn(async move {
-            let ms_max = settings.header_read_ms_max;
-            if says_something(&stream, &seat, ms_max).await {
-                elsewhere(|| attend(&edge, &http, &seat, stream, address, ms_max)).await;
+            let patience = Patience {
+                head_ms_max: settings.header_read_ms_max,
+                idle_ms_max: settings.idle_ms_max,
+            };
+            if says_something(&stream, &seat, patience.head_ms_max).await {
+                elsewhere(|| attend(&edge, &http, &seat, stream, address, patience)).await;
             }
             edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
             drop(seat);
         });
     }
+    // Whoever connects now is refused at once, and asks elsewhere.
+    drop(listener);
     // Let running requests reach their answer; whoever is slower than this gets none and will redeliver.
     let _ = tokio::time::timeout(Duration::from_secs(5), house.empty()).await;
 }
@@ -210,17 +255,33 @@ async fn attend<S: Store>(
     seat: &Seat,
     stream: TcpStream,
     address: SocketAddr,
-    handshake_ms_max: u64,
+    patience: Patience,
 ) {
     // The certificate of now: a reload may have brought a new one.
     let tls = edge.config.load().edge.tls.clone();
     match tls {
-        None => converse(edge, http, seat, stream, Peer::new(address, false)).await,
+        None => {
+            converse(
+                edge,
+                http,
+                seat,
+                Wire::new(stream, seat, patience),
+                Peer::new(address, false),
+            )
+            .await
+        }
         Some(tls) => {
             let accepting = TlsAcceptor::from(tls.server).accept(stream);
             // A peer that breaks off or stalls in the handshake is its own affair.
-            if let Some(stream) = within(edge, seat, handshake_ms_max, accepting).await {
-                converse(edge, http, seat, stream, Peer::new(address, true)).await;
+            if let Some(stream) = within(edge, seat, patience.head_ms_max, accepting).await {
+                converse(
+                    edge,
+                    http,
+                    seat,
+                    Wire::new(stream, seat, patience),
+                    Peer::new(address, true),
+                )
+                .await;
             }
         }
     }
@@ -237,7 +298,7 @@ async fn within<S: Store, T, E>(
         done = tokio::time::timeout(Duration::from_millis(ms_max), handshake) => {
             let stream = done.ok().and_then(Result::ok);
             if stream.is_none() {
-                edge.counters.cause("tls-handshake", clock::now());
+                edge.counters.refused(Whose::Nobodys, "tls-handshake", clock::now());
             }
             stream
         }
@@ -246,12 +307,19 @@ async fn within<S: Store, T, E>(
 }
 
 /// Speaks HTTP on one connection until the peer goes, is sent away, or the host stops.
-async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, seat: &Seat, stream: I, peer: Peer)
+async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, seat: &Seat, wire: Wire<'_, I>, peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = hyper::service::service_fn(|request| intake::handle(edge, seat, peer, request));
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        seat.is_asked(Follows::from(request.body()));
+        async move {
+            let answered = intake::handle(edge, seat, peer, request).await;
+            seat.has_answered();
+            answered
+        }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(wire), service));
     // A peer that breaks off or stalls is its own affair; nothing of it was kept.
     tokio::select! {
         _ = connection.as_mut() => {}
@@ -261,5 +329,46 @@ where
                 let _ = connection.await;
             }
         }
+    }
+    if seat.has_sent_a_bare_line_feed()
+        && let Some(left_out) = edge.counters.refused(Whose::Nobodys, "bare-line-feed", clock::now())
+    {
+        tracing::warn!(
+            cause = "bare-line-feed",
+            left_out,
+            "refused: a line of a request's head ends without a carriage return"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(listen: SocketAddr) -> EdgeConfig {
+        let text = format!("[edge]\nlisten = \"{listen}\"\nthreads = 3\n");
+        crate::config::load_from_texts(&text, &[], &|_| None).unwrap().edge
+    }
+
+    /// The two ways in which another process may hold an address: alone, or ready to share it with whoever is of its user.
+    #[test]
+    fn an_address_in_use_is_refused_whoever_uses_it_and_however() {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let ours = listen(&settings(free)).unwrap();
+        assert_eq!(ours.listeners.len(), 3, "a listener for each thread");
+        let refused = listen(&settings(ours.address)).err().expect("a second host is refused");
+        assert!(format!("{refused:#}").contains("is the port taken?"), "{refused:#}");
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], ours.address.port()));
+        assert!(listen(&settings(everywhere)).is_err(), "at all addresses");
+        let address = ours.address;
+        drop(ours);
+
+        for sharing in [Sharing::Alone, Sharing::WithOurs] {
+            let theirs = bind(address, sharing).unwrap();
+            theirs.listen(1).unwrap();
+            assert!(listen(&settings(address)).is_err(), "{sharing:?}");
+            drop(theirs);
+        }
+        assert!(listen(&settings(address)).is_ok(), "free again at once");
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn authorize<S: Store>(
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let Some(caller) = given.and_then(|token| operator.gate.caller(token, clock::now())) else {
+    let Some(caller) = given.and_then(|token| operator.gate.caller(token, clock::wall())) else {
         return Refusal::unauthorized("send a token that is valid as `Authorization: Bearer …`").into_response();
     };
     let Some(permission) = calls::permission(request.method().as_str(), path.as_str()) else {
@@ -148,7 +148,7 @@ pub(super) async fn issue<S: Store>(
 ) -> Result<Json<IssuedToken>, Refusal> {
     let body: NewTokenBody =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no token: {error}")))?;
-    let wanted = body.checked(clock::now()).map_err(Refusal::bad)?;
+    let wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
     caller
         .may_issue(wanted.role, wanted.tenant.as_ref())
         .map_err(Refusal::forbidden)?;

@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod listener;
 mod plugins;
 mod quarantine;
 mod review;
@@ -13,7 +14,6 @@ mod wire;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -31,8 +31,10 @@ use tollgate_store::{ReplayWhat, Store, StoreError};
 
 use crate::clock;
 use crate::config::Config;
+use crate::delivery::Breakers;
 use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
+use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
@@ -43,9 +45,6 @@ pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, Rep
 /// What the calls take and answer.
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// How long running requests may go on after shutdown.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
-
 /// What the private listener speaks for.
 pub(crate) struct Operator<S> {
     pub(crate) store: S,
@@ -54,6 +53,7 @@ pub(crate) struct Operator<S> {
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
     pub(crate) worker_counters: Arc<WorkerCounters>,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) ward: Arc<Ward>,
     pub(crate) gate: Gate,
     /// Taken by the one trial that runs at a time.
@@ -147,21 +147,7 @@ pub(crate) async fn serve<S: Store>(
         )
         .merge(guarded)
         .with_state(operator);
-    let stopped = shutdown.clone().cancelled_owned();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
-    // A peer that began a request and does not end it must not hold the stop up.
-    let overdue = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(DRAIN_MAX).await;
-    };
-    tokio::select! {
-        served = serving.into_future() => {
-            if let Err(error) = served {
-                tracing::error!(%error, "the private listener stopped");
-            }
-        }
-        () = overdue => tracing::warn!("some requests on the private listener did not end before the stop"),
-    }
+    listener::serve(router, listener, shutdown).await;
 }
 
 /// An answer that is not the one asked for.
@@ -259,6 +245,9 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
     let mut text = String::new();
     operator.counters.render(&mut text);
     operator.worker_counters.render(&mut text);
+    operator.ward.render(&mut text);
+    operator.breakers.render(&mut text);
+    watch::render(&operator.config.load(), clock::wall(), &mut text);
     let _ = writeln!(
         text,
         "# HELP tollgate_plugins_loaded Plugins that are compiled and in memory.\n# TYPE tollgate_plugins_loaded gauge\n\

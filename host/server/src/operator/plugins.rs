@@ -18,6 +18,7 @@ use serde_json::json;
 use tollgate_core::access::{Caller, Permission};
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::mask;
 use tollgate_core::registry::{Canary, Change, Refused, Share, Step};
 use tollgate_core::signature::{DOCUMENT_BYTES_MAX, PluginSignature, PublicKey};
 use tollgate_store::Store;
@@ -88,10 +89,7 @@ pub(crate) struct ActBody {
 impl ActBody {
     fn checked(self, caller: &Caller) -> Result<Act, Refusal> {
         for (field, text) in [("why", &self.why), ("actor", &self.actor)] {
-            if text.len() > limits::WHY_BYTES_MAX || text.chars().any(char::is_control) {
-                let most = limits::WHY_BYTES_MAX;
-                return Err(Refusal::bad(format!("{field}: one line of at most {most} bytes")));
-            }
+            mask::check_note(field, text, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
         }
         if self.why.trim().is_empty() {
             return Err(Refusal::bad("why: say why, for the history"));
@@ -217,7 +215,11 @@ pub(super) async fn upload<S: Store>(
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<usize>().ok());
-    let bytes = tokio::time::timeout(UPLOAD_TIME_MAX, receive(body, announced))
+    // Beside the store, which is where the host may write.
+    let store = operator.config.load().store.path.clone();
+    let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(std::path::Path::new("."));
+    let bytes = tokio::time::timeout(UPLOAD_TIME_MAX, receive(folder, body, announced))
         .await
         .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long"))??;
     let upload = Upload {
@@ -240,8 +242,8 @@ fn too_big() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message).with_code("too-big")
 }
 
-/// Takes a body in through a file, so that slow uploads hold no memory; never more than a component may be.
-async fn receive(mut body: Body, announced: Option<usize>) -> Result<Arc<[u8]>, Refusal> {
+/// Takes a body in through a file in `folder`, so that slow uploads hold no memory; never more than a component may be.
+async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usize>) -> Result<Arc<[u8]>, Refusal> {
     if announced.is_some_and(|bytes| bytes > limits::COMPONENT_BYTES_MAX) {
         return Err(too_big());
     }
@@ -251,7 +253,7 @@ async fn receive(mut body: Body, announced: Option<usize>) -> Result<Arc<[u8]>, 
             format!("the upload cannot be kept: {error}"),
         )
     };
-    let mut file = tempfile::tempfile().map_err(disk)?;
+    let mut file = tempfile::tempfile_in(folder).map_err(disk)?;
     let mut count = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::bad(format!("the upload broke off: {error}")))?;
@@ -308,7 +310,7 @@ pub(super) async fn meant<S: Store>(
         let published = version.standing == tollgate_core::registry::Standing::Published;
         (!own, !published)
     });
-    let shown = tollgate_core::mask::line(text, 128);
+    let shown = mask::line(text, 128);
     let Some(first) = found.first() else {
         return Err(Refusal::not_found(format!(
             "there is no plugin `{shown}`; name one by its digest, by {DIGEST_DIGITS_MIN} or more digits of it, or by name@version"

@@ -162,23 +162,23 @@ fn by_configuration() -> Act {
 }
 
 impl<S: Store> Registry<S> {
-    /// Starts with what the files say. A route set by API that does not fit them any more is left out and said aloud: it can be
-    /// mended by API only when the host is up.
+    /// Starts with what the files and the store say of sources and routes, and without plugins: enough to take events in, not to
+    /// run their jobs. [`Self::begin`] adds the plugins.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
+    /// When the store cannot be read.
     pub(crate) async fn start(
         store: S,
         sandbox: Sandbox,
         shelf: Arc<Shelf<S>>,
-        loaded: Loaded,
+        config: Config,
     ) -> Result<Self, StoreError> {
         let registry = Self {
             files: ArcSwap::from_pointee(FileConfig {
-                config: loaded.config.clone(),
+                config: config.clone(),
                 plugins: BTreeMap::new(),
             }),
-            config: Arc::new(ArcSwap::from_pointee(loaded.config.clone())),
+            config: Arc::new(ArcSwap::from_pointee(config)),
             store,
             sandbox,
             shelf,
@@ -186,11 +186,20 @@ impl<S: Store> Registry<S> {
             vetting: tokio::sync::Semaphore::new(VETTING_MAX),
             vetting_waiting: tokio::sync::Semaphore::new(VETTING_WAITING_MAX),
         };
-        let _changing = registry.changing.lock().await;
-        registry.follow(loaded).await?;
-        registry.refresh().await?;
-        drop(_changing);
+        let (config, _) = registry.assembled().await?;
+        registry.config.store(Arc::new(config));
         Ok(registry)
+    }
+
+    /// Adds the plugins that the files name, loaded. A route set by API that does not fit the files any more is left out and said
+    /// aloud: it can be mended by API only when the host is up.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub(crate) async fn begin(&self, loaded: Loaded) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.follow(loaded).await?;
+        self.refresh().await
     }
 
     /// What a job is routed and run by.
@@ -268,6 +277,20 @@ impl<S: Store> Registry<S> {
 
     /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in.
     async fn refresh(&self) -> Result<(), StoreError> {
+        let (config, digests) = self.assembled().await?;
+        // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
+        for digest in &digests {
+            if let Err(problem) = self.shelf.ready(*digest).await {
+                tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
+            }
+        }
+        self.config.store(Arc::new(config));
+        self.shelf.keep_only(&digests);
+        Ok(())
+    }
+
+    /// The configuration of now from the files and the store, and the plugins that its routes run.
+    async fn assembled(&self) -> Result<(Config, BTreeSet<PluginDigest>), StoreError> {
         let files = self.files.load_full();
         let mut config = files.config.clone();
         let versions = self.published().await?;
@@ -295,15 +318,7 @@ impl<S: Store> Registry<S> {
                 });
             }
         }
-        // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
-        for digest in &digests {
-            if let Err(problem) = self.shelf.ready(*digest).await {
-                tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
-            }
-        }
-        self.config.store(Arc::new(config));
-        self.shelf.keep_only(&digests);
-        Ok(())
+        Ok((config, digests))
     }
 
     /// Vets a component and takes it in. What is there already is answered as it is, without vetting it again.

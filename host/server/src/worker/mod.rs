@@ -19,11 +19,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
-use tollgate_core::ids::{Digest, PluginDigest, PluginName, TenantName};
+use tollgate_core::ids::{Digest, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
+use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
 use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Settlement, Store, StoreError};
@@ -32,6 +34,7 @@ use crate::clock;
 use crate::config::{Config, Route};
 use crate::points::{Point, pass};
 use crate::registry::Shelf;
+use crate::telemetry::Tally;
 use pace::{Pace, Paces, QUICK_MS, SlowJob};
 use quick::Quick;
 use shadow::ShadowCounters;
@@ -65,6 +68,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) shadow: Arc<ShadowCounters>,
     /// Runs whose proposals broke a rule of the route's grants or of the house, by tenant and rule.
     violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
+    /// Runs that failed, by tenant, route and fault.
+    faults: Mutex<BTreeMap<(TenantName, RouteName, Fault), Tally>>,
 }
 
 impl WorkerCounters {
@@ -73,8 +78,27 @@ impl WorkerCounters {
         *violations.entry((tenant.clone(), rule)).or_default() += 1;
     }
 
+    /// Counts a run that failed. When it is to be logged: how many of the same were left out before it.
+    fn count_fault(&self, tenant: &TenantName, route: &RouteName, fault: Fault, now: UnixMillis) -> Option<u64> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults
+            .entry((tenant.clone(), route.clone(), fault))
+            .or_default()
+            .count(now)
+    }
+
     /// The counters in Prometheus' text format.
     pub(crate) fn render(&self, out: &mut String) {
+        out.push_str("# HELP tollgate_run_faults_total Runs of plugins that failed, by tenant, route and fault.\n");
+        out.push_str("# TYPE tollgate_run_faults_total counter\n");
+        for ((tenant, route, fault), tally) in self.faults.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(
+                out,
+                "tollgate_run_faults_total{{tenant=\"{tenant}\",route=\"{route}\",fault=\"{}\"}} {}",
+                fault.as_str(),
+                tally.count
+            );
+        }
         out.push_str(
             "# HELP tollgate_proposals_refused_total Runs whose proposals broke a rule, by tenant and rule.\n",
         );
@@ -261,6 +285,7 @@ async fn process<S: Store>(
             shadow = None;
         }
         let mut ended = Ended::of(&settlement);
+        let mut failed = Failed::of(&settlement);
         // What it becomes if it turns out that its state would grow too big.
         let void = (!settlement.writes.is_empty()).then(|| settlement.clone());
         pass(Point::BeforeSettle);
@@ -268,6 +293,7 @@ async fn process<S: Store>(
         if let (Ok(Settled::OverQuota { bytes }), Some(void)) = (&settled, void) {
             let void = over_quota(&worker, &claim, void, *bytes);
             (ended, shadow) = (Ended::of(&void), None);
+            failed = Failed::of(&void);
             settled = worker.store.settle(void).await;
         }
         match settled {
@@ -276,6 +302,9 @@ async fn process<S: Store>(
                 // Here, so that a run that was repeated because its state went stale counts once.
                 if let Some(rule) = violation {
                     worker.counters.count_violation(&claim.event.tenant, rule);
+                }
+                if let Some(failed) = failed {
+                    failed.note(&worker.counters, &claim);
                 }
                 if let Some(ended) = ended {
                     note_end(&worker, &claim, ended).await;
@@ -294,6 +323,34 @@ async fn process<S: Store>(
                 worker.stop_if_fatal(&error);
                 return tracing::error!(job = %claim.job, %error, "a run could not be settled");
             }
+        }
+    }
+}
+
+/// A run that failed, for the log and the metrics.
+struct Failed {
+    plugin: PluginName,
+    fault: Fault,
+    message: String,
+}
+
+impl Failed {
+    fn of(settlement: &Settlement) -> Option<Self> {
+        let run = &settlement.run;
+        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome)?;
+        Some(Self {
+            plugin: run.plugin.clone(),
+            fault,
+            message: run.message.clone(),
+        })
+    }
+
+    fn note(&self, counters: &WorkerCounters, claim: &JobClaim) {
+        let (tenant, route) = (&claim.event.tenant, &claim.route);
+        if let Some(left_out) = counters.count_fault(tenant, route, self.fault, clock::now()) {
+            let (plugin, fault) = (&self.plugin, self.fault.as_str());
+            let message = mask::line(&self.message, 300);
+            tracing::warn!(%tenant, %route, %plugin, fault, left_out, job = %claim.job, "a run failed: {message}");
         }
     }
 }
@@ -334,12 +391,15 @@ async fn note_end<S: Store>(worker: &Worker<S>, claim: &JobClaim, ended: Ended) 
     else {
         return;
     };
-    let (tenant, route) = (&claim.event.tenant, &claim.route);
-    tracing::warn!(%tenant, %route, digest = %ended.digest, faults = quarantine.faults, reason = quarantine.reason,
-        "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is promoted or it is lifted");
-    if let Err(error) = worker.ward.put(&worker.store, quarantine).await {
-        worker.stop_if_fatal(&error);
-        tracing::error!(%error, "a quarantine could not be kept; the plugin runs on");
+    let (tenant, route, plugin) = (&claim.event.tenant, &claim.route, &ended.plugin);
+    let (faults, reason) = (quarantine.faults, mask::line(&quarantine.reason, 300));
+    match worker.ward.put(&worker.store, quarantine).await {
+        Ok(()) => tracing::warn!(%tenant, %route, %plugin, digest = %ended.digest, faults, reason,
+            "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is promoted or it is lifted"),
+        Err(error) => {
+            worker.stop_if_fatal(&error);
+            tracing::error!(%tenant, %route, %plugin, %error, "a quarantine could not be kept; the plugin runs on");
+        }
     }
 }
 

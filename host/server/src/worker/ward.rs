@@ -1,6 +1,7 @@
 //! Who is in quarantine, and how close the others are (promise P6). The store has it; here it is looked up for every run.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,28 @@ impl Ward {
     /// What is in quarantine, by tenant and route.
     pub(crate) fn all(&self) -> Vec<Quarantine> {
         self.held.load().values().cloned().collect()
+    }
+
+    /// What is in quarantine, in Prometheus' text format.
+    pub(crate) fn render(&self, out: &mut String) {
+        out.push_str(
+            "# HELP tollgate_quarantined Versions of plugins that are in quarantine, by tenant, route and plugin.\n\
+             # TYPE tollgate_quarantined gauge\n",
+        );
+        let mut routes: BTreeMap<_, usize> = BTreeMap::new();
+        let held = self.held.load();
+        for one in held.values() {
+            let Quarantine {
+                tenant, route, plugin, ..
+            } = one;
+            *routes.entry((tenant, route, plugin)).or_default() += 1;
+        }
+        for ((tenant, route, plugin), versions) in routes {
+            let _ = writeln!(
+                out,
+                "tollgate_quarantined{{tenant=\"{tenant}\",route=\"{route}\",plugin=\"{plugin}\"}} {versions}"
+            );
+        }
     }
 
     pub(super) fn holds(&self, tenant: &TenantName, route: &RouteName, digest: PluginDigest) -> Option<Quarantine> {
