@@ -65,6 +65,13 @@ impl Serialize for StoreId {
     }
 }
 
+impl<'de> Deserialize<'de> for StoreId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_text(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no store's id")))
+    }
+}
+
 /// A place in a chain: so many receipts, and the link of the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

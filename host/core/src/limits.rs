@@ -54,7 +54,7 @@ pub const WRITE_QUEUE_MAX: usize = 4096;
 /// Writes that share one commit.
 pub const WRITE_BATCH_MAX: usize = 512;
 
-/// The store's write-ahead log before it is moved into the file; four times this is the most that it grows to.
+/// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.
 pub const KEYS_IN_MEMORY_MAX: usize = 65_536;

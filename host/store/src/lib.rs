@@ -13,6 +13,8 @@ extern crate tollgate_guest_sqlite as rusqlite;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod audit;
+#[cfg(not(target_family = "wasm"))]
+pub mod backup;
 #[cfg(target_family = "wasm")]
 mod guest;
 mod model;
@@ -313,6 +315,11 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+
+    /// How long the write-ahead log of the store's own is. Zero where there is none.
+    fn log_standing(&self) -> LogStanding {
+        LogStanding::default()
+    }
 
     /// Checks the database's own integrity and the receipts' hash chain.
     fn check_integrity(&self) -> impl Future<Output = Result<IntegrityReport, StoreError>> + Send;

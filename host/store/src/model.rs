@@ -572,6 +572,14 @@ pub struct Counts {
     pub dead_letters_open: u64,
 }
 
+/// The write-ahead log of a store on this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogStanding {
+    pub bytes: u64,
+    /// How long a reader has kept it over twice its bound; none while nobody does.
+    pub pinned_for: Option<std::time::Duration>,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct IntegrityReport {
     pub receipts: u64,

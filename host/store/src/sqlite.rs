@@ -4,9 +4,11 @@
 //! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
 //! Decisions come from `tollgate-core`, called inside the transaction with what that transaction found.
 
+mod backup;
 mod carrier;
 mod fault;
 mod open;
+mod pin;
 mod readers;
 mod receipts;
 mod rows;
@@ -54,6 +56,7 @@ use self::receipts::{MemoryBounds, View};
 use self::transaction::Transaction;
 use self::writer::{Shared, Writer, WriterBounds};
 use crate::audit::{AuditProgress, AuditReport};
+use crate::backup::{BackupError, BackupProgress, Manifest};
 use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
     NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
@@ -61,9 +64,9 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms, Settled,
-    Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
+    HeldReceipt, IntegrityReport, JobClaim, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold,
+    Quarantine, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms,
+    Settled, Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -74,8 +77,8 @@ pub struct OpenOptions {
     pub write_queue_max: usize,
     /// Writes in one commit at most. A commit takes what is waiting and never waits for more. Default 512.
     pub write_batch_max: usize,
-    /// The WAL is moved into the file when it is longer than this. Twice this is the most it grows to unless a reader keeps an old
-    /// snapshot: a disk that cannot follow makes whoever writes wait. Default 64 MiB: pages that many events touch are then moved once for all of them.
+    /// The WAL is moved into the file when it is longer than this. Twice this is the most it grows to, and a disk that cannot follow makes
+    /// whoever writes wait; unless a reader keeps an old snapshot: then it grows until that ends, and the host says who it is. Default 64 MiB: pages that many events touch are then moved once for all of them.
     pub wal_bytes_max: u64,
     /// What was answered is committed within so many milliseconds, where nobody needs it sooner: what comes meanwhile shares the commit.
     /// Acknowledged events are durable before their answer, whatever this is. Default 25.
@@ -214,6 +217,39 @@ impl SqliteStore {
             self.inner.bodies.as_deref(),
             &StorePath::new(to.as_ref())?,
         )
+    }
+
+    /// Backs the store up into a folder that does not exist or is empty, beside a host that goes on writing. Every event that was
+    /// acknowledged before the call is in it. Blocks. Meanwhile the host's log cannot be emptied and grows with what it takes in.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the folder is not empty or cannot be written, [`StoreError::NoSpace`]. Then the folder has no manifest.
+    pub fn backup_to(
+        &self,
+        folder: &Path,
+        version: &str,
+        begun_at: UnixMillis,
+        watch: &mut dyn FnMut(BackupProgress),
+    ) -> Result<Manifest, StoreError> {
+        self.shared().check()?;
+        self.shared().wait_until_shown();
+        backup::backup(&self.inner.path, self.inner.layout, folder, version, begun_at, watch)
+    }
+
+    /// Holds a backup's files against its manifest. Blocks, for as long as it takes to read all.
+    ///
+    /// # Errors
+    /// The first file that is not as it was backed up.
+    pub fn verify_backup(folder: &Path) -> Result<Manifest, BackupError> {
+        backup::verify(folder)
+    }
+
+    /// Puts a backup where a store is to be, and nothing is yet. Blocks.
+    ///
+    /// # Errors
+    /// When something is there, a file is not as it was backed up, or nothing can be written. Then nothing is left there.
+    pub fn restore_backup(folder: &Path, store: &Path) -> Result<Manifest, BackupError> {
+        backup::restore(folder, store)
     }
 
     /// Reads a store's files, beside a process that may be writing them, and says whether they are whole and still begin with
@@ -362,6 +398,10 @@ impl Store for SqliteStore {
             Err(StoreError::Full | StoreError::ReadOnly { .. }) => self.read(|view| counts::next_due(&view)).await,
             answered => answered,
         }
+    }
+
+    fn log_standing(&self) -> LogStanding {
+        self.shared().log_standing()
     }
 
     fn work_signal(&self) -> &Notify {

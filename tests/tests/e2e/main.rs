@@ -17,6 +17,7 @@ mod delivery;
 mod operators;
 mod process;
 mod audit;
+mod backup;
 mod repeat;
 mod roles;
 mod native;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod audit;
+mod backup;
 mod check;
 mod demo;
 mod key_file;
@@ -185,6 +186,8 @@ enum Command {
         #[command(subcommand)]
         command: audit::Command,
     },
+    /// Back the store up while the host runs; verify a backup, and put one back
+    Backup(backup::Args),
     /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
     Export(transfer::Args),
     /// Copy a store into place, for example as a Spin app's; refuses when its hash chain does not hold
@@ -344,6 +347,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),
+        Command::Backup(args) => backup::run(args),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin { command } => match command {

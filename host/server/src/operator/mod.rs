@@ -254,8 +254,16 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
          tollgate_plugins_loaded {}",
         operator.registry.shelf().len()
     );
+    let log = operator.store.log_standing();
+    let pinned_s = log.pinned_for.map_or(0, |pinned| pinned.as_secs());
     let counts = operator.store.counts().await?;
     for (name, help, value) in [
+        ("store_log_bytes", "Length of the store's write-ahead log.", log.bytes),
+        (
+            "store_log_pinned_seconds",
+            "How long a reader has kept the store's log over twice its bound; 0 while none does.",
+            pinned_s,
+        ),
         ("jobs_waiting", "Jobs that are not finished.", counts.jobs_waiting),
         (
             "outbox_waiting",

@@ -65,11 +65,25 @@ pub(super) fn audit(
         Ok(layout) => layout,
         Err(fault) => return unreadable(fault),
     };
-    let store = open::receipt_key(&path, &connection).ok().map(|key| StoreId::of(&key));
+    let key = open::receipt_key(&path, &connection).ok();
+    let store = key.as_ref().map(StoreId::of);
     // A file of bodies that is gone is found by the first receipt that has one.
     let bodies = open::bodies(&path, layout).unwrap_or_default();
     let view = View::of_reader(&connection, layout, bodies.as_deref());
-    Ok(examine(view, store, checkpoints, watch))
+    let mut report = examine(view, store, checkpoints, watch);
+    // A host that runs is ahead of any snapshot.
+    if let Some(key) = key.filter(|_| !open::is_in_use(&path)) {
+        match receipts::is_older_than_bodies(&connection, &path, &key) {
+            Ok(false) => {}
+            Ok(true) => report.problems.push(
+                "bodies: behind what the database knows stand whole records of acknowledged receipts: the database is older than its \
+                 bodies. A host that starts on them takes those receipts in, but not what was decided about them"
+                    .to_owned(),
+            ),
+            Err(fault) => report.problems.push(format!("bodies: {}", fault.detail())),
+        }
+    }
+    Ok(report)
 }
 
 fn nothing(checkpoints: &[Checkpoint]) -> AuditReport {

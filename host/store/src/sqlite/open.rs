@@ -74,9 +74,29 @@ impl StorePath {
         self.beside("-wal").metadata().is_ok_and(|wal| wal.len() > 0)
     }
 
+    /// The log's index, on which readers hold their locks.
+    pub(super) fn log_index(&self) -> PathBuf {
+        self.beside("-shm")
+    }
+
     /// The file of bodies, where receipts are in segments.
     pub(super) fn bodies(&self) -> PathBuf {
         self.beside("-bodies")
+    }
+
+    /// All files that a store at this path has, or had while a host ran.
+    pub(super) fn all_files(&self) -> [PathBuf; 5] {
+        ["", "-bodies", "-wal", "-shm", ".lock"].map(|suffix| self.beside(suffix))
+    }
+
+    /// A file of it that could not be read or written.
+    pub(super) fn failed(&self, error: &std::io::Error) -> StoreError {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::NoSpace {
+                path: self.text.clone(),
+            },
+            _ => self.cannot_open(error),
+        }
     }
 
     /// Errors while opening: full disks, damage and newer schemas keep their own names, all else is "cannot open".
@@ -110,30 +130,48 @@ fn behind_links(mut path: PathBuf) -> std::io::Result<PathBuf> {
     )))
 }
 
-/// Proof that this process alone writes the store. The operating system takes the lock back when the process ends, however
-/// it ends; the file itself stays and means nothing.
+/// Proof that this process alone writes the store. The operating system takes the locks back when the process ends, however
+/// it ends; the lock file itself stays and means nothing.
+///
+/// The file of bodies is locked as well: whoever removes the lock file, as old advice has it, lets nobody in, and whoever removes
+/// the bodies is noticed before the next answer. The database's own file cannot be: closing it would end SQLite's locks on it.
 #[derive(Debug)]
-pub(super) struct SoleUse(#[expect(dead_code, reason = "held for its lock, never read")] File);
+pub(super) struct SoleUse(#[expect(dead_code, reason = "held for their locks, never read")] [Option<File>; 2]);
 
 impl SoleUse {
     pub(super) fn take(path: &StorePath) -> Result<Self, StoreError> {
-        let lock = path.beside(".lock");
-        let file = FileOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock)
-            .map_err(|error| path.cannot_open(format_args!("lock file {}: {error}", lock.display())))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
-                path: path.text.clone(),
-            }),
-            Err(TryLockError::Error(error)) => {
-                Err(path.cannot_open(format_args!("lock file {}: {error}", lock.display())))
-            }
-        }
+        let lock = lock_alone(path, &path.beside(".lock"), true)?;
+        // A new store gets its file of bodies here, so that there is no moment in which it is not locked.
+        let is_new = !path.path.exists();
+        let bodies = lock_alone(path, &path.bodies(), is_new)?;
+        Ok(Self([lock, bodies]))
     }
+}
+
+/// Locks a file for as long as it stays open. Nothing when it is not there and is not to be made.
+fn lock_alone(path: &StorePath, file: &Path, make: bool) -> Result<Option<File>, StoreError> {
+    let trouble = |error: std::io::Error| path.cannot_open(format_args!("{}: {error}", file.display()));
+    let opened = FileOptions::new().create(make).truncate(false).write(true).open(file);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if !make && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(trouble(error)),
+    };
+    match opened.try_lock() {
+        Ok(()) => Ok(Some(opened)),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: path.text.clone(),
+        }),
+        Err(TryLockError::Error(error)) => Err(trouble(error)),
+    }
+}
+
+/// Whether a process holds the store, as far as its lock file tells. Makes no file.
+pub(super) fn is_in_use(path: &StorePath) -> bool {
+    let Ok(lock) = File::open(path.beside(".lock")) else {
+        return false;
+    };
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Moves into the file what the log of a process holds that did not end by itself, and removes that log.
@@ -235,8 +273,8 @@ pub(super) fn open_reader(path: &StorePath) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Copies a store into a file that does not exist yet, as rows. `bodies` is the file of bodies, where the store has one.
-pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> Result<(), StoreError> {
+/// Copies the database, as of one commit, into a file that does not exist yet. Beside it nothing is copied, and nothing is synced.
+pub(super) fn copy_database(from: &StorePath, to: &StorePath) -> Result<(), StoreError> {
     if to.path.exists() {
         return Err(to.cannot_open("something is there already; name another place"));
     }
@@ -244,6 +282,12 @@ pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> R
     source
         .execute("VACUUM INTO ?1", [to.path.to_string_lossy()])
         .map_err(|error| to.opening(error.into()))?;
+    Ok(())
+}
+
+/// Copies a store into a file that does not exist yet, as rows. `bodies` is the file of bodies, where the store has one.
+pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> Result<(), StoreError> {
+    copy_database(from, to)?;
     let mut copied = Connection::open_with_flags(
         &to.path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -429,9 +473,14 @@ fn release_jobs(connection: &Connection) -> Result<(), Fault> {
 /// somebody waits for.
 pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let receipts = receipts::redo(&transaction, path, key)?;
+    let redone = receipts::redo(&transaction, path, key)?;
     transaction.commit()?;
-    if receipts > 0 {
+    let receipts = redone.receipts;
+    if redone.database_is_older {
+        tracing::error!(path = %path.text, receipts, "the database is older than its bodies: receipts that it did not know were taken from \
+            their records again. What was decided since it was written (runs, deliveries, redeliveries, reviews) is not there: it is done \
+            again, under the same operation keys. If this is a restored backup, see docs/backup.md");
+    } else if receipts > 0 {
         tracing::info!(path = %path.text, receipts, "acknowledged receipts were taken from their records: the last process did not end by itself");
     }
     connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
@@ -492,7 +541,7 @@ pub(super) fn redo_without_leases(
     leases: i64,
 ) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    receipts::redo(&transaction, path, key)?;
+    let _ = receipts::redo(&transaction, path, key)?;
     release_jobs(&transaction)?;
     transaction.execute("UPDATE jobs SET epoch = epoch + ?1 WHERE state < 3", [leases + 1])?;
     transaction.commit()?;

@@ -37,10 +37,11 @@ use tollgate_core::secret::Secret;
 use super::carrier::{Carrier, checkpoint, checkpoint_failed};
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
+use super::pin::{self, Pin};
 use super::receipts::{self, Gathered, MemoryBounds};
 use super::state::StateAhead;
 use super::transaction::{Memory, Transaction};
-use crate::StoreError;
+use crate::{LogStanding, StoreError};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
@@ -83,6 +84,10 @@ pub(super) struct Shared {
     shown: watch::Sender<u64>,
     /// Plugin state as the writer left it.
     pub(super) state: StateAhead,
+    /// Bytes of the log, as the last commit left it.
+    log_bytes: AtomicU64,
+    /// Since when a reader keeps the log from being emptied.
+    pinned_since: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -126,6 +131,19 @@ impl Shared {
         let times = *self.shown.borrow();
         while self.open.load(Ordering::Acquire) && *self.shown.borrow() == times && self.check().is_ok() {
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn note_pinned_since(&self, since: Option<Instant>) {
+        *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// How long the log is, and for how long a reader has kept it so.
+    pub(super) fn log_standing(&self) -> LogStanding {
+        let pinned_since = *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner);
+        LogStanding {
+            bytes: self.log_bytes.load(Ordering::Relaxed),
+            pinned_for: pinned_since.map(|since| since.elapsed()),
         }
     }
 
@@ -330,6 +348,7 @@ impl Writer {
                 page_bytes,
                 asked_at: 0,
             },
+            pin: None,
         };
         let handle = std::thread::Builder::new()
             .name("store-writer".into())
@@ -492,6 +511,8 @@ struct Thread {
     batch_max: usize,
     commit_max: Duration,
     wal: WalSize,
+    /// A reader keeps the log from being emptied.
+    pin: Option<Pin>,
 }
 
 /// Which files the store was opened as. A file that was removed or replaced while it is open still takes writes and syncs, and
@@ -839,6 +860,34 @@ impl Thread {
             self.sync_soon();
         }
         self.checkpoint_if_due();
+        self.note_pin();
+    }
+
+    /// Says who keeps the log from being emptied, when it has grown to what only a reader can make of it.
+    fn note_pin(&mut self) {
+        let bytes = self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes;
+        let bound = self.wal.pages_max * self.wal.page_bytes;
+        self.shared.log_bytes.store(bytes, Ordering::Relaxed);
+        if bytes < bound * 2 {
+            if let Some(pin) = self.pin.take() {
+                self.shared.note_pinned_since(None);
+                let seconds = pin.since().elapsed().as_secs();
+                tracing::info!(path = %self.path.text, seconds, "the store's log is moved again: its reader is gone");
+            }
+            return;
+        }
+        let pin = self.pin.get_or_insert_with(Pin::new);
+        self.shared.note_pinned_since(Some(pin.since()));
+        if pin.is_to_be_said() {
+            let readers = pin::readers(&self.path.log_index());
+            tracing::warn!(
+                path = %self.path.text,
+                bytes,
+                bound,
+                "the store's log cannot be emptied and grows with every event, because somebody reads an old state of the store: {readers}; \
+                 end that reader"
+            );
+        }
     }
 
     fn show(&self) {
@@ -913,8 +962,8 @@ impl Thread {
     }
 
     /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer, which waits for the carrier
-    /// when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied; then it is tried again after
-    /// another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
+    /// when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is
+    /// tried again after another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
     /// overlap for ever would keep the WAL growing for ever.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal.pages.load(Ordering::Relaxed);

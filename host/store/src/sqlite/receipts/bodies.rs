@@ -31,6 +31,8 @@ pub(super) struct Bodies {
 impl Bodies {
     /// Opens the file behind what the database knows of it; makes it if the database knows nothing.
     ///
+    /// What stands behind that and is not the rest of one write is set aside first, see [`redo::set_aside`].
+    ///
     /// # Errors
     /// In words when the file is missing or shorter than the database knows, or when the database is new and the file is not.
     pub(super) fn open(connection: &Connection, path: &StorePath, bytes_max: Option<u64>) -> Result<Self, Fault> {
@@ -53,6 +55,7 @@ impl Bodies {
                 "has {found} bytes, but the store knows of {end}: part of it is lost"
             )));
         }
+        redo::set_aside(&file, path, end..found)?;
         if end == 0 {
             sync_directory(path).map_err(|error| trouble(format!("cannot be made durable: {error}")))?;
         }

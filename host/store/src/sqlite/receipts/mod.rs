@@ -297,11 +297,12 @@ pub(super) struct Gathered<'a> {
     pub(super) origins: &'a [NewOrigin],
 }
 
-/// Admits again what was acknowledged and the database's own log lost with the power, inside a transaction. Answers how many receipts.
+/// Admits again what was acknowledged and the database does not know, inside a transaction: its own log lost it with the power, or
+/// somebody restored an older database.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<i64, Fault> {
+pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<Redone, Fault> {
     match Layout::read(connection)? {
-        Layout::Rows => Ok(0),
+        Layout::Rows => Ok(Redone::default()),
         Layout::Segments => redo::redo(connection, path, key),
     }
 }
@@ -321,8 +322,17 @@ pub(super) fn known_bodies_bytes(connection: &Connection) -> Result<u64, Fault> 
     bodies::known_end(connection)
 }
 
+/// Whether [`redo`] would find that the database is older than its bodies.
 #[cfg(not(target_family = "wasm"))]
-pub(super) use redo::rewrite_file;
+pub(super) fn is_older_than_bodies(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+    match Layout::read(connection)? {
+        Layout::Rows => Ok(false),
+        Layout::Segments => redo::is_older_than_bodies(connection, path, key),
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(super) use redo::{Redone, rewrite_file};
 
 /// Bounds of [`Memory`].
 #[cfg(not(target_family = "wasm"))]

@@ -30,7 +30,8 @@ use super::segments::{self, Segment};
 
 /// The first bytes of a record that may be admitted again.
 const REDO: [u8; 8] = *b"tgredo-1";
-/// And of one whose commit is synced with all that it holds: it is there with its rows or was never acknowledged.
+/// And of one whose commit is synced with all that it holds: it is there with its rows or was never acknowledged, unless the database
+/// is older than the file. Then its receipts are admitted again as well; what else the commit held is in no record.
 const PLAIN: [u8; 8] = *b"tgbody-1";
 /// Those, the length of the plan, and the hash.
 const HEAD_BYTES: usize = 8 + 4 + 32;
@@ -149,6 +150,16 @@ pub(super) fn undo(file: &File, at: u64) {
     let _ = file.write_all_at(&[0; 8], at);
 }
 
+/// What was found behind what the database knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
+pub(in crate::sqlite) struct Redone {
+    /// Receipts that were admitted again.
+    pub(in crate::sqlite) receipts: i64,
+    /// A record whose commit was synced stood before another one. No crash leaves that: somebody put an older database beside the file.
+    pub(in crate::sqlite) database_is_older: bool,
+}
+
 /// Whether the records say what the database does not.
 pub(super) fn is_ahead(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
     let (at, head) = (bodies::known_end(connection)?, read_chain_head(connection)?);
@@ -158,16 +169,37 @@ pub(super) fn is_ahead(connection: &Connection, path: &StorePath, key: &Secret) 
     }
 }
 
-/// Admits what the records say and the database does not, inside a transaction. Answers how many receipts.
-pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<i64, Fault> {
+/// Whether the database is older than the file: see [`Redone::database_is_older`]. Writes nothing.
+pub(super) fn is_older_than_bodies(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+    let (mut at, mut head) = (bodies::known_end(connection)?, read_chain_head(connection)?);
+    let Ok(file) = File::open(path.bodies()) else {
+        return Ok(false);
+    };
+    while let Some(record) = Record::read(&file, at, &head, key).map_err(Fault::Io)? {
+        let Some(next) = record.head_after(head)? else {
+            break;
+        };
+        at = record.end(at);
+        if record.is_plain {
+            let next = Record::read(&file, at, &next, key).map_err(Fault::Io)?;
+            return Ok(next.is_some());
+        }
+        head = next;
+    }
+    Ok(false)
+}
+
+/// Admits what the records say and the database does not, inside a transaction.
+pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<Redone, Fault> {
     let mut at = bodies::known_end(connection)?;
     let mut head = read_chain_head(connection)?;
     let before = head.seq;
     let file = match OpenOptions::new().read(true).write(true).open(path.bodies()) {
         Ok(file) => file,
         // Nothing was ever admitted, or what is amiss is said where the file is opened to be written.
-        Err(_) => return Ok(0),
+        Err(_) => return Ok(Redone::default()),
     };
+    let (mut passed_plain, mut database_is_older) = (false, false);
     while let Some(record) = Record::read(&file, at, &head, key).map_err(Fault::Io)? {
         let Some(next) = record.admit(connection, at, head)? else {
             break;
@@ -175,14 +207,74 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
         rewrite(&file, at..record.end(at)).map_err(Fault::Io)?;
         head = next;
         at = record.end(at);
+        database_is_older |= passed_plain;
+        passed_plain |= record.is_plain;
     }
     if head.seq != before {
+        let found = file.metadata().map_err(Fault::Io)?.len();
+        set_aside(&file, path, at..found)?;
         renew_size(&file, at)
             .and_then(|()| file.sync_data())
             .map_err(Fault::Io)?;
         write_chain_head(connection, &head)?;
     }
-    Ok(head.seq - before)
+    Ok(Redone {
+        receipts: head.seq - before,
+        database_is_older,
+    })
+}
+
+/// Keeps what stands behind the last record that can be believed, when more records stand there: then it is not what a crash leaves of
+/// one write, but another history of this store, and nothing of it may be overwritten unseen.
+///
+/// # Errors
+/// When it cannot be read or kept.
+pub(super) fn set_aside(file: &File, path: &StorePath, tail: Range<u64>) -> Result<(), Fault> {
+    if !holds_records(file, &tail).map_err(Fault::Io)? {
+        return Ok(());
+    }
+    let mut name = path.bodies().into_os_string();
+    name.push(format!(".tail-{}", tail.start));
+    let kept = std::path::PathBuf::from(name);
+    let bytes = tail.end - tail.start;
+    copy_range(file, tail, &kept).map_err(Fault::Io)?;
+    tracing::error!(
+        kept = %kept.display(),
+        bytes,
+        "the bodies reach further than what the database and its records account for, and hold records there: this is another \
+         history of the store. It was set aside, not overwritten; if a database that belongs to it exists, stop and restore that"
+    );
+    Ok(())
+}
+
+/// Whether a record begins behind the one that a write may have been stopped in.
+fn holds_records(file: &File, tail: &Range<u64>) -> io::Result<bool> {
+    let mut at = tail.start + 1;
+    let mut bytes = Vec::new();
+    while at + REDO.len() as u64 <= tail.end {
+        bytes.resize((tail.end - at).min(REWRITTEN_BYTES) as usize, 0);
+        file.read_exact_at(&mut bytes, at)?;
+        if bytes.windows(REDO.len()).any(|piece| piece == REDO || piece == PLAIN) {
+            return Ok(true);
+        }
+        // A magic may stand across two pieces.
+        at += (bytes.len() - (REDO.len() - 1)) as u64;
+    }
+    Ok(false)
+}
+
+/// Copies a piece of a file into one of its own, durably.
+fn copy_range(file: &File, mut piece: Range<u64>, to: &Path) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut copy = File::create(to)?;
+    let mut bytes = Vec::new();
+    while piece.start < piece.end {
+        bytes.resize((piece.end - piece.start).min(REWRITTEN_BYTES) as usize, 0);
+        file.read_exact_at(&mut bytes, piece.start)?;
+        copy.write_all(&bytes)?;
+        piece.start += bytes.len() as u64;
+    }
+    copy.sync_all()
 }
 
 /// Bytes that are written again at once.
@@ -219,9 +311,20 @@ pub(in crate::sqlite) fn rewrite_file(path: &Path) -> io::Result<()> {
 
 /// A record as it was read: the plan, and then the rest of the rows' bytes, and the bodies.
 struct Record {
+    /// Its commit was synced with all that it held.
+    is_plain: bool,
     rows: Vec<u8>,
     plan_bytes: usize,
     bodies: Vec<u8>,
+}
+
+/// One segment of a record.
+struct Piece<'r> {
+    first: i64,
+    count: i64,
+    facts: &'r [u8],
+    /// Among the record's bodies.
+    bodies: Range<usize>,
 }
 
 impl Record {
@@ -237,7 +340,7 @@ impl Record {
         let (length, hash) = rest.split_at(4);
         let plan_bytes = length.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
         let left = left - HEAD_BYTES as u64;
-        if kind != REDO || u64::from(plan_bytes) > left {
+        if (kind != REDO && kind != PLAIN) || u64::from(plan_bytes) > left {
             return Ok(None);
         }
         // No length is believed before it is known to be within the file.
@@ -276,6 +379,7 @@ impl Record {
         let mut body_bytes = vec![0; bodies as usize];
         file.read_exact_at(&mut body_bytes, rows_at + rows.len() as u64)?;
         Ok(Some(Self {
+            is_plain: kind == PLAIN,
             rows,
             plan_bytes,
             bodies: body_bytes,
@@ -290,37 +394,73 @@ impl Record {
         self.bodies_at(at) + self.bodies.len() as u64
     }
 
-    /// Writes the rows. Answers the chain's new head, or nothing when a body is not what its receipt says: then the power went
-    /// before the record was whole, and nobody was told of it.
+    fn plan(&self) -> Result<Plan<'_>, Fault> {
+        postcard::from_bytes(&self.rows[..self.plan_bytes]).map_err(|error| Fault::damaged("a record", error))
+    }
+
+    /// Its segments with their facts and where their bodies are among its own, and the keys' entries behind the facts.
+    fn pieces<'r>(&'r self, plan: &Plan<'_>) -> (Vec<Piece<'r>>, &'r [u8]) {
+        let mut rest = &self.rows[self.plan_bytes..];
+        let mut body_at = 0;
+        let pieces = plan
+            .segments
+            .iter()
+            .map(|&(first, count, body_bytes, facts_bytes)| {
+                // Their sums were held against the record's length when it was read.
+                let (facts, behind) = rest.split_at(facts_bytes as usize);
+                rest = behind;
+                let bodies = body_at..body_at + body_bytes as usize;
+                body_at = bodies.end;
+                Piece {
+                    first,
+                    count,
+                    facts,
+                    bodies,
+                }
+            })
+            .collect();
+        (pieces, rest)
+    }
+
+    /// The chain's head behind this record, or nothing when a body is not what its receipt says: then the power went before the
+    /// record was whole, and nobody was told of it.
+    fn head_after(&self, head: ChainHead) -> Result<Option<ChainHead>, Fault> {
+        let mut next = head;
+        for piece in self.pieces(&self.plan()?).0 {
+            let bodies = &self.bodies[piece.bodies];
+            let Some(link) = segments::last_link(piece.first, piece.count, piece.facts, bodies)? else {
+                return Ok(None);
+            };
+            next = ChainHead {
+                seq: piece.first + piece.count - 1,
+                link,
+            };
+        }
+        Ok(Some(next))
+    }
+
+    /// Writes the rows. Answers the chain's new head, or nothing as [`Record::head_after`].
     fn admit(&self, connection: &Connection, at: u64, head: ChainHead) -> Result<Option<ChainHead>, Fault> {
-        let (plan, mut facts) = self.rows.split_at(self.plan_bytes);
-        let plan: Plan<'_> = postcard::from_bytes(plan).map_err(|error| Fault::damaged("a record", error))?;
+        let Some(next) = self.head_after(head)? else {
+            return Ok(None);
+        };
+        let plan = self.plan()?;
         for (id, tenant, source, family) in &plan.origins {
             connection
                 .prepare_cached("INSERT OR IGNORE INTO origins (id, tenant, source, family) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![id, tenant, source, family])?;
         }
-        let mut packed = Vec::with_capacity(plan.segments.len());
-        let mut body_at = 0;
-        let mut next = head;
-        for &(first, count, bodies, facts_bytes) in &plan.segments {
-            let (own, rest) = facts.split_at(facts_bytes as usize);
-            facts = rest;
-            let body_end = body_at + bodies as usize;
-            let Some(last) = segments::last_link(first, count, own, &self.bodies[body_at..body_end])? else {
-                return Ok(None);
-            };
-            next = ChainHead {
-                seq: first + count - 1,
-                link: last,
-            };
-            packed.push((first, count, body_at, bodies, own));
-            body_at = body_end;
-        }
-        for (first, count, body_at, bodies, own) in packed {
-            let bodies_at = self.bodies_at(at) + body_at as u64;
-            segments::insert(connection, (first, count), (bodies_at, bodies), own)?;
-            for (seq, disposition) in segments::not_accepted(first, count, own)? {
+        let (pieces, entries) = self.pieces(&plan);
+        for piece in pieces {
+            let bodies_at = self.bodies_at(at) + piece.bodies.start as u64;
+            let receipts = (piece.first, piece.count);
+            segments::insert(
+                connection,
+                receipts,
+                (bodies_at, piece.bodies.len() as u64),
+                piece.facts,
+            )?;
+            for (seq, disposition) in segments::not_accepted(piece.first, piece.count, piece.facts)? {
                 connection
                     .prepare_cached("INSERT INTO not_accepted (seq, disposition) VALUES (?1, ?2)")?
                     .execute(params![seq, disposition])?;
@@ -330,7 +470,7 @@ impl Record {
             .prepare_cached(
                 "INSERT INTO recent (id, first, entries) SELECT coalesce(max(id), 0) + 1, ?1, ?2 FROM recent",
             )?
-            .execute(params![head.seq + 1, facts])?;
+            .execute(params![head.seq + 1, entries])?;
         for &(receipt, route, lane) in &plan.jobs {
             let route: RouteName = route
                 .parse()

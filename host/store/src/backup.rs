@@ -1,0 +1,118 @@
+//! What a backup is: a folder with the store's files as of one commit, and a manifest that says what they must be.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::checkpoint::{Mark, StoreId};
+use tollgate_core::ids::Digest;
+
+/// The manifest's name in the folder. It is written last: a folder without one is no backup.
+pub const MANIFEST: &str = "backup.json";
+
+/// The form of the manifest.
+pub const FORMAT: u32 = 1;
+
+/// How far a backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupProgress {
+    /// SQLite copies the database, in one piece.
+    Database,
+    /// So many bytes of bodies were copied, of so many.
+    Bodies { done: u64, of: u64 },
+    /// The copy is hashed and synced.
+    Sealing,
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Of the Tollgate that made it.
+    pub version: String,
+    /// When it was begun (RFC 3339): every event that was acknowledged before is in it.
+    pub begun_at: String,
+    pub store: StoreId,
+    /// The newest receipt and its link: `tollgate audit verify` of the copy comes to the same.
+    pub newest: Mark,
+    /// The database first.
+    pub files: Vec<BackupFile>,
+}
+
+/// One file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupFile {
+    pub name: String,
+    pub bytes: u64,
+    pub sha256: Digest,
+}
+
+/// Why a folder is not a backup, or not a whole one.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("{path} has no {MANIFEST}: it is no backup, or one that was not finished")]
+    NoManifest { path: PathBuf },
+    #[error("{path} cannot be read: {detail}")]
+    Unreadable { path: PathBuf, detail: String },
+    #[error("{path} is a backup of format {found}; this Tollgate knows {FORMAT}")]
+    Format { path: PathBuf, found: u32 },
+    #[error("{path} has {found} bytes, but was backed up with {expected}: it was cut or changed")]
+    Size { path: PathBuf, found: u64, expected: u64 },
+    #[error("{path} is not the file that was backed up: its SHA-256 is another")]
+    Changed { path: PathBuf },
+    #[error("{path} is there already: a restore never writes over a store; move it away first")]
+    Occupied { path: PathBuf },
+    #[error("{path} cannot be written: {detail}")]
+    Unwritable { path: PathBuf, detail: String },
+}
+
+impl Manifest {
+    /// Reads the manifest of a backup's folder.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one of ours.
+    pub fn read(folder: &Path) -> Result<Self, BackupError> {
+        let path = folder.join(MANIFEST);
+        let unreadable = |detail: String| BackupError::Unreadable {
+            path: path.clone(),
+            detail,
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(BackupError::NoManifest {
+                    path: folder.to_owned(),
+                });
+            }
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let manifest: Self = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if manifest.format != FORMAT {
+            return Err(BackupError::Format {
+                path,
+                found: manifest.format,
+            });
+        }
+        let is_plain = |name: &str| !name.is_empty() && Path::new(name).file_name().is_some_and(|last| last == name);
+        match manifest.files.iter().find(|file| !is_plain(&file.name)) {
+            Some(file) => Err(unreadable(format!(
+                "`{}` is no name of a file in the folder",
+                file.name
+            ))),
+            None if manifest.files.is_empty() => Err(unreadable("it names no files".to_owned())),
+            None => Ok(manifest),
+        }
+    }
+
+    /// The database's file in the folder.
+    pub fn database(&self, folder: &Path) -> PathBuf {
+        folder.join(self.files.first().map_or("", |file| file.name.as_str()))
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}

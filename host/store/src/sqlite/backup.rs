@@ -1,0 +1,231 @@
+//! Backups: the store's files as of one commit, copied beside a host that goes on writing.
+//!
+//! The database is copied first, in one snapshot; then as much of the bodies as that copy knows. Below that end the file of bodies
+//! is never written again, so the two belong together however long the copy takes. The manifest comes last.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest as _, Sha256};
+use tollgate_core::checkpoint::{Mark, StoreId};
+use tollgate_core::ids::Digest;
+use tollgate_core::time::UnixMillis;
+
+use super::open::{self, StorePath};
+use super::receipts::{self, Layout};
+use super::transaction::read_chain_head;
+use crate::StoreError;
+use crate::backup::{BackupError, BackupFile, BackupProgress, FORMAT, MANIFEST, Manifest};
+
+/// Bytes that are copied at once.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Copies the store into `folder`, which must not exist or be empty. Blocks.
+///
+/// # Errors
+/// [`StoreError::Open`] in words, [`StoreError::NoSpace`]. What was copied so far stays, without a manifest.
+pub(super) fn backup(
+    from: &StorePath,
+    layout: Layout,
+    folder: &Path,
+    version: &str,
+    begun_at: UnixMillis,
+    watch: &mut dyn FnMut(BackupProgress),
+) -> Result<Manifest, StoreError> {
+    let name = from
+        .path()
+        .file_name()
+        .ok_or_else(|| from.cannot_open("its path names no file"))?;
+    let to = StorePath::new(&folder.join(name))?;
+    let failed = |error| to.failed(&error);
+    make_folder(folder).map_err(failed)?;
+
+    watch(BackupProgress::Database);
+    open::copy_database(from, &to)?;
+    let copied = Connection::open_with_flags(
+        to.path(),
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|error| to.opening(error.into()))?;
+    let read = || {
+        let head = read_chain_head(&copied)?;
+        let end = match layout {
+            Layout::Rows => None,
+            Layout::Segments => Some(receipts::known_bodies_bytes(&copied)?),
+        };
+        Ok((head, end))
+    };
+    let (head, end) = read().map_err(|fault| to.opening(fault))?;
+    let store = StoreId::of(&open::receipt_key(&to, &copied)?);
+    drop(copied);
+
+    if let Some(end) = end {
+        let source = File::open(from.bodies()).map_err(failed)?;
+        copy_bodies(source, end, &to.bodies(), watch).map_err(failed)?;
+    }
+    watch(BackupProgress::Sealing);
+    let mut files = vec![sealed(to.path()).map_err(failed)?];
+    if end.is_some() {
+        files.push(sealed(&to.bodies()).map_err(failed)?);
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        version: version.to_owned(),
+        begun_at: begun_at.to_string(),
+        store,
+        newest: Mark {
+            receipts: u64::try_from(head.seq).unwrap_or(0),
+            head: head.link,
+        },
+        files,
+    };
+    let text = serde_json::to_string_pretty(&manifest).map_err(|error| to.cannot_open(error))?;
+    let mut file = private(&folder.join(MANIFEST)).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| open::sync_directory(&to))
+        .map_err(failed)?;
+    Ok(manifest)
+}
+
+/// Makes the folder for its owner alone, or takes one that is empty.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => {
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {
+            match std::fs::read_dir(folder)?.next() {
+                None => Ok(()),
+                Some(_) => Err(io::Error::other(
+                    "the folder is not empty; name a new one for each backup",
+                )),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A new file that its owner alone may read: it holds what customers sent.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn copy_bodies(mut source: File, end: u64, to: &Path, watch: &mut dyn FnMut(BackupProgress)) -> io::Result<()> {
+    let mut copy = private(to)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut done = 0;
+    while done < end {
+        watch(BackupProgress::Bodies { done, of: end });
+        let length = usize::try_from(end - done).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        source.read_exact(&mut piece[..length])?;
+        copy.write_all(&piece[..length])?;
+        done += length as u64;
+    }
+    Ok(())
+}
+
+/// Hashes a finished copy and makes it durable.
+fn sealed(path: &Path) -> io::Result<BackupFile> {
+    let mut file = File::open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.sync_all()?;
+    let (bytes, sha256) = digest(&mut file, io::sink())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(BackupFile { name, bytes, sha256 })
+}
+
+/// The length and hash of what is read, which is written to `to` as well.
+fn digest(from: &mut File, mut to: impl io::Write) -> io::Result<(u64, Digest)> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut bytes = 0;
+    loop {
+        match from.read(&mut piece)? {
+            0 => return Ok((bytes, Digest(hash.finalize().into()))),
+            read => {
+                hash.update(&piece[..read]);
+                to.write_all(&piece[..read])?;
+                bytes += read as u64;
+            }
+        }
+    }
+}
+
+/// Holds a backup's files against its manifest. Blocks, for as long as it takes to read all.
+///
+/// # Errors
+/// The first file that is not as it was backed up.
+pub(super) fn verify(folder: &Path) -> Result<Manifest, BackupError> {
+    let manifest = Manifest::read(folder)?;
+    for file in &manifest.files {
+        check(folder, file, io::sink())?;
+    }
+    Ok(manifest)
+}
+
+/// Reads one file of a backup and holds it against the manifest; what is read is written to `to` as well.
+fn check(folder: &Path, file: &BackupFile, to: impl io::Write) -> Result<(), BackupError> {
+    let path = folder.join(&file.name);
+    let read = File::open(&path).and_then(|mut opened| digest(&mut opened, to));
+    let (bytes, sha256) = read.map_err(|error| BackupError::Unreadable {
+        path: path.clone(),
+        detail: error.to_string(),
+    })?;
+    if bytes != file.bytes {
+        return Err(BackupError::Size {
+            path,
+            found: bytes,
+            expected: file.bytes,
+        });
+    }
+    if sha256 != file.sha256 {
+        return Err(BackupError::Changed { path });
+    }
+    Ok(())
+}
+
+/// Puts a backup's files where a store is to be. What is there already is never written over. Blocks.
+///
+/// # Errors
+/// In words; nothing of a store is left in its place then.
+pub(super) fn restore(folder: &Path, store: &Path) -> Result<Manifest, BackupError> {
+    let manifest = Manifest::read(folder)?;
+    let unwritable = |path: &Path, detail: String| BackupError::Unwritable {
+        path: path.to_owned(),
+        detail,
+    };
+    let to = StorePath::new(store).map_err(|error| unwritable(store, error.to_string()))?;
+    // A log or a lock of another store beside it would be taken for this one's.
+    let occupied = to.all_files().into_iter().find(|path| path.exists());
+    if let Some(path) = occupied {
+        return Err(BackupError::Occupied { path });
+    }
+    let places = [to.path().to_owned(), to.bodies()];
+    // The bodies first: a database without them is refused, bodies without a database too.
+    let mut pieces: Vec<_> = manifest.files.iter().zip(&places).collect();
+    pieces.reverse();
+    let mut made: Vec<&Path> = Vec::new();
+    for (file, place) in pieces {
+        let copied = private(place)
+            .map_err(|error| unwritable(place, error.to_string()))
+            .and_then(|mut copy| {
+                made.push(place);
+                check(folder, file, &mut copy)?;
+                copy.sync_all().map_err(|error| unwritable(place, error.to_string()))
+            });
+        if let Err(error) = copied {
+            for place in made {
+                let _ = std::fs::remove_file(place);
+            }
+            return Err(error);
+        }
+    }
+    open::sync_directory(&to).map_err(|error| unwritable(store, error.to_string()))?;
+    Ok(manifest)
+}
