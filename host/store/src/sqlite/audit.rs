@@ -49,6 +49,7 @@ pub(super) fn audit(
         report.problems.push(format!("database: {}", fault.detail()));
         Ok(report)
     };
+    let was_left_open = path.was_left_open();
     let connection = match open::open_reader(&path) {
         Err(StoreError::Corrupt { detail, .. }) => return unreadable(Fault::Damaged(detail)),
         opened => opened?,
@@ -73,7 +74,7 @@ pub(super) fn audit(
     let mut report = examine(view, store, checkpoints, watch);
     // A host that runs is ahead of any snapshot.
     if let Some(key) = key.filter(|_| !open::is_in_use(&path)) {
-        match receipts::is_older_than_bodies(&connection, &path, &key) {
+        match receipts::is_older_than_bodies(&connection, &path, &key, was_left_open) {
             Ok(false) => {}
             Ok(true) => report.problems.push(
                 "bodies: behind what the database knows stand whole records of acknowledged receipts: the database is older than its \

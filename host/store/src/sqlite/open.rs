@@ -471,12 +471,19 @@ fn release_jobs(connection: &Connection) -> Result<(), Fault> {
 
 /// Admits what the database's own log lost with the power, and from then on leaves syncs to the writer: it knows which commit
 /// somebody waits for.
-pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) -> Result<(), Fault> {
+///
+/// A database that a process closed (`!was_left_open`) knows everything that its bodies hold, so one that does not is older than they are.
+pub(super) fn redo(
+    connection: &mut Connection,
+    path: &StorePath,
+    key: &Secret,
+    was_left_open: bool,
+) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let redone = receipts::redo(&transaction, path, key)?;
+    let redone = receipts::redo(&transaction, path, key, was_left_open)?;
     transaction.commit()?;
     let receipts = redone.receipts;
-    if redone.database_is_older {
+    if redone.passed_a_synced_commit || (receipts > 0 && !was_left_open) {
         tracing::error!(path = %path.text, receipts, "the database is older than its bodies: receipts that it did not know were taken from \
             their records again. What was decided since it was written (runs, deliveries, redeliveries, reviews) is not there: it is done \
             again, under the same operation keys. If this is a restored backup, see docs/backup.md");
@@ -491,6 +498,7 @@ pub(super) fn redo(connection: &mut Connection, path: &StorePath, key: &Secret) 
 /// committed it, which is never long; of one that died it takes in what that could not commit. Where the files may not be written, or do not
 /// tell, they are read as they are.
 pub(super) fn take_in_records(path: &StorePath) {
+    let was_left_open = path.was_left_open();
     let is_behind = || {
         let connection = open_reader(path).ok()?;
         check_schema(path, &connection).ok()?;
@@ -508,7 +516,7 @@ pub(super) fn take_in_records(path: &StorePath) {
         if let Ok(_sole_use) = SoleUse::take(path) {
             // Only now it is sure that no host is about to commit them.
             if let Some(key) = is_behind()
-                && let Err(fault) = take_in(path, &key)
+                && let Err(fault) = take_in(path, &key, was_left_open)
             {
                 let detail = fault.detail();
                 tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
@@ -523,12 +531,12 @@ pub(super) fn take_in_records(path: &StorePath) {
     }
 }
 
-fn take_in(path: &StorePath, key: &Secret) -> Result<(), Fault> {
+fn take_in(path: &StorePath, key: &Secret, was_left_open: bool) -> Result<(), Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path.path, flags)?;
     configure(&connection)?;
     checkpoint_on_close(&connection, false)?;
-    redo(&mut connection, path, key)
+    redo(&mut connection, path, key, was_left_open)
 }
 
 /// The same, in a process that lost a transaction in which up to `leases` leases of one job were given. Whoever has one, or had it
@@ -541,7 +549,7 @@ pub(super) fn redo_without_leases(
     leases: i64,
 ) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let _ = receipts::redo(&transaction, path, key)?;
+    let _ = receipts::redo(&transaction, path, key, true)?;
     release_jobs(&transaction)?;
     transaction.execute("UPDATE jobs SET epoch = epoch + ?1 WHERE state < 3", [leases + 1])?;
     transaction.commit()?;

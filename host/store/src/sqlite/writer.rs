@@ -304,7 +304,7 @@ impl Writer {
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
-        let memory = open::redo(&mut connection, path, key)
+        let memory = open::redo(&mut connection, path, key, careful)
             .and_then(|()| receipts::Memory::load(&connection, path, key, bounds.memory))
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map(|mut memory| {
@@ -874,6 +874,10 @@ impl Thread {
                 let seconds = pin.since().elapsed().as_secs();
                 tracing::info!(path = %self.path.text, seconds, "the store's log is moved again: its reader is gone");
             }
+            return;
+        }
+        // Only what kept a checkpoint from its end is a pin, and the carrier's own is not meant.
+        if self.wal.next_try == 0 || self.carrier.is_under_way() {
             return;
         }
         let pin = self.pin.get_or_insert_with(Pin::new);

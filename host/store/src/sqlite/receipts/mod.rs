@@ -300,10 +300,15 @@ pub(super) struct Gathered<'a> {
 /// Admits again what was acknowledged and the database does not know, inside a transaction: its own log lost it with the power, or
 /// somebody restored an older database.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<Redone, Fault> {
+pub(super) fn redo(
+    connection: &Connection,
+    path: &StorePath,
+    key: &Secret,
+    was_left_open: bool,
+) -> Result<Redone, Fault> {
     match Layout::read(connection)? {
         Layout::Rows => Ok(Redone::default()),
-        Layout::Segments => redo::redo(connection, path, key),
+        Layout::Segments => redo::redo(connection, path, key, was_left_open),
     }
 }
 
@@ -322,12 +327,18 @@ pub(super) fn known_bodies_bytes(connection: &Connection) -> Result<u64, Fault> 
     bodies::known_end(connection)
 }
 
-/// Whether [`redo`] would find that the database is older than its bodies.
+/// Whether the database is older than its bodies: they hold records that no crash would leave behind what it knows.
 #[cfg(not(target_family = "wasm"))]
-pub(super) fn is_older_than_bodies(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+pub(super) fn is_older_than_bodies(
+    connection: &Connection,
+    path: &StorePath,
+    key: &Secret,
+    was_left_open: bool,
+) -> Result<bool, Fault> {
     match Layout::read(connection)? {
         Layout::Rows => Ok(false),
-        Layout::Segments => redo::is_older_than_bodies(connection, path, key),
+        Layout::Segments if was_left_open => redo::is_past_a_synced_commit(connection, path, key),
+        Layout::Segments => redo::is_ahead(connection, path, key),
     }
 }
 

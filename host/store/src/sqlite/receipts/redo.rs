@@ -31,7 +31,7 @@ use super::segments::{self, Segment};
 /// The first bytes of a record that may be admitted again.
 const REDO: [u8; 8] = *b"tgredo-1";
 /// And of one whose commit is synced with all that it holds: it is there with its rows or was never acknowledged, unless the database
-/// is older than the file. Then its receipts are admitted again as well; what else the commit held is in no record.
+/// is older than the file. Only then its receipts are admitted again as well: they were decided beside what is in no record.
 const PLAIN: [u8; 8] = *b"tgbody-1";
 /// Those, the length of the plan, and the hash.
 const HEAD_BYTES: usize = 8 + 4 + 32;
@@ -157,7 +157,7 @@ pub(in crate::sqlite) struct Redone {
     /// Receipts that were admitted again.
     pub(in crate::sqlite) receipts: i64,
     /// A record whose commit was synced stood before another one. No crash leaves that: somebody put an older database beside the file.
-    pub(in crate::sqlite) database_is_older: bool,
+    pub(in crate::sqlite) passed_a_synced_commit: bool,
 }
 
 /// Whether the records say what the database does not.
@@ -169,8 +169,8 @@ pub(super) fn is_ahead(connection: &Connection, path: &StorePath, key: &Secret) 
     }
 }
 
-/// Whether the database is older than the file: see [`Redone::database_is_older`]. Writes nothing.
-pub(super) fn is_older_than_bodies(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
+/// Whether [`redo`] would come to [`Redone::passed_a_synced_commit`]. Writes nothing.
+pub(super) fn is_past_a_synced_commit(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
     let (mut at, mut head) = (bodies::known_end(connection)?, read_chain_head(connection)?);
     let Ok(file) = File::open(path.bodies()) else {
         return Ok(false);
@@ -189,8 +189,14 @@ pub(super) fn is_older_than_bodies(connection: &Connection, path: &StorePath, ke
     Ok(false)
 }
 
-/// Admits what the records say and the database does not, inside a transaction.
-pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> Result<Redone, Fault> {
+/// Admits what the records say and the database does not, inside a transaction. Where the last process did not close the store
+/// (`was_left_open`), a record at the end whose commit was to be synced is one that nobody was answered for.
+pub(super) fn redo(
+    connection: &Connection,
+    path: &StorePath,
+    key: &Secret,
+    was_left_open: bool,
+) -> Result<Redone, Fault> {
     let mut at = bodies::known_end(connection)?;
     let mut head = read_chain_head(connection)?;
     let before = head.seq;
@@ -199,15 +205,26 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
         // Nothing was ever admitted, or what is amiss is said where the file is opened to be written.
         Err(_) => return Ok(Redone::default()),
     };
-    let (mut passed_plain, mut database_is_older) = (false, false);
+    let (mut passed_plain, mut passed_a_synced_commit) = (false, false);
     while let Some(record) = Record::read(&file, at, &head, key).map_err(Fault::Io)? {
+        if record.is_plain && was_left_open {
+            let is_last = match record.head_after(head)? {
+                Some(next) => Record::read(&file, record.end(at), &next, key)
+                    .map_err(Fault::Io)?
+                    .is_none(),
+                None => true,
+            };
+            if is_last {
+                break;
+            }
+        }
         let Some(next) = record.admit(connection, at, head)? else {
             break;
         };
         rewrite(&file, at..record.end(at)).map_err(Fault::Io)?;
         head = next;
         at = record.end(at);
-        database_is_older |= passed_plain;
+        passed_a_synced_commit |= passed_plain;
         passed_plain |= record.is_plain;
     }
     if head.seq != before {
@@ -220,7 +237,7 @@ pub(super) fn redo(connection: &Connection, path: &StorePath, key: &Secret) -> R
     }
     Ok(Redone {
         receipts: head.seq - before,
-        database_is_older,
+        passed_a_synced_commit,
     })
 }
 
