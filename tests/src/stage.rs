@@ -84,6 +84,8 @@ pub struct Setup {
     pub store: String,
     /// Further lines of `[store]`.
     pub store_lines: String,
+    /// Lines of `[tenants]`. Where there are several tenants, their files are trusted by default: those of the tests share secrets.
+    pub tenancy: Option<String>,
     plugins: BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, String>,
     tenants: BTreeMap<String, String>,
@@ -107,6 +109,7 @@ impl Default for Setup {
                 .to_owned(),
             store: "tollgate.db".to_owned(),
             store_lines: String::new(),
+            tenancy: None,
             plugins: BTreeMap::new(),
             secrets,
             tenants: BTreeMap::new(),
@@ -196,6 +199,13 @@ impl Setup {
         self
     }
 
+    /// Lines of `[tenants]`.
+    #[must_use]
+    pub fn tenancy(mut self, lines: &str) -> Self {
+        self.tenancy = Some(lines.to_owned());
+        self
+    }
+
     /// Runs the host by this command, which gets the program and its arguments at its end. `STAGE` is its folder.
     #[must_use]
     pub fn wrapper(mut self, command: &[&str]) -> Self {
@@ -232,6 +242,7 @@ impl Setup {
             host: None,
             exit: None,
             log: Arc::default(),
+            flags: Vec::new(),
         };
         for (name, text) in &stage.setup.secrets {
             stage.write(&format!("secrets/{name}"), text);
@@ -265,6 +276,8 @@ pub struct Stage {
     /// How the last host ended that ended before it was up.
     exit: Option<ExitStatus>,
     log: Arc<Mutex<Vec<String>>>,
+    /// Further arguments of `serve`.
+    flags: Vec<String>,
 }
 
 /// How a command of the command line ended.
@@ -390,6 +403,7 @@ impl Stage {
         command
             .args(["serve", "--log", "json", "--config"])
             .arg(self.config())
+            .args(&self.flags)
             .env_remove("TOLLGATE_LOG")
             .env("STAGE", self.folder.path())
             .stdin(Stdio::null())
@@ -410,18 +424,29 @@ impl Stage {
             delivery,
             store,
             store_lines,
+            tenancy,
             plugins,
+            tenants,
             ..
         } = &self.setup;
+        let tenancy = match tenancy {
+            Some(lines) => lines,
+            None if tenants.len() > 1 => "trust_files = true",
+            None => "",
+        };
+        let cache = if worker.contains("cache =") {
+            String::new()
+        } else {
+            format!("cache = '{}'", plugin_cache().display())
+        };
         let plugins: String = plugins
             .iter()
             .map(|(name, path)| format!("[plugins.{name}]\npath = '{}'\n", path.display()))
             .collect();
         let text = format!(
             "[edge]\nlisten = \"{listen}\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
-             [store]\npath = \"{store}\"\n{store_lines}\n[worker]\ncache = '{}'\n{worker}\n[delivery]\n{delivery}\n{plugins}",
+             [store]\npath = \"{store}\"\n{store_lines}\n[worker]\n{cache}\n{worker}\n[delivery]\n{delivery}\n[tenants]\n{tenancy}\n{plugins}",
             self.operator,
-            plugin_cache().display(),
         );
         self.write("tollgate.toml", &text);
     }
@@ -442,6 +467,11 @@ impl Stage {
         let before = count();
         self.signal("HUP");
         wait_until("the configuration is reloaded", || (count() > before).then_some(()));
+    }
+
+    /// Gives the host these arguments as well, from the next start on.
+    pub fn serve_with(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
     /// Starts the host by this command from now on, as [`Setup::wrapper`] does.

@@ -53,6 +53,8 @@ pub enum Rejection {
     TooSlow,
     /// The key that the request names cannot be had now. Says nothing about the request.
     KeyUnavailable,
+    /// The tenant's configuration cannot be used now. Says nothing about the request.
+    TenantUnavailable,
     /// The write queue is full.
     Overloaded,
     /// The store cannot write: disk full, or failing.
@@ -62,7 +64,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UnknownSource,
         Self::Method,
         Self::Insecure,
@@ -76,6 +78,7 @@ impl Rejection {
         Self::Encoded,
         Self::TooSlow,
         Self::KeyUnavailable,
+        Self::TenantUnavailable,
         Self::Overloaded,
         Self::StoreUnavailable,
         Self::ShuttingDown,
@@ -97,6 +100,7 @@ impl Rejection {
             Self::Encoded => "encoded",
             Self::TooSlow => "too-slow",
             Self::KeyUnavailable => "key-unavailable",
+            Self::TenantUnavailable => "tenant-unavailable",
             Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store-unavailable",
             Self::ShuttingDown => "shutting-down",
@@ -224,6 +228,7 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
             Rejection::Encoded => refused(415, "encoded"),
             Rejection::TooSlow => refused(408, "too-slow"),
             Rejection::KeyUnavailable => later(503, "key-unavailable"),
+            Rejection::TenantUnavailable => later(503, "tenant-unavailable"),
             Rejection::Overloaded => later(503, "overloaded"),
             Rejection::StoreUnavailable => later(503, "store-unavailable"),
             Rejection::ShuttingDown => later(503, "shutting-down"),

@@ -1,5 +1,6 @@
 //! `tollgate serve`: starts every room, waits, stops in order.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -10,11 +11,13 @@ use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tollgate_core::ids::TenantName;
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
 use tollgate_store::Store as _;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 
-use crate::config::{self, Config};
+use crate::clock;
+use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
 use crate::delivery::{self, Breakers};
 use crate::edge::{self, Edge, Listeners};
 use crate::operator::{self, Operator};
@@ -34,27 +37,35 @@ const COMPILER_MS_MAX: u64 = 120_000;
 ///
 /// # Errors
 /// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
-pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     points::check().map_err(anyhow::Error::msg)?;
-    let config = config::load(path)?;
+    let mut draft = config::Draft::read(path, &variable, PluginFiles::Unchecked);
+    draft.accepted()?;
     // First of all: an address that somebody else has is known at once, and whoever connects from now on is kept, not refused.
-    let listeners = edge::listen(&config.edge)?;
+    let listeners = edge::listen(draft.edge())?;
     let options = OpenOptions {
-        wal_bytes_max: config.store.wal_bytes_max,
-        keys_in_memory_max: config.store.keys_in_memory_max,
+        wal_bytes_max: draft.store().wal_bytes_max,
+        keys_in_memory_max: draft.store().keys_in_memory_max,
         ..OpenOptions::default()
     };
-    let store = SqliteStore::open(&config.store.path, options)?;
-    let sandbox = sandbox(&config)?;
-    let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
+    let store = SqliteStore::open(&draft.store().path, options)?;
+    let last_good = LastGood::beside(&draft.store().path);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("back")
         .on_thread_start(precedence::of_work)
         .enable_all()
         .build()?;
+    let published = runtime.block_on(registry::published(&store))?;
+    let kept = |tenant: &TenantName| last_good.read(tenant);
+    let settled = draft.read_tenants(&variable, &published, &kept)?.settle();
+    if tenants == BrokenTenants::Refused {
+        refuse_unknown(&settled.config)?;
+    }
+    let sandbox = sandbox(&settled.config)?;
+    let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
     let stopped = runtime.block_on(async {
-        let registry = Registry::start(store.clone(), sandbox, shelf, config.clone()).await?;
+        let registry = Registry::start(store.clone(), sandbox, shelf, settled.config.clone()).await?;
         let host = Host {
             path: path.to_owned(),
             store,
@@ -62,12 +73,59 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
             registry: Arc::new(registry),
             counters: Arc::default(),
             shutdown: CancellationToken::new(),
+            last_good,
         };
-        host.run(listeners, config).await
+        host.run(listeners, settled).await
     });
     // What still compiles is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     stopped
+}
+
+/// What a start does about a tenant whose file is wrong and of which nothing good is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenTenants {
+    /// It does not start.
+    Refused,
+    /// It starts without that tenant.
+    LeftOut,
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// # Errors
+/// When a tenant's file is wrong and nothing good is known of it.
+fn refuse_unknown(config: &Config) -> Result<(), config::Problems> {
+    config
+        .broken
+        .values()
+        .filter(|broken| broken.runs == Runs::Nothing)
+        .map(|broken| broken.problems.clone())
+        .reduce(config::Problems::and_all)
+        .map_or(Ok(()), |problems| {
+            Err(problems.with_note(
+                "nothing good is known of this tenant yet; `tollgate serve --without-broken-tenants` starts without it",
+            ))
+        })
+}
+
+/// Says of each tenant whose file is wrong what it runs meanwhile.
+fn say_broken(config: &Config) {
+    for (tenant, broken) in &config.broken {
+        let problems = broken.problems.in_words();
+        match broken.runs {
+            Runs::LastGood { of, since } => tracing::error!(
+                %tenant, %of, %since, problems,
+                "the tenant's file is wrong; the tenant keeps its last good configuration"
+            ),
+            Runs::Nothing => tracing::error!(
+                %tenant, problems,
+                "the tenant's file is wrong and nothing good is known of it; the tenant is left out"
+            ),
+        }
+    }
 }
 
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
@@ -135,12 +193,36 @@ struct Host {
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
     shutdown: CancellationToken,
+    last_good: LastGood,
 }
 
+/// A reload's number, and what it came to.
+type Reload = (u64, anyhow::Result<Loaded>);
+
 impl Host {
+    /// Keeps what is in effect now for a start after a tenant's file was spoilt, and says which tenants are not as their files say.
+    fn keep(&self, good: &BTreeMap<TenantName, Kept>) {
+        let config = self.config.load();
+        say_broken(&config);
+        let stale = config
+            .broken
+            .iter()
+            .filter_map(|(name, broken)| {
+                let since = match broken.runs {
+                    Runs::LastGood { since, .. } => since,
+                    Runs::Nothing => clock::now(),
+                };
+                Some((name.parse().ok()?, since))
+            })
+            .collect();
+        if let Err(error) = self.last_good.keep(good, &stale) {
+            tracing::warn!(%error, "the tenants' good configurations could not be kept; until they are, a start asks for files without errors");
+        }
+    }
+
     /// Takes events in at once, and runs their jobs as soon as the plugins are loaded: compiling them may take minutes, and
     /// senders do not wait.
-    async fn run(self, listeners: Listeners, config: Config) -> anyhow::Result<()> {
+    async fn run(self, listeners: Listeners, settled: Settled) -> anyhow::Result<()> {
         // Before anybody can connect: a stop that is asked for at once is a stop like any other.
         let mut signals = Signals::listen()?;
         let edge = Edge {
@@ -178,7 +260,7 @@ impl Host {
         let edge_threads = edge::start(Arc::new(edge), listeners, open_files_max())?;
         tracing::info!(edge = %address, operator = operator_address, "events are taken in; their jobs wait until the plugins are loaded");
 
-        let stop = match self.load_plugins(&mut signals, config).await {
+        let stop = match self.load_plugins(&mut signals, settled).await {
             Ok(Began::Loaded) => {
                 rooms.spawn(worker::run(worker));
                 tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
@@ -231,33 +313,49 @@ impl Host {
     ///
     /// # Errors
     /// When one is refused, or the store fails.
-    async fn load_plugins(&self, signals: &mut Signals, config: Config) -> anyhow::Result<Began> {
+    async fn load_plugins(&self, signals: &mut Signals, settled: Settled) -> anyhow::Result<Began> {
         let registry = Arc::clone(&self.registry);
         let loading =
-            tokio::task::spawn_blocking(move || registry::load(&registry.shelf(), registry.sandbox(), config));
+            tokio::task::spawn_blocking(move || registry::load(&registry.shelf(), registry.sandbox(), settled));
         let loaded = tokio::select! {
             loaded = loading => loaded??,
             _ = signals.terminate.recv() => return Ok(Began::Stopped),
             _ = signals.interrupt.recv() => return Ok(Began::Stopped),
             () = self.shutdown.cancelled() => return Err(disk_failed()),
         };
+        let good = loaded.good().clone();
         self.registry.begin(loaded).await?;
+        self.keep(&good);
         Ok(Began::Loaded)
     }
 
     /// Waits for a signal to stop, or for the store to fail; reloads on SIGHUP.
     async fn wait(&self, mut signals: Signals) -> anyhow::Result<()> {
-        let mut reload = tokio::task::JoinSet::new();
+        let mut reloads: tokio::task::JoinSet<Reload> = tokio::task::JoinSet::new();
+        // A reload compiles, perhaps for minutes, and a later one may be through before. The newest one that has come to an end counts.
+        let (mut begun, mut ended) = (0_u64, 0_u64);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                // A reload compiles, perhaps for minutes; meanwhile the host can be stopped.
+                // Meanwhile the host can be stopped.
                 _ = signals.hangup.recv() => {
-                    let (path, registry) = (self.path.clone(), Arc::clone(&self.registry));
-                    reload.spawn_blocking(move || load(&path, &registry));
+                    begun += 1;
+                    let (number, path, registry) = (begun, self.path.clone(), Arc::clone(&self.registry));
+                    let (store, last_good) = (self.store.clone(), self.last_good.clone());
+                    let runtime = tokio::runtime::Handle::current();
+                    reloads.spawn_blocking(move || (number, load(&path, &registry, &store, &last_good, &runtime)));
                 }
-                Some(loaded) = reload.join_next() => self.adopt(loaded.unwrap_or_else(|error| Err(error.into()))).await,
+                Some(reload) = reloads.join_next() => match reload {
+                    Ok((number, _)) if number < ended => {
+                        tracing::warn!("a reload ended after a later one and is dropped");
+                    }
+                    Ok((number, loaded)) => {
+                        ended = number;
+                        self.adopt(loaded).await;
+                    }
+                    Err(error) => tracing::error!(%error, "a reload broke off; the old configuration stays"),
+                },
                 () = self.shutdown.cancelled() => return Err(disk_failed()),
             }
         }
@@ -265,14 +363,19 @@ impl Host {
 
     /// Swaps in what was loaded, if all of it is valid; else keeps the old configuration and says why.
     async fn adopt(&self, loaded: anyhow::Result<Loaded>) {
+        let before = self.config.load_full();
         let adopted = match loaded {
             Ok(loaded) => self.registry.adopt(loaded).await,
             Err(error) => Err(error),
         };
         match adopted {
-            Ok(()) => tracing::info!(
-                "configuration reloaded; addresses, threads and the store keep their settings until a restart"
-            ),
+            Ok(good) => {
+                self.keep(&good);
+                say_gone_destinations(&before, &self.config.load());
+                tracing::info!(
+                    "configuration reloaded; addresses, threads and the store keep their settings until a restart"
+                );
+            }
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error:#}"),
         }
     }
@@ -289,8 +392,31 @@ fn disk_failed() -> anyhow::Error {
     anyhow::anyhow!("the store's disk failed; mend the disk and start again: what was acknowledged is in the store")
 }
 
+/// Says which destinations a reload took away, before what waits for them is given up.
+fn say_gone_destinations(before: &Config, after: &Config) {
+    for (name, tenant) in &before.tenants {
+        let Some(now) = after.tenants.get(name) else { continue };
+        for destination in tenant.destinations.keys().filter(|old| now.destination(old).is_none()) {
+            tracing::warn!(
+                tenant = %name, %destination,
+                "the destination is gone: what waits for it becomes dead letters; if another took its place, say formerly = [\"{destination}\"] there"
+            );
+        }
+    }
+}
+
 /// Reads the configuration and loads its plugins. Takes as long as compiling takes.
-fn load(path: &Path, registry: &Registry<SqliteStore>) -> anyhow::Result<Loaded> {
-    let config = config::load(path)?;
-    registry::load(&registry.shelf(), registry.sandbox(), config)
+fn load(
+    path: &Path,
+    registry: &Registry<SqliteStore>,
+    store: &SqliteStore,
+    last_good: &LastGood,
+    runtime: &tokio::runtime::Handle,
+) -> anyhow::Result<Loaded> {
+    let published = runtime.block_on(registry::published(store))?;
+    let mut draft = config::Draft::read(path, &variable, PluginFiles::Unchecked);
+    draft.accepted()?;
+    let kept = |tenant: &TenantName| last_good.read(tenant);
+    let settled = draft.read_tenants(&variable, &published, &kept)?.settle();
+    registry::load(&registry.shelf(), registry.sandbox(), settled)
 }

@@ -147,6 +147,7 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let sole_use = SoleUse::take(&path)?;
+        open::keep_private(&path)?;
         let was_left_open = path.was_left_open();
         open::end_log(&path)?;
         let connection = open::open_writer(&path, options.file_bytes_max, options.layout)?;

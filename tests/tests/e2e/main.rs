@@ -24,3 +24,4 @@ mod native;
 mod registry;
 mod providers;
 mod kit;
+mod configuration;

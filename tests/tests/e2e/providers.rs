@@ -428,6 +428,7 @@ fn i1_a_key_is_fetched_once_where_the_profile_lists_it_and_a_failure_is_never_a_
     };
     let mut stage = Setup::default()
         .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
         .secret("roots.pem", &FIRST.certificate_pem())
         .secret("plaid-secret", "fetch-secret-of-the-tests")
         .tenant("acme", &format!("{}{}", source("bank"), source("other")))
@@ -517,6 +518,7 @@ fn i1_a_key_is_not_fetched_from_a_network_that_the_operator_does_not_allow() {
     let publisher = Publisher::start(&FIRST, b"{}");
     let mut stage = Setup::default()
         .delivery("extra_roots = \"secrets/roots.pem\"")
+        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
         .secret("roots.pem", &FIRST.certificate_pem())
         .secret("plaid-secret", "s3cret")
         .tenant(
@@ -555,6 +557,7 @@ fn i1_a_certificate_is_fetched_where_the_request_says_and_the_profile_lists_it()
     let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
     let mut stage = Setup::default()
         .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
         .secret("roots.pem", &FIRST.certificate_pem())
         .secret("signer.pem", &PAYPAL_LIKE.key_pem())
         .tenant(

@@ -725,6 +725,11 @@ impl Profile {
         self.fetch.is_some()
     }
 
+    /// The hosts that keys may be fetched from, with a port where it is not 443. Empty when none is fetched.
+    pub fn fetch_hosts(&self) -> &[String] {
+        self.fetch.as_ref().map_or(&[], |fetch| &fetch.hosts)
+    }
+
     /// What a source says beside its secrets.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters

@@ -1,20 +1,47 @@
 //! `tollgate check`: the whole configuration, and every plugin that it names, without starting anything.
 
-use tollgate_sandbox::{Sandbox, SandboxOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use super::{Exit, Target, print_json};
-use crate::config;
-use crate::registry;
+use serde::Serialize;
+use tollgate_core::action::ActionKind;
+use tollgate_core::ids::PluginName;
+use tollgate_sandbox::{Sandbox, SandboxOptions};
+use tollgate_store::registry::VersionFilter;
+use tollgate_store::{SqliteStore, Store as _};
+
+use super::{Exit, Target, ask, print_json, show};
+use crate::config::{self, Config, Published, Runs, StoreConfig, Warning};
+use crate::{clock, registry};
+
+/// A tenant whose file is wrong, and what a host makes of that.
+#[derive(Serialize)]
+struct Stale {
+    tenant: String,
+    /// Whether the host goes on with the tenant's last good configuration; else it leaves the tenant out.
+    runs_last_good: bool,
+    /// When that was adopted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    /// Since when the file is known to be wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+}
 
 pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
-    let config = match config::check(&target.config) {
+    let config = match config::check(&target.config, &published) {
         Ok(config) => config,
-        Err(problems) if target.json => {
-            print_json(&serde_json::json!({ "ok": false, "problems": problems.as_data() }))?;
-            return Ok(Exit::No);
-        }
         Err(problems) => {
-            anstream::eprintln!("{}", problems.render(config::Ink::Coloured));
+            // What is wrong with the operator's file is wrong for all.
+            let stale = config::load_knowing(&target.config, &published)
+                .map(|config| stale(&config))
+                .unwrap_or_default();
+            if target.json {
+                print_json(&serde_json::json!({ "ok": false, "problems": problems.as_data(), "broken_tenants": stale }))?;
+            } else {
+                anstream::eprintln!("{}", problems.render(config::Ink::Coloured));
+                stale.iter().for_each(show_stale);
+            }
             return Ok(Exit::No);
         }
     };
@@ -23,6 +50,13 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         ..SandboxOptions::default()
     })?;
     let plugins = registry::read_plugins(&sandbox, &config);
+    let mut asks = asked_by_pushed(&config);
+    for (version, plugin) in plugins.iter().flatten() {
+        let kinds = plugin.manifest().map(|manifest| manifest.actions.iter().copied().collect());
+        asks.insert(version.name.clone(), kinds.unwrap_or_default());
+    }
+    let mut warnings = config::warnings(&config, &asks, clock::now());
+    warnings.extend(open_folder(&config.store.path));
     if target.json {
         let problem = plugins
             .as_ref()
@@ -31,35 +65,113 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         print_json(&serde_json::json!({
             "ok": problem.is_none(),
             "problems": problem.into_iter().collect::<Vec<_>>(),
+            "warnings": warnings,
             "tenants": config.tenants.len(),
             "plugins": config.plugins.len(),
         }))?;
     } else if let Err(error) = &plugins {
         anstream::eprintln!("{error:#}");
     } else {
-        let (good, dim) = (super::show::GOOD, super::show::DIM);
-        anstream::println!("{good}ok{good:#}  {}", target.config.display());
-        for tenant in config.tenants.values() {
-            anstream::println!("  tenant {}", tenant.name);
-            for source in tenant.sources.values() {
-                anstream::println!(
-                    "    source {:16} {dim}POST /in/{}/{}  ({}){dim:#}",
-                    source.name,
-                    tenant.name,
-                    source.name,
-                    source.profile.title
-                );
-            }
-            for route in &tenant.routes {
-                let to: Vec<&str> = route.destinations.iter().map(|name| name.as_str()).collect();
-                let to = if to.is_empty() {
-                    "the ledger".to_owned()
-                } else {
-                    to.join(", ")
-                };
-                anstream::println!("    route  {:16} {dim}{} → {to}{dim:#}", route.name, route.plugin);
-            }
+        list(target, &config);
+        for warning in &warnings {
+            let (warn, dim) = (show::WARN, show::DIM);
+            let field = warning.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+            anstream::println!("{warn}warning{warn:#}  {field}{}\n         {dim}{}{dim:#}", warning.message, warning.help);
         }
     }
     Ok(if plugins.is_ok() { Exit::Yes } else { Exit::No })
+}
+
+fn list(target: &Target, config: &Config) {
+    let (good, dim) = (show::GOOD, show::DIM);
+    anstream::println!("{good}ok{good:#}  {}", target.config.display());
+    for tenant in config.tenants.values() {
+        anstream::println!("  tenant {}", tenant.name);
+        for source in tenant.sources.values() {
+            anstream::println!(
+                "    source {:16} {dim}POST /in/{}/{}  ({}){dim:#}",
+                source.name,
+                tenant.name,
+                source.name,
+                source.profile.title
+            );
+        }
+        for route in &tenant.routes {
+            let to: Vec<&str> = route.destinations.iter().map(|name| name.as_str()).collect();
+            let to = if to.is_empty() {
+                "the ledger".to_owned()
+            } else {
+                to.join(", ")
+            };
+            anstream::println!("    route  {:16} {dim}{} → {to}{dim:#}", route.name, route.plugin);
+        }
+    }
+}
+
+/// What is published in the store's registry. Without a store there is nothing; one that cannot be read is the server's to complain of.
+fn published(store: &StoreConfig) -> Published {
+    let read = || {
+        let store = SqliteStore::open_read_only(&store.path).ok()?;
+        ask::runtime().ok()?.block_on(registry::published(&store)).ok()
+    };
+    let exists = store.path.exists();
+    exists.then(read).flatten().unwrap_or(Published::Known(BTreeSet::new()))
+}
+
+/// What pushed plugins ask for, by name: all their versions together.
+fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>> {
+    let read = || {
+        let store = SqliteStore::open_read_only(&config.store.path).ok()?;
+        let versions = store.plugin_versions(VersionFilter::default());
+        ask::runtime().ok()?.block_on(versions).ok()
+    };
+    let exists = config.store.path.exists();
+    let mut asks: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for version in exists.then(read).flatten().unwrap_or_default() {
+        let kinds = version.manifest["actions"].as_array().into_iter().flatten();
+        let kinds = kinds.filter_map(|kind| ActionKind::from_name(kind.as_str()?));
+        asks.entry(version.name).or_default().extend(kinds);
+    }
+    asks
+}
+
+/// A store's folder that others may write to: they could put another store in its place.
+fn open_folder(store: &Path) -> Option<Warning> {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = std::fs::metadata(folder).ok()?.mode();
+    (mode & 0o022 != 0).then(|| Warning {
+        field: Some("store.path".to_owned()),
+        message: format!("others may write to the store's folder {}: they could put other files in its place", folder.display()),
+        help: "chmod 700 the folder".to_owned(),
+    })
+}
+
+fn stale(config: &Config) -> Vec<Stale> {
+    let one = |(tenant, broken): (&String, &config::Broken)| {
+        let (of, since) = match broken.runs {
+            Runs::LastGood { of, since } => (Some(of.to_string()), Some(since.to_string())),
+            Runs::Nothing => (None, None),
+        };
+        Stale {
+            tenant: tenant.clone(),
+            runs_last_good: of.is_some(),
+            of,
+            since,
+        }
+    };
+    config.broken.iter().map(one).collect()
+}
+
+fn show_stale(stale: &Stale) {
+    let warn = show::WARN;
+    let tenant = &stale.tenant;
+    match (&stale.of, &stale.since) {
+        (Some(of), Some(since)) => anstream::eprintln!(
+            "\n{warn}meanwhile{warn:#}  the host goes on with the configuration of `{tenant}` that it adopted at {of} (its file is wrong since {since})"
+        ),
+        _ => anstream::eprintln!(
+            "\n{warn}meanwhile{warn:#}  nothing good is known of `{tenant}`: a reload leaves it out, a start is refused without --without-broken-tenants"
+        ),
+    }
 }

@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use crate::log::{self, LogFormat};
 use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody};
+use crate::serve::BrokenTenants;
 
 /// The hidden command under which this program compiles plugins in a child process.
 pub(crate) const COMPILE_PLUGIN: &str = "compile-plugin";
@@ -98,6 +99,9 @@ enum Command {
         /// How log lines look
         #[arg(long, value_enum, default_value = "text")]
         log: LogFormat,
+        /// Start without the tenants whose files are wrong and of which nothing good is known; they are answered 503
+        #[arg(long)]
+        without_broken_tenants: bool,
     },
     /// Show Tollgate at work: a host, two tenants, real signed events, a crash in the middle, and what became of each event
     Demo(demo::Args),
@@ -306,10 +310,19 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::CompilePlugin => return tollgate_sandbox::compile_child_main(),
-        Command::Serve { config, log: format } => {
+        Command::Serve {
+            config,
+            log: format,
+            without_broken_tenants,
+        } => {
+            let broken = if without_broken_tenants {
+                BrokenTenants::LeftOut
+            } else {
+                BrokenTenants::Refused
+            };
             let served = log::start(format)
                 .context("no thread for the log could be started")
-                .and_then(|()| crate::serve::serve(&config));
+                .and_then(|()| crate::serve::serve(&config, broken));
             // Nothing of a host waits for whoever reads its words.
             let status = status(served.as_ref().map(|()| Exit::Yes));
             log::end_with(

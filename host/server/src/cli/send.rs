@@ -112,7 +112,7 @@ pub(super) struct Args {
     /// Print what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print the answers as JSON
+    /// Print the answers as JSON; with --dry-run, the request
     #[arg(long)]
     json: bool,
 }
@@ -158,6 +158,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut body = signed.body.into_owned();
     if args.tamper {
         body = tampered(body);
+    }
+    if args.dry_run && args.json {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| serde_json::json!({ "name": name, "value": value }))
+            .collect();
+        let mut shown = serde_json::json!({ "method": "POST", "url": url, "headers": headers });
+        // A body that is no text is shown as what it is.
+        match std::str::from_utf8(&body) {
+            Ok(text) => shown["body"] = text.into(),
+            Err(_) => shown["body_base64"] = data_encoding::BASE64.encode(&body).into(),
+        }
+        print_json(&shown)?;
+        return Ok(Exit::Yes);
     }
     if args.dry_run {
         anstream::println!("POST {url}");

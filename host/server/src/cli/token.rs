@@ -2,9 +2,9 @@
 
 use tollgate_store::Store as _;
 
-use super::{Exit, Target, TokenCommand, Usage, ask, print_json, show};
+use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
 use crate::clock;
-use crate::operator::{IssuedToken, NewTokenBody, RevokedToken, TokenView, issue_token};
+use crate::operator::{IssuedToken, NewTokenBody, RevokedToken, TokenView, issue_token, known_tenant};
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
@@ -19,7 +19,8 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
     // Whoever opens the store may do anything with it; a host asks who it is that asks.
     let whole = tollgate_core::access::Caller::operator();
     whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
-    let issued: IssuedToken = ask::write(target, "/v1/tokens", &body, async |store, _| {
+    let issued: IssuedToken = ask::write(target, "/v1/tokens", &body, async |store, config| {
+        known_tenant(config, wanted.tenant.as_ref()).map_err(Refused)?;
         Ok(issue_token(store, wanted, ask::actor()).await?)
     })?;
     if target.json {

@@ -3,17 +3,23 @@
 //!
 //! One `tollgate.toml` belongs to the operator; each `tenants/<name>.toml` beside it belongs to the tenant of that name. A
 //! relative path in a file is relative to the folder of that file. Secrets never stand in a file: `{ env = "NAME" }` and
-//! `{ file = "path" }` refer to them.
+//! `{ file = "path" }` refer to them; how far a tenant's references reach is said in `reach`.
+//!
+//! A tenant's file that is wrong harms that tenant alone: [`Draft::read_tenants`] takes the tenant as it last was good instead
+//! (`last_good`), or leaves it out, and says so. Only what is wrong in the operator's file is wrong for all.
 //!
 //! The raw stage is a TOML table whose keys and values all know their place in the file (`raw`); `operator` and `tenant` take it
 //! apart. They go on after a problem, so that one look shows all of them. serde would stop at the first one of each file.
 
+mod last_good;
 mod operator;
 mod problem;
 mod raw;
+mod reach;
 mod reference;
 mod tenant;
 mod tls;
+mod warnings;
 #[cfg(test)]
 mod tests;
 
@@ -36,26 +42,50 @@ use tollgate_core::registry::{Binding, PromotionGate};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, Keyring};
 
+use crate::clock;
+pub(crate) use last_good::{Kept, LastGood};
 pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
+use reach::{Reach, Trust};
 pub(crate) use tls::TlsConfig;
+pub(crate) use warnings::{Warning, warnings};
 
-/// Reads and checks `path` and the tenants' files beside it. Changes nothing: the caller decides when the result takes effect.
+/// Reads and checks `path` and the tenants' files beside it, for somebody who asks about what is there. Changes nothing. A tenant whose
+/// file is wrong is taken as it last was good, or left out.
 ///
 /// # Errors
-/// All that is wrong in all of the files.
+/// All that is wrong in the operator's file.
 pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
-    load_with(path, &|name| std::env::var(name).ok(), PluginFiles::Unchecked)
+    load_knowing(path, &|_| Published::Unknown)
 }
 
-/// As [`load`], and the plugins' files must be there. For `tollgate check`.
+/// The same with what is in the registry of the store: a route may name no other plugin.
+///
+/// # Errors
+/// All that is wrong in the operator's file.
+pub(crate) fn load_knowing(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut draft = Draft::read(path, &env, PluginFiles::Unchecked);
+    draft.accepted()?;
+    let published = published(draft.store());
+    let last_good = LastGood::beside(&draft.store().path);
+    let kept = |tenant: &TenantName| last_good.read(tenant);
+    Ok(draft.read_tenants(&env, &published, &kept)?.settle().config)
+}
+
+/// Reads and checks `path` and the tenants' files beside it, whole: the plugins' files must be there, and what is wrong with one tenant
+/// is wrong. For `tollgate check`. `published` says what is in the registry of the store.
 ///
 /// # Errors
 /// All that is wrong in all of the files.
-pub(crate) fn check(path: &Path) -> Result<Config, Problems> {
-    load_with(path, &|name| std::env::var(name).ok(), PluginFiles::MustExist)
+pub(crate) fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let draft = Draft::read(path, &env, PluginFiles::MustExist);
+    let published = published(draft.store());
+    draft.strictly(&env, &published)
 }
 
 /// Checks the tenants' files of `folder` for a host that has no `tollgate.toml`, as a Spin app. Where a destination may be is that
@@ -78,14 +108,18 @@ pub(crate) fn check_tenants(
             prefix_length: 0,
         })
         .collect();
+    // On Spin a secret is a variable that spin.toml declares, so that the app's owner has said yes to each.
+    house.tenancy.trust = Trust::Whole;
     let files = tenant_files(folder, &desk);
-    let tenants = files
-        .iter()
-        .filter_map(|(name, file)| tenant::check(name, file, &house, &desk))
-        .map(|tenant| (tenant.name.clone(), tenant))
-        .collect();
-    desk.finish(files.iter().map(|(_, file)| file))?;
-    Ok(tenants)
+    desk.finish(std::iter::empty())?;
+    let draft = Draft {
+        path: PathBuf::new(),
+        house,
+        problems: None,
+        plugin_files: PluginFiles::Unchecked,
+    };
+    let reading = draft.check_tenants(files, env, &Published::Unknown, &|_| None);
+    Ok(reading.strictly()?.tenants)
 }
 
 /// Checks one route of a tenant that is not in a file: `definition` has the keys of a file's `[routes.NAME]`, and is held against
@@ -143,33 +177,282 @@ pub(crate) enum PluginFiles {
     MustExist,
 }
 
-/// As [`load`], with the environment as an argument: `env` gives a variable's value.
+/// The plugins that a registry offers to tenants beside those of `tollgate.toml`.
+#[derive(Debug, Clone)]
+pub(crate) enum Published {
+    /// Nobody looked: a route may name any plugin.
+    Unknown,
+    /// Names by whose they are; without an owner, everybody's.
+    Known(BTreeSet<(Option<TenantName>, PluginName)>),
+}
+
+impl Published {
+    /// The names that a tenant's routes may have, with those of the operator's file; absent: any.
+    fn to(&self, tenant: &str, offered: Option<&BTreeSet<PluginName>>) -> Option<BTreeSet<PluginName>> {
+        let Self::Known(published) = self else { return None };
+        let visible = published
+            .iter()
+            .filter(|(owner, _)| owner.as_ref().is_none_or(|owner| owner.as_str() == tenant))
+            .map(|(_, name)| name.clone());
+        Some(offered?.iter().cloned().chain(visible).collect())
+    }
+}
+
+/// The operator's file, read and checked; those of the tenants beside it are next.
+pub(crate) struct Draft {
+    path: PathBuf,
+    house: operator::House,
+    problems: Option<Problems>,
+    plugin_files: PluginFiles,
+}
+
+impl Draft {
+    /// Goes on with the shipped defaults where the file is wrong, so that the tenants' files can be looked at all the same.
+    pub(crate) fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, plugin_files: PluginFiles) -> Self {
+        let desk = Desk::new(env, plugin_files);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let file = match std::fs::read_to_string(path) {
+            Ok(text) => Some(File::new(path.display().to_string(), text, folder)),
+            Err(error) => {
+                desk.unreadable(
+                    path,
+                    &error,
+                    "start from the example file, or name another file with --config",
+                );
+                None
+            }
+        };
+        Self::of(path, file, desk, plugin_files)
+    }
+
+    fn of(path: &Path, file: Option<File>, desk: Desk, plugin_files: PluginFiles) -> Self {
+        let mut house = file
+            .as_ref()
+            .and_then(|file| operator::check(file, &desk))
+            .unwrap_or_default();
+        house.tenancy.operators_file = path.to_owned();
+        Self {
+            path: path.to_owned(),
+            house,
+            problems: desk.finish(file.iter()).err(),
+            plugin_files,
+        }
+    }
+
+    /// # Errors
+    /// All that is wrong in the operator's file.
+    pub(crate) fn accepted(&mut self) -> Result<(), Problems> {
+        self.problems.take().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn edge(&self) -> &EdgeConfig {
+        &self.house.edge
+    }
+
+    pub(crate) fn store(&self) -> &StoreConfig {
+        &self.house.store
+    }
+
+    /// Reads and checks the tenants' files, each by itself. `kept` gives a tenant's configuration as it last was good; it is asked
+    /// only where the file of today is not.
+    ///
+    /// # Errors
+    /// When the tenants' folder is there and cannot be read.
+    pub(crate) fn read_tenants(
+        self,
+        env: &dyn Fn(&str) -> Option<String>,
+        published: &Published,
+        kept: &dyn Fn(&TenantName) -> Option<Kept>,
+    ) -> Result<Reading, Problems> {
+        let desk = Desk::new(env, self.plugin_files);
+        let folder = self.path.parent().unwrap_or(Path::new("")).join("tenants");
+        let files = tenant_files(&folder, &desk);
+        desk.finish(std::iter::empty())?;
+        Ok(self.check_tenants(files, env, published, kept))
+    }
+
+    /// All of it at once, for whoever wants nothing that is wrong.
+    ///
+    /// # Errors
+    /// All that is wrong in all of the files.
+    pub(crate) fn strictly(
+        mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+        published: &Published,
+    ) -> Result<Config, Problems> {
+        let of_operator = self.problems.take();
+        match (of_operator, self.read_tenants(env, published, &|_| None)) {
+            (None, Ok(reading)) => reading.strictly(),
+            (Some(problems), Ok(reading)) => Err(problems.and(reading.strictly().err())),
+            (of_operator, Err(unreadable)) => Err(match of_operator {
+                Some(problems) => problems.and(Some(unreadable)),
+                None => unreadable,
+            }),
+        }
+    }
+
+    fn check_tenants(
+        self,
+        files: Vec<(String, FileRead)>,
+        env: &dyn Fn(&str) -> Option<String>,
+        published: &Published,
+        kept: &dyn Fn(&TenantName) -> Option<Kept>,
+    ) -> Reading {
+        let house = self.house;
+        let tenancy = Arc::new(house.tenancy.clone());
+        let names = Arc::new(files.iter().map(|(name, _)| name.clone()).collect());
+        let tenants = files
+            .into_iter()
+            .map(|(name, file)| {
+                let reach = Reach::of_tenant(&name, &names, &tenancy);
+                let plugins = published.to(&name, house.plugin_names.as_ref());
+                let check = |file: &File| {
+                    let desk = Desk::new(env, self.plugin_files);
+                    let tenant = tenant::check(&name, file, &house, plugins.as_ref(), &desk);
+                    desk.finish(std::iter::once(file))?;
+                    // Without a problem there is a tenant.
+                    tenant.ok_or_else(|| Problems::of_one(file.name(), "the file makes no tenant", "compare it with the example"))
+                };
+                let (problems, file) = match file {
+                    FileRead::Text(file) => {
+                        let file = file.within(reach);
+                        match check(&file) {
+                            Ok(tenant) => {
+                                let kept = Kept::of(file.text().to_owned(), file.named_texts(), clock::now());
+                                return TenantReading::Good { tenant, kept };
+                            }
+                            Err(problems) => (problems, file),
+                        }
+                    }
+                    FileRead::Unreadable(path, problems) => {
+                        let folder = path.parent().unwrap_or(Path::new(""));
+                        let file = File::new(path.display().to_string(), String::new(), folder);
+                        (problems, file.within(reach))
+                    }
+                };
+                let instead = name
+                    .parse()
+                    .ok()
+                    .and_then(|name| kept(&name))
+                    .and_then(|kept| Some((check(&file.as_kept(kept.text.clone(), kept.files.clone())).ok()?, kept)));
+                TenantReading::Broken {
+                    name,
+                    problems,
+                    instead,
+                }
+            })
+            .collect();
+        Reading {
+            config: Config {
+                edge: house.edge,
+                operator: house.operator,
+                store: house.store,
+                worker: house.worker,
+                delivery: house.delivery,
+                plugins: house.plugins,
+                tenants: BTreeMap::new(),
+                lifecycles: house.lifecycles,
+                broken: BTreeMap::new(),
+            },
+            tenants,
+        }
+    }
+}
+
+/// The files as they were read, each tenant by itself.
+pub(crate) struct Reading {
+    /// Without tenants.
+    config: Config,
+    tenants: Vec<TenantReading>,
+}
+
+enum TenantReading {
+    Good {
+        tenant: Tenant,
+        kept: Kept,
+    },
+    Broken {
+        name: String,
+        problems: Problems,
+        /// As it last was good, where that still checks.
+        instead: Option<(Tenant, Kept)>,
+    },
+}
+
+/// What a reading comes to when a tenant's file harms that tenant alone.
+pub(crate) struct Settled {
+    pub(crate) config: Config,
+    /// The tenants whose files are good, to be kept once they are in effect.
+    pub(crate) good: BTreeMap<TenantName, Kept>,
+}
+
+impl Reading {
+    /// # Errors
+    /// All that is wrong with all tenants.
+    pub(crate) fn strictly(self) -> Result<Config, Problems> {
+        let mut config = self.config;
+        let mut wrong: Option<Problems> = None;
+        for tenant in self.tenants {
+            match tenant {
+                TenantReading::Good { tenant, .. } => {
+                    config.tenants.insert(tenant.name.clone(), tenant);
+                }
+                TenantReading::Broken { problems, .. } => {
+                    wrong = Some(match wrong {
+                        Some(wrong) => wrong.and(Some(problems)),
+                        None => problems,
+                    });
+                }
+            }
+        }
+        wrong.map_or(Ok(config), Err)
+    }
+
+    /// Takes each tenant whose file is wrong as it last was good. `config.broken` says which ones, and which are left out.
+    pub(crate) fn settle(self) -> Settled {
+        let mut config = self.config;
+        let mut good = BTreeMap::new();
+        for tenant in self.tenants {
+            match tenant {
+                TenantReading::Good { tenant, kept } => {
+                    good.insert(tenant.name.clone(), kept);
+                    config.tenants.insert(tenant.name.clone(), tenant);
+                }
+                TenantReading::Broken {
+                    name,
+                    problems,
+                    instead,
+                } => {
+                    let runs = match &instead {
+                        Some((_, kept)) => Runs::LastGood {
+                            of: kept.adopted_at,
+                            since: kept.stale_since.unwrap_or_else(clock::now),
+                        },
+                        None => Runs::Nothing,
+                    };
+                    config.tenants.extend(instead.map(|(tenant, _)| (tenant.name.clone(), tenant)));
+                    config.broken.insert(name, Broken { runs, problems });
+                }
+            }
+        }
+        Settled { config, good }
+    }
+}
+
+/// For tests: as [`check`] with the environment as an argument, and a registry without plugins.
 ///
 /// # Errors
 /// All that is wrong in all of the files.
+#[cfg(test)]
 pub(crate) fn load_with(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     plugin_files: PluginFiles,
 ) -> Result<Config, Problems> {
-    let desk = Desk::new(env, plugin_files);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let operator = match std::fs::read_to_string(path) {
-        Ok(text) => Some(File::new(path.display().to_string(), text, folder)),
-        Err(error) => {
-            desk.unreadable(
-                path,
-                &error,
-                "start from the example file, or name another file with --config",
-            );
-            None
-        }
-    };
-    let tenants = tenant_files(&folder.join("tenants"), &desk);
-    finish(desk, operator, &tenants)
+    Draft::read(path, env, plugin_files).strictly(env, &Published::Known(BTreeSet::new()))
 }
 
-/// For tests: as [`load_with`] for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
+/// For tests: the same for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
 ///
 /// # Errors
 /// All that is wrong in all of the texts.
@@ -180,21 +463,32 @@ pub(crate) fn load_from_texts(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
     let desk = Desk::new(env, PluginFiles::Unchecked);
+    let path = Path::new("tollgate.toml");
     let operator = File::new("tollgate.toml".to_owned(), operator.to_owned(), Path::new(""));
+    let mut draft = Draft::of(path, Some(operator), desk, PluginFiles::Unchecked);
     let tenants: Vec<_> = tenants
         .iter()
         .map(|(name, text)| {
-            (
-                (*name).to_owned(),
-                File::new(format!("tenants/{name}.toml"), (*text).to_owned(), Path::new("tenants")),
-            )
+            let file = File::new(format!("tenants/{name}.toml"), (*text).to_owned(), Path::new("tenants"));
+            ((*name).to_owned(), FileRead::Text(file))
         })
         .collect();
-    finish(desk, Some(operator), &tenants)
+    let of_operator = draft.problems.take();
+    let reading = draft.check_tenants(tenants, env, &Published::Known(BTreeSet::new()), &|_| None);
+    match (of_operator, reading.strictly()) {
+        (None, read) => read,
+        (Some(problems), read) => Err(problems.and(read.err())),
+    }
+}
+
+/// One tenant's file.
+enum FileRead {
+    Text(File),
+    Unreadable(PathBuf, Problems),
 }
 
 /// The tenants' files by tenant name, in the order of their names. Without the folder there are no tenants.
-fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, File)> {
+fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, FileRead)> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
@@ -213,42 +507,40 @@ fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, File)> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
     paths.sort();
-    let mut files = Vec::new();
-    for path in paths {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                files.push((name, File::new(path.display().to_string(), text, folder)));
-            }
-            Err(error) => desk.unreadable(&path, &error, "let Tollgate read this file, and keep it UTF-8"),
-        }
-    }
-    files
+    paths
+        .into_iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let file = match std::fs::read_to_string(&path) {
+                Ok(text) => FileRead::Text(File::new(path.display().to_string(), text, folder)),
+                Err(error) => {
+                    let problems = Problems::of_one(
+                        &path.display().to_string(),
+                        &format!("cannot be read: {error}"),
+                        "let Tollgate read this file, and keep it UTF-8",
+                    );
+                    FileRead::Unreadable(path, problems)
+                }
+            };
+            (name, file)
+        })
+        .collect()
 }
 
-fn finish(desk: Desk, operator: Option<File>, tenants: &[(String, File)]) -> Result<Config, Problems> {
-    let house = operator.as_ref().and_then(|file| operator::check(file, &desk));
-    // Without an operator's part there is nothing to hold the tenants' references against: the shipped defaults serve.
-    let house_or_default = house.unwrap_or_default();
-    let mut checked = BTreeMap::new();
-    for (name, file) in tenants {
-        if let Some(tenant) = tenant::check(name, file, &house_or_default, &desk) {
-            checked.insert(tenant.name.clone(), tenant);
-        }
-    }
-    let files = operator.iter().chain(tenants.iter().map(|(_, file)| file));
-    desk.finish(files)?;
-    let house = house_or_default;
-    Ok(Config {
-        edge: house.edge,
-        operator: house.operator,
-        store: house.store,
-        worker: house.worker,
-        delivery: house.delivery,
-        plugins: house.plugins,
-        tenants: checked,
-        lifecycles: house.lifecycles,
-    })
+/// A tenant whose file is wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) runs: Runs,
+    pub(crate) problems: Problems,
+}
+
+/// What such a tenant runs meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// Its configuration as it was adopted at `of`; the file is wrong at least since `since`.
+    LastGood { of: UnixMillis, since: UnixMillis },
+    /// Nothing good is known: it is left out.
+    Nothing,
 }
 
 /// Everything a host needs to run, checked.
@@ -262,6 +554,8 @@ pub(crate) struct Config {
     pub(crate) plugins: BTreeMap<PluginName, PluginConfig>,
     pub(crate) tenants: BTreeMap<TenantName, Tenant>,
     pub(crate) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
+    /// Tenants whose files are wrong, by the files' names. Those that run as they last were good are among `tenants`.
+    pub(crate) broken: BTreeMap<String, Broken>,
 }
 
 /// The public listener.
@@ -396,6 +690,8 @@ pub(crate) struct Source {
     pub(crate) access: Access,
     /// The public URL of this source, for schemes that sign it.
     pub(crate) public_url: Option<String>,
+    /// As the file refers to them; the keyring is made of them.
+    pub(crate) secrets: Vec<SourceSecret>,
 }
 
 /// Who may speak to a source, beside the signature (promise I7).
@@ -433,6 +729,8 @@ pub(crate) struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+    /// Names that it had before: what waits for them goes here.
+    pub(crate) formerly: Vec<DestinationName>,
 }
 
 impl Rates {
@@ -449,6 +747,15 @@ impl Config {
 }
 
 impl Tenant {
+    /// The destination of this name, or the one that was formerly called so.
+    pub(crate) fn destination(&self, name: &DestinationName) -> Option<&Arc<Destination>> {
+        self.destinations.get(name).or_else(|| {
+            self.destinations
+                .values()
+                .find(|destination| destination.formerly.contains(name))
+        })
+    }
+
     /// What each route takes.
     pub(crate) fn matches(&self) -> impl Iterator<Item = (&RouteName, &RouteMatch)> {
         self.routes.iter().map(|route| (&route.name, &route.matches))

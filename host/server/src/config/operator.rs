@@ -14,6 +14,7 @@ use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 
 use super::raw::{Desk, File, Section, Value};
+use super::reach::{Leave, Tenancy, Trust};
 use super::{
     DeliveryConfig, EdgeConfig, Network, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, PluginLimits, Rates,
     StoreConfig, WorkerConfig, reference, tls,
@@ -70,6 +71,7 @@ pub(super) struct House {
     /// The plugins' names, those with problems as well; absent when the file could not be read.
     pub(super) plugin_names: Option<BTreeSet<PluginName>>,
     pub(super) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
+    pub(super) tenancy: Tenancy,
 }
 
 impl Default for House {
@@ -113,6 +115,7 @@ impl Default for House {
             plugins: BTreeMap::new(),
             plugin_names: None,
             lifecycles: lifecycle::shipped(),
+            tenancy: Tenancy::default(),
         }
     }
 }
@@ -126,7 +129,7 @@ pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
         if let Some(section) = section(top, "operator") {
             operator(&section, &mut house.operator, house.edge.listen);
         }
-        store(top, &mut house.store);
+        store(top, &mut house.store, desk);
         if let Some(section) = section(top, "worker") {
             worker(&section, &mut house.worker);
         }
@@ -142,6 +145,8 @@ pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
         if let Some(files) = top.get("lifecycles") {
             lifecycles(&files, &mut house.lifecycles);
         }
+        house.tenancy = tenancy(top);
+        house.tenancy.operators_env = desk.variables.borrow().clone();
         Some(house)
     })
 }
@@ -226,8 +231,20 @@ fn rate(section: &Section) -> Option<Rate> {
 fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr) {
     let at = section.get("listen");
     let token = section.get("token");
+    let short_token = leave(section, "short_token");
+    let clear_text = leave(section, "clear_text");
     operator.listen = at.as_ref().and_then(listen);
-    operator.token = token.as_ref().and_then(reference::secret);
+    operator.token = token
+        .as_ref()
+        .and_then(|token| reference::operator_token(token, short_token));
+    if let (Some(at), Some(address), Leave::Refused) = (&at, operator.listen, clear_text)
+        && !address.ip().to_canonical().is_loopback()
+    {
+        at.problem(
+            "the operator's listener would be reached from other machines, and speaks no TLS: tokens would travel in clear text",
+            "listen on 127.0.0.1 or [::1], behind a proxy that speaks TLS; or say clear_text = true in [operator], where the network is yours",
+        );
+    }
     if let (Some(at), None) = (&at, &token) {
         at.problem(
             "the operator's listener has no token",
@@ -246,16 +263,70 @@ fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr
     section.finish();
 }
 
-fn store(top: &Section, store: &mut StoreConfig) {
+/// Whether the file gives leave to something that is refused by default.
+fn leave(section: &Section, key: &'static str) -> Leave {
+    match section.get(key).and_then(|value| value.boolean()) {
+        Some(true) => Leave::Given,
+        Some(false) | None => Leave::Refused,
+    }
+}
+
+/// What tenants' files may refer to.
+fn tenancy(top: &Section) -> Tenancy {
+    let mut tenancy = Tenancy {
+        secrets: vec![top.beside("secrets"), top.beside("tenants/secrets")],
+        profiles: vec![top.beside("profiles"), top.beside("tenants/profiles")],
+        folder: top.beside("."),
+        ..Tenancy::default()
+    };
+    let Some(section) = section(top, "tenants") else {
+        return tenancy;
+    };
+    for (key, folders) in [("secrets", &mut tenancy.secrets), ("profiles", &mut tenancy.profiles)] {
+        if let Some(path) = section.get(key).and_then(|path| path.path()) {
+            *folders = vec![path];
+        }
+    }
+    if leave(&section, "trust_files") == Leave::Given {
+        tenancy.trust = Trust::Whole;
+    }
+    tenancy.short_secrets = leave(&section, "short_secrets");
+    if let Some(list) = section.get("fetch_hosts") {
+        tenancy.fetch_hosts = list
+            .list_of(|host| host.text().map(str::to_owned))
+            .into_iter()
+            .collect();
+    }
+    if let Some(variables) = section.get("env").and_then(|value| value.section()) {
+        for (name, list) in variables.entries() {
+            match name.parse::<TenantName>() {
+                Ok(tenant) => {
+                    let names = list.list_of(|variable| variable.text().map(str::to_owned));
+                    tenancy.env.insert(tenant, names);
+                }
+                Err(error) => list.problem(error.to_string(), "write the tenant's name"),
+            }
+        }
+    }
+    section.finish();
+    tenancy
+}
+
+fn store(top: &Section, store: &mut StoreConfig, desk: &Desk) {
     // A default path is relative to the file as well.
     match section(top, "store") {
         Some(section) => {
-            set(
-                &mut store.path,
-                section
-                    .require("path", "add path = \"tollgate.db\"")
-                    .and_then(|path| path.path()),
-            );
+            let path = section.require("path", "add path = \"tollgate.db\"");
+            set(&mut store.path, path.as_ref().and_then(|path| path.path()));
+            let folder = store.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let (Some(path), Some(folder), PluginFiles::MustExist) = (&path, folder, desk.plugin_files)
+                && !folder.is_dir()
+            {
+                path.problem(
+                    format!("the store's folder {} does not exist", folder.display()),
+                    "make it for the host's user alone: mkdir -m 700",
+                );
+            }
             set(
                 &mut store.wal_bytes_max,
                 count(&section, "wal_bytes_max", WAL_BYTES_LEAST..=WAL_BYTES_MOST),
@@ -396,7 +467,7 @@ fn plugin(section: &Section, desk: &Desk) -> Option<PluginConfig> {
 /// Adds declared lifecycles to the shipped ones. One of a shipped family replaces it.
 fn lifecycles(files: &Value, lifecycles: &mut BTreeMap<FamilyName, Arc<Lifecycle>>) {
     let declared = files.list_of(|file| {
-        let text = file.file_text()?;
+        let (text, _) = file.file_text()?;
         match Lifecycle::from_toml(&text) {
             Ok(lifecycle) => Some((file.clone(), lifecycle)),
             Err(error) => {

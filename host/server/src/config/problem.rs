@@ -83,9 +83,42 @@ impl Problems {
         Self { problems, texts }
     }
 
-    pub(super) fn of_one(file: &str, message: &str, help: &str) -> Self {
+    pub(crate) fn of_one(file: &str, message: &str, help: &str) -> Self {
         let problem = Problem::of_file(file.to_owned(), message.to_owned(), help.to_owned());
         Self::new(vec![problem], BTreeMap::new())
+    }
+
+    /// These, and then `others`.
+    pub(super) fn and(mut self, others: Option<Self>) -> Self {
+        if let Some(others) = others {
+            self.problems.extend(others.problems);
+            self.texts.extend(others.texts);
+        }
+        self
+    }
+
+    /// These, and then those.
+    #[must_use]
+    pub(crate) fn and_all(self, others: Self) -> Self {
+        self.and(Some(others))
+    }
+
+    /// The same with a further word of help for each.
+    #[must_use]
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        for problem in &mut self.problems {
+            problem.help = format!("{}; {note}", problem.help);
+        }
+        self
+    }
+
+    /// In a few words, for a log line: each with its place.
+    pub(crate) fn in_words(&self) -> String {
+        let one = |problem: &Problem| {
+            let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+            format!("{}{line}: {} ({})", problem.file, problem.message, problem.help)
+        };
+        self.problems.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// The problems in the order of the files and their lines, for programs.

@@ -2,7 +2,7 @@
 //! the [`Desk`], and reading goes on.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::PluginFiles;
 use super::problem::{Problem, Problems};
+use super::reach::{Kind, Owner, Reach, Unopened};
+
+/// A file that a configuration names is some kilobytes.
+const NAMED_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where problems are gathered while files are checked, and what a check may ask of the world.
 pub(super) struct Desk<'a> {
@@ -23,6 +27,8 @@ pub(super) struct Desk<'a> {
     blots: RefCell<Vec<(String, Range<usize>)>>,
     /// Texts of files that a configuration names and that have problems of their own, by name.
     named: RefCell<BTreeMap<String, String>>,
+    /// Names of the variables that were asked for.
+    pub(super) variables: RefCell<BTreeSet<String>>,
 }
 
 /// One file's text.
@@ -31,6 +37,12 @@ pub(super) struct File {
     text: String,
     /// What relative paths in it start from.
     folder: PathBuf,
+    /// What its references may reach.
+    reach: Reach,
+    /// Texts of the files that it names, by their paths as written, when it is read as it was at an earlier time.
+    kept: Option<BTreeMap<String, String>>,
+    /// The same, as they were read now.
+    read: RefCell<BTreeMap<String, String>>,
 }
 
 /// A table of a file. Remembers which keys were asked for: the others are unknown.
@@ -63,6 +75,7 @@ impl<'a> Desk<'a> {
             problems: RefCell::default(),
             blots: RefCell::default(),
             named: RefCell::default(),
+            variables: RefCell::default(),
         }
     }
 
@@ -90,8 +103,19 @@ impl<'a> Desk<'a> {
             at.unwrap_or(if problem.line.is_none() { 0 } else { files.len() })
         };
         problems.sort_by_key(|problem| (order(problem), problem.file.clone(), problem.place()));
-        let blots = self.blots.into_inner();
-        let mut texts = self.named.into_inner();
+        let mut blots = self.blots.into_inner();
+        for file in &files {
+            blots.extend(secret_looking(&file.text).map(|span| (file.name.clone(), span)));
+        }
+        let mut texts: BTreeMap<_, _> = self
+            .named
+            .into_inner()
+            .into_iter()
+            .map(|(name, text)| {
+                let shown = blotted(&text, secret_looking(&text));
+                (name, shown)
+            })
+            .collect();
         let own = files.iter().map(|file| {
             let spans = blots
                 .iter()
@@ -113,12 +137,42 @@ impl<'a> Desk<'a> {
 }
 
 impl File {
+    /// A file of the operator's, or a text that names no files.
     pub(super) fn new(name: String, text: String, folder: &Path) -> Self {
         Self {
             name,
             text,
             folder: folder.to_owned(),
+            reach: Reach::Operator,
+            kept: None,
+            read: RefCell::default(),
         }
+    }
+
+    /// The same, with references that reach only so far.
+    pub(super) fn within(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
+    /// The file as it was when its text and those of the files that it names were these.
+    pub(super) fn as_kept(&self, text: String, files: BTreeMap<String, String>) -> Self {
+        Self {
+            name: self.name.clone(),
+            text,
+            folder: self.folder.clone(),
+            reach: self.reach.clone(),
+            kept: Some(files),
+            read: RefCell::default(),
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The texts of the files that it names, as far as they were read, by their paths as written.
+    pub(super) fn named_texts(&self) -> BTreeMap<String, String> {
+        self.read.borrow().clone()
     }
 
     /// Reads the file as TOML and hands its table to `check`. A file with a syntax error is not checked further: what follows
@@ -379,26 +433,61 @@ impl<'a> Value<'a> {
         Some(self.file.folder.join(text))
     }
 
-    /// The text of a small file that the value names.
-    pub(super) fn file_text(&self) -> Option<String> {
+    /// The text of a small file that the value names, and whether a reader of problems may be shown lines of it.
+    pub(super) fn file_text(&self) -> Option<(String, Owner)> {
         let path = self.path()?;
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(text),
+        let written = self.text()?;
+        if let Some(kept) = &self.file.kept {
+            let text = kept.get(written).cloned();
+            if text.is_none() {
+                self.problem(format!("{written} was not kept"), "mend the file of today");
+            }
+            return text.map(|text| (text, Owner::Own));
+        }
+        let help = "mend the path; a relative one starts in the folder of this file";
+        let unreadable = |error: std::io::Error| {
+            self.problem(format!("{} cannot be read: {error}", path.display()), help);
+        };
+        let (file, owner) = match self.file.reach.open(&path, Kind::Profile) {
+            Ok(opened) => opened,
+            Err(Unopened::Refused(refused)) => {
+                self.problem(refused.message, &refused.help);
+                return None;
+            }
+            Err(Unopened::Io(error)) => {
+                unreadable(error);
+                return None;
+            }
+        };
+        match read_text(file) {
+            Ok(text) => {
+                self.file.read.borrow_mut().insert(written.to_owned(), text.clone());
+                Some((text, owner))
+            }
             Err(error) => {
-                let help = "mend the path; a relative one starts in the folder of this file";
-                self.problem(format!("{} cannot be read: {error}", path.display()), help);
+                unreadable(error);
                 None
             }
         }
     }
 
-    /// A problem in the file that the value names, at its line and column where they are known.
-    pub(super) fn problem_in_named_file(&self, text: &str, place: Option<(usize, usize)>, message: String, help: &str) {
+    /// A problem in the file that the value names, at its line and column where they are known. Of a file that is somebody else's no
+    /// line is shown.
+    pub(super) fn problem_in_named_file(
+        &self,
+        (text, owner): &(String, Owner),
+        place: Option<(usize, usize)>,
+        message: String,
+        help: &str,
+    ) {
         let Some(path) = self.path() else { return };
         let name = path.display().to_string();
         let Some((line, column)) = place else {
             return self.problem(format!("{name}: {message}"), help);
         };
+        if *owner == Owner::Foreign {
+            return self.problem(format!("{name}, line {line}: {message}"), help);
+        }
         let line_start: usize = text
             .split_inclusive('\n')
             .take(line.saturating_sub(1))
@@ -414,7 +503,12 @@ impl<'a> Value<'a> {
         let end = line_start + rest.lines().next().map_or(0, str::len);
         let problem = Problem::at(&name, text, start..end.max(start), message, help.to_owned());
         self.desk.problems.borrow_mut().push(problem);
-        self.desk.named.borrow_mut().insert(name, text.to_owned());
+        self.desk.named.borrow_mut().insert(name, text.clone());
+    }
+
+    /// What the file's references may reach.
+    pub(super) fn reach(&self) -> &'a Reach {
+        &self.file.reach
     }
 
     pub(super) fn is_empty_list(&self) -> bool {
@@ -504,6 +598,19 @@ pub(super) fn suggestion<'c>(word: &str, candidates: impl Iterator<Item = &'c st
     }
 }
 
+/// Words in the names of keys that hold secrets.
+const SECRET_WORDS: [&str; 9] = [
+    "secret",
+    "token",
+    "pass",
+    "bearer",
+    "basic",
+    "auth",
+    "credential",
+    "_key",
+    "apikey",
+];
+
 /// Blots out what looks like a secret, for a file whose structure is not known: what begins like a signing secret, and what
 /// follows a key that holds one.
 fn blot_likely_secrets(file: &File, desk: &Desk) {
@@ -511,20 +618,57 @@ fn blot_likely_secrets(file: &File, desk: &Desk) {
     let mut line_start = 0;
     for line in file.text.split_inclusive('\n') {
         if let Some((key, value)) = line.split_once('=')
-            && ["value", "token", "secret", "key"]
-                .iter()
-                .any(|word| key.contains(word))
+            && SECRET_WORDS.iter().chain(&["key", "value"]).any(|word| key.contains(word))
             && !value.contains("env")
             && !value.contains("file")
         {
             let start = line_start + key.len() + 1;
             blots.push((file.name.clone(), start..line_start + line.trim_end().len()));
         }
+        line_start += line.len();
+    }
+}
+
+/// The parts of a text that look like secrets, whatever it is: what begins like a signing secret, up to the end of its line, and texts
+/// in quotes, alone or in a list, that follow a key whose name says that it holds a secret. Such a line is shown when something else in
+/// it is wrong.
+fn secret_looking(text: &str) -> impl Iterator<Item = Range<usize>> + use<> {
+    let mut spans = Vec::new();
+    let mut line_start = 0;
+    for line in text.split_inclusive('\n') {
+        let line_end = line_start + line.trim_end().len();
         for (at, _) in line.match_indices("whsec_").chain(line.match_indices("whsk_")) {
-            blots.push((file.name.clone(), line_start + at..line_start + line.trim_end().len()));
+            spans.push(line_start + at..line_end);
+        }
+        for (at, _) in line.match_indices('=') {
+            let before = line[..at].trim_end();
+            let name_start = before
+                .rfind(|character: char| !(character.is_alphanumeric() || matches!(character, '_' | '-' | '.')))
+                .map_or(0, |at| at + 1);
+            let name = before.get(name_start..).unwrap_or_default().to_lowercase();
+            let value = &line[at + 1..];
+            let is_text = value.trim_start().trim_start_matches('[').trim_start().starts_with(['"', '\'']);
+            if is_text && SECRET_WORDS.iter().any(|word| name.contains(word)) {
+                // Up to what begins the next value, or the end: a quote within a text is no end of it that could be trusted.
+                spans.push(line_start + at + 1..line_end);
+            }
         }
         line_start += line.len();
     }
+    spans.into_iter()
+}
+
+fn read_text(file: std::fs::File) -> std::io::Result<String> {
+    use std::io::Read as _;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut text = String::new();
+    let read = file.take(NAMED_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if read as u64 > NAMED_FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it is longer than {NAMED_FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// The text with each span's characters replaced by as many bytes of `*`, so that places stay where they are.

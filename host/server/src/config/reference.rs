@@ -6,24 +6,64 @@ use data_encoding::BASE64;
 use tollgate_core::secret::Secret;
 
 use super::raw::Value;
+use super::reach::{Kind, Leave, Reach, Unopened};
 
-const WRITE_A_REFERENCE: &str = "write { env = \"NAME\" } or { file = \"path\" }, and keep the secret there";
+/// A shorter secret of a tenant's is guessed in minutes, and what it signs is believed.
+pub(super) const SECRET_BYTES_MIN: usize = 4;
+/// A shorter token of the operator's could be guessed by whoever reaches the private listener.
+const OPERATOR_TOKEN_BYTES_MIN: usize = 16;
 /// A secret is a line, not a document.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 /// Standard Webhooks asks for 24 to 64 bytes.
 const SIGNING_KEY_BYTES_MIN: usize = 24;
 const SIGNING_KEY_BYTES_MAX: usize = 64;
 
-/// Reads the secret that a `{ env = … }` or `{ file = … }` refers to. Line breaks at its end are not part of it.
+fn write_a_reference(value: &Value) -> String {
+    format!("write {}, and keep the secret there", value.reach().example())
+}
+
+/// Reads the secret that a `{ env = … }` or `{ file = … }` refers to. Line breaks at its end are not part of it. One that is shorter
+/// than a secret is refused, unless the operator's file lets it through.
 ///
 /// A file that its group or others may write is refused: they could put their own secret there. One that others may read is
 /// not, because that is how orchestrators mount secrets.
 pub(super) fn secret(value: &Value) -> Option<Secret> {
+    let secret = any_secret(value)?;
+    let bytes = secret.expose().len();
+    if bytes < SECRET_BYTES_MIN && value.reach().short_secrets() == Leave::Refused {
+        value.problem(
+            format!("the secret that this refers to has {bytes} bytes: whoever tries all of them signs like its owner"),
+            &format!("use one of at least {SECRET_BYTES_MIN} bytes, or let the operator set short_secrets = true in [tenants]"),
+        );
+        return None;
+    }
+    Some(secret)
+}
+
+/// Reads the operator's token, which opens the whole private listener. `short` is the operator's word that a short one is meant.
+pub(super) fn operator_token(value: &Value, short: Leave) -> Option<Secret> {
+    let token = any_secret(value)?;
+    let bytes = token.expose().len();
+    if bytes < OPERATOR_TOKEN_BYTES_MIN && short == Leave::Refused {
+        value.problem(
+            format!("the token that this refers to has {bytes} bytes: it could be guessed, and it opens everything"),
+            &format!(
+                "use at least {OPERATOR_TOKEN_BYTES_MIN} random bytes, for example: openssl rand -hex 24; or say \
+                 short_token = true in [operator]"
+            ),
+        );
+        return None;
+    }
+    Some(token)
+}
+
+/// The secret that a reference refers to, however short.
+fn any_secret(value: &Value) -> Option<Secret> {
     if value.raw().is_str() {
         value.blot();
         value.problem(
             format!("the secret itself stands in `{}`", value.key()),
-            WRITE_A_REFERENCE,
+            &write_a_reference(value),
         );
         return None;
     }
@@ -34,7 +74,7 @@ pub(super) fn secret(value: &Value) -> Option<Secret> {
         (Some(env), None) => from_env(&env)?,
         (None, Some(file)) => from_file(&file)?,
         (None, None) | (Some(_), Some(_)) => {
-            value.problem("a secret needs either `env` or `file`", WRITE_A_REFERENCE);
+            value.problem("a secret needs either `env` or `file`", &write_a_reference(value));
             return None;
         }
     };
@@ -80,6 +120,11 @@ pub(super) fn signing_key(value: &Value) -> Option<Secret> {
 
 fn from_env(name: &Value) -> Option<Secret> {
     let variable = name.text()?;
+    if let Err(refused) = name.reach().variable(variable) {
+        name.problem(refused.message, &refused.help);
+        return None;
+    }
+    name.desk().variables.borrow_mut().insert(variable.to_owned());
     let text = (name.desk().env)(variable);
     if text.is_none() {
         name.problem(
@@ -92,57 +137,60 @@ fn from_env(name: &Value) -> Option<Secret> {
 
 fn from_file(name: &Value) -> Option<Secret> {
     let path = name.path()?;
-    match read_secret_file(&path) {
+    match read_secret_file(&path, name.reach()) {
         Ok(text) => Some(text),
-        Err(problem) => {
-            name.problem(
-                format!("the secret's file {}: {}", path.display(), problem.message),
-                problem.help,
-            );
+        Err(FileProblem::Unusable { message, help }) => {
+            name.problem(format!("the secret's file {}: {message}", path.display()), help);
+            None
+        }
+        Err(FileProblem::OutOfReach { message, help }) => {
+            name.problem(message, &help);
             None
         }
     }
 }
 
 /// Why a file that holds a secret is not used.
-pub(super) struct FileProblem {
-    pub(super) message: String,
-    pub(super) help: &'static str,
+pub(super) enum FileProblem {
+    Unusable { message: String, help: &'static str },
+    OutOfReach { message: String, help: String },
 }
 
-/// The bytes of a file that holds a secret, within bounds and not writable by others.
-pub(super) fn read_secret_file(path: &Path) -> Result<Secret, FileProblem> {
+/// The bytes of a file that holds a secret, within reach and bounds and not writable by others. The file is opened once, and what is
+/// read is what was judged.
+pub(super) fn read_secret_file(path: &Path, reach: &Reach) -> Result<Secret, FileProblem> {
     use std::io::Read as _;
-    let unreadable = |error: std::io::Error| FileProblem {
+    use std::os::unix::fs::MetadataExt as _;
+    let unreadable = |error: std::io::Error| FileProblem::Unusable {
         message: format!("cannot be read: {error}"),
         help: "put the secret there; a relative path starts in the folder of this file",
     };
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    let (file, _) = reach.open(path, Kind::Secret).map_err(|unopened| match unopened {
+        Unopened::Refused(refused) => FileProblem::OutOfReach {
+            message: refused.message,
+            help: refused.help,
+        },
+        Unopened::Io(error) => unreadable(error),
+    })?;
+    let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(FileProblem {
+        return Err(FileProblem::Unusable {
             message: "is not a file".into(),
             help: "name a file that holds the secret",
         });
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        if metadata.mode() & 0o022 != 0 {
-            return Err(FileProblem {
-                message: "may be written by others".into(),
-                help: "chmod 600 the file",
-            });
-        }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(FileProblem::Unusable {
+            message: "may be written by others".into(),
+            help: "chmod 600 the file",
+        });
     }
     let mut text = Vec::new();
-    std::fs::File::open(path)
-        .map_err(unreadable)?
-        .take(SECRET_BYTES_MAX as u64 + 1)
+    file.take(SECRET_BYTES_MAX as u64 + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
     if text.len() > SECRET_BYTES_MAX {
-        return Err(FileProblem {
+        return Err(FileProblem::Unusable {
             message: format!("is longer than {SECRET_BYTES_MAX} bytes"),
             help: "keep nothing but the secret in it",
         });

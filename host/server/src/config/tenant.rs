@@ -27,7 +27,14 @@ use crate::outbound::guard;
 /// A tenant's configuration of one plugin, as JSON.
 const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Option<Tenant> {
+/// `plugins` are those that its routes may name; absent: any, as far as is known here.
+pub(super) fn check(
+    name: &str,
+    file: &File,
+    house: &House,
+    plugins: Option<&BTreeSet<PluginName>>,
+    desk: &Desk,
+) -> Option<Tenant> {
     let name = match name.parse() {
         Ok(name) => Some(name),
         Err(error) => {
@@ -45,6 +52,7 @@ pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Opti
         let routes = top.named::<RouteName>("routes");
         let scope = Scope {
             house,
+            plugins,
             sources: sources.iter().map(|(name, _)| name.clone()).collect(),
             destinations: destinations.iter().map(|(name, _)| name.clone()).collect(),
         };
@@ -52,9 +60,13 @@ pub(super) fn check(name: &str, file: &File, house: &House, desk: &Desk) -> Opti
             .into_iter()
             .filter_map(|(name, section)| Some((name.clone(), source(name, &section)?)))
             .collect();
-        let destinations: BTreeMap<_, _> = destinations
+        let mut succeeded = BTreeSet::new();
+        let destinations: BTreeMap<DestinationName, Arc<Destination>> = destinations
             .into_iter()
-            .filter_map(|(name, section)| Some((name.clone(), Arc::new(destination(&section, house)?))))
+            .filter_map(|(name, section)| {
+                let destination = destination(&section, house, &scope.destinations, &mut succeeded)?;
+                Some((name.clone(), Arc::new(destination)))
+            })
             .collect();
         let routes = routes
             .into_iter()
@@ -82,6 +94,7 @@ pub(super) fn check_route(file: &File, desk: &Desk, name: &RouteName, tenant: &T
     file.read(desk, |top| {
         let scope = Scope {
             house,
+            plugins: house.plugin_names.as_ref(),
             sources: tenant.sources.keys().cloned().collect(),
             destinations: tenant.destinations.keys().cloned().collect(),
         };
@@ -115,6 +128,7 @@ fn promotion(section: &Section) -> PromotionGate {
 /// What a route may name.
 struct Scope<'h> {
     house: &'h House,
+    plugins: Option<&'h BTreeSet<PluginName>>,
     sources: BTreeSet<SourceName>,
     destinations: BTreeSet<DestinationName>,
 }
@@ -166,6 +180,7 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
         ack,
         access,
         public_url: public_url.flatten(),
+        secrets,
     })
 }
 
@@ -225,7 +240,7 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
 /// A profile of the tenant's own. Its receipts carry its name, so it may not have the name of one that ships.
 fn own_profile(file: &Value) -> Option<Arc<Profile>> {
     let text = file.file_text()?;
-    let profile = match Profile::from_toml(&text) {
+    let profile = match Profile::from_toml(&text.0) {
         Ok(profile) => profile,
         Err(error) => {
             let place = error.line.zip(error.column);
@@ -244,6 +259,10 @@ fn own_profile(file: &Value) -> Option<Arc<Profile>> {
             format!("the profile calls itself `{}`, which is a provider that ships with Tollgate", profile.name),
             "give it a name of its own: receipts show the name, and the shipped rules would not have been those that verified",
         );
+        return None;
+    }
+    if let Err(refused) = file.reach().fetch_hosts(profile.fetch_hosts()) {
+        file.problem(refused.message, &refused.help);
         return None;
     }
     Some(Arc::new(profile))
@@ -507,7 +526,13 @@ fn conflict_409(value: &Value) -> bool {
     }
 }
 
-fn destination(section: &Section, house: &House) -> Option<Destination> {
+/// `declared` are the names of all destinations of the file; `succeeded` the old names that others took over.
+fn destination(
+    section: &Section,
+    house: &House,
+    declared: &BTreeSet<DestinationName>,
+    succeeded: &mut BTreeSet<DestinationName>,
+) -> Option<Destination> {
     let url = section
         .require("url", "add url = \"https://…\"")
         .map(|value| destination_url(&value, house));
@@ -535,6 +560,10 @@ fn destination(section: &Section, house: &House) -> Option<Destination> {
             }
             None => Vec::new(),
         };
+    let formerly = section
+        .get("formerly")
+        .map(|list| formerly(&list, declared, succeeded))
+        .unwrap_or_default();
     let most = u32::try_from(house.delivery.in_flight_max).unwrap_or(u32::MAX);
     let in_flight_max = count(section, "in_flight_max", 1..=most).unwrap_or(house.delivery.in_flight_max);
     section.finish();
@@ -542,7 +571,38 @@ fn destination(section: &Section, house: &House) -> Option<Destination> {
         url: url??,
         secrets,
         in_flight_max,
+        formerly,
     })
+}
+
+/// Names that the destination had before: what waits for them goes to it.
+fn formerly(
+    list: &Value,
+    declared: &BTreeSet<DestinationName>,
+    succeeded: &mut BTreeSet<DestinationName>,
+) -> Vec<DestinationName> {
+    let names = list.list_of(|element| {
+        let name = element.parse::<DestinationName>("write the destination's old name")?;
+        if declared.contains(&name) {
+            element.problem(
+                format!("there is a destination `{name}` in this file: what waits for it goes there"),
+                "remove it from `formerly`, or remove that destination",
+            );
+        }
+        Some((element.clone(), name))
+    });
+    names
+        .into_iter()
+        .map(|(element, name)| {
+            if !succeeded.insert(name.clone()) {
+                element.problem(
+                    format!("two destinations were formerly `{name}`"),
+                    "name it in one of them",
+                );
+            }
+            name
+        })
+        .collect()
 }
 
 /// A destination's secrets have no windows and need no names: all of them sign.
@@ -618,7 +678,7 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
     };
     let plugin = section
         .require("plugin", "add plugin = \"NAME\"")
-        .and_then(|value| plugin(&value, scope.house));
+        .and_then(|value| plugin(&value, scope.plugins));
     let destinations = section
         .get("destinations")
         .map(|list| references(&list, &scope.destinations, "destination"))
@@ -693,17 +753,17 @@ fn statuses(list: &Value, house: &House) -> Vec<Status> {
     })
 }
 
-fn plugin(value: &Value, house: &House) -> Option<PluginName> {
-    let name = value.parse::<PluginName>("write the name of a plugin in tollgate.toml")?;
-    if let Some(offered) = &house.plugin_names
+fn plugin(value: &Value, offered: Option<&BTreeSet<PluginName>>) -> Option<PluginName> {
+    let name = value.parse::<PluginName>("write the name of a plugin of tollgate.toml, or of one that was pushed and published")?;
+    if let Some(offered) = offered
         && !offered.contains(&name)
     {
         let known = offered.iter().map(PluginName::as_str);
         value.unknown(
-            format!("the operator offers no plugin `{name}`"),
+            format!("the operator offers no plugin `{name}`, and none of that name is published to this tenant"),
             name.as_str(),
             known,
-            "offered in tollgate.toml",
+            "there are",
         );
     }
     Some(name)

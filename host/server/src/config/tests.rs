@@ -6,7 +6,7 @@ const WHSEC: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 fn env(name: &str) -> Option<String> {
     match name {
-        "TOKEN" | "TOLLGATE_OPERATOR_TOKEN" => Some("t0ken".to_owned()),
+        "TOKEN" | "TOLLGATE_OPERATOR_TOKEN" => Some("t0ken-of-the-operator".to_owned()),
         "PROVIDER" | "ACME_VOUCHERIFY_SECRET" | "ACME_CLUB_SECRET" => {
             Some("0123456789abcdef0123456789abcdef".to_owned())
         }
@@ -99,6 +99,12 @@ fn commented_defaults_of_the_example_are_the_defaults() {
                 "key",
                 "[edge.tls]",
                 "[edge.rate",
+                "fetch_hosts",
+                "env",
+                "trust_files",
+                "short_secrets",
+                "short_token",
+                "clear_text",
                 "requests_per_s",
                 "burst",
             ]
@@ -147,7 +153,7 @@ error: unknown key `destinaton` in [routes.cashback]
         OPERATOR,
         &TENANT.replace("plugin = \"cashback\"", "plugin = \"cash-back\""),
         "\
-error: the operator offers no plugin `cash-back`
+error: the operator offers no plugin `cash-back`, and none of that name is published to this tenant
  --> tenants/acme.toml:7:10
   |
 7 | plugin = \"cash-back\"
@@ -183,7 +189,7 @@ error: the secret itself stands in `value`
 4 | secrets = [{ id = \"a\", value = ***************** }]
   |                                ^^^^^^^^^^^^^^^^^
   |
-  = help: write { env = \"NAME\" } or { file = \"path\" }, and keep the secret there"
+  = help: write { env = \"ACME_NAME\" } or { file = \"../secrets/acme/NAME\" }, and keep the secret there"
     );
     let also_elsewhere = [
         TENANT.replace("{ env = \"WHSEC\" }", "\"whsec_hunter2\""),
@@ -195,6 +201,10 @@ error: the secret itself stands in `value`
         TENANT.replace("https://ledger", "https://user:hunter2@ledger"),
         TENANT.replace("{ env = \"PROVIDER\" }", "hunter2"),
         TENANT.replace("secrets = [{ env = \"WHSEC\" }]", "secrets = [whsec_hunter2]"),
+        // What nobody asked for is shown as an unknown key, and its value is not.
+        TENANT.replace("plugin = \"cashback\"", "plugin = \"cashback\"\napi_token = \"hunter2\""),
+        TENANT.replace("plugin = \"cashback\"", "plugin = \"cashback\"\npasswords = [ \"hunter2\" ]"),
+        TENANT.replace("id = \"a\"", "idd = \"a\", secret = \"hunter2\""),
     ];
     for tenant in also_elsewhere {
         let problems = load_from_texts(OPERATOR, &[("acme", &tenant)], &env).unwrap_err();
@@ -255,8 +265,8 @@ fn each_broken_tenant_file_says_how_to_mend_it() {
     );
     check(
         "provider = \"voucherify\"",
-        "profile = { file = \"none.toml\" }",
-        "tenants/none.toml cannot be read: ",
+        "profile = { file = \"profiles/none.toml\" }",
+        "tenants/profiles/none.toml cannot be read: ",
     );
     check(
         "{ env = \"PROVIDER\" }",
@@ -270,8 +280,8 @@ fn each_broken_tenant_file_says_how_to_mend_it() {
     );
     check(
         "{ env = \"PROVIDER\" }",
-        "{ file = \"none\" }",
-        "the secret's file tenants/none: cannot be read: ",
+        "{ file = \"secrets/none\" }",
+        "the secret's file tenants/secrets/none: cannot be read: ",
     );
     check(
         "{ env = \"PROVIDER\" }",
@@ -524,6 +534,196 @@ fn each_broken_operator_file_says_how_to_mend_it() {
         "the secret itself stands in `token`",
     );
     check("edge = 7\n", "`edge` must be a table, but it is a whole number");
+}
+
+/// A tenant reads what is its own; `reach` has the whole table.
+#[test]
+fn a_tenants_reference_reaches_no_variable_of_the_operators_or_of_another_tenant() {
+    let tenant = |variable: &str| TENANT.replace("env = \"PROVIDER\"", &format!("env = \"{variable}\""));
+    let said = |operator: &str, others: &[(&str, &str)], variable: &str| {
+        let tenant = tenant(variable);
+        let all: Vec<_> = others.iter().copied().chain([("acme", tenant.as_str())]).collect();
+        let any = |_: &str| Some(WHSEC.to_owned());
+        load_from_texts(&format!("{OPERATOR}{operator}"), &all, &any)
+            .err()
+            .map(|problems| problems.to_string())
+    };
+    assert_eq!(said("", &[], "PROVIDER"), None);
+    let refused = said("", &[], "GLOBEX_KEY").unwrap_or_default();
+    assert!(
+        refused.contains("the environment variable `GLOBEX_KEY` is not one of the tenant `acme`")
+            && refused.contains("begins with `ACME_`")
+            && refused.contains("env = { acme = [\"GLOBEX_KEY\"] }"),
+        "{refused}"
+    );
+    // As that help has it.
+    assert_eq!(said("[tenants]\nenv = { acme = [\"GLOBEX_KEY\"] }\n", &[], "GLOBEX_KEY"), None);
+    assert_eq!(said("[tenants]\ntrust_files = true\n", &[], "GLOBEX_KEY"), None);
+    let token = "[operator]\nlisten = \"127.0.0.1:9090\"\ntoken = { env = \"PROVIDER\" }\n";
+    assert!(said(token, &[], "PROVIDER").is_some(), "what the operator uses is nobody else's");
+    assert!(said("", &[("globex", "")], "PROVIDER").is_some(), "with a second tenant, nothing is without an owner");
+    assert!(said("[tenants]\nenv = { globx = 7 }\n", &[], "PROVIDER").is_some_and(|text| text.contains("must be a list")));
+}
+
+#[test]
+fn what_could_be_guessed_or_overheard_needs_the_operators_word() {
+    let with = |operator: &str, tenant: &str, secret: &str| {
+        let env = |name: &str| match name {
+            "SECRET" => Some(secret.to_owned()),
+            other => env(other),
+        };
+        let tenant = [("acme", tenant)];
+        let tenants = if tenant[0].1.is_empty() { &[][..] } else { &tenant };
+        load_from_texts(operator, tenants, &env)
+            .err()
+            .map(|problems| problems.as_data()[0].message.clone())
+            .unwrap_or_default()
+    };
+    let operator = |listen: &str, more: &str| {
+        format!("[operator]\nlisten = \"{listen}\"\ntoken = {{ env = \"SECRET\" }}\n{more}\n")
+    };
+    let (long, short) = ("0123456789abcdef", "0123456789abcde");
+    for (listen, more, token, expect) in [
+        ("127.0.0.1:9090", "", long, ""),
+        ("[::1]:9090", "", long, ""),
+        ("[::ffff:127.0.0.1]:9090", "", long, ""),
+        ("127.0.0.1:9090", "", short, "the token that this refers to has 15 bytes"),
+        ("127.0.0.1:9090", "", "x", "the token that this refers to has 1 bytes"),
+        ("127.0.0.1:9090", "short_token = false", "x", "the token that this refers to has 1 bytes"),
+        ("127.0.0.1:9090", "short_token = true", "x", ""),
+        ("0.0.0.0:9090", "", long, "the operator's listener would be reached from other machines"),
+        ("[::]:9090", "", long, "the operator's listener would be reached from other machines"),
+        ("192.0.2.7:9090", "", long, "the operator's listener would be reached from other machines"),
+        ("192.0.2.7:9090", "clear_text = true", long, ""),
+    ] {
+        let said = with(&operator(listen, more), "", token);
+        let fits = if expect.is_empty() { said.is_empty() } else { said.starts_with(expect) };
+        assert!(fits, "{listen} {more} {token}: {said}");
+    }
+    let shop = "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { env = \"SECRET\" } }]\n";
+    let bearer = shop.replace("SECRET\" } }]", "PROVIDER\" } }]\nbearer = [{ env = \"SECRET\" }]");
+    for tenant in [shop, &bearer] {
+        for (more, secret, refused) in [
+            ("", "0123", false),
+            ("", "012", true),
+            ("", "0", true),
+            ("[tenants]\nshort_secrets = true\n", "0", false),
+        ] {
+            let said = with(more, tenant, secret);
+            assert_eq!(said.starts_with("the secret that this refers to has "), refused, "{secret}: {said}");
+            assert_eq!(said.is_empty(), !refused, "{secret}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let operator = "[tenants]\ntrust_files = true\n[plugins.cashback]\npath = \"c.wasm\"\n";
+    let found = |tenants: &[(&str, &str)]| {
+        let config = load_from_texts(operator, tenants, &env).unwrap_or_else(|problems| panic!("{problems}"));
+        let asks = BTreeMap::from([(
+            "cashback".parse().unwrap(),
+            BTreeSet::from([tollgate_core::action::ActionKind::Credit]),
+        )]);
+        warnings(&config, &asks, UnixMillis::from_rfc3339("2026-06-01T00:00:00Z").unwrap())
+            .into_iter()
+            .map(|warning| format!("{}: {}", warning.field.unwrap_or_default(), warning.message))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[]), [": there are no tenants: every request would be answered 404"]);
+    assert_eq!(found(&[("acme", TENANT)]), Vec::<String>::new());
+    let expired = TENANT.replace("id = \"a\"", "id = \"a\", not_after = 2026-06-01T00:00:00Z");
+    assert_eq!(
+        found(&[("acme", &expired)]),
+        ["acme.sources.rewards: the secret `a` expired at 2026-06-01T00:00:00.000Z"]
+    );
+    let granted = TENANT.replace("grants = [", "grants = [{ kind = \"flag\" }, ");
+    assert_eq!(
+        found(&[("acme", &granted)]),
+        ["acme.routes.cashback.grants: `flag` is granted, which the plugin `cashback` never asks for"]
+    );
+    let both = found(&[("acme", TENANT), ("globex", TENANT)]);
+    assert!(
+        both.contains(&"acme.sources.rewards: tenants share one secret: acme.sources.rewards, globex.sources.rewards".to_owned())
+            && both.contains(
+                &"acme.destinations.ledger: tenants share one secret: acme.destinations.ledger, globex.destinations.ledger"
+                    .to_owned()
+            ),
+        "{both:?}"
+    );
+}
+
+#[test]
+fn a_destination_takes_over_an_old_name_once() {
+    let check = |more: &str, expect: &str| {
+        let second = TENANT[TENANT.find("url =").unwrap()..].to_owned();
+        let text = format!("{TENANT}{more}\n[destinations.books]\n{second}");
+        let text = text.replace("SECOND", "");
+        let said = messages(OPERATOR, &text).join("\n");
+        let fits = if expect.is_empty() { said.is_empty() } else { said.contains(expect) };
+        assert!(fits, "{more}: {said}");
+    };
+    check("", "");
+    check("formerly = [\"old\"]", "");
+    check("formerly = [\"books\"]", "there is a destination `books` in this file");
+    check("formerly = [\"old\"]\n[destinations.third]\nurl = \"https://t.example/\"\nsecrets = [{ env = \"WHSEC\" }]\nformerly = [\"old\"]", "two destinations were formerly `old`");
+}
+
+/// One tenant's mistake is that tenant's: it goes on as it was, with today's secrets, and the others are not touched.
+#[test]
+fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    };
+    let path = folder.path().join("tollgate.toml");
+    write("tollgate.toml", &format!("{OPERATOR}[tenants]\ntrust_files = true\n"));
+    write("tenants/acme.toml", TENANT);
+    let own = include_str!("../../examples/tenants/profiles/loyalty-club.toml");
+    write("tenants/profiles/club.toml", own);
+    let club = TENANT
+        .replace("provider = \"voucherify\"", "profile = { file = \"profiles/club.toml\" }")
+        .replace("env = \"PROVIDER\"", "file = \"../secrets/club\"");
+    write("tenants/globex.toml", &club);
+    write("secrets/club", "0123456789abcdef0123456789abcdef");
+    let last_good = LastGood::beside(&folder.path().join("tollgate.db"));
+    let settle = || {
+        let mut draft = Draft::read(&path, &env, PluginFiles::Unchecked);
+        draft.accepted().unwrap();
+        let kept = |tenant: &TenantName| last_good.read(tenant);
+        let none = Published::Known(BTreeSet::new());
+        draft.read_tenants(&env, &none, &kept).unwrap().settle()
+    };
+    let settled = settle();
+    assert_eq!((settled.config.tenants.len(), settled.config.broken.len(), settled.good.len()), (2, 0, 2));
+    last_good.keep(&settled.good, &BTreeMap::new()).unwrap();
+    let acme: TenantName = "acme".parse().unwrap();
+
+    for (name, spoilt) in [
+        ("tenants/globex.toml", club.replace("kind = \"credit\"", "kind = \"credits\"")),
+        ("tenants/globex.toml", "[[[".to_owned()),
+        ("tenants/profiles/club.toml", own.replace("[event]", "[evnt]")),
+    ] {
+        write(name, &spoilt);
+        let settled = settle();
+        let globex = &settled.config.tenants["globex"];
+        assert_eq!(globex.sources["rewards"].profile.name.as_str(), "loyalty-club", "{name}");
+        assert!(matches!(settled.config.broken["globex"].runs, Runs::LastGood { .. }), "{name}");
+        assert_eq!(settled.good.keys().collect::<Vec<_>>(), [&acme], "{name}");
+        write("tenants/globex.toml", &club);
+        write("tenants/profiles/club.toml", own);
+    }
+    assert!(settle().config.broken.is_empty());
+
+    // What was good is no secret's hiding place: without the secret of today there is nothing good.
+    let kept = std::fs::read_to_string(folder.path().join("tollgate.db-last-good/globex.json")).unwrap();
+    assert!(kept.contains("../secrets/club") && !kept.contains("0123456789abcdef"), "{kept}");
+    std::fs::remove_file(folder.path().join("secrets/club")).unwrap();
+    let settled = settle();
+    assert_eq!(settled.config.broken["globex"].runs, Runs::Nothing);
+    assert_eq!(settled.config.tenants.keys().collect::<Vec<_>>(), [&acme]);
 }
 
 #[test]

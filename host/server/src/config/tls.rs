@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig, crypto};
 
 use super::raw::{Section, Value};
-use super::reference::read_secret_file;
+use super::reference::{FileProblem, read_secret_file};
 
 const NAME_A_KEY: &str = "name the PEM file with the certificate's private key";
 /// A chain of certificates is some kilobytes.
@@ -107,7 +107,7 @@ fn chain(value: &Value) -> Option<Vec<CertificateDer<'static>>> {
 
 fn private_key(value: &Value) -> Option<PrivateKeyDer<'static>> {
     let path = value.path()?;
-    match read_secret_file(&path) {
+    match read_secret_file(&path, value.reach()) {
         Ok(pem) => {
             // The error says at most what kind of PEM it is, and is left out all the same: the file holds a secret.
             let key = PrivateKeyDer::from_pem_slice(pem.expose()).ok();
@@ -116,11 +116,12 @@ fn private_key(value: &Value) -> Option<PrivateKeyDer<'static>> {
             }
             key
         }
-        Err(problem) => {
-            value.problem(
-                format!("the key's file {}: {}", path.display(), problem.message),
-                problem.help,
-            );
+        Err(FileProblem::Unusable { message, help }) => {
+            value.problem(format!("the key's file {}: {message}", path.display()), help);
+            None
+        }
+        Err(FileProblem::OutOfReach { message, help }) => {
+            value.problem(message, &help);
             None
         }
     }

@@ -189,7 +189,7 @@ impl<S: Store> Delivery<S> {
             let destination = config
                 .tenants
                 .get(&claim.tenant)
-                .and_then(|tenant| tenant.destinations.get(&claim.destination))
+                .and_then(|tenant| tenant.destination(&claim.destination))
                 .cloned();
             let Some(destination) = destination else {
                 attempts.spawn(self.clone().bury(claim));
@@ -233,7 +233,7 @@ impl<S: Store> Delivery<S> {
             let Some(destination) = config
                 .tenants
                 .get(tenant)
-                .and_then(|tenant| tenant.destinations.get(destination))
+                .and_then(|tenant| tenant.destination(destination))
             else {
                 self.breakers.forget(key);
                 return false;
@@ -290,8 +290,10 @@ impl<S: Store> Delivery<S> {
     /// Ends an entry whose destination is no longer configured.
     async fn bury(self, claim: OutboxClaim) {
         let reason = format!(
-            "the tenant `{}` has no destination `{}` any more; add it again and replay",
-            claim.tenant, claim.destination
+            "the tenant `{tenant}` has no destination `{old}` any more; if another took its place, say formerly = [\"{old}\"] there, \
+             else add it again; then replay",
+            tenant = claim.tenant,
+            old = claim.destination,
         );
         let attempt = Attempt::without_answer(AttemptEnd::Forbidden { reason });
         self.record(&claim, clock::now(), Duration::ZERO, attempt).await;

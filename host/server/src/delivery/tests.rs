@@ -729,7 +729,9 @@ async fn an_entry_of_a_removed_destination_dies_with_a_clear_reason() {
     host.start(Settings::DEFAULT);
     let entry = host.entry_after(1).await;
     assert_eq!(entry.state, "dead");
-    let reason = "the tenant `acme` has no destination `ledger` any more; add it again and replay".to_owned();
+    let reason = "the tenant `acme` has no destination `ledger` any more; if another took its place, say formerly = [\"ledger\"] there, \
+                  else add it again; then replay"
+        .to_owned();
     assert_eq!(ends(&entry.attempts), [AttemptEnd::Forbidden { reason }]);
     assert_eq!(peer.connections.load(Ordering::SeqCst), 0);
     host.stop().await;
@@ -755,5 +757,24 @@ async fn shutdown_lets_a_running_attempt_finish_and_starts_no_other() {
         "{states:?}"
     );
     assert_eq!(peer.seen().len(), 1);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_renamed_destination_goes_where_it_is_now() {
+    let peer = Peer::start(|_| reply(200)).await;
+    let renamed = |config: &str| config.replace("destinations.ledger", "destinations.books");
+    let tenant = format!(
+        "[destinations.ledger]\nurl = \"http://{}/hooks\"\nsecrets = [{{ env = \"OLD\" }}]\nformerly = [\"ledger\"]\n",
+        peer.address
+    );
+    let env = |name: &str| (name == "OLD").then(|| OLD_SECRET.to_owned());
+    let config = load_from_texts(ALLOW_LOOPBACK, &[("acme", &renamed(&tenant))], &env);
+    let mut host = Host::open(config.unwrap_or_else(|problems| panic!("{problems}")));
+    host.record(1).await;
+    host.start(Settings::DEFAULT);
+    let entry = host.entry_after(1).await;
+    assert_eq!(entry.state, "delivered");
+    assert_eq!(peer.connections.load(Ordering::SeqCst), 1);
     host.stop().await;
 }

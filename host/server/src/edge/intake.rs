@@ -117,7 +117,14 @@ fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Ten
     let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else {
         return Err(unknown());
     };
-    let tenant = config.tenants.get(tenant).ok_or_else(unknown)?;
+    let tenant = config.tenants.get(tenant).ok_or_else(|| {
+        // A 404 would end the provider's retries for a tenant that is only misconfigured.
+        if config.broken.contains_key(tenant) {
+            nowhere(Rejection::TenantUnavailable, Whose::Nobodys)
+        } else {
+            unknown()
+        }
+    })?;
     let source = tenant.sources.get(source);
     let source = source.ok_or_else(|| nowhere(Rejection::UnknownSource, Whose::Tenants(&tenant.name)))?;
     Ok((tenant, source))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::extract::{MatchedPath, Path, RawPathParams, Request, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -19,6 +19,7 @@ use super::calls;
 use super::wire::{IssuedToken, NewTokenBody, RevokedToken, TokenView};
 use super::{Operator, Refusal};
 use crate::clock;
+use crate::config::Config;
 
 /// Knows callers by what they send.
 pub(crate) struct Gate {
@@ -152,9 +153,27 @@ pub(super) async fn issue<S: Store>(
     caller
         .may_issue(wanted.role, wanted.tenant.as_ref())
         .map_err(Refusal::forbidden)?;
+    known_tenant(&operator.config.load(), wanted.tenant.as_ref())
+        .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
     let issued = issue_token(&operator.store, wanted, caller.name).await?;
     operator.gate.reload(&operator.store).await?;
     Ok(Json(issued))
+}
+
+/// A token of a tenant that is not there would open nothing, and everything of whoever gets that name later.
+///
+/// # Errors
+/// In words, when there is no such tenant.
+pub(crate) fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Result<(), String> {
+    let Some(tenant) = tenant else { return Ok(()) };
+    if config.tenants.contains_key(tenant) || config.broken.contains_key(tenant.as_str()) {
+        return Ok(());
+    }
+    let known: Vec<_> = config.tenants.keys().map(TenantName::as_str).take(20).collect();
+    Err(match known.as_slice() {
+        [] => format!("there is no tenant `{tenant}`: there are none yet"),
+        known => format!("there is no tenant `{tenant}`; there are: {}", known.join(", ")),
+    })
 }
 
 /// Makes a token and keeps its digest.

@@ -30,13 +30,13 @@ use tollgate_core::review::ReviewBody;
 use tollgate_store::{ReplayWhat, Store, StoreError};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Runs};
 use crate::delivery::Breakers;
 use crate::registry::Registry;
 use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
-pub(crate) use access::{Gate, issue_token};
+pub(crate) use access::{Gate, issue_token, known_tenant};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 pub(crate) use review::{ReviewError, review as review_receipt};
 pub(crate) use trials::TrialBody;
@@ -254,6 +254,7 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
          tollgate_plugins_loaded {}",
         operator.registry.shelf().len()
     );
+    broken_tenants(&operator.config.load(), &mut text);
     let log = operator.store.log_standing();
     let pinned_s = log.pinned_for.map_or(0, |pinned| pinned.as_secs());
     let counts = operator.store.counts().await?;
@@ -283,6 +284,32 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
         );
     }
     Ok(text)
+}
+
+/// Tenants that do not run as their files say.
+fn broken_tenants(config: &Config, out: &mut String) {
+    for (name, help, of) in [
+        (
+            "stale",
+            "The tenant's file is wrong; it keeps its last good configuration.",
+            (|runs| matches!(runs, Runs::LastGood { .. })) as fn(Runs) -> bool,
+        ),
+        (
+            "left_out",
+            "The tenant's file is wrong and nothing good is known of it: it is left out.",
+            |runs| runs == Runs::Nothing,
+        ),
+    ] {
+        let _ = writeln!(
+            out,
+            "# HELP tollgate_tenant_config_{name} {help}\n# TYPE tollgate_tenant_config_{name} gauge"
+        );
+        for tenant in config.broken.iter().filter(|(_, broken)| of(broken.runs)).map(|(tenant, _)| tenant) {
+            // A file's name, not yet a tenant's: it may hold what a label may not.
+            let label = tenant.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(out, "tollgate_tenant_config_{name}{{tenant=\"{label}\"}} 1");
+        }
+    }
 }
 
 async fn trace<S: Store>(

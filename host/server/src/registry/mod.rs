@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
-use tollgate_core::registry::{Change, Refused};
+use tollgate_core::registry::{Change, PromotionGate, Refused, Standing};
 use tollgate_core::signature::{PluginSignature, SignatureError};
 use tollgate_sandbox::{Plugin, Refusal, Sandbox, VetReport};
 use tollgate_store::registry::{
@@ -25,7 +25,7 @@ use tollgate_store::registry::{
 use tollgate_store::{Store, StoreError};
 
 use crate::clock;
-use crate::config::{self, Config, Problems, Route};
+use crate::config::{self, Broken, Config, Kept, Problems, Published, Route, Runs, Settled, Tenant};
 pub(crate) use shelf::Shelf;
 
 /// Components that are vetted at once: it is the most that a caller can make the host compute.
@@ -98,20 +98,46 @@ struct FileConfig {
 pub(crate) struct Loaded {
     config: Config,
     versions: Vec<NewVersion>,
+    good: BTreeMap<TenantName, Kept>,
+}
+
+impl Loaded {
+    /// The tenants that are as their files say.
+    pub(crate) fn good(&self) -> &BTreeMap<TenantName, Kept> {
+        &self.good
+    }
+}
+
+/// What the registry offers to tenants' files.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn published(store: &impl Store) -> Result<Published, StoreError> {
+    let versions = store.plugin_versions(VersionFilter::default()).await?;
+    let published = versions
+        .into_iter()
+        .filter(|version| version.standing == Standing::Published)
+        .map(|version| (version.owner, version.name));
+    Ok(Published::Known(published.collect()))
 }
 
 /// Reads the plugins that the files name. Takes as long as compiling takes.
 ///
 /// # Errors
 /// The first plugin that cannot be read, is refused by the sandbox, or has another digest than the configuration pins.
-pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, config: Config) -> anyhow::Result<Loaded> {
+pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settled) -> anyhow::Result<Loaded> {
+    let Settled { config, good } = settled;
     let mut versions = Vec::new();
     for (version, plugin) in read_plugins(sandbox, &config)? {
         tracing::info!(plugin = %version.name, digest = %version.digest, "plugin loaded");
         shelf.put(plugin);
         versions.push(version);
     }
-    Ok(Loaded { config, versions })
+    Ok(Loaded {
+        config,
+        versions,
+        good,
+    })
 }
 
 /// The plugins that the files name, compiled, and as the registry takes them in.
@@ -215,25 +241,33 @@ impl<S: Store> Registry<S> {
         &self.sandbox
     }
 
-    /// Adopts what the files say now.
+    /// Adopts what the files say now. A tenant whose file is wrong, or in which a route that was set by API does not fit any more,
+    /// stays as it runs; `config().broken` says so. Answers the tenants that are as their files say.
     ///
     /// # Errors
-    /// When a route that was set by API does not fit any more, or the store does not take it; then nothing has changed.
-    pub(crate) async fn adopt(&self, loaded: Loaded) -> anyhow::Result<()> {
+    /// When the store does not take it; then nothing has changed.
+    pub(crate) async fn adopt(&self, mut loaded: Loaded) -> anyhow::Result<BTreeMap<TenantName, Kept>> {
         let _changing = self.changing.lock().await;
         let versions = self.published().await?;
+        let running = self.files.load_full();
+        loaded.stay_where_broken(&running.config);
         for api in self.store.api_routes().await? {
-            let checked = check(&loaded.config, &api, &versions);
-            checked.map_err(|problem| {
-                anyhow::anyhow!(
-                    "the route `{}` of `{}`, which was set by API: {problem}",
-                    api.route,
-                    api.tenant
-                )
-            })?;
+            let Err(problem) = check(&loaded.config, &api, &versions) else {
+                continue;
+            };
+            // One that does not fit what runs either is left out there as well: keeping the old file would mend nothing.
+            let fitted = check(&running.config, &api, &versions).is_ok();
+            if let Some(old) = running.config.tenants.get(&api.tenant).filter(|_| fitted) {
+                let message = format!("the route `{}`, which was set by API, does not fit: {problem}", api.route);
+                let help = "mend the file, or change the route: `tollgate route set`, `tollgate route remove`";
+                let problems = Problems::of_one(&format!("tenants/{}.toml", api.tenant), &message, help);
+                loaded.stay(old.clone(), problems);
+            }
         }
+        let good = loaded.good.clone();
         self.follow(loaded).await?;
-        Ok(self.refresh().await?)
+        self.refresh().await?;
+        Ok(good)
     }
 
     /// Takes the files' plugins into the registry, and lets routes that nobody bound by hand follow the files.
@@ -256,9 +290,11 @@ impl<S: Store> Registry<S> {
             .into_iter()
             .map(|api| (api.tenant, api.route))
             .collect();
+        let pushed = self.newly_named(&files).await?;
         let routes = files
             .routes()
             .filter(|route| !set_by_api.contains(&(route.tenant.clone(), route.route.clone())))
+            .chain(pushed)
             .collect();
         for left in self.store.follow_configuration(routes, by_configuration()).await? {
             tracing::error!(
@@ -268,6 +304,46 @@ impl<S: Store> Registry<S> {
         }
         self.files.store(Arc::new(files));
         Ok(())
+    }
+
+    /// Routes of the files that name a pushed plugin and run nothing of that name yet: they begin with the newest version that is
+    /// published to the tenant. From then on they are bound like any other, and a reload changes nothing. A tenant with a gate binds
+    /// its versions itself.
+    async fn newly_named(&self, files: &FileConfig) -> Result<Vec<ConfiguredRoute>, StoreError> {
+        let bindings = self.store.bindings(None).await?;
+        let bound = |tenant: &TenantName, route: &Route| {
+            bindings.iter().any(|bound| {
+                bound.tenant == *tenant && bound.route == route.name && bound.binding.plugin == route.plugin
+            })
+        };
+        let versions = self.published().await?;
+        let mut newly = Vec::new();
+        for tenant in files.config.tenants.values() {
+            let unbound = tenant
+                .routes
+                .iter()
+                .filter(|route| !files.plugins.contains_key(&route.plugin) && !bound(&tenant.name, route));
+            for route in unbound {
+                let newest = versions.iter().find(|version| {
+                    version.name == route.plugin
+                        && version.standing == Standing::Published
+                        && version.owner.as_ref().is_none_or(|owner| *owner == tenant.name)
+                });
+                match newest {
+                    Some(version) if tenant.gate == PromotionGate::default() => newly.push(ConfiguredRoute {
+                        tenant: tenant.name.clone(),
+                        route: route.name.clone(),
+                        plugin: route.plugin.clone(),
+                        digest: version.digest,
+                    }),
+                    Some(_) | None => tracing::warn!(
+                        tenant = %tenant.name, route = %route.name, plugin = %route.plugin,
+                        "the route runs nothing yet: bind a version with `tollgate plugin promote`"
+                    ),
+                }
+            }
+        }
+        Ok(newly)
     }
 
     /// The names of plugins that a route of a tenant may have, by who may have them.
@@ -541,6 +617,34 @@ impl<S: Store> Registry<S> {
                 api: by_api.remove(&route.name),
             })
             .collect())
+    }
+}
+
+impl Loaded {
+    /// Takes each tenant whose file is wrong as it runs, if it runs.
+    fn stay_where_broken(&mut self, running: &Config) {
+        for (name, broken) in &mut self.config.broken {
+            let Some(tenant) = name.parse().ok().and_then(|name: TenantName| running.tenants.get(&name)) else {
+                continue;
+            };
+            broken.runs = match broken.runs {
+                Runs::Nothing => {
+                    let now = clock::now();
+                    Runs::LastGood { of: now, since: now }
+                }
+                known @ Runs::LastGood { .. } => known,
+            };
+            self.config.tenants.insert(tenant.name.clone(), tenant.clone());
+        }
+    }
+
+    /// Keeps a tenant as it runs, for this reason.
+    fn stay(&mut self, tenant: Tenant, problems: Problems) {
+        self.good.remove(&tenant.name);
+        let now = clock::now();
+        let runs = Runs::LastGood { of: now, since: now };
+        self.config.broken.insert(tenant.name.to_string(), Broken { runs, problems });
+        self.config.tenants.insert(tenant.name.clone(), tenant);
     }
 }
 

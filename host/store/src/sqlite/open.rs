@@ -18,6 +18,9 @@ use crate::StoreError;
 
 /// Bytes of a new store's pages. Half as many levels as with 4 KiB; larger ones make small commits write too much.
 const PAGE_BYTES: u64 = 8 * 1024;
+/// Mode of the store's files.
+#[cfg(unix)]
+const PRIVATE: u32 = 0o600;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a reader waits for a host to commit what it has acknowledged, and how often it looks.
@@ -130,6 +133,39 @@ fn behind_links(mut path: PathBuf) -> std::io::Result<PathBuf> {
     )))
 }
 
+/// How the files of a store are made: for the host's own user alone. They hold customers' data, and the key that proves receipts.
+pub(super) fn private() -> FileOptions {
+    let mut options = FileOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, PRIVATE);
+    options
+}
+
+/// Sees to it that nobody but the host's own user may read the store: a new file is made so before SQLite opens it, which gives its log
+/// the same mode, and the files of a store that was made before are closed to others.
+///
+/// # Errors
+/// When the file can neither be made nor be seen. A mode that cannot be changed, because another user owns the file, is said and no more.
+pub(super) fn keep_private(path: &StorePath) -> Result<(), StoreError> {
+    match private().write(true).create_new(true).open(&path.path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(path.cannot_open(error)),
+    }
+    #[cfg(unix)]
+    for suffix in ["", "-wal", "-shm", "-bodies", ".lock"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = path.beside(suffix);
+        let Ok(metadata) = file.metadata() else { continue };
+        if metadata.permissions().mode() & 0o077 != 0
+            && let Err(error) = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(PRIVATE))
+        {
+            tracing::warn!(path = %file.display(), %error, "a file of the store may be read by others");
+        }
+    }
+    Ok(())
+}
+
 /// Proof that this process alone writes the store. The operating system takes the locks back when the process ends, however
 /// it ends; the lock file itself stays and means nothing.
 ///
@@ -151,7 +187,7 @@ impl SoleUse {
 /// Locks a file for as long as it stays open. Nothing when it is not there and is not to be made.
 fn lock_alone(path: &StorePath, file: &Path, make: bool) -> Result<Option<File>, StoreError> {
     let trouble = |error: std::io::Error| path.cannot_open(format_args!("{}: {error}", file.display()));
-    let opened = FileOptions::new().create(make).truncate(false).write(true).open(file);
+    let opened = private().create(make).truncate(false).write(true).open(file);
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) if !make && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -279,6 +315,8 @@ pub(super) fn copy_database(from: &StorePath, to: &StorePath) -> Result<(), Stor
         return Err(to.cannot_open("something is there already; name another place"));
     }
     let source = open_reader(from)?;
+    // SQLite takes an empty file for none, and leaves its mode.
+    keep_private(to)?;
     source
         .execute("VACUUM INTO ?1", [to.path.to_string_lossy()])
         .map_err(|error| to.opening(error.into()))?;

@@ -347,14 +347,15 @@ fn configure(folder: &Path, port: u16, setup: Setup) -> anyhow::Result<()> {
                  [routes.cashback.config]\nrate_bps = 10000\ncurrency = \"USD\"\nstatuses = [\"pending\"]\n\
                  points = { from = \"/data/voucher/redemption/redeemed_points\", value_minor_units = 2 }\n";
     let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
-                  [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secret\" }\n";
+                  [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secrets/source\" }\n";
     let tenant = if setup == Setup::WholeWay {
         format!("{source}{route}")
     } else {
         source.to_owned()
     };
     std::fs::create_dir_all(folder.join("tenants"))?;
-    std::fs::write(folder.join("secret"), SECRET)?;
+    std::fs::create_dir_all(folder.join("secrets"))?;
+    std::fs::write(folder.join("secrets/source"), SECRET)?;
     std::fs::write(folder.join("tollgate.toml"), operator)?;
     std::fs::write(folder.join("tenants/bench.toml"), tenant)?;
     Ok(())

@@ -75,9 +75,10 @@ impl Scene {
             .replace("PLUGINS", &plugins.display().to_string());
         write("tollgate.toml", &operator_toml)?;
         write("operator.token", &secret(24)?)?;
-        write("destination.secret", &destination_secret)?;
         for (tenant, text) in TENANTS {
-            write(&format!("{tenant}.secret"), &secret(24)?)?;
+            std::fs::create_dir_all(folder.path().join("secrets").join(tenant))?;
+            write(&format!("secrets/{tenant}/source"), &secret(24)?)?;
+            write(&format!("secrets/{tenant}/destination"), &destination_secret)?;
             let text = text.replace("DESTINATION", &format!("http://{}/{tenant}", destination.address));
             write(&format!("tenants/{tenant}.toml"), &text)?;
         }
@@ -98,7 +99,7 @@ impl Scene {
     }
 
     pub(super) fn secret_file(&self, tenant: &str) -> PathBuf {
-        self.folder.path().join(format!("{tenant}.secret"))
+        self.folder.path().join(format!("secrets/{tenant}/source"))
     }
 
     /// Starts the host as a process of its own and waits until it takes connections.

