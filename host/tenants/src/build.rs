@@ -192,4 +192,14 @@ mod tests {
             assert!(problem.contains(expect) && !problem.contains("hunter2"), "{problem}");
         }
     }
+
+    #[test]
+    fn what_waits_for_a_renamed_destination_goes_where_it_is_now() {
+        let text = "[destinations.books]\nurl = \"https://b.example/\"\nsecrets = [{ env = \"B\" }]\nformerly = [\"ledger\"]\n";
+        let missing = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
+        let tenant = file::read(text, &missing).unwrap();
+        let names: Vec<_> = tenant.work.destinations.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["books", "ledger"]);
+        assert_eq!(tenant.work.destinations["ledger"].url, "https://b.example/");
+    }
 }

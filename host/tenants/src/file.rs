@@ -58,11 +58,17 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         .get("standard-webhooks")
         .map(|profile| Profile::clone(profile))
         .ok_or("the profile `standard-webhooks` is missing")?;
-    let destinations = raw
-        .destinations
-        .into_iter()
-        .map(|(name, raw)| (name, raw.check()))
-        .collect();
+    let (mut destinations, mut declared) = (BTreeMap::new(), Vec::new());
+    for (name, raw) in raw.destinations {
+        // What waits for an old name goes where the new one is. A name that is declared goes before one that was.
+        let formerly = raw.formerly.clone();
+        let destination = raw.check();
+        for old in formerly {
+            destinations.entry(old).or_insert_with(|| destination.clone());
+        }
+        declared.push((name, destination));
+    }
+    destinations.extend(declared);
     Ok(Tenant {
         sources,
         work: Work {
@@ -244,6 +250,8 @@ impl RawReference {
 struct RawDestination {
     url: String,
     secrets: Vec<RawReference>,
+    #[serde(default)]
+    formerly: Vec<DestinationName>,
     /// A host's own bound; here each invocation delivers what it leased, one after another.
     #[serde(default, rename = "in_flight_max")]
     _in_flight_max: Option<u32>,

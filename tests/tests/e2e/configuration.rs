@@ -69,7 +69,11 @@ fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
     let _ = stage.try_start();
     stage.kill();
     let operator = fs::read_to_string(stage.config()).expect("a file");
-    fs::write(stage.config(), operator.replace("{ file = \"operator.token\" }", "{ env = \"OPTOK\" }")).expect("a file");
+    fs::write(
+        stage.config(),
+        operator.replace("{ file = \"operator.token\" }", "{ env = \"OPTOK\" }"),
+    )
+    .expect("a file");
     stage.write("outside", hidden);
     stage.write("profiles/evil.toml", SENDS_SECRETS);
     stage.write("profiles/globex/broken.toml", &format!("name = \"x\"\n{hidden} = 1\n"));
@@ -80,7 +84,10 @@ fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
         let config = stage.config().display().to_string();
         let json = tollgate_with(&variables, &["check", "--json", "--config", &config], b"");
         let shown = tollgate_with(&variables, &["check", "--config", &config], b"");
-        (json.code, format!("{}{}{}{}", json.stdout, json.stderr, shown.stdout, shown.stderr))
+        (
+            json.code,
+            format!("{}{}{}{}", json.stdout, json.stderr, shown.stdout, shown.stderr),
+        )
     };
     let own = [
         shop_with("{ env = \"MALLORY_KEY\" }"),
@@ -96,22 +103,41 @@ fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
              [sources.e.parameters]\na = {{ env = \"MALLORY_KEY\" }}\n"
         )
     };
-    let destination = |reference: &str| format!("[destinations.d]\nurl = \"https://d.example/\"\nsecrets = [{reference}]\n");
+    let destination =
+        |reference: &str| format!("[destinations.d]\nurl = \"https://d.example/\"\nsecrets = [{reference}]\n");
     let others = [
         (shop_with("{ env = \"OPTOK\" }"), "is not one of the tenant `mallory`"),
-        (shop_with("{ env = \"AWS_SECRET_ACCESS_KEY\" }"), "is not one of the tenant `mallory`"),
-        (shop_with("{ env = \"NOT_EVEN_SET\" }"), "is not one of the tenant `mallory`"),
-        (destination("{ env = \"GLOBEX_LEDGER\" }"), "is not one of the tenant `mallory`"),
         (
-            format!("{}basic = [{{ user = \"u\", password = {{ env = \"GLOBEX_LEDGER\" }} }}]\n", shop_with("{ env = \"MALLORY_KEY\" }")),
+            shop_with("{ env = \"AWS_SECRET_ACCESS_KEY\" }"),
+            "is not one of the tenant `mallory`",
+        ),
+        (
+            shop_with("{ env = \"NOT_EVEN_SET\" }"),
+            "is not one of the tenant `mallory`",
+        ),
+        (
+            destination("{ env = \"GLOBEX_LEDGER\" }"),
+            "is not one of the tenant `mallory`",
+        ),
+        (
+            format!(
+                "{}basic = [{{ user = \"u\", password = {{ env = \"GLOBEX_LEDGER\" }} }}]\n",
+                shop_with("{ env = \"MALLORY_KEY\" }")
+            ),
             "is not one of the tenant `mallory`",
         ),
         (shop_with("{ file = \"../secrets/globex/key\" }"), "out of the reach"),
-        (shop_with("{ file = \"../secrets/mallory/../globex/key\" }"), "out of the reach"),
+        (
+            shop_with("{ file = \"../secrets/mallory/../globex/key\" }"),
+            "out of the reach",
+        ),
         (shop_with("{ file = \"../secrets/mallory/link\" }"), "out of the reach"),
         (shop_with("{ file = \"../secrets/shop\" }"), "out of the reach"),
         (shop_with("{ file = \"../outside\" }"), "out of the reach"),
-        (shop_with("{ file = \"../../../../../../etc/passwd\" }"), "out of the reach"),
+        (
+            shop_with("{ file = \"../../../../../../etc/passwd\" }"),
+            "out of the reach",
+        ),
         (shop_with(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
         (destination(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
         (profile("/etc/passwd"), "out of the reach"),
@@ -133,27 +159,47 @@ fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
 
 /// The amount of the one credit that an event of 500.00 INR came to.
 fn credit(stage: &Stage, event: &str) -> String {
-    let answer = stage.post("shop", &signer("shop").sign("", redeemed(event, &format!("r_{event}"), "completed")));
+    let answer = stage.post(
+        "shop",
+        &signer("shop").sign("", redeemed(event, &format!("r_{event}"), "completed")),
+    );
     assert_eq!(answer.status, 202, "{}", answer.word());
     let trace = stage.finished(&answer.receipt());
-    trace["jobs"][0]["runs"][0]["actions"][0]["summary"].as_str().unwrap_or_else(|| panic!("{trace:#}")).to_owned()
+    trace["jobs"][0]["runs"][0]["actions"][0]["summary"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{trace:#}"))
+        .to_owned()
 }
 
 #[test]
 fn reloads_that_overlap_end_with_the_newest_and_never_with_the_slowest() {
     let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
-    let of_rate = |rate: &str| format!("{SOURCES}{}", CASHBACK.replace("rate_bps = 1000", &format!("rate_bps = {rate}")));
+    let of_rate = |rate: &str| {
+        format!(
+            "{SOURCES}{}",
+            CASHBACK.replace("rate_bps = 1000", &format!("rate_bps = {rate}"))
+        )
+    };
     let ten_percent = credit(&stage, "evt_before");
 
     // A plugin's file that does not come to its end makes a reload as slow as a test wants it.
     let slow = stage.path("slow.wasm");
-    assert!(Command::new("mkfifo").arg(&slow).status().is_ok_and(|status| status.success()));
+    assert!(
+        Command::new("mkfifo")
+            .arg(&slow)
+            .status()
+            .is_ok_and(|status| status.success())
+    );
     stage.write("tenants/acme.toml", &of_rate("5000"));
     stage.offer("slow", &slow);
     stage.signal("HUP");
     // The host reads the pipe: it has read the tenants' files before, and now it waits.
     let mut pipe = wait_until("the slow reload is under way", || {
-        fs::OpenOptions::new().write(true).custom_flags(rustix_nonblock()).open(&slow).ok()
+        fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(rustix_nonblock())
+            .open(&slow)
+            .ok()
     });
     stage.write("tenants/acme.toml", &of_rate("100"));
     stage.offer("slow", &plugins_dir().join("fraud.wasm"));
@@ -166,15 +212,24 @@ fn reloads_that_overlap_end_with_the_newest_and_never_with_the_slowest() {
     while !rest.is_empty() {
         match pipe.write(rest) {
             Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             Err(error) => panic!("{error}"),
         }
     }
     drop(pipe);
     wait_until("the slow reload has ended", || {
-        (!stage.log_with("a reload ended after a later one and is dropped").is_empty()).then_some(())
+        (!stage
+            .log_with("a reload ended after a later one and is dropped")
+            .is_empty())
+        .then_some(())
     });
-    assert_eq!(credit(&stage, "evt_after").split(' ').nth(1), one_percent.split(' ').nth(1), "the slowest won");
+    assert_eq!(
+        credit(&stage, "evt_after").split(' ').nth(1),
+        one_percent.split(' ').nth(1),
+        "the slowest won"
+    );
     assert_eq!(stage.log_with("configuration reloaded").len(), 1);
 }
 
@@ -195,24 +250,44 @@ fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
         .start();
     let good = fs::read_to_string(stage.path("tenants/acme.toml")).expect("a file");
     let post = |stage: &Stage, tenant: &str, event: &str| {
-        stage.post_to(tenant, "shop", &signer("shop").sign("", plain("note", event))).status
+        stage
+            .post_to(tenant, "shop", &signer("shop").sign("", plain("note", event)))
+            .status
     };
-    for (number, spoilt) in ["[[[\n".to_owned(), good.replace("cashback\"", "cash-back\""), "\u{0}".to_owned()].iter().enumerate() {
+    for (number, spoilt) in [
+        "[[[\n".to_owned(),
+        good.replace("cashback\"", "cash-back\""),
+        "\u{0}".to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
         // The others' changes are taken; the tenant goes on as it was.
         stage.write("tenants/acme.toml", spoilt);
-        stage.write("tenants/globex.toml", &format!("{SOURCES}[routes.r{number}]\nplugin = \"cashback\"\n"));
+        stage.write(
+            "tenants/globex.toml",
+            &format!("{SOURCES}[routes.r{number}]\nplugin = \"cashback\"\n"),
+        );
         stage.reload();
         assert_eq!(metric_of(&stage, "stale", "acme"), 1, "{spoilt}");
         assert_eq!(metric_of(&stage, "stale", "globex"), 0);
         assert_eq!(post(&stage, "acme", &format!("evt_{number}")), 202);
         let said = stage.log_with("the tenant keeps its last good configuration");
-        assert!(said.iter().any(|line| line.contains("\"tenant\":\"acme\"") && line.contains("since")), "{said:?}");
+        assert!(
+            said.iter()
+                .any(|line| line.contains("\"tenant\":\"acme\"") && line.contains("since")),
+            "{said:?}"
+        );
         let routes = stage.ask(&["route", "list", "globex"]).json();
         assert_eq!(routes[0]["route"], format!("r{number}"), "{routes}");
         let checked = stage.ask(&["check"]);
         assert_eq!(checked.code, 1);
         let broken = &checked.json()["broken_tenants"][0];
-        assert_eq!((&broken["tenant"], &broken["runs_last_good"]), (&json!("acme"), &json!(true)), "{checked:?}");
+        assert_eq!(
+            (&broken["tenant"], &broken["runs_last_good"]),
+            (&json!("acme"), &json!(true)),
+            "{checked:?}"
+        );
         assert!(broken["since"].is_string() && broken["of"].is_string(), "{checked:?}");
 
         // And over a start, whatever became of the process.
@@ -232,7 +307,10 @@ fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
     // Nothing good is known of it: a start has to be told.
     stage.kill();
     let refused = stage.try_start().expect_err("a start without a word");
-    assert!(refused.contains("--without-broken-tenants") && refused.contains("initech.toml"), "{refused}");
+    assert!(
+        refused.contains("--without-broken-tenants") && refused.contains("initech.toml"),
+        "{refused}"
+    );
     assert!(!refused.contains("acme.toml"), "acme has a good one: {refused}");
     stage.serve_with(&["--without-broken-tenants"]);
     stage.start();
@@ -242,7 +320,10 @@ fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
     stage.write("tenants/acme.toml", &good);
     fs::remove_file(stage.path("tenants/initech.toml")).expect("a file");
     stage.reload();
-    assert_eq!(metric_of(&stage, "stale", "acme") + metric_of(&stage, "left_out", "initech"), 0);
+    assert_eq!(
+        metric_of(&stage, "stale", "acme") + metric_of(&stage, "left_out", "initech"),
+        0
+    );
     // Who is gone is not kept.
     fs::remove_file(stage.path("tenants/globex.toml")).expect("a file");
     stage.reload();
@@ -271,7 +352,12 @@ fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
     assert_eq!(metric_of(&stage, "stale", "acme"), 1);
     let names = |tenant: &str| {
         let routes = stage.ask(&["route", "list", tenant]).json();
-        routes.as_array().into_iter().flatten().map(|route| route["route"].clone()).collect::<Vec<Value>>()
+        routes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|route| route["route"].clone())
+            .collect::<Vec<Value>>()
     };
     assert_eq!(names("acme"), ["cashback", "bonus"]);
     assert_eq!(names("globex"), ["cashback"]);
@@ -279,7 +365,10 @@ fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
 
 #[test]
 fn the_files_of_a_store_are_their_owners_alone() {
-    let mut stage = Setup::acme(CASHBACK).plugin("cashback").worker("cache = \"own-cache\"").set();
+    let mut stage = Setup::acme(CASHBACK)
+        .plugin("cashback")
+        .worker("cache = \"own-cache\"")
+        .set();
     // As generous as a service manager may be, and a store that an older host left open to others.
     stage.wrap(&["sh", "-c", "umask 000; exec \"$0\" \"$@\""]);
     let modes = |stage: &Stage| {
@@ -297,7 +386,14 @@ fn the_files_of_a_store_are_their_owners_alone() {
     stage.start();
     credit(&stage, "evt_1");
     let found = modes(&stage);
-    for name in ["tollgate.db", "tollgate.db-bodies", "tollgate.db-last-good", "tollgate.db-shm", "tollgate.db-wal", "tollgate.db.lock"] {
+    for name in [
+        "tollgate.db",
+        "tollgate.db-bodies",
+        "tollgate.db-last-good",
+        "tollgate.db-shm",
+        "tollgate.db-wal",
+        "tollgate.db.lock",
+    ] {
         let expected = if name == "tollgate.db-last-good" { 0o700 } else { 0o600 };
         assert!(found.contains(&(name.to_owned(), expected)), "{name}: {found:?}");
     }
@@ -328,7 +424,10 @@ fn check_finds_what_would_go_wrong_later() {
         assert_eq!(checked.code, 0, "{checked:?}");
         let json = checked.json();
         let found = json["warnings"].as_array().into_iter().flatten();
-        found.map(|warning| warning["message"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>().join("\n")
+        found
+            .map(|warning| warning["message"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     assert!(warnings(&stage).contains("there are no tenants"));
     let tenant = format!("{SOURCES}{CASHBACK}");
@@ -342,32 +441,55 @@ fn check_finds_what_would_go_wrong_later() {
     );
     let found = warnings(&stage);
     assert!(found.contains("the secret `shop-1` expired at 2026-01-01"), "{found}");
-    assert!(found.contains("`reserve-stock` is granted, which the plugin `cashback` never asks for"), "{found}");
+    assert!(
+        found.contains("`reserve-stock` is granted, which the plugin `cashback` never asks for"),
+        "{found}"
+    );
 
     // A second tenant with the same secrets, on a host whose operator trusts the files.
     let operator = fs::read_to_string(stage.config()).expect("a file");
-    fs::write(stage.config(), operator.replace("[tenants]\n", "[tenants]\ntrust_files = true\n")).expect("a file");
+    fs::write(
+        stage.config(),
+        operator.replace("[tenants]\n", "[tenants]\ntrust_files = true\n"),
+    )
+    .expect("a file");
     stage.write("tenants/acme.toml", &tenant);
     stage.write("tenants/globex.toml", &tenant);
     let found = warnings(&stage);
-    assert!(found.contains("tenants share one secret: acme.sources.shop, globex.sources.shop"), "{found}");
+    assert!(
+        found.contains("tenants share one secret: acme.sources.shop, globex.sources.shop"),
+        "{found}"
+    );
 
     let operator = fs::read_to_string(stage.config()).expect("a file");
-    fs::write(stage.config(), operator.replace("path = \"tollgate.db\"", "path = \"nowhere/tollgate.db\"")).expect("a file");
+    fs::write(
+        stage.config(),
+        operator.replace("path = \"tollgate.db\"", "path = \"nowhere/tollgate.db\""),
+    )
+    .expect("a file");
     let checked = stage.ask(&["check"]);
     assert_eq!(checked.code, 1);
-    assert!(checked.json()["problems"][0]["message"].as_str().is_some_and(|said| said.contains("nowhere does not exist")), "{checked:?}");
+    assert!(
+        checked.json()["problems"][0]["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("nowhere does not exist")),
+        "{checked:?}"
+    );
 }
 
 #[test]
 fn a_token_is_of_a_tenant_that_is_there() {
     let mut stage = Setup::acme("").set();
     let _ = stage.try_start();
-    let make = |stage: &Stage, tenant: &str| stage.ask(&["token", "create", "ci", "--role", "viewer", "--tenant", tenant]);
+    let make =
+        |stage: &Stage, tenant: &str| stage.ask(&["token", "create", "ci", "--role", "viewer", "--tenant", tenant]);
     for running in [true, false] {
         let refused = make(&stage, "acmee");
         assert_eq!(refused.code, 1, "running: {running}: {refused:?}");
-        assert!(refused.stderr.contains("there is no tenant `acmee`; there are: acme"), "{refused:?}");
+        assert!(
+            refused.stderr.contains("there is no tenant `acmee`; there are: acme"),
+            "{refused:?}"
+        );
         assert_eq!(make(&stage, "acme").code, 0);
         stage.kill();
     }
@@ -391,7 +513,10 @@ fn a_tenants_file_may_name_a_plugin_that_was_pushed() {
     assert_eq!(checked.code, 0, "{checked:?}");
     stage.reload();
     assert_eq!(metric_of(&stage, "stale", "acme"), 0);
-    assert!(credit(&stage, "evt_1").contains("credit"), "the newest that is published runs");
+    assert!(
+        credit(&stage, "evt_1").contains("credit"),
+        "the newest that is published runs"
+    );
     let bound = |stage: &Stage| stage.ask(&["route", "list", "acme"]).json()[0]["binding"]["active"].clone();
     assert_eq!(bound(&stage), json!(digest));
     // What is bound stays bound, whatever comes.
@@ -405,13 +530,31 @@ fn a_request_that_is_only_shown_is_json_where_json_is_asked_for() {
     let secret = stage.path("secrets/one").display().to_string();
     let ran = tollgate_with(
         &[],
-        &["send", "--url", "http://127.0.0.1:9/in/acme/shop", "--secret-file", &secret, "--sample", "reward-redeemed", "--dry-run", "--json"],
+        &[
+            "send",
+            "--url",
+            "http://127.0.0.1:9/in/acme/shop",
+            "--secret-file",
+            &secret,
+            "--sample",
+            "reward-redeemed",
+            "--dry-run",
+            "--json",
+        ],
         b"",
     );
     assert_eq!(ran.code, 0, "{ran:?}");
     let shown = ran.json();
-    assert_eq!((&shown["method"], &shown["url"]), (&json!("POST"), &json!("http://127.0.0.1:9/in/acme/shop")));
+    assert_eq!(
+        (&shown["method"], &shown["url"]),
+        (&json!("POST"), &json!("http://127.0.0.1:9/in/acme/shop"))
+    );
     let headers = shown["headers"].as_array().cloned().unwrap_or_default();
     assert!(headers.iter().any(|header| header["name"] == "x-signature"), "{shown}");
-    assert!(shown["body"].as_str().is_some_and(|body| serde_json::from_str::<Value>(body).is_ok()), "{shown}");
+    assert!(
+        shown["body"]
+            .as_str()
+            .is_some_and(|body| serde_json::from_str::<Value>(body).is_ok()),
+        "{shown}"
+    );
 }

@@ -37,7 +37,9 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
                 .map(|config| stale(&config))
                 .unwrap_or_default();
             if target.json {
-                print_json(&serde_json::json!({ "ok": false, "problems": problems.as_data(), "broken_tenants": stale }))?;
+                print_json(
+                    &serde_json::json!({ "ok": false, "problems": problems.as_data(), "broken_tenants": stale }),
+                )?;
             } else {
                 anstream::eprintln!("{}", problems.render(config::Ink::Coloured));
                 stale.iter().for_each(show_stale);
@@ -52,7 +54,9 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
     let plugins = registry::read_plugins(&sandbox, &config);
     let mut asks = asked_by_pushed(&config);
     for (version, plugin) in plugins.iter().flatten() {
-        let kinds = plugin.manifest().map(|manifest| manifest.actions.iter().copied().collect());
+        let kinds = plugin
+            .manifest()
+            .map(|manifest| manifest.actions.iter().copied().collect());
         asks.insert(version.name.clone(), kinds.unwrap_or_default());
     }
     let mut warnings = config::warnings(&config, &asks, clock::now());
@@ -75,8 +79,16 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         list(target, &config);
         for warning in &warnings {
             let (warn, dim) = (show::WARN, show::DIM);
-            let field = warning.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-            anstream::println!("{warn}warning{warn:#}  {field}{}\n         {dim}{}{dim:#}", warning.message, warning.help);
+            let field = warning
+                .field
+                .as_ref()
+                .map(|field| format!("{field}: "))
+                .unwrap_or_default();
+            anstream::println!(
+                "{warn}warning{warn:#}  {field}{}\n         {dim}{}{dim:#}",
+                warning.message,
+                warning.help
+            );
         }
     }
     Ok(if plugins.is_ok() { Exit::Yes } else { Exit::No })
@@ -138,11 +150,17 @@ fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>
 /// A store's folder that others may write to: they could put another store in its place.
 fn open_folder(store: &Path) -> Option<Warning> {
     use std::os::unix::fs::MetadataExt as _;
-    let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = store
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mode = std::fs::metadata(folder).ok()?.mode();
     (mode & 0o022 != 0).then(|| Warning {
         field: Some("store.path".to_owned()),
-        message: format!("others may write to the store's folder {}: they could put other files in its place", folder.display()),
+        message: format!(
+            "others may write to the store's folder {}: they could put other files in its place",
+            folder.display()
+        ),
         help: "chmod 700 the folder".to_owned(),
     })
 }

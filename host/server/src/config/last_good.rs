@@ -100,7 +100,11 @@ impl LastGood {
                 kept = kept.and(self.write(tenant, &before));
             }
         }
-        let known: BTreeSet<_> = good.keys().chain(stale.keys()).map(|tenant| self.file(tenant.as_str())).collect();
+        let known: BTreeSet<_> = good
+            .keys()
+            .chain(stale.keys())
+            .map(|tenant| self.file(tenant.as_str()))
+            .collect();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if !known.contains(&path) {
@@ -158,7 +162,9 @@ mod tests {
             ..kept("one", 1)
         };
         assert_eq!(last_good.read(&name("acme")), Some(stale));
-        last_good.keep(&BTreeMap::from([(name("acme"), kept("one", 7))]), &BTreeMap::new()).unwrap();
+        last_good
+            .keep(&BTreeMap::from([(name("acme"), kept("one", 7))]), &BTreeMap::new())
+            .unwrap();
         assert_eq!(last_good.read(&name("acme")), Some(kept("one", 7)));
 
         fs::write(last_good.file("acme"), "{").unwrap();

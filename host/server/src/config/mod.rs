@@ -311,7 +311,9 @@ impl Draft {
                     let tenant = tenant::check(&name, file, &house, plugins.as_ref(), &desk);
                     desk.finish(std::iter::once(file))?;
                     // Without a problem there is a tenant.
-                    tenant.ok_or_else(|| Problems::of_one(file.name(), "the file makes no tenant", "compare it with the example"))
+                    tenant.ok_or_else(|| {
+                        Problems::of_one(file.name(), "the file makes no tenant", "compare it with the example")
+                    })
                 };
                 let (problems, file) = match file {
                     FileRead::Text(file) => {
@@ -330,11 +332,10 @@ impl Draft {
                         (problems, file.within(reach))
                     }
                 };
-                let instead = name
-                    .parse()
-                    .ok()
-                    .and_then(|name| kept(&name))
-                    .and_then(|kept| Some((check(&file.as_kept(kept.text.clone(), kept.files.clone())).ok()?, kept)));
+                let instead =
+                    name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
+                        Some((check(&file.as_kept(kept.text.clone(), kept.files.clone())).ok()?, kept))
+                    });
                 TenantReading::Broken {
                     name,
                     problems,
@@ -430,7 +431,9 @@ impl Reading {
                         },
                         None => Runs::Nothing,
                     };
-                    config.tenants.extend(instead.map(|(tenant, _)| (tenant.name.clone(), tenant)));
+                    config
+                        .tenants
+                        .extend(instead.map(|(tenant, _)| (tenant.name.clone(), tenant)));
                     config.broken.insert(name, Broken { runs, problems });
                 }
             }

@@ -618,7 +618,10 @@ fn blot_likely_secrets(file: &File, desk: &Desk) {
     let mut line_start = 0;
     for line in file.text.split_inclusive('\n') {
         if let Some((key, value)) = line.split_once('=')
-            && SECRET_WORDS.iter().chain(&["key", "value"]).any(|word| key.contains(word))
+            && SECRET_WORDS
+                .iter()
+                .chain(&["key", "value"])
+                .any(|word| key.contains(word))
             && !value.contains("env")
             && !value.contains("file")
         {
@@ -647,7 +650,11 @@ fn secret_looking(text: &str) -> impl Iterator<Item = Range<usize>> + use<> {
                 .map_or(0, |at| at + 1);
             let name = before.get(name_start..).unwrap_or_default().to_lowercase();
             let value = &line[at + 1..];
-            let is_text = value.trim_start().trim_start_matches('[').trim_start().starts_with(['"', '\'']);
+            let is_text = value
+                .trim_start()
+                .trim_start_matches('[')
+                .trim_start()
+                .starts_with(['"', '\'']);
             if is_text && SECRET_WORDS.iter().any(|word| name.contains(word)) {
                 // Up to what begins the next value, or the end: a quote within a text is no end of it that could be trusted.
                 spans.push(line_start + at + 1..line_end);
@@ -666,7 +673,9 @@ fn read_text(file: std::fs::File) -> std::io::Result<String> {
     let mut text = String::new();
     let read = file.take(NAMED_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > NAMED_FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it is longer than {NAMED_FILE_BYTES_MAX} bytes")));
+        return Err(std::io::Error::other(format!(
+            "it is longer than {NAMED_FILE_BYTES_MAX} bytes"
+        )));
     }
     Ok(text)
 }

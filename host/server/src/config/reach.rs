@@ -148,7 +148,8 @@ impl Reach {
         let file = open(&real).map_err(Unopened::Io)?;
         let (opened, now) = (file.metadata(), fs::canonicalize(&real).and_then(fs::metadata));
         let (opened, now) = (opened.map_err(Unopened::Io)?, now.map_err(Unopened::Io)?);
-        if (opened.dev(), opened.ino()) != (now.dev(), now.ino()) || fs::canonicalize(&real).ok().as_ref() != Some(&real)
+        if (opened.dev(), opened.ino()) != (now.dev(), now.ino())
+            || fs::canonicalize(&real).ok().as_ref() != Some(&real)
         {
             let changed = io::Error::other("it was replaced while it was read; try again");
             return Err(Unopened::Io(changed));
@@ -201,10 +202,13 @@ impl TenantReach {
             .parse()
             .ok()
             .and_then(|name: TenantName| self.tenancy.env.get(&name));
-        let is_listed = listed.into_iter().flatten().any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => variable.starts_with(prefix),
-            None => variable == pattern,
-        });
+        let is_listed = listed
+            .into_iter()
+            .flatten()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => variable.starts_with(prefix),
+                None => variable == pattern,
+            });
         let without_owner =
             self.is_alone() && !variable.contains('_') && !self.tenancy.operators_env.contains(variable);
         if self.tenancy.trust == Trust::Whole || is_listed || self.owns(variable) || without_owner {

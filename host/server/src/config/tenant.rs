@@ -754,7 +754,8 @@ fn statuses(list: &Value, house: &House) -> Vec<Status> {
 }
 
 fn plugin(value: &Value, offered: Option<&BTreeSet<PluginName>>) -> Option<PluginName> {
-    let name = value.parse::<PluginName>("write the name of a plugin of tollgate.toml, or of one that was pushed and published")?;
+    let name = value
+        .parse::<PluginName>("write the name of a plugin of tollgate.toml, or of one that was pushed and published")?;
     if let Some(offered) = offered
         && !offered.contains(&name)
     {

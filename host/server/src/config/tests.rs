@@ -202,8 +202,14 @@ error: the secret itself stands in `value`
         TENANT.replace("{ env = \"PROVIDER\" }", "hunter2"),
         TENANT.replace("secrets = [{ env = \"WHSEC\" }]", "secrets = [whsec_hunter2]"),
         // What nobody asked for is shown as an unknown key, and its value is not.
-        TENANT.replace("plugin = \"cashback\"", "plugin = \"cashback\"\napi_token = \"hunter2\""),
-        TENANT.replace("plugin = \"cashback\"", "plugin = \"cashback\"\npasswords = [ \"hunter2\" ]"),
+        TENANT.replace(
+            "plugin = \"cashback\"",
+            "plugin = \"cashback\"\napi_token = \"hunter2\"",
+        ),
+        TENANT.replace(
+            "plugin = \"cashback\"",
+            "plugin = \"cashback\"\npasswords = [ \"hunter2\" ]",
+        ),
         TENANT.replace("id = \"a\"", "idd = \"a\", secret = \"hunter2\""),
     ];
     for tenant in also_elsewhere {
@@ -557,12 +563,23 @@ fn a_tenants_reference_reaches_no_variable_of_the_operators_or_of_another_tenant
         "{refused}"
     );
     // As that help has it.
-    assert_eq!(said("[tenants]\nenv = { acme = [\"GLOBEX_KEY\"] }\n", &[], "GLOBEX_KEY"), None);
+    assert_eq!(
+        said("[tenants]\nenv = { acme = [\"GLOBEX_KEY\"] }\n", &[], "GLOBEX_KEY"),
+        None
+    );
     assert_eq!(said("[tenants]\ntrust_files = true\n", &[], "GLOBEX_KEY"), None);
     let token = "[operator]\nlisten = \"127.0.0.1:9090\"\ntoken = { env = \"PROVIDER\" }\n";
-    assert!(said(token, &[], "PROVIDER").is_some(), "what the operator uses is nobody else's");
-    assert!(said("", &[("globex", "")], "PROVIDER").is_some(), "with a second tenant, nothing is without an owner");
-    assert!(said("[tenants]\nenv = { globx = 7 }\n", &[], "PROVIDER").is_some_and(|text| text.contains("must be a list")));
+    assert!(
+        said(token, &[], "PROVIDER").is_some(),
+        "what the operator uses is nobody else's"
+    );
+    assert!(
+        said("", &[("globex", "")], "PROVIDER").is_some(),
+        "with a second tenant, nothing is without an owner"
+    );
+    assert!(
+        said("[tenants]\nenv = { globx = 7 }\n", &[], "PROVIDER").is_some_and(|text| text.contains("must be a list"))
+    );
 }
 
 #[test]
@@ -587,20 +604,50 @@ fn what_could_be_guessed_or_overheard_needs_the_operators_word() {
         ("127.0.0.1:9090", "", long, ""),
         ("[::1]:9090", "", long, ""),
         ("[::ffff:127.0.0.1]:9090", "", long, ""),
-        ("127.0.0.1:9090", "", short, "the token that this refers to has 15 bytes"),
+        (
+            "127.0.0.1:9090",
+            "",
+            short,
+            "the token that this refers to has 15 bytes",
+        ),
         ("127.0.0.1:9090", "", "x", "the token that this refers to has 1 bytes"),
-        ("127.0.0.1:9090", "short_token = false", "x", "the token that this refers to has 1 bytes"),
+        (
+            "127.0.0.1:9090",
+            "short_token = false",
+            "x",
+            "the token that this refers to has 1 bytes",
+        ),
         ("127.0.0.1:9090", "short_token = true", "x", ""),
-        ("0.0.0.0:9090", "", long, "the operator's listener would be reached from other machines"),
-        ("[::]:9090", "", long, "the operator's listener would be reached from other machines"),
-        ("192.0.2.7:9090", "", long, "the operator's listener would be reached from other machines"),
+        (
+            "0.0.0.0:9090",
+            "",
+            long,
+            "the operator's listener would be reached from other machines",
+        ),
+        (
+            "[::]:9090",
+            "",
+            long,
+            "the operator's listener would be reached from other machines",
+        ),
+        (
+            "192.0.2.7:9090",
+            "",
+            long,
+            "the operator's listener would be reached from other machines",
+        ),
         ("192.0.2.7:9090", "clear_text = true", long, ""),
     ] {
         let said = with(&operator(listen, more), "", token);
-        let fits = if expect.is_empty() { said.is_empty() } else { said.starts_with(expect) };
+        let fits = if expect.is_empty() {
+            said.is_empty()
+        } else {
+            said.starts_with(expect)
+        };
         assert!(fits, "{listen} {more} {token}: {said}");
     }
-    let shop = "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { env = \"SECRET\" } }]\n";
+    let shop =
+        "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { env = \"SECRET\" } }]\n";
     let bearer = shop.replace("SECRET\" } }]", "PROVIDER\" } }]\nbearer = [{ env = \"SECRET\" }]");
     for tenant in [shop, &bearer] {
         for (more, secret, refused) in [
@@ -610,7 +657,11 @@ fn what_could_be_guessed_or_overheard_needs_the_operators_word() {
             ("[tenants]\nshort_secrets = true\n", "0", false),
         ] {
             let said = with(more, tenant, secret);
-            assert_eq!(said.starts_with("the secret that this refers to has "), refused, "{secret}: {said}");
+            assert_eq!(
+                said.starts_with("the secret that this refers to has "),
+                refused,
+                "{secret}: {said}"
+            );
             assert_eq!(said.is_empty(), !refused, "{secret}: {said}");
         }
     }
@@ -625,12 +676,19 @@ fn what_is_hardly_meant_is_a_warning() {
             "cashback".parse().unwrap(),
             BTreeSet::from([tollgate_core::action::ActionKind::Credit]),
         )]);
-        warnings(&config, &asks, UnixMillis::from_rfc3339("2026-06-01T00:00:00Z").unwrap())
-            .into_iter()
-            .map(|warning| format!("{}: {}", warning.field.unwrap_or_default(), warning.message))
-            .collect::<Vec<_>>()
+        warnings(
+            &config,
+            &asks,
+            UnixMillis::from_rfc3339("2026-06-01T00:00:00Z").unwrap(),
+        )
+        .into_iter()
+        .map(|warning| format!("{}: {}", warning.field.unwrap_or_default(), warning.message))
+        .collect::<Vec<_>>()
     };
-    assert_eq!(found(&[]), [": there are no tenants: every request would be answered 404"]);
+    assert_eq!(
+        found(&[]),
+        [": there are no tenants: every request would be answered 404"]
+    );
     assert_eq!(found(&[("acme", TENANT)]), Vec::<String>::new());
     let expired = TENANT.replace("id = \"a\"", "id = \"a\", not_after = 2026-06-01T00:00:00Z");
     assert_eq!(
@@ -644,11 +702,12 @@ fn what_is_hardly_meant_is_a_warning() {
     );
     let both = found(&[("acme", TENANT), ("globex", TENANT)]);
     assert!(
-        both.contains(&"acme.sources.rewards: tenants share one secret: acme.sources.rewards, globex.sources.rewards".to_owned())
-            && both.contains(
-                &"acme.destinations.ledger: tenants share one secret: acme.destinations.ledger, globex.destinations.ledger"
-                    .to_owned()
-            ),
+        both.contains(
+            &"acme.sources.rewards: tenants share one secret: acme.sources.rewards, globex.sources.rewards".to_owned()
+        ) && both.contains(
+            &"acme.destinations.ledger: tenants share one secret: acme.destinations.ledger, globex.destinations.ledger"
+                .to_owned()
+        ),
         "{both:?}"
     );
 }
@@ -660,13 +719,20 @@ fn a_destination_takes_over_an_old_name_once() {
         let text = format!("{TENANT}{more}\n[destinations.books]\n{second}");
         let text = text.replace("SECOND", "");
         let said = messages(OPERATOR, &text).join("\n");
-        let fits = if expect.is_empty() { said.is_empty() } else { said.contains(expect) };
+        let fits = if expect.is_empty() {
+            said.is_empty()
+        } else {
+            said.contains(expect)
+        };
         assert!(fits, "{more}: {said}");
     };
     check("", "");
     check("formerly = [\"old\"]", "");
     check("formerly = [\"books\"]", "there is a destination `books` in this file");
-    check("formerly = [\"old\"]\n[destinations.third]\nurl = \"https://t.example/\"\nsecrets = [{ env = \"WHSEC\" }]\nformerly = [\"old\"]", "two destinations were formerly `old`");
+    check(
+        "formerly = [\"old\"]\n[destinations.third]\nurl = \"https://t.example/\"\nsecrets = [{ env = \"WHSEC\" }]\nformerly = [\"old\"]",
+        "two destinations were formerly `old`",
+    );
 }
 
 /// One tenant's mistake is that tenant's: it goes on as it was, with today's secrets, and the others are not touched.
@@ -684,7 +750,10 @@ fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
     let own = include_str!("../../examples/tenants/profiles/loyalty-club.toml");
     write("tenants/profiles/club.toml", own);
     let club = TENANT
-        .replace("provider = \"voucherify\"", "profile = { file = \"profiles/club.toml\" }")
+        .replace(
+            "provider = \"voucherify\"",
+            "profile = { file = \"profiles/club.toml\" }",
+        )
         .replace("env = \"PROVIDER\"", "file = \"../secrets/club\"");
     write("tenants/globex.toml", &club);
     write("secrets/club", "0123456789abcdef0123456789abcdef");
@@ -697,20 +766,37 @@ fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
         draft.read_tenants(&env, &none, &kept).unwrap().settle()
     };
     let settled = settle();
-    assert_eq!((settled.config.tenants.len(), settled.config.broken.len(), settled.good.len()), (2, 0, 2));
+    assert_eq!(
+        (
+            settled.config.tenants.len(),
+            settled.config.broken.len(),
+            settled.good.len()
+        ),
+        (2, 0, 2)
+    );
     last_good.keep(&settled.good, &BTreeMap::new()).unwrap();
     let acme: TenantName = "acme".parse().unwrap();
 
     for (name, spoilt) in [
-        ("tenants/globex.toml", club.replace("kind = \"credit\"", "kind = \"credits\"")),
+        (
+            "tenants/globex.toml",
+            club.replace("kind = \"credit\"", "kind = \"credits\""),
+        ),
         ("tenants/globex.toml", "[[[".to_owned()),
         ("tenants/profiles/club.toml", own.replace("[event]", "[evnt]")),
     ] {
         write(name, &spoilt);
         let settled = settle();
         let globex = &settled.config.tenants["globex"];
-        assert_eq!(globex.sources["rewards"].profile.name.as_str(), "loyalty-club", "{name}");
-        assert!(matches!(settled.config.broken["globex"].runs, Runs::LastGood { .. }), "{name}");
+        assert_eq!(
+            globex.sources["rewards"].profile.name.as_str(),
+            "loyalty-club",
+            "{name}"
+        );
+        assert!(
+            matches!(settled.config.broken["globex"].runs, Runs::LastGood { .. }),
+            "{name}"
+        );
         assert_eq!(settled.good.keys().collect::<Vec<_>>(), [&acme], "{name}");
         write("tenants/globex.toml", &club);
         write("tenants/profiles/club.toml", own);
@@ -719,7 +805,10 @@ fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
 
     // What was good is no secret's hiding place: without the secret of today there is nothing good.
     let kept = std::fs::read_to_string(folder.path().join("tollgate.db-last-good/globex.json")).unwrap();
-    assert!(kept.contains("../secrets/club") && !kept.contains("0123456789abcdef"), "{kept}");
+    assert!(
+        kept.contains("../secrets/club") && !kept.contains("0123456789abcdef"),
+        "{kept}"
+    );
     std::fs::remove_file(folder.path().join("secrets/club")).unwrap();
     let settled = settle();
     assert_eq!(settled.config.broken["globex"].runs, Runs::Nothing);

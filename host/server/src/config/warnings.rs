@@ -88,7 +88,10 @@ fn unasked(tenant: &Tenant, asks: &BTreeMap<PluginName, BTreeSet<ActionKind>>, w
             };
             warnings.push(Warning::new(
                 format!("{}.routes.{}.grants", tenant.name, route.name),
-                format!("`{}` is granted, which the plugin `{}` never asks for", grant.kind, route.plugin),
+                format!(
+                    "`{}` is granted, which the plugin `{}` never asks for",
+                    grant.kind, route.plugin
+                ),
                 format!("remove the grant; the plugin's manifest lists {asked}"),
             ));
         }

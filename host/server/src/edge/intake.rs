@@ -148,6 +148,7 @@ fn words(rejection: Rejection) -> &'static str {
         Rejection::KeyUnavailable => "a key that it names cannot be had",
         Rejection::Overloaded => "there is no room for its body now",
         Rejection::StoreUnavailable => "the store cannot write",
+        Rejection::TenantUnavailable => "the tenant's file is wrong, and nothing good is known of it",
         Rejection::ShuttingDown => "the host stops",
     }
 }

@@ -304,7 +304,12 @@ fn broken_tenants(config: &Config, out: &mut String) {
             out,
             "# HELP tollgate_tenant_config_{name} {help}\n# TYPE tollgate_tenant_config_{name} gauge"
         );
-        for tenant in config.broken.iter().filter(|(_, broken)| of(broken.runs)).map(|(tenant, _)| tenant) {
+        for tenant in config
+            .broken
+            .iter()
+            .filter(|(_, broken)| of(broken.runs))
+            .map(|(tenant, _)| tenant)
+        {
             // A file's name, not yet a tenant's: it may hold what a label may not.
             let label = tenant.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let _ = writeln!(out, "tollgate_tenant_config_{name}{{tenant=\"{label}\"}} 1");

@@ -133,11 +133,7 @@ pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settl
         shelf.put(plugin);
         versions.push(version);
     }
-    Ok(Loaded {
-        config,
-        versions,
-        good,
-    })
+    Ok(Loaded { config, versions, good })
 }
 
 /// The plugins that the files name, compiled, and as the registry takes them in.
@@ -258,7 +254,10 @@ impl<S: Store> Registry<S> {
             // One that does not fit what runs either is left out there as well: keeping the old file would mend nothing.
             let fitted = check(&running.config, &api, &versions).is_ok();
             if let Some(old) = running.config.tenants.get(&api.tenant).filter(|_| fitted) {
-                let message = format!("the route `{}`, which was set by API, does not fit: {problem}", api.route);
+                let message = format!(
+                    "the route `{}`, which was set by API, does not fit: {problem}",
+                    api.route
+                );
                 let help = "mend the file, or change the route: `tollgate route set`, `tollgate route remove`";
                 let problems = Problems::of_one(&format!("tenants/{}.toml", api.tenant), &message, help);
                 loaded.stay(old.clone(), problems);
@@ -624,7 +623,11 @@ impl Loaded {
     /// Takes each tenant whose file is wrong as it runs, if it runs.
     fn stay_where_broken(&mut self, running: &Config) {
         for (name, broken) in &mut self.config.broken {
-            let Some(tenant) = name.parse().ok().and_then(|name: TenantName| running.tenants.get(&name)) else {
+            let Some(tenant) = name
+                .parse()
+                .ok()
+                .and_then(|name: TenantName| running.tenants.get(&name))
+            else {
                 continue;
             };
             broken.runs = match broken.runs {
@@ -643,7 +646,9 @@ impl Loaded {
         self.good.remove(&tenant.name);
         let now = clock::now();
         let runs = Runs::LastGood { of: now, since: now };
-        self.config.broken.insert(tenant.name.to_string(), Broken { runs, problems });
+        self.config
+            .broken
+            .insert(tenant.name.to_string(), Broken { runs, problems });
         self.config.tenants.insert(tenant.name.clone(), tenant);
     }
 }
