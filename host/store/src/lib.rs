@@ -192,13 +192,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// What is in quarantine, the newest first.
     fn quarantines(&self) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
 
-    /// Lets the versions that are in quarantine on a route run again. Answers which those were.
+    /// Lets the versions that are in quarantine on a route run again, or with a dry run changes nothing. Answers which those were.
     fn lift_quarantine(
         &self,
         tenant: TenantName,
         route: RouteName,
-        by: String,
-        now: UnixMillis,
+        act: registry::Act,
     ) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
 
     /// Keeps a token of the private listener.

@@ -464,10 +464,9 @@ impl Store for SqliteStore {
         &self,
         tenant: TenantName,
         route: RouteName,
-        by: String,
-        now: UnixMillis,
+        act: Act,
     ) -> Result<Vec<Quarantine>, StoreError> {
-        self.write(move |transaction| quarantine::lift(transaction, &tenant, &route, &by, now))
+        self.write(move |transaction| quarantine::lift(transaction, &tenant, &route, &act))
             .await
     }
 

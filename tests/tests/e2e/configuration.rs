@@ -558,3 +558,27 @@ fn a_request_that_is_only_shown_is_json_where_json_is_asked_for() {
         "{shown}"
     );
 }
+
+/// Where people read a digest, its version stands beside it.
+#[test]
+fn a_digest_is_shown_with_its_version() {
+    let stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let config = stage.config().display().to_string();
+    let shown = |arguments: &[&str]| {
+        let all = [arguments, &["--config", &config]].concat();
+        tollgate_with(&[], &all, b"").stdout
+    };
+    let json = stage.ask(&["plugin", "list"]).json();
+    let (digest, version) = (
+        json[0]["digest"].as_str().expect("a digest"),
+        json[0]["version"].as_str().expect("a version"),
+    );
+    let beside = format!("{digest} (cashback@{version})");
+    for arguments in [
+        &["route", "list", "acme"][..],
+        &["route", "history", "acme", "cashback"],
+    ] {
+        let said = shown(arguments);
+        assert!(said.contains(&beside), "{arguments:?}: {said}");
+    }
+}

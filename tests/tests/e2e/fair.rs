@@ -118,7 +118,10 @@ fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
     assert_eq!(letters.as_array().map(Vec::len), Some(3), "{letters:#}");
 
     // Lifted it runs, and fails, again.
-    assert_eq!(stage.ask(&["plugin", "lift", "acme", "panic"]).code, 0);
+    assert_eq!(
+        stage.ask(&["plugin", "lift", "acme", "panic", "--why", "mended"]).code,
+        0
+    );
     assert_eq!(stage.ask(&["plugin", "quarantined"]).code, 1);
     assert_eq!(outcome(&stage, "evt_6")["outcome"], "trap");
     let history = stage.operator_get("/v1/tenants/acme/routes/panic/history").json();

@@ -3,6 +3,7 @@
 //! All of it is asked over the private listener: of the host at `--url` with the token in TOLLGATE_TOKEN, or of the one whose
 //! configuration is here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -173,6 +174,8 @@ pub(super) enum Command {
     Lift {
         #[command(flatten)]
         on: OnRoute,
+        #[command(flatten)]
+        act: Act,
     },
     /// Give a route back to the configuration file
     FollowFile {
@@ -408,8 +411,8 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Promote { on, plugin, act } => change(&on, "promote", &act.change(Some(plugin), None)),
         Command::Rollback { on, act } => change(&on, "rollback", &act.change(None, None)),
         Command::Quarantined { target } => quarantined(&target, Question::new(&target, &["quarantines"]).get()?),
-        Command::Lift { on } => {
-            let lifted = Question::on(&on, &["lift-quarantine"]).post(&serde_json::json!({}))?;
+        Command::Lift { on, act } => {
+            let lifted = Question::on(&on, &["lift-quarantine"]).post(&act.body())?;
             quarantined(&on.target, lifted)
         }
         Command::FollowFile { on, act } => change(&on, "follow-file", &act.change(None, None)),
@@ -450,6 +453,30 @@ fn change(on: &OnRoute, what: &str, body: &ChangeBody) -> anyhow::Result<Exit> {
     changed(&on.target, &done)
 }
 
+/// What the digests that people are shown are called.
+struct Versions(BTreeMap<String, String>);
+
+impl Versions {
+    /// As far as the host tells whoever asks; without an answer digests stand alone.
+    fn of(target: &Target) -> Self {
+        let versions: Vec<PluginVersion> = Question::new(target, &["plugins"]).get().unwrap_or_default();
+        let called = |version: PluginVersion| {
+            (
+                version.digest.to_string(),
+                format!("{}@{}", version.name, version.version),
+            )
+        };
+        Self(versions.into_iter().map(called).collect())
+    }
+
+    /// A text with the version beside each digest in it.
+    fn beside(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (digest, version)| {
+            text.replace(digest, &format!("{digest} ({version})"))
+        })
+    }
+}
+
 /// Shows what is in quarantine, or what was lifted. No when it is nothing.
 fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<Exit> {
     if target.json {
@@ -458,13 +485,14 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
         anstream::println!("nothing is in quarantine");
     } else {
         let (bold, bad, dim) = (show::BOLD, show::BAD, show::DIM);
+        let versions = Versions::of(target);
         for one in &quarantines {
             anstream::println!(
                 "{bold}{}/{}{bold:#}  {}  {dim}{}{dim:#}",
                 one.tenant,
                 one.route,
                 one.plugin,
-                one.digest
+                versions.beside(&one.digest.to_string())
             );
             let reason = mask::line(&one.reason, 300);
             anstream::println!("  {bad}{} faults in a row{bad:#}, {}: {reason}", one.faults, one.at);
@@ -491,6 +519,7 @@ fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
         print_json(&lines)?;
     } else {
         let (bold, dim) = (show::BOLD, show::DIM);
+        let versions = Versions::of(target);
         for line in &lines {
             let place = line.tenant.as_ref().map(|tenant| match &line.route {
                 Some(route) => format!(" {tenant}/{route}"),
@@ -506,7 +535,8 @@ fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
                 mask::shown(&line.actor)
             );
             if let Some(to) = &line.to {
-                anstream::println!("    {dim}{} → {to}{dim:#}", line.from.as_deref().unwrap_or("nothing"));
+                let (from, to) = (line.from.as_deref().unwrap_or("nothing"), versions.beside(to));
+                anstream::println!("    {dim}{} → {to}{dim:#}", versions.beside(from));
             }
         }
     }
@@ -665,12 +695,13 @@ fn changed(target: &Target, done: &BindingChange) -> anyhow::Result<Exit> {
     } else {
         let (good, dim) = (show::GOOD, show::DIM);
         let would = if done.dry_run { " (nothing changed)" } else { "" };
+        let versions = Versions::of(target);
         anstream::println!("{good}{}{good:#}  {}/{}{would}", done.what, done.tenant, done.route);
         for (name, binding) in [("before", &done.before), ("after", &done.after)] {
             let text = binding
                 .as_ref()
                 .map_or_else(|| "nothing".to_owned(), ToString::to_string);
-            anstream::println!("  {dim}{name:7}{dim:#} {text}");
+            anstream::println!("  {dim}{name:7}{dim:#} {}", versions.beside(&text));
         }
     }
     Ok(Exit::Yes)
@@ -687,9 +718,10 @@ pub(super) fn route(command: RouteCommand) -> anyhow::Result<Exit> {
             }
             if !target.json {
                 let (bold, dim) = (show::BOLD, show::DIM);
+                let versions = Versions::of(&target);
                 for route in &routes {
                     let text = |name: &str| route[name].as_str().unwrap_or_default().to_owned();
-                    let active = route["binding"]["active"].as_str().unwrap_or("nothing is bound");
+                    let active = versions.beside(route["binding"]["active"].as_str().unwrap_or("nothing is bound"));
                     anstream::println!(
                         "{bold}{}{bold:#}  {}  {dim}{active}, set by {}{dim:#}",
                         text("route"),

@@ -87,7 +87,7 @@ pub(crate) struct ActBody {
 }
 
 impl ActBody {
-    fn checked(self, caller: &Caller) -> Result<Act, Refusal> {
+    pub(super) fn checked(self, caller: &Caller) -> Result<Act, Refusal> {
         for (field, text) in [("why", &self.why), ("actor", &self.actor)] {
             mask::check_note(field, text, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
         }

@@ -8,8 +8,7 @@ use tollgate_core::access::Caller;
 use tollgate_core::ids::{RouteName, TenantName};
 use tollgate_store::{Quarantine, Store};
 
-use super::{Operator, Refusal, access};
-use crate::clock;
+use super::{ActBody, Operator, Refusal};
 
 /// `GET /v1/quarantines`.
 pub(super) async fn list<S: Store>(
@@ -25,12 +24,10 @@ pub(super) async fn lift<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
     Extension(caller): Extension<Caller>,
     Path((tenant, route)): Path<(TenantName, RouteName)>,
+    body: axum::body::Bytes,
 ) -> Result<Json<Vec<Quarantine>>, Refusal> {
-    let by = access::actor(&caller, caller.name.clone());
-    Ok(Json(
-        operator
-            .ward
-            .lift(&operator.store, tenant, route, by, clock::now())
-            .await?,
-    ))
+    let body: ActBody =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body says no why: {error}")))?;
+    let act = body.checked(&caller)?;
+    Ok(Json(operator.ward.lift(&operator.store, tenant, route, act).await?))
 }

@@ -9,6 +9,7 @@ use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::outcome::Fault;
 use tollgate_core::quarantine::Row;
 use tollgate_core::time::UnixMillis;
+use tollgate_store::registry::Act;
 use tollgate_store::{Quarantine, Store, StoreError};
 
 /// A version on a route.
@@ -117,10 +118,9 @@ impl Ward {
         store: &impl Store,
         tenant: TenantName,
         route: RouteName,
-        by: String,
-        now: UnixMillis,
+        act: Act,
     ) -> Result<Vec<Quarantine>, StoreError> {
-        let lifted = store.lift_quarantine(tenant, route, by, now).await?;
+        let lifted = store.lift_quarantine(tenant, route, act).await?;
         self.reload(store).await?;
         Ok(lifted)
     }

@@ -77,32 +77,28 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
     Ok(quarantines)
 }
 
-/// Lets a route's versions run again. Answers which were in quarantine.
+/// Lets a route's versions run again; with a dry run, says which would. Answers which were in quarantine.
 pub(super) fn lift(
     transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     route: &RouteName,
-    by: &str,
-    now: UnixMillis,
+    act: &Act,
 ) -> Result<Vec<Quarantine>, Fault> {
     let lifted: Vec<_> = list(transaction.view())?
         .into_iter()
         .filter(|one| one.tenant == *tenant && one.route == *route)
         .collect();
+    if act.dry_run {
+        return Ok(lifted);
+    }
     let connection = transaction.connection;
     connection
         .prepare_cached(
             "UPDATE quarantines SET lifted_at = ?3, lifted_by = ?4 WHERE tenant = ?1 AND route = ?2 AND lifted_at IS NULL",
         )?
-        .execute(params![tenant.as_str(), route.as_str(), now.0, by])?;
+        .execute(params![tenant.as_str(), route.as_str(), act.at.0, act.actor])?;
     for quarantine in &lifted {
-        let act = Act {
-            actor: by.to_owned(),
-            why: None,
-            at: now,
-            dry_run: false,
-        };
-        registry::append(connection, &act, &line(quarantine, "quarantine lifted"))?;
+        registry::append(connection, act, &line(quarantine, "quarantine lifted"))?;
     }
     Ok(lifted)
 }

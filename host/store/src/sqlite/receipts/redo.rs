@@ -23,7 +23,7 @@ use tollgate_core::secret::Secret;
 
 use super::super::admit::insert_jobs;
 use super::super::fault::Fault;
-use super::super::open::StorePath;
+use super::super::open::{self, StorePath};
 use super::super::transaction::{ChainHead, NewOrigin, read_chain_head, write_chain_head};
 use super::bodies::{self, Bodies};
 use super::segments::{self, Segment};
@@ -283,7 +283,7 @@ fn holds_records(file: &File, tail: &Range<u64>) -> io::Result<bool> {
 /// Copies a piece of a file into one of its own, durably.
 fn copy_range(file: &File, mut piece: Range<u64>, to: &Path) -> io::Result<()> {
     use std::io::Write as _;
-    let mut copy = File::create(to)?;
+    let mut copy = open::private().write(true).create(true).truncate(true).open(to)?;
     let mut bytes = Vec::new();
     while piece.start < piece.end {
         bytes.resize((piece.end - piece.start).min(REWRITTEN_BYTES) as usize, 0);
