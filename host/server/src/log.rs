@@ -53,6 +53,8 @@ pub(crate) fn start(format: LogFormat) -> io::Result<()> {
         LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    // Of a thread that panics as well: the system's own words go straight to standard error, which may take none.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a thread panicked: {panic}")));
     Ok(())
 }
 

@@ -7,8 +7,11 @@
 //!
 //! Only calls through the C library are seen. A campaign holds what the record says against the files that are really there, so that
 //! a way to write that is not here fails it; and a sync that is not seen is a sync that did not happen.
+//!
+//! Beside that it can move the process's wall clock; see `clock`.
 #![cfg(target_os = "linux")]
 
 mod calls;
+mod clock;
 mod disk;
 pub mod format;

@@ -305,8 +305,25 @@ enum PluginCommand {
     Repeat(repeat::Command),
 }
 
+/// A command whose answer cannot be written is not broken: whoever read it has gone (`| head`), or the disk is full. The macros that
+/// print panic then.
+fn end_where_nothing_can_be_printed() {
+    let ordinary = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        match said.strip_prefix("failed printing to ") {
+            Some(why) => {
+                let _ = writeln!(std::io::stderr(), "error: the answer could not be written to {why}");
+                std::process::exit(i32::from(FAILED));
+            }
+            None => ordinary(panic),
+        }
+    }));
+}
+
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
+    end_where_nothing_can_be_printed();
     let cli = Cli::parse();
     let result = match cli.command {
         Command::CompilePlugin => return tollgate_sandbox::compile_child_main(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use tollgate_core::ids::KeyId;
+use tollgate_core::mask;
 use tollgate_core::profile::Profile;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
@@ -207,7 +208,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             } else {
                 super::show::BAD
             };
-            anstream::println!("{style}{status}{style:#}  {}", text.trim());
+            anstream::println!("{style}{status}{style:#}  {}", mask::line(text.trim(), 4096));
         }
     }
     let kept = answers.iter().all(|(status, _)| (200..300).contains(status));

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tollgate_core::ids::KeyId;
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
@@ -122,7 +123,7 @@ impl Scene {
             }
         });
         let host = self.host.insert(child);
-        while tokio::net::TcpStream::connect(self.edge).await.is_err() {
+        while !takes_events_in(self.edge).await {
             if let Some(status) = host.try_wait()? {
                 let said: Vec<String> = said.iter().collect();
                 anyhow::bail!("the host ended with {status} before it was up:\n{}", said.join("\n"));
@@ -196,4 +197,18 @@ impl Drop for Scene {
 /// A port that was free a moment ago.
 fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// Whether the host answers as a load balancer would ask it. Its port is open earlier than that.
+async fn takes_events_in(edge: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(edge).await?;
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    ask.await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tollgate_core::fixture::{Ending, Fixture};
+use tollgate_core::mask;
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json, read};
@@ -97,24 +98,32 @@ fn fixture(args: &Args) -> anyhow::Result<Fixture> {
 
 fn show(ending: &Ending) {
     for acted in ending.actions.iter().flatten() {
-        anstream::println!("{GOOD}{}{GOOD:#}  {BOLD}{}{BOLD:#}", acted.action, acted.operation_key);
-        anstream::println!("          {DIM}{}{DIM:#}", acted.action.to_json());
+        // Accounts, recipients and keys are whatever the event said.
+        let action = acted.action.to_string();
+        let (action, key) = (mask::shown(&action), mask::shown(acted.operation_key.as_ref()));
+        anstream::println!("{GOOD}{action}{GOOD:#}  {BOLD}{key}{BOLD:#}");
+        let json = acted.action.to_json().to_string();
+        anstream::println!("          {DIM}{}{DIM:#}", mask::shown(&json));
     }
     if ending.actions.as_ref().is_some_and(Vec::is_empty) {
         anstream::println!("{GOOD}completed{GOOD:#}, and proposes nothing");
     }
     for (word, message) in [("refused", &ending.refuse), ("held", &ending.hold)] {
         if let Some(message) = message {
-            anstream::println!("{WARN}{word}{WARN:#}  {message}");
+            anstream::println!("{WARN}{word}{WARN:#}  {}", mask::shown(message));
         }
     }
     if let Some(later) = &ending.retry {
         let after = later
             .after_ms
             .map_or(String::new(), |ms| format!(", not before {ms} ms from now"));
-        anstream::println!("{WARN}retry{WARN:#}  {}{after}", later.message);
+        anstream::println!("{WARN}retry{WARN:#}  {}{after}", mask::shown(&later.message));
     }
     for (key, value) in ending.state.iter().flatten() {
-        anstream::println!("          {DIM}write{DIM:#} {key} = {value}");
+        anstream::println!(
+            "          {DIM}write{DIM:#} {} = {}",
+            mask::shown(key),
+            mask::shown(&value.to_string())
+        );
     }
 }

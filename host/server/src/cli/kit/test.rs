@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
 use tollgate_core::fixture::{Broken, Ending, Fixture};
+use tollgate_core::mask;
 use tollgate_core::outcome::LogLine;
 use tollgate_sandbox::{Plugin, RunLimits};
 
@@ -253,7 +254,8 @@ fn differences(tried: &Tried) {
             ChangeTag::Insert => (GOOD, '+'),
             ChangeTag::Equal => (DIM, ' '),
         };
-        anstream::println!("          {style}{sign} {}{style:#}", change.value().trim_end());
+        let line = change.value().trim_end();
+        anstream::println!("          {style}{sign} {}{style:#}", mask::shown(line));
     }
     anstream::println!("          {DIM}- expected  + found{DIM:#}");
 }
@@ -271,7 +273,7 @@ pub(super) fn says_nothing(problem: &str) -> bool {
 pub(super) fn show_logs(logs: &[LogLine]) {
     for LogLine { level, message } in logs {
         let level = format!("{level:?}").to_lowercase();
-        anstream::println!("          {DIM}log {level:5}{DIM:#} {message}");
+        anstream::println!("          {DIM}log {level:5}{DIM:#} {}", mask::shown(message));
     }
 }
 
