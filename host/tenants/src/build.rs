@@ -56,7 +56,7 @@ pub fn build(folder: &Path, write: bool) -> Result<Built, BuildError> {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let name: TenantName = name.parse().map_err(|error| problem(format!("its name: {error}")))?;
         let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
-        let tenant = file::read(&text, &|own| fs::read_to_string(folder.join(own))).map_err(problem)?;
+        let tenant = file::read(&text, &|own| read_own(folder, own)).map_err(problem)?;
         let unwritten = |error: postcard::Error| problem(error.to_string());
         for (source, intake) in &tenant.sources {
             built
@@ -73,6 +73,22 @@ pub fn build(folder: &Path, write: bool) -> Result<Built, BuildError> {
     }
     built.changed = put(&pieces, &folder.join(BUILT), write)?;
     Ok(built)
+}
+
+/// The text of a file that a tenant's file names: one in the tenants' folder, wherever links and dots lead. Whoever writes a tenant's
+/// file need not be who builds the app.
+fn read_own(folder: &Path, own: &str) -> io::Result<String> {
+    let outside = || io::Error::other("it lies outside the tenants' folder");
+    let folder = fs::canonicalize(folder)?;
+    // Of what lies outside nothing is told, not even whether it is there.
+    let real = fs::canonicalize(folder.join(own)).map_err(|error| {
+        let stays = !Path::new(own).is_absolute() && !own.split('/').any(|part| part == "..");
+        if stays { error } else { outside() }
+    })?;
+    if !real.starts_with(&folder) {
+        return Err(outside());
+    }
+    fs::read_to_string(real)
 }
 
 fn put(pieces: &[(String, Vec<u8>)], folder: &Path, write: bool) -> Result<bool, BuildError> {
@@ -201,5 +217,35 @@ mod tests {
         let names: Vec<_> = tenant.work.destinations.keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["books", "ledger"]);
         assert_eq!(tenant.work.destinations["ledger"].url, "https://b.example/");
+    }
+
+    #[test]
+    fn a_profile_is_read_in_the_tenants_folder_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenants = folder.path().join("tenants");
+        fs::create_dir_all(tenants.join("profiles")).unwrap();
+        for name in ["tenants/profiles/own.toml", "outside.toml"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path().join("outside.toml"), tenants.join("link.toml")).unwrap();
+        let outside = folder.path().join("outside.toml").display().to_string();
+        for own in ["profiles/own.toml", "./profiles/../profiles/own.toml"] {
+            assert_eq!(read_own(&tenants, own).unwrap(), "tenants/profiles/own.toml", "{own}");
+        }
+        for own in [
+            outside.as_str(),
+            "../outside.toml",
+            "../none.toml",
+            "link.toml",
+            "/etc/passwd",
+            "/etc/none",
+        ] {
+            let refused = read_own(&tenants, own).unwrap_err().to_string();
+            assert_eq!(refused, "it lies outside the tenants' folder", "{own}");
+        }
+        assert_eq!(
+            read_own(&tenants, "none.toml").unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

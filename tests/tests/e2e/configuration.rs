@@ -582,3 +582,16 @@ fn a_digest_is_shown_with_its_version() {
         assert!(said.contains(&beside), "{arguments:?}: {said}");
     }
 }
+
+/// What is good today may be gone tomorrow without an edit: the tenant goes on with what the host has, and only a start needs it again.
+#[test]
+fn a_tenant_whose_secret_is_gone_goes_on_as_it_runs() {
+    let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    fs::remove_file(stage.path("secrets/shop")).expect("a file");
+    stage.reload();
+    assert_eq!(metric_of(&stage, "stale", "acme"), 1);
+    credit(&stage, "evt_1");
+    stage.kill();
+    let refused = stage.try_start().expect_err("a start without the secret");
+    assert!(refused.contains("secrets/shop"), "{refused}");
+}

@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 use tollgate_core::ids::{RouteName, TenantName};
-use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::receipts::View;
