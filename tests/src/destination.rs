@@ -319,6 +319,7 @@ impl Desk {
             .collect();
         let request = RawRequest {
             method: "POST",
+            path: None,
             query: None,
             headers: &headers,
             body,

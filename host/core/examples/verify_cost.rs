@@ -71,6 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect();
         let request = RawRequest {
             method: "POST",
+            path: None,
             query: None,
             headers: &headers,
             body: BODY.as_bytes(),

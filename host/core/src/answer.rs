@@ -39,8 +39,10 @@ pub enum Rejection {
     RateLimited,
     /// The signature, timestamp or key did not prove the request.
     Unauthentic,
-    /// Authentic, but not an event: not JSON, no id, no type, too deep, doubtful keys.
+    /// Authentic, but not an event by the profile: no id, no type, an empty batch. Another try may find a profile that knows where to look.
     Malformed,
+    /// Authentic, but nothing that could ever be read: not JSON, no form, not UTF-8, too deep, doubtful keys.
+    Unreadable,
     /// The body is over the limit.
     BodyTooLarge,
     /// The request carries more events than one request may.
@@ -72,6 +74,7 @@ impl Rejection {
         Self::RateLimited,
         Self::Unauthentic,
         Self::Malformed,
+        Self::Unreadable,
         Self::BodyTooLarge,
         Self::BatchTooLarge,
         Self::HeadersTooLarge,
@@ -84,7 +87,7 @@ impl Rejection {
         Self::ShuttingDown,
     ];
 
-    /// The name under which it is counted and logged.
+    /// The name under which it is counted and logged. The two ways of being malformed have one name; their causes have their own.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownSource => "unknown-source",
@@ -94,6 +97,7 @@ impl Rejection {
             Self::RateLimited => "rate-limited",
             Self::Unauthentic => "unauthentic",
             Self::Malformed => "malformed",
+            Self::Unreadable => "malformed",
             Self::BodyTooLarge => "body-too-large",
             Self::BatchTooLarge => "batch-too-large",
             Self::HeadersTooLarge => "headers-too-large",
@@ -115,8 +119,10 @@ pub struct Ack {
     pub(crate) kept: Option<u16>,
     /// The status for a conflict.
     pub(crate) conflict: Option<u16>,
-    /// The status for what is authentic, but no event: some providers stop trying at one status only.
+    /// The status for what can never be read: some providers stop trying at one status only.
     pub(crate) malformed: Option<u16>,
+    /// The status for what lacks its id or type, where the usual 400 would make the provider give up: a later try may be read.
+    pub(crate) incomplete: Option<u16>,
     /// The body for whatever is kept.
     pub(crate) body: Option<String>,
     /// Further headers for whatever is kept; names in lower case.
@@ -129,6 +135,11 @@ impl Ack {
     pub fn with_conflict_status(mut self, http_status: u16) -> Self {
         self.conflict = Some(http_status);
         self
+    }
+
+    /// What the provider takes for an acknowledgement.
+    pub(crate) fn kept_status(&self) -> u16 {
+        self.kept.unwrap_or(200)
     }
 }
 
@@ -221,7 +232,12 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
             Rejection::Address => refused(403, "address"),
             Rejection::RateLimited => later(429, "rate-limited"),
             Rejection::Unauthentic => refused(401, "unauthentic"),
-            Rejection::Malformed => refused(ack.malformed.unwrap_or(400), "malformed"),
+            Rejection::Malformed => match ack.incomplete {
+                Some(http_status @ (429 | 503)) => later(http_status, "malformed"),
+                Some(http_status) => refused(http_status, "malformed"),
+                None => refused(400, "malformed"),
+            },
+            Rejection::Unreadable => refused(ack.malformed.unwrap_or(400), "malformed"),
             Rejection::BodyTooLarge => refused(413, "body-too-large"),
             Rejection::BatchTooLarge => refused(413, "batch-too-large"),
             Rejection::HeadersTooLarge => refused(431, "headers-too-large"),
@@ -327,7 +343,7 @@ mod tests {
         let kept = answer(&Happening::Held(RECEIPT), &ack);
         assert_eq!((kept.http_status, &*kept.body()), (200, "[accepted]"));
         assert_eq!(kept.content_type(), "text/plain; charset=utf-8");
-        let refused = answer(&Happening::Rejected(Rejection::Malformed), &ack);
+        let refused = answer(&Happening::Rejected(Rejection::Unreadable), &ack);
         assert_eq!(
             (refused.http_status, &*refused.body()),
             (400, "{\"status\":\"malformed\"}\n")

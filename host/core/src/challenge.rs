@@ -1,14 +1,15 @@
 //! Questions that are answered instead of kept (promise I9): a provider asks whether the endpoint is ours before it sends events.
 //!
 //! [`preflight`] answers those that come without a signature, before a body is read; [`answer`] those that are signed, after
-//! [`crate::verify::verify`]. Neither stores anything, and neither says more than the provider already knows: what is repeated is
+//! [`crate::verify::verify`]; an empty batch is such a one where the profile says so. Neither stores anything, and neither says more than the provider already knows: what is repeated is
 //! bounded, printable ASCII, and plain text that no browser takes for a page.
 
 use crate::answer::Rejection;
+use crate::batch::{self, BatchError};
 use crate::form;
-use crate::json::Scalar;
+use crate::json::{self, Scalar};
 use crate::limits::CHALLENGE_BYTES_MAX;
-use crate::profile::{FieldSource, Handshake, Profile};
+use crate::profile::{EmptyBatch, FieldSource, Handshake, Profile};
 use crate::request::RawRequest;
 use crate::verify::{Keyring, Verified};
 
@@ -78,6 +79,25 @@ fn web_hook_origin(allowed: Option<&[u8]>, request: &RawRequest<'_>) -> Result<R
 /// Answers a verified request that asks something: Slack's `url_verification`, Twitch's `webhook_callback_verification`. `None` when
 /// it is no question, but an event.
 pub fn answer(profile: &Profile, verified: &Verified<'_>) -> Option<Reply> {
+    empty_batch(profile, verified).or_else(|| question(profile, verified))
+}
+
+/// Xero asks with an empty list whether the endpoint holds its key, and wants 200 without a body.
+fn empty_batch(profile: &Profile, verified: &Verified<'_>) -> Option<Reply> {
+    let rule = profile.batch.as_ref()?;
+    if rule.empty != EmptyBatch::Acknowledge {
+        return None;
+    }
+    let text = json::document(verified.body()).ok()?;
+    matches!(batch::split(rule, text), Err(BatchError::Empty)).then(|| Reply {
+        http_status: profile.ack().kept_status(),
+        content_type: "text/plain; charset=utf-8",
+        headers: Vec::new(),
+        body: String::new(),
+    })
+}
+
+fn question(profile: &Profile, verified: &Verified<'_>) -> Option<Reply> {
     let rule = profile.challenge.as_ref()?;
     let (source, expected) = &rule.when;
     if let FieldSource::Header { name, .. } = source {
@@ -86,7 +106,7 @@ pub fn answer(profile: &Profile, verified: &Verified<'_>) -> Option<Reply> {
             return None;
         }
     }
-    let text = std::str::from_utf8(verified.body()).ok()?;
+    let text = json::document(verified.body()).ok()?;
     let values = rule.pointers.read(text).ok()?;
     if let FieldSource::Body(slot) = source {
         let is_asked = matches!(values.get(*slot), Some(Scalar::Text(text)) if text == expected);

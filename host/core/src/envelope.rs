@@ -1,13 +1,19 @@
-//! Reading: a verified request into the house's one [`Event`] shape, by the places that the profile names (promises I3, I8, T5).
+//! Reading: a verified request into the house's one [`Event`] shape, by the places that the profile names (promises I3, I8, I11, T5).
 //!
-//! The body is checked whole but only once, and only what the profile names is kept. What is there but cannot be what the
-//! profile says it is, is refused rather than guessed; `occurred_at` alone, which decides nothing, is left out instead.
+//! The body is checked whole but only once, and only what the profile names is kept. What is authentic and has its id and its type is
+//! kept: only a body that cannot be read, or a missing id or type, refuses. A value that cannot be what the profile says it is, or
+//! breaks a bound, is shortened or left out rather than guessed, and the attribute [`READING_NOTES`] says so.
 //!
-//! One request may carry several events. They are read all or none: one bad item refuses the request, because an answer is for the whole
-//! of it, and what is not acknowledged comes again; so nothing is lost, and nobody has to know which items were kept. A batch without
-//! items is refused too: there is nothing that a receipt could be written for, and there is no 2xx without a receipt.
+//! A name (id, type, subject, attribute) that does not fit is shortened to its beginning and its SHA-256, so that two different ones never
+//! become the same.
+//!
+//! One request may carry several events. They are read all or none: an item without id or type refuses the request, because an answer
+//! is for the whole of it, and what is not acknowledged comes again; so nothing is lost, and nobody has to know which items were kept.
+//! A batch without items is refused too, unless the profile calls it a question (see [`crate::challenge`]): there is nothing that a
+//! receipt could be written for, and there is no 2xx without a receipt.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -17,13 +23,17 @@ use crate::answer::Rejection;
 use crate::batch::{self, BatchError};
 use crate::event::{Event, StatusReading};
 use crate::form;
-use crate::ids::{EventId, EventType, IdError, SourceName, Status, Subject, TenantName};
-use crate::json::{ReadError, Scalar, Values};
-use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX, MINOR_UNITS_MAX};
+use crate::ids::{self, EventId, EventType, SourceName, Status, Subject, TenantName};
+use crate::json::{self, ReadError, Scalar, Values};
+use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX};
 use crate::money::{Currency, Money};
-use crate::profile::{AmountUnit, BodyFormat, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule};
+use crate::profile::{AmountUnit, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule};
 use crate::time::UnixMillis;
 use crate::verify::Verified;
+
+/// The attribute that says what of an event is not read as it was sent: shortened, or left out. Only such events have it, and no profile
+/// may fill it.
+pub const READING_NOTES: &str = "reading_notes";
 
 /// Why an authentic request is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,22 +52,8 @@ pub enum Unreadable {
     MissingId { where_: String },
     #[error("no event type: the profile looks for it at {where_}")]
     MissingType { where_: String },
-    #[error("{0}")]
-    BadId(IdError),
-    #[error("the {field} `{found}` is a number that not every reader keeps exactly; send it as text")]
-    InexactNumber { field: String, found: String },
-    #[error("`{found}` is no amount: {detail}")]
-    BadAmount { found: String, detail: &'static str },
-    #[error("`{found}` is not a currency code such as USD")]
-    BadCurrency { found: String },
-    #[error("the attribute `{name}` is {bytes} bytes long; at most {ATTRIBUTE_BYTES_MAX} are allowed")]
-    AttributeTooLong { name: String, bytes: usize },
     #[error("the body is not a form: {detail}")]
     NotAForm { detail: &'static str },
-    #[error("the header `{name}` cannot be decoded: {detail}")]
-    BadHeader { name: String, detail: &'static str },
-    #[error("`{found}` holds {text:?}, which stands between two values here, so that two events could read the same")]
-    Ambiguous { found: String, text: String },
     #[error("the batch is empty")]
     EmptyBatch,
     #[error("the batch has {items} items; at most {BATCH_ITEMS_MAX} are allowed")]
@@ -77,14 +73,7 @@ impl Unreadable {
             Self::RepeatedHeader { .. } => "repeated-header",
             Self::MissingId { .. } => "missing-id",
             Self::MissingType { .. } => "missing-type",
-            Self::BadId(_) => "bad-id",
-            Self::InexactNumber { .. } => "inexact-number",
-            Self::BadAmount { .. } => "bad-amount",
-            Self::BadCurrency { .. } => "bad-currency",
-            Self::AttributeTooLong { .. } => "attribute-too-long",
             Self::NotAForm { .. } => "not-a-form",
-            Self::BadHeader { .. } => "bad-header",
-            Self::Ambiguous { .. } => "ambiguous",
             Self::EmptyBatch => "empty-batch",
             Self::BatchTooLarge { .. } => "batch-too-large",
             Self::Item { cause, .. } => cause.reason(),
@@ -96,7 +85,18 @@ impl From<&Unreadable> for Rejection {
     fn from(unreadable: &Unreadable) -> Self {
         match unreadable {
             Unreadable::BatchTooLarge { .. } => Self::BatchTooLarge,
-            _ => Self::Malformed,
+            // Whatever we are taught later, these bytes stay what they are.
+            Unreadable::NotUtf8 { .. }
+            | Unreadable::NotJson { .. }
+            | Unreadable::TooDeep
+            | Unreadable::RepeatedKey { .. }
+            | Unreadable::NotAForm { .. } => Self::Unreadable,
+            // The next try may find a profile or a source that knows where to look.
+            Unreadable::RepeatedHeader { .. }
+            | Unreadable::MissingId { .. }
+            | Unreadable::MissingType { .. }
+            | Unreadable::EmptyBatch => Self::Malformed,
+            Unreadable::Item { cause, .. } => Self::from(&**cause),
         }
     }
 }
@@ -122,10 +122,13 @@ pub fn read(
     tenant: &TenantName,
     source: &SourceName,
 ) -> Result<Vec<Event>, Unreadable> {
-    let body = verified.body();
-    let text = std::str::from_utf8(body).map_err(|error| Unreadable::NotUtf8 {
-        at: error.valid_up_to(),
-    })?;
+    let text = json::document(verified.body()).map_err(|at| Unreadable::NotUtf8 { at })?;
+    let field = match &profile.event.form_field {
+        // A form is told by its bytes, which are signed, and not by its Content-Type, which is not.
+        Some(name) if !text.trim_start().starts_with(['{', '[']) => Some(json_in_form(text, name)?),
+        _ => None,
+    };
+    let text = field.as_deref().unwrap_or(text);
     let reader = Reader {
         profile,
         verified,
@@ -150,6 +153,23 @@ pub fn read(
         })
     };
     items.into_iter().enumerate().map(read).collect()
+}
+
+/// The JSON document in a field of a form.
+fn json_in_form(text: &str, name: &str) -> Result<String, Unreadable> {
+    let not_a_form = |detail| Unreadable::NotAForm { detail };
+    let fields = form::parse(text).map_err(not_a_form)?;
+    let mut values = fields.into_iter().filter(|(known, _)| **known == *name.as_bytes());
+    let (_, value) = values
+        .next()
+        .ok_or_else(|| not_a_form("it is neither JSON nor a form with the field that holds some"))?;
+    if values.next().is_some() {
+        return Err(Unreadable::RepeatedKey { key: name.to_owned() });
+    }
+    match json::document(&value) {
+        Ok(document) => Ok(document.to_owned()),
+        Err(_) => Err(not_a_form("the field that holds the JSON is not UTF-8")),
+    }
 }
 
 /// What the events of one request have in common.
@@ -181,35 +201,36 @@ impl Reader<'_> {
             } else {
                 Some(rule.around.read(around)?)
             },
+            notes: RefCell::default(),
         };
 
-        let id = fields.first(&rule.id)?.ok_or_else(|| Unreadable::MissingId {
+        let missing_id = || Unreadable::MissingId {
             where_: profile.places(&rule.id),
-        })?;
-        let id = EventId::new(&id.name("event id")?).map_err(Unreadable::BadId)?;
-        let event_type = fields.first(&rule.event_type)?.ok_or_else(|| Unreadable::MissingType {
+        };
+        let missing_type = || Unreadable::MissingType {
             where_: match profile.places(&rule.event_type) {
                 places if places.is_empty() => "the source's own `event_type`".into(),
                 places => places,
             },
-        })?;
-        let event_type = EventType::new(&event_type.name("event type")?).map_err(Unreadable::BadId)?;
-        let occurred_at = fields
-            .first(&rule.occurred_at)?
-            .and_then(|found| instant(rule.occurred_format, found.as_scalar()));
+        };
+        let id = fields.first(&rule.id)?.ok_or_else(missing_id)?;
+        let id = EventId::new(&fields.fitted("id", &id, EventId::BYTES_MAX)).map_err(|_| missing_id())?;
+        let event_type = fields.first(&rule.event_type)?.ok_or_else(missing_type)?;
+        let event_type =
+            EventType::new(&fields.fitted("type", &event_type, EventType::BYTES_MAX)).map_err(|_| missing_type())?;
+        let occurred_at = fields.occurred_at(rule);
 
         let by_type = rule
             .by_type
             .iter()
             .find(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(event_type.as_str())));
         let rule = by_type.map_or(&profile.event.otherwise, |(_, rule)| rule);
-        let subject = match fields.first(&rule.subject)? {
-            Some(found) => Some(Subject::new(&found.name("subject")?).map_err(Unreadable::BadId)?),
-            None => None,
-        };
-        let reading = fields.reading(profile, rule)?;
-        let amount = fields.amount(rule)?;
-        let attributes = fields.attributes(rule)?;
+        let subject = fields
+            .shown("subject", &rule.subject)
+            .and_then(|found| Subject::new(&fields.fitted("subject", &found, Subject::BYTES_MAX)).ok());
+        let reading = fields.reading(profile, rule);
+        let amount = fields.amount(rule);
+        let attributes = fields.attributes(rule);
 
         Ok(Event {
             tenant: self.tenant.clone(),
@@ -256,27 +277,13 @@ impl FoundValue<'_> {
         }
     }
 
-    /// The text of something that names: two different names must never read the same, so a number must be an integer that was
-    /// read exactly. Integers beyond 64 bits come as floats.
-    fn name(&self, field: &str) -> Result<Cow<'_, str>, Unreadable> {
+    /// The text of something that names: two different names never read the same. A number is its own digits, and a text that is none in
+    /// places has its digest behind it.
+    fn name(&self) -> Cow<'_, str> {
         match self.as_scalar() {
-            Some(Scalar::Float(_)) => Err(self.inexact(field)),
-            _ => Ok(self.text()),
-        }
-    }
-
-    /// The text of something that may be a fraction, but no number that lost its last digits when it was read.
-    fn exact(&self, field: &str) -> Result<Cow<'_, str>, Unreadable> {
-        match self.as_scalar() {
-            Some(Scalar::Float(number)) if number.abs() > MINOR_UNITS_MAX as f64 => Err(self.inexact(field)),
-            _ => Ok(self.text()),
-        }
-    }
-
-    fn inexact(&self, field: &str) -> Unreadable {
-        Unreadable::InexactNumber {
-            field: field.to_owned(),
-            found: crate::mask::line(&self.text(), 40),
+            Some(Scalar::Float(_, digits)) => Cow::Borrowed(digits),
+            Some(Scalar::Broken(broken)) => Cow::Owned(ids::shorten(&broken.shown, &broken.digest, EventId::BYTES_MAX)),
+            _ => self.text(),
         }
     }
 
@@ -301,10 +308,51 @@ struct Fields<'f> {
     text: &'f str,
     values: Values<'f>,
     around: Option<Values<'f>>,
+    /// What is not read as it was sent.
+    notes: RefCell<Vec<String>>,
 }
 
 impl Fields<'_> {
+    fn note(&self, name: &str, what: impl std::fmt::Display) {
+        self.notes.borrow_mut().push(format!("{name}: {what}"));
+    }
+
+    /// A value that only shows something: what cannot be told is left out.
+    fn shown<'s>(&'s self, name: &str, sources: &'s [FieldSource]) -> Option<FoundValue<'s>> {
+        match self.first(sources) {
+            Ok(found) => found,
+            Err(unreadable) => {
+                self.note(name, format_args!("left out: {unreadable}"));
+                None
+            }
+        }
+    }
+
+    /// The text of something that names, made to fit.
+    fn fitted<'s>(&self, name: &str, found: &'s FoundValue<'_>, bytes_max: usize) -> Cow<'s, str> {
+        let fitted = match (found.as_scalar(), found.name()) {
+            (Some(Scalar::Broken(broken)), _) => Cow::Owned(ids::shorten(&broken.shown, &broken.digest, bytes_max)),
+            (_, Cow::Borrowed(text)) => ids::fit(text, bytes_max),
+            (_, Cow::Owned(text)) => Cow::Owned(ids::fit(&text, bytes_max).into_owned()),
+        };
+        self.note_shortened(name, found, &fitted);
+        fitted
+    }
+
+    fn note_shortened(&self, name: &str, found: &FoundValue<'_>, fitted: &str) {
+        if fitted != found.name() || matches!(found.as_scalar(), Some(Scalar::Broken(_))) {
+            let bytes = found.text().len();
+            self.note(
+                name,
+                format_args!("shortened to its beginning and its SHA-256, from {bytes} bytes"),
+            );
+        }
+    }
+
     /// The first alternative that is there. Null and the empty text count as absent.
+    ///
+    /// # Errors
+    /// When a header of these came more than once: which of them counts must not be a matter of taste.
     fn first<'s>(&'s self, sources: &'s [FieldSource]) -> Result<Option<FoundValue<'s>>, Unreadable> {
         for source in sources {
             if let Some(found) = self.at(source)? {
@@ -339,132 +387,138 @@ impl Fields<'_> {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let bad = |detail| Unreadable::BadHeader {
-            name: name.to_owned(),
-            detail,
-        };
-        let text = match form {
-            HeaderForm::Plain => String::from_utf8_lossy(value),
-            HeaderForm::Percent => {
-                let text = std::str::from_utf8(value).map_err(|_| bad("it is not ASCII"))?;
-                form::decode(text, false).map_err(bad)?
-            }
-            HeaderForm::Quoted => {
-                let text = std::str::from_utf8(value).map_err(|_| bad("it is not ASCII"))?;
-                match text.strip_prefix('"') {
-                    Some(rest) => {
-                        let inner = rest.strip_suffix('"').filter(|inner| !inner.contains(['"', '\\']));
-                        Cow::Borrowed(inner.ok_or_else(|| bad("its quotes do not match"))?)
-                    }
-                    None => Cow::Borrowed(text),
-                }
+        let text = match (form, std::str::from_utf8(value)) {
+            (HeaderForm::Plain, _) | (_, Err(_)) => Cow::Borrowed(value),
+            (HeaderForm::Percent, Ok(text)) => form::bytes(text, false),
+            (HeaderForm::Quoted, Ok(text)) => {
+                let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                // Quotes that do not match, or more within, are part of a bare text.
+                let inner = inner.filter(|inner| !inner.contains(['"', '\\']));
+                Cow::Borrowed(inner.unwrap_or(text).as_bytes())
             }
         };
-        Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(text)))).filter(|found| !found.is_empty()))
+        Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::of_bytes(text)))).filter(|found| !found.is_empty()))
     }
 
-    /// All of the places, one after the other. A value may not hold the text that stands after it.
+    /// All of the places, one after the other. A value with the text in it that stands after it is its SHA-256 instead, so that the whole
+    /// still splits in one way only.
     fn joined<'s>(&'s self, sources: &'s [FieldSource]) -> Result<Option<FoundValue<'s>>, Unreadable> {
         let mut text = String::new();
         for (at, source) in sources.iter().enumerate() {
             let Some(found) = self.at(source)? else {
                 return Ok(None);
             };
-            let value = found.name("part of a name")?;
-            if let (FoundValue::Sent(_), Some(FieldSource::Literal(after))) = (&found, sources.get(at + 1))
-                && value.contains(after.as_str())
-            {
-                return Err(Unreadable::Ambiguous {
-                    found: crate::mask::line(&value, 40),
-                    text: after.clone(),
-                });
+            let value = found.name();
+            let ends_early = |after: &String| format!("{value}{after}").find(after.as_str()) != Some(value.len());
+            match (&found, sources.get(at + 1)) {
+                (FoundValue::Sent(_), Some(FieldSource::Literal(after)))
+                    if ids::is_shortened(&value) || ends_early(after) =>
+                {
+                    text.push_str(&ids::shorten("", &Sha256::digest(&*value), 0));
+                }
+                _ => text.push_str(&value),
             }
-            text.push_str(&value);
         }
         Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(text.into())))))
     }
 
-    fn reading(&self, profile: &Profile, rule: &TypeRule) -> Result<StatusReading, Unreadable> {
+    /// When the event happened. It decides nothing, so that what is no instant is left out.
+    fn occurred_at(&self, rule: &EventRule) -> Option<UnixMillis> {
+        let found = self.shown("occurred_at", &rule.occurred_at)?;
+        let at = instant(rule.occurred_format, found.as_scalar());
+        if at.is_none() {
+            let text = crate::mask::line(&found.text(), 40);
+            self.note(
+                "occurred_at",
+                format_args!("`{text}` left out: it is not {}", rule.occurred_format),
+            );
+        }
+        at
+    }
+
+    fn reading(&self, profile: &Profile, rule: &TypeRule) -> StatusReading {
         let Some(family) = rule.family.clone() else {
-            return Ok(StatusReading::Stateless);
+            return StatusReading::Stateless;
         };
-        let label = match self.first(&rule.status)? {
-            None => return Ok(StatusReading::Unmapped { family, label: None }),
+        let label = match self.shown("status", &rule.status) {
+            None => return StatusReading::Unmapped { family, label: None },
             Some(FoundValue::Literal(status)) => {
                 let unmapped = |_| StatusReading::Unmapped {
                     family: family.clone(),
                     label: Some(status.to_owned()),
                 };
-                return Ok(
-                    Status::new(status).map_or_else(unmapped, |status| StatusReading::Mapped {
-                        family: family.clone(),
-                        status,
-                    }),
-                );
+                return Status::new(status).map_or_else(unmapped, |status| StatusReading::Mapped {
+                    family: family.clone(),
+                    status,
+                });
             }
             Some(found) => found.text().into_owned(),
         };
-        Ok(
-            match profile
-                .event
-                .statuses
-                .get(&family)
-                .and_then(|labels| labels.get(&label))
-            {
-                Some(status) => StatusReading::Mapped {
-                    family,
-                    status: status.clone(),
-                },
-                None => StatusReading::Unmapped {
-                    family,
-                    label: Some(crate::mask::line(&label, ATTRIBUTE_BYTES_MAX)),
-                },
+        let labels = profile.event.statuses.get(&family);
+        match labels.and_then(|labels| labels.get(&label)) {
+            Some(status) => StatusReading::Mapped {
+                family,
+                status: status.clone(),
             },
-        )
+            None => StatusReading::Unmapped {
+                family,
+                label: Some(crate::mask::line(&label, ATTRIBUTE_BYTES_MAX)),
+            },
+        }
     }
 
-    /// An amount needs a currency: without one it is no amount of money.
-    fn amount(&self, rule: &TypeRule) -> Result<Option<Money>, Unreadable> {
-        let (Some(amount), Some(currency)) = (self.first(&rule.amount)?, self.first(&rule.currency)?) else {
-            return Ok(None);
+    /// An amount needs a currency: without one it is no amount of money. What is none is left out: an event with another amount than its
+    /// provider meant would be worse than one without.
+    fn amount(&self, rule: &TypeRule) -> Option<Money> {
+        let amount = self.shown("amount", &rule.amount)?;
+        let currency = self.shown("currency", &rule.currency)?;
+        let left_out = |found: &FoundValue<'_>, detail: &str| {
+            let text = crate::mask::line(&found.text(), 40);
+            self.note("amount", format_args!("left out: `{text}` {detail}"));
+            None
         };
-        let currency = currency.text();
-        let Some(currency) = Currency::new(&currency) else {
-            return Err(Unreadable::BadCurrency {
-                found: crate::mask::line(&currency, 40),
-            });
-        };
-        let bad = |detail| Unreadable::BadAmount {
-            found: crate::mask::line(&amount.text(), 40),
-            detail,
+        let Some(code) = Currency::new(&currency.text()) else {
+            return left_out(&currency, "is not a currency code such as USD");
         };
         let minor_units = match rule.amount_unit {
-            AmountUnit::Minor => {
-                decimal(&amount.text(), 0).ok_or_else(|| bad("the profile expects an integer in minor units"))?
-            }
-            AmountUnit::Major => decimal(&amount.text(), currency.exponent()).ok_or_else(|| {
-                bad("the profile expects a decimal with no more digits after the point than the currency has")
-            })?,
+            AmountUnit::Minor => decimal(&amount.text(), 0),
+            AmountUnit::Major => decimal(&amount.text(), code.exponent()),
         };
-        Money::new(minor_units, currency)
-            .map(Some)
-            .ok_or_else(|| bad("it is outside ±(2^53−1) minor units"))
+        let Some(minor_units) = minor_units else {
+            return left_out(
+                &amount,
+                match rule.amount_unit {
+                    AmountUnit::Minor => "is not an integer in minor units",
+                    AmountUnit::Major => "is not a decimal with no more digits after the point than the currency has",
+                },
+            );
+        };
+        match Money::new(minor_units, code) {
+            Some(money) => Some(money),
+            None => left_out(&amount, "is outside ±(2^53−1) minor units"),
+        }
     }
 
-    fn attributes(&self, rule: &TypeRule) -> Result<Vec<(String, String)>, Unreadable> {
+    /// The profile's attributes, and behind them what is not read as it was sent.
+    fn attributes(&self, rule: &TypeRule) -> Vec<(String, String)> {
         let mut attributes = Vec::with_capacity(rule.attributes.len());
         for (name, sources) in &rule.attributes {
-            let Some(found) = self.first(sources)? else { continue };
-            let text = found.exact(name)?;
-            if text.len() > ATTRIBUTE_BYTES_MAX {
-                return Err(Unreadable::AttributeTooLong {
-                    name: name.clone(),
-                    bytes: text.len(),
-                });
-            }
-            attributes.push((name.clone(), text.into_owned()));
+            let Some(found) = self.shown(name, sources) else {
+                continue;
+            };
+            let fitted = match found.as_scalar() {
+                Some(Scalar::Broken(broken)) => ids::shorten(&broken.shown, &broken.digest, ATTRIBUTE_BYTES_MAX),
+                _ => ids::fit_bytes(&found.name(), ATTRIBUTE_BYTES_MAX).into_owned(),
+            };
+            self.note_shortened(name, &found, &fitted);
+            attributes.push((name.clone(), fitted));
         }
-        Ok(attributes)
+        let notes = self.notes.borrow();
+        if !notes.is_empty() {
+            let notes = crate::mask::line(&notes.join("; "), ATTRIBUTE_BYTES_MAX - '…'.len_utf8());
+            attributes.push((READING_NOTES.to_owned(), notes));
+        }
+        attributes
     }
 }
 
@@ -492,8 +546,11 @@ fn decimal(text: &str, exponent: u32) -> Option<i64> {
     Some(if negative { -units } else { units })
 }
 
+/// From the year 1 to the year 9999, in seconds since 1970: what every reader of a date can show.
+const SECONDS_SHOWN: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
+
 fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis> {
-    match (format, found?) {
+    let at = match (format, found?) {
         // Some providers write newer events' instants as text (Stripe's thin events); it is an instant either way.
         (format, Scalar::Text(text)) => format.parse(text).or_else(|| TimeFormat::Rfc3339.parse(text)),
         (TimeFormat::UnixSeconds, Scalar::Integer(seconds)) => {
@@ -502,9 +559,10 @@ fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis>
         (TimeFormat::UnixMillis, Scalar::Integer(millis)) => i64::try_from(*millis).ok().map(UnixMillis),
         // A fraction of a second, as some providers send; good to the millisecond until the year 10000.
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the pattern's guard")]
-        (TimeFormat::UnixSeconds, Scalar::Float(seconds)) if (0.0..253_402_300_800.0).contains(seconds) => {
+        (TimeFormat::UnixSeconds, Scalar::Float(seconds, _)) if (0.0..253_402_300_800.0).contains(seconds) => {
             Some(UnixMillis((seconds * 1000.0).round() as i64))
         }
         _ => None,
-    }
+    };
+    at.filter(|at| SECONDS_SHOWN.contains(&at.unix_seconds()))
 }

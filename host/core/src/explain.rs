@@ -116,29 +116,69 @@ fn tried(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>) -> (Opt
             hints.push(finding.to_owned());
         }
     }
-    if let Some(url) = request.url {
-        for url in url_variants(url) {
-            let copy = RawRequest {
-                url: Some(&url),
-                ..*request
-            };
-            if try_with(&copy).is_some() {
-                differs = Some(Differs::Url);
-                hints.push(format!(
-                    "the signature matches for the URL {url}: configure the URL exactly as the provider has it"
-                ));
-            }
+    for (url, query, finding) in url_variants(request) {
+        let copy = RawRequest {
+            url: Some(&url),
+            path: None,
+            query: query.as_deref(),
+            ..*request
+        };
+        if profile.signs_url() && try_with(&copy).is_some() {
+            differs = Some(Differs::Url);
+            let called = query.map(|query| format!("{url}?{query}")).unwrap_or(url);
+            hints.push(format!("the signature matches for the URL {called}: {finding}"));
         }
     }
     (differs, hints)
 }
 
-/// What people and proxies make of a URL.
-fn url_variants(url: &str) -> Vec<String> {
-    let mut variants = vec![format!("{url}/")];
-    variants.extend(url.strip_suffix('/').map(str::to_owned));
-    variants.extend(url.strip_prefix("https://").map(|rest| format!("http://{rest}")));
-    variants.extend(url.strip_prefix("http://").map(|rest| format!("https://{rest}")));
+/// What people and proxies make of a URL: the URL, its query, and what is said of it.
+fn url_variants(request: &RawRequest<'_>) -> Vec<(String, Option<String>, &'static str)> {
+    const CONFIGURE: &str = "configure the URL exactly as the provider has it";
+    let Some(whole) = request.url else { return Vec::new() };
+    let whole = whole.split('#').next().unwrap_or_default();
+    let (url, own_query) = match whole.split_once('?') {
+        Some((url, query)) => (url, Some(query)),
+        None => (whole, None),
+    };
+    let query = request.query.or(own_query).map(str::to_owned);
+    let mut variants = vec![(format!("{url}/"), query.clone(), CONFIGURE)];
+    variants.extend(
+        url.strip_suffix('/')
+            .map(|url| (url.to_owned(), query.clone(), CONFIGURE)),
+    );
+    let scheme = "the provider calls it by the other of http and https";
+    variants.extend(
+        url.strip_prefix("https://")
+            .map(|rest| (format!("http://{rest}"), query.clone(), scheme)),
+    );
+    variants.extend(
+        url.strip_prefix("http://")
+            .map(|rest| (format!("https://{rest}"), query.clone(), scheme)),
+    );
+    if query.is_some() {
+        let finding = "without its query; something added one, or the query is not part of what the provider calls";
+        variants.push((url.to_owned(), None, finding));
+    }
+    if let (Some(own), Some(sent)) = (own_query, request.query)
+        && own != sent
+    {
+        let finding = "with the query of the configured URL; the request came with another one";
+        variants.push((url.to_owned(), Some(own.to_owned()), finding));
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if let Some((_, host)) = authority.rsplit_once('@') {
+        let finding = "without user and password, which the provider does not sign";
+        variants.push((format!("{scheme}://{host}{path}"), query.clone(), finding));
+    }
+    for port in ["8080", "8443", "3000"] {
+        // A port that the scheme does not imply is part of what is signed; where it is missing only common ones can be guessed.
+        if !authority.contains(':') {
+            let finding = "with a port; write it into the URL";
+            variants.push((format!("{scheme}://{authority}:{port}{path}"), query.clone(), finding));
+        }
+    }
     variants
 }
 

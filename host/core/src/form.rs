@@ -1,17 +1,17 @@
-//! `application/x-www-form-urlencoded` bodies (WHATWG URL, section 5.1), strictly: what two readers could read differently is
-//! refused.
+//! `application/x-www-form-urlencoded` bodies (WHATWG URL, section 5.1). A `%` that begins no escape stands for itself, as that standard
+//! says, and a value may be bytes that are no text: what a field holds is its sender's, and must not refuse the others.
 
 use std::borrow::Cow;
 
 use crate::limits::FORM_FIELDS_MAX;
 
 /// Name and value, decoded, in the order they came.
-pub(crate) type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
+pub(crate) type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 /// Reads a form.
 ///
 /// # Errors
-/// When an escape is broken, the text is not UTF-8, or there are more than [`FORM_FIELDS_MAX`] fields; says what.
+/// When there are more than [`FORM_FIELDS_MAX`] fields; says so.
 pub(crate) fn parse(text: &str) -> Result<Vec<Field<'_>>, &'static str> {
     let mut fields = Vec::new();
     for entry in text.split('&').filter(|entry| !entry.is_empty()) {
@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Field<'_>>, &'static str> {
             return Err("it has too many fields");
         }
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        fields.push((decode(name, true)?, decode(value, true)?));
+        fields.push((bytes(name, true), bytes(value, true)));
     }
     Ok(fields)
 }
@@ -37,28 +37,39 @@ pub(crate) fn single<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> 
 }
 
 /// Undoes percent-encoding once, and `+` for a space where `plus` says so.
+///
+/// # Errors
+/// When what comes out is not UTF-8.
 pub(crate) fn decode(text: &str, plus: bool) -> Result<Cow<'_, str>, &'static str> {
+    let not_utf8 = "an escape in it is not UTF-8";
+    match bytes(text, plus) {
+        Cow::Borrowed(_) => Ok(Cow::Borrowed(text)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| not_utf8),
+    }
+}
+
+/// The same, whatever comes out.
+pub(crate) fn bytes(text: &str, plus: bool) -> Cow<'_, [u8]> {
     if !text.bytes().any(|b| b == b'%' || (plus && b == b'+')) {
-        return Ok(Cow::Borrowed(text));
+        return Cow::Borrowed(text.as_bytes());
     }
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(b) = rest.next() {
-        bytes.push(match b {
-            b'+' if plus => b' ',
-            b'%' => {
-                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-                let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
-                    return Err("it has a `%` without two hexadecimal digits after it");
-                };
-                u8::try_from(high * 16 + low).map_err(|_| "it has a broken escape")?
-            }
-            b => b,
-        });
+    let mut rest = text.as_bytes();
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    while let Some((&b, behind)) = rest.split_first() {
+        let escape = match behind {
+            [high, low, ..] if b == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        let (byte, taken) = match escape {
+            Some((high, low)) => (high * 16 + low, 3),
+            None if b == b'+' && plus => (b' ', 1),
+            None => (b, 1),
+        };
+        bytes.push(byte);
+        rest = rest.get(taken..).unwrap_or_default();
     }
-    String::from_utf8(bytes)
-        .map(Cow::Owned)
-        .map_err(|_| "an escape in it is not UTF-8")
+    Cow::Owned(bytes)
 }
 
 /// Encodes what may not stand in a form as it is.
@@ -79,19 +90,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_are_read_as_they_are_written_and_refused_when_broken() {
-        let fields = parse("From=%2B14158675309&Body=a+b&&Empty=&Flag").unwrap();
-        let plain: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    fn forms_are_read_as_they_are_written_whatever_a_value_holds() {
+        let fields = |text: &str| -> Vec<(String, Vec<u8>)> {
+            let fields = parse(text).unwrap().into_iter();
+            fields
+                .map(|(name, value)| (String::from_utf8(name.into_owned()).unwrap(), value.into_owned()))
+                .collect()
+        };
+        let field = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
         assert_eq!(
-            plain,
-            [("From", "+14158675309"), ("Body", "a b"), ("Empty", ""), ("Flag", "")]
+            fields("From=%2B14158675309&Body=a+b&&Empty=&Flag"),
+            [
+                field("From", b"+14158675309"),
+                field("Body", b"a b"),
+                field("Empty", b""),
+                field("Flag", b"")
+            ]
         );
-        assert!(parse("a=%4").is_err());
-        assert!(parse("a=%zz").is_err());
-        assert!(parse("a=%ff").is_err());
+        assert_eq!(
+            fields("a=%4&b=%zz&c=%ff&d=%&e=100%25%"),
+            [
+                field("a", b"%4"),
+                field("b", b"%zz"),
+                field("c", b"\xff"),
+                field("d", b"%"),
+                field("e", b"100%%")
+            ]
+        );
         assert!(parse(&"a=1&".repeat(FORM_FIELDS_MAX)).is_ok());
         assert!(parse(&"a=1&".repeat(FORM_FIELDS_MAX + 1)).is_err());
         assert_eq!(decode("a%20b+c", false).unwrap(), "a b+c");
+        assert!(decode("%ff", false).is_err());
         assert_eq!(single(Some("a=1&b=2"), "b"), Some("2"));
         assert_eq!(single(Some("b=1&b=2"), "b"), None);
         assert_eq!(decode(&encode("ä +/%"), true).unwrap(), "ä +/%");

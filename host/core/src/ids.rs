@@ -3,11 +3,13 @@
 //! Three identifiers of an event have one purpose each (promise T1): the provider's [`EventId`] dedupes, the [`Subject`]
 //! orders and is the internal reference, the [`OperationKey`] names the business effect.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Digest as _;
 
 /// Why a text is not the identifier it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +31,50 @@ pub enum IdError {
     },
     #[error("{what} must look like {example}")]
     Shape { what: &'static str, example: &'static str },
+}
+
+/// Stands in a name that was shortened, before the SHA-256 of the whole in hexadecimal.
+const SHORTENED: &str = "…sha256:";
+
+/// A text that names, made to fit: as it is when it has at most `bytes_max` bytes and no control characters, and its beginning with its
+/// SHA-256 otherwise. Two different texts never become the same one: a text that looks as if it had been shortened is shortened too.
+///
+/// `bytes_max` is at least 80.
+pub(crate) fn fit(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        return Cow::Owned(shorten(text, sha2::Sha256::digest(text).as_slice(), bytes_max));
+    }
+    fit_bytes(text, bytes_max)
+}
+
+/// The same for a text that may have several lines.
+pub(crate) fn fit_bytes(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max && !text.contains(SHORTENED) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(shorten(text, sha2::Sha256::digest(text).as_slice(), bytes_max))
+}
+
+/// The beginning of a text as it can be shown, and the digest of what it is.
+pub(crate) fn shorten(text: &str, digest: &[u8], bytes_max: usize) -> String {
+    let digest = data_encoding::HEXLOWER.encode(digest);
+    let room = bytes_max.saturating_sub(SHORTENED.len() + digest.len());
+    let mut short = String::with_capacity(bytes_max);
+    for c in text.chars() {
+        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        if short.len() + c.len_utf8() > room {
+            break;
+        }
+        short.push(c);
+    }
+    short.push_str(SHORTENED);
+    short.push_str(&digest);
+    short
+}
+
+/// Whether a text has the form of one that was shortened.
+pub(crate) fn is_shortened(text: &str) -> bool {
+    text.contains(SHORTENED)
 }
 
 /// A text newtype: parsed at construction, trusted afterwards, cheap to clone.
@@ -281,7 +327,6 @@ pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
-        use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
 }
@@ -360,6 +405,26 @@ mod tests {
             })
         );
         assert!(EventId::new("evt_1\n").is_err(), "a line break could forge a log line");
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_shortened_and_stays_a_name_of_its_own() {
+        assert_eq!(fit("msg_1", 255), "msg_1");
+        let long = "m".repeat(300);
+        let short = fit(&long, 255);
+        assert!(
+            short.len() <= 255 && short.starts_with("mmm") && is_shortened(&short),
+            "{short}"
+        );
+        assert_eq!(Subject::new(&short).unwrap().as_str(), short);
+        assert_ne!(short, fit(&format!("{long}m"), 255));
+        assert_ne!(fit("a\0", 255), fit("a\u{1}", 255));
+        assert!(Subject::new(&fit("a\0", 255)).is_ok());
+        // A text that somebody made to look like a shortened one is none.
+        assert_ne!(fit(&short, 255), short);
+        let umlauts = "ä".repeat(200);
+        assert!(fit(&umlauts, 127).len() <= 127);
+        assert_eq!(fit_bytes("two\nlines", 1024), "two\nlines");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One pass over a JSON document that picks out the scalars at given pointers and builds no tree.
 //!
 //! The pointers are compiled into a trie. Whatever is not on a wanted path is only checked. Guarantees: a key that stands
-//! twice on a wanted path is refused, since two readers could take different values; nesting is bounded.
+//! twice on a wanted path is refused, since two readers could take different values; nesting is bounded. A wanted value that no reader
+//! can hold exactly (half of a surrogate pair, a number beyond 64 bits) does not spoil the document: it is kept as what it is.
 //!
 //! Two readers: `scan.rs` takes the usual document, quickly, and what it does not take is left to the careful one here.
 
@@ -13,6 +14,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -57,13 +60,25 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A JSON scalar other than null.
+/// A scalar other than null.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scalar<'a> {
     Text(Cow<'a, str>),
+    /// A text with parts that are no characters: half of a surrogate pair, or bytes that are not UTF-8.
+    Broken(Broken),
     Integer(i128),
-    Float(f64),
+    /// A number with a fraction or an exponent, or one beyond 128 bits; infinite where no float holds it. Beside it its own digits.
+    Float(f64, Cow<'a, str>),
     Bool(bool),
+}
+
+/// A text that is none in places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// With U+FFFD for what is no character.
+    pub(crate) shown: String,
+    /// SHA-256 of the bytes as they came: two texts that are shown alike are told apart by it.
+    pub(crate) digest: [u8; 32],
 }
 
 impl Scalar<'_> {
@@ -71,11 +86,42 @@ impl Scalar<'_> {
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
+            Self::Broken(broken) => Cow::Borrowed(&broken.shown),
             Self::Integer(number) => Cow::Owned(number.to_string()),
-            Self::Float(number) => Cow::Owned(number.to_string()),
+            Self::Float(number, _) => Cow::Owned(number.to_string()),
             Self::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
         }
     }
+}
+
+impl<'a> Scalar<'a> {
+    /// The text of bytes that should be UTF-8.
+    pub(crate) fn of_bytes(bytes: Cow<'a, [u8]>) -> Self {
+        let broken = |bytes: &[u8]| {
+            Self::Broken(Broken {
+                shown: String::from_utf8_lossy(bytes).into_owned(),
+                digest: Sha256::digest(bytes).into(),
+            })
+        };
+        match bytes {
+            Cow::Borrowed(bytes) => {
+                std::str::from_utf8(bytes).map_or_else(|_| broken(bytes), |text| Self::Text(text.into()))
+            }
+            Cow::Owned(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::Text(text.into()),
+                Err(error) => broken(error.as_bytes()),
+            },
+        }
+    }
+}
+
+/// A document's text: UTF-8, without the byte order mark that some senders put before it.
+///
+/// # Errors
+/// The first byte that begins no character.
+pub(crate) fn document(body: &[u8]) -> Result<&str, usize> {
+    let text = std::str::from_utf8(body).map_err(|error| error.valid_up_to())?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Why a document was not read.
@@ -157,12 +203,15 @@ impl Pointers {
     pub(crate) fn read_form<'a>(&self, fields: Vec<crate::form::Field<'a>>) -> Result<Values<'a>, ReadError> {
         let mut values = vec![None; self.slots];
         for (name, value) in fields {
-            let child = self.nodes[0].children.iter().find(|child| child.key == name);
-            let Some(slot) = child.and_then(|child| self.nodes[child.node].slot) else {
+            let mut children = self.nodes[0].children.iter();
+            let Some(child) = children.find(|child| *child.key.as_bytes() == *name) else {
                 continue;
             };
-            if values[slot].replace(Scalar::Text(value)).is_some() {
-                return Err(ReadError::RepeatedKey(name.into_owned()));
+            let Some(slot) = self.nodes[child.node].slot else {
+                continue;
+            };
+            if values[slot].replace(Scalar::of_bytes(value)).is_some() {
+                return Err(ReadError::RepeatedKey(child.key.clone()));
             }
         }
         Ok(Values(values))
@@ -192,30 +241,46 @@ impl Pointers {
         }
     }
 
+    /// First the grammar of the whole document, with the place of what is wrong; then its depth; then the wanted values, each read from
+    /// its own text.
     fn read_carefully<'a>(&self, text: &'a str) -> Result<Values<'a>, ReadError> {
-        // A document with so few brackets cannot be too deep: what is not wanted need not be counted level by level.
-        self.read_with(text, opening_brackets(text) <= JSON_DEPTH_MAX)
-    }
-
-    fn read_with<'a>(&self, text: &'a str, shallow: bool) -> Result<Values<'a>, ReadError> {
+        let document: &RawValue = serde_json::from_str(text).map_err(|error| syntax(&error))?;
+        // A document with so few brackets cannot be too deep.
+        if opening_brackets(text) > JSON_DEPTH_MAX && depth(text) > JSON_DEPTH_MAX {
+            return Err(ReadError::TooDeep);
+        }
         let mut values = vec![None; self.slots];
-        let fault = Cell::new(None);
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        // Our own count bounds the depth, to the level and with an error of its own.
-        deserializer.disable_recursion_limit();
+        let repeated = Cell::new(None);
         let visit = Visit {
             pointers: self,
-            node: Some(0),
-            depth: 0,
-            shallow,
+            node: 0,
             values: &mut values,
-            fault: &fault,
+            repeated: &repeated,
         };
-        match visit.deserialize(&mut deserializer).and_then(|()| deserializer.end()) {
+        match visit.value(document.get()) {
             Ok(()) => Ok(Values(values)),
-            Err(error) => Err(fault.take().unwrap_or_else(|| syntax(&error))),
+            Err(error) => Err(repeated.take().map_or_else(|| syntax(&error), ReadError::RepeatedKey)),
         }
     }
+}
+
+/// How deep a document is nested, whose grammar is right.
+fn depth(text: &str) -> usize {
+    let (mut level, mut deepest, mut in_text, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !in_text => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// How many `{` and `[` stand in a text. They differ in one bit; pieces whose count fits into a byte are counted side by side.
@@ -240,58 +305,59 @@ pub(crate) fn syntax(error: &serde_json::Error) -> ReadError {
     }
 }
 
-/// Visits one value.
+/// Visits one value on a wanted path.
 struct Visit<'p, 'a> {
     pointers: &'p Pointers,
-    /// The trie's node for this value; `None` off the wanted paths.
-    node: Option<usize>,
-    /// Containers around this value.
-    depth: usize,
-    shallow: bool,
+    /// The trie's node for this value.
+    node: usize,
     values: &'p mut Vec<Option<Scalar<'a>>>,
-    fault: &'p Cell<Option<ReadError>>,
+    /// A wanted key that came twice.
+    repeated: &'p Cell<Option<String>>,
 }
 
 impl<'a> Visit<'_, 'a> {
-    fn keep<E>(self, scalar: impl FnOnce() -> Scalar<'a>) -> Result<(), E> {
-        if let Some(slot) = self.node.and_then(|node| self.pointers.nodes[node].slot) {
-            self.values[slot] = Some(scalar());
+    /// Takes a value by its own text, whose grammar is right.
+    fn value(self, text: &'a str) -> serde_json::Result<()> {
+        let node = &self.pointers.nodes[self.node];
+        let scalar = match text.as_bytes().first() {
+            Some(b'{' | b'[') if node.children.is_empty() => return Ok(()),
+            Some(b'{' | b'[') => {
+                let mut deserializer = serde_json::Deserializer::from_str(text);
+                // Its depth is known to be within bounds.
+                deserializer.disable_recursion_limit();
+                return deserializer.deserialize_any(self);
+            }
+            Some(b'"') => {
+                let mut deserializer = serde_json::Deserializer::from_str(text);
+                // As bytes a text may hold half of a surrogate pair.
+                Some(Scalar::of_bytes(deserializer.deserialize_bytes(Bytes)?))
+            }
+            Some(b't') => Some(Scalar::Bool(true)),
+            Some(b'f') => Some(Scalar::Bool(false)),
+            Some(b'-' | b'0'..=b'9') => Some(number(text)),
+            _ => None,
+        };
+        if let (Some(slot), Some(_)) = (node.slot, &scalar) {
+            self.values[slot] = scalar;
         }
         Ok(())
     }
 
-    fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.depth < JSON_DEPTH_MAX {
-            return Ok(());
-        }
-        self.fault.set(Some(ReadError::TooDeep));
-        Err(E::custom("too deep"))
-    }
-
-    fn children(&self) -> &[Child] {
-        self.node.map_or(&[], |node| &self.pointers.nodes[node].children)
-    }
-
-    fn inner(&mut self, node: Option<usize>) -> Visit<'_, 'a> {
+    fn inner(&mut self, node: usize) -> Visit<'_, 'a> {
         Visit {
             pointers: self.pointers,
             node,
-            depth: self.depth + 1,
-            shallow: self.shallow,
             values: self.values,
-            fault: self.fault,
+            repeated: self.repeated,
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Visit<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.node.is_none() && self.shallow {
-            return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ());
-        }
-        deserializer.deserialize_any(self)
+/// A number by its digits. Minus zero is no integer.
+fn number<'a>(text: &'a str) -> Scalar<'a> {
+    match text.parse::<i128>() {
+        Ok(integer) if text != "-0" => Scalar::Integer(integer),
+        _ => Scalar::Float(text.parse().unwrap_or(f64::INFINITY), text.into()),
     }
 }
 
@@ -299,83 +365,82 @@ impl<'de> Visitor<'de> for Visit<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.keep(|| Scalar::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.keep(|| Scalar::Integer(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.keep(|| Scalar::Integer(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.keep(|| Scalar::Float(value))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        self.keep(|| Scalar::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.keep(|| Scalar::Text(Cow::Owned(text.to_owned())))
+        f.write_str("an object or a list")
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        self.enter()?;
+        let pointers = self.pointers;
+        let children = &pointers.nodes[self.node].children;
         let mut seen = 0_u64;
-        while let Some(at) = map.next_key_seed(Key(self.children()))? {
-            let node = match at {
-                None => None,
-                Some(at) => {
-                    if seen & (1 << at) != 0 {
-                        let key = self.children()[at].key.clone();
-                        self.fault.set(Some(ReadError::RepeatedKey(key)));
-                        return Err(A::Error::custom("repeated key"));
-                    }
-                    seen |= 1 << at;
-                    Some(self.children()[at].node)
-                }
+        while let Some(at) = map.next_key_seed(Key(children))? {
+            let Some(at) = at else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
             };
-            map.next_value_seed(self.inner(node))?;
+            if seen & (1 << at) != 0 {
+                self.repeated.set(Some(children[at].key.clone()));
+                return Err(A::Error::custom("repeated key"));
+            }
+            seen |= 1 << at;
+            let value = map.next_value::<&'de RawValue>()?;
+            self.inner(children[at].node)
+                .value(value.get())
+                .map_err(A::Error::custom)?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        self.enter()?;
-        let mut position = 0;
-        loop {
-            let node = self
-                .children()
-                .iter()
-                .find(|child| child.index == Some(position))
-                .map(|child| child.node);
-            if seq.next_element_seed(self.inner(node))?.is_none() {
-                return Ok(());
+        let pointers = self.pointers;
+        let children = &pointers.nodes[self.node].children;
+        for position in 0.. {
+            let child = children.iter().find(|child| child.index == Some(position));
+            let there = match child {
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+                Some(child) => match seq.next_element::<&'de RawValue>()? {
+                    Some(value) => {
+                        let inner = self.inner(child.node);
+                        inner.value(value.get()).map_err(A::Error::custom)?;
+                        true
+                    }
+                    None => false,
+                },
+            };
+            if !there {
+                break;
             }
-            position += 1;
         }
+        Ok(())
     }
 }
 
-/// Finds a key among the wanted ones.
+/// A text's bytes, escapes undone.
+struct Bytes;
+
+impl<'de> Visitor<'de> for Bytes {
+    type Value = Cow<'de, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(bytes.to_vec()))
+    }
+}
+
+/// Finds a key among the wanted ones. As bytes, so that one with half of a surrogate pair is none of them rather than an error.
 struct Key<'p>(&'p [Child]);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -386,7 +451,49 @@ impl Visitor<'_> for Key<'_> {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.iter().position(|child| child.key == key))
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|child| child.key.as_bytes() == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Option<Scalar<'_>>>, ReadError> {
+        let mut pointers = Pointers::new();
+        for pointer in ["/a", "/a/b", "/c"] {
+            pointers.add(pointer).unwrap();
+        }
+        pointers.read(text).map(|values| values.0)
+    }
+
+    #[test]
+    fn values_that_no_reader_holds_exactly_do_not_spoil_the_document() {
+        let broken = |text: &str| {
+            let Scalar::Broken(broken) = read(text).unwrap()[0].clone().unwrap() else {
+                panic!("{text} is no broken text");
+            };
+            (broken.shown, broken.digest)
+        };
+        let (shown, digest) = broken(r#"{"a":"x\ud800y","c":"\ud834\udd1e"}"#);
+        assert!(shown.starts_with('x') && shown.ends_with('y'), "{shown}");
+        let (other_shown, other_digest) = broken(r#"{"a":"x\ud801y"}"#);
+        assert_eq!(shown, other_shown);
+        assert_ne!(digest, other_digest, "what is shown alike is told apart");
+        assert_eq!(broken(r#"{"a":"\udc00\ud800"}"#).0.chars().next(), Some('\u{fffd}'));
+        // A key is no key that is wanted, and the next one is.
+        let values = read(r#"{"\ud800":1,"a":{"b":"\u0000"},"c":1e999}"#).unwrap();
+        assert_eq!(values[1], Some(Scalar::Text("\0".into())));
+        assert_eq!(values[2], Some(Scalar::Float(f64::INFINITY, "1e999".into())));
+        let long = "9".repeat(60);
+        let text = format!(r#"{{"a":{long},"c":-0}}"#);
+        let values = read(&text).unwrap();
+        assert!(matches!(&values[0], Some(Scalar::Float(_, digits)) if *digits == long));
+        assert!(matches!(&values[2], Some(Scalar::Float(_, digits)) if digits == "-0"));
+        assert_eq!(
+            read(r#"{"a":18446744073709551616}"#).unwrap()[0],
+            Some(Scalar::Integer(1 << 64))
+        );
     }
 }

@@ -1,7 +1,11 @@
 //! Every bound of the house, with its unit in its name. What an operator may set has its default here.
 
-/// A request body, while it is read. Over it: 413.
+/// A request body, while it is read, of a source that says nothing and whose provider sends no larger ones. Over it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// What a source may set its own bound to, unless the operator says otherwise: GitHub's 25 MB, and a little.
+pub const SOURCE_BODY_BYTES_MAX: usize = 26 * 1024 * 1024;
+/// What an operator may let sources set. Three of them fit into [`EDGE_BODY_BYTES_MAX`] beside each other.
+pub const SOURCE_BODY_BYTES_MOST: usize = 64 * 1024 * 1024;
 /// Bodies that are being read or wait for their commit, all connections together. Over it: 503.
 pub const EDGE_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// All header names and values of one request together. Over it: 431.

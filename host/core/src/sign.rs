@@ -135,8 +135,8 @@ struct Signer<'s, 'a> {
 
 impl Signer<'_, '_> {
     fn in_headers(&self, rule: &SignatureRule, signed: &mut Signed<'_>) -> Result<(), SignError> {
-        let mut instant = None;
-        let parts = self.fill(rule, signed, &mut instant, None)?;
+        let mut said = Vec::new();
+        let parts = self.fill(rule, signed, &mut said, None)?;
         if let Some(name) = &rule.key_id {
             add(&mut signed.headers, name, self.first.id.as_str());
         }
@@ -176,7 +176,7 @@ impl Signer<'_, '_> {
                 signed.headers.push((header(0), entries.join(" ")));
             }
             Grammar::Params { separator } => {
-                let entries: Vec<_> = instant
+                let entries: Vec<_> = said
                     .into_iter()
                     .chain(
                         signatures
@@ -218,7 +218,7 @@ impl Signer<'_, '_> {
                     set(item, name, self.input.id.to_owned()).ok_or(not_json.clone())?;
                 }
             }
-            let parts = self.fill(rule, &mut *signed, &mut None, Some(item))?;
+            let parts = self.fill(rule, &mut *signed, &mut Vec::new(), Some(item))?;
             let (_, text) = self.signature(self.first, &Message::new(parts))?;
             if let Some((_, name)) = &rule.field {
                 set(item, name, format!("{}{text}", rule.prefix)).ok_or(not_json.clone())?;
@@ -270,6 +270,7 @@ impl Signer<'_, '_> {
         }];
         let request = RawRequest {
             method: "POST",
+            path: None,
             query: None,
             headers: &headers[..usize::from(has_digest)],
             body: self.input.body,
@@ -323,13 +324,13 @@ impl Signer<'_, '_> {
         }
     }
 
-    /// Makes up the parts to sign. Header parts go to the headers, the instant of a `params` header to `instant`; fields are read from
-    /// `item`.
+    /// Makes up the parts to sign. Header parts go to the headers, what a `params` header says beside signatures to `said`; fields are
+    /// read from `item`.
     fn fill<'m>(
         &'m self,
         rule: &'m SignatureRule,
         signed: &mut Signed<'_>,
-        instant: &mut Option<String>,
+        said: &mut Vec<String>,
         item: Option<&Value>,
     ) -> Result<Vec<Cow<'m, [u8]>>, SignError> {
         let body = self.input.body;
@@ -349,6 +350,24 @@ impl Signer<'_, '_> {
                 (Part::BodySha256Base64, _) => text(BASE64.encode(&Sha256::digest(body))),
                 (Part::BodyCrc32, _) => text(crc32fast::hash(body).to_string()),
                 (Part::Url, _) => Cow::Borrowed(self.input.url.ok_or(SignError::NoUrl)?.as_bytes()),
+                // A sender lists what it likes; one of those that may be is enough.
+                (Part::Listed { headers, .. }, _) => {
+                    let name = headers.first().map_or("", String::as_str);
+                    let value = if name == "content-type" {
+                        "application/json"
+                    } else {
+                        self.input.id
+                    };
+                    if !signed.headers.iter().any(|(known, _)| known == name) {
+                        signed.headers.push((name.to_owned(), value.to_owned()));
+                    }
+                    text(value.to_owned())
+                }
+                (Part::Param { name, .. }, None) if listed_by(rule, name).is_some() => {
+                    let listed = listed_by(rule, name).unwrap_or_default();
+                    said.push(format!("{name}={listed}"));
+                    text(listed.to_owned())
+                }
                 (Part::Config { at, .. }, _) => Cow::Borrowed(self.keyring.parameter(*at).unwrap_or_default()),
                 (Part::FormSorted { digest }, _) => self.form(signed, digest.as_deref())?,
                 (Part::Header { name, .. }, Some(time)) => {
@@ -356,7 +375,7 @@ impl Signer<'_, '_> {
                     text(time)
                 }
                 (Part::Param { name, .. }, Some(time)) => {
-                    *instant = Some(format!("{name}={time}"));
+                    said.push(format!("{name}={time}"));
                     text(time)
                 }
                 (Part::Header { name, shape }, None) if self.is_id(name) => {
@@ -425,6 +444,14 @@ impl Signer<'_, '_> {
         };
         Ok((scheme, text))
     }
+}
+
+/// The header that a signer lists in the parameter `name`, where the rule signs those that are listed there.
+fn listed_by<'r>(rule: &'r SignatureRule, name: &str) -> Option<&'r str> {
+    rule.signed.iter().find_map(|part| match part {
+        Part::Listed { param, headers, .. } if param == name => headers.first().map(String::as_str),
+        _ => None,
+    })
 }
 
 /// The items of a batch, to be written to.

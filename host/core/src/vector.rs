@@ -156,6 +156,7 @@ fn check(profile: &Profile, vector: &Vector) -> Result<(), String> {
         .collect();
     let request = RawRequest {
         method: &vector.method,
+        path: None,
         query: vector.query.as_deref(),
         headers: &headers,
         body: vector.body.as_bytes(),

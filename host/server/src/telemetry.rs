@@ -171,12 +171,17 @@ impl EdgeCounters {
             .iter()
             .map(|rejection| rejection.as_str())
             .zip(&self.rejected);
+        // Some rejections have one name.
+        let mut results: Vec<(&str, u64)> = Vec::new();
         for (name, counter) in kept.chain(rejected) {
-            let _ = writeln!(
-                out,
-                "tollgate_intake_total{{result=\"{name}\"}} {}",
-                counter.load(Ordering::Relaxed)
-            );
+            let count = counter.load(Ordering::Relaxed);
+            match results.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += count,
+                None => results.push((name, count)),
+            }
+        }
+        for (name, count) in results {
+            let _ = writeln!(out, "tollgate_intake_total{{result=\"{name}\"}} {count}");
         }
         self.refusals().render(out);
         out.push_str("# HELP tollgate_log_lines_left_out_total Log lines that could not be written.\n");

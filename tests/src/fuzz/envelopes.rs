@@ -104,6 +104,7 @@ fn proved(signable: &Signable, body: &[u8], then: impl FnOnce(&tollgate_core::ve
         .collect();
     let request = RawRequest {
         method: "POST",
+        path: None,
         query: signed.query.as_deref(),
         headers: &headers,
         body: &signed.body,

@@ -77,6 +77,7 @@ fn headers(texts: &[(String, String)]) -> Vec<Header<'_>> {
 fn request<'a>(vector: &'a Vector, headers: &'a [Header<'a>], body: &'a [u8]) -> RawRequest<'a> {
     RawRequest {
         method: &vector.method,
+        path: None,
         query: vector.query.as_deref(),
         headers,
         body,

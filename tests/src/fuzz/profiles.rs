@@ -54,6 +54,7 @@ fn run(input: &[u8]) {
     }];
     let request = RawRequest {
         method: "POST",
+        path: None,
         query: Some("a=b"),
         headers: &headers,
         body: b"{}",

@@ -5,19 +5,20 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::raw::{
-    Alternatives, RawAck, RawBatch, RawBind, RawChallenge, RawEvent, RawFetch, RawFetchKind, RawGrammar, RawHandshake,
-    RawHandshakeKind, RawHttpSignatures, RawJws, RawProfile, RawScheme, RawSignature, RawTime,
+    Alternatives, RawAck, RawBatch, RawBind, RawChallenge, RawEvent, RawFetch, RawFetchKind, RawFreeParts, RawGrammar,
+    RawHandshake, RawHandshakeKind, RawHttpSignatures, RawJws, RawListed, RawProfile, RawScheme, RawSignature, RawTime,
 };
 use super::{
-    Algorithm, BatchRule, Bind, BindPlace, BindValue, ChallengeRule, CredentialKind, CredentialRule, Decoding,
-    Encoding, EventRule, FetchKind, FetchRule, FieldSource, Grammar, Handshake, HeaderForm, HeaderName,
-    HttpSignaturesRule, JwkPlace, JwsRule, KeyRule, Parameter, Part, Piece, Profile, ProfileError, Rule, Scheme, Shape,
-    SignatureRule, Signed, Step, TimeFormat, TimeRule, TypeRule,
+    Algorithm, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind, CredentialRule,
+    Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar, Handshake, HeaderForm,
+    HeaderName, HttpSignaturesRule, JwkPlace, JwsRule, KeyRule, Parameter, Part, Piece, Profile, ProfileError, Rule,
+    Scheme, Shape, SignatureRule, Signed, Step, TimeFormat, TimeRule, TypeRule,
 };
 use crate::answer::Ack;
+use crate::envelope::READING_NOTES;
 use crate::ids::{FamilyName, Status};
 use crate::json::Pointers;
-use crate::limits::ATTRIBUTES_MAX;
+use crate::limits::{ATTRIBUTES_MAX, SIGNATURE_ENTRIES_MAX, SOURCE_BODY_BYTES_MOST};
 use crate::money::Currency;
 use crate::route::TypePattern;
 
@@ -93,7 +94,7 @@ impl Check<'_> {
         let (mut rule, schemes) = self.rule(&raw)?;
         let time = self.time(raw.time.as_ref(), &rule, &raw)?;
         if let (Rule::Template(rule), Some(signature)) = (&mut rule, &raw.signature) {
-            self.joins(signature, &mut rule.signed, time.as_ref())?;
+            rule.free = self.joins(signature, &mut rule.signed, time.as_ref(), &raw.event)?;
         }
         let body_signed = self.body_signed(&raw, &rule)?;
         let fetch = raw.fetch.as_ref().map(|fetch| self.fetch(fetch, &rule)).transpose()?;
@@ -108,6 +109,15 @@ impl Check<'_> {
         let signed = self.signed(&raw.event, &rule, &event, body_signed)?;
         let challenge = raw.challenge.as_ref().map(|raw| self.challenge(raw)).transpose()?;
         let handshake = raw.handshake.as_ref().map(|raw| self.handshake(raw)).transpose()?;
+        let body_bytes_max = match raw.limits.as_ref().map(|limits| &limits.body_bytes_max) {
+            Some(bytes) if !(1024..=SOURCE_BODY_BYTES_MOST).contains(bytes.get_ref()) => {
+                return Err(self.problem(
+                    bytes,
+                    format!("the largest body is 1024 to {SOURCE_BODY_BYTES_MOST} bytes"),
+                ));
+            }
+            bytes => bytes.map(|bytes| *bytes.get_ref()),
+        };
         let ack = raw
             .ack
             .as_ref()
@@ -130,6 +140,7 @@ impl Check<'_> {
             handshake,
             parameters: self.parameters,
             ack,
+            body_bytes_max,
             about: raw.about,
             vectors: raw.vector,
             signed,
@@ -223,7 +234,7 @@ impl Check<'_> {
             .as_ref()
             .map(|name| self.header(name, name.get_ref()))
             .transpose()?;
-        let mut signed = self.template(&raw.signed, grammar, &mut fields)?;
+        let mut signed = self.template(raw, grammar, &mut fields)?;
         for name in &raw.uuid {
             let wanted = self.first_name(name.get_ref());
             let part = signed.iter_mut().find(|part| part.describe() == wanted);
@@ -251,6 +262,7 @@ impl Check<'_> {
             field,
             per_item,
             minified: raw.minified,
+            free: Vec::new(),
             fields,
         };
         Ok((rule, schemes))
@@ -416,10 +428,11 @@ impl Check<'_> {
     /// Reads `{header:x-id}.{body}` into parts.
     fn template(
         &self,
-        raw: &Spanned<String>,
+        signature: &RawSignature,
         grammar: Grammar,
         fields: &mut Pointers,
     ) -> Result<Vec<Part>, ProfileError> {
+        let raw = &signature.signed;
         let mut parts = Vec::new();
         for piece in self.braces(raw, raw.get_ref())? {
             let name = match piece {
@@ -439,10 +452,11 @@ impl Check<'_> {
                 None if name == "url" => Part::Url,
                 Some(("form-sorted", field)) => Part::FormSorted { digest: Some(field.to_owned()) },
                 Some(("header", header)) => Part::Header { name: self.header(raw, header)?, shape },
-                Some(("param", _)) if !matches!(grammar, Grammar::Params { .. }) => {
+                Some(("param" | "listed", _)) if !matches!(grammar, Grammar::Params { .. }) => {
                     return Err(self.problem(raw, format!("`{{{name}}}` needs the grammar `params`")));
                 }
                 Some(("param", param)) => Part::Param { name: param.to_owned(), shape },
+                Some(("listed", param)) => self.listed(raw, param, signature.listed.as_ref())?,
                 Some((kind @ ("json" | "json?"), pointer)) => {
                     let slot = fields.add(pointer).map_err(|wrong| self.problem(raw, wrong))?;
                     let optional = kind == "json?";
@@ -455,7 +469,7 @@ impl Check<'_> {
                 _ => {
                     return Err(self.problem(
                         raw,
-                        format!("`{{{name}}}` is no part; there are body, body-sha256-hex, body-sha256-base64, body-crc32, form-sorted, url, header:NAME, param:NAME, json:/POINTER, json?:/POINTER and config:PARAMETER"),
+                        format!("`{{{name}}}` is no part; there are body, body-sha256-hex, body-sha256-base64, body-crc32, form-sorted, url, header:NAME, param:NAME, listed:NAME, json:/POINTER, json?:/POINTER and config:PARAMETER"),
                     ));
                 }
             });
@@ -467,6 +481,39 @@ impl Check<'_> {
             return Err(self.problem(raw, "a digest in the query belongs to the URL: add `{url}` before it"));
         }
         Ok(parts)
+    }
+
+    /// The headers that a request may say it signs. One that the profile does not pin could be anybody's choice, so there is no such.
+    fn listed(
+        &self,
+        signed: &Spanned<String>,
+        param: &str,
+        listed: Option<&Spanned<RawListed>>,
+    ) -> Result<Part, ProfileError> {
+        let Some(listed) = listed else {
+            return Err(self.problem(
+                signed,
+                format!("`{{listed:{param}}}` needs `listed = {{ headers = [..] }}`: the headers that may be listed"),
+            ));
+        };
+        let RawListed { headers, free } = listed.get_ref();
+        if headers.is_empty() || headers.len() > SIGNATURE_ENTRIES_MAX {
+            return Err(self.problem(
+                listed,
+                format!("name 1 to {SIGNATURE_ENTRIES_MAX} headers that may be listed"),
+            ));
+        }
+        for name in headers {
+            self.lower_case(listed, name)?;
+        }
+        if let Some(free) = free.as_ref().filter(|free| !headers.contains(free)) {
+            return Err(self.problem(listed, format!("`{free}` is not among the headers that may be listed")));
+        }
+        Ok(Part::Listed {
+            param: param.to_owned(),
+            headers: headers.clone(),
+            free: free.clone(),
+        })
     }
 
     /// Splits a text at its braces.
@@ -539,8 +586,16 @@ impl Check<'_> {
 
     /// Sees to it that the joined bytes can be split in one way only: a part never contains a literal that stands beside it,
     /// and two parts without a literal between need one whose length is fixed. One part may be free of this where its provider
-    /// needs it to be: what stands before it is then found from the start, and what stands after it from the end.
-    fn joins(&self, raw: &RawSignature, parts: &mut [Part], time: Option<&TimeRule>) -> Result<(), ProfileError> {
+    /// needs it to be ([`Free`]): what stands before it is then found from the start, and what stands after it from the end.
+    ///
+    /// Returns the parts that may be free.
+    fn joins(
+        &self,
+        raw: &RawSignature,
+        parts: &mut [Part],
+        time: Option<&TimeRule>,
+        event: &RawEvent,
+    ) -> Result<Vec<Free>, ProfileError> {
         for at in 0..parts.len() {
             let beside = |other: Option<&Part>| match other {
                 Some(Part::Literal(text)) => Some(text.clone()),
@@ -552,41 +607,58 @@ impl Check<'_> {
                 forbidden.extend(beside(parts.get(at - 1)));
             }
             if let Some(shape) = parts[at].shape_mut() {
+                // `::` is in `a:` + `::` twice, so that the two would not say which of them separates.
+                let overlaps =
+                    |text: &str| (1..text.len()).any(|n| text.is_char_boundary(n) && text.ends_with(&text[..n]));
+                if let Some(text) = forbidden.iter().find(|text| overlaps(text)) {
+                    return Err(self.problem(
+                        &raw.signed,
+                        format!("{text:?} ends as it begins, so it separates nothing for certain"),
+                    ));
+                }
                 shape.forbidden = forbidden;
             }
         }
-        if let Some(name) = &raw.free {
-            let wanted = self.first_name(name.get_ref());
-            let has_body = parts
-                .iter()
-                .any(|part| matches!(part, Part::Body | Part::FormSorted { .. }));
-            let Some(shape) = parts
-                .iter_mut()
-                .find(|part| part.describe() == wanted)
-                .and_then(Part::shape_mut)
+        let free = match &raw.free {
+            Some(free) => self.free(free, parts)?,
+            None => Vec::new(),
+        };
+        let is_json = event.body == BodyFormat::Json && event.form_field.is_none();
+        for (at, part) in parts.iter().enumerate() {
+            let Part::Listed {
+                param, free: Some(_), ..
+            } = part
             else {
-                return Err(self.no_such_part(name));
+                continue;
             };
-            if has_body {
-                return Err(self.problem(name, "one part may be free, and the body already is"));
+            let names =
+                matches!(at.checked_sub(2).map(|at| &parts[at]), Some(Part::Param { name, .. }) if name == param);
+            if !names || !matches!(parts.get(at + 2), Some(Part::Body)) || at + 3 != parts.len() || !is_json {
+                return Err(self.problem(
+                    &raw.signed,
+                    "listed headers of which one is `free` stand between the list itself and a JSON body, as in `{param:h}.{listed:h}.{body}`: otherwise the signed bytes could be split in two ways",
+                ));
             }
-            shape.forbidden.clear();
         }
-        // Within its tolerance an instant has one length; the source's URL and digests are not the sender's choice.
+        // Within its tolerance an instant has one length; digests are not the sender's choice.
         let fixed = |at: usize| match &parts[at] {
             Part::Header { shape, .. } | Part::Param { shape, .. } | Part::Json { shape, .. } => {
                 shape.uuid || time.is_some_and(|time| time.part == at)
             }
-            Part::Literal(_)
-            | Part::BodySha256Hex
-            | Part::BodySha256Base64
-            | Part::BodyCrc32
-            | Part::Url
-            | Part::Config { .. } => true,
-            Part::Body | Part::FormSorted { .. } => false,
+            Part::Literal(_) | Part::BodySha256Hex | Part::BodySha256Base64 | Part::BodyCrc32 | Part::Config { .. } => {
+                true
+            }
+            Part::Body | Part::FormSorted { .. } | Part::Url | Part::Listed { .. } => false,
         };
-        match (1..parts.len()).find(|&at| !fixed(at - 1) && !fixed(at)) {
-            None => Ok(()),
+        // The URL's query is the sender's choice. No JSON document is the end of another one, so none of a document can be taken for the
+        // query. A form could: there the provider's scheme is what it is, as it joins the fields themselves without anything between.
+        let ends_url = |at: usize| match (&parts[at - 1], &parts[at]) {
+            (Part::Url, Part::Body) => is_json,
+            (Part::Url, Part::FormSorted { .. }) => true,
+            _ => false,
+        };
+        match (1..parts.len()).find(|&at| !fixed(at - 1) && !fixed(at) && !ends_url(at)) {
+            None => Ok(free),
             Some(at) => Err(self.problem(
                 &raw.signed,
                 format!(
@@ -598,6 +670,55 @@ impl Check<'_> {
         }
     }
 
+    /// Reads which parts may be free, and sees to it that the joined bytes say which one is.
+    fn free(&self, raw: &Spanned<RawFreeParts>, parts: &mut [Part]) -> Result<Vec<Free>, ProfileError> {
+        let has_body = parts
+            .iter()
+            .any(|part| matches!(part, Part::Body | Part::FormSorted { .. } | Part::Listed { .. }));
+        if has_body {
+            return Err(self.problem(raw, "one part may be free, and the body already is"));
+        }
+        let position = |name: &str, parts: &mut [Part]| {
+            let wanted = self.first_name(name);
+            let at = parts.iter().position(|part| part.describe() == wanted);
+            let at = at.filter(|&at| parts[at].shape_mut().is_some());
+            at.ok_or_else(|| {
+                self.problem(
+                    raw,
+                    format!("`{name}` is not a signed part; write it as in `signed`, without braces"),
+                )
+            })
+        };
+        let mut free = Vec::new();
+        for one in &raw.get_ref().0 {
+            let part = position(&one.part, parts)?;
+            let when = match (&one.when, one.is.is_empty()) {
+                (Some(when), false) => Some((position(when, parts)?, one.is.clone())),
+                (None, true) => None,
+                (Some(_), true) | (None, false) => {
+                    return Err(self.problem(raw, "`when` names a part and `is` lists its texts: one needs the other"));
+                }
+            };
+            free.push(Free { part, when });
+        }
+        let all = || free.iter().map(|free| free.part);
+        let (Some(first), Some(last)) = (all().min(), all().max()) else {
+            return Err(self.problem(raw, "an empty list frees nothing: leave the key out"));
+        };
+        let always = free.iter().position(|free| free.when.is_none());
+        if always.is_some_and(|at| at + 1 != free.len()) {
+            return Err(self.problem(raw, "a part without `when` is always free, so it comes last"));
+        }
+        let within = |free: &Free| matches!(&free.when, Some((at, _)) if (first..=last).contains(at));
+        if free.iter().any(within) {
+            return Err(self.problem(
+                raw,
+                "`when` names a part that stands left or right of all parts that may be free: between them it could be moved itself",
+            ));
+        }
+        Ok(free)
+    }
+
     /// Whether the proof holds the whole body, and whether the profile knows it.
     fn body_signed(&self, raw: &RawProfile, rule: &Rule) -> Result<bool, ProfileError> {
         let (found, said, at) = match (rule, &raw.signature, &raw.http_signatures) {
@@ -606,7 +727,13 @@ impl Check<'_> {
                     Part::Body | Part::BodySha256Hex | Part::BodySha256Base64 | Part::FormSorted { .. } => true,
                     // A checksum that anybody can keep while changing the rest.
                     Part::BodyCrc32 => false,
-                    _ => false,
+                    Part::Literal(_)
+                    | Part::Header { .. }
+                    | Part::Param { .. }
+                    | Part::Json { .. }
+                    | Part::Url
+                    | Part::Listed { .. }
+                    | Part::Config { .. } => false,
                 };
                 (
                     rule.signed.iter().any(binds_body),
@@ -772,9 +899,16 @@ impl Check<'_> {
         if steps.iter().filter(|step| **step == Step::Each).count() != 1 {
             return Err(self.problem(&raw.items, "the way to the items has exactly one `*`, for their list"));
         }
+        if raw.empty == EmptyBatch::Acknowledge && (raw.signed_items || matches!(rule, Rule::Credential(_))) {
+            return Err(self.problem(
+                &raw.items,
+                "`empty = \"acknowledge\"` needs a signature over the whole body: an empty list proves nothing otherwise",
+            ));
+        }
         Ok(BatchRule {
             steps,
             optional: raw.optional,
+            empty: raw.empty,
         })
     }
 
@@ -820,6 +954,12 @@ impl Check<'_> {
                 "what is malformed is answered with 400 to 499: nothing was kept of it",
             ));
         }
+        if ack.incomplete.is_some_and(|status| !(400..=599).contains(&status)) {
+            return Err(self.problem(
+                raw,
+                "what lacks its id or type is answered with 400 to 599: nothing was kept of it",
+            ));
+        }
         for name in ack.headers.keys() {
             self.lower_case(raw, name)?;
         }
@@ -834,6 +974,7 @@ impl Check<'_> {
             kept: ack.kept,
             conflict: ack.conflict,
             malformed: ack.malformed,
+            incomplete: ack.incomplete,
             body: ack.body.clone(),
             headers: ack.headers.clone().into_iter().collect(),
         })
@@ -888,8 +1029,17 @@ impl Check<'_> {
                 "an event id cannot be a literal: every event would be the same",
             ));
         }
+        if let Some(field) = &event.form_field
+            && (event.body != BodyFormat::Json || field.get_ref().is_empty())
+        {
+            return Err(self.problem(
+                field,
+                "`form_field` names the field of a form that holds the JSON; with `body = \"form\"` the fields themselves are the event",
+            ));
+        }
         let rule = EventRule {
             body: event.body,
+            form_field: event.form_field.as_ref().map(|field| field.get_ref().clone()),
             structured: event.structured.clone(),
             id,
             event_type: self.sources(event.event_type.as_ref(), places)?,
@@ -997,6 +1147,12 @@ impl Check<'_> {
     ) -> Result<Vec<(String, Vec<FieldSource>)>, ProfileError> {
         let mut attributes = base.to_vec();
         for (name, alternatives) in raw {
+            if name == READING_NOTES {
+                return Err(self.problem(
+                    alternatives,
+                    format!("`{READING_NOTES}` is the host's: it says what of an event is not read as it was sent; choose another name"),
+                ));
+            }
             let sources = self.sources(Some(alternatives), places)?;
             match attributes.iter_mut().find(|(known, _)| known == name) {
                 Some((_, known)) => *known = sources,

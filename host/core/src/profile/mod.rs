@@ -45,6 +45,8 @@ pub struct Profile {
     pub(crate) handshake: Option<Handshake>,
     parameters: Vec<Parameter>,
     ack: Ack,
+    /// The largest body that the provider sends, where that is more than usual.
+    body_bytes_max: Option<usize>,
     /// For people; left out of the compact form, as are the vectors.
     #[serde(skip)]
     about: About,
@@ -98,8 +100,22 @@ pub(crate) struct SignatureRule {
     pub(crate) per_item: bool,
     /// The sender may have signed the body without its white space: tried after the bytes as they came.
     pub(crate) minified: bool,
+    /// Which part may hold the text that stands beside it: the first that applies, and no other. See [`Free`].
+    pub(crate) free: Vec<Free>,
     /// Pointers of the signed parts and of the signature.
     pub(crate) fields: Pointers,
+}
+
+/// A part whose value may hold the text that stands beside it, by the part's position.
+///
+/// Of one request one part is free at most, and which one is said by a part that stands left or right of all that may be: that one is
+/// found in the joined bytes by counting from its end, since nothing there is free; then the free part is known, and everything left and
+/// right of it is found by counting from both ends. So the joined bytes split in one way only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Free {
+    pub(crate) part: usize,
+    /// Free only while the part at this position is one of these texts.
+    pub(crate) when: Option<(usize, Vec<String>)>,
 }
 
 /// A compact JWS in a header.
@@ -201,8 +217,17 @@ pub(crate) enum Part {
         /// field as the query has it, with the `?` or `&` before it.
         digest: Option<String>,
     },
-    /// The source's public URL as configured.
+    /// The URL that was called, by the source's public URL: see [`RawRequest::urls`](crate::request::RawRequest::urls).
     Url,
+    /// The values of the headers that a parameter of the signature header lists, in its order, with `.` between.
+    Listed {
+        param: String,
+        /// What may be listed.
+        headers: Vec<String>,
+        /// The one of them whose value may hold a `.`: how many values there are is signed, so that the others, which hold none, are
+        /// found from both ends.
+        free: Option<String>,
+    },
     /// A parameter of the source, by its position among the profile's.
     Config {
         at: usize,
@@ -224,6 +249,7 @@ impl Part {
             Self::BodyCrc32 => "body-crc32".into(),
             Self::FormSorted { .. } => "form-sorted".into(),
             Self::Url => "url".into(),
+            Self::Listed { param, .. } => format!("listed:{param}"),
             Self::Config { name, .. } => format!("config:{name}"),
         }
     }
@@ -420,6 +446,8 @@ pub(crate) enum BindValue {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EventRule {
     pub(crate) body: BodyFormat,
+    /// A body that is no JSON is a form, and this field of it holds the JSON.
+    pub(crate) form_field: Option<String>,
     /// Requests whose Content-Type begins so carry the whole event in the body: headers are not looked at.
     pub(crate) structured: Option<String>,
     /// Pointers into the event: the body, or one item of a batch.
@@ -504,6 +532,18 @@ pub(crate) struct BatchRule {
     pub(crate) steps: Vec<Step>,
     /// A body without the items' list is one event.
     pub(crate) optional: bool,
+    pub(crate) empty: EmptyBatch,
+}
+
+/// What a batch without items is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EmptyBatch {
+    /// Malformed: nothing is kept, so nothing is acknowledged.
+    #[default]
+    Refuse,
+    /// A question whether the endpoint holds the secret: answered, with nothing kept.
+    Acknowledge,
 }
 
 /// One step from the body to its items.
@@ -630,6 +670,7 @@ const SHIPPED_TEXTS: &[&str] = shipped_texts![
     "paddle"
     "plaid"
     "coinbase-commerce"
+    "coinbase-cdp"
     "checkout-com"
     "mollie"
     "mollie-classic"
@@ -738,6 +779,11 @@ impl Profile {
     /// How the provider wants to be answered.
     pub fn ack(&self) -> &Ack {
         &self.ack
+    }
+
+    /// The largest body that the provider says it sends, in bytes, where that is more than usual. A source's bound unless it says another.
+    pub fn body_bytes_max(&self) -> Option<usize> {
+        self.body_bytes_max
     }
 
     pub fn about(&self) -> &About {

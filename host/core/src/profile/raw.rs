@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::{About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, Encoding, Parameter, TimeFormat};
+use super::{
+    About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, EmptyBatch, Encoding, Parameter, TimeFormat,
+};
 use crate::ids::{FamilyName, ProviderName, Status};
 use crate::vector::Vector;
 
@@ -35,6 +37,7 @@ pub(super) struct RawProfile {
     pub(super) challenge: Option<RawChallenge>,
     pub(super) handshake: Option<RawHandshake>,
     pub(super) ack: Option<Spanned<RawAck>>,
+    pub(super) limits: Option<RawLimits>,
     #[serde(default)]
     pub(super) about: About,
     #[serde(default)]
@@ -62,10 +65,60 @@ pub(super) struct RawSignature {
     pub(super) body_signed: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) uuid: Vec<Spanned<String>>,
-    pub(super) free: Option<Spanned<String>>,
+    pub(super) free: Option<Spanned<RawFreeParts>>,
+    pub(super) listed: Option<Spanned<RawListed>>,
     #[serde(default)]
     pub(super) minified: bool,
     pub(super) scheme: Spanned<Vec<RawScheme>>,
+}
+
+/// A part that may hold what stands beside it; where `when` is given, only while that part is one of `is`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFree {
+    pub(super) part: String,
+    pub(super) when: Option<String>,
+    #[serde(default)]
+    pub(super) is: Vec<String>,
+}
+
+/// One part that is always free, or a list of which the first that applies is.
+pub(super) struct RawFreeParts(pub(super) Vec<RawFree>);
+
+impl<'de> Deserialize<'de> for RawFreeParts {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = RawFreeParts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a part such as `json:/reference`, or a list of { part = …, when = …, is = [..] }")
+            }
+            fn visit_str<E>(self, part: &str) -> Result<RawFreeParts, E> {
+                Ok(RawFreeParts(vec![RawFree {
+                    part: part.to_owned(),
+                    when: None,
+                    is: Vec::new(),
+                }]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawFreeParts, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = seq.next_element()? {
+                    parts.push(part);
+                }
+                Ok(RawFreeParts(parts))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// The headers whose values `{listed:NAME}` may take.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListed {
+    pub(super) headers: Vec<String>,
+    /// The one of them whose value may hold the text between the values.
+    pub(super) free: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -176,6 +229,7 @@ pub(super) struct RawBind {
 pub(super) struct RawEvent {
     #[serde(default)]
     pub(super) body: BodyFormat,
+    pub(super) form_field: Option<Spanned<String>>,
     pub(super) structured: Option<String>,
     pub(super) id: Spanned<Alternatives>,
     pub(super) id_signed: Option<Spanned<bool>>,
@@ -217,6 +271,14 @@ pub(super) struct RawBatch {
     pub(super) optional: bool,
     #[serde(default)]
     pub(super) signed_items: bool,
+    #[serde(default)]
+    pub(super) empty: EmptyBatch,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) body_bytes_max: Spanned<usize>,
 }
 
 #[derive(Deserialize)]
@@ -247,6 +309,7 @@ pub(super) struct RawAck {
     pub(super) kept: Option<u16>,
     pub(super) conflict: Option<u16>,
     pub(super) malformed: Option<u16>,
+    pub(super) incomplete: Option<u16>,
     pub(super) body: Option<String>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,

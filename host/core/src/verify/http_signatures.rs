@@ -190,16 +190,16 @@ fn derived_component(request: &RawRequest<'_>, name: &str) -> Result<String, Unp
     let authority = authority.to_ascii_lowercase();
     let default_port = if scheme == "https" { ":443" } else { ":80" };
     let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
-    let query = request.query.unwrap_or_default();
+    // Of the URL that was called: the request's own, or the configured one where a proxy took it off.
+    let query = request.query.or(url.split_once('?').map(|(_, query)| query));
+    let behind = query.map(|query| format!("?{query}")).unwrap_or_default();
     Ok(match name {
         "scheme" => scheme,
         "authority" => authority.to_owned(),
         "path" => path.to_owned(),
-        "query" => format!("?{query}"),
-        "request-target" if request.query.is_some() => format!("{path}?{query}"),
-        "request-target" => path.to_owned(),
-        "target-uri" if request.query.is_some() => format!("{scheme}://{authority}{path}?{query}"),
-        "target-uri" => format!("{scheme}://{authority}{path}"),
+        "query" => format!("?{}", query.unwrap_or_default()),
+        "request-target" => format!("{path}{behind}"),
+        "target-uri" => format!("{scheme}://{authority}{path}{behind}"),
         _ => return Err(malformed(INPUT, "it covers a derived component that is not known here")),
     })
 }

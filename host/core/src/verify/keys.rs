@@ -88,6 +88,14 @@ pub enum KeyError {
     Empty { id: KeyId },
     #[error("secret `{id}` begins or ends with white space, perhaps a line break at the end of its file: remove it")]
     WhiteSpace { id: KeyId },
+    #[error(
+        "secret `{id}` begins with `v1,`, which says the scheme and is no part of the secret: keep what begins with `whsec_`"
+    )]
+    SchemeLabel { id: KeyId },
+    #[error("secret `{id}` stands in quotes, which are no part of it: remove them")]
+    Quoted { id: KeyId },
+    #[error("secret `{id}` begins with a byte order mark, which an editor put there: save it without one")]
+    ByteOrderMark { id: KeyId },
     #[error("secret `{id}` does not begin with {expected}, as {provider} secrets do")]
     Prefix {
         id: KeyId,
@@ -187,6 +195,9 @@ pub(crate) fn decode(profile: &Profile, secret: &SourceSecret) -> Result<Decoded
     if text.is_empty() {
         return Err(KeyError::Empty { id: id() });
     }
+    if let Some(error) = pasted(text, &secret.id) {
+        return Err(error);
+    }
     let schemes = || profile.schemes.iter().enumerate();
     // Files of these two kinds end with a line break, and it means nothing.
     let form = match text.trim_ascii_start() {
@@ -232,6 +243,21 @@ pub(crate) fn decode(profile: &Profile, secret: &SourceSecret) -> Result<Decoded
                 expected: prefixes.join(" or "),
             })
         }
+    }
+}
+
+/// What came with a secret when it was copied. None of it is part of any provider's secrets, and as a key of the text's own bytes it would
+/// be taken in silence and never match.
+fn pasted(text: &[u8], id: &KeyId) -> Option<KeyError> {
+    let id = || id.clone();
+    // Dashboards on Standard Webhooks (Supabase among them) show `v1,whsec_…`.
+    let label = text.split(|b| *b == b',').next().unwrap_or_default();
+    let behind = text.get(label.len() + 1..).unwrap_or_default();
+    match text {
+        [0xef, 0xbb, 0xbf, ..] => Some(KeyError::ByteOrderMark { id: id() }),
+        [first @ (b'"' | b'\'' | b'`'), .., last] if first == last => Some(KeyError::Quoted { id: id() }),
+        _ if label == b"v1" && behind.starts_with(b"whsec_") => Some(KeyError::SchemeLabel { id: id() }),
+        _ => None,
     }
 }
 

@@ -20,6 +20,7 @@ use std::borrow::Cow;
 
 use crate::event::Proof;
 use crate::ids::{KeyId, ProviderName};
+use crate::json;
 use crate::profile::{BindPlace, BindValue, BodyFormat, Profile, Rule, TimeFormat, TimeRule};
 use crate::request::RawRequest;
 use crate::time::UnixMillis;
@@ -92,6 +93,8 @@ pub enum Unproven {
     NoUrl,
     #[error("the scheme signs the field `{pointer}` of the body, which cannot be read: {detail}")]
     UnreadableBody { pointer: String, detail: String },
+    #[error("the header `{header}` lists `{name}` as signed, which the profile does not expect there")]
+    Unlisted { header: String, name: String },
     #[error("the header `{header}` names a secret that the source does not have")]
     UnknownKey { header: String },
     #[error("the request names the key `{}`, which has to be fetched from {}", .0.name(), .0.url())]
@@ -137,6 +140,7 @@ impl Unproven {
             Self::ForbiddenShape { .. } => "forbidden-shape",
             Self::NoUrl => "no-url",
             Self::UnreadableBody { .. } => "unreadable-body",
+            Self::Unlisted { .. } => "unlisted-header",
             Self::UnknownKey { .. } => "unknown-key",
             Self::NeedsKey(_) => "needs-key",
             Self::ForeignKey { .. } => "foreign-key",
@@ -226,13 +230,10 @@ pub(crate) fn attempt(
         let (provider, version) = keyring.provider();
         return Err(Unproven::ForeignKeyring { provider, version });
     }
-    let found = match &profile.rule {
-        Rule::Template(rule) => template::attempt(profile, rule, keyring, request, strictness),
-        Rule::Jws(rule) => jws::attempt(profile, rule, keyring, request, strictness),
-        Rule::HttpSignatures(rule) => http_signatures::attempt(profile, rule, keyring, request, strictness),
-        Rule::Credential(rule) => credential::attempt(profile, rule, keyring, request, strictness),
-        // No keyring can be made for such a profile, so that none is served here.
-        Rule::FetchBack => Err(Unproven::NoActiveSecret),
+    let found = if profile.signs_url() {
+        with_url(profile, keyring, request, strictness)
+    } else {
+        by_rule(profile, keyring, request, strictness)
     }?;
     if !profile.binds.is_empty() {
         bound(profile, keyring, request)?;
@@ -240,9 +241,46 @@ pub(crate) fn attempt(
     Ok(found)
 }
 
+fn by_rule(
+    profile: &Profile,
+    keyring: &Keyring,
+    request: &RawRequest<'_>,
+    strictness: Strictness,
+) -> Result<Found, Unproven> {
+    match &profile.rule {
+        Rule::Template(rule) => template::attempt(profile, rule, keyring, request, strictness),
+        Rule::Jws(rule) => jws::attempt(profile, rule, keyring, request, strictness),
+        Rule::HttpSignatures(rule) => http_signatures::attempt(profile, rule, keyring, request, strictness),
+        Rule::Credential(rule) => credential::attempt(profile, rule, keyring, request, strictness),
+        // No keyring can be made for such a profile, so that none is served here.
+        Rule::FetchBack => Err(Unproven::NoActiveSecret),
+    }
+}
+
+/// Tries the few URLs that the sender can have called. All of them are this source's, so that it is one to which a signature belongs.
+fn with_url(
+    profile: &Profile,
+    keyring: &Keyring,
+    request: &RawRequest<'_>,
+    strictness: Strictness,
+) -> Result<Found, Unproven> {
+    let mut first_failure = None;
+    for url in request.urls() {
+        let called = RawRequest {
+            url: Some(&url),
+            ..*request
+        };
+        match by_rule(profile, keyring, &called, strictness) {
+            Err(no_match @ Unproven::NoMatch { .. }) => first_failure.get_or_insert(no_match),
+            result => return result,
+        };
+    }
+    Err(first_failure.unwrap_or(Unproven::NoUrl))
+}
+
 /// Looks at what must be this source's own: keys that a provider shares among its customers prove the provider only.
 fn bound(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>) -> Result<(), Unproven> {
-    let text = std::str::from_utf8(request.body).unwrap_or_default();
+    let text = json::document(request.body).unwrap_or_default();
     let fields = if profile.bind_fields.is_empty() {
         None
     } else {

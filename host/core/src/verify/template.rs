@@ -12,9 +12,9 @@ use super::message::{Candidate, Message, Tag};
 use super::{Found, Strictness, Unproven, judge_time, single};
 use crate::batch::{self, BatchError};
 use crate::form;
-use crate::json::{Scalar, Slot, Values};
+use crate::json::{self, Scalar, Slot, Values};
 use crate::limits::{BATCH_ITEMS_MAX, SIGNATURE_ENTRIES_MAX};
-use crate::profile::{BodyFormat, FetchKind, Grammar, Part, Profile, Shape, SignatureRule};
+use crate::profile::{BodyFormat, FetchKind, Free, Grammar, Part, Profile, Shape, SignatureRule};
 use crate::request::RawRequest;
 use crate::time::UnixMillis;
 
@@ -71,7 +71,7 @@ impl<'p> Template<'p> {
             pointer: "items".into(),
             detail,
         };
-        let text = std::str::from_utf8(request.body).map_err(|_| unreadable("the body is not UTF-8".into()))?;
+        let text = json::document(request.body).map_err(|_| unreadable("the body is not UTF-8".into()))?;
         let items = batch::split(batch, text).map_err(|error| {
             unreadable(match error {
                 BatchError::Json(_) => "the body is not JSON with a list of items, or repeats a key".into(),
@@ -176,7 +176,7 @@ impl<'p> Template<'p> {
                 detail: detail.to_owned(),
             }
         };
-        let text = std::str::from_utf8(body).map_err(|_| unreadable("the body is not UTF-8"))?;
+        let text = json::document(body).map_err(|_| unreadable("the body is not UTF-8"))?;
         let values = match self.profile.event.body {
             BodyFormat::Json => self.rule.fields.read(text),
             BodyFormat::Form => {
@@ -198,7 +198,8 @@ impl<'p> Template<'p> {
     where
         'p: 'a,
     {
-        let mut parts = Vec::with_capacity(self.rule.signed.len());
+        let mut parts: Vec<Cow<'a, [u8]>> = Vec::with_capacity(self.rule.signed.len());
+        let mut shapes = Vec::with_capacity(self.rule.signed.len());
         for part in &self.rule.signed {
             let (value, shape): (Cow<'a, [u8]>, Option<&Shape>) = match part {
                 Part::Literal(text) => (Cow::Borrowed(text.as_bytes()), None),
@@ -236,20 +237,91 @@ impl<'p> Template<'p> {
                 Part::BodyCrc32 => (Cow::Owned(crc32fast::hash(body).to_string().into_bytes()), None),
                 Part::FormSorted { digest } => (self.form(request, body, digest.as_deref())?, None),
                 Part::Url => (Cow::Borrowed(request.url.ok_or(Unproven::NoUrl)?.as_bytes()), None),
+                Part::Listed { param, headers, free } => (
+                    Cow::Owned(self.listed(request, header_set, param, headers, free.as_deref())?),
+                    None,
+                ),
                 Part::Config { at, .. } => {
                     let value = self.keyring.parameter(*at).unwrap_or_default();
                     (Cow::Borrowed(value), None)
                 }
             };
-            if let Some(detail) = shape.and_then(|shape| shape.objection(&value)) {
+            shapes.push(shape);
+            parts.push(value);
+        }
+        let free = self.free(&parts);
+        for (at, (part, shape)) in self.rule.signed.iter().zip(shapes).enumerate() {
+            let value = parts.get(at).map_or(&b""[..], |value| value);
+            if let Some(detail) = shape.and_then(|shape| shape.objection(value, free == Some(at))) {
                 return Err(Unproven::ForbiddenShape {
                     part: part.describe(),
                     detail,
                 });
             }
-            parts.push(value);
         }
         Ok(parts)
+    }
+
+    /// Which part of this request may hold what stands beside it.
+    fn free(self, parts: &[Cow<'_, [u8]>]) -> Option<usize> {
+        let applies = |free: &&Free| match &free.when {
+            None => true,
+            Some((at, texts)) => {
+                let said = parts.get(*at);
+                said.is_some_and(|said| texts.iter().any(|text| text.as_bytes() == &**said))
+            }
+        };
+        self.rule.free.iter().find(applies).map(|free| free.part)
+    }
+
+    /// The values of the headers that the signature says it holds. How many there are is signed with their names, and only one of them
+    /// may hold a `.`, so that the joined bytes say where each of them ends.
+    fn listed(
+        self,
+        request: &RawRequest<'_>,
+        header_set: usize,
+        param: &str,
+        headers: &[String],
+        free: Option<&str>,
+    ) -> Result<Vec<u8>, Unproven> {
+        let header = || {
+            self.rule
+                .headers
+                .first()
+                .map_or("", |name| name.in_set(header_set))
+                .to_owned()
+        };
+        let mut names: Vec<&str> = Vec::new();
+        let mut joined = Vec::new();
+        for name in self.single_param(request, header_set, param)?.split(|b| *b == b' ') {
+            let unlisted = || Unproven::Unlisted {
+                header: header(),
+                name: crate::mask::line(&String::from_utf8_lossy(name), 60),
+            };
+            let known = headers
+                .iter()
+                .find(|known| known.as_bytes() == name)
+                .ok_or_else(unlisted)?;
+            if names.contains(&known.as_str()) {
+                return Err(Unproven::MalformedSignature {
+                    header: header(),
+                    detail: format!("it lists `{known}` twice"),
+                });
+            }
+            let value = single(request, known)?;
+            if free != Some(known.as_str()) && value.contains(&b'.') {
+                return Err(Unproven::ForbiddenShape {
+                    part: format!("header:{known}"),
+                    detail: "may not contain \".\", which the scheme puts beside it: the signed bytes could be split in two ways".into(),
+                });
+            }
+            if !names.is_empty() {
+                joined.push(b'.');
+            }
+            joined.extend_from_slice(value);
+            names.push(known);
+        }
+        Ok(joined)
     }
 
     /// The body's fields in the order in which they are signed, or the query's digest of a body that is no form.
@@ -267,9 +339,8 @@ impl<'p> Template<'p> {
             if !bool::from(bytes.ct_eq(Sha256::digest(body).as_slice())) {
                 return Err(Unproven::WrongDigest { part });
             }
-            let url = request.url.ok_or(Unproven::NoUrl)?;
-            let joint = if url.contains('?') { '&' } else { '?' };
-            return Ok(Cow::Owned(format!("{joint}{name}={said}").into_bytes()));
+            // The query is signed with the URL before this part.
+            return Ok(Cow::Borrowed(b""));
         }
         let unreadable = |detail: &str| Unproven::UnreadableBody {
             pointer: "form-sorted".into(),
@@ -433,12 +504,12 @@ impl<'p> Template<'p> {
 
 impl Shape {
     /// What is wrong with a value, if anything.
-    fn objection(&self, value: &[u8]) -> Option<String> {
+    fn objection(&self, value: &[u8], is_free: bool) -> Option<String> {
         if value.is_empty() {
             return Some("is empty".into());
         }
         let holds = |text: &str| value.windows(text.len()).any(|window| window == text.as_bytes());
-        if let Some(text) = self.forbidden.iter().find(|text| holds(text)) {
+        if let Some(text) = self.forbidden.iter().find(|text| !is_free && holds(text)) {
             return Some(format!(
                 "may not contain {text:?}, which the scheme puts beside it: the signed bytes could be split in two ways"
             ));
@@ -475,16 +546,16 @@ fn has_field(query: Option<&str>, name: &str) -> bool {
         .any(|entry| entry.split('=').next() == Some(name))
 }
 
-/// A form's fields sorted by name, each name followed by its values, sorted and without repetitions.
+/// A form's fields sorted by name, each name followed by its values, sorted and without repetitions; as bytes, whatever they say.
 ///
 /// # Errors
-/// When the text is no form; says why.
+/// When there are too many fields; says so.
 pub(crate) fn form_sorted(text: &str) -> Result<Vec<u8>, &'static str> {
     let fields: BTreeSet<_> = form::parse(text)?.into_iter().collect();
     let mut joined = Vec::with_capacity(text.len());
     for (name, value) in &fields {
-        joined.extend_from_slice(name.as_bytes());
-        joined.extend_from_slice(value.as_bytes());
+        joined.extend_from_slice(name);
+        joined.extend_from_slice(value);
     }
     Ok(joined)
 }

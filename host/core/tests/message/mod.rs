@@ -32,6 +32,7 @@ pub(crate) struct Message {
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) parameters: Parameters,
     pub(crate) method: String,
+    pub(crate) path: Option<String>,
     pub(crate) query: Option<String>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
@@ -62,6 +63,7 @@ impl Message {
             secrets,
             parameters,
             method: "POST".into(),
+            path: None,
             query: signed.query,
             headers: headers.map(|(name, value)| (name, value.into_bytes())).collect(),
             body: signed.body.into_owned(),
@@ -92,6 +94,7 @@ impl Message {
             .collect();
         let request = RawRequest {
             method: &self.method,
+            path: self.path.as_deref(),
             query: self.query.as_deref(),
             headers: &headers,
             body: &self.body,

@@ -401,6 +401,7 @@ async fn a_delivery_is_signed_by_every_secret_and_keeps_its_names_over_retries()
                 .collect();
             let raw = RawRequest {
                 method: "POST",
+                path: None,
                 query: None,
                 headers: &headers,
                 body: &request.body,

@@ -171,6 +171,7 @@ impl Edge {
             .collect();
         let request = RawRequest {
             method: head.method.as_str(),
+            path: None,
             query: None,
             headers: &headers,
             body,

@@ -211,6 +211,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         .collect();
     let request = RawRequest {
         method: "POST",
+        path: None,
         query: None,
         headers: &headers,
         body: &body,

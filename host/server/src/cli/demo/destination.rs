@@ -125,6 +125,7 @@ impl Books {
             .collect();
         let request = RawRequest {
             method: "POST",
+            path: None,
             query: None,
             headers: &headers,
             body,
