@@ -157,6 +157,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The provider's own words for an acknowledgement.
     text: Option<String>,
+    /// The largest body that would have been taken, in bytes.
+    body_bytes_max: Option<usize>,
 }
 
 impl Answer {
@@ -165,7 +167,13 @@ impl Answer {
         let status = self.status;
         match (&self.text, self.receipts.as_slice()) {
             (Some(text), _) => Cow::Borrowed(text),
-            (None, []) => Cow::Owned(format!("{{\"status\":\"{status}\"}}\n")),
+            (None, []) => Cow::Owned(match self.body_bytes_max {
+                Some(bytes) => format!(
+                    "{{\"status\":\"{status}\",\"body_bytes_max\":{bytes},\"setting\":\"body_bytes_max of the source, up to \
+                     source_body_bytes_max in [edge]\"}}\n"
+                ),
+                None => format!("{{\"status\":\"{status}\"}}\n"),
+            }),
             (None, [receipt]) => Cow::Owned(format!("{{\"receipt\":\"{receipt}\",\"status\":\"{status}\"}}\n")),
             (None, receipts) => {
                 let receipts: Vec<_> = receipts.iter().map(|receipt| format!("\"{receipt}\"")).collect();
@@ -175,6 +183,13 @@ impl Answer {
                 ))
             }
         }
+    }
+
+    /// The same, with the bound that the body was over and the setting that changes it.
+    #[must_use]
+    pub fn with_body_bound(mut self, bytes_max: usize) -> Self {
+        self.body_bytes_max = Some(bytes_max);
+        self
     }
 
     pub fn content_type(&self) -> &'static str {
@@ -195,6 +210,7 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
         receipts: vec![receipt],
         headers: ack.headers.clone(),
         text: ack.body.clone(),
+        body_bytes_max: None,
     };
     let refused = |http_status, status| Answer {
         http_status,
@@ -203,6 +219,7 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
         receipts: Vec::new(),
         headers: Vec::new(),
         text: None,
+        body_bytes_max: None,
     };
     let later = |http_status, status| Answer {
         retry_after_s: Some(2),
@@ -351,6 +368,22 @@ mod tests {
         let conflict = answer(&Happening::Conflict(RECEIPT), &ack.with_conflict_status(422));
         assert_eq!((conflict.http_status, conflict.status), (422, "conflict"));
         assert!(conflict.body().contains("rcpt_00"));
+    }
+
+    #[test]
+    fn a_body_too_large_is_told_the_bound_and_the_setting() {
+        let refused = answer(&Happening::Rejected(Rejection::BodyTooLarge), &Ack::default()).with_body_bound(1024);
+        let body: serde_json::Value = serde_json::from_str(&refused.body()).unwrap();
+        assert_eq!(
+            (body["status"].as_str(), body["body_bytes_max"].as_u64()),
+            (Some("body-too-large"), Some(1024))
+        );
+        assert!(
+            body["setting"]
+                .as_str()
+                .unwrap()
+                .starts_with("body_bytes_max of the source")
+        );
     }
 
     #[test]

@@ -377,6 +377,15 @@ impl Fields<'_> {
                 let digest = HEXLOWER.encode(&Sha256::digest(self.text.as_bytes()));
                 Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(digest.into())))))
             }
+            FieldSource::RequestDigest => {
+                // No query has a line break, so that it ends where the first one is.
+                let query = self.verified.request().query.unwrap_or_default();
+                let digest = Sha256::new_with_prefix(query)
+                    .chain_update("\n")
+                    .chain_update(self.text);
+                let digest = HEXLOWER.encode(&digest.finalize());
+                Ok(Some(FoundValue::Sent(Cow::Owned(Scalar::Text(digest.into())))))
+            }
             FieldSource::Joined(sources) => self.joined(sources),
         }
     }

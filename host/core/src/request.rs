@@ -91,6 +91,22 @@ impl<'a> RawRequest<'a> {
     }
 }
 
+/// The URL that a sender signs when it calls `target` and the receiver's public URL is `public`: see [`RawRequest::urls`]. `None` when one
+/// of them is no URL.
+pub fn signed_url(public: &str, target: &str) -> Option<String> {
+    let (_, path, query) = split_url(target)?;
+    let request = RawRequest {
+        method: "POST",
+        path: Some(if path.is_empty() { "/" } else { path }),
+        query,
+        headers: &[],
+        body: &[],
+        url: Some(public),
+        received_at: UnixMillis(0),
+    };
+    request.urls().into_iter().next()
+}
+
 /// A URL's scheme, host and port; its path; and its query, where it has one. What stands behind a `#` is never sent.
 fn split_url(url: &str) -> Option<(&str, &str, Option<&str>)> {
     let url = url.split('#').next()?;

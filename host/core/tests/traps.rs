@@ -398,8 +398,11 @@ fn an_empty_batch_is_a_question_where_the_profile_says_so() {
         None
     );
     assert_eq!(ask(&profile, r#"{"entropy":"X"}"#), None, "no list is no empty list");
+    // Where the whole body is signed, that is the rule; a profile may say otherwise.
     let usual = Arc::new(Profile::from_toml(&text.replace("empty = \"acknowledge\"\n", "")).unwrap());
-    assert_eq!(ask(&usual, r#"{"events":[]}"#), None);
+    assert!(ask(&usual, r#"{"events":[]}"#).is_some());
+    let strict = Arc::new(Profile::from_toml(&text.replace("acknowledge", "refuse")).unwrap());
+    assert_eq!(ask(&strict, r#"{"events":[]}"#), None);
     let unproved = text
         .replace("[batch]", "[batch]\nsigned_items = true")
         .replace("headers = [\"x-xero-signature\"]", "field = \"/sig\"");
@@ -442,6 +445,18 @@ fn the_signed_url_is_the_one_that_was_called() {
         ),
         "verified"
     );
+    // What differs in the query alone is another event.
+    let read = |query: &str| {
+        let mut message = Message::sample("twilio");
+        message.query = Some(query.into());
+        let url = format!("{}?{query}", message.url.clone().unwrap());
+        let mut mac = Hmac::<sha1::Sha1>::new_from_slice(key("twilio").as_bytes()).unwrap();
+        mac.update(format!("{url}MessageSidSM1MessageStatusdeliveredTo15550100").as_bytes());
+        message.set("x-twilio-signature", &BASE64.encode(&mac.finalize().into_bytes()));
+        message.read().unwrap().id
+    };
+    assert_eq!(read("order=1"), read("order=1"));
+    assert_ne!(read("order=1"), read("order=2"));
     assert_eq!(
         reason(
             "https://hooks.example:443/in/acme/sms?Z=1&Note=it%27s+late",

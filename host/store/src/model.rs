@@ -271,6 +271,9 @@ pub struct ReceiptView {
     pub lifecycle_version: Option<u32>,
     pub amount: Option<String>,
     pub occurred_at: Option<String>,
+    /// What of the event is not read as it was sent: shortened, or left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_notes: Option<String>,
     pub received_at: String,
     pub proof: Proof,
     #[serde(flatten)]

@@ -97,6 +97,7 @@ struct RawSource {
     provider: Option<ProviderName>,
     profile: Option<RawProfileFile>,
     public_url: Option<String>,
+    body_bytes_max: Option<usize>,
     conflict_status: Option<u16>,
     event_type: Option<EventType>,
     currency: Option<String>,
@@ -143,8 +144,17 @@ impl RawSource {
             Some(409) => profile.ack().clone().with_conflict_status(409),
             _ => profile.ack().clone(),
         };
+        let most = limits::SOURCE_BODY_BYTES_MAX;
+        let of_provider = profile.body_bytes_max().unwrap_or(0).min(most);
+        let body_bytes_max = self.body_bytes_max.unwrap_or(limits::BODY_BYTES_MAX.max(of_provider));
+        if !(1024..=most).contains(&body_bytes_max) {
+            return Err(format!(
+                "`body_bytes_max` is out of bounds: write a number from 1024 to {most}"
+            ));
+        }
         Ok(Intake {
             ack,
+            body_bytes_max,
             parameters: parameters(&self.parameters, &profile)?,
             secrets: self
                 .secrets

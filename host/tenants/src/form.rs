@@ -37,6 +37,8 @@ pub struct Intake {
     /// How the provider wants to be answered.
     pub ack: Ack,
     pub public_url: Option<String>,
+    /// The largest body that is taken, in bytes.
+    pub body_bytes_max: usize,
     pub secrets: Vec<SecretRef>,
     pub parameters: BTreeMap<String, Parameter>,
     /// Beside the signature; one of these and of `basic` must be there, if there are any.
@@ -183,6 +185,7 @@ mod tests {
             profile: profile.clone(),
             ack: profile.ack().clone(),
             public_url: None,
+            body_bytes_max: 1024,
             secrets: Vec::new(),
             parameters: BTreeMap::new(),
             bearer: Vec::new(),

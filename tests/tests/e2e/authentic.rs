@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tollgate_core::time::UnixMillis;
 use tollgate_tests::client::Client;
 use tollgate_tests::events::{self, FAMILIES, Signer, any_event, signer};
-use tollgate_tests::stage::Setup;
+use tollgate_tests::stage::{Setup, Stage, tollgate};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -279,4 +279,221 @@ fn i8_each_family_is_read_into_the_one_envelope() {
             Value::Null,
         ])
     );
+}
+
+/// One source of `provider`, with further lines of its own.
+fn one(provider: &str, secret: &str, lines: &str) -> (Stage, Signer) {
+    let source = format!(
+        "[sources.one]\nprovider = \"{provider}\"\n{lines}\nsecrets = [{{ id = \"a\", value = {{ file = \"../secrets/a\" }} }}]\n"
+    );
+    let stage = Setup::default().secret("a", secret).tenant("acme", &source).start();
+    (stage, Signer::new(provider, secret))
+}
+
+/// The attribute that says what was not read as it was sent.
+fn notes(stage: &Stage, receipt: &str) -> String {
+    let trace = stage.trace(receipt).to_string();
+    let begin = trace
+        .find("reading_notes")
+        .unwrap_or_else(|| panic!("no notes: {trace}"));
+    trace[begin..].chars().take(400).collect()
+}
+
+#[test]
+fn i11_a_value_that_breaks_a_bound_of_ours_is_shortened_and_refuses_nothing() {
+    let (stage, signer) = one("generic-hmac", "shop-secret-1f0c2d", "");
+    let post = |fields: &str| {
+        let id = fields.len();
+        let answer = stage.post(
+            "one",
+            &signer.sign("", format!(r#"{{"event_id":"e-{id}","event":"e",{fields}}}"#)),
+        );
+        assert_eq!(answer.verdict(), (202, "accepted".to_owned()), "{fields}");
+        answer.receipt()
+    };
+    let receipt = post(r#""amount":"much","currency":"INR""#);
+    assert!(notes(&stage, &receipt).contains("amount: left out: `much`"));
+    assert!(notes(&stage, &post(r#""amount":1e999,"currency":"INR","x":1"#)).contains("amount"));
+    assert!(notes(&stage, &post(r#""amount":1,"currency":"RUPEES""#)).contains("not a currency code"));
+    assert!(notes(&stage, &post(r#""user_id":"\ud800""#)).contains("customer"));
+    assert!(notes(&stage, &post(&format!(r#""user_id":"{}""#, "x".repeat(5000)))).contains("from 5000 bytes"));
+    assert!(notes(&stage, &post(r#""timestamp":99999999999999999999"#)).contains("occurred_at"));
+    let receipt = post(r#""order_id":"\u0000","user_id":"a\u0000b""#);
+    assert!(notes(&stage, &receipt).contains("subject"));
+    // What orders is shortened to a key of its own.
+    let long = |last: &str| format!(r#""order_id":"<{}{last}@mail.example>""#, "m".repeat(980));
+    let subject = |receipt: &str| {
+        stage.trace(receipt)["receipt"]["subject"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (one, other) = (subject(&post(&long("a"))), subject(&post(&long("bb"))));
+    assert!(
+        one.starts_with("<mmm") && one.contains("…sha256:") && one.len() <= 255,
+        "{one}"
+    );
+    assert_ne!(one, other);
+    stage.assert_whole();
+}
+
+#[test]
+fn i11_one_bad_value_refuses_no_neighbour_in_its_batch() {
+    let profile = "name = \"own\"\nversion = 1\ntitle = \"Own\"\n[signature]\nheaders = [\"x-sig\"]\ngrammar = \"plain\"\nsigned = \"{body}\"\n\
+        [[signature.scheme]]\nname = \"hmac\"\nalgorithm = \"hmac-sha256\"\nencoding = \"hex\"\nkey = { decode = \"utf8\" }\n\
+        [batch]\nitems = \"/events/*\"\n[event]\nid = \"/id\"\ntype = \"/type\"\nsubject = \"/subject\"\n[event.attributes]\nreason = \"/reason\"\n\
+        [ack]\nkept = 200\n";
+    let mut stage = Setup::default()
+        .secret("a", "shop-secret-1f0c2d")
+        .tenant(
+            "acme",
+            "[sources.one]\nprofile = { file = \"../own.toml\" }\nsecrets = [{ id = \"a\", value = { file = \"../secrets/a\" } }]\n",
+        )
+        .set();
+    stage.write("own.toml", profile);
+    stage.start();
+    let signer = Signer::new("generic-hmac", "shop-secret-1f0c2d");
+    let sign = |body: String| {
+        let mut message = signer.sign("", body);
+        for (name, value) in &mut message.headers {
+            if name == "x-signature" {
+                *name = "x-sig".to_owned();
+                *value = value.trim_start_matches("sha256=").to_owned();
+            }
+        }
+        message
+    };
+    let reason = "550 ".repeat(400);
+    let batch = format!(
+        r#"{{"events":[{{"id":"1","type":"t"}},{{"id":"2","type":"t","reason":"{reason}"}},{{"id":"3","type":"t","subject":"\ud800"}}]}}"#
+    );
+    let answer = stage.post("one", &sign(batch));
+    assert_eq!(answer.verdict(), (200, "accepted".to_owned()));
+    assert_eq!(stage.counts()["receipts"], 3);
+
+    // An empty batch under a right signature asks whether the endpoint holds the secret (Xero); a wrong one is told no.
+    let asked = sign(r#"{"events":[],"entropy":"X"}"#.to_owned());
+    let answer = stage.post("one", &asked);
+    assert_eq!((answer.status, answer.body.len()), (200, 0), "{answer:?}");
+    assert_eq!(stage.post("one", &asked.tampered()).status, 401);
+    assert_eq!(stage.counts()["receipts"], 3);
+    assert_eq!(stage.metric("tollgate_challenges_total"), 1);
+}
+
+#[test]
+fn i1_a_slash_too_many_is_the_source_and_a_signed_url_is_the_one_that_was_called() {
+    let (stage, signer) = one("generic-hmac", "shop-secret-1f0c2d", "");
+    for (at, path) in ["/in/acme/one/", "/in/acme/one//", "//in/acme//one", "/in/acme/one"]
+        .iter()
+        .enumerate()
+    {
+        let message = signer.sign("", any_event("shop", &format!("evt_{at}")));
+        let answer = stage.connect().post(path, &message).expect("an answer");
+        assert_eq!(answer.status, 202, "{path}");
+    }
+    let message = signer.sign("", any_event("shop", "evt_more"));
+    for path in ["/in/acme/one/more", "/in/acme", "/acme/one"] {
+        assert_eq!(
+            stage.connect().post(path, &message).expect("an answer").status,
+            404,
+            "{path}"
+        );
+    }
+
+    let secret = "12345";
+    let (stage, _) = one("twilio", secret, "public_url = \"https://hooks.example\"");
+    stage.write("twilio-secret", secret);
+    let (body, file) = (stage.path("body"), stage.path("twilio-secret"));
+    stage.write("body", "MessageSid=SM01&MessageStatus=delivered");
+    let send = |public: &str, query: &str| {
+        let url = format!("http://{}/in/acme/one{query}", stage.edge);
+        let ran = tollgate(
+            &[
+                "send",
+                "--url",
+                &url,
+                "--public-url",
+                public,
+                "--provider",
+                "twilio",
+                "--json",
+                "--secret-file",
+                file.to_str().unwrap_or_default(),
+                "--body",
+                body.to_str().unwrap_or_default(),
+            ],
+            b"",
+        );
+        ran.json()[0]["http_status"].clone()
+    };
+    // The scheme's own words, or the whole URL, as it was written before.
+    assert_eq!(send("https://hooks.example", "?order=1"), 202);
+    assert_eq!(send("https://hooks.example/in/acme/one", "?order=2"), 202);
+    assert_eq!(send("https://hooks.example", ""), 202);
+    assert_eq!(send("https://other.example", "?order=3"), 401);
+    assert_eq!(stage.counts()["receipts"], 3, "each query is an event of its own");
+}
+
+#[test]
+fn i1_a_form_that_holds_json_and_a_byte_order_mark_are_no_reason_to_refuse() {
+    let (stage, signer) = one("github", "gh-secret", "");
+    let post = |id: &str, body: Vec<u8>| {
+        let mut message = signer.sign(id, body);
+        message.headers.push(("x-github-event".to_owned(), "star".to_owned()));
+        stage.post("one", &message)
+    };
+    let json = r#"{"action":"created","repository":{"full_name":"a/b"}}"#;
+    let form = format!(
+        "payload={}",
+        json.bytes().map(|b| format!("%{b:02X}")).collect::<String>()
+    );
+    let answer = post("1", form.into_bytes());
+    assert_eq!(answer.verdict(), (202, "accepted".to_owned()));
+    assert_eq!(stage.trace(&answer.receipt())["receipt"]["subject"], "a/b");
+    let answer = post("2", format!("\u{feff}{json}").into_bytes());
+    assert_eq!(answer.verdict(), (202, "accepted".to_owned()));
+    assert_eq!(stage.trace(&answer.receipt())["receipt"]["body_bytes"], json.len());
+    assert_eq!(
+        post("3", b"payload=%7B".to_vec()).verdict(),
+        (400, "malformed".to_owned())
+    );
+}
+
+/// `verify` and `check` name what came with a secret when it was copied, and `verify` what of a URL differs.
+#[test]
+fn o3_what_was_copied_wrongly_is_named() {
+    let whsec = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    for (text, expect) in [
+        (format!("v1,{whsec}"), "begins with `v1,`"),
+        (format!("\"{whsec}\""), "stands in quotes"),
+        (format!("\u{feff}{whsec}"), "begins with a byte order mark"),
+    ] {
+        let stage = Setup::default()
+            .secret("a", &text)
+            .tenant(
+                "acme",
+                "[sources.one]\nprovider = \"svix\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/a\" } }]\n",
+            )
+            .set();
+        let config = stage.config();
+        let checked = tollgate(&["check", "--config", config.to_str().unwrap_or_default()], b"");
+        assert_eq!(checked.code, 1, "{checked:?}");
+        let said = format!("{checked:?}");
+        assert!(said.contains(expect) && !said.contains("copy it whole"), "{said}");
+        let file = stage.path("secrets/a");
+        let verified = tollgate(
+            &[
+                "verify",
+                "--provider",
+                "svix",
+                "--secret-file",
+                file.to_str().unwrap_or_default(),
+                "--header",
+                "svix-id: m1",
+            ],
+            b"{}",
+        );
+        assert_eq!(verified.code, 2, "{verified:?}");
+        assert!(format!("{verified:?}").contains(expect), "{verified:?}");
+    }
 }

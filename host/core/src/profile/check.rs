@@ -104,7 +104,11 @@ impl Check<'_> {
             .iter()
             .map(|bind| self.bind(bind, body_signed, &mut bind_fields))
             .collect::<Result<Vec<_>, _>>()?;
-        let batch = raw.batch.as_ref().map(|batch| self.batch(batch, &rule)).transpose()?;
+        let batch = raw
+            .batch
+            .as_ref()
+            .map(|batch| self.batch(batch, &rule, body_signed))
+            .transpose()?;
         let event = self.event(&raw, batch.is_some())?;
         let signed = self.signed(&raw.event, &rule, &event, body_signed)?;
         let challenge = raw.challenge.as_ref().map(|raw| self.challenge(raw)).transpose()?;
@@ -882,7 +886,7 @@ impl Check<'_> {
         })
     }
 
-    fn batch(&self, raw: &RawBatch, rule: &Rule) -> Result<BatchRule, ProfileError> {
+    fn batch(&self, raw: &RawBatch, rule: &Rule, body_signed: bool) -> Result<BatchRule, ProfileError> {
         if raw.signed_items && !matches!(rule, Rule::Template(_)) {
             return Err(self.problem(&raw.items, "only `[signature]` knows signed items"));
         }
@@ -899,7 +903,8 @@ impl Check<'_> {
         if steps.iter().filter(|step| **step == Step::Each).count() != 1 {
             return Err(self.problem(&raw.items, "the way to the items has exactly one `*`, for their list"));
         }
-        if raw.empty == EmptyBatch::Acknowledge && (raw.signed_items || matches!(rule, Rule::Credential(_))) {
+        let is_proved = body_signed && !raw.signed_items;
+        if raw.empty == Some(EmptyBatch::Acknowledge) && !is_proved {
             return Err(self.problem(
                 &raw.items,
                 "`empty = \"acknowledge\"` needs a signature over the whole body: an empty list proves nothing otherwise",
@@ -908,7 +913,11 @@ impl Check<'_> {
         Ok(BatchRule {
             steps,
             optional: raw.optional,
-            empty: raw.empty,
+            empty: match raw.empty {
+                Some(empty) => empty,
+                None if is_proved => EmptyBatch::Acknowledge,
+                None => EmptyBatch::Refuse,
+            },
         })
     }
 
@@ -1242,9 +1251,10 @@ impl Check<'_> {
             Some(("literal", text)) => Ok(FieldSource::Literal(text.to_owned())),
             Some(("around", text)) => Ok(FieldSource::Around(pointer(&mut places.around, text)?)),
             _ if place == "digest:body" => Ok(FieldSource::Digest),
+            _ if place == "digest:request" => Ok(FieldSource::RequestDigest),
             _ => Err(self.problem(
                 raw,
-                format!("`{place}` is no place: write a JSON pointer such as `/data/id`, `header:NAME`, `literal:TEXT`, `digest:body`, or several in one as `{{/type}}.{{/code}}`"),
+                format!("`{place}` is no place: write a JSON pointer such as `/data/id`, `header:NAME`, `literal:TEXT`, `digest:body`, `digest:request`, or several in one as `{{/type}}.{{/code}}`"),
             )),
         }
     }
@@ -1306,6 +1316,10 @@ fn is_signed(source: &FieldSource, rule: &Rule, event: &EventRule, body_signed: 
     match source {
         FieldSource::Literal(_) => true,
         FieldSource::Digest | FieldSource::Around(_) => body_signed,
+        FieldSource::RequestDigest => {
+            let signs_url = matches!(rule, Rule::Template(rule) if rule.signed.contains(&Part::Url));
+            body_signed && signs_url
+        }
         FieldSource::Body(slot) => {
             let pointer = event.pointers.text(*slot);
             let signs_field = |part: &Part| matches!(part, Part::Json { name, .. } if *name == pointer);

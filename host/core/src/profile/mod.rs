@@ -502,6 +502,8 @@ pub(crate) enum FieldSource {
     Literal(String),
     /// The lower-case hexadecimal SHA-256 of the event's own bytes.
     Digest,
+    /// The same over the request's query and the event's own bytes.
+    RequestDigest,
     /// All of these, one after the other; absent when one of them is.
     Joined(Vec<FieldSource>),
 }
@@ -536,13 +538,12 @@ pub(crate) struct BatchRule {
 }
 
 /// What a batch without items is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum EmptyBatch {
-    /// Malformed: nothing is kept, so nothing is acknowledged.
-    #[default]
+    /// Malformed: nothing is kept, so nothing is acknowledged. What holds where no signature is over the whole body.
     Refuse,
-    /// A question whether the endpoint holds the secret: answered, with nothing kept.
+    /// A question whether the endpoint holds the secret: answered, with nothing kept, as there is nothing to keep. What holds otherwise.
     Acknowledge,
 }
 
@@ -869,6 +870,7 @@ impl Profile {
             },
             FieldSource::Literal(text) => format!("literal:{text}"),
             FieldSource::Digest => "digest:body".into(),
+            FieldSource::RequestDigest => "digest:request".into(),
             FieldSource::Joined(sources) => sources
                 .iter()
                 .map(|source| match source {

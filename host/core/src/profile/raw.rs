@@ -271,8 +271,7 @@ pub(super) struct RawBatch {
     pub(super) optional: bool,
     #[serde(default)]
     pub(super) signed_items: bool,
-    #[serde(default)]
-    pub(super) empty: EmptyBatch,
+    pub(super) empty: Option<EmptyBatch>,
 }
 
 #[derive(Deserialize)]

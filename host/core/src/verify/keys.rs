@@ -88,14 +88,9 @@ pub enum KeyError {
     Empty { id: KeyId },
     #[error("secret `{id}` begins or ends with white space, perhaps a line break at the end of its file: remove it")]
     WhiteSpace { id: KeyId },
-    #[error(
-        "secret `{id}` begins with `v1,`, which says the scheme and is no part of the secret: keep what begins with `whsec_`"
-    )]
-    SchemeLabel { id: KeyId },
-    #[error("secret `{id}` stands in quotes, which are no part of it: remove them")]
-    Quoted { id: KeyId },
-    #[error("secret `{id}` begins with a byte order mark, which an editor put there: save it without one")]
-    ByteOrderMark { id: KeyId },
+    /// Something came with it when it was copied.
+    #[error("secret `{id}` {what}")]
+    Pasted { id: KeyId, what: &'static str },
     #[error("secret `{id}` does not begin with {expected}, as {provider} secrets do")]
     Prefix {
         id: KeyId,
@@ -195,8 +190,8 @@ pub(crate) fn decode(profile: &Profile, secret: &SourceSecret) -> Result<Decoded
     if text.is_empty() {
         return Err(KeyError::Empty { id: id() });
     }
-    if let Some(error) = pasted(text, &secret.id) {
-        return Err(error);
+    if let Some(what) = pasted(text) {
+        return Err(KeyError::Pasted { id: id(), what });
     }
     let schemes = || profile.schemes.iter().enumerate();
     // Files of these two kinds end with a line break, and it means nothing.
@@ -246,17 +241,20 @@ pub(crate) fn decode(profile: &Profile, secret: &SourceSecret) -> Result<Decoded
     }
 }
 
-/// What came with a secret when it was copied. None of it is part of any provider's secrets, and as a key of the text's own bytes it would
-/// be taken in silence and never match.
-fn pasted(text: &[u8], id: &KeyId) -> Option<KeyError> {
-    let id = || id.clone();
-    // Dashboards on Standard Webhooks (Supabase among them) show `v1,whsec_…`.
-    let label = text.split(|b| *b == b',').next().unwrap_or_default();
-    let behind = text.get(label.len() + 1..).unwrap_or_default();
+/// What came with a secret when it was copied, and how to mend it. None of it is part of any provider's secrets, and as a key of the text's
+/// own bytes it would be taken in silence and never match.
+pub fn pasted(text: &[u8]) -> Option<&'static str> {
     match text {
-        [0xef, 0xbb, 0xbf, ..] => Some(KeyError::ByteOrderMark { id: id() }),
-        [first @ (b'"' | b'\'' | b'`'), .., last] if first == last => Some(KeyError::Quoted { id: id() }),
-        _ if label == b"v1" && behind.starts_with(b"whsec_") => Some(KeyError::SchemeLabel { id: id() }),
+        [0xef, 0xbb, 0xbf, ..] => {
+            Some("begins with a byte order mark, which an editor put there: save it as UTF-8 without one")
+        }
+        [first @ (b'"' | b'\'' | b'`'), .., last] if first == last => {
+            Some("stands in quotes, which are no part of it: remove them")
+        }
+        // Dashboards on Standard Webhooks (Supabase's among them) show `v1,whsec_…`.
+        [b'v', digit, b',', rest @ ..] if digit.is_ascii_digit() && rest.starts_with(b"whsec_") => {
+            Some("begins with `v1,`, which names the scheme and is no part of it: keep what begins with `whsec_`")
+        }
         _ => None,
     }
 }

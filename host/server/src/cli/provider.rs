@@ -146,7 +146,10 @@ fn show(profile: &Profile, json: bool) -> anyhow::Result<Exit> {
     let signed = if listed.id_is_signed { "signed" } else { "not signed" };
     field("event id", &format!("{} ({signed})", profile.id_places()));
     if profile.signs_url() {
-        field("needs", "public_url: the provider signs it");
+        field(
+            "needs",
+            "public_url: the provider signs the URL that it calls; write its scheme and host",
+        );
     }
     if profile.fetches_keys() {
         field("keys", "fetched from the provider where a request names them");

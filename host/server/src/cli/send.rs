@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tollgate_core::ids::KeyId;
 use tollgate_core::mask;
 use tollgate_core::profile::Profile;
+use tollgate_core::request::signed_url;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::vector::{self, Outcome, Vector, VectorEvent};
@@ -67,7 +68,7 @@ pub(super) struct Args {
     /// The source's URL
     #[arg(long)]
     url: String,
-    /// The URL that is signed, where the provider signs it: the source's public_url. The one it is sent to, when absent
+    /// The source's public_url, where the provider signs the URL: path and query are those of --url. The one it is sent to, when absent
     #[arg(long)]
     public_url: Option<String>,
     /// A file that holds the source's secret; repeat to sign with several
@@ -134,11 +135,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         first.id = id.clone();
     }
     let at = UnixMillis(clock::now().0.saturating_sub(args.age.saturating_mul(1000)));
+    let called = args.public_url.as_deref().map(|public| {
+        signed_url(public, &args.url).ok_or_else(|| Usage(format!("`{public}` or `{}` is not a URL", args.url)))
+    });
+    let called = called.transpose()?;
     let input = SignInput {
         body: &body,
         id: &args.id,
         at,
-        url: Some(args.public_url.as_deref().unwrap_or(&args.url)),
+        url: Some(called.as_deref().unwrap_or(&args.url)),
     };
     let signed = sign(&profile, &secrets, &parameters, &input).map_err(|error| Usage(error.to_string()))?;
     // What is said on the command line goes before what the scheme adds, and that before what the documentation shows beside it.

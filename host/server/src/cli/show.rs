@@ -102,6 +102,9 @@ pub(super) fn trace(trace: &Trace) {
     if let Some(occurred_at) = &receipt.occurred_at {
         field("occurred", occurred_at);
     }
+    if let Some(notes) = &receipt.reading_notes {
+        field("not as sent", notes);
+    }
     let proof = &receipt.proof;
     field(
         "received",

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tollgate_core::answer::{self, Happening, Rejection};
+use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{KeyId, SourceName, TenantName};
 use tollgate_core::mask;
 use tollgate_core::profile::Profile;
@@ -33,13 +35,13 @@ pub(super) struct Args {
     /// A header of the request, as 'Name: value'; repeat for each
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The URL that the provider was given, for schemes that sign it
+    /// The URL that the provider called, with its query, for schemes that sign it
     #[arg(long)]
     url: Option<String>,
     /// The request's method, for schemes that sign it
     #[arg(long, default_value = "POST")]
     method: String,
-    /// What stood behind the ? of the request's target
+    /// What stood behind the ? of the request's target, where --url has none
     #[arg(long)]
     query: Option<String>,
     /// What the provider published at the place that the request names, for providers whose keys are fetched: nothing is fetched here
@@ -81,6 +83,9 @@ struct Answer {
     /// Why the edge would refuse an authentic request.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<String>,
+    /// What the edge would answer then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
 }
 
 /// The rules and keys that a request is held against.
@@ -123,6 +128,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let body = read_body(args.body.as_ref())?;
     let request = RawRequest {
         method: &args.method,
+        path: None,
         query: args.query.as_deref(),
         headers: &headers,
         body: &body,
@@ -228,6 +234,10 @@ impl Bench<'_> {
         match envelope::read(self.profile, verified, &tenant, &source) {
             Err(unreadable) => Answer {
                 unreadable: Some(unreadable.to_string()),
+                http_status: {
+                    let happening = Happening::Rejected(Rejection::from(&unreadable));
+                    Some(answer::answer(&happening, self.profile.ack()).http_status)
+                },
                 ..answer
             },
             Ok(events) => Answer {
@@ -238,6 +248,7 @@ impl Bench<'_> {
                             "id": event.id, "type": event.event_type, "subject": event.subject, "reading": event.reading,
                             "occurred_at": event.occurred_at.map(|at| at.to_string()),
                             "amount": event.amount.map(|amount| amount.to_string()),
+                            "notes": event.attributes.iter().find(|(name, _)| name == READING_NOTES).map(|(_, notes)| notes),
                         })
                     })
                     .collect(),
@@ -262,13 +273,15 @@ fn print(answer: &Answer) {
             }
         }
         if let Some(challenge) = &answer.challenge_answer {
-            anstream::println!(
-                "  a question of the provider's; the edge would answer: {}",
-                mask::shown(challenge)
-            );
+            let challenge = if challenge.is_empty() {
+                "nothing but the status".to_owned()
+            } else {
+                mask::shown(challenge).into_owned()
+            };
+            anstream::println!("  a question of the provider's; the edge would answer: {challenge}");
         }
-        if let Some(unreadable) = &answer.unreadable {
-            anstream::println!("  but the edge would answer 400: {unreadable}");
+        if let (Some(unreadable), Some(http_status)) = (&answer.unreadable, answer.http_status) {
+            anstream::println!("  but the edge would answer {http_status}: {unreadable}");
         }
     } else {
         anstream::println!("{bad}not authentic{bad:#}  {}", answer.explanation);

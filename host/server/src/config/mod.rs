@@ -567,7 +567,10 @@ pub(crate) struct EdgeConfig {
     pub(crate) listen: SocketAddr,
     /// Threads that accept and answer, each with a listener of its own; default: one per core.
     pub(crate) threads: usize,
+    /// For sources that say nothing and whose provider sends no larger ones.
     pub(crate) body_bytes_max: usize,
+    /// What a source may set its own bound to, and what a provider's is cut to.
+    pub(crate) source_body_bytes_max: usize,
     pub(crate) header_read_ms_max: u64,
     pub(crate) body_read_ms_max: u64,
     /// How long a connection may stay open without a request. Longer than a load balancer keeps one, or the balancer sends a request
@@ -691,7 +694,9 @@ pub(crate) struct Source {
     /// How the provider wants to be answered.
     pub(crate) ack: Ack,
     pub(crate) access: Access,
-    /// The public URL of this source, for schemes that sign it.
+    /// The largest body that is taken, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// The public URL of this source, for schemes that sign it: scheme, host and port, or the whole.
     pub(crate) public_url: Option<String>,
     /// As the file refers to them; the keyring is made of them.
     pub(crate) secrets: Vec<SourceSecret>,

@@ -25,7 +25,7 @@ const THREADS_MAX: u32 = 256;
 /// Faults in a row that put a version of a plugin into quarantine, when the file does not say.
 const QUARANTINE_AFTER: u32 = 20;
 const RATE_MOST: u32 = 1_000_000;
-const BODY_BYTES_LEAST: u32 = 1024;
+pub(super) const BODY_BYTES_LEAST: u32 = 1024;
 const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
 const WAL_BYTES_LEAST: u32 = 64 * 1024;
 const WAL_BYTES_MOST: u32 = 1024 * 1024 * 1024;
@@ -82,6 +82,7 @@ impl Default for House {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
                 threads: cores,
                 body_bytes_max: limits::BODY_BYTES_MAX,
+                source_body_bytes_max: limits::SOURCE_BODY_BYTES_MAX,
                 header_read_ms_max: limits::HEADER_READ_MS_MAX,
                 body_read_ms_max: limits::BODY_READ_MS_MAX,
                 idle_ms_max: limits::IDLE_MS_MAX,
@@ -157,6 +158,11 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
     set(
         &mut edge.body_bytes_max,
         count(section, "body_bytes_max", BODY_BYTES_LEAST..=BODY_BYTES_MOST),
+    );
+    let most = u32::try_from(limits::SOURCE_BODY_BYTES_MOST).unwrap_or(u32::MAX);
+    set(
+        &mut edge.source_body_bytes_max,
+        count(section, "source_body_bytes_max", BODY_BYTES_LEAST..=most),
     );
     set(
         &mut edge.header_read_ms_max,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use tollgate_core::secret::Secret;
+use tollgate_core::verify::pasted;
 
 use super::raw::Value;
 use super::reach::{Kind, Leave, Reach, Unopened};
@@ -89,6 +90,13 @@ fn any_secret(value: &Value) -> Option<Secret> {
 /// Reads a `whsec_…` signing secret by reference.
 pub(super) fn signing_key(value: &Value) -> Option<Secret> {
     let text = secret(value)?;
+    if let Some(what) = pasted(text.expose()) {
+        value.problem(
+            format!("the signing secret that this refers to {what}"),
+            "mend it where it is kept",
+        );
+        return None;
+    }
     let help = format!(
         "use `whsec_` and the base64 of {SIGNING_KEY_BYTES_MIN} to {SIGNING_KEY_BYTES_MAX} random bytes, \
          for example: echo whsec_$(openssl rand -base64 32)"

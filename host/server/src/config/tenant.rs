@@ -19,7 +19,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, KeyError, Keyring};
 use toml::de::DeValue;
 
-use super::operator::{House, WRITE_A_NETWORK, count, plugin_limits};
+use super::operator::{BODY_BYTES_LEAST, House, WRITE_A_NETWORK, count, plugin_limits};
 use super::raw::{Desk, File, Section, Value};
 use super::{Access, Destination, Route, Source, Tenant, reference};
 use crate::outbound::guard;
@@ -58,7 +58,7 @@ pub(super) fn check(
         };
         let sources: BTreeMap<_, _> = sources
             .into_iter()
-            .filter_map(|(name, section)| Some((name.clone(), source(name, &section)?)))
+            .filter_map(|(name, section)| Some((name.clone(), source(name, &section, house)?)))
             .collect();
         let mut succeeded = BTreeSet::new();
         let destinations: BTreeMap<DestinationName, Arc<Destination>> = destinations
@@ -133,7 +133,7 @@ struct Scope<'h> {
     destinations: BTreeSet<DestinationName>,
 }
 
-fn source(name: SourceName, section: &Section) -> Option<Source> {
+fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> {
     let profile = profile(section);
     let parameters = parameters(section, profile.as_deref());
     let secrets = match (section.get("secrets"), &profile) {
@@ -151,9 +151,10 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
     {
         section.problem(
             format!("{} needs `public_url`: the provider signs it", section.title()),
-            "add public_url = the whole URL that the provider posts to",
+            "add public_url = scheme and host as the provider has them, for example \"https://hooks.example\"; path and query are the request's own",
         );
     }
+    let body_bytes_max = body_bytes_max(section, profile.as_deref(), house);
     let access = access(section);
     section.finish();
     let profile = profile?;
@@ -179,6 +180,7 @@ fn source(name: SourceName, section: &Section) -> Option<Source> {
         keyring: Arc::new(keyring),
         ack,
         access,
+        body_bytes_max,
         public_url: public_url.flatten(),
         secrets,
     })
@@ -395,6 +397,7 @@ fn concern(error: &KeyError) -> Concern {
     match error {
         KeyError::Empty { .. }
         | KeyError::WhiteSpace { .. }
+        | KeyError::Pasted { .. }
         | KeyError::Prefix { .. }
         | KeyError::Encoding { .. }
         | KeyError::Length { .. }
@@ -473,9 +476,15 @@ fn source_secrets(list: &Value, profile: Option<&Profile>, parameters: &Paramete
         if let Some(Err(error)) = alone
             && concern(&error) == Concern::Secret
         {
+            let help = match &error {
+                KeyError::WhiteSpace { .. } | KeyError::Pasted { .. } => {
+                    "mend it where it is kept; the secret is what the provider made, without what came with it when it was copied"
+                }
+                _ => "copy it whole, with its prefix, as the provider shows it",
+            };
             value.problem(
                 format!("the secret that this refers to does not fit the provider: {error}"),
-                "copy it whole, with its prefix, as the provider shows it",
+                help,
             );
         }
         secrets.push(secret);
@@ -499,6 +508,14 @@ fn instant(value: &Value) -> Option<UnixMillis> {
     instant
 }
 
+/// What the source says, or what its provider sends and the operator lets in, or what holds for all.
+fn body_bytes_max(section: &Section, profile: Option<&Profile>, house: &House) -> usize {
+    let most = house.edge.source_body_bytes_max;
+    let bounds = BODY_BYTES_LEAST..=u32::try_from(most).unwrap_or(u32::MAX);
+    let of_provider = || profile.and_then(Profile::body_bytes_max).unwrap_or(0).min(most);
+    count(section, "body_bytes_max", bounds).unwrap_or_else(|| house.edge.body_bytes_max.max(of_provider()))
+}
+
 /// Kept as written: a provider signs exactly the text that it was given.
 fn public_url(value: &Value) -> Option<String> {
     let text = value.text()?;
@@ -506,7 +523,7 @@ fn public_url(value: &Value) -> Option<String> {
     if !is_web {
         value.problem(
             format!("`{text}` is not a URL"),
-            "write the whole URL that the provider posts to",
+            "write scheme and host as the provider has them, for example https://hooks.example; or the whole URL, where a proxy writes paths anew",
         );
     }
     is_web.then(|| text.to_owned())

@@ -19,7 +19,7 @@ use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::rate::Rate;
-use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::request::{Header, RawRequest, source_of_path};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
@@ -31,7 +31,7 @@ use super::keys::NoKey;
 use super::share;
 use super::{Edge, HEALTH_PATH};
 use crate::clock;
-use crate::config::{Config, EdgeConfig, Source, Tenant};
+use crate::config::{Config, Source, Tenant};
 use crate::points::{Point, pass};
 use crate::telemetry::Whose;
 
@@ -113,10 +113,7 @@ fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Ten
         return Err(nowhere(Rejection::Insecure, Whose::Nobodys));
     }
     let unknown = || nowhere(Rejection::UnknownSource, Whose::Nobodys);
-    let mut parts = path.strip_prefix("/in/").ok_or_else(unknown)?.splitn(2, '/');
-    let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else {
-        return Err(unknown());
-    };
+    let (tenant, source) = source_of_path(path).ok_or_else(unknown)?;
     let tenant = config.tenants.get(tenant).ok_or_else(|| {
         // A 404 would end the provider's retries for a tenant that is only misconfigured.
         if config.broken.contains_key(tenant) {
@@ -140,7 +137,10 @@ fn words(rejection: Rejection) -> &'static str {
         Rejection::RateLimited => "the tenant has used up its rate",
         Rejection::Unauthentic => "it is not proved",
         Rejection::Malformed => "its body breaks off, or its length or chunks are wrong",
-        Rejection::BodyTooLarge => "its body is over the bound",
+        Rejection::BodyTooLarge => {
+            "its body is over the bound; the source's body_bytes_max changes it, up to source_body_bytes_max in [edge]"
+        }
+        Rejection::Unreadable => "its body can never be read",
         Rejection::BatchTooLarge => "it carries more events than one request may",
         Rejection::HeadersTooLarge => "its headers are over the bound",
         Rejection::Encoded => "its body is encoded (Content-Encoding), and what is signed could not be seen",
@@ -231,6 +231,9 @@ impl<S: Store> Asked<'_, S> {
         self.edge.counters.count(&happening);
         let mut answer = answer(&happening, &self.source.ack);
         answer.retry_after_s = refused.retry_after_s.or(answer.retry_after_s);
+        if refused.rejection == Rejection::BodyTooLarge {
+            answer = answer.with_body_bound(self.source.body_bytes_max);
+        }
         let mut response = respond(&answer);
         if refused.rejection == Rejection::Unauthentic && self.source.access.asks_basic {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC);
@@ -283,7 +286,11 @@ impl<S: Store> Asked<'_, S> {
             seat: self.seat,
             own: 0,
         };
-        let body = bounded_body(&self.config.edge, &head.headers, body, &mut held)
+        let bounds = BodyBounds {
+            bytes_max: self.source.body_bytes_max,
+            read_ms_max: self.config.edge.body_read_ms_max,
+        };
+        let body = bounded_body(bounds, &head.headers, body, &mut held)
             .await
             .map_err(|rejection| self.tell(rejection))?;
         self.seat.is_waited_for();
@@ -457,6 +464,7 @@ fn raw_request<'a>(
     }
     Ok(RawRequest {
         method: method.as_str(),
+        path: Some(uri.path()),
         query: uri.query(),
         headers: room,
         body: &[],
@@ -509,9 +517,16 @@ impl Drop for HeldBytes<'_> {
     }
 }
 
+/// How large the body of one request may be, and how long it may take.
+#[derive(Clone, Copy)]
+struct BodyBounds {
+    bytes_max: usize,
+    read_ms_max: u64,
+}
+
 /// Reads a body within its bounds of size and time, before anything is spent on it.
 async fn bounded_body(
-    settings: &EdgeConfig,
+    bounds: BodyBounds,
     headers: &HeaderMap,
     body: Incoming,
     held: &mut HeldBytes<'_>,
@@ -527,12 +542,11 @@ async fn bounded_body(
     if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Rejection::Encoded);
     }
-    let body_bytes_max = settings.body_bytes_max;
-    if body.size_hint().lower() > body_bytes_max as u64 {
+    if body.size_hint().lower() > bounds.bytes_max as u64 {
         return Err(Rejection::BodyTooLarge);
     }
-    let deadline = Duration::from_millis(settings.body_read_ms_max);
-    tokio::time::timeout(deadline, read_body(body, body_bytes_max, held))
+    let deadline = Duration::from_millis(bounds.read_ms_max);
+    tokio::time::timeout(deadline, read_body(body, bounds.bytes_max, held))
         .await
         .unwrap_or(Err(Rejection::TooSlow))
 }

@@ -10,7 +10,7 @@ use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use tollgate_core::admission::Admission;
 use tollgate_core::answer::{Ack, Answer, Happening, Rejection, answer, answer_all};
 use tollgate_core::challenge::{self, Reply};
-use tollgate_core::request::{Header, RawRequest};
+use tollgate_core::request::{Header, RawRequest, source_of_path};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, verify};
 use tollgate_core::{envelope, mask};
@@ -65,7 +65,10 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             }
         }
         Err(rejection) => {
-            let refusal = refusal(rejection, &source.intake.ack);
+            let mut refusal = refusal(rejection, &source.intake.ack);
+            if rejection == Rejection::BodyTooLarge {
+                refusal = refusal.with_body_bound(source.intake.body_bytes_max);
+            }
             let mut whole = whole(&refusal);
             if rejection == Rejection::Unauthentic && !source.intake.basic.is_empty() {
                 let challenge = "Basic realm=\"tollgate\", charset=\"UTF-8\"";
@@ -117,14 +120,7 @@ async fn wake_worker() {
 
 /// Finds the source that a request is for: `/in/{tenant}/{source}`.
 fn locate(head: &Head) -> Result<Source, Rejection> {
-    let mut parts = head
-        .path
-        .strip_prefix("/in/")
-        .ok_or(Rejection::UnknownSource)?
-        .splitn(2, '/');
-    let (Some(tenant), Some(source)) = (parts.next(), parts.next()) else {
-        return Err(Rejection::UnknownSource);
-    };
+    let (tenant, source) = source_of_path(&head.path).ok_or(Rejection::UnknownSource)?;
     let (Ok(tenant), Ok(source)) = (tenant.parse(), source.parse()) else {
         return Err(Rejection::UnknownSource);
     };
@@ -142,6 +138,7 @@ fn locate(head: &Head) -> Result<Source, Rejection> {
 fn raw_request<'a>(head: &'a Head, headers: &'a [Header<'a>], source: &'a Source) -> RawRequest<'a> {
     RawRequest {
         method: &head.method,
+        path: Some(&head.path),
         query: head.query.as_deref(),
         headers,
         body: &[],
@@ -152,7 +149,7 @@ fn raw_request<'a>(head: &'a Head, headers: &'a [Header<'a>], source: &'a Source
 
 /// Answers a question that comes before any event and without a signature, where the profile knows one.
 fn preflight(head: &Head, source: &Source) -> Result<Reply, Rejection> {
-    head.check_bounds()?;
+    head.check_bounds(source.intake.body_bytes_max)?;
     let headers = head.headers();
     let reply = challenge::preflight(
         &source.intake.profile,
@@ -163,7 +160,7 @@ fn preflight(head: &Head, source: &Source) -> Result<Reply, Rejection> {
 }
 
 async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Result<Outcome, Rejection> {
-    head.check_bounds()?;
+    head.check_bounds(source.intake.body_bytes_max)?;
     let refused = |cause: &str, detail: &dyn Display| {
         let detail = mask::line(&detail.to_string(), 200);
         log(&format!(
@@ -178,7 +175,7 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
         refused("wrong-credential", &"the source asks for one beside the signature");
         return Err(Rejection::Unauthentic);
     }
-    let body = web::body(request).await?;
+    let body = web::body(request, source.intake.body_bytes_max).await?;
     let request = RawRequest {
         body: &body,
         received_at: clock::now(),

@@ -63,7 +63,7 @@ impl Head {
     }
 
     /// The bounds that are looked at before a body is read.
-    pub fn check_bounds(&self) -> Result<(), Rejection> {
+    pub fn check_bounds(&self, body_bytes_max: usize) -> Result<(), Rejection> {
         let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > limits::HEADER_BYTES_MAX || self.headers.len() > limits::HEADER_COUNT_MAX {
             return Err(Rejection::HeadersTooLarge);
@@ -77,7 +77,7 @@ impl Head {
             .header("content-length")
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(|text| text.parse::<u64>().ok());
-        if promised.is_some_and(|bytes| bytes > limits::BODY_BYTES_MAX as u64) {
+        if promised.is_some_and(|bytes| bytes > body_bytes_max as u64) {
             return Err(Rejection::BodyTooLarge);
         }
         Ok(())
@@ -100,12 +100,13 @@ fn method_name(method: &Method) -> &str {
 }
 
 /// Reads a request's body within its bounds of size and time.
-pub async fn body(request: IncomingRequest) -> Result<Vec<u8>, Rejection> {
+/// `bytes_max` is the largest body that is taken.
+pub async fn body(request: IncomingRequest, bytes_max: usize) -> Result<Vec<u8>, Rejection> {
     let read = async {
         let mut chunks = Box::pin(request.into_body_stream());
         let mut body = Vec::new();
         while let Some(chunk) = chunks.try_next().await.map_err(|_| Rejection::Malformed)? {
-            if body.len() + chunk.len() > limits::BODY_BYTES_MAX {
+            if body.len() + chunk.len() > bytes_max {
                 return Err(Rejection::BodyTooLarge);
             }
             body.extend_from_slice(&chunk);

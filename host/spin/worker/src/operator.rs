@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
-use tollgate_core::admission;
 use tollgate_core::review::{self, Asked, Decision, ReviewBody};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::{admission, limits};
 use tollgate_store::{
     DeadLetterFilter, GuestStore, HeldFilter, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
     StoreError, TraceBy, TraceQuery,
@@ -100,7 +100,7 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
         }
         "/v1/replay" if head.is("POST") => {
             authorize(head, "operator_token")?;
-            let body = web::body(request)
+            let body = web::body(request, limits::BODY_BYTES_MAX)
                 .await
                 .map_err(|_| Refusal::bad("the body did not arrive"))?;
             let body: ReplayBody = serde_json::from_slice(&body)
@@ -113,7 +113,7 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
         }
         "/v1/review" if head.is("POST") => {
             authorize(head, "operator_token")?;
-            let body = web::body(request)
+            let body = web::body(request, limits::BODY_BYTES_MAX)
                 .await
                 .map_err(|_| Refusal::bad("the body did not arrive"))?;
             let body: ReviewBody = serde_json::from_slice(&body)

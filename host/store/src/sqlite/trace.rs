@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, params};
+use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::AttemptEnd;
@@ -191,6 +192,11 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
         lifecycle_version: receipt.lifecycle_version,
         amount: event.amount.map(|amount| amount.to_string()),
         occurred_at: event.occurred_at.map(|at| at.to_string()),
+        reading_notes: event
+            .attributes
+            .iter()
+            .find(|(name, _)| name == READING_NOTES)
+            .map(|(_, notes)| notes.clone()),
         received_at: event.received_at.to_string(),
         proof: receipt.proof.clone(),
         disposition: receipt.disposition.clone(),
