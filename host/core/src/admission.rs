@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lifecycle, Transition};
+use crate::profile::Profile;
 use crate::route::RouteMatch;
 use crate::secret::Secret;
 
@@ -58,6 +59,8 @@ pub struct Admission {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// One job per matching route, made only if the event is accepted.
     pub jobs: Vec<JobSpec>,
+    /// Why the source gives the event no effect, whatever its lifecycle says: it is kept and held.
+    pub hold: Option<String>,
 }
 
 impl Admission {
@@ -78,8 +81,16 @@ impl Admission {
             proof,
             lifecycle,
             jobs,
+            hold: None,
             event: Arc::new(event),
         }
+    }
+
+    /// The same, held where the source does not accept such events.
+    #[must_use]
+    pub fn accepted_by(mut self, profile: &Profile) -> Self {
+        self.hold = profile.why_not_accepted(&self.event);
+        self
     }
 }
 
@@ -147,6 +158,9 @@ pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status:
 }
 
 fn disposition(admission: &Admission, subject_status: Option<&Status>) -> Disposition {
+    if let Some(reason) = &admission.hold {
+        return Disposition::Held { reason: reason.clone() };
+    }
     let (family, status) = match &admission.event.reading {
         StatusReading::Stateless => return Disposition::Accepted,
         StatusReading::Unmapped {

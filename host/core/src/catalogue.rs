@@ -19,10 +19,44 @@ pub fn markdown() -> String {
     for profile in shipped().values() {
         let _ = writeln!(page, "{}", row(profile));
     }
+    page.push_str(AMOUNTS);
+    for profile in shipped().values().filter(|profile| profile.reads_amounts()) {
+        let _ = writeln!(page, "{}", amounts_row(profile));
+    }
     for profile in shipped().values() {
         section(&mut page, profile);
     }
     page
+}
+
+const AMOUNTS: &str = "\n## Amounts of money\n\n\
+     How each provider writes them, and where it publishes that. *Differs*: digits behind the point where its integers are not in the minor units \
+     of ISO 4217. An amount that cannot be said exactly in the currency's own minor units is left out and noted; the event is kept.\n\n\
+     | name | written | differs | source |\n\
+     |---|---|---|---|\n";
+
+fn amounts_row(profile: &Profile) -> String {
+    let amounts = profile.amounts();
+    let written = if profile.writes_major_units() {
+        "decimals in major units"
+    } else {
+        "integers in minor units"
+    };
+    let mut differs: Vec<String> = amounts
+        .exponents
+        .iter()
+        .map(|(currency, exponent)| format!("{currency} {exponent}"))
+        .collect();
+    if let Some(exponent) = amounts.exponent {
+        differs.insert(0, format!("every currency {exponent}"));
+    }
+    let differs = if differs.is_empty() {
+        "no".to_owned()
+    } else {
+        differs.join(", ")
+    };
+    let source = amounts.source.as_deref().unwrap_or("ISO 4217");
+    format!("| `{}` | {written} | {differs} | {source} |", profile.name)
 }
 
 fn row(profile: &Profile) -> String {
@@ -66,6 +100,12 @@ fn section(page: &mut String, profile: &Profile) {
             (false, None) => "optional".to_owned(),
         };
         let _ = writeln!(page, "- Parameter `{}` ({need}): {}", parameter.name, parameter.what);
+    }
+    if profile.tells_mode() {
+        let _ = writeln!(
+            page,
+            "- Test events are told from live ones; a source gives effect to live ones unless it says `accept`."
+        );
     }
     if profile.needs_event_type() {
         let _ = writeln!(page, "- The source says what type its events are of: `event_type`.");

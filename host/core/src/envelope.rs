@@ -26,8 +26,11 @@ use crate::form;
 use crate::ids::{self, EventId, EventType, SourceName, Status, Subject, TenantName};
 use crate::json::{self, ReadError, Scalar, Values};
 use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX};
+use crate::mode::MODE;
 use crate::money::{Currency, Money};
-use crate::profile::{AmountUnit, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule};
+use crate::profile::{
+    AmountUnit, Amounts, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule,
+};
 use crate::time::UnixMillis;
 use crate::verify::Verified;
 
@@ -229,8 +232,8 @@ impl Reader<'_> {
             .shown("subject", &rule.subject)
             .and_then(|found| Subject::new(&fields.fitted("subject", &found, Subject::BYTES_MAX)).ok());
         let reading = fields.reading(profile, rule);
-        let amount = fields.amount(rule);
-        let attributes = fields.attributes(rule);
+        let amount = fields.amount(rule, &profile.event.amounts);
+        let attributes = fields.attributes(profile, rule);
 
         Ok(Event {
             tenant: self.tenant.clone(),
@@ -478,7 +481,7 @@ impl Fields<'_> {
 
     /// An amount needs a currency: without one it is no amount of money. What is none is left out: an event with another amount than its
     /// provider meant would be worse than one without.
-    fn amount(&self, rule: &TypeRule) -> Option<Money> {
+    fn amount(&self, rule: &TypeRule, amounts: &Amounts) -> Option<Money> {
         let amount = self.shown("amount", &rule.amount)?;
         let currency = self.shown("currency", &rule.currency)?;
         let left_out = |found: &FoundValue<'_>, detail: &str| {
@@ -490,14 +493,16 @@ impl Fields<'_> {
             return left_out(&currency, "is not a currency code such as USD");
         };
         let minor_units = match rule.amount_unit {
-            AmountUnit::Minor => decimal(&amount.text(), 0),
+            AmountUnit::Minor => {
+                decimal(&amount.text(), 0).and_then(|units| rescale(units, amounts.exponent(code), code.exponent()))
+            }
             AmountUnit::Major => decimal(&amount.text(), code.exponent()),
         };
         let Some(minor_units) = minor_units else {
             return left_out(
                 &amount,
                 match rule.amount_unit {
-                    AmountUnit::Minor => "is not an integer in minor units",
+                    AmountUnit::Minor => "is not a whole number of the currency's minor units",
                     AmountUnit::Major => "is not a decimal with no more digits after the point than the currency has",
                 },
             );
@@ -509,8 +514,18 @@ impl Fields<'_> {
     }
 
     /// The profile's attributes, and behind them what is not read as it was sent.
-    fn attributes(&self, rule: &TypeRule) -> Vec<(String, String)> {
-        let mut attributes = Vec::with_capacity(rule.attributes.len());
+    fn attributes(&self, profile: &Profile, rule: &TypeRule) -> Vec<(String, String)> {
+        let mut attributes = Vec::with_capacity(rule.attributes.len() + 1);
+        if let Some(mode) = &profile.event.mode
+            && let Some(found) = self.shown(MODE, &mode.from)
+        {
+            let text = found.text();
+            let is_test = mode.test.iter().any(|test| match test.strip_suffix('*') {
+                Some(prefix) => text.starts_with(prefix),
+                None => *test == text,
+            });
+            attributes.push((MODE.to_owned(), if is_test { "test" } else { "live" }.to_owned()));
+        }
         for (name, sources) in &rule.attributes {
             let Some(found) = self.shown(name, sources) else {
                 continue;
@@ -557,6 +572,15 @@ fn decimal(text: &str, exponent: u32) -> Option<i64> {
 
 /// From the year 1 to the year 9999, in seconds since 1970: what every reader of a date can show.
 const SECONDS_SHOWN: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
+
+/// An integer with `from` digits behind the point, with `to` of them. Nothing when that would take a fraction of a unit.
+fn rescale(units: i64, from: u32, to: u32) -> Option<i64> {
+    if to >= from {
+        return units.checked_mul(10_i64.checked_pow(to - from)?);
+    }
+    let scale = 10_i64.checked_pow(from - to)?;
+    (units % scale == 0).then_some(units / scale)
+}
 
 fn instant(format: TimeFormat, found: Option<&Scalar<'_>>) -> Option<UnixMillis> {
     let at = match (format, found?) {

@@ -10,6 +10,7 @@
 // The words.
 pub mod ids;
 pub mod limits;
+pub mod mode;
 pub mod money;
 pub mod secret;
 pub mod time;

@@ -194,6 +194,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
     let mut payload = body.to_vec();
     payload[..8].copy_from_slice(&number.to_le_bytes());
     Admission {
+        hold: None,
         receipt,
         body_digest: Digest::of(&payload),
         lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),

@@ -11,6 +11,7 @@ use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
 };
+use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
@@ -101,6 +102,7 @@ struct RawSource {
     conflict_status: Option<u16>,
     event_type: Option<EventType>,
     currency: Option<String>,
+    accept: Option<Vec<String>>,
     #[serde(default)]
     parameters: BTreeMap<String, toml::Value>,
     #[serde(default)]
@@ -139,6 +141,10 @@ impl RawSource {
         if let Some(code) = &self.currency {
             let currency = Currency::new(code).ok_or_else(|| format!("`{code}` is not a currency code"))?;
             profile = profile.with_currency(currency);
+        }
+        if let Some(modes) = &self.accept {
+            let accept = Accept::of(modes.iter().map(String::as_str));
+            profile = profile.with_accept(accept.ok_or("`accept` lists `live`, `test` or both")?);
         }
         let ack = match self.conflict_status {
             Some(409) => profile.ack().clone().with_conflict_status(409),

@@ -5,21 +5,23 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::raw::{
-    Alternatives, RawAck, RawBatch, RawBind, RawChallenge, RawEvent, RawFetch, RawFetchKind, RawFreeParts, RawGrammar,
-    RawHandshake, RawHandshakeKind, RawHttpSignatures, RawJws, RawListed, RawProfile, RawScheme, RawSignature, RawTime,
+    Alternatives, RawAck, RawAmounts, RawBatch, RawBind, RawChallenge, RawEvent, RawFetch, RawFetchKind, RawFreeParts,
+    RawGrammar, RawHandshake, RawHandshakeKind, RawHttpSignatures, RawJws, RawListed, RawMode, RawProfile, RawScheme,
+    RawSignature, RawTime,
 };
 use super::{
-    Algorithm, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind, CredentialRule,
-    Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar, Handshake, HeaderForm,
-    HeaderName, HttpSignaturesRule, JwkPlace, JwsRule, KeyRule, Parameter, Part, Piece, Profile, ProfileError, Rule,
-    Scheme, Shape, SignatureRule, Signed, Step, TimeFormat, TimeRule, TypeRule,
+    Algorithm, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind,
+    CredentialRule, Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar,
+    Handshake, HeaderForm, HeaderName, HttpSignaturesRule, JwkPlace, JwsRule, KeyRule, ModeRule, Parameter, Part,
+    Piece, Profile, ProfileError, Rule, Scheme, Shape, SignatureRule, Signed, Step, TimeFormat, TimeRule, TypeRule,
 };
 use crate::answer::Ack;
 use crate::envelope::READING_NOTES;
 use crate::ids::{FamilyName, Status};
 use crate::json::Pointers;
 use crate::limits::{ATTRIBUTES_MAX, SIGNATURE_ENTRIES_MAX, SOURCE_BODY_BYTES_MOST};
-use crate::money::Currency;
+use crate::mode::{Accept, MODE};
+use crate::money::{Currency, EXPONENT_MAX};
 use crate::route::TypePattern;
 
 /// Reads and checks a profile file.
@@ -144,6 +146,7 @@ impl Check<'_> {
             handshake,
             parameters: self.parameters,
             ack,
+            accept: Accept::default(),
             body_bytes_max,
             about: raw.about,
             vectors: raw.vector,
@@ -1046,6 +1049,8 @@ impl Check<'_> {
                 "`form_field` names the field of a form that holds the JSON; with `body = \"form\"` the fields themselves are the event",
             ));
         }
+        let amounts = self.amounts(raw.amounts.as_ref())?;
+        let mode = raw.mode.as_ref().map(|mode| self.mode(mode, places)).transpose()?;
         let rule = EventRule {
             body: event.body,
             form_field: event.form_field.as_ref().map(|field| field.get_ref().clone()),
@@ -1059,6 +1064,8 @@ impl Check<'_> {
             by_type,
             otherwise: base,
             statuses: raw.statuses.clone(),
+            amounts,
+            mode,
         };
         if !rule.around.is_empty() && !is_batch {
             return Err(self.problem(
@@ -1067,6 +1074,40 @@ impl Check<'_> {
             ));
         }
         Ok(rule)
+    }
+
+    fn amounts(&self, raw: Option<&RawAmounts>) -> Result<Amounts, ProfileError> {
+        let Some(raw) = raw else { return Ok(Amounts::default()) };
+        if raw.source.get_ref().is_empty() {
+            return Err(self.problem(&raw.source, "say where the provider publishes its minor units"));
+        }
+        let all = raw.exponent.iter().chain(raw.exponents.values());
+        for exponent in all {
+            if *exponent.get_ref() > EXPONENT_MAX {
+                return Err(self.problem(
+                    exponent,
+                    format!("no currency has more than {EXPONENT_MAX} digits behind the point"),
+                ));
+            }
+        }
+        let exponents = raw.exponents.iter();
+        Ok(Amounts {
+            source: Some(raw.source.get_ref().clone()),
+            exponent: raw.exponent.as_ref().map(|exponent| *exponent.get_ref()),
+            exponents: exponents
+                .map(|(currency, exponent)| (*currency, *exponent.get_ref()))
+                .collect(),
+        })
+    }
+
+    fn mode(&self, raw: &RawMode, places: &mut Places) -> Result<ModeRule, ProfileError> {
+        if raw.test.get_ref().is_empty() {
+            return Err(self.problem(&raw.test, "name the values that say test"));
+        }
+        Ok(ModeRule {
+            from: self.sources(Some(&raw.from), places)?,
+            test: raw.test.get_ref().clone(),
+        })
     }
 
     /// What of the event the signature holds, and whether the profile knows that its id is not.
@@ -1156,6 +1197,14 @@ impl Check<'_> {
     ) -> Result<Vec<(String, Vec<FieldSource>)>, ProfileError> {
         let mut attributes = base.to_vec();
         for (name, alternatives) in raw {
+            if name == MODE {
+                return Err(self.problem(
+                    alternatives,
+                    format!(
+                        "`{MODE}` is the host's: `[mode]` says where the provider tells test events from live ones"
+                    ),
+                ));
+            }
             if name == READING_NOTES {
                 return Err(self.problem(
                     alternatives,

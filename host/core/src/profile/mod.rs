@@ -15,8 +15,10 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Ack;
+use crate::event::Event;
 use crate::ids::{EventType, FamilyName, ProviderName, Status};
 use crate::json::{Pointers, Slot};
+use crate::mode::Accept;
 use crate::money::Currency;
 use crate::route::TypePattern;
 use crate::vector::Vector;
@@ -45,6 +47,8 @@ pub struct Profile {
     pub(crate) handshake: Option<Handshake>,
     parameters: Vec<Parameter>,
     ack: Ack,
+    /// Which events the source gives effect.
+    accept: Accept,
     /// The largest body that the provider sends, where that is more than usual.
     body_bytes_max: Option<usize>,
     /// For people; left out of the compact form, as are the vectors.
@@ -464,6 +468,35 @@ pub(crate) struct EventRule {
     pub(crate) otherwise: TypeRule,
     /// The provider's labels in the house's statuses.
     pub(crate) statuses: BTreeMap<FamilyName, BTreeMap<String, Status>>,
+    pub(crate) amounts: Amounts,
+    pub(crate) mode: Option<ModeRule>,
+}
+
+/// How many digits of an integer amount stand behind the point.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// Where the provider publishes it; nothing where it keeps to ISO 4217.
+    pub source: Option<String>,
+    /// For every currency that `exponents` does not name; nothing: as ISO 4217 has it.
+    pub exponent: Option<u32>,
+    pub exponents: BTreeMap<Currency, u32>,
+}
+
+impl Amounts {
+    /// The provider's own exponent of a currency.
+    pub fn exponent(&self, currency: Currency) -> u32 {
+        let named = self.exponents.get(&currency).copied();
+        named.or(self.exponent).unwrap_or_else(|| currency.exponent())
+    }
+}
+
+/// How the provider tells test events from live ones.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ModeRule {
+    /// Absent everywhere: the event says nothing of its mode.
+    pub(crate) from: Vec<FieldSource>,
+    /// The values that say test, a prefix with `*` at its end among them; every other says live.
+    pub(crate) test: Vec<String>,
 }
 
 /// How a body is written.
@@ -714,6 +747,44 @@ impl Profile {
     /// Whether the signature holds the whole body. Where it does not, whoever has one authentic request can make up others.
     pub fn body_is_signed(&self) -> bool {
         self.signed.body
+    }
+
+    /// Whether the profile reads amounts of any event.
+    pub fn reads_amounts(&self) -> bool {
+        self.type_rules().any(|rule| !rule.amount.is_empty())
+    }
+
+    /// Whether amounts are decimals of the currency's major unit.
+    pub fn writes_major_units(&self) -> bool {
+        let mut reading = self.type_rules().filter(|rule| !rule.amount.is_empty());
+        reading.any(|rule| rule.amount_unit == AmountUnit::Major)
+    }
+
+    fn type_rules(&self) -> impl Iterator<Item = &TypeRule> {
+        let by_type = self.event.by_type.iter().map(|(_, rule)| rule);
+        by_type.chain([&self.event.otherwise])
+    }
+
+    /// How the provider writes amounts of money.
+    pub fn amounts(&self) -> &Amounts {
+        &self.event.amounts
+    }
+
+    /// Whether the provider tells test events from live ones.
+    pub fn tells_mode(&self) -> bool {
+        self.event.mode.is_some()
+    }
+
+    /// The same profile for a source that gives effect to these events.
+    #[must_use]
+    pub fn with_accept(mut self, accept: Accept) -> Self {
+        self.accept = accept;
+        self
+    }
+
+    /// Why an event of the source has no effect by itself; nothing when it is accepted.
+    pub fn why_not_accepted(&self, event: &Event) -> Option<String> {
+        self.accept.why_not(&event.attributes)
     }
 
     /// The same profile for a source whose provider leaves the currency unsaid: amounts that come without one are in `currency`.

@@ -11,6 +11,7 @@ use super::{
     About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, EmptyBatch, Encoding, Parameter, TimeFormat,
 };
 use crate::ids::{FamilyName, ProviderName, Status};
+use crate::money::Currency;
 use crate::vector::Vector;
 
 #[derive(Deserialize)]
@@ -33,6 +34,8 @@ pub(super) struct RawProfile {
     #[serde(default)]
     pub(super) bind: Vec<RawBind>,
     pub(super) event: RawEvent,
+    pub(super) amounts: Option<RawAmounts>,
+    pub(super) mode: Option<RawMode>,
     pub(super) batch: Option<RawBatch>,
     pub(super) challenge: Option<RawChallenge>,
     pub(super) handshake: Option<RawHandshake>,
@@ -261,6 +264,23 @@ pub(super) struct RawRule {
     pub(super) currency: Option<Spanned<Alternatives>>,
     #[serde(default)]
     pub(super) attributes: BTreeMap<String, Spanned<Alternatives>>,
+}
+
+/// Where the provider's minor units are not those of ISO 4217.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAmounts {
+    pub(super) source: Spanned<String>,
+    pub(super) exponent: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) exponents: BTreeMap<Currency, Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMode {
+    pub(super) from: Spanned<Alternatives>,
+    pub(super) test: Spanned<Vec<String>>,
 }
 
 #[derive(Deserialize)]

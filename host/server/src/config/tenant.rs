@@ -10,6 +10,7 @@ use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
 };
 use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
+use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::registry::PromotionGate;
@@ -226,7 +227,8 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
             "add event_type = what such an event is to you, for example \"campaign.clicked\"",
         );
     }
-    if event_type.is_none() && currency.is_none() {
+    let accept = section.get("accept");
+    if event_type.is_none() && currency.is_none() && accept.is_none() {
         return Some(profile);
     }
     let mut own = Profile::clone(&profile);
@@ -236,7 +238,32 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
     if let Some(currency) = currency {
         own = own.with_currency(self::currency(&currency)?);
     }
+    if let Some(accept) = accept {
+        own = own.with_accept(accepted(&accept, &profile)?);
+    }
     Some(Arc::new(own))
+}
+
+/// Which events the source gives effect.
+fn accepted(value: &Value, profile: &Profile) -> Option<Accept> {
+    const HELP: &str = "write accept = [\"live\"], [\"test\"] or both";
+    let names: Option<Vec<&str>> = value.list()?.iter().map(Value::text).collect();
+    let accept = Accept::of(names?);
+    match accept {
+        None => value.problem("`accept` lists `live`, `test` or both", HELP),
+        Some(Accept::Test) if !profile.tells_mode() => {
+            value.problem(
+                format!(
+                    "{} does not tell test events from live ones, so nothing would ever be accepted",
+                    profile.name
+                ),
+                "leave `accept` out",
+            );
+            return None;
+        }
+        Some(_) => {}
+    }
+    accept
 }
 
 /// A profile of the tenant's own. Its receipts carry its name, so it may not have the name of one that ships.

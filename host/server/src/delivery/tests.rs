@@ -238,6 +238,7 @@ impl Host {
         let receipt = receipt_id(self.store.receipt_key(), &tenant, &source, &"evt_1".parse().unwrap());
         let body = Bytes::from_static(b"{}");
         let admission = Admission {
+            hold: None,
             receipt,
             body_digest: Digest::of(&body),
             lifecycle: None,

@@ -424,6 +424,7 @@ impl<S: Store> Asked<'_, S> {
             lifecycle,
             &mut self.tenant.matches(),
         )
+        .accepted_by(&self.source.profile)
     }
 }
 

@@ -213,7 +213,7 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
             let lifecycle = lifecycle.map(|lifecycle| lifecycle.clone().into());
             let proof = verified.proof().clone();
             let mut routes = source.intake.routes.iter().map(|(name, matches)| (name, matches));
-            Admission::of(store.receipt_key(), event, proof, lifecycle, &mut routes)
+            Admission::of(store.receipt_key(), event, proof, lifecycle, &mut routes).accepted_by(&source.intake.profile)
         })
         .collect();
     let admitted = store.admit_all(&admissions).map_err(|error| unkept(&error))?;

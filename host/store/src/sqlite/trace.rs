@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, params};
-use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::AttemptEnd;
+use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, RunId, SourceName, TenantName};
 use tollgate_core::secret::Secret;
 

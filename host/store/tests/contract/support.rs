@@ -123,6 +123,7 @@ impl Sent {
             })
             .collect();
         Admission {
+            hold: None,
             receipt,
             body_digest: Digest::of(self.body.as_bytes()),
             lifecycle: self.status.map(|_| redemption()),

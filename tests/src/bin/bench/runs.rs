@@ -225,6 +225,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
     let route = RouteName::new("cashback")?;
     let receipt = receipt_id(key, &tenant, &source, &EventId::new(event.id.as_str())?);
     Ok(Admission {
+        hold: None,
         receipt,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
