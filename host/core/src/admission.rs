@@ -59,7 +59,7 @@ pub struct Admission {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// One job per matching route, made only if the event is accepted.
     pub jobs: Vec<JobSpec>,
-    /// Why the source gives the event no effect, whatever its lifecycle says: it is kept and held.
+    /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
 }
 
@@ -158,7 +158,8 @@ pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status:
 }
 
 fn disposition(admission: &Admission, subject_status: Option<&Status>) -> Disposition {
-    if let Some(reason) = &admission.hold {
+    // Where no route takes it, nothing would run, and nobody has to look at it.
+    if let Some(reason) = admission.hold.as_ref().filter(|_| !admission.jobs.is_empty()) {
         return Disposition::Held { reason: reason.clone() };
     }
     let (family, status) = match &admission.event.reading {

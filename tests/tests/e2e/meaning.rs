@@ -356,3 +356,43 @@ fn new_duplicate_or_replayed(stage: &Stage, receipt: &str) {
     stage.quiet();
     assert_eq!(shape(&stage.trace(receipt)), (1, Some(1), 1), "replayed");
 }
+
+/// A Connect endpoint gets test events beside live ones: they are kept, and pay nobody.
+#[test]
+fn i8_a_test_event_under_a_live_source_is_held_and_moves_no_money() {
+    const ROUTE: &str = "[routes.cashback]\nsources = [\"payments\", \"sandbox\"]\nplugin = \"cashback\"\n\
+                         grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"USD\"] }]\n\
+                         [routes.cashback.config]\nrate_bps = 1000\nstatuses = [\"captured\"]\n";
+    let sandbox = "[sources.sandbox]\nprovider = \"stripe\"\naccept = [\"test\"]\n\
+                   secrets = [{ id = \"payments-1\", value = { file = \"../secrets/payments\" } }]\n";
+    let stage = Setup::acme(&format!("{sandbox}{ROUTE}")).plugin("cashback").start();
+    let body = |id: &str, live: bool| {
+        let text = payment(id, &format!("pi_{id}"), "payment_intent.succeeded", "succeeded");
+        let mut event: Value = serde_json::from_str(&text).expect("an event");
+        event["livemode"] = live.into();
+        event.to_string()
+    };
+    let post = |source: &str, id: &str, live: bool| {
+        let answer = stage.post(source, &signer("payments").sign("", body(id, live)));
+        (answer.verdict().1, answer.receipt())
+    };
+    let (word, held) = post("payments", "evt_1", false);
+    assert_eq!(word, "held");
+    assert_eq!(post("sandbox", "evt_2", true).0, "held");
+    let (live, tested) = (post("payments", "evt_3", true), post("sandbox", "evt_4", false));
+    assert_eq!((live.0.as_str(), tested.0.as_str()), ("accepted", "accepted"));
+    for receipt in [&live.1, &tested.1] {
+        assert_eq!(only_action(&stage.finished(receipt))["verdict"], "recorded");
+    }
+    stage.quiet();
+    assert_eq!(stage.counts()["actions"], 2);
+    let trace = stage.trace(&held);
+    assert!(
+        trace["receipt"]["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("test event")),
+        "{trace:#}"
+    );
+    let listed = stage.ask(&["review"]);
+    assert!(listed.stdout.contains("accept"), "{listed:?}");
+}
