@@ -66,7 +66,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::UnknownSource,
         Self::Method,
         Self::Insecure,
