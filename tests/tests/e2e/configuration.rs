@@ -575,7 +575,7 @@ fn a_digest_is_shown_with_its_version() {
     );
     let beside = format!("{digest} (cashback@{version})");
     for arguments in [
-        &["route", "list", "acme"][..],
+        &["route", "list", "--tenant", "acme"][..],
         &["route", "history", "acme", "cashback"],
     ] {
         let said = shown(arguments);

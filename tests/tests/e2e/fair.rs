@@ -91,7 +91,7 @@ fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
     assert!(
         run["message"]
             .as_str()
-            .is_some_and(|said| said.contains("3 faults in a row") && said.contains("tollgate plugin lift acme panic")),
+            .is_some_and(|said| said.contains("3 faults in a row") && said.contains("tollgate plugin lift --tenant acme panic")),
         "{run:#}"
     );
     // The others go on.

@@ -21,6 +21,7 @@ mod verify;
 mod wire;
 
 use std::io::Write as _;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -321,10 +322,37 @@ fn end_where_nothing_can_be_printed() {
     }));
 }
 
+/// Commands about a tenant's routes and publishers, which took the tenant as their first word before `--tenant` was the one way of all
+/// commands.
+const TENANT_FIRST: [(&str, &[&str]); 3] = [
+    ("plugin", &["shadow", "canary", "promote", "rollback", "lift", "follow-file"]),
+    ("route", &["list", "set", "remove", "history"]),
+    ("publisher", &["list", "add", "revoke"]),
+];
+
+/// Takes a command line that still names the tenant first as one with `--tenant`.
+fn with_tenant_named(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let word = |at: usize| arguments.get(at).and_then(|argument| argument.to_str());
+    let (Some(group), Some(command), Some(first)) = (word(1), word(2), word(3)) else {
+        return arguments;
+    };
+    let takes_a_tenant = TENANT_FIRST
+        .iter()
+        .any(|(name, commands)| *name == group && commands.contains(&command));
+    let is_named = arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .any(|argument| argument == "--tenant" || argument.starts_with("--tenant="));
+    if takes_a_tenant && !is_named && !first.starts_with('-') {
+        arguments.insert(3, "--tenant".into());
+    }
+    arguments
+}
+
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
     end_where_nothing_can_be_printed();
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(with_tenant_named(std::env::args_os().collect()));
     let result = match cli.command {
         Command::CompilePlugin => return tollgate_sandbox::compile_child_main(),
         Command::Serve {
@@ -443,5 +471,38 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    /// Every command that is about one tenant takes it as `--tenant`.
+    #[test]
+    fn a_tenant_is_named_in_one_way_in_all_commands() {
+        fn walk(command: &clap::Command, path: &str, found: &mut usize) {
+            for argument in command.get_arguments().filter(|argument| argument.get_id() == "tenant") {
+                *found += 1;
+                assert_eq!(argument.get_long(), Some("tenant"), "{path}");
+            }
+            for inner in command.get_subcommands() {
+                walk(inner, &format!("{path} {}", inner.get_name()), found);
+            }
+        }
+        let mut found = 0;
+        walk(&super::Cli::command(), "tollgate", &mut found);
+        assert!(found > 20, "{found} commands take a tenant");
+        let named = |line: &str| {
+            let arguments = line.split(' ').map(Into::into).collect();
+            let named = super::with_tenant_named(arguments);
+            named.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        for (line, expect) in [
+            ("tollgate route list acme", "tollgate route list --tenant acme"),
+            ("tollgate plugin promote acme cashback x@1 --why y", "tollgate plugin promote --tenant acme cashback x@1 --why y"),
+            ("tollgate plugin promote cashback x@1 --tenant acme", "tollgate plugin promote cashback x@1 --tenant acme"),
+            ("tollgate plugin promote --tenant=acme cashback x@1", "tollgate plugin promote --tenant=acme cashback x@1"),
+            ("tollgate route list --json acme", "tollgate route list --json acme"),
+            ("tollgate plugin push x.wasm", "tollgate plugin push x.wasm"),
+            ("tollgate check", "tollgate check"),
+        ] {
+            assert_eq!(named(line), expect);
+        }
     }
 }

@@ -52,6 +52,7 @@ pub(super) struct OnRoute {
     #[command(flatten)]
     target: Target,
     /// The tenant
+    #[arg(long)]
     tenant: String,
     /// The tenant's route
     route: String,
@@ -194,6 +195,7 @@ pub(super) enum RouteCommand {
         #[command(flatten)]
         target: Target,
         /// The tenant
+        #[arg(long)]
         tenant: String,
     },
     /// Set a route from a file with the keys of [routes.NAME]; it stands in for the one of its name in the tenant's file
@@ -231,6 +233,7 @@ pub(super) enum PublisherCommand {
         #[command(flatten)]
         target: Target,
         /// The tenant
+        #[arg(long)]
         tenant: String,
     },
     /// Believe what a key signs
@@ -238,6 +241,7 @@ pub(super) enum PublisherCommand {
         #[command(flatten)]
         target: Target,
         /// The tenant
+        #[arg(long)]
         tenant: String,
         /// The publisher, as its signatures name it
         publisher: String,
@@ -253,6 +257,7 @@ pub(super) enum PublisherCommand {
         #[command(flatten)]
         target: Target,
         /// The tenant
+        #[arg(long)]
         tenant: String,
         /// The publisher
         publisher: String,

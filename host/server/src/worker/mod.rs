@@ -691,7 +691,7 @@ fn quarantined(claim: &JobClaim, policy: &RetryPolicy, route: &Route, quarantine
     let (since, faults, reason) = (quarantine.at, quarantine.faults, &quarantine.reason);
     let why = format!(
         "{} is in quarantine on this route since {since}, after {faults} faults in a row, the last {reason}; promote another \
-         version or lift it with `tollgate plugin lift {} {} --why TEXT`, and replay",
+         version or lift it with `tollgate plugin lift --tenant {} {} --why TEXT`, and replay",
         quarantine.digest, quarantine.tenant, quarantine.route
     );
     let settlement = unrunnable(claim, policy, Some(route), &why);
