@@ -89,9 +89,9 @@ fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
     let run = outcome(&stage, "evt_4");
     assert_eq!((&run["outcome"], &run["fuel"]), (&json!("quarantined"), &json!(0)));
     assert!(
-        run["message"]
-            .as_str()
-            .is_some_and(|said| said.contains("3 faults in a row") && said.contains("tollgate plugin lift --tenant acme panic")),
+        run["message"].as_str().is_some_and(
+            |said| said.contains("3 faults in a row") && said.contains("tollgate plugin lift --tenant acme panic")
+        ),
         "{run:#}"
     );
     // The others go on.

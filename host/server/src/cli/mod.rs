@@ -20,8 +20,8 @@ mod transfer;
 mod verify;
 mod wire;
 
-use std::io::Write as _;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -325,7 +325,10 @@ fn end_where_nothing_can_be_printed() {
 /// Commands about a tenant's routes and publishers, which took the tenant as their first word before `--tenant` was the one way of all
 /// commands.
 const TENANT_FIRST: [(&str, &[&str]); 3] = [
-    ("plugin", &["shadow", "canary", "promote", "rollback", "lift", "follow-file"]),
+    (
+        "plugin",
+        &["shadow", "canary", "promote", "rollback", "lift", "follow-file"],
+    ),
     ("route", &["list", "set", "remove", "history"]),
     ("publisher", &["list", "add", "revoke"]),
 ];
@@ -495,9 +498,18 @@ mod tests {
         };
         for (line, expect) in [
             ("tollgate route list acme", "tollgate route list --tenant acme"),
-            ("tollgate plugin promote acme cashback x@1 --why y", "tollgate plugin promote --tenant acme cashback x@1 --why y"),
-            ("tollgate plugin promote cashback x@1 --tenant acme", "tollgate plugin promote cashback x@1 --tenant acme"),
-            ("tollgate plugin promote --tenant=acme cashback x@1", "tollgate plugin promote --tenant=acme cashback x@1"),
+            (
+                "tollgate plugin promote acme cashback x@1 --why y",
+                "tollgate plugin promote --tenant acme cashback x@1 --why y",
+            ),
+            (
+                "tollgate plugin promote cashback x@1 --tenant acme",
+                "tollgate plugin promote cashback x@1 --tenant acme",
+            ),
+            (
+                "tollgate plugin promote --tenant=acme cashback x@1",
+                "tollgate plugin promote --tenant=acme cashback x@1",
+            ),
             ("tollgate route list --json acme", "tollgate route list --json acme"),
             ("tollgate plugin push x.wasm", "tollgate plugin push x.wasm"),
             ("tollgate check", "tollgate check"),
