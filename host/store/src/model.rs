@@ -313,6 +313,9 @@ pub struct RunView {
     pub id: RunId,
     pub attempt: u32,
     pub plugin: PluginName,
+    /// As the registry has it for the digest; absent where it never had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     pub digest: PluginDigest,
     pub config_digest: Digest,
     pub runtime: String,

@@ -573,6 +573,14 @@ fn a_digest_is_shown_with_its_version() {
         json[0]["digest"].as_str().expect("a digest"),
         json[0]["version"].as_str().expect("a version"),
     );
+    credit(&stage, "evt_1");
+    let run = stage.trace("evt_1")["jobs"][0]["runs"][0].clone();
+    assert_eq!((&run["plugin"], &run["version"]), (&json!("cashback"), &json!(version)));
+    assert!(
+        shown(&["trace", "evt_1"]).contains(&format!(" cashback@{version} ")),
+        "{}",
+        shown(&["trace", "evt_1"])
+    );
     let beside = format!("{digest} (cashback@{version})");
     for arguments in [
         &["route", "list", "--tenant", "acme"][..],

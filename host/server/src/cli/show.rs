@@ -259,8 +259,13 @@ fn print_run(run: &RunView, stem: &str, last: bool) {
     } else {
         format!("  {}", mask::line(&run.message, 160))
     };
+    let version = run
+        .version
+        .as_ref()
+        .map(|version| format!("@{}", mask::line(version, 40)))
+        .unwrap_or_default();
     anstream::println!(
-        "  {DIM}{stem} {fork}{DIM:#} {} {} {DIM}{}{DIM:#}: {}{message}  {DIM}{:.1} ms, {} fuel{DIM:#}",
+        "  {DIM}{stem} {fork}{DIM:#} {} {}{version} {DIM}{}{DIM:#}: {}{message}  {DIM}{:.1} ms, {} fuel{DIM:#}",
         run.id,
         run.plugin,
         mask::identifier(&run.digest.to_string()),

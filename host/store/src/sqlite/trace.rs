@@ -252,7 +252,8 @@ fn due_at(row: &Row<'_>, state: WorkState) -> Result<Option<String>, Fault> {
 }
 
 fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
-    let sql = "SELECT id, attempt, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, message, logs \
+    let sql = "SELECT id, attempt, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, message, logs, \
+               (SELECT v.version FROM plugin_versions v WHERE v.digest = runs.digest AND v.name = runs.plugin LIMIT 1) AS version \
                FROM runs WHERE job = ?1 ORDER BY id";
     each(connection, sql, job, |row| {
         let run: i64 = get(row, "id")?;
@@ -260,6 +261,7 @@ fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
             id: RunId(run),
             attempt: rows::unsigned32(row, "attempt")?,
             plugin: id(row, "plugin")?,
+            version: get(row, "version")?,
             digest: rows::digest(row, "digest")?,
             config_digest: rows::digest(row, "config_digest")?,
             runtime: get(row, "runtime")?,
