@@ -125,6 +125,7 @@ fn main() {
         profile::Profile::body_is_signed(_);
         profile::Profile::families(_);
         profile::Profile::fetches_keys(_);
+        profile::Profile::fetch_hosts(_);
         profile::Profile::from_toml(_);
         profile::Profile::id_is_signed(_);
         profile::Profile::id_places(_);
