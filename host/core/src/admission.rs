@@ -1,4 +1,5 @@
-//! Admission: what one verified event is to the store. New, the same again, or in conflict; and, if new, what becomes of it.
+//! Admission: what one verified event is to the store. New, the same again, in conflict, or a suspected replay; and, if new, what becomes
+//! of it.
 //!
 //! The store calls [`decide`] inside the durable commit, with what it found there; it never decides by itself.
 
@@ -8,7 +9,7 @@ use sha2::Sha256;
 use std::sync::Arc;
 
 use crate::event::{Event, Proof, StatusReading};
-use crate::ids::{Digest, EventId, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
+use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lifecycle, Transition};
 use crate::profile::Profile;
 use crate::route::RouteMatch;
@@ -17,10 +18,30 @@ use crate::secret::Secret;
 /// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
 /// 16 bytes. Length prefixes keep `("a", "bc")` and `("ab", "c")` apart; the key keeps a sender from choosing collisions.
 pub fn receipt_id(key: &Secret, tenant: &TenantName, source: &SourceName, event: &EventId) -> ReceiptId {
+    named(
+        key,
+        &[
+            tenant.as_str().as_bytes(),
+            source.as_str().as_bytes(),
+            event.as_str().as_bytes(),
+        ],
+    )
+}
+
+/// Names the receipt of (tenant, source, signed message). The empty part stands where an event id would, which is never empty: no event id
+/// reads like a message.
+pub fn receipt_id_of_message(key: &Secret, tenant: &TenantName, source: &SourceName, message: &Digest) -> ReceiptId {
+    named(
+        key,
+        &[tenant.as_str().as_bytes(), source.as_str().as_bytes(), b"", &message.0],
+    )
+}
+
+fn named(key: &Secret, parts: &[&[u8]]) -> ReceiptId {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
-    for part in [tenant.as_str(), source.as_str(), event.as_str()] {
+    for part in parts {
         mac.update(&(part.len() as u64).to_le_bytes());
-        mac.update(part.as_bytes());
+        mac.update(part);
     }
     let full: [u8; 32] = mac.finalize().into_bytes().into();
     let mut id = [0; 16];
@@ -47,10 +68,22 @@ pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, r
     i64::from_le_bytes(lane)
 }
 
+/// What tells one event of a source from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The provider's own id, which the provider vouches for.
+    EventId,
+    /// SHA-256 of the bytes that were signed: where the id is not among them, or where one signature fits several forms of a request. One
+    /// captured request then has one identity, whatever id, type or spelling it is sent under.
+    SignedMessage(Digest),
+}
+
 /// One verified, read event on its way into the store: everything the commit needs, so that the store asks nobody.
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub receipt: ReceiptId,
+    /// What `receipt` was named by.
+    pub identity: Identity,
     pub event: Arc<Event>,
     pub proof: Proof,
     /// SHA-256 of the body.
@@ -69,14 +102,19 @@ impl Admission {
     pub fn of<'r>(
         key: &Secret,
         event: Event,
+        identity: Identity,
         proof: Proof,
         lifecycle: Option<Arc<Lifecycle>>,
         routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
     ) -> Self {
-        let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
+        let receipt = match &identity {
+            Identity::EventId => receipt_id(key, &event.tenant, &event.source, &event.id),
+            Identity::SignedMessage(message) => receipt_id_of_message(key, &event.tenant, &event.source, message),
+        };
         let jobs = jobs(&event, receipt, routes);
         Self {
             receipt,
+            identity,
             body_digest: Digest::of(&event.payload),
             proof,
             lifecycle,
@@ -117,21 +155,28 @@ pub struct JobSpec {
 }
 
 /// What the store found under the receipt's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Existing {
-    pub body_digest: Digest,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// The receipt is named by the event's id.
+    ById { body_digest: Digest },
+    /// The receipt is named by the signed message, which was received before under this id and type.
+    ByMessage { id: EventId, event_type: EventType },
 }
 
-/// The three answers of deduplication (promise I6).
+/// The four answers of deduplication (promise I6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Decision {
     /// The first time: a receipt with this disposition.
     New(Disposition),
-    /// A redelivery: the same id, the same bytes. One more delivery row, no second effect.
+    /// A redelivery: the same id and the same bytes, or the same signed message under the same id and type. One more delivery row, no
+    /// second effect.
     Same,
-    /// The same id with other bytes. Kept as a delivery row with its body, flagged, never merged.
+    /// The provider's own id with other bytes. Kept as a delivery row with its body, flagged, never merged.
     Conflict,
+    /// The same signed message under another id or type: what anybody can make out of one captured request. One more delivery row, flagged,
+    /// no second effect.
+    SuspectedReplay,
 }
 
 /// What becomes of a new receipt. Appended once, never overwritten.
@@ -151,8 +196,14 @@ pub enum Disposition {
 /// `subject_status` is the status that the subject has now, when the event's family has a lifecycle.
 pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status: Option<&Status>) -> Decision {
     match existing {
-        Some(existing) if existing.body_digest == admission.body_digest => Decision::Same,
-        Some(_) => Decision::Conflict,
+        Some(Existing::ById { body_digest }) if body_digest == admission.body_digest => Decision::Same,
+        Some(Existing::ById { .. }) => Decision::Conflict,
+        Some(Existing::ByMessage { id, event_type })
+            if id == admission.event.id && event_type == admission.event.event_type =>
+        {
+            Decision::Same
+        }
+        Some(Existing::ByMessage { .. }) => Decision::SuspectedReplay,
         None => Decision::New(disposition(admission, subject_status)),
     }
 }

@@ -20,6 +20,8 @@ pub enum Happening {
     Same(ReceiptId),
     /// The event's id was received before with other bytes; this delivery is durably kept and flagged.
     Conflict(ReceiptId),
+    /// What was signed was received before under another id or type; this delivery is durably kept and flagged.
+    SuspectedReplay(ReceiptId),
     /// Nothing was kept.
     Rejected(Rejection),
 }
@@ -242,6 +244,8 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
             },
             None => kept(202, "conflict", receipt),
         },
+        // Never an error: whoever sends it again learns nothing, and a provider that does so by itself would only try again.
+        Happening::SuspectedReplay(receipt) => kept(202, "suspected-replay", receipt),
         Happening::Rejected(rejection) => match rejection {
             Rejection::UnknownSource => refused(404, "unknown-source"),
             Rejection::Method => refused(405, "method"),
@@ -273,8 +277,9 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
 /// sender come again with all, and what was kept is then the same. Nothing happened when there is none.
 pub fn answer_all(happenings: &[Happening], ack: &Ack) -> Answer {
     let rank = |happening: &Happening| match happening {
-        Happening::Rejected(_) => 5,
-        Happening::Conflict(_) => 4,
+        Happening::Rejected(_) => 6,
+        Happening::Conflict(_) => 5,
+        Happening::SuspectedReplay(_) => 4,
         Happening::Held(_) => 3,
         Happening::Accepted(_) => 2,
         Happening::Superseded(_) => 1,
@@ -300,7 +305,8 @@ impl Happening {
             | Self::Superseded(receipt)
             | Self::Held(receipt)
             | Self::Same(receipt)
-            | Self::Conflict(receipt) => Some(receipt),
+            | Self::Conflict(receipt)
+            | Self::SuspectedReplay(receipt) => Some(receipt),
             Self::Rejected(_) => None,
         }
     }
@@ -311,12 +317,13 @@ mod tests {
     use super::*;
 
     const RECEIPT: ReceiptId = ReceiptId([0; 16]);
-    const KEPT: [Happening; 5] = [
+    const KEPT: [Happening; 6] = [
         Happening::Accepted(RECEIPT),
         Happening::Superseded(RECEIPT),
         Happening::Held(RECEIPT),
         Happening::Same(RECEIPT),
         Happening::Conflict(RECEIPT),
+        Happening::SuspectedReplay(RECEIPT),
     ];
 
     #[test]
@@ -396,11 +403,17 @@ mod tests {
                 "{happenings:?}"
             );
         };
-        let [accepted, superseded, held, same, conflict] = KEPT;
+        let [accepted, superseded, held, same, conflict, suspected] = KEPT;
         let rejected = Happening::Rejected(Rejection::StoreUnavailable);
         check(&[same.clone(), same.clone()], "same", 2);
         check(&[same.clone(), accepted.clone(), superseded], "accepted", 3);
-        check(&[accepted.clone(), held, same], "held", 3);
+        check(&[accepted.clone(), held.clone(), same], "held", 3);
+        check(
+            &[held.clone(), suspected.clone(), accepted.clone()],
+            "suspected-replay",
+            3,
+        );
+        check(&[suspected, conflict.clone()], "conflict", 2);
         check(&[accepted.clone(), conflict], "conflict", 2);
         check(&[accepted, rejected], "store-unavailable", 0);
         check(&[], "malformed", 0);

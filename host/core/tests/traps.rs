@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use message::{Message, P256_JWK, RSA_KEY, body, key, parameters, provable, secret};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
+use tollgate_core::admission::{Admission, Decision, Existing, Identity, decide};
 use tollgate_core::answer::{self, Happening, Rejection};
 use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope::Unreadable;
@@ -53,6 +54,122 @@ fn unsigned_ids_are_known_and_the_bytes_beside_them_stay_the_same() {
     assert_ne!(first.id, second.id);
     // The digest that is kept beside the id tells the two for one.
     assert_eq!(Digest::of(&first.payload), Digest::of(&second.payload));
+}
+
+fn identity(message: &Message) -> Identity {
+    message.verified(|verified| verified.identity(0))
+}
+
+/// What the store would decide about `second` after `first`.
+fn decision(first: &Message, second: &Message) -> Decision {
+    let admission = |message: &Message| {
+        let event = message.read().unwrap();
+        let proof = message.verified(|verified| verified.proof().clone());
+        let key = Secret::new([1; 32]);
+        Admission::of(&key, event, identity(message), proof, None, &mut std::iter::empty())
+    };
+    let (first, second) = (admission(first), admission(second));
+    let known = (first.receipt == second.receipt).then(|| match first.identity {
+        Identity::EventId => Existing::ById {
+            body_digest: first.body_digest,
+        },
+        Identity::SignedMessage(_) => Existing::ByMessage {
+            id: first.event.id.clone(),
+            event_type: first.event.event_type.clone(),
+        },
+    });
+    decide(&second, known, None)
+}
+
+#[test]
+fn one_capture_is_one_event_under_whatever_unsigned_id_or_type() {
+    let headers = [
+        ("razorpay", "x-razorpay-event-id", ""),
+        ("github", "x-github-delivery", "x-github-event"),
+        ("shopify", "x-shopify-webhook-id", "x-shopify-topic"),
+        ("hookdeck", "x-hookdeck-eventid", ""),
+    ];
+    for (provider, id, event_type) in headers {
+        let mut captured = Message::signed(
+            provider,
+            &[("a", key(provider))],
+            r#"{"event":"payment.captured","type":"x","repository":{"full_name":"a/b"}}"#,
+        );
+        captured.set(id, "first");
+        if !event_type.is_empty() {
+            captured.set(event_type, "orders/create");
+        }
+        let mut again = captured.clone();
+        again.set("x-retry", "1");
+        assert_eq!(decision(&captured, &again), Decision::Same, "{provider}");
+        let mut renamed = captured.clone();
+        renamed.set(id, "second");
+        assert_eq!(decision(&captured, &renamed), Decision::SuspectedReplay, "{provider}");
+        if !event_type.is_empty() {
+            let mut retyped = captured.clone();
+            retyped.set(event_type, "orders/paid");
+            assert_eq!(decision(&captured, &retyped), Decision::SuspectedReplay, "{provider}");
+        }
+    }
+}
+
+/// One signature fits every spelling of a form and every way to cut its fields, so they are one event.
+#[test]
+fn spelling_a_form_otherwise_or_moving_its_fields_gives_no_new_event() {
+    let captured = Message::signed("twilio", &[("a", "s")], "CallSid=CA1&CallStatus=in-progress&Digits=1");
+    let with = |body: &str| {
+        let mut message = captured.clone();
+        message.body = body.as_bytes().to_vec();
+        message
+    };
+    for body in [
+        "%43allSid=CA1&CallStatus=in-progress&Digits=1",
+        "Digits=1&CallSid=CA1&CallStatus=in-progress",
+        "CallSid=CA1CallStatusin-progress&Digits=1",
+        "CallSidCA1CallStatusin-progressDigits1=",
+        "CallSidCA1CallStatusin-progressDigits%31=",
+    ] {
+        let bent = with(body);
+        assert_eq!(identity(&bent), identity(&captured), "{body}");
+        assert_eq!(decision(&captured, &bent), Decision::SuspectedReplay, "{body}");
+    }
+    assert_eq!(decision(&captured, &captured), Decision::Same);
+    let next = Message::signed("twilio", &[("a", "s")], "CallSid=CA1&CallStatus=in-progress&Digits=9");
+    assert!(
+        matches!(decision(&captured, &next), Decision::New(_)),
+        "a second Gather is another event"
+    );
+    assert_ne!(next.read().unwrap().id, captured.read().unwrap().id);
+}
+
+/// What is signed tells two items apart, and what is not signed does not.
+#[test]
+fn signed_fields_tell_items_apart_and_unsigned_ones_do_not() {
+    let text = body("adyen");
+    let of = |text: &str| Message::signed("adyen", &[("a", key("adyen"))], text);
+    let first = of(text);
+    let mut redated = first.clone();
+    let altered = String::from_utf8(first.body.clone())
+        .unwrap()
+        .replace("2024-01-01", "2024-02-02");
+    redated.body = altered.into_bytes();
+    assert_ne!(first.body, redated.body);
+    assert_eq!(decision(&first, &redated), Decision::Same);
+    for (from, to) in [("TestMerchant", "OtherMerchant"), ("1130", "1131")] {
+        assert!(text.contains(from));
+        let other = of(&text.replace(from, to));
+        assert!(matches!(decision(&first, &other), Decision::New(_)), "{to}");
+    }
+}
+
+#[test]
+fn a_profile_cannot_tell_events_apart_by_a_message_that_each_try_signs_anew() {
+    let file = include_str!("../profiles/stripe.toml").replace("[event]\n", "[event]\nidentity = \"signed-message\"\n");
+    let error = Profile::from_toml(&file).unwrap_err();
+    assert!(error.to_string().contains("without an instant"), "{error}");
+    let file = include_str!("../profiles/github.toml").replace("[event]\n", "[event]\nidentity = \"event-id\"\n");
+    let error = Profile::from_toml(&file).unwrap_err();
+    assert!(error.to_string().contains("write `signed-message`"), "{error}");
 }
 
 #[test]
@@ -1088,7 +1205,10 @@ fn every_item_of_a_signed_batch_is_proved() {
     let other = item.replace("2024-01-01", "2024-02-02");
     let events = batch(&[item, &other]).read_all().unwrap();
     assert_eq!(events.len(), 2);
-    assert_eq!(events[0].id.as_str(), "AUTHORISATION:true:7914073381342284");
+    assert_eq!(
+        events[0].id.as_str(),
+        "TestMerchant:AUTHORISATION:true:7914073381342284"
+    );
     assert_eq!(events[0].reading.status().unwrap().as_str(), "authorized");
     assert!(events[0].attributes.contains(&("live".into(), "false".into())));
     let forged = item.replace("1130", "9130");

@@ -14,7 +14,7 @@ use tollgate_core::ids::{SourceName, TenantName};
 use tollgate_core::rate::{Bucket, Rate};
 use tollgate_core::time::UnixMillis;
 
-const KEPT: [&str; 5] = ["accepted", "superseded", "held", "same", "conflict"];
+const KEPT: [&str; 6] = ["accepted", "superseded", "held", "same", "conflict", "suspected-replay"];
 
 /// Lines about refusals, of all tenants and reasons together.
 const LINES_PER_S_MAX: u32 = 20;
@@ -28,6 +28,8 @@ pub(crate) struct EdgeCounters {
     kept: [AtomicU64; KEPT.len()],
     rejected: [AtomicU64; Rejection::ALL.len()],
     refusals: Mutex<Refusals>,
+    /// What was kept and has no effect.
+    set_aside: Mutex<Refusals>,
     /// Providers' questions that were answered; nothing is kept of them.
     pub(crate) challenges: AtomicU64,
     pub(crate) connections_open: AtomicI64,
@@ -107,6 +109,7 @@ impl EdgeCounters {
             Happening::Held(_) => &self.kept[2],
             Happening::Same(_) => &self.kept[3],
             Happening::Conflict(_) => &self.kept[4],
+            Happening::SuspectedReplay(_) => &self.kept[5],
             Happening::Rejected(rejection) => &self.rejected[*rejection as usize],
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -114,19 +117,12 @@ impl EdgeCounters {
 
     /// Counts a refusal. When it is to be logged: how many of the same were left out before it.
     pub(crate) fn refused(&self, whose: Whose<'_>, cause: &'static str, now: UnixMillis) -> Option<u64> {
-        let mut refusals = self.refusals();
-        let Refusals {
-            nobodys,
-            tenants,
-            lines,
-        } = &mut *refusals;
-        let causes = match whose {
-            Whose::Nobodys => nobodys,
-            Whose::Tenants(tenant) => &mut entry(tenants, tenant).sourceless,
-            Whose::Sources(tenant, source) => entry(&mut entry(tenants, tenant).sources, source),
-        };
-        let tally = causes.entry(cause).or_default();
-        tally.count_within(now, || may_write(lines, now))
+        self.refusals().count(whose, cause, now)
+    }
+
+    /// Counts an event that was kept without effect. When it is to be logged: how many of the same were left out before it.
+    pub(crate) fn set_aside(&self, whose: Whose<'_>, cause: &'static str, now: UnixMillis) -> Option<u64> {
+        locked(&self.set_aside).count(whose, cause, now)
     }
 
     /// Logs what was left out of the log and is over.
@@ -159,7 +155,7 @@ impl EdgeCounters {
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.refusals)
     }
 
     /// The counters in Prometheus' text format.
@@ -183,7 +179,25 @@ impl EdgeCounters {
         for (name, count) in results {
             let _ = writeln!(out, "tollgate_intake_total{{result=\"{name}\"}} {count}");
         }
-        self.refusals().render(out);
+        self.refusals().render(
+            out,
+            ("tollgate_refused_total", "Refused requests by cause."),
+            (
+                "tollgate_source_refused_total",
+                "Refused requests by tenant, source and cause, as far as they came.",
+            ),
+        );
+        locked(&self.set_aside).render(
+            out,
+            (
+                "tollgate_set_aside_total",
+                "Events that were kept without effect, by cause.",
+            ),
+            (
+                "tollgate_source_set_aside_total",
+                "Events that were kept without effect, by tenant, source and cause.",
+            ),
+        );
         out.push_str("# HELP tollgate_log_lines_left_out_total Log lines that could not be written.\n");
         out.push_str("# TYPE tollgate_log_lines_left_out_total counter\n");
         let _ = writeln!(
@@ -217,16 +231,28 @@ impl EdgeCounters {
 }
 
 impl Refusals {
-    fn render(&self, out: &mut String) {
+    fn count(&mut self, whose: Whose<'_>, cause: &'static str, now: UnixMillis) -> Option<u64> {
+        let Refusals {
+            nobodys,
+            tenants,
+            lines,
+        } = self;
+        let causes = match whose {
+            Whose::Nobodys => nobodys,
+            Whose::Tenants(tenant) => &mut entry(tenants, tenant).sourceless,
+            Whose::Sources(tenant, source) => entry(&mut entry(tenants, tenant).sources, source),
+        };
+        let tally = causes.entry(cause).or_default();
+        tally.count_within(now, || may_write(lines, now))
+    }
+
+    fn render(&self, out: &mut String, (all, all_help): (&str, &str), (each, each_help): (&str, &str)) {
         let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut by_source = String::new();
         let mut add = |causes: &Causes, whose: &str| {
             for (cause, Tally { count, .. }) in causes {
                 *totals.entry(cause).or_default() += count;
-                let _ = writeln!(
-                    by_source,
-                    "tollgate_source_refused_total{{{whose}cause=\"{cause}\"}} {count}"
-                );
+                let _ = writeln!(by_source, "{each}{{{whose}cause=\"{cause}\"}} {count}");
             }
         };
         add(&self.nobodys, "");
@@ -236,18 +262,17 @@ impl Refusals {
                 add(causes, &format!("tenant=\"{tenant}\",source=\"{source}\","));
             }
         }
-        out.push_str(
-            "# HELP tollgate_refused_total Refused requests by cause.\n# TYPE tollgate_refused_total counter\n",
-        );
+        let _ = writeln!(out, "# HELP {all} {all_help}\n# TYPE {all} counter");
         for (cause, count) in totals {
-            let _ = writeln!(out, "tollgate_refused_total{{cause=\"{cause}\"}} {count}");
+            let _ = writeln!(out, "{all}{{cause=\"{cause}\"}} {count}");
         }
-        out.push_str(
-            "# HELP tollgate_source_refused_total Refused requests by tenant, source and cause, as far as they came.\n\
-             # TYPE tollgate_source_refused_total counter\n",
-        );
+        let _ = writeln!(out, "# HELP {each} {each_help}\n# TYPE {each} counter");
         out.push_str(&by_source);
     }
+}
+
+fn locked(refusals: &Mutex<Refusals>) -> MutexGuard<'_, Refusals> {
+    refusals.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The entry of a name, which is copied only when it is new.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tollgate_core::action::{ActionKind, Flag, GrantedAction, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, JobSpec, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, lane, receipt_id};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
@@ -196,6 +196,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
     Admission {
         hold: None,
         receipt,
+        identity: Identity::EventId,
         body_digest: Digest::of(&payload),
         lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),
         jobs: if kind.job { vec![job] } else { vec![] },

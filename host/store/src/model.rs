@@ -32,6 +32,9 @@ pub enum Admitted {
     Conflict {
         delivery: u32,
     },
+    SuspectedReplay {
+        delivery: u32,
+    },
 }
 
 impl Admitted {
@@ -43,6 +46,7 @@ impl Admitted {
             Self::New(Disposition::Held { .. }) => Happening::Held(receipt),
             Self::Same { .. } => Happening::Same(receipt),
             Self::Conflict { .. } => Happening::Conflict(receipt),
+            Self::SuspectedReplay { .. } => Happening::SuspectedReplay(receipt),
         }
     }
 }
@@ -288,7 +292,7 @@ pub struct DeliveryView {
     /// Counts from 2: the first delivery is the receipt itself.
     pub number: u32,
     pub received_at: String,
-    /// `same` or `conflict`.
+    /// `same`, `conflict` or `suspected-replay`.
     pub decision: String,
     pub key_id: String,
     pub body_digest: Digest,
@@ -566,6 +570,8 @@ pub struct Counts {
     pub receipts: u64,
     pub redeliveries: u64,
     pub conflicts: u64,
+    /// Deliveries of a signed message that was received before under another id or type.
+    pub suspected_replays: u64,
     pub superseded: u64,
     /// Receipts that wait for review.
     pub held: u64,

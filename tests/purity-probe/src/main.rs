@@ -26,7 +26,7 @@ fn main() {
         action::GrantedAction::action(_);
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
-        admission::Admission::of(_, _, _, _, _);
+        admission::Admission::of(_, _, _, _, _, _);
         access::Caller::may(_, _, _);
         access::Caller::may_issue(_, _, _);
         access::Caller::narrowed(_, _);
@@ -41,6 +41,7 @@ fn main() {
         admission::jobs(_, _, _);
         admission::lane(_, _, _, _);
         admission::receipt_id(_, _, _, _);
+        admission::receipt_id_of_message(_, _, _, _);
         answer::Rejection::as_str(_);
         answer::Ack::with_conflict_status(_, _);
         answer::Answer::body(_);

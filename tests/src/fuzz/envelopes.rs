@@ -171,7 +171,7 @@ fn run(input: &[u8]) {
             events.len()
         );
         let key = Secret::new(vec![7; 32]);
-        for event in events {
+        for (index, event) in events.into_iter().enumerate() {
             assert_eq!((&event.tenant, &event.source), (&tenant, &source));
             assert!(
                 event.attributes.len() <= limits::ATTRIBUTES_MAX,
@@ -187,7 +187,15 @@ fn run(input: &[u8]) {
             // What the store is given is what it gives back: the names parse again.
             assert_eq!(event.id.as_str().parse().as_ref(), Ok(&event.id));
             assert_eq!(event.event_type.as_str().parse().as_ref(), Ok(&event.event_type));
-            let admission = Admission::of(&key, event, verified.proof().clone(), None, &mut std::iter::empty());
+            let identity = verified.identity(index);
+            let admission = Admission::of(
+                &key,
+                event,
+                identity,
+                verified.proof().clone(),
+                None,
+                &mut std::iter::empty(),
+            );
             assert!(admission.jobs.is_empty());
         }
     });

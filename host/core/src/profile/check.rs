@@ -12,8 +12,9 @@ use super::raw::{
 use super::{
     Algorithm, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind,
     CredentialRule, Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar,
-    Handshake, HeaderForm, HeaderName, HttpSignaturesRule, JwkPlace, JwsRule, KeyRule, ModeRule, Parameter, Part,
-    Piece, Profile, ProfileError, Rule, Scheme, Shape, SignatureRule, Signed, Step, TimeFormat, TimeRule, TypeRule,
+    Handshake, HeaderForm, HeaderName, HttpSignaturesRule, IdentityRule, JwkPlace, JwsRule, KeyRule, ModeRule,
+    Parameter, Part, Piece, Profile, ProfileError, Rule, Scheme, Shape, SignatureRule, Signed, Step, TimeFormat,
+    TimeRule, TypeRule,
 };
 use crate::answer::Ack;
 use crate::envelope::READING_NOTES;
@@ -111,8 +112,9 @@ impl Check<'_> {
             .as_ref()
             .map(|batch| self.batch(batch, &rule, body_signed))
             .transpose()?;
-        let event = self.event(&raw, batch.is_some())?;
+        let mut event = self.event(&raw, batch.is_some())?;
         let signed = self.signed(&raw.event, &rule, &event, body_signed)?;
+        event.identity = self.identity(&raw, &rule, time.as_ref(), signed)?;
         let challenge = raw.challenge.as_ref().map(|raw| self.challenge(raw)).transpose()?;
         let handshake = raw.handshake.as_ref().map(|raw| self.handshake(raw)).transpose()?;
         let body_bytes_max = match raw.limits.as_ref().map(|limits| &limits.body_bytes_max) {
@@ -1056,6 +1058,7 @@ impl Check<'_> {
             form_field: event.form_field.as_ref().map(|field| field.get_ref().clone()),
             structured: event.structured.clone(),
             id,
+            identity: IdentityRule::EventId,
             event_type: self.sources(event.event_type.as_ref(), places)?,
             occurred_at: self.sources(event.occurred_at.as_ref(), places)?,
             occurred_format: event.occurred_format.unwrap_or(TimeFormat::Rfc3339),
@@ -1140,6 +1143,35 @@ impl Check<'_> {
                 event_type,
                 body: body_signed,
             }),
+        }
+    }
+
+    /// What tells events apart: the signed message where the file says so, and where the id is not signed and something is.
+    fn identity(
+        &self,
+        raw: &RawProfile,
+        rule: &Rule,
+        time: Option<&TimeRule>,
+        signed: Signed,
+    ) -> Result<IdentityRule, ProfileError> {
+        let has_one_message_each = match rule {
+            Rule::Template(rule) => time.is_none() && (raw.batch.is_none() || rule.per_item),
+            Rule::Jws(_) | Rule::HttpSignatures(_) | Rule::Credential(_) | Rule::FetchBack => false,
+        };
+        match &raw.event.identity {
+            Some(said) => match said.get_ref() {
+                IdentityRule::SignedMessage if !has_one_message_each => Err(self.problem(
+                    said,
+                    "`signed-message` needs `[signature]` without an instant, which each try would change, and one signature for each event: otherwise leave `identity` out, and the event id tells events apart",
+                )),
+                IdentityRule::EventId if has_one_message_each && !signed.id => Err(self.problem(
+                    said,
+                    "the event id is not signed, so whoever has one authentic request could send it again under others: write `signed-message`, or leave `identity` out",
+                )),
+                rule => Ok(*rule),
+            },
+            None if has_one_message_each && !signed.id => Ok(IdentityRule::SignedMessage),
+            None => Ok(IdentityRule::EventId),
         }
     }
 

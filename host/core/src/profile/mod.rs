@@ -459,6 +459,7 @@ pub(crate) struct EventRule {
     /// Pointers into the body around the items of a batch.
     pub(crate) around: Pointers,
     pub(crate) id: Vec<FieldSource>,
+    pub(crate) identity: IdentityRule,
     pub(crate) event_type: Vec<FieldSource>,
     pub(crate) occurred_at: Vec<FieldSource>,
     pub(crate) occurred_format: TimeFormat,
@@ -497,6 +498,16 @@ pub(crate) struct ModeRule {
     pub(crate) from: Vec<FieldSource>,
     /// The values that say test, a prefix with `*` at its end among them; every other says live.
     pub(crate) test: Vec<String>,
+}
+
+/// What tells one event of a source from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IdentityRule {
+    /// The event's id.
+    EventId,
+    /// What was signed, for each item where each carries its own signature.
+    SignedMessage,
 }
 
 /// How a body is written.
@@ -785,6 +796,15 @@ impl Profile {
     /// Why an event of the source has no effect by itself; nothing when it is accepted.
     pub fn why_not_accepted(&self, event: &Event) -> Option<String> {
         self.accept.why_not(&event.attributes)
+    }
+
+    /// Whether events are told apart by what was signed and not by their id: then one captured request is one event, under whatever id, type
+    /// or spelling it comes again.
+    pub fn is_told_by_message(&self) -> bool {
+        match self.event.identity {
+            IdentityRule::EventId => false,
+            IdentityRule::SignedMessage => true,
+        }
     }
 
     /// The same profile for a source whose provider leaves the currency unsaid: amounts that come without one are in `currency`.

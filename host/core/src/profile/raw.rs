@@ -8,7 +8,8 @@ use serde::de::{SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::{
-    About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, EmptyBatch, Encoding, Parameter, TimeFormat,
+    About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, EmptyBatch, Encoding, IdentityRule, Parameter,
+    TimeFormat,
 };
 use crate::ids::{FamilyName, ProviderName, Status};
 use crate::money::Currency;
@@ -236,6 +237,7 @@ pub(super) struct RawEvent {
     pub(super) structured: Option<String>,
     pub(super) id: Spanned<Alternatives>,
     pub(super) id_signed: Option<Spanned<bool>>,
+    pub(super) identity: Option<Spanned<IdentityRule>>,
     #[serde(rename = "type")]
     pub(super) event_type: Option<Spanned<Alternatives>>,
     pub(super) occurred_at: Option<Spanned<Alternatives>>,

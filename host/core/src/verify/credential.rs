@@ -120,5 +120,6 @@ pub(super) fn attempt(
         header_set: 0,
         minified: None,
         format: profile.event.body,
+        messages: Vec::new(),
     })
 }

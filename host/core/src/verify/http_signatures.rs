@@ -131,6 +131,7 @@ fn one(
         header_set: 0,
         minified: None,
         format: profile.event.body,
+        messages: Vec::new(),
     })
 }
 

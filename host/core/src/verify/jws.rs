@@ -111,6 +111,7 @@ pub(super) fn attempt(
         header_set: 0,
         minified: None,
         format: profile.event.body,
+        messages: Vec::new(),
     })
 }
 

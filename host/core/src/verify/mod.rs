@@ -18,8 +18,9 @@ mod template;
 
 use std::borrow::Cow;
 
+use crate::admission::Identity;
 use crate::event::Proof;
-use crate::ids::{KeyId, ProviderName};
+use crate::ids::{Digest, KeyId, ProviderName};
 use crate::json;
 use crate::profile::{BindPlace, BindValue, BodyFormat, Profile, Rule, TimeFormat, TimeRule};
 use crate::request::RawRequest;
@@ -40,6 +41,7 @@ pub struct Verified<'a> {
     header_set: usize,
     body: Cow<'a, [u8]>,
     format: BodyFormat,
+    messages: Vec<Digest>,
 }
 
 impl<'a> Verified<'a> {
@@ -59,6 +61,13 @@ impl<'a> Verified<'a> {
     /// The body as it was signed: as it came, but for providers that sign it without its white space.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// What tells the event at this position of the request (0 where it carries one) from others of the source.
+    pub fn identity(&self, index: usize) -> Identity {
+        self.messages
+            .get(index)
+            .map_or(Identity::EventId, |message| Identity::SignedMessage(*message))
     }
 
     /// Which of the profile's alternative header prefixes the request uses.
@@ -187,6 +196,7 @@ pub fn verify<'a>(profile: &Profile, keyring: &Keyring, request: RawRequest<'a>)
         header_set: found.header_set,
         body: found.minified.map_or(Cow::Borrowed(request.body), Cow::Owned),
         format: found.format,
+        messages: found.messages,
         request,
     })
 }
@@ -218,6 +228,8 @@ pub(crate) struct Found {
     /// The body without its white space, where that is what was signed.
     minified: Option<Vec<u8>>,
     format: BodyFormat,
+    /// Digests of what was signed, one for each event, where that is what tells events apart; otherwise none.
+    messages: Vec<Digest>,
 }
 
 pub(crate) fn attempt(

@@ -12,9 +12,10 @@ use super::message::{Candidate, Message, Tag};
 use super::{Found, Strictness, Unproven, judge_time, single};
 use crate::batch::{self, BatchError};
 use crate::form;
+use crate::ids::Digest;
 use crate::json::{self, Scalar, Slot, Values};
 use crate::limits::{BATCH_ITEMS_MAX, SIGNATURE_ENTRIES_MAX};
-use crate::profile::{BodyFormat, FetchKind, Free, Grammar, Part, Profile, Shape, SignatureRule};
+use crate::profile::{BodyFormat, FetchKind, Free, Grammar, IdentityRule, Part, Profile, Shape, SignatureRule};
 use crate::request::RawRequest;
 use crate::time::UnixMillis;
 
@@ -79,13 +80,16 @@ impl<'p> Template<'p> {
                 BatchError::TooMany { items } => format!("{items} items, and at most {BATCH_ITEMS_MAX} are taken"),
             })
         })?;
-        let mut first = None;
+        let mut first: Option<Found> = None;
         for (index, item) in items.unwrap_or_else(|| vec![text]).into_iter().enumerate() {
             let found = self.one(request, item.as_bytes()).map_err(|cause| Unproven::Item {
                 index,
                 cause: Box::new(cause),
             })?;
-            first.get_or_insert(found);
+            match &mut first {
+                Some(first) => first.messages.extend(found.messages),
+                None => first = Some(found),
+            }
         }
         first.ok_or_else(|| unreadable("the list is empty".into()))
     }
@@ -132,6 +136,10 @@ impl<'p> Template<'p> {
             header_set,
             minified: None,
             format: self.format(request),
+            messages: match self.profile.event.identity {
+                IdentityRule::EventId => Vec::new(),
+                IdentityRule::SignedMessage => vec![Digest(*message.sha256())],
+            },
         })
     }
 

@@ -23,7 +23,7 @@ pub(super) const DIM: Style = Style::new().effects(Effects::DIMMED);
 fn state(word: &str) -> String {
     let style = match word {
         "accepted" | "done" | "delivered" | "recorded" | "completed" => GOOD,
-        "dead" | "conflict" => BAD,
+        "dead" | "conflict" | "suspected-replay" => BAD,
         "held" | "superseded" | "dismissed" | "same" | "already done" | "ready" | "leased" | "refused" => WARN,
         _ => Style::new(),
     };

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tollgate_core::action::{ActionKind, Flag, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, JobSpec, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, lane, receipt_id};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::Digest;
@@ -240,6 +240,7 @@ impl Host {
         let admission = Admission {
             hold: None,
             receipt,
+            identity: Identity::EventId,
             body_digest: Digest::of(&body),
             lifecycle: None,
             jobs: vec![JobSpec {

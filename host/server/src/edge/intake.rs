@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::SemaphorePermit;
-use tollgate_core::admission::Admission;
+use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::answer::{Ack, Answer, Happening, Rejection, answer, answer_all};
 use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope;
@@ -198,6 +198,7 @@ impl<S: Store> Asked<'_, S> {
                 happenings
                     .iter()
                     .for_each(|happening| self.edge.counters.count(happening));
+                self.tell_what_has_no_effect(&happenings);
                 respond(&answer_all(&happenings, &self.source.ack))
             }
             Err(refused) => self.refuse(refused),
@@ -222,6 +223,32 @@ impl<S: Store> Asked<'_, S> {
             Level::Refusal => tracing::warn!(%tenant, %source, cause, left_out, "refused: {detail}"),
             Level::Host => {
                 tracing::error!(%tenant, %source, cause, left_out, "the sender was asked to come again: {detail}")
+            }
+        }
+    }
+
+    /// Counts and logs what was kept and has no effect, because it is not what the receipt of its identity says.
+    fn tell_what_has_no_effect(&self, happenings: &[Happening]) {
+        for happening in happenings {
+            let (cause, receipt, what) = match happening {
+                Happening::Conflict(receipt) => {
+                    ("conflict", receipt, "another body came under an id that has a receipt")
+                }
+                Happening::SuspectedReplay(receipt) => (
+                    "suspected-replay",
+                    receipt,
+                    "what was signed came before under another id or type",
+                ),
+                Happening::Accepted(_)
+                | Happening::Superseded(_)
+                | Happening::Held(_)
+                | Happening::Same(_)
+                | Happening::Rejected(_) => continue,
+            };
+            let (tenant, source) = (&self.tenant.name, &self.source.name);
+            let whose = Whose::Sources(tenant, source);
+            if let Some(left_out) = self.edge.counters.set_aside(whose, cause, clock::now()) {
+                tracing::warn!(%tenant, %source, cause, left_out, %receipt, "kept without effect: {what}");
             }
         }
     }
@@ -408,18 +435,22 @@ impl<S: Store> Asked<'_, S> {
             self.tell_why(unreadable.reason(), Level::Refusal, || unreadable.to_string());
             NotProved::Rejected(Rejection::from(&unreadable))
         })?;
+        let identities: Vec<_> = (0..events.len()).map(|index| verified.identity(index)).collect();
         let proofs = std::iter::repeat_n(verified.into_proof(), events.len());
-        let admissions = events.into_iter().zip(proofs);
+        let admissions = events.into_iter().zip(identities).zip(proofs);
         Ok(Proved::Events(
-            admissions.map(|(event, proof)| self.admission(event, proof)).collect(),
+            admissions
+                .map(|((event, identity), proof)| self.admission(event, identity, proof))
+                .collect(),
         ))
     }
 
-    fn admission(&self, event: Event, proof: Proof) -> Admission {
+    fn admission(&self, event: Event, identity: Identity, proof: Proof) -> Admission {
         let lifecycle = self.config.lifecycle_of(&event);
         Admission::of(
             self.edge.store.receipt_key(),
             event,
+            identity,
             proof,
             lifecycle,
             &mut self.tenant.matches(),

@@ -207,13 +207,16 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
     let store = database::open().map_err(|error| unkept(&error))?;
     let admissions: Vec<_> = events
         .into_iter()
-        .map(|event| {
+        .enumerate()
+        .map(|(index, event)| {
             let family = event.reading.family();
             let lifecycle = family.and_then(|family| source.intake.lifecycle(family));
             let lifecycle = lifecycle.map(|lifecycle| lifecycle.clone().into());
             let proof = verified.proof().clone();
             let mut routes = source.intake.routes.iter().map(|(name, matches)| (name, matches));
-            Admission::of(store.receipt_key(), event, proof, lifecycle, &mut routes).accepted_by(&source.intake.profile)
+            let identity = verified.identity(index);
+            Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes)
+                .accepted_by(&source.intake.profile)
         })
         .collect();
     let admitted = store.admit_all(&admissions).map_err(|error| unkept(&error))?;

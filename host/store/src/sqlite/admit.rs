@@ -1,9 +1,9 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::{Connection, params};
-use tollgate_core::admission::{Admission, Decision, Disposition, Existing, JobSpec, decide};
+use tollgate_core::admission::{self, Admission, Decision, Disposition, Existing, Identity, JobSpec, decide};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{Digest, FamilyName, TenantName};
+use tollgate_core::ids::{Digest, FamilyName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 
@@ -17,12 +17,30 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     transaction.must_sync |= !transaction.memory.receipts.is_logged();
     if let Some((seq, body_digest)) = receipts::existing(transaction, admission.receipt)? {
         transaction.must_sync = true;
-        return match decide(admission, Some(Existing { body_digest }), None) {
+        let existing = match admission.identity {
+            Identity::EventId => Existing::ById { body_digest },
+            Identity::SignedMessage(_) => {
+                let known = receipts::get_ahead(transaction, seq)?;
+                Existing::ByMessage {
+                    id: known.event.id.clone(),
+                    event_type: known.event.event_type.clone(),
+                }
+            }
+        };
+        let judged = decide(admission, Some(existing), None);
+        let is_same_body = body_digest == admission.body_digest;
+        return match judged {
             Decision::Same => Ok(Admitted::Same {
-                delivery: append_delivery(transaction, admission, seq, false)?,
+                delivery: append_delivery(transaction, admission, seq, SAME, None)?,
             }),
             Decision::Conflict => Ok(Admitted::Conflict {
-                delivery: append_delivery(transaction, admission, seq, true)?,
+                delivery: append_delivery(transaction, admission, seq, CONFLICT, Some(&admission.event.payload))?,
+            }),
+            Decision::SuspectedReplay => Ok(Admitted::SuspectedReplay {
+                delivery: {
+                    let body = (!is_same_body).then_some(&admission.event.payload[..]);
+                    append_delivery(transaction, admission, seq, SUSPECTED_REPLAY, body)?
+                },
             }),
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
@@ -31,6 +49,7 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
             let seq = receipts::append(transaction, admission, &disposition, subject)?;
+            lead_from_event_id(transaction.connection, key, admission.receipt, &admission.event, seq)?;
             if disposition == Disposition::Accepted {
                 let event = &admission.event;
                 let (jobs, due_at) = (&admission.jobs, event.received_at);
@@ -38,8 +57,32 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             }
             Ok(Admitted::New(disposition))
         }
-        Decision::Same | Decision::Conflict => Err(Fault::damaged("admission", "a new event was judged known")),
+        Decision::Same | Decision::Conflict | Decision::SuspectedReplay => {
+            Err(Fault::damaged("admission", "a new event was judged known"))
+        }
     }
+}
+
+/// What `deliveries.conflict` says.
+const SAME: i64 = 0;
+const CONFLICT: i64 = 1;
+const SUSPECTED_REPLAY: i64 = 2;
+
+/// Lets a receipt be found by its event's id, where it is not named by it.
+pub(super) fn lead_from_event_id(
+    connection: &Connection,
+    key: &Secret,
+    receipt: ReceiptId,
+    event: &Event,
+    seq: i64,
+) -> Result<(), Fault> {
+    let name = admission::receipt_id(key, &event.tenant, &event.source, &event.id);
+    if name != receipt {
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO event_ids (name, receipt) VALUES (?1, ?2)")?
+            .execute(params![name.0.as_slice(), seq])?;
+    }
+    Ok(())
 }
 
 /// Names a subject within its (tenant, family). Keyed with the store's own key, so that a sender cannot choose two subjects
@@ -104,7 +147,8 @@ fn append_delivery(
     transaction: &Transaction<'_>,
     admission: &Admission,
     seq: i64,
-    conflict: bool,
+    conflict: i64,
+    body: Option<&[u8]>,
 ) -> Result<u32, Fault> {
     let number: i64 = transaction
         .connection
@@ -128,8 +172,8 @@ fn append_delivery(
             proof.key_id.as_str(),
             proof.signed_at.map(|at| at.0),
             admission.body_digest.0.as_slice(),
-            // A redelivery's body is the receipt's own.
-            conflict.then_some(&admission.event.payload[..]),
+            // Kept where it is not the receipt's own, or is so in all that was signed.
+            body,
         ])?;
     u32::try_from(number).map_err(|_| Fault::damaged("delivery number", number))
 }

@@ -15,7 +15,8 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
         "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
          (SELECT count(*) FROM reviews) AS reviewed, \
          (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
-         (SELECT count(*) FROM deliveries WHERE conflict <> 0) AS conflicts, \
+         (SELECT count(*) FROM deliveries WHERE conflict = 1) AS conflicts, \
+         (SELECT count(*) FROM deliveries WHERE conflict = 2) AS suspected_replays, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
          (SELECT count(*) FROM jobs WHERE state < 3) AS jobs_waiting, \
          (SELECT count(*) FROM jobs WHERE state IN (4, 5)) AS jobs_set_aside, \
@@ -32,8 +33,9 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     let count = |column| rows::unsigned(row, column);
     Ok(Counts {
         receipts: count("receipts")?,
-        redeliveries: count("deliveries")?.saturating_sub(count("conflicts")?),
+        redeliveries: count("deliveries")?.saturating_sub(count("conflicts")? + count("suspected_replays")?),
         conflicts: count("conflicts")?,
+        suspected_replays: count("suspected_replays")?,
         superseded,
         // Only what was held is ever reviewed.
         held: held.saturating_sub(count("reviewed")?),

@@ -11,5 +11,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0008_state_totals.sql"),
     include_str!("../../migrations/0009_outbox_turns.sql"),
     include_str!("../../migrations/0010_lane_index.sql"),
+    include_str!("../../migrations/0011_event_ids.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

@@ -92,6 +92,10 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str) -> Re
             .map(|(tenant, source)| admission::receipt_id(key, tenant, source, &event))
             .collect();
         found.extend(receipts::find(view, &ids)?);
+        for id in &ids {
+            let sql = "SELECT receipt FROM event_ids WHERE name = ?1 ORDER BY receipt";
+            found.extend(numbers(&view, sql, params![id.0.as_slice()])?);
+        }
     }
     let subjects: Vec<_> = families
         .iter()
@@ -212,7 +216,13 @@ fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<DeliveryView>, Fa
         Ok(DeliveryView {
             number: rows::unsigned32(row, "number")?,
             received_at: millis(row, "received_at")?.to_string(),
-            decision: if get(row, "conflict")? { "conflict" } else { "same" }.to_owned(),
+            decision: match get::<i64>(row, "conflict")? {
+                0 => "same",
+                1 => "conflict",
+                2 => "suspected-replay",
+                other => return Err(Fault::damaged("a delivery's decision", other)),
+            }
+            .to_owned(),
             key_id: get(row, "key_id")?,
             body_digest: rows::digest(row, "body_digest")?,
         })

@@ -26,6 +26,7 @@ macro_rules! contract {
         $crate::contract!(
             $backend,
             a_redelivery_is_the_same_and_other_bytes_conflict,
+            one_signed_message_is_one_receipt_and_under_another_id_a_suspected_replay,
             one_event_sent_many_times_at_once_is_new_once,
             the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
@@ -116,6 +117,55 @@ fn retry(ms: i64) -> JobEnd {
 
 // Admission.
 
+/// Where the signed message tells events apart, one captured request is one receipt, under whatever id and spelling; and every receipt is
+/// found by the id that people see.
+pub(crate) async fn one_signed_message_is_one_receipt_and_under_another_id_a_suspected_replay(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1").message("m1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    assert_eq!(
+        sent.clone().at(10).body("{ }").admit(&store).await,
+        Admitted::Same { delivery: 2 },
+        "what is not signed may differ"
+    );
+    let renamed = Sent::new("evt_2").message("m1").at(20);
+    assert_eq!(renamed.admit(&store).await, Admitted::SuspectedReplay { delivery: 3 });
+    let told_apart = Sent::new("evt_1").message("m2").at(30);
+    assert_eq!(told_apart.admit(&store).await, ACCEPTED, "one id, two facts");
+
+    let by_id = store
+        .trace(TraceQuery {
+            by: TraceBy::Text("evt_1".into()),
+            tenant: None,
+            receipts_max: 10,
+        })
+        .await
+        .unwrap();
+    let mut found: Vec<_> = by_id.iter().map(|trace| trace.receipt.id).collect();
+    found.sort();
+    let mut both = vec![sent.receipt(&store), told_apart.receipt(&store)];
+    both.sort();
+    assert_eq!(found, both);
+    let trace = trace_one(&store, &sent).await;
+    let decisions: Vec<_> = trace
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.decision.as_str())
+        .collect();
+    assert_eq!(decisions, ["same", "suspected-replay"]);
+    assert_eq!(trace.jobs.len(), 1, "a suspected replay makes no job");
+    let counts = store.counts().await.unwrap();
+    assert_eq!(
+        (
+            counts.receipts,
+            counts.redeliveries,
+            counts.conflicts,
+            counts.suspected_replays
+        ),
+        (2, 1, 0, 1)
+    );
+}
+
 pub(crate) async fn a_redelivery_is_the_same_and_other_bytes_conflict(backend: &impl Backend) {
     let store = backend.open();
     let sent = Sent::new("evt_1");
@@ -161,7 +211,9 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
     for answer in waiting {
         match answer.await.unwrap() {
             Admitted::New(_) => news += 1,
-            Admitted::Same { delivery } | Admitted::Conflict { delivery } => deliveries.push(delivery),
+            Admitted::Same { delivery } | Admitted::Conflict { delivery } | Admitted::SuspectedReplay { delivery } => {
+                deliveries.push(delivery)
+            }
         }
     }
     deliveries.sort_unstable();
@@ -1816,6 +1868,7 @@ pub(crate) async fn counts_count(backend: &impl Backend) {
         receipts: 8,
         redeliveries: 1,
         conflicts: 1,
+        suspected_replays: 0,
         superseded: 1,
         held: 1,
         jobs_waiting: 2,

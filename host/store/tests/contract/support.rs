@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, Disposition, JobSpec, lane, receipt_id};
+use tollgate_core::admission::{Admission, Disposition, Identity, JobSpec, lane, receipt_id, receipt_id_of_message};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
@@ -43,6 +43,8 @@ pub(crate) struct Sent {
     pub(crate) body: String,
     pub(crate) routes: &'static [&'static str],
     pub(crate) at: UnixMillis,
+    /// What was signed, where it tells events apart.
+    pub(crate) message: Option<&'static str>,
 }
 
 impl Sent {
@@ -57,6 +59,7 @@ impl Sent {
             body: format!(r#"{{"id":"{id}"}}"#),
             routes: &["cashback"],
             at: T0,
+            message: None,
         }
     }
 
@@ -90,7 +93,21 @@ impl Sent {
         self
     }
 
+    pub(crate) fn message(mut self, message: &'static str) -> Self {
+        self.message = Some(message);
+        self
+    }
+
+    fn identity(&self) -> Identity {
+        self.message.map_or(Identity::EventId, |message| {
+            Identity::SignedMessage(Digest::of(message.as_bytes()))
+        })
+    }
+
     pub(crate) fn receipt(&self, store: &impl Store) -> ReceiptId {
+        if let Identity::SignedMessage(message) = self.identity() {
+            return receipt_id_of_message(store.receipt_key(), &name(self.tenant), &name(self.source), &message);
+        }
         receipt_id(
             store.receipt_key(),
             &name(self.tenant),
@@ -125,6 +142,7 @@ impl Sent {
         Admission {
             hold: None,
             receipt,
+            identity: self.identity(),
             body_digest: Digest::of(self.body.as_bytes()),
             lifecycle: self.status.map(|_| redemption()),
             jobs,

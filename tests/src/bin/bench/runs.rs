@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tollgate_core::action::ActionKind;
-use tollgate_core::admission::{Admission, JobSpec, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, lane, receipt_id};
 use tollgate_core::envelope;
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, EventId, KeyId, PluginName, RouteName, SourceName, TenantName};
@@ -227,6 +227,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
     Ok(Admission {
         hold: None,
         receipt,
+        identity: Identity::EventId,
         proof: verified.proof().clone(),
         body_digest: Digest::of(&event.payload),
         lifecycle: event

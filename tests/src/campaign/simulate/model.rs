@@ -714,6 +714,7 @@ impl Model {
             receipts: self.receipts.len() as u64,
             redeliveries: self.redeliveries,
             conflicts: self.conflicts,
+            suspected_replays: 0,
             superseded: receipts(|disposition| matches!(disposition, Disposition::Superseded { .. })),
             held: receipts(|disposition| matches!(disposition, Disposition::Held { .. })),
             jobs_waiting: jobs(Work::is_open),

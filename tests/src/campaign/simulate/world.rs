@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tollgate_core::action::Verdict;
-use tollgate_core::admission::{Admission, Disposition};
+use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::delivery::{AttemptEnd, Message, entry_end};
 use tollgate_core::event::{Event, Proof, StatusReading};
@@ -282,7 +282,14 @@ impl World {
             signed_at: None,
         };
         let mut routes = self.rules.routes.iter().map(|(name, matches)| (name, matches));
-        Admission::of(&key.expect("a store"), event, proof, lifecycle, &mut routes)
+        Admission::of(
+            &key.expect("a store"),
+            event,
+            Identity::EventId,
+            proof,
+            lifecycle,
+            &mut routes,
+        )
     }
 
     async fn admit(&mut self) -> Result<()> {

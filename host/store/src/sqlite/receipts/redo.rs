@@ -21,10 +21,11 @@ use tollgate_core::admission::JobSpec;
 use tollgate_core::ids::{Digest, RouteName};
 use tollgate_core::secret::Secret;
 
-use super::super::admit::insert_jobs;
+use super::super::admit::{insert_jobs, lead_from_event_id};
 use super::super::fault::Fault;
 use super::super::open::{self, StorePath};
 use super::super::transaction::{ChainHead, NewOrigin, read_chain_head, write_chain_head};
+use super::Body;
 use super::bodies::{self, Bodies};
 use super::segments::{self, Segment};
 
@@ -218,7 +219,7 @@ pub(super) fn redo(
                 break;
             }
         }
-        let Some(next) = record.admit(connection, at, head)? else {
+        let Some(next) = record.admit(connection, key, at, head)? else {
             break;
         };
         rewrite(&file, at..record.end(at)).map_err(Fault::Io)?;
@@ -457,7 +458,13 @@ impl Record {
     }
 
     /// Writes the rows. Answers the chain's new head, or nothing as [`Record::head_after`].
-    fn admit(&self, connection: &Connection, at: u64, head: ChainHead) -> Result<Option<ChainHead>, Fault> {
+    fn admit(
+        &self,
+        connection: &Connection,
+        key: &Secret,
+        at: u64,
+        head: ChainHead,
+    ) -> Result<Option<ChainHead>, Fault> {
         let Some(next) = self.head_after(head)? else {
             return Ok(None);
         };
@@ -477,6 +484,11 @@ impl Record {
                 (bodies_at, piece.bodies.len() as u64),
                 piece.facts,
             )?;
+            for seq in piece.first..piece.first + piece.count {
+                let receipt = segments::get(connection, None, seq, Body::Without)?
+                    .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))?;
+                lead_from_event_id(connection, key, receipt.id, &receipt.event, seq)?;
+            }
             for (seq, disposition) in segments::not_accepted(piece.first, piece.count, piece.facts)? {
                 connection
                     .prepare_cached("INSERT INTO not_accepted (seq, disposition) VALUES (?1, ?2)")?
