@@ -11,13 +11,27 @@ pub fn markdown() -> String {
          Made from `host/core/profiles/` by `cargo run -p tollgate-core --example providers > docs/providers.md`; change the profiles, not \
          this page.\n\n\
          *Replay window*: how far the signed instant may be from the receipt, both ways; without one a recorded request stays valid for \
-         ever, and only the event id keeps it from counting twice. *Id*: where the event id comes from; an unsigned one can be made up by \
-         whoever has one authentic request, so the body's digest is kept beside it.\n\n\
-         | name | provider | scheme | replay window | id | answer within |\n\
-         |---|---|---|---|---|---|\n",
+         ever, and only its identity keeps it from counting twice. *Id*: where the event id comes from; an unsigned one can be made up by \
+         whoever has one authentic request. *Told apart by*: what names the receipt; by what was signed, one captured request is one event under \
+         whatever id, type or spelling it comes again.\n\n\
+         | name | provider | scheme | replay window | id | told apart by | answer within |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for profile in shipped().values() {
         let _ = writeln!(page, "{}", row(profile));
+    }
+    page.push_str(OPERATIONS);
+    for profile in shipped().values() {
+        for (types, subject, operation) in profile.operations() {
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {} |",
+                profile.name,
+                types.map_or_else(|| "every other".to_owned(), |types| code(&types)),
+                code(&subject),
+                code(&operation),
+            );
+        }
     }
     page.push_str(AMOUNTS);
     for profile in shipped().values().filter(|profile| profile.reads_amounts()) {
@@ -27,6 +41,20 @@ pub fn markdown() -> String {
         section(&mut page, profile);
     }
     page
+}
+
+const OPERATIONS: &str = "\n## Subjects and operations\n\n\
+     *Subject*: what an event is about; events of one subject are run in their order. *Operation*: the attribute `operation`, of which a plugin makes \
+     the key of an effect that is to come once. Of several places the first that is there counts.\n\n\
+     | name | types | subject | operation |\n\
+     |---|---|---|---|\n";
+
+fn code(places: &str) -> String {
+    if places.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", cell(places))
+    }
 }
 
 const AMOUNTS: &str = "\n## Amounts of money\n\n\
@@ -65,12 +93,17 @@ fn row(profile: &Profile) -> String {
         None => "none".into(),
     };
     let signed = if profile.id_is_signed() { "" } else { ", unsigned" };
+    let identity = if profile.is_told_by_message() {
+        "what was signed"
+    } else {
+        "the id"
+    };
     let within = match profile.about().ack_within_s {
         Some(seconds) => format!("{seconds} s"),
         None => "not stated".into(),
     };
     format!(
-        "| `{}` | {} | {} | {window} | `{}`{signed} | {within} |",
+        "| `{}` | {} | {} | {window} | `{}`{signed} | {identity} | {within} |",
         profile.name,
         cell(&profile.title),
         cell(&profile.scheme_title()),

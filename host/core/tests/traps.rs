@@ -162,6 +162,29 @@ fn signed_fields_tell_items_apart_and_unsigned_ones_do_not() {
     }
 }
 
+/// Of each provider's every event a plugin's author can take the attribute `operation` for the key of an effect.
+#[test]
+fn every_event_of_every_provider_has_an_operation() {
+    for profile in shipped().values() {
+        for (types, _, operation) in profile.operations() {
+            assert!(!operation.is_empty(), "{}: {types:?}", profile.name);
+        }
+    }
+    let star = |who: &str, action: &str| {
+        let body =
+            format!(r#"{{"action":"{action}","repository":{{"full_name":"a/b"}},"sender":{{"login":"{who}"}}}}"#);
+        let mut message = Message::signed("github", &[("a", "s")], &body);
+        message.set("x-github-event", "star");
+        let event = message.read().unwrap();
+        let operation = event.attributes.iter().find(|(name, _)| name == "operation");
+        (event.subject, operation.map(|(_, value)| value.clone()))
+    };
+    let [ann, bob, unstarred] = [star("ann", "created"), star("bob", "created"), star("ann", "deleted")];
+    assert_ne!(ann, bob, "two people's stars are two operations");
+    assert_eq!(ann.0, unstarred.0);
+    assert_ne!(ann.1, unstarred.1);
+}
+
 #[test]
 fn a_profile_cannot_tell_events_apart_by_a_message_that_each_try_signs_anew() {
     let file = include_str!("../profiles/stripe.toml").replace("[event]\n", "[event]\nidentity = \"signed-message\"\n");

@@ -1329,8 +1329,8 @@ fn a_bad_profile_is_refused_where_it_is_bad() {
         assert!(error.contains(expect), "{error}\nexpected: {expect}");
     };
     check(
-        "version = 1",
-        "version = 1\ncolour = 1",
+        "version = 2",
+        "version = 2\ncolour = 1",
         "line 4, column 1: unknown field `colour`",
     );
     check(

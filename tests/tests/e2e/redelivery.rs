@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use serde_json::Value;
 use tollgate_tests::client::{Client, request};
-use tollgate_tests::events::{any_event, redeemed, signer};
+use tollgate_tests::events::{Message, Signer, any_event, redeemed, signer};
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup};
 
 fn list(value: &Value) -> &Vec<Value> {
@@ -148,4 +148,82 @@ fn i6_the_same_id_elsewhere_is_another_event() {
     let mine = stage.ask(&["trace", "evt_1", "--tenant", "globex"]).json();
     assert_eq!(mine[0]["receipt"]["id"], receipts[1].as_str());
     assert_eq!(list(&mine).len(), 1);
+}
+
+/// Ids and types of some providers are in headers that nobody signs: one captured request is one receipt, under whatever it is sent.
+#[test]
+fn i10_one_capture_is_one_receipt_and_its_other_names_are_suspected_replays() {
+    let sources = "[sources.repos]\nprovider = \"github\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/a\" } }]\n\
+        [sources.store]\nprovider = \"shopify\"\nsecrets = [{ id = \"a\", value = { file = \"../secrets/a\" } }]\n";
+    let secret = "a-secret-of-repositories";
+    let stage = Setup::default().secret("a", secret).tenant("acme", sources).start();
+    let of = |provider: &str, body: &str, id: (&str, &str), event_type: (&str, &str)| {
+        let mut message: Message = Signer::new(provider, secret).sign("unused", body);
+        message.headers.retain(|(name, _)| name != id.0 && name != event_type.0);
+        for (name, value) in [id, event_type] {
+            message.headers.push((name.to_owned(), value.to_owned()));
+        }
+        message
+    };
+    for (source, provider, id, event_type, types) in [
+        (
+            "repos",
+            "github",
+            "x-github-delivery",
+            "x-github-event",
+            ["star", "release"],
+        ),
+        (
+            "store",
+            "shopify",
+            "x-shopify-webhook-id",
+            "x-shopify-topic",
+            ["customers/create", "customers/update"],
+        ),
+    ] {
+        let body = format!("{{\"action\":\"created\",\"id\":1,\"of\":\"{provider}\"}}");
+        let (one, two) = (format!("{source}-1"), format!("{source}-2"));
+        let send = |name: &str, event_type_is: &str, body: &str| {
+            stage.post(source, &of(provider, body, (id, name), (event_type, event_type_is)))
+        };
+        let first = send(&one, types[0], &body);
+        assert_eq!(first.verdict(), (202, "accepted".to_owned()), "{provider}");
+        assert_eq!(send(&one, types[0], &body).verdict(), (200, "same".to_owned()));
+        for (name, event_type) in [(&two, types[0]), (&one, types[1])] {
+            let again = send(name, event_type, &body);
+            assert_eq!(
+                again.verdict(),
+                (202, "suspected-replay".to_owned()),
+                "{provider}: {name} {event_type}"
+            );
+            assert_eq!(again.receipt(), first.receipt());
+        }
+        // Another body under the id is another fact: nothing is lost to a conflict.
+        let other = send(&one, types[0], &body.replace(":1", ":2"));
+        assert_eq!(other.verdict(), (202, "accepted".to_owned()), "{provider}");
+        assert_ne!(other.receipt(), first.receipt());
+
+        let trace = stage.trace(&first.receipt());
+        let decisions: Vec<_> = list(&trace["deliveries"])
+            .iter()
+            .map(|delivery| delivery["decision"].as_str().expect("a word"))
+            .collect();
+        assert_eq!(
+            decisions,
+            ["same", "suspected-replay", "suspected-replay"],
+            "{provider}"
+        );
+        let said = stage.log_with("suspected-replay");
+        assert!(said.iter().any(|line| line.contains(source)), "{said:?}");
+    }
+    let counts = stage.counts();
+    assert_eq!((&counts["receipts"], &counts["conflicts"]), (&4.into(), &0.into()));
+    assert_eq!(counts["suspected_replays"], 4);
+    let metrics = String::from_utf8_lossy(&stage.operator_get("/metrics").body).into_owned();
+    for source in ["repos", "store"] {
+        let line = format!(
+            "tollgate_source_set_aside_total{{tenant=\"acme\",source=\"{source}\",cause=\"suspected-replay\"}} 2"
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }

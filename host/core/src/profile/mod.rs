@@ -937,6 +937,28 @@ impl Profile {
         }
     }
 
+    /// Of each rule by type, and of all other types last: the types, the places of the subject, and those of the operation.
+    pub fn operations(&self) -> Vec<(Option<String>, String, String)> {
+        let places = |rule: &TypeRule| {
+            let operation = rule.attributes.iter().find(|(name, _)| name == "operation");
+            (
+                self.places(&rule.subject),
+                operation.map(|(_, places)| self.places(places)).unwrap_or_default(),
+            )
+        };
+        let named = self.event.by_type.iter().map(|(types, rule)| {
+            let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+            (Some(types.join(", ")), rule)
+        });
+        named
+            .chain([(None, &self.event.otherwise)])
+            .map(|(types, rule)| {
+                let (subject, operation) = places(rule);
+                (types, subject, operation)
+            })
+            .collect()
+    }
+
     /// The places of the event id, as the profile writes them.
     pub fn id_places(&self) -> String {
         self.places(&self.event.id)
