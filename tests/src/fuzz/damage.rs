@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tollgate_core::action::{ActionKind, Flag, Proposal, UncheckedAction};
-use tollgate_core::admission::Admission;
+use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof, StatusReading};
@@ -184,6 +184,7 @@ fn admission(store: &SqliteStore, event: Event) -> Admission {
     Admission::of(
         store.receipt_key(),
         event,
+        Identity::EventId,
         proof,
         None,
         &mut [(&route.0, &route.1)].into_iter(),
@@ -434,7 +435,7 @@ fn write(path: &Path, image: &Image, is_whole: bool) {
                 Ok(Admitted::Conflict { .. }) => {
                     assert!(!is_whole, "an audit calls it whole, and its bodies are others")
                 }
-                Ok(Admitted::Same { .. }) | Err(_) => {}
+                Ok(Admitted::Same { .. } | Admitted::SuspectedReplay { .. }) | Err(_) => {}
             }
         }
         let _ = store.claim_jobs(claims(50)).await;
