@@ -26,7 +26,7 @@ use std::future::Future;
 
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
+use tollgate_core::ids::{JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -106,6 +106,15 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Leases jobs that are due: ready or with an expired lease, the oldest first, at most one per lane at a time and none
     /// while an older job of its lane is unfinished.
     fn claim_jobs(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<JobClaim>, StoreError>> + Send;
+
+    /// Moves the end of a job's lease to `until`, for a run that waits or takes longer than its lease. Answers false when the lease is
+    /// no longer the job's newest: somebody else has the job, or it has ended.
+    fn extend_lease(
+        &self,
+        job: JobId,
+        epoch: LeaseEpoch,
+        until: UnixMillis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Commits a run, its plugin state, its actions, their outbox entries and the job's end in one transaction, if the claim's
     /// lease epoch is still the newest and no state that the run read has changed.

@@ -43,7 +43,7 @@ use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
+use tollgate_core::ids::{JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
@@ -354,6 +354,11 @@ impl Store for SqliteStore {
 
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write_unsynced(move |transaction| jobs::claim(transaction, &request))
+            .await
+    }
+
+    async fn extend_lease(&self, job: JobId, epoch: LeaseEpoch, until: UnixMillis) -> Result<bool, StoreError> {
+        self.write_unsynced(move |transaction| jobs::extend_lease(transaction, job, epoch, until))
             .await
     }
 

@@ -68,6 +68,54 @@ fn p6_a_looping_plugin_slows_no_other_tenant() {
 }
 
 #[test]
+fn p6_slow_plugins_take_turns_by_tenant() {
+    const STORMS: usize = 8;
+    const EACH: usize = 8;
+    let route = format!("{SOURCES}[routes.spin]\nplugin = \"spin\"\n{FLAGS}");
+    let storms: Vec<_> = (0..STORMS).map(|number| format!("storm{number}")).collect();
+    let mut setup = Setup::acme(&route.replace(SOURCES, ""))
+        .worker(&worker(0))
+        .hostile("spin");
+    for storm in &storms {
+        setup = setup.tenant(storm, &route);
+    }
+    let stage = setup.start();
+    // From sending an event to the first run of the plugin, which burns all of its fuel.
+    let until_run = |event: &str| -> Duration {
+        let start = Instant::now();
+        let message = signer("shop").sign("", plain("note", event));
+        assert_eq!(stage.post("shop", &message).status, 202);
+        loop {
+            let traces = stage.operator_get(&format!("/v1/trace?id={event}")).json();
+            if traces[0]["jobs"][0]["runs"][0].is_object() {
+                return start.elapsed();
+            }
+            assert!(start.elapsed() < Duration::from_secs(120), "{event}: {traces:#}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let alone = until_run("evt_alone");
+    for number in 0..EACH {
+        for storm in &storms {
+            let message = signer("shop").sign("", plain("note", &format!("evt_{number}")));
+            assert_eq!(stage.post_to(storm, "shop", &message).status, 202);
+        }
+    }
+    let beside = until_run("evt_beside");
+    let still_waiting = stage.counts()["jobs_waiting"].as_u64().unwrap_or(0);
+    let said = format!(
+        "a slow run alone {alone:?}, beside {STORMS} slow tenants {beside:?}; {still_waiting} jobs still wait\n"
+    );
+    let _ = std::io::stderr().write_all(said.as_bytes());
+    // One line without turns made it wait for all of theirs: STORMS times EACH runs. By turns it waits for one of each.
+    assert!(beside < alone * u32::try_from(STORMS * 2).unwrap_or(u32::MAX), "{said}");
+    assert!(
+        still_waiting as usize > STORMS * EACH / 2,
+        "the storms outlasted it: {said}"
+    );
+}
+
+#[test]
 fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
     let mut stage = Setup::acme(&format!("{CASHBACK}[routes.panic]\nplugin = \"panic\"\n{FLAGS}"))
         .worker(&worker(3))

@@ -35,7 +35,7 @@ use crate::config::{Config, Route};
 use crate::points::{Point, pass};
 use crate::registry::Shelf;
 use crate::telemetry::Tally;
-use pace::{Pace, Paces, QUICK_MS, SlowJob};
+use pace::{Held, Pace, Paces, QUICK_MS, SlowJob};
 use quick::Quick;
 use shadow::ShadowCounters;
 pub(crate) use ward::Ward;
@@ -45,6 +45,9 @@ const IN_FLIGHT_PER_THREAD: usize = 16;
 
 /// How often a run is repeated at once because another run changed the state that it had read.
 const STALE_RERUNS_MAX: u32 = 32;
+
+/// The lease of a job that waits for a slow thread is extended so often within its time.
+const LEASE_EXTENSIONS: u64 = 3;
 
 /// The outcome of a run that was not made, because its plugin is in quarantine.
 pub(crate) const QUARANTINED: &str = "quarantined";
@@ -272,7 +275,7 @@ async fn process<S: Store>(
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
                 let Some(executed) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
-                    // The threads are gone: the host stops, and the lease runs out.
+                    // The threads are gone, the host stops, and the lease runs out; or the job is another worker's already.
                     return;
                 };
                 let shadow = prepared.shadow_task(&claim, &executed.settlement);
@@ -410,7 +413,8 @@ enum Place {
     Slow(SlowJob),
 }
 
-/// Runs a job, first on this quick thread unless its plugin is known to be slow. `None` when the slow threads are gone.
+/// Runs a job, first on this quick thread unless its plugin is known to be slow. `None` when the slow threads are gone, or the job is
+/// no longer this worker's.
 async fn run_at_its_pace<S: Store>(
     worker: &Arc<Worker<S>>,
     paces: &Arc<Paces>,
@@ -441,7 +445,10 @@ async fn run_at_its_pace<S: Store>(
         let (worker, claim, prepared) = (Arc::clone(worker), Arc::clone(claim), Arc::clone(prepared));
         move || execute(&worker, &claim, &prepared, deadline_ms)
     };
-    let executed = paces.run_slowly(task).await?;
+    let lease_ms = lease_ms(deadline_ms);
+    let hold_every = Duration::from_millis(lease_ms.unsigned_abs() / LEASE_EXTENSIONS);
+    let hold = async || hold_job(worker, claim, lease_ms).await;
+    let executed = paces.run_slowly(tenant, task, hold_every, hold).await?;
     let pace = if executed.settlement.run.duration_us < QUICK_MS * 1000 {
         Pace::Quick
     } else {
@@ -449,6 +456,24 @@ async fn run_at_its_pace<S: Store>(
     };
     paces.remember(tenant, digest, pace, clock::now());
     Some(executed)
+}
+
+/// Extends the lease of a job that waits for a slow thread: behind many others it would outlast it, be leased again and wait twice.
+async fn hold_job<S: Store>(worker: &Worker<S>, claim: &JobClaim, lease_ms: i64) -> Held {
+    let until = clock::now().plus_ms(lease_ms);
+    match worker.store.extend_lease(claim.job, claim.epoch, until).await {
+        Ok(true) => Held::Still,
+        Ok(false) => {
+            tracing::warn!(job = %claim.job, "another worker took the job over; this run is not made");
+            Held::Lost
+        }
+        Err(error) => {
+            // What the settlement finds decides; until then the run waits on.
+            worker.stop_if_fatal(&error);
+            tracing::error!(job = %claim.job, %error, "the lease of a waiting job could not be extended");
+            Held::Still
+        }
+    }
 }
 
 fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {

@@ -2,11 +2,12 @@
 //!
 //! Every run begins on the quick threads and gets [`QUICK_MS`] there. What is not through by then is stopped and begun again on the
 //! slow threads with its whole deadline: a run is a pure function of what it reads, so nothing is lost but that time. What was slow
-//! a moment ago begins there. The slow threads have a lower priority, and a tenant whose slow runs wait gets no new jobs until they
-//! are through.
+//! a moment ago begins there. The slow threads have a lower priority, tenants take turns at them, and a tenant whose slow runs wait
+//! gets no new jobs until they are through. However long a run waits there, its job's lease is extended, so that nobody else begins it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tollgate_core::ids::{PluginDigest, TenantName};
@@ -19,6 +20,8 @@ use crate::precedence;
 pub(super) const QUICK_MS: u64 = 25;
 /// How long a version that was slow for a tenant is taken to be slow.
 const SLOW_FOR_MS: i64 = 10_000;
+/// Slow threads at the least: with a single one, each run that takes its whole deadline holds up all other slow tenants.
+const SLOW_THREADS_MIN: usize = 2;
 /// Slow runs of one tenant that wait or run before it is passed over.
 const SLOW_PER_TENANT_MAX: usize = 8;
 
@@ -26,6 +29,13 @@ const SLOW_PER_TENANT_MAX: usize = 8;
 pub(super) enum Pace {
     Quick,
     Slow,
+}
+
+/// Whether a job that waits for its run is still this worker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    Still,
+    Lost,
 }
 
 /// The slow threads, and who is slow.
@@ -38,10 +48,14 @@ pub(super) struct Paces {
 }
 
 impl Paces {
-    /// Half as many slow threads as there are quick ones, at least one.
+    /// Half as many slow threads as there are quick ones, at least [`SLOW_THREADS_MIN`].
     pub(super) fn start(threads: usize) -> Self {
         Self {
-            slow: Pool::start("plugin-slow", threads / 2, precedence::of_slow_work),
+            slow: Pool::start(
+                "plugin-slow",
+                (threads / 2).max(SLOW_THREADS_MIN),
+                precedence::of_slow_work,
+            ),
             known: Mutex::default(),
             slow_in_flight: Mutex::default(),
             freed: Notify::new(),
@@ -69,9 +83,25 @@ impl Paces {
         };
     }
 
-    /// Runs `task` on a slow thread. `None` when the threads are gone or the task panicked.
-    pub(super) async fn run_slowly<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.slow.run(task).await
+    /// Runs `task` on a slow thread when it is the tenant's turn, and calls `hold` every `hold_every` until it is through. `None` when
+    /// the threads are gone, the task panicked, or `hold` says that the job is lost; a task that has not begun is dropped then.
+    pub(super) async fn run_slowly<T: Send + 'static>(
+        &self,
+        tenant: &TenantName,
+        task: impl FnOnce() -> T + Send + 'static,
+        hold_every: Duration,
+        hold: impl AsyncFn() -> Held,
+    ) -> Option<T> {
+        let mut run = std::pin::pin!(self.slow.run(tenant, task));
+        loop {
+            match tokio::time::timeout(hold_every, run.as_mut()).await {
+                Ok(result) => return result,
+                Err(_) => match hold().await {
+                    Held::Still => {}
+                    Held::Lost => return None,
+                },
+            }
+        }
     }
 
     /// Counts a job as slow until the answer is dropped.
@@ -151,10 +181,30 @@ mod tests {
         assert_eq!(paces.passed_over(), [acme]);
         slow.remove(0);
         assert_eq!(paces.passed_over(), []);
+        let held = async || Held::Still;
         assert_eq!(
-            paces.run_slowly(|| 7).await,
+            paces.run_slowly(&globex, || 7, MOMENT, held).await,
             Some(7),
             "there is a slow thread where there is one thread"
         );
+    }
+
+    const MOMENT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn p6_the_lease_of_a_slow_run_is_extended_while_it_waits_and_runs_and_a_lost_one_is_left() {
+        let paces = Paces::start(1);
+        let acme: TenantName = "acme".parse().unwrap();
+        let extended = std::cell::Cell::new(0);
+        let slow = || std::thread::sleep(10 * MOMENT);
+        let hold = async || {
+            extended.set(extended.get() + 1);
+            Held::Still
+        };
+        assert_eq!(paces.run_slowly(&acme, slow, MOMENT, hold).await, Some(()));
+        assert!(extended.get() > 2, "{}", extended.get());
+
+        let lost = async || Held::Lost;
+        assert_eq!(paces.run_slowly(&acme, slow, MOMENT, lost).await, None);
     }
 }

@@ -100,7 +100,8 @@ pub(super) fn start<S: Store>(
                 }
             };
             let its_store = store.clone();
-            let Some(record) = pool.run(move || execute(&its_store, &plugin, task)).await else {
+            let tenant = task.event.tenant.clone();
+            let Some(record) = pool.run(&tenant, move || execute(&its_store, &plugin, task)).await else {
                 continue;
             };
             counters.run.fetch_add(1, Ordering::Relaxed);

@@ -204,6 +204,20 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, due: Due) ->
     })
 }
 
+/// Moves the end of a lease that is still its job's newest; answers whether it is.
+pub(super) fn extend_lease(
+    transaction: &mut Transaction<'_>,
+    job: JobId,
+    epoch: LeaseEpoch,
+    until: UnixMillis,
+) -> Result<bool, Fault> {
+    let held = transaction
+        .connection
+        .prepare_cached("UPDATE jobs SET due_at = ?4 WHERE id = ?1 AND state = ?2 AND epoch = ?3")?
+        .execute(params![job.0, WorkState::Leased, epoch.0, until.0])?;
+    Ok(held == 1)
+}
+
 /// The job that a settlement is about.
 struct Settling {
     job: i64,

@@ -44,6 +44,7 @@ macro_rules! contract {
             of_many_who_decide_at_once_one_does,
             jobs_are_claimed_oldest_first,
             tenants_take_turns,
+            a_lease_is_extended_by_who_holds_it,
             who_has_nothing_due_takes_nobodys_turn,
             a_lane_goes_one_by_one_in_order,
             a_retry_keeps_its_lane_waiting,
@@ -2166,6 +2167,32 @@ pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
     assert_eq!(of(&store.claim_jobs(request).await.unwrap()), [] as [String; 0]);
     assert_eq!(of(&claim(&store, at(0), 100).await).len(), 40 - 2 - 1 - 10);
     assert_eq!(store.next_due().await.unwrap().job, Some(at(0).plus_ms(LEASE_MS)));
+}
+
+/// A run that waits behind others longer than its lease keeps its job, as long as it says so in time.
+pub(crate) async fn a_lease_is_extended_by_who_holds_it(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let held = claim(&store, at(0), 1).await.remove(0);
+    assert!(
+        store
+            .extend_lease(held.job, held.epoch, at(3 * LEASE_MS))
+            .await
+            .unwrap()
+    );
+    assert_eq!(claim(&store, at(2 * LEASE_MS), 1).await.len(), 0, "it is held still");
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(3 * LEASE_MS)));
+
+    let taken_over = claim(&store, at(3 * LEASE_MS), 1).await.remove(0);
+    assert_eq!((taken_over.job, taken_over.attempt), (held.job, 2));
+    assert!(
+        !store
+            .extend_lease(held.job, held.epoch, at(9 * LEASE_MS))
+            .await
+            .unwrap(),
+        "who lost the lease cannot have it back"
+    );
+    assert_eq!(store.next_due().await.unwrap().job, Some(at(4 * LEASE_MS)));
 }
 
 pub(crate) async fn who_has_nothing_due_takes_nobodys_turn(backend: &impl Backend) {
