@@ -204,7 +204,8 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, due: Due) ->
     })
 }
 
-/// Moves the end of a lease that is still its job's newest; answers whether it is.
+/// Moves the end of a lease that is still its job's newest; answers whether it is. A guest runs what it leased at once.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn extend_lease(
     transaction: &mut Transaction<'_>,
     job: JobId,
