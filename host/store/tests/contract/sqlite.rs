@@ -358,7 +358,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
              DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
              DROP TABLE plugin_history; DROP TABLE publisher_keys; DROP TABLE api_routes; DROP TABLE shadow_runs; \
              DROP TABLE shadow_tallies; DROP TABLE quarantines; DROP TABLE plugin_state_totals; DROP TABLE plugin_trials; DROP TABLE reviews; DROP TABLE segments; \
-             DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE not_accepted; DROP INDEX jobs_claimable; \
+             DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE event_ids; DROP TABLE not_accepted; DROP INDEX jobs_claimable; \
              CREATE INDEX jobs_claimable ON jobs (due_at) WHERE state IN (1, 2); ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
              PRAGMA user_version = 1",
         )
