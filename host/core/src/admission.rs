@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lifecycle, Transition};
+use crate::limits;
 use crate::profile::Profile;
 use crate::route::RouteMatch;
 use crate::secret::Secret;
@@ -94,6 +95,17 @@ pub struct Admission {
     pub jobs: Vec<JobSpec>,
     /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
+    pub on_held: OnHeld,
+}
+
+/// What becomes of an event whose receipt is held when it comes again in another form. A source's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnHeld {
+    /// It is a conflict, and a person says whether it takes the receipt's place.
+    #[default]
+    Review,
+    /// It takes the receipt's place by itself, if it is not held too.
+    Replace,
 }
 
 impl Admission {
@@ -121,6 +133,7 @@ impl Admission {
             jobs,
             hold: None,
             event: Arc::new(event),
+            on_held: OnHeld::default(),
         }
     }
 
@@ -129,6 +142,88 @@ impl Admission {
     pub fn accepted_by(mut self, profile: &Profile) -> Self {
         self.hold = profile.why_not_accepted(&self.event);
         self
+    }
+
+    /// The same delivery as an event of its own, under an id made from its own and the digest of its body: what a conflict becomes
+    /// when it is given effect. The same bytes always make the same event.
+    #[must_use]
+    pub fn on_its_own(&self, key: &Secret) -> Self {
+        let event = Event {
+            id: own_id(&self.event.id, &self.body_digest),
+            ..Event::clone(&self.event)
+        };
+        let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
+        let jobs = self.jobs.iter().map(|job| JobSpec {
+            lane: lane(&event.tenant, &job.route, event.subject.as_ref(), receipt),
+            route: job.route.clone(),
+        });
+        Self {
+            receipt,
+            identity: Identity::EventId,
+            jobs: jobs.collect(),
+            event: Arc::new(event),
+            proof: self.proof.clone(),
+            body_digest: self.body_digest,
+            lifecycle: self.lifecycle.clone(),
+            hold: self.hold.clone(),
+            on_held: OnHeld::Review,
+        }
+    }
+}
+
+/// Hex digits of the body's digest in the id of a conflict that became an event of its own.
+const OWN_DIGITS: usize = 16;
+
+fn own_id(id: &EventId, body_digest: &Digest) -> EventId {
+    let digits: String = body_digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut end = id.as_str().len().min(EventId::BYTES_MAX - OWN_DIGITS - 1);
+    while !id.as_str().is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = format!("{}~{}", &id.as_str()[..end], &digits[..OWN_DIGITS]);
+    EventId::new(&text).unwrap_or_else(|_| id.clone())
+}
+
+/// What a store keeps so far of the further deliveries of one receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Redeliveries of the receipt's own bytes that are kept one by one.
+    pub same: u64,
+    /// Other bodies that are kept.
+    pub conflicts: u64,
+    pub conflict_bytes: u64,
+}
+
+impl Kept {
+    /// Whether one more redelivery of the receipt's own bytes is kept by itself, and not only counted.
+    pub fn keeps_same(&self) -> bool {
+        self.same < u64::from(limits::REDELIVERIES_KEPT_MAX)
+    }
+
+    /// Whether one more body is kept. Whoever can send one authentic event may be able to send any number of bodies under its id.
+    pub fn keeps_conflict(&self, body_bytes: u64) -> bool {
+        self.conflicts == 0
+            || (self.conflicts < u64::from(limits::CONFLICTS_KEPT_MAX)
+                && self.conflict_bytes.saturating_add(body_bytes) <= limits::CONFLICT_BYTES_KEPT_MAX)
+    }
+}
+
+/// Whether a delivery in another form takes the place of a receipt by itself. `existing` is the receipt's disposition, `own` what
+/// the delivery would be as an event of its own.
+pub fn replaces(on_held: OnHeld, existing: &Disposition, is_reviewed: bool, own: &Decision) -> bool {
+    match (on_held, existing, own) {
+        (
+            OnHeld::Replace,
+            Disposition::Held { .. },
+            Decision::New(Disposition::Accepted | Disposition::Superseded { .. }),
+        ) => !is_reviewed,
+        (
+            OnHeld::Replace,
+            Disposition::Held { .. },
+            Decision::New(Disposition::Held { .. }) | Decision::Same | Decision::Conflict | Decision::SuspectedReplay,
+        )
+        | (OnHeld::Replace, Disposition::Accepted | Disposition::Superseded { .. }, _)
+        | (OnHeld::Review, _, _) => false,
     }
 }
 
@@ -277,6 +372,60 @@ mod tests {
             &"d".parse().unwrap(),
         );
         assert_ne!(id("a", "bc", "d"), other);
+    }
+
+    #[test]
+    fn a_conflict_on_its_own_has_an_id_of_its_own_and_its_bytes_name_it() {
+        let id: EventId = "evt_1".parse().unwrap();
+        let own = own_id(&id, &Digest::of(b"other"));
+        assert_eq!(
+            own.as_str(),
+            format!("evt_1~{}", &Digest::of(b"other").to_string()[7..23])
+        );
+        assert_eq!(own, own_id(&id, &Digest::of(b"other")));
+        assert_ne!(own, own_id(&id, &Digest::of(b"third")));
+        let long: EventId = "ü".repeat(127).parse().unwrap();
+        let own = own_id(&long, &Digest::of(b"other"));
+        assert!(
+            own.as_str().len() <= EventId::BYTES_MAX && own.as_str().contains('~'),
+            "{own}"
+        );
+    }
+
+    #[test]
+    fn keeping_is_bounded_by_count_and_by_bytes_and_the_first_conflict_is_kept_whatever_its_size() {
+        let kept = |same, conflicts, conflict_bytes| Kept {
+            same,
+            conflicts,
+            conflict_bytes,
+        };
+        assert!(kept(15, 0, 0).keeps_same());
+        assert!(!kept(16, 0, 0).keeps_same());
+        assert!(kept(99, 0, 0).keeps_conflict(u64::MAX));
+        assert!(kept(0, 15, 100).keeps_conflict(100));
+        assert!(!kept(0, 16, 100).keeps_conflict(100));
+        assert!(!kept(0, 1, limits::CONFLICT_BYTES_KEPT_MAX).keeps_conflict(1));
+        assert!(!kept(0, 1, 1).keeps_conflict(u64::MAX));
+    }
+
+    #[test]
+    fn another_form_replaces_by_itself_only_what_is_held_and_only_where_the_source_says_so() {
+        let held = Disposition::Held { reason: "x".into() };
+        let new = |disposition: &Disposition| Decision::New(disposition.clone());
+        let accepted = new(&Disposition::Accepted);
+        assert!(replaces(OnHeld::Replace, &held, false, &accepted));
+        for (on_held, existing, is_reviewed, own) in [
+            (OnHeld::Review, &held, false, &accepted),
+            (OnHeld::Replace, &held, true, &accepted),
+            (OnHeld::Replace, &Disposition::Accepted, false, &accepted),
+            (OnHeld::Replace, &held, false, &new(&held)),
+            (OnHeld::Replace, &held, false, &Decision::Same),
+        ] {
+            assert!(
+                !replaces(on_held, existing, is_reviewed, own),
+                "{on_held:?} {existing:?} {own:?}"
+            );
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::time::UnixMillis;
 /// Version of [`Event`]'s meaning, kept with each receipt.
 pub const ENVELOPE_VERSION: u32 = 1;
 
-/// One authentic event, read into the shape that the rest of the house works with.
-#[derive(Debug, Clone)]
+/// One authentic event, read into the shape that the rest of the house works with. As JSON it is without its payload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
     pub tenant: TenantName,
     pub source: SourceName,
@@ -25,6 +25,7 @@ pub struct Event {
     /// Further named values that the profile reads, in the profile's order.
     pub attributes: Vec<(String, String)>,
     /// The body exactly as signed; UTF-8, as every profile so far is JSON.
+    #[serde(skip)]
     pub payload: Bytes,
 }
 

@@ -272,6 +272,10 @@ row_id!(
     DeadLetterId, "dead", "dead_42"
 );
 row_id!(
+    /// A further delivery of an event whose receipt exists, kept because its bytes were others.
+    DeliveryId, "dlv", "dlv_42"
+);
+row_id!(
     /// Names a token of the private listener.
     TokenId, "tok", "tok_3"
 );

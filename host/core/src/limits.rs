@@ -58,6 +58,15 @@ pub const WRITE_QUEUE_MAX: usize = 4096;
 /// Writes that share one commit.
 pub const WRITE_BATCH_MAX: usize = 512;
 
+/// Redeliveries of one receipt that are kept one by one; further ones are counted, with the time of the last.
+pub const REDELIVERIES_KEPT_MAX: u32 = 16;
+/// Bodies of one receipt's conflicts that are kept, each once however often it comes; further ones are counted.
+pub const CONFLICTS_KEPT_MAX: u32 = 16;
+/// Those bodies together. The first is kept whatever its size.
+pub const CONFLICT_BYTES_KEPT_MAX: u64 = 4 * 1024 * 1024;
+/// Runs of one job, attempts of one entry and lines of one receipt's history that a trace shows, the newest.
+pub const TRACE_ROWS_MAX: usize = 100;
+
 /// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.

@@ -1,26 +1,73 @@
-//! Review: what a person's word makes of a receipt that is held (promise T4).
+//! Review: what a person's word makes of what was set aside: of a held receipt, a held job, a delivery in conflict (promise T4).
 //!
 //! Admission never guesses, so a status that it cannot place waits. A person then says what the status means, and the lifecycle
 //! judges that word as it judges a provider's: a late status stays late, and a contradiction stays one. The receipt itself is never
 //! changed; the decision stands beside it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Disposition;
 use crate::event::{Event, StatusReading};
-use crate::ids::{FamilyName, ReceiptId, Status};
+use crate::ids::{DeliveryId, FamilyName, JobId, ReceiptId, Status};
 use crate::lifecycle::{Lifecycle, Transition};
 use crate::mask;
 
 /// What somebody says about a decision.
 const NOTE_BYTES_MAX: usize = 1024;
 
-/// A decision about a held receipt, as it is asked for: `map` it to a status, or `dismiss` it with a reason.
+/// What a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A receipt that is held.
+    Receipt(ReceiptId),
+    /// A job that its plugin held.
+    Job(JobId),
+    /// A delivery whose bytes conflict with those of its receipt.
+    Delivery(DeliveryId),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let receipt = text.parse().map(Self::Receipt);
+        let job = text.parse().map(Self::Job);
+        let delivery = text.parse().map(Self::Delivery);
+        receipt.or(job).or(delivery).map_err(|_| {
+            format!(
+                "`{text}` is nothing that can be reviewed: name a receipt (rcpt_…), a job (job_7) or a delivery (dlv_7)"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Receipt(receipt) => receipt.fmt(f),
+            Self::Job(job) => job.fmt(f),
+            Self::Delivery(delivery) => delivery.fmt(f),
+        }
+    }
+}
+
+/// A decision about what was set aside, as it is asked for: `map` a held receipt to a status, `replace_with` another form of it that
+/// came later, `run` a held job again or a conflicting delivery as an event of its own, or `dismiss` any of them with a reason.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReviewBody {
-    pub receipt: String,
+    /// A receipt, a job or a delivery.
+    #[serde(alias = "receipt")]
+    pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_with: Option<String>,
+    #[serde(default)]
+    pub run: bool,
     #[serde(default)]
     pub dismiss: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +81,7 @@ pub struct ReviewBody {
 /// A [`ReviewBody`], checked.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    pub receipt: ReceiptId,
+    pub target: Target,
     pub decision: Decision,
     pub why: Option<String>,
     pub dry_run: bool,
@@ -43,7 +90,13 @@ pub struct Asked {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
+    /// The held receipt's event has this status.
     Map(Status),
+    /// This delivery takes the held receipt's place.
+    ReplaceWith(DeliveryId),
+    /// A held job runs again; a conflicting delivery becomes an event of its own.
+    Run,
+    /// Nothing is to be done.
     Dismiss,
 }
 
@@ -52,17 +105,44 @@ impl ReviewBody {
     /// In words, when it decides nothing, two things, or something that is not what it says.
     pub fn checked(self) -> Result<Asked, String> {
         let why = self.why.filter(|why| !why.trim().is_empty());
-        let decision = match (self.map, self.dismiss) {
-            (Some(status), false) => Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?),
-            (None, true) if why.is_none() => return Err("say why it is dismissed".to_owned()),
-            (None, true) => Decision::Dismiss,
-            (None, false) | (Some(_), true) => return Err("say either to map it or to dismiss it".to_owned()),
+        let target: Target = self.id.parse()?;
+        let decision = match (self.map, self.replace_with, self.run, self.dismiss) {
+            (Some(status), None, false, false) => {
+                Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?)
+            }
+            (None, Some(delivery), false, false) => {
+                Decision::ReplaceWith(delivery.parse().map_err(|error| format!("replace_with: {error}"))?)
+            }
+            (None, None, true, false) => Decision::Run,
+            (None, None, false, true) if why.is_none() => return Err("say why it is dismissed".to_owned()),
+            (None, None, false, true) => Decision::Dismiss,
+            _ => {
+                return Err(match target {
+                    Target::Receipt(_) => {
+                        "say either to map it or to dismiss it, or which delivery it is replaced with".to_owned()
+                    }
+                    Target::Job(_) | Target::Delivery(_) => "say either to run it or to dismiss it".to_owned(),
+                });
+            }
         };
+        match (target, &decision) {
+            (Target::Receipt(_), Decision::Run) => {
+                return Err(
+                    "a held receipt is not run as it is: map it to a status, or replace it with another delivery of it"
+                        .to_owned(),
+                );
+            }
+            (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+                return Err("only a held receipt is mapped or replaced; say to run this, or to dismiss it".to_owned());
+            }
+            (Target::Receipt(_), Decision::Map(_) | Decision::ReplaceWith(_) | Decision::Dismiss)
+            | (Target::Job(_) | Target::Delivery(_), Decision::Run | Decision::Dismiss) => {}
+        }
         for (field, text) in [("why", why.as_deref().unwrap_or_default()), ("actor", &self.actor)] {
             mask::check_note(field, text, NOTE_BYTES_MAX)?;
         }
         Ok(Asked {
-            receipt: self.receipt.parse().map_err(|error| format!("receipt: {error}"))?,
+            target,
             decision,
             why,
             dry_run: self.dry_run,
@@ -71,7 +151,7 @@ impl ReviewBody {
     }
 }
 
-/// What a held receipt became by a decision.
+/// What something that was set aside became by a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "became", rename_all = "snake_case")]
 #[must_use]
@@ -82,6 +162,21 @@ pub enum Reviewed {
     Superseded { status: Status, current: Status },
     /// Nothing is to be done with it.
     Dismissed,
+    /// The delivery took the held receipt's place, as an event of its own.
+    Replaced {
+        delivery: DeliveryId,
+        own_receipt: ReceiptId,
+        #[serde(flatten)]
+        disposition: Disposition,
+    },
+    /// The job runs again.
+    RunAgain,
+    /// The conflicting delivery is an event of its own.
+    Admitted {
+        own_receipt: ReceiptId,
+        #[serde(flatten)]
+        disposition: Disposition,
+    },
 }
 
 /// Why a status cannot be given to a held event. Nothing is recorded; the receipt stays held.
@@ -222,6 +317,77 @@ mod tests {
         check("pending", Some("completed"), Ok(late));
         check("rolledback", Some("completed"), Err("neither follow nor precede"));
         check("teleported", None, Err("it has: created, pending, completed"));
+    }
+
+    fn body(id: &str) -> ReviewBody {
+        ReviewBody {
+            id: id.into(),
+            map: None,
+            replace_with: None,
+            run: false,
+            dismiss: false,
+            why: None,
+            dry_run: false,
+            actor: "ann".into(),
+        }
+    }
+
+    #[test]
+    fn a_decision_is_one_and_fits_what_it_is_about() {
+        let receipt = "rcpt_00000000000000000000000000000000";
+        let map = |id| ReviewBody {
+            map: Some("completed".into()),
+            ..body(id)
+        };
+        let run = |id| ReviewBody { run: true, ..body(id) };
+        let replace = |id| ReviewBody {
+            replace_with: Some("dlv_3".into()),
+            ..body(id)
+        };
+        let dismiss = |id| ReviewBody {
+            dismiss: true,
+            why: Some("a test".into()),
+            ..body(id)
+        };
+        for good in [
+            map(receipt),
+            replace(receipt),
+            dismiss(receipt),
+            run("job_7"),
+            dismiss("job_7"),
+            run("dlv_7"),
+            dismiss("dlv_7"),
+        ] {
+            assert!(good.clone().checked().is_ok(), "{good:?}");
+        }
+        for (bad, part) in [
+            (body(receipt), "either to map it or to dismiss it"),
+            (body("job_7"), "either to run it or to dismiss it"),
+            (run(receipt), "is not run as it is"),
+            (map("job_7"), "only a held receipt is mapped"),
+            (replace("dlv_7"), "only a held receipt is mapped or replaced"),
+            (
+                ReviewBody {
+                    why: None,
+                    ..dismiss("job_7")
+                },
+                "say why",
+            ),
+            (
+                ReviewBody {
+                    run: true,
+                    ..dismiss("job_7")
+                },
+                "either to run it",
+            ),
+            (
+                run("evt_1"),
+                "name a receipt (rcpt_…), a job (job_7) or a delivery (dlv_7)",
+            ),
+        ] {
+            let said = bad.clone().checked().unwrap_err();
+            assert!(said.contains(part), "{bad:?}: {said}");
+        }
     }
 
     #[test]

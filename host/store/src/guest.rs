@@ -10,6 +10,8 @@
 mod admit;
 #[path = "sqlite/counts.rs"]
 mod counts;
+#[path = "sqlite/deliveries.rs"]
+mod deliveries;
 #[path = "sqlite/fault.rs"]
 mod fault;
 #[path = "sqlite/jobs.rs"]
@@ -26,6 +28,8 @@ mod reviews;
 mod rows;
 #[path = "sqlite/schema.rs"]
 mod schema;
+#[path = "sqlite/set_aside.rs"]
+mod set_aside;
 #[path = "sqlite/trace.rs"]
 mod trace;
 #[path = "sqlite/transaction.rs"]
@@ -34,7 +38,8 @@ mod transaction;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{DeliveryId, PluginName, ReceiptId, TenantName};
+use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
 use tollgate_core::time::UnixMillis;
@@ -44,9 +49,10 @@ use self::receipts::{Layout, View};
 use self::schema::{MIGRATIONS, SCHEMA_VERSION};
 use self::transaction::{Memory, Transaction, write_chain_head};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, JobClaim, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest,
-    Rooms, Settled, Settlement, StoreError, Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
+    KeptDelivery, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms,
+    Routable, RoutableFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace,
+    TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.
@@ -223,12 +229,44 @@ impl GuestStore {
         self.write(|transaction| replay::replay(transaction, request))
     }
 
-    /// As [`crate::Store::held`].
+    /// As [`crate::Store::set_aside`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn set_aside(&self, filter: &SetAsideFilter) -> Result<Vec<SetAside>, StoreError> {
+        self.read(|view| set_aside::list(view, filter))
+    }
+
+    /// As [`crate::Store::set_aside_counts`].
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn held(&self, filter: &HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
-        self.read(|view| reviews::held(view, filter))
+    pub fn set_aside_counts(&self) -> Result<Vec<SetAsideCount>, StoreError> {
+        self.read(|view| set_aside::counts(view, None))
+    }
+
+    /// As [`crate::Store::kept_delivery`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn kept_delivery(&self, delivery: DeliveryId) -> Result<KeptDelivery, StoreError> {
+        self.read(|view| deliveries::kept(view, delivery))
+    }
+
+    /// As [`crate::Store::routable`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn routable(&self, filter: &RoutableFilter) -> Result<Vec<Routable>, StoreError> {
+        self.read(|view| replay::routable(view, filter))
+    }
+
+    /// As [`crate::Store::receipt_of`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
+        self.read(|view| reviews::receipt_of(view, target))
     }
 
     /// As [`crate::Store::event`].

@@ -26,7 +26,10 @@ use std::future::Future;
 
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
+use tollgate_core::ids::{
+    DeliveryId, JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+};
+use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -168,12 +171,39 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: DeadLetterFilter,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
-    /// Puts dead jobs or deliveries back to work, or runs a receipt's jobs again. Operation keys keep a replay from having a
+    /// Puts dead jobs or deliveries and held jobs back to work, runs a receipt's jobs again, or makes jobs that receipts lack. Operation keys keep a replay from having a
     /// second effect. With `dry_run` nothing is written and the answer says what would be.
     fn replay(&self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReport, StoreError>> + Send;
 
-    /// Lists receipts that are held, newest first.
-    fn held(&self, filter: HeldFilter) -> impl Future<Output = Result<Vec<HeldReceipt>, StoreError>> + Send;
+    /// Lists what is set aside, kind by kind, of each the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when `after` names nothing.
+    fn set_aside(&self, filter: SetAsideFilter) -> impl Future<Output = Result<Vec<SetAside>, StoreError>> + Send;
+
+    /// How much is set aside, by kind and place; of one tenant or of all.
+    fn set_aside_counts(
+        &self,
+        tenant: Option<TenantName>,
+    ) -> impl Future<Output = Result<Vec<SetAsideCount>, StoreError>> + Send;
+
+    /// A delivery that conflicts with its receipt, with the event as it was read when it came.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such delivery, or it is no conflict.
+    fn kept_delivery(&self, delivery: DeliveryId) -> impl Future<Output = Result<KeptDelivery, StoreError>> + Send;
+
+    /// Receipts that may be routed again, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the filter names a receipt that is not there.
+    fn routable(&self, filter: RoutableFilter) -> impl Future<Output = Result<Vec<Routable>, StoreError>> + Send;
+
+    /// The receipt that a job or a delivery belongs to.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such thing.
+    fn receipt_of(&self, target: Target) -> impl Future<Output = Result<ReceiptId, StoreError>> + Send;
 
     /// The event of a receipt, as it was admitted.
     ///
@@ -181,12 +211,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// [`StoreError::NotFound`] when there is no such receipt.
     fn event(&self, receipt: ReceiptId) -> impl Future<Output = Result<Event, StoreError>> + Send;
 
-    /// Records what a person decided about a held receipt. In one commit: the decision, the subject's status and the receipt's
-    /// jobs where it is accepted, and a line of history. The receipt itself is not changed. With `dry_run` nothing is written
-    /// and the answer says what would be.
+    /// Records what a person decided about something that is set aside. In one commit: the decision, what follows from it (the
+    /// subject's status and the receipt's jobs, the job that runs again, the event that a conflict becomes) and a line of history.
+    /// The receipt itself is not changed. With `dry_run` nothing is written and the answer says what would be.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such receipt. A decision that cannot be taken is an answer, not an error.
+    /// [`StoreError::NotFound`] when there is no such thing. A decision that cannot be taken is an answer, not an error.
     fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
 
     /// Lists recorded runs with all that they read, the oldest first.

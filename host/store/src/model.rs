@@ -6,17 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
-use tollgate_core::admission::{Disposition, JobSpec};
+use tollgate_core::admission::{Admission, Disposition, JobSpec};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
-    ActionId, DeadLetterId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
-    PluginName, ReceiptId, RouteName, RunId, SourceName, Status, TenantName, TokenId,
+    ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId,
+    PluginDigest, PluginName, ReceiptId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
-use tollgate_core::review::{Reviewed, Unmappable};
+use tollgate_core::review::{Reviewed, Target, Unmappable};
+use tollgate_core::route::TypePattern;
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 
@@ -35,6 +36,11 @@ pub enum Admitted {
     SuspectedReplay {
         delivery: u32,
     },
+    /// The event's receipt was held, and this delivery in another form took its place as an event of its own.
+    Replaced {
+        own: ReceiptId,
+        disposition: Disposition,
+    },
 }
 
 impl Admitted {
@@ -47,6 +53,7 @@ impl Admitted {
             Self::Same { .. } => Happening::Same(receipt),
             Self::Conflict { .. } => Happening::Conflict(receipt),
             Self::SuspectedReplay { .. } => Happening::SuspectedReplay(receipt),
+            Self::Replaced { own, disposition } => Self::New(disposition.clone()).happening(*own),
         }
     }
 }
@@ -212,6 +219,8 @@ pub struct NextDue {
 pub struct TraceQuery {
     pub by: TraceBy,
     pub tenant: Option<TenantName>,
+    /// Only receipts that were admitted before this one: a list goes on where the last one ended.
+    pub after: Option<ReceiptId>,
     pub receipts_max: usize,
 }
 
@@ -253,11 +262,26 @@ pub struct Trace {
     pub receipt: ReceiptView,
     /// What a person decided about it, when it was held.
     pub review: Option<ReviewView>,
-    /// Further deliveries of the same event, in their order.
+    /// How often the event was delivered again in all.
+    pub redelivered: Redelivered,
+    /// Further deliveries of the same event that are kept one by one, in their order; see [`tollgate_core::admission::Kept`].
     pub deliveries: Vec<DeliveryView>,
     pub jobs: Vec<JobView>,
-    /// What people did to it: replays, reviews.
+    /// What people did to it: replays, reviews. The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`].
     pub history: Vec<HistoryView>,
+}
+
+/// How often an event was delivered again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redelivered {
+    /// With the receipt's own bytes.
+    pub same: u64,
+    /// With other bytes.
+    pub conflicts: u64,
+    /// With its signed message, under another id or type.
+    #[serde(default)]
+    pub suspected_replays: u64,
+    pub last_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -289,6 +313,7 @@ pub struct ReceiptView {
 /// A redelivery of an event whose receipt exists.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeliveryView {
+    pub id: DeliveryId,
     /// Counts from 2: the first delivery is the receipt itself.
     pub number: u32,
     pub received_at: String,
@@ -296,19 +321,25 @@ pub struct DeliveryView {
     pub decision: String,
     pub key_id: String,
     pub body_digest: Digest,
+    /// How often it came; more than once only for what is not the receipt's event.
+    pub times: u64,
+    pub last_at: Option<String>,
+    /// What a person decided about a conflict.
+    pub review: Option<ReviewView>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobView {
     pub id: JobId,
     pub route: RouteName,
-    /// `ready`, `leased`, `done`, `held` or `dead`.
+    /// `ready`, `leased`, `done`, `held`, `dismissed` or `dead`.
     pub state: String,
     pub attempts: u32,
     /// When a waiting job is due.
     pub due_at: Option<String>,
     pub reason: Option<String>,
     pub replays: u32,
+    /// The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`], in their order.
     pub runs: Vec<RunView>,
 }
 
@@ -386,6 +417,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<String>,
     /// Those already replayed as well.
     pub with_replayed: bool,
+    /// Only those behind this one in the list: it goes on where the last one ended.
+    pub after: Option<DeadLetterId>,
     pub rows_max: usize,
 }
 
@@ -435,14 +468,61 @@ pub struct ReplayRequest {
 pub enum ReplayWhat {
     /// Open dead letters that match; `id` set replays one.
     DeadLetters(DeadLetterFilter),
-    /// Runs a receipt's finished, held or dead jobs again.
-    Receipt(ReceiptId),
+    /// Jobs that their plugins held and that match; other kinds in the filter are passed over.
+    HeldJobs(SetAsideFilter),
+    /// Runs a receipt's finished, held or dead jobs again, and makes those that routing gives to it now and that it has not.
+    Receipt { receipt: ReceiptId, jobs: Vec<JobSpec> },
+    /// Makes the jobs that routing gives to these receipts now and that they have not. A receipt has one job per route at most.
+    Routed(Vec<(ReceiptId, Vec<JobSpec>)>),
+}
+
+/// Receipts that may be routed again. Absent fields take everything.
+#[derive(Debug, Clone, Default)]
+pub struct RoutableFilter {
+    pub receipt: Option<ReceiptId>,
+    pub tenant: Option<TenantName>,
+    pub source: Option<SourceName>,
+    pub event_type: Option<TypePattern>,
+    pub status: Option<Status>,
+    pub subject: Option<Subject>,
+    /// Only those received at or after this instant, and before that one.
+    pub since: Option<UnixMillis>,
+    pub until: Option<UnixMillis>,
+    pub standing: RoutableStanding,
+    /// Only those without any job.
+    pub without_jobs: bool,
+    /// Only those that were admitted after this one: a list goes on where the last one ended.
+    pub after: Option<ReceiptId>,
+    pub rows_max: usize,
+}
+
+/// Which receipts may be routed. What is held may not: a review says what it is first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RoutableStanding {
+    /// Accepted when they came, or by a review.
+    #[default]
+    Accepted,
+    /// Superseded when they came: somebody wants their effect all the same.
+    Superseded,
+}
+
+/// A receipt that may be routed.
+#[derive(Debug, Clone)]
+pub struct Routable {
+    pub receipt: ReceiptId,
+    /// As plugins see it, without its payload.
+    pub event: Arc<Event>,
+    /// The routes that it has a job of.
+    pub routes: Vec<RouteName>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplayReport {
     pub dry_run: bool,
     pub replayed: Vec<Replayed>,
+    /// Where there were more receipts than one answer is about: the last of them, behind which the next replay goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<ReceiptId>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -452,39 +532,186 @@ pub struct Replayed {
     pub event_id: String,
     pub event_type: String,
     #[serde(flatten)]
-    pub work: DeadWork,
+    pub work: ReplayedWork,
     pub reason: String,
 }
 
-/// Narrows the list of held receipts. Absent fields take everything.
+/// What a replay puts to work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum ReplayedWork {
+    /// A job that had ended.
+    Job { job: JobId, route: RouteName },
+    /// A delivery that had been given up.
+    Delivery {
+        entry: OutboxId,
+        destination: DestinationName,
+        action: ActionId,
+        operation_key: String,
+    },
+    /// A job that the receipt did not have: its route came later, or takes it now.
+    NewJob { route: RouteName },
+}
+
+impl From<DeadWork> for ReplayedWork {
+    fn from(work: DeadWork) -> Self {
+        match work {
+            DeadWork::Job { job, route } => Self::Job { job, route },
+            DeadWork::Delivery {
+                entry,
+                destination,
+                action,
+                operation_key,
+            } => Self::Delivery {
+                entry,
+                destination,
+                action,
+                operation_key,
+            },
+        }
+    }
+}
+
+/// Why something has not the effect that it would have had: what a list of set-aside work is of. In the order of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetAsideKind {
+    /// A receipt that waits for a person: its status is not mapped, or contradicts its subject's.
+    HeldReceipt,
+    /// A job that its plugin held.
+    HeldJob,
+    /// A delivery with the id of a receipt and other bytes.
+    Conflict,
+    /// A delivery with the signed message of a receipt under another id.
+    SuspectedReplay,
+    /// A receipt whose subject was already further. Nobody is asked.
+    Superseded,
+    /// An accepted receipt that no route took. Nobody is asked.
+    NoRoute,
+}
+
+impl SetAsideKind {
+    pub const ALL: [Self; 6] = [
+        Self::HeldReceipt,
+        Self::HeldJob,
+        Self::Conflict,
+        Self::SuspectedReplay,
+        Self::Superseded,
+        Self::NoRoute,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HeldReceipt => "held-receipt",
+            Self::HeldJob => "held-job",
+            Self::Conflict => "conflict",
+            Self::SuspectedReplay => "suspected-replay",
+            Self::Superseded => "superseded",
+            Self::NoRoute => "no-route",
+        }
+    }
+
+    /// Whether it waits for a person's word.
+    pub const fn waits(self) -> bool {
+        match self {
+            Self::HeldReceipt | Self::HeldJob | Self::Conflict | Self::SuspectedReplay => true,
+            Self::Superseded | Self::NoRoute => false,
+        }
+    }
+}
+
+impl std::str::FromStr for SetAsideKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("`{text}` is no kind of set-aside work; there are: {}", known.join(", "))
+        })
+    }
+}
+
+/// Narrows the list of what is set aside. Absent fields take everything.
 #[derive(Debug, Clone, Default)]
-pub struct HeldFilter {
+pub struct SetAsideFilter {
+    /// None: the kinds that wait for a person.
+    pub kind: Option<SetAsideKind>,
     pub tenant: Option<TenantName>,
     pub source: Option<SourceName>,
-    /// Only those received at or after this instant.
+    /// Only held jobs of this route.
+    pub route: Option<RouteName>,
+    /// Only what was set aside at or after this instant.
     pub since: Option<UnixMillis>,
     /// Only those whose reason contains this text.
     pub reason: Option<String>,
-    /// Those already reviewed as well.
+    /// Those on which somebody decided as well.
     pub with_reviewed: bool,
+    /// Only those behind this one in the list: it goes on where the last one ended.
+    pub after: Option<Target>,
     pub rows_max: usize,
 }
 
-/// A receipt that is held, and what was decided about it.
+/// Something that is set aside, and what was decided about it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HeldReceipt {
+pub struct SetAside {
+    pub kind: SetAsideKind,
+    /// What a review names, and where a list goes on: the receipt, the job or the delivery.
+    pub id: String,
     pub receipt: ReceiptId,
     pub tenant: TenantName,
     pub source: SourceName,
+    /// Of a held job.
+    pub route: Option<RouteName>,
     pub event_id: String,
     pub event_type: String,
     pub subject: Option<String>,
     pub family: Option<String>,
-    /// The provider's label, or a mapped status that contradicted the subject's.
+    /// The provider's label, or a mapped status.
     pub status: Option<String>,
+    /// When the event came; of a conflict, when this delivery did.
     pub received_at: String,
+    /// Since when it is set aside.
+    pub since: String,
     pub reason: String,
     pub review: Option<ReviewView>,
+}
+
+/// How much is set aside of one kind, at one place: a source, or for held jobs a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAsideCount {
+    pub kind: SetAsideKind,
+    pub tenant: TenantName,
+    pub source: Option<SourceName>,
+    pub route: Option<RouteName>,
+    pub count: u64,
+    /// Since when the oldest of them is; as JSON, RFC 3339.
+    #[serde(with = "as_text")]
+    pub oldest_at: UnixMillis,
+}
+
+/// An instant as people read it.
+mod as_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use tollgate_core::time::UnixMillis;
+
+    pub(super) fn serialize<S: Serializer>(instant: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(instant)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMillis, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        UnixMillis::from_rfc3339(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not an instant")))
+    }
+}
+
+/// A conflicting delivery as it is kept, with its body.
+#[derive(Debug, Clone)]
+pub struct KeptDelivery {
+    pub id: DeliveryId,
+    /// Whose id it has.
+    pub receipt: ReceiptId,
+    pub event: Event,
+    pub proof: Proof,
 }
 
 /// A decision as it stands.
@@ -498,10 +725,10 @@ pub struct ReviewView {
     pub lifecycle_version: Option<u32>,
 }
 
-/// A decision to be taken about a held receipt.
+/// A decision to be taken about something that is set aside.
 #[derive(Debug, Clone)]
 pub struct ReviewRequest {
-    pub receipt: ReceiptId,
+    pub target: Target,
     pub decision: ReviewDecision,
     /// Who decided, and why: for the history.
     pub actor: String,
@@ -519,6 +746,15 @@ pub enum ReviewDecision {
         lifecycle: Option<Arc<Lifecycle>>,
         jobs: Vec<JobSpec>,
     },
+    /// A held job runs again.
+    Run,
+    /// A conflicting delivery is admitted as this event of its own, by the ordinary rules; see [`Admission::on_its_own`].
+    Admit(Box<Admission>),
+    /// The same, and it takes the place of the held receipt that it conflicts with.
+    ReplaceWith {
+        delivery: DeliveryId,
+        admission: Box<Admission>,
+    },
     /// Nothing is to be done.
     Dismiss,
 }
@@ -529,8 +765,10 @@ pub enum ReviewDecision {
 pub enum ReviewAnswer {
     /// Committed, or with `dry_run` what would be.
     Reviewed(ReviewReport),
-    /// The receipt is not held: it was accepted, or superseded.
+    /// It is not set aside: the receipt was accepted or superseded, the job is not held, the delivery is no conflict.
     NotHeld,
+    /// The delivery is not one of the receipt's conflicts.
+    NotItsDelivery,
     /// Somebody decided before.
     AlreadyReviewed(ReviewView),
     /// The status cannot be given to this event.
@@ -545,11 +783,11 @@ impl ReviewAnswer {
     pub fn report(self) -> Result<ReviewReport, String> {
         match self {
             Self::Reviewed(report) => Ok(report),
-            Self::NotHeld => Err("the receipt is not held: there is nothing to decide".to_owned()),
-            Self::AlreadyReviewed(view) => Err(format!(
-                "the receipt was reviewed before: {} decided on {}",
-                view.actor, view.at
-            )),
+            Self::NotHeld => Err("it is not held: there is nothing to decide".to_owned()),
+            Self::NotItsDelivery => Err("the delivery is not another form of this receipt's event".to_owned()),
+            Self::AlreadyReviewed(view) => {
+                Err(format!("it was reviewed before: {} decided on {}", view.actor, view.at))
+            }
             Self::Unmappable(unmappable) => Err(unmappable.to_string()),
         }
     }
@@ -558,6 +796,7 @@ impl ReviewAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewReport {
     pub dry_run: bool,
+    /// The receipt that it is about, or that the job or delivery belongs to.
     pub receipt: ReceiptId,
     #[serde(flatten)]
     pub reviewed: Reviewed,
@@ -575,6 +814,10 @@ pub struct Counts {
     pub superseded: u64,
     /// Receipts that wait for review.
     pub held: u64,
+    /// Jobs that their plugins held and that nobody decided about.
+    pub held_jobs: u64,
+    /// Conflicting deliveries that are kept and that nobody decided about.
+    pub conflicts_open: u64,
     pub jobs_waiting: u64,
     pub jobs_done: u64,
     pub runs: u64,

@@ -20,6 +20,7 @@ mod writer;
 mod admit;
 mod audit;
 mod counts;
+mod deliveries;
 mod jobs;
 mod outbox;
 mod registry;
@@ -28,6 +29,7 @@ mod reviews;
 mod quarantine;
 mod relations;
 mod runs;
+mod set_aside;
 mod tokens;
 mod trace;
 
@@ -43,8 +45,11 @@ use tokio::sync::Notify;
 use tollgate_core::admission::Admission;
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId};
+use tollgate_core::ids::{
+    DeliveryId, JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+};
 use tollgate_core::limits;
+use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -63,10 +68,11 @@ use crate::registry::{
     ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, HeldFilter,
-    HeldReceipt, IntegrityReport, JobClaim, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold,
-    Quarantine, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms,
-    Settled, Settlement, Store, StoreError, TokenRecord, Trace, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
+    JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms, Routable,
+    RoutableFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, Store, StoreError, TokenRecord,
+    Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -435,8 +441,24 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn held(&self, filter: HeldFilter) -> Result<Vec<HeldReceipt>, StoreError> {
-        self.read(move |view| reviews::held(view, &filter)).await
+    async fn set_aside(&self, filter: SetAsideFilter) -> Result<Vec<SetAside>, StoreError> {
+        self.read(move |view| set_aside::list(view, &filter)).await
+    }
+
+    async fn set_aside_counts(&self, tenant: Option<TenantName>) -> Result<Vec<SetAsideCount>, StoreError> {
+        self.read(move |view| set_aside::counts(view, tenant.as_ref())).await
+    }
+
+    async fn kept_delivery(&self, delivery: DeliveryId) -> Result<KeptDelivery, StoreError> {
+        self.read(move |view| deliveries::kept(view, delivery)).await
+    }
+
+    async fn routable(&self, filter: RoutableFilter) -> Result<Vec<Routable>, StoreError> {
+        self.read(move |view| replay::routable(view, &filter)).await
+    }
+
+    async fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
+        self.read(move |view| reviews::receipt_of(view, target)).await
     }
 
     async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tollgate_core::action::ActionKind;
+use tollgate_core::admission::OnHeld;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
@@ -100,6 +101,8 @@ struct RawSource {
     public_url: Option<String>,
     body_bytes_max: Option<usize>,
     conflict_status: Option<u16>,
+    #[serde(default)]
+    replace_held: bool,
     event_type: Option<EventType>,
     currency: Option<String>,
     accept: Option<Vec<String>>,
@@ -161,6 +164,11 @@ impl RawSource {
         Ok(Intake {
             ack,
             body_bytes_max,
+            on_held: if self.replace_held {
+                OnHeld::Replace
+            } else {
+                OnHeld::Review
+            },
             parameters: parameters(&self.parameters, &profile)?,
             secrets: self
                 .secrets

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{DestinationName, Digest, FamilyName, KeyId, PluginName, RouteName, SourceName, TenantName};
@@ -36,6 +37,8 @@ pub struct Intake {
     pub profile: Profile,
     /// How the provider wants to be answered.
     pub ack: Ack,
+    /// What another form of a held event becomes.
+    pub on_held: OnHeld,
     pub public_url: Option<String>,
     /// The largest body that is taken, in bytes.
     pub body_bytes_max: usize,
@@ -184,6 +187,7 @@ mod tests {
         Intake {
             profile: profile.clone(),
             ack: profile.ack().clone(),
+            on_held: OnHeld::Review,
             public_url: None,
             body_bytes_max: 1024,
             secrets: Vec::new(),

@@ -27,6 +27,9 @@ fn main() {
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
         admission::Admission::of(_, _, _, _, _, _);
+        admission::Admission::on_its_own(_, _);
+        admission::Kept::keeps_conflict(_, _);
+        admission::Kept::keeps_same(_);
         access::Caller::may(_, _, _);
         access::Caller::may_issue(_, _, _);
         access::Caller::narrowed(_, _);
@@ -42,6 +45,7 @@ fn main() {
         admission::lane(_, _, _, _);
         admission::receipt_id(_, _, _, _);
         admission::receipt_id_of_message(_, _, _, _);
+        admission::replaces(_, _, _, _);
         answer::Rejection::as_str(_);
         answer::Ack::with_conflict_status(_, _);
         answer::Answer::body(_);

@@ -438,6 +438,7 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
     let everything = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,
+        after: None,
         receipts_max: 10_000_000,
     };
     let traces = match block_on(store.trace(everything)) {
@@ -536,7 +537,7 @@ fn judge_receipts(traces: &[Trace], books: &Books, problems: &mut Vec<String>) {
         for job in trace.jobs.iter().filter(|job| job.state != "done") {
             problems.push(format!("{} of {id} is {}: {:?}", job.id, job.state, job.reason));
         }
-        if trace.deliveries.iter().any(|delivery| delivery.decision != "same") {
+        if trace.redelivered.conflicts > 0 {
             problems.push(format!("{id}: a redelivery of the same bytes was taken for a conflict"));
         }
     }

@@ -279,6 +279,7 @@ fn judge(
     let query = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,
+        after: None,
         receipts_max: 10_000_000,
     };
     let mut traces = match block_on(stage.store().trace(query)) {
@@ -386,7 +387,7 @@ fn judge_receipt(trace: &Trace, problems: &mut Vec<String>) {
     if trace.jobs.len() != 1 || trace.jobs.iter().any(|job| job.state != "done") {
         problems.push(format!("{id}: its one job is not done"));
     }
-    if trace.deliveries.iter().any(|delivery| delivery.decision != "same") {
+    if trace.redelivered.conflicts > 0 {
         problems.push(format!("{id}: a redelivery of the same bytes was taken for a conflict"));
     }
 }

@@ -24,8 +24,8 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, HeldFilter, Layout, OpenOptions, RecordedRunFilter,
-    RunRecord, Settlement, SqliteStore, Store as _, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Layout, OpenOptions, RecordedRunFilter, RunRecord,
+    SetAsideFilter, Settlement, SqliteStore, Store as _, TraceBy, TraceQuery,
 };
 
 use super::{Input, Target, said};
@@ -377,18 +377,20 @@ fn read(path: &Path, image: &Image, is_whole: bool) {
         let everything = TraceQuery {
             by: TraceBy::Newest,
             tenant: None,
+            after: None,
             receipts_max: 100,
         };
         let _ = store.trace(everything).await;
         let _ = store.counts().await;
         let _ = store.next_due().await;
         let _ = store.dead_letters(DeadLetterFilter::default()).await;
-        let _ = store.held(HeldFilter::default()).await;
+        let _ = store.set_aside(SetAsideFilter::default()).await;
         let _ = store.recorded_runs(RecordedRunFilter::default()).await;
         for id in ["evt_7", "red_3", "flag:job_2"] {
             let by = TraceQuery {
                 by: TraceBy::named(id),
                 tenant: None,
+                after: None,
                 receipts_max: 100,
             };
             let _ = store.trace(by).await;
@@ -435,6 +437,7 @@ fn write(path: &Path, image: &Image, is_whole: bool) {
                 Ok(Admitted::Conflict { .. }) => {
                     assert!(!is_whole, "an audit calls it whole, and its bodies are others")
                 }
+                Ok(Admitted::Replaced { .. }) => panic!("no source here replaces what is held"),
                 Ok(Admitted::Same { .. } | Admitted::SuspectedReplay { .. }) | Err(_) => {}
             }
         }

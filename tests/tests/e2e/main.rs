@@ -10,6 +10,7 @@ mod durable;
 mod redelivery;
 mod meaning;
 mod review;
+mod set_aside;
 mod processing;
 mod fair;
 mod hostile;

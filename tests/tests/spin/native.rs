@@ -245,6 +245,7 @@ fn receipts(store: &tollgate_store::SqliteStore) -> Vec<String> {
     let query = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,
+        after: None,
         receipts_max: 1000,
     };
     let traces = block_on(store.trace(query)).expect("traces");

@@ -10,27 +10,40 @@ use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 use tollgate_store::{
-    DeadLetter, HeldReceipt, ReplayReport, ReviewReport, Store, StoreError, Trace, TraceBy, TraceQuery,
+    DeadLetter, ReplayReport, ReviewReport, SetAside, SetAsideCount, SetAsideKind, Store, StoreError, Trace, TraceBy,
+    TraceQuery,
 };
 
-use super::{Exit, Refused, ReviewArgs, Target, Usage, print_json, show, wire};
+use super::{Exit, Refused, ReplayArgs, ReviewArgs, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::{DeadLetterQuery, HeldQuery, ReplayBody, ReviewError, review_receipt};
+use crate::operator::{
+    DeadLetterQuery, HeldCountsQuery, HeldQuery, ReplayBody, ReviewError, RoutingQuery, replay_by_now, review_by_now,
+};
 
 /// `tollgate trace`.
-pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, limit: usize) -> anyhow::Result<Exit> {
+pub(super) fn trace(
+    target: &Target,
+    id: Option<&str>,
+    tenant: Option<&str>,
+    after: Option<&str>,
+    limit: usize,
+) -> anyhow::Result<Exit> {
     let query = TraceQuery {
         by: id.map_or(TraceBy::Newest, TraceBy::named),
         tenant: tenant
             .map(str::parse)
             .transpose()
             .map_err(|error| Usage(format!("--tenant: {error}")))?,
+        after: after
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Usage(format!("--after: {error}")))?,
         receipts_max: limit,
     };
     let mut question = form_urlencoded::Serializer::new("/v1/trace?".to_owned());
     question.append_pair("limit", &limit.to_string());
-    for (name, value) in [("id", id), ("tenant", tenant)] {
+    for (name, value) in [("id", id), ("tenant", tenant), ("after", after)] {
         value.map(|value| question.append_pair(name, value));
     }
     let traces = ask(target, &question.finish(), async |store| store.trace(query).await)?;
@@ -39,10 +52,14 @@ pub(super) fn trace(target: &Target, id: Option<&str>, tenant: Option<&str>, lim
     } else if traces.is_empty() {
         match id {
             Some(id) => anstream::eprintln!("nothing is known of `{}`", mask::shown(id)),
+            None if after.is_some() => anstream::eprintln!("there are no more"),
             None => anstream::eprintln!("the store has no receipts yet"),
         }
     } else if id.is_none() {
         show::receipts(&traces);
+        if let (Some(last), true) = (traces.last(), traces.len() == limit) {
+            anstream::println!("\nolder ones:  tollgate trace --after {}", last.receipt.id);
+        }
     } else {
         traces.iter().for_each(show::trace);
     }
@@ -79,6 +96,7 @@ pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
     let query = TraceQuery {
         by: TraceBy::Receipt(letter.receipt),
         tenant: None,
+        after: None,
         receipts_max: 1,
     };
     let question = format!("/v1/trace?id={}", letter.receipt);
@@ -94,39 +112,70 @@ pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
 }
 
 /// `tollgate replay`.
-pub(super) fn replay(
-    target: &Target,
-    id: Option<String>,
-    filter: DeadLetterQuery,
-    all: bool,
-    dry_run: bool,
-) -> anyhow::Result<Exit> {
-    let is_receipt = id.as_deref().is_some_and(|id| id.starts_with("rcpt_"));
-    let narrowed = serde_json::to_value(&filter)? != serde_json::to_value(DeadLetterQuery::default())?;
-    if id.is_none() && !all && !narrowed && !dry_run {
+pub(super) fn replay(args: ReplayArgs) -> anyhow::Result<Exit> {
+    let ReplayArgs { target, id, filter, .. } = &args;
+    let routing = RoutingQuery {
+        tenant: filter.tenant.clone(),
+        source: filter.source.clone(),
+        event_type: args.event_type.clone(),
+        status: args.status.clone(),
+        subject: args.subject.clone(),
+        since: filter.since.clone(),
+        until: args.until.clone(),
+        disposition: (args.disposition != "accepted").then(|| args.disposition.clone()),
+        no_route: args.no_route,
+        after: None,
+        limit: filter.limit,
+    };
+    let narrowed = serde_json::to_value(filter)? != serde_json::to_value(DeadLetterQuery::default())?
+        || routing != RoutingQuery::default();
+    if id.is_none() && !args.all && !narrowed && !args.dry_run {
         return Err(Usage("name a dead letter or a receipt, narrow with a filter, or say --all".to_owned()).into());
     }
-    let actor = actor();
-    let body = if is_receipt {
+    let of = ReplayBody {
+        dry_run: args.dry_run,
+        actor: actor(),
+        ..ReplayBody::default()
+    };
+    let limit = filter.limit.or(Some(usize::MAX));
+    let body = if args.routes {
         ReplayBody {
-            receipt: id,
-            dead_letters: None,
-            dry_run,
-            actor,
+            receipts: Some(routing),
+            ..of
+        }
+    } else if args.held {
+        let query = HeldQuery {
+            kind: Some(SetAsideKind::HeldJob.as_str().to_owned()),
+            tenant: filter.tenant.clone(),
+            source: filter.source.clone(),
+            route: filter.route.clone(),
+            since: filter.since.clone(),
+            reason: filter.reason.clone(),
+            after: filter.after.clone(),
+            limit,
+            ..HeldQuery::default()
+        };
+        ReplayBody {
+            held_jobs: Some(query),
+            ..of
+        }
+    } else if id.as_deref().is_some_and(|id| id.starts_with("rcpt_")) {
+        ReplayBody {
+            receipt: id.clone(),
+            ..of
         }
     } else {
-        let limit = filter.limit.or(Some(usize::MAX));
+        let query = DeadLetterQuery {
+            id: id.clone(),
+            limit,
+            ..filter.clone()
+        };
         ReplayBody {
-            receipt: None,
-            dead_letters: Some(DeadLetterQuery { id, limit, ..filter }),
-            dry_run,
-            actor,
+            dead_letters: Some(query),
+            ..of
         }
     };
-    let request = body.clone().checked(clock::now()).map_err(Usage)?;
-    let report: ReplayReport = write(target, "/v1/replay", &body, async |store, _| {
-        Ok(store.replay(request).await?)
-    })?;
+    let report = replayed(target, body)?;
     if target.json {
         print_json(&report)?;
     } else {
@@ -136,6 +185,34 @@ pub(super) fn replay(
         Exit::No
     } else {
         Exit::Yes
+    })
+}
+
+/// Asks for a replay, and where one answer is not about all receipts, again behind it.
+fn replayed(target: &Target, mut body: ReplayBody) -> anyhow::Result<ReplayReport> {
+    let mut all: Option<ReplayReport> = None;
+    loop {
+        let asked = body.clone().checked().map_err(Usage)?;
+        let report: ReplayReport = write(target, "/v1/replay", &body, async |store, config| {
+            Ok(replay_by_now(store, config, asked, clock::now()).await?)
+        })?;
+        let next = report.next;
+        match &mut all {
+            Some(all) => all.replayed.extend(report.replayed),
+            None => all = Some(report),
+        }
+        match (&mut body.receipts, next) {
+            // A limit was asked for: what is behind it is left to the next.
+            (Some(routing), Some(last)) if routing.limit.is_none() => routing.after = Some(last.to_string()),
+            _ => break,
+        }
+    }
+    let all = all.context("nothing was answered")?;
+    Ok(ReplayReport {
+        next: all
+            .next
+            .filter(|_| body.receipts.is_some_and(|routing| routing.limit.is_some())),
+        ..all
     })
 }
 
@@ -260,52 +337,102 @@ pub(super) fn host(target: &Target) -> anyhow::Result<(String, Secret)> {
 
 /// `tollgate review`: the list, or one decision.
 pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> {
-    let Some(receipt) = args.receipt else {
-        return held(target, args.filter);
+    let Some(id) = args.id else {
+        return if args.counts {
+            held_counts(target, args.filter.tenant)
+        } else {
+            held(target, args.filter)
+        };
     };
     let body = ReviewBody {
-        receipt,
+        id,
         map: args.map,
+        replace_with: args.replace_with,
+        run: args.run,
         dismiss: args.dismiss,
         why: args.why,
         dry_run: args.dry_run,
         actor: actor(),
     };
     let asked = body.clone().checked().map_err(Usage)?;
-    let report: ReviewReport = write(target, "/v1/review", &body, async |store, config| match review_receipt(
-        store,
-        config,
-        asked,
-        clock::now(),
-    )
-    .await
-    {
-        Ok(report) => Ok(report),
-        Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
-        Err(ReviewError::Store(error)) => Err(error.into()),
-    })?;
+    let report: ReviewReport =
+        write(
+            target,
+            "/v1/review",
+            &body,
+            async |store, config| match review_by_now(store, config, asked, clock::now()).await {
+                Ok(report) => Ok(report),
+                Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
+                Err(ReviewError::Store(error)) => Err(error.into()),
+            },
+        )?;
     if target.json {
         print_json(&report)?;
     } else {
-        show::review(&report);
+        show::review(&body.id, &report);
     }
     Ok(Exit::Yes)
 }
 
 fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
     let filter = query.clone().checked().map_err(Usage)?;
-    let held: Vec<HeldReceipt> = ask(target, &question("/v1/held", &query)?, async |store| {
-        store.held(filter).await
+    let rows_max = filter.rows_max;
+    let held: Vec<SetAside> = ask(target, &question("/v1/held", &query)?, async |store| {
+        store.set_aside(filter).await
     })?;
     if target.json {
         print_json(&held)?;
-    } else if held.is_empty() {
+        return Ok(Exit::Yes);
+    }
+    let Some(last) = held.last() else {
         anstream::println!("nothing waits for review");
+        return Ok(Exit::Yes);
+    };
+    show::held(&held);
+    anstream::println!();
+    let first = |kind| {
+        held.iter()
+            .find(|item| item.kind == kind && item.review.is_none())
+            .map(|item| &item.id)
+    };
+    if let Some(receipt) = first(SetAsideKind::HeldReceipt) {
+        anstream::println!("what mapping would do:   tollgate review {receipt} --map STATUS --dry-run");
+    }
+    if let Some(job) = first(SetAsideKind::HeldJob) {
+        anstream::println!("run a held job again:    tollgate review {job} --run");
+        anstream::println!("or all that match:       tollgate replay --held --dry-run");
+    }
+    if let Some(delivery) = first(SetAsideKind::Conflict).or_else(|| first(SetAsideKind::SuspectedReplay)) {
+        anstream::println!("as an event of its own:  tollgate review {delivery} --run --dry-run");
+    }
+    if first(SetAsideKind::NoRoute).is_some() {
+        anstream::println!("route them again:        tollgate replay --routes --no-route --dry-run");
+    }
+    if let Some(waiting) = held.iter().find(|item| item.kind.waits() && item.review.is_none()) {
+        anstream::println!(
+            "set it aside for good:   tollgate review {} --dismiss --why TEXT",
+            waiting.id
+        );
+    }
+    if held.len() == rows_max {
+        anstream::println!("more of them:            tollgate review --after {}", last.id);
+    }
+    Ok(Exit::Yes)
+}
+
+/// `tollgate review --counts`.
+fn held_counts(target: &Target, tenant: Option<String>) -> anyhow::Result<Exit> {
+    let query = HeldCountsQuery { tenant };
+    let tenant = query.clone().checked().map_err(Usage)?;
+    let counts: Vec<SetAsideCount> = ask(target, &question("/v1/held/counts", &query)?, async |store| {
+        store.set_aside_counts(tenant).await
+    })?;
+    if target.json {
+        print_json(&counts)?;
+    } else if counts.is_empty() {
+        anstream::println!("nothing is set aside");
     } else {
-        show::held(&held);
-        let first = held[0].receipt;
-        anstream::println!("\nwhat mapping would do:  tollgate review {first} --map STATUS --dry-run");
-        anstream::println!("set it aside for good:  tollgate review {first} --dismiss --why TEXT");
+        show::held_counts(&counts);
     }
     Ok(Exit::Yes)
 }

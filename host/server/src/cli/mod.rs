@@ -126,6 +126,9 @@ enum Command {
         /// Only this tenant's
         #[arg(long)]
         tenant: Option<String>,
+        /// Go on behind this receipt, the last of the list before
+        #[arg(long, value_name = "RECEIPT")]
+        after: Option<String>,
         /// At most this many receipts, newest first
         #[arg(long, default_value_t = 20)]
         limit: usize,
@@ -135,26 +138,26 @@ enum Command {
         #[command(subcommand)]
         command: DlqCommand,
     },
-    /// Put dead work back, or run a receipt's jobs again; operation keys keep it from a second effect
-    Replay {
-        #[command(flatten)]
-        target: Target,
-        /// A dead letter (dead_7) or a receipt (rcpt_…); without one, all open dead letters that the filter takes
-        id: Option<String>,
-        #[command(flatten)]
-        filter: DeadLetterQuery,
-        /// Replay every open dead letter that the filter takes; asked for when no identifier is given
-        #[arg(long, conflicts_with = "id")]
-        all: bool,
-        /// Say what would be replayed, and write nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// What waits for a person's word: list it, map it to a status, or dismiss it
-    #[command(after_help = "Without a receipt: the list, newest first.\n\n\
-                      Mapping gives the event the status that you name; the lifecycle judges it as it would have judged the provider, and the \
-                      routes of now take it. The receipt stays as it was; the decision is kept beside it, once.\n\n\
-                      Exit status: 0 done, 1 it cannot be (not held, reviewed before, a status that contradicts the subject's).")]
+    /// Put dead or held work back, or give receipts the jobs that the routes of now give them
+    #[command(
+        after_help = "Three kinds of work, each narrowed by its flags, and each with --dry-run first:\n\n\
+                      \x20 tollgate replay [FILTER]            open dead letters\n\
+                      \x20 tollgate replay --held [FILTER]     jobs that their plugins held\n\
+                      \x20 tollgate replay --routes [FILTER]   receipts, routed again: those that came before their route, say\n\n\
+                      With an identifier: that dead letter, or all of a receipt's ended jobs and those that it lacks.\n\
+                      A receipt has one job per route and an operation one effect, so that a replay has no second effect."
+    )]
+    Replay(ReplayArgs),
+    /// What is set aside: list it, and decide about it
+    #[command(
+        after_help = "Without an identifier: the list of what waits for a person's word, kind by kind, of each the newest first.\n\n\
+                      A held receipt (rcpt_…) is mapped to the status that you name, and the lifecycle judges it as it would have judged the \
+                      provider; or it is replaced with another form of its event that came later (dlv_…); or dismissed.\n\
+                      A job that its plugin held (job_…) runs again, or is dismissed.\n\
+                      A delivery with the id of a receipt and other bytes (dlv_…) runs as an event of its own, or is dismissed.\n\n\
+                      The routes of now apply. Receipts stay as they were; the decision is kept beside them, once.\n\n\
+                      Exit status: 0 done, 1 it cannot be (not held, reviewed before, a status that contradicts the subject's)."
+    )]
     Review {
         #[command(flatten)]
         target: Target,
@@ -225,21 +228,70 @@ enum DlqCommand {
 }
 
 #[derive(clap::Args)]
+struct ReplayArgs {
+    #[command(flatten)]
+    target: Target,
+    /// A dead letter (dead_7) or a receipt (rcpt_…)
+    id: Option<String>,
+    #[command(flatten)]
+    filter: DeadLetterQuery,
+    /// Jobs that their plugins held, instead of dead letters
+    #[arg(long, conflicts_with_all = ["id", "destination", "with_replayed"])]
+    held: bool,
+    /// Receipts, routed again by the routes of now: each gets the jobs that it lacks
+    #[arg(long, conflicts_with_all = ["id", "held", "route", "destination", "reason", "with_replayed"])]
+    routes: bool,
+    /// Only receipts of this event type; `*` at its end stands for the rest
+    #[arg(long = "type", value_name = "TYPE", requires = "routes")]
+    event_type: Option<String>,
+    /// Only receipts with this status
+    #[arg(long, requires = "routes")]
+    status: Option<String>,
+    /// Only receipts of this subject
+    #[arg(long, requires = "routes")]
+    subject: Option<String>,
+    /// Only receipts received before this instant (RFC 3339)
+    #[arg(long, requires = "routes")]
+    until: Option<String>,
+    /// accepted, or superseded: those that came late, and whose effect is wanted all the same
+    #[arg(long, requires = "routes", default_value = "accepted")]
+    disposition: String,
+    /// Only receipts that no route took
+    #[arg(long, requires = "routes")]
+    no_route: bool,
+    /// All that there is; asked for when neither an identifier nor a filter is given
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
 struct ReviewArgs {
-    /// A held receipt (rcpt_…)
-    receipt: Option<String>,
-    /// The status that the event has, of its family's lifecycle
-    #[arg(long, value_name = "STATUS", requires = "receipt", conflicts_with = "dismiss")]
+    /// A held receipt (rcpt_…), a held job (job_…) or a conflicting delivery (dlv_…)
+    id: Option<String>,
+    /// The status that a held receipt's event has, of its family's lifecycle
+    #[arg(long, value_name = "STATUS", requires = "id", conflicts_with_all = ["dismiss", "run", "replace_with"])]
     map: Option<String>,
+    /// The delivery (dlv_…) that takes a held receipt's place
+    #[arg(long, value_name = "DELIVERY", requires = "id", conflicts_with_all = ["dismiss", "run"])]
+    replace_with: Option<String>,
+    /// Run a held job again, or a conflicting delivery as an event of its own
+    #[arg(long, requires = "id", conflicts_with = "dismiss")]
+    run: bool,
     /// Nothing is to be done with it
-    #[arg(long, requires_all = ["receipt", "why"])]
+    #[arg(long, requires_all = ["id", "why"])]
     dismiss: bool,
     /// Why, for the history
-    #[arg(long, value_name = "TEXT", requires = "receipt")]
+    #[arg(long, value_name = "TEXT", requires = "id")]
     why: Option<String>,
     /// Say what would be done, and write nothing
-    #[arg(long, requires = "receipt")]
+    #[arg(long, requires = "id")]
     dry_run: bool,
+    /// How much there is, by tenant, place and kind, with the oldest; of all kinds
+    #[arg(long, conflicts_with = "id")]
+    counts: bool,
     #[command(flatten)]
     filter: HeldQuery,
 }
@@ -389,21 +441,16 @@ pub(crate) fn main() -> ExitCode {
             target,
             id,
             tenant,
+            after,
             limit,
-        } => ask::trace(&target, id.as_deref(), tenant.as_deref(), limit),
+        } => ask::trace(&target, id.as_deref(), tenant.as_deref(), after.as_deref(), limit),
         Command::Dlq {
             command: DlqCommand::List { target, filter },
         } => ask::dead_letters(&target, filter),
         Command::Dlq {
             command: DlqCommand::Show { target, id },
         } => ask::dead_letter(&target, &id),
-        Command::Replay {
-            target,
-            id,
-            filter,
-            all,
-            dry_run,
-        } => ask::replay(&target, id, filter, all, dry_run),
+        Command::Replay(args) => ask::replay(args),
         Command::Review { target, args } => ask::review(&target, args),
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),

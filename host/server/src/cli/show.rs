@@ -1,5 +1,7 @@
 //! How answers look to people.
 
+use std::fmt::Write as _;
+
 use anstyle::{AnsiColor, Effects, Style};
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
@@ -7,8 +9,8 @@ use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
 use tollgate_core::review::Reviewed;
 use tollgate_store::{
-    ActionView, DeadLetter, DeadWork, HeldReceipt, JobView, OutboxView, ReceiptView, ReplayReport, ReviewReport,
-    RunView, Trace,
+    ActionView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, ReplayReport, ReplayedWork,
+    ReviewReport, RunView, SetAside, SetAsideCount, Trace,
 };
 
 use crate::operator::TokenView;
@@ -42,18 +44,28 @@ fn disposition(receipt: &ReceiptView) -> String {
 pub(super) fn receipts(traces: &[Trace]) {
     for Trace {
         receipt,
-        deliveries,
+        redelivered,
         jobs,
         ..
     } in traces
     {
-        let again = match deliveries.len() {
+        let again = match redelivered.same {
             0 => String::new(),
             count => format!("  {DIM}+{count} deliveries{DIM:#}"),
         };
+        let conflicts = match redelivered.conflicts {
+            0 => String::new(),
+            1 => format!("  {BAD}1 conflict{BAD:#}"),
+            count => format!("  {BAD}{count} conflicts{BAD:#}"),
+        };
+        let suspected = match redelivered.suspected_replays {
+            0 => String::new(),
+            1 => format!("  {BAD}1 suspected replay{BAD:#}"),
+            count => format!("  {BAD}{count} suspected replays{BAD:#}"),
+        };
         let finished = jobs.iter().filter(|job| job.state == "done").count();
         anstream::println!(
-            "{}  {}  {BOLD}{}{BOLD:#}  {}/{}  {}  {DIM}{finished}/{} jobs done{DIM:#}{again}",
+            "{}  {}  {BOLD}{}{BOLD:#}  {}/{}  {}  {DIM}{finished}/{} jobs done{DIM:#}{again}{conflicts}{suspected}",
             receipt.received_at,
             receipt.id,
             mask::shown(receipt.event_type.as_str()),
@@ -127,15 +139,13 @@ pub(super) fn trace(trace: &Trace) {
         );
     }
     for delivery in &trace.deliveries {
-        field(
-            "again",
-            &format!(
-                "{}  delivery {}: {}",
-                delivery.received_at,
-                delivery.number,
-                state(&delivery.decision)
-            ),
-        );
+        field("again", &again(delivery));
+    }
+    let redelivered = &trace.redelivered;
+    let shown: u64 = trace.deliveries.iter().map(|delivery| delivery.times).sum();
+    let more = (redelivered.same + redelivered.conflicts + redelivered.suspected_replays).saturating_sub(shown);
+    if let (1.., Some(last)) = (more, &redelivered.last_at) {
+        field("again", &format!("{more} more times, the last {last}"));
     }
     for entry in &trace.history {
         field(
@@ -152,6 +162,36 @@ pub(super) fn trace(trace: &Trace) {
     anstream::println!();
 }
 
+/// One further delivery.
+fn again(delivery: &DeliveryView) -> String {
+    let mut line = format!(
+        "{}  delivery {}: {}",
+        delivery.received_at,
+        delivery.number,
+        state(&delivery.decision)
+    );
+    if delivery.decision != "same" {
+        let _ = write!(line, "  {}", delivery.id);
+        if let (2.., Some(last)) = (delivery.times, &delivery.last_at) {
+            let _ = write!(line, ", {} times, the last {last}", delivery.times);
+        }
+        match &delivery.review {
+            Some(review) => {
+                let _ = write!(
+                    line,
+                    "  {} by {}",
+                    reviewed(&review.reviewed),
+                    mask::line(&review.actor, 100)
+                );
+            }
+            None => {
+                let _ = write!(line, "  {WARN}waits for review{WARN:#}");
+            }
+        }
+    }
+    line
+}
+
 fn reviewed(reviewed: &Reviewed) -> String {
     match reviewed {
         Reviewed::Accepted { status } => format!("{}, mapped to {status}", state("accepted")),
@@ -160,12 +200,52 @@ fn reviewed(reviewed: &Reviewed) -> String {
             state("superseded")
         ),
         Reviewed::Dismissed => state("dismissed"),
+        Reviewed::RunAgain => "run again".to_owned(),
+        Reviewed::Replaced {
+            delivery,
+            own_receipt,
+            disposition,
+        } => format!("replaced with {delivery}: {own_receipt}, {}", standing(disposition)),
+        Reviewed::Admitted {
+            own_receipt,
+            disposition,
+        } => format!("an event of its own: {own_receipt}, {}", standing(disposition)),
     }
 }
 
-/// Receipts that are held, with what was decided about them.
-pub(super) fn held(held: &[HeldReceipt]) {
+fn standing(disposition: &Disposition) -> String {
+    match disposition {
+        Disposition::Accepted => state("accepted"),
+        Disposition::Superseded { current } => format!("{} (the subject is already {current})", state("superseded")),
+        Disposition::Held { reason } => format!("{} ({})", state("held"), mask::line(reason, 200)),
+    }
+}
+
+/// How much is set aside, by place and kind.
+pub(super) fn held_counts(counts: &[SetAsideCount]) {
+    for count in counts {
+        let place = match (&count.route, &count.source) {
+            (Some(route), _) => format!("route {route}"),
+            (None, Some(source)) => format!("source {source}"),
+            (None, None) => String::new(),
+        };
+        anstream::println!(
+            "{BOLD}{:>7}{BOLD:#}  {:<16} {}, {place}  {DIM}the oldest since {}{DIM:#}",
+            count.count,
+            count.kind.as_str(),
+            count.tenant,
+            count.oldest_at,
+        );
+    }
+}
+
+/// What is set aside, with what was decided about it.
+pub(super) fn held(held: &[SetAside]) {
     for one in held {
+        let place = match &one.route {
+            Some(route) => format!("{}/{} on route {route}", one.tenant, one.source),
+            None => format!("{}/{}", one.tenant, one.source),
+        };
         let review = one
             .review
             .as_ref()
@@ -178,11 +258,10 @@ pub(super) fn held(held: &[HeldReceipt]) {
             })
             .unwrap_or_default();
         anstream::println!(
-            "{BOLD}{}{BOLD:#}  {}  {}/{}\n  {DIM}event{DIM:#}    {} {}\n  {DIM}reason{DIM:#}   {}{review}",
-            one.receipt,
-            one.received_at,
-            one.tenant,
-            one.source,
+            "{BOLD}{}{BOLD:#}  {}  {}  {place}\n  {DIM}event{DIM:#}    {} {}\n  {DIM}reason{DIM:#}   {}{review}",
+            one.id,
+            one.since,
+            one.kind.as_str(),
             mask::shown(one.event_type.as_str()),
             mask::shown(one.event_id.as_str()),
             mask::line(&one.reason, 300),
@@ -209,13 +288,20 @@ pub(super) fn token(token: &TokenView) {
 }
 
 /// What a decision did, or would do.
-pub(super) fn review(report: &ReviewReport) {
+pub(super) fn review(id: &str, report: &ReviewReport) {
     let would = if report.dry_run { "would be " } else { "" };
-    anstream::println!("{}  {would}{}", report.receipt, reviewed(&report.reviewed));
+    anstream::println!("{id}  {would}{}", reviewed(&report.reviewed));
     for route in &report.routes {
         anstream::println!("  {DIM}job on route{DIM:#} {route}");
     }
-    if matches!(report.reviewed, Reviewed::Accepted { .. }) && report.routes.is_empty() {
+    let is_accepted = match &report.reviewed {
+        Reviewed::Accepted { .. } => true,
+        Reviewed::Replaced { disposition, .. } | Reviewed::Admitted { disposition, .. } => {
+            *disposition == Disposition::Accepted
+        }
+        Reviewed::Superseded { .. } | Reviewed::Dismissed | Reviewed::RunAgain => false,
+    };
+    if is_accepted && report.routes.is_empty() {
         anstream::println!("  {WARN}no route takes it{WARN:#}: nothing is run");
     }
 }
@@ -360,6 +446,19 @@ fn work(work: &DeadWork) -> String {
     }
 }
 
+fn replayed(work: &ReplayedWork) -> String {
+    match work {
+        ReplayedWork::Job { job, route } => format!("{job} on route {route}"),
+        ReplayedWork::NewJob { route } => format!("a new job on route {route}"),
+        ReplayedWork::Delivery {
+            entry,
+            destination,
+            operation_key,
+            ..
+        } => format!("{entry} to {destination} ({operation_key})"),
+    }
+}
+
 pub(super) fn replay(report: &ReplayReport) {
     let what = if report.dry_run {
         "would be replayed"
@@ -369,7 +468,7 @@ pub(super) fn replay(report: &ReplayReport) {
     for item in &report.replayed {
         anstream::println!(
             "{}  {} {} {DIM}{}{DIM:#}",
-            work(&item.work),
+            replayed(&item.work),
             mask::shown(item.event_type.as_str()),
             mask::shown(item.event_id.as_str()),
             mask::line(&item.reason, 120)
@@ -379,5 +478,8 @@ pub(super) fn replay(report: &ReplayReport) {
         0 => anstream::println!("nothing to replay"),
         1 => anstream::println!("1 {what}"),
         count => anstream::println!("{count} {what}"),
+    }
+    if let Some(next) = report.next {
+        anstream::println!("looked at receipts up to {next}; there are more");
     }
 }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
+use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
@@ -696,6 +697,8 @@ pub(crate) struct Source {
     pub(crate) access: Access,
     /// The largest body that is taken, in bytes.
     pub(crate) body_bytes_max: usize,
+    /// What another form of a held event becomes.
+    pub(crate) on_held: OnHeld,
     /// The public URL of this source, for schemes that sign it: scheme, host and port, or the whole.
     pub(crate) public_url: Option<String>,
     /// As the file refers to them; the keyring is made of them.

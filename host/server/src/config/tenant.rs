@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tollgate_core::action::ActionKind;
+use tollgate_core::admission::OnHeld;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
@@ -146,6 +147,10 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
         }
     };
     let public_url = section.get("public_url").map(|value| public_url(&value));
+    let on_held = match section.get("replace_held").and_then(|value| value.boolean()) {
+        Some(true) => OnHeld::Replace,
+        Some(false) | None => OnHeld::Review,
+    };
     let conflict_409 = section.get("conflict_status").is_some_and(|value| conflict_409(&value));
     if let (Some(profile), None) = (&profile, &public_url)
         && profile.signs_url()
@@ -182,6 +187,7 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
         ack,
         access,
         body_bytes_max,
+        on_held,
         public_url: public_url.flatten(),
         secrets,
     })

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tollgate_core::action::{ActionKind, Flag, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, Identity, JobSpec, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, lane, receipt_id};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::Digest;
@@ -247,6 +247,7 @@ impl Host {
                 route: "cashback".parse().unwrap(),
                 lane: lane(&tenant, &"cashback".parse().unwrap(), None, receipt),
             }],
+            on_held: OnHeld::Review,
             proof: Proof {
                 provider: "standard-webhooks".parse().unwrap(),
                 profile_version: 1,
@@ -317,6 +318,7 @@ impl Host {
         let query = TraceQuery {
             by: TraceBy::Newest,
             tenant: None,
+            after: None,
             receipts_max: 10,
         };
         let traces = self.store.trace(query).await.unwrap();

@@ -13,17 +13,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::SemaphorePermit;
-use tollgate_core::admission::{Admission, Identity};
+use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::answer::{Ack, Answer, Happening, Rejection, answer, answer_all};
 use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope;
 use tollgate_core::event::{Event, Proof};
+use tollgate_core::ids::ReceiptId;
 use tollgate_core::rate::Rate;
 use tollgate_core::request::{Header, RawRequest, source_of_path};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Admitted, Store, StoreError};
 
 use super::access::{self, Client, Peer, Refused};
 use super::house::Seat;
@@ -248,7 +249,7 @@ impl<S: Store> Asked<'_, S> {
             let (tenant, source) = (&self.tenant.name, &self.source.name);
             let whose = Whose::Sources(tenant, source);
             if let Some(left_out) = self.edge.counters.set_aside(whose, cause, clock::now()) {
-                tracing::warn!(%tenant, %source, cause, left_out, %receipt, "kept without effect: {what}");
+                tracing::warn!(%tenant, %source, cause, left_out, %receipt, "kept without effect, for review (`tollgate review`): {what}");
             }
         }
     }
@@ -340,6 +341,7 @@ impl<S: Store> Asked<'_, S> {
         let admitted = admitted.map_err(|error| self.unkept(&error))?;
         pass(Point::AfterAdmit);
         share.spend();
+        self.tell_what_is_held(&receipts, &admitted);
         Ok(Outcome::Events(
             receipts
                 .into_iter()
@@ -347,6 +349,22 @@ impl<S: Store> Asked<'_, S> {
                 .map(|(receipt, admitted)| admitted.happening(receipt))
                 .collect(),
         ))
+    }
+
+    /// Counts and logs what is held: it has no effect before somebody decides.
+    fn tell_what_is_held(&self, receipts: &[ReceiptId], admitted: &[Admitted]) {
+        let (tenant, source) = (&self.tenant.name, &self.source.name);
+        for (receipt, admitted) in receipts.iter().zip(admitted) {
+            let Admitted::New(Disposition::Held { reason }) = admitted else {
+                continue;
+            };
+            let whose = Whose::Sources(tenant, source);
+            if let Some(left_out) = self.edge.counters.set_aside(whose, "held", clock::now()) {
+                let reason = mask::line(reason, 300);
+                tracing::warn!(%tenant, %source, cause = "held", left_out, %receipt,
+                    "held for review (`tollgate review`): {reason}");
+            }
+        }
     }
 
     /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
@@ -447,15 +465,12 @@ impl<S: Store> Asked<'_, S> {
 
     fn admission(&self, event: Event, identity: Identity, proof: Proof) -> Admission {
         let lifecycle = self.config.lifecycle_of(&event);
-        Admission::of(
-            self.edge.store.receipt_key(),
-            event,
-            identity,
-            proof,
-            lifecycle,
-            &mut self.tenant.matches(),
-        )
-        .accepted_by(&self.source.profile)
+        let key = self.edge.store.receipt_key();
+        let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches());
+        Admission {
+            on_held: self.source.on_held,
+            ..admission.accepted_by(&self.source.profile)
+        }
     }
 }
 

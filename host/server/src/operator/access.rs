@@ -10,7 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use tollgate_core::access::{self, Caller, Denied, Permission};
-use tollgate_core::ids::{ReceiptId, TenantName, TokenId};
+use tollgate_core::ids::{TenantName, TokenId};
+use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Store, StoreError, TokenRecord};
@@ -108,15 +109,16 @@ impl From<Denied> for Refusal {
 }
 
 /// # Errors
-/// As if there were no such receipt, when it is of a tenant that the caller does not see.
-pub(super) async fn own_receipt(store: &impl Store, caller: &Caller, receipt: ReceiptId) -> Result<(), Refusal> {
+/// As if there were no such thing, when it is of a tenant that the caller does not see.
+pub(super) async fn own(store: &impl Store, caller: &Caller, target: Target) -> Result<(), Refusal> {
     if caller.tenant.is_none() {
         return Ok(());
     }
+    let receipt = store.receipt_of(target).await?;
     let event = store.event(receipt).await?;
     caller.sees(Some(&event.tenant)).map_err(|_| {
         StoreError::NotFound {
-            what: receipt.to_string(),
+            what: target.to_string(),
         }
         .into()
     })

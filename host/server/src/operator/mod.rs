@@ -7,6 +7,7 @@ mod calls;
 mod listener;
 mod plugins;
 mod quarantine;
+mod replay;
 mod review;
 mod trials;
 mod wire;
@@ -26,8 +27,9 @@ use axum::{Extension, Json, Router};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::access::Caller;
-use tollgate_core::review::ReviewBody;
-use tollgate_store::{ReplayWhat, Store, StoreError};
+use tollgate_core::review::{ReviewBody, Target};
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{SetAsideCount, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Runs};
@@ -38,9 +40,14 @@ use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token, known_tenant};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
-pub(crate) use review::{ReviewError, review as review_receipt};
+use replay::ReplayOf;
+pub(crate) use replay::replay as replay_by_now;
+pub(crate) use review::{ReviewError, review as review_by_now};
 pub(crate) use trials::TrialBody;
-pub(crate) use wire::{DeadLetterQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, TokenView};
+pub(crate) use wire::{
+    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, RoutingQuery,
+    TokenView,
+};
 
 /// What the calls take and answer.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -84,6 +91,7 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
         .route("/v1/held", get(held::<S>))
+        .route("/v1/held/counts", get(held_counts::<S>))
         .route("/v1/review", post(review::<S>))
         .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
         .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
@@ -283,6 +291,7 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
             "# HELP tollgate_{name} {help}\n# TYPE tollgate_{name} gauge\ntollgate_{name} {value}"
         );
     }
+    render_set_aside(&mut text, &operator.store.set_aside_counts(None).await?, clock::now());
     Ok(text)
 }
 
@@ -317,6 +326,36 @@ fn broken_tenants(config: &Config, out: &mut String) {
     }
 }
 
+/// What has not the effect that it would have had, by place and kind, and the age of the oldest.
+fn render_set_aside(text: &mut String, counts: &[SetAsideCount], now: UnixMillis) {
+    let mut gauge = |name: &str, help: &str, value: fn(&SetAsideCount, UnixMillis) -> i64| {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for count in counts {
+            let place = match (&count.route, &count.source) {
+                (Some(route), _) => format!("route=\"{route}\""),
+                (None, Some(source)) => format!("source=\"{source}\""),
+                (None, None) => String::new(),
+            };
+            let (tenant, kind) = (&count.tenant, count.kind.as_str());
+            let _ = writeln!(
+                text,
+                "{name}{{tenant=\"{tenant}\",{place},kind=\"{kind}\"}} {}",
+                value(count, now)
+            );
+        }
+    };
+    gauge(
+        "tollgate_set_aside",
+        "Events and jobs without the effect that they would have had, by place and kind.",
+        |count, _| i64::try_from(count.count).unwrap_or(i64::MAX),
+    );
+    gauge(
+        "tollgate_set_aside_oldest_seconds",
+        "How long the oldest of them has been so.",
+        |count, now| now.since(count.oldest_at).max(0) / 1000,
+    );
+}
+
 async fn trace<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
     Extension(caller): Extension<Caller>,
@@ -324,6 +363,9 @@ async fn trace<S: Store>(
 ) -> Result<Response, Refusal> {
     let mut query = query.checked().map_err(Refusal::bad)?;
     query.tenant = caller.narrowed(query.tenant)?;
+    if let Some(after) = query.after {
+        access::own(&operator.store, &caller, Target::Receipt(after)).await?;
+    }
     Ok(Json(operator.store.trace(query).await?).into_response())
 }
 
@@ -344,13 +386,16 @@ async fn replay<S: Store>(
 ) -> Result<Response, Refusal> {
     let body: ReplayBody = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
-    let mut request = body.checked(clock::now()).map_err(Refusal::bad)?;
-    match &mut request.what {
-        ReplayWhat::DeadLetters(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
-        ReplayWhat::Receipt(receipt) => access::own_receipt(&operator.store, &caller, *receipt).await?,
+    let mut asked = body.checked().map_err(Refusal::bad)?;
+    match &mut asked.what {
+        ReplayOf::DeadLetters(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
+        ReplayOf::HeldJobs(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
+        ReplayOf::Receipt(receipt) => access::own(&operator.store, &caller, Target::Receipt(*receipt)).await?,
+        ReplayOf::Receipts(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
     }
-    request.actor = access::actor(&caller, request.actor);
-    Ok(Json(operator.store.replay(request).await?).into_response())
+    asked.actor = access::actor(&caller, asked.actor);
+    let config = operator.config.load_full();
+    Ok(Json(replay_by_now(&operator.store, &config, asked, clock::now()).await?).into_response())
 }
 
 async fn held<S: Store>(
@@ -360,7 +405,19 @@ async fn held<S: Store>(
 ) -> Result<Response, Refusal> {
     let mut filter = query.checked().map_err(Refusal::bad)?;
     filter.tenant = caller.narrowed(filter.tenant)?;
-    Ok(Json(operator.store.held(filter).await?).into_response())
+    if let Some(after) = filter.after {
+        access::own(&operator.store, &caller, after).await?;
+    }
+    Ok(Json(operator.store.set_aside(filter).await?).into_response())
+}
+
+async fn held_counts<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<HeldCountsQuery>,
+) -> Result<Response, Refusal> {
+    let tenant = caller.narrowed(query.checked().map_err(Refusal::bad)?)?;
+    Ok(Json(operator.store.set_aside_counts(tenant).await?).into_response())
 }
 
 async fn review<S: Store>(
@@ -371,9 +428,9 @@ async fn review<S: Store>(
     let body: ReviewBody =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
     let mut asked = body.checked().map_err(Refusal::bad)?;
-    access::own_receipt(&operator.store, &caller, asked.receipt).await?;
+    access::own(&operator.store, &caller, asked.target).await?;
     asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
-    let report = review_receipt(&operator.store, &config, asked, clock::now()).await?;
+    let report = review_by_now(&operator.store, &config, asked, clock::now()).await?;
     Ok(Json(report).into_response())
 }

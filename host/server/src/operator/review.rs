@@ -1,11 +1,13 @@
-//! Review: a person's decision about a held receipt, joined with what the configuration says now (promise T4).
+//! Review: a person's decision about what was set aside, joined with what the configuration says now (promise T4).
 
-use tollgate_core::admission;
-use tollgate_core::review::{self, Asked, Decision};
+use tollgate_core::admission::{self, Admission, Identity};
+use tollgate_core::event::Event;
+use tollgate_core::ids::DeliveryId;
+use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{ReviewDecision, ReviewReport, ReviewRequest, Store, StoreError};
 
-use crate::config::Config;
+use crate::config::{Config, Tenant};
 
 /// Why a review was not taken. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -17,36 +19,39 @@ pub(crate) enum ReviewError {
     Refused(String),
 }
 
-/// Maps or dismisses a held receipt. The routes and the lifecycle are those of `config`, not those of the day it came in.
+/// Decides about a held receipt, a held job or a delivery in conflict. The routes and the lifecycle are those of `config`, not those
+/// of the day it came in.
 ///
 /// # Errors
-/// When the receipt is not there, not held, reviewed before, or the status cannot be given to it.
+/// When it is not there, not held, reviewed before, or the decision does not fit it.
 pub(crate) async fn review(
     store: &impl Store,
     config: &Config,
     asked: Asked,
     now: UnixMillis,
 ) -> Result<ReviewReport, ReviewError> {
-    let receipt = asked.receipt;
-    let decision = match asked.decision {
-        Decision::Dismiss => ReviewDecision::Dismiss,
-        Decision::Map(status) => {
+    let decision = match (asked.target, asked.decision) {
+        (_, Decision::Dismiss) => ReviewDecision::Dismiss,
+        (Target::Receipt(receipt), Decision::Map(status)) => {
             let event = review::mapped(store.event(receipt).await?, &status);
-            let tenant = config.tenants.get(&event.tenant).ok_or_else(|| {
-                let tenant = &event.tenant;
-                ReviewError::Refused(format!(
-                    "the tenant `{tenant}` is not configured any more, so nothing says where its jobs go"
-                ))
-            })?;
             ReviewDecision::Map {
                 lifecycle: config.lifecycle_of(&event),
-                jobs: admission::jobs(&event, receipt, &mut tenant.matches()),
+                jobs: admission::jobs(&event, receipt, &mut tenant(config, &event)?.matches()),
                 status,
             }
         }
+        (Target::Receipt(_), Decision::ReplaceWith(delivery)) => ReviewDecision::ReplaceWith {
+            delivery,
+            admission: Box::new(on_its_own(store, config, delivery).await?),
+        },
+        (Target::Delivery(delivery), Decision::Run) => {
+            ReviewDecision::Admit(Box::new(on_its_own(store, config, delivery).await?))
+        }
+        (Target::Job(_) | Target::Receipt(_), Decision::Run)
+        | (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => ReviewDecision::Run,
     };
     let request = ReviewRequest {
-        receipt,
+        target: asked.target,
         decision,
         actor: asked.actor,
         why: asked.why,
@@ -54,4 +59,35 @@ pub(crate) async fn review(
         dry_run: asked.dry_run,
     };
     store.review(request).await?.report().map_err(ReviewError::Refused)
+}
+
+/// A conflicting delivery as an event of its own, by the lifecycle and the routes of now.
+async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -> Result<Admission, ReviewError> {
+    let kept = store.kept_delivery(delivery).await?;
+    let lifecycle = config.lifecycle_of(&kept.event);
+    let tenant = tenant(config, &kept.event)?;
+    let source = tenant.sources.get(&kept.event.source);
+    let key = store.receipt_key();
+    let admission = Admission::of(
+        key,
+        kept.event,
+        Identity::EventId,
+        kept.proof,
+        lifecycle,
+        &mut tenant.matches(),
+    );
+    let admission = match source {
+        Some(source) => admission.accepted_by(&source.profile),
+        None => admission,
+    };
+    Ok(admission.on_its_own(key))
+}
+
+fn tenant<'c>(config: &'c Config, event: &Event) -> Result<&'c Tenant, ReviewError> {
+    let tenant = &event.tenant;
+    config.tenants.get(tenant).ok_or_else(|| {
+        ReviewError::Refused(format!(
+            "the tenant `{tenant}` is not configured any more, so nothing says where its jobs go"
+        ))
+    })
 }

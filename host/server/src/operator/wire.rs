@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{Digest, TenantName, TokenId};
+use tollgate_core::route::TypePattern;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 use tollgate_store::{
-    DeadLetterFilter, HeldFilter, NewToken, ReplayRequest, ReplayWhat, TokenRecord, TraceBy, TraceQuery,
+    DeadLetterFilter, NewToken, RoutableFilter, RoutableStanding, SetAsideFilter, TokenRecord, TraceBy, TraceQuery,
 };
+
+use super::replay::{AskedReplay, ReplayOf};
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -18,6 +21,7 @@ const ROWS_MAX: usize = 1000;
 pub(crate) struct TraceParameters {
     id: Option<String>,
     tenant: Option<String>,
+    after: Option<String>,
     limit: Option<usize>,
 }
 
@@ -26,6 +30,7 @@ impl TraceParameters {
         Ok(TraceQuery {
             by: self.id.as_deref().map_or(TraceBy::Newest, TraceBy::named),
             tenant: parse("tenant", self.tenant)?,
+            after: parse("after", self.after)?,
             receipts_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
         })
     }
@@ -59,6 +64,9 @@ pub(crate) struct DeadLetterQuery {
     /// Those already replayed as well
     #[arg(long)]
     pub(crate) with_replayed: bool,
+    /// Go on behind this one, the last of the list before (dead_7)
+    #[arg(long)]
+    pub(crate) after: Option<String>,
     /// At most this many, newest first
     #[arg(long)]
     pub(crate) limit: Option<usize>,
@@ -77,19 +85,24 @@ impl DeadLetterQuery {
             since: since(self.since)?,
             reason: self.reason,
             with_replayed: self.with_replayed,
+            after: parse("after", self.after)?,
             rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
         })
     }
 }
 
-/// A replay request: one receipt, or dead letters.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A replay request: one receipt, dead letters, held jobs, or receipts that are routed again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplayBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dead_letters: Option<DeadLetterQuery>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_jobs: Option<HeldQuery>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) receipts: Option<RoutingQuery>,
     #[serde(default)]
     pub(crate) dry_run: bool,
     /// Who asks, for the history.
@@ -98,34 +111,102 @@ pub(crate) struct ReplayBody {
 
 impl ReplayBody {
     /// # Errors
-    /// In words, when it names nothing, both, or something that is not what it says.
-    pub(crate) fn checked(self, now: UnixMillis) -> Result<ReplayRequest, String> {
-        let what = match (self.receipt, self.dead_letters) {
-            (Some(receipt), None) => ReplayWhat::Receipt(receipt.parse().map_err(|error| format!("receipt: {error}"))?),
-            (None, Some(query)) => ReplayWhat::DeadLetters(query.checked()?),
-            (None, None) | (Some(_), Some(_)) => return Err("name either `receipt` or `dead_letters`".to_owned()),
+    /// In words, when it names nothing, several things, or something that is not what it says.
+    pub(crate) fn checked(self) -> Result<AskedReplay, String> {
+        let what = match (self.receipt, self.dead_letters, self.held_jobs, self.receipts) {
+            (Some(receipt), None, None, None) => {
+                ReplayOf::Receipt(receipt.parse().map_err(|error| format!("receipt: {error}"))?)
+            }
+            (None, Some(query), None, None) => ReplayOf::DeadLetters(query.checked()?),
+            (None, None, Some(query), None) => ReplayOf::HeldJobs(query.checked()?),
+            (None, None, None, Some(query)) => ReplayOf::Receipts(query.checked()?),
+            _ => return Err("name one of `receipt`, `dead_letters`, `held_jobs` and `receipts`".to_owned()),
         };
         mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
-        Ok(ReplayRequest {
+        Ok(AskedReplay {
             what,
             dry_run: self.dry_run,
-            now,
             actor: self.actor,
         })
     }
 }
 
-/// A filter on the receipts that wait for review, as query parameters and command line flags alike.
-#[derive(Debug, Default, Clone, Serialize, Deserialize, clap::Args)]
+/// A filter on the receipts that are routed again, as JSON.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RoutingQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// An event type, or the beginning of some with a `*` at its end.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<String>,
+    /// `accepted`, which is meant when nothing is said, or `superseded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disposition: Option<String>,
+    /// Only receipts without any job.
+    pub(crate) no_route: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+}
+
+impl RoutingQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self) -> Result<RoutableFilter, String> {
+        Ok(RoutableFilter {
+            receipt: None,
+            tenant: parse("tenant", self.tenant)?,
+            source: parse("source", self.source)?,
+            event_type: self.event_type.as_deref().map(TypePattern::new).transpose()?,
+            status: parse("status", self.status)?,
+            subject: parse("subject", self.subject)?,
+            since: since(self.since)?,
+            until: instant("until", self.until)?,
+            standing: match self.disposition.as_deref() {
+                None | Some("accepted") => RoutableStanding::Accepted,
+                Some("superseded") => RoutableStanding::Superseded,
+                Some("held") => {
+                    return Err("disposition: what is held is not routed; say what it is with a review".to_owned());
+                }
+                Some(other) => return Err(format!("disposition: `{other}` is neither accepted nor superseded")),
+            },
+            without_jobs: self.no_route,
+            after: parse("after", self.after)?,
+            rows_max: self.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX),
+        })
+    }
+}
+
+/// A filter on what is set aside, as query parameters and command line flags alike.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HeldQuery {
+    /// Only this kind: held-receipt, held-job, conflict, suspected-replay, superseded or no-route; without, those that wait for a
+    /// person: all but the last two
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
     /// Only this tenant's
     #[arg(long)]
     pub(crate) tenant: Option<String>,
     /// Only those that came in at this source
     #[arg(long)]
     pub(crate) source: Option<String>,
-    /// Only those received at or after this instant (RFC 3339)
+    /// Only held jobs of this route
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Only what was set aside at or after this instant (RFC 3339)
     #[arg(long)]
     pub(crate) since: Option<String>,
     /// Only those whose reason contains this text
@@ -134,7 +215,10 @@ pub(crate) struct HeldQuery {
     /// Those already reviewed as well
     #[arg(long)]
     pub(crate) with_reviewed: bool,
-    /// At most this many, newest first
+    /// Go on behind this one, the last of the list before
+    #[arg(long)]
+    pub(crate) after: Option<String>,
+    /// At most this many; of each kind the newest first
     #[arg(long)]
     pub(crate) limit: Option<usize>,
 }
@@ -142,15 +226,39 @@ pub(crate) struct HeldQuery {
 impl HeldQuery {
     /// # Errors
     /// In words, when a field is not what its name says.
-    pub(crate) fn checked(self) -> Result<HeldFilter, String> {
-        Ok(HeldFilter {
+    pub(crate) fn checked(self) -> Result<SetAsideFilter, String> {
+        let kind = self
+            .kind
+            .map(|kind| kind.parse().map_err(|error| format!("kind: {error}")));
+        let after = self
+            .after
+            .map(|after| after.parse().map_err(|error| format!("after: {error}")));
+        Ok(SetAsideFilter {
+            kind: kind.transpose()?,
             tenant: parse("tenant", self.tenant)?,
             source: parse("source", self.source)?,
+            route: parse("route", self.route)?,
             since: since(self.since)?,
             reason: self.reason,
             with_reviewed: self.with_reviewed,
+            after: after.transpose()?,
             rows_max: self.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
         })
+    }
+}
+
+/// Whose set-aside work is counted.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HeldCountsQuery {
+    pub(crate) tenant: Option<String>,
+}
+
+impl HeldCountsQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self) -> Result<Option<TenantName>, String> {
+        parse("tenant", self.tenant)
     }
 }
 
@@ -254,9 +362,13 @@ pub(crate) struct RevokedToken {
 }
 
 fn since(text: Option<String>) -> Result<Option<UnixMillis>, String> {
+    instant("since", text)
+}
+
+fn instant(field: &str, text: Option<String>) -> Result<Option<UnixMillis>, String> {
     text.map(|text| {
         UnixMillis::from_rfc3339(&text)
-            .ok_or_else(|| format!("since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))
+            .ok_or_else(|| format!("{field}: `{text}` is not an instant such as 2026-05-05T10:00:00Z"))
     })
     .transpose()
 }
@@ -273,6 +385,43 @@ fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(
 mod tests {
     use super::*;
     use tollgate_core::ids::JobId;
+
+    #[test]
+    fn a_replay_names_one_thing_and_what_is_held_is_not_routed() {
+        let body = |json: serde_json::Value| serde_json::from_value::<ReplayBody>(json).unwrap().checked();
+        for (json, part) in [
+            (serde_json::json!({ "actor": "a" }), "name one of"),
+            (
+                serde_json::json!({ "actor": "a", "receipts": {}, "held_jobs": {} }),
+                "name one of",
+            ),
+            (
+                serde_json::json!({ "actor": "a", "receipts": { "disposition": "held" } }),
+                "with a review",
+            ),
+            (
+                serde_json::json!({ "actor": "a", "receipts": { "type": "a.*.b" } }),
+                "is not a type pattern",
+            ),
+            (
+                serde_json::json!({ "actor": "a", "receipts": { "until": "noon" } }),
+                "until: `noon`",
+            ),
+        ] {
+            let said = body(json.clone()).unwrap_err();
+            assert!(said.contains(part), "{json}: {said}");
+        }
+        let asked =
+            body(serde_json::json!({ "actor": "a", "receipts": { "no_route": true, "limit": 9999999 } })).unwrap();
+        let ReplayOf::Receipts(filter) = asked.what else {
+            panic!()
+        };
+        assert!(filter.without_jobs);
+        assert_eq!(
+            (filter.rows_max, filter.standing),
+            (ROWS_MAX, RoutableStanding::Accepted)
+        );
+    }
 
     #[test]
     fn an_identifier_is_recognised_by_its_look_and_anything_else_is_text() {

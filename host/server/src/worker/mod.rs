@@ -69,6 +69,8 @@ pub(crate) struct Worker<S> {
 #[derive(Default)]
 pub(crate) struct WorkerCounters {
     pub(crate) shadow: Arc<ShadowCounters>,
+    /// Jobs that their plugins held, by route.
+    held: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
     /// Runs whose proposals broke a rule of the route's grants or of the house, by tenant and rule.
     violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
     /// Runs that failed, by tenant, route and fault.
@@ -90,6 +92,22 @@ impl WorkerCounters {
             .count(now)
     }
 
+    /// Counts a job that its plugin held, and says so: nothing more happens with it before somebody decides.
+    fn note_held(&self, claim: &JobClaim, reason: &str) {
+        let (tenant, route) = (&claim.event.tenant, &claim.route);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = held
+            .entry((tenant.clone(), route.clone()))
+            .or_default()
+            .count(clock::now());
+        drop(held);
+        if let Some(left_out) = left_out {
+            let reason = mask::line(reason, 300);
+            tracing::warn!(%tenant, %route, job = %claim.job, reason, left_out,
+                "a plugin held a job: it waits for review (`tollgate review --kind held-job`)");
+        }
+    }
+
     /// The counters in Prometheus' text format.
     pub(crate) fn render(&self, out: &mut String) {
         out.push_str("# HELP tollgate_run_faults_total Runs of plugins that failed, by tenant, route and fault.\n");
@@ -99,6 +117,15 @@ impl WorkerCounters {
                 out,
                 "tollgate_run_faults_total{{tenant=\"{tenant}\",route=\"{route}\",fault=\"{}\"}} {}",
                 fault.as_str(),
+                tally.count
+            );
+        }
+        out.push_str("# HELP tollgate_jobs_held_total Jobs that their plugins held, by route.\n");
+        out.push_str("# TYPE tollgate_jobs_held_total counter\n");
+        for ((tenant, route), tally) in self.held.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(
+                out,
+                "tollgate_jobs_held_total{{tenant=\"{tenant}\",route=\"{route}\"}} {}",
                 tally.count
             );
         }
@@ -289,6 +316,7 @@ async fn process<S: Store>(
         }
         let mut ended = Ended::of(&settlement);
         let mut failed = Failed::of(&settlement);
+        let mut held = held_reason(&settlement);
         // What it becomes if it turns out that its state would grow too big.
         let void = (!settlement.writes.is_empty()).then(|| settlement.clone());
         pass(Point::BeforeSettle);
@@ -297,6 +325,7 @@ async fn process<S: Store>(
             let void = over_quota(&worker, &claim, void, *bytes);
             (ended, shadow) = (Ended::of(&void), None);
             failed = Failed::of(&void);
+            held = held_reason(&void);
             settled = worker.store.settle(void).await;
         }
         match settled {
@@ -308,6 +337,9 @@ async fn process<S: Store>(
                 }
                 if let Some(failed) = failed {
                     failed.note(&worker.counters, &claim);
+                }
+                if let Some(reason) = held {
+                    worker.counters.note_held(&claim, &reason);
                 }
                 if let Some(ended) = ended {
                     note_end(&worker, &claim, ended).await;
@@ -355,6 +387,14 @@ impl Failed {
             let message = mask::line(&self.message, 300);
             tracing::warn!(%tenant, %route, %plugin, fault, left_out, job = %claim.job, "a run failed: {message}");
         }
+    }
+}
+
+/// Why the plugin holds the job, if it does.
+fn held_reason(settlement: &Settlement) -> Option<String> {
+    match &settlement.end {
+        JobEnd::Held { reason } => Some(reason.clone()),
+        JobEnd::Done | JobEnd::RetryAt { .. } | JobEnd::Dead { .. } => None,
     }
 }
 

@@ -215,8 +215,11 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
             let proof = verified.proof().clone();
             let mut routes = source.intake.routes.iter().map(|(name, matches)| (name, matches));
             let identity = verified.identity(index);
-            Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes)
-                .accepted_by(&source.intake.profile)
+            let admission = Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes);
+            Admission {
+                on_held: source.intake.on_held,
+                ..admission.accepted_by(&source.intake.profile)
+            }
         })
         .collect();
     let admitted = store.admit_all(&admissions).map_err(|error| unkept(&error))?;

@@ -1,16 +1,23 @@
 //! What a timer and an operator ask.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
-use tollgate_core::review::{self, Asked, Decision, ReviewBody};
+use tollgate_core::admission::{Admission, Identity};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{DeliveryId, ReceiptId};
+use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{admission, limits};
 use tollgate_store::{
-    DeadLetterFilter, GuestStore, HeldFilter, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
-    StoreError, TraceBy, TraceQuery,
+    DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
+    RoutableFilter, SetAsideFilter, StoreError, TraceBy, TraceQuery,
 };
+use tollgate_tenants::Work;
 
 use tollgate_spin_shell::web::{self, Head, Whole};
 use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, tenants};
@@ -105,11 +112,17 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 .map_err(|_| Refusal::bad("the body did not arrive"))?;
             let body: ReplayBody = serde_json::from_slice(&body)
                 .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
-            json(&open()?.replay(&body.check()?)?)
+            let store = open()?;
+            let request = body.check(&store)?;
+            json(&store.replay(&request)?)
         }
         "/v1/held" if head.is("GET") => {
             authorize(head, "operator_token")?;
-            json(&open()?.held(&held_filter(pairs(head.query()))?)?)
+            json(&open()?.set_aside(&held_filter(pairs(head.query()))?)?)
+        }
+        "/v1/held/counts" if head.is("GET") => {
+            authorize(head, "operator_token")?;
+            json(&open()?.set_aside_counts()?)
         }
         "/v1/review" if head.is("POST") => {
             authorize(head, "operator_token")?;
@@ -120,12 +133,11 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 .map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
             json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
         }
-        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held" | "/v1/review" => {
-            Err(Refusal {
-                status: 405,
-                message: "another method is asked for here".to_owned(),
-            })
-        }
+        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held"
+        | "/v1/held/counts" | "/v1/review" => Err(Refusal {
+            status: 405,
+            message: "another method is asked for here".to_owned(),
+        }),
         _ => Err(Refusal {
             status: 404,
             message: "there is nothing here".to_owned(),
@@ -193,12 +205,14 @@ fn trace_query(query: &str) -> Result<TraceQuery, Refusal> {
     let mut trace = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,
+        after: None,
         receipts_max: ROWS_DEFAULT,
     };
     for (name, value) in pairs(query) {
         match name.as_str() {
             "id" => trace.by = TraceBy::named(&value),
             "tenant" => trace.tenant = parse(&name, &value)?,
+            "after" => trace.after = parse(&name, &value)?,
             "limit" => trace.receipts_max = rows(&value)?,
             _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
         }
@@ -221,6 +235,7 @@ fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<D
             "destination" => filter.destination = parse(&name, &value)?,
             "since" => filter.since = Some(since(&value)?),
             "reason" => filter.reason = Some(value),
+            "after" => filter.after = parse(&name, &value)?,
             "with_replayed" => filter.with_replayed = value == "true",
             "limit" => filter.rows_max = rows(&value)?,
             _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
@@ -229,19 +244,23 @@ fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<D
     Ok(filter)
 }
 
-/// A filter on the receipts that wait for review.
-fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<HeldFilter, Refusal> {
-    let mut filter = HeldFilter {
+/// A filter on what is set aside, as query parameters and as JSON.
+fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<SetAsideFilter, Refusal> {
+    let mut filter = SetAsideFilter {
         rows_max: ROWS_DEFAULT,
-        ..HeldFilter::default()
+        ..SetAsideFilter::default()
     };
+    let said = |name: &str, error: String| Refusal::bad(format!("{name}: {error}"));
     for (name, value) in pairs {
         match name.as_str() {
+            "kind" => filter.kind = Some(value.parse().map_err(|error| said(&name, error))?),
             "tenant" => filter.tenant = parse(&name, &value)?,
             "source" => filter.source = parse(&name, &value)?,
+            "route" => filter.route = parse(&name, &value)?,
             "since" => filter.since = Some(since(&value)?),
             "reason" => filter.reason = Some(value),
             "with_reviewed" => filter.with_reviewed = value == "true",
+            "after" => filter.after = Some(value.parse().map_err(|error| said(&name, error))?),
             "limit" => filter.rows_max = rows(&value)?,
             _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
         }
@@ -249,29 +268,29 @@ fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<HeldFilt
     Ok(filter)
 }
 
-/// Maps or dismisses a held receipt. The routes and the lifecycle are those of now, not those of the day it came in.
+/// Decides about what was set aside. The routes and the lifecycle are those of now, not those of the day it came in.
 fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
-    let conflict = |message| Refusal { status: 409, message };
-    let decision = match asked.decision {
-        Decision::Dismiss => ReviewDecision::Dismiss,
-        Decision::Map(status) => {
-            let event = review::mapped(store.event(asked.receipt)?, &status);
-            let tenant = tenants::work(&event.tenant)
-                .map_err(conflict)?
-                .ok_or_else(|| conflict(format!("the tenant `{}` is not configured any more", event.tenant)))?;
+    let decision = match (asked.target, asked.decision) {
+        (_, Decision::Dismiss) => ReviewDecision::Dismiss,
+        (Target::Receipt(receipt), Decision::Map(status)) => {
+            let event = review::mapped(store.event(receipt)?, &status);
+            let tenant = configured(&event)?;
             ReviewDecision::Map {
-                lifecycle: event
-                    .reading
-                    .family()
-                    .and_then(|family| tenant.lifecycle(family))
-                    .map(|lifecycle| lifecycle.clone().into()),
-                jobs: admission::jobs(&event, asked.receipt, &mut tenant.matches()),
+                lifecycle: lifecycle_of(&tenant, &event),
+                jobs: admission::jobs(&event, receipt, &mut tenant.matches()),
                 status,
             }
         }
+        (Target::Receipt(_), Decision::ReplaceWith(delivery)) => ReviewDecision::ReplaceWith {
+            delivery,
+            admission: Box::new(on_its_own(store, delivery)?),
+        },
+        (Target::Delivery(delivery), Decision::Run) => ReviewDecision::Admit(Box::new(on_its_own(store, delivery)?)),
+        (Target::Job(_) | Target::Receipt(_), Decision::Run)
+        | (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => ReviewDecision::Run,
     };
     let answer = store.review(&ReviewRequest {
-        receipt: asked.receipt,
+        target: asked.target,
         decision,
         actor: asked.actor,
         why: asked.why,
@@ -279,6 +298,31 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
         dry_run: asked.dry_run,
     })?;
     answer.report().map_err(conflict)
+}
+
+fn conflict(message: String) -> Refusal {
+    Refusal { status: 409, message }
+}
+
+/// The tenant of an event, as it is configured now.
+fn configured(event: &Event) -> Result<Work, Refusal> {
+    tenants::work(&event.tenant)
+        .map_err(conflict)?
+        .ok_or_else(|| conflict(format!("the tenant `{}` is not configured any more", event.tenant)))
+}
+
+fn lifecycle_of(tenant: &Work, event: &Event) -> Option<Arc<Lifecycle>> {
+    let lifecycle = event.reading.family().and_then(|family| tenant.lifecycle(family));
+    lifecycle.map(|lifecycle| lifecycle.clone().into())
+}
+
+/// A conflicting delivery as an event of its own, by the lifecycle and the routes of now.
+fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Refusal> {
+    let kept = store.kept_delivery(delivery)?;
+    let tenant = configured(&kept.event)?;
+    let lifecycle = lifecycle_of(&tenant, &kept.event);
+    let key = store.receipt_key();
+    Ok(Admission::of(key, kept.event, Identity::EventId, kept.proof, lifecycle, &mut tenant.matches()).on_its_own(key))
 }
 
 fn since(text: &str) -> Result<UnixMillis, Refusal> {
@@ -289,12 +333,14 @@ fn since(text: &str) -> Result<UnixMillis, Refusal> {
     })
 }
 
-/// A replay request: one receipt, or dead letters.
+/// A replay request: one receipt, dead letters or held jobs. Receipts are routed again by a native host only.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReplayBody {
     receipt: Option<String>,
     dead_letters: Option<serde_json::Map<String, serde_json::Value>>,
+    held_jobs: Option<serde_json::Map<String, serde_json::Value>>,
+    receipts: Option<serde_json::Value>,
     #[serde(default)]
     dry_run: bool,
     /// Who asks, for the history.
@@ -302,24 +348,30 @@ struct ReplayBody {
 }
 
 impl ReplayBody {
-    fn check(self) -> Result<ReplayRequest, Refusal> {
-        let what = match (self.receipt, self.dead_letters) {
-            (Some(receipt), None) => ReplayWhat::Receipt(
+    fn check(self, store: &GuestStore) -> Result<ReplayRequest, Refusal> {
+        let text = |value: serde_json::Value| match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let given = |fields: serde_json::Map<String, serde_json::Value>| {
+            let given = fields.into_iter().filter(|(_, value)| !value.is_null());
+            given.map(move |(name, value)| (name, text(value)))
+        };
+        let what = match (self.receipt, self.dead_letters, self.held_jobs, self.receipts) {
+            (Some(receipt), None, None, None) => again(
+                store,
                 receipt
                     .parse()
                     .map_err(|error| Refusal::bad(format!("receipt: {error}")))?,
-            ),
-            (None, Some(fields)) => {
-                let text = |value: serde_json::Value| match value {
-                    serde_json::Value::String(text) => text,
-                    other => other.to_string(),
-                };
-                let given = fields.into_iter().filter(|(_, value)| !value.is_null());
-                ReplayWhat::DeadLetters(dead_letter_filter(given.map(|(name, value)| (name, text(value))))?)
+            )?,
+            (None, Some(fields), None, None) => ReplayWhat::DeadLetters(dead_letter_filter(given(fields))?),
+            (None, None, Some(fields), None) => ReplayWhat::HeldJobs(held_filter(given(fields))?),
+            (None, None, None, Some(_)) => {
+                return Err(Refusal::bad(
+                    "a Spin app routes receipts again one by one: replay each by its `receipt`",
+                ));
             }
-            (None, None) | (Some(_), Some(_)) => {
-                return Err(Refusal::bad("name either `receipt` or `dead_letters`"));
-            }
+            _ => return Err(Refusal::bad("name one of `receipt`, `dead_letters` and `held_jobs`")),
         };
         Ok(ReplayRequest {
             what,
@@ -328,4 +380,21 @@ impl ReplayBody {
             actor: self.actor,
         })
     }
+}
+
+/// A receipt's ended jobs, and those that the routes of now give it and it has not.
+fn again(store: &GuestStore, receipt: ReceiptId) -> Result<ReplayWhat, Refusal> {
+    let found = store.routable(&RoutableFilter {
+        receipt: Some(receipt),
+        rows_max: 1,
+        ..RoutableFilter::default()
+    })?;
+    let jobs = match found.first() {
+        Some(found) => match tenants::work(&found.event.tenant).map_err(conflict)? {
+            Some(tenant) => admission::jobs(&found.event, receipt, &mut tenant.matches()),
+            None => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    Ok(ReplayWhat::Receipt { receipt, jobs })
 }

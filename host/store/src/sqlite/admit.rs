@@ -1,14 +1,18 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::{Connection, params};
-use tollgate_core::admission::{self, Admission, Decision, Disposition, Existing, Identity, JobSpec, decide};
+use tollgate_core::admission::{
+    self, Admission, Decision, Disposition, Existing, Identity, JobSpec, OnHeld, decide, replaces,
+};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 
+use super::deliveries::{self, Other};
 use super::fault::Fault;
-use super::receipts::{self, Subject, SubjectKey, View};
+use super::receipts::{self, Body, Subject, SubjectKey, View};
+use super::reviews;
 use super::rows::WorkState;
 use super::transaction::Transaction;
 use crate::Admitted;
@@ -28,19 +32,13 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             }
         };
         let judged = decide(admission, Some(existing), None);
-        let is_same_body = body_digest == admission.body_digest;
         return match judged {
             Decision::Same => Ok(Admitted::Same {
-                delivery: append_delivery(transaction, admission, seq, SAME, None)?,
+                delivery: deliveries::note_same(transaction.connection, admission, seq)?,
             }),
-            Decision::Conflict => Ok(Admitted::Conflict {
-                delivery: append_delivery(transaction, admission, seq, CONFLICT, Some(&admission.event.payload))?,
-            }),
+            Decision::Conflict => conflict(transaction, key, admission, seq),
             Decision::SuspectedReplay => Ok(Admitted::SuspectedReplay {
-                delivery: {
-                    let body = (!is_same_body).then_some(&admission.event.payload[..]);
-                    append_delivery(transaction, admission, seq, SUSPECTED_REPLAY, body)?
-                },
+                delivery: note_other(transaction, admission, seq, Other::SuspectedReplay { body_digest })?.number,
             }),
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
@@ -63,11 +61,6 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     }
 }
 
-/// What `deliveries.conflict` says.
-const SAME: i64 = 0;
-const CONFLICT: i64 = 1;
-const SUSPECTED_REPLAY: i64 = 2;
-
 /// Lets a receipt be found by its event's id, where it is not named by it.
 pub(super) fn lead_from_event_id(
     connection: &Connection,
@@ -83,6 +76,77 @@ pub(super) fn lead_from_event_id(
             .execute(params![name.0.as_slice(), seq])?;
     }
     Ok(())
+}
+
+/// Keeps a delivery in another form. It takes the receipt's place by itself where the source says so and nothing has effect yet.
+fn conflict(
+    transaction: &mut Transaction<'_>,
+    key: &Secret,
+    admission: &Admission,
+    seq: i64,
+) -> Result<Admitted, Fault> {
+    let noted = note_other(transaction, admission, seq, Other::Conflict)?;
+    if admission.on_held == OnHeld::Replace
+        && let Some(delivery) = noted.open
+        && let Some(own) = replacement(transaction, key, admission, seq)?
+    {
+        let (own_receipt, admitted) = (own.receipt, admit(transaction, key, &own)?);
+        if let Admitted::New(disposition) = admitted {
+            reviews::replaced_by_itself(transaction, seq, delivery, &own, &disposition)?;
+            return Ok(Admitted::Replaced {
+                own: own_receipt,
+                disposition,
+            });
+        }
+    }
+    Ok(Admitted::Conflict { delivery: noted.number })
+}
+
+fn note_other(
+    transaction: &mut Transaction<'_>,
+    admission: &Admission,
+    seq: i64,
+    other: Other,
+) -> Result<deliveries::Noted, Fault> {
+    let event = &admission.event;
+    let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
+    deliveries::note_other(transaction.connection, admission, seq, origin, other)
+}
+
+/// The event of its own that takes a held receipt's place, if it does.
+fn replacement(
+    transaction: &Transaction<'_>,
+    key: &Secret,
+    admission: &Admission,
+    seq: i64,
+) -> Result<Option<Admission>, Fault> {
+    let view = transaction.view();
+    let receipt = receipts::get_known(view, seq, Body::Without)?;
+    let is_reviewed = reviews::view(view, seq)?.is_some();
+    let own = admission.on_its_own(key);
+    let decision = foresee(view, key, &own)?;
+    Ok(replaces(admission.on_held, &receipt.disposition, is_reviewed, &decision).then_some(own))
+}
+
+/// What an admission would be decided to be, if it came now.
+pub(super) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Result<Decision, Fault> {
+    let existing = match receipts::find(view, &[admission.receipt])?.pop() {
+        Some(seq) => {
+            let known = receipts::get_known(view, seq, Body::Without)?;
+            Some(match admission.identity {
+                Identity::EventId => Existing::ById {
+                    body_digest: known.body_digest,
+                },
+                Identity::SignedMessage(_) => Existing::ByMessage {
+                    id: known.event.id.clone(),
+                    event_type: known.event.event_type.clone(),
+                },
+            })
+        }
+        None => None,
+    };
+    let subject = find_subject(view, key, &admission.event)?;
+    Ok(decide(admission, existing, subject.as_ref().and_then(Subject::status)))
 }
 
 /// Names a subject within its (tenant, family). Keyed with the store's own key, so that a sender cannot choose two subjects
@@ -141,39 +205,4 @@ pub(super) fn insert_jobs(
         is_ready |= state == WorkState::Ready;
     }
     Ok(is_ready)
-}
-
-fn append_delivery(
-    transaction: &Transaction<'_>,
-    admission: &Admission,
-    seq: i64,
-    conflict: i64,
-    body: Option<&[u8]>,
-) -> Result<u32, Fault> {
-    let number: i64 = transaction
-        .connection
-        .prepare_cached("SELECT coalesce(max(number), 1) + 1 FROM deliveries WHERE receipt = ?1")?
-        .query_row([seq], |row| row.get(0))?;
-    let proof = &admission.proof;
-    transaction
-        .connection
-        .prepare_cached(
-            "INSERT INTO deliveries (receipt, number, received_at, conflict, provider, profile_version, scheme, key_id, signed_at, \
-             body_digest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            seq,
-            number,
-            admission.event.received_at.0,
-            conflict,
-            proof.provider.as_str(),
-            proof.profile_version,
-            proof.scheme,
-            proof.key_id.as_str(),
-            proof.signed_at.map(|at| at.0),
-            admission.body_digest.0.as_slice(),
-            // Kept where it is not the receipt's own, or is so in all that was signed.
-            body,
-        ])?;
-    u32::try_from(number).map_err(|_| Fault::damaged("delivery number", number))
 }

@@ -14,12 +14,14 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
          (SELECT count(*) FROM reviews) AS reviewed, \
-         (SELECT coalesce(max(id), 0) FROM deliveries) AS deliveries, \
-         (SELECT count(*) FROM deliveries WHERE conflict = 1) AS conflicts, \
-         (SELECT count(*) FROM deliveries WHERE conflict = 2) AS suspected_replays, \
+         (SELECT count FROM redelivered_in_all WHERE what = 0) AS redeliveries, \
+         (SELECT count FROM redelivered_in_all WHERE what = 1) AS conflicts, \
+         (SELECT count FROM redelivered_in_all WHERE what = 2) AS suspected_replays, \
          (SELECT coalesce(max(id), 0) FROM jobs) AS jobs, \
          (SELECT count(*) FROM jobs WHERE state < 3) AS jobs_waiting, \
-         (SELECT count(*) FROM jobs WHERE state IN (4, 5)) AS jobs_set_aside, \
+         (SELECT count(*) FROM jobs WHERE state > 3) AS jobs_set_aside, \
+         (SELECT count(*) FROM jobs WHERE state > 3 AND state = 4) AS jobs_held, \
+         (SELECT count(*) FROM deliveries WHERE conflict <> 0 AND decided = 0) AS conflicts_open, \
          (SELECT coalesce(max(id), 0) FROM runs) AS runs, \
          (SELECT coalesce(max(id), 0) FROM actions) AS actions, \
          (SELECT count(*) FROM actions WHERE conflict = 1) AS action_conflicts, \
@@ -33,13 +35,15 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     let count = |column| rows::unsigned(row, column);
     Ok(Counts {
         receipts: count("receipts")?,
-        redeliveries: count("deliveries")?.saturating_sub(count("conflicts")? + count("suspected_replays")?),
+        redeliveries: count("redeliveries")?,
         conflicts: count("conflicts")?,
         suspected_replays: count("suspected_replays")?,
         superseded,
         // Only what was held is ever reviewed.
         held: held.saturating_sub(count("reviewed")?),
         jobs_waiting: count("jobs_waiting")?,
+        held_jobs: count("jobs_held")?,
+        conflicts_open: count("conflicts_open")?,
         jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
         runs: count("runs")?,
         actions: count("actions")?.saturating_sub(count("action_conflicts")?),

@@ -200,7 +200,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, due: Due) ->
         route: due.route,
         attempt: attempts,
         receipt: receipt.id,
-        event: reviews::as_reviewed(connection, &receipt)?,
+        event: reviews::as_reviewed(transaction.view(), &receipt)?,
     })
 }
 
@@ -555,8 +555,8 @@ fn end_job(
 ) -> Result<(), Fault> {
     transaction
         .connection
-        .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL WHERE id = ?1")?
-        .execute(params![settling.job, state, reason])?;
+        .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL, ended_at = ?4 WHERE id = ?1")?
+        .execute(params![settling.job, state, reason, settling.at.0])?;
     let next = oldest(transaction.connection, settling.lane, WorkState::Blocked)?;
     if let Some(next) = next {
         set_state(transaction.connection, next.job, WorkState::Ready)?;
@@ -613,6 +613,11 @@ fn set_state(connection: &Connection, job: i64, state: WorkState) -> Result<(), 
         .prepare_cached("UPDATE jobs SET state = ?2 WHERE id = ?1")?
         .execute(params![job, state])?;
     Ok(())
+}
+
+/// Nothing is to be done with a held job. Its reason stays.
+pub(super) fn dismiss(connection: &Connection, job: i64) -> Result<(), Fault> {
+    set_state(connection, job, WorkState::Dismissed)
 }
 
 /// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs.

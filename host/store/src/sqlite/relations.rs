@@ -10,7 +10,7 @@ use tollgate_core::ids::Digest;
 use super::fault::Fault;
 
 /// Appended and never removed, so their numbers are 1, 2, 3 …
-const WITHOUT_GAPS: [&str; 8] = [
+const WITHOUT_GAPS: [&str; 9] = [
     "deliveries",
     "jobs",
     "runs",
@@ -19,6 +19,7 @@ const WITHOUT_GAPS: [&str; 8] = [
     "attempts",
     "dead_letters",
     "history",
+    "work_reviews",
 ];
 
 /// What each row of a table refers to: the table, what names its row, what the row lacks, and the condition under which it does.
@@ -98,13 +99,14 @@ const REFERENCES: [(&str, &str, &str, &str); 12] = [
 ];
 
 /// What names a receipt by its number.
-const OF_RECEIPTS: [(&str, &str); 6] = [
+const OF_RECEIPTS: [(&str, &str); 7] = [
     ("deliveries", "id"),
     ("jobs", "id"),
     ("actions", "id"),
     ("dead_letters", "id"),
     ("history", "id"),
     ("reviews", "receipt"),
+    ("redelivered", "receipt"),
 ];
 
 /// What carries the digest of its own bytes: the table, what names its row, the bytes, the digest.

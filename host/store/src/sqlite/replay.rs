@@ -1,15 +1,22 @@
-//! The dead-letter queue and replay. A replay puts work back; what it does a second time, the operation keys make harmless.
+//! The dead-letter queue and replay. A replay puts work back, or makes jobs that receipts lack; what it does a second time, the operation keys make harmless.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
-use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId};
+use tollgate_core::admission::{Disposition, JobSpec};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName};
+use tollgate_core::review::Reviewed;
 use tollgate_core::time::UnixMillis;
 
+use super::admit::insert_jobs;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, View};
 use super::rows::{self, WorkState, get, id};
-use super::transaction::Transaction;
-use super::{jobs, outbox};
-use crate::{DeadLetter, DeadLetterFilter, DeadWork, ReplayReport, ReplayRequest, ReplayWhat, Replayed};
+use super::transaction::{Transaction, read_chain_head};
+use super::{jobs, outbox, reviews, set_aside};
+use crate::{
+    DeadLetter, DeadLetterFilter, DeadWork, ReplayReport, ReplayRequest, ReplayWhat, Replayed, ReplayedWork, Routable,
+    RoutableFilter, RoutableStanding, SetAside, SetAsideFilter, SetAsideKind,
+};
 
 /// Lists dead letters, newest first.
 pub(super) fn dead_letters(view: View<'_>, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Fault> {
@@ -28,16 +35,18 @@ struct Found {
 /// `order` is `ASC` or `DESC`, by the letters' numbers.
 fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &str) -> Result<Vec<Found>, Fault> {
     let open_only = if with_replayed { "" } else { "d.replayed_at IS NULL AND" };
+    let behind = filter.after.map_or(i64::MAX, |after| after.0);
     let mut statement = view.prepare_cached(&format!(
         "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.replayed_at, \
          j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
          FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
          LEFT JOIN actions a ON a.id = e.action \
-         WHERE {open_only} (:id IS NULL OR d.id = :id) AND (:route IS NULL OR j.route = :route) \
+         WHERE {open_only} d.id < :behind AND (:id IS NULL OR d.id = :id) AND (:route IS NULL OR j.route = :route) \
          AND (:destination IS NULL OR e.destination = :destination) AND (:since IS NULL OR d.died_at >= :since) \
          AND (:reason IS NULL OR instr(d.reason, :reason) > 0) ORDER BY d.id {order}"
     ))?;
     let mut rows = statement.query(named_params! {
+        ":behind": behind,
         ":id": filter.id.map(|id| id.0),
         ":route": filter.route.as_ref().map(|name| name.as_str()),
         ":destination": filter.destination.as_ref().map(|name| name.as_str()),
@@ -112,6 +121,7 @@ pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayRepo
     Ok(ReplayReport {
         dry_run: request.dry_run,
         replayed: planned.into_iter().map(|step| step.replayed).collect(),
+        next: None,
     })
 }
 
@@ -121,8 +131,9 @@ pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
     let mut replayed = Vec::with_capacity(planned.len());
     for step in planned {
         match &step.replayed.work {
-            DeadWork::Job { job, .. } => jobs::requeue(transaction, job.0, request.now)?,
-            DeadWork::Delivery { entry, .. } => outbox::requeue(transaction, entry.0, request.now)?,
+            ReplayedWork::Job { job, .. } => jobs::requeue(transaction, job.0, request.now)?,
+            ReplayedWork::Delivery { entry, .. } => outbox::requeue(transaction, entry.0, request.now)?,
+            ReplayedWork::NewJob { .. } => make_job(transaction, &step, request.now)?,
         }
         close_letters(transaction.connection, &step, request.now)?;
         append_history(transaction.connection, &step, request)?;
@@ -131,6 +142,7 @@ pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
     Ok(ReplayReport {
         dry_run: false,
         replayed,
+        next: None,
     })
 }
 
@@ -138,6 +150,20 @@ pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
 struct Step {
     receipt_seq: i64,
     replayed: Replayed,
+    /// Of a job that is to be made.
+    new_job: Option<JobSpec>,
+}
+
+fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> Result<(), Fault> {
+    let jobs = step.new_job.as_slice();
+    transaction.jobs_ready |= insert_jobs(
+        transaction.connection,
+        &step.replayed.tenant,
+        jobs,
+        step.receipt_seq,
+        now,
+    )?;
+    receipts::note_routed(transaction, step.receipt_seq)
 }
 
 fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {
@@ -156,7 +182,32 @@ fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> 
                 .map(Step::of_letter)
                 .collect())
         }
-        ReplayWhat::Receipt(receipt) => steps_of_receipt(view, *receipt),
+        ReplayWhat::HeldJobs(filter) => {
+            let filter = SetAsideFilter {
+                kind: Some(SetAsideKind::HeldJob),
+                with_reviewed: false,
+                ..filter.clone()
+            };
+            let mut steps: Vec<_> = set_aside::list(view, &filter)?
+                .into_iter()
+                .map(|held| step_of_held(view, held))
+                .collect::<Result<_, _>>()?;
+            // The oldest first, as they would have run.
+            steps.reverse();
+            Ok(steps)
+        }
+        ReplayWhat::Receipt { receipt, jobs } => {
+            let mut steps = steps_of_receipt(view, *receipt)?;
+            steps.extend(new_jobs(view, *receipt, jobs)?);
+            Ok(steps)
+        }
+        ReplayWhat::Routed(receipts) => {
+            let mut steps = Vec::new();
+            for (receipt, jobs) in receipts {
+                steps.extend(new_jobs(view, *receipt, jobs)?);
+            }
+            Ok(steps)
+        }
     }
 }
 
@@ -168,12 +219,13 @@ impl Step {
             tenant: letter.tenant,
             event_id: letter.event_id,
             event_type: letter.event_type,
-            work: letter.work,
+            work: letter.work.into(),
             reason: letter.reason,
         };
         Self {
             receipt_seq: found.receipt_seq,
             replayed,
+            new_job: None,
         }
     }
 }
@@ -183,6 +235,147 @@ fn letter_exists(connection: &Connection, id: DeadLetterId) -> Result<bool, Faul
         .query_row("SELECT 1 FROM dead_letters WHERE id = ?1", [id.0], |_| Ok(()))
         .optional()?;
     Ok(found.is_some())
+}
+
+fn step_of_held(view: View<'_>, held: SetAside) -> Result<Step, Fault> {
+    let broken = || Fault::damaged("held job", &held.id);
+    let job: JobId = held.id.parse().map_err(|_| broken())?;
+    Ok(Step {
+        receipt_seq: receipts::find(view, &[held.receipt])?.pop().ok_or_else(broken)?,
+        new_job: None,
+        replayed: Replayed {
+            work: ReplayedWork::Job {
+                job,
+                route: held.route.clone().ok_or_else(broken)?,
+            },
+            receipt: held.receipt,
+            tenant: held.tenant,
+            event_id: held.event_id,
+            event_type: held.event_type,
+            reason: held.reason,
+        },
+    })
+}
+
+/// Those of `jobs` that a receipt has not. What is held has none before a review says what it is.
+fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[JobSpec]) -> Result<Vec<Step>, Fault> {
+    let Some(seq) = receipts::find(view, &[receipt])?.pop() else {
+        return Err(Fault::NotFound(receipt.to_string()));
+    };
+    let kept = receipts::get_known(view, seq, Body::Without)?;
+    if standing(view, &kept)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let has = routes_of(&view, seq)?;
+    Ok(jobs
+        .iter()
+        .filter(|job| !has.contains(&job.route))
+        .map(|job| Step {
+            receipt_seq: seq,
+            replayed: Replayed {
+                receipt,
+                tenant: kept.event.tenant.clone(),
+                event_id: kept.event.id.to_string(),
+                event_type: kept.event.event_type.to_string(),
+                work: ReplayedWork::NewJob {
+                    route: job.route.clone(),
+                },
+                reason: "the receipt has no job on this route".to_owned(),
+            },
+            new_job: Some(job.clone()),
+        })
+        .collect())
+}
+
+/// The routes that a receipt has a job of.
+fn routes_of(connection: &Connection, seq: i64) -> Result<Vec<RouteName>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT route FROM jobs WHERE receipt = ?1 ORDER BY id")?;
+    let mut found = statement.query([seq])?;
+    let mut routes = Vec::new();
+    while let Some(row) = found.next()? {
+        routes.push(id(row, "route")?);
+    }
+    Ok(routes)
+}
+
+/// Whether a receipt may be routed, and as what.
+fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<RoutableStanding>, Fault> {
+    Ok(match &receipt.disposition {
+        Disposition::Accepted => Some(RoutableStanding::Accepted),
+        Disposition::Superseded { .. } => Some(RoutableStanding::Superseded),
+        Disposition::Held { .. } => match reviews::view(view, receipt.seq)?.map(|review| review.reviewed) {
+            Some(Reviewed::Accepted { .. }) => Some(RoutableStanding::Accepted),
+            Some(Reviewed::Superseded { .. }) => Some(RoutableStanding::Superseded),
+            Some(Reviewed::Dismissed | Reviewed::Replaced { .. } | Reviewed::RunAgain | Reviewed::Admitted { .. })
+            | None => None,
+        },
+    })
+}
+
+/// Receipts that may be routed again, the oldest first.
+pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Routable>, Fault> {
+    let number = |receipt: ReceiptId| {
+        let found = receipts::find(view, &[receipt])?.pop();
+        found.ok_or_else(|| Fault::NotFound(receipt.to_string()))
+    };
+    let after = filter.after.map(number).transpose()?.unwrap_or(0);
+    let seqs: Box<dyn Iterator<Item = i64>> = match filter.receipt {
+        Some(receipt) => Box::new(std::iter::once(number(receipt)?)),
+        None if filter.without_jobs && filter.standing == RoutableStanding::Accepted => {
+            let mut unrouted = Vec::new();
+            receipts::unrouted::each_before(&view, i64::MAX, |seq, _| {
+                unrouted.push(seq);
+                Ok(seq > after)
+            })?;
+            unrouted.retain(|seq| *seq > after);
+            unrouted.sort_unstable();
+            Box::new(unrouted.into_iter())
+        }
+        None => Box::new(after + 1..=read_chain_head(&view)?.seq),
+    };
+    let mut found = Vec::new();
+    for seq in seqs {
+        if found.len() == filter.rows_max {
+            break;
+        }
+        let receipt = receipts::get_known(view, seq, Body::Without)?;
+        if !matches(filter, &receipt.event) || standing(view, &receipt)? != Some(filter.standing) {
+            continue;
+        }
+        let event = reviews::as_reviewed(view, &receipt)?;
+        if filter
+            .status
+            .as_ref()
+            .is_some_and(|only| event.reading.status() != Some(only))
+        {
+            continue;
+        }
+        let routes = routes_of(&view, seq)?;
+        if filter.without_jobs && !routes.is_empty() {
+            continue;
+        }
+        found.push(Routable {
+            receipt: receipt.id,
+            event,
+            routes,
+        });
+    }
+    Ok(found)
+}
+
+fn matches(filter: &RoutableFilter, event: &Event) -> bool {
+    filter.tenant.as_ref().is_none_or(|only| *only == event.tenant)
+        && filter.source.as_ref().is_none_or(|only| *only == event.source)
+        && filter
+            .event_type
+            .as_ref()
+            .is_none_or(|only| only.matches(event.event_type.as_str()))
+        && filter
+            .subject
+            .as_ref()
+            .is_none_or(|only| event.subject.as_ref() == Some(only))
+        && filter.since.is_none_or(|since| event.received_at >= since)
+        && filter.until.is_none_or(|until| event.received_at < until)
 }
 
 fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fault> {
@@ -205,7 +398,7 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
             tenant: kept.event.tenant.clone(),
             event_id: kept.event.id.to_string(),
             event_type: kept.event.event_type.to_string(),
-            work: DeadWork::Job {
+            work: ReplayedWork::Job {
                 job: JobId(get(row, "job")?),
                 route: id(row, "route")?,
             },
@@ -214,6 +407,7 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
         steps.push(Step {
             receipt_seq: seq,
             replayed,
+            new_job: None,
         });
     }
     Ok(steps)
@@ -222,11 +416,12 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
 /// The open letters of the work are answered by this replay, whichever way it was asked for.
 fn close_letters(connection: &Connection, step: &Step, now: UnixMillis) -> Result<(), Fault> {
     let (sql, work) = match &step.replayed.work {
-        DeadWork::Job { job, .. } => (
+        ReplayedWork::NewJob { .. } => return Ok(()),
+        ReplayedWork::Job { job, .. } => (
             "UPDATE dead_letters SET replayed_at = ?2 WHERE job = ?1 AND replayed_at IS NULL",
             job.0,
         ),
-        DeadWork::Delivery { entry, .. } => (
+        ReplayedWork::Delivery { entry, .. } => (
             "UPDATE dead_letters SET replayed_at = ?2 WHERE entry = ?1 AND replayed_at IS NULL",
             entry.0,
         ),
@@ -237,8 +432,12 @@ fn close_letters(connection: &Connection, step: &Step, now: UnixMillis) -> Resul
 
 fn append_history(connection: &Connection, step: &Step, request: &ReplayRequest) -> Result<(), Fault> {
     let work = match &step.replayed.work {
-        DeadWork::Job { job, route } => format!("{job} (route {route})"),
-        DeadWork::Delivery { entry, destination, .. } => format!("{entry} (to {destination})"),
+        ReplayedWork::Job { job, route } => format!("{job} (route {route})"),
+        ReplayedWork::Delivery { entry, destination, .. } => format!("{entry} (to {destination})"),
+        ReplayedWork::NewJob { route } => {
+            let detail = format!("a new job on route {route} by {}", request.actor);
+            return rows::append_history(connection, step.receipt_seq, request.now, "routed", &detail);
+        }
     };
     let detail = format!(
         "{work} by {}; it had ended with: {}",

@@ -1,62 +1,25 @@
-//! Review: held receipts, and what people decided about them (promise T4).
+//! Review: what people decided about held receipts, held jobs and deliveries in conflict (promise T4).
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
-use tollgate_core::admission::Disposition;
-use tollgate_core::event::{Event, StatusReading};
-use tollgate_core::ids::{ReceiptId, Status};
-use tollgate_core::review::{self, Reviewed};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tollgate_core::admission::{Admission, Decision, Disposition};
+use tollgate_core::event::Event;
+use tollgate_core::ids::{DeliveryId, JobId, ReceiptId, RouteName, Status};
+use tollgate_core::review::{self, Reviewed, Target};
 use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
 
-use super::admit::{find_subject, insert_jobs};
+use super::admit::{self, find_subject, foresee, insert_jobs};
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, Subject, View};
-use super::rows::{self, get, id};
+use super::rows::{self, WorkState, get, id};
 use super::transaction::Transaction;
-use crate::{HeldFilter, HeldReceipt, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView};
+use super::{deliveries, jobs};
+use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView};
 
-/// Lists held receipts, newest first.
-pub(super) fn held(view: View<'_>, filter: &HeldFilter) -> Result<Vec<HeldReceipt>, Fault> {
-    let mut held = Vec::new();
-    for seq in receipts::held(view, filter.with_reviewed)? {
-        if held.len() == filter.rows_max {
-            break;
-        }
-        let receipt = receipts::get_known(view, seq, Body::Without)?;
-        let event = &receipt.event;
-        let Disposition::Held { reason } = &receipt.disposition else {
-            return Err(Fault::damaged(
-                "receipt",
-                format_args!("number {seq} is listed as held and is not"),
-            ));
-        };
-        if filter.tenant.as_ref().is_none_or(|only| *only == event.tenant)
-            && filter.source.as_ref().is_none_or(|only| *only == event.source)
-            && filter.since.is_none_or(|since| event.received_at >= since)
-            && filter.reason.as_ref().is_none_or(|part| reason.contains(part))
-        {
-            held.push(HeldReceipt {
-                receipt: receipt.id,
-                tenant: event.tenant.clone(),
-                source: event.source.clone(),
-                event_id: event.id.to_string(),
-                event_type: event.event_type.to_string(),
-                subject: event.subject.as_ref().map(ToString::to_string),
-                family: event.reading.family().map(ToString::to_string),
-                status: match &event.reading {
-                    StatusReading::Mapped { status, .. } => Some(status.to_string()),
-                    StatusReading::Unmapped { label, .. } => label.clone(),
-                    StatusReading::Stateless => None,
-                },
-                received_at: event.received_at.to_string(),
-                reason: reason.clone(),
-                review: self::view(&view, seq)?,
-            });
-        }
-    }
-    Ok(held)
-}
+/// Who decides where the source says that another form replaces a held receipt.
+const BY_THE_SOURCE: &str = "the source's replace_held";
 
 fn read(view: View<'_>, receipt: ReceiptId, body: Body) -> Result<Arc<Receipt>, Fault> {
     match receipts::find(view, &[receipt])?.pop() {
@@ -70,29 +33,75 @@ pub(super) fn event(view: View<'_>, receipt: ReceiptId) -> Result<Event, Fault> 
     Ok(Event::clone(&read(view, receipt, Body::With)?.event))
 }
 
+/// The receipt that something belongs to.
+pub(super) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fault> {
+    let (sql, number) = match target {
+        Target::Receipt(receipt) => return Ok(read(view, receipt, Body::Without)?.id),
+        Target::Job(job) => ("SELECT receipt FROM jobs WHERE id = ?1", job.0),
+        Target::Delivery(delivery) => ("SELECT receipt FROM deliveries WHERE id = ?1", delivery.0),
+    };
+    let seq: Option<i64> = view
+        .prepare_cached(sql)?
+        .query_row([number], |row| row.get(0))
+        .optional()?;
+    let seq = seq.ok_or_else(|| Fault::NotFound(target.to_string()))?;
+    Ok(receipts::get_known(view, seq, Body::Without)?.id)
+}
+
 /// The receipt's event with the status that a person gave to it, if one did: what plugins see.
-pub(super) fn as_reviewed(connection: &Connection, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
+pub(super) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
     let event = Arc::clone(&receipt.event);
     // Only what was held is ever reviewed.
     if !matches!(receipt.disposition, Disposition::Held { .. }) {
         return Ok(event);
     }
-    Ok(match view(connection, receipt.seq)?.map(|view| view.reviewed) {
+    Ok(match self::view(view, receipt.seq)?.map(|view| view.reviewed) {
         Some(Reviewed::Accepted { status }) => Arc::new(review::mapped(Arc::unwrap_or_clone(event), &status)),
-        Some(Reviewed::Superseded { .. } | Reviewed::Dismissed) | None => event,
+        Some(
+            Reviewed::Superseded { .. }
+            | Reviewed::Dismissed
+            | Reviewed::Replaced { .. }
+            | Reviewed::RunAgain
+            | Reviewed::Admitted { .. },
+        )
+        | None => event,
     })
 }
 
 /// What was decided about a receipt.
-pub(super) fn view(connection: &Connection, receipt_seq: i64) -> Result<Option<ReviewView>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT at, actor, why, became, status, current, lifecycle_version FROM reviews WHERE receipt = ?1",
+pub(super) fn view(view: View<'_>, receipt_seq: i64) -> Result<Option<ReviewView>, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT at, actor, why, became, status, current, lifecycle_version, delivery, own FROM reviews WHERE receipt = ?1",
     )?;
     let mut found = statement.query([receipt_seq])?;
-    found.next()?.map(read_view).transpose()
+    found.next()?.map(|row| read_view(view, row)).transpose()
 }
 
-fn read_view(row: &Row<'_>) -> Result<ReviewView, Fault> {
+/// What was decided last about a job.
+pub(super) fn of_job(view: View<'_>, job: JobId) -> Result<Option<ReviewView>, Fault> {
+    of_work(view, "job", job.0)
+}
+
+/// What was decided about a delivery.
+pub(super) fn of_delivery(view: View<'_>, delivery: DeliveryId) -> Result<Option<ReviewView>, Fault> {
+    of_work(view, "delivery", delivery.0)
+}
+
+/// `column` is `job` or `delivery`.
+fn of_work(view: View<'_>, column: &str, number: i64) -> Result<Option<ReviewView>, Fault> {
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT at, actor, why, became, NULL AS status, NULL AS current, NULL AS lifecycle_version, delivery, own \
+         FROM work_reviews WHERE {column} = ?1 ORDER BY id DESC LIMIT 1"
+    ))?;
+    let mut found = statement.query([number])?;
+    found.next()?.map(|row| read_view(view, row)).transpose()
+}
+
+fn read_view(view: View<'_>, row: &Row<'_>) -> Result<ReviewView, Fault> {
+    let own = || -> Result<(ReceiptId, Disposition), Fault> {
+        let own = receipts::get_known(view, get(row, "own")?, Body::Without)?;
+        Ok((own.id, own.disposition.clone()))
+    };
     let reviewed = match get::<i64>(row, "became")? {
         0 => Reviewed::Accepted {
             status: id(row, "status")?,
@@ -102,6 +111,22 @@ fn read_view(row: &Row<'_>) -> Result<ReviewView, Fault> {
             current: id(row, "current")?,
         },
         2 => Reviewed::Dismissed,
+        3 => {
+            let (own_receipt, disposition) = own()?;
+            Reviewed::Replaced {
+                delivery: DeliveryId(get(row, "delivery")?),
+                own_receipt,
+                disposition,
+            }
+        }
+        4 => Reviewed::RunAgain,
+        5 => {
+            let (own_receipt, disposition) = own()?;
+            Reviewed::Admitted {
+                own_receipt,
+                disposition,
+            }
+        }
         other => return Err(Fault::damaged("became", other)),
     };
     Ok(ReviewView {
@@ -111,6 +136,18 @@ fn read_view(row: &Row<'_>) -> Result<ReviewView, Fault> {
         reviewed,
         lifecycle_version: get(row, "lifecycle_version")?,
     })
+}
+
+/// In `became`.
+fn code(reviewed: &Reviewed) -> i64 {
+    match reviewed {
+        Reviewed::Accepted { .. } => 0,
+        Reviewed::Superseded { .. } => 1,
+        Reviewed::Dismissed => 2,
+        Reviewed::Replaced { .. } => 3,
+        Reviewed::RunAgain => 4,
+        Reviewed::Admitted { .. } => 5,
+    }
 }
 
 /// What a decision would do. A dry run ends here.
@@ -131,105 +168,406 @@ pub(super) fn review(
         Ok(decided) => decided,
         Err(refused) => return Ok(refused),
     };
-    let seq = decided.receipt.seq;
-    let reviewed = &decided.report.reviewed;
-    if let (Reviewed::Accepted { status }, Some(subject), ReviewDecision::Map { jobs, .. }) =
-        (reviewed, decided.subject, &request.decision)
-    {
-        receipts::set_status(transaction, subject, status)?;
-        transaction.jobs_ready |= insert_jobs(
-            transaction.connection,
-            &decided.receipt.event.tenant,
-            jobs,
-            seq,
-            request.now,
-        )?;
+    let Decided {
+        receipt,
+        subject,
+        report,
+    } = decided;
+    let reviewed = &report.reviewed;
+    let mut own = None;
+    match (reviewed, &request.decision) {
+        (Reviewed::Accepted { status }, ReviewDecision::Map { jobs, .. }) => {
+            let Some(subject) = subject else {
+                return Err(Fault::damaged(
+                    "review",
+                    "a status was given to an event without a subject",
+                ));
+            };
+            receipts::set_status(transaction, subject, status)?;
+            let event = &receipt.event;
+            transaction.jobs_ready |=
+                insert_jobs(transaction.connection, &event.tenant, jobs, receipt.seq, request.now)?;
+            if jobs.is_empty() {
+                let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
+                receipts::note_unrouted_later(transaction, receipt.seq, origin)?;
+            }
+        }
+        (_, ReviewDecision::Admit(admission) | ReviewDecision::ReplaceWith { admission, .. }) => {
+            own = Some(admit_own(transaction, key, admission, reviewed)?);
+        }
+        (Reviewed::RunAgain, _) => {
+            if let Target::Job(job) = request.target {
+                jobs::requeue(transaction, job.0, request.now)?;
+            }
+        }
+        (_, ReviewDecision::Map { .. } | ReviewDecision::Run | ReviewDecision::Dismiss) => {}
     }
-    append(transaction.connection, seq, request, reviewed)?;
-    Ok(ReviewAnswer::Reviewed(decided.report))
+    append(transaction.connection, receipt.seq, request, reviewed, own)?;
+    Ok(ReviewAnswer::Reviewed(report))
+}
+
+/// Admits a delivery as the event of its own that `reviewed` names, and answers that event's number.
+fn admit_own(
+    transaction: &mut Transaction<'_>,
+    key: &Secret,
+    admission: &Admission,
+    reviewed: &Reviewed,
+) -> Result<i64, Fault> {
+    let foreseen = match reviewed {
+        Reviewed::Admitted { disposition, .. } | Reviewed::Replaced { disposition, .. } => disposition,
+        Reviewed::Accepted { .. } | Reviewed::Superseded { .. } | Reviewed::Dismissed | Reviewed::RunAgain => {
+            return Err(Fault::damaged("review", "a delivery was decided to be no event"));
+        }
+    };
+    match admit::admit(transaction, key, admission)? {
+        Admitted::New(disposition) if disposition == *foreseen => {}
+        // The very bytes are an event of their own already.
+        Admitted::Same { .. } => {}
+        other => {
+            return Err(Fault::damaged(
+                "review",
+                format_args!("decided {reviewed:?}, admitted {other:?}"),
+            ));
+        }
+    }
+    number(transaction, admission)
+}
+
+fn number(transaction: &Transaction<'_>, admission: &Admission) -> Result<i64, Fault> {
+    receipts::existing(transaction, admission.receipt)?
+        .map(|(seq, _)| seq)
+        .ok_or_else(|| Fault::damaged("review", "what was admitted is not there"))
 }
 
 struct Decided {
+    /// That the decision is about, or that the job or the delivery belongs to.
     receipt: Arc<Receipt>,
     /// The event's subject, when it has one.
     subject: Option<Subject>,
     report: ReviewReport,
 }
 
-fn decide(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<Result<Decided, ReviewAnswer>, Fault> {
-    let receipt = read(view, request.receipt, Body::Without)?;
+type Refused = Result<Decided, ReviewAnswer>;
+
+fn decide(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<Refused, Fault> {
+    match request.target {
+        Target::Receipt(receipt) => decide_receipt(view, key, request, receipt),
+        Target::Job(job) => decide_job(view, request, job),
+        Target::Delivery(delivery) => decide_delivery(view, key, request, delivery),
+    }
+}
+
+fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt: ReceiptId) -> Result<Refused, Fault> {
+    let receipt = read(view, receipt, Body::Without)?;
     if !matches!(receipt.disposition, Disposition::Held { .. }) {
         return Ok(Err(ReviewAnswer::NotHeld));
     }
-    if let Some(decision) = self::view(&view, receipt.seq)? {
+    if let Some(decision) = self::view(view, receipt.seq)? {
         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
     }
     let subject = find_subject(view, key, &receipt.event)?;
     let current: Option<&Status> = subject.as_ref().and_then(Subject::status);
-    let (reviewed, jobs) = match &request.decision {
-        ReviewDecision::Dismiss => (Reviewed::Dismissed, &[][..]),
+    let (reviewed, routes) = match &request.decision {
+        ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
         ReviewDecision::Map {
             status,
             lifecycle,
             jobs,
         } => match review::judge(&receipt.event, lifecycle.as_deref(), status, current) {
-            Ok(reviewed @ Reviewed::Accepted { .. }) => (reviewed, &jobs[..]),
-            Ok(reviewed) => (reviewed, &[][..]),
+            Ok(reviewed @ Reviewed::Accepted { .. }) => (reviewed, jobs.iter().map(|job| job.route.clone()).collect()),
+            Ok(reviewed) => (reviewed, Vec::new()),
             Err(unmappable) => return Ok(Err(ReviewAnswer::Unmappable(unmappable))),
         },
+        ReviewDecision::ReplaceWith { delivery, admission } => {
+            match deliveries::conflicting(&view, *delivery)? {
+                Some(conflict) if conflict.receipt_seq == receipt.seq => {
+                    if let (true, Some(decision)) = (conflict.is_decided, of_delivery(view, *delivery)?) {
+                        return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
+                    }
+                }
+                Some(_) | None => return Ok(Err(ReviewAnswer::NotItsDelivery)),
+            }
+            let (own_receipt, disposition, routes) = own_event(view, key, admission)?;
+            let reviewed = Reviewed::Replaced {
+                delivery: *delivery,
+                own_receipt,
+                disposition,
+            };
+            (reviewed, routes)
+        }
+        ReviewDecision::Run | ReviewDecision::Admit(_) => return Ok(Err(ReviewAnswer::NotHeld)),
     };
+    Ok(Ok(decided(request, receipt, subject, reviewed, routes)))
+}
+
+fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Refused, Fault> {
+    let mut statement = view.prepare_cached("SELECT receipt, route, state FROM jobs WHERE id = ?1")?;
+    let mut found = statement.query([job.0])?;
+    let row = found.next()?.ok_or_else(|| Fault::NotFound(job.to_string()))?;
+    match WorkState::from_code(get(row, "state")?)? {
+        WorkState::Held => {}
+        WorkState::Dismissed => {
+            return Ok(Err(match of_job(view, job)? {
+                Some(decision) => ReviewAnswer::AlreadyReviewed(decision),
+                None => ReviewAnswer::NotHeld,
+            }));
+        }
+        WorkState::Blocked | WorkState::Ready | WorkState::Leased | WorkState::Done | WorkState::Dead => {
+            return Ok(Err(ReviewAnswer::NotHeld));
+        }
+    }
+    let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
+    let (reviewed, routes) = match &request.decision {
+        ReviewDecision::Run => (Reviewed::RunAgain, vec![id::<RouteName>(row, "route")?]),
+        ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
+        ReviewDecision::Map { .. } | ReviewDecision::Admit(_) | ReviewDecision::ReplaceWith { .. } => {
+            return Ok(Err(ReviewAnswer::NotHeld));
+        }
+    };
+    Ok(Ok(decided(request, receipt, None, reviewed, routes)))
+}
+
+fn decide_delivery(
+    view: View<'_>,
+    key: &Secret,
+    request: &ReviewRequest,
+    delivery: DeliveryId,
+) -> Result<Refused, Fault> {
+    let Some(conflict) = deliveries::conflicting(&view, delivery)? else {
+        return Ok(Err(ReviewAnswer::NotHeld));
+    };
+    if conflict.is_decided {
+        return Ok(Err(match of_delivery(view, delivery)? {
+            Some(decision) => ReviewAnswer::AlreadyReviewed(decision),
+            None => ReviewAnswer::NotHeld,
+        }));
+    }
+    let receipt = receipts::get_known(view, conflict.receipt_seq, Body::Without)?;
+    let (reviewed, routes) = match &request.decision {
+        ReviewDecision::Admit(admission) if admission.body_digest == conflict.body_digest => {
+            let (own_receipt, disposition, routes) = own_event(view, key, admission)?;
+            let reviewed = Reviewed::Admitted {
+                own_receipt,
+                disposition,
+            };
+            (reviewed, routes)
+        }
+        ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
+        ReviewDecision::Admit(_)
+        | ReviewDecision::Run
+        | ReviewDecision::Map { .. }
+        | ReviewDecision::ReplaceWith { .. } => return Ok(Err(ReviewAnswer::NotItsDelivery)),
+    };
+    Ok(Ok(decided(request, receipt, None, reviewed, routes)))
+}
+
+/// What a delivery would be as an event of its own: its receipt, disposition and the routes of its jobs.
+fn own_event(
+    view: View<'_>,
+    key: &Secret,
+    admission: &Admission,
+) -> Result<(ReceiptId, Disposition, Vec<RouteName>), Fault> {
+    let disposition = match foresee(view, key, admission)? {
+        Decision::New(disposition) => disposition,
+        Decision::Same => read(view, admission.receipt, Body::Without)?.disposition.clone(),
+        Decision::Conflict | Decision::SuspectedReplay => {
+            return Err(Fault::damaged(
+                "review",
+                "an event of its own conflicts with what its own bytes name",
+            ));
+        }
+    };
+    let routes = match &disposition {
+        Disposition::Accepted => admission.jobs.iter().map(|job| job.route.clone()).collect(),
+        Disposition::Superseded { .. } | Disposition::Held { .. } => Vec::new(),
+    };
+    Ok((admission.receipt, disposition, routes))
+}
+
+fn decided(
+    request: &ReviewRequest,
+    receipt: Arc<Receipt>,
+    subject: Option<Subject>,
+    reviewed: Reviewed,
+    routes: Vec<RouteName>,
+) -> Decided {
     let report = ReviewReport {
         dry_run: request.dry_run,
-        receipt: request.receipt,
+        receipt: receipt.id,
         reviewed,
-        routes: jobs.iter().map(|job| job.route.clone()).collect(),
+        routes,
     };
-    Ok(Ok(Decided {
+    Decided {
         receipt,
         subject,
         report,
-    }))
+    }
 }
 
-/// The decision's row and its line of history.
-fn append(connection: &Connection, seq: i64, request: &ReviewRequest, reviewed: &Reviewed) -> Result<(), Fault> {
-    let (became, status, current) = match reviewed {
-        Reviewed::Accepted { status } => (0, Some(status), None),
-        Reviewed::Superseded { status, current } => (1, Some(status), Some(current)),
-        Reviewed::Dismissed => (2, None, None),
+/// The decision's row, what it closes, and its lines of history.
+fn append(
+    connection: &Connection,
+    seq: i64,
+    request: &ReviewRequest,
+    reviewed: &Reviewed,
+    own: Option<i64>,
+) -> Result<(), Fault> {
+    let by = By {
+        actor: &request.actor,
+        why: request.why.as_deref(),
+        at: request.now,
     };
-    let lifecycle_version = match &request.decision {
-        ReviewDecision::Map { lifecycle, .. } => lifecycle.as_ref().map(|lifecycle| lifecycle.version),
-        ReviewDecision::Dismiss => None,
+    match request.target {
+        Target::Receipt(_) => {
+            let lifecycle_version = match &request.decision {
+                ReviewDecision::Map { lifecycle, .. } => lifecycle.as_ref().map(|lifecycle| lifecycle.version),
+                ReviewDecision::Run
+                | ReviewDecision::Admit(_)
+                | ReviewDecision::ReplaceWith { .. }
+                | ReviewDecision::Dismiss => None,
+            };
+            append_receipt_review(connection, seq, &by, reviewed, lifecycle_version, own)?;
+        }
+        Target::Job(job) => {
+            append_work_review(connection, (Some(job), None), &by, reviewed, own)?;
+            if *reviewed == Reviewed::Dismissed {
+                jobs::dismiss(connection, job.0)?;
+            }
+        }
+        Target::Delivery(delivery) => {
+            append_work_review(connection, (None, Some(delivery)), &by, reviewed, own)?;
+            deliveries::mark_decided(connection, delivery)?;
+        }
+    }
+    let of = match request.target {
+        Target::Receipt(_) => String::new(),
+        Target::Job(_) | Target::Delivery(_) => format!("{} ", request.target),
+    };
+    append_history(connection, seq, &by, &of, reviewed, own)
+}
+
+/// Another form of a held event took its place, as the source wants it.
+pub(super) fn replaced_by_itself(
+    transaction: &Transaction<'_>,
+    seq: i64,
+    delivery: DeliveryId,
+    own: &Admission,
+    disposition: &Disposition,
+) -> Result<(), Fault> {
+    let reviewed = Reviewed::Replaced {
+        delivery,
+        own_receipt: own.receipt,
+        disposition: disposition.clone(),
+    };
+    let by = By {
+        actor: BY_THE_SOURCE,
+        why: None,
+        at: own.event.received_at,
+    };
+    let number = Some(number(transaction, own)?);
+    append_receipt_review(transaction.connection, seq, &by, &reviewed, None, number)?;
+    append_history(transaction.connection, seq, &by, "", &reviewed, number)
+}
+
+/// Who decided, why and when.
+struct By<'a> {
+    actor: &'a str,
+    why: Option<&'a str>,
+    at: UnixMillis,
+}
+
+fn append_receipt_review(
+    connection: &Connection,
+    seq: i64,
+    by: &By<'_>,
+    reviewed: &Reviewed,
+    lifecycle_version: Option<u32>,
+    own: Option<i64>,
+) -> Result<(), Fault> {
+    let (status, current, delivery) = match reviewed {
+        Reviewed::Accepted { status } => (Some(status), None, None),
+        Reviewed::Superseded { status, current } => (Some(status), Some(current), None),
+        Reviewed::Replaced { delivery, .. } => (None, None, Some(*delivery)),
+        Reviewed::Dismissed | Reviewed::RunAgain | Reviewed::Admitted { .. } => (None, None, None),
     };
     connection
         .prepare_cached(
-            "INSERT INTO reviews (receipt, at, actor, why, became, status, current, lifecycle_version) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO reviews (receipt, at, actor, why, became, status, current, lifecycle_version, delivery, own) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             seq,
-            request.now.0,
-            request.actor,
-            request.why,
-            became,
+            by.at.0,
+            by.actor,
+            by.why,
+            code(reviewed),
             status.map(Status::as_str),
             current.map(Status::as_str),
             lifecycle_version,
+            delivery.map(|delivery| delivery.0),
+            own,
         ])?;
-    let what = match reviewed {
-        Reviewed::Accepted { status } => format!("mapped to {status}"),
+    let Some(delivery) = delivery else { return Ok(()) };
+    append_work_review(connection, (None, Some(delivery)), by, reviewed, own)?;
+    deliveries::mark_decided(connection, delivery)
+}
+
+fn append_work_review(
+    connection: &Connection,
+    (job, delivery): (Option<JobId>, Option<DeliveryId>),
+    by: &By<'_>,
+    reviewed: &Reviewed,
+    own: Option<i64>,
+) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "INSERT INTO work_reviews (job, delivery, at, actor, why, became, own) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            job.map(|job| job.0),
+            delivery.map(|delivery| delivery.0),
+            by.at.0,
+            by.actor,
+            by.why,
+            code(reviewed),
+            own,
+        ])?;
+    Ok(())
+}
+
+/// On the receipt, and on the event of its own where there is one.
+fn append_history(
+    connection: &Connection,
+    seq: i64,
+    by: &By<'_>,
+    of: &str,
+    reviewed: &Reviewed,
+    own: Option<i64>,
+) -> Result<(), Fault> {
+    let (what, of_own) = match reviewed {
+        Reviewed::Accepted { status } => (format!("mapped to {status}"), None),
         Reviewed::Superseded { status, current } => {
-            format!("mapped to {status}, superseded: the subject was already {current}")
+            let what = format!("mapped to {status}, superseded: the subject was already {current}");
+            (what, None)
         }
-        Reviewed::Dismissed => "dismissed".to_owned(),
+        Reviewed::Dismissed => ("dismissed".to_owned(), None),
+        Reviewed::RunAgain => ("run again".to_owned(), None),
+        Reviewed::Replaced {
+            delivery, own_receipt, ..
+        } => (
+            format!("replaced with {delivery}, which is {own_receipt}"),
+            Some(format!("{delivery} of another receipt, in place of its held event,")),
+        ),
+        Reviewed::Admitted { own_receipt, .. } => (
+            format!("made an event of its own, {own_receipt},"),
+            Some("a conflicting delivery of another receipt, made an event of its own".to_owned()),
+        ),
     };
-    let why = request.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    rows::append_history(
-        connection,
-        seq,
-        request.now,
-        "reviewed",
-        &format!("{what} by {}{why}", request.actor),
-    )
+    let why = by.why.map(|why| format!(": {why}")).unwrap_or_default();
+    let line = |what: &str| format!("{what} by {}{why}", by.actor);
+    rows::append_history(connection, seq, by.at, "reviewed", &line(&format!("{of}{what}")))?;
+    if let (Some(own), Some(what)) = (own, of_own) {
+        rows::append_history(connection, own, by.at, "admitted", &line(&what))?;
+    }
+    Ok(())
 }

@@ -24,6 +24,8 @@ pub(super) enum WorkState {
     Done = 3,
     Held = 4,
     Dead = 5,
+    /// Held, and somebody said that nothing is to be done.
+    Dismissed = 6,
 }
 
 impl WorkState {
@@ -35,6 +37,7 @@ impl WorkState {
             Self::Done,
             Self::Held,
             Self::Dead,
+            Self::Dismissed,
         ]
         .into_iter()
         .find(|state| *state as i64 == code)
@@ -49,6 +52,7 @@ impl WorkState {
             Self::Done => done,
             Self::Held => "held",
             Self::Dead => "dead",
+            Self::Dismissed => "dismissed",
         }
     }
 

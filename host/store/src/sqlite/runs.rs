@@ -39,7 +39,7 @@ pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec
         runs.push(RecordedRun {
             id: RunId(run),
             route: id(row, "route")?,
-            event: reviews::as_reviewed(&view, &receipt)?,
+            event: reviews::as_reviewed(view, &receipt)?,
             plugin: id(row, "plugin")?,
             digest: rows::digest(row, "digest")?,
             config: get(row, "config")?,

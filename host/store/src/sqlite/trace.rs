@@ -8,20 +8,27 @@ use tollgate_core::admission;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, RunId, SourceName, TenantName};
+use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
 use super::admit::subject_key;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
-use super::reviews;
 use super::rows::{self, WorkState, get, id, millis};
+use super::{deliveries, reviews};
 use crate::{
-    ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy,
-    TraceQuery,
+    ActionView, AttemptView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy, TraceQuery,
 };
 
 pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<Trace>, Fault> {
-    let mut seqs = find(view, key, query)?;
+    let before = match query.after {
+        None => i64::MAX,
+        Some(receipt) => receipts::find(view, &[receipt])?
+            .pop()
+            .ok_or_else(|| Fault::NotFound(receipt.to_string()))?,
+    };
+    let mut seqs = find(view, key, query, before)?;
+    seqs.retain(|seq| *seq < before);
     seqs.sort_unstable_by(|a, b| b.cmp(a));
     seqs.dedup();
     let mut traces = Vec::new();
@@ -37,8 +44,8 @@ pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<
     Ok(traces)
 }
 
-/// The receipts that an identifier leads to, as their numbers.
-fn find(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<i64>, Fault> {
+/// The receipts that an identifier leads to, as their numbers; of the newest and of a subject's only those before `before`.
+fn find(view: View<'_>, key: &Secret, query: &TraceQuery, before: i64) -> Result<Vec<i64>, Fault> {
     let by_number = |sql: &str, number: i64| -> Result<Vec<i64>, Fault> { numbers(&view, sql, params![number]) };
     match &query.by {
         TraceBy::Receipt(id) => receipts::find(view, &[*id]),
@@ -53,8 +60,8 @@ fn find(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<i64>, Fa
             id.0,
         ),
         TraceBy::DeadLetter(id) => by_number("SELECT receipt FROM dead_letters WHERE id = ?1", id.0),
-        TraceBy::Text(text) => find_text(view, key, query, text),
-        TraceBy::Newest => receipts::newest(view, query.tenant.as_ref(), query.receipts_max),
+        TraceBy::Text(text) => find_text(view, key, query, text, before),
+        TraceBy::Newest => receipts::newest(view, query.tenant.as_ref(), before, query.receipts_max),
     }
 }
 
@@ -72,7 +79,7 @@ fn numbers(connection: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) 
 
 /// Takes the text for an event id, a subject and an operation key, and tries each with an index: the first two by computing
 /// the keys that they would have under each known origin.
-fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str) -> Result<Vec<i64>, Fault> {
+fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, before: i64) -> Result<Vec<i64>, Fault> {
     let mut found = Vec::new();
     let mut sources = BTreeSet::new();
     let mut families = BTreeSet::new();
@@ -108,7 +115,7 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str) -> Re
             )
         })
         .collect();
-    found.extend(receipts_of_subjects(view, &subjects, text, query.receipts_max)?);
+    found.extend(receipts_of_subjects(view, &subjects, text, before, query.receipts_max)?);
     for action in numbers(
         &view,
         "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 0",
@@ -129,6 +136,7 @@ fn receipts_of_subjects(
     view: View<'_>,
     subjects: &[SubjectKey],
     subject: &str,
+    before: i64,
     receipts_max: usize,
 ) -> Result<Vec<i64>, Fault> {
     let mut found = Vec::new();
@@ -139,11 +147,12 @@ fn receipts_of_subjects(
             && of_this < receipts_max
             && let Some(receipt) = receipts::get(view, seq, Body::Without)?
         {
-            if receipt
-                .event
-                .subject
-                .as_ref()
-                .is_some_and(|own| own.as_str() == subject)
+            if seq < before
+                && receipt
+                    .event
+                    .subject
+                    .as_ref()
+                    .is_some_and(|own| own.as_str() == subject)
             {
                 found.push(seq);
                 of_this += 1;
@@ -158,11 +167,29 @@ fn receipts_of_subjects(
 fn trace_receipt(view: View<'_>, receipt: &Receipt) -> Result<Trace, Fault> {
     Ok(Trace {
         receipt: receipt_view(receipt),
-        review: reviews::view(&view, receipt.seq)?,
-        deliveries: deliveries(&view, receipt.seq)?,
+        review: reviews::view(view, receipt.seq)?,
+        redelivered: deliveries::redelivered(&view, receipt.seq)?,
+        deliveries: deliveries::of_receipt(view, receipt.seq)?,
         jobs: jobs(&view, receipt.seq)?,
         history: history(&view, receipt.seq)?,
     })
+}
+
+/// Runs a query that has the newest first, reads as many of its rows as a trace shows, and answers them in their order.
+fn newest<T>(
+    connection: &Connection,
+    sql: &str,
+    number: i64,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut rows = each(
+        connection,
+        &format!("{sql} LIMIT {}", limits::TRACE_ROWS_MAX),
+        number,
+        read,
+    )?;
+    rows.reverse();
+    Ok(rows)
 }
 
 /// Runs a query and reads each of its rows.
@@ -209,26 +236,6 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
     }
 }
 
-fn deliveries(connection: &Connection, seq: i64) -> Result<Vec<DeliveryView>, Fault> {
-    let sql =
-        "SELECT number, received_at, conflict, key_id, body_digest FROM deliveries WHERE receipt = ?1 ORDER BY number";
-    each(connection, sql, seq, |row| {
-        Ok(DeliveryView {
-            number: rows::unsigned32(row, "number")?,
-            received_at: millis(row, "received_at")?.to_string(),
-            decision: match get::<i64>(row, "conflict")? {
-                0 => "same",
-                1 => "conflict",
-                2 => "suspected-replay",
-                other => return Err(Fault::damaged("a delivery's decision", other)),
-            }
-            .to_owned(),
-            key_id: get(row, "key_id")?,
-            body_digest: rows::digest(row, "body_digest")?,
-        })
-    })
-}
-
 fn jobs(connection: &Connection, seq: i64) -> Result<Vec<JobView>, Fault> {
     let sql = "SELECT id, route, state, attempts, due_at, reason, replays FROM jobs WHERE receipt = ?1 ORDER BY id";
     each(connection, sql, seq, |row| {
@@ -257,15 +264,20 @@ fn jobs(connection: &Connection, seq: i64) -> Result<Vec<JobView>, Fault> {
 fn due_at(row: &Row<'_>, state: WorkState) -> Result<Option<String>, Fault> {
     match state {
         WorkState::Ready => Ok(Some(millis(row, "due_at")?.to_string())),
-        WorkState::Blocked | WorkState::Leased | WorkState::Done | WorkState::Held | WorkState::Dead => Ok(None),
+        WorkState::Blocked
+        | WorkState::Leased
+        | WorkState::Done
+        | WorkState::Held
+        | WorkState::Dead
+        | WorkState::Dismissed => Ok(None),
     }
 }
 
 fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
     let sql = "SELECT id, attempt, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, message, logs, \
                (SELECT v.version FROM plugin_versions v WHERE v.digest = runs.digest AND v.name = runs.plugin LIMIT 1) AS version \
-               FROM runs WHERE job = ?1 ORDER BY id";
-    each(connection, sql, job, |row| {
+               FROM runs WHERE job = ?1 ORDER BY id DESC";
+    newest(connection, sql, job, |row| {
         let run: i64 = get(row, "id")?;
         Ok(RunView {
             id: RunId(run),
@@ -328,8 +340,8 @@ fn outbox(connection: &Connection, action: i64) -> Result<Vec<OutboxView>, Fault
 
 fn attempts(connection: &Connection, entry: i64) -> Result<Vec<AttemptView>, Fault> {
     let sql = "SELECT row_number() OVER (ORDER BY id) AS number, started_at, duration_us, end, answer \
-               FROM attempts WHERE entry = ?1 ORDER BY id";
-    each(connection, sql, entry, |row| {
+               FROM attempts WHERE entry = ?1 ORDER BY id DESC";
+    newest(connection, sql, entry, |row| {
         Ok(AttemptView {
             number: rows::unsigned32(row, "number")?,
             started_at: millis(row, "started_at")?.to_string(),
@@ -341,9 +353,9 @@ fn attempts(connection: &Connection, entry: i64) -> Result<Vec<AttemptView>, Fau
 }
 
 fn history(connection: &Connection, seq: i64) -> Result<Vec<HistoryView>, Fault> {
-    each(
+    newest(
         connection,
-        "SELECT at, what, detail FROM history WHERE receipt = ?1 ORDER BY id",
+        "SELECT at, what, detail FROM history WHERE receipt = ?1 ORDER BY id DESC",
         seq,
         |row| {
             Ok(HistoryView {

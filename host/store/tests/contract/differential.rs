@@ -8,13 +8,15 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use rusqlite::params;
-use tollgate_core::admission::JobSpec;
+use tollgate_core::admission::{Admission, Identity, JobSpec};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
-use tollgate_core::ids::ReceiptId;
+use tollgate_core::ids::DeliveryId;
 use tollgate_core::outcome::JobEnd;
+use tollgate_core::review::Target;
 use tollgate_store::{
-    AttemptRecord, DeadLetterFilter, HeldFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest,
-    ReplayWhat, ReviewDecision, ReviewRequest, SqliteStore, Store as _, TraceBy, TraceQuery,
+    AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
+    ReviewDecision, ReviewRequest, RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore,
+    Store as _, TraceBy, TraceQuery,
 };
 
 use crate::sqlite::Sqlite;
@@ -45,8 +47,8 @@ struct Side {
     store: SqliteStore,
     claims: Vec<JobClaim>,
     deliveries: Vec<OutboxClaim>,
-    /// The last receipt that was to be reviewed.
-    reviewed: Option<ReceiptId>,
+    /// What was to be reviewed last.
+    reviewed: Option<Target>,
 }
 
 impl Side {
@@ -113,6 +115,12 @@ enum Work {
         event: Option<Sent>,
         status: Option<&'static str>,
         dry_run: bool,
+    },
+    /// Makes jobs of receipts that lack them.
+    Route {
+        without_jobs: bool,
+        superseded: bool,
+        rows_max: usize,
     },
     Ask {
         what: u64,
@@ -218,8 +226,13 @@ fn any_work(dice: &mut Dice, number: &mut u64) -> Work {
                 dry_run: dice.roll(2) == 0,
             }
         }
-        90..98 => Work::Ask {
-            what: dice.roll(5),
+        90..92 => Work::Route {
+            without_jobs: dice.roll(3) > 0,
+            superseded: dice.roll(4) == 0,
+            rows_max: dice.of(&[1, 5, 40]),
+        },
+        92..98 => Work::Ask {
+            what: dice.roll(6),
             text: if dice.roll(2) == 0 {
                 format!("e{}", dice.roll(*number + 2))
             } else {
@@ -345,33 +358,40 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             status,
             dry_run,
         } => {
-            let filter = HeldFilter {
+            let filter = SetAsideFilter {
                 with_reviewed: true,
-                rows_max: 40,
-                ..HeldFilter::default()
+                rows_max: 60,
+                ..SetAsideFilter::default()
             };
-            let list = store.held(filter).await.unwrap();
+            let list = store.set_aside(filter).await.unwrap();
             let mut said = vec![format!("{list:?}")];
-            let receipt = match (event, side.reviewed) {
-                (Some(sent), _) => sent.receipt(&store),
+            let target = match (event, side.reviewed) {
+                (Some(sent), _) => Target::Receipt(sent.receipt(&store)),
                 (None, Some(again)) if held % 4 == 0 => again,
                 _ if list.is_empty() => return said,
-                _ => list[usize::try_from(*held).unwrap() % list.len()].receipt,
+                _ => list[usize::try_from(*held).unwrap() % list.len()].id.parse().unwrap(),
             };
-            side.reviewed = Some(receipt);
-            let request = ReviewRequest {
-                receipt,
-                decision: match status {
+            side.reviewed = Some(target);
+            let jobs = vec![JobSpec {
+                route: name("cashback"),
+                lane: i64::try_from(*held % 5).unwrap(),
+            }];
+            let decision = match (status, target) {
+                (None, _) => ReviewDecision::Dismiss,
+                (Some(_), Target::Job(_)) => ReviewDecision::Run,
+                (Some(_), Target::Delivery(delivery)) => match own_event(&store, delivery, jobs).await {
+                    Some(admission) => ReviewDecision::Admit(admission),
                     None => ReviewDecision::Dismiss,
-                    Some(status) => ReviewDecision::Map {
-                        status: name(status),
-                        lifecycle: Some(redemption()),
-                        jobs: vec![JobSpec {
-                            route: name("cashback"),
-                            lane: i64::try_from(*held % 5).unwrap(),
-                        }],
-                    },
                 },
+                (Some(status), Target::Receipt(_)) => ReviewDecision::Map {
+                    status: name(status),
+                    lifecycle: Some(redemption()),
+                    jobs,
+                },
+            };
+            let request = ReviewRequest {
+                target,
+                decision,
                 actor: "somebody".into(),
                 why: None,
                 now: at(now),
@@ -380,12 +400,63 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             said.push(format!("{:?}", store.review(request).await));
             said
         }
+        Work::Route {
+            without_jobs,
+            superseded,
+            rows_max,
+        } => {
+            let filter = RoutableFilter {
+                without_jobs: *without_jobs,
+                standing: match superseded {
+                    true => RoutableStanding::Superseded,
+                    false => RoutableStanding::Accepted,
+                },
+                rows_max: *rows_max,
+                ..RoutableFilter::default()
+            };
+            let found = store.routable(filter).await.unwrap();
+            let mut said = vec![format!("{found:?}")];
+            let jobs = |lane| {
+                vec![JobSpec {
+                    route: name("late"),
+                    lane,
+                }]
+            };
+            let routed = found
+                .iter()
+                .enumerate()
+                .map(|(at, found)| (found.receipt, jobs(at as i64)))
+                .collect();
+            let request = ReplayRequest {
+                what: ReplayWhat::Routed(routed),
+                dry_run: false,
+                now: at(now),
+                actor: "somebody".into(),
+            };
+            said.push(format!("{:?}", store.replay(request).await));
+            said
+        }
         Work::Ask { what, text } => vec![ask(&store, *what, text).await],
         Work::Reopen => {
             side.reopen().await;
             Vec::new()
         }
     }
+}
+
+/// What a host makes of a conflicting delivery; none when it is no conflict.
+async fn own_event(store: &SqliteStore, delivery: DeliveryId, jobs: Vec<JobSpec>) -> Option<Box<Admission>> {
+    let kept = store.kept_delivery(delivery).await.ok()?;
+    let mut admission = Admission::of(
+        store.receipt_key(),
+        kept.event,
+        Identity::EventId,
+        kept.proof,
+        Some(redemption()),
+        &mut std::iter::empty(),
+    );
+    admission.jobs = jobs;
+    Some(Box::new(admission.on_its_own(store.receipt_key())))
 }
 
 fn settlement_of_nobody(sent: &Sent, store: &SqliteStore) -> tollgate_store::Settlement {
@@ -412,6 +483,7 @@ async fn ask(store: &SqliteStore, what: u64, text: &str) -> String {
     let trace = |by: TraceBy, tenant: Option<&str>| TraceQuery {
         by,
         tenant: tenant.map(name),
+        after: None,
         receipts_max: 7,
     };
     let query = match what {
@@ -419,6 +491,20 @@ async fn ask(store: &SqliteStore, what: u64, text: &str) -> String {
         1 => trace(TraceBy::Newest, Some("globex")),
         2 => trace(TraceBy::Text(text.to_owned()), Some("acme")),
         3 => trace(TraceBy::Text(text.to_owned()), None),
+        4 => {
+            let filter = SetAsideFilter {
+                kind: Some(SetAsideKind::NoRoute),
+                tenant: Some(name("globex")),
+                rows_max: 20,
+                ..SetAsideFilter::default()
+            };
+            let unrouted = store.set_aside(filter.clone()).await.unwrap();
+            let superseded = SetAsideFilter {
+                kind: Some(SetAsideKind::Superseded),
+                ..filter
+            };
+            return format!("{unrouted:?} {:?}", store.set_aside(superseded).await.unwrap());
+        }
         _ => {
             let letters = store
                 .dead_letters(DeadLetterFilter {
@@ -445,7 +531,7 @@ struct Met(BTreeMap<&'static str, u64>);
 
 impl Met {
     /// What an answer says, and what that is called in the table of a campaign.
-    const WORDS: [(&str, &str); 16] = [
+    const WORDS: [(&str, &str); 19] = [
         ("Ok(New(Accepted))", "admissions that were accepted"),
         ("Superseded", "answers with superseded receipts"),
         ("Held", "answers with held receipts"),
@@ -459,6 +545,9 @@ impl Met {
         ("reviewed: Accepted", "reviews that accept"),
         ("reviewed: Superseded", "reviews that come late"),
         ("reviewed: Dismissed", "reviews that dismiss"),
+        ("reviewed: RunAgain", "held jobs that run again"),
+        ("reviewed: Admitted", "conflicts that become events"),
+        ("NewJob", "jobs made of receipts that lacked them"),
         ("AlreadyReviewed", "reviews after a review"),
         ("NotHeld", "reviews of what is not held"),
         ("Unmappable", "reviews to a status that cannot be"),
@@ -505,6 +594,11 @@ impl Pair {
                 self.plain.store.counts().await.unwrap(),
                 "{said}, step {step}: {work:?}"
             );
+            assert_eq!(
+                self.fast.store.set_aside_counts(None).await.unwrap(),
+                self.plain.store.set_aside_counts(None).await.unwrap(),
+                "{said}, step {step}: {work:?}"
+            );
         }
         for side in [&self.plain, &self.fast] {
             assert_eq!(side.store.check_integrity().await.unwrap().problems, [] as [String; 0]);
@@ -540,6 +634,7 @@ async fn everything(side: &Side) -> String {
     let query = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,
+        after: None,
         receipts_max: usize::MAX,
     };
     serde_json::to_string(&side.store.trace(query).await.unwrap()).unwrap()

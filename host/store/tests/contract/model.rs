@@ -245,8 +245,7 @@ async fn run_reviews(steps: &[ReviewStep]) {
                 subjects.entry(event.id).or_insert_with(|| event.clone());
             }
             ReviewStep::Hold(event) => {
-                let mut sent = event.sent().status("EXPLODED");
-                sent.unmapped = true;
+                let sent = event.sent().unmapped();
                 let _ = sent.admit(&store).await;
                 model.hold(event);
                 subjects.entry(event.id).or_insert_with(|| event.clone());
@@ -262,7 +261,7 @@ async fn run_reviews(steps: &[ReviewStep]) {
                 };
                 let end = match store.review(request).await {
                     Ok(ReviewAnswer::Reviewed(report)) => ReviewEnd::Done(report.reviewed),
-                    Ok(ReviewAnswer::NotHeld) => ReviewEnd::NotHeld,
+                    Ok(ReviewAnswer::NotHeld | ReviewAnswer::NotItsDelivery) => ReviewEnd::NotHeld,
                     Ok(ReviewAnswer::AlreadyReviewed(_)) => ReviewEnd::Already,
                     Ok(ReviewAnswer::Unmappable(_)) => ReviewEnd::Unmappable,
                     Err(error) => {
@@ -452,7 +451,10 @@ async fn run_steps(steps: &[Step]) {
                     continue;
                 }
                 let number = receipt.index(model.jobs.len());
-                let what = ReplayWhat::Receipt(Sent::new(&format!("e{number}")).receipt(&store));
+                let what = ReplayWhat::Receipt {
+                    receipt: Sent::new(&format!("e{number}")).receipt(&store),
+                    jobs: Vec::new(),
+                };
                 let report = store
                     .replay(ReplayRequest {
                         what,

@@ -475,6 +475,37 @@ async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
     assert_whole(&after, "after it died").await;
 }
 
+/// Nobody routes again what is not on the list of what no route took.
+#[tokio::test]
+async fn what_no_route_took_is_known_after_a_death_too() {
+    let options = keeping_open(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let raw = place.raw();
+    raw.execute_batch("CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .unwrap();
+    let routes: [&[&str]; 4] = [&[], &["cashback"], &[], &["cashback"]];
+    let sent: Vec<Sent> = routes
+        .into_iter()
+        .enumerate()
+        .map(|(id, routes)| Sent::new(&format!("e{id}")).routes(routes))
+        .collect();
+    let admissions = sent.iter().map(|event| event.admission(&store)).collect();
+    assert_eq!(store.admit_all(admissions).await.unwrap(), vec![ACCEPTED; 4]);
+    let died = place.copied_as_it_is(options);
+    died.raw().execute_batch("DROP TRIGGER fails").unwrap();
+    let after = died.open();
+    let filter = tollgate_store::SetAsideFilter {
+        kind: Some(tollgate_store::SetAsideKind::NoRoute),
+        rows_max: 10,
+        ..tollgate_store::SetAsideFilter::default()
+    };
+    let listed = after.set_aside(filter).await.unwrap();
+    let ids: Vec<_> = listed.iter().map(|item| item.event_id.as_str()).collect();
+    assert_eq!(ids, ["e2", "e0"]);
+    assert_eq!(after.set_aside_counts(None).await.unwrap()[0].count, 2);
+}
+
 /// What is not on this list is held, and nobody is told (promise T4).
 #[tokio::test]
 async fn an_audit_misses_what_is_held_and_not_listed() {
@@ -596,6 +627,7 @@ async fn a_failure_at_any_place_leaves_no_trace() {
         let newest = TraceQuery {
             by: TraceBy::Newest,
             tenant: Some(name("acme")),
+            after: None,
             receipts_max: usize::MAX,
         };
         assert_eq!(

@@ -322,7 +322,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 11,
+                    known: 12,
                     ..
                 }
             ),
@@ -352,7 +352,14 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     place
         .raw()
         .execute_batch(
-            "DROP INDEX jobs_lane; CREATE INDEX jobs_lane ON jobs (lane, state) WHERE state IN (0, 1, 2); \
+            "DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; \
+             DROP INDEX jobs_set_aside; ALTER TABLE jobs DROP COLUMN ended_at; \
+             CREATE INDEX jobs_set_aside ON jobs (state) WHERE state IN (4, 5); DROP INDEX deliveries_open; \
+             CREATE INDEX deliveries_conflict ON deliveries (conflict) WHERE conflict <> 0; \
+             ALTER TABLE deliveries DROP COLUMN event; ALTER TABLE deliveries DROP COLUMN origin; \
+             ALTER TABLE deliveries DROP COLUMN times; ALTER TABLE deliveries DROP COLUMN last_at; \
+             ALTER TABLE deliveries DROP COLUMN decided; \
+             DROP INDEX jobs_lane; CREATE INDEX jobs_lane ON jobs (lane, state) WHERE state IN (0, 1, 2); \
              DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
              CREATE INDEX outbox_claimable ON outbox (due_at) WHERE state IN (1, 2); \
              DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
@@ -365,7 +372,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 11"),
+        refused.contains("start the server once to migrate it to 12"),
         "{refused}"
     );
 
@@ -465,6 +472,7 @@ async fn damage_each_page(whole: Sqlite) {
             .trace(tollgate_store::TraceQuery {
                 by: TraceBy::Newest,
                 tenant: None,
+                after: None,
                 receipts_max: 100,
             })
             .await
@@ -713,7 +721,7 @@ async fn no_space_is_said_and_passes() {
 
 async fn fill(place: Sqlite) {
     let small = OpenOptions {
-        file_bytes_max: Some(600 * 1024),
+        file_bytes_max: Some(640 * 1024),
         ..place.1
     };
     let store = place.try_open(small).unwrap();
@@ -815,6 +823,7 @@ async fn a_row_that_cannot_be_read_is_named() {
         .trace(tollgate_store::TraceQuery {
             by,
             tenant: None,
+            after: None,
             receipts_max: 1,
         })
         .await

@@ -1,22 +1,27 @@
 //! The contract: what every backend promises. Written against [`Store`] alone.
 
+use std::sync::Arc;
+
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
-use tollgate_core::admission::Disposition;
+use tollgate_core::admission::{Admission, Disposition};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
-use tollgate_core::ids::{DeadLetterId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
+use tollgate_core::ids::{DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
+use tollgate_core::limits;
 use tollgate_core::outcome::JobEnd;
-use tollgate_core::review::{Reviewed, Unmappable};
+use tollgate_core::review::{Reviewed, Target, Unmappable};
 use tollgate_core::state::StateValue;
+use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, HeldFilter, JobClaim,
-    NewToken, OutboxClaim, OutboxHold, RecordedRunFilter, ReplayRequest, ReplayWhat, ReviewAnswer, ReviewRequest,
-    Rooms, Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
+    OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
+    ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding, SetAside,
+    SetAsideFilter, SetAsideKind, Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
 };
 
 use crate::support::{
     ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim, claim_one, claim_outbox_one, claim_request,
-    dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
+    decision, dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
 };
 
 /// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`.
@@ -42,6 +47,18 @@ macro_rules! contract {
             a_review_that_cannot_be_taken_writes_nothing,
             a_dry_review_writes_nothing,
             of_many_who_decide_at_once_one_does,
+            redeliveries_are_counted_and_kept_one_by_one_up_to_a_bound,
+            other_bytes_are_kept_once_each_and_up_to_a_bound,
+            a_conflict_is_listed_and_becomes_an_event_of_its_own,
+            a_conflict_that_was_decided_stays_so_when_it_comes_again,
+            suspected_replays_are_kept_once_each_listed_and_decided_like_conflicts,
+            a_held_receipt_is_replaced_by_another_form_of_it,
+            another_form_replaces_what_is_held_by_itself_where_the_source_says_so,
+            held_jobs_are_listed_counted_dismissed_and_run_again,
+            held_jobs_are_replayed_by_filter,
+            what_no_route_took_is_listed_and_routed_once,
+            what_was_superseded_is_routed_when_somebody_says_so,
+            lists_and_traces_go_on_where_they_ended,
             jobs_are_claimed_oldest_first,
             tenants_take_turns,
             a_lease_is_extended_by_who_holds_it,
@@ -138,6 +155,7 @@ pub(crate) async fn one_signed_message_is_one_receipt_and_under_another_id_a_sus
         .trace(TraceQuery {
             by: TraceBy::Text("evt_1".into()),
             tenant: None,
+            after: None,
             receipts_max: 10,
         })
         .await
@@ -215,6 +233,7 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
             Admitted::Same { delivery } | Admitted::Conflict { delivery } | Admitted::SuspectedReplay { delivery } => {
                 deliveries.push(delivery)
             }
+            Admitted::Replaced { .. } => panic!("nothing was held"),
         }
     }
     deliveries.sort_unstable();
@@ -383,9 +402,7 @@ pub(crate) async fn a_status_that_was_not_accepted_moves_nothing(backend: &impl 
 // Review.
 
 fn unmapped(id: &str, subject: &str) -> Sent {
-    let mut sent = Sent::new(id).of(subject).status("EXPLODED");
-    sent.unmapped = true;
-    sent
+    Sent::new(id).of(subject).unmapped()
 }
 
 async fn admit_held(store: &impl Store, sent: &Sent) {
@@ -396,15 +413,15 @@ async fn admit_held(store: &impl Store, sent: &Sent) {
     );
 }
 
-fn held_filter() -> HeldFilter {
-    HeldFilter {
+fn held_filter() -> SetAsideFilter {
+    SetAsideFilter {
         rows_max: 100,
-        ..HeldFilter::default()
+        ..SetAsideFilter::default()
     }
 }
 
-async fn held_ids(store: &impl Store, filter: HeldFilter) -> Vec<String> {
-    let held = store.held(filter).await.unwrap();
+async fn held_ids(store: &impl Store, filter: SetAsideFilter) -> Vec<String> {
+    let held = store.set_aside(filter).await.unwrap();
     held.into_iter().map(|held| held.event_id).collect()
 }
 
@@ -418,7 +435,7 @@ pub(crate) async fn held_receipts_are_listed_and_filtered(backend: &impl Backend
     admit_held(&store, &unmapped("e3", "r_3").tenant("globex").at(1000)).await;
     admit_held(&store, &Sent::new("e4").of("r_4").status("exploded").at(2000)).await;
 
-    let held = store.held(held_filter()).await.unwrap();
+    let held = store.set_aside(held_filter()).await.unwrap();
     let ids: Vec<_> = held.iter().map(|held| held.event_id.as_str()).collect();
     assert_eq!(ids, ["e4", "e3", "e1"], "newest first, and only what is held");
     assert_eq!(held[2].receipt, unmapped("e1", "r_1").receipt(&store));
@@ -430,7 +447,7 @@ pub(crate) async fn held_receipts_are_listed_and_filtered(backend: &impl Backend
         held[2].reason,
         "status `EXPLODED` is not mapped into the lifecycle `reward-redemption`"
     );
-    let with = |change: fn(&mut HeldFilter)| {
+    let with = |change: fn(&mut SetAsideFilter)| {
         let mut filter = held_filter();
         change(&mut filter);
         filter
@@ -451,10 +468,790 @@ pub(crate) async fn held_receipts_are_listed_and_filtered(backend: &impl Backend
         .unwrap();
     assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
     assert_eq!(held_ids(&store, held_filter()).await, ["e4", "e3"]);
-    let all = store.held(with(|filter| filter.with_reviewed = true)).await.unwrap();
+    let all = store
+        .set_aside(with(|filter| filter.with_reviewed = true))
+        .await
+        .unwrap();
     assert_eq!(all.len(), 3);
     let review = all[2].review.as_ref().unwrap();
     assert_eq!((review.actor.as_str(), &review.reviewed), ("ann", &Reviewed::Dismissed));
+}
+
+async fn counted(store: &impl Store) -> Vec<(SetAsideKind, String, u64, UnixMillis)> {
+    let counts = store.set_aside_counts(None).await.unwrap();
+    counts
+        .into_iter()
+        .map(|count| {
+            let place = match (&count.source, &count.route) {
+                (Some(source), None) => format!("{}/{source}", count.tenant),
+                (None, Some(route)) => format!("{}:{route}", count.tenant),
+                other => panic!("{other:?}"),
+            };
+            (count.kind, place, count.count, count.oldest_at)
+        })
+        .collect()
+}
+
+/// One receipt may come again any number of times, and its id with any number of other bodies.
+pub(crate) async fn redeliveries_are_counted_and_kept_one_by_one_up_to_a_bound(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    for number in 2..=100 {
+        let again = sent.clone().at(i64::from(number));
+        assert_eq!(again.admit(&store).await, Admitted::Same { delivery: number });
+    }
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.deliveries.len(), limits::REDELIVERIES_KEPT_MAX as usize);
+    assert_eq!(trace.deliveries[0].received_at, at(2).to_string(), "the first ones");
+    assert_eq!(
+        trace.redelivered,
+        Redelivered {
+            same: 99,
+            conflicts: 0,
+            suspected_replays: 0,
+            last_at: Some(at(100).to_string())
+        }
+    );
+    assert_eq!(store.counts().await.unwrap().redeliveries, 99);
+    // One that is full keeps no other from being kept.
+    let other = Sent::new("evt_2");
+    assert_eq!(other.admit(&store).await, ACCEPTED);
+    assert_eq!(other.admit(&store).await, Admitted::Same { delivery: 2 });
+    assert_eq!(trace_one(&store, &other).await.deliveries.len(), 1);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn other_bytes_are_kept_once_each_and_up_to_a_bound(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    let big = "x".repeat(limits::CONFLICT_BYTES_KEPT_MAX as usize + 1);
+    let first = sent.clone().body(&big);
+    for delivery in 2..=4 {
+        let again = first.clone().at(i64::from(delivery));
+        assert_eq!(again.admit(&store).await, Admitted::Conflict { delivery });
+    }
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(
+        trace.deliveries.len(),
+        1,
+        "the same bytes are kept once, the first whatever their size"
+    );
+    let kept = &trace.deliveries[0];
+    assert_eq!(
+        (kept.number, kept.times, kept.decision.as_str(), &kept.last_at),
+        (2, 3, "conflict", &Some(at(4).to_string()))
+    );
+    assert_eq!(
+        sent.clone().body("small").at(5).admit(&store).await,
+        Admitted::Conflict { delivery: 5 }
+    );
+    assert_eq!(
+        trace_one(&store, &sent).await.deliveries.len(),
+        1,
+        "there is no room for more bytes"
+    );
+
+    let many = Sent::new("evt_2");
+    assert_eq!(many.admit(&store).await, ACCEPTED);
+    for number in 0..40 {
+        let other = many.clone().body(&format!("body {number}")).at(10);
+        assert!(matches!(other.admit(&store).await, Admitted::Conflict { .. }));
+    }
+    // Those with its own bytes are kept beside them.
+    assert_eq!(many.clone().at(11).admit(&store).await, Admitted::Same { delivery: 42 });
+    let trace = trace_one(&store, &many).await;
+    assert_eq!(trace.deliveries.len(), limits::CONFLICTS_KEPT_MAX as usize + 1);
+    assert_eq!((trace.redelivered.same, trace.redelivered.conflicts), (1, 40));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.conflicts, counts.redeliveries), (44, 1));
+    assert_eq!(counts.conflicts_open, 1 + u64::from(limits::CONFLICTS_KEPT_MAX));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+/// The conflicts that wait for somebody.
+async fn conflicts(store: &impl Store) -> Vec<SetAside> {
+    let filter = SetAsideFilter {
+        kind: Some(SetAsideKind::Conflict),
+        ..held_filter()
+    };
+    store.set_aside(filter).await.unwrap()
+}
+
+/// What a host makes of a conflicting delivery: an event of its own, routed as `sent` is.
+async fn on_its_own(store: &impl Store, sent: &Sent, delivery: DeliveryId) -> Box<Admission> {
+    let kept = store.kept_delivery(delivery).await.unwrap();
+    assert_eq!(kept.receipt, sent.receipt(store));
+    let admission = Admission {
+        event: Arc::new(kept.event),
+        proof: kept.proof,
+        ..sent.admission(store)
+    };
+    assert_eq!(
+        Digest::of(&admission.event.payload),
+        admission.body_digest,
+        "with its body"
+    );
+    Box::new(admission.on_its_own(store.receipt_key()))
+}
+
+pub(crate) async fn a_conflict_is_listed_and_becomes_an_event_of_its_own(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1").of("r_1").status("pending");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    let other = sent.clone().status("completed").body("another fact").at(10);
+    assert_eq!(other.admit(&store).await, Admitted::Conflict { delivery: 2 });
+    let listed = conflicts(&store).await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (listed[0].receipt, listed[0].status.as_deref(), &listed[0].since),
+        (sent.receipt(&store), Some("completed"), &at(10).to_string()),
+        "as it was read when it came"
+    );
+    let place = || "acme/rewards".to_owned();
+    assert_eq!(counted(&store).await, [(SetAsideKind::Conflict, place(), 1, at(10))]);
+    assert_eq!(finish_all(&store, at(20)).await, ["evt_1"]);
+
+    let delivery: DeliveryId = listed[0].id.parse().unwrap();
+    let own = on_its_own(&store, &other, delivery).await;
+    let own_receipt = own.receipt;
+    assert_ne!(own_receipt, sent.receipt(&store));
+    let request = decision(Target::Delivery(delivery), ReviewDecision::Admit(own), 30);
+    let before = store.counts().await.unwrap();
+    let dry = ReviewRequest {
+        dry_run: true,
+        ..request.clone()
+    };
+    let expect = |dry_run| ReviewReport {
+        dry_run,
+        receipt: sent.receipt(&store),
+        reviewed: Reviewed::Admitted {
+            own_receipt,
+            disposition: Disposition::Accepted,
+        },
+        routes: vec![name("cashback")],
+    };
+    assert_eq!(store.review(dry).await.unwrap(), ReviewAnswer::Reviewed(expect(true)));
+    assert_eq!(store.counts().await.unwrap(), before);
+    assert_eq!(
+        store.review(request.clone()).await.unwrap(),
+        ReviewAnswer::Reviewed(expect(false))
+    );
+    assert!(matches!(
+        store.review(request).await.unwrap(),
+        ReviewAnswer::AlreadyReviewed(view) if view.actor == "ann"
+    ));
+    assert_eq!(conflicts(&store).await.len(), 0);
+    assert_eq!(counted(&store).await, []);
+    let claim = claim_one(&store, at(40)).await;
+    assert_eq!(claim.receipt, own_receipt);
+    assert_eq!(&claim.event.payload[..], b"another fact");
+    assert_eq!(claim.event.reading.status(), Some(&name("completed")));
+    let late = Sent::new("evt_2").of("r_1").status("pending").at(50);
+    assert_eq!(
+        late.admit(&store).await,
+        superseded("completed"),
+        "the subject has moved"
+    );
+    // History on both.
+    let first = trace_one(&store, &sent).await;
+    assert_eq!(first.history[0].what, "reviewed");
+    assert!(
+        first.history[0].detail.contains(&own_receipt.to_string()),
+        "{:?}",
+        first.history
+    );
+    let own = trace(&store, TraceBy::Receipt(own_receipt)).await.remove(0);
+    assert_eq!(own.history[0].what, "admitted");
+    assert_eq!(own.receipt.disposition, Disposition::Accepted);
+    // The same bytes under the old id are no new event.
+    assert_eq!(
+        other.clone().at(60).admit(&store).await,
+        Admitted::Conflict { delivery: 3 }
+    );
+    assert_eq!(conflicts(&store).await.len(), 0);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_conflict_that_was_decided_stays_so_when_it_comes_again(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    assert_eq!(sent.admit(&store).await, Admitted::Same { delivery: 2 });
+    let other = sent.clone().body("other").at(10);
+    assert_eq!(other.admit(&store).await, Admitted::Conflict { delivery: 3 });
+    let trace = trace_one(&store, &sent).await;
+    let same = Target::Delivery(trace.deliveries[0].id);
+    let answer = store.review(decision(same, ReviewDecision::Dismiss, 20)).await.unwrap();
+    assert_eq!(
+        answer,
+        ReviewAnswer::NotHeld,
+        "a redelivery of the same bytes is nothing to decide"
+    );
+    let conflict = Target::Delivery(trace.deliveries[1].id);
+    let answer = store
+        .review(decision(conflict, ReviewDecision::Dismiss, 20))
+        .await
+        .unwrap();
+    assert!(
+        matches!(&answer, ReviewAnswer::Reviewed(report) if report.reviewed == Reviewed::Dismissed),
+        "{answer:?}"
+    );
+    assert_eq!(
+        other.clone().at(30).admit(&store).await,
+        Admitted::Conflict { delivery: 4 }
+    );
+    assert_eq!(conflicts(&store).await.len(), 0);
+    let trace = trace_one(&store, &sent).await;
+    let review = trace.deliveries[1].review.as_ref().unwrap();
+    assert_eq!((review.actor.as_str(), &review.reviewed), ("ann", &Reviewed::Dismissed));
+    let all = SetAsideFilter {
+        kind: Some(SetAsideKind::Conflict),
+        with_reviewed: true,
+        ..held_filter()
+    };
+    assert_eq!(store.set_aside(all).await.unwrap().len(), 1);
+    let nobody = Target::Delivery(DeliveryId(99));
+    assert!(matches!(
+        store.review(decision(nobody, ReviewDecision::Dismiss, 20)).await,
+        Err(StoreError::NotFound { .. })
+    ));
+}
+
+pub(crate) async fn suspected_replays_are_kept_once_each_listed_and_decided_like_conflicts(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1").message("m1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    // Under one other id twice, and under a second one; each time with the receipt's own body.
+    let replay = |id: &str, ms| Sent::new(id).message("m1").body(&sent.body).at(ms);
+    assert_eq!(
+        replay("evt_2", 10).admit(&store).await,
+        Admitted::SuspectedReplay { delivery: 2 }
+    );
+    assert_eq!(
+        replay("evt_2", 20).admit(&store).await,
+        Admitted::SuspectedReplay { delivery: 3 }
+    );
+    assert_eq!(
+        replay("evt_3", 30).admit(&store).await,
+        Admitted::SuspectedReplay { delivery: 4 }
+    );
+    let listed = store.set_aside(held_filter()).await.unwrap();
+    let said: Vec<_> = listed.iter().map(|item| (item.kind, item.event_id.as_str())).collect();
+    let kind = SetAsideKind::SuspectedReplay;
+    assert_eq!(said, [(kind, "evt_3"), (kind, "evt_2")]);
+    assert_eq!(counted(&store).await, [(kind, "acme/rewards".to_owned(), 2, at(10))]);
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!((trace.redelivered.suspected_replays, trace.deliveries[0].times), (3, 2));
+    assert_eq!(finish_all(&store, at(40)).await, ["evt_1"]);
+
+    let delivery: DeliveryId = listed[0].id.parse().unwrap();
+    let own = on_its_own(&store, &replay("evt_3", 30), delivery).await;
+    let own_receipt = own.receipt;
+    let request = decision(Target::Delivery(delivery), ReviewDecision::Admit(own), 50);
+    let answer = store.review(request).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    let claim = claim_one(&store, at(60)).await;
+    assert_eq!(
+        (claim.receipt, &claim.event.payload[..]),
+        (own_receipt, sent.body.as_bytes())
+    );
+    let other = Target::Delivery(listed[1].id.parse().unwrap());
+    let answer = store
+        .review(decision(other, ReviewDecision::Dismiss, 70))
+        .await
+        .unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    assert_eq!(counted(&store).await, []);
+    // Any number of ids can be made up for one captured request.
+    for number in 0..40 {
+        let made_up = replay(&format!("made_up_{number}"), 80).admit(&store).await;
+        assert!(matches!(made_up, Admitted::SuspectedReplay { .. }), "{made_up:?}");
+    }
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!(trace.deliveries.len(), limits::CONFLICTS_KEPT_MAX as usize);
+    assert_eq!(store.counts().await.unwrap().suspected_replays, 43);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_held_receipt_is_replaced_by_another_form_of_it(backend: &impl Backend) {
+    let store = backend.open();
+    let held = unmapped("evt_1", "r_1");
+    admit_held(&store, &held).await;
+    admit_held(&store, &unmapped("evt_2", "r_2")).await;
+    let usable = Sent::new("evt_1")
+        .of("r_1")
+        .status("completed")
+        .body("the newer form")
+        .at(10);
+    assert_eq!(usable.admit(&store).await, Admitted::Conflict { delivery: 2 });
+    let delivery: DeliveryId = conflicts(&store).await[0].id.parse().unwrap();
+    let own = on_its_own(&store, &usable, delivery).await;
+    let own_receipt = own.receipt;
+    let replace = |receipt: ReceiptId| {
+        let with = ReviewDecision::ReplaceWith {
+            delivery,
+            admission: own.clone(),
+        };
+        decision(Target::Receipt(receipt), with, 20)
+    };
+    let of_another = store.review(replace(unmapped("evt_2", "r_2").receipt(&store))).await;
+    assert_eq!(of_another.unwrap(), ReviewAnswer::NotItsDelivery);
+    let answer = store.review(replace(held.receipt(&store))).await.unwrap();
+    let ReviewAnswer::Reviewed(report) = answer else {
+        panic!("{answer:?}")
+    };
+    let replaced = Reviewed::Replaced {
+        delivery,
+        own_receipt,
+        disposition: Disposition::Accepted,
+    };
+    assert_eq!(report.reviewed, replaced);
+    assert_eq!(conflicts(&store).await.len(), 0, "the delivery is answered with it");
+    assert_eq!(held_ids(&store, held_filter()).await, ["evt_2"]);
+    let claim = claim_one(&store, at(30)).await;
+    assert_eq!(
+        (claim.receipt, &claim.event.payload[..]),
+        (own_receipt, &b"the newer form"[..])
+    );
+    let trace = trace_one(&store, &held).await;
+    assert_eq!(trace.review.unwrap().reviewed, replaced);
+    assert_eq!(trace.jobs.len(), 0);
+    assert!(matches!(
+        store.review(dismiss(&store, &held, 40)).await.unwrap(),
+        ReviewAnswer::AlreadyReviewed(_)
+    ));
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn another_form_replaces_what_is_held_by_itself_where_the_source_says_so(backend: &impl Backend) {
+    let store = backend.open();
+    let held = unmapped("evt_1", "r_1").replacing();
+    admit_held(&store, &held).await;
+    let still_unmapped = held.clone().body("another form, no better").at(5);
+    assert_eq!(still_unmapped.admit(&store).await, Admitted::Conflict { delivery: 2 });
+    let usable = Sent::new("evt_1")
+        .of("r_1")
+        .status("completed")
+        .body("the newer form")
+        .at(10)
+        .replacing();
+    let admitted = usable.admit(&store).await;
+    let Admitted::Replaced { own, disposition } = &admitted else {
+        panic!("{admitted:?}")
+    };
+    assert_eq!(*disposition, Disposition::Accepted);
+    let claim = claim_one(&store, at(30)).await;
+    assert_eq!(
+        (claim.receipt, &claim.event.payload[..]),
+        (*own, &b"the newer form"[..])
+    );
+    let trace = trace_one(&store, &held).await;
+    assert!(matches!(trace.review.unwrap().reviewed, Reviewed::Replaced { own_receipt, .. } if own_receipt == *own));
+    assert_eq!(store.counts().await.unwrap().held, 0);
+    // Once.
+    assert_eq!(
+        usable.clone().at(40).admit(&store).await,
+        Admitted::Conflict { delivery: 4 }
+    );
+    let third = usable.clone().body("a third form").at(50);
+    assert_eq!(third.admit(&store).await, Admitted::Conflict { delivery: 5 });
+    // And never what was accepted.
+    let accepted = Sent::new("evt_2").of("r_2").status("pending").replacing();
+    assert_eq!(accepted.admit(&store).await, ACCEPTED);
+    let other = accepted.clone().status("completed").body("other").at(60);
+    assert_eq!(other.admit(&store).await, Admitted::Conflict { delivery: 2 });
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+/// Jobs whose plugin holds them, by event and route.
+async fn hold_jobs(store: &impl Store, events: &[&Sent], ms: i64) {
+    for sent in events {
+        assert_eq!(sent.admit(store).await, ACCEPTED);
+    }
+    for claim in claim(store, at(ms), 100).await {
+        let mut settlement = settlement(&claim).end(JobEnd::Held {
+            reason: "config: unknown key rate_bsp".into(),
+        });
+        settlement.run.started_at = at(ms);
+        assert!(matches!(settle(store, settlement).await, Settled::Committed { .. }));
+    }
+}
+
+pub(crate) async fn held_jobs_are_listed_counted_dismissed_and_run_again(backend: &impl Backend) {
+    let store = backend.open();
+    let (first, second) = (Sent::new("e1"), Sent::new("e2").routes(&["cashback", "points"]));
+    hold_jobs(&store, &[&first], 100).await;
+    hold_jobs(&store, &[&second], 200).await;
+    let held = store.set_aside(held_filter()).await.unwrap();
+    let listed: Vec<_> = held
+        .iter()
+        .map(|held| (held.event_id.as_str(), held.route.as_ref().unwrap().as_str(), held.kind))
+        .collect();
+    let kind = SetAsideKind::HeldJob;
+    assert_eq!(
+        listed,
+        [
+            ("e2", "points", kind),
+            ("e2", "cashback", kind),
+            ("e1", "cashback", kind)
+        ]
+    );
+    assert_eq!(held[2].reason, "config: unknown key rate_bsp");
+    let seconds = |from: &str| UnixMillis::from_rfc3339(from).unwrap().since(at(0));
+    assert!((100..110).contains(&seconds(&held[2].since)), "{}", held[2].since);
+    let counts = counted(&store).await;
+    let tally: Vec<_> = counts
+        .iter()
+        .map(|(kind, place, count, _)| (*kind, place.as_str(), *count))
+        .collect();
+    assert_eq!(tally, [(kind, "acme:cashback", 2), (kind, "acme:points", 1)]);
+    assert_eq!(store.counts().await.unwrap().held_jobs, 3);
+    for (filter, count) in [
+        (
+            SetAsideFilter {
+                route: Some(name("points")),
+                ..held_filter()
+            },
+            1,
+        ),
+        (
+            SetAsideFilter {
+                tenant: Some(name("globex")),
+                ..held_filter()
+            },
+            0,
+        ),
+        (
+            SetAsideFilter {
+                since: Some(at(150)),
+                ..held_filter()
+            },
+            2,
+        ),
+        (
+            SetAsideFilter {
+                reason: Some("rate_bsp".into()),
+                ..held_filter()
+            },
+            3,
+        ),
+        (
+            SetAsideFilter {
+                reason: Some("other".into()),
+                ..held_filter()
+            },
+            0,
+        ),
+    ] {
+        assert_eq!(
+            store.set_aside(filter.clone()).await.unwrap().len(),
+            count,
+            "{filter:?}"
+        );
+    }
+
+    let job = |at: usize| -> JobId { held[at].id.parse().unwrap() };
+    let dismissed = decision(Target::Job(job(0)), ReviewDecision::Dismiss, 300);
+    let dry = ReviewRequest {
+        dry_run: true,
+        ..dismissed.clone()
+    };
+    assert!(matches!(store.review(dry).await.unwrap(), ReviewAnswer::Reviewed(_)));
+    assert_eq!(store.counts().await.unwrap().held_jobs, 3);
+    let answer = store.review(dismissed.clone()).await.unwrap();
+    assert!(
+        matches!(&answer, ReviewAnswer::Reviewed(report) if report.reviewed == Reviewed::Dismissed),
+        "{answer:?}"
+    );
+    assert!(matches!(
+        store.review(dismissed).await.unwrap(),
+        ReviewAnswer::AlreadyReviewed(_)
+    ));
+    let again = decision(Target::Job(job(2)), ReviewDecision::Run, 310);
+    let answer = store.review(again.clone()).await.unwrap();
+    assert!(
+        matches!(&answer, ReviewAnswer::Reviewed(report) if report.reviewed == Reviewed::RunAgain),
+        "{answer:?}"
+    );
+    assert_eq!(
+        store.review(again).await.unwrap(),
+        ReviewAnswer::NotHeld,
+        "it waits for its turn"
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.held_jobs, counts.jobs_waiting, counts.jobs_done), (1, 1, 0));
+    assert_eq!(finish_all(&store, at(320)).await, ["e1"]);
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.held_jobs, counts.jobs_waiting, counts.jobs_done), (1, 0, 1));
+    let trace = trace_one(&store, &second).await;
+    assert_eq!(trace.jobs[1].state, "dismissed");
+    assert!(
+        trace.history[0].detail.contains("dismissed by ann: looked at"),
+        "{:?}",
+        trace.history
+    );
+    let all = SetAsideFilter {
+        with_reviewed: true,
+        ..held_filter()
+    };
+    let all = store.set_aside(all).await.unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].review.as_ref().unwrap().reviewed, Reviewed::Dismissed);
+}
+
+pub(crate) async fn held_jobs_are_replayed_by_filter(backend: &impl Backend) {
+    let store = backend.open();
+    let events = [Sent::new("e1"), Sent::new("e2").tenant("globex"), Sent::new("e3")];
+    hold_jobs(&store, &events.each_ref(), 100).await;
+    let of_acme = SetAsideFilter {
+        tenant: Some(name("acme")),
+        ..held_filter()
+    };
+    let request = |dry_run| replay(ReplayWhat::HeldJobs(of_acme.clone()), dry_run, 200);
+    let ids = |report: &ReplayReport| -> Vec<String> {
+        report
+            .replayed
+            .iter()
+            .map(|replayed| replayed.event_id.clone())
+            .collect()
+    };
+    let dry = store.replay(request(true)).await.unwrap();
+    assert_eq!(
+        (dry.dry_run, ids(&dry)),
+        (true, vec!["e1".to_owned(), "e3".to_owned()]),
+        "oldest first"
+    );
+    assert_eq!(store.counts().await.unwrap().held_jobs, 3);
+    let report = store.replay(request(false)).await.unwrap();
+    assert_eq!(ids(&report), ["e1", "e3"]);
+    assert_eq!(finish_all(&store, at(300)).await, ["e1", "e3"]);
+    assert_eq!(store.replay(request(false)).await.unwrap().replayed.len(), 0);
+    assert_eq!(store.counts().await.unwrap().held_jobs, 1);
+}
+
+pub(crate) async fn what_no_route_took_is_listed_and_routed_once(backend: &impl Backend) {
+    let store = backend.open();
+    let early = Sent::new("e1").of("r_1").routes(&[]).at(5);
+    let routed = Sent::new("e2").of("r_1").at(6);
+    let other = Sent::new("e3").tenant("globex").routes(&[]).at(7);
+    for sent in [&early, &routed, &other] {
+        assert_eq!(sent.admit(&store).await, ACCEPTED);
+    }
+    assert_eq!(
+        held_ids(&store, held_filter()).await,
+        [] as [&str; 0],
+        "nobody is asked"
+    );
+    let unrouted = || SetAsideFilter {
+        kind: Some(SetAsideKind::NoRoute),
+        ..held_filter()
+    };
+    assert_eq!(held_ids(&store, unrouted()).await, ["e3", "e1"]);
+    let (acme, globex) = ("acme/rewards".to_owned(), "globex/rewards".to_owned());
+    let kind = SetAsideKind::NoRoute;
+    assert_eq!(
+        counted(&store).await,
+        [(kind, acme, 1, at(5)), (kind, globex.clone(), 1, at(7))]
+    );
+    let filter = RoutableFilter {
+        tenant: Some(name("acme")),
+        without_jobs: true,
+        rows_max: 10,
+        ..RoutableFilter::default()
+    };
+    let found = store.routable(filter.clone()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].receipt, found[0].routes.len()), (early.receipt(&store), 0));
+    let all = RoutableFilter {
+        without_jobs: false,
+        ..filter.clone()
+    };
+    let found = store.routable(all).await.unwrap();
+    assert_eq!(found.len(), 2, "the oldest first");
+    assert_eq!(found[1].routes, [name("cashback")]);
+
+    let jobs = |sent: &Sent| {
+        (
+            sent.receipt(&store),
+            sent.clone().routes(&["cashback"]).admission(&store).jobs,
+        )
+    };
+    let request = |dry_run| replay(ReplayWhat::Routed(vec![jobs(&early), jobs(&routed)]), dry_run, 100);
+    let dry = store.replay(request(true)).await.unwrap();
+    assert_eq!(dry.replayed.len(), 1, "only the job that is new");
+    assert!(
+        matches!(&dry.replayed[0].work, ReplayedWork::NewJob { route } if route.as_str() == "cashback"),
+        "{dry:?}"
+    );
+    assert_eq!(held_ids(&store, unrouted()).await, ["e3", "e1"]);
+    assert_eq!(store.replay(request(false)).await.unwrap().replayed.len(), 1);
+    assert_eq!(
+        store.replay(request(false)).await.unwrap().replayed.len(),
+        0,
+        "a receipt has one job per route"
+    );
+    assert_eq!(held_ids(&store, unrouted()).await, ["e3"]);
+    assert_eq!(counted(&store).await, [(kind, globex, 1, at(7))]);
+    assert_eq!(store.routable(filter).await.unwrap().len(), 0);
+    // Behind what waits in its lane.
+    assert_eq!(finish_all(&store, at(200)).await, ["e2", "e1"]);
+    let trace = trace_one(&store, &early).await;
+    assert_eq!((trace.jobs.len(), trace.history[0].what.as_str()), (1, "routed"));
+
+    // A receipt that is replayed gets the jobs that it lacks, too.
+    let (receipt, jobs) = (
+        other.receipt(&store),
+        other.clone().routes(&["points"]).admission(&store).jobs,
+    );
+    let whole = ReplayWhat::Receipt { receipt, jobs };
+    assert_eq!(store.replay(replay(whole, false, 300)).await.unwrap().replayed.len(), 1);
+    assert_eq!(counted(&store).await, []);
+
+    // What a review accepts and no route takes is listed as well; what is held has no jobs before.
+    let held = unmapped("e4", "r_4").routes(&[]).at(400);
+    admit_held(&store, &held).await;
+    let routed = || {
+        let jobs = held.clone().routes(&["cashback"]).admission(&store).jobs;
+        replay(ReplayWhat::Routed(vec![(held.receipt(&store), jobs)]), false, 500)
+    };
+    assert_eq!(store.replay(routed()).await.unwrap().replayed.len(), 0);
+    assert!(matches!(
+        store.review(map(&store, &held, "completed", 450)).await.unwrap(),
+        ReviewAnswer::Reviewed(_)
+    ));
+    assert_eq!(held_ids(&store, unrouted()).await, ["e4"]);
+    assert_eq!(store.replay(routed()).await.unwrap().replayed.len(), 1);
+    assert_eq!(held_ids(&store, unrouted()).await, [] as [&str; 0]);
+    let claims = claim(&store, at(600), 10).await;
+    let of_held = claims.iter().find(|claim| claim.event.id.as_str() == "e4").unwrap();
+    assert_eq!(
+        of_held.event.reading.status(),
+        Some(&name("completed")),
+        "as it was reviewed"
+    );
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn what_was_superseded_is_routed_when_somebody_says_so(backend: &impl Backend) {
+    let store = backend.open();
+    let later = Sent::new("e1").of("r_1").status("completed");
+    let late = Sent::new("e2").of("r_1").status("pending").at(5);
+    assert_eq!(later.admit(&store).await, ACCEPTED);
+    assert_eq!(late.admit(&store).await, superseded("completed"));
+    let kind = SetAsideKind::Superseded;
+    let filter = SetAsideFilter {
+        kind: Some(kind),
+        ..held_filter()
+    };
+    let listed = store.set_aside(filter).await.unwrap();
+    assert_eq!(
+        (listed.len(), listed[0].reason.as_str()),
+        (1, "the subject was already completed")
+    );
+    assert_eq!(counted(&store).await, [(kind, "acme/rewards".to_owned(), 1, at(5))]);
+    let filter = |standing, status: &str| RoutableFilter {
+        standing,
+        status: Some(name(status)),
+        rows_max: 10,
+        ..RoutableFilter::default()
+    };
+    for (standing, status, count) in [
+        (RoutableStanding::Accepted, "pending", 0),
+        (RoutableStanding::Superseded, "completed", 0),
+        (RoutableStanding::Superseded, "pending", 1),
+        (RoutableStanding::Accepted, "completed", 1),
+    ] {
+        assert_eq!(
+            store.routable(filter(standing, status)).await.unwrap().len(),
+            count,
+            "{standing:?} {status}"
+        );
+    }
+    let jobs = late.admission(&store).jobs;
+    let routed = ReplayWhat::Routed(vec![(late.receipt(&store), jobs)]);
+    assert_eq!(store.replay(replay(routed, false, 10)).await.unwrap().replayed.len(), 1);
+    assert_eq!(finish_all(&store, at(20)).await, ["e1", "e2"]);
+    let again = Sent::new("e3").of("r_1").status("pending").at(30);
+    assert_eq!(
+        again.admit(&store).await,
+        superseded("completed"),
+        "its subject stays where it is"
+    );
+}
+
+pub(crate) async fn lists_and_traces_go_on_where_they_ended(backend: &impl Backend) {
+    let store = backend.open();
+    for number in 0..5 {
+        admit_held(&store, &unmapped(&format!("held{number}"), &format!("r_{number}"))).await;
+    }
+    let jobs: Vec<Sent> = (0..3).map(|number| Sent::new(&format!("job{number}"))).collect();
+    hold_jobs(&store, &jobs.iter().collect::<Vec<_>>(), 10).await;
+    for number in 0..3 {
+        let conflict = Sent::new("job0").body(&format!("other {number}"));
+        assert!(matches!(conflict.admit(&store).await, Admitted::Conflict { .. }));
+    }
+    let whole: Vec<String> = store
+        .set_aside(held_filter())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| item.id)
+        .collect();
+    assert_eq!(whole.len(), 11);
+    for rows_max in [1, 2, 4, 11] {
+        let mut filter = SetAsideFilter {
+            rows_max,
+            ..SetAsideFilter::default()
+        };
+        let mut paged = Vec::new();
+        loop {
+            let page = store.set_aside(filter.clone()).await.unwrap();
+            assert!(page.len() <= rows_max);
+            let Some(last) = page.last() else { break };
+            filter.after = Some(last.id.parse().unwrap());
+            paged.extend(page.into_iter().map(|item| item.id));
+        }
+        assert_eq!(paged, whole, "{rows_max} at a time");
+    }
+    for (by, tenant) in [
+        (TraceBy::Newest, None),
+        (TraceBy::Newest, Some(name("acme"))),
+        (TraceBy::Text("r_1".into()), None),
+    ] {
+        let mut query = TraceQuery {
+            by,
+            tenant,
+            after: None,
+            receipts_max: usize::MAX,
+        };
+        let all: Vec<_> = store
+            .trace(query.clone())
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|trace| trace.receipt.id)
+            .collect();
+        query.receipts_max = 3;
+        let mut paged = Vec::new();
+        loop {
+            let page = store.trace(query.clone()).await.unwrap();
+            let Some(last) = page.last() else { break };
+            query.after = Some(last.receipt.id);
+            paged.extend(page.into_iter().map(|trace| trace.receipt.id));
+        }
+        assert_eq!(paged, all, "{query:?}");
+        assert!(!all.is_empty());
+    }
+    let nowhere = SetAsideFilter {
+        after: Some(Target::Delivery(DeliveryId(77))),
+        ..held_filter()
+    };
+    assert!(matches!(
+        store.set_aside(nowhere).await,
+        Err(StoreError::NotFound { .. })
+    ));
 }
 
 pub(crate) async fn a_mapped_receipt_goes_on_with_the_status_that_it_was_given(backend: &impl Backend) {
@@ -598,7 +1395,7 @@ pub(crate) async fn a_review_that_cannot_be_taken_writes_nothing(backend: &impl 
     assert_eq!(trace_one(&store, &sent).await.history.len(), 1);
 
     let nobody = ReviewRequest {
-        receipt: ReceiptId([7; 16]),
+        target: Target::Receipt(ReceiptId([7; 16])),
         ..dismiss(&store, &sent, 1)
     };
     assert!(matches!(store.review(nobody).await, Err(StoreError::NotFound { .. })));
@@ -1250,6 +2047,14 @@ fn all_letters() -> DeadLetterFilter {
     }
 }
 
+/// Its jobs that have ended, and no new ones.
+fn again(receipt: ReceiptId) -> ReplayWhat {
+    ReplayWhat::Receipt {
+        receipt,
+        jobs: Vec::new(),
+    }
+}
+
 fn replay(what: ReplayWhat, dry_run: bool, ms: i64) -> ReplayRequest {
     ReplayRequest {
         what,
@@ -1391,7 +2196,7 @@ pub(crate) async fn a_dry_replay_writes_nothing(backend: &impl Backend) {
         .collect();
     assert_eq!(ids, ["e1", "e2"], "the oldest first");
     let report = store
-        .replay(replay(ReplayWhat::Receipt(job.receipt(&store)), true, 9000))
+        .replay(replay(again(job.receipt(&store)), true, 9000))
         .await
         .unwrap();
     assert_eq!((report.dry_run, report.replayed.len()), (true, 1));
@@ -1538,7 +2343,7 @@ pub(crate) async fn a_receipt_is_replayed_whole(backend: &impl Backend) {
             Settled::Committed { .. }
         ));
     }
-    let request = || replay(ReplayWhat::Receipt(sent.receipt(&store)), false, 50);
+    let request = || replay(again(sent.receipt(&store)), false, 50);
     let report = store.replay(request()).await.unwrap();
     let reasons: Vec<_> = report
         .replayed
@@ -1574,7 +2379,7 @@ pub(crate) async fn a_replayed_job_takes_its_old_place_in_the_lane(backend: &imp
         settle(&store, settlement(&first)).await,
         Settled::Committed { .. }
     ));
-    let request = |ms| replay(ReplayWhat::Receipt(events[0].receipt(&store)), false, ms);
+    let request = |ms| replay(again(events[0].receipt(&store)), false, ms);
 
     // Before one that only waits.
     assert_eq!(store.replay(request(1)).await.unwrap().replayed.len(), 1);
@@ -1635,7 +2440,7 @@ pub(crate) async fn a_replay_of_what_does_not_exist_says_so(backend: &impl Backe
             "{error:?}"
         );
         let error = store
-            .replay(replay(ReplayWhat::Receipt(ReceiptId([1; 16])), dry_run, 0))
+            .replay(replay(again(ReceiptId([1; 16])), dry_run, 0))
             .await
             .unwrap_err();
         assert!(
@@ -1713,6 +2518,7 @@ pub(crate) async fn every_identifier_leads_to_the_trace(backend: &impl Backend) 
         .trace(TraceQuery {
             by: TraceBy::Newest,
             tenant: None,
+            after: None,
             receipts_max: 2,
         })
         .await
@@ -1727,6 +2533,7 @@ pub(crate) async fn every_identifier_leads_to_the_trace(backend: &impl Backend) 
     let few = TraceQuery {
         by: TraceBy::Text("r_1".into()),
         tenant: None,
+        after: None,
         receipts_max: 2,
     };
     assert_eq!(store.trace(few).await.unwrap().len(), 2);
@@ -1744,6 +2551,7 @@ pub(crate) async fn a_trace_keeps_to_its_tenant(backend: &impl Backend) {
             .trace(TraceQuery {
                 by,
                 tenant: Some(name(tenant)),
+                after: None,
                 receipts_max: 10,
             })
             .await
@@ -1872,6 +2680,8 @@ pub(crate) async fn counts_count(backend: &impl Backend) {
         suspected_replays: 0,
         superseded: 1,
         held: 1,
+        held_jobs: 0,
+        conflicts_open: 1,
         jobs_waiting: 2,
         jobs_done: 3,
         runs: 4,

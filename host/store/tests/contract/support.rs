@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, Disposition, Identity, JobSpec, lane, receipt_id, receipt_id_of_message};
+use tollgate_core::admission::{
+    Admission, Disposition, Identity, JobSpec, OnHeld, lane, receipt_id, receipt_id_of_message,
+};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::outcome::{JobEnd, LogLevel, LogLine};
+use tollgate_core::review::Target;
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
@@ -45,6 +48,7 @@ pub(crate) struct Sent {
     pub(crate) at: UnixMillis,
     /// What was signed, where it tells events apart.
     pub(crate) message: Option<&'static str>,
+    pub(crate) on_held: OnHeld,
 }
 
 impl Sent {
@@ -60,7 +64,21 @@ impl Sent {
             routes: &["cashback"],
             at: T0,
             message: None,
+            on_held: OnHeld::Review,
         }
+    }
+
+    /// With a status that nobody mapped.
+    pub(crate) fn unmapped(mut self) -> Self {
+        self.status = Some("EXPLODED");
+        self.unmapped = true;
+        self
+    }
+
+    /// At a source where another form replaces what is held.
+    pub(crate) fn replacing(mut self) -> Self {
+        self.on_held = OnHeld::Replace;
+        self
     }
 
     pub(crate) fn of(mut self, subject: &str) -> Self {
@@ -146,6 +164,7 @@ impl Sent {
             body_digest: Digest::of(self.body.as_bytes()),
             lifecycle: self.status.map(|_| redemption()),
             jobs,
+            on_held: self.on_held,
             proof: proof(),
             event: Arc::new(Event {
                 tenant: name(self.tenant),
@@ -184,7 +203,7 @@ pub(crate) fn proof() -> Proof {
 pub(crate) fn map(store: &impl Store, sent: &Sent, status: &str, ms: i64) -> ReviewRequest {
     let admission = sent.admission(store);
     ReviewRequest {
-        receipt: admission.receipt,
+        target: Target::Receipt(admission.receipt),
         decision: ReviewDecision::Map {
             status: name(status),
             lifecycle: Some(redemption()),
@@ -199,10 +218,22 @@ pub(crate) fn map(store: &impl Store, sent: &Sent, status: &str, ms: i64) -> Rev
 
 pub(crate) fn dismiss(store: &impl Store, sent: &Sent, ms: i64) -> ReviewRequest {
     ReviewRequest {
-        receipt: sent.receipt(store),
+        target: Target::Receipt(sent.receipt(store)),
         decision: ReviewDecision::Dismiss,
         actor: "ann".into(),
         why: Some("a test event".into()),
+        now: at(ms),
+        dry_run: false,
+    }
+}
+
+/// A decision of somebody's about something that is set aside.
+pub(crate) fn decision(target: Target, decision: ReviewDecision, ms: i64) -> ReviewRequest {
+    ReviewRequest {
+        target,
+        decision,
+        actor: "ann".into(),
+        why: Some("looked at".into()),
         now: at(ms),
         dry_run: false,
     }
@@ -369,6 +400,7 @@ pub(crate) async fn trace(store: &impl Store, by: TraceBy) -> Vec<Trace> {
         .trace(TraceQuery {
             by,
             tenant: None,
+            after: None,
             receipts_max: 100,
         })
         .await

@@ -12,12 +12,12 @@ use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition};
 use tollgate_core::delivery::EntryEnd;
 use tollgate_core::event::{Event, StatusReading};
-use tollgate_core::ids::{LeaseEpoch, ReceiptId};
+use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadWork, JobClaim, NextDue, OutboxClaim,
-    OutboxHold, ReplayReport, ReplayWhat, Settled, Settlement,
+    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, JobClaim, NextDue, OutboxClaim, OutboxHold,
+    ReplayReport, ReplayWhat, ReplayedWork, Settled, Settlement,
 };
 
 use super::tally::{Met, Tally};
@@ -73,6 +73,8 @@ pub(super) struct Receipt {
     pub(super) event: Arc<Event>,
     pub(super) disposition: Disposition,
     pub(super) redeliveries: u32,
+    /// Digests of other bodies that came under its id.
+    pub(super) others: BTreeSet<Digest>,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,8 @@ impl Model {
                 } else {
                     met.met(Met::Conflicts);
                     self.conflicts += 1;
+                    // The same bytes are kept once; so few others come here that all are.
+                    known.others.insert(admission.body_digest);
                     Admitted::Conflict { delivery }
                 }
             }
@@ -197,6 +201,7 @@ impl Model {
                     event: Arc::clone(event),
                     disposition: disposition.clone(),
                     redeliveries: 0,
+                    others: BTreeSet::new(),
                 });
                 Admitted::New(disposition)
             }
@@ -655,10 +660,13 @@ impl Model {
                 let tenant = filter.tenant.as_ref().map(|tenant| tenant.as_str());
                 self.open_letters(tenant).min(filter.rows_max)
             }
-            ReplayWhat::Receipt(id) => {
-                let of = |job: &&Job| self.receipts[job.receipt].id == *id && !job.work.is_open();
+            ReplayWhat::Receipt { receipt, jobs } => {
+                ensure!(jobs.is_empty(), "the routes never change here");
+                let of = |job: &&Job| self.receipts[job.receipt].id == *receipt && !job.work.is_open();
                 self.jobs.iter().filter(of).count()
             }
+            ReplayWhat::HeldJobs(_) => self.held_jobs(),
+            ReplayWhat::Routed(_) => bail!("nothing is routed again here"),
         };
         ensure!(
             report.replayed.len() == expected,
@@ -669,12 +677,13 @@ impl Model {
             met.met(Met::Replayed);
             let dead_only = matches!(what, ReplayWhat::DeadLetters(_));
             let (work, attempts, has_letter) = match &replayed.work {
-                DeadWork::Job { job, .. } => {
+                ReplayedWork::NewJob { .. } => bail!("a job was made that routing had not given"),
+                ReplayedWork::Job { job, .. } => {
                     let job = self.jobs.get_mut(index(job.0)?).context("a replay of no job")?;
                     job.settled = 0;
                     (&mut job.work, &mut job.attempts, &mut job.has_letter)
                 }
-                DeadWork::Delivery { entry, .. } => {
+                ReplayedWork::Delivery { entry, .. } => {
                     let entry = self.entries.get_mut(index(entry.0)?).context("a replay of no entry")?;
                     entry.unmarked = 0;
                     (&mut entry.work, &mut entry.attempts, &mut entry.has_letter)
@@ -700,6 +709,11 @@ impl Model {
         }
     }
 
+    fn held_jobs(&self) -> usize {
+        let held = |job: &&Job| job.work == Work::Ended(End::Held);
+        self.jobs.iter().filter(held).count()
+    }
+
     // What there is.
 
     pub(super) fn counts(&self) -> Counts {
@@ -717,6 +731,8 @@ impl Model {
             suspected_replays: 0,
             superseded: receipts(|disposition| matches!(disposition, Disposition::Superseded { .. })),
             held: receipts(|disposition| matches!(disposition, Disposition::Held { .. })),
+            held_jobs: self.held_jobs() as u64,
+            conflicts_open: self.receipts.iter().map(|receipt| receipt.others.len() as u64).sum(),
             jobs_waiting: jobs(Work::is_open),
             jobs_done: jobs(is_done),
             runs: self.runs,

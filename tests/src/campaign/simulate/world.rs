@@ -767,7 +767,10 @@ impl World {
             })
         } else {
             let at = self.random.below(self.model.receipts.len() as u64) as usize;
-            ReplayWhat::Receipt(self.model.receipts[at].id)
+            ReplayWhat::Receipt {
+                receipt: self.model.receipts[at].id,
+                jobs: Vec::new(),
+            }
         };
         self.replay_what(what).await
     }
@@ -788,7 +791,8 @@ impl World {
     async fn replay_everything(&mut self) -> Result<()> {
         let receipts: Vec<_> = self.model.receipts.iter().map(|receipt| receipt.id).collect();
         for receipt in receipts {
-            self.replay_what(ReplayWhat::Receipt(receipt)).await?;
+            let jobs = Vec::new();
+            self.replay_what(ReplayWhat::Receipt { receipt, jobs }).await?;
         }
         self.replay_what(ReplayWhat::DeadLetters(DeadLetterFilter {
             rows_max: usize::MAX,
@@ -853,6 +857,7 @@ impl World {
         let everything = TraceQuery {
             by: TraceBy::Newest,
             tenant: None,
+            after: None,
             receipts_max: usize::MAX,
         };
         let mut traces = self.store()?.trace(everything).await?;
@@ -890,9 +895,9 @@ impl World {
                 && view.event_id == receipt.event.id.as_str()
                 && view.disposition == receipt.disposition
                 && view.body_digest == Digest::of(&receipt.event.payload)
-                && trace.deliveries.len() == receipt.redeliveries as usize,
-            "the receipt is {view:?} with {} redeliveries, and was {receipt:?}",
-            trace.deliveries.len()
+                && trace.redelivered.same + trace.redelivered.conflicts == u64::from(receipt.redeliveries),
+            "the receipt is {view:?} with {:?}, and was {receipt:?}",
+            trace.redelivered
         );
         let jobs: Vec<_> = self.model.jobs.iter().filter(|job| job.receipt == at).collect();
         ensure!(trace.jobs.len() == jobs.len(), "{} jobs", trace.jobs.len());

@@ -97,6 +97,7 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
         .trace(TraceQuery {
             by: TraceBy::Newest,
             tenant: None,
+            after: None,
             receipts_max: 100,
         })
         .await?;

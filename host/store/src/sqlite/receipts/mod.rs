@@ -21,13 +21,14 @@ mod redo;
 mod rows;
 #[cfg(not(target_family = "wasm"))]
 mod segments;
+pub(super) mod unrouted;
 
 #[cfg(not(target_family = "wasm"))]
 use std::fs::File;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::{Admission, Disposition};
 use tollgate_core::chain::{self, Coverage, ReceiptFacts};
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
@@ -451,17 +452,22 @@ pub(super) fn newest_of_subjects(view: View<'_>, subjects: &[SubjectKey]) -> Res
     }
 }
 
-/// The newest receipts, of one tenant or of all.
-pub(super) fn newest(view: View<'_>, tenant: Option<&TenantName>, receipts_max: usize) -> Result<Vec<i64>, Fault> {
+/// The newest receipts before a number, of one tenant or of all.
+pub(super) fn newest(
+    view: View<'_>,
+    tenant: Option<&TenantName>,
+    before: i64,
+    receipts_max: usize,
+) -> Result<Vec<i64>, Fault> {
     match (view.layout, tenant) {
         (_, None) => {
-            let head = read_chain_head(view.connection)?.seq;
+            let last = read_chain_head(view.connection)?.seq.min(before - 1);
             let count = i64::try_from(receipts_max).unwrap_or(i64::MAX);
-            Ok(((head - count).max(0) + 1..=head).rev().collect())
+            Ok(((last - count).max(0) + 1..=last).rev().collect())
         }
-        (Layout::Rows, Some(tenant)) => rows::newest(view.connection, tenant, receipts_max),
+        (Layout::Rows, Some(tenant)) => rows::newest(view.connection, tenant, before, receipts_max),
         #[cfg(not(target_family = "wasm"))]
-        (Layout::Segments, Some(tenant)) => segments::newest(view.connection, tenant, receipts_max),
+        (Layout::Segments, Some(tenant)) => segments::newest(view.connection, tenant, before, receipts_max),
     }
 }
 
@@ -579,24 +585,100 @@ pub(super) fn set_status(transaction: &mut Transaction<'_>, subject: Subject, st
     }
 }
 
-/// The numbers of held receipts, newest first; those on which somebody decided only if asked for.
-pub(super) fn held(view: View<'_>, with_reviewed: bool) -> Result<Vec<i64>, Fault> {
+/// Those who were not accepted and are still to be looked at; `seq` is in the surrounding statement.
+const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq)";
+
+/// The numbers of receipts of one disposition before `before`, newest first, `count` at the most; those on which somebody decided
+/// only if asked for.
+pub(super) fn not_accepted_before(
+    view: View<'_>,
+    disposition: i64,
+    with_reviewed: bool,
+    before: i64,
+    count: usize,
+) -> Result<Vec<i64>, Fault> {
     // A partial index has the receipts that were not accepted.
     let table = match view.layout {
         Layout::Rows => "receipts WHERE disposition <> 0 AND",
         #[cfg(not(target_family = "wasm"))]
         Layout::Segments => "not_accepted WHERE",
     };
-    let open_only = if with_reviewed {
-        ""
-    } else {
-        "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq)"
+    let open_only = if with_reviewed { "true" } else { OPEN_ONLY };
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT seq FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
+    ))?;
+    let limit = i64::try_from(count).unwrap_or(i64::MAX);
+    let seqs = statement
+        .query_map(params![disposition, before, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(seqs)
+}
+
+/// How many receipts of one origin are set aside, and the oldest of them.
+pub(super) struct OfOrigin {
+    pub(super) count: u64,
+    pub(super) oldest: i64,
+}
+
+/// By origin, how many receipts have a disposition and nobody decided about them.
+pub(super) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result<Vec<OfOrigin>, Fault> {
+    let table = match view.layout {
+        Layout::Rows => "receipts WHERE disposition <> 0 AND",
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => "not_accepted WHERE",
     };
     let mut statement = view.prepare_cached(&format!(
-        "SELECT seq FROM {table} disposition = 2 {open_only} ORDER BY seq DESC"
+        "SELECT count(*) AS count, min(seq) AS oldest FROM {table} disposition = ?1 AND {OPEN_ONLY} GROUP BY origin"
     ))?;
-    let seqs = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(seqs)
+    let mut found = statement.query([disposition])?;
+    let mut all = Vec::new();
+    while let Some(row) = found.next()? {
+        all.push(OfOrigin {
+            count: unsigned(row, "count")?,
+            oldest: row.get("oldest")?,
+        });
+    }
+    Ok(all)
+}
+
+/// In the writer: a receipt was accepted and no route took it.
+pub(super) fn note_unrouted(transaction: &mut Transaction<'_>, seq: i64, origin: i64) -> Result<(), Fault> {
+    let memory = &mut transaction.memory.receipts;
+    match memory.layout {
+        Layout::Rows => unrouted::insert(transaction.connection, &[(seq, origin)]),
+        #[cfg(not(target_family = "wasm"))]
+        Layout::Segments => {
+            memory.packed.unrouted.push((seq, origin));
+            Ok(())
+        }
+    }
+}
+
+/// In the writer: an older receipt was accepted by a review, and no route took it.
+pub(super) fn note_unrouted_later(transaction: &mut Transaction<'_>, seq: i64, origin: i64) -> Result<(), Fault> {
+    #[cfg(not(target_family = "wasm"))]
+    {
+        // Its place may be among those that this commit will write.
+        let waiting = &mut transaction.memory.receipts.packed.unrouted;
+        if waiting.first().is_some_and(|(first, _)| *first <= seq) {
+            waiting.push((seq, origin));
+            waiting.sort_unstable();
+            return Ok(());
+        }
+    }
+    unrouted::put(transaction.connection, seq, origin)
+}
+
+/// In the writer: a route took it after all.
+pub(super) fn note_routed(transaction: &mut Transaction<'_>, seq: i64) -> Result<(), Fault> {
+    #[cfg(not(target_family = "wasm"))]
+    transaction
+        .memory
+        .receipts
+        .packed
+        .unrouted
+        .retain(|(unrouted, _)| *unrouted != seq);
+    unrouted::remove(transaction.connection, seq)
 }
 
 /// In the writer: appends a receipt, moves its subject on, and answers its number.
@@ -644,6 +726,9 @@ pub(super) fn append(
         };
         (subject.key, state, is_new)
     });
+    if *disposition == Disposition::Accepted && admission.jobs.is_empty() {
+        note_unrouted(transaction, seq, origin)?;
+    }
     let connection = transaction.connection;
     let memory = &mut transaction.memory.receipts;
     match memory.layout {

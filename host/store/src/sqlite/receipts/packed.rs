@@ -18,7 +18,7 @@ use super::bodies::Bodies;
 use super::keys::{self, Keys};
 use super::redo::{Commit, Job, Recorder};
 use super::segments::{self, Building};
-use super::{Layout, MemoryBounds, Receipt, SubjectKey, rows};
+use super::{Layout, MemoryBounds, Receipt, SubjectKey, rows, unrouted};
 
 /// Of a store of rows it is empty.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Packed {
     pub(super) keys: Keys,
     building: Building,
     jobs: Vec<Job>,
+    /// Of the commit's receipts those that no route took: number and origin.
+    pub(super) unrouted: Vec<(i64, i64)>,
     /// Of a store of segments.
     log: Option<(Bodies, Recorder)>,
 }
@@ -38,6 +40,7 @@ impl Packed {
             keys: Keys::none(),
             building: Building::default(),
             jobs: Vec::new(),
+            unrouted: Vec::new(),
             log: None,
         }
     }
@@ -53,6 +56,7 @@ impl Packed {
             keys: Keys::load(connection, bounds.keys_max)?,
             building: Building::default(),
             jobs: Vec::new(),
+            unrouted: Vec::new(),
             log: Some((
                 Bodies::open(connection, path, bounds.file_bytes_max)?,
                 Recorder::new(key),
@@ -92,8 +96,8 @@ impl Packed {
         self.building.push(&receipt, origin, before)?;
         if let (code @ 1.., _) = disposition_codes(&receipt.disposition) {
             connection
-                .prepare_cached("INSERT INTO not_accepted (seq, disposition) VALUES (?1, ?2)")?
-                .execute(params![receipt.seq, code])?;
+                .prepare_cached("INSERT INTO not_accepted (seq, disposition, origin) VALUES (?1, ?2, ?3)")?
+                .execute(params![receipt.seq, code, origin])?;
         }
         self.recent.push(receipt);
         Ok(())
@@ -117,6 +121,7 @@ impl Packed {
             let bodies_at = recorder.write(bodies, &record)?;
             self.building.write(connection, bodies_at)?;
         }
+        unrouted::insert(connection, &self.unrouted)?;
         self.keys.write(connection)
     }
 
@@ -124,6 +129,7 @@ impl Packed {
     pub(super) fn kept(&mut self) {
         self.building.clear();
         self.jobs.clear();
+        self.unrouted.clear();
         self.keys.kept();
         self.recent.kept();
         if let Some((bodies, _)) = &mut self.log {
@@ -134,6 +140,7 @@ impl Packed {
     pub(super) fn rolled_back(&mut self) {
         self.building.clear();
         self.jobs.clear();
+        self.unrouted.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
         if let Some((bodies, _)) = &mut self.log {

@@ -28,6 +28,7 @@ use super::super::transaction::{ChainHead, NewOrigin, read_chain_head, write_cha
 use super::Body;
 use super::bodies::{self, Bodies};
 use super::segments::{self, Segment};
+use super::unrouted;
 
 /// The first bytes of a record that may be admitted again.
 const REDO: [u8; 8] = *b"tgredo-1";
@@ -475,6 +476,7 @@ impl Record {
                 .execute(params![id, tenant, source, family])?;
         }
         let (pieces, entries) = self.pieces(&plan);
+        let mut unrouted = Vec::new();
         for piece in pieces {
             let bodies_at = self.bodies_at(at) + piece.bodies.start as u64;
             let receipts = (piece.first, piece.count);
@@ -489,12 +491,17 @@ impl Record {
                     .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))?;
                 lead_from_event_id(connection, key, receipt.id, &receipt.event, seq)?;
             }
-            for (seq, disposition) in segments::not_accepted(piece.first, piece.count, piece.facts)? {
-                connection
-                    .prepare_cached("INSERT INTO not_accepted (seq, disposition) VALUES (?1, ?2)")?
-                    .execute(params![seq, disposition])?;
+            for (seq, disposition, origin) in segments::dispositions(piece.first, piece.count, piece.facts)? {
+                if disposition != 0 {
+                    connection
+                        .prepare_cached("INSERT INTO not_accepted (seq, disposition, origin) VALUES (?1, ?2, ?3)")?
+                        .execute(params![seq, disposition, origin])?;
+                } else if !plan.jobs.iter().any(|(receipt, ..)| *receipt == seq) {
+                    unrouted.push((seq, origin));
+                }
             }
         }
+        unrouted::insert(connection, &unrouted)?;
         connection
             .prepare_cached(
                 "INSERT INTO recent (id, first, entries) SELECT coalesce(max(id), 0) + 1, ?1, ?2 FROM recent",

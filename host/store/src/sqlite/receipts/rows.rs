@@ -88,13 +88,18 @@ pub(super) fn newest_of_subjects(connection: &Connection, subjects: &[SubjectKey
     Ok(found)
 }
 
-pub(super) fn newest(connection: &Connection, tenant: &TenantName, receipts_max: usize) -> Result<Vec<i64>, Fault> {
+pub(super) fn newest(
+    connection: &Connection,
+    tenant: &TenantName,
+    before: i64,
+    receipts_max: usize,
+) -> Result<Vec<i64>, Fault> {
     let limit = i64::try_from(receipts_max).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
-        "SELECT r.seq FROM origins o JOIN receipts r ON r.origin = o.id WHERE o.tenant = ?1 ORDER BY r.seq DESC LIMIT ?2",
+        "SELECT r.seq FROM origins o JOIN receipts r ON r.origin = o.id WHERE o.tenant = ?1 AND r.seq < ?3 ORDER BY r.seq DESC LIMIT ?2",
     )?;
     let found = statement
-        .query_map(params![tenant.as_str(), limit], |row| row.get(0))?
+        .query_map(params![tenant.as_str(), limit, before], |row| row.get(0))?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(found)
 }

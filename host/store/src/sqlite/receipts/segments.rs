@@ -207,15 +207,14 @@ pub(super) fn last_link(first: i64, count: i64, facts: &[u8], bodies: &[u8]) -> 
     Ok(last)
 }
 
-/// The receipts of such a segment that were not accepted, with their codes.
-pub(super) fn not_accepted(first: i64, count: i64, facts: &[u8]) -> Result<Vec<(i64, i64)>, Fault> {
+/// Number, disposition and origin of each receipt of a segment.
+pub(super) fn dispositions(first: i64, count: i64, facts: &[u8]) -> Result<Vec<(i64, i64, i64)>, Fault> {
     // How many bytes the bodies have is not asked here.
     let mut reader = Reader::new(first, count, (0, u64::MAX), facts)?;
     let mut found = Vec::new();
     for _ in 0..count {
         match reader.next()? {
-            Some((seq, facts, _)) if facts.disposition != 0 => found.push((seq, facts.disposition)),
-            Some(_) => {}
+            Some((seq, facts, _)) => found.push((seq, facts.disposition, facts.origin)),
             None => break,
         }
     }
@@ -491,13 +490,20 @@ fn origin_names(connection: &Connection, origin: i64) -> Result<(TenantName, Sou
 }
 
 /// Follows the tenant's origins back from their newest receipts, all at once.
-pub(super) fn newest(connection: &Connection, tenant: &TenantName, receipts_max: usize) -> Result<Vec<i64>, Fault> {
+pub(super) fn newest(
+    connection: &Connection,
+    tenant: &TenantName,
+    wanted_before: i64,
+    receipts_max: usize,
+) -> Result<Vec<i64>, Fault> {
     let mut next: BinaryHeap<i64> = keys::newest_of_origins(connection, tenant)?.into();
     let mut found = Vec::new();
     while found.len() < receipts_max
         && let Some(seq) = next.pop()
     {
-        found.push(seq);
+        if seq < wanted_before {
+            found.push(seq);
+        }
         let before = with_segment_of(connection, seq, |mut reader| {
             Ok(reader.skip_to(seq)?.and_then(|(facts, _)| facts.previous_of_origin))
         })?;

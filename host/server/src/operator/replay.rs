@@ -1,0 +1,82 @@
+//! Replay: what is asked for, joined with what the routes say now.
+
+use tollgate_core::admission::{self, JobSpec};
+use tollgate_core::ids::ReceiptId;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{
+    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, SetAsideFilter, Store,
+    StoreError,
+};
+
+use crate::config::Config;
+
+/// A replay request, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedReplay {
+    pub(crate) what: ReplayOf,
+    pub(crate) dry_run: bool,
+    pub(crate) actor: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ReplayOf {
+    DeadLetters(DeadLetterFilter),
+    HeldJobs(SetAsideFilter),
+    Receipt(ReceiptId),
+    /// Receipts that are routed again.
+    Receipts(RoutableFilter),
+}
+
+/// Puts work back, and makes the jobs that receipts lack by the routes of `config`.
+///
+/// # Errors
+/// When the store does not do it, or what is named is not there.
+pub(crate) async fn replay(
+    store: &impl Store,
+    config: &Config,
+    asked: AskedReplay,
+    now: UnixMillis,
+) -> Result<ReplayReport, StoreError> {
+    let mut next = None;
+    let what = match asked.what {
+        ReplayOf::DeadLetters(filter) => ReplayWhat::DeadLetters(filter),
+        ReplayOf::HeldJobs(filter) => ReplayWhat::HeldJobs(filter),
+        ReplayOf::Receipt(receipt) => {
+            let filter = RoutableFilter {
+                receipt: Some(receipt),
+                rows_max: 1,
+                ..RoutableFilter::default()
+            };
+            let found = store.routable(filter).await?;
+            let jobs = found.first().map(|found| jobs(config, found)).unwrap_or_default();
+            ReplayWhat::Receipt { receipt, jobs }
+        }
+        ReplayOf::Receipts(filter) => {
+            let rows_max = filter.rows_max;
+            let found = store.routable(filter).await?;
+            if found.len() == rows_max {
+                next = found.last().map(|last| last.receipt);
+            }
+            let routed = found.iter().map(|found| (found.receipt, jobs(config, found)));
+            ReplayWhat::Routed(routed.collect())
+        }
+    };
+    let request = ReplayRequest {
+        what,
+        dry_run: asked.dry_run,
+        now,
+        actor: asked.actor,
+    };
+    Ok(ReplayReport {
+        next,
+        ..store.replay(request).await?
+    })
+}
+
+/// The jobs that the routes of now give to a receipt.
+fn jobs(config: &Config, found: &Routable) -> Vec<JobSpec> {
+    let Some(tenant) = config.tenants.get(&found.event.tenant) else {
+        return Vec::new();
+    };
+    admission::jobs(&found.event, found.receipt, &mut tenant.matches())
+}

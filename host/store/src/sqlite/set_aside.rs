@@ -1,0 +1,387 @@
+//! What is set aside: whatever has not the effect that it would have had, found, listed and counted in one place.
+//!
+//! Each kind stands where it became what it is: held and superseded receipts by their disposition, held jobs by their state,
+//! conflicts among the deliveries. A list goes through the kinds in their order, and through each from its newest on.
+
+use std::collections::BTreeMap;
+
+use rusqlite::params;
+use tollgate_core::admission::Disposition;
+use tollgate_core::event::{Event, StatusReading};
+use tollgate_core::ids::{DeliveryId, JobId, RouteName, SourceName, TenantName};
+use tollgate_core::review::Target;
+use tollgate_core::time::UnixMillis;
+
+use super::fault::Fault;
+use super::receipts::{self, Body, OfOrigin, Receipt, View, unrouted};
+use super::rows::{self, get, id};
+use super::{deliveries, reviews};
+use crate::{SetAside, SetAsideCount, SetAsideFilter, SetAsideKind};
+
+/// Codes of dispositions, as rows have them.
+const SUPERSEDED: i64 = 1;
+const HELD: i64 = 2;
+/// Receipts that are looked at in one step.
+const STEP: usize = 256;
+
+/// Lists what is set aside.
+pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAside>, Fault> {
+    let mut listing = Listing {
+        view,
+        filter,
+        items: Vec::new(),
+    };
+    let start = filter.after.map(|target| place(view, target)).transpose()?;
+    for kind in SetAsideKind::ALL {
+        let wanted = filter.kind.map_or(kind.waits(), |only| only == kind);
+        // Only jobs are of a route before they have effects.
+        let has_route = filter.route.is_none() || kind == SetAsideKind::HeldJob;
+        let before = match start {
+            Some((after, _)) if kind < after => continue,
+            Some((after, number)) if kind == after => number,
+            Some(_) | None => i64::MAX,
+        };
+        if !wanted || !has_route {
+            continue;
+        }
+        match kind {
+            SetAsideKind::HeldReceipt => listing.receipts(kind, HELD, before)?,
+            SetAsideKind::Superseded => listing.receipts(kind, SUPERSEDED, before)?,
+            SetAsideKind::NoRoute => listing.unrouted(before)?,
+            SetAsideKind::HeldJob => listing.jobs(before)?,
+            SetAsideKind::Conflict => listing.deliveries(kind, 1, before)?,
+            SetAsideKind::SuspectedReplay => listing.deliveries(kind, 2, before)?,
+        }
+        if listing.is_full() {
+            break;
+        }
+    }
+    Ok(listing.items)
+}
+
+/// Where in the list something stands.
+fn place(view: View<'_>, target: Target) -> Result<(SetAsideKind, i64), Fault> {
+    match target {
+        Target::Job(job) => Ok((SetAsideKind::HeldJob, job.0)),
+        Target::Delivery(delivery) => {
+            let mut statement = view.prepare_cached("SELECT conflict FROM deliveries WHERE id = ?1")?;
+            let mut found = statement.query([delivery.0])?;
+            let row = found.next()?.ok_or_else(|| Fault::NotFound(delivery.to_string()))?;
+            let kind = match get::<i64>(row, "conflict")? {
+                2 => SetAsideKind::SuspectedReplay,
+                _ => SetAsideKind::Conflict,
+            };
+            Ok((kind, delivery.0))
+        }
+        Target::Receipt(receipt) => {
+            let seq = receipts::find(view, &[receipt])?
+                .pop()
+                .ok_or_else(|| Fault::NotFound(receipt.to_string()))?;
+            let kind = match receipts::get_known(view, seq, Body::Without)?.disposition {
+                Disposition::Held { .. } => SetAsideKind::HeldReceipt,
+                Disposition::Superseded { .. } => SetAsideKind::Superseded,
+                Disposition::Accepted => SetAsideKind::NoRoute,
+            };
+            Ok((kind, seq))
+        }
+    }
+}
+
+struct Listing<'a> {
+    view: View<'a>,
+    filter: &'a SetAsideFilter,
+    items: Vec<SetAside>,
+}
+
+impl Listing<'_> {
+    fn is_full(&self) -> bool {
+        self.items.len() >= self.filter.rows_max
+    }
+
+    /// Receipts of one disposition.
+    fn receipts(&mut self, kind: SetAsideKind, disposition: i64, mut before: i64) -> Result<(), Fault> {
+        loop {
+            let seqs = receipts::not_accepted_before(self.view, disposition, self.filter.with_reviewed, before, STEP)?;
+            let Some(last) = seqs.last().copied() else {
+                return Ok(());
+            };
+            for seq in seqs {
+                if self.is_full() {
+                    return Ok(());
+                }
+                self.receipt(kind, seq)?;
+            }
+            before = last;
+        }
+    }
+
+    fn unrouted(&mut self, before: i64) -> Result<(), Fault> {
+        let view = self.view;
+        unrouted::each_before(&view, before, |seq, _| {
+            if self.is_full() {
+                return Ok(false);
+            }
+            self.receipt(SetAsideKind::NoRoute, seq)?;
+            Ok(true)
+        })
+    }
+
+    fn receipt(&mut self, kind: SetAsideKind, seq: i64) -> Result<(), Fault> {
+        let receipt = receipts::get_known(self.view, seq, Body::Without)?;
+        let reason = match &receipt.disposition {
+            Disposition::Held { reason } if kind == SetAsideKind::HeldReceipt => reason.clone(),
+            Disposition::Superseded { current } => format!("the subject was already {current}"),
+            Disposition::Accepted | Disposition::Held { .. } => "no route took it".to_owned(),
+        };
+        let since = receipt.event.received_at;
+        if !self.takes(&receipt.event, since, &reason) {
+            return Ok(());
+        }
+        let review = reviews::view(self.view, seq)?;
+        let id = receipt.id.to_string();
+        let item = item(kind, id, &receipt, &receipt.event, since, reason);
+        self.items.push(SetAside { review, ..item });
+        Ok(())
+    }
+
+    /// Jobs that their plugins held.
+    fn jobs(&mut self, before: i64) -> Result<(), Fault> {
+        let states = if self.filter.with_reviewed {
+            "state > 3 AND state <> 5"
+        } else {
+            "state > 3 AND state = 4"
+        };
+        let mut statement = self.view.prepare_cached(&format!(
+            "SELECT id, receipt, route, reason, ended_at FROM jobs WHERE {states} AND id < ?1 \
+             AND (?2 IS NULL OR tenant = ?2) AND (?3 IS NULL OR route = ?3) ORDER BY id DESC"
+        ))?;
+        let mut found = statement.query(params![
+            before,
+            self.filter.tenant.as_ref().map(|tenant| tenant.as_str()),
+            self.filter.route.as_ref().map(|route| route.as_str()),
+        ])?;
+        while !self.is_full()
+            && let Some(row) = found.next()?
+        {
+            let job = JobId(get(row, "id")?);
+            let receipt = receipts::get_known(self.view, get(row, "receipt")?, Body::Without)?;
+            let reason = get::<Option<String>>(row, "reason")?.unwrap_or_default();
+            let since = rows::millis_opt(row, "ended_at")?.unwrap_or(receipt.event.received_at);
+            let event = reviews::as_reviewed(self.view, &receipt)?;
+            if self.takes(&event, since, &reason) {
+                let item = item(SetAsideKind::HeldJob, job.to_string(), &receipt, &event, since, reason);
+                self.items.push(SetAside {
+                    route: Some(id(row, "route")?),
+                    review: reviews::of_job(self.view, job)?,
+                    ..item
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Deliveries with such a code in `conflict`.
+    fn deliveries(&mut self, kind: SetAsideKind, code: i64, before: i64) -> Result<(), Fault> {
+        let open_only = if self.filter.with_reviewed {
+            ""
+        } else {
+            "AND decided = 0"
+        };
+        let mut statement = self.view.prepare_cached(&format!(
+            "SELECT id, receipt, received_at, times, event FROM deliveries \
+             WHERE conflict <> 0 {open_only} AND conflict = ?1 AND id < ?2 ORDER BY id DESC"
+        ))?;
+        let mut found = statement.query(params![code, before])?;
+        while !self.is_full()
+            && let Some(row) = found.next()?
+        {
+            let delivery = DeliveryId(get(row, "id")?);
+            let receipt = receipts::get_known(self.view, get(row, "receipt")?, Body::Without)?;
+            let event = match get::<Option<String>>(row, "event")? {
+                Some(_) => deliveries::event(row)?,
+                // Of an older schema: what the receipt says.
+                None => Event::clone(&receipt.event),
+            };
+            let since = rows::millis(row, "received_at")?;
+            let (what, other) = match kind {
+                SetAsideKind::SuspectedReplay => ("the signed message of", "another id or type"),
+                _ => ("the id of", "other bytes"),
+            };
+            let times = match get::<i64>(row, "times")? {
+                1 => String::new(),
+                times => format!(", {times} times"),
+            };
+            let reason = format!("it has {what} {} and {other}{times}", receipt.id);
+            if self.takes(&event, since, &reason) {
+                let item = item(kind, delivery.to_string(), &receipt, &event, since, reason);
+                self.items.push(SetAside {
+                    review: reviews::of_delivery(self.view, delivery)?,
+                    ..item
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn takes(&self, event: &Event, since: UnixMillis, reason: &str) -> bool {
+        let filter = self.filter;
+        filter.tenant.as_ref().is_none_or(|only| *only == event.tenant)
+            && filter.source.as_ref().is_none_or(|only| *only == event.source)
+            && filter.since.is_none_or(|instant| since >= instant)
+            && filter.reason.as_ref().is_none_or(|part| reason.contains(part))
+    }
+}
+
+fn item(
+    kind: SetAsideKind,
+    id: String,
+    receipt: &Receipt,
+    event: &Event,
+    since: UnixMillis,
+    reason: String,
+) -> SetAside {
+    SetAside {
+        kind,
+        id,
+        receipt: receipt.id,
+        tenant: event.tenant.clone(),
+        source: event.source.clone(),
+        route: None,
+        event_id: event.id.to_string(),
+        event_type: event.event_type.to_string(),
+        subject: event.subject.as_ref().map(ToString::to_string),
+        family: event.reading.family().map(ToString::to_string),
+        status: match &event.reading {
+            StatusReading::Mapped { status, .. } => Some(status.to_string()),
+            StatusReading::Unmapped { label, .. } => label.clone(),
+            StatusReading::Stateless => None,
+        },
+        received_at: event.received_at.to_string(),
+        since: since.to_string(),
+        reason,
+        review: None,
+    }
+}
+
+/// How much is set aside, by kind and place.
+pub(super) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<SetAsideCount>, Fault> {
+    let mut tally = Tally {
+        view,
+        tenant,
+        found: BTreeMap::new(),
+    };
+    for (kind, disposition) in [
+        (SetAsideKind::HeldReceipt, HELD),
+        (SetAsideKind::Superseded, SUPERSEDED),
+    ] {
+        for of in receipts::not_accepted_by_origin(view, disposition)? {
+            tally.of_origin(kind, &of)?;
+        }
+    }
+    let mut unrouted_by_origin: BTreeMap<i64, OfOrigin> = BTreeMap::new();
+    unrouted::each_before(&view, i64::MAX, |seq, origin| {
+        let of = unrouted_by_origin
+            .entry(origin)
+            .or_insert(OfOrigin { count: 0, oldest: seq });
+        of.count += 1;
+        of.oldest = of.oldest.min(seq);
+        Ok(true)
+    })?;
+    for of in unrouted_by_origin.values() {
+        tally.of_origin(SetAsideKind::NoRoute, of)?;
+    }
+    tally.deliveries()?;
+    tally.jobs()?;
+    Ok(tally
+        .found
+        .into_iter()
+        .map(|(place, (count, oldest_at))| SetAsideCount {
+            kind: place.kind,
+            tenant: place.tenant,
+            source: place.source,
+            route: place.route,
+            count,
+            oldest_at,
+        })
+        .collect())
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    tenant: TenantName,
+    kind: SetAsideKind,
+    source: Option<SourceName>,
+    route: Option<RouteName>,
+}
+
+struct Tally<'a> {
+    view: View<'a>,
+    tenant: Option<&'a TenantName>,
+    found: BTreeMap<Place, (u64, UnixMillis)>,
+}
+
+impl Tally<'_> {
+    fn add(&mut self, place: Place, count: u64, oldest_at: UnixMillis) {
+        if self.tenant.is_some_and(|only| *only != place.tenant) {
+            return;
+        }
+        let found = self.found.entry(place).or_insert((0, oldest_at));
+        found.0 += count;
+        found.1 = found.1.min(oldest_at);
+    }
+
+    /// Receipts. An origin that no longer exists would be damage; the receipt itself says where it came in.
+    fn of_origin(&mut self, kind: SetAsideKind, of: &OfOrigin) -> Result<(), Fault> {
+        let oldest = receipts::get_known(self.view, of.oldest, Body::Without)?;
+        let place = Place {
+            tenant: oldest.event.tenant.clone(),
+            kind,
+            source: Some(oldest.event.source.clone()),
+            route: None,
+        };
+        self.add(place, of.count, oldest.event.received_at);
+        Ok(())
+    }
+
+    fn deliveries(&mut self) -> Result<(), Fault> {
+        let view = self.view;
+        let mut statement = view.prepare_cached(
+            "SELECT o.tenant, o.source, d.conflict, count(*) AS count, min(d.received_at) AS oldest \
+             FROM deliveries d JOIN origins o ON o.id = d.origin WHERE d.conflict <> 0 AND d.decided = 0 \
+             GROUP BY d.origin, d.conflict",
+        )?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let place = Place {
+                tenant: id(row, "tenant")?,
+                kind: match get::<i64>(row, "conflict")? {
+                    2 => SetAsideKind::SuspectedReplay,
+                    _ => SetAsideKind::Conflict,
+                },
+                source: Some(id(row, "source")?),
+                route: None,
+            };
+            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
+        }
+        Ok(())
+    }
+
+    fn jobs(&mut self) -> Result<(), Fault> {
+        let view = self.view;
+        let mut statement = view.prepare_cached(
+            "SELECT tenant, route, count(*) AS count, coalesce(min(ended_at), 0) AS oldest FROM jobs \
+             WHERE state > 3 AND state = 4 GROUP BY tenant, route",
+        )?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let place = Place {
+                tenant: id(row, "tenant")?,
+                kind: SetAsideKind::HeldJob,
+                source: None,
+                route: Some(id(row, "route")?),
+            };
+            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
+        }
+        Ok(())
+    }
+}
