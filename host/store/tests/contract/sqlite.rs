@@ -756,6 +756,8 @@ async fn fill(place: Sqlite) {
 async fn the_wal_is_kept_short() {
     let place = Sqlite::new();
     let bound = 512 * 1024;
+    // The schema's own steps fill most of the log; what is measured here is what events make of it.
+    place.open().close().await;
     let store = place
         .try_open(OpenOptions {
             wal_bytes_max: bound,
