@@ -26,9 +26,9 @@ pub const OPERATOR_BODY_PAUSE_MS_MAX: u64 = 10_000;
 pub const OPERATOR_BODY_READ_MS_MAX: u64 = 120_000;
 /// Nesting of arrays and objects in a JSON body.
 pub const JSON_DEPTH_MAX: usize = 128;
-/// Named values that a profile reads beside the envelope's own fields.
+/// Named values that a profile reads beside the envelope's own fields. The host adds one where a value breaks a bound.
 pub const ATTRIBUTES_MAX: usize = 32;
-/// One attribute's value.
+/// One attribute's value; a longer one is shortened to its beginning and its SHA-256.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
 /// Entries of one signature header that are looked at; further ones are ignored.
 pub const SIGNATURE_ENTRIES_MAX: usize = 16;

@@ -173,10 +173,17 @@ fn run(input: &[u8]) {
         let key = Secret::new(vec![7; 32]);
         for (index, event) in events.into_iter().enumerate() {
             assert_eq!((&event.tenant, &event.source), (&tenant, &source));
+            // The profile's, and the host's own about them.
             assert!(
-                event.attributes.len() <= limits::ATTRIBUTES_MAX,
+                event.attributes.len() <= limits::ATTRIBUTES_MAX + 1,
                 "{} attributes",
                 event.attributes.len()
+            );
+            assert!(
+                event
+                    .attributes
+                    .iter()
+                    .all(|(_, value)| value.len() <= limits::ATTRIBUTE_BYTES_MAX)
             );
             assert!(std::str::from_utf8(&event.payload).is_ok(), "a plugin gets text");
             let is_json = matches!(event.payload.trim_ascii_start().first(), Some(b'{' | b'['));

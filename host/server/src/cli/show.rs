@@ -115,7 +115,7 @@ pub(super) fn trace(trace: &Trace) {
         field("occurred", occurred_at);
     }
     if let Some(notes) = &receipt.reading_notes {
-        field("not as sent", notes);
+        field("notes", notes);
     }
     let proof = &receipt.proof;
     field(
