@@ -234,7 +234,7 @@ impl Setup {
             .tempdir()
             .expect("a temporary folder");
         fs::create_dir(folder.path().join("tenants")).expect("a folder");
-        let stage = Stage {
+        let mut stage = Stage {
             folder,
             setup: self,
             edge: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -251,6 +251,7 @@ impl Setup {
             stage.write(&format!("tenants/{name}.toml"), text);
         }
         stage.write("operator.token", OPERATOR_TOKEN);
+        stage.configure();
         stage
     }
 }

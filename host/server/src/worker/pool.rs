@@ -181,8 +181,12 @@ mod tests {
         let pool = Pool::start("test", 1, || {});
         let (release, held) = std::sync::mpsc::channel::<()>();
         let (ran, was_run) = std::sync::mpsc::channel::<()>();
-        let blocks = pool.run(&tenant, move || drop(held.recv()));
-        let given_up = pool.run(&tenant, move || drop(ran.send(())));
+        let blocks = pool.run(&tenant, move || {
+            let _ = held.recv();
+        });
+        let given_up = pool.run(&tenant, move || {
+            let _ = ran.send(());
+        });
         let moment = std::time::Duration::from_millis(50);
         let (mut blocks, given_up) = (Box::pin(blocks), Box::pin(given_up));
         assert!(tokio::time::timeout(moment, &mut blocks).await.is_err());
