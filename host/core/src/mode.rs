@@ -21,10 +21,10 @@ pub enum Accept {
 
 impl Accept {
     /// Reads what a tenant's file lists; nothing when it is neither `live` nor `test`, or names nothing.
-    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+    pub fn of(names: &[&str]) -> Option<Self> {
         let mut accept = None;
         for name in names {
-            accept = Some(match (accept, name) {
+            accept = Some(match (accept, *name) {
                 (None | Some(Self::Live), "live") => Self::Live,
                 (None | Some(Self::Test), "test") => Self::Test,
                 (Some(_), "live" | "test") => Self::Both,
@@ -76,10 +76,10 @@ mod tests {
 
     #[test]
     fn a_list_of_modes_is_read_whole() {
-        assert_eq!(Accept::of(["live"]), Some(Accept::Live));
-        assert_eq!(Accept::of(["test", "live"]), Some(Accept::Both));
-        assert_eq!(Accept::of(["test", "test"]), Some(Accept::Test));
-        assert_eq!(Accept::of([]), None);
-        assert_eq!(Accept::of(["live", "sandbox"]), None);
+        assert_eq!(Accept::of(&["live"]), Some(Accept::Live));
+        assert_eq!(Accept::of(&["test", "live"]), Some(Accept::Both));
+        assert_eq!(Accept::of(&["test", "test"]), Some(Accept::Test));
+        assert_eq!(Accept::of(&[]), None);
+        assert_eq!(Accept::of(&["live", "sandbox"]), None);
     }
 }

@@ -146,7 +146,7 @@ impl RawSource {
             profile = profile.with_currency(currency);
         }
         if let Some(modes) = &self.accept {
-            let accept = Accept::of(modes.iter().map(String::as_str));
+            let accept = Accept::of(&modes.iter().map(String::as_str).collect::<Vec<_>>());
             profile = profile.with_accept(accept.ok_or("`accept` lists `live`, `test` or both")?);
         }
         let ack = match self.conflict_status {

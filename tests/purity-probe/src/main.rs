@@ -27,6 +27,7 @@ fn main() {
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
         admission::Admission::of(_, _, _, _, _, _);
+        admission::Admission::accepted_by(_, _);
         admission::Admission::on_its_own(_, _);
         admission::Kept::keeps_conflict(_, _);
         admission::Kept::keeps_same(_);
@@ -48,6 +49,7 @@ fn main() {
         admission::replaces(_, _, _, _);
         answer::Rejection::as_str(_);
         answer::Ack::with_conflict_status(_, _);
+        answer::Answer::with_body_bound(_, _);
         answer::Answer::body(_);
         answer::Answer::content_type(_);
         answer::Happening::receipt(_);
@@ -112,7 +114,12 @@ fn main() {
         manifest::Manifest::from_json(_);
         manifest::Manifest::to_json(_);
         mask::identifier(_);
+        mask::check_note(_, _, _);
+        mask::is_hidden(_);
         mask::line(_, _);
+        mask::shown(_);
+        mode::Accept::of(_);
+        mode::Accept::why_not(_, _);
         money::Currency::as_str(_);
         money::Currency::exponent(_);
         money::Currency::new(_);
@@ -127,6 +134,16 @@ fn main() {
         outcome::judged(_, _);
         profile::Profile::about(_);
         profile::Profile::ack(_);
+        profile::Amounts::exponent(_, _);
+        profile::Profile::amounts(_);
+        profile::Profile::body_bytes_max(_);
+        profile::Profile::is_told_by_message(_);
+        profile::Profile::operations(_);
+        profile::Profile::reads_amounts(_);
+        profile::Profile::tells_mode(_);
+        profile::Profile::why_not_accepted(_, _);
+        profile::Profile::with_accept(_, _);
+        profile::Profile::writes_major_units(_);
         profile::Profile::body_is_signed(_);
         profile::Profile::families(_);
         profile::Profile::fetches_keys(_);
@@ -154,6 +171,9 @@ fn main() {
         rate::Rate::new(_, _);
         request::RawRequest::header_values(_, _);
         request::RawRequest::single_header(_, _);
+        request::RawRequest::urls(_);
+        request::signed_url(_, _);
+        request::source_of_path(_);
         retry::RetryPolicy::is_spent(_, _);
         retry::RetryPolicy::next(_, _, _, _, _);
         review::ReviewBody::checked(_);
@@ -214,13 +234,17 @@ fn main() {
         verify::Keyring::key_ids(_);
         verify::Keyring::learn(_, _, _, _, _);
         verify::Keyring::new(_, _);
+        verify::Keyring::windows(_);
         verify::Keyring::with_parameters(_, _, _);
         verify::Unproven::needs_key(_);
         verify::Unproven::reason(_);
         verify::Verified::into_proof(_);
+        verify::Verified::identity(_, _);
         verify::Verified::proof(_);
         verify::Verified::request(_);
         verify::Verified::body(_);
+        verify::Window::holds(_, _);
+        verify::pasted(_);
         verify::verify(_, _, _);
     }
 

@@ -29,7 +29,7 @@ use crate::time::UnixMillis;
 pub use credential::Credential;
 pub(crate) use http_signatures::{base as signature_base, content_digest};
 pub(crate) use keys::{Decoded, decode, shared_tag};
-pub use keys::{KeyError, KeyNeed, Keyring, pasted};
+pub use keys::{KeyError, KeyNeed, Keyring, Window, pasted};
 pub(crate) use message::Message;
 pub(crate) use template::{form_sorted, minify};
 

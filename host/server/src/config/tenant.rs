@@ -254,7 +254,7 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
 fn accepted(value: &Value, profile: &Profile) -> Option<Accept> {
     const HELP: &str = "write accept = [\"live\"], [\"test\"] or both";
     let names: Option<Vec<&str>> = value.list()?.iter().map(Value::text).collect();
-    let accept = Accept::of(names?);
+    let accept = Accept::of(&names?);
     match accept {
         None => value.problem("`accept` lists `live`, `test` or both", HELP),
         Some(Accept::Test) if !profile.tells_mode() => {
