@@ -173,9 +173,9 @@ fn run(input: &[u8]) {
         let key = Secret::new(vec![7; 32]);
         for (index, event) in events.into_iter().enumerate() {
             assert_eq!((&event.tenant, &event.source), (&tenant, &source));
-            // The profile's, and the host's own about them.
+            // The profile's, and the host's own: the mode, and notes.
             assert!(
-                event.attributes.len() <= limits::ATTRIBUTES_MAX + 1,
+                event.attributes.len() <= limits::ATTRIBUTES_MAX + 2,
                 "{} attributes",
                 event.attributes.len()
             );
