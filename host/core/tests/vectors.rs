@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use message::{Message, key, provable, secret};
 use proptest::prelude::*;
+use tollgate_core::answer::Rejection;
 use tollgate_core::envelope::{READING_NOTES, Unreadable};
 use tollgate_core::event::{Event, StatusReading};
 use tollgate_core::explain::Differs;
@@ -1056,6 +1057,42 @@ fn what_is_no_event_is_refused_by_name() {
     };
     message.set("x-signature", &signed[0].1);
     assert_eq!(message.read().unwrap_err(), Unreadable::NotUtf8 { at: 13 });
+}
+
+/// Only what can never be read may be answered with the status after which a provider gives up.
+#[test]
+fn a_body_that_can_never_be_read_is_told_from_one_that_lacks_something() {
+    let rejection = |body: &str| {
+        let message = Message::signed("generic-hmac", &[("a", "secret")], body);
+        Rejection::from(&message.read().unwrap_err())
+    };
+    let deep = format!(
+        r#"{{"event_id":"1","event":"e","x":{}{}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for body in [
+        "",
+        "{",
+        "a=b",
+        r#"{"event_id":"1","event_id":"2","event":"e"}"#,
+        deep.as_str(),
+    ] {
+        assert_eq!(rejection(body), Rejection::Unreadable, "{body}");
+    }
+    for body in ["{}", "[]", r#"{"event":"e"}"#, r#"{"event_id":"1"}"#] {
+        assert_eq!(rejection(body), Rejection::Malformed, "{body}");
+    }
+    let items = |body: &str| {
+        let message = Message::signed("sendgrid", &[("a", message::P256_KEY)], body);
+        Rejection::from(&message.read_all().unwrap_err())
+    };
+    assert_eq!(items(r#"[{"sg_event_id":"e1"}]"#), Rejection::Malformed);
+    assert_eq!(items("[]"), Rejection::Malformed);
+    assert_eq!(
+        items(r#"[{"sg_event_id":"e1","sg_event_id":"e2","event":"open"}]"#),
+        Rejection::Unreadable
+    );
 }
 
 /// I11: a value that we only show is shortened, left out or flagged; it refuses neither its event nor its neighbours.

@@ -499,3 +499,24 @@ fn o3_what_was_copied_wrongly_is_named() {
         assert!(format!("{verified:?}").contains(expect), "{verified:?}");
     }
 }
+
+/// Braze gives up after any 4xx but two: what lacks its id may come again until the template is mended.
+#[test]
+fn i11_what_lacks_its_id_or_type_is_never_told_to_stay_away() {
+    let (stage, signer) = one("braze", "braze-credential", "");
+    let answer = stage.post("one", &signer.sign("", r#"{"type":"campaign.clicked"}"#));
+    assert_eq!(answer.verdict(), (503, "malformed".to_owned()));
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert_eq!(
+        stage.post("one", &signer.sign("", "no JSON")).verdict(),
+        (400, "malformed".to_owned())
+    );
+    let (stage, signer) = one("mailgun", "mailgun-key", "");
+    let answer = stage.post("one", &signer.sign("token-1", r#"{"event-data":{"id":"e1"}}"#));
+    assert_eq!(
+        answer.verdict(),
+        (400, "malformed".to_owned()),
+        "406 would keep it away for ever"
+    );
+    assert_eq!(stage.counts()["receipts"], 0);
+}
