@@ -396,3 +396,32 @@ fn i8_a_test_event_under_a_live_source_is_held_and_moves_no_money() {
     let listed = stage.ask(&["review"]);
     assert!(listed.stdout.contains("accept"), "{listed:?}");
 }
+
+#[test]
+fn i8_a_test_event_that_came_before_its_route_pays_nobody_when_it_is_routed_again() {
+    let stage = Setup::acme("").plugin("cashback").start();
+    let mut event: Value =
+        serde_json::from_str(&payment("evt_1", "pi_1", "payment_intent.succeeded", "succeeded")).expect("an event");
+    event["livemode"] = false.into();
+    let answer = stage.post("payments", &signer("payments").sign("", event.to_string()));
+    assert_eq!(answer.verdict().1, "accepted", "no route takes it");
+    let sources = tollgate_tests::stage::SOURCES;
+    stage.write(
+        "tenants/acme.toml",
+        &format!(
+            "{sources}[routes.cashback]\nsources = [\"payments\"]\nplugin = \"cashback\"\n\
+             grants = [{{ kind = \"credit\", amount_max = 5000, currencies = [\"USD\"] }}]\n\
+             [routes.cashback.config]\nrate_bps = 1000\nstatuses = [\"captured\"]\n"
+        ),
+    );
+    stage.reload();
+    let routed = stage.ask(&["replay", "--routes", "--tenant", "acme"]);
+    stage.quiet();
+    assert_eq!(stage.counts()["actions"], 0, "{routed:?}");
+    assert!(
+        stage.trace(&answer.receipt())["jobs"]
+            .as_array()
+            .is_some_and(Vec::is_empty),
+        "{routed:?}"
+    );
+}

@@ -78,5 +78,10 @@ fn jobs(config: &Config, found: &Routable) -> Vec<JobSpec> {
     let Some(tenant) = config.tenants.get(&found.event.tenant) else {
         return Vec::new();
     };
+    // What the source does not accept has no effect the second time either: a test event pays nobody.
+    let source = tenant.sources.get(&found.event.source);
+    if source.is_some_and(|source| source.profile.why_not_accepted(&found.event).is_some()) {
+        return Vec::new();
+    }
     admission::jobs(&found.event, found.receipt, &mut tenant.matches())
 }
