@@ -428,7 +428,9 @@ impl Image {
         let files = fs::read_dir(folder).expect("a folder").filter_map(|entry| {
             let entry = entry.expect("an entry");
             let name = entry.file_name().to_string_lossy().into_owned();
-            let means_something = !MEANS_NOTHING.iter().any(|suffix| name.ends_with(suffix));
+            // A folder beside the store's files is the configuration's.
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let means_something = is_file && !MEANS_NOTHING.iter().any(|suffix| name.ends_with(suffix));
             means_something.then(|| (name, fs::read(entry.path()).expect("a file")))
         });
         Self { files: files.collect() }

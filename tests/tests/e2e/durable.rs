@@ -155,7 +155,7 @@ fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {
 fn i4_a_failing_disk_is_answered_503_and_the_host_stops() {
     // A file that may not grow further fails a write as a broken disk does.
     let mut stage = Setup::acme("")
-        .wrapper(&["sh", "-c", "trap '' XFSZ; exec prlimit --fsize=900000 \"$0\" \"$@\""])
+        .wrapper(&["sh", "-c", "trap '' XFSZ; exec prlimit --fsize=2000000 \"$0\" \"$@\""])
         .start();
     let (kept, refused, answer) = fill(&stage);
     assert_eq!(answer.verdict(), (503, "store-unavailable".to_owned()));
