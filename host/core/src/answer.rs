@@ -155,6 +155,8 @@ pub struct Answer {
     pub retry_after_s: Option<u32>,
     /// What was kept, in the order of the events; empty when nothing was.
     pub receipts: Vec<ReceiptId>,
+    /// One word for each of `receipts`, where the events of a batch came out differently; else empty.
+    pub decisions: Vec<&'static str>,
     /// Further headers; names in lower case.
     pub headers: Vec<(String, String)>,
     /// The provider's own words for an acknowledgement.
@@ -179,8 +181,12 @@ impl Answer {
             (None, [receipt]) => Cow::Owned(format!("{{\"receipt\":\"{receipt}\",\"status\":\"{status}\"}}\n")),
             (None, receipts) => {
                 let receipts: Vec<_> = receipts.iter().map(|receipt| format!("\"{receipt}\"")).collect();
+                let decisions = match self.decisions.as_slice() {
+                    [] => String::new(),
+                    decisions => format!("\"decisions\":[\"{}\"],", decisions.join("\",\"")),
+                };
                 Cow::Owned(format!(
-                    "{{\"receipts\":[{}],\"status\":\"{status}\"}}\n",
+                    "{{\"receipts\":[{}],{decisions}\"status\":\"{status}\"}}\n",
                     receipts.join(",")
                 ))
             }
@@ -210,6 +216,7 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
         status,
         retry_after_s: None,
         receipts: vec![receipt],
+        decisions: Vec::new(),
         headers: ack.headers.clone(),
         text: ack.body.clone(),
         body_bytes_max: None,
@@ -219,6 +226,7 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
         status,
         retry_after_s: None,
         receipts: Vec::new(),
+        decisions: Vec::new(),
         headers: Vec::new(),
         text: None,
         body_bytes_max: None,
@@ -275,29 +283,46 @@ pub fn answer(happening: &Happening, ack: &Ack) -> Answer {
 
 /// One answer for the events of one request, in their order. It acknowledges only when every one is kept: whatever was not makes the
 /// sender come again with all, and what was kept is then the same. Nothing happened when there is none.
+///
+/// Events that came out alike are answered with their word. Where they differ, the request is `accepted`, as all of it is kept, and
+/// `decisions` says what each came out as; but a source that wants a status of its own for conflicts has it for the whole request.
 pub fn answer_all(happenings: &[Happening], ack: &Ack) -> Answer {
-    let rank = |happening: &Happening| match happening {
-        Happening::Rejected(_) => 6,
-        Happening::Conflict(_) => 5,
-        Happening::SuspectedReplay(_) => 4,
-        Happening::Held(_) => 3,
-        Happening::Accepted(_) => 2,
-        Happening::Superseded(_) => 1,
-        Happening::Same(_) => 0,
-    };
-    // The first of the highest rank speaks for all.
-    let telling = happenings.iter().rev().max_by_key(|happening| rank(happening));
-    let Some(telling) = telling else {
+    let rejected = happenings
+        .iter()
+        .find(|happening| matches!(happening, Happening::Rejected(_)));
+    let unwelcome = happenings
+        .iter()
+        .find(|happening| ack.conflict.is_some() && matches!(happening, Happening::Conflict(_)));
+    let are_alike = happenings.windows(2).all(|pair| pair[0].as_str() == pair[1].as_str());
+    let kept = happenings.iter().find_map(Happening::receipt).map(Happening::Accepted);
+    let together = if are_alike { happenings.first() } else { kept.as_ref() };
+    let Some(telling) = rejected.or(unwelcome).or(together) else {
         return answer(&Happening::Rejected(Rejection::Malformed), ack);
     };
     let mut one = answer(telling, ack);
     if !one.receipts.is_empty() {
         one.receipts = happenings.iter().filter_map(Happening::receipt).collect();
+        if !are_alike {
+            one.decisions = happenings.iter().map(Happening::as_str).collect();
+        }
     }
     one
 }
 
 impl Happening {
+    /// One word for programs: what became of the event, or why nothing was kept.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "accepted",
+            Self::Superseded(_) => "superseded",
+            Self::Held(_) => "held",
+            Self::Same(_) => "same",
+            Self::Conflict(_) => "conflict",
+            Self::SuspectedReplay(_) => "suspected-replay",
+            Self::Rejected(rejection) => rejection.as_str(),
+        }
+    }
+
     /// The receipt of what was kept.
     pub fn receipt(&self) -> Option<ReceiptId> {
         match *self {
@@ -395,27 +420,41 @@ mod tests {
 
     #[test]
     fn a_batch_is_acknowledged_only_as_a_whole() {
-        let check = |happenings: &[Happening], status: &str, receipts: usize| {
+        let check = |happenings: &[Happening], status: &str, decisions: &[&str]| {
             let answer = answer_all(happenings, &Ack::default());
             assert_eq!(
-                (answer.status, answer.receipts.len()),
-                (status, receipts),
+                (answer.status, &*answer.decisions),
+                (status, decisions),
                 "{happenings:?}"
             );
+            let kept = if answer.http_status < 300 { happenings.len() } else { 0 };
+            assert_eq!(answer.receipts.len(), kept, "{happenings:?}");
         };
         let [accepted, superseded, held, same, conflict, suspected] = KEPT;
         let rejected = Happening::Rejected(Rejection::StoreUnavailable);
-        check(&[same.clone(), same.clone()], "same", 2);
-        check(&[same.clone(), accepted.clone(), superseded], "accepted", 3);
-        check(&[accepted.clone(), held.clone(), same], "held", 3);
+        check(&[same.clone(), same.clone()], "same", &[]);
+        check(&[conflict.clone(), conflict.clone()], "conflict", &[]);
         check(
-            &[held.clone(), suspected.clone(), accepted.clone()],
-            "suspected-replay",
-            3,
+            &[same.clone(), superseded, held],
+            "accepted",
+            &["same", "superseded", "held"],
         );
-        check(&[suspected, conflict.clone()], "conflict", 2);
-        check(&[accepted.clone(), conflict], "conflict", 2);
-        check(&[accepted, rejected], "store-unavailable", 0);
-        check(&[], "malformed", 0);
+        check(
+            &[same, suspected, conflict],
+            "accepted",
+            &["same", "suspected-replay", "conflict"],
+        );
+        check(&[accepted, rejected], "store-unavailable", &[]);
+        check(&[], "malformed", &[]);
+    }
+
+    #[test]
+    fn a_conflict_that_a_source_answers_with_its_own_status_speaks_for_its_batch() {
+        let [accepted, .., conflict, _] = KEPT;
+        let answer = answer_all(&[accepted, conflict], &Ack::default().with_conflict_status(409));
+        assert_eq!((answer.http_status, answer.status), (409, "conflict"));
+        let body: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
+        assert_eq!(body["decisions"], serde_json::json!(["accepted", "conflict"]));
+        assert_eq!(body["receipts"].as_array().map(Vec::len), Some(2));
     }
 }

@@ -37,6 +37,12 @@ impl Currency {
             _ => 2,
         }
     }
+
+    /// Whether ISO 4217 counts in fractions of which no one pays any more: providers count it in whole units (Adyen's CVE and IDR,
+    /// Checkout.com's CLF, Stripe's MGA; each profile's `[amounts]` has the source).
+    pub(crate) fn is_paid_whole(&self) -> bool {
+        matches!(self.as_str(), "CLF" | "CVE" | "IDR" | "MGA")
+    }
 }
 impl fmt::Display for Currency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,14 +90,14 @@ impl Money {
     }
 }
 
-/// `50.00 USD`, `500 JPY`: for people.
+/// `50.00 USD`, `500 JPY`, `15000 IDR`: for people. A fraction is never left out, unless it is nothing of a currency that is paid whole.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exponent = self.currency.exponent();
         let scale = 10_i64.pow(exponent);
         let sign = if self.minor_units < 0 { "-" } else { "" };
         let (whole, part) = (self.minor_units.abs() / scale, self.minor_units.abs() % scale);
-        if exponent == 0 {
+        if exponent == 0 || part == 0 && self.currency.is_paid_whole() {
             write!(f, "{sign}{whole} {}", self.currency)
         } else {
             write!(
@@ -134,6 +140,8 @@ mod tests {
         check(-5, "inr", "-0.05 INR");
         check(500, "JPY", "500 JPY");
         check(1, "KWD", "0.001 KWD");
+        check(1_500_000, "IDR", "15000 IDR");
+        check(-1_500_050, "IDR", "-15000.50 IDR");
         assert_eq!(Money::new(MINOR_UNITS_MAX + 1, Currency::new("USD").unwrap()), None);
         assert_eq!(Money::new(i64::MIN, Currency::new("USD").unwrap()), None);
         assert_eq!(Currency::new("US"), None);

@@ -262,8 +262,8 @@ pub struct Trace {
     pub receipt: ReceiptView,
     /// What a person decided about it, when it was held.
     pub review: Option<ReviewView>,
-    /// How often the event was delivered again in all.
-    pub redelivered: Redelivered,
+    /// How often the event was delivered again in all; `None` where it never was.
+    pub redelivered: Option<Redelivered>,
     /// Further deliveries of the same event that are kept one by one, in their order; see [`tollgate_core::admission::Kept`].
     pub deliveries: Vec<DeliveryView>,
     pub jobs: Vec<JobView>,
@@ -271,8 +271,15 @@ pub struct Trace {
     pub history: Vec<HistoryView>,
 }
 
+impl Trace {
+    /// How often the event was delivered again with other bytes.
+    pub fn conflicts(&self) -> u64 {
+        self.redelivered.as_ref().map_or(0, |again| again.conflicts)
+    }
+}
+
 /// How often an event was delivered again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redelivered {
     /// With the receipt's own bytes.
     pub same: u64,
@@ -281,7 +288,8 @@ pub struct Redelivered {
     /// With its signed message, under another id or type.
     #[serde(default)]
     pub suspected_replays: u64,
-    pub last_at: Option<String>,
+    /// When it came the last time; RFC 3339, UTC.
+    pub last_at: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

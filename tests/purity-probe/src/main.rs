@@ -52,6 +52,7 @@ fn main() {
         answer::Answer::with_body_bound(_, _);
         answer::Answer::body(_);
         answer::Answer::content_type(_);
+        answer::Happening::as_str(_);
         answer::Happening::receipt(_);
         answer::answer(_, _);
         answer::answer_all(_, _);

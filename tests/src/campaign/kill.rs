@@ -537,7 +537,7 @@ fn judge_receipts(traces: &[Trace], books: &Books, problems: &mut Vec<String>) {
         for job in trace.jobs.iter().filter(|job| job.state != "done") {
             problems.push(format!("{} of {id} is {}: {:?}", job.id, job.state, job.reason));
         }
-        if trace.redelivered.conflicts > 0 {
+        if trace.conflicts() > 0 {
             problems.push(format!("{id}: a redelivery of the same bytes was taken for a conflict"));
         }
     }

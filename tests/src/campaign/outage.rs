@@ -387,7 +387,7 @@ fn judge_receipt(trace: &Trace, problems: &mut Vec<String>) {
     if trace.jobs.len() != 1 || trace.jobs.iter().any(|job| job.state != "done") {
         problems.push(format!("{id}: its one job is not done"));
     }
-    if trace.redelivered.conflicts > 0 {
+    if trace.conflicts() > 0 {
         problems.push(format!("{id}: a redelivery of the same bytes was taken for a conflict"));
     }
 }

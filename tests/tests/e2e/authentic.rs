@@ -371,13 +371,19 @@ fn i11_one_bad_value_refuses_no_neighbour_in_its_batch() {
     let answer = stage.post("one", &sign(batch));
     assert_eq!(answer.verdict(), (200, "accepted".to_owned()));
     assert_eq!(stage.counts()["receipts"], 3);
+    // The same with one that differs: all is kept, and the answer says what each came out as.
+    let other = r#"{"events":[{"id":"1","type":"t"},{"id":"2","type":"t","reason":"550 no"},{"id":"4","type":"t"}]}"#;
+    let answer = stage.post("one", &sign(other.to_owned()));
+    assert_eq!(answer.verdict(), (200, "accepted".to_owned()));
+    assert_eq!(answer.json()["decisions"], json!(["same", "conflict", "accepted"]));
+    assert_eq!(stage.counts()["receipts"], 4);
 
     // An empty batch under a right signature asks whether the endpoint holds the secret (Xero); a wrong one is told no.
     let asked = sign(r#"{"events":[],"entropy":"X"}"#.to_owned());
     let answer = stage.post("one", &asked);
     assert_eq!((answer.status, answer.body.len()), (200, 0), "{answer:?}");
     assert_eq!(stage.post("one", &asked.tampered()).status, 401);
-    assert_eq!(stage.counts()["receipts"], 3);
+    assert_eq!(stage.counts()["receipts"], 4);
     assert_eq!(stage.metric("tollgate_challenges_total"), 1);
 }
 

@@ -9,8 +9,8 @@ use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
 use tollgate_core::review::Reviewed;
 use tollgate_store::{
-    ActionView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, ReplayReport, ReplayedWork,
-    ReviewReport, RunView, SetAside, SetAsideCount, Trace,
+    ActionView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, Redelivered, ReplayReport,
+    ReplayedWork, ReviewReport, RunView, SetAside, SetAsideCount, Trace,
 };
 
 use crate::operator::TokenView;
@@ -49,16 +49,17 @@ pub(super) fn receipts(traces: &[Trace]) {
         ..
     } in traces
     {
-        let again = match redelivered.same {
+        let count = |of: fn(&Redelivered) -> u64| redelivered.as_ref().map_or(0, of);
+        let again = match count(|again| again.same) {
             0 => String::new(),
             count => format!("  {DIM}+{count} deliveries{DIM:#}"),
         };
-        let conflicts = match redelivered.conflicts {
+        let conflicts = match count(|again| again.conflicts) {
             0 => String::new(),
             1 => format!("  {BAD}1 conflict{BAD:#}"),
             count => format!("  {BAD}{count} conflicts{BAD:#}"),
         };
-        let suspected = match redelivered.suspected_replays {
+        let suspected = match count(|again| again.suspected_replays) {
             0 => String::new(),
             1 => format!("  {BAD}1 suspected replay{BAD:#}"),
             count => format!("  {BAD}{count} suspected replays{BAD:#}"),
@@ -141,11 +142,12 @@ pub(super) fn trace(trace: &Trace) {
     for delivery in &trace.deliveries {
         field("again", &again(delivery));
     }
-    let redelivered = &trace.redelivered;
-    let shown: u64 = trace.deliveries.iter().map(|delivery| delivery.times).sum();
-    let more = (redelivered.same + redelivered.conflicts + redelivered.suspected_replays).saturating_sub(shown);
-    if let (1.., Some(last)) = (more, &redelivered.last_at) {
-        field("again", &format!("{more} more times, the last {last}"));
+    if let Some(all) = &trace.redelivered {
+        let shown: u64 = trace.deliveries.iter().map(|delivery| delivery.times).sum();
+        let more = (all.same + all.conflicts + all.suspected_replays).saturating_sub(shown);
+        if more > 0 {
+            field("again", &format!("{more} more times, the last {}", all.last_at));
+        }
     }
     for entry in &trace.history {
         field(

@@ -216,20 +216,20 @@ fn append(
     Ok(DeliveryId(connection.last_insert_rowid()))
 }
 
-/// How often a receipt was delivered again.
-pub(super) fn redelivered(connection: &Connection, seq: i64) -> Result<Redelivered, Fault> {
+/// How often a receipt was delivered again; `None` for never.
+pub(super) fn redelivered(connection: &Connection, seq: i64) -> Result<Option<Redelivered>, Fault> {
     let mut statement =
         connection.prepare_cached("SELECT same, conflicts, suspected, last_at FROM redelivered WHERE receipt = ?1")?;
     let mut found = statement.query([seq])?;
     let Some(row) = found.next()? else {
-        return Ok(Redelivered::default());
+        return Ok(None);
     };
-    Ok(Redelivered {
+    Ok(Some(Redelivered {
         same: rows::unsigned(row, "same")?,
         conflicts: rows::unsigned(row, "conflicts")?,
         suspected_replays: rows::unsigned(row, "suspected")?,
-        last_at: Some(millis(row, "last_at")?.to_string()),
-    })
+        last_at: millis(row, "last_at")?.to_string(),
+    }))
 }
 
 /// What a delivery's code in `conflict` is called.

@@ -895,7 +895,11 @@ impl World {
                 && view.event_id == receipt.event.id.as_str()
                 && view.disposition == receipt.disposition
                 && view.body_digest == Digest::of(&receipt.event.payload)
-                && trace.redelivered.same + trace.redelivered.conflicts == u64::from(receipt.redeliveries),
+                && trace
+                    .redelivered
+                    .as_ref()
+                    .map_or(0, |again| again.same + again.conflicts)
+                    == u64::from(receipt.redeliveries),
             "the receipt is {view:?} with {:?}, and was {receipt:?}",
             trace.redelivered
         );
