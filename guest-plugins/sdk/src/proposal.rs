@@ -5,7 +5,8 @@ use std::fmt;
 use crate::limits::OPERATION_KEY_BYTES_MAX;
 use crate::{Action, Credit, Debit, Extension, Failure, Flag, GiftCard, Money, Notice, Proposal, Stock};
 
-/// The operation key `{rule}:{operation}`, for example `cashback:r_0ebe386a24c311bff7`.
+/// The operation key `{rule}:{operation}`, for example `cashback:r_0ebe386a24c311bff7`. It is the plugin's own: the host records it
+/// under the plugin's name, or under the namespace that the route names.
 ///
 /// # Errors
 /// [`Failure::Hold`] when it would be longer than 200 bytes or hold anything but visible ASCII: the host would not take it,

@@ -1,14 +1,16 @@
 //! Delivery: what an attempt's end means, and how an outgoing message is signed.
 
 use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::action::ActionKind;
-use crate::ids::{ActionId, Digest, OperationKey, OutboxId, ReceiptId, TenantName};
+use crate::ids::{ActionId, DestinationName, Digest, Namespace, OperationKey, OutboxId, ReceiptId, TenantName};
 use crate::limits::RETRY_AFTER_MS_MAX;
 use crate::profile::Profile;
 use crate::retry::{Jitter, NextStep, RetryPolicy};
-use crate::secret::{NO_PARAMETERS, SourceSecret};
+use crate::secret::{NO_PARAMETERS, Secret, SourceSecret};
 use crate::sign::{SignError, SignInput, sign};
 use crate::time::UnixMillis;
 
@@ -95,14 +97,60 @@ pub fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
     Some(UnixMillis(instant.as_millisecond()).since(now).max(0))
 }
 
+/// What a destination knows an effect by: `{namespace}/{kind}/{operation key}`, at most 300 bytes of visible ASCII. Neither a namespace
+/// nor a kind holds a slash, so the first two end where they say, and no two effects of a tenant share one.
+pub fn idempotency_key(namespace: &Namespace, kind: ActionKind, key: &OperationKey) -> String {
+    format!("{namespace}/{kind}/{key}")
+}
+
+/// The namespace, kind and operation key that [`idempotency_key`] made a text of. `None` for any other text.
+pub fn read_idempotency_key(text: &str) -> Option<(Namespace, ActionKind, OperationKey)> {
+    let mut parts = text.splitn(3, '/');
+    let namespace = parts.next()?.parse().ok()?;
+    let kind = ActionKind::from_name(parts.next()?)?;
+    Some((namespace, kind, parts.next()?.parse().ok()?))
+}
+
+/// `webhook-id` of one effect on its way to one destination: HMAC-SHA256 under the store's own key over the length-prefixed parts, cut
+/// to 20 bytes, in hex. It is the same for every attempt, replay and resend, in a restored store too if the effect is the same one; it
+/// is never another effect's, not in another store either, since each store draws its key.
+pub fn message_id(
+    key: &Secret,
+    receipt: ReceiptId,
+    namespace: &Namespace,
+    kind: ActionKind,
+    operation_key: &OperationKey,
+    destination: &DestinationName,
+) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
+    // The label has blanks, which no tenant's name has: no receipt's id is made of these parts.
+    let parts: [&[u8]; 6] = [
+        b"tollgate webhook-id 1",
+        &receipt.0,
+        namespace.as_str().as_bytes(),
+        kind.as_str().as_bytes(),
+        operation_key.as_str().as_bytes(),
+        destination.as_str().as_bytes(),
+    ];
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part);
+    }
+    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    format!("msg_{}", HEXLOWER.encode(&full[..20]))
+}
+
 /// One recorded action on its way to a destination.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     pub entry: OutboxId,
+    /// [`message_id`].
+    pub id: &'a str,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     pub tenant: &'a TenantName,
     pub action: ActionId,
+    pub namespace: &'a Namespace,
     pub operation_key: &'a OperationKey,
     pub kind: ActionKind,
     /// [`crate::action::Action::to_json`], byte for byte as recorded.
@@ -113,15 +161,16 @@ pub struct Message<'a> {
 
 impl Message<'_> {
     /// What the destination receives: says what happened and embeds the action byte for byte as the ledger has it:
-    /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
+    /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"namespace":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
     pub fn body(&self) -> Vec<u8> {
         let text = |text: &str| serde_json::Value::from(text).to_string();
         format!(
-            r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
+            r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","namespace":"{namespace}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
             kind = self.kind,
             id = self.action,
             tenant = text(self.tenant.as_str()),
             receipt = self.receipt,
+            namespace = self.namespace,
             key = text(self.operation_key.as_str()),
             recorded_at = self.recorded_at,
             action = self.action_json,
@@ -140,8 +189,8 @@ impl Message<'_> {
     }
 
     /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`.
-    /// `webhook-id` (the entry) and `Idempotency-Key` (the operation key; unique per tenant and kind of action, so a destination
-    /// keeps it beside the body's `type`) stay the same over every attempt and replay of one entry.
+    /// `webhook-id` ([`message_id`]) and `Idempotency-Key` ([`idempotency_key`]) stay the same over every attempt and replay of one
+    /// entry.
     ///
     /// `scheme` is the shipped profile `standard-webhooks`.
     ///
@@ -154,15 +203,17 @@ impl Message<'_> {
         secrets: &[SourceSecret],
         at: UnixMillis,
     ) -> Result<Vec<(String, String)>, SignError> {
-        let id = self.entry.to_string();
         let input = SignInput {
             body,
-            id: &id,
+            id: self.id,
             at,
             url: None,
         };
         let mut headers = sign(scheme, secrets, &NO_PARAMETERS, &input)?.headers;
-        headers.push(("idempotency-key".to_owned(), self.operation_key.to_string()));
+        headers.push((
+            "idempotency-key".to_owned(),
+            idempotency_key(self.namespace, self.kind, self.operation_key),
+        ));
         headers.push(("traceparent".to_owned(), self.traceparent()));
         Ok(headers)
     }
@@ -251,9 +302,11 @@ mod tests {
     fn the_body_embeds_the_action_as_recorded() {
         let message = Message {
             entry: OutboxId(9),
+            id: "msg_1",
             attempt: 2,
             tenant: &"acme".parse().unwrap(),
             action: ActionId(7),
+            namespace: &"loyalty".parse().unwrap(),
             operation_key: &r#"cash"back\:1"#.parse().unwrap(),
             kind: ActionKind::ReserveStock,
             // Spacing and order are the ledger's.
@@ -264,7 +317,7 @@ mod tests {
         let text = String::from_utf8(message.body()).unwrap();
         assert_eq!(
             text,
-            r#"{"type":"action.reserve-stock","id":"act_7","tenant":"acme","receipt":"rcpt_abababababababababababababababab","operation_key":"cash\"back\\:1","recorded_at":"2026-05-05T10:00:00.000Z","action":{"kind":"reserve-stock",  "b":1,"a":2}}"#
+            r#"{"type":"action.reserve-stock","id":"act_7","tenant":"acme","receipt":"rcpt_abababababababababababababababab","namespace":"loyalty","operation_key":"cash\"back\\:1","recorded_at":"2026-05-05T10:00:00.000Z","action":{"kind":"reserve-stock",  "b":1,"a":2}}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let trace = message.traceparent();
@@ -275,5 +328,56 @@ mod tests {
             Message { attempt: 3, ..message }.traceparent(),
             "each attempt is a span of its own"
         );
+    }
+
+    #[test]
+    fn no_two_effects_share_an_idempotency_key() {
+        let kinds = ActionKind::ALL;
+        let (names, keys) = (["a", "a-b", "credit"], ["a", "credit/a", "/", "a/credit/a", "b/a"]);
+        let mut seen = std::collections::BTreeSet::new();
+        for namespace in names {
+            for kind in kinds {
+                for key in keys {
+                    let parts = (namespace.parse().unwrap(), kind, key.parse().unwrap());
+                    let text = idempotency_key(&parts.0, parts.1, &parts.2);
+                    assert_eq!(read_idempotency_key(&text), Some(parts), "{text}");
+                    assert!(seen.insert(text.clone()), "{text} names two effects");
+                }
+            }
+        }
+        let longest = idempotency_key(
+            &"n".repeat(63).parse().unwrap(),
+            ActionKind::ReserveStock,
+            &"k".repeat(200).parse().unwrap(),
+        );
+        assert!(longest.len() <= 300, "{}", longest.len());
+    }
+
+    #[test]
+    fn a_message_id_is_of_one_effect_destination_and_store() {
+        let id = |store: &[u8], receipt, namespace: &str, kind, key: &str, to: &str| {
+            message_id(
+                &Secret::new(store.to_vec()),
+                ReceiptId([receipt; 16]),
+                &namespace.parse().unwrap(),
+                kind,
+                &key.parse().unwrap(),
+                &to.parse().unwrap(),
+            )
+        };
+        let one = || id(b"a", 1, "n", ActionKind::Credit, "k", "d");
+        assert_eq!(one(), one());
+        let others = [
+            id(b"b", 1, "n", ActionKind::Credit, "k", "d"),
+            id(b"a", 2, "n", ActionKind::Credit, "k", "d"),
+            id(b"a", 1, "m", ActionKind::Credit, "k", "d"),
+            id(b"a", 1, "n", ActionKind::Flag, "k", "d"),
+            id(b"a", 1, "n", ActionKind::Credit, "l", "d"),
+            id(b"a", 1, "n", ActionKind::Credit, "k", "e"),
+            id(b"a", 1, "n", ActionKind::Credit, "kd", "d"),
+        ];
+        for other in others {
+            assert_ne!(one(), other);
+        }
     }
 }

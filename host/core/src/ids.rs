@@ -212,7 +212,19 @@ text_id!(
     Subject, "subject", 255, "printable characters", is_printable
 );
 text_id!(
-    /// The name of one business operation, unique per (tenant, action kind) for ever.
+    /// Whose operation keys a route's actions are recorded under: the plugin's name, unless the route names another.
+    Namespace, "namespace of operations", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+
+impl From<&PluginName> for Namespace {
+    /// A plugin's own namespace. Every plugin's name is one.
+    fn from(plugin: &PluginName) -> Self {
+        Self(Arc::clone(&plugin.0))
+    }
+}
+
+text_id!(
+    /// The name of one business operation, unique per (tenant, namespace, action kind) for ever.
     OperationKey, "operation key", 200, "visible ASCII", is_visible_ascii
 );
 

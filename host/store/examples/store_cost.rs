@@ -312,7 +312,9 @@ fn settlement(claim: &JobClaim) -> Settlement {
         writes: vec![],
         state_total_max: None,
         actions: vec![action(&format!("cashback:{}", claim.event.id))],
+        namespace: "cashback".parse().unwrap(),
         destinations: vec!["shop".parse().unwrap()],
+        renamed: Vec::new(),
     }
 }
 

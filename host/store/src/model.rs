@@ -11,7 +11,7 @@ use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
-    ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId,
+    ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, Namespace, OperationKey, OutboxId,
     PluginDigest, PluginName, ReceiptId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
@@ -143,8 +143,13 @@ pub struct Settlement {
     pub state_total_max: Option<u64>,
     /// Committed only with [`JobEnd::Done`].
     pub actions: Vec<GrantedAction>,
-    /// Where each recorded action goes; empty when the route leaves them in the ledger.
+    /// Whose operation keys the actions' are.
+    pub namespace: Namespace,
+    /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added. Empty when the
+    /// route leaves them in the ledger.
     pub destinations: Vec<DestinationName>,
+    /// Names that destinations had before, each with the one that took its place: what was sent to the first is not sent again.
+    pub renamed: Vec<(DestinationName, DestinationName)>,
 }
 
 /// What a settlement became.
@@ -165,12 +170,15 @@ pub enum Settled {
 #[derive(Debug, Clone)]
 pub struct OutboxClaim {
     pub entry: OutboxId,
+    /// [`tollgate_core::delivery::message_id`].
+    pub message_id: String,
     pub epoch: LeaseEpoch,
     /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
     pub attempt: u32,
     pub tenant: TenantName,
     pub destination: DestinationName,
     pub action: ActionId,
+    pub namespace: Namespace,
     pub operation_key: OperationKey,
     pub kind: ActionKind,
     /// [`Action::to_json`], byte for byte as recorded.
@@ -376,6 +384,8 @@ pub struct RunView {
 pub struct ActionView {
     /// The recorded action: this run's own, or the earlier one that this proposal repeats. For a conflict the kept proposal.
     pub id: ActionId,
+    /// Whose operation key it is.
+    pub namespace: Namespace,
     pub operation_key: String,
     pub verdict: Verdict,
     pub action: Action,

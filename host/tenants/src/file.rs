@@ -10,7 +10,7 @@ use tollgate_core::action::ActionKind;
 use tollgate_core::admission::OnHeld;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
+    DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
 };
 use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
@@ -60,12 +60,13 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         .get("standard-webhooks")
         .map(|profile| Profile::clone(profile))
         .ok_or("the profile `standard-webhooks` is missing")?;
-    let (mut destinations, mut declared) = (BTreeMap::new(), Vec::new());
+    let (mut destinations, mut declared, mut renamed) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, raw) in raw.destinations {
         // What waits for an old name goes where the new one is. A name that is declared goes before one that was.
         let formerly = raw.formerly.clone();
         let destination = raw.check();
         for old in formerly {
+            renamed.push((old.clone(), name.clone()));
             destinations.entry(old).or_insert_with(|| destination.clone());
         }
         declared.push((name, destination));
@@ -76,6 +77,7 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         work: Work {
             routes,
             destinations,
+            renamed,
             signing,
             lifecycles,
         },
@@ -300,6 +302,7 @@ struct RawRoute {
     #[serde(default)]
     statuses: Vec<Status>,
     plugin: PluginName,
+    operations: Option<Namespace>,
     #[serde(default)]
     destinations: Vec<DestinationName>,
     #[serde(default)]
@@ -335,6 +338,7 @@ impl RawRoute {
                 types,
                 statuses: self.statuses,
             },
+            namespace: self.operations.unwrap_or_else(|| Namespace::from(&self.plugin)),
             plugin: self.plugin,
             config_digest: Digest::of(config_json.as_bytes()),
             config_json,

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, FamilyName, KeyId, PluginName, RouteName, SourceName, TenantName};
+use tollgate_core::ids::{
+    DestinationName, Digest, FamilyName, KeyId, Namespace, PluginName, RouteName, SourceName, TenantName,
+};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
 use tollgate_core::route::RouteMatch;
@@ -81,6 +83,8 @@ pub struct Basic {
 pub struct Work {
     pub routes: Vec<Route>,
     pub destinations: BTreeMap<DestinationName, Destination>,
+    /// Names that destinations had before, each with the name of now.
+    pub renamed: Vec<(DestinationName, DestinationName)>,
     /// How deliveries are signed.
     pub signing: Profile,
     pub lifecycles: Vec<Lifecycle>,
@@ -95,6 +99,8 @@ pub struct Route {
     pub config_json: String,
     pub config_digest: Digest,
     pub grants: Vec<Grant>,
+    /// Whose operation keys its actions are recorded under.
+    pub namespace: Namespace,
     pub destinations: Vec<DestinationName>,
     pub deadline_ms: u64,
 }

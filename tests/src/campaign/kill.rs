@@ -569,7 +569,7 @@ fn judge_deliveries(destination: &Destination, deliverable: &BTreeSet<(String, S
                 .unwrap_or_default()
         };
         let operation = (text("/action/kind").to_owned(), text("/operation_key").to_owned());
-        if arrival.header("idempotency-key") != operation.1 {
+        if arrival.header("idempotency-key") != format!("{}/{}/{}", text("/namespace"), operation.0, operation.1) {
             problems.push(format!("{}: its Idempotency-Key is another", operation.1));
         }
         match arrived.get(&operation) {

@@ -413,7 +413,9 @@ fn judge_arrivals(
                 .to_owned()
         };
         let operation = (text("/tenant"), text("/action/kind"), text("/operation_key"));
-        if !arrival.is_authentic || arrival.header("idempotency-key") != operation.2 {
+        if !arrival.is_authentic
+            || arrival.header("idempotency-key") != format!("{}/{}/{}", text("/namespace"), operation.1, operation.2)
+        {
             problems.push(format!("{name}: {operation:?} came without its signature or its key"));
         }
         let taken = u32::from(arrival.at >= back_at);

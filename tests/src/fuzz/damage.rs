@@ -247,7 +247,9 @@ async fn work(store: &SqliteStore) {
             writes: Vec::new(),
             state_total_max: None,
             actions: judge(vec![proposal], &[Grant::of(ActionKind::Flag)]).expect("a grant"),
+            namespace: "books".parse().expect("a name"),
             destinations: vec!["books".parse().expect("a name")],
+            renamed: Vec::new(),
         };
         let _ = store.settle(settlement).await.expect("a settlement");
     }

@@ -36,7 +36,7 @@ fn p7_a_delivery_is_signed_and_says_what_was_recorded() {
         arrival.header("webhook-id"),
         action["deliveries"][0]["id"].as_str().unwrap_or_default()
     );
-    assert_eq!(arrival.header("idempotency-key"), "cashback:red_1");
+    assert_eq!(arrival.header("idempotency-key"), "cashback/credit/cashback:red_1");
     assert_eq!(arrival.header("content-type"), "application/json");
     assert!(arrival.header("user-agent").starts_with("tollgate/"));
     assert!(arrival.header("traceparent").starts_with("00-"));

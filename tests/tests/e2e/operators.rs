@@ -105,7 +105,7 @@ fn o3_a_dry_run_writes_nothing_and_a_replay_delivers() {
             .filter(|arrival| arrival.header("idempotency-key") == key)
             .collect::<Vec<_>>()
     };
-    let twice = of("cashback:red_2");
+    let twice = of("cashback/credit/cashback:red_2");
     assert_eq!(twice.len(), 2);
     assert_eq!(
         twice[0].header("webhook-id"),

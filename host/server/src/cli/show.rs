@@ -374,7 +374,7 @@ fn print_action(action: &ActionView, stem: &str, last: bool) {
         // Accounts and recipients are whatever the event said.
         mask::line(&action.summary, 300),
         state(verdict(action.verdict)),
-        mask::shown(action.operation_key.as_str())
+        mask::shown(&format!("{}/{}", action.namespace, action.operation_key))
     );
     for (at, entry) in action.deliveries.iter().enumerate() {
         print_entry(entry, &format!("{stem}  {inner}"), at + 1 == action.deliveries.len());

@@ -34,7 +34,7 @@ use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, FamilyName, PluginDigest, PluginName, RouteName, SourceName, TenantName,
+    DestinationName, Digest, FamilyName, Namespace, PluginDigest, PluginName, RouteName, SourceName, TenantName,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
@@ -725,6 +725,8 @@ pub(crate) struct Route {
     pub(crate) config_json: String,
     pub(crate) config_digest: Digest,
     pub(crate) grants: Vec<Grant>,
+    /// Whose operation keys its actions are recorded under: the plugin's, unless the route says `operations`.
+    pub(crate) namespace: Namespace,
     /// Where actions go; empty leaves them in the ledger.
     pub(crate) destinations: Vec<DestinationName>,
     pub(crate) limits: PluginLimits,
@@ -765,6 +767,15 @@ impl Tenant {
                 .values()
                 .find(|destination| destination.formerly.contains(name))
         })
+    }
+
+    /// Names that destinations had before, each with the name of now.
+    pub(crate) fn renamed_destinations(&self) -> Vec<(DestinationName, DestinationName)> {
+        let renamed = self.destinations.iter().flat_map(|(now, destination)| {
+            let before = destination.formerly.iter();
+            before.map(move |old| (old.clone(), now.clone()))
+        });
+        renamed.collect()
     }
 
     /// What each route takes.

@@ -8,7 +8,7 @@ use tollgate_core::action::ActionKind;
 use tollgate_core::admission::OnHeld;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, EventType, KeyId, PluginName, ProviderName, RouteName, SourceName, Status,
+    DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
 };
 use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::mode::Accept;
@@ -729,6 +729,9 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
     let plugin = section
         .require("plugin", "add plugin = \"NAME\"")
         .and_then(|value| plugin(&value, scope.plugins));
+    let operations = section.get("operations").map(|value| {
+        value.parse::<Namespace>("write the name of a plugin whose operations these are, or one of your own")
+    });
     let destinations = section
         .get("destinations")
         .map(|list| references(&list, &scope.destinations, "destination"))
@@ -746,6 +749,10 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
     Some(Route {
         name,
         matches,
+        namespace: match operations {
+            Some(named) => named?,
+            None => Namespace::from(plugin.as_ref()?),
+        },
         plugin: plugin?,
         config_json,
         config_digest,

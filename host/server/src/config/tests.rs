@@ -54,6 +54,22 @@ fn messages(operator: &str, tenant: &str) -> Vec<String> {
 }
 
 #[test]
+fn operations_are_the_plugins_unless_the_route_names_another_namespace() {
+    let namespace = |tenant: &str| {
+        let config = load_from_texts(OPERATOR, &[("acme", tenant)], &env).unwrap();
+        config.tenants["acme"].routes[0].namespace.to_string()
+    };
+    assert_eq!(namespace(TENANT), "cashback");
+    let named = TENANT.replace("plugin = ", "operations = \"loyalty\"\nplugin = ");
+    assert_eq!(namespace(&named), "loyalty");
+    let unfit = messages(OPERATOR, &named.replace("loyalty", "a/b"));
+    assert!(
+        unfit.len() == 1 && unfit[0].contains("namespace of operations"),
+        "{unfit:?}"
+    );
+}
+
+#[test]
 fn the_example_files_are_valid_and_say_what_they_show() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
     let config = load_with(&path, &env, PluginFiles::Unchecked).unwrap_or_else(|problems| panic!("{problems}"));

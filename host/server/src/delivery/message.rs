@@ -27,9 +27,11 @@ pub(super) fn compose(
         .map_err(|error| format!("the destination's URL: {error}"))?;
     let message = Message {
         entry: claim.entry,
+        id: &claim.message_id,
         attempt: claim.attempt,
         tenant: &claim.tenant,
         action: claim.action,
+        namespace: &claim.namespace,
         operation_key: &claim.operation_key,
         kind: claim.kind,
         action_json: &claim.action_json,

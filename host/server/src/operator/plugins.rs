@@ -423,6 +423,7 @@ fn route_view(tenant: &TenantName, live: &LiveRoute) -> serde_json::Value {
         "config": serde_json::from_str::<serde_json::Value>(&route.config_json).unwrap_or_default(),
         "config_digest": route.config_digest,
         "grants": route.grants.iter().map(grant_view).collect::<Vec<_>>(),
+        "operations": route.namespace,
         "destinations": route.destinations,
         "sources": route.matches.sources,
         "types": route.matches.types.iter().map(ToString::to_string).collect::<Vec<_>>(),

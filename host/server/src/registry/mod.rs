@@ -359,6 +359,7 @@ impl<S: Store> Registry<S> {
                 tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
             }
         }
+        warn_of_other_namespaces(&self.config.load(), &config);
         self.config.store(Arc::new(config));
         self.shelf.keep_only(&digests);
         Ok(())
@@ -616,6 +617,26 @@ impl<S: Store> Registry<S> {
                 api: by_api.remove(&route.name),
             })
             .collect())
+    }
+}
+
+/// What was recorded under another namespace is not recognised: whoever moves a route to one hears of it.
+fn warn_of_other_namespaces(before: &Config, now: &Config) {
+    for (tenant, route, was) in before.tenants.values().flat_map(|tenant| {
+        let routes = tenant.routes.iter();
+        routes.map(|route| (&tenant.name, &route.name, &route.namespace))
+    }) {
+        let found = now.tenants.get(tenant).and_then(|tenant| {
+            let mut routes = tenant.routes.iter();
+            routes.find(|found| found.name == *route)
+        });
+        if let Some(found) = found
+            && found.namespace != *was
+        {
+            tracing::warn!(%tenant, %route, was = %was, now = %found.namespace,
+                "the route records its operations under another namespace: effects under the old one are not recognised and would be \
+                 recorded again; say operations = \"{was}\" on the route to go on with them");
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
-use tollgate_core::ids::{Digest, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
@@ -561,6 +561,8 @@ struct Prepared {
     plugin: Plugin,
     /// Of the route, if the active version runs and not its canary: the two would differ for other reasons.
     shadow: Option<PluginDigest>,
+    /// Names that the tenant's destinations had before, each with the one of now.
+    renamed: Vec<(DestinationName, DestinationName)>,
 }
 
 impl Prepared {
@@ -623,7 +625,17 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         Err(why) => return Err(unrunnable(Some(&route), &format!("{digest} does not load: {why}"))),
     };
     let shadow = binding.shadow.filter(|_| digest == binding.active);
-    Ok(Prepared { route, plugin, shadow })
+    let renamed = config
+        .tenants
+        .get(tenant)
+        .map(|tenant| tenant.renamed_destinations())
+        .unwrap_or_default();
+    Ok(Prepared {
+        route,
+        plugin,
+        shadow,
+        renamed,
+    })
 }
 
 /// The bounds of a run on a route.
@@ -688,7 +700,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
         logs: Vec::new(),
     };
     Executed {
-        settlement: settlement(claim, record, run, end, actions, route),
+        settlement: settlement(claim, record, run, end, actions, prepared),
         violation,
     }
 }
@@ -699,8 +711,9 @@ fn settlement(
     run: Run,
     end: JobEnd,
     actions: Vec<GrantedAction>,
-    route: &Route,
+    prepared: &Prepared,
 ) -> Settlement {
+    let Prepared { route, renamed, .. } = prepared;
     let done = end == JobEnd::Done;
     Settlement {
         job: claim.job,
@@ -714,7 +727,9 @@ fn settlement(
         writes: if done { run.writes } else { Vec::new() },
         state_total_max: Some(route.limits.state_total_max),
         actions,
+        namespace: route.namespace.clone(),
         destinations: route.destinations.clone(),
+        renamed: renamed.clone(),
     }
 }
 
@@ -725,13 +740,14 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
         message: why.to_owned(),
     };
     let nobody = PluginName::new("unknown").expect("a constant name");
+    let plugin = route.map_or(nobody, |route| route.plugin.clone());
     let config = route.map_or("", |route| &route.config_json);
     Settlement {
         job: claim.job,
         epoch: claim.epoch,
         end: job_end(&outcome, policy, claim.attempt, clock::now(), clock::jitter()),
         run: RunRecord {
-            plugin: route.map_or(nobody, |route| route.plugin.clone()),
+            plugin: plugin.clone(),
             digest: Digest([0; 32]),
             config_digest: Digest::of(config.as_bytes()),
             config: config.to_owned(),
@@ -747,7 +763,9 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
         writes: Vec::new(),
         state_total_max: None,
         actions: Vec::new(),
+        namespace: Namespace::from(&plugin),
         destinations: Vec::new(),
+        renamed: Vec::new(),
     }
 }
 

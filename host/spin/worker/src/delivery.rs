@@ -96,9 +96,11 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
     let failed = |reason: String| (AttemptEnd::Failed { reason }, String::new());
     let message = Message {
         entry: claim.entry,
+        id: &claim.message_id,
         attempt: claim.attempt,
         tenant: &claim.tenant,
         action: claim.action,
+        namespace: &claim.namespace,
         operation_key: &claim.operation_key,
         kind: claim.kind,
         action_json: &claim.action_json,

@@ -4,7 +4,7 @@
 //! the same job, and only the newest lease may commit.
 
 use futures::future::join_all;
-use tollgate_core::ids::{Digest, PluginName};
+use tollgate_core::ids::{Digest, Namespace, PluginName};
 use tollgate_core::limits;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
@@ -107,8 +107,11 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         Ok(tenant) => tenant,
         Err(problem) => return Ok(unrunnable(claim, None, &problem)),
     };
-    let route = tenant.and_then(|tenant| tenant.routes.into_iter().find(|route| route.name == claim.route));
-    let Some(route) = route else {
+    let found = tenant.and_then(|tenant| {
+        let route = tenant.routes.into_iter().find(|route| route.name == claim.route)?;
+        Some((route, tenant.renamed))
+    });
+    let Some((route, renamed)) = found else {
         let why = "the route is no longer configured; restore it, or replay after rerouting";
         return Ok(unrunnable(claim, None, why));
     };
@@ -158,7 +161,9 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         writes: if done { writes } else { Vec::new() },
         state_total_max: None,
         actions,
+        namespace: route.namespace,
         destinations: route.destinations,
+        renamed,
     })
 }
 
@@ -169,6 +174,7 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
         message: why.to_owned(),
     };
     let nobody = || PluginName::new("unknown").expect("a constant name");
+    let plugin = route.map_or_else(nobody, |route| route.plugin.clone());
     let config = route.map_or("", |route| &route.config_json);
     Settlement {
         job: claim.job,
@@ -181,7 +187,7 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
             clock::jitter(),
         ),
         run: RunRecord {
-            plugin: route.map_or_else(nobody, |route| route.plugin.clone()),
+            plugin: plugin.clone(),
             digest: Digest([0; 32]),
             config_digest: Digest::of(config.as_bytes()),
             config: config.to_owned(),
@@ -197,6 +203,8 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
         writes: Vec::new(),
         state_total_max: None,
         actions: Vec::new(),
+        namespace: Namespace::from(&plugin),
         destinations: Vec::new(),
+        renamed: Vec::new(),
     }
 }

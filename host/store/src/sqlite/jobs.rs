@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::{GrantedAction, Verdict, verdict};
-use tollgate_core::ids::{DestinationName, Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId, TenantName};
+use tollgate_core::ids::{Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId, TenantName};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
@@ -251,14 +251,7 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     match &settlement.end {
         JobEnd::Done => {
             for (at, action) in settlement.actions.iter().enumerate() {
-                verdicts.push(record_action(
-                    transaction,
-                    &settling,
-                    run_id,
-                    at,
-                    action,
-                    &settlement.destinations,
-                )?);
+                verdicts.push(record_action(transaction, &settling, run_id, at, action, settlement)?);
             }
             // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
             // replay would charge a customer's limit again for what was credited once.
@@ -479,18 +472,20 @@ fn append_run(
     Ok(id)
 }
 
-/// Puts one action into the ledger, if its operation is new there (promise T2), and then into the outbox.
+/// Puts one action into the ledger, if its operation is new there (promise T2), and into the outbox for each destination that it was
+/// not sent to yet: two routes may mean two destinations, and a route may be mended.
 fn record_action(
     transaction: &mut Transaction<'_>,
     settling: &Settling,
     run: RunId,
     at: usize,
     granted: &GrantedAction,
-    destinations: &[DestinationName],
+    settlement: &Settlement,
 ) -> Result<Verdict, Fault> {
     let connection = transaction.connection;
-    let (tenant, kind, key) = (
+    let (tenant, namespace, kind, key) = (
         settling.tenant.as_str(),
+        settlement.namespace.as_str(),
         granted.action().kind().as_str(),
         granted.operation_key().as_str(),
     );
@@ -498,27 +493,32 @@ fn record_action(
     let proposed = Digest::of(json.as_bytes());
     let recorded = connection
         .prepare_cached(
-            "SELECT id, content_digest FROM actions WHERE operation_key = ?1 AND tenant = ?2 AND kind = ?3 AND conflict = 0",
+            "SELECT id, content_digest FROM actions \
+             WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0",
         )?
-        .query_row(params![key, tenant, kind], |row| Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?))))
+        .query_row(params![key, tenant, namespace, kind], |row| {
+            Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?)))
+        })
         .optional()?;
     let verdict = verdict(recorded.map(|(_, content)| content), proposed);
     if let (Verdict::AlreadyDone, Some((action, _))) = (verdict, recorded) {
         connection
             .prepare_cached("INSERT INTO repeats (run, at, action) VALUES (?1, ?2, ?3)")?
             .execute(params![run.0, at as i64, action])?;
+        send(transaction, settling, action, settlement)?;
         return Ok(verdict);
     }
     connection
         .prepare_cached(
-            "INSERT INTO actions (run, at, receipt, tenant, kind, operation_key, content_digest, json, conflict, recorded_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO actions (run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, recorded_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             run.0,
             at as i64,
             settling.receipt,
             tenant,
+            namespace,
             kind,
             key,
             proposed.0.as_slice(),
@@ -528,22 +528,45 @@ fn record_action(
         ])?;
     if verdict == Verdict::Recorded {
         let action = connection.last_insert_rowid();
-        for destination in destinations {
-            connection
-                .prepare_cached(
-                    "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    action,
-                    tenant,
-                    destination.as_str(),
-                    WorkState::Ready,
-                    settling.at.0
-                ])?;
-            transaction.outbox_ready = true;
-        }
+        send(transaction, settling, action, settlement)?;
     }
     Ok(verdict)
+}
+
+/// Makes an entry for each destination of the settlement that has none of this action, under the name of now or one of before.
+fn send(
+    transaction: &mut Transaction<'_>,
+    settling: &Settling,
+    action: i64,
+    settlement: &Settlement,
+) -> Result<(), Fault> {
+    let connection = transaction.connection;
+    let mut has_entry =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE action = ?1 AND destination = ?2)")?;
+    for destination in &settlement.destinations {
+        let before = settlement.renamed.iter().filter(|(_, now)| now == destination);
+        let mut was_sent = false;
+        for (old, _) in before {
+            was_sent |= has_entry.query_row(params![action, old.as_str()], |row| row.get::<_, bool>(0))?;
+        }
+        if was_sent {
+            continue;
+        }
+        let made = connection
+            .prepare_cached(
+                "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (action, destination) DO NOTHING",
+            )?
+            .execute(params![
+                action,
+                settling.tenant.as_str(),
+                destination.as_str(),
+                WorkState::Ready,
+                settling.at.0
+            ])?;
+        transaction.outbox_ready |= made > 0;
+    }
+    Ok(())
 }
 
 /// Ends a job for good and lets the next of its lane go on.

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::ActionKind;
-use tollgate_core::delivery::EntryEnd;
-use tollgate_core::ids::{ActionId, LeaseEpoch, OutboxId};
+use tollgate_core::delivery::{EntryEnd, message_id};
+use tollgate_core::ids::{ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId};
+use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
@@ -165,26 +166,40 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) 
         )?
         .execute(params![entry, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
     let mut statement = connection.prepare_cached(
-        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
+        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.namespace, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
          FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry])?;
     let row = found
         .next()?
         .ok_or_else(|| Fault::damaged("outbox entry", format_args!("{entry} has no action")))?;
+    let receipt = receipts::get_ahead(transaction, get(row, "receipt")?)?.id;
+    let (destination, namespace): (DestinationName, Namespace) = (id(row, "destination")?, id(row, "namespace")?);
+    let (kind, operation_key): (_, OperationKey) = (kind(row)?, id(row, "operation_key")?);
+    let key = store_key(connection)?;
     Ok(OutboxClaim {
         entry: OutboxId(entry),
+        message_id: message_id(&key, receipt, &namespace, kind, &operation_key, &destination),
         epoch: LeaseEpoch(get(row, "epoch")?),
         attempt: rows::unsigned32(row, "attempts")?,
         tenant: id(row, "tenant")?,
-        destination: id(row, "destination")?,
+        destination,
         action: ActionId(get(row, "action")?),
-        operation_key: id(row, "operation_key")?,
-        kind: kind(row)?,
+        namespace,
+        operation_key,
+        kind,
         action_json: get(row, "json")?,
-        receipt: receipts::get_ahead(transaction, get(row, "receipt")?)?.id,
+        receipt,
         recorded_at: rows::millis(row, "recorded_at")?,
     })
+}
+
+/// The key that only this store has; a copy of the store has it as well.
+fn store_key(connection: &Connection) -> Result<Secret, Fault> {
+    let key: Vec<u8> = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'receipt_key'")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Secret::new(key))
 }
 
 fn kind(row: &rusqlite::Row<'_>) -> Result<ActionKind, Fault> {

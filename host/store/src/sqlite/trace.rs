@@ -299,10 +299,10 @@ fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
 }
 
 fn actions(connection: &Connection, run: i64) -> Result<Vec<ActionView>, Fault> {
-    let sql = "SELECT at, id, operation_key, json, CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict \
+    let sql = "SELECT at, id, namespace, operation_key, json, CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict \
                FROM actions WHERE run = ?1 \
                UNION ALL \
-               SELECT p.at, a.id, a.operation_key, a.json, 'already_done' FROM repeats p JOIN actions a ON a.id = p.action \
+               SELECT p.at, a.id, a.namespace, a.operation_key, a.json, 'already_done' FROM repeats p JOIN actions a ON a.id = p.action \
                WHERE p.run = ?1 ORDER BY 1";
     each(connection, sql, run, |row| {
         let action: i64 = get(row, "id")?;
@@ -310,6 +310,7 @@ fn actions(connection: &Connection, run: i64) -> Result<Vec<ActionView>, Fault> 
         let content: Action = rows::json(row, "json")?;
         Ok(ActionView {
             id: ActionId(action),
+            namespace: id(row, "namespace")?,
             operation_key: get(row, "operation_key")?,
             verdict: match verdict.as_str() {
                 "recorded" => Verdict::Recorded,

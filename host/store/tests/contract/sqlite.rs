@@ -359,6 +359,9 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
              ALTER TABLE deliveries DROP COLUMN event; ALTER TABLE deliveries DROP COLUMN origin; \
              ALTER TABLE deliveries DROP COLUMN times; ALTER TABLE deliveries DROP COLUMN last_at; \
              ALTER TABLE deliveries DROP COLUMN decided; \
+             DROP INDEX actions_operation; DROP INDEX outbox_action; ALTER TABLE actions DROP COLUMN namespace; \
+             CREATE UNIQUE INDEX actions_operation ON actions (operation_key, tenant, kind) WHERE conflict = 0; \
+             CREATE INDEX outbox_action ON outbox (action); \
              DROP INDEX jobs_lane; CREATE INDEX jobs_lane ON jobs (lane, state) WHERE state IN (0, 1, 2); \
              DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
              CREATE INDEX outbox_claimable ON outbox (due_at) WHERE state IN (1, 2); \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition};
-use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::delivery::{AttemptEnd, EntryEnd, message_id};
 use tollgate_core::ids::{DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
 use tollgate_core::outcome::JobEnd;
@@ -32,6 +32,10 @@ macro_rules! contract {
             $backend,
             a_redelivery_is_the_same_and_other_bytes_conflict,
             one_signed_message_is_one_receipt_and_under_another_id_a_suspected_replay,
+            an_operation_belongs_to_its_namespace,
+            a_repeat_adds_the_destinations_that_are_missing,
+            what_went_to_a_renamed_destination_is_not_sent_again,
+            a_message_id_is_one_effects_over_retries_and_stores,
             one_event_sent_many_times_at_once_is_new_once,
             the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
@@ -1809,6 +1813,117 @@ pub(crate) async fn the_same_operation_with_other_content_conflicts(backend: &im
     assert_eq!(
         action.summary, "flag r_1 with score 2",
         "the proposal is kept for review"
+    );
+}
+
+pub(crate) async fn an_operation_belongs_to_its_namespace(backend: &impl Backend) {
+    let store = backend.open();
+    let squatter = Sent::new("e1");
+    assert_eq!(squatter.admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(0)).await;
+    let squatting = Settlement {
+        namespace: name("stranger"),
+        ..settlement(&claim).acts("op", 1).to("shop")
+    };
+    assert!(
+        matches!(settle(&store, squatting).await, Settled::Committed { verdicts, .. } if verdicts == [Verdict::Recorded])
+    );
+    assert_eq!(
+        act(&store, &Sent::new("e2"), "op", 2).await,
+        [Verdict::Recorded],
+        "a stranger's key is another"
+    );
+    // A successor in the same namespace finds what was done.
+    assert_eq!(act(&store, &Sent::new("e3"), "op", 2).await, [Verdict::AlreadyDone]);
+    assert_eq!(store.counts().await.unwrap().actions, 2);
+    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let sent: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.namespace.as_str(), claim.operation_key.as_str()))
+        .collect();
+    assert_eq!(sent, [("stranger", "op"), ("cashback", "op")]);
+    assert_ne!(claims[0].message_id, claims[1].message_id);
+    let action = &trace_one(&store, &squatter).await.jobs[0].runs[0].actions[0];
+    assert_eq!(action.namespace.as_str(), "stranger");
+}
+
+/// Admits an event whose run proposes `op` for these destinations, and answers the verdict.
+async fn send_op(store: &impl Store, event: &str, destinations: &[&str], renamed: &[(&str, &str)]) -> Verdict {
+    assert_eq!(Sent::new(event).admit(store).await, ACCEPTED);
+    let claim = claim_one(store, at(0)).await;
+    let mut done = settlement(&claim).acts("op", 1);
+    for destination in destinations {
+        done = done.to(destination);
+    }
+    done.renamed = renamed.iter().map(|(old, now)| (name(old), name(now))).collect();
+    match settle(store, done).await {
+        Settled::Committed { verdicts, .. } => verdicts[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn a_repeat_adds_the_destinations_that_are_missing(backend: &impl Backend) {
+    let store = backend.open();
+    // The first route names none yet.
+    assert_eq!(send_op(&store, "e1", &[], &[]).await, Verdict::Recorded);
+    assert_eq!(store.counts().await.unwrap().outbox_waiting, 0);
+    assert_eq!(send_op(&store, "e2", &["ledger"], &[]).await, Verdict::AlreadyDone);
+    assert_eq!(
+        send_op(&store, "e3", &["crm", "ledger", "crm"], &[]).await,
+        Verdict::AlreadyDone
+    );
+    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let to: Vec<_> = claims.iter().map(|claim| claim.destination.as_str()).collect();
+    assert_eq!(to, ["crm", "ledger"], "each destination that was meant, once");
+    assert_eq!(claims[0].action, claims[1].action);
+    for claim in &claims {
+        let recorded = store.record_attempt(attempt(claim, 20, EntryEnd::Delivered)).await;
+        assert_eq!(recorded.unwrap(), AttemptRecorded::Recorded);
+    }
+    assert_eq!(
+        send_op(&store, "e4", &["crm", "ledger"], &[]).await,
+        Verdict::AlreadyDone
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!(
+        (counts.actions, counts.delivered, counts.outbox_waiting),
+        (1, 2, 0),
+        "what was delivered is not sent again"
+    );
+}
+
+pub(crate) async fn what_went_to_a_renamed_destination_is_not_sent_again(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(send_op(&store, "e1", &["ledger"], &[]).await, Verdict::Recorded);
+    let renamed = [("ledger", "books")];
+    assert_eq!(
+        send_op(&store, "e2", &["books", "crm"], &renamed).await,
+        Verdict::AlreadyDone
+    );
+    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let to: Vec<_> = claims.iter().map(|claim| claim.destination.as_str()).collect();
+    assert_eq!(to, ["crm", "ledger"]);
+}
+
+pub(crate) async fn a_message_id_is_one_effects_over_retries_and_stores(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(send_op(&store, "e1", &["ledger"], &[]).await, Verdict::Recorded);
+    let first = claim_outbox_one(&store, at(10)).await;
+    let later = EntryEnd::RetryAt {
+        at: at(30),
+        reason: "503".into(),
+    };
+    let recorded = store.record_attempt(attempt(&first, 20, later)).await;
+    assert_eq!(recorded.unwrap(), AttemptRecorded::Recorded);
+    let again = claim_outbox_one(&store, at(40)).await;
+    assert_eq!(again.message_id, first.message_id);
+    let key = store.receipt_key();
+    let (namespace, kind, operation) = (&first.namespace, first.kind, &first.operation_key);
+    let derived = message_id(key, first.receipt, namespace, kind, operation, &first.destination);
+    assert_eq!(first.message_id, derived);
+    assert!(
+        !first.message_id.contains(&first.entry.to_string()),
+        "no number that another store gives as well"
     );
 }
 

@@ -309,7 +309,9 @@ pub(crate) fn settlement(claim: &JobClaim) -> Settlement {
         writes: Vec::new(),
         state_total_max: None,
         actions: Vec::new(),
+        namespace: name("cashback"),
         destinations: Vec::new(),
+        renamed: Vec::new(),
     }
 }
 

@@ -176,7 +176,9 @@ fn settlement(plugin: &Plugin, claim: &JobClaim, store: &SqliteStore) -> anyhow:
         writes: run.writes,
         state_total_max: None,
         actions: judge(proposals, &[grant])?,
+        namespace: "cashback".parse().expect("a name"),
         destinations: Vec::new(),
+        renamed: Vec::new(),
     })
 }
 

@@ -433,7 +433,9 @@ impl World {
             end,
             state_total_max: Some(STATE_TOTAL_MAX),
             actions,
+            namespace: name("deeds"),
             destinations: destinations_of(&claim.route),
+            renamed: Vec::new(),
         };
         self.journal.note(format!(
             "{} worker-{worker} runs {}: {}",
@@ -631,9 +633,11 @@ impl World {
         let claim = &flight.claim;
         let body = Message {
             entry: claim.entry,
+            id: &claim.message_id,
             attempt: claim.attempt,
             tenant: &claim.tenant,
             action: claim.action,
+            namespace: &claim.namespace,
             operation_key: &claim.operation_key,
             kind: claim.kind,
             action_json: &claim.action_json,

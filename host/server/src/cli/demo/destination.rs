@@ -150,10 +150,15 @@ impl Books {
             .and_then(|kind| kind.as_str())
             .unwrap_or_default()
             .to_owned();
+        let operation_key = message
+            .get("operation_key")
+            .and_then(|key| key.as_str())
+            .unwrap_or_default()
+            .to_owned();
 
         let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
-        let effect = effects.entry((kind.clone(), key.clone())).or_insert_with(|| Effect {
-            operation_key: key,
+        let effect = effects.entry((kind.clone(), key)).or_insert_with(|| Effect {
+            operation_key,
             kind: kind.clone(),
             arrivals: 0,
             answers: Vec::new(),
