@@ -397,6 +397,8 @@ pub struct ActionView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutboxView {
     pub id: OutboxId,
+    /// The `webhook-id` that its destination sees.
+    pub message_id: String,
     pub destination: DestinationName,
     /// `ready`, `leased`, `delivered` or `dead`.
     pub state: String,

@@ -34,7 +34,7 @@ fn p7_a_delivery_is_signed_and_says_what_was_recorded() {
     assert_eq!(arrival.path, "/hook");
     assert_eq!(
         arrival.header("webhook-id"),
-        action["deliveries"][0]["id"].as_str().unwrap_or_default()
+        action["deliveries"][0]["message_id"].as_str().unwrap_or_default()
     );
     assert_eq!(arrival.header("idempotency-key"), "cashback/credit/cashback:red_1");
     assert_eq!(arrival.header("content-type"), "application/json");

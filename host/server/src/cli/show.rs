@@ -390,10 +390,11 @@ fn print_entry(entry: &OutboxView, stem: &str, last: bool) {
         attempts.join(", then ")
     };
     anstream::println!(
-        "  {DIM}{stem} {fork}{DIM:#} {} to {}: {}  {DIM}{attempts}{DIM:#}",
+        "  {DIM}{stem} {fork}{DIM:#} {} to {}: {}  {DIM}{attempts}  {}{DIM:#}",
         entry.id,
         entry.destination,
-        state(&entry.state)
+        state(&entry.state),
+        entry.message_id
     );
 }
 

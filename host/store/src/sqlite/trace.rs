@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, params};
-use tollgate_core::action::{Action, Verdict};
+use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission;
-use tollgate_core::delivery::AttemptEnd;
+use tollgate_core::delivery::{AttemptEnd, message_id};
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
@@ -35,7 +35,7 @@ pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<
     for seq in seqs {
         let receipt = receipts::get_known(view, seq, Body::Without)?;
         if query.tenant.as_ref().is_none_or(|only| *only == receipt.event.tenant) {
-            traces.push(trace_receipt(view, &receipt)?);
+            traces.push(trace_receipt(view, key, &receipt)?);
         }
         if traces.len() == query.receipts_max {
             break;
@@ -164,13 +164,13 @@ fn receipts_of_subjects(
     Ok(found)
 }
 
-fn trace_receipt(view: View<'_>, receipt: &Receipt) -> Result<Trace, Fault> {
+fn trace_receipt(view: View<'_>, key: &Secret, receipt: &Receipt) -> Result<Trace, Fault> {
     Ok(Trace {
         receipt: receipt_view(receipt),
         review: reviews::view(view, receipt.seq)?,
         redelivered: deliveries::redelivered(&view, receipt.seq)?,
         deliveries: deliveries::of_receipt(view, receipt.seq)?,
-        jobs: jobs(&view, receipt.seq)?,
+        jobs: jobs(view, key, receipt.seq)?,
         history: history(&view, receipt.seq)?,
     })
 }
@@ -236,9 +236,9 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
     }
 }
 
-fn jobs(connection: &Connection, seq: i64) -> Result<Vec<JobView>, Fault> {
+fn jobs(view: View<'_>, key: &Secret, seq: i64) -> Result<Vec<JobView>, Fault> {
     let sql = "SELECT id, route, state, attempts, due_at, reason, replays FROM jobs WHERE receipt = ?1 ORDER BY id";
-    each(connection, sql, seq, |row| {
+    each(&view, sql, seq, |row| {
         let job: i64 = get(row, "id")?;
         let state = WorkState::from_code(get(row, "state")?)?;
         let reason: Option<String> = get(row, "reason")?;
@@ -255,7 +255,7 @@ fn jobs(connection: &Connection, seq: i64) -> Result<Vec<JobView>, Fault> {
                 _ => reason,
             },
             replays: rows::unsigned32(row, "replays")?,
-            runs: runs(connection, job)?,
+            runs: runs(view, key, job)?,
         })
     })
 }
@@ -273,11 +273,11 @@ fn due_at(row: &Row<'_>, state: WorkState) -> Result<Option<String>, Fault> {
     }
 }
 
-fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
+fn runs(view: View<'_>, key: &Secret, job: i64) -> Result<Vec<RunView>, Fault> {
     let sql = "SELECT id, attempt, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, message, logs, \
                (SELECT v.version FROM plugin_versions v WHERE v.digest = runs.digest AND v.name = runs.plugin LIMIT 1) AS version \
                FROM runs WHERE job = ?1 ORDER BY id DESC";
-    newest(connection, sql, job, |row| {
+    newest(&view, sql, job, |row| {
         let run: i64 = get(row, "id")?;
         Ok(RunView {
             id: RunId(run),
@@ -293,23 +293,22 @@ fn runs(connection: &Connection, job: i64) -> Result<Vec<RunView>, Fault> {
             outcome: get(row, "outcome")?,
             message: get(row, "message")?,
             logs: rows::json(row, "logs")?,
-            actions: actions(connection, run)?,
+            actions: actions(view, key, run)?,
         })
     })
 }
 
-fn actions(connection: &Connection, run: i64) -> Result<Vec<ActionView>, Fault> {
-    let sql = "SELECT at, id, namespace, operation_key, json, CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict \
+fn actions(view: View<'_>, key: &Secret, run: i64) -> Result<Vec<ActionView>, Fault> {
+    let sql = "SELECT at, id, receipt, namespace, operation_key, json, CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict \
                FROM actions WHERE run = ?1 \
                UNION ALL \
-               SELECT p.at, a.id, a.namespace, a.operation_key, a.json, 'already_done' FROM repeats p JOIN actions a ON a.id = p.action \
-               WHERE p.run = ?1 ORDER BY 1";
-    each(connection, sql, run, |row| {
-        let action: i64 = get(row, "id")?;
+               SELECT p.at, a.id, a.receipt, a.namespace, a.operation_key, a.json, 'already_done' \
+               FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1";
+    each(&view, sql, run, |row| {
         let verdict: String = get(row, "verdict")?;
         let content: Action = rows::json(row, "json")?;
         Ok(ActionView {
-            id: ActionId(action),
+            id: ActionId(get(row, "id")?),
             namespace: id(row, "namespace")?,
             operation_key: get(row, "operation_key")?,
             verdict: match verdict.as_str() {
@@ -318,23 +317,29 @@ fn actions(connection: &Connection, run: i64) -> Result<Vec<ActionView>, Fault> 
                 _ => Verdict::AlreadyDone,
             },
             summary: content.to_string(),
+            deliveries: outbox(view, key, row, content.kind())?,
             action: content,
-            deliveries: outbox(connection, action)?,
         })
     })
 }
 
-fn outbox(connection: &Connection, action: i64) -> Result<Vec<OutboxView>, Fault> {
+/// The entries of an action, whose row is `action`.
+fn outbox(view: View<'_>, key: &Secret, action: &Row<'_>, kind: ActionKind) -> Result<Vec<OutboxView>, Fault> {
+    let (namespace, operation_key) = (id(action, "namespace")?, id(action, "operation_key")?);
+    let recorded_by: i64 = get(action, "receipt")?;
     let sql = "SELECT id, destination, state, due_at FROM outbox WHERE action = ?1 ORDER BY id";
-    each(connection, sql, action, |row| {
+    each(&view, sql, get(action, "id")?, |row| {
         let entry: i64 = get(row, "id")?;
         let state = WorkState::from_code(get(row, "state")?)?;
+        let receipt = receipts::get_known(view, recorded_by, Body::Without)?.id;
+        let destination = id(row, "destination")?;
         Ok(OutboxView {
             id: OutboxId(entry),
-            destination: id(row, "destination")?,
+            message_id: message_id(key, receipt, &namespace, kind, &operation_key, &destination),
+            destination,
             state: state.name("delivered").to_owned(),
             due_at: due_at(row, state)?,
-            attempts: attempts(connection, entry)?,
+            attempts: attempts(&view, entry)?,
         })
     })
 }
