@@ -103,14 +103,6 @@ pub fn idempotency_key(namespace: &Namespace, kind: ActionKind, key: &OperationK
     format!("{namespace}/{kind}/{key}")
 }
 
-/// The namespace, kind and operation key that [`idempotency_key`] made a text of. `None` for any other text.
-pub fn read_idempotency_key(text: &str) -> Option<(Namespace, ActionKind, OperationKey)> {
-    let mut parts = text.splitn(3, '/');
-    let namespace = parts.next()?.parse().ok()?;
-    let kind = ActionKind::from_name(parts.next()?)?;
-    Some((namespace, kind, parts.next()?.parse().ok()?))
-}
-
 /// `webhook-id` of one effect on its way to one destination: HMAC-SHA256 under the store's own key over the length-prefixed parts, cut
 /// to 20 bytes, in hex. It is the same for every attempt, replay and resend, in a restored store too if the effect is the same one; it
 /// is never another effect's, not in another store either, since each store draws its key.
@@ -328,6 +320,14 @@ mod tests {
             Message { attempt: 3, ..message }.traceparent(),
             "each attempt is a span of its own"
         );
+    }
+
+    /// The namespace, kind and operation key that [`idempotency_key`] made a text of. `None` for any other text.
+    fn read_idempotency_key(text: &str) -> Option<(Namespace, ActionKind, OperationKey)> {
+        let mut parts = text.splitn(3, '/');
+        let namespace = parts.next()?.parse().ok()?;
+        let kind = ActionKind::from_name(parts.next()?)?;
+        Some((namespace, kind, parts.next()?.parse().ok()?))
     }
 
     #[test]

@@ -82,6 +82,8 @@ fn main() {
         delivery::Message::headers(_, _, _, _, _);
         delivery::Message::traceparent(_);
         delivery::entry_end(_, _, _, _, _);
+        delivery::idempotency_key(_, _, _);
+        delivery::message_id(_, _, _, _, _, _);
         delivery::retry_after_ms(_, _);
         desk::Desk::get(_, _, _);
         desk::Desk::into_remains(_);
