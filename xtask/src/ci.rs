@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::shell::{cargo, root, run, step, target_dir};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
-use crate::{no_arguments, purity};
+use crate::{licenses, no_arguments, purity};
 
 /// A workspace of its own beside the root's, because it is built for wasm.
 struct WasmWorkspace {
@@ -74,6 +74,10 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
         }
         Ok(())
     })?;
+    step("check the licences of what is shipped", || {
+        licenses::command(&["--check".to_owned()])
+    })?;
+    step("check for known vulnerabilities", licenses::deny)?;
     step("check the lints", || {
         run(&mut cargo(&[
             "clippy",

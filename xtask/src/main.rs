@@ -5,6 +5,7 @@
 
 mod ci;
 mod guests;
+mod licenses;
 mod purity;
 mod shell;
 mod spin;
@@ -28,7 +29,7 @@ struct Command {
     run: fn(&[String]) -> Result<()>,
 }
 
-const COMMANDS: [Command; 10] = [
+const COMMANDS: [Command; 11] = [
     Command {
         name: "demo",
         usage: "demo [--once] [--json]",
@@ -98,6 +99,15 @@ const COMMANDS: [Command; 10] = [
             }
             run_built(Profile::Release, "bench", arguments)
         },
+    },
+    Command {
+        name: "licenses",
+        usage: "licenses [--check]",
+        summary: "Collect the licences of everything that is shipped",
+        details: "Writes host/server/licenses.txt, which `tollgate licenses` prints. A package under a licence that asks for more than a\n\
+                  notice is refused.\n\
+                  --check   write nothing, and fail where the file is not what the dependencies say",
+        run: licenses::command,
     },
     Command {
         name: "setup",

@@ -25,6 +25,15 @@ fn r1_the_binary_needs_nothing_from_its_surroundings() {
 }
 
 #[test]
+fn r1_the_binary_carries_the_licences_of_what_it_is_made_of() {
+    let printed = tollgate(&["licenses"], b"");
+    let text = printed.stdout;
+    for part in ["wasmtime 48.", "rusqlite 0.", "ring 0.17", "Permission is hereby granted", "LLVM Exceptions"] {
+        assert!(text.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn r1_the_recorded_samples_go_all_the_way() {
     let rest = format!(
         "{CASHBACK}[routes.stock]\ntypes = [\"customer.reward_redemptions.*\"]\nplugin = \"inventory\"\n\

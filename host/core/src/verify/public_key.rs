@@ -1,5 +1,7 @@
 //! Public keys of every algorithm: read from what providers publish, and applied to a message.
 //!
+//! RSA is verified by ring natively, and by `rsa` in wasm, where ring has no build; both are held to the same answers by a test.
+//!
 //! Verifying touches no secret. Signing is here for samples and tests: Ed25519 and ECDSA (RFC 6979) are deterministic and safe;
 //! RSA signs without blinding, which leaks time (RUSTSEC-2023-0071), so its keys must be made for the purpose and worth nothing.
 
@@ -64,7 +66,8 @@ impl PublicKey {
         )
     }
 
-    /// Whether `signature` is this key's. `message` is asked for by Ed25519 only, `digest` (SHA-256) by the others.
+    /// Whether `signature` is this key's. Who needs the `message` itself asks for it (Ed25519, and RSA natively), the others for its
+    /// `digest` (SHA-256).
     pub(crate) fn verifies<'m>(
         &self,
         algorithm: Algorithm,
@@ -79,7 +82,10 @@ impl PublicKey {
                 .is_ok_and(|signature| key.verify_prehash(digest(), &signature).is_ok()),
             (Self::P256(key), Algorithm::EcdsaP256Sha256Raw) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_prehash(digest(), &signature).is_ok()),
-            (Self::Rsa(key), Algorithm::RsaPkcs1Sha256) => key.verify(padding(), digest(), signature).is_ok(),
+            #[cfg(not(target_family = "wasm"))]
+            (Self::Rsa(key), Algorithm::RsaPkcs1Sha256) => verified_by_ring(key, message(), signature),
+            #[cfg(target_family = "wasm")]
+            (Self::Rsa(key), Algorithm::RsaPkcs1Sha256) => verified_by_rsa(key, digest(), signature),
             _ => false,
         }
     }
@@ -148,6 +154,21 @@ impl PrivateKey {
         let seed = <&[u8; 32]>::try_from(seed).ok()?;
         Some(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(seed)))
     }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn verified_by_ring(key: &RsaPublicKey, message: &[u8], signature: &[u8]) -> bool {
+    let key = ring::signature::RsaPublicKeyComponents {
+        n: key.n_bytes(),
+        e: key.e_bytes(),
+    };
+    key.verify(&ring::signature::RSA_PKCS1_2048_8192_SHA256, message, signature)
+        .is_ok()
+}
+
+#[cfg(any(target_family = "wasm", test))]
+fn verified_by_rsa(key: &RsaPublicKey, digest: &[u8; 32], signature: &[u8]) -> bool {
+    key.verify(padding(), digest, signature).is_ok()
 }
 
 fn padding() -> Pkcs1v15Sign {
@@ -272,4 +293,48 @@ pub(crate) fn jwk(value: &Value) -> Option<Jwk> {
             .and_then(Value::as_i64)
             .map(UnixMillis::from_seconds),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_verifiers_of_rsa_give_the_same_answers() {
+        let Some(Pair::Private(key)) = from_text(include_bytes!("../../tests/message/rsa-test-key.pem")) else {
+            panic!("a private key")
+        };
+        let PublicKey::Rsa(public) = key.public() else {
+            panic!("an RSA key")
+        };
+        let message = b"what the provider signed";
+        let digest = crate::ids::Digest::of(message).0;
+        let good = key.sign(Algorithm::RsaPkcs1Sha256, message, &digest).unwrap();
+        let mut cases = vec![
+            (good.clone(), true),
+            (Vec::new(), false),
+            (vec![0; good.len()], false),
+            (vec![0xff; good.len()], false),
+            (good[1..].to_vec(), false),
+            ([&[0], good.as_slice()].concat(), false),
+            ([good.as_slice(), &[0]].concat(), false),
+        ];
+        for at in 0..good.len() {
+            let mut bent = good.clone();
+            bent[at] ^= 1 << (at % 8);
+            cases.push((bent, false));
+        }
+        for (signature, expect) in &cases {
+            assert_eq!(
+                verified_by_ring(&public, message, signature),
+                *expect,
+                "ring {signature:02x?}"
+            );
+            assert_eq!(
+                verified_by_rsa(&public, &digest, signature),
+                *expect,
+                "rsa {signature:02x?}"
+            );
+        }
+    }
 }

@@ -35,6 +35,9 @@ use crate::serve::BrokenTenants;
 /// The hidden command under which this program compiles plugins in a child process.
 pub(crate) const COMPILE_PLUGIN: &str = "compile-plugin";
 
+/// Written by `cargo xtask licenses`.
+const LICENSES: &str = include_str!("../../licenses.txt");
+
 /// How a command ended, as its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -205,6 +208,8 @@ enum Command {
         #[command(subcommand)]
         command: spin::Command,
     },
+    /// Print what Tollgate is made of besides its own code, and the terms of each package
+    Licenses,
     #[command(name = COMPILE_PLUGIN, hide = true)]
     CompilePlugin,
 }
@@ -434,6 +439,10 @@ pub(crate) fn main() -> ExitCode {
             return status;
         }
         Command::Demo(args) => demo::run(&args),
+        Command::Licenses => {
+            anstream::print!("{LICENSES}");
+            Ok(Exit::Yes)
+        }
         Command::Check { target } => check::run(&target),
         Command::Send(args) => send::run(&args),
         Command::Verify(args) => verify::run(&args),
