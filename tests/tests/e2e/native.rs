@@ -28,7 +28,13 @@ fn r1_the_binary_needs_nothing_from_its_surroundings() {
 fn r1_the_binary_carries_the_licences_of_what_it_is_made_of() {
     let printed = tollgate(&["licenses"], b"");
     let text = printed.stdout;
-    for part in ["wasmtime 48.", "rusqlite 0.", "ring 0.17", "Permission is hereby granted", "LLVM Exceptions"] {
+    for part in [
+        "wasmtime 48.",
+        "rusqlite 0.",
+        "ring 0.17",
+        "Permission is hereby granted",
+        "LLVM Exceptions",
+    ] {
         assert!(text.contains(part), "{part}");
     }
 }
