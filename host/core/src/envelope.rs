@@ -482,7 +482,24 @@ impl Fields<'_> {
     /// An amount needs a currency: without one it is no amount of money. What is none is left out: an event with another amount than its
     /// provider meant would be worse than one without.
     fn amount(&self, rule: &TypeRule, amounts: &Amounts) -> Option<Money> {
-        let amount = self.shown("amount", &rule.amount)?;
+        if let Some(change) = &rule.amount_change
+            && let Some(from) = self.money(rule, &change.from, amounts)
+            && let Some(to) = self.money(rule, &change.to, amounts)
+        {
+            // Both are within ±(2^53−1), so that the difference is a number; one that went down is no amount of this event.
+            let grown = to.minor_units() - from.minor_units();
+            if grown >= 0 {
+                return Money::new(grown, to.currency());
+            }
+            self.note("amount", format_args!("left out: {to} is less than {from} before it"));
+            return None;
+        }
+        self.money(rule, &rule.amount, amounts)
+    }
+
+    /// The money in one place, in the rule's currency.
+    fn money(&self, rule: &TypeRule, place: &[FieldSource], amounts: &Amounts) -> Option<Money> {
+        let amount = self.shown("amount", place)?;
         let currency = self.shown("currency", &rule.currency)?;
         let left_out = |found: &FoundValue<'_>, detail: &str| {
             let text = crate::mask::line(&found.text(), 40);

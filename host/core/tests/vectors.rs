@@ -873,6 +873,11 @@ fn the_amount_is_the_one_that_the_event_is_about() {
             "4.00 USD",
         ),
         (
+            "charge.refunded",
+            r#"{"id":"ch_1","amount":2000,"amount_refunded":900,"currency":"usd"},"previous_attributes":{"amount_refunded":650}"#,
+            "2.50 USD",
+        ),
+        (
             "refund.created",
             r#"{"id":"re_1","status":"succeeded","amount":400,"currency":"usd"}"#,
             "4.00 USD",
@@ -899,13 +904,65 @@ fn the_amount_is_the_one_that_the_event_is_about() {
         r#"{"id":"pi_1","status":"succeeded","amount":2000,"amount_received":500,"currency":"usd"}"#,
     );
     assert!(attributes(&captured).contains(&("amount_intended", "2000")));
-    // The API no longer lists a charge's refunds: then nobody knows which part is new, and the total is no amount of this event.
+    // Neither what was before nor the list: then nobody knows which part is new, and the total is no amount of this event.
     let unlisted = stripe(
         "charge.refunded",
         r#"{"id":"ch_1","amount":2000,"amount_refunded":900,"currency":"usd"}"#,
     );
     assert_eq!(unlisted.amount, None);
     assert!(attributes(&unlisted).contains(&("amount_refunded_total", "900")));
+
+    let shrunk = stripe(
+        "charge.refunded",
+        r#"{"id":"ch_1","amount_refunded":100,"currency":"usd"},"previous_attributes":{"amount_refunded":650}"#,
+    );
+    assert_eq!(shrunk.amount, None);
+    assert!(
+        attributes(&shrunk)
+            .iter()
+            .any(|(name, notes)| *name == READING_NOTES && notes.contains("6.50 USD"))
+    );
+
+    let others = [
+        (
+            "paddle",
+            r#"{"event_id":"evt_1","event_type":"transaction.completed","occurred_at":"2027-01-01T00:00:00Z","data":{"id":"txn_1","status":"completed","currency_code":"JPY","details":{"totals":{"total":"900","grand_total":"990"}}}}"#,
+            "990 JPY",
+        ),
+        (
+            "paddle",
+            r#"{"event_id":"evt_1","event_type":"adjustment.updated","occurred_at":"2027-01-01T00:00:00Z","data":{"id":"adj_1","action":"refund","currency_code":"USD","totals":{"total":"1250"}}}"#,
+            "12.50 USD",
+        ),
+        (
+            "adyen-platform",
+            r#"{"type":"balancePlatform.transfer.updated","timestamp":"2027-01-01T00:00:00Z","environment":"live","data":{"id":"t_1","status":"captured","amount":{"value":100000,"currency":"CLP"}}}"#,
+            "1000 CLP",
+        ),
+        (
+            "paypal",
+            r#"{"id":"WH-1","event_type":"PAYMENT.SALE.COMPLETED","resource":{"id":"s_1","state":"completed","amount":{"total":"0.48","currency":"USD"}}}"#,
+            "0.48 USD",
+        ),
+        (
+            "paypal",
+            r#"{"id":"WH-1","event_type":"PAYMENT.AUTHORIZATION.CREATED","resource":{"id":"a_1","amount":{"value":"7.50","currency_code":"EUR"}}}"#,
+            "7.50 EUR",
+        ),
+        (
+            "paypal",
+            r#"{"id":"WH-1","event_type":"CUSTOMER.DISPUTE.CREATED","resource":{"dispute_id":"PP-D-1","dispute_amount":{"value":"96","currency_code":"USD"}}}"#,
+            "96.00 USD",
+        ),
+    ];
+    for (provider, body, expect) in others {
+        let amount = match provider {
+            "paypal" => Message::signed(provider, &[("a", message::RSA_KEY)], body).read(),
+            "adyen-platform" => Message::signed(provider, &[("a", "ab12")], body).read(),
+            _ => Message::signed(provider, &[("a", "secret")], body).read(),
+        };
+        assert_eq!(amount.unwrap().amount.unwrap().to_string(), expect, "{body}");
+    }
 
     let paid_in_part = read(
         "razorpay",
@@ -985,7 +1042,16 @@ fn test_events_are_told_from_live_ones_where_the_provider_says_it() {
         .collect();
     assert_eq!(
         telling,
-        ["adyen", "adyen-platform", "paypal", "plaid", "shopify", "stripe"]
+        [
+            "adyen",
+            "adyen-platform",
+            "mollie",
+            "paypal",
+            "plaid",
+            "shopify",
+            "stripe",
+            "wise"
+        ]
     );
     let mut source = stripe(r#","livemode":false"#);
     let profile = &shipped()["stripe"];

@@ -10,7 +10,7 @@ use super::raw::{
     RawSignature, RawTime,
 };
 use super::{
-    Algorithm, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind,
+    Algorithm, AmountChange, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind,
     CredentialRule, Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar,
     Handshake, HeaderForm, HeaderName, HttpSignaturesRule, IdentityRule, JwkPlace, JwsRule, KeyRule, ModeRule,
     Parameter, Part, Piece, Profile, ProfileError, Rule, Scheme, Shape, SignatureRule, Signed, Step, TimeFormat,
@@ -1006,6 +1006,7 @@ impl Check<'_> {
             subject: self.sources(event.subject.as_ref(), places)?,
             status: self.statuses(event.status.as_ref(), places)?,
             amount: self.sources(event.amount.as_ref(), places)?,
+            amount_change: None,
             amount_unit: event.amount_unit.unwrap_or_default(),
             currency: self.currency(event.currency.as_ref(), places)?,
             attributes: self.attributes(&[], &event.attributes, places)?,
@@ -1030,6 +1031,13 @@ impl Check<'_> {
                     subject: or(self.sources(rule.subject.as_ref(), places)?, &base.subject),
                     status: or(self.statuses(rule.status.as_ref(), places)?, &base.status),
                     amount: or(self.sources(rule.amount.as_ref(), places)?, &base.amount),
+                    amount_change: match &rule.amount_change {
+                        Some(change) => Some(AmountChange {
+                            from: self.sources(Some(&change.from), places)?,
+                            to: self.sources(Some(&change.to), places)?,
+                        }),
+                        None => None,
+                    },
                     amount_unit: rule.amount_unit.unwrap_or(base.amount_unit),
                     currency: or(self.currency(rule.currency.as_ref(), places)?, &base.currency),
                     attributes: self.attributes(&base.attributes, &rule.attributes, places)?,

@@ -527,9 +527,18 @@ pub(crate) struct TypeRule {
     pub(crate) subject: Vec<FieldSource>,
     pub(crate) status: Vec<FieldSource>,
     pub(crate) amount: Vec<FieldSource>,
+    /// What the amount is taken from before `amount` is looked at, where the provider says both ends.
+    pub(crate) amount_change: Option<AmountChange>,
     pub(crate) amount_unit: AmountUnit,
     pub(crate) currency: Vec<FieldSource>,
     pub(crate) attributes: Vec<(String, Vec<FieldSource>)>,
+}
+
+/// A total that the provider keeps, before the event and after it. The event is about what has come since.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AmountChange {
+    pub(crate) from: Vec<FieldSource>,
+    pub(crate) to: Vec<FieldSource>,
 }
 
 /// One place that a value may come from.

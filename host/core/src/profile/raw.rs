@@ -262,10 +262,19 @@ pub(super) struct RawRule {
     pub(super) subject: Option<Spanned<Alternatives>>,
     pub(super) status: Option<Spanned<Alternatives>>,
     pub(super) amount: Option<Spanned<Alternatives>>,
+    pub(super) amount_change: Option<RawChange>,
     pub(super) amount_unit: Option<AmountUnit>,
     pub(super) currency: Option<Spanned<Alternatives>>,
     #[serde(default)]
     pub(super) attributes: BTreeMap<String, Spanned<Alternatives>>,
+}
+
+/// An amount that grew: what it was before the event, and what it is now.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChange {
+    pub(super) from: Spanned<Alternatives>,
+    pub(super) to: Spanned<Alternatives>,
 }
 
 /// Where the provider's minor units are not those of ISO 4217.
