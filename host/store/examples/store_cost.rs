@@ -18,7 +18,7 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, JobClaim, Layout, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _,
+    AttemptRecord, ClaimRequest, JobClaim, Layout, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _, Targets,
 };
 
 const BODY_BYTES: usize = 2_500;
@@ -313,8 +313,10 @@ fn settlement(claim: &JobClaim) -> Settlement {
         state_total_max: None,
         actions: vec![action(&format!("cashback:{}", claim.event.id))],
         namespace: "cashback".parse().unwrap(),
-        destinations: vec!["shop".parse().unwrap()],
-        renamed: Vec::new(),
+        targets: Targets {
+            destinations: vec!["shop".parse().unwrap()],
+            ..Targets::default()
+        },
     }
 }
 

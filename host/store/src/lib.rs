@@ -39,8 +39,8 @@ pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
 use registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
-    NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
-    ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+    NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
+    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use sqlite::{Courier, Layout, OpenOptions, SqliteStore};
@@ -290,6 +290,14 @@ pub trait Store: Clone + Send + Sync + 'static {
         routes: Vec<ConfiguredRoute>,
         act: Act,
     ) -> impl Future<Output = Result<Vec<ConfiguredRoute>, StoreError>> + Send;
+
+    /// Keeps under which namespaces these routes record from now on, and answers those that did so under another before: what was
+    /// recorded there is not recognised under the new one. Each of them is a line of the registry's history. A dry run changes nothing.
+    fn follow_namespaces(
+        &self,
+        routes: Vec<RouteNamespace>,
+        act: Act,
+    ) -> impl Future<Output = Result<Vec<NamespaceChange>, StoreError>> + Send;
 
     /// What each route runs; of one tenant or of all.
     fn bindings(&self, tenant: Option<TenantName>) -> impl Future<Output = Result<Vec<BoundRoute>, StoreError>> + Send;

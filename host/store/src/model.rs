@@ -145,8 +145,14 @@ pub struct Settlement {
     pub actions: Vec<GrantedAction>,
     /// Whose operation keys the actions' are.
     pub namespace: Namespace,
-    /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added. Empty when the
-    /// route leaves them in the ledger.
+    /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added.
+    pub targets: Targets,
+}
+
+/// Where actions go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Empty when the route leaves them in the ledger.
     pub destinations: Vec<DestinationName>,
     /// Names that destinations had before, each with the one that took its place: what was sent to the first is not sent again.
     pub renamed: Vec<(DestinationName, DestinationName)>,
@@ -479,9 +485,19 @@ pub enum DeadWork {
 pub struct ReplayRequest {
     pub what: ReplayWhat,
     pub dry_run: bool,
+    /// Of the configuration of now, as far as the caller knows it: then the answer says which deliveries are missing.
+    pub routes: Vec<RouteTargets>,
     pub now: UnixMillis,
     /// Who asked, for the history.
     pub actor: String,
+}
+
+/// Where a route's actions go, by the configuration of now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteTargets {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub targets: Targets,
 }
 
 #[derive(Debug, Clone)]
@@ -554,6 +570,18 @@ pub struct Replayed {
     #[serde(flatten)]
     pub work: ReplayedWork,
     pub reason: String,
+    /// Deliveries that are missing: the job recorded these actions, and its route of now names destinations that they never went to. The
+    /// run that is repeated sends them there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adds: Vec<MissingDelivery>,
+}
+
+/// An action that was not sent to a destination which its route names now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingDelivery {
+    pub action: ActionId,
+    pub operation_key: String,
+    pub destination: DestinationName,
 }
 
 /// What a replay puts to work.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_core::ids::{KeyId, PluginDigest, PluginName, PublisherName, RouteName, RunId, TenantName};
+use tollgate_core::ids::{KeyId, Namespace, PluginDigest, PluginName, PublisherName, RouteName, RunId, TenantName};
 use tollgate_core::registry::{Binding, Change, PromotionGate, Refused, ShadowTally, Standing, Step, TrialResult};
 use tollgate_core::signature::{PluginSignature, PublicKey};
 use tollgate_core::time::UnixMillis;
@@ -121,6 +121,39 @@ pub struct BindingChange {
     pub what: String,
     pub before: Option<Binding>,
     pub after: Option<Binding>,
+    /// What whoever changes it should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Under which namespace a route records its operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteNamespace {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub namespace: Namespace,
+}
+
+/// A route whose operations move to another namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceChange {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub before: Namespace,
+    pub after: Namespace,
+}
+
+impl NamespaceChange {
+    /// What it means, and how to go on as before.
+    pub fn warning(&self) -> String {
+        let Self {
+            route, before, after, ..
+        } = self;
+        format!(
+            "the route `{route}` records its operations under the namespace `{after}` and did so under `{before}`: what was recorded \
+             there is not recognised and would be recorded again; say operations = \"{before}\" on the route to go on with it"
+        )
+    }
 }
 
 /// A route's binding.
@@ -159,6 +192,8 @@ pub struct SetRoute {
     pub route: RouteName,
     pub definition: serde_json::Value,
     pub plugin: PluginName,
+    /// Under which its operations are recorded.
+    pub namespace: Namespace,
     /// What it runs, if it is not bound to a version of this plugin already.
     pub digest: Option<PluginDigest>,
     pub gate: PromotionGate,

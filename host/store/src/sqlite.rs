@@ -64,8 +64,8 @@ use crate::audit::{AuditProgress, AuditReport};
 use crate::backup::{BackupError, BackupProgress, Manifest};
 use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
-    NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
-    ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+    NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
+    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
@@ -549,6 +549,17 @@ impl Store for SqliteStore {
     ) -> Result<Vec<ConfiguredRoute>, StoreError> {
         self.act(false, move |connection| registry::follow(connection, &routes, &act))
             .await
+    }
+
+    async fn follow_namespaces(
+        &self,
+        routes: Vec<RouteNamespace>,
+        act: Act,
+    ) -> Result<Vec<NamespaceChange>, StoreError> {
+        self.act(act.dry_run, move |connection| {
+            registry::follow_namespaces(connection, &routes, &act)
+        })
+        .await
     }
 
     async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {

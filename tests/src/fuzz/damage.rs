@@ -25,7 +25,7 @@ use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Layout, OpenOptions, RecordedRunFilter, RunRecord,
-    SetAsideFilter, Settlement, SqliteStore, Store as _, TraceBy, TraceQuery,
+    SetAsideFilter, Settlement, SqliteStore, Store as _, Targets, TraceBy, TraceQuery,
 };
 
 use super::{Input, Target, said};
@@ -248,8 +248,10 @@ async fn work(store: &SqliteStore) {
             state_total_max: None,
             actions: judge(vec![proposal], &[Grant::of(ActionKind::Flag)]).expect("a grant"),
             namespace: "books".parse().expect("a name"),
-            destinations: vec!["books".parse().expect("a name")],
-            renamed: Vec::new(),
+            targets: Targets {
+                destinations: vec!["books".parse().expect("a name")],
+                ..Targets::default()
+            },
         };
         let _ = store.settle(settlement).await.expect("a settlement");
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tollgate_core::action::ActionKind;
 use tollgate_core::ids::PluginName;
 use tollgate_sandbox::{Sandbox, SandboxOptions};
-use tollgate_store::registry::VersionFilter;
+use tollgate_store::registry::{Act, ApiRoute, NamespaceChange, VersionFilter};
 use tollgate_store::{SqliteStore, Store as _};
 
 use super::{Exit, Target, ask, print_json, show};
@@ -60,6 +60,7 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         asks.insert(version.name.clone(), kinds.unwrap_or_default());
     }
     let mut warnings = config::warnings(&config, &asks, clock::now());
+    warnings.extend(moved_namespaces(&config));
     warnings.extend(open_folder(&config.store.path));
     if target.json {
         let problem = plugins
@@ -145,6 +146,45 @@ fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>
         asks.entry(version.name).or_default().extend(kinds);
     }
     asks
+}
+
+/// Routes that would record their operations under another namespace than the host last did. Those that were set by API stand in for
+/// the file's.
+fn moved_namespaces(config: &Config) -> Vec<Warning> {
+    let read = || {
+        let store = SqliteStore::open_read_only(&config.store.path).ok()?;
+        let asked = async {
+            let by_api = store.api_routes().await.ok()?;
+            let mut named = registry::namespaces(config);
+            named.retain(|named| {
+                let stands_in = |api: &ApiRoute| api.tenant == named.tenant && api.route == named.route;
+                !by_api.iter().any(stands_in)
+            });
+            let act = Act {
+                actor: "check".to_owned(),
+                why: None,
+                at: clock::now(),
+                dry_run: true,
+            };
+            store.follow_namespaces(named, act).await.ok()
+        };
+        ask::runtime().ok()?.block_on(asked)
+    };
+    let exists = config.store.path.exists();
+    let moved = exists.then(read).flatten().unwrap_or_default();
+    let warning = |change: &NamespaceChange| Warning {
+        field: Some(format!("{}.routes.{}.operations", change.tenant, change.route)),
+        message: format!(
+            "the route's operations move from the namespace `{}` to `{}`: what was recorded under the former is not recognised, and would be \
+             recorded again",
+            change.before, change.after
+        ),
+        help: format!(
+            "say operations = \"{}\" on the route to go on with what was recorded",
+            change.before
+        ),
+    };
+    moved.iter().map(warning).collect()
 }
 
 /// A store's folder that others may write to: they could put another store in its place.

@@ -708,6 +708,10 @@ fn changed(target: &Target, done: &BindingChange) -> anyhow::Result<Exit> {
                 .map_or_else(|| "nothing".to_owned(), ToString::to_string);
             anstream::println!("  {dim}{name:7}{dim:#} {}", versions.beside(&text));
         }
+        let warn = show::WARN;
+        for warning in &done.warnings {
+            anstream::println!("  {warn}warning{warn:#} {warning}");
+        }
     }
     Ok(Exit::Yes)
 }

@@ -476,6 +476,14 @@ pub(super) fn replay(report: &ReplayReport) {
             mask::shown(item.event_id.as_str()),
             mask::line(&item.reason, 120)
         );
+        for added in &item.adds {
+            anstream::println!(
+                "  {DIM}adds{DIM:#} {} ({}) to {}, where it never went",
+                added.action,
+                mask::shown(&added.operation_key),
+                added.destination
+            );
+        }
     }
     match report.replayed.len() {
         0 => anstream::println!("nothing to replay"),

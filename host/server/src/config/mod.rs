@@ -45,6 +45,7 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, Keyring};
+use tollgate_store::Targets;
 
 use crate::clock;
 pub(crate) use last_good::{Kept, LastGood};
@@ -770,12 +771,20 @@ impl Tenant {
     }
 
     /// Names that destinations had before, each with the name of now.
-    pub(crate) fn renamed_destinations(&self) -> Vec<(DestinationName, DestinationName)> {
+    fn renamed_destinations(&self) -> Vec<(DestinationName, DestinationName)> {
         let renamed = self.destinations.iter().flat_map(|(now, destination)| {
             let before = destination.formerly.iter();
             before.map(move |old| (old.clone(), now.clone()))
         });
         renamed.collect()
+    }
+
+    /// Where a route's actions go.
+    pub(crate) fn targets(&self, route: &Route) -> Targets {
+        Targets {
+            destinations: route.destinations.clone(),
+            renamed: self.renamed_destinations(),
+        }
     }
 
     /// What each route takes.

@@ -49,6 +49,7 @@ pub(crate) fn warnings(
     for tenant in config.tenants.values() {
         expired(tenant, now, &mut warnings);
         unasked(tenant, asks, &mut warnings);
+        shared_operations(tenant, &mut warnings);
     }
     shared(config, &mut warnings);
     warnings
@@ -95,6 +96,27 @@ fn unasked(tenant: &Tenant, asks: &BTreeMap<PluginName, BTreeSet<ActionKind>>, w
                 format!("remove the grant; the plugin's manifest lists {asked}"),
             ));
         }
+    }
+}
+
+/// Namespaces of operations that more than one plugin records under: each can take the other's keys.
+fn shared_operations(tenant: &Tenant, warnings: &mut Vec<Warning>) {
+    let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for route in &tenant.routes {
+        routes.entry(&route.namespace).or_default().push(route);
+    }
+    for (namespace, routes) in routes {
+        let Some(other) = routes.iter().find(|route| route.plugin != routes[0].plugin) else {
+            continue;
+        };
+        warnings.push(Warning::new(
+            format!("{}.routes.{}.operations", tenant.name, other.name),
+            format!(
+                "the plugins `{}` and `{}` both record under the namespace `{namespace}`: each can take the other's operation keys",
+                routes[0].plugin, other.plugin
+            ),
+            "as it should be while one takes over from the other; else leave `operations` out",
+        ));
     }
 }
 

@@ -27,7 +27,7 @@ use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::{Keyring, verify};
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{AttemptView, OutboxView, RunRecord, Settlement, TraceBy, TraceQuery};
+use tollgate_store::{AttemptView, OutboxView, RunRecord, Settlement, Targets, TraceBy, TraceQuery};
 
 use super::*;
 use crate::config::{OutboundRules, load_from_texts};
@@ -310,8 +310,10 @@ impl Host {
             state_total_max: None,
             actions: judge(proposals, &[Grant::of(ActionKind::Flag)]).unwrap(),
             namespace: "flags".parse().unwrap(),
-            destinations: vec!["ledger".parse().unwrap()],
-            renamed: Vec::new(),
+            targets: Targets {
+                destinations: vec!["ledger".parse().unwrap()],
+                ..Targets::default()
+            },
         };
         let _ = self.store.settle(settlement).await.unwrap();
     }
@@ -617,6 +619,7 @@ async fn a_name_that_leads_inside_is_forbidden_and_never_connected_to() {
             ..Default::default()
         }),
         dry_run: false,
+        routes: Vec::new(),
         now: clock::now(),
         actor: "test".into(),
     };

@@ -4,11 +4,11 @@ use tollgate_core::admission::{self, JobSpec};
 use tollgate_core::ids::ReceiptId;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, SetAsideFilter, Store,
-    StoreError,
+    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RouteTargets, SetAsideFilter,
+    Store, StoreError,
 };
 
-use crate::config::Config;
+use crate::config::{Config, Tenant};
 
 /// A replay request, checked.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ pub(crate) async fn replay(
     let request = ReplayRequest {
         what,
         dry_run: asked.dry_run,
+        routes: route_targets(config),
         now,
         actor: asked.actor,
     };
@@ -71,6 +72,19 @@ pub(crate) async fn replay(
         next,
         ..store.replay(request).await?
     })
+}
+
+/// Where the routes of now send what they record.
+fn route_targets(config: &Config) -> Vec<RouteTargets> {
+    let of = |tenant: &Tenant| {
+        let routes = tenant.routes.iter().map(|route| RouteTargets {
+            tenant: tenant.name.clone(),
+            route: route.name.clone(),
+            targets: tenant.targets(route),
+        });
+        routes.collect::<Vec<_>>()
+    };
+    config.tenants.values().flat_map(of).collect()
 }
 
 /// The jobs that the routes of now give to a receipt.

@@ -19,8 +19,8 @@ use tollgate_core::registry::{Change, PromotionGate, Refused, Standing};
 use tollgate_core::signature::{PluginSignature, SignatureError};
 use tollgate_sandbox::{Plugin, Refusal, Sandbox, VetReport};
 use tollgate_store::registry::{
-    Act, ApiRoute, BindingChange, ChangeRequest, ConfiguredRoute, NewVersion, PluginVersion, SetRoute, StepRequest,
-    VersionFilter,
+    Act, ApiRoute, BindingChange, ChangeRequest, ConfiguredRoute, NamespaceChange, NewVersion, PluginVersion,
+    RouteNamespace, SetRoute, StepRequest, VersionFilter,
 };
 use tollgate_store::{Store, StoreError};
 
@@ -221,7 +221,8 @@ impl<S: Store> Registry<S> {
     pub(crate) async fn begin(&self, loaded: Loaded) -> Result<(), StoreError> {
         let _changing = self.changing.lock().await;
         self.follow(loaded).await?;
-        self.refresh().await
+        self.refresh(by_configuration()).await?;
+        Ok(())
     }
 
     /// What a job is routed and run by.
@@ -265,7 +266,7 @@ impl<S: Store> Registry<S> {
         }
         let good = loaded.good.clone();
         self.follow(loaded).await?;
-        self.refresh().await?;
+        self.refresh(by_configuration()).await?;
         Ok(good)
     }
 
@@ -350,8 +351,9 @@ impl<S: Store> Registry<S> {
         self.store.plugin_versions(VersionFilter::default()).await
     }
 
-    /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in.
-    async fn refresh(&self) -> Result<(), StoreError> {
+    /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in. Answers the routes whose
+    /// operations move to another namespace by that; `by` says who moves them.
+    async fn refresh(&self, by: Act) -> Result<Vec<NamespaceChange>, StoreError> {
         let (config, digests) = self.assembled().await?;
         // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
         for digest in &digests {
@@ -359,10 +361,14 @@ impl<S: Store> Registry<S> {
                 tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
             }
         }
-        warn_of_other_namespaces(&self.config.load(), &config);
+        let moved = self.store.follow_namespaces(namespaces(&config), by).await?;
+        for change in &moved {
+            let (tenant, route) = (&change.tenant, &change.route);
+            tracing::warn!(%tenant, %route, "{}", change.warning());
+        }
         self.config.store(Arc::new(config));
         self.shelf.keep_only(&digests);
-        Ok(())
+        Ok(moved)
     }
 
     /// The configuration of now from the files and the store, and the plugins that its routes run.
@@ -486,17 +492,16 @@ impl<S: Store> Registry<S> {
         if let Some(digest) = change.brings() {
             self.require_loads(digest).await?;
         }
-        let dry_run = act.dry_run;
         let request = ChangeRequest {
             tenant,
             route,
             change,
             gate,
-            act,
+            act: act.clone(),
         };
         let done = self.store.change_binding(request).await??;
-        if !dry_run {
-            self.refresh().await?;
+        if !act.dry_run {
+            self.refresh(act).await?;
         }
         Ok(done)
     }
@@ -547,19 +552,22 @@ impl<S: Store> Registry<S> {
         if let Some(digest) = digest {
             self.require_loads(digest).await?;
         }
-        let dry_run = act.dry_run;
         let request = SetRoute {
             tenant,
             route,
             definition,
             plugin: checked.plugin,
+            namespace: checked.namespace,
             digest,
             gate,
-            act,
+            act: act.clone(),
         };
         let done = self.store.set_route(request).await??;
-        if !dry_run {
-            self.refresh().await?;
+        if !act.dry_run {
+            for warning in &done.warnings {
+                tracing::warn!(tenant = %done.tenant, route = %done.route, "{warning}");
+            }
+            self.refresh(act).await?;
         }
         Ok(done)
     }
@@ -583,12 +591,22 @@ impl<S: Store> Registry<S> {
                 "the route `{route}` stands in the file of `{tenant}`; remove it there and reload"
             )));
         }
-        let dry_run = act.dry_run;
-        let done = self.store.remove_route(tenant, route, configured, act).await??;
-        if !dry_run {
-            self.refresh().await?;
-        }
-        Ok(done)
+        // The file's route comes back, and with it the namespace that it records under.
+        let mut back = namespaces(&files.config);
+        back.retain(|named| named.tenant == tenant && named.route == route);
+        let done = self
+            .store
+            .remove_route(tenant, route, configured, act.clone())
+            .await??;
+        let moved = if act.dry_run {
+            self.store.follow_namespaces(back, act).await?
+        } else {
+            self.refresh(act).await?
+        };
+        Ok(BindingChange {
+            warnings: moved.iter().map(NamespaceChange::warning).collect(),
+            ..done
+        })
     }
 
     /// A tenant's routes, as they are now.
@@ -620,24 +638,17 @@ impl<S: Store> Registry<S> {
     }
 }
 
-/// What was recorded under another namespace is not recognised: whoever moves a route to one hears of it.
-fn warn_of_other_namespaces(before: &Config, now: &Config) {
-    for (tenant, route, was) in before.tenants.values().flat_map(|tenant| {
-        let routes = tenant.routes.iter();
-        routes.map(|route| (&tenant.name, &route.name, &route.namespace))
-    }) {
-        let found = now.tenants.get(tenant).and_then(|tenant| {
-            let mut routes = tenant.routes.iter();
-            routes.find(|found| found.name == *route)
+/// Under which namespace each route records.
+pub(crate) fn namespaces(config: &Config) -> Vec<RouteNamespace> {
+    let of = |tenant: &Tenant| {
+        let named = tenant.routes.iter().map(|route| RouteNamespace {
+            tenant: tenant.name.clone(),
+            route: route.name.clone(),
+            namespace: route.namespace.clone(),
         });
-        if let Some(found) = found
-            && found.namespace != *was
-        {
-            tracing::warn!(%tenant, %route, was = %was, now = %found.namespace,
-                "the route records its operations under another namespace: effects under the old one are not recognised and would be \
-                 recorded again; say operations = \"{was}\" on the route to go on with them");
-        }
-    }
+        named.collect::<Vec<_>>()
+    };
+    config.tenants.values().flat_map(of).collect()
 }
 
 impl Loaded {

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
-use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
@@ -28,7 +28,7 @@ use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
-use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Settlement, Store, StoreError};
+use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Settlement, Store, StoreError, Targets};
 
 use crate::clock;
 use crate::config::{Config, Route};
@@ -561,8 +561,7 @@ struct Prepared {
     plugin: Plugin,
     /// Of the route, if the active version runs and not its canary: the two would differ for other reasons.
     shadow: Option<PluginDigest>,
-    /// Names that the tenant's destinations had before, each with the one of now.
-    renamed: Vec<(DestinationName, DestinationName)>,
+    targets: Targets,
 }
 
 impl Prepared {
@@ -594,12 +593,11 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
     let policy = config.worker.retry;
     let tenant = &claim.event.tenant;
     let unrunnable = |route: Option<&Route>, why: &str| Box::new(unrunnable(claim, &policy, route, why));
-    let route = config
-        .tenants
-        .get(tenant)
-        .and_then(|tenant| tenant.routes.iter().find(|route| route.name == claim.route))
-        .map(Arc::clone);
-    let Some(route) = route else {
+    let found = config.tenants.get(tenant).and_then(|tenant| {
+        let route = tenant.routes.iter().find(|route| route.name == claim.route)?;
+        Some((Arc::clone(route), tenant.targets(route)))
+    });
+    let Some((route, targets)) = found else {
         let why = "the route is no longer configured; restore it, or replay after rerouting";
         return Err(unrunnable(None, why));
     };
@@ -625,16 +623,11 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         Err(why) => return Err(unrunnable(Some(&route), &format!("{digest} does not load: {why}"))),
     };
     let shadow = binding.shadow.filter(|_| digest == binding.active);
-    let renamed = config
-        .tenants
-        .get(tenant)
-        .map(|tenant| tenant.renamed_destinations())
-        .unwrap_or_default();
     Ok(Prepared {
         route,
         plugin,
         shadow,
-        renamed,
+        targets,
     })
 }
 
@@ -713,7 +706,7 @@ fn settlement(
     actions: Vec<GrantedAction>,
     prepared: &Prepared,
 ) -> Settlement {
-    let Prepared { route, renamed, .. } = prepared;
+    let Prepared { route, targets, .. } = prepared;
     let done = end == JobEnd::Done;
     Settlement {
         job: claim.job,
@@ -728,8 +721,7 @@ fn settlement(
         state_total_max: Some(route.limits.state_total_max),
         actions,
         namespace: route.namespace.clone(),
-        destinations: route.destinations.clone(),
-        renamed: renamed.clone(),
+        targets: targets.clone(),
     }
 }
 
@@ -764,8 +756,7 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
         state_total_max: None,
         actions: Vec::new(),
         namespace: Namespace::from(&plugin),
-        destinations: Vec::new(),
-        renamed: Vec::new(),
+        targets: Targets::default(),
     }
 }
 

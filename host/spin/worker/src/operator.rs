@@ -16,7 +16,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::{admission, limits};
 use tollgate_store::{
     DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
-    RoutableFilter, SetAsideFilter, StoreError, TraceBy, TraceQuery,
+    RoutableFilter, RouteTargets, SetAsideFilter, StoreError, Targets, TraceBy, TraceQuery,
 };
 use tollgate_tenants::Work;
 
@@ -383,12 +383,37 @@ impl ReplayBody {
             _ => return Err(Refusal::bad("name one of `receipt`, `dead_letters` and `held_jobs`")),
         };
         Ok(ReplayRequest {
+            routes: route_targets(store, &what)?,
             what,
             dry_run: self.dry_run,
             now: clock::now(),
             actor: self.actor,
         })
     }
+}
+
+/// Where the routes of now send what they record: those of the tenant that a replay is about, where it is about one.
+fn route_targets(store: &GuestStore, what: &ReplayWhat) -> Result<Vec<RouteTargets>, Refusal> {
+    let tenant = match what {
+        ReplayWhat::Receipt { receipt, .. } => Some(store.event(*receipt)?.tenant),
+        ReplayWhat::DeadLetters(filter) => filter.tenant.clone(),
+        ReplayWhat::HeldJobs(filter) => filter.tenant.clone(),
+        ReplayWhat::Routed(_) => None,
+    };
+    let Some(tenant) = tenant else { return Ok(Vec::new()) };
+    let work = tenants::work(&tenant).map_err(conflict)?;
+    let of = |work: Work| {
+        let routes = work.routes.into_iter().map(|route| RouteTargets {
+            tenant: tenant.clone(),
+            route: route.name,
+            targets: Targets {
+                destinations: route.destinations,
+                renamed: work.renamed.clone(),
+            },
+        });
+        routes.collect()
+    };
+    Ok(work.map(of).unwrap_or_default())
 }
 
 /// A receipt's ended jobs, and those that the routes of now give it and it has not.

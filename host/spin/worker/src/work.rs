@@ -8,7 +8,7 @@ use tollgate_core::ids::{Digest, Namespace, PluginName};
 use tollgate_core::limits;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
-use tollgate_store::{ClaimRequest, GuestStore, JobClaim, RunRecord, Settled, Settlement, StoreError};
+use tollgate_store::{ClaimRequest, GuestStore, JobClaim, RunRecord, Settled, Settlement, StoreError, Targets};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{log, tenants};
@@ -162,8 +162,10 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         state_total_max: None,
         actions,
         namespace: route.namespace,
-        destinations: route.destinations,
-        renamed,
+        targets: Targets {
+            destinations: route.destinations,
+            renamed,
+        },
     })
 }
 
@@ -204,7 +206,6 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
         state_total_max: None,
         actions: Vec::new(),
         namespace: Namespace::from(&plugin),
-        destinations: Vec::new(),
-        renamed: Vec::new(),
+        targets: Targets::default(),
     }
 }

@@ -8,6 +8,7 @@ use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
+use super::outbox;
 use super::receipts;
 use super::reviews;
 use super::rows::{self, WorkState, get, id, signed, to_json};
@@ -505,7 +506,7 @@ fn record_action(
         connection
             .prepare_cached("INSERT INTO repeats (run, at, action) VALUES (?1, ?2, ?3)")?
             .execute(params![run.0, at as i64, action])?;
-        send(transaction, settling, action, settlement)?;
+        outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
         return Ok(verdict);
     }
     connection
@@ -528,45 +529,9 @@ fn record_action(
         ])?;
     if verdict == Verdict::Recorded {
         let action = connection.last_insert_rowid();
-        send(transaction, settling, action, settlement)?;
+        outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
     }
     Ok(verdict)
-}
-
-/// Makes an entry for each destination of the settlement that has none of this action, under the name of now or one of before.
-fn send(
-    transaction: &mut Transaction<'_>,
-    settling: &Settling,
-    action: i64,
-    settlement: &Settlement,
-) -> Result<(), Fault> {
-    let connection = transaction.connection;
-    let mut has_entry =
-        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE action = ?1 AND destination = ?2)")?;
-    for destination in &settlement.destinations {
-        let before = settlement.renamed.iter().filter(|(_, now)| now == destination);
-        let mut was_sent = false;
-        for (old, _) in before {
-            was_sent |= has_entry.query_row(params![action, old.as_str()], |row| row.get::<_, bool>(0))?;
-        }
-        if was_sent {
-            continue;
-        }
-        let made = connection
-            .prepare_cached(
-                "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (action, destination) DO NOTHING",
-            )?
-            .execute(params![
-                action,
-                settling.tenant.as_str(),
-                destination.as_str(),
-                WorkState::Ready,
-                settling.at.0
-            ])?;
-        transaction.outbox_ready |= made > 0;
-    }
-    Ok(())
 }
 
 /// Ends a job for good and lets the next of its lane go on.

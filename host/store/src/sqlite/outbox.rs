@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::ActionKind;
 use tollgate_core::delivery::{EntryEnd, message_id};
-use tollgate_core::ids::{ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId};
+use tollgate_core::ids::{ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 
@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::receipts;
 use super::rows::{self, WorkState, get, id, signed, to_json};
 use super::transaction::Transaction;
-use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms};
+use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms, Targets};
 
 /// Destinations that one claim looks at; the next goes on behind them.
 const DESTINATIONS_PER_CLAIM_MAX: usize = 256;
@@ -315,4 +315,54 @@ pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: i64, now: UnixMi
         .execute(params![entry, WorkState::Ready, now.0])?;
     transaction.outbox_ready = true;
     Ok(())
+}
+
+/// Makes an entry for each destination that an action was not sent to yet.
+pub(super) fn send(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    action: i64,
+    targets: &Targets,
+    due_at: UnixMillis,
+) -> Result<(), Fault> {
+    for destination in missing(transaction.connection, action, targets)? {
+        transaction
+            .connection
+            .prepare_cached(
+                "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                action,
+                tenant.as_str(),
+                destination.as_str(),
+                WorkState::Ready,
+                due_at.0
+            ])?;
+        transaction.outbox_ready = true;
+    }
+    Ok(())
+}
+
+/// The destinations that an action was not sent to, neither under the name of now nor under one of before; each once.
+pub(super) fn missing<'t>(
+    connection: &Connection,
+    action: i64,
+    targets: &'t Targets,
+) -> Result<Vec<&'t DestinationName>, Fault> {
+    let mut missing: Vec<&DestinationName> = Vec::new();
+    if targets.destinations.is_empty() {
+        return Ok(missing);
+    }
+    let sent_to = connection
+        .prepare_cached("SELECT destination FROM outbox WHERE action = ?1")?
+        .query_map([action], |row| row.get(0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    let was_sent = |name: &DestinationName| sent_to.iter().any(|sent| sent == name.as_str());
+    for destination in &targets.destinations {
+        let mut before = targets.renamed.iter().filter(|(_, now)| now == destination);
+        if !was_sent(destination) && !before.any(|(old, _)| was_sent(old)) && !missing.contains(&destination) {
+            missing.push(destination);
+        }
+    }
+    Ok(missing)
 }

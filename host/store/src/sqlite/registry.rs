@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tollgate_core::ids::{Digest, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::registry::{
     Bindable, Binding, Canary, Change, Evidence, PromotionGate, Refused, ShadowTally, Share, Standing, TrialResult,
@@ -17,9 +17,9 @@ use super::fault::Fault;
 use super::rows::{self, get, id, id_opt, signed};
 use crate::registry::{
     Act, ApiRoute, BindingChange, BoundRoute, BoundView, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
-    NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey, SetRoute,
-    ShadowFilter, ShadowRecord, ShadowReport, ShadowRunView, SignatureView, StepRequest, TrialRecord, VersionFilter,
-    VersionKey,
+    NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
+    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, ShadowRunView, SignatureView, StepRequest,
+    TrialRecord, VersionFilter, VersionKey,
 };
 
 /// What a transaction found that a request cannot be done, and why.
@@ -597,6 +597,7 @@ pub(super) fn change(connection: &Connection, request: &ChangeRequest) -> Judged
         what: change.name().to_owned(),
         before: Some(before),
         after: Some(after),
+        warnings: Vec::new(),
     };
     record_change(connection, &report, act)?;
     Ok(Ok(report))
@@ -695,10 +696,64 @@ pub(super) fn follow(
             what: "follows the file".to_owned(),
             before,
             after: Some(after),
+            warnings: Vec::new(),
         };
         record_change(connection, &report, act)?;
     }
     Ok(left)
+}
+
+/// Keeps under which namespaces routes record from now on, and answers those that did so under another.
+pub(super) fn follow_namespaces(
+    connection: &Connection,
+    routes: &[RouteNamespace],
+    act: &Act,
+) -> Result<Vec<NamespaceChange>, Fault> {
+    let mut moved = Vec::new();
+    for RouteNamespace {
+        tenant,
+        route,
+        namespace,
+    } in routes
+    {
+        let known = collect(
+            connection,
+            "SELECT namespace FROM route_namespaces WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+            |row| id::<Namespace>(row, "namespace"),
+        )?;
+        let before = known.into_iter().next();
+        if before.as_ref() == Some(namespace) {
+            continue;
+        }
+        if !act.dry_run {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO route_namespaces (tenant, route, namespace, since) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![tenant.as_str(), route.as_str(), namespace.as_str(), act.at.0])?;
+        }
+        let Some(before) = before else { continue };
+        if !act.dry_run {
+            let line = Line {
+                what: "operations moved",
+                tenant: Some(tenant),
+                route: Some(route),
+                plugin: None,
+                digest: None,
+                was: Some(before.to_string()),
+                became: Some(namespace.to_string()),
+            };
+            append(connection, act, &line)?;
+        }
+        moved.push(NamespaceChange {
+            tenant: tenant.clone(),
+            route: route.clone(),
+            before,
+            after: namespace.clone(),
+        });
+    }
+    Ok(moved)
 }
 
 // Routes.
@@ -734,6 +789,7 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
         route,
         definition,
         plugin,
+        namespace,
         digest,
         gate,
         act,
@@ -785,6 +841,12 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
             first
         }
     };
+    let named = RouteNamespace {
+        tenant: tenant.clone(),
+        route: route.clone(),
+        namespace: namespace.clone(),
+    };
+    let moved = follow_namespaces(connection, &[named], act)?;
     let report = BindingChange {
         dry_run: act.dry_run,
         tenant: tenant.clone(),
@@ -792,6 +854,7 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
         what: "route set".to_owned(),
         before: before.clone(),
         after: Some(after.clone()),
+        warnings: moved.iter().map(NamespaceChange::warning).collect(),
     };
     if act.dry_run {
         return Ok(Ok(report));
@@ -856,6 +919,7 @@ pub(super) fn remove_route(
         what: "route removed".to_owned(),
         before: before.clone(),
         after: after.clone(),
+        warnings: Vec::new(),
     };
     if act.dry_run {
         return Ok(Ok(report));

@@ -14,8 +14,8 @@ use super::rows::{self, WorkState, get, id};
 use super::transaction::{Transaction, read_chain_head};
 use super::{jobs, outbox, reviews, set_aside};
 use crate::{
-    DeadLetter, DeadLetterFilter, DeadWork, ReplayReport, ReplayRequest, ReplayWhat, Replayed, ReplayedWork, Routable,
-    RoutableFilter, RoutableStanding, SetAside, SetAsideFilter, SetAsideKind,
+    DeadLetter, DeadLetterFilter, DeadWork, MissingDelivery, ReplayReport, ReplayRequest, ReplayWhat, Replayed,
+    ReplayedWork, Routable, RoutableFilter, RoutableStanding, RouteTargets, SetAside, SetAsideFilter, SetAsideKind,
 };
 
 /// Lists dead letters, newest first.
@@ -117,7 +117,10 @@ fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
 
 /// What a replay would do. A dry run ends here.
 pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
-    let planned = planned(view, request)?;
+    let mut planned = planned(view, request)?;
+    for step in &mut planned {
+        note_missing(&view, step, &request.routes)?;
+    }
     Ok(ReplayReport {
         dry_run: request.dry_run,
         replayed: planned.into_iter().map(|step| step.replayed).collect(),
@@ -129,7 +132,8 @@ pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayRepo
 pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
     let planned = planned(transaction.view(), request)?;
     let mut replayed = Vec::with_capacity(planned.len());
-    for step in planned {
+    for mut step in planned {
+        note_missing(transaction.connection, &mut step, &request.routes)?;
         match &step.replayed.work {
             ReplayedWork::Job { job, .. } => jobs::requeue(transaction, job.0, request.now)?,
             ReplayedWork::Delivery { entry, .. } => outbox::requeue(transaction, entry.0, request.now)?,
@@ -144,6 +148,37 @@ pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
         replayed,
         next: None,
     })
+}
+
+/// Says which actions of the job its route of now would send where they never went.
+fn note_missing(connection: &Connection, step: &mut Step, routes: &[RouteTargets]) -> Result<(), Fault> {
+    let ReplayedWork::Job { job, route } = &step.replayed.work else {
+        return Ok(());
+    };
+    let Some(of) = routes
+        .iter()
+        .find(|of| of.tenant == step.replayed.tenant && of.route == *route)
+    else {
+        return Ok(());
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT a.id, a.operation_key FROM runs r JOIN actions a ON a.run = r.id WHERE r.job = ?1 AND a.conflict = 0 UNION \
+         SELECT a.id, a.operation_key FROM runs r JOIN repeats p ON p.run = r.id JOIN actions a ON a.id = p.action \
+         WHERE r.job = ?1 AND a.conflict = 0 ORDER BY 1",
+    )?;
+    let mut found = statement.query([job.0])?;
+    while let Some(row) = found.next()? {
+        let (action, operation_key): (i64, String) = (get(row, "id")?, get(row, "operation_key")?);
+        let missing = outbox::missing(connection, action, &of.targets)?;
+        step.replayed
+            .adds
+            .extend(missing.into_iter().map(|destination| MissingDelivery {
+                action: ActionId(action),
+                operation_key: operation_key.clone(),
+                destination: destination.clone(),
+            }));
+    }
+    Ok(())
 }
 
 /// One piece of work to put back.
@@ -221,6 +256,7 @@ impl Step {
             event_type: letter.event_type,
             work: letter.work.into(),
             reason: letter.reason,
+            adds: Vec::new(),
         };
         Self {
             receipt_seq: found.receipt_seq,
@@ -253,6 +289,7 @@ fn step_of_held(view: View<'_>, held: SetAside) -> Result<Step, Fault> {
             event_id: held.event_id,
             event_type: held.event_type,
             reason: held.reason,
+            adds: Vec::new(),
         },
     })
 }
@@ -281,6 +318,7 @@ fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[JobSpec]) -> Result<Vec<
                     route: job.route.clone(),
                 },
                 reason: "the receipt has no job on this route".to_owned(),
+                adds: Vec::new(),
             },
             new_job: Some(job.clone()),
         })
@@ -403,6 +441,7 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
                 route: id(row, "route")?,
             },
             reason: reason.unwrap_or_else(|| state.name("done").to_owned()),
+            adds: Vec::new(),
         };
         steps.push(Step {
             receipt_seq: seq,

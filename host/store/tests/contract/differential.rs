@@ -347,6 +347,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             let request = ReplayRequest {
                 what: what.clone(),
                 dry_run: *dry_run,
+                routes: Vec::new(),
                 now: at(now),
                 actor: "somebody".into(),
             };
@@ -430,6 +431,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             let request = ReplayRequest {
                 what: ReplayWhat::Routed(routed),
                 dry_run: false,
+                routes: Vec::new(),
                 now: at(now),
                 actor: "somebody".into(),
             };

@@ -459,6 +459,7 @@ async fn run_steps(steps: &[Step]) {
                     .replay(ReplayRequest {
                         what,
                         dry_run: false,
+                        routes: Vec::new(),
                         now: at(now),
                         actor: "a".into(),
                     })

@@ -10,8 +10,8 @@ use tollgate_core::registry::{
 use tollgate_core::signature::PrivateKey;
 use tollgate_store::registry::{
     Act, Answered, BindingChange, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered, NewPublisherKey,
-    NewVersion, PluginVersion, RevokePublisherKey, RunResult, SetRoute, ShadowFilter, ShadowRecord, StepRequest,
-    TrialRecord, VersionFilter, VersionKey,
+    NewVersion, PluginVersion, RevokePublisherKey, RouteNamespace, RunResult, SetRoute, ShadowFilter, ShadowRecord,
+    StepRequest, TrialRecord, VersionFilter, VersionKey,
 };
 use tollgate_store::{Store, StoreError};
 
@@ -41,6 +41,7 @@ registry_contract!(
     what_runs_is_not_retired_and_what_is_retired_does_not_come_back,
     a_route_follows_the_file_until_somebody_binds_it,
     a_route_is_set_and_removed_with_its_binding,
+    a_route_that_moves_to_another_namespace_is_said_and_kept_in_the_history,
     only_a_registered_key_counts_and_not_once_it_is_revoked,
     a_gate_asks_for_trials_and_shadow_runs_against_the_active_version,
     many_who_promote_at_once_leave_one_whole_history,
@@ -257,6 +258,7 @@ mod contract {
             route: name("main"),
             definition: json!({"plugin": "cashback"}),
             plugin: name("cashback"),
+            namespace: name("cashback"),
             digest: None,
             gate: PromotionGate::default(),
             act: dry(),
@@ -455,6 +457,7 @@ mod contract {
             route: name("main"),
             definition: json!({"plugin": "cashback"}),
             plugin: name("cashback"),
+            namespace: name("cashback"),
             digest,
             gate: PromotionGate::default(),
             act: act("because"),
@@ -481,6 +484,70 @@ mod contract {
         assert_eq!(store.bindings(None).await.unwrap(), []);
         assert!(matches!(remove().await, Err(StoreError::NotFound { .. })));
         assert_eq!(step(&store, "acme", "two", Step::Retire).await, Ok(Standing::Retired));
+    }
+
+    pub(super) async fn a_route_that_moves_to_another_namespace_is_said_and_kept_in_the_history(
+        backend: &impl Backend,
+    ) {
+        let store = bound(backend).await;
+        let follow = async |namespace: &str, act: Act| {
+            let named = RouteNamespace {
+                tenant: name("acme"),
+                route: name("main"),
+                namespace: name(namespace),
+            };
+            let moved = store.follow_namespaces(vec![named], act).await.unwrap();
+            let pairs = moved
+                .into_iter()
+                .map(|change| format!("{} to {}", change.before, change.after));
+            pairs.collect::<Vec<_>>()
+        };
+        let nothing: [String; 0] = [];
+        assert_eq!(
+            follow("cashback", act("begin")).await,
+            nothing,
+            "the first is no change"
+        );
+        assert_eq!(follow("cashback", act("reload")).await, nothing);
+        let before = history(&store).await;
+        assert_eq!(follow("loyalty", dry()).await, ["cashback to loyalty"]);
+        assert_eq!(history(&store).await, before, "a dry run keeps nothing");
+        assert_eq!(follow("loyalty", act("reload")).await, ["cashback to loyalty"]);
+        assert_eq!(follow("loyalty", act("reload")).await, nothing);
+        let lines = store
+            .registry_history(HistoryFilter {
+                route: Some(name("main")),
+                rows_max: 1,
+                ..HistoryFilter::default()
+            })
+            .await
+            .unwrap();
+        assert_eq!(
+            (lines[0].what.as_str(), lines[0].from.as_deref(), lines[0].to.as_deref()),
+            ("operations moved", Some("cashback"), Some("loyalty"))
+        );
+        // Setting the route says it as well, in the commit that sets it.
+        let set = |act: Act| SetRoute {
+            tenant: name("acme"),
+            route: name("main"),
+            definition: json!({"plugin": "cashback"}),
+            plugin: name("cashback"),
+            namespace: name("cashback"),
+            digest: None,
+            gate: PromotionGate::default(),
+            act,
+        };
+        for tried in [dry(), act("back again")] {
+            let done = store.set_route(set(tried)).await.unwrap().unwrap();
+            assert_eq!(done.warnings.len(), 1, "{:?}", done.warnings);
+            assert!(
+                done.warnings[0].contains("operations = \"loyalty\""),
+                "{:?}",
+                done.warnings
+            );
+        }
+        let done = store.set_route(set(act("as it is"))).await.unwrap().unwrap();
+        assert_eq!(done.warnings, nothing);
     }
 
     pub(super) async fn only_a_registered_key_counts_and_not_once_it_is_revoked(backend: &impl Backend) {

@@ -291,6 +291,7 @@ async fn a_reader_reads_beside_the_writer_and_writes_nothing() {
     let request = |dry_run| ReplayRequest {
         what: ReplayWhat::DeadLetters(DeadLetterFilter::default()),
         dry_run,
+        routes: Vec::new(),
         now: at(0),
         actor: "alice".into(),
     };
@@ -322,7 +323,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 13,
+                    known: 14,
                     ..
                 }
             ),
@@ -352,7 +353,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     place
         .raw()
         .execute_batch(
-            "DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; \
+            "DROP TABLE route_namespaces; DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; \
              DROP INDEX jobs_set_aside; ALTER TABLE jobs DROP COLUMN ended_at; \
              CREATE INDEX jobs_set_aside ON jobs (state) WHERE state IN (4, 5); DROP INDEX deliveries_open; \
              CREATE INDEX deliveries_conflict ON deliveries (conflict) WHERE conflict <> 0; \
@@ -375,7 +376,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 13"),
+        refused.contains("start the server once to migrate it to 14"),
         "{refused}"
     );
 

@@ -15,8 +15,8 @@ use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
     OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
-    ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding, SetAside,
-    SetAsideFilter, SetAsideKind, Settled, Settlement, Store, StoreError, TraceBy, TraceQuery,
+    ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding, RouteTargets,
+    SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, Store, StoreError, Targets, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -35,6 +35,7 @@ macro_rules! contract {
             an_operation_belongs_to_its_namespace,
             a_repeat_adds_the_destinations_that_are_missing,
             what_went_to_a_renamed_destination_is_not_sent_again,
+            a_replay_says_which_deliveries_are_missing,
             a_message_id_is_one_effects_over_retries_and_stores,
             one_event_sent_many_times_at_once_is_new_once,
             the_events_of_one_request_are_admitted_together_in_their_order,
@@ -1855,7 +1856,7 @@ async fn send_op(store: &impl Store, event: &str, destinations: &[&str], renamed
     for destination in destinations {
         done = done.to(destination);
     }
-    done.renamed = renamed.iter().map(|(old, now)| (name(old), name(now))).collect();
+    done.targets.renamed = renamed.iter().map(|(old, now)| (name(old), name(now))).collect();
     match settle(store, done).await {
         Settled::Committed { verdicts, .. } => verdicts[0],
         other => panic!("{other:?}"),
@@ -1903,6 +1904,44 @@ pub(crate) async fn what_went_to_a_renamed_destination_is_not_sent_again(backend
     let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
     let to: Vec<_> = claims.iter().map(|claim| claim.destination.as_str()).collect();
     assert_eq!(to, ["crm", "ledger"]);
+}
+
+pub(crate) async fn a_replay_says_which_deliveries_are_missing(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(send_op(&store, "e1", &["ledger"], &[]).await, Verdict::Recorded);
+    let sent = Sent::new("e1");
+    let adds = async |destinations: &[&str], renamed: &[(&str, &str)], dry_run, ms| {
+        let targets = Targets {
+            destinations: destinations.iter().map(|destination| name(destination)).collect(),
+            renamed: renamed.iter().map(|(old, now)| (name(old), name(now))).collect(),
+        };
+        let request = ReplayRequest {
+            routes: vec![RouteTargets {
+                tenant: name("acme"),
+                route: name("cashback"),
+                targets,
+            }],
+            ..replay(again(sent.receipt(&store)), dry_run, ms)
+        };
+        let report = store.replay(request).await.unwrap();
+        let adds = report.replayed[0].adds.iter();
+        adds.map(|added| format!("{} to {}", added.operation_key, added.destination))
+            .collect::<Vec<_>>()
+    };
+    let nothing: [String; 0] = [];
+    assert_eq!(adds(&["crm", "ledger", "crm"], &[], true, 10).await, ["op to crm"]);
+    assert_eq!(adds(&["books"], &[("ledger", "books")], true, 11).await, nothing);
+    assert_eq!(
+        store.counts().await.unwrap().outbox_waiting,
+        1,
+        "a dry run adds nothing"
+    );
+    assert_eq!(adds(&["crm", "ledger"], &[], false, 12).await, ["op to crm"]);
+    let claim = claim_one(&store, at(20)).await;
+    let again = settlement(&claim).acts("op", 1).to("ledger").to("crm");
+    assert!(matches!(settle(&store, again).await, Settled::Committed { .. }));
+    assert_eq!(store.counts().await.unwrap().outbox_waiting, 2);
+    assert_eq!(adds(&["crm", "ledger"], &[], true, 30).await, nothing);
 }
 
 pub(crate) async fn a_message_id_is_one_effects_over_retries_and_stores(backend: &impl Backend) {
@@ -2176,6 +2215,7 @@ fn replay(what: ReplayWhat, dry_run: bool, ms: i64) -> ReplayRequest {
     ReplayRequest {
         what,
         dry_run,
+        routes: Vec::new(),
         now: at(ms),
         actor: "alice".into(),
     }

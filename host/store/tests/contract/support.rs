@@ -17,7 +17,7 @@ use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, RunRecord, Settled, Settlement,
-    Store, Trace, TraceBy, TraceQuery,
+    Store, Targets, Trace, TraceBy, TraceQuery,
 };
 
 /// A place for one store, that can be opened, closed and opened again.
@@ -310,8 +310,7 @@ pub(crate) fn settlement(claim: &JobClaim) -> Settlement {
         state_total_max: None,
         actions: Vec::new(),
         namespace: name("cashback"),
-        destinations: Vec::new(),
-        renamed: Vec::new(),
+        targets: Targets::default(),
     }
 }
 
@@ -336,7 +335,7 @@ impl SettlementExt for Settlement {
     }
 
     fn to(mut self, destination: &str) -> Self {
-        self.destinations.push(name(destination));
+        self.targets.destinations.push(name(destination));
         self
     }
 

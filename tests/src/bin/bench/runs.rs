@@ -20,7 +20,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Keyring, verify};
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, Sandbox, SandboxOptions, StateSource};
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store as _};
+use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store as _, Targets};
 
 use super::load::body;
 use super::process::{SECRET, empty_folder, stat};
@@ -177,8 +177,7 @@ fn settlement(plugin: &Plugin, claim: &JobClaim, store: &SqliteStore) -> anyhow:
         state_total_max: None,
         actions: judge(proposals, &[grant])?,
         namespace: "cashback".parse().expect("a name"),
-        destinations: Vec::new(),
-        renamed: Vec::new(),
+        targets: Targets::default(),
     })
 }
 

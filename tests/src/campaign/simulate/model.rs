@@ -449,20 +449,29 @@ impl Model {
                 None => {
                     met.met(Met::Operations);
                     self.ledger.insert(operation.clone(), content);
-                    self.entries
-                        .extend(settlement.destinations.iter().map(|destination| Entry {
-                            operation: operation.clone(),
-                            destination: destination.to_string(),
-                            work: Work::Waiting { due: ended_at },
-                            epoch: 0,
-                            attempts: 0,
-                            unmarked: 0,
-                            attempts_kept: 0,
-                            has_letter: false,
-                        }));
                     Verdict::Recorded
                 }
             });
+            if verdicts.last() == Some(&Verdict::Conflict) {
+                continue;
+            }
+            // One action goes to every destination that was meant, whoever names it first.
+            for destination in &settlement.targets.destinations {
+                let is_it = |entry: &Entry| entry.operation == operation && entry.destination == destination.as_str();
+                if self.entries.iter().any(is_it) {
+                    continue;
+                }
+                self.entries.push(Entry {
+                    operation: operation.clone(),
+                    destination: destination.to_string(),
+                    work: Work::Waiting { due: ended_at },
+                    epoch: 0,
+                    attempts: 0,
+                    unmarked: 0,
+                    attempts_kept: 0,
+                    has_letter: false,
+                });
+            }
         }
         verdicts
     }

@@ -22,7 +22,7 @@ use tollgate_core::route::{RouteMatch, TypePattern};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     AttemptRecord, ClaimRequest, DeadLetterFilter, JobClaim, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
-    RunRecord, Settled, Settlement, SqliteStore, Store as _, Trace, TraceBy, TraceQuery,
+    RunRecord, Settled, Settlement, SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
 };
 
 use super::model::{End, Model, Operation, STATUSES, Work};
@@ -434,8 +434,10 @@ impl World {
             state_total_max: Some(STATE_TOTAL_MAX),
             actions,
             namespace: name("deeds"),
-            destinations: destinations_of(&claim.route),
-            renamed: Vec::new(),
+            targets: Targets {
+                destinations: destinations_of(&claim.route),
+                ..Targets::default()
+            },
         };
         self.journal.note(format!(
             "{} worker-{worker} runs {}: {}",
@@ -783,6 +785,7 @@ impl World {
         let request = ReplayRequest {
             what: what.clone(),
             dry_run: false,
+            routes: Vec::new(),
             now: UnixMillis(self.now),
             actor: "ann".to_owned(),
         };
