@@ -15,6 +15,7 @@ mod processing;
 mod fair;
 mod hostile;
 mod delivery;
+mod effects;
 mod operators;
 mod process;
 mod audit;
