@@ -327,7 +327,7 @@ fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
     // Who is gone is not kept.
     fs::remove_file(stage.path("tenants/globex.toml")).expect("a file");
     stage.reload();
-    let kept: Vec<_> = fs::read_dir(stage.path("tollgate.db-last-good"))
+    let kept: Vec<_> = fs::read_dir(stage.path("last-good.tollgate.db"))
         .expect("a folder")
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
         .collect();
@@ -376,7 +376,7 @@ fn the_files_of_a_store_are_their_owners_alone() {
         for entry in fs::read_dir(stage.path(".")).expect("a folder") {
             let entry = entry.expect("an entry");
             let name = entry.file_name().into_string().expect("UTF-8");
-            if name.starts_with("tollgate.db") {
+            if name.contains("tollgate.db") {
                 open.push((name, entry.metadata().expect("metadata").mode() & 0o777));
             }
         }
@@ -389,12 +389,12 @@ fn the_files_of_a_store_are_their_owners_alone() {
     for name in [
         "tollgate.db",
         "tollgate.db-bodies",
-        "tollgate.db-last-good",
+        "last-good.tollgate.db",
         "tollgate.db-shm",
         "tollgate.db-wal",
         "tollgate.db.lock",
     ] {
-        let expected = if name == "tollgate.db-last-good" { 0o700 } else { 0o600 };
+        let expected = if name == "last-good.tollgate.db" { 0o700 } else { 0o600 };
         assert!(found.contains(&(name.to_owned(), expected)), "{name}: {found:?}");
     }
     assert!(found.iter().all(|(_, mode)| mode & 0o077 == 0), "{found:?}");

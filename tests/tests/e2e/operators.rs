@@ -420,7 +420,7 @@ fn o3_check_points_at_the_line_that_is_wrong() {
         ran.stderr
     );
     // And a host does not start with it, where nothing good is known of the tenant.
-    std::fs::remove_dir_all(stage.path("tollgate.db-last-good")).expect("a folder");
+    std::fs::remove_dir_all(stage.path("last-good.tollgate.db")).expect("a folder");
     let ran = tollgate(&["serve", "--config", config.to_str().expect("UTF-8")], b"");
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains(&format!("acme.toml:{line}")), "{}", ran.stderr);

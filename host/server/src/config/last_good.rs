@@ -8,6 +8,7 @@
 //! until it is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -48,10 +49,13 @@ impl Kept {
 }
 
 impl LastGood {
+    /// In a folder of its own whose name does not begin with the store's: whoever copies the store's files by their name gets those.
     pub(crate) fn beside(store: &Path) -> Self {
-        let mut folder = store.as_os_str().to_owned();
-        folder.push("-last-good");
-        Self { folder: folder.into() }
+        let mut name = OsString::from("last-good.");
+        name.push(store.file_name().unwrap_or_default());
+        Self {
+            folder: store.with_file_name(name),
+        }
     }
 
     /// What was kept of a tenant; nothing when there is none that can be read.

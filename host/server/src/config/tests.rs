@@ -820,7 +820,7 @@ fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
     assert!(settle().config.broken.is_empty());
 
     // What was good is no secret's hiding place: without the secret of today there is nothing good.
-    let kept = std::fs::read_to_string(folder.path().join("tollgate.db-last-good/globex.json")).unwrap();
+    let kept = std::fs::read_to_string(folder.path().join("last-good.tollgate.db/globex.json")).unwrap();
     assert!(
         kept.contains("../secrets/club") && !kept.contains("0123456789abcdef"),
         "{kept}"
