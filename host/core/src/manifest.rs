@@ -133,7 +133,7 @@ impl RawManifest {
             events.push(TypePattern::new(pattern).map_err(|reason| ManifestError::Event {
                 reason: mask::line(&reason, 512),
             })?);
-            if pattern.len() > crate::ids::EventType::BYTES_MAX || pattern.chars().any(char::is_control) {
+            if pattern.len() > crate::ids::EventType::BYTES_MAX || pattern.chars().any(mask::is_hidden) {
                 return Err(ManifestError::Event {
                     reason: format!("`{}` is not an event type", line()),
                 });
@@ -166,7 +166,7 @@ impl RawManifest {
 }
 
 fn text(field: &'static str, value: String, bytes_max: usize) -> Result<String, ManifestError> {
-    if value.is_empty() || value.len() > bytes_max || value.chars().any(char::is_control) {
+    if value.is_empty() || value.len() > bytes_max || value.chars().any(mask::is_hidden) {
         return Err(ManifestError::Text { field, bytes_max });
     }
     Ok(value)
@@ -203,6 +203,7 @@ mod tests {
         );
         check(r#""1.0.0""#, r#""""#, "`version` must be 1 to 64 bytes");
         check(r#""Acme""#, "\"A\\u0000\"", "`publisher` must be");
+        check(r#""Acme""#, "\"A\\u202e\"", "`publisher` must be");
         check(r#"["customer.*"]"#, "[]", "`events` must list 1 to 64");
         check(r#""customer.*""#, r#""a.*.b""#, "is not a type pattern");
         check(r#""customer.*""#, "\"a\\nb\"", "is not an event type");
