@@ -1,4 +1,4 @@
-//! What must hold besides the tests: format, lints, purity. What the repository's tests can check is in `tests/`.
+//! What must hold besides the tests: format, licences, lints, documentation, purity. What the repository's tests can check is in `tests/`.
 
 use anyhow::{Result, ensure};
 
@@ -88,6 +88,16 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
             "--deny",
             "warnings",
         ]))
+    })?;
+    // What plugins' authors read is the SDK's; links that lead nowhere are errors.
+    step("check the documentation", || {
+        let doc = ["doc", "--locked", "--no-deps", "--workspace"];
+        run(cargo(&doc).env("RUSTDOCFLAGS", "--deny warnings"))?;
+        let mut sdk = cargo(&doc);
+        sdk.args(["--target", PLUGIN_TARGET, "--target-dir"])
+            .arg(target_dir().join("guests"))
+            .env("RUSTDOCFLAGS", "--deny warnings");
+        run(sdk.current_dir(root().join("guest-plugins")))
     })?;
     for WasmWorkspace {
         folder, target, kinds, ..

@@ -50,8 +50,9 @@ const COMMANDS: [Command; 11] = [
     Command {
         name: "ci",
         usage: "ci",
-        summary: "Check everything that tests do not: format, lints, the purity of core",
-        details: "rustfmt and clippy (warnings are errors) on every workspace of the repository, then `check-pure`.",
+        summary: "Check everything that tests do not: format, licences, lints, documentation, the purity of core",
+        details: "rustfmt, the licences of what is shipped, cargo-deny where it is installed, clippy (warnings are errors) on every workspace of\n\
+                  the repository, rustdoc (likewise), then `check-pure`.",
         run: ci::ci,
     },
     Command {

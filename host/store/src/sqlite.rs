@@ -1,7 +1,7 @@
 //! The embedded store: SQLite in one file, with the bodies of receipts in another beside it; one process at a time writes.
 //!
-//! Cast: the [`writer`] thread owns the connection that writes and commits in groups; [`readers`] lends connections that
-//! cannot write; [`open`] makes the file ready; the other modules say what happens inside a transaction, one per concern.
+//! Cast: the `writer` thread owns the connection that writes and commits in groups; `readers` lends connections that
+//! cannot write; `open` makes the file ready; the other modules say what happens inside a transaction, one per concern.
 //! Decisions come from `tollgate-core`, called inside the transaction with what that transaction found.
 
 mod backup;

@@ -1,7 +1,7 @@
 //! The I/O campaign: one call of a real host to its disk fails, now this one, now that one, once or from there on.
 //!
 //! A *case* is a host on a store that has receipts, on a disk (`tests/disk`) that is told which call to fail: while the host starts,
-//! or under load. What the host has to do then is the kind's [`Duty`]. And whatever it does: its disk as it is at the end, and as it
+//! or under load. What the host has to do then is the kind's `Duty`. And whatever it does: its disk as it is at the end, and as it
 //! may be when the power goes at the end or at any moment after the failure, holds everything that was promised. For
 //! that a sync that failed has made nothing durable, and no later one makes up for it: that is what systems do.
 //!

@@ -6,7 +6,7 @@
 //! an image, so that the real host recovers from it, and the power goes again while it does.
 //!
 //! A loss that nobody could see would prove nothing. So the same is tried on a disk whose syncs do nothing, of all files or of
-//! one: each of these [`CONTROLS`] must lose something.
+//! one: each of these `CONTROLS` must lose something.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::sync_channel;

@@ -6,7 +6,7 @@
 //! host's ([`KeyNeed`]).
 //!
 //! One room for each family of schemes: `template.rs` (a tag over joined parts), `jws.rs`, `http_signatures.rs` (RFC 9421) and
-//! `credential.rs`. All of them make a [`message::Message`] and candidates, and `keys.rs` finds the key that fits.
+//! `credential.rs`. All of them make a `message::Message` and candidates, and `keys.rs` finds the key that fits.
 
 mod credential;
 mod http_signatures;
