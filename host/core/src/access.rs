@@ -98,7 +98,7 @@ pub enum Permission {
     HostWrite,
     /// Receipts and what became of them: trace, dead letters, held receipts.
     ReceiptRead,
-    /// Replay and review.
+    /// Replay, resend and review.
     ReceiptWrite,
     /// Plugins, their reports, history and routes.
     PluginRead,

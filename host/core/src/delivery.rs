@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::action::ActionKind;
-use crate::ids::{ActionId, DestinationName, Digest, Namespace, OperationKey, OutboxId, ReceiptId, TenantName};
-use crate::limits::RETRY_AFTER_MS_MAX;
+use crate::ids::{
+    ActionId, DestinationName, Digest, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
+};
+use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
 use crate::profile::Profile;
 use crate::retry::{Jitter, NextStep, RetryPolicy};
 use crate::secret::{NO_PARAMETERS, Secret, SourceSecret};
@@ -97,6 +99,51 @@ pub fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
     Some(UnixMillis(instant.as_millisecond()).since(now).max(0))
 }
 
+/// A shorter piece of a secret is not looked for in an answer: it stands in any text.
+const ECHO_BYTES_MIN: usize = 4;
+
+/// What is kept of a destination's answer, whose body begins with `bytes`: at most [`ANSWER_BYTES_KEPT`] bytes of text, a blank for each
+/// control character, and `…` for each of `secrets` that it echoes, also for one that the end of `bytes` cuts off.
+pub fn kept_answer(bytes: &[u8], secrets: &[&Secret]) -> String {
+    let mut bytes = bytes.to_vec();
+    for secret in secrets {
+        let whole = secret.expose();
+        // Of `Bearer …` a destination shows the token alone as well.
+        let word = whole.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        for piece in [whole, word] {
+            hide(&mut bytes, piece);
+        }
+    }
+    let mut kept = String::with_capacity(bytes.len().min(ANSWER_BYTES_KEPT));
+    for c in String::from_utf8_lossy(&bytes).trim().chars() {
+        if kept.len() + c.len_utf8() > ANSWER_BYTES_KEPT {
+            break;
+        }
+        kept.push(if c.is_control() { ' ' } else { c });
+    }
+    kept
+}
+
+/// Puts `…` where `secret` stands in `bytes`, or where its beginning stands at their end.
+fn hide(bytes: &mut Vec<u8>, secret: &[u8]) {
+    if secret.len() < ECHO_BYTES_MIN {
+        return;
+    }
+    let mut from = 0;
+    while let Some(at) = bytes[from..].windows(secret.len()).position(|window| window == secret) {
+        let at = from + at;
+        bytes.splice(at..at + secret.len(), "…".bytes());
+        from = at + "…".len();
+    }
+    let cut = (ECHO_BYTES_MIN..secret.len())
+        .rev()
+        .find(|length| bytes.ends_with(&secret[..*length]));
+    if let Some(length) = cut {
+        bytes.truncate(bytes.len() - length);
+        bytes.extend("…".bytes());
+    }
+}
+
 /// What a destination knows an effect by: `{namespace}/{kind}/{operation key}`, at most 300 bytes of visible ASCII. Neither a namespace
 /// nor a kind holds a slash, so the first two end where they say, and no two effects of a tenant share one.
 pub fn idempotency_key(namespace: &Namespace, kind: ActionKind, key: &OperationKey) -> String {
@@ -149,6 +196,8 @@ pub struct Message<'a> {
     pub action_json: &'a str,
     pub receipt: ReceiptId,
     pub recorded_at: UnixMillis,
+    /// Set when it was delivered before, and somebody has it sent again.
+    pub resend: Option<ResendId>,
 }
 
 impl Message<'_> {
@@ -180,7 +229,8 @@ impl Message<'_> {
         )
     }
 
-    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`.
+    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`, and in
+    /// a resend `tollgate-resend` with its id.
     /// `webhook-id` ([`message_id`]) and `Idempotency-Key` ([`idempotency_key`]) stay the same over every attempt and replay of one
     /// entry.
     ///
@@ -207,6 +257,10 @@ impl Message<'_> {
             idempotency_key(self.namespace, self.kind, self.operation_key),
         ));
         headers.push(("traceparent".to_owned(), self.traceparent()));
+        headers.extend(
+            self.resend
+                .map(|resend| ("tollgate-resend".to_owned(), resend.to_string())),
+        );
         Ok(headers)
     }
 }
@@ -278,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn of_an_answer_one_kibibyte_is_kept_and_no_secret() {
+        let kept = |bytes: &[u8]| kept_answer(bytes, &[&Secret::new("Bearer hunter2hunter2"), &Secret::new("abc")]);
+        assert_eq!(kept(b" <b>no\r\n\x1b[2J\xff</b> "), "<b>no   [2J\u{fffd}</b>");
+        assert_eq!(kept(&[b'x'; 5000]).len(), ANSWER_BYTES_KEPT);
+        // Each of these bytes becomes three, and the bound holds all the same.
+        assert_eq!(kept(&[0xff; 5000]).len(), ANSWER_BYTES_KEPT / 3 * 3);
+        assert_eq!(
+            kept(b"you sent Bearer hunter2hunter2, twice: hunter2hunter2"),
+            "you sent …, twice: …"
+        );
+        assert_eq!(kept(b"abc stays, cut off: Bearer hunter"), "abc stays, cut off: …");
+        assert_eq!(kept(b"cut off: hunter2h"), "cut off: …");
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = UnixMillis::from_rfc3339("2026-05-05T10:00:00Z").unwrap();
         assert_eq!(retry_after_ms("120", now), Some(120_000));
@@ -305,6 +374,7 @@ mod tests {
             action_json: r#"{"kind":"reserve-stock",  "b":1,"a":2}"#,
             receipt: ReceiptId([0xab; 16]),
             recorded_at: UnixMillis(1_777_975_200_000),
+            resend: None,
         };
         let text = String::from_utf8(message.body()).unwrap();
         assert_eq!(

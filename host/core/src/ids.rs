@@ -280,6 +280,10 @@ row_id!(
     OutboxId, "out", "out_42"
 );
 row_id!(
+    /// One time that somebody had deliveries sent again.
+    ResendId, "resend", "resend_42"
+);
+row_id!(
     /// One entry of the dead-letter queue.
     DeadLetterId, "dead", "dead_42"
 );

@@ -141,9 +141,18 @@ pub const STATE_BYTES_PER_RUN_MAX: usize = 256 * 1024;
 /// State of one plugin for one tenant in all, keys and values, when its route says nothing.
 pub const STATE_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// One delivery attempt, from connect to the end of the answer.
-pub const ATTEMPT_MS_MAX: u64 = 15_000;
-/// What is kept of a destination's answer, for the person who reads the attempt.
-pub const ANSWER_BYTES_KEPT: usize = 512;
+/// One delivery attempt, from connect to the end of the answer, where its destination says nothing.
+pub const ATTEMPT_MS: u64 = 15_000;
+/// The shortest and the longest `timeout_ms` of a destination: an attempt and its record must end within [`OUTBOX_LEASE_MS`].
+pub const ATTEMPT_MS_MIN: u64 = 100;
+pub const ATTEMPT_MS_MAX: u64 = 30_000;
+/// What is kept of the body of a destination's answer, for the person who reads the attempt.
+pub const ANSWER_BYTES_KEPT: usize = 1024;
+/// Headers that a destination may have of its own.
+pub const OWN_HEADERS_MAX: usize = 16;
+/// The name of such a header.
+pub const OWN_HEADER_NAME_BYTES_MAX: usize = 64;
+/// The value of such a header.
+pub const OWN_HEADER_BYTES_MAX: usize = 4096;
 /// A destination's Retry-After is obeyed up to here.
 pub const RETRY_AFTER_MS_MAX: i64 = 24 * 60 * 60 * 1000;

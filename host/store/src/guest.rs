@@ -22,6 +22,8 @@ mod outbox;
 mod receipts;
 #[path = "sqlite/replay.rs"]
 mod replay;
+#[path = "sqlite/resends.rs"]
+mod resends;
 #[path = "sqlite/reviews.rs"]
 mod reviews;
 #[path = "sqlite/rows.rs"]
@@ -38,7 +40,7 @@ mod transaction;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DeliveryId, PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{DeliveryId, OutboxId, PluginName, ReceiptId, TenantName};
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
@@ -50,9 +52,9 @@ use self::schema::{MIGRATIONS, SCHEMA_VERSION};
 use self::transaction::{Memory, Transaction, write_chain_head};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms,
-    Routable, RoutableFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace,
-    TraceQuery,
+    KeptDelivery, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.
@@ -227,6 +229,22 @@ impl GuestStore {
             return self.read(|view| replay::plan(view, request));
         }
         self.write(|transaction| replay::replay(transaction, request))
+    }
+
+    /// As [`crate::Store::sent`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn sent(&self, filter: &SentFilter) -> Result<Vec<Sent>, StoreError> {
+        self.read(|view| resends::sent(view, filter))
+    }
+
+    /// As [`crate::Store::resend`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn resend(&self, request: &ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
+        self.write(|transaction| resends::resend(transaction, request))
     }
 
     /// As [`crate::Store::set_aside`].

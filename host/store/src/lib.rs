@@ -27,7 +27,7 @@ use std::future::Future;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    DeliveryId, JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
@@ -174,6 +174,16 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Puts dead jobs or deliveries and held jobs back to work, runs a receipt's jobs again, or makes jobs that receipts lack. Operation keys keep a replay from having a
     /// second effect. With `dry_run` nothing is written and the answer says what would be.
     fn replay(&self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReport, StoreError>> + Send;
+
+    /// Lists deliveries, the oldest first: those of what the filter names, in whatever state, or those delivered that match it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when what the filter names is not there, or is not the tenant's.
+    fn sent(&self, filter: SentFilter) -> impl Future<Output = Result<Vec<Sent>, StoreError>> + Send;
+
+    /// Has delivered entries sent again, under the names that they had, and writes who asked for it and why into their receipts'
+    /// history. Answers which: one that is no longer delivered is left as it is.
+    fn resend(&self, request: ResendRequest) -> impl Future<Output = Result<Vec<OutboxId>, StoreError>> + Send;
 
     /// Lists what is set aside, kind by kind, of each the newest first.
     ///

@@ -12,7 +12,7 @@ use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{
     ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, Namespace, OperationKey, OutboxId,
-    PluginDigest, PluginName, ReceiptId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
+    PluginDigest, PluginName, ReceiptId, ResendId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
@@ -191,6 +191,8 @@ pub struct OutboxClaim {
     pub action_json: String,
     pub receipt: ReceiptId,
     pub recorded_at: UnixMillis,
+    /// Set when it was delivered before, and somebody has it sent again.
+    pub resend: Option<ResendId>,
 }
 
 /// A leased outbox entry that its holder gives back.
@@ -208,7 +210,7 @@ pub struct AttemptRecord {
     pub started_at: UnixMillis,
     pub duration_us: u64,
     pub end: AttemptEnd,
-    /// The first bytes of the destination's answer, for people.
+    /// [`tollgate_core::delivery::kept_answer`].
     pub answer: String,
     pub entry_end: EntryEnd,
 }
@@ -420,6 +422,82 @@ pub struct AttemptView {
     #[serde(flatten)]
     pub end: AttemptEnd,
     pub answer: String,
+    /// Set when it was delivered before, and somebody had it sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend: Option<ResendView>,
+}
+
+/// Who had deliveries sent again, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResendView {
+    pub id: ResendId,
+    pub at: String,
+    pub actor: String,
+    pub why: String,
+}
+
+/// Which deliveries. Absent fields take everything.
+#[derive(Debug, Clone, Default)]
+pub struct SentFilter {
+    /// Those of one thing, in whatever state they are; without it, only what was delivered.
+    pub of: Option<SentOf>,
+    pub tenant: Option<TenantName>,
+    pub source: Option<SourceName>,
+    pub destination: Option<DestinationName>,
+    /// Only those delivered at or after this instant, and before that one.
+    pub since: Option<UnixMillis>,
+    pub until: Option<UnixMillis>,
+    /// Only those behind this one in the list: it goes on where the last one ended.
+    pub after: Option<OutboxId>,
+    pub rows_max: usize,
+}
+
+/// What deliveries are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentOf {
+    Entry(OutboxId),
+    Action(ActionId),
+    /// All that the receipt's runs recorded.
+    Receipt(ReceiptId),
+}
+
+/// One action and one destination, as they stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    pub entry: OutboxId,
+    pub destination: DestinationName,
+    #[serde(flatten)]
+    pub state: SentState,
+    pub action: ActionId,
+    pub namespace: Namespace,
+    pub kind: String,
+    pub operation_key: String,
+    pub receipt: ReceiptId,
+    pub tenant: TenantName,
+    pub source: SourceName,
+    pub event_id: String,
+    pub event_type: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SentState {
+    /// It is still on its way.
+    Waiting,
+    /// `at` is when it was the last time.
+    Delivered { at: String },
+    /// It was given up.
+    Dead,
+}
+
+/// Delivered entries that are to be sent again.
+#[derive(Debug, Clone)]
+pub struct ResendRequest {
+    pub entries: Vec<OutboxId>,
+    pub now: UnixMillis,
+    /// Who asked, and why, for the history.
+    pub actor: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -463,6 +541,9 @@ pub struct DeadLetter {
     pub died_at: String,
     pub attempts: u32,
     pub reason: String,
+    /// The beginning of what its destination answered to the last attempt; of a delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     pub replayed_at: Option<String>,
 }
 

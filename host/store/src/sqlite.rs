@@ -25,6 +25,7 @@ mod jobs;
 mod outbox;
 mod registry;
 mod replay;
+mod resends;
 mod reviews;
 mod quarantine;
 mod relations;
@@ -46,7 +47,7 @@ use tollgate_core::admission::Admission;
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    DeliveryId, JobId, LeaseEpoch, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
 };
 use tollgate_core::limits;
 use tollgate_core::review::Target;
@@ -70,9 +71,9 @@ use crate::registry::{
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
     JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ReviewAnswer, ReviewRequest, Rooms, Routable,
-    RoutableFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, Store, StoreError, TokenRecord,
-    Trace, TraceQuery,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Rooms,
+    Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, Store,
+    StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -438,6 +439,15 @@ impl Store for SqliteStore {
             return self.read(move |view| replay::plan(view, &request)).await;
         }
         self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn sent(&self, filter: SentFilter) -> Result<Vec<Sent>, StoreError> {
+        self.read(move |view| resends::sent(view, &filter)).await
+    }
+
+    async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
+        self.write(move |transaction| resends::resend(transaction, &request))
             .await
     }
 

@@ -17,7 +17,7 @@ use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{RouteMatch, TypePattern};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::{lifecycle, limits};
+use tollgate_core::{lifecycle, limits, own_header};
 
 use crate::form::{Basic, Destination, Intake, Parameter, Route, SecretRef, Tenant, Variable, Work};
 
@@ -64,7 +64,9 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
     for (name, raw) in raw.destinations {
         // What waits for an old name goes where the new one is. A name that is declared goes before one that was.
         let formerly = raw.formerly.clone();
-        let destination = raw.check();
+        let destination = raw
+            .check()
+            .map_err(|problem| format!("destination {name}: {problem}"))?;
         for old in formerly {
             renamed.push((old.clone(), name.clone()));
             destinations.entry(old).or_insert_with(|| destination.clone());
@@ -281,14 +283,61 @@ struct RawDestination {
     /// A host's own bound; here each invocation delivers what it leased, one after another.
     #[serde(default, rename = "in_flight_max")]
     _in_flight_max: Option<u32>,
+    #[serde(default)]
+    headers: BTreeMap<String, RawHeader>,
+    timeout_ms: Option<u64>,
+}
+
+/// The value of a header that a destination has of its own.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawHeader {
+    Text(String),
+    Secret(RawReference),
 }
 
 impl RawDestination {
-    fn check(self) -> Destination {
-        Destination {
+    fn check(self) -> Result<Destination, String> {
+        let timeout_ms = self.timeout_ms.unwrap_or(limits::ATTEMPT_MS);
+        let bounds = limits::ATTEMPT_MS_MIN..=limits::ATTEMPT_MS_MAX;
+        if !bounds.contains(&timeout_ms) {
+            let (least, most) = (bounds.start(), bounds.end());
+            return Err(format!(
+                "`timeout_ms` is out of bounds: write a number from {least} to {most}"
+            ));
+        }
+        if self.headers.len() > limits::OWN_HEADERS_MAX {
+            return Err(format!(
+                "it has more than {} headers of its own",
+                limits::OWN_HEADERS_MAX
+            ));
+        }
+        let mut headers: Vec<(String, Parameter)> = Vec::new();
+        for (name, value) in self.headers {
+            let name = own_header::name(&name)?;
+            if headers.iter().any(|(known, _)| *known == name) {
+                return Err(format!("the header `{name}` stands twice in `headers`"));
+            }
+            let value = match value {
+                RawHeader::Secret(reference) => Parameter::Secret(reference.variable()),
+                RawHeader::Text(_) if own_header::carries_credential(&name) => {
+                    return Err(format!(
+                        "the secret itself stands in the header `{name}`: write {{ env = \"NAME\" }}"
+                    ));
+                }
+                RawHeader::Text(text) => {
+                    own_header::check_value(text.as_bytes()).map_err(|problem| format!("`{name}`: {problem}"))?;
+                    Parameter::Text(text)
+                }
+            };
+            headers.push((name, value));
+        }
+        Ok(Destination {
             url: self.url,
             secrets: self.secrets.into_iter().map(RawReference::variable).collect(),
-        }
+            headers,
+            timeout_ms,
+        })
     }
 }
 

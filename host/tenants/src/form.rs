@@ -109,6 +109,10 @@ pub struct Route {
 pub struct Destination {
     pub url: String,
     pub secrets: Vec<Variable>,
+    /// Sent with each delivery beside ours, names in lower case.
+    pub headers: Vec<(String, Parameter)>,
+    /// From the start of an attempt to the end of the answer.
+    pub timeout_ms: u64,
 }
 
 impl Intake {
@@ -157,7 +161,13 @@ impl Work {
 
     /// The app's variables that it names.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.destinations.values().flat_map(|destination| &destination.secrets)
+        self.destinations.values().flat_map(|destination| {
+            let headers = destination.headers.iter().filter_map(|(_, value)| match value {
+                Parameter::Secret(variable) => Some(variable),
+                Parameter::Text(_) => None,
+            });
+            destination.secrets.iter().chain(headers)
+        })
     }
 
     /// What each route takes.

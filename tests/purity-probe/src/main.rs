@@ -83,6 +83,7 @@ fn main() {
         delivery::Message::traceparent(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::idempotency_key(_, _, _);
+        delivery::kept_answer(_, _);
         delivery::message_id(_, _, _, _, _, _);
         delivery::retry_after_ms(_, _);
         desk::Desk::get(_, _, _);
@@ -135,6 +136,9 @@ fn main() {
         outcome::Outcome::name(_);
         outcome::job_end(_, _, _, _, _);
         outcome::judged(_, _);
+        own_header::carries_credential(_);
+        own_header::check_value(_);
+        own_header::name(_);
         profile::Profile::about(_);
         profile::Profile::ack(_);
         profile::Amounts::exponent(_, _);

@@ -16,6 +16,7 @@ mod fair;
 mod hostile;
 mod delivery;
 mod effects;
+mod forward;
 mod operators;
 mod process;
 mod audit;

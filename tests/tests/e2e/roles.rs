@@ -61,6 +61,7 @@ fn aimed_at_acme(stage: &Stage, method: &str, path: &str) -> (String, Vec<u8>) {
         .replace("}", "");
     let body = match path {
         "/v1/replay" => json!({ "receipt": receipt, "actor": "eve" }),
+        "/v1/resend" => json!({ "deliveries": { "id": receipt }, "why": "mine", "actor": "eve" }),
         "/v1/review" => json!({ "receipt": receipt, "dismiss": true, "why": "mine", "actor": "eve" }),
         "/v1/tokens" => json!({ "name": "eve", "role": "viewer", "tenant": "acme" }),
         _ => json!({}),
@@ -106,7 +107,12 @@ fn o2_no_call_shows_or_changes_anything_of_another_tenant() {
     );
     assert_eq!(before, after, "nothing of acme's has changed");
     // With acme's own token the same requests do what they say: they were refused for the tenant alone.
-    for (path, expect) in [("/v1/review", 200), ("/v1/replay", 200), ("/v1/tokens", 200)] {
+    for (path, expect) in [
+        ("/v1/resend", 200),
+        ("/v1/review", 200),
+        ("/v1/replay", 200),
+        ("/v1/tokens", 200),
+    ] {
         let (question, body) = aimed_at_acme(&stage, "POST", path);
         let answer = stage.ask_as(&acmes, "POST", &question, &body);
         assert_eq!(answer.status, expect, "{path}: {answer:?}");

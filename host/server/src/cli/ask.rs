@@ -14,11 +14,12 @@ use tollgate_store::{
     TraceQuery,
 };
 
-use super::{Exit, Refused, ReplayArgs, ReviewArgs, Target, Usage, print_json, show, wire};
+use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::operator::{
-    DeadLetterQuery, HeldCountsQuery, HeldQuery, ReplayBody, ReviewError, RoutingQuery, replay_by_now, review_by_now,
+    DeadLetterQuery, HeldCountsQuery, HeldQuery, ReplayBody, ResendBody, ResendReport, ReviewError, RoutingQuery,
+    SentQuery, replay_by_now, resend_by_now, review_by_now,
 };
 
 /// `tollgate trace`.
@@ -214,6 +215,48 @@ fn replayed(target: &Target, mut body: ReplayBody) -> anyhow::Result<ReplayRepor
             .filter(|_| body.receipts.is_some_and(|routing| routing.limit.is_some())),
         ..all
     })
+}
+
+/// `tollgate resend`.
+pub(super) fn resend(args: ResendArgs) -> anyhow::Result<Exit> {
+    let mut body = ResendBody {
+        deliveries: SentQuery {
+            id: args.id,
+            ..args.filter
+        },
+        dry_run: args.dry_run,
+        actor: actor(),
+        why: args.why.unwrap_or_default(),
+    };
+    let is_bounded = body.deliveries.limit.is_some();
+    let mut all: Option<ResendReport> = None;
+    loop {
+        let asked = body.clone().checked().map_err(Usage)?;
+        let report: ResendReport = write(&args.target, "/v1/resend", &body, async |store, config| {
+            Ok(resend_by_now(store, config, asked, clock::now()).await?)
+        })?;
+        let next = report.next;
+        match &mut all {
+            Some(all) => {
+                all.resent.extend(report.resent);
+                all.passed_over.extend(report.passed_over);
+                all.next = next;
+            }
+            None => all = Some(report),
+        }
+        match next {
+            // A limit was asked for: what is behind it is left to the next.
+            Some(last) if !is_bounded => body.deliveries.after = Some(last.to_string()),
+            Some(_) | None => break,
+        }
+    }
+    let report = all.context("nothing was answered")?;
+    if args.target.json {
+        print_json(&report)?;
+    } else {
+        show::resend(&report);
+    }
+    Ok(if report.resent.is_empty() { Exit::No } else { Exit::Yes })
 }
 
 /// Does something that writes: the running host or the remote one is asked at `path` with `body`, or the store itself when no host

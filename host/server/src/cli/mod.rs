@@ -29,7 +29,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::log::{self, LogFormat};
-use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody};
+use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody, SentQuery};
 use crate::serve::BrokenTenants;
 
 /// The hidden command under which this program compiles plugins in a child process.
@@ -151,6 +151,13 @@ enum Command {
                       A receipt has one job per route and an operation one effect, so that a replay has no second effect."
     )]
     Replay(ReplayArgs),
+    /// Send again what was delivered, on purpose: one delivery's, action's or receipt's, or those that match
+    #[command(
+        after_help = "The destination gets the same webhook-id and Idempotency-Key as before, and the header tollgate-resend, so that it \
+                      can tell. What was given up is put back with `tollgate replay`.\n\n\
+                      A filter sends what was delivered and matches: look first with --dry-run."
+    )]
+    Resend(ResendArgs),
     /// What is set aside: list it, and decide about it
     #[command(
         after_help = "Without an identifier: the list of what waits for a person's word, kind by kind, of each the newest first.\n\n\
@@ -268,6 +275,22 @@ struct ReplayArgs {
     #[arg(long, conflicts_with = "id")]
     all: bool,
     /// Say what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
+struct ResendArgs {
+    #[command(flatten)]
+    target: Target,
+    /// A delivery (out_7), an action (act_7) or a receipt (rcpt_…): all that was delivered of it
+    id: Option<String>,
+    #[command(flatten)]
+    filter: SentQuery,
+    /// Why, for the history; needed unless --dry-run
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+    /// Say what would be sent, and write nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -460,6 +483,7 @@ pub(crate) fn main() -> ExitCode {
             command: DlqCommand::Show { target, id },
         } => ask::dead_letter(&target, &id),
         Command::Replay(args) => ask::replay(args),
+        Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),

@@ -9,11 +9,11 @@ use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::mask;
 use tollgate_core::review::Reviewed;
 use tollgate_store::{
-    ActionView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, Redelivered, ReplayReport,
-    ReplayedWork, ReviewReport, RunView, SetAside, SetAsideCount, Trace,
+    ActionView, AttemptView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, Redelivered,
+    ReplayReport, ReplayedWork, ReviewReport, RunView, Sent, SetAside, SetAsideCount, Trace,
 };
 
-use crate::operator::TokenView;
+use crate::operator::{ResendReport, TokenView};
 
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
 pub(super) const BAD: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
@@ -382,8 +382,8 @@ fn print_action(action: &ActionView, stem: &str, last: bool) {
 }
 
 fn print_entry(entry: &OutboxView, stem: &str, last: bool) {
-    let (fork, _) = branch(last);
-    let attempts: Vec<String> = entry.attempts.iter().map(|attempt| ended(&attempt.end)).collect();
+    let (fork, inner) = branch(last);
+    let attempts: Vec<String> = entry.attempts.iter().map(attempted).collect();
     let attempts = if attempts.is_empty() {
         "not tried yet".to_owned()
     } else {
@@ -396,6 +396,22 @@ fn print_entry(entry: &OutboxView, stem: &str, last: bool) {
         state(&entry.state),
         entry.message_id
     );
+    // What the destination had to say, the last time that it said anything.
+    let said = entry.attempts.iter().rfind(|attempt| !attempt.answer.is_empty());
+    if let Some(said) = said {
+        anstream::println!(
+            "  {DIM}{stem} {inner} it answered: {}{DIM:#}",
+            mask::line(&said.answer, 300)
+        );
+    }
+}
+
+fn attempted(attempt: &AttemptView) -> String {
+    let ended = ended(&attempt.end);
+    match &attempt.resend {
+        Some(resend) => format!("{ended} (sent again by {})", mask::line(&resend.actor, 60)),
+        None => ended,
+    }
 }
 
 fn ended(end: &AttemptEnd) -> String {
@@ -432,6 +448,9 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) {
             mask::line(&letter.reason, 300),
             letter.attempts,
         );
+        if let Some(answer) = &letter.answer {
+            anstream::println!("  {DIM}answer{DIM:#}  {}", mask::line(answer, 300));
+        }
     }
 }
 
@@ -493,4 +512,41 @@ pub(super) fn replay(report: &ReplayReport) {
     if let Some(next) = report.next {
         anstream::println!("looked at receipts up to {next}; there are more");
     }
+}
+
+pub(super) fn resend(report: &ResendReport) {
+    let what = if report.dry_run {
+        "would be sent again"
+    } else {
+        "sent again"
+    };
+    for sent in &report.resent {
+        anstream::println!("{}", delivery(sent));
+    }
+    for passed_over in &report.passed_over {
+        anstream::println!(
+            "{}  {WARN}not sent{WARN:#}: {}",
+            delivery(&passed_over.sent),
+            mask::line(&passed_over.because, 200)
+        );
+    }
+    match report.resent.len() {
+        0 => anstream::println!("nothing to send again"),
+        count => anstream::println!("{count} {what}"),
+    }
+    if let Some(next) = report.next {
+        anstream::println!("looked at deliveries up to {next}; there are more: --after {next}");
+    }
+}
+
+fn delivery(sent: &Sent) -> String {
+    format!(
+        "{} to {}  {DIM}{}/{}  {} {}{DIM:#}",
+        sent.entry,
+        sent.destination,
+        sent.namespace,
+        mask::shown(&sent.operation_key),
+        mask::shown(&sent.event_type),
+        mask::shown(&sent.event_id)
+    )
 }

@@ -28,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use http::HeaderName;
 use rustls::pki_types::CertificateDer;
 use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
@@ -743,6 +744,10 @@ pub(crate) struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+    /// Sent with each delivery beside ours, names in lower case. Some values are secret, so all are kept so.
+    pub(crate) headers: Vec<(HeaderName, Secret)>,
+    /// From the start of an attempt to the end of the answer; absent: what holds for all.
+    pub(crate) timeout_ms: Option<u64>,
     /// Names that it had before: what waits for them goes here.
     pub(crate) formerly: Vec<DestinationName>,
 }

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use http::HeaderName;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::OnHeld;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
 };
-use tollgate_core::limits::{MINOR_UNITS_MAX, SECRETS_MAX};
+use tollgate_core::limits::{self, MINOR_UNITS_MAX, SECRETS_MAX};
 use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
+use tollgate_core::own_header;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::registry::PromotionGate;
 use tollgate_core::route::{RouteMatch, TypePattern};
@@ -616,13 +618,71 @@ fn destination(
         .unwrap_or_default();
     let most = u32::try_from(house.delivery.in_flight_max).unwrap_or(u32::MAX);
     let in_flight_max = count(section, "in_flight_max", 1..=most).unwrap_or(house.delivery.in_flight_max);
+    let headers = section
+        .get("headers")
+        .map(|value| own_headers(&value))
+        .unwrap_or_default();
+    let timeout_ms = section
+        .get("timeout_ms")
+        .and_then(|value| value.integer(limits::ATTEMPT_MS_MIN as i64..=limits::ATTEMPT_MS_MAX as i64))
+        .and_then(|ms| u64::try_from(ms).ok());
     section.finish();
     Some(Destination {
         url: url??,
         secrets,
         in_flight_max,
+        headers,
+        timeout_ms,
         formerly,
     })
+}
+
+/// Headers that a destination has of its own. A credential's value stands in no file.
+fn own_headers(value: &Value) -> Vec<(HeaderName, Secret)> {
+    let Some(section) = value.section() else {
+        return Vec::new();
+    };
+    let entries = section.entries();
+    if entries.len() > limits::OWN_HEADERS_MAX {
+        let most = limits::OWN_HEADERS_MAX;
+        value.problem(
+            format!(
+                "{} headers; at most {most} are sent beside Tollgate's own",
+                entries.len()
+            ),
+            "remove some",
+        );
+    }
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
+    for (name, value) in entries {
+        let Some(text) = own_header(name, &value) else { continue };
+        let header =
+            own_header::name(name).and_then(|name| HeaderName::try_from(name).map_err(|error| error.to_string()));
+        match header {
+            Err(problem) => value.problem(problem, "rename or remove it"),
+            Ok(header) if headers.iter().any(|(known, _)| *known == header) => {
+                value.problem(format!("the header `{header}` stands twice in `headers`"), "remove one");
+            }
+            Ok(header) => headers.push((header, text)),
+        }
+    }
+    headers
+}
+
+/// The value of such a header, as it stands there or where it refers to.
+fn own_header(name: &str, value: &Value) -> Option<Secret> {
+    let is_secret = !value.raw().is_str() || own_header::carries_credential(&name.to_ascii_lowercase());
+    let text = if is_secret {
+        // Reports a credential that stands in the file.
+        reference::secret(value)?
+    } else {
+        Secret::new(value.text()?)
+    };
+    if let Err(problem) = own_header::check_value(text.expose()) {
+        value.problem(format!("`{}`: {problem}", value.key()), "mend it where it is kept");
+        return None;
+    }
+    Some(text)
 }
 
 /// Names that the destination had before: what waits for them goes to it.

@@ -54,6 +54,64 @@ fn messages(operator: &str, tenant: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_destinations_headers_and_timeout_are_checked_at_their_lines() {
+    let with = |line: &str| format!("{TENANT}{line}\n");
+    let config = load_from_texts(
+        OPERATOR,
+        &[(
+            "acme",
+            &with("headers = { X-Team = \"payments\", X-Api-Key = { env = \"PROVIDER\" } }\ntimeout_ms = 30000"),
+        )],
+        &env,
+    )
+    .unwrap();
+    let ledger = &config.tenants["acme"].destinations["ledger"];
+    let names: Vec<_> = ledger.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names, ledger.timeout_ms), (vec!["x-api-key", "x-team"], Some(30_000)));
+    for (line, problem) in [
+        (
+            "headers = { webhook-id = \"mine\" }",
+            "the header `webhook-id` is Tollgate's own",
+        ),
+        (
+            "headers = { Idempotency-Key = \"mine\" }",
+            "the header `idempotency-key` is Tollgate's own",
+        ),
+        ("headers = { \"a b\" = \"c\" }", "a header's name has 1 to 64 letters"),
+        (
+            "headers = { X-A = \"a\", x-a = \"b\" }",
+            "the header `x-a` stands twice",
+        ),
+        ("headers = { X-A = \"a\\nb\" }", "one line of visible ASCII"),
+        (
+            "headers = { X-A = { env = \"ACME_NOT_SET\" } }",
+            "the environment variable `ACME_NOT_SET` is not set",
+        ),
+        (
+            "headers = { Authorization = \"Bearer hunter2\" }",
+            "the secret itself stands in `Authorization`",
+        ),
+        ("headers = 7", "a table"),
+        (
+            "timeout_ms = 99",
+            "`timeout_ms` is out of bounds (write a number from 100 to 30000)",
+        ),
+        (
+            "timeout_ms = 30001",
+            "`timeout_ms` is out of bounds (write a number from 100 to 30000)",
+        ),
+    ] {
+        let found = messages(OPERATOR, &with(line));
+        assert!(found.len() == 1 && found[0].contains(problem), "{line}: {found:?}");
+        assert!(found[0].starts_with("tenants/acme.toml:"), "{found:?}");
+        let shown = load_from_texts(OPERATOR, &[("acme", &with(line))], &env)
+            .unwrap_err()
+            .to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn operations_are_the_plugins_unless_the_route_names_another_namespace() {
     let namespace = |tenant: &str| {
         let config = load_from_texts(OPERATOR, &[("acme", tenant)], &env).unwrap();

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use tollgate_core::delivery::{AttemptEnd, retry_after_ms};
+use tollgate_core::delivery::{AttemptEnd, kept_answer, retry_after_ms};
 use tollgate_core::limits;
+use tollgate_core::secret::Secret;
 
 use crate::clock;
 use crate::config::OutboundRules;
@@ -41,8 +42,8 @@ impl Client {
         self.outbound.obeys(rules)
     }
 
-    /// Sends, and waits for the answer; `deadline` at most in all.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>, deadline: Duration) -> Attempt {
+    /// Sends, and waits for the answer; `deadline` at most in all. What the answer echoes of `secrets` is not kept.
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>, deadline: Duration, secrets: &[&Secret]) -> Attempt {
         let started = Instant::now();
         let response = match self.outbound.send(request, deadline).await {
             Ok(response) => response,
@@ -58,7 +59,7 @@ impl Client {
         };
         Attempt {
             end,
-            answer: first_bytes(response.into_body(), time_to_read).await,
+            answer: kept_answer(&first_bytes(response.into_body(), time_to_read).await, secrets),
         }
     }
 }
@@ -81,9 +82,8 @@ fn retry_after(response: &Response<Incoming>) -> Option<i64> {
     retry_after_ms(value, clock::wall())
 }
 
-/// What is kept of an answer: its first bytes as text, without control characters, which could play with a terminal. The rest is
-/// not read, and the connection closed.
-async fn first_bytes(mut body: Incoming, time_to_read: Duration) -> String {
+/// As much of an answer as is kept. The rest is not read, and the connection closed.
+async fn first_bytes(mut body: Incoming, time_to_read: Duration) -> Vec<u8> {
     let mut kept = Vec::new();
     let reading = async {
         while kept.len() < limits::ANSWER_BYTES_KEPT {
@@ -94,9 +94,5 @@ async fn first_bytes(mut body: Incoming, time_to_read: Duration) -> String {
         }
     };
     let _ = tokio::time::timeout(time_to_read, reading).await;
-    let text = String::from_utf8_lossy(&kept);
-    text.trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    kept
 }

@@ -37,6 +37,7 @@ pub(super) fn compose(
         action_json: &claim.action_json,
         receipt: claim.receipt,
         recorded_at: claim.recorded_at,
+        resend: claim.resend,
     };
     let body = message.body();
     let scheme = profile::shipped()
@@ -51,6 +52,12 @@ pub(super) fn compose(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
+    // First, so that whatever they are called, ours stand.
+    for (name, value) in &destination.headers {
+        let mut value = HeaderValue::from_bytes(value.expose()).map_err(unfit)?;
+        value.set_sensitive(true);
+        headers.insert(name.clone(), value);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     for (name, value) in signed {

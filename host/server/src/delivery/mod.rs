@@ -50,14 +50,14 @@ const RECORD_PAUSE_MS: u64 = 50;
 /// What tests turn.
 #[derive(Debug, Clone, Copy)]
 struct Settings {
-    /// From the start of an attempt to the end of the answer.
-    attempt_ms_max: u64,
+    /// From the start of an attempt to the end of the answer, for a destination that says nothing.
+    attempt_ms: u64,
     breaker: BreakerPolicy,
 }
 
 impl Settings {
     const DEFAULT: Self = Self {
-        attempt_ms_max: limits::ATTEMPT_MS_MAX,
+        attempt_ms: limits::ATTEMPT_MS,
         breaker: BreakerPolicy::DELIVERIES,
     };
 }
@@ -271,10 +271,9 @@ impl<S: Store> Delivery<S> {
         // Receivers hold its timestamp against the time as they know it.
         let attempt = match message::compose(&claim, &destination, clock::wall()) {
             Ok(request) => {
-                ticket
-                    .client()
-                    .send(request, Duration::from_millis(self.settings.attempt_ms_max))
-                    .await
+                let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
+                let secrets: Vec<_> = destination.headers.iter().map(|(_, value)| value).collect();
+                ticket.client().send(request, Duration::from_millis(ms), &secrets).await
             }
             Err(reason) => Attempt::without_answer(AttemptEnd::Forbidden { reason }),
         };

@@ -202,6 +202,7 @@ fn config(operator: &str, url: &str, more: &str) -> Config {
     let env = |name: &str| match name {
         "OLD" => Some(OLD_SECRET.to_owned()),
         "NEW" => Some(NEW_SECRET.to_owned()),
+        "TOKEN" => Some("Bearer hunter2hunter2".to_owned()),
         _ => None,
     };
     load_from_texts(operator, &[("acme", &tenant)], &env).unwrap_or_else(|problems| panic!("{problems}"))
@@ -514,6 +515,57 @@ async fn a_big_answer_is_cut_and_one_without_end_does_not_hold_the_attempt() {
 }
 
 #[tokio::test]
+async fn a_destinations_own_headers_go_with_each_attempt_and_are_never_shown() {
+    let peer = Peer::start(|at| Reply {
+        body: ReplyBody::Whole(Bytes::from_static(match at {
+            0 => b"who is Bearer hunter2hunter2? (hunter2hunter2)",
+            _ => b"thanks",
+        })),
+        ..reply(if at == 0 { 401 } else { 200 })
+    })
+    .await;
+    let own = "headers = { X-Team = \"payments\", Authorization = { env = \"TOKEN\" } }";
+    let config = config(&format!("{ALLOW_LOOPBACK}{QUICK}"), &hooks(peer.address), own);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("payments"), "{shown}");
+    let mut host = Host::open(config);
+    host.record(1).await;
+    host.start(Settings::DEFAULT);
+    let entry = host.entry_after(2).await;
+    for seen in peer.seen() {
+        assert_eq!(seen.headers["x-team"], "payments");
+        assert_eq!(seen.headers["authorization"], "Bearer hunter2hunter2");
+        assert_eq!(seen.headers["content-type"], "application/json");
+    }
+    assert_eq!(entry.attempts[0].answer, "who is …? (…)", "what it echoes is not kept");
+    assert_eq!(entry.attempts[1].answer, "thanks");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_destinations_own_timeout_goes_before_that_of_all() {
+    let slow = |_| Reply {
+        after: Duration::from_millis(400),
+        ..reply(200)
+    };
+    let peer = Peer::start(slow).await;
+    let operator = format!("{ALLOW_LOOPBACK}{QUICK}");
+    for (timeout, patience, expected) in [
+        ("timeout_ms = 150", 10_000, "dead"),
+        ("timeout_ms = 10000", 150, "delivered"),
+    ] {
+        let mut host = Host::open(config(&operator, &hooks(peer.address), timeout));
+        host.record(1).await;
+        host.start(Settings {
+            attempt_ms: patience,
+            ..Settings::DEFAULT
+        });
+        until(async || host.entries().await[0].state == expected).await;
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_answer_times_out_and_a_closed_port_is_said_so() {
     let peer = Peer::start(|_| Reply {
         after: Duration::from_secs(60),
@@ -523,7 +575,7 @@ async fn a_slow_answer_times_out_and_a_closed_port_is_said_so() {
     let mut host = Host::open(config(&format!("{ALLOW_LOOPBACK}{QUICK}"), &hooks(peer.address), ""));
     host.record(1).await;
     host.start(Settings {
-        attempt_ms_max: 100,
+        attempt_ms: 100,
         ..Settings::DEFAULT
     });
     let entry = host.entry_after(1).await;
@@ -644,14 +696,14 @@ async fn an_address_in_a_url_meets_the_same_guard() {
             Request::post(uri).body(Full::new(Bytes::new())).unwrap()
         };
         let refused = client::Client::new(&rules(&[]))
-            .send(request(), Duration::from_secs(5))
+            .send(request(), Duration::from_secs(5), &[])
             .await;
         assert!(
             matches!(refused.end, AttemptEnd::Forbidden { .. }),
             "{host}: {refused:?}"
         );
         let allowed = client::Client::new(&rules(&["127.0.0.0/8", "::1"]))
-            .send(request(), Duration::from_secs(5))
+            .send(request(), Duration::from_secs(5), &[])
             .await;
         assert_eq!(allowed.end, answered(200), "{host}");
     }
@@ -670,9 +722,9 @@ async fn without_allow_http_nothing_is_sent_in_the_clear() {
             .unwrap()
     };
     let client = client::Client::new(&rules);
-    let plain = client.send(request("http"), Duration::from_secs(5)).await;
+    let plain = client.send(request("http"), Duration::from_secs(5), &[]).await;
     assert!(matches!(plain.end, AttemptEnd::Failed { .. }), "{plain:?}");
-    let not_tls = client.send(request("https"), Duration::from_secs(5)).await;
+    let not_tls = client.send(request("https"), Duration::from_secs(5), &[]).await;
     assert!(matches!(not_tls.end, AttemptEnd::Failed { .. }), "{not_tls:?}");
     assert_eq!(peer.seen().len(), 0);
 }

@@ -8,6 +8,7 @@ mod listener;
 mod plugins;
 mod quarantine;
 mod replay;
+mod resend;
 mod review;
 mod trials;
 mod wire;
@@ -42,11 +43,12 @@ pub(crate) use access::{Gate, issue_token, known_tenant};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 use replay::ReplayOf;
 pub(crate) use replay::replay as replay_by_now;
+pub(crate) use resend::{ResendReport, resend as resend_by_now};
 pub(crate) use review::{ReviewError, review as review_by_now};
 pub(crate) use trials::TrialBody;
 pub(crate) use wire::{
-    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, RevokedToken, RoutingQuery,
-    TokenView,
+    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, ResendBody, RevokedToken,
+    RoutingQuery, SentQuery, TokenView,
 };
 
 /// What the calls take and answer.
@@ -90,6 +92,7 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/trace", get(trace::<S>))
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
+        .route("/v1/resend", post(resend::<S>))
         .route("/v1/held", get(held::<S>))
         .route("/v1/held/counts", get(held_counts::<S>))
         .route("/v1/review", post(review::<S>))
@@ -396,6 +399,20 @@ async fn replay<S: Store>(
     asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
     Ok(Json(replay_by_now(&operator.store, &config, asked, clock::now()).await?).into_response())
+}
+
+async fn resend<S: Store>(
+    State(operator): State<Arc<Operator<S>>>,
+    Extension(caller): Extension<Caller>,
+    body: axum::body::Bytes,
+) -> Result<Response, Refusal> {
+    let body: ResendBody = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::bad(format!("the body is not a resend request: {error}")))?;
+    let mut asked = body.checked().map_err(Refusal::bad)?;
+    asked.of.tenant = caller.narrowed(asked.of.tenant.take())?;
+    asked.actor = access::actor(&caller, asked.actor);
+    let config = operator.config.load_full();
+    Ok(Json(resend_by_now(&operator.store, &config, asked, clock::now()).await?).into_response())
 }
 
 async fn held<S: Store>(

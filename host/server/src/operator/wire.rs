@@ -6,10 +6,12 @@ use tollgate_core::route::TypePattern;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 use tollgate_store::{
-    DeadLetterFilter, NewToken, RoutableFilter, RoutableStanding, SetAsideFilter, TokenRecord, TraceBy, TraceQuery,
+    DeadLetterFilter, NewToken, RoutableFilter, RoutableStanding, SentFilter, SentOf, SetAsideFilter, TokenRecord,
+    TraceBy, TraceQuery,
 };
 
 use super::replay::{AskedReplay, ReplayOf};
+use super::resend::AskedResend;
 
 /// Rows of one answer when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
@@ -127,6 +129,119 @@ impl ReplayBody {
             what,
             dry_run: self.dry_run,
             actor: self.actor,
+        })
+    }
+}
+
+/// Deliveries that are sent again: one thing's, or those delivered that match, as JSON and command line flags alike.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SentQuery {
+    /// A delivery, an action or a receipt
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    /// Only this tenant's
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    /// Only those whose event came in at this source
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// Only to this destination
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) destination: Option<String>,
+    /// Only those delivered at or after this instant (RFC 3339)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    /// Only those delivered before this instant (RFC 3339)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<String>,
+    /// Go on behind this one, the last of the answer before (out_7)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<String>,
+    /// At most this many, the oldest first
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+}
+
+impl SentQuery {
+    /// # Errors
+    /// In words, when a field is not what its name says, or when nothing narrows it: nobody means all that was ever delivered.
+    pub(crate) fn checked(self) -> Result<SentFilter, String> {
+        let narrowing = [
+            &self.id,
+            &self.tenant,
+            &self.source,
+            &self.destination,
+            &self.since,
+            &self.until,
+        ];
+        if narrowing.into_iter().all(Option::is_none) {
+            return Err(
+                "name a delivery (out_7), an action (act_7) or a receipt (rcpt_…), or narrow by tenant, source, destination, \
+                 since or until: all that was ever delivered is never sent again at once"
+                    .to_owned(),
+            );
+        }
+        let of = self.id.map(|id| match TraceBy::named(&id) {
+            TraceBy::Outbox(entry) => Ok(SentOf::Entry(entry)),
+            TraceBy::Action(action) => Ok(SentOf::Action(action)),
+            TraceBy::Receipt(receipt) => Ok(SentOf::Receipt(receipt)),
+            TraceBy::Job(_) | TraceBy::Run(_) | TraceBy::DeadLetter(_) | TraceBy::Text(_) | TraceBy::Newest => {
+                Err(format!(
+                    "id: `{}` is no delivery (out_7), action (act_7) or receipt (rcpt_…)",
+                    mask::line(&id, 100)
+                ))
+            }
+        });
+        Ok(SentFilter {
+            of: of.transpose()?,
+            tenant: parse("tenant", self.tenant)?,
+            source: parse("source", self.source)?,
+            destination: parse("destination", self.destination)?,
+            since: since(self.since)?,
+            until: instant("until", self.until)?,
+            after: parse("after", self.after)?,
+            rows_max: self.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX),
+        })
+    }
+}
+
+/// A resend request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResendBody {
+    pub(crate) deliveries: SentQuery,
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Who asks, and why, for the history.
+    pub(crate) actor: String,
+    #[serde(default)]
+    pub(crate) why: String,
+}
+
+impl ResendBody {
+    /// # Errors
+    /// In words, when nothing narrows it, or a field is not what its name says, or nothing says why.
+    pub(crate) fn checked(self) -> Result<AskedResend, String> {
+        let of = self.deliveries.checked()?;
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
+        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX)?;
+        if self.why.trim().is_empty() && !self.dry_run {
+            return Err("why: say why it is sent again: the history keeps it".to_owned());
+        }
+        Ok(AskedResend {
+            of,
+            dry_run: self.dry_run,
+            actor: self.actor,
+            why: self.why,
         })
     }
 }
@@ -421,6 +536,30 @@ mod tests {
             (filter.rows_max, filter.standing),
             (ROWS_MAX, RoutableStanding::Accepted)
         );
+    }
+
+    #[test]
+    fn a_resend_is_narrowed_and_says_why() {
+        let body = |json: serde_json::Value| serde_json::from_value::<ResendBody>(json).unwrap().checked();
+        for (deliveries, why, part) in [
+            (serde_json::json!({}), "x", "is never sent again at once"),
+            (
+                serde_json::json!({ "limit": 5, "after": "out_1" }),
+                "x",
+                "is never sent again at once",
+            ),
+            (serde_json::json!({ "id": "job_7" }), "x", "`job_7` is no delivery"),
+            (serde_json::json!({ "id": "evt_7" }), "x", "`evt_7` is no delivery"),
+            (serde_json::json!({ "since": "noon" }), "x", "since: `noon`"),
+            (serde_json::json!({ "id": "out_7" }), " ", "why: say why"),
+            (serde_json::json!({ "id": "out_7" }), "a\nb", "why: byte 1"),
+        ] {
+            let said = body(serde_json::json!({ "deliveries": deliveries, "actor": "ana", "why": why })).unwrap_err();
+            assert!(said.contains(part), "{deliveries}: {said}");
+        }
+        let asked =
+            body(serde_json::json!({ "deliveries": { "id": "act_7" }, "actor": "ana", "dry_run": true })).unwrap();
+        assert_eq!(asked.of.of, Some(SentOf::Action(tollgate_core::ids::ActionId(7))));
     }
 
     #[test]

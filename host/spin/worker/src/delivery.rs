@@ -3,18 +3,19 @@
 //! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
-use tollgate_core::delivery::{AttemptEnd, Message, entry_end, retry_after_ms};
+use tollgate_core::delivery::{AttemptEnd, Message, entry_end, kept_answer, retry_after_ms};
 use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
+use tollgate_core::own_header;
 use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
-use tollgate_core::secret::SourceSecret;
+use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, StoreError};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{tenants, variable, web};
-use tollgate_tenants::Work;
+use tollgate_tenants::{Parameter, Work};
 
 use crate::work::claim_request;
 
@@ -59,6 +60,8 @@ async fn attempt(claim: &OutboxClaim) -> AttemptRecord {
 struct Destination {
     url: String,
     secrets: Vec<SourceSecret>,
+    headers: Vec<(String, Secret)>,
+    timeout_ms: u64,
     signing: Profile,
 }
 
@@ -85,9 +88,20 @@ fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
             not_after: None,
         });
     }
+    let mut headers = Vec::new();
+    for (name, value) in found.headers {
+        let value = match value {
+            Parameter::Text(text) => Secret::new(text),
+            Parameter::Secret(reference) => variable(&reference).map_err(failed)?,
+        };
+        own_header::check_value(value.expose()).map_err(|problem| failed(format!("its header `{name}`: {problem}")))?;
+        headers.push((name, value));
+    }
     Ok(Destination {
         url: found.url,
         secrets,
+        headers,
+        timeout_ms: found.timeout_ms,
         signing,
     })
 }
@@ -106,6 +120,7 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
         action_json: &claim.action_json,
         receipt: claim.receipt,
         recorded_at: claim.recorded_at,
+        resend: claim.resend,
     };
     let body = message.body();
     let mut headers = match message.headers(&destination.signing, &body, &destination.secrets, at) {
@@ -114,9 +129,11 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
     };
     headers.push(("content-type".to_owned(), "application/json".to_owned()));
     headers.push(("user-agent".to_owned(), USER_AGENT.to_owned()));
+    let own = destination.headers.iter();
+    headers.extend(own.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.expose()).into_owned())));
     let posting = web::post(&destination.url, headers, body, limits::ANSWER_BYTES_KEPT);
-    match clock::within(limits::ATTEMPT_MS_MAX, posting).await {
-        None => failed(format!("no answer within {} ms", limits::ATTEMPT_MS_MAX)),
+    match clock::within(destination.timeout_ms, posting).await {
+        None => failed(format!("no answer within {} ms", destination.timeout_ms)),
         Some(Err(reason)) => failed(reason),
         Some(Ok(reply)) => {
             let end = AttemptEnd::Answered {
@@ -125,7 +142,8 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
                     .header("retry-after")
                     .and_then(|value| retry_after_ms(value, clock::now())),
             };
-            (end, String::from_utf8_lossy(&reply.body).into_owned())
+            let secrets: Vec<_> = destination.headers.iter().map(|(_, value)| value).collect();
+            (end, kept_answer(&reply.body, &secrets))
         }
     }
 }

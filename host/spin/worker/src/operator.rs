@@ -7,16 +7,17 @@ use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
 use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DeliveryId, ReceiptId};
+use tollgate_core::ids::{DeliveryId, OutboxId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_core::{admission, limits};
+use tollgate_core::{admission, limits, mask};
 use tollgate_store::{
     DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
-    RoutableFilter, RouteTargets, SetAsideFilter, StoreError, Targets, TraceBy, TraceQuery,
+    ResendRequest, RoutableFilter, RouteTargets, Sent, SentFilter, SentOf, SentState, SetAsideFilter, StoreError, Targets,
+    TraceBy, TraceQuery,
 };
 use tollgate_tenants::Work;
 
@@ -117,6 +118,15 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
             let request = body.check(&store)?;
             json(&store.replay(&request)?)
         }
+        "/v1/resend" if head.is("POST") => {
+            authorize(head, "operator_token")?;
+            let body = web::body(request, limits::BODY_BYTES_MAX)
+                .await
+                .map_err(|_| Refusal::bad("the body did not arrive"))?;
+            let body: ResendBody = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::bad(format!("the body is not a resend request: {error}")))?;
+            json(&body.resend(&open()?)?)
+        }
         "/v1/held" if head.is("GET") => {
             authorize(head, "operator_token")?;
             json(&open()?.set_aside(&held_filter(pairs(head.query()))?)?)
@@ -134,7 +144,7 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
                 .map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
             json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
         }
-        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/held"
+        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/resend" | "/v1/held"
         | "/v1/held/counts" | "/v1/review" => Err(Refusal {
             status: 405,
             message: "another method is asked for here".to_owned(),
@@ -335,9 +345,13 @@ fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Ref
 }
 
 fn since(text: &str) -> Result<UnixMillis, Refusal> {
+    instant("since", text)
+}
+
+fn instant(field: &str, text: &str) -> Result<UnixMillis, Refusal> {
     UnixMillis::from_rfc3339(text).ok_or_else(|| {
         Refusal::bad(format!(
-            "since: `{text}` is not an instant such as 2026-05-05T10:00:00Z"
+            "{field}: `{text}` is not an instant such as 2026-05-05T10:00:00Z"
         ))
     })
 }
@@ -390,6 +404,125 @@ impl ReplayBody {
             actor: self.actor,
         })
     }
+}
+
+/// A resend request: what a native host takes, and answers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResendBody {
+    deliveries: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    dry_run: bool,
+    /// Who asks, and why, for the history.
+    actor: String,
+    #[serde(default)]
+    why: String,
+}
+
+#[derive(Serialize)]
+struct ResendReport {
+    dry_run: bool,
+    resent: Vec<Sent>,
+    passed_over: Vec<PassedOver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<OutboxId>,
+}
+
+/// A delivery that is not sent again.
+#[derive(Serialize)]
+struct PassedOver {
+    #[serde(flatten)]
+    sent: Sent,
+    because: String,
+}
+
+impl ResendBody {
+    fn resend(self, store: &GuestStore) -> Result<ResendReport, Refusal> {
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        if self.why.trim().is_empty() && !self.dry_run {
+            return Err(Refusal::bad("why: say why it is sent again: the history keeps it"));
+        }
+        let filter = sent_filter(self.deliveries)?;
+        let found = store.sent(&filter)?;
+        let next = found.last().filter(|_| found.len() == filter.rows_max).map(|last| last.entry);
+        let (mut resent, mut passed_over) = (Vec::new(), Vec::new());
+        for sent in found {
+            match not_sent_again(&sent)? {
+                None => resent.push(sent),
+                Some(because) => passed_over.push(PassedOver { sent, because }),
+            }
+        }
+        if !self.dry_run {
+            let done = store.resend(&ResendRequest {
+                entries: resent.iter().map(|sent| sent.entry).collect(),
+                now: clock::now(),
+                actor: self.actor,
+                why: self.why,
+            })?;
+            resent.retain(|sent| done.contains(&sent.entry));
+        }
+        Ok(ResendReport {
+            dry_run: self.dry_run,
+            resent,
+            passed_over,
+            next,
+        })
+    }
+}
+
+fn not_sent_again(sent: &Sent) -> Result<Option<String>, Refusal> {
+    match &sent.state {
+        SentState::Waiting => return Ok(Some("it is still on its way".to_owned())),
+        SentState::Dead => return Ok(Some("it was given up: put it back with `tollgate replay`".to_owned())),
+        SentState::Delivered { .. } => {}
+    }
+    let work = tenants::work(&sent.tenant).map_err(conflict)?;
+    let is_there = work.is_some_and(|work| work.destinations.contains_key(&sent.destination));
+    Ok((!is_there).then(|| format!("the tenant `{}` has no destination `{}` any more", sent.tenant, sent.destination)))
+}
+
+/// Which deliveries: one thing's, or those delivered that match.
+fn sent_filter(fields: serde_json::Map<String, serde_json::Value>) -> Result<SentFilter, Refusal> {
+    let mut filter = SentFilter {
+        rows_max: ROWS_MAX,
+        ..SentFilter::default()
+    };
+    let mut narrowed = false;
+    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
+        let value = match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        match name.as_str() {
+            "id" => {
+                filter.of = Some(match TraceBy::named(&value) {
+                    TraceBy::Outbox(entry) => SentOf::Entry(entry),
+                    TraceBy::Action(action) => SentOf::Action(action),
+                    TraceBy::Receipt(receipt) => SentOf::Receipt(receipt),
+                    TraceBy::Job(_) | TraceBy::Run(_) | TraceBy::DeadLetter(_) | TraceBy::Text(_) | TraceBy::Newest => {
+                        return Err(Refusal::bad("id: name a delivery (out_7), an action (act_7) or a receipt (rcpt_…)"));
+                    }
+                });
+            }
+            "tenant" => filter.tenant = parse(&name, &value)?,
+            "source" => filter.source = parse(&name, &value)?,
+            "destination" => filter.destination = parse(&name, &value)?,
+            "since" => filter.since = Some(since(&value)?),
+            "until" => filter.until = Some(instant(&name, &value)?),
+            "after" => filter.after = parse(&name, &value)?,
+            "limit" => filter.rows_max = rows(&value)?.max(1),
+            _ => return Err(Refusal::bad(format!("there is no field `{name}` in `deliveries`"))),
+        }
+        narrowed |= !matches!(name.as_str(), "after" | "limit");
+    }
+    if !narrowed {
+        return Err(Refusal::bad(
+            "name a delivery, an action or a receipt, or narrow by tenant, source, destination, since or until: all that was ever \
+             delivered is never sent again at once",
+        ));
+    }
+    Ok(filter)
 }
 
 /// Where the routes of now send what they record: those of the tenant that a replay is about, where it is about one.

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::ActionKind;
 use tollgate_core::delivery::{EntryEnd, message_id};
-use tollgate_core::ids::{ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, TenantName};
+use tollgate_core::ids::{
+    ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, ResendId, TenantName,
+};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 
@@ -166,7 +168,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) 
         )?
         .execute(params![entry, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
     let mut statement = connection.prepare_cached(
-        "SELECT e.epoch, e.attempts, e.destination, e.action, a.tenant, a.namespace, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
+        "SELECT e.epoch, e.attempts, e.destination, e.action, e.resend, a.tenant, a.namespace, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
          FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry])?;
@@ -191,6 +193,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) 
         action_json: get(row, "json")?,
         receipt,
         recorded_at: rows::millis(row, "recorded_at")?,
+        resend: get::<Option<i64>>(row, "resend")?.map(ResendId),
     })
 }
 
@@ -214,6 +217,8 @@ struct Entry {
     attempts: u32,
     receipt: i64,
     destination: String,
+    /// Of the resend under which it is at work.
+    resend: Option<i64>,
 }
 
 impl Entry {
@@ -224,7 +229,7 @@ impl Entry {
 
 fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.state, e.epoch, e.attempts, e.destination, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
+        "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
          WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry.0])?;
@@ -237,6 +242,7 @@ fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
         attempts: rows::unsigned32(row, "attempts")?,
         receipt: get(row, "receipt")?,
         destination: get(row, "destination")?,
+        resend: get(row, "resend")?,
     })
 }
 
@@ -249,7 +255,7 @@ pub(super) fn record_attempt(
     // It was made, whoever holds the entry now: history keeps it.
     connection
         .prepare_cached(
-            "INSERT INTO attempts (entry, epoch, started_at, duration_us, end, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO attempts (entry, epoch, started_at, duration_us, end, answer, resend) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             attempt.entry.0,
@@ -258,6 +264,8 @@ pub(super) fn record_attempt(
             signed(attempt.duration_us),
             to_json(&attempt.end)?,
             attempt.answer,
+            // One that was made under an older lease may be older than the resend.
+            entry.resend.filter(|_| entry.is_held_under(attempt.epoch)),
         ])?;
     if !entry.is_held_under(attempt.epoch) {
         return Ok(AttemptRecorded::LeaseLost);

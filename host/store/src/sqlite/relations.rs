@@ -10,7 +10,7 @@ use tollgate_core::ids::Digest;
 use super::fault::Fault;
 
 /// Appended and never removed, so their numbers are 1, 2, 3 …
-const WITHOUT_GAPS: [&str; 9] = [
+const WITHOUT_GAPS: [&str; 10] = [
     "deliveries",
     "jobs",
     "runs",
@@ -20,10 +20,11 @@ const WITHOUT_GAPS: [&str; 9] = [
     "dead_letters",
     "history",
     "work_reviews",
+    "resends",
 ];
 
 /// What each row of a table refers to: the table, what names its row, what the row lacks, and the condition under which it does.
-const REFERENCES: [(&str, &str, &str, &str); 12] = [
+const REFERENCES: [(&str, &str, &str, &str); 14] = [
     (
         "runs",
         "id",
@@ -77,6 +78,18 @@ const REFERENCES: [(&str, &str, &str, &str); 12] = [
         "id",
         "its outbox entry",
         "NOT EXISTS (SELECT 1 FROM outbox p WHERE p.id = c.entry)",
+    ),
+    (
+        "outbox",
+        "id",
+        "its resend",
+        "c.resend IS NOT NULL AND NOT EXISTS (SELECT 1 FROM resends p WHERE p.id = c.resend)",
+    ),
+    (
+        "attempts",
+        "id",
+        "its resend",
+        "c.resend IS NOT NULL AND NOT EXISTS (SELECT 1 FROM resends p WHERE p.id = c.resend)",
     ),
     (
         "dead_letters",

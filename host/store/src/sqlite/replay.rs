@@ -37,7 +37,7 @@ fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &
     let open_only = if with_replayed { "" } else { "d.replayed_at IS NULL AND" };
     let behind = filter.after.map_or(i64::MAX, |after| after.0);
     let mut statement = view.prepare_cached(&format!(
-        "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.replayed_at, \
+        "SELECT d.id AS letter, d.job, d.entry, d.receipt, d.died_at, d.attempts, d.reason, d.context, d.replayed_at, \
          j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
          FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
          LEFT JOIN actions a ON a.id = e.action \
@@ -106,6 +106,7 @@ fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
         died_at: rows::millis(row, "died_at")?.to_string(),
         attempts: rows::unsigned32(row, "attempts")?,
         reason: get(row, "reason")?,
+        answer: answer(row)?,
         replayed_at: rows::millis_opt(row, "replayed_at")?.map(|at| at.to_string()),
     };
     Ok(Found {
@@ -113,6 +114,13 @@ fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
         receipt_seq: receipt.seq,
         state: WorkState::from_code(state)?,
     })
+}
+
+/// What the destination of a dead delivery had to say.
+fn answer(row: &Row<'_>) -> Result<Option<String>, Fault> {
+    let context: serde_json::Value = rows::json(row, "context")?;
+    let answer = context["answer"].as_str().filter(|answer| !answer.is_empty());
+    Ok(answer.map(str::to_owned))
 }
 
 /// What a replay would do. A dry run ends here.

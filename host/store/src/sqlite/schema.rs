@@ -15,5 +15,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0012_set_aside.sql"),
     include_str!("../../migrations/0013_namespaces.sql"),
     include_str!("../../migrations/0014_route_namespaces.sql"),
+    include_str!("../../migrations/0015_resends.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

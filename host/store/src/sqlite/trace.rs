@@ -7,7 +7,7 @@ use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::{AttemptEnd, message_id};
 use tollgate_core::envelope::READING_NOTES;
-use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, RunId, SourceName, TenantName};
+use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
@@ -15,7 +15,7 @@ use super::admit::subject_key;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
 use super::rows::{self, WorkState, get, id, millis};
-use super::{deliveries, reviews};
+use super::{deliveries, resends, reviews};
 use crate::{
     ActionView, AttemptView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy, TraceQuery,
 };
@@ -345,7 +345,7 @@ fn outbox(view: View<'_>, key: &Secret, action: &Row<'_>, kind: ActionKind) -> R
 }
 
 fn attempts(connection: &Connection, entry: i64) -> Result<Vec<AttemptView>, Fault> {
-    let sql = "SELECT row_number() OVER (ORDER BY id) AS number, started_at, duration_us, end, answer \
+    let sql = "SELECT row_number() OVER (ORDER BY id) AS number, started_at, duration_us, end, answer, resend \
                FROM attempts WHERE entry = ?1 ORDER BY id DESC";
     newest(connection, sql, entry, |row| {
         Ok(AttemptView {
@@ -354,6 +354,9 @@ fn attempts(connection: &Connection, entry: i64) -> Result<Vec<AttemptView>, Fau
             duration_us: rows::unsigned(row, "duration_us")?,
             end: rows::json::<AttemptEnd>(row, "end")?,
             answer: get(row, "answer")?,
+            resend: get::<Option<i64>>(row, "resend")?
+                .map(|resend| resends::view(connection, ResendId(resend)))
+                .transpose()?,
         })
     })
 }

@@ -323,7 +323,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 14,
+                    known: 15,
                     ..
                 }
             ),
@@ -376,7 +376,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 14"),
+        refused.contains("start the server once to migrate it to 15"),
         "{refused}"
     );
 

@@ -15,8 +15,9 @@ use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
     OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
-    ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding, RouteTargets,
-    SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, Store, StoreError, Targets, TraceBy, TraceQuery,
+    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding,
+    RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, Store,
+    StoreError, Targets, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -92,6 +93,8 @@ macro_rules! contract {
             a_dry_replay_writes_nothing,
             a_replay_works_once_and_has_no_second_effect,
             a_replayed_delivery_is_sent_again,
+            what_was_delivered_is_sent_again_on_purpose_under_its_own_names,
+            a_resend_takes_what_was_delivered_and_matches,
             a_receipt_is_replayed_whole,
             a_replayed_job_takes_its_old_place_in_the_lane,
             a_replay_of_what_does_not_exist_says_so,
@@ -1891,6 +1894,168 @@ pub(crate) async fn a_repeat_adds_the_destinations_that_are_missing(backend: &im
         (1, 2, 0),
         "what was delivered is not sent again"
     );
+}
+
+fn resend(entries: &[OutboxId], ms: i64) -> ResendRequest {
+    ResendRequest {
+        entries: entries.to_vec(),
+        now: at(ms),
+        actor: "ana".into(),
+        why: "their database was lost".into(),
+    }
+}
+
+pub(crate) async fn what_was_delivered_is_sent_again_on_purpose_under_its_own_names(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(send_op(&store, "e1", &["ledger"], &[]).await, Verdict::Recorded);
+    let first = claim_outbox_one(&store, at(10)).await;
+    assert_eq!(first.resend, None);
+    assert_eq!(
+        store.resend(resend(&[first.entry], 15)).await.unwrap(),
+        [],
+        "it is still on its way"
+    );
+    let recorded = store.record_attempt(attempt(&first, 20, EntryEnd::Delivered)).await;
+    assert_eq!(recorded.unwrap(), AttemptRecorded::Recorded);
+    assert_eq!(
+        store.resend(resend(&[first.entry, OutboxId(99)], 30)).await.unwrap(),
+        [first.entry]
+    );
+    assert_eq!(store.resend(resend(&[first.entry], 31)).await.unwrap(), [], "once");
+
+    let again = claim_outbox_one(&store, at(40)).await;
+    assert_eq!((again.entry, &again.message_id), (first.entry, &first.message_id));
+    assert_eq!((again.attempt, &again.operation_key), (1, &first.operation_key));
+    let id = again.resend.expect("marked");
+    // It fails and is tried again, under the same mark; what was made under the older lease has none.
+    let later = EntryEnd::RetryAt {
+        at: at(60),
+        reason: "busy".into(),
+    };
+    assert_eq!(
+        store.record_attempt(attempt(&again, 50, later)).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    assert_eq!(
+        store
+            .record_attempt(attempt(&first, 51, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::LeaseLost
+    );
+    let third = claim_outbox_one(&store, at(70)).await;
+    assert_eq!((third.resend, third.attempt), (Some(id), 2));
+    assert_eq!(
+        store
+            .record_attempt(attempt(&third, 80, EntryEnd::Delivered))
+            .await
+            .unwrap(),
+        AttemptRecorded::Recorded
+    );
+
+    let trace = trace_one(&store, &Sent::new("e1")).await;
+    let attempts = &trace.jobs[0].runs[0].actions[0].deliveries[0].attempts;
+    let marks: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.resend.as_ref().map(|of| (of.id, of.actor.as_str())))
+        .collect();
+    assert_eq!(marks, [None, Some((id, "ana")), None, Some((id, "ana"))]);
+    assert_eq!(trace.history.len(), 1);
+    assert_eq!(trace.history[0].what, "resent");
+    let (entry, detail) = (first.entry, &trace.history[0].detail);
+    assert_eq!(
+        *detail,
+        format!("{entry} (to ledger) by ana, {id}: their database was lost")
+    );
+    assert_eq!(
+        store.check_integrity().await.unwrap().problems,
+        <[String; 0]>::default()
+    );
+}
+
+pub(crate) async fn a_resend_takes_what_was_delivered_and_matches(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(send_op(&store, "e1", &["crm", "ledger"], &[]).await, Verdict::Recorded);
+    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let (crm, ledger) = (&claims[0], &claims[1]);
+    let end = |claim, ms, end| store.record_attempt(attempt(claim, ms, end));
+    assert_eq!(
+        end(crm, 20, EntryEnd::Delivered).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    let dead = EntryEnd::Dead { reason: "410".into() };
+    assert_eq!(end(ledger, 20, dead).await.unwrap(), AttemptRecorded::Recorded);
+
+    let listed = async |filter: SentFilter| {
+        let found = store.sent(SentFilter { rows_max: 10, ..filter }).await.unwrap();
+        found.into_iter().map(|sent| sent.entry).collect::<Vec<_>>()
+    };
+    let of = |of| SentFilter {
+        of: Some(of),
+        ..SentFilter::default()
+    };
+    let receipt = Sent::new("e1").receipt(&store);
+    // What is named is listed in whatever state it is; a filter finds what was delivered.
+    assert_eq!(listed(of(SentOf::Receipt(receipt))).await, [crm.entry, ledger.entry]);
+    assert_eq!(listed(of(SentOf::Action(crm.action))).await, [crm.entry, ledger.entry]);
+    assert_eq!(listed(of(SentOf::Entry(ledger.entry))).await, [ledger.entry]);
+    let tenant = |tenant: &str| SentFilter {
+        tenant: Some(name(tenant)),
+        ..SentFilter::default()
+    };
+    assert_eq!(listed(tenant("acme")).await, [crm.entry]);
+    assert_eq!(listed(tenant("other")).await, []);
+    for (destination, expected) in [("crm", vec![crm.entry]), ("ledger", vec![])] {
+        let filter = SentFilter {
+            destination: Some(name(destination)),
+            ..SentFilter::default()
+        };
+        assert_eq!(listed(filter).await, expected, "{destination}");
+    }
+    let ended = store
+        .sent(SentFilter {
+            rows_max: 1,
+            ..tenant("acme")
+        })
+        .await
+        .unwrap()
+        .remove(0);
+    let SentState::Delivered { at: ended } = ended.state else {
+        panic!("{ended:?}")
+    };
+    let ended = UnixMillis::from_rfc3339(&ended).unwrap();
+    for (since, until, expected) in [(0, 1, 1), (1, 2, 0), (-1, 0, 0)] {
+        let filter = SentFilter {
+            since: Some(ended.plus_ms(since)),
+            until: Some(ended.plus_ms(until)),
+            ..SentFilter::default()
+        };
+        assert_eq!(listed(filter).await.len(), expected, "{since} {until}");
+    }
+    assert_eq!(
+        listed(SentFilter {
+            after: Some(crm.entry),
+            ..tenant("acme")
+        })
+        .await,
+        []
+    );
+    // Another tenant's does not exist.
+    for of in [
+        SentOf::Receipt(receipt),
+        SentOf::Action(crm.action),
+        SentOf::Entry(crm.entry),
+        SentOf::Entry(OutboxId(99)),
+    ] {
+        let filter = SentFilter {
+            of: Some(of),
+            ..tenant("other")
+        };
+        assert!(
+            matches!(store.sent(filter).await, Err(StoreError::NotFound { .. })),
+            "{of:?}"
+        );
+    }
 }
 
 pub(crate) async fn what_went_to_a_renamed_destination_is_not_sent_again(backend: &impl Backend) {

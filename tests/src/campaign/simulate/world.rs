@@ -645,6 +645,7 @@ impl World {
             action_json: &claim.action_json,
             receipt: claim.receipt,
             recorded_at: claim.recorded_at,
+            resend: claim.resend,
         }
         .body();
         let mood = self

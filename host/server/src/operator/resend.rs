@@ -1,0 +1,95 @@
+//! Resend: what was delivered, sent again on purpose, to the destinations of now.
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::ids::OutboxId;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{ResendRequest, Sent, SentFilter, SentState, Store, StoreError};
+
+use crate::config::Config;
+
+/// A resend request, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedResend {
+    pub(crate) of: SentFilter,
+    pub(crate) dry_run: bool,
+    pub(crate) actor: String,
+    pub(crate) why: String,
+}
+
+/// What a resend did, or would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ResendReport {
+    pub(crate) dry_run: bool,
+    pub(crate) resent: Vec<Sent>,
+    pub(crate) passed_over: Vec<PassedOver>,
+    /// Where there were more than one answer is about: the last that was looked at, behind which the next resend goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<OutboxId>,
+}
+
+/// A delivery that is not sent again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PassedOver {
+    #[serde(flatten)]
+    pub(crate) sent: Sent,
+    pub(crate) because: String,
+}
+
+/// Puts delivered entries back to work under the names that they have, or with a dry run says which.
+///
+/// # Errors
+/// When the store does not do it, or what is named is not there.
+pub(crate) async fn resend(
+    store: &impl Store,
+    config: &Config,
+    asked: AskedResend,
+    now: UnixMillis,
+) -> Result<ResendReport, StoreError> {
+    let rows_max = asked.of.rows_max;
+    let found = store.sent(asked.of).await?;
+    let next = (found.len() == rows_max).then(|| found.last().map(|last| last.entry));
+    let (mut resent, mut passed_over) = (Vec::new(), Vec::new());
+    for sent in found {
+        match why_not(config, &sent) {
+            None => resent.push(sent),
+            Some(because) => passed_over.push(PassedOver { sent, because }),
+        }
+    }
+    if !asked.dry_run {
+        let request = ResendRequest {
+            entries: resent.iter().map(|sent| sent.entry).collect(),
+            now,
+            actor: asked.actor,
+            why: asked.why,
+        };
+        let done = store.resend(request).await?;
+        let (put_back, changed): (Vec<_>, Vec<_>) = resent.into_iter().partition(|sent| done.contains(&sent.entry));
+        resent = put_back;
+        passed_over.extend(changed.into_iter().map(|sent| PassedOver {
+            sent,
+            because: "somebody else had it sent again meanwhile".to_owned(),
+        }));
+    }
+    Ok(ResendReport {
+        dry_run: asked.dry_run,
+        resent,
+        passed_over,
+        next: next.flatten(),
+    })
+}
+
+fn why_not(config: &Config, sent: &Sent) -> Option<String> {
+    match &sent.state {
+        SentState::Waiting => return Some("it is still on its way".to_owned()),
+        SentState::Dead => return Some("it was given up: put it back with `tollgate replay`".to_owned()),
+        SentState::Delivered { .. } => {}
+    }
+    let tenant = config.tenants.get(&sent.tenant);
+    let is_there = tenant.is_some_and(|tenant| tenant.destination(&sent.destination).is_some());
+    (!is_there).then(|| {
+        format!(
+            "the tenant `{}` has no destination `{}` any more",
+            sent.tenant, sent.destination
+        )
+    })
+}

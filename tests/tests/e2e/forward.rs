@@ -1,0 +1,222 @@
+//! What leaves for a destination, and what a person has sent there again: a destination's own headers and timeout, and resends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate_tests::destination::{Destination, Reply};
+use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books};
+
+fn send(stage: &Stage, number: u32) -> String {
+    let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+    stage.post("shop", &signer("shop").sign("", body)).receipt()
+}
+
+/// The deliveries of a receipt's one action.
+fn deliveries(stage: &Stage, receipt: &str) -> Value {
+    stage.trace(receipt)["jobs"][0]["runs"][0]["actions"][0]["deliveries"].clone()
+}
+
+/// The names under which a destination knows a message.
+fn names(arrival: &tollgate_tests::destination::Arrival) -> (String, String, Vec<u8>) {
+    (
+        arrival.header("webhook-id").to_owned(),
+        arrival.header("idempotency-key").to_owned(),
+        arrival.body.clone(),
+    )
+}
+
+#[test]
+fn forward_a_destination_has_headers_and_a_timeout_of_its_own_and_no_value_is_shown() {
+    let destination = Destination::start();
+    destination.script([Reply::After(Duration::from_secs(3), 200)]);
+    let own =
+        "headers = { X-Team = \"payments\", Authorization = { file = \"../secrets/bearer\" } }\ntimeout_ms = 500\n";
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}{own}", books("books", &destination)))
+        .plugin("cashback")
+        .secret("bearer", "Bearer hunter2hunter2\n")
+        .start();
+    let receipt = send(&stage, 1);
+    let arrivals = destination.wait_for(2);
+    stage.quiet();
+    for arrival in &arrivals {
+        assert!(arrival.is_authentic, "{arrival:?}");
+        assert_eq!(arrival.header("x-team"), "payments");
+        assert_eq!(arrival.header("authorization"), "Bearer hunter2hunter2");
+    }
+    let entry = &deliveries(&stage, &receipt)[0];
+    assert_eq!(entry["attempts"][0]["reason"], "no answer within 500 ms");
+    assert_eq!(entry["state"], "delivered");
+    assert!(stage.log_with("hunter2").is_empty());
+    assert!(!stage.trace(&receipt).to_string().contains("hunter2"));
+}
+
+#[test]
+fn forward_what_was_delivered_is_sent_again_under_its_own_names_and_the_trace_says_who_and_why() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let receipt = send(&stage, 1);
+    let first = destination.wait_for(1).remove(0);
+    stage.quiet();
+    assert!(first.headers.iter().all(|(name, _)| name != "tollgate-resend"));
+
+    // Nobody says why, or means everything.
+    assert_eq!(stage.ask(&["resend", &receipt]).code, 2);
+    let everything = stage.ask(&["resend", "--why", "x", "--dry-run"]);
+    assert_eq!(everything.code, 2, "{everything:?}");
+    assert!(everything.stderr.contains("never sent again at once"), "{everything:?}");
+    // A dry run says what would be, for programs and for people.
+    let dry = stage.ask(&["resend", &receipt, "--dry-run"]).json();
+    assert_eq!(dry["resent"][0]["entry"], "out_1");
+    assert_eq!(dry["resent"][0]["operation_key"], "cashback:red_1");
+    let people = stage.ask_for_people(&["resend", "--destination", "books", "--dry-run"]);
+    assert!(people.stdout.contains("1 would be sent again"), "{}", people.stdout);
+    assert_eq!(destination.arrivals().len(), 1);
+
+    // By each of its names.
+    for (at, id) in [receipt.as_str(), "act_1", "out_1"].into_iter().enumerate() {
+        let done = stage.ask(&["resend", id, "--why", "their database was lost"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        let arrival = destination.wait_for(at + 2).remove(at + 1);
+        stage.quiet();
+        assert!(arrival.is_authentic);
+        assert_eq!(names(&arrival), names(&first), "the same message");
+        assert_eq!(arrival.header("tollgate-resend"), format!("resend_{}", at + 1));
+    }
+    let trace = stage.trace(&receipt);
+    let attempts = &trace["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["attempts"];
+    assert_eq!(attempts[0]["resend"], Value::Null);
+    assert_eq!(attempts[1]["resend"]["id"], "resend_1");
+    assert_eq!(attempts[1]["resend"]["why"], "their database was lost");
+    assert_eq!(trace["history"][0]["what"], "resent");
+    assert!(
+        trace["history"][0]["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("their database was lost")),
+        "{trace}"
+    );
+    assert!(
+        stage
+            .ask_for_people(&["trace", &receipt])
+            .stdout
+            .contains("sent again by")
+    );
+    assert_eq!(stage.counts()["actions"], 1, "no second effect");
+    stage.assert_whole();
+}
+
+#[test]
+fn forward_a_resend_by_filter_takes_what_was_delivered_and_says_what_it_passes_over() {
+    let (well, gone) = (Destination::start(), Destination::start());
+    gone.otherwise(Reply::Status(410));
+    let routes = CASHBACK_TO_BOOKS.replace("[\"books\"]", "[\"books\", \"gone\"]");
+    let stage = Setup::acme(&format!("{routes}{}{}", books("books", &well), books("gone", &gone)))
+        .plugin("cashback")
+        .start();
+    let receipts: Vec<_> = (1..=3).map(|number| send(&stage, number)).collect();
+    well.wait_for(3);
+    gone.wait_for(3);
+    stage.quiet();
+    // What was given up is a replay's.
+    let one = stage.ask(&["resend", &receipts[0], "--dry-run"]).json();
+    assert_eq!(one["resent"].as_array().map(Vec::len), Some(1));
+    assert_eq!(one["passed_over"][0]["destination"], "gone");
+    assert_eq!(one["passed_over"][0]["state"], "dead");
+    for nothing in [
+        ["--tenant", "other"],
+        ["--source", "orders"],
+        ["--until", "2020-01-01T00:00:00Z"],
+        ["--destination", "gone"],
+    ] {
+        let none = stage.ask(&["resend", nothing[0], nothing[1], "--why", "x"]);
+        assert_eq!((none.code, &none.json()["resent"]), (1, &json!([])), "{nothing:?}");
+    }
+    let two = stage
+        .ask(&[
+            "resend",
+            "--tenant",
+            "acme",
+            "--since",
+            "2020-01-01T00:00:00Z",
+            "--limit",
+            "2",
+            "--why",
+            "x",
+        ])
+        .json();
+    assert_eq!(two["resent"].as_array().map(Vec::len), Some(2));
+    well.wait_for(5);
+    stage.quiet();
+    let rest = stage.ask(&[
+        "resend",
+        "--destination",
+        "books",
+        "--after",
+        two["next"].as_str().unwrap_or_default(),
+        "--why",
+        "x",
+    ]);
+    assert_eq!(rest.json()["resent"].as_array().map(Vec::len), Some(1));
+    let arrivals = well.wait_for(6);
+    stage.quiet();
+    let keys: std::collections::BTreeSet<_> = arrivals.iter().map(names).collect();
+    assert_eq!(keys.len(), 3, "three messages, each twice");
+    assert_eq!(gone.arrivals().len(), 3);
+    stage.assert_whole();
+}
+
+#[test]
+fn forward_a_tenants_token_resends_its_own_and_nothing_of_another() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .tenant("other", "")
+        .plugin("cashback")
+        .start();
+    let receipt = send(&stage, 1);
+    destination.wait_for(1);
+    stage.quiet();
+    let token = |role: &str, tenant: &str| {
+        let body = json!({ "name": "t", "role": role, "tenant": tenant }).to_string();
+        stage.operator_post("/v1/tokens", &body).json()["token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let body = |deliveries: Value| {
+        json!({ "deliveries": deliveries, "actor": "ana", "why": "x" })
+            .to_string()
+            .into_bytes()
+    };
+    let all_of_it = [
+        json!({ "id": receipt }),
+        json!({ "id": "act_1" }),
+        json!({ "id": "out_1" }),
+        json!({ "tenant": "acme" }),
+    ];
+    let others = token("tenant-admin", "other");
+    for deliveries in &all_of_it {
+        let answer = stage.ask_as(&others, "POST", "/v1/resend", &body(deliveries.clone()));
+        assert!(matches!(answer.status, 403 | 404), "{deliveries}: {answer:?}");
+    }
+    let nothing = stage.ask_as(&others, "POST", "/v1/resend", &body(json!({ "destination": "books" })));
+    assert_eq!((nothing.status, &nothing.json()["resent"]), (200, &json!([])));
+    let viewer = stage.ask_as(
+        &token("viewer", "acme"),
+        "POST",
+        "/v1/resend",
+        &body(all_of_it[0].clone()),
+    );
+    assert_eq!(viewer.status, 403);
+    let own = stage.ask_as(
+        &token("tenant-admin", "acme"),
+        "POST",
+        "/v1/resend",
+        &body(all_of_it[0].clone()),
+    );
+    assert_eq!(own.status, 200, "{own:?}");
+    assert_eq!(own.json()["resent"][0]["entry"], "out_1");
+    destination.wait_for(2);
+    stage.quiet();
+}
