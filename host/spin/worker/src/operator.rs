@@ -15,9 +15,9 @@ use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{admission, limits, mask};
 use tollgate_store::{
-    DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ReviewDecision, ReviewReport, ReviewRequest,
-    ResendRequest, RoutableFilter, RouteTargets, Sent, SentFilter, SentOf, SentState, SetAsideFilter, StoreError, Targets,
-    TraceBy, TraceQuery,
+    DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport,
+    ReviewRequest, RoutableFilter, RouteTargets, Sent, SentFilter, SentOf, SentState, SetAsideFilter, StoreError,
+    Targets, TraceBy, TraceQuery,
 };
 use tollgate_tenants::Work;
 
@@ -445,7 +445,10 @@ impl ResendBody {
         }
         let filter = sent_filter(self.deliveries)?;
         let found = store.sent(&filter)?;
-        let next = found.last().filter(|_| found.len() == filter.rows_max).map(|last| last.entry);
+        let next = found
+            .last()
+            .filter(|_| found.len() == filter.rows_max)
+            .map(|last| last.entry);
         let (mut resent, mut passed_over) = (Vec::new(), Vec::new());
         for sent in found {
             match not_sent_again(&sent)? {
@@ -479,7 +482,12 @@ fn not_sent_again(sent: &Sent) -> Result<Option<String>, Refusal> {
     }
     let work = tenants::work(&sent.tenant).map_err(conflict)?;
     let is_there = work.is_some_and(|work| work.destinations.contains_key(&sent.destination));
-    Ok((!is_there).then(|| format!("the tenant `{}` has no destination `{}` any more", sent.tenant, sent.destination)))
+    Ok((!is_there).then(|| {
+        format!(
+            "the tenant `{}` has no destination `{}` any more",
+            sent.tenant, sent.destination
+        )
+    }))
 }
 
 /// Which deliveries: one thing's, or those delivered that match.
@@ -501,7 +509,9 @@ fn sent_filter(fields: serde_json::Map<String, serde_json::Value>) -> Result<Sen
                     TraceBy::Action(action) => SentOf::Action(action),
                     TraceBy::Receipt(receipt) => SentOf::Receipt(receipt),
                     TraceBy::Job(_) | TraceBy::Run(_) | TraceBy::DeadLetter(_) | TraceBy::Text(_) | TraceBy::Newest => {
-                        return Err(Refusal::bad("id: name a delivery (out_7), an action (act_7) or a receipt (rcpt_…)"));
+                        return Err(Refusal::bad(
+                            "id: name a delivery (out_7), an action (act_7) or a receipt (rcpt_…)",
+                        ));
                     }
                 });
             }
