@@ -386,3 +386,11 @@ fn public_function(line: &str) -> Option<&str> {
     let rest = rest.strip_prefix("const ").unwrap_or(rest).strip_prefix("fn ")?;
     rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
 }
+
+#[test]
+fn what_is_shipped_carries_no_symbols() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let release = manifest.split("[profile.release]").nth(1).unwrap();
+    let release = release.split("\n[").next().unwrap();
+    assert!(release.contains("strip = true"), "{release}");
+}

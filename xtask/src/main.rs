@@ -214,13 +214,7 @@ fn demo(arguments: &[String]) -> Result<()> {
         run(&mut cargo(&["build", "--locked", "--package", "tollgate"]))
     })?;
     let mut tollgate = program(target_dir().join("debug/tollgate"));
-    exec(
-        tollgate
-            .arg("demo")
-            .arg("--plugins")
-            .arg(plugins_dir())
-            .args(passed_on(arguments)),
-    )
+    exec(tollgate.arg("demo").args(passed_on(arguments)))
 }
 
 fn campaign(arguments: &[String]) -> Result<()> {

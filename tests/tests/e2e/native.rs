@@ -1,8 +1,12 @@
 //! R1: one native binary with its store inside; nothing else to install.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
 use serde_json::json;
 use tollgate_tests::events::{Signer, redeemed, signer};
 use tollgate_tests::stage::{CASHBACK, Setup, sample, tollgate, wait_until};
+use tollgate_tests::tollgate_bin;
 
 #[test]
 fn r1_the_binary_needs_nothing_from_its_surroundings() {
@@ -148,4 +152,69 @@ fn r1_the_command_line_explains_itself() {
     let config = folder.path().join("tollgate.toml");
     let ran = tollgate(&["check", "--json", "--config", config.to_str().expect("UTF-8")], b"");
     assert_eq!((ran.code, &ran.json()["ok"]), (1, &json!(false)));
+}
+
+/// A demo that does not outlive its test: it takes its host and its folder along.
+struct Demo(Child);
+
+impl Demo {
+    fn end(&self) {
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.end();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn o3_the_demo_of_a_bare_binary_needs_nothing_and_its_next_command_leads_to_an_action() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("tollgate");
+    std::fs::copy(tollgate_bin(), &program).expect("a copy of the program");
+    let demo = Command::new(&program)
+        .arg("demo")
+        .current_dir(folder.path())
+        .env_clear()
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the demo");
+    let mut demo = Demo(demo);
+    let mut lines = BufReader::new(demo.0.stdout.take().expect("a pipe"))
+        .lines()
+        .map_while(Result::ok);
+    let story: Vec<String> = lines.by_ref().take_while(|line| !line.contains("dlq list")).collect();
+    assert!(
+        story.iter().any(|line| line == "All of it came out as promised."),
+        "{story:#?}"
+    );
+    let table = story.iter().skip_while(|line| !line.starts_with("What arrived"));
+    let wide: Vec<_> = table
+        .take_while(|line| !line.starts_with("The host stays up"))
+        .filter(|line| line.chars().count() > 80)
+        .collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+
+    let at = story
+        .iter()
+        .position(|line| line.contains("tollgate send "))
+        .expect("what to send");
+    let send = story[at..at + 3].join("\n");
+    let sent = Command::new("sh").arg("-c").arg(&send).output().expect("the command");
+    assert!(sent.status.success(), "{send}: {sent:?}");
+    let out = lines.find(|line| line.contains("out credit")).expect("what went out");
+    assert!(out.contains("cashback:r_mine"), "{out}");
+
+    demo.end();
+    assert!(demo.0.wait().expect("its end").success());
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("the folder")
+        .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
+        .collect();
+    assert_eq!(left, ["tollgate"], "the demo takes its folder along");
 }

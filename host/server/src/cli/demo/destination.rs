@@ -21,7 +21,7 @@ use tollgate_core::verify::{Keyring, verify};
 use crate::clock;
 
 /// One operation as the destination saw it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Effect {
     pub(super) operation_key: String,
     pub(super) kind: String,

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tollgate_core::mask;
 use tollgate_store::sqlite::SqliteStore;
 use tollgate_store::{Counts, IntegrityReport, Store as _, Trace, TraceBy, TraceQuery};
 
@@ -25,6 +27,12 @@ use story::{Check, Sent, Step};
 /// How long the last action may take to be delivered.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
+/// What a terminal has at the least.
+const COLUMNS: usize = 80;
+
+/// How often what is new is looked for while the host stays up.
+const WATCH: Duration = Duration::from_millis(250);
+
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 all of it came out as promised, 1 something did not, 3 the demo could not be played."
@@ -36,9 +44,9 @@ pub(super) struct Args {
     /// Print the story as JSON when it is over (implies --once)
     #[arg(long)]
     json: bool,
-    /// Where cashback.wasm, inventory.wasm, fraud.wasm and gift-card.wasm are; `cargo xtask guests` builds them
-    #[arg(long, default_value = "target/plugins")]
-    plugins: PathBuf,
+    /// Where other builds of cashback.wasm, inventory.wasm, fraud.wasm and gift-card.wasm are, instead of the program's own
+    #[arg(long, value_name = "FOLDER")]
+    plugins: Option<PathBuf>,
 }
 
 /// The story as data.
@@ -64,11 +72,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 async fn play(args: &Args) -> anyhow::Result<Exit> {
     let loud = !args.json;
-    let mut scene = Scene::set(&args.plugins).await?;
+    let mut scene = Scene::set(args.plugins.as_deref()).await?;
     let took = scene.start_host().await?;
     if loud {
         anstream::println!(
-            "{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: an empty store, two tenants, four plugins\n",
+            "{BOLD}Tollgate{BOLD:#} is up on {} after {took:.0?}: two tenants, four plugins\n",
             scene.edge
         );
     }
@@ -123,7 +131,7 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
     }
     let exit = if report.ok { Exit::Yes } else { Exit::No };
     if !args.once && !args.json {
-        linger(&scene, &report).await?;
+        linger(&scene, &store, &report).await?;
     }
     scene.stop_host().await?;
     Ok(exit)
@@ -213,31 +221,21 @@ fn tell(report: &Report) {
     anstream::println!("\n{BOLD}What became of each event{BOLD:#}\n");
     report.traces.iter().for_each(show::trace);
     anstream::println!("{BOLD}What arrived at the destination{BOLD:#}, each signature verified\n");
-    for effect in &report.destination {
-        let times = if effect.arrivals == 1 {
-            "once".to_owned()
-        } else {
-            format!("{} times", effect.arrivals)
-        };
-        anstream::println!(
-            "  {:32} {:14} {DIM}arrived {times}, answered {}; one effect by its Idempotency-Key{DIM:#}",
-            effect.operation_key,
-            effect.kind,
-            effect
-                .answers
-                .iter()
-                .map(u16::to_string)
-                .collect::<Vec<_>>()
-                .join(", then ")
-        );
-    }
+    anstream::println!(
+        "  {DIM}{:16} {:14} {:7} operation key{DIM:#}",
+        "kind",
+        "answered",
+        "applied"
+    );
+    report.destination.iter().for_each(arrived);
     anstream::println!("\n{BOLD}What was promised{BOLD:#}\n");
     for check in &report.checks {
         let (style, mark) = if check.ok { (GOOD, "✓") } else { (BAD, "✗") };
-        let detail = if check.detail.is_empty() {
-            String::new()
-        } else {
-            format!("  {DIM}{}{DIM:#}", check.detail)
+        let beside = check.promise.chars().count() + check.detail.chars().count() <= COLUMNS - 6;
+        let detail = match check.detail.as_str() {
+            "" => String::new(),
+            detail if beside => format!("  {DIM}{detail}{DIM:#}"),
+            detail => format!("\n    {DIM}{detail}{DIM:#}"),
         };
         anstream::println!("  {style}{mark}{style:#} {}{detail}", check.promise);
     }
@@ -248,8 +246,20 @@ fn tell(report: &Report) {
     }
 }
 
-/// Stays up for the person to play with.
-async fn linger(scene: &Scene, report: &Report) -> anyhow::Result<()> {
+/// One line of the destination's books.
+fn arrived(effect: &destination::Effect) {
+    let answers: Vec<_> = effect.answers.iter().map(u16::to_string).collect();
+    let applied = if effect.applied == 1 { "once" } else { "never" };
+    anstream::println!(
+        "  {:16} {:14} {applied:7} {}",
+        effect.kind,
+        answers.join(", then "),
+        effect.operation_key
+    );
+}
+
+/// Stays up for the person to play with, and shows what comes in and what goes out.
+async fn linger(scene: &Scene, store: &SqliteStore, report: &Report) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.display();
     let config = scene.config().display().to_string();
@@ -263,8 +273,8 @@ async fn linger(scene: &Scene, report: &Report) -> anyhow::Result<()> {
          {DIM}# the newest receipts, and everything about one{DIM:#}\n  \
          {program} trace --config {config}\n  \
          {program} trace --config {config} {receipt}\n  \
-         {DIM}# send an event of your own, twice{DIM:#}\n  \
-         {program} send --url http://{}/in/acme/rewards --secret-file {} \\\n      --sample voucherify-pending --set /event/id=evt_mine --times 2\n  \
+         {DIM}# send an event of your own, twice: its credit arrives once{DIM:#}\n  \
+         {program} send --url http://{}/in/acme/rewards --secret-file {} \\\n      --sample voucherify-rewarded --set /event/id=evt_mine \\\n      --set /data/redemption/id=r_mine --times 2\n  \
          {DIM}# run a receipt's plugins again: nothing happens twice{DIM:#}\n  \
          {program} replay --config {config} {receipt}\n  \
          {DIM}# what was given up (nothing, if all went well){DIM:#}\n  \
@@ -272,5 +282,61 @@ async fn linger(scene: &Scene, report: &Report) -> anyhow::Result<()> {
         scene.edge,
         scene.secret_file("acme").display(),
     );
-    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
+    let watch = async {
+        let mut seen = Seen {
+            newest: report.traces.iter().map(|trace| trace.receipt.seq).max().unwrap_or(0),
+            effects: report.destination.clone(),
+        };
+        loop {
+            tokio::time::sleep(WATCH).await;
+            seen.tell_new(store, &scene.destination).await?;
+        }
+    };
+    let mut terminated = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended.context("cannot wait for Ctrl-C"),
+        _ = terminated.recv() => Ok(()),
+        failed = watch => failed,
+    }
+}
+
+/// What the person was shown already.
+struct Seen {
+    /// The last receipt's place in the order of admission.
+    newest: i64,
+    effects: Vec<destination::Effect>,
+}
+
+impl Seen {
+    async fn tell_new(&mut self, store: &SqliteStore, destination: &destination::Destination) -> anyhow::Result<()> {
+        let query = TraceQuery {
+            by: TraceBy::Newest,
+            tenant: None,
+            after: None,
+            receipts_max: 100,
+        };
+        let traces = store.trace(query).await?;
+        for trace in traces.iter().rev().filter(|trace| trace.receipt.seq > self.newest) {
+            let receipt = &trace.receipt;
+            anstream::println!(
+                "  {GOOD}in {GOOD:#} {}  {DIM}{}/{}  {}{DIM:#}",
+                mask::shown(&receipt.event_type),
+                receipt.tenant,
+                receipt.source,
+                receipt.id
+            );
+        }
+        self.newest = traces.iter().map(|trace| trace.receipt.seq).fold(self.newest, i64::max);
+        let effects = destination.effects();
+        for effect in effects.iter().filter(|effect| !self.effects.contains(effect)) {
+            let last = effect.answers.last().copied().unwrap_or_default();
+            anstream::println!(
+                "  {GOOD}out{GOOD:#} {}  {DIM}answered {last}  {}{DIM:#}",
+                effect.kind,
+                mask::shown(&effect.operation_key)
+            );
+        }
+        self.effects = effects;
+        Ok(())
+    }
 }

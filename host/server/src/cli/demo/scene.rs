@@ -16,6 +16,7 @@ use tollgate_store::sqlite::SqliteStore;
 
 use super::destination::Destination;
 use super::story::Step;
+use crate::cli::Usage;
 use crate::cli::provider::find as find_profile;
 use crate::cli::send::tampered;
 use crate::clock;
@@ -25,6 +26,9 @@ const TENANTS: [(&str, &str); 2] = [
     ("acme", include_str!("acme.toml")),
     ("globex", include_str!("globex.toml")),
 ];
+
+/// The shipped plugins by their names, where they were built before this program; see build.rs.
+const PLUGINS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/plugins.rs"));
 
 /// A host that does not answer after this long is not coming.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -44,17 +48,35 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Writes the configuration and opens the destination; the host is not started yet.
-    pub(super) async fn set(plugins: &Path) -> anyhow::Result<Self> {
+    /// Writes the configuration and opens the destination; the host is not started yet. The plugins are the program's own, or those
+    /// in `plugins`.
+    pub(super) async fn set(plugins: Option<&Path>) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
+        let plugins = match plugins {
+            Some(given) => given.to_owned(),
+            None if PLUGINS.is_empty() => {
+                return Err(Usage(
+                    "this program was built without its plugins: `cargo xtask demo` builds both, or name their folder with --plugins"
+                        .to_owned(),
+                )
+                .into());
+            }
+            None => {
+                let own = folder.path().join("plugins");
+                std::fs::create_dir(&own)?;
+                for (name, component) in PLUGINS {
+                    std::fs::write(own.join(format!("{name}.wasm")), component)?;
+                }
+                own
+            }
+        };
         for name in ["cashback", "inventory", "fraud", "gift-card"] {
             let file = plugins.join(format!("{name}.wasm"));
-            anyhow::ensure!(
-                file.is_file(),
-                "{} is missing; build the plugins with `cargo xtask guests`",
-                file.display()
-            );
+            if !file.is_file() {
+                let missing = file.display();
+                return Err(Usage(format!("{missing} is missing; `cargo xtask guests` builds the plugins")).into());
+            }
         }
-        let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir()?;
         let secret = |length: usize| -> anyhow::Result<String> {
             let mut bytes = vec![0; length];
             getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;

@@ -110,7 +110,7 @@ pub(super) fn steps() -> (Vec<Step>, Vec<Step>) {
         },
         acme(
             "rewarded",
-            "Voucherify: a customer was rewarded for an order",
+            "Voucherify: an order earned a reward",
             rewarded,
             (202, "accepted"),
         ),
