@@ -189,7 +189,7 @@ fn t2_a_changed_namespace_is_warned_of_and_kept_in_the_history() {
             .collect::<Vec<_>>()
     };
     let by_file = ["configuration", "cashback", "loyalty"].map(str::to_owned);
-    assert_eq!(history(&stage), [by_file.clone()]);
+    assert_eq!(history(&stage), std::slice::from_ref(&by_file));
 
     // A route that is set by API answers it, and a dry run says it as well.
     let put = |dry_run: bool| {
