@@ -49,6 +49,10 @@ pub const FETCHED_KEY_BYTES_MAX: usize = 64 * 1024;
 pub const FETCHED_KEYS_MAX: usize = 16;
 /// How long a fetched key is believed before it is fetched again.
 pub const FETCHED_KEY_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+/// A fetched key is not fetched again to renew it sooner than this, milliseconds after it was fetched.
+pub const FETCHED_KEY_RENEWED_MS_MIN: i64 = 60 * 60 * 1000;
+/// Names of published keys that one source vouches for: those that it lists, and those that proved a request.
+pub const VOUCHED_KEYS_MAX: usize = 12;
 
 /// Amounts of money, in minor units: what a JSON number holds exactly everywhere.
 pub const MINOR_UNITS_MAX: i64 = (1 << 53) - 1;

@@ -225,13 +225,14 @@ impl Host {
     async fn run(self, listeners: Listeners, settled: Settled) -> anyhow::Result<()> {
         // Before anybody can connect: a stop that is asked for at once is a stop like any other.
         let mut signals = Signals::listen()?;
+        let keys = Arc::new(edge::Keys::beside(&self.config.load().store.path));
         let edge = Edge {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             counters: Arc::clone(&self.counters),
             body_bytes: AtomicUsize::new(0),
             buckets: edge::Buckets::default(),
-            keys: edge::Keys::default(),
+            keys: Arc::clone(&keys),
             shutdown: self.shutdown.clone(),
         };
         let worker = Worker {
@@ -245,6 +246,7 @@ impl Host {
         let breakers = Arc::<Breakers>::default();
         let mut rooms = tokio::task::JoinSet::new();
         let operator_address = self.start_operator(&worker, &breakers, &mut rooms).await?;
+        rooms.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
         rooms.spawn(watch::run(
             Arc::clone(&self.config),
             Arc::clone(&self.counters),

@@ -118,6 +118,8 @@ struct RawSource {
     bearer: Vec<RawReference>,
     #[serde(default)]
     basic: Vec<RawBasic>,
+    /// Read only to be refused: on Spin no key is fetched.
+    published_keys: Option<toml::Value>,
     /// Read only to be refused: on Spin nobody we could believe says who a client is.
     allow_networks: Option<toml::Value>,
 }
@@ -128,6 +130,11 @@ impl RawSource {
         if self.allow_networks.is_some() {
             return Err(
                 "`allow_networks` cannot be held on Spin: leave it to what stands in front of the app".to_owned(),
+            );
+        }
+        if self.published_keys.is_some() {
+            return Err(
+                "`published_keys` cannot be held on Spin, where no key is fetched: give the key as a secret".to_owned(),
             );
         }
         let mut profile = match (&self.provider, &self.profile) {

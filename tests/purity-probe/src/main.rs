@@ -238,9 +238,13 @@ fn main() {
         verify::KeyNeed::name(_);
         verify::KeyNeed::url(_);
         verify::Keyring::fetch_body(_, _, _);
+        verify::Keyring::fetched_name(_, _);
         verify::Keyring::key_ids(_);
         verify::Keyring::learn(_, _, _, _, _);
+        verify::Keyring::need(_, _, _);
         verify::Keyring::new(_, _);
+        verify::Keyring::renewal(_, _);
+        verify::Keyring::vouch_for(_, _);
         verify::Keyring::windows(_);
         verify::Keyring::with_parameters(_, _, _);
         verify::Unproven::needs_key(_);

@@ -26,5 +26,6 @@ mod roles;
 mod native;
 mod registry;
 mod providers;
+mod published;
 mod kit;
 mod configuration;

@@ -15,7 +15,7 @@ use super::message::{Candidate, Message, Tag};
 use super::public_key::{self, Pair, PrivateKey, PublicKey};
 use crate::ids::{KeyId, ProviderName};
 use crate::limits::{
-    FETCHED_KEY_BYTES_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEYS_MAX, PARAMETER_BYTES_MAX, SECRETS_MAX,
+    FETCHED_KEY_BYTES_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEY_RENEWED_MS_MIN, FETCHED_KEYS_MAX, PARAMETER_BYTES_MAX, SECRETS_MAX,
     SIGNATURE_ENTRIES_MAX,
 };
 use crate::profile::{Algorithm, Decoding, FetchKind, KeyRule, Piece, Profile, Rule, Scheme};
@@ -61,6 +61,8 @@ pub(super) struct Key {
     not_after: Option<UnixMillis>,
     /// When it was fetched; configured keys never were.
     fetched_at: Option<UnixMillis>,
+    /// It makes room for none that is not; see [`Keyring::vouch_for`].
+    is_vouched_for: bool,
     material: Material,
 }
 
@@ -444,6 +446,7 @@ impl Keyring {
                 not_before: secret.not_before,
                 not_after: secret.not_after,
                 fetched_at: None,
+                is_vouched_for: true,
                 material,
             });
         }
@@ -520,7 +523,7 @@ impl Keyring {
     }
 
     /// The same keyring with a key that was fetched at `at`. It is believed for [`FETCHED_KEY_MS_MAX`], and no longer than it says of
-    /// itself; the oldest of [`FETCHED_KEYS_MAX`] makes room.
+    /// itself; the oldest of [`FETCHED_KEYS_MAX`] makes room, one that nobody vouched for before any other.
     ///
     /// What makes a certificate believable is that its host was asked by name over TLS, and that it is for a name that the profile
     /// lists; its issuer is not looked at.
@@ -565,16 +568,21 @@ impl Keyring {
         };
         let scheme = profile.schemes.iter().position(|scheme| key.suits(scheme.algorithm));
         let scheme = scheme.ok_or_else(|| failed("the key is for another algorithm"))?;
-        let digest = HEXLOWER.encode(&Sha256::digest(document)[..8]);
+        // Of one document under two names, two keys: who asks by id which name proved a request is told the right one.
+        let digest = Sha256::new().chain_update(&need.name).chain_update([0]).chain_update(document);
+        let digest = HEXLOWER.encode(&digest.finalize()[..8]);
         let id = KeyId::new(&need.name).or_else(|_| KeyId::new(&format!("fetched-{digest}")));
         let mut keyring = self.clone();
-        keyring
-            .keys
-            .retain(|key| key.fetched_at.is_none() || key.name.as_deref() != Some(&need.name));
-        if keyring.keys.iter().filter(|key| key.fetched_at.is_some()).count() >= FETCHED_KEYS_MAX
-            && let Some(oldest) = keyring.keys.iter().position(|key| key.fetched_at.is_some())
-        {
-            keyring.keys.remove(oldest);
+        let before = keyring.keys.iter().position(|key| key.is_fetched_as(&need.name));
+        let before = before.map(|at| keyring.keys.remove(at));
+        if keyring.keys.iter().filter(|key| key.fetched_at.is_some()).count() >= FETCHED_KEYS_MAX {
+            let oldest = |is_vouched_for| {
+                let mut keys = keyring.keys.iter();
+                keys.position(|key| key.fetched_at.is_some() && key.is_vouched_for == is_vouched_for)
+            };
+            if let Some(oldest) = oldest(false).or_else(|| oldest(true)) {
+                keyring.keys.remove(oldest);
+            }
         }
         keyring.keys.push(Key {
             id: id.map_err(|_| failed("its id cannot be kept"))?,
@@ -583,9 +591,37 @@ impl Keyring {
             not_before,
             not_after,
             fetched_at: Some(at),
+            is_vouched_for: before.is_some_and(|before| before.is_vouched_for),
             material: Material::Public(Arc::new(key)),
         });
         Ok(keyring)
+    }
+
+    /// The same keyring, where the fetched key of that name makes room only for others that were vouched for. For names that proved a
+    /// request or that the source lists: whoever makes up names pushes none of those out.
+    pub fn vouch_for(&self, name: &str) -> Self {
+        let mut keyring = self.clone();
+        for key in keyring.keys.iter_mut().filter(|key| key.is_fetched_as(name)) {
+            key.is_vouched_for = true;
+        }
+        keyring
+    }
+
+    /// What requests call the fetched key of this id; `None` when the key was configured or is not here.
+    pub fn fetched_name(&self, id: &KeyId) -> Option<&str> {
+        let mut fetched = self.keys.iter().filter(|key| key.fetched_at.is_some());
+        fetched.find(|key| key.id == *id)?.name.as_deref()
+    }
+
+    /// From when on the fetched key of that name should be fetched again, so that it never ends while it is used; `None` when none of
+    /// that name was fetched. Never sooner than [`FETCHED_KEY_RENEWED_MS_MIN`] after it was.
+    pub fn renewal(&self, name: &str) -> Option<UnixMillis> {
+        let key = self.keys.iter().find(|key| key.is_fetched_as(name))?;
+        let fetched_at = key.fetched_at?;
+        let ends_at = fetched_at.plus_ms(FETCHED_KEY_MS_MAX);
+        let ends_at = key.not_after.map_or(ends_at, |not_after| not_after.min(ends_at));
+        let in_time = ends_at.plus_ms(-FETCHED_KEY_MS_MAX / 4);
+        Some(in_time.max(fetched_at.plus_ms(FETCHED_KEY_RENEWED_MS_MIN)))
     }
 
     pub(super) fn serves(&self, profile: &Profile) -> bool {
@@ -601,7 +637,7 @@ impl Keyring {
     }
 
     /// What has to be fetched for a request that names `name`; `None` when the name is no such thing.
-    pub(super) fn need(&self, profile: &Profile, name: &[u8]) -> Option<KeyNeed> {
+    pub fn need(&self, profile: &Profile, name: &[u8]) -> Option<KeyNeed> {
         let rule = profile.fetch.as_ref()?;
         let name = std::str::from_utf8(name).ok()?;
         // The sender chooses the name: it must be as plain as every provider's is.
@@ -747,6 +783,10 @@ impl Wanted<'_> {
 impl Key {
     fn is_called(&self, name: &[u8]) -> bool {
         self.name.as_deref().unwrap_or(self.id.as_str()).as_bytes() == name
+    }
+
+    fn is_fetched_as(&self, name: &str) -> bool {
+        self.fetched_at.is_some() && self.name.as_deref() == Some(name)
     }
 
     fn is_active(&self, at: UnixMillis) -> bool {

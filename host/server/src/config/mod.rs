@@ -705,6 +705,8 @@ pub(crate) struct Source {
     pub(crate) public_url: Option<String>,
     /// As the file refers to them; the keyring is made of them.
     pub(crate) secrets: Vec<SourceSecret>,
+    /// Names of published keys that are fetched ahead.
+    pub(crate) published_keys: Vec<String>,
 }
 
 /// Who may speak to a source, beside the signature (promise I7).

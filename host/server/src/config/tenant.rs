@@ -11,7 +11,7 @@ use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
 };
-use tollgate_core::limits::{self, MINOR_UNITS_MAX, SECRETS_MAX};
+use tollgate_core::limits::{self, MINOR_UNITS_MAX, SECRETS_MAX, VOUCHED_KEYS_MAX};
 use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
 use tollgate_core::own_header;
@@ -164,6 +164,7 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
     }
     let body_bytes_max = body_bytes_max(section, profile.as_deref(), house);
     let access = access(section);
+    let listed = section.get("published_keys");
     section.finish();
     let profile = profile?;
     // Each secret was tried alone and complained about alone; what remains is about the source as a whole.
@@ -177,6 +178,7 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
             return None;
         }
     };
+    let published_keys = listed.map_or_else(Vec::new, |listed| published_keys(&listed, &profile, &keyring));
     let ack = if conflict_409 {
         profile.ack().clone().with_conflict_status(409)
     } else {
@@ -192,7 +194,37 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
         on_held,
         public_url: public_url.flatten(),
         secrets,
+        published_keys,
     })
+}
+
+/// Names of keys that the provider publishes, each of which leads to a place that the profile lists.
+fn published_keys(listed: &Value, profile: &Profile, keyring: &Keyring) -> Vec<String> {
+    if !profile.fetches_keys() {
+        listed.problem(
+            format!("{} publishes no keys that are fetched", profile.name),
+            "leave `published_keys` out",
+        );
+        return Vec::new();
+    }
+    let names = listed.list_of(|value| {
+        let name = value.text()?;
+        if keyring.need(profile, name.as_bytes()).is_none() {
+            value.problem(
+                format!("`{name}` leads to no key that {} publishes", profile.name),
+                "write the name as requests carry it: a key's id, or the whole https URL of a certificate below the profile's `path_prefix`; and see that the source says what its keys are fetched with",
+            );
+            return None;
+        }
+        Some(name.to_owned())
+    });
+    if names.len() > VOUCHED_KEYS_MAX {
+        listed.problem(
+            format!("{} names; a source lists at most {VOUCHED_KEYS_MAX}", names.len()),
+            "list those that the provider signs with now",
+        );
+    }
+    names
 }
 
 /// The rules that a source verifies and reads by: a shipped provider's, or a file of the tenant's own; and what the source adds to them.

@@ -389,7 +389,7 @@ impl<S: Store> Asked<'_, S> {
             let fetched = self
                 .edge
                 .keys
-                .fetch(rules, self.tenant, self.source, &keyring, &need, received_at);
+                .fetch(rules, self.tenant, self.source, &keyring, &need, self.client.address);
             keyring = fetched.await.map_err(|no_key| self.without_key(&no_key))?;
         }
         Err(self.without_key(&NoKey::TooMany))
@@ -445,6 +445,8 @@ impl<S: Store> Asked<'_, S> {
             self.tell_why(unproven.reason(), Level::Refusal, || unproven.to_string());
             NotProved::Rejected(Rejection::Unauthentic)
         })?;
+        let key_id = &verified.proof().key_id;
+        self.edge.keys.proved(tenant, source, keyring, key_id, received_at);
         if let Some(reply) = challenge::answer(&source.profile, &verified) {
             return Ok(Proved::Challenge(reply));
         }

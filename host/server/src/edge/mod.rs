@@ -63,8 +63,8 @@ pub(crate) struct Edge<S> {
     pub(crate) body_bytes: AtomicUsize,
     /// What each tenant has used of its rate.
     pub(crate) buckets: Buckets,
-    /// Keys that were fetched because a request named them.
-    pub(crate) keys: Keys,
+    /// Keys that providers publish, as far as they are known.
+    pub(crate) keys: Arc<Keys>,
     /// Cancelled when the host stops: no new connections, running requests are finished.
     pub(crate) shutdown: CancellationToken,
 }

@@ -1,0 +1,352 @@
+//! I1, I7: keys that providers publish, while strangers name others. A name that proved a request, or that the source lists, has a budget
+//! of its own, is kept over restarts and renewed before it ends; names that nobody vouches for share a small one by address.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tollgate_tests::client::Client;
+use tollgate_tests::disk_library;
+use tollgate_tests::events::{Message, Signer, now};
+use tollgate_tests::stage::{Setup, Stage, tollgate, wait_until};
+use tollgate_tests::tls::{FIRST, PAYPAL_LIKE, Publisher};
+
+const SECRET: &str = "fetch-secret-of-the-tests";
+const KEPT: &str = "tollgate.db-published-keys";
+
+fn source(lines: &str) -> String {
+    format!(
+        "[sources.bank]\nprofile = {{ file = \"profiles/plaid-here.toml\" }}\n\
+         parameters = {{ client_id = \"client-1\", secret = {{ file = \"../secrets/plaid-secret\" }} }}\n{lines}\n"
+    )
+}
+
+/// A stage whose source `bank` fetches Plaid's keys from `publisher`. Not started.
+fn bank(publisher: &Publisher, edge: &str) -> Stage {
+    let stage = Setup::default()
+        .edge(edge)
+        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
+        .secret("roots.pem", &FIRST.certificate_pem())
+        .secret("plaid-secret", SECRET)
+        .tenant("acme", &source(""))
+        .set();
+    let port = publisher.address.port();
+    let own = include_str!("../../../host/core/profiles/plaid.toml")
+        .replace("name = \"plaid\"", "name = \"plaid-here\"")
+        .replace(
+            "https://{config:environment}.plaid.com/",
+            &format!("https://localhost:{port}/"),
+        )
+        .replace(
+            "\"production.plaid.com\", \"sandbox.plaid.com\"",
+            &format!("\"localhost:{port}\""),
+        );
+    stage.write("tenants/profiles/plaid-here.toml", &own);
+    stage
+}
+
+/// A key as Plaid would have it.
+struct Jwk {
+    private: Value,
+    public: Value,
+}
+
+impl Jwk {
+    /// Made in the stage's folder under that name.
+    fn made(stage: &Stage, name: &str) -> Self {
+        let file = stage.path(name).display().to_string();
+        let ran = tollgate(
+            &[
+                "send", "--provider", "plaid", "--url", "http://127.0.0.1:1/", "--test-key", &file, "--body", "-", "--dry-run",
+            ],
+            b"{}",
+        );
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let read = |file: &str| serde_json::from_str(&std::fs::read_to_string(file).expect("a key")).expect("a JWK");
+        let mut jwk = Self {
+            private: read(&file),
+            public: read(&format!("{file}.pub")),
+        };
+        jwk.private["kid"] = json!(name);
+        jwk.public["kid"] = json!(name);
+        jwk
+    }
+
+    fn published(&self) -> Vec<u8> {
+        json!({ "key": self.public }).to_string().into_bytes()
+    }
+
+    /// An event that this key signs, under another name where there is one, as the client at `from` sends it.
+    fn event(&self, name: Option<&str>, item: &str, from: &str) -> Message {
+        let mut key = self.private.clone();
+        if let Some(name) = name {
+            key["kid"] = json!(name);
+        }
+        let body = json!({ "webhook_type": "TRANSFER", "webhook_code": "DONE", "item_id": item }).to_string();
+        let mut message = Signer::new("plaid", &key.to_string()).sign(item, body);
+        message.headers.push(("x-forwarded-for".to_owned(), from.to_owned()));
+        message
+    }
+}
+
+/// The keys that were asked for, by name.
+fn asked(publisher: &Publisher) -> Vec<String> {
+    let name = |body: &[u8]| {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        body["key_id"].as_str().unwrap_or_default().to_owned()
+    };
+    publisher.asked().iter().map(|(_, body)| name(body)).collect()
+}
+
+/// Posts what `message` makes of each number, one after the other, until `stop`; counts them in `sent`.
+fn flood(stage: &Stage, stop: &AtomicBool, sent: &AtomicU64, message: impl Fn(u64) -> Message) {
+    let mut client: Option<Client> = None;
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let connected = client.get_or_insert_with(|| stage.connect());
+        match connected.post("/in/acme/bank", &message(number)) {
+            Ok(answer) => {
+                assert_eq!(answer.status, 503, "a made-up name proves nothing, and refuses nothing either");
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => client = None,
+        }
+    }
+}
+
+/// Runs `act` while a flood is under way.
+fn during_a_flood<T>(stage: &Stage, message: impl Fn(u64) -> Message + Send, act: impl FnOnce() -> T) -> (T, u64) {
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let done = thread::scope(|scope| {
+        scope.spawn(|| flood(stage, &stop, &sent, message));
+        wait_until("the flood is on", || (sent.load(Ordering::Relaxed) >= 40).then_some(()));
+        let done = act();
+        stop.store(true, Ordering::Relaxed);
+        done
+    });
+    (done, sent.into_inner())
+}
+
+#[test]
+fn i1_made_up_names_of_keys_keep_no_genuine_event_out() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = bank(&publisher, "threads = 1");
+    let (genuine, attacker) = (Jwk::made(&stage, "genuine"), Jwk::made(&stage, "attacker"));
+    publisher.answer(200, &genuine.published());
+    stage.start();
+    let made_up = |number| attacker.event(Some(&format!("made-up-{number}")), "item-x", "");
+    let post = |stage: &Stage, item: &str| stage.post("bank", &genuine.event(None, item, "")).status;
+
+    // From the first moment, from the same address: what is repeated is heard.
+    let start = Instant::now();
+    let (tries, sent) = during_a_flood(&stage, made_up, || {
+        let tries = (1..20).find(|number| {
+            thread::sleep(Duration::from_millis(700));
+            post(&stage, &format!("item-{number}")) == 200
+        });
+        for number in 100..105 {
+            assert_eq!(post(&stage, &format!("item-{number}")), 200, "and from then on at once");
+        }
+        tries
+    });
+    let tries = tries.expect("a genuine event comes through");
+    assert!(tries <= 8, "{tries} tries beside {sent} of the attacker's");
+    let caused = asked(&publisher).iter().filter(|name| *name != "genuine").count();
+    let most = 4 + usize::try_from(start.elapsed().as_secs() / 10).unwrap_or(0) + 1;
+    assert!(caused <= most, "{caused} fetches with the tenant's credentials, by {sent} requests");
+    assert_eq!(asked(&publisher).iter().filter(|name| *name == "genuine").count(), 1, "once");
+    wait_until("the key is kept", || stage.path(KEPT).exists().then_some(()));
+
+    // A host that was killed comes up while nothing is published, and the flood goes on.
+    stage.kill();
+    let kept = std::fs::read_to_string(stage.path(KEPT)).expect("the file of published keys");
+    assert!(kept.contains("genuine") && !kept.contains("made-up") && !kept.contains(SECRET), "{kept}");
+    let mode = std::fs::metadata(stage.path(KEPT)).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    publisher.answer(500, b"");
+    stage.start();
+    let before = publisher.asked().len();
+    let (statuses, _) = during_a_flood(&stage, made_up, || ["item-200", "item-201"].map(|item| post(&stage, item)));
+    assert_eq!(statuses, [200, 200]);
+    assert!(!asked(&publisher)[before..].contains(&"genuine".to_owned()), "nobody was asked for it");
+
+    // A key that is there refuses.
+    assert_eq!(stage.post("bank", &genuine.event(None, "item-202", "").tampered()).status, 401);
+    stage.assert_whole();
+}
+
+#[test]
+fn i1_names_from_another_address_wait_for_nobody_who_asks_for_many() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = bank(&publisher, "threads = 1\ntrusted_proxies = [\"127.0.0.0/8\"]");
+    let (genuine, attacker) = (Jwk::made(&stage, "genuine"), Jwk::made(&stage, "attacker"));
+    publisher.answer(200, &genuine.published());
+    stage.start();
+    // Each made-up name several times, from a few addresses, so that they wait as whatever is repeated does.
+    let made_up = |number: u64| {
+        let from = format!("203.0.113.{}", number % 5);
+        attacker.event(Some(&format!("made-up-{}", number / 15)), "item-x", &from)
+    };
+    let (took, sent) = during_a_flood(&stage, made_up, || {
+        thread::sleep(Duration::from_secs(3));
+        let start = Instant::now();
+        wait_until("a genuine event comes through", || {
+            thread::sleep(Duration::from_millis(500));
+            let message = genuine.event(None, "item-1", "198.51.100.7");
+            (stage.post("bank", &message).status == 200).then_some(())
+        });
+        start.elapsed()
+    });
+    assert!(took < Duration::from_secs(15), "{took:?} beside {sent} of the attacker's");
+}
+
+#[test]
+fn i1_listed_keys_are_fetched_before_anybody_names_them() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = bank(&publisher, "threads = 1");
+    let (genuine, attacker) = (Jwk::made(&stage, "genuine"), Jwk::made(&stage, "attacker"));
+    stage.start();
+    publisher.answer(200, &genuine.published());
+    let made_up = |number| attacker.event(Some(&format!("made-up-{number}")), "item-x", "");
+    let (status, _) = during_a_flood(&stage, made_up, || {
+        stage.write("tenants/acme.toml", &source("published_keys = [\"genuine\"]"));
+        stage.reload();
+        wait_until("the listed key is fetched", || {
+            asked(&publisher).contains(&"genuine".to_owned()).then_some(())
+        });
+        thread::sleep(Duration::from_millis(500));
+        stage.post("bank", &genuine.event(None, "item-1", "")).status
+    });
+    assert_eq!(status, 200, "the first event of all, beside a flood");
+
+    // A name that leads nowhere, a provider that publishes none, and one too often.
+    for (text, expect) in [
+        (source("published_keys = [\"a b\"]"), "leads to no key"),
+        (source("published_keys = [\"a\", \"a\"]"), "stands twice"),
+        (
+            "[sources.shop]\nprovider = \"generic-hmac\"\npublished_keys = [\"a\"]\nsecrets = [{ id = \"a\", value = { file = \"../secrets/plaid-secret\" } }]\n".to_owned(),
+            "publishes no keys",
+        ),
+    ] {
+        stage.write("tenants/acme.toml", &text);
+        let config = stage.config().display().to_string();
+        let ran = tollgate(&["check", "--config", &config], b"");
+        assert!(ran.code != 0 && format!("{ran:?}").contains(expect), "{ran:?}");
+    }
+}
+
+#[test]
+fn i1_a_published_key_is_renewed_before_it_ends() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = bank(&publisher, "threads = 1");
+    let genuine = Jwk::made(&stage, "genuine");
+    publisher.answer(200, &genuine.published());
+    stage.write("ahead", "0");
+    let clock = stage.path("ahead").display().to_string();
+    stage.wrap(&[
+        "env",
+        &format!("LD_PRELOAD={}", disk_library().display()),
+        &format!("TOLLGATE_TEST_CLOCK={clock}"),
+    ]);
+    stage.start();
+    let post = |item: &str, hours: i64| {
+        let at = now().plus_ms(hours * 60 * 60 * 1000);
+        let body = json!({ "webhook_type": "TRANSFER", "webhook_code": "DONE", "item_id": item }).to_string();
+        let message = Signer::new("plaid", &genuine.private.to_string()).sign_at(item, body, at);
+        stage.post("bank", &message).status
+    };
+    let set = |hours: i64| stage.write("ahead", &(hours * 60 * 60).to_string());
+    assert_eq!(post("item-1", 0), 200);
+    assert_eq!(publisher.asked().len(), 1);
+    set(12);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(publisher.asked().len(), 1, "half a day is no age");
+    // Without any request.
+    set(20);
+    wait_until("the key is fetched again", || (publisher.asked().len() >= 2).then_some(()));
+    // A day after it was first fetched nobody publishes it, and nothing is missing.
+    publisher.answer(500, b"");
+    set(30);
+    assert_eq!(post("item-2", 30), 200);
+    set(39);
+    wait_until("it is tried in time", || (publisher.asked().len() >= 3).then_some(()));
+    assert_eq!(post("item-3", 39), 200, "what is known serves until it ends");
+    let said = stage.log_with("cannot be fetched ahead");
+    assert!(!said.is_empty() && !said.join("").contains(SECRET), "{said:?}");
+    set(45);
+    assert_eq!(post("item-4", 45), 503, "and no longer");
+    assert_eq!(stage.counts()["receipts"], 3);
+}
+
+#[test]
+fn i1_certificates_at_made_up_places_push_no_genuine_one_out() {
+    let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
+    let mut stage = Setup::default()
+        .edge("threads = 1\ntrusted_proxies = [\"127.0.0.0/8\"]")
+        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
+        .secret("roots.pem", &FIRST.certificate_pem())
+        .secret("signer.pem", &PAYPAL_LIKE.key_pem())
+        .tenant(
+            "acme",
+            "[sources.bank]\nprofile = { file = \"profiles/paypal-here.toml\" }\nparameters = { webhook_id = \"WH-1\" }\n",
+        )
+        .set();
+    let port = publisher.address.port();
+    let own = include_str!("../../../host/core/profiles/paypal.toml")
+        .replace("name = \"paypal\"", "name = \"paypal-here\"")
+        .replace(
+            "\"api.paypal.com\", \"api.sandbox.paypal.com\"",
+            &format!("\"localhost:{port}\""),
+        );
+    stage.write("tenants/profiles/paypal-here.toml", &own);
+    stage.start();
+    let profile = stage.path("tenants/profiles/paypal-here.toml").display().to_string();
+    let key = stage.path("secrets/signer.pem").display().to_string();
+    let url = format!("http://{}/in/acme/bank", stage.edge);
+    let send = |id: &str| {
+        let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
+        let ran = tollgate(
+            &[
+                "send", "--provider", &profile, "--url", &url, "--secret-file", &key, "--parameter", "webhook_id=WH-1",
+                "--body", "-", "--id", id, "--json",
+            ],
+            body,
+        );
+        ran.json()[0]["http_status"].as_u64().unwrap_or(0)
+    };
+    assert_eq!(send("id-1"), 202, "{}", stage.log().join("\n"));
+    // The publisher answers everywhere with a certificate that is good: each place is a key, and none of them proved anything.
+    let sent: u64 = 20;
+    for number in 0..sent {
+        let place = format!("https://localhost:{port}/v1/notifications/certs/{number}");
+        let stamp = now().to_string();
+        let message = Message {
+            headers: [
+                ("paypal-cert-url", place.as_str()),
+                ("paypal-transmission-sig", "AAAA"),
+                ("paypal-transmission-id", "x"),
+                ("paypal-transmission-time", &stamp),
+                ("paypal-auth-algo", "SHA256withRSA"),
+                ("x-forwarded-for", &format!("203.0.113.{number}")),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+            body: b"{}".to_vec(),
+        };
+        wait_until("the place is asked", || {
+            let answer = stage.post("bank", &message);
+            thread::sleep(Duration::from_millis(100));
+            (answer.status == 401).then_some(())
+        });
+    }
+    publisher.answer(500, b"");
+    assert_eq!(send("id-2"), 202, "what proved a request stays");
+    let firsts: Vec<_> = publisher.asked().into_iter().map(|(first, _)| first).collect();
+    assert_eq!(firsts.iter().filter(|first| first.contains("/v1/notifications/test ")).count(), 1, "{firsts:?}");
+}
