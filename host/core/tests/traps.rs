@@ -17,7 +17,7 @@ use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope::Unreadable;
 use tollgate_core::explain::Differs;
 use tollgate_core::ids::{Digest, ReceiptId};
-use tollgate_core::limits::{BATCH_ITEMS_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEYS_MAX};
+use tollgate_core::limits::{BATCH_ITEMS_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEY_RENEWED_MS_MIN, FETCHED_KEYS_MAX};
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::secret::{NO_PARAMETERS, Parameters, Secret};
 use tollgate_core::time::UnixMillis;
@@ -980,10 +980,49 @@ fn a_key_that_nobody_has_is_asked_for_at_a_listed_place_only() {
             .to_string();
         assert!(error.contains(expect), "{error}");
     }
-    let many = (0..FETCHED_KEYS_MAX + 5).fold(keyring, |keyring, _| {
+    let many = (0..FETCHED_KEYS_MAX + 5).fold(keyring.clone(), |keyring, _| {
         keyring.learn(plaid, need, document.as_bytes(), at).unwrap()
     });
     assert_eq!(many.key_ids().count(), 1, "the same key again replaces itself");
+    // What was vouched for makes room for no name that a sender made up, and is fetched again while it is believed.
+    let named = |name: &str| {
+        let need = keyring.need(plaid, name.as_bytes()).unwrap();
+        (need, document.replace("\"kid\":\"a\"", &format!("\"kid\":\"{name}\"")))
+    };
+    let mut crowded = learned.vouch_for("a");
+    for number in 0..3 * FETCHED_KEYS_MAX {
+        let (need, document) = named(&format!("made-up-{number}"));
+        crowded = crowded.learn(plaid, &need, document.as_bytes(), at).unwrap();
+    }
+    assert_eq!(crowded.key_ids().count(), FETCHED_KEYS_MAX);
+    assert_eq!(judge(&crowded, at), Ok(()));
+    assert_eq!(crowded.fetched_name(&"a".parse().unwrap()), Some("a"));
+    assert_eq!(
+        crowded.fetched_name(&"made-up-0".parse().unwrap()),
+        None,
+        "the oldest went"
+    );
+    assert_eq!(crowded.renewal("a"), Some(at.plus_ms(FETCHED_KEY_MS_MAX / 4 * 3)));
+    assert_eq!(crowded.renewal("made-up-0"), None);
+    let again = crowded.learn(plaid, need, document.as_bytes(), at.plus_ms(1)).unwrap();
+    let (other, its) = named("last");
+    let again = (0..FETCHED_KEYS_MAX).fold(again, |keyring, number| {
+        let (need, document) = named(&format!("more-{number}"));
+        keyring.learn(plaid, &need, document.as_bytes(), at).unwrap()
+    });
+    assert_eq!(
+        judge(&again, at),
+        Ok(()),
+        "who was vouched for stays so when it is renewed"
+    );
+    let mut soon: serde_json::Value = serde_json::from_str(&its).unwrap();
+    soon["key"]["expired_at"] = (at.unix_seconds() + 60).into();
+    let ending = keyring.learn(plaid, &other, soon.to_string().as_bytes(), at).unwrap();
+    assert_eq!(
+        ending.renewal("last"),
+        Some(at.plus_ms(FETCHED_KEY_RENEWED_MS_MIN)),
+        "a key that ends soon is not fetched again and again"
+    );
     // A key's name is the sender's to choose: what could lead elsewhere is no name.
     let mut bent = message.clone();
     let rest = message.header("plaid-verification");

@@ -197,6 +197,11 @@ mod tests {
             ),
             (
                 "provider = \"stripe\"\n",
+                "provider = \"stripe\"\npublished_keys = [\"a\"]\n",
+                "source shop: `published_keys` cannot be held on Spin",
+            ),
+            (
+                "provider = \"stripe\"\n",
                 "provider = \"stripe\"\nparameters = { colour = \"red\" }\n",
                 "source shop: `stripe` has no parameter `colour`",
             ),

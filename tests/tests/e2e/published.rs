@@ -14,7 +14,7 @@ use tollgate_tests::stage::{Setup, Stage, tollgate, wait_until};
 use tollgate_tests::tls::{FIRST, PAYPAL_LIKE, Publisher};
 
 const SECRET: &str = "fetch-secret-of-the-tests";
-const KEPT: &str = "tollgate.db-published-keys";
+const KEPT: &str = "published-keys.tollgate.db";
 
 fn source(lines: &str) -> String {
     format!(
@@ -60,7 +60,16 @@ impl Jwk {
         let file = stage.path(name).display().to_string();
         let ran = tollgate(
             &[
-                "send", "--provider", "plaid", "--url", "http://127.0.0.1:1/", "--test-key", &file, "--body", "-", "--dry-run",
+                "send",
+                "--provider",
+                "plaid",
+                "--url",
+                "http://127.0.0.1:1/",
+                "--test-key",
+                &file,
+                "--body",
+                "-",
+                "--dry-run",
             ],
             b"{}",
         );
@@ -111,7 +120,10 @@ fn flood(stage: &Stage, stop: &AtomicBool, sent: &AtomicU64, message: impl Fn(u6
         let connected = client.get_or_insert_with(|| stage.connect());
         match connected.post("/in/acme/bank", &message(number)) {
             Ok(answer) => {
-                assert_eq!(answer.status, 503, "a made-up name proves nothing, and refuses nothing either");
+                assert_eq!(
+                    answer.status, 503,
+                    "a made-up name proves nothing, and refuses nothing either"
+                );
                 sent.fetch_add(1, Ordering::Relaxed);
             }
             Err(_) => client = None,
@@ -158,25 +170,48 @@ fn i1_made_up_names_of_keys_keep_no_genuine_event_out() {
     assert!(tries <= 8, "{tries} tries beside {sent} of the attacker's");
     let caused = asked(&publisher).iter().filter(|name| *name != "genuine").count();
     let most = 4 + usize::try_from(start.elapsed().as_secs() / 10).unwrap_or(0) + 1;
-    assert!(caused <= most, "{caused} fetches with the tenant's credentials, by {sent} requests");
-    assert_eq!(asked(&publisher).iter().filter(|name| *name == "genuine").count(), 1, "once");
+    assert!(
+        caused <= most,
+        "{caused} fetches with the tenant's credentials, by {sent} requests"
+    );
+    assert_eq!(
+        asked(&publisher).iter().filter(|name| *name == "genuine").count(),
+        1,
+        "once"
+    );
     wait_until("the key is kept", || stage.path(KEPT).exists().then_some(()));
 
     // A host that was killed comes up while nothing is published, and the flood goes on.
     stage.kill();
     let kept = std::fs::read_to_string(stage.path(KEPT)).expect("the file of published keys");
-    assert!(kept.contains("genuine") && !kept.contains("made-up") && !kept.contains(SECRET), "{kept}");
-    let mode = std::fs::metadata(stage.path(KEPT)).expect("the file").permissions().mode();
+    assert!(
+        kept.contains("genuine") && !kept.contains("made-up") && !kept.contains(SECRET),
+        "{kept}"
+    );
+    let mode = std::fs::metadata(stage.path(KEPT))
+        .expect("the file")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     publisher.answer(500, b"");
     stage.start();
     let before = publisher.asked().len();
-    let (statuses, _) = during_a_flood(&stage, made_up, || ["item-200", "item-201"].map(|item| post(&stage, item)));
+    let (statuses, _) = during_a_flood(&stage, made_up, || {
+        ["item-200", "item-201"].map(|item| post(&stage, item))
+    });
     assert_eq!(statuses, [200, 200]);
-    assert!(!asked(&publisher)[before..].contains(&"genuine".to_owned()), "nobody was asked for it");
+    assert!(
+        !asked(&publisher)[before..].contains(&"genuine".to_owned()),
+        "nobody was asked for it"
+    );
 
     // A key that is there refuses.
-    assert_eq!(stage.post("bank", &genuine.event(None, "item-202", "").tampered()).status, 401);
+    assert_eq!(
+        stage
+            .post("bank", &genuine.event(None, "item-202", "").tampered())
+            .status,
+        401
+    );
     stage.assert_whole();
 }
 
@@ -202,7 +237,10 @@ fn i1_names_from_another_address_wait_for_nobody_who_asks_for_many() {
         });
         start.elapsed()
     });
-    assert!(took < Duration::from_secs(15), "{took:?} beside {sent} of the attacker's");
+    assert!(
+        took < Duration::from_secs(15),
+        "{took:?} beside {sent} of the attacker's"
+    );
 }
 
 #[test]
@@ -268,7 +306,9 @@ fn i1_a_published_key_is_renewed_before_it_ends() {
     assert_eq!(publisher.asked().len(), 1, "half a day is no age");
     // Without any request.
     set(20);
-    wait_until("the key is fetched again", || (publisher.asked().len() >= 2).then_some(()));
+    wait_until("the key is fetched again", || {
+        (publisher.asked().len() >= 2).then_some(())
+    });
     // A day after it was first fetched nobody publishes it, and nothing is missing.
     publisher.answer(500, b"");
     set(30);
@@ -313,8 +353,20 @@ fn i1_certificates_at_made_up_places_push_no_genuine_one_out() {
         let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
         let ran = tollgate(
             &[
-                "send", "--provider", &profile, "--url", &url, "--secret-file", &key, "--parameter", "webhook_id=WH-1",
-                "--body", "-", "--id", id, "--json",
+                "send",
+                "--provider",
+                &profile,
+                "--url",
+                &url,
+                "--secret-file",
+                &key,
+                "--parameter",
+                "webhook_id=WH-1",
+                "--body",
+                "-",
+                "--id",
+                id,
+                "--json",
             ],
             body,
         );
@@ -348,5 +400,12 @@ fn i1_certificates_at_made_up_places_push_no_genuine_one_out() {
     publisher.answer(500, b"");
     assert_eq!(send("id-2"), 202, "what proved a request stays");
     let firsts: Vec<_> = publisher.asked().into_iter().map(|(first, _)| first).collect();
-    assert_eq!(firsts.iter().filter(|first| first.contains("/v1/notifications/test ")).count(), 1, "{firsts:?}");
+    assert_eq!(
+        firsts
+            .iter()
+            .filter(|first| first.contains("/v1/notifications/test "))
+            .count(),
+        1,
+        "{firsts:?}"
+    );
 }

@@ -15,8 +15,8 @@ use super::message::{Candidate, Message, Tag};
 use super::public_key::{self, Pair, PrivateKey, PublicKey};
 use crate::ids::{KeyId, ProviderName};
 use crate::limits::{
-    FETCHED_KEY_BYTES_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEY_RENEWED_MS_MIN, FETCHED_KEYS_MAX, PARAMETER_BYTES_MAX, SECRETS_MAX,
-    SIGNATURE_ENTRIES_MAX,
+    FETCHED_KEY_BYTES_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEY_RENEWED_MS_MIN, FETCHED_KEYS_MAX, PARAMETER_BYTES_MAX,
+    SECRETS_MAX, SIGNATURE_ENTRIES_MAX,
 };
 use crate::profile::{Algorithm, Decoding, FetchKind, KeyRule, Piece, Profile, Rule, Scheme};
 use crate::secret::{Parameters, Secret, SourceSecret};
@@ -569,7 +569,10 @@ impl Keyring {
         let scheme = profile.schemes.iter().position(|scheme| key.suits(scheme.algorithm));
         let scheme = scheme.ok_or_else(|| failed("the key is for another algorithm"))?;
         // Of one document under two names, two keys: who asks by id which name proved a request is told the right one.
-        let digest = Sha256::new().chain_update(&need.name).chain_update([0]).chain_update(document);
+        let digest = Sha256::new()
+            .chain_update(&need.name)
+            .chain_update([0])
+            .chain_update(document);
         let digest = HEXLOWER.encode(&digest.finalize()[..8]);
         let id = KeyId::new(&need.name).or_else(|_| KeyId::new(&format!("fetched-{digest}")));
         let mut keyring = self.clone();

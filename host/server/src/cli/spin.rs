@@ -695,6 +695,9 @@ fn cannot_be_held(source: &Source) -> Vec<&'static str> {
     if !source.access.allow_networks.is_empty() {
         cannot.push("`allow_networks` cannot be held on Spin: leave it to what stands in front of the app");
     }
+    if !source.published_keys.is_empty() {
+        cannot.push("`published_keys` cannot be held on Spin, where no key is fetched: give the key as a secret");
+    }
     if source.profile.fetches_keys() && source.keyring.key_ids().next().is_none() {
         cannot.push("its provider's keys are fetched, and a Spin app fetches none: pin the key as a secret");
     }

@@ -266,7 +266,12 @@ mod tests {
             strangers.remember_failure(&format!("name-{number}"), START + number);
         }
         assert_eq!(strangers.failed.len(), FAILURES_MAX);
-        assert!(strangers.failed.contains_key(&format!("name-{}", 10 * FAILURES_MAX - 1)), "the oldest go");
+        assert!(
+            strangers
+                .failed
+                .contains_key(&format!("name-{}", 10 * FAILURES_MAX - 1)),
+            "the oldest go"
+        );
         for number in 0..3 * ADDRESSES_MAX as u32 {
             let _ = strangers.ask(v4(number), &need(&format!("other-{number}")), START + u64::from(number));
         }
@@ -281,8 +286,14 @@ mod tests {
         assert_eq!(strangers.ask(v4(1), &need("a"), START), Ok(Asked::Now));
         strangers.is_over();
         strangers.remember_failure("a", START);
-        assert_eq!(strangers.ask(v4(2), &need("a"), START + SECOND_NS), Err(NoKey::FailedBefore));
-        assert_eq!(strangers.ask(v4(2), &need("a"), START + FAILURE_KEPT_NS), Ok(Asked::Now));
+        assert_eq!(
+            strangers.ask(v4(2), &need("a"), START + SECOND_NS),
+            Err(NoKey::FailedBefore)
+        );
+        assert_eq!(
+            strangers.ask(v4(2), &need("a"), START + FAILURE_KEPT_NS),
+            Ok(Asked::Now)
+        );
     }
 
     #[test]
@@ -304,7 +315,9 @@ mod tests {
             strangers.is_over();
             next
         };
-        let turns: Vec<_> = (0..6).filter_map(|_| next(&mut strangers, START + 60 * SECOND_NS)).collect();
+        let turns: Vec<_> = (0..6)
+            .filter_map(|_| next(&mut strangers, START + 60 * SECOND_NS))
+            .collect();
         assert_eq!(turns.iter().position(|name| name == "genuine"), Some(1), "{turns:?}");
         assert_eq!(turns.len(), 5, "and all that waited");
     }

@@ -3,6 +3,7 @@
 //! They are public and no secret. Still the file decides who is believed, so it is its owner's alone, appears whole or not at all, and
 //! what it holds is judged again by the profile and the source of today, as if it had just been fetched.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -40,10 +41,13 @@ pub(super) struct Document {
 }
 
 impl KeyFile {
+    /// Under a name that does not begin with the store's: whoever copies the store's files by their name gets those.
     pub(super) fn beside(store: &Path) -> Self {
-        let mut path = store.as_os_str().to_owned();
-        path.push("-published-keys");
-        Self { path: path.into() }
+        let mut name = OsString::from("published-keys.");
+        name.push(store.file_name().unwrap_or_default());
+        Self {
+            path: store.with_file_name(name),
+        }
     }
 
     /// What was kept; nothing when there is no file, or none that can be read: then the keys are fetched again.

@@ -49,7 +49,9 @@ const AHEAD_AGAIN_NS: u64 = 60_000_000_000;
 pub(super) enum NoKey {
     #[error("it could not be fetched a moment ago")]
     FailedBefore,
-    #[error("too many keys were asked for that are not known here; `published_keys` in the source lists names that need not wait")]
+    #[error(
+        "too many keys were asked for that are not known here; `published_keys` in the source lists names that need not wait"
+    )]
     TooMany,
     #[error("it waits for its turn to be fetched")]
     Waits,
@@ -187,7 +189,10 @@ impl Keys {
                 Some(Ok(())) | None => Ok(Arc::clone(&keys.known.load().all)),
             },
             Ok(Err(_)) => Err(NoKey::Failed("its fetch broke off".to_owned())),
-            Err(_) => Err(NoKey::Failed(format!("{}: no key within {FETCH_MS_MAX} ms", need.url()))),
+            Err(_) => Err(NoKey::Failed(format!(
+                "{}: no key within {FETCH_MS_MAX} ms",
+                need.url()
+            ))),
         }
     }
 
@@ -531,7 +536,11 @@ impl Known {
 
     /// Takes over what is known of a name, if the source of now would fetch it at the same place.
     fn take(&mut self, inside: &mut Inside, name: &str, url: &str, used_at: i64, document: Option<Document>) {
-        let Some(need) = self.own.need(&self.profile, name.as_bytes()).filter(|need| need.url() == url) else {
+        let Some(need) = self
+            .own
+            .need(&self.profile, name.as_bytes())
+            .filter(|need| need.url() == url)
+        else {
             return;
         };
         if !self.vouched.contains_key(name) {
