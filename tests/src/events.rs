@@ -62,6 +62,18 @@ impl Signer {
         }
     }
 
+    /// A sender of a profile of one's own.
+    ///
+    /// # Panics
+    /// When the text is no profile.
+    pub fn of_file(text: &str, secret: &str) -> Self {
+        let profile = Profile::from_toml(text).expect("a profile");
+        Self {
+            profile: Arc::new(profile),
+            ..Self::new("generic-hmac", secret)
+        }
+    }
+
     /// Signs now.
     pub fn sign(&self, id: &str, body: impl Into<Vec<u8>>) -> Message {
         self.sign_at(id, body, now())

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
-use crate::lifecycle::{Lifecycle, Transition};
+use crate::lifecycle::{Lateness, Lifecycle, Transition};
 use crate::limits;
 use crate::profile::Profile;
-use crate::route::RouteMatch;
+use crate::route::{Late, LateJob, RouteMatch};
 use crate::secret::Secret;
 
 /// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
@@ -91,7 +91,7 @@ pub struct Admission {
     pub body_digest: Digest,
     /// The lifecycle of the event's family, when its reading is mapped.
     pub lifecycle: Option<Arc<Lifecycle>>,
-    /// One job per matching route, made only if the event is accepted.
+    /// One job per matching route; [`Admission::made`] says which of them are made.
     pub jobs: Vec<JobSpec>,
     /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
@@ -144,6 +144,20 @@ impl Admission {
         self
     }
 
+    /// The jobs that are made with a receipt of this disposition.
+    pub fn made(&self, disposition: &Disposition) -> Vec<NewJob> {
+        match disposition {
+            Disposition::Accepted => on_time(self.jobs.clone()),
+            Disposition::Superseded { current } => made_late(
+                &self.jobs,
+                self.lifecycle.as_deref(),
+                self.event.reading.status(),
+                current,
+            ),
+            Disposition::Held { .. } => Vec::new(),
+        }
+    }
+
     /// The same delivery as an event of its own, under an id made from its own and the digest of its body: what a conflict becomes
     /// when it is given effect. The same bytes always make the same event.
     #[must_use]
@@ -156,6 +170,7 @@ impl Admission {
         let jobs = self.jobs.iter().map(|job| JobSpec {
             lane: lane(&event.tenant, &job.route, event.subject.as_ref(), receipt),
             route: job.route.clone(),
+            late: job.late,
         });
         Self {
             receipt,
@@ -235,18 +250,61 @@ pub fn jobs<'r>(
 ) -> Vec<JobSpec> {
     routes
         .filter(|(_, matches)| matches.takes(event))
-        .map(|(route, _)| JobSpec {
+        .map(|(route, matches)| JobSpec {
             route: route.clone(),
             lane: lane(&event.tenant, route, event.subject.as_ref(), receipt),
+            late: matches.late,
         })
         .collect()
 }
 
-/// A job to be made.
+/// A job that a route gives to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSpec {
     pub route: RouteName,
     pub lane: i64,
+    /// What becomes of it if the event came late.
+    pub late: Late,
+}
+
+/// A job as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    pub spec: JobSpec,
+    /// Why it waits for a person from its beginning, if it does.
+    pub held: Option<String>,
+}
+
+/// Jobs that are made whatever their routes say of late events.
+pub fn on_time(jobs: Vec<JobSpec>) -> Vec<NewJob> {
+    jobs.into_iter().map(|spec| NewJob { spec, held: None }).collect()
+}
+
+/// The jobs of an event that came late: those that its routes and its lifecycle let run, and those that they hold. A status that was
+/// seen before runs again, as one that repeats itself does; operation keys see to it that nothing happens twice.
+pub fn made_late(
+    jobs: &[JobSpec],
+    lifecycle: Option<&Lifecycle>,
+    status: Option<&Status>,
+    current: &Status,
+) -> Vec<NewJob> {
+    let lateness = lifecycle
+        .zip(status)
+        .and_then(|(lifecycle, status)| lifecycle.lateness(current, status))
+        // The lifecycle of now knows one of the two no more: no reason to let it run.
+        .unwrap_or(Lateness::Overtaken);
+    let made = jobs.iter().filter_map(|job| {
+        let held = match job.late.job(lateness) {
+            LateJob::Runs => None,
+            LateJob::Held => Some(format!("it came late: its subject was already `{current}`")),
+            LateJob::None => return None,
+        };
+        Some(NewJob {
+            spec: job.clone(),
+            held,
+        })
+    });
+    made.collect()
 }
 
 /// What the store found under the receipt's id.
@@ -280,7 +338,8 @@ pub enum Decision {
 pub enum Disposition {
     /// Its jobs are made.
     Accepted,
-    /// A later or stronger status of the subject is already known; recorded, no jobs.
+    /// It came late: a later status of the subject is already known. Its subject stays where it is; it has jobs only where its route or
+    /// its lifecycle says that what is late is due.
     Superseded { current: Status },
     /// Waits for a person; no jobs.
     Held { reason: String },
@@ -426,6 +485,46 @@ mod tests {
                 "{on_held:?} {existing:?} {own:?}"
             );
         }
+    }
+
+    #[test]
+    fn late_is_not_never_each_route_says_what_becomes_of_what_came_late() {
+        let shipped = crate::lifecycle::shipped();
+        let order = &shipped["order"];
+        let jobs: Vec<JobSpec> = [
+            ("declared", Late::AsDeclared),
+            ("run", Late::Run),
+            ("skip", Late::Skip),
+            ("hold", Late::Hold),
+        ]
+        .map(|(route, late)| JobSpec {
+            route: route.parse().unwrap(),
+            lane: 0,
+            late,
+        })
+        .to_vec();
+        let made = |status: &str, current: &str| {
+            let (status, current) = (status.parse().unwrap(), current.parse().unwrap());
+            made_late(&jobs, Some(order), Some(&status), &current)
+                .iter()
+                .map(|job| format!("{}{}", job.spec.route, if job.held.is_some() { ":held" } else { "" }))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(made("paid", "fulfilled"), ["declared", "run", "hold:held"]);
+        assert_eq!(made("paid", "refunded"), ["declared:held", "run", "hold:held"]);
+        assert_eq!(made("pending", "paid"), ["run", "hold:held"]);
+        assert_eq!(made("of-another-day", "paid"), ["run", "hold:held"]);
+        let held = made_late(
+            &jobs[3..],
+            Some(order),
+            Some(&"paid".parse().unwrap()),
+            &"fulfilled".parse().unwrap(),
+        );
+        assert_eq!(
+            held[0].held.as_deref(),
+            Some("it came late: its subject was already `fulfilled`")
+        );
+        assert!(on_time(jobs.clone()).iter().all(|job| job.held.is_none()));
     }
 
     #[test]

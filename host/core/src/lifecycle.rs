@@ -2,6 +2,9 @@
 //!
 //! A lifecycle is a declared graph without cycles. A status that can be reached from the current one is news, wherever
 //! it stands on the way; one from which the current status can be reached came late; one that is neither is a contradiction.
+//!
+//! Late is not never: a status that came late may have happened all the same, and what it makes due is due. Which statuses a later one
+//! leaves due is data of the lifecycle ([`Lateness`]).
 
 use std::collections::BTreeMap;
 
@@ -24,6 +27,21 @@ struct StatusNode {
     terminal: bool,
     /// Bit i is set when `statuses[i]` can be reached from here.
     reachable: u64,
+    /// Bit i is set when `statuses[i]` is [`Lateness::Due`] once the subject is here.
+    leaves_due: u64,
+    /// The same of [`Lateness::Open`].
+    leaves_open: u64,
+}
+
+/// What a status that comes late is, once the subject has a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lateness {
+    /// It happened or may have happened, and the later status does not undo its effect: what was fulfilled was paid.
+    Due,
+    /// The later status undoes it or puts it in doubt, and nothing in the two says which: what was refunded was paid before, or is paid again.
+    Open,
+    /// A step on the way that nobody needs any more: `pending` after `completed`.
+    Overtaken,
 }
 
 /// What an incoming status is to a subject's current one.
@@ -59,6 +77,18 @@ pub enum LifecycleError {
     NotTerminal { family: FamilyName, status: Status },
     #[error("lifecycle `{family}`: `{status}` leads nowhere but is not marked terminal")]
     DeadEnd { family: FamilyName, status: Status },
+    #[error("lifecycle `{family}`: `{status}` leaves `{earlier}` due or open, which does not come before it")]
+    NotEarlier {
+        family: FamilyName,
+        status: Status,
+        earlier: Status,
+    },
+    #[error("lifecycle `{family}`: `{status}` leaves `{earlier}` both due and open")]
+    DueAndOpen {
+        family: FamilyName,
+        status: Status,
+        earlier: Status,
+    },
     #[error("lifecycle `{family}` declares {statuses} statuses; at most 64 are allowed")]
     TooMany { family: FamilyName, statuses: usize },
 }
@@ -79,6 +109,10 @@ struct RawStatus {
     next: Vec<Status>,
     #[serde(default)]
     terminal: bool,
+    #[serde(default)]
+    leaves_due: Vec<Status>,
+    #[serde(default)]
+    leaves_open: Vec<Status>,
 }
 
 impl Lifecycle {
@@ -147,16 +181,38 @@ impl Lifecycle {
                 status: raw.status[at].name.clone(),
             });
         }
-        let statuses = raw
-            .status
-            .into_iter()
-            .zip(reachable)
-            .map(|(status, reachable)| StatusNode {
+        let mut statuses = Vec::with_capacity(raw.status.len());
+        for (at, status) in raw.status.into_iter().enumerate() {
+            let earlier = |named: &[Status]| {
+                named.iter().try_fold(0_u64, |bits, earlier| match index.get(earlier) {
+                    Some(&from) if reachable[from] & (1 << at) != 0 => Ok(bits | 1 << from),
+                    Some(_) | None => Err(LifecycleError::NotEarlier {
+                        family: family.clone(),
+                        status: status.name.clone(),
+                        earlier: earlier.clone(),
+                    }),
+                })
+            };
+            let (leaves_due, leaves_open) = (earlier(&status.leaves_due)?, earlier(&status.leaves_open)?);
+            if let Some(earlier) = status
+                .leaves_open
+                .iter()
+                .find(|earlier| status.leaves_due.contains(earlier))
+            {
+                return Err(LifecycleError::DueAndOpen {
+                    family,
+                    status: status.name,
+                    earlier: earlier.clone(),
+                });
+            }
+            statuses.push(StatusNode {
                 name: status.name,
                 terminal: status.terminal,
-                reachable,
-            })
-            .collect();
+                reachable: reachable[at],
+                leaves_due,
+                leaves_open,
+            });
+        }
         Ok(Self {
             family,
             version: raw.version,
@@ -191,6 +247,22 @@ impl Lifecycle {
                 current: current.clone(),
             }
         }
+    }
+
+    /// What `incoming` is, if it comes late: when it is one from which `current` can be reached.
+    pub fn lateness(&self, current: &Status, incoming: &Status) -> Option<Lateness> {
+        let (at, late) = (self.position(current)?, self.position(incoming)?);
+        if at == late || self.statuses[late].reachable & (1 << at) == 0 {
+            return None;
+        }
+        let node = &self.statuses[at];
+        Some(if node.leaves_due & (1 << late) != 0 {
+            Lateness::Due
+        } else if node.leaves_open & (1 << late) != 0 {
+            Lateness::Open
+        } else {
+            Lateness::Overtaken
+        })
     }
 
     pub fn knows(&self, status: &Status) -> bool {
@@ -301,11 +373,52 @@ mod tests {
         );
         assert_eq!(judge("captured", "refunded"), Transition::Apply);
         assert_eq!(
-            judge("canceled", "captured"),
-            Transition::Contradicts {
-                current: status("canceled")
-            }
+            judge("captured", "canceled"),
+            Transition::Apply,
+            "the rest of an authorization"
         );
+        assert_eq!(
+            judge("canceled", "partially-refunded"),
+            Transition::Apply,
+            "what was captured of it"
+        );
+        assert_eq!(
+            judge("capture-failed", "captured"),
+            Transition::Apply,
+            "the capture was tried again"
+        );
+    }
+
+    #[test]
+    fn what_a_later_status_leaves_due_is_said_by_the_lifecycle() {
+        let shipped = shipped();
+        for (family, current, late, expect) in [
+            ("order", "fulfilled", "paid", Some(Lateness::Due)),
+            ("order", "partially-refunded", "paid", Some(Lateness::Due)),
+            ("order", "refunded", "paid", Some(Lateness::Open)),
+            ("order", "refunded", "partially-refunded", Some(Lateness::Due)),
+            ("order", "paid", "pending", Some(Lateness::Overtaken)),
+            ("order", "paid", "fulfilled", None),
+            ("order", "paid", "paid", None),
+            ("payment", "partially-refunded", "captured", Some(Lateness::Due)),
+            ("payment", "captured", "capture-failed", Some(Lateness::Due)),
+            ("payment", "disputed", "refunded", Some(Lateness::Due)),
+            ("payment", "disputed", "captured", Some(Lateness::Due)),
+            ("payment", "lost", "captured", Some(Lateness::Open)),
+            ("payment", "canceled", "captured", Some(Lateness::Open)),
+            ("payment", "captured", "failed", Some(Lateness::Overtaken)),
+            ("payout", "failed", "paid", Some(Lateness::Open)),
+            ("refund", "failed", "completed", Some(Lateness::Open)),
+            ("reward-redemption", "completed", "pending", Some(Lateness::Overtaken)),
+            ("reward-redemption", "completed", "rolledback", None),
+            ("reward-redemption", "completed", "exploded", None),
+        ] {
+            assert_eq!(
+                shipped[family].lateness(&status(current), &status(late)),
+                expect,
+                "{family}: {late} after {current}"
+            );
+        }
     }
 
     #[test]
@@ -325,6 +438,21 @@ mod tests {
         check(
             "[[status]]\nname = \"a\"",
             "lifecycle `f`: `a` leads nowhere but is not marked terminal",
+        );
+        let two = |last: &str| {
+            format!("[[status]]\nname = \"a\"\nnext = [\"b\"]\n[[status]]\nname = \"b\"\nterminal = true\n{last}")
+        };
+        check(
+            &two("leaves_due = [\"b\"]"),
+            "lifecycle `f`: `b` leaves `b` due or open, which does not come before it",
+        );
+        check(
+            &two("leaves_open = [\"c\"]"),
+            "lifecycle `f`: `b` leaves `c` due or open, which does not come before it",
+        );
+        check(
+            &two("leaves_due = [\"a\"]\nleaves_open = [\"a\"]"),
+            "lifecycle `f`: `b` leaves `a` both due and open",
         );
     }
 }

@@ -158,7 +158,7 @@ impl ReviewBody {
 pub enum Reviewed {
     /// The status applies: the subject moves and the receipt's jobs are made.
     Accepted { status: Status },
-    /// The status came late: recorded so, no jobs.
+    /// The status came late: recorded so, with jobs only where its route or its lifecycle says that what is late is due.
     Superseded { status: Status, current: Status },
     /// Nothing is to be done with it.
     Dismissed,

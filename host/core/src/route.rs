@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::ids::{SourceName, Status};
+use crate::lifecycle::Lateness;
 
 /// A pattern over event types: exact, or a prefix with `*` at its end (`customer.*`, `*`).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,54 @@ pub struct RouteMatch {
     pub sources: Vec<SourceName>,
     pub types: Vec<TypePattern>,
     pub statuses: Vec<Status>,
+    pub late: Late,
+}
+
+/// What a route does with an event whose subject is already further.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Late {
+    /// What the lifecycle says: what is due runs, what is open is held, what is overtaken is left out.
+    #[default]
+    AsDeclared,
+    Run,
+    Skip,
+    Hold,
+}
+
+/// How the job of a late event begins, if it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateJob {
+    Runs,
+    /// It waits for a person, who lets it run or dismisses it.
+    Held,
+    /// No job: the event is superseded on this route.
+    None,
+}
+
+impl Late {
+    /// The words of a route's `late`, and what they mean.
+    pub const WORDS: [(&'static str, Self); 3] = [("run", Self::Run), ("skip", Self::Skip), ("hold", Self::Hold)];
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        let known = Self::WORDS.iter().find(|(known, _)| *known == word);
+        known.map(|(_, late)| *late)
+    }
+
+    /// The word that says it in a route, if one does.
+    pub fn word(self) -> Option<&'static str> {
+        let known = Self::WORDS.iter().find(|(_, late)| *late == self);
+        known.map(|(word, _)| *word)
+    }
+
+    #[must_use]
+    pub fn job(self, lateness: Lateness) -> LateJob {
+        match (self, lateness) {
+            (Self::Run, _) | (Self::AsDeclared, Lateness::Due) => LateJob::Runs,
+            (Self::Hold, _) | (Self::AsDeclared, Lateness::Open) => LateJob::Held,
+            (Self::Skip, _) | (Self::AsDeclared, Lateness::Overtaken) => LateJob::None,
+        }
+    }
 }
 
 impl RouteMatch {

@@ -190,6 +190,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
     let job = JobSpec {
         lane: lane(&tenant, &route, subject.as_ref(), receipt),
         route,
+        late: tollgate_core::route::Late::default(),
     };
     let mut payload = body.to_vec();
     payload[..8].copy_from_slice(&number.to_le_bytes());

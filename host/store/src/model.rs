@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
 use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
-use tollgate_core::admission::{Admission, Disposition, JobSpec};
+use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
@@ -588,9 +588,9 @@ pub enum ReplayWhat {
     /// Jobs that their plugins held and that match; other kinds in the filter are passed over.
     HeldJobs(SetAsideFilter),
     /// Runs a receipt's finished, held or dead jobs again, and makes those that routing gives to it now and that it has not.
-    Receipt { receipt: ReceiptId, jobs: Vec<JobSpec> },
+    Receipt { receipt: ReceiptId, jobs: Vec<NewJob> },
     /// Makes the jobs that routing gives to these receipts now and that they have not. A receipt has one job per route at most.
-    Routed(Vec<(ReceiptId, Vec<JobSpec>)>),
+    Routed(Vec<(ReceiptId, Vec<NewJob>)>),
 }
 
 /// Receipts that may be routed again. Absent fields take everything.
@@ -616,10 +616,12 @@ pub struct RoutableFilter {
 /// Which receipts may be routed. What is held may not: a review says what it is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RoutableStanding {
-    /// Accepted when they came, or by a review.
+    /// All, as they were judged: the late ones have effect where their routes and lifecycles say so.
     #[default]
+    AsJudged,
+    /// Accepted when they came, or by a review.
     Accepted,
-    /// Superseded when they came: somebody wants their effect all the same.
+    /// Superseded when they came: somebody wants their effect all the same, on every route that takes them.
     Superseded,
 }
 
@@ -629,6 +631,8 @@ pub struct Routable {
     pub receipt: ReceiptId,
     /// As plugins see it, without its payload.
     pub event: Arc<Event>,
+    /// The status that its subject already had when it came, if it came late.
+    pub late_after: Option<Status>,
     /// The routes that it has a job of.
     pub routes: Vec<RouteName>,
 }

@@ -15,7 +15,7 @@ use tollgate_core::ids::{
 use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
-use tollgate_core::route::{RouteMatch, TypePattern};
+use tollgate_core::route::{Late, RouteMatch, TypePattern};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{lifecycle, limits, own_header};
 
@@ -357,6 +357,7 @@ struct RawRoute {
     types: Vec<String>,
     #[serde(default)]
     statuses: Vec<Status>,
+    late: Option<String>,
     plugin: PluginName,
     operations: Option<Namespace>,
     #[serde(default)]
@@ -387,12 +388,19 @@ impl RawRoute {
             .iter()
             .map(|text| TypePattern::new(text))
             .collect::<Result<_, _>>()?;
+        let late = match self.late.as_deref() {
+            None => Late::default(),
+            Some(word) => {
+                Late::from_word(word).ok_or_else(|| format!("route {name}: late is run, skip or hold, not `{word}`"))?
+            }
+        };
         let config_json = config_json(self.config);
         Ok(Route {
             matches: RouteMatch {
                 sources: self.sources,
                 types,
                 statuses: self.statuses,
+                late,
             },
             namespace: self.operations.unwrap_or_else(|| Namespace::from(&self.plugin)),
             plugin: self.plugin,

@@ -43,6 +43,8 @@ fn main() {
         access::token_digest(_);
         admission::decide(_, _, _);
         admission::jobs(_, _, _);
+        admission::made_late(_, _, _, _);
+        admission::on_time(_);
         admission::lane(_, _, _, _);
         admission::receipt_id(_, _, _, _);
         admission::receipt_id_of_message(_, _, _, _);
@@ -112,6 +114,7 @@ fn main() {
         lifecycle::Lifecycle::from_toml(_);
         lifecycle::Lifecycle::is_terminal(_, _);
         lifecycle::Lifecycle::knows(_, _);
+        lifecycle::Lifecycle::lateness(_, _, _);
         lifecycle::Lifecycle::statuses(_);
         lifecycle::Lifecycle::transition(_, _, _);
         lifecycle::shipped();
@@ -186,6 +189,9 @@ fn main() {
         review::ReviewBody::checked(_);
         review::judge(_, _, _, _);
         review::mapped(_, _);
+        route::Late::from_word(_);
+        route::Late::job(_, _);
+        route::Late::word(_);
         route::RouteMatch::takes(_, _);
         route::TypePattern::matches(_, _);
         route::TypePattern::new(_);

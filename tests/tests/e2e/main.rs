@@ -17,6 +17,7 @@ mod hostile;
 mod delivery;
 mod effects;
 mod forward;
+mod lifecycle;
 mod operators;
 mod process;
 mod audit;

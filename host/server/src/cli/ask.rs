@@ -123,7 +123,7 @@ pub(super) fn replay(args: ReplayArgs) -> anyhow::Result<Exit> {
         subject: args.subject.clone(),
         since: filter.since.clone(),
         until: args.until.clone(),
-        disposition: (args.disposition != "accepted").then(|| args.disposition.clone()),
+        disposition: args.disposition.clone(),
         no_route: args.no_route,
         after: None,
         limit: filter.limit,

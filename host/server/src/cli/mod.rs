@@ -265,9 +265,10 @@ struct ReplayArgs {
     /// Only receipts received before this instant (RFC 3339)
     #[arg(long, requires = "routes")]
     until: Option<String>,
-    /// accepted, or superseded: those that came late, and whose effect is wanted all the same
-    #[arg(long, requires = "routes", default_value = "accepted")]
-    disposition: String,
+    /// accepted: only those that did not come late. superseded: only those that did, whatever their routes say of late events.
+    /// Absent: all, each judged as when it came
+    #[arg(long, requires = "routes")]
+    disposition: Option<String>,
     /// Only receipts that no route took
     #[arg(long, requires = "routes")]
     no_route: bool,

@@ -17,7 +17,7 @@ use tollgate_core::money::Currency;
 use tollgate_core::own_header;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::registry::PromotionGate;
-use tollgate_core::route::{RouteMatch, TypePattern};
+use tollgate_core::route::{Late, RouteMatch, TypePattern};
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, KeyError, Keyring};
@@ -817,6 +817,7 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
             .get("statuses")
             .map(|list| statuses(&list, scope.house))
             .unwrap_or_default(),
+        late: section.get("late").and_then(|value| late(&value)).unwrap_or_default(),
     };
     let plugin = section
         .require("plugin", "add plugin = \"NAME\"")
@@ -880,6 +881,21 @@ fn type_pattern(element: &Value) -> Option<TypePattern> {
     TypePattern::new(element.text()?)
         .map_err(|message| element.problem(message, "for example \"customer.*\""))
         .ok()
+}
+
+fn late(value: &Value) -> Option<Late> {
+    let word = value.text()?;
+    let late = Late::from_word(word);
+    if late.is_none() {
+        let known = Late::WORDS.iter().map(|(word, _)| *word);
+        value.unknown(
+            format!("`{word}` does not say what is done with what comes late"),
+            word,
+            known,
+            "write",
+        );
+    }
+    late
 }
 
 fn statuses(list: &Value, house: &House) -> Vec<Status> {

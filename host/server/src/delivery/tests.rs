@@ -247,6 +247,7 @@ impl Host {
             jobs: vec![JobSpec {
                 route: "cashback".parse().unwrap(),
                 lane: lane(&tenant, &"cashback".parse().unwrap(), None, receipt),
+                late: tollgate_core::route::Late::default(),
             }],
             on_held: OnHeld::Review,
             proof: Proof {

@@ -428,6 +428,7 @@ fn route_view(tenant: &TenantName, live: &LiveRoute) -> serde_json::Value {
         "sources": route.matches.sources,
         "types": route.matches.types.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "statuses": route.matches.statuses,
+        "late": route.matches.late.word(),
         "limits": {
             "fuel": limits.fuel,
             "deadline_ms": limits.deadline_ms,

@@ -1,11 +1,11 @@
 //! Replay: what is asked for, joined with what the routes say now.
 
-use tollgate_core::admission::{self, JobSpec};
+use tollgate_core::admission::{self, NewJob};
 use tollgate_core::ids::ReceiptId;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RouteTargets, SetAsideFilter,
-    Store, StoreError,
+    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding,
+    RouteTargets, SetAsideFilter, Store, StoreError,
 };
 
 use crate::config::{Config, Tenant};
@@ -48,16 +48,19 @@ pub(crate) async fn replay(
                 ..RoutableFilter::default()
             };
             let found = store.routable(filter).await?;
-            let jobs = found.first().map(|found| jobs(config, found)).unwrap_or_default();
+            let jobs = found
+                .first()
+                .map(|found| jobs(config, found, RoutableStanding::AsJudged))
+                .unwrap_or_default();
             ReplayWhat::Receipt { receipt, jobs }
         }
         ReplayOf::Receipts(filter) => {
-            let rows_max = filter.rows_max;
+            let (rows_max, standing) = (filter.rows_max, filter.standing);
             let found = store.routable(filter).await?;
             if found.len() == rows_max {
                 next = found.last().map(|last| last.receipt);
             }
-            let routed = found.iter().map(|found| (found.receipt, jobs(config, found)));
+            let routed = found.iter().map(|found| (found.receipt, jobs(config, found, standing)));
             ReplayWhat::Routed(routed.collect())
         }
     };
@@ -87,8 +90,8 @@ fn route_targets(config: &Config) -> Vec<RouteTargets> {
     config.tenants.values().flat_map(of).collect()
 }
 
-/// The jobs that the routes of now give to a receipt.
-fn jobs(config: &Config, found: &Routable) -> Vec<JobSpec> {
+/// The jobs that the routes of now give to a receipt. One that came late is judged as the first time, unless those that came late were asked for.
+fn jobs(config: &Config, found: &Routable, standing: RoutableStanding) -> Vec<NewJob> {
     let Some(tenant) = config.tenants.get(&found.event.tenant) else {
         return Vec::new();
     };
@@ -97,5 +100,12 @@ fn jobs(config: &Config, found: &Routable) -> Vec<JobSpec> {
     if source.is_some_and(|source| source.profile.why_not_accepted(&found.event).is_some()) {
         return Vec::new();
     }
-    admission::jobs(&found.event, found.receipt, &mut tenant.matches())
+    let jobs = admission::jobs(&found.event, found.receipt, &mut tenant.matches());
+    match (&found.late_after, standing) {
+        (Some(current), RoutableStanding::AsJudged | RoutableStanding::Accepted) => {
+            let lifecycle = config.lifecycle_of(&found.event);
+            admission::made_late(&jobs, lifecycle.as_deref(), found.event.reading.status(), current)
+        }
+        (Some(_), RoutableStanding::Superseded) | (None, _) => admission::on_time(jobs),
+    }
 }

@@ -290,7 +290,8 @@ impl RoutingQuery {
             since: since(self.since)?,
             until: instant("until", self.until)?,
             standing: match self.disposition.as_deref() {
-                None | Some("accepted") => RoutableStanding::Accepted,
+                None => RoutableStanding::AsJudged,
+                Some("accepted") => RoutableStanding::Accepted,
                 Some("superseded") => RoutableStanding::Superseded,
                 Some("held") => {
                     return Err("disposition: what is held is not routed; say what it is with a review".to_owned());
@@ -534,7 +535,7 @@ mod tests {
         assert!(filter.without_jobs);
         assert_eq!(
             (filter.rows_max, filter.standing),
-            (ROWS_MAX, RoutableStanding::Accepted)
+            (ROWS_MAX, RoutableStanding::AsJudged)
         );
     }
 

@@ -570,7 +570,18 @@ fn again(store: &GuestStore, receipt: ReceiptId) -> Result<ReplayWhat, Refusal> 
         // A test event pays nobody the second time either. What its source accepts stands in the door's piece, not here.
         Some(found) if Accept::Live.why_not(&found.event.attributes).is_some() => Vec::new(),
         Some(found) => match tenants::work(&found.event.tenant).map_err(conflict)? {
-            Some(tenant) => admission::jobs(&found.event, receipt, &mut tenant.matches()),
+            Some(tenant) => {
+                let jobs = admission::jobs(&found.event, receipt, &mut tenant.matches());
+                match &found.late_after {
+                    Some(current) => {
+                        let status = found.event.reading.status();
+                        let family = found.event.reading.family();
+                        let lifecycle = family.and_then(|family| tenant.lifecycle(family));
+                        admission::made_late(&jobs, lifecycle.as_deref(), status, current)
+                    }
+                    None => admission::on_time(jobs),
+                }
+            }
             None => Vec::new(),
         },
         None => Vec::new(),

@@ -1,9 +1,7 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::{Connection, params};
-use tollgate_core::admission::{
-    self, Admission, Decision, Disposition, Existing, Identity, JobSpec, OnHeld, decide, replaces,
-};
+use tollgate_core::admission::{self, Admission, Decision, Existing, Identity, NewJob, OnHeld, decide, replaces};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
@@ -46,13 +44,12 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     let subject = find_subject(transaction.view(), key, &admission.event)?;
     match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
-            let seq = receipts::append(transaction, admission, &disposition, subject)?;
+            let jobs = admission.made(&disposition);
+            let seq = receipts::append(transaction, admission, &disposition, &jobs, subject)?;
             lead_from_event_id(transaction.connection, key, admission.receipt, &admission.event, seq)?;
-            if disposition == Disposition::Accepted {
-                let event = &admission.event;
-                let (jobs, due_at) = (&admission.jobs, event.received_at);
-                transaction.jobs_ready |= insert_jobs(transaction.connection, &event.tenant, jobs, seq, due_at)?;
-            }
+            let event = &admission.event;
+            transaction.jobs_ready |=
+                insert_jobs(transaction.connection, &event.tenant, &jobs, seq, event.received_at)?;
             Ok(Admitted::New(disposition))
         }
         Decision::Same | Decision::Conflict | Decision::SuspectedReplay => {
@@ -172,16 +169,34 @@ pub(super) fn find_subject(view: View<'_>, key: &Secret, event: &Event) -> Resul
     receipts::subject(view, key).map(Some)
 }
 
-/// Makes a receipt's jobs, each behind what waits in its lane. Answers whether one of them is ready.
+/// Makes a receipt's jobs, each behind what waits in its lane; what is held waits for nobody but a person. Answers whether one of
+/// them is ready.
 pub(super) fn insert_jobs(
     connection: &Connection,
     tenant: &TenantName,
-    jobs: &[JobSpec],
+    jobs: &[NewJob],
     receipt_seq: i64,
     due_at: UnixMillis,
 ) -> Result<bool, Fault> {
     let mut is_ready = false;
-    for job in jobs {
+    for NewJob { spec: job, held } in jobs {
+        if let Some(reason) = held {
+            connection
+                .prepare_cached(
+                    "INSERT INTO jobs (receipt, route, lane, state, due_at, tenant, reason, ended_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5)",
+                )?
+                .execute(params![
+                    receipt_seq,
+                    job.route.as_str(),
+                    job.lane,
+                    WorkState::Held,
+                    due_at.0,
+                    tenant.as_str(),
+                    reason,
+                ])?;
+            continue;
+        }
         let lane_is_busy: bool = connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state < 3)")?
             .query_row([job.lane], |row| row.get(0))?;

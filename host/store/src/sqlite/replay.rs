@@ -1,9 +1,9 @@
 //! The dead-letter queue and replay. A replay puts work back, or makes jobs that receipts lack; what it does a second time, the operation keys make harmless.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
-use tollgate_core::admission::{Disposition, JobSpec};
+use tollgate_core::admission::{Disposition, NewJob};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName};
+use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName, Status};
 use tollgate_core::review::Reviewed;
 use tollgate_core::time::UnixMillis;
 
@@ -194,7 +194,7 @@ struct Step {
     receipt_seq: i64,
     replayed: Replayed,
     /// Of a job that is to be made.
-    new_job: Option<JobSpec>,
+    new_job: Option<NewJob>,
 }
 
 fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> Result<(), Fault> {
@@ -303,7 +303,7 @@ fn step_of_held(view: View<'_>, held: SetAside) -> Result<Step, Fault> {
 }
 
 /// Those of `jobs` that a receipt has not. What is held has none before a review says what it is.
-fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[JobSpec]) -> Result<Vec<Step>, Fault> {
+fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[NewJob]) -> Result<Vec<Step>, Fault> {
     let Some(seq) = receipts::find(view, &[receipt])?.pop() else {
         return Err(Fault::NotFound(receipt.to_string()));
     };
@@ -314,7 +314,7 @@ fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[JobSpec]) -> Result<Vec<
     let has = routes_of(&view, seq)?;
     Ok(jobs
         .iter()
-        .filter(|job| !has.contains(&job.route))
+        .filter(|job| !has.contains(&job.spec.route))
         .map(|job| Step {
             receipt_seq: seq,
             replayed: Replayed {
@@ -323,7 +323,7 @@ fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[JobSpec]) -> Result<Vec<
                 event_id: kept.event.id.to_string(),
                 event_type: kept.event.event_type.to_string(),
                 work: ReplayedWork::NewJob {
-                    route: job.route.clone(),
+                    route: job.spec.route.clone(),
                 },
                 reason: "the receipt has no job on this route".to_owned(),
                 adds: Vec::new(),
@@ -344,14 +344,32 @@ fn routes_of(connection: &Connection, seq: i64) -> Result<Vec<RouteName>, Fault>
     Ok(routes)
 }
 
-/// Whether a receipt may be routed, and as what.
-fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<RoutableStanding>, Fault> {
+/// How a receipt that may be routed came.
+enum Came {
+    InTime,
+    /// After its subject had this status.
+    Late(Status),
+}
+
+impl Came {
+    fn is(&self, standing: RoutableStanding) -> bool {
+        match (self, standing) {
+            (_, RoutableStanding::AsJudged)
+            | (Self::InTime, RoutableStanding::Accepted)
+            | (Self::Late(_), RoutableStanding::Superseded) => true,
+            (Self::InTime, RoutableStanding::Superseded) | (Self::Late(_), RoutableStanding::Accepted) => false,
+        }
+    }
+}
+
+/// Whether a receipt may be routed, and how it came.
+fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<Came>, Fault> {
     Ok(match &receipt.disposition {
-        Disposition::Accepted => Some(RoutableStanding::Accepted),
-        Disposition::Superseded { .. } => Some(RoutableStanding::Superseded),
+        Disposition::Accepted => Some(Came::InTime),
+        Disposition::Superseded { current } => Some(Came::Late(current.clone())),
         Disposition::Held { .. } => match reviews::view(view, receipt.seq)?.map(|review| review.reviewed) {
-            Some(Reviewed::Accepted { .. }) => Some(RoutableStanding::Accepted),
-            Some(Reviewed::Superseded { .. }) => Some(RoutableStanding::Superseded),
+            Some(Reviewed::Accepted { .. }) => Some(Came::InTime),
+            Some(Reviewed::Superseded { current, .. }) => Some(Came::Late(current)),
             Some(Reviewed::Dismissed | Reviewed::Replaced { .. } | Reviewed::RunAgain | Reviewed::Admitted { .. })
             | None => None,
         },
@@ -367,14 +385,15 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
     let after = filter.after.map(number).transpose()?.unwrap_or(0);
     let seqs: Box<dyn Iterator<Item = i64>> = match filter.receipt {
         Some(receipt) => Box::new(std::iter::once(number(receipt)?)),
-        None if filter.without_jobs && filter.standing == RoutableStanding::Accepted => {
-            let mut unrouted = Vec::new();
+        None if filter.without_jobs => {
+            let mut unrouted = set_aside::superseded_without_jobs(view, after)?;
             receipts::unrouted::each_before(&view, i64::MAX, |seq, _| {
                 unrouted.push(seq);
                 Ok(seq > after)
             })?;
             unrouted.retain(|seq| *seq > after);
             unrouted.sort_unstable();
+            unrouted.dedup();
             Box::new(unrouted.into_iter())
         }
         None => Box::new(after + 1..=read_chain_head(&view)?.seq),
@@ -385,9 +404,12 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
             break;
         }
         let receipt = receipts::get_known(view, seq, Body::Without)?;
-        if !matches(filter, &receipt.event) || standing(view, &receipt)? != Some(filter.standing) {
+        if !matches(filter, &receipt.event) {
             continue;
         }
+        let Some(came) = standing(view, &receipt)?.filter(|came| came.is(filter.standing)) else {
+            continue;
+        };
         let event = reviews::as_reviewed(view, &receipt)?;
         if filter
             .status
@@ -403,6 +425,10 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
         found.push(Routable {
             receipt: receipt.id,
             event,
+            late_after: match came {
+                Came::InTime => None,
+                Came::Late(current) => Some(current),
+            },
             routes,
         });
     }

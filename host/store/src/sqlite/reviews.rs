@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use tollgate_core::admission::{Admission, Decision, Disposition};
+use tollgate_core::admission::{self, Admission, Decision, Disposition, NewJob};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{DeliveryId, JobId, ReceiptId, RouteName, Status};
 use tollgate_core::review::{self, Reviewed, Target};
@@ -56,14 +56,10 @@ pub(super) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event
         return Ok(event);
     }
     Ok(match self::view(view, receipt.seq)?.map(|view| view.reviewed) {
-        Some(Reviewed::Accepted { status }) => Arc::new(review::mapped(Arc::unwrap_or_clone(event), &status)),
-        Some(
-            Reviewed::Superseded { .. }
-            | Reviewed::Dismissed
-            | Reviewed::Replaced { .. }
-            | Reviewed::RunAgain
-            | Reviewed::Admitted { .. },
-        )
+        Some(Reviewed::Accepted { status } | Reviewed::Superseded { status, .. }) => {
+            Arc::new(review::mapped(Arc::unwrap_or_clone(event), &status))
+        }
+        Some(Reviewed::Dismissed | Reviewed::Replaced { .. } | Reviewed::RunAgain | Reviewed::Admitted { .. })
         | None => event,
     })
 }
@@ -171,12 +167,13 @@ pub(super) fn review(
     let Decided {
         receipt,
         subject,
+        jobs,
         report,
     } = decided;
     let reviewed = &report.reviewed;
     let mut own = None;
     match (reviewed, &request.decision) {
-        (Reviewed::Accepted { status }, ReviewDecision::Map { jobs, .. }) => {
+        (Reviewed::Accepted { status }, ReviewDecision::Map { .. }) => {
             let Some(subject) = subject else {
                 return Err(Fault::damaged(
                     "review",
@@ -186,11 +183,15 @@ pub(super) fn review(
             receipts::set_status(transaction, subject, status)?;
             let event = &receipt.event;
             transaction.jobs_ready |=
-                insert_jobs(transaction.connection, &event.tenant, jobs, receipt.seq, request.now)?;
+                insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
             if jobs.is_empty() {
                 let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
                 receipts::note_unrouted_later(transaction, receipt.seq, origin)?;
             }
+        }
+        (Reviewed::Superseded { .. }, ReviewDecision::Map { .. }) => {
+            let tenant = &receipt.event.tenant;
+            transaction.jobs_ready |= insert_jobs(transaction.connection, tenant, &jobs, receipt.seq, request.now)?;
         }
         (_, ReviewDecision::Admit(admission) | ReviewDecision::ReplaceWith { admission, .. }) => {
             own = Some(admit_own(transaction, key, admission, reviewed)?);
@@ -244,6 +245,8 @@ struct Decided {
     receipt: Arc<Receipt>,
     /// The event's subject, when it has one.
     subject: Option<Subject>,
+    /// That are made with it.
+    jobs: Vec<NewJob>,
     report: ReviewReport,
 }
 
@@ -267,6 +270,7 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
     }
     let subject = find_subject(view, key, &receipt.event)?;
     let current: Option<&Status> = subject.as_ref().and_then(Subject::status);
+    let mut made = Vec::new();
     let (reviewed, routes) = match &request.decision {
         ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
         ReviewDecision::Map {
@@ -274,8 +278,19 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
             lifecycle,
             jobs,
         } => match review::judge(&receipt.event, lifecycle.as_deref(), status, current) {
-            Ok(reviewed @ Reviewed::Accepted { .. }) => (reviewed, jobs.iter().map(|job| job.route.clone()).collect()),
-            Ok(reviewed) => (reviewed, Vec::new()),
+            Ok(reviewed) => {
+                made = match &reviewed {
+                    Reviewed::Superseded { status, current } => {
+                        admission::made_late(jobs, lifecycle.as_deref(), Some(status), current)
+                    }
+                    Reviewed::Accepted { .. } => admission::on_time(jobs.clone()),
+                    Reviewed::Dismissed
+                    | Reviewed::Replaced { .. }
+                    | Reviewed::RunAgain
+                    | Reviewed::Admitted { .. } => Vec::new(),
+                };
+                (reviewed, routes_of(&made))
+            }
             Err(unmappable) => return Ok(Err(ReviewAnswer::Unmappable(unmappable))),
         },
         ReviewDecision::ReplaceWith { delivery, admission } => {
@@ -297,7 +312,14 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
         }
         ReviewDecision::Run | ReviewDecision::Admit(_) => return Ok(Err(ReviewAnswer::NotHeld)),
     };
-    Ok(Ok(decided(request, receipt, subject, reviewed, routes)))
+    Ok(Ok(Decided {
+        jobs: made,
+        ..decided(request, receipt, subject, reviewed, routes)
+    }))
+}
+
+fn routes_of(jobs: &[NewJob]) -> Vec<RouteName> {
+    jobs.iter().map(|job| job.spec.route.clone()).collect()
 }
 
 fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Refused, Fault> {
@@ -377,10 +399,7 @@ fn own_event(
             ));
         }
     };
-    let routes = match &disposition {
-        Disposition::Accepted => admission.jobs.iter().map(|job| job.route.clone()).collect(),
-        Disposition::Superseded { .. } | Disposition::Held { .. } => Vec::new(),
-    };
+    let routes = routes_of(&admission.made(&disposition));
     Ok((admission.receipt, disposition, routes))
 }
 
@@ -400,6 +419,7 @@ fn decided(
     Decided {
         receipt,
         subject,
+        jobs: Vec::new(),
         report,
     }
 }

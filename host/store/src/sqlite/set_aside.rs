@@ -59,6 +59,23 @@ pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
     Ok(listing.items)
 }
 
+/// The numbers of receipts after `after` that came late and that no route took.
+pub(super) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<i64>, Fault> {
+    let mut all = Vec::new();
+    let mut before = i64::MAX;
+    loop {
+        let seqs = receipts::not_accepted_before(view, SUPERSEDED, false, before, STEP)?;
+        let Some(last) = seqs.last().copied() else {
+            return Ok(all);
+        };
+        all.extend(seqs.into_iter().filter(|seq| *seq > after));
+        if last <= after {
+            return Ok(all);
+        }
+        before = last;
+    }
+}
+
 /// Where in the list something stands.
 fn place(view: View<'_>, target: Target) -> Result<(SetAsideKind, i64), Fault> {
     match target {

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use rusqlite::params;
-use tollgate_core::admission::{Admission, Identity, JobSpec};
+use tollgate_core::admission::{Admission, Identity, JobSpec, on_time};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::DeliveryId;
 use tollgate_core::outcome::JobEnd;
@@ -376,6 +376,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             let jobs = vec![JobSpec {
                 route: name("cashback"),
                 lane: i64::try_from(*held % 5).unwrap(),
+                late: tollgate_core::route::Late::default(),
             }];
             let decision = match (status, target) {
                 (None, _) => ReviewDecision::Dismiss,
@@ -421,12 +422,13 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                 vec![JobSpec {
                     route: name("late"),
                     lane,
+                    late: tollgate_core::route::Late::default(),
                 }]
             };
             let routed = found
                 .iter()
                 .enumerate()
-                .map(|(at, found)| (found.receipt, jobs(at as i64)))
+                .map(|(at, found)| (found.receipt, on_time(jobs(at as i64))))
                 .collect();
             let request = ReplayRequest {
                 what: ReplayWhat::Routed(routed),

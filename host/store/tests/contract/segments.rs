@@ -4,6 +4,7 @@
 use tollgate_core::access::Role;
 use tollgate_core::admission::Disposition;
 use tollgate_core::ids::Digest;
+use tollgate_core::route::Late;
 use tollgate_store::{
     Admitted, Courier, Layout, NewToken, OpenOptions, Settled, SqliteStore, Store as _, TraceBy, TraceQuery,
 };
@@ -504,6 +505,31 @@ async fn what_no_route_took_is_known_after_a_death_too() {
     let ids: Vec<_> = listed.iter().map(|item| item.event_id.as_str()).collect();
     assert_eq!(ids, ["e2", "e0"]);
     assert_eq!(after.set_aside_counts(None).await.unwrap()[0].count, 2);
+}
+
+/// What became of a late event's jobs is in the record: those that run and those that wait for a person come back.
+#[tokio::test]
+async fn jobs_of_late_events_are_known_after_a_death_too() {
+    let options = keeping_open(20, 0);
+    let place = Sqlite::with(options).quick();
+    let store = place.open();
+    let raw = place.raw();
+    raw.execute_batch("CREATE TRIGGER fails BEFORE INSERT ON chain_heads BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .unwrap();
+    let later = Sent::new("e1").of("r_1").status("completed").routes(&[]);
+    let late = Sent::new("e2").of("r_1").status("pending").routes(&["a", "b", "c"]);
+    let mut admission = late.admission(&store);
+    for (job, says) in admission.jobs.iter_mut().zip([Late::Run, Late::Skip, Late::Hold]) {
+        job.late = says;
+    }
+    store.admit_all(vec![later.admission(&store), admission]).await.unwrap();
+    let died = place.copied_as_it_is(options);
+    died.raw().execute_batch("DROP TRIGGER fails").unwrap();
+    let after = died.open();
+    assert_eq!(claim(&after, at(1), 8).await.len(), 1);
+    let held = "SELECT count(*) FROM jobs WHERE state = 4 AND route = 'c' AND reason LIKE 'it came late%'";
+    assert_eq!(number(&died, held), 1);
+    assert_eq!(number(&died, "SELECT count(*) FROM jobs"), 2);
 }
 
 /// What is not on this list is held, and nobody is told (promise T4).

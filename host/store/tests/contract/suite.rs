@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
-use tollgate_core::admission::{Admission, Disposition};
+use tollgate_core::admission::{Admission, Disposition, on_time};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd, message_id};
 use tollgate_core::ids::{DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::{Reviewed, Target, Unmappable};
+use tollgate_core::route::Late;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
@@ -64,6 +65,7 @@ macro_rules! contract {
             held_jobs_are_replayed_by_filter,
             what_no_route_took_is_listed_and_routed_once,
             what_was_superseded_is_routed_when_somebody_says_so,
+            late_is_not_never_jobs_of_late_events_run_or_wait_for_a_person,
             lists_and_traces_go_on_where_they_ended,
             jobs_are_claimed_oldest_first,
             tenants_take_turns,
@@ -1085,7 +1087,7 @@ pub(crate) async fn what_no_route_took_is_listed_and_routed_once(backend: &impl 
     let jobs = |sent: &Sent| {
         (
             sent.receipt(&store),
-            sent.clone().routes(&["cashback"]).admission(&store).jobs,
+            on_time(sent.clone().routes(&["cashback"]).admission(&store).jobs),
         )
     };
     let request = |dry_run| replay(ReplayWhat::Routed(vec![jobs(&early), jobs(&routed)]), dry_run, 100);
@@ -1115,6 +1117,7 @@ pub(crate) async fn what_no_route_took_is_listed_and_routed_once(backend: &impl 
         other.receipt(&store),
         other.clone().routes(&["points"]).admission(&store).jobs,
     );
+    let jobs = on_time(jobs);
     let whole = ReplayWhat::Receipt { receipt, jobs };
     assert_eq!(store.replay(replay(whole, false, 300)).await.unwrap().replayed.len(), 1);
     assert_eq!(counted(&store).await, []);
@@ -1124,7 +1127,11 @@ pub(crate) async fn what_no_route_took_is_listed_and_routed_once(backend: &impl 
     admit_held(&store, &held).await;
     let routed = || {
         let jobs = held.clone().routes(&["cashback"]).admission(&store).jobs;
-        replay(ReplayWhat::Routed(vec![(held.receipt(&store), jobs)]), false, 500)
+        replay(
+            ReplayWhat::Routed(vec![(held.receipt(&store), on_time(jobs))]),
+            false,
+            500,
+        )
     };
     assert_eq!(store.replay(routed()).await.unwrap().replayed.len(), 0);
     assert!(matches!(
@@ -1180,7 +1187,7 @@ pub(crate) async fn what_was_superseded_is_routed_when_somebody_says_so(backend:
         );
     }
     let jobs = late.admission(&store).jobs;
-    let routed = ReplayWhat::Routed(vec![(late.receipt(&store), jobs)]);
+    let routed = ReplayWhat::Routed(vec![(late.receipt(&store), on_time(jobs))]);
     assert_eq!(store.replay(replay(routed, false, 10)).await.unwrap().replayed.len(), 1);
     assert_eq!(finish_all(&store, at(20)).await, ["e1", "e2"]);
     let again = Sent::new("e3").of("r_1").status("pending").at(30);
@@ -1189,6 +1196,82 @@ pub(crate) async fn what_was_superseded_is_routed_when_somebody_says_so(backend:
         superseded("completed"),
         "its subject stays where it is"
     );
+}
+
+pub(crate) async fn late_is_not_never_jobs_of_late_events_run_or_wait_for_a_person(backend: &impl Backend) {
+    let store = backend.open();
+    let later = Sent::new("e1").of("r_1").status("completed");
+    assert_eq!(later.admit(&store).await, ACCEPTED);
+    let late = Sent::new("e2")
+        .of("r_1")
+        .status("pending")
+        .routes(&["a", "b", "c", "d"])
+        .at(5);
+    let mut admission = late.admission(&store);
+    for (job, says) in admission
+        .jobs
+        .iter_mut()
+        .zip([Late::AsDeclared, Late::Run, Late::Skip, Late::Hold])
+    {
+        job.late = says;
+    }
+    assert_eq!(store.admit(admission).await.unwrap(), superseded("completed"));
+    let trace = trace_one(&store, &late).await;
+    let jobs: Vec<_> = trace
+        .jobs
+        .iter()
+        .map(|job| (job.route.to_string(), job.state))
+        .collect();
+    assert_eq!(jobs, [("b".to_owned(), "ready"), ("d".to_owned(), "held")]);
+    let place = || "acme/d".to_owned();
+    assert_eq!(counted(&store).await, [(SetAsideKind::HeldJob, place(), 1, at(5))]);
+    let superseded_only = SetAsideFilter {
+        kind: Some(SetAsideKind::Superseded),
+        ..held_filter()
+    };
+    assert_eq!(
+        store.set_aside(superseded_only).await.unwrap().len(),
+        0,
+        "a route ran it although it came late"
+    );
+    // Its subject stays where it is, and what is held runs when somebody says so.
+    assert_eq!(finish_all(&store, at(20)).await, ["e1", "e2"]);
+    let held = trace.jobs[1].id;
+    let request = ReviewRequest {
+        target: Target::Job(held),
+        decision: ReviewDecision::Run,
+        actor: "ann".to_owned(),
+        why: None,
+        now: at(30),
+        dry_run: false,
+    };
+    assert!(matches!(
+        store.review(request).await.unwrap(),
+        ReviewAnswer::Reviewed(_)
+    ));
+    assert_eq!(finish_all(&store, at(40)).await, ["e2"]);
+    let again = Sent::new("e3").of("r_1").status("created").at(50);
+    assert_eq!(again.admit(&store).await, superseded("completed"));
+
+    // What was held and is mapped to a status that comes late is judged alike.
+    let unmapped = unmapped("e4", "r_1").at(60);
+    admit_held(&store, &unmapped).await;
+    let mut request = map(&store, &unmapped, "pending", 70);
+    if let ReviewDecision::Map { jobs, .. } = &mut request.decision {
+        jobs[0].late = Late::Run;
+    }
+    let ReviewAnswer::Reviewed(report) = store.review(request).await.unwrap() else {
+        panic!("it is refused")
+    };
+    assert!(matches!(report.reviewed, Reviewed::Superseded { .. }));
+    assert_eq!(report.routes.len(), 1);
+    let claims = claim(&store, at(80), 10).await;
+    assert_eq!(
+        claims[0].event.reading.status(),
+        Some(&name("pending")),
+        "as it was reviewed"
+    );
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 pub(crate) async fn lists_and_traces_go_on_where_they_ended(backend: &impl Backend) {

@@ -155,6 +155,7 @@ impl Sent {
             .map(|route| JobSpec {
                 route: name(route),
                 lane: lane(&name(self.tenant), &name(route), subject.as_ref(), receipt),
+                late: tollgate_core::route::Late::default(),
             })
             .collect();
         Admission {

@@ -238,6 +238,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         jobs: vec![JobSpec {
             lane: lane(&tenant, &route, event.subject.as_ref(), receipt),
             route,
+            late: tollgate_core::route::Late::default(),
         }],
         on_held: OnHeld::Review,
         event: event.into(),

@@ -29,7 +29,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tollgate_core::admission::{Admission, Disposition};
+use tollgate_core::admission::{Admission, Disposition, NewJob};
 use tollgate_core::chain::{self, Coverage, ReceiptFacts};
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
@@ -585,8 +585,10 @@ pub(super) fn set_status(transaction: &mut Transaction<'_>, subject: Subject, st
     }
 }
 
-/// Those who were not accepted and are still to be looked at; `seq` is in the surrounding statement.
-const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq)";
+/// Those who were not accepted and are still to be looked at: nobody decided, and no route ran them although they came late. `seq` is in the
+/// surrounding statement.
+const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq) \
+                         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.receipt = seq)";
 
 /// The numbers of receipts of one disposition before `before`, newest first, `count` at the most; those on which somebody decided
 /// only if asked for.
@@ -686,6 +688,7 @@ pub(super) fn append(
     transaction: &mut Transaction<'_>,
     admission: &Admission,
     disposition: &Disposition,
+    jobs: &[NewJob],
     subject: Option<Subject>,
 ) -> Result<i64, Fault> {
     let event = &admission.event;
@@ -707,7 +710,7 @@ pub(super) fn append(
         body_digest: admission.body_digest,
         body_bytes: event.payload.len(),
         link: head.link,
-        has_jobs: !admission.jobs.is_empty(),
+        has_jobs: !jobs.is_empty(),
     };
     let link = receipt.link_after(&head.link, transaction.memory.receipts.coverage);
     receipt.link = link;
@@ -726,7 +729,7 @@ pub(super) fn append(
         };
         (subject.key, state, is_new)
     });
-    if *disposition == Disposition::Accepted && admission.jobs.is_empty() {
+    if *disposition == Disposition::Accepted && jobs.is_empty() {
         note_unrouted(transaction, seq, origin)?;
     }
     let connection = transaction.connection;
@@ -741,8 +744,6 @@ pub(super) fn append(
         #[cfg(not(target_family = "wasm"))]
         Layout::Segments => {
             let moved = moved.map(|(key, state, _)| (key, state.status));
-            let accepted = *disposition == Disposition::Accepted;
-            let jobs = if accepted { admission.jobs.as_slice() } else { &[] };
             memory.packed.append(connection, receipt, origin, moved, jobs)?;
         }
     }

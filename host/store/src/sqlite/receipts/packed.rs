@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
-use tollgate_core::admission::JobSpec;
+use tollgate_core::admission::NewJob;
 use tollgate_core::event::Event;
 use tollgate_core::ids::Status;
 use tollgate_core::secret::Secret;
@@ -86,11 +86,11 @@ impl Packed {
         receipt: Receipt,
         origin: i64,
         moved: Option<(SubjectKey, Option<Status>)>,
-        jobs: &[JobSpec],
+        jobs: &[NewJob],
     ) -> Result<(), Fault> {
-        self.jobs.extend(jobs.iter().map(|spec| Job {
+        self.jobs.extend(jobs.iter().map(|job| Job {
             receipt: receipt.seq,
-            spec: spec.clone(),
+            job: job.clone(),
         }));
         let before = self.keys.append(receipt.seq, receipt.id, origin, moved)?;
         self.building.push(&receipt, origin, before)?;

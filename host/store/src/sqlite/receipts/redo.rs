@@ -17,8 +17,9 @@ use std::path::Path;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
-use tollgate_core::admission::JobSpec;
+use tollgate_core::admission::{JobSpec, NewJob};
 use tollgate_core::ids::{Digest, RouteName};
+use tollgate_core::route::Late;
 use tollgate_core::secret::Secret;
 
 use super::super::admit::{insert_jobs, lead_from_event_id};
@@ -50,15 +51,15 @@ struct Plan<'a> {
     segments: Vec<(i64, i64, u64, u64)>,
     /// Bytes of the keys' entries.
     entries: u64,
-    /// Of each job: its receipt, route and lane.
-    jobs: Vec<(i64, &'a str, i64)>,
+    /// Of each job: its receipt, route and lane, and why it is held, if it is.
+    jobs: Vec<(i64, &'a str, i64, Option<&'a str>)>,
 }
 
 /// A job that a commit makes.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) receipt: i64,
-    pub(super) spec: JobSpec,
+    pub(super) job: NewJob,
 }
 
 /// What one commit writes.
@@ -112,7 +113,10 @@ impl Recorder {
             jobs: commit
                 .jobs
                 .iter()
-                .map(|job| (job.receipt, job.spec.route.as_str(), job.spec.lane))
+                .map(|Job { receipt, job }| {
+                    let held = job.held.as_deref();
+                    (*receipt, job.spec.route.as_str(), job.spec.lane, held)
+                })
                 .collect(),
         };
         self.buffer.clear();
@@ -507,11 +511,16 @@ impl Record {
                 "INSERT INTO recent (id, first, entries) SELECT coalesce(max(id), 0) + 1, ?1, ?2 FROM recent",
             )?
             .execute(params![head.seq + 1, entries])?;
-        for &(receipt, route, lane) in &plan.jobs {
+        for &(receipt, route, lane, held) in &plan.jobs {
             let route: RouteName = route
                 .parse()
                 .map_err(|error| Fault::damaged("a record's route", error))?;
-            let job = JobSpec { route, lane };
+            // Whether the job is made was decided when the record was written.
+            let late = Late::default();
+            let job = NewJob {
+                spec: JobSpec { route, lane, late },
+                held: held.map(str::to_owned),
+            };
             let (tenant, received_at) = segments::tenant_and_time(connection, receipt)?;
             insert_jobs(connection, &tenant, &[job], receipt, received_at)?;
         }
