@@ -79,7 +79,7 @@ fn t4_late_is_not_never() {
     assert_eq!(arrived(&destination), ["cashback:a", "cashback:b", "cashback:d"]);
 
     // What a person must say is listed with its reason, and runs when they say so.
-    let held = list(&stage.ask(&["review", "--json"]).json());
+    let held = list(&stage.ask(&["review"]).json());
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!(
         (&held[0]["kind"], &held[0]["route"], &held[0]["reason"]),
@@ -146,7 +146,7 @@ fn t4_a_route_says_what_it_does_with_what_comes_late() {
     );
     assert_eq!(of("after-paid"), expect);
 
-    let replay = |flags: &[&str]| stage.ask(&[&["replay", "--routes", "--json"], flags].concat()).json();
+    let replay = |flags: &[&str]| stage.ask(&[&["replay", "--routes", "--all"], flags].concat()).json();
     let dry = replay(&["--dry-run"]);
     assert_eq!(list(&dry["replayed"]).len(), 2, "two of the routes take it: {dry}");
     replay(&[]);
