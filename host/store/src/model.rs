@@ -569,8 +569,9 @@ pub struct ReplayRequest {
     /// Of the configuration of now, as far as the caller knows it: then the answer says which deliveries are missing.
     pub routes: Vec<RouteTargets>,
     pub now: UnixMillis,
-    /// Who asked, for the history.
+    /// Who asked, and why, for the history.
     pub actor: String,
+    pub why: Option<String>,
 }
 
 /// Where a route's actions go, by the configuration of now.

@@ -59,7 +59,13 @@ fn t2_a_replay_sends_what_was_recorded_before_its_route_was_mended() {
     assert_eq!(stage.counts(), before, "a dry run adds nothing");
     assert!(destination.arrivals().is_empty());
 
-    assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    let asked = ["replay", &receipt, "--why", "the route has its destination now"];
+    assert_eq!(stage.ask(&asked).code, 0);
+    let history = stage.trace(&receipt)["history"].to_string();
+    assert!(
+        history.contains("by tester: the route has its destination now"),
+        "{history}"
+    );
     let arrivals = destination.wait_for(1);
     stage.quiet();
     assert_eq!(arrivals[0].json()["id"], "act_1");

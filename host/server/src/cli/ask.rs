@@ -136,6 +136,7 @@ pub(super) fn replay(args: ReplayArgs) -> anyhow::Result<Exit> {
     let of = ReplayBody {
         dry_run: args.dry_run,
         actor: actor(),
+        why: args.why.clone(),
         ..ReplayBody::default()
     };
     let limit = filter.limit.or(Some(usize::MAX));

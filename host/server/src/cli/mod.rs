@@ -275,6 +275,9 @@ struct ReplayArgs {
     /// All that there is; asked for when neither an identifier nor a filter is given
     #[arg(long, conflicts_with = "id")]
     all: bool,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
     /// Say what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,

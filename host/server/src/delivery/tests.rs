@@ -675,6 +675,7 @@ async fn a_name_that_leads_inside_is_forbidden_and_never_connected_to() {
         routes: Vec::new(),
         now: clock::now(),
         actor: "test".into(),
+        why: None,
     };
     assert_eq!(host.store.replay(replay).await.unwrap().replayed.len(), 1);
     let again = host.entry_after(2).await;

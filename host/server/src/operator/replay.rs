@@ -16,6 +16,7 @@ pub(crate) struct AskedReplay {
     pub(crate) what: ReplayOf,
     pub(crate) dry_run: bool,
     pub(crate) actor: String,
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +71,7 @@ pub(crate) async fn replay(
         routes: route_targets(config),
         now,
         actor: asked.actor,
+        why: asked.why,
     };
     Ok(ReplayReport {
         next,

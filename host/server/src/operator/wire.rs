@@ -107,8 +107,10 @@ pub(crate) struct ReplayBody {
     pub(crate) receipts: Option<RoutingQuery>,
     #[serde(default)]
     pub(crate) dry_run: bool,
-    /// Who asks, for the history.
+    /// Who asks, and why, for the history.
     pub(crate) actor: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
 }
 
 impl ReplayBody {
@@ -125,10 +127,15 @@ impl ReplayBody {
             _ => return Err("name one of `receipt`, `dead_letters`, `held_jobs` and `receipts`".to_owned()),
         };
         mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
+        let why = self.why.filter(|why| !why.trim().is_empty());
+        if let Some(why) = &why {
+            mask::check_note("why", why, limits::WHY_BYTES_MAX)?;
+        }
         Ok(AskedReplay {
             what,
             dry_run: self.dry_run,
             actor: self.actor,
+            why,
         })
     }
 }

@@ -366,8 +366,9 @@ struct ReplayBody {
     receipts: Option<serde_json::Value>,
     #[serde(default)]
     dry_run: bool,
-    /// Who asks, for the history.
+    /// Who asks, and why, for the history.
     actor: String,
+    why: Option<String>,
 }
 
 impl ReplayBody {
@@ -396,12 +397,17 @@ impl ReplayBody {
             }
             _ => return Err(Refusal::bad("name one of `receipt`, `dead_letters` and `held_jobs`")),
         };
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        if let Some(why) = &self.why {
+            mask::check_note("why", why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        }
         Ok(ReplayRequest {
             routes: route_targets(store, &what)?,
             what,
             dry_run: self.dry_run,
             now: clock::now(),
             actor: self.actor,
+            why: self.why,
         })
     }
 }

@@ -504,16 +504,17 @@ fn close_letters(connection: &Connection, step: &Step, now: UnixMillis) -> Resul
 }
 
 fn append_history(connection: &Connection, step: &Step, request: &ReplayRequest) -> Result<(), Fault> {
+    let why = request.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
     let work = match &step.replayed.work {
         ReplayedWork::Job { job, route } => format!("{job} (route {route})"),
         ReplayedWork::Delivery { entry, destination, .. } => format!("{entry} (to {destination})"),
         ReplayedWork::NewJob { route } => {
-            let detail = format!("a new job on route {route} by {}", request.actor);
+            let detail = format!("a new job on route {route} by {}{why}", request.actor);
             return rows::append_history(connection, step.receipt_seq, request.now, "routed", &detail);
         }
     };
     let detail = format!(
-        "{work} by {}; it had ended with: {}",
+        "{work} by {}{why}; it had ended with: {}",
         request.actor, step.replayed.reason
     );
     rows::append_history(connection, step.receipt_seq, request.now, "replayed", &detail)

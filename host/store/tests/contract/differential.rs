@@ -350,6 +350,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                 routes: Vec::new(),
                 now: at(now),
                 actor: "somebody".into(),
+                why: None,
             };
             vec![format!("{:?}", store.replay(request).await)]
         }
@@ -436,6 +437,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                 routes: Vec::new(),
                 now: at(now),
                 actor: "somebody".into(),
+                why: None,
             };
             said.push(format!("{:?}", store.replay(request).await));
             said

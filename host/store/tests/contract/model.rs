@@ -462,6 +462,7 @@ async fn run_steps(steps: &[Step]) {
                         routes: Vec::new(),
                         now: at(now),
                         actor: "a".into(),
+                        why: None,
                     })
                     .await
                     .unwrap();

@@ -294,6 +294,7 @@ async fn a_reader_reads_beside_the_writer_and_writes_nothing() {
         routes: Vec::new(),
         now: at(0),
         actor: "alice".into(),
+        why: None,
     };
     assert!(reader.replay(request(true)).await.unwrap().replayed.is_empty());
     assert!(matches!(

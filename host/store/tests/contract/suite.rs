@@ -2466,6 +2466,7 @@ fn replay(what: ReplayWhat, dry_run: bool, ms: i64) -> ReplayRequest {
         routes: Vec::new(),
         now: at(ms),
         actor: "alice".into(),
+        why: None,
     }
 }
 

@@ -789,6 +789,7 @@ impl World {
             routes: Vec::new(),
             now: UnixMillis(self.now),
             actor: "ann".to_owned(),
+            why: None,
         };
         let report = self.store()?.replay(request).await?;
         let said: Vec<_> = report.replayed.iter().map(|replayed| &replayed.work).collect();
