@@ -151,6 +151,32 @@ pub struct Tally {
     pub micros_after: Percentiles,
 }
 
+impl Tally {
+    /// What somebody may be told who may not read receipts. A candidate can be made to use fuel, to take time and to move money by what it
+    /// reads in an event, so none of that is told; and how many runs differ is told up to the next power of two.
+    pub fn coarse(self) -> Self {
+        let up = |count: u64| count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0);
+        let each = |counts: BTreeMap<ActionKind, u64>| counts.into_iter().map(|(kind, count)| (kind, up(count))).collect();
+        Self {
+            runs: self.runs,
+            differing: up(self.differing).min(self.runs),
+            beyond_record: up(self.beyond_record).min(self.runs),
+            actions_added: each(self.actions_added),
+            actions_removed: each(self.actions_removed),
+            actions_changed: each(self.actions_changed),
+            outcomes_changed: self
+                .outcomes_changed
+                .into_iter()
+                .map(|(change, count)| (change, up(count)))
+                .collect(),
+            money: Vec::new(),
+            fuel_before: Percentiles::default(),
+            fuel_after: Percentiles::default(),
+            micros_after: Percentiles::default(),
+        }
+    }
+}
+
 /// What one tenant's actions of one kind and currency move in all, in minor units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyLine {
@@ -310,6 +336,29 @@ mod tests {
         let ended = differences(&before, &said("trap", &[]));
         assert_eq!(ended[0].to_string(), "ended trap, not completed");
         assert_eq!(ended.len(), 3);
+    }
+
+    #[test]
+    fn o2_a_coarse_tally_is_the_same_for_any_amount() {
+        let acme: TenantName = "acme".parse().unwrap();
+        let tally = |minor_units: i64| {
+            let mut tallying = Tallying::default();
+            for _ in 0..9 {
+                let before = said("completed", &[credit("a", minor_units)]);
+                let after = Said {
+                    fuel: u64::try_from(minor_units).unwrap(),
+                    ..said("completed", &[credit("a", 2 * minor_units)])
+                };
+                tallying.add(&acme, &before, &after, false, 7 * u64::try_from(minor_units).unwrap());
+            }
+            tallying.finish()
+        };
+        assert_ne!(tally(1), tally(999));
+        assert_eq!(tally(1).coarse(), tally(999).coarse());
+        let coarse = tally(5).coarse();
+        assert_eq!((coarse.runs, coarse.differing), (9, 9), "16, but there were no more");
+        assert_eq!(coarse.actions_changed[&ActionKind::Credit], 16);
+        assert_eq!(Tally::default().coarse(), Tally::default());
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub const FETCHED_KEYS_MAX: usize = 16;
 pub const FETCHED_KEY_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 /// A fetched key is not fetched again to renew it sooner than this, milliseconds after it was fetched.
 pub const FETCHED_KEY_RENEWED_MS_MIN: i64 = 60 * 60 * 1000;
+/// What compiled plugins that no route runs may take on the disk, beside those that are run, when nobody says otherwise.
+pub const PLUGIN_CACHE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Names of published keys that one source vouches for: those that it lists, and those that proved a request.
 pub const VOUCHED_KEYS_MAX: usize = 12;
 

@@ -3,24 +3,33 @@
 //!
 //! What this does not stop: someone who can read the key, or who may write to this process's memory, needs no cache.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tollgate_core::ids::{Digest, PluginDigest};
+use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
 /// The directory in which compiled plugins are kept. It is made when it does not exist.
 #[derive(Debug, Clone)]
 pub struct CacheDir {
     pub path: PathBuf,
+    /// What its entries may take in all, but for those that are in use. What was not used for longest goes first.
+    pub bytes_max: u64,
 }
 
 impl CacheDir {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            bytes_max: limits::PLUGIN_CACHE_BYTES_MAX,
+        }
     }
 }
 
@@ -31,11 +40,25 @@ const KEY_BYTES: usize = 32;
 /// A bound on what is read back: no artifact that this crate writes is bigger.
 const ENTRY_BYTES_MAX: u64 = crate::compile::ARTIFACT_BYTES_MAX as u64 + 64;
 
+/// A file that a process was writing when it died is left over after this.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// An opened [`CacheDir`].
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
+    bytes_max: u64,
     key: Secret,
+    /// What never goes. Absent until somebody says so: then nothing goes.
+    in_use: Mutex<Option<BTreeSet<PluginDigest>>>,
+}
+
+/// One entry, as it is looked at when there are too many bytes.
+struct Entry {
+    path: PathBuf,
+    bytes: u64,
+    used_at: SystemTime,
+    plugin: Option<PluginDigest>,
 }
 
 impl Cache {
@@ -45,8 +68,70 @@ impl Cache {
         make_private_directory(path)?;
         Ok(Self {
             directory: path.clone(),
+            bytes_max: directory.bytes_max,
             key: key(path)?,
+            in_use: Mutex::new(None),
         })
+    }
+
+    /// From now on the code of these plugins never goes, and that of others when there is too much.
+    pub(crate) fn pin(&self, in_use: BTreeSet<PluginDigest>) {
+        *self.in_use() = Some(in_use);
+        self.evict();
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, Option<BTreeSet<PluginDigest>>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what was not used for longest, until the entries keep to their bound or only those in use are left; and what a process that
+    /// died was writing.
+    fn evict(&self) {
+        // Held meanwhile: what is pinned next is not removed now.
+        let in_use = self.in_use();
+        let Some(in_use) = &*in_use else { return };
+        let entries = match self.entries() {
+            Ok(entries) => entries,
+            Err(error) => return tracing::warn!(%error, "the cache of compiled plugins cannot be looked through"),
+        };
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let is_free = |entry: &&Entry| entry.plugin.is_none_or(|plugin| !in_use.contains(&plugin));
+        let mut free: Vec<&Entry> = entries.iter().filter(is_free).collect();
+        free.sort_by_key(|entry| entry.used_at);
+        for entry in free {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            match fs::remove_file(&entry.path) {
+                Ok(()) => bytes -= entry.bytes,
+                Err(error) => tracing::warn!(%error, "an entry of the cache of compiled plugins cannot be removed"),
+            }
+        }
+    }
+
+    fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for file in fs::read_dir(&self.directory)? {
+            let file = file?;
+            // Another host on the same folder may be faster.
+            let Ok(metadata) = file.metadata() else { continue };
+            let (path, used_at) = (file.path(), metadata.modified()?);
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".tmp") {
+                if used_at.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER) {
+                    let _ = fs::remove_file(&path);
+                }
+            } else if let Some(code) = name.strip_suffix(".code") {
+                entries.push(Entry {
+                    path,
+                    bytes: metadata.len(),
+                    used_at,
+                    plugin: code.split_once('-').and_then(|(digest, _)| format!("sha256:{digest}").parse().ok()),
+                });
+            }
+        }
+        Ok(entries)
     }
 
     /// The compiled code of a plugin, if it is there and proves to be this host's own for this engine.
@@ -70,6 +155,8 @@ impl Cache {
             return None;
         }
         entry.drain(..start);
+        // Who was used last goes last. A folder that cannot be written is used in the order in which it was filled.
+        let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(entry)
     }
 
@@ -86,6 +173,7 @@ impl Cache {
         if let Err(error) = written {
             tracing::warn!(plugin = %plugin, %error, "compiled code could not be cached");
         }
+        self.evict();
     }
 
     fn entry(&self, plugin: PluginDigest, engine: Digest) -> PathBuf {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 use tollgate_core::mask;
 use wasmtime::Engine;
 
@@ -28,6 +28,11 @@ const EXIT_UNABLE: u8 = 4;
 
 const MEMORY_VARIABLE: &str = "TOLLGATE_COMPILE_MEMORY_BYTES_MAX";
 const TIME_VARIABLE: &str = "TOLLGATE_COMPILE_MS_MAX";
+/// Read by the library whose threads compile functions side by side.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
+/// Steps of niceness below whoever asked: the child has what nobody else of the host wants.
+const NICENESS: i32 = 15;
+const NICENESS_MOST: i32 = 19;
 
 /// Who compiles.
 #[derive(Debug, Clone)]
@@ -44,6 +49,8 @@ pub enum Compiler {
         memory_bytes_max: u64,
         /// Wall-clock time; the same again in processor time over all its threads.
         ms_max: u64,
+        /// Threads that compile, and so the processors that it can take; at least 1. They give way to every other thread of the host.
+        threads: usize,
     },
 }
 
@@ -58,7 +65,15 @@ pub(crate) fn compile(compiler: &Compiler, engine: &Engine, bytes: &[u8]) -> Res
             args,
             memory_bytes_max,
             ms_max,
-        } => in_child(program, args, *memory_bytes_max, *ms_max, bytes),
+            threads,
+        } => {
+            let bounds = Bounds {
+                memory_bytes_max: *memory_bytes_max,
+                ms_max: *ms_max,
+                threads: (*threads).max(1),
+            };
+            in_child(program, args, bounds, bytes)
+        }
     }
 }
 
@@ -66,13 +81,20 @@ fn detail(error: &wasmtime::Error) -> String {
     mask::line(&format!("{error:#}"), DETAIL_BYTES_MAX)
 }
 
-fn in_child(
-    program: &Path,
-    args: &[OsString],
+/// What a child may use.
+#[derive(Clone, Copy)]
+struct Bounds {
     memory_bytes_max: u64,
     ms_max: u64,
-    bytes: &[u8],
-) -> Result<Vec<u8>, Refusal> {
+    threads: usize,
+}
+
+fn in_child(program: &Path, args: &[OsString], bounds: Bounds, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let Bounds {
+        memory_bytes_max,
+        ms_max,
+        threads,
+    } = bounds;
     let host = |error: io::Error| Refusal::Host {
         detail: format!("the compiler {}: {error}", program.display()),
     };
@@ -81,6 +103,7 @@ fn in_child(
         .env_clear()
         .env(MEMORY_VARIABLE, memory_bytes_max.to_string())
         .env(TIME_VARIABLE, ms_max.to_string())
+        .env(THREADS_VARIABLE, threads.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -183,6 +206,16 @@ pub fn compile_child_main() -> ExitCode {
     }
 }
 
+/// Lets others go first, and has the kernel end this process before any other when memory runs out. Where the system knows neither, the
+/// limits stand alone.
+fn give_way() {
+    let niceness = getpriority_process(None).unwrap_or(0);
+    let _ = setpriority_process(None, (niceness + NICENESS).min(NICENESS_MOST));
+    if cfg!(target_os = "linux") {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    }
+}
+
 fn limit_self() -> Result<(), String> {
     let number = |name: &str| {
         let text =
@@ -191,6 +224,7 @@ fn limit_self() -> Result<(), String> {
     };
     let memory_bytes_max = number(MEMORY_VARIABLE)?;
     let seconds_max = number(TIME_VARIABLE)?.div_ceil(1000).max(1);
+    give_way();
     for (resource, bound) in [
         (Resource::As, memory_bytes_max),
         (Resource::Cpu, seconds_max),

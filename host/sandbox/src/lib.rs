@@ -31,7 +31,7 @@ pub use engine::PoolTuning;
 pub use inspect::{imports, with_golden, with_manifest};
 pub use refusal::{Found, Refusal};
 pub use run::{Plugin, Run, RunInput, RunLimits, StateSource};
-pub use sandbox::{GoldenEnding, Sandbox, SandboxError, SandboxOptions, VetReport};
+pub use sandbox::{GoldenEnding, Proven, Sandbox, SandboxError, SandboxOptions, VetReport};
 
 /// What runs the plugins, as kept with each run: a recorded run repeats exactly only on the same one.
 pub const RUNTIME: &str = "wasmtime 48.0.8";

@@ -1,5 +1,6 @@
 //! The sandbox: vets components and makes plugins of them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -23,6 +24,11 @@ use crate::host::RunState;
 use crate::inspect::{Inspection, inspect};
 use crate::refusal::Refusal;
 use crate::run::Plugin;
+
+/// Components that are compiled at once: one for who hands plugins in, who take turns, and one for what routes run.
+const COMPILERS_MAX: u32 = 2;
+/// How long one waits for the others.
+const COMPILER_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// How a sandbox is set up.
 #[derive(Debug, Clone)]
@@ -72,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) ticker: Ticker,
     pub(crate) engine: Engine,
     pub(crate) instances: Permits,
+    compilers: Permits,
     pub(crate) memory_bytes_max: usize,
     compatibility: Digest,
     component_bytes_max: usize,
@@ -97,6 +104,22 @@ pub struct VetReport {
     pub instance_fuel: u64,
     /// How each golden event ended; only [`Sandbox::prove`] runs them.
     pub golden: Vec<GoldenEnding>,
+}
+
+/// A component that was proved, and its compiled code, which nothing of the disk holds yet: most of what is proved is refused in the end,
+/// or was only tried.
+#[derive(Debug)]
+pub struct Proven {
+    pub report: VetReport,
+    compiled: Compiled,
+}
+
+/// Compiled code that is not in the cache.
+#[derive(Debug)]
+struct Compiled {
+    digest: PluginDigest,
+    /// Absent: the cache had it.
+    code: Option<Vec<u8>>,
 }
 
 /// How a golden event ended.
@@ -143,6 +166,7 @@ impl Sandbox {
         Ok(Self(Arc::new(Shared {
             ticker,
             instances: Permits::new(options.instances_max),
+            compilers: Permits::new(COMPILERS_MAX),
             memory_bytes_max: options.memory_bytes_max,
             compatibility: engine::compatibility(&engine),
             component_bytes_max: options.component_bytes_max,
@@ -160,7 +184,21 @@ impl Sandbox {
     /// # Errors
     /// The first thing that is wrong with the component, with how to mend it.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, Refusal> {
-        self.prepare(bytes).map(|prepared| prepared.plugin)
+        let prepared = self.prepare(bytes)?;
+        self.0.keep(&prepared.compiled);
+        Ok(prepared.plugin)
+    }
+
+    /// Keeps the compiled code of a component that somebody wants to have. What was proved and is not kept leaves nothing behind.
+    pub fn keep(&self, proven: &Proven) {
+        self.0.keep(&proven.compiled);
+    }
+
+    /// Says which plugins are run now: their compiled code stays in the cache, whatever its bound.
+    pub fn pin(&self, in_use: BTreeSet<PluginDigest>) {
+        if let Some(cache) = &self.0.cache {
+            cache.pin(in_use);
+        }
     }
 
     /// Checks everything that [`Sandbox::load`] checks, and that an instance comes up.
@@ -168,15 +206,18 @@ impl Sandbox {
     /// # Errors
     /// The first thing that is wrong with the component, with how to mend it.
     pub fn vet(&self, bytes: &[u8]) -> Result<VetReport, Refusal> {
-        self.vet_prepared(bytes).map(|(report, _)| report)
+        let (report, prepared) = self.vet_prepared(bytes)?;
+        self.0.keep(&prepared.compiled);
+        Ok(report)
     }
 
     /// Checks everything that [`Sandbox::vet`] checks, and that each of the component's golden events ends as its author says; a
-    /// component without any is tried on a neutral event, which must not end in a fault. What a stranger hands in goes this way.
+    /// component without any is tried on a neutral event, which must not end in a fault. What a stranger hands in goes this way, and
+    /// leaves nothing on the disk before it is [kept](Self::keep).
     ///
     /// # Errors
     /// The first thing that is wrong with the component, with how to mend it.
-    pub fn prove(&self, bytes: &[u8]) -> Result<VetReport, Refusal> {
+    pub fn prove(&self, bytes: &[u8]) -> Result<Proven, Refusal> {
         let (mut report, prepared) = self.vet_prepared(bytes)?;
         let mut golden = prepared.inspection.golden;
         if golden.is_empty() {
@@ -205,7 +246,10 @@ impl Sandbox {
                 fuel: run.fuel,
             });
         }
-        Ok(report)
+        Ok(Proven {
+            report,
+            compiled: prepared.compiled,
+        })
     }
 
     fn vet_prepared(&self, bytes: &[u8]) -> Result<(VetReport, Prepared), Refusal> {
@@ -214,6 +258,7 @@ impl Sandbox {
             plugin,
             inspection,
             compile_time,
+            compiled: _,
         } = &prepared;
         let trial = plugin.trial();
         if let Outcome::Fault { fault, message } = &trial.outcome {
@@ -248,7 +293,7 @@ impl Sandbox {
         let inspection = inspect(bytes)?;
         let digest = PluginDigest::of(bytes);
         let start = Instant::now();
-        let component = shared.component(digest, bytes)?;
+        let (component, code) = shared.component(digest, bytes)?;
         let compile_time = start.elapsed();
         shared.check_handler(&component)?;
         let wrong_world = |error: wasmtime::Error| Refusal::WrongWorld {
@@ -261,6 +306,7 @@ impl Sandbox {
             plugin,
             inspection,
             compile_time,
+            compiled: Compiled { digest, code },
         })
     }
 }
@@ -275,25 +321,35 @@ struct Prepared {
     plugin: Plugin,
     inspection: Inspection,
     compile_time: Duration,
+    compiled: Compiled,
 }
 
 impl Shared {
-    fn component(&self, digest: PluginDigest, bytes: &[u8]) -> Result<Component, Refusal> {
+    /// Compiled, by the cache or now; then with the code, which nobody has kept yet.
+    fn component(&self, digest: PluginDigest, bytes: &[u8]) -> Result<(Component, Option<Vec<u8>>), Refusal> {
         if let Some(cache) = &self.cache
             && let Some(code) = cache.read(digest, self.compatibility)
         {
             match self.load_code(&code) {
-                Ok(component) => return Ok(component),
+                Ok(component) => return Ok((component, None)),
                 // Proven to be ours and yet not loadable: compiled again below, and written anew.
                 Err(refusal) => tracing::warn!(plugin = %digest, %refusal, "cached code does not load"),
             }
         }
-        let code = compile::compile(&self.compiler, &self.engine, bytes)?;
+        let code = {
+            let _only = self.compilers.take(COMPILER_WAIT_MAX).ok_or_else(|| Refusal::Host {
+                detail: "other components are being compiled; try again later".to_owned(),
+            })?;
+            compile::compile(&self.compiler, &self.engine, bytes)?
+        };
         let component = self.load_code(&code)?;
-        if let Some(cache) = &self.cache {
-            cache.write(digest, self.compatibility, &code);
+        Ok((component, Some(code)))
+    }
+
+    fn keep(&self, compiled: &Compiled) {
+        if let (Some(cache), Some(code)) = (&self.cache, &compiled.code) {
+            cache.write(compiled.digest, self.compatibility, code);
         }
-        Ok(component)
     }
 
     fn load_code(&self, code: &[u8]) -> Result<Component, Refusal> {
@@ -343,7 +399,7 @@ impl Shared {
     }
 }
 
-/// Counts instances, so that the pool never runs dry.
+/// Counts instances, so that the pool never runs dry; and compilers.
 #[derive(Debug)]
 pub(crate) struct Permits {
     free: Mutex<u32>,

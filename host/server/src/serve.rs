@@ -23,13 +23,17 @@ use crate::edge::{self, Edge, Listeners};
 use crate::operator::{self, Operator};
 use crate::points;
 use crate::precedence;
-use crate::registry::{self, Loaded, Registry, Shelf};
+use crate::registry::{self, Loaded, Registry, Shelf, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
 
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
+/// The child has this share of the machine's memory and processors, at the most.
+const COMPILER_SHARE: u64 = 2;
+/// Less is of no use to a compiler, however small the machine is.
+const COMPILER_MEMORY_BYTES_LEAST: u64 = 1024 * 1024 * 1024;
 /// Time of the compiler's child process. An unoptimised Cranelift on a busy machine needs most of it.
 const COMPILER_MS_MAX: u64 = 120_000;
 
@@ -133,7 +137,10 @@ pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
         // Beside the worker's threads of both paces: shadows, one component that is vetted, one trial.
         instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 4).unwrap_or(u32::MAX),
-        cache: config.worker.cache.clone().map(CacheDir::new),
+        cache: config.worker.cache.clone().map(|path| CacheDir {
+            path,
+            bytes_max: config.worker.cache_bytes_max,
+        }),
         compiler: compiler()?,
         ..SandboxOptions::default()
     };
@@ -146,9 +153,23 @@ pub(crate) fn compiler() -> anyhow::Result<Compiler> {
     Ok(Compiler::Child {
         program,
         args: vec![crate::cli::COMPILE_PLUGIN.into()],
-        memory_bytes_max: COMPILER_MEMORY_BYTES_MAX,
+        memory_bytes_max: memory_bytes()
+            .map_or(COMPILER_MEMORY_BYTES_MAX, |all| all / COMPILER_SHARE)
+            .clamp(COMPILER_MEMORY_BYTES_LEAST, COMPILER_MEMORY_BYTES_MAX),
         ms_max: COMPILER_MS_MAX,
+        threads: std::thread::available_parallelism().map_or(1, |all| all.get() / COMPILER_SHARE as usize),
     })
+}
+
+/// The machine's memory, or what this process's control group may have of it; `None` where the system does not say.
+fn memory_bytes() -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    machine.into_iter().chain(group).min()
 }
 
 /// Has the system let this process open as many files as it may, and answers how many. Service managers start processes with a
@@ -304,7 +325,7 @@ impl Host {
             worker_counters: Arc::clone(&worker.counters),
             breakers: Arc::clone(breakers),
             gate: operator::Gate::new(&self.store, token).await?,
-            trial: Arc::new(tokio::sync::Semaphore::new(1)),
+            trial: Turns::default(),
             ward: Arc::clone(&worker.ward),
         };
         rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));

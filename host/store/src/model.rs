@@ -1056,6 +1056,13 @@ pub struct Quarantine {
     pub at: UnixMillis,
     /// How many runs in a row had ended in a fault of the plugin's.
     pub faults: u32,
-    /// How the last of them ended.
+    /// How the last of them ended: the fault, and after a colon what the plugin said, which may be of an event.
     pub reason: String,
+}
+
+impl Quarantine {
+    /// How the last run ended, without anything of what it was about.
+    pub fn fault(&self) -> &str {
+        self.reason.split_once(": ").map_or(&self.reason, |(fault, _)| fault)
+    }
 }

@@ -75,6 +75,7 @@ fn main() {
         checkpoint::StoreId::of(_);
         difference::Percentiles::of(_);
         difference::Said::of(_, _, _);
+        difference::Tally::coarse(_);
         difference::Tallying::add(_, _, _, _, _, _);
         difference::Tallying::finish(_);
         difference::differences(_, _);

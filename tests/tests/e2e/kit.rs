@@ -101,7 +101,7 @@ fn w5_a_new_project_in_rust_builds_and_passes() {
     assert_eq!(built.code, 0, "{}\n{}", built.stdout, built.stderr);
     let component = fs::read(folder.join("plugin.wasm")).expect("the component");
     let sandbox = tollgate_sandbox::Sandbox::new(tollgate_sandbox::SandboxOptions::default()).expect("a sandbox");
-    let report = sandbox.prove(&component).expect("it ends as its author says");
+    let report = sandbox.prove(&component).expect("it ends as its author says").report;
     assert_eq!(report.golden.len(), 8, "{:?}", report.golden);
 }
 

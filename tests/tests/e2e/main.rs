@@ -28,5 +28,6 @@ mod native;
 mod registry;
 mod providers;
 mod published;
+mod uploads;
 mod kit;
 mod configuration;

@@ -207,7 +207,8 @@ fn the_shipped_plugins_may_be_published() {
     for (name, component) in built("TOLLGATE_PLUGINS", "plugins") {
         let report = SANDBOX
             .prove(&component)
-            .unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+            .unwrap_or_else(|refusal| panic!("{name}: {refusal}"))
+            .report;
         assert_eq!(report.manifest.name.as_str(), name);
         assert!(
             report

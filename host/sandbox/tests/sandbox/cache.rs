@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxError, SandboxOptions};
 
-use crate::guest::{GOOD, component, limits, run};
+use crate::guest::{GOOD, component, component_with, limits, run};
 
 fn sandbox(directory: &Path, compiler: Compiler) -> Sandbox {
     let cache = Some(CacheDir::new(directory));
@@ -26,6 +26,7 @@ fn no_compiler() -> Compiler {
         args: Vec::new(),
         memory_bytes_max: 1,
         ms_max: 1,
+        threads: 1,
     }
 }
 
@@ -105,6 +106,68 @@ fn an_entry_stands_for_its_own_plugin_and_host_only() {
         !loads_from_cache(there.path(), &one),
         "another host's code is not taken"
     );
+}
+
+#[test]
+fn the_cache_keeps_to_its_bound_and_never_loses_what_is_in_use() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    let components: Vec<_> = (0..5).map(|number| component(&format!("(drop (i32.const {number})) {GOOD}"))).collect();
+    let digest = |at: usize| tollgate_core::ids::PluginDigest::of(&components[at]);
+    let is_there = |at: usize| {
+        let digest = digest(at).to_string();
+        let paths = entries(directory);
+        paths.iter().any(|path| path.to_string_lossy().contains(&digest["sha256:".len()..]))
+    };
+    sandbox(directory, Compiler::InProcess).load(&components[0]).unwrap();
+    let each = fs::metadata(&entries(directory)[0]).unwrap().len();
+    let bounded = Sandbox::new(SandboxOptions {
+        instances_max: 1,
+        cache: Some(CacheDir {
+            path: directory.into(),
+            bytes_max: each * 3 + each / 2,
+        }),
+        ..SandboxOptions::default()
+    })
+    .unwrap();
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
+    for component in &components[1..4] {
+        pause();
+        bounded.load(component).unwrap();
+    }
+    assert_eq!(entries(directory).len(), 4, "nothing goes before it is known what is in use");
+    // The oldest is in use, the next is used again.
+    pause();
+    bounded.load(&components[1]).unwrap();
+    fs::write(directory.join(".tmpleft"), "half").unwrap();
+    bounded.pin([digest(0)].into());
+    assert_eq!([0, 1, 2, 3].map(is_there), [true, true, false, true]);
+    pause();
+    bounded.load(&components[4]).unwrap();
+    assert_eq!([0, 1, 2, 3, 4].map(is_there), [true, true, false, false, true]);
+    assert!(directory.join(".tmpleft").exists(), "somebody may still be writing it");
+    // What is in use stays, however little there may be.
+    bounded.pin([0, 1, 4].map(digest).into());
+    assert_eq!([0, 1, 4].map(is_there), [true; 3]);
+    bounded.load(&components[2]).unwrap();
+    assert_eq!([0, 1, 2, 4].map(is_there), [true, true, false, true], "and what is not has no room");
+    assert!(loads_from_cache(directory, &components[0]));
+}
+
+#[test]
+fn what_was_only_proved_or_is_refused_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let sandbox = sandbox(temporary.path(), Compiler::InProcess);
+    let proven = sandbox.prove(&component(GOOD)).unwrap();
+    assert!(entries(temporary.path()).is_empty());
+    // It compiles, and is refused by what it does.
+    assert!(sandbox.prove(&component("(unreachable)")).is_err());
+    let wrong = component_with("(func $start unreachable) (start $start)", GOOD);
+    assert!(sandbox.vet(&wrong).is_err());
+    assert!(entries(temporary.path()).is_empty());
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1, "the key alone");
+    sandbox.keep(&proven);
+    assert!(loads_from_cache(temporary.path(), &component(GOOD)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn sandbox(program: &str, args: &[&str], memory_bytes_max: u64, ms_max: u64) -> 
         args,
         memory_bytes_max,
         ms_max,
+        threads: 1,
     };
     Sandbox::new(SandboxOptions {
         instances_max: 1,
@@ -45,6 +46,37 @@ fn a_child_compiles_what_the_parent_runs() {
     let refusal = refusal(&sandbox, &bad);
     assert_eq!(refusal.code(), "compile-failed", "{refusal}");
     assert!(refusal.to_string().contains("tail call"), "{refusal}");
+}
+
+/// How the one child of this process fares: (niceness, threads, how soon the kernel ends it when memory runs out).
+fn child() -> Option<(i64, i64, String)> {
+    let own = std::process::id().to_string();
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // After the name, which may have anything in it: state, parent, …
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let adjusted = std::fs::read_to_string(entry.path().join("oom_score_adj")).ok()?;
+        (fields[1] == own).then(|| {
+            let number = |at: usize| fields[at].parse().unwrap_or(-1);
+            (number(16), number(17), adjusted.trim().to_owned())
+        })
+    })
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_child_has_its_share_of_processors_and_gives_way_to_all_others() {
+    let loading = std::thread::spawn(|| sandbox(CHILD, &[], MEMORY, 60_000).load(&long()).is_ok());
+    let mut seen = Vec::new();
+    while !loading.is_finished() {
+        seen.extend(child());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(loading.join().unwrap());
+    let most_threads = seen.iter().map(|child| child.1).max();
+    assert!(most_threads.is_some_and(|threads| threads <= 2), "itself and one that compiles: {seen:?}");
+    let (niceness, _, adjusted) = seen.last().expect("a child");
+    assert!(*niceness >= 15 && adjusted == "1000", "{niceness} {adjusted}");
 }
 
 #[test]

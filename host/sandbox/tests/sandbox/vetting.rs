@@ -286,7 +286,7 @@ fn golden_events_must_end_as_their_author_says() {
             r#"[{{"name":"one flag","fixture":{{"event":{{"type":"a"}},"expect":{{"actions":[{{"operation_key":"k:1","action":{{"kind":"flag","subject":"s","score":{score},"reasons":[]}}}}]}}}}}}]"#
         )
     };
-    let report = SANDBOX.prove(&with_golden(&golden(7))).unwrap();
+    let report = SANDBOX.prove(&with_golden(&golden(7))).unwrap().report;
     assert_eq!(
         (report.golden[0].name.as_str(), report.golden[0].outcome.as_str()),
         ("one flag", "completed")
@@ -313,7 +313,7 @@ fn golden_events_must_end_as_their_author_says() {
 
 #[test]
 fn without_golden_events_a_component_must_not_fail_on_a_neutral_one() {
-    let report = SANDBOX.prove(&component(GOOD)).unwrap();
+    let report = SANDBOX.prove(&component(GOOD)).unwrap().report;
     assert_eq!(report.golden[0].name, "a neutral event");
     let trapping = component("unreachable");
     SANDBOX.vet(&trapping).unwrap();

@@ -428,6 +428,12 @@ fn show_trial(report: &TrialReport) {
         let mark = if line.before == line.after { "  " } else { "≠ " };
         anstream::println!("  {mark}{}  {}  {}", line.tenant, line.kind, moved(line));
     }
+    if !report.withheld.is_empty() {
+        let withheld = report.withheld.join(", ");
+        return anstream::println!(
+            "  {dim}your token may not read receipts: counts are rounded up to a power of two; withheld: {withheld}{dim:#}"
+        );
+    }
     let (before, after) = (&tally.fuel_before, &tally.fuel_after);
     anstream::println!(
         "  {dim}fuel{dim:#}  p50 {} → {}, p99 {} → {}, most {} → {}",

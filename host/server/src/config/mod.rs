@@ -627,6 +627,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) quarantine_after: u32,
     /// Where compiled plugins are kept between starts.
     pub(crate) cache: Option<PathBuf>,
+    /// What compiled plugins may take there, beside those that routes run.
+    pub(crate) cache_bytes_max: u64,
     pub(crate) limits: PluginLimits,
 }
 

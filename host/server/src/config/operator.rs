@@ -106,6 +106,7 @@ impl Default for House {
                 retry: RetryPolicy::JOBS,
                 quarantine_after: QUARANTINE_AFTER,
                 cache: None,
+                cache_bytes_max: limits::PLUGIN_CACHE_BYTES_MAX,
                 limits: PluginLimits::DEFAULT,
             },
             delivery: DeliveryConfig {
@@ -354,6 +355,10 @@ fn worker(section: &Section, worker: &mut WorkerConfig) {
         count(section, "quarantine_after", 0..=1_000_000),
     );
     worker.cache = section.get("cache").and_then(|path| path.path());
+    set(
+        &mut worker.cache_bytes_max,
+        count::<u64>(section, "cache_mib_max", 1..=1024 * 1024).map(|mib| mib * 1024 * 1024),
+    );
     retry(section, &mut worker.retry);
     plugin_limits(section, &mut worker.limits, &PluginLimits::MOST);
     section.finish();

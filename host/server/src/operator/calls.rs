@@ -80,7 +80,7 @@ pub(super) const CALLS: &[Call] = &[
     call(
         "GET",
         "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
-        Permission::PluginRead,
+        Permission::ReceiptRead,
     ),
     call(
         "GET",

@@ -25,7 +25,6 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::access::Caller;
 use tollgate_core::review::{ReviewBody, Target};
@@ -35,7 +34,7 @@ use tollgate_store::{SetAsideCount, Store, StoreError};
 use crate::clock;
 use crate::config::{Config, Runs};
 use crate::delivery::Breakers;
-use crate::registry::Registry;
+use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
@@ -65,8 +64,8 @@ pub(crate) struct Operator<S> {
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) ward: Arc<Ward>,
     pub(crate) gate: Gate,
-    /// Taken by the one trial that runs at a time.
-    pub(crate) trial: Arc<Semaphore>,
+    /// Of the one trial that runs at a time.
+    pub(crate) trial: Turns,
 }
 
 /// Binds the private listener.

@@ -219,9 +219,12 @@ pub(super) async fn upload<S: Store>(
     let store = operator.config.load().store.path.clone();
     let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(std::path::Path::new("."));
-    let bytes = tokio::time::timeout(UPLOAD_TIME_MAX, receive(folder, body, announced))
+    let received = tokio::time::timeout(UPLOAD_TIME_MAX, receive(folder, body, announced))
         .await
         .map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long"))??;
+    // What waits for its turn is in a file and not in memory.
+    let _turn = operator.registry.vetting_turn(owner.clone()).await?;
+    let bytes = received.read()?;
     let upload = Upload {
         owner,
         bytes,
@@ -242,17 +245,33 @@ fn too_big() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message).with_code("too-big")
 }
 
+fn disk(error: std::io::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("the upload cannot be kept: {error}"),
+    )
+}
+
+/// An upload in a file that has no name any more: it is gone when this is, however the host ends.
+struct Received {
+    file: std::fs::File,
+    bytes: usize,
+}
+
+impl Received {
+    fn read(mut self) -> Result<Arc<[u8]>, Refusal> {
+        let mut bytes = Vec::with_capacity(self.bytes);
+        self.file.seek(SeekFrom::Start(0)).map_err(disk)?;
+        self.file.read_to_end(&mut bytes).map_err(disk)?;
+        Ok(bytes.into())
+    }
+}
+
 /// Takes a body in through a file in `folder`, so that slow uploads hold no memory; never more than a component may be.
-async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usize>) -> Result<Arc<[u8]>, Refusal> {
+async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usize>) -> Result<Received, Refusal> {
     if announced.is_some_and(|bytes| bytes > limits::COMPONENT_BYTES_MAX) {
         return Err(too_big());
     }
-    let disk = |error: std::io::Error| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the upload cannot be kept: {error}"),
-        )
-    };
     let mut file = tempfile::tempfile_in(folder).map_err(disk)?;
     let mut count = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -265,10 +284,7 @@ async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usi
         // A piece is some kilobytes, and goes to the page cache.
         file.write_all(piece).map_err(disk)?;
     }
-    let mut bytes = Vec::with_capacity(count);
-    file.seek(SeekFrom::Start(0)).map_err(disk)?;
-    file.read_to_end(&mut bytes).map_err(disk)?;
-    Ok(bytes.into())
+    Ok(Received { file, bytes: count })
 }
 
 /// `GET /v1/plugins`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use tollgate_core::access::Caller;
+use tollgate_core::access::{Caller, Permission};
 use tollgate_core::ids::{RouteName, TenantName};
 use tollgate_store::{Quarantine, Store};
 
@@ -15,8 +15,15 @@ pub(super) async fn list<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
     Extension(caller): Extension<Caller>,
 ) -> Json<Vec<Quarantine>> {
-    let all = operator.ward.all().into_iter();
-    Json(all.filter(|one| caller.sees(Some(&one.tenant)).is_ok()).collect())
+    let mut seen = operator.ward.all();
+    seen.retain(|one| caller.sees(Some(&one.tenant)).is_ok());
+    if !caller.role.may(Permission::ReceiptRead) {
+        // What a plugin says when it ends may be of the event that it ran on.
+        for one in &mut seen {
+            one.reason = one.fault().to_owned();
+        }
+    }
+    Json(seen)
 }
 
 /// `POST /v1/tenants/{tenant}/routes/{route}/lift-quarantine`. Answers what was lifted.

@@ -59,9 +59,15 @@ pub(super) async fn run<S: Store>(
         })?),
         None => None,
     };
-    // One at a time on the whole host: a trial takes time, memory and an instance that live runs need as well.
-    let Ok(only) = Arc::clone(&operator.trial).try_acquire_owned() else {
-        let message = "another trial is running on this host; try again later";
+    // What the runs were about is in receipts. Who may not read those is told little, and chooses no runs: by what one run more changes,
+    // that run could be read.
+    let reads_receipts = caller.role.may(Permission::ReceiptRead);
+    if since.is_some() || body.runs_max.is_some() {
+        caller.may(Permission::ReceiptRead, Some(&tenant))?;
+    }
+    // One at a time on the whole host: a trial takes time, memory and an instance that live runs need as well. Tenants take turns.
+    let Some(only) = operator.trial.take(Some(tenant.clone())).await else {
+        let message = "other trials of this tenant wait on this host; try again later";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).with_code("busy"));
     };
     let version = meant(&operator.store, Some(tenant.clone()), &body.plugin).await?;
@@ -106,19 +112,19 @@ pub(super) async fn run<S: Store>(
     let mut report = tried
         .await
         .map_err(|error| Refusal::internal(format!("the trial did not come to its end: {error}")))??;
-    if !caller.role.may(Permission::ReceiptRead) {
-        // What the runs were about is in receipts, which an author does not see.
-        report.examples.clear();
+    let found = TrialResult {
+        runs: report.tally.runs,
+        differences: report.tally.differing,
+    };
+    if !reads_receipts {
+        report = report.without_receipts();
     }
     let record = TrialRecord {
         tenant,
         route,
         active,
         candidate: version.digest,
-        result: TrialResult {
-            runs: report.tally.runs,
-            differences: report.tally.differing,
-        },
+        result: found,
         actor: access::actor(&caller, body.actor),
         at: clock::now(),
     };

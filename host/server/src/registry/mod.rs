@@ -7,6 +7,7 @@
 //! Guarantee: what a change answered is in the store, and every job that is claimed afterwards sees it.
 
 mod shelf;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::registry::{Change, PromotionGate, Refused, Standing};
 use tollgate_core::signature::{PluginSignature, SignatureError};
-use tollgate_sandbox::{Plugin, Refusal, Sandbox, VetReport};
+use tollgate_sandbox::{Plugin, Proven, Refusal, Sandbox, VetReport};
 use tollgate_store::registry::{
     Act, ApiRoute, BindingChange, ChangeRequest, ConfiguredRoute, NamespaceChange, NewVersion, PluginVersion,
     RouteNamespace, SetRoute, StepRequest, VersionFilter,
@@ -27,11 +28,7 @@ use tollgate_store::{Store, StoreError};
 use crate::clock;
 use crate::config::{self, Broken, Config, Kept, Problems, Published, Route, Runs, Settled, Tenant};
 pub(crate) use shelf::Shelf;
-
-/// Components that are vetted at once: it is the most that a caller can make the host compute.
-const VETTING_MAX: usize = 1;
-/// Uploads that wait for their vetting; one more is sent away.
-const VETTING_WAITING_MAX: usize = 8;
+pub(crate) use turns::{Turn, Turns};
 
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +81,8 @@ pub(crate) struct Registry<S> {
     shelf: Arc<Shelf<S>>,
     /// Changes go one by one, so that no older state is swapped in over a newer one.
     changing: tokio::sync::Mutex<()>,
-    vetting: tokio::sync::Semaphore,
-    vetting_waiting: tokio::sync::Semaphore,
+    /// One component is vetted at a time: it is the most that a caller can make the host compute.
+    vetting: Turns,
 }
 
 /// What the files say, with the digests of the plugins that they name.
@@ -205,8 +202,7 @@ impl<S: Store> Registry<S> {
             sandbox,
             shelf,
             changing: tokio::sync::Mutex::new(()),
-            vetting: tokio::sync::Semaphore::new(VETTING_MAX),
-            vetting_waiting: tokio::sync::Semaphore::new(VETTING_WAITING_MAX),
+            vetting: Turns::default(),
         };
         let (config, _) = registry.assembled().await?;
         registry.config.store(Arc::new(config));
@@ -368,6 +364,8 @@ impl<S: Store> Registry<S> {
         }
         self.config.store(Arc::new(config));
         self.shelf.keep_only(&digests);
+        let sandbox = self.sandbox.clone();
+        let _ = tokio::task::spawn_blocking(move || sandbox.pin(digests)).await;
         Ok(moved)
     }
 
@@ -412,7 +410,9 @@ impl<S: Store> Registry<S> {
         if let Some(signature) = &upload.signature {
             self.check_signature(upload.owner.as_ref(), signature, digest).await?;
         }
-        let report = self.vet(Arc::clone(&upload.bytes)).await?;
+        let proven = self.vet(Arc::clone(&upload.bytes)).await?;
+        let report = &proven.report;
+        let dry_run = upload.act.dry_run;
         let version = NewVersion {
             owner: upload.owner,
             digest,
@@ -421,11 +421,25 @@ impl<S: Store> Registry<S> {
             version: report.manifest.version.clone(),
             publisher: report.manifest.publisher.clone(),
             manifest_json: report.manifest.to_json(),
-            report_json: report_json(&report).to_string(),
+            report_json: report_json(report).to_string(),
             signature: upload.signature,
             published: false,
         };
-        Ok(self.store.add_version(version, upload.act).await??)
+        let added = self.store.add_version(version, upload.act).await??;
+        if !dry_run {
+            // What was refused, or only tried, leaves nothing behind.
+            let sandbox = self.sandbox.clone();
+            let _ = tokio::task::spawn_blocking(move || sandbox.keep(&proven)).await;
+        }
+        Ok(added)
+    }
+
+    /// Waits for an upload's turn: of each owner one, before a second of anybody.
+    ///
+    /// # Errors
+    /// When as many wait as may.
+    pub(crate) async fn vetting_turn(&self, owner: Option<TenantName>) -> Result<Turn, Error> {
+        self.vetting.take(owner).await.ok_or(Error::Busy)
     }
 
     /// A signature that is wrong in itself is refused at once. Whether its key counts is asked when the version is bound: a tenant
@@ -454,9 +468,7 @@ impl<S: Store> Registry<S> {
         Ok(())
     }
 
-    async fn vet(&self, bytes: Arc<[u8]>) -> Result<VetReport, Error> {
-        let _waiting = self.vetting_waiting.try_acquire().map_err(|_| Error::Busy)?;
-        let _turn = self.vetting.acquire().await.map_err(|_| Error::Busy)?;
+    async fn vet(&self, bytes: Arc<[u8]>) -> Result<Proven, Error> {
         let sandbox = self.sandbox.clone();
         let vetted = tokio::task::spawn_blocking(move || sandbox.prove(&bytes)).await;
         let lost = |error: tokio::task::JoinError| Refusal::Host {

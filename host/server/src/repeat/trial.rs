@@ -48,6 +48,26 @@ pub(crate) struct TrialReport {
     pub(crate) routes: Vec<RouteTally>,
     pub(crate) seconds: f64,
     pub(crate) threads: usize,
+    /// What is left out or rounded, because the caller may not read receipts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withheld: Vec<String>,
+}
+
+impl TrialReport {
+    /// What somebody may be told who may not read receipts.
+    pub(crate) fn without_receipts(mut self) -> Self {
+        self.tally = self.tally.coarse();
+        self.examples.clear();
+        for route in &mut self.routes {
+            // A trial is of one route.
+            route.differing = self.tally.differing;
+        }
+        self.seconds = 0.0;
+        self.withheld = ["money", "fuel_before", "fuel_after", "micros_after", "seconds", "examples"]
+            .map(str::to_owned)
+            .into();
+        self
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -138,6 +158,7 @@ impl Trial<'_> {
                 .collect(),
             seconds: start.elapsed().as_secs_f64(),
             threads: self.threads.max(1),
+            withheld: Vec::new(),
         })
     }
 

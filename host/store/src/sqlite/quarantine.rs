@@ -35,7 +35,8 @@ pub(super) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) ->
         actor: "host".to_owned(),
         why: Some(format!(
             "{} faults in a row, the last: {}",
-            quarantine.faults, quarantine.reason
+            quarantine.faults,
+            quarantine.fault()
         )),
         at: quarantine.at,
         dry_run: false,

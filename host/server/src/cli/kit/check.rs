@@ -18,7 +18,12 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.which.component()?;
-    let vetted = sandbox(args.which.cache()?)?.prove(&read(&path)?);
+    let sandbox = sandbox(args.which.cache()?)?;
+    let vetted = sandbox.prove(&read(&path)?).map(|proven| {
+        // The cache is the project's own.
+        sandbox.keep(&proven);
+        proven.report
+    });
     tell(&path.display().to_string(), vetted, args.json)
 }
 
