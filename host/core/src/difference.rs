@@ -156,7 +156,8 @@ impl Tally {
     /// reads in an event, so none of that is told; and how many runs differ is told up to the next power of two.
     pub fn coarse(self) -> Self {
         let up = |count: u64| count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0);
-        let each = |counts: BTreeMap<ActionKind, u64>| counts.into_iter().map(|(kind, count)| (kind, up(count))).collect();
+        let each =
+            |counts: BTreeMap<ActionKind, u64>| counts.into_iter().map(|(kind, count)| (kind, up(count))).collect();
         Self {
             runs: self.runs,
             differing: up(self.differing).min(self.runs),

@@ -127,7 +127,9 @@ impl Cache {
                     path,
                     bytes: metadata.len(),
                     used_at,
-                    plugin: code.split_once('-').and_then(|(digest, _)| format!("sha256:{digest}").parse().ok()),
+                    plugin: code
+                        .split_once('-')
+                        .and_then(|(digest, _)| format!("sha256:{digest}").parse().ok()),
                 });
             }
         }

@@ -48,7 +48,9 @@ fn small(version: &str) -> Vec<u8> {
 fn left(stage: &Stage) -> Vec<String> {
     let names = |folder: &Path| {
         let entries = std::fs::read_dir(folder).expect("a folder").flatten();
-        entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+        entries
+            .map(|entry| entry.path().display().to_string())
+            .collect::<Vec<_>>()
     };
     let mut all = [names(&stage.path("")), names(&stage.path("compiled"))].concat();
     all.sort();
@@ -58,7 +60,10 @@ fn left(stage: &Stage) -> Vec<String> {
 #[test]
 fn p6_uploads_wait_for_those_of_the_same_owner_and_not_others_for_them() {
     let stage = two_tenants();
-    let (acme, globex) = (token(&stage, "plugin-author", "acme"), token(&stage, "plugin-author", "globex"));
+    let (acme, globex) = (
+        token(&stage, "plugin-author", "acme"),
+        token(&stage, "plugin-author", "globex"),
+    );
     // Each takes long to compile.
     let long = |version: &str| component(&plugins_dir().join("cashback.wasm"), version);
     let (taken, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -83,7 +88,10 @@ fn p6_uploads_wait_for_those_of_the_same_owner_and_not_others_for_them() {
         assert_eq!(answer.status, 200, "{answer:?}");
         taken.load(Ordering::SeqCst) - before
     });
-    assert!(before_globex <= 3, "{before_globex} of acme's went before the one of globex's");
+    assert!(
+        before_globex <= 3,
+        "{before_globex} of acme's went before the one of globex's"
+    );
     assert!(taken.load(Ordering::SeqCst) >= 5, "acme's own wait and are taken");
 }
 
@@ -116,7 +124,10 @@ fn w2_what_is_refused_or_only_tried_leaves_nothing_behind() {
     assert_eq!(push(&good, false).status, 200);
     let digest = PluginDigest::of(&good).to_string();
     let kept: Vec<_> = left(&stage).into_iter().filter(|name| !before.contains(name)).collect();
-    assert!(kept.len() == 1 && kept[0].contains(&digest["sha256:".len()..]), "{kept:?}");
+    assert!(
+        kept.len() == 1 && kept[0].contains(&digest["sha256:".len()..]),
+        "{kept:?}"
+    );
 }
 
 #[test]
@@ -144,17 +155,33 @@ fn w2_the_compiler_has_its_share_and_the_cache_its_bound() {
         seen
     });
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let most = seen.iter().map(|child| child.threads).max().expect("a compiler was seen");
-    assert!(most <= (processors / 2).max(1) + 1, "{most} threads on {processors} processors");
+    let most = seen
+        .iter()
+        .map(|child| child.threads)
+        .max()
+        .expect("a compiler was seen");
+    assert!(
+        most <= (processors / 2).max(1) + 1,
+        "{most} threads on {processors} processors"
+    );
     let last = seen.last().expect("a compiler");
     assert!(last.niceness >= 15, "{last:?}");
     let memory = std::fs::read_to_string("/proc/meminfo").expect("what memory there is");
-    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).expect("in all");
+    let memory = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .expect("in all");
     let memory: u64 = memory.trim().trim_end_matches(" kB").trim().parse().expect("a number");
     assert!(last.memory_bytes_max <= (memory * 1024 / 2).max(1 << 30), "{last:?}");
 
-    let codes: Vec<_> = left(&stage).into_iter().filter(|name| name.ends_with(".code")).collect();
-    assert!(codes.iter().any(|name| name.contains(&used)), "what a route runs stays: {codes:?}");
+    let codes: Vec<_> = left(&stage)
+        .into_iter()
+        .filter(|name| name.ends_with(".code"))
+        .collect();
+    assert!(
+        codes.iter().any(|name| name.contains(&used)),
+        "what a route runs stays: {codes:?}"
+    );
     let bytes = |name: &String| std::fs::metadata(name).map_or(0, |metadata| metadata.len());
     let all: u64 = codes.iter().map(bytes).sum();
     let its: u64 = codes.iter().filter(|name| name.contains(&used)).map(bytes).sum();
@@ -210,7 +237,9 @@ fn o2_an_author_reads_no_amounts_of_events_by_trials_shadows_or_faults() {
     let digest = PluginDigest::of(&candidate).to_string();
     let trial = |tenant: &str, role: &str, more: Value| {
         let mut body = json!({ "plugin": digest });
-        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
         let path = format!("/v1/tenants/{tenant}/routes/cashback/trials");
         stage.ask_as(&token(&stage, role, tenant), "POST", &path, body.to_string().as_bytes())
     };
@@ -241,13 +270,20 @@ fn o2_an_author_reads_no_amounts_of_events_by_trials_shadows_or_faults() {
     // Nor does an author choose the runs, by which one could be told from the others.
     for narrowed in [json!({ "runs_max": 1 }), json!({ "since": "2026-05-05T10:00:00Z" })] {
         let refused = trial("acme", "plugin-author", narrowed.clone());
-        assert!(refused.status == 403 && String::from_utf8_lossy(&refused.body).contains("receipt-read"), "{refused:?}");
+        assert!(
+            refused.status == 403 && String::from_utf8_lossy(&refused.body).contains("receipt-read"),
+            "{refused:?}"
+        );
         assert_eq!(trial("acme", "tenant-admin", narrowed).status, 200);
     }
     // Runs of a shadow show its actions.
     let shadows = "/v1/tenants/acme/routes/cashback/shadow-runs";
     for (role, status) in [("plugin-author", 403), ("viewer", 200), ("tenant-admin", 200)] {
-        assert_eq!(stage.ask_as(&token(&stage, role, "acme"), "GET", shadows, b"").status, status, "{role}");
+        assert_eq!(
+            stage.ask_as(&token(&stage, role, "acme"), "GET", shadows, b"").status,
+            status,
+            "{role}"
+        );
     }
 }
 
@@ -264,15 +300,23 @@ fn o2_what_a_plugin_says_when_it_ends_is_not_shown_to_who_reads_no_receipts() {
             "user_id": format!("user_{number}"), "reward_id": "reward_999", "amount": 777, "currency": "INR",
             "status": "success", "timestamp": "2026-05-05T10:00:00Z",
         });
-        assert_eq!(stage.post("shop", &signer("shop").sign("", body.to_string())).status, 202);
+        assert_eq!(
+            stage.post("shop", &signer("shop").sign("", body.to_string())).status,
+            202
+        );
     }
     let seen = |role: &str| {
-        let answer = stage.ask_as(&token(&stage, role, "acme"), "GET", "/v1/quarantines", b"").json();
+        let answer = stage
+            .ask_as(&token(&stage, role, "acme"), "GET", "/v1/quarantines", b"")
+            .json();
         answer[0]["reason"].as_str().map(str::to_owned)
     };
     let all = wait_until("the plugin is in quarantine", || seen("viewer"));
     let fault = seen("plugin-author").expect("an author sees that it is");
-    assert!(all.starts_with(&format!("{fault}: ")) && all.len() > fault.len() + 2, "{all} {fault}");
+    assert!(
+        all.starts_with(&format!("{fault}: ")) && all.len() > fault.len() + 2,
+        "{all} {fault}"
+    );
     let history = stage.ask_as(
         &token(&stage, "plugin-author", "acme"),
         "GET",

@@ -112,12 +112,16 @@ fn an_entry_stands_for_its_own_plugin_and_host_only() {
 fn the_cache_keeps_to_its_bound_and_never_loses_what_is_in_use() {
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path();
-    let components: Vec<_> = (0..5).map(|number| component(&format!("(drop (i32.const {number})) {GOOD}"))).collect();
+    let components: Vec<_> = (0..5)
+        .map(|number| component(&format!("(drop (i32.const {number})) {GOOD}")))
+        .collect();
     let digest = |at: usize| tollgate_core::ids::PluginDigest::of(&components[at]);
     let is_there = |at: usize| {
         let digest = digest(at).to_string();
         let paths = entries(directory);
-        paths.iter().any(|path| path.to_string_lossy().contains(&digest["sha256:".len()..]))
+        paths
+            .iter()
+            .any(|path| path.to_string_lossy().contains(&digest["sha256:".len()..]))
     };
     sandbox(directory, Compiler::InProcess).load(&components[0]).unwrap();
     let each = fs::metadata(&entries(directory)[0]).unwrap().len();
@@ -135,7 +139,11 @@ fn the_cache_keeps_to_its_bound_and_never_loses_what_is_in_use() {
         pause();
         bounded.load(component).unwrap();
     }
-    assert_eq!(entries(directory).len(), 4, "nothing goes before it is known what is in use");
+    assert_eq!(
+        entries(directory).len(),
+        4,
+        "nothing goes before it is known what is in use"
+    );
     // The oldest is in use, the next is used again.
     pause();
     bounded.load(&components[1]).unwrap();
@@ -150,7 +158,11 @@ fn the_cache_keeps_to_its_bound_and_never_loses_what_is_in_use() {
     bounded.pin([0, 1, 4].map(digest).into());
     assert_eq!([0, 1, 4].map(is_there), [true; 3]);
     bounded.load(&components[2]).unwrap();
-    assert_eq!([0, 1, 2, 4].map(is_there), [true, true, false, true], "and what is not has no room");
+    assert_eq!(
+        [0, 1, 2, 4].map(is_there),
+        [true, true, false, true],
+        "and what is not has no room"
+    );
     assert!(loads_from_cache(directory, &components[0]));
 }
 

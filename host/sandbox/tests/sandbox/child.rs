@@ -74,7 +74,10 @@ fn a_child_has_its_share_of_processors_and_gives_way_to_all_others() {
     }
     assert!(loading.join().unwrap());
     let most_threads = seen.iter().map(|child| child.1).max();
-    assert!(most_threads.is_some_and(|threads| threads <= 2), "itself and one that compiles: {seen:?}");
+    assert!(
+        most_threads.is_some_and(|threads| threads <= 2),
+        "itself and one that compiles: {seen:?}"
+    );
     let (niceness, _, adjusted) = seen.last().expect("a child");
     assert!(*niceness >= 15 && adjusted == "1000", "{niceness} {adjusted}");
 }

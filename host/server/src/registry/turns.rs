@@ -43,7 +43,9 @@ impl Turns {
             if inside.count >= WAITING_MAX {
                 return None;
             }
-            let Inside { waiting, order, count, .. } = &mut *inside;
+            let Inside {
+                waiting, order, count, ..
+            } = &mut *inside;
             let its = waiting.entry(asker.clone()).or_default();
             if its.len() >= WAITING_OF_ONE_MAX {
                 return None;
@@ -145,11 +147,18 @@ mod tests {
         drop(first);
         let mut seen = Vec::new();
         for _ in 0..WAITING_OF_ONE_MAX + 2 {
-            let (asker, had_turn) = tokio::time::timeout(Duration::from_secs(5), order.recv()).await.unwrap().unwrap();
+            let (asker, had_turn) = tokio::time::timeout(Duration::from_secs(5), order.recv())
+                .await
+                .unwrap()
+                .unwrap();
             assert!(had_turn);
             seen.push(asker);
         }
-        assert_eq!(seen[..3], [tenant("acme"), tenant("globex"), None], "one of each before a second of anybody");
+        assert_eq!(
+            seen[..3],
+            [tenant("acme"), tenant("globex"), None],
+            "one of each before a second of anybody"
+        );
         assert!(seen[3..].iter().all(|asker| *asker == tenant("acme")));
         drop(turns.take(None).await.expect("nobody waits any more"));
         assert_eq!(lock(&turns.0).count, 0);

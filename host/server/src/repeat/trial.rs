@@ -63,9 +63,16 @@ impl TrialReport {
             route.differing = self.tally.differing;
         }
         self.seconds = 0.0;
-        self.withheld = ["money", "fuel_before", "fuel_after", "micros_after", "seconds", "examples"]
-            .map(str::to_owned)
-            .into();
+        self.withheld = [
+            "money",
+            "fuel_before",
+            "fuel_after",
+            "micros_after",
+            "seconds",
+            "examples",
+        ]
+        .map(str::to_owned)
+        .into();
         self
     }
 }
