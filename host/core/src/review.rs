@@ -1,4 +1,5 @@
-//! Review: what a person's word makes of what was set aside: of a held receipt, a held job, a delivery in conflict (promise T4).
+//! Review: what a person's word makes of what was set aside: of a held receipt, a held job, a delivery in conflict, a proposal that
+//! conflicts with the ledger (promise T4).
 //!
 //! Admission never guesses, so a status that it cannot place waits. A person then says what the status means, and the lifecycle
 //! judges that word as it judges a provider's: a late status stays late, and a contradiction stays one. The receipt itself is never
@@ -11,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::Disposition;
 use crate::event::{Event, StatusReading};
-use crate::ids::{DeliveryId, FamilyName, JobId, ReceiptId, Status};
+use crate::ids::{ActionId, DeliveryId, FamilyName, JobId, OperationKey, ReceiptId, Status};
 use crate::lifecycle::{Lifecycle, Transition};
 use crate::mask;
 
+/// What may be decided about a conflict with the ledger.
+const KEEP_OR_RECORD: &str =
+    "say either to keep what is recorded, or under which other operation key this one is recorded as well";
 /// What somebody says about a decision.
 const NOTE_BYTES_MAX: usize = 1024;
 
@@ -27,6 +31,8 @@ pub enum Target {
     Job(JobId),
     /// A delivery whose bytes conflict with those of its receipt.
     Delivery(DeliveryId),
+    /// A proposal whose operation is recorded with other content.
+    Action(ActionId),
 }
 
 impl FromStr for Target {
@@ -36,9 +42,10 @@ impl FromStr for Target {
         let receipt = text.parse().map(Self::Receipt);
         let job = text.parse().map(Self::Job);
         let delivery = text.parse().map(Self::Delivery);
-        receipt.or(job).or(delivery).map_err(|_| {
+        let action = text.parse().map(Self::Action);
+        receipt.or(job).or(delivery).or(action).map_err(|_| {
             format!(
-                "`{text}` is nothing that can be reviewed: name a receipt (rcpt_…), a job (job_7) or a delivery (dlv_7)"
+                "`{text}` is nothing that can be reviewed: name a receipt (rcpt_…), a job (job_7), a delivery (dlv_7) or an action (act_7)"
             )
         })
     }
@@ -50,16 +57,18 @@ impl fmt::Display for Target {
             Self::Receipt(receipt) => receipt.fmt(f),
             Self::Job(job) => job.fmt(f),
             Self::Delivery(delivery) => delivery.fmt(f),
+            Self::Action(action) => action.fmt(f),
         }
     }
 }
 
 /// A decision about what was set aside, as it is asked for: `map` a held receipt to a status, `replace_with` another form of it that
-/// came later, `run` a held job again or a conflicting delivery as an event of its own, or `dismiss` any of them with a reason.
+/// came later, `run` a held job again or a conflicting delivery as an event of its own, or `dismiss` any of them with a reason; of a
+/// conflict with the ledger, `keep` what is recorded, or `record` the other one as well, under this operation key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReviewBody {
-    /// A receipt, a job or a delivery.
+    /// A receipt, a job, a delivery or an action.
     #[serde(alias = "receipt")]
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +79,10 @@ pub struct ReviewBody {
     pub run: bool,
     #[serde(default)]
     pub dismiss: bool,
+    #[serde(default)]
+    pub keep: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     #[serde(default)]
@@ -98,6 +111,10 @@ pub enum Decision {
     Run,
     /// Nothing is to be done.
     Dismiss,
+    /// Of a conflict with the ledger: what is recorded stands, and the other one has no effect.
+    Keep,
+    /// Of a conflict with the ledger: the other one is an effect of its own, under this key.
+    Record(OperationKey),
 }
 
 impl ReviewBody {
@@ -106,24 +123,31 @@ impl ReviewBody {
     pub fn checked(self) -> Result<Asked, String> {
         let why = self.why.filter(|why| !why.trim().is_empty());
         let target: Target = self.id.parse()?;
-        let decision = match (self.map, self.replace_with, self.run, self.dismiss) {
-            (Some(status), None, false, false) => {
-                Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?)
-            }
-            (None, Some(delivery), false, false) => {
-                Decision::ReplaceWith(delivery.parse().map_err(|error| format!("replace_with: {error}"))?)
-            }
-            (None, None, true, false) => Decision::Run,
-            (None, None, false, true) if why.is_none() => return Err("say why it is dismissed".to_owned()),
-            (None, None, false, true) => Decision::Dismiss,
-            _ => {
-                return Err(match target {
-                    Target::Receipt(_) => {
-                        "say either to map it or to dismiss it, or which delivery it is replaced with".to_owned()
-                    }
-                    Target::Job(_) | Target::Delivery(_) => "say either to run it or to dismiss it".to_owned(),
-                });
-            }
+        let mut said = Vec::new();
+        if let Some(status) = self.map {
+            said.push(Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?));
+        }
+        if let Some(delivery) = self.replace_with {
+            said.push(Decision::ReplaceWith(
+                delivery.parse().map_err(|error| format!("replace_with: {error}"))?,
+            ));
+        }
+        if let Some(key) = self.record {
+            said.push(Decision::Record(
+                key.parse().map_err(|error| format!("record: {error}"))?,
+            ));
+        }
+        said.extend(self.run.then_some(Decision::Run));
+        said.extend(self.dismiss.then_some(Decision::Dismiss));
+        said.extend(self.keep.then_some(Decision::Keep));
+        let (Some(decision), true) = (said.pop(), said.is_empty()) else {
+            return Err(match target {
+                Target::Receipt(_) => {
+                    "say either to map it or to dismiss it, or which delivery it is replaced with".to_owned()
+                }
+                Target::Job(_) | Target::Delivery(_) => "say either to run it or to dismiss it".to_owned(),
+                Target::Action(_) => KEEP_OR_RECORD.to_owned(),
+            });
         };
         match (target, &decision) {
             (Target::Receipt(_), Decision::Run) => {
@@ -135,8 +159,21 @@ impl ReviewBody {
             (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
                 return Err("only a held receipt is mapped or replaced; say to run this, or to dismiss it".to_owned());
             }
+            (Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_) | Decision::Run | Decision::Dismiss) => {
+                return Err(KEEP_OR_RECORD.to_owned());
+            }
+            (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Keep | Decision::Record(_)) => {
+                return Err(
+                    "only an action that conflicts with the ledger (act_7) is kept out of it or recorded".to_owned(),
+                );
+            }
+            (_, Decision::Dismiss) if why.is_none() => return Err("say why it is dismissed".to_owned()),
+            (Target::Action(_), Decision::Keep) if why.is_none() => {
+                return Err("say why what is recorded stands and the other one has no effect".to_owned());
+            }
             (Target::Receipt(_), Decision::Map(_) | Decision::ReplaceWith(_) | Decision::Dismiss)
-            | (Target::Job(_) | Target::Delivery(_), Decision::Run | Decision::Dismiss) => {}
+            | (Target::Job(_) | Target::Delivery(_), Decision::Run | Decision::Dismiss)
+            | (Target::Action(_), Decision::Keep | Decision::Record(_)) => {}
         }
         for (field, text) in [("why", why.as_deref().unwrap_or_default()), ("actor", &self.actor)] {
             mask::check_note(field, text, NOTE_BYTES_MAX)?;
@@ -176,6 +213,14 @@ pub enum Reviewed {
         own_receipt: ReceiptId,
         #[serde(flatten)]
         disposition: Disposition,
+    },
+    /// What was recorded first stands. The conflicting proposal has no effect, now or when it comes again.
+    Kept { action: ActionId },
+    /// The conflicting proposal is recorded too, under a key of its own. A dry run does not know its number yet.
+    Recorded {
+        operation_key: OperationKey,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        action: Option<ActionId>,
     },
 }
 
@@ -326,6 +371,8 @@ mod tests {
             replace_with: None,
             run: false,
             dismiss: false,
+            keep: false,
+            record: None,
             why: None,
             dry_run: false,
             actor: "ann".into(),
@@ -349,7 +396,18 @@ mod tests {
             why: Some("a test".into()),
             ..body(id)
         };
+        let keep = |id| ReviewBody {
+            keep: true,
+            why: Some("the first was right".into()),
+            ..body(id)
+        };
+        let record = |id| ReviewBody {
+            record: Some("cashback:1-b".into()),
+            ..body(id)
+        };
         for good in [
+            keep("act_7"),
+            record("act_7"),
             map(receipt),
             replace(receipt),
             dismiss(receipt),
@@ -382,7 +440,33 @@ mod tests {
             ),
             (
                 run("evt_1"),
-                "name a receipt (rcpt_…), a job (job_7) or a delivery (dlv_7)",
+                "name a receipt (rcpt_…), a job (job_7), a delivery (dlv_7) or an action (act_7)",
+            ),
+            (body("act_7"), "either to keep what is recorded"),
+            (run("act_7"), "either to keep what is recorded"),
+            (dismiss("act_7"), "either to keep what is recorded"),
+            (keep("job_7"), "only an action that conflicts"),
+            (record(receipt), "only an action that conflicts"),
+            (
+                ReviewBody {
+                    why: None,
+                    ..keep("act_7")
+                },
+                "say why",
+            ),
+            (
+                ReviewBody {
+                    keep: true,
+                    ..record("act_7")
+                },
+                "either to keep what is recorded",
+            ),
+            (
+                ReviewBody {
+                    record: Some("two words".into()),
+                    ..record("act_7")
+                },
+                "record: ",
             ),
         ] {
             let said = bad.clone().checked().unwrap_err();

@@ -40,7 +40,7 @@ mod transaction;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DeliveryId, OutboxId, PluginName, ReceiptId, TenantName};
+use tollgate_core::ids::{ActionId, DeliveryId, OutboxId, PluginName, ReceiptId, RouteName, TenantName};
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
@@ -285,6 +285,14 @@ impl GuestStore {
     /// [`StoreError::NotFound`], and when the store cannot be read.
     pub fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
         self.read(|view| reviews::receipt_of(view, target))
+    }
+
+    /// As [`crate::Store::route_of`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when the store cannot be read.
+    pub fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
+        self.read(|view| reviews::route_of(view, action))
     }
 
     /// As [`crate::Store::event`].

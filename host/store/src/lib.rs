@@ -27,7 +27,8 @@ use std::future::Future;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    ActionId, DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName,
+    TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
@@ -215,6 +216,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// [`StoreError::NotFound`] when there is no such thing.
     fn receipt_of(&self, target: Target) -> impl Future<Output = Result<ReceiptId, StoreError>> + Send;
 
+    /// The route whose job proposed an action.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such action.
+    fn route_of(&self, action: ActionId) -> impl Future<Output = Result<(TenantName, RouteName), StoreError>> + Send;
+
     /// The event of a receipt, as it was admitted.
     ///
     /// # Errors
@@ -222,7 +229,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn event(&self, receipt: ReceiptId) -> impl Future<Output = Result<Event, StoreError>> + Send;
 
     /// Records what a person decided about something that is set aside. In one commit: the decision, what follows from it (the
-    /// subject's status and the receipt's jobs, the job that runs again, the event that a conflict becomes) and a line of history.
+    /// subject's status and the receipt's jobs, the job that runs again, the event or the action that a conflict becomes) and a line of history.
     /// The receipt itself is not changed. With `dry_run` nothing is written and the answer says what would be.
     ///
     /// # Errors

@@ -399,6 +399,9 @@ pub struct ActionView {
     pub action: Action,
     /// In words, for people.
     pub summary: String,
+    /// Of a conflict: what a person decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewView>,
     pub deliveries: Vec<OutboxView>,
 }
 
@@ -718,6 +721,8 @@ pub enum SetAsideKind {
     Conflict,
     /// A delivery with the signed message of a receipt under another id.
     SuspectedReplay,
+    /// A proposal whose operation is recorded with other content.
+    LedgerConflict,
     /// A receipt whose subject was already further. Nobody is asked.
     Superseded,
     /// An accepted receipt that no route took. Nobody is asked.
@@ -725,11 +730,12 @@ pub enum SetAsideKind {
 }
 
 impl SetAsideKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::HeldReceipt,
         Self::HeldJob,
         Self::Conflict,
         Self::SuspectedReplay,
+        Self::LedgerConflict,
         Self::Superseded,
         Self::NoRoute,
     ];
@@ -740,6 +746,7 @@ impl SetAsideKind {
             Self::HeldJob => "held-job",
             Self::Conflict => "conflict",
             Self::SuspectedReplay => "suspected-replay",
+            Self::LedgerConflict => "ledger-conflict",
             Self::Superseded => "superseded",
             Self::NoRoute => "no-route",
         }
@@ -748,7 +755,7 @@ impl SetAsideKind {
     /// Whether it waits for a person's word.
     pub const fn waits(self) -> bool {
         match self {
-            Self::HeldReceipt | Self::HeldJob | Self::Conflict | Self::SuspectedReplay => true,
+            Self::HeldReceipt | Self::HeldJob | Self::Conflict | Self::SuspectedReplay | Self::LedgerConflict => true,
             Self::Superseded | Self::NoRoute => false,
         }
     }
@@ -772,7 +779,7 @@ pub struct SetAsideFilter {
     pub kind: Option<SetAsideKind>,
     pub tenant: Option<TenantName>,
     pub source: Option<SourceName>,
-    /// Only held jobs of this route.
+    /// Only held jobs of this route, and conflicts with the ledger that its jobs came into.
     pub route: Option<RouteName>,
     /// Only what was set aside at or after this instant.
     pub since: Option<UnixMillis>,
@@ -789,12 +796,12 @@ pub struct SetAsideFilter {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SetAside {
     pub kind: SetAsideKind,
-    /// What a review names, and where a list goes on: the receipt, the job or the delivery.
+    /// What a review names, and where a list goes on: the receipt, the job, the delivery or the action.
     pub id: String,
     pub receipt: ReceiptId,
     pub tenant: TenantName,
     pub source: SourceName,
-    /// Of a held job.
+    /// Of a held job, and of a conflict with the ledger.
     pub route: Option<RouteName>,
     pub event_id: String,
     pub event_type: String,
@@ -810,7 +817,7 @@ pub struct SetAside {
     pub review: Option<ReviewView>,
 }
 
-/// How much is set aside of one kind, at one place: a source, or for held jobs a route.
+/// How much is set aside of one kind, at one place: a source, or for held jobs and conflicts with the ledger a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAsideCount {
     pub kind: SetAsideKind,
@@ -891,6 +898,13 @@ pub enum ReviewDecision {
     },
     /// Nothing is to be done.
     Dismiss,
+    /// Of a conflict with the ledger: what is recorded stands.
+    Keep,
+    /// A conflicting proposal is recorded under this key too, and sent there.
+    Record {
+        operation_key: OperationKey,
+        targets: Targets,
+    },
 }
 
 /// What became of a decision.
@@ -907,6 +921,8 @@ pub enum ReviewAnswer {
     AlreadyReviewed(ReviewView),
     /// The status cannot be given to this event.
     Unmappable(Unmappable),
+    /// The operation key under which a proposal was to be recorded is that of this action.
+    KeyTaken(ActionId),
 }
 
 impl ReviewAnswer {
@@ -923,6 +939,9 @@ impl ReviewAnswer {
                 Err(format!("it was reviewed before: {} decided on {}", view.actor, view.at))
             }
             Self::Unmappable(unmappable) => Err(unmappable.to_string()),
+            Self::KeyTaken(action) => Err(format!(
+                "{action} is recorded under this operation key; name one under which nothing is"
+            )),
         }
     }
 }
@@ -936,6 +955,9 @@ pub struct ReviewReport {
     pub reviewed: Reviewed,
     /// The routes whose jobs are made.
     pub routes: Vec<RouteName>,
+    /// Where a proposal is sent that is recorded now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationName>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -952,6 +974,8 @@ pub struct Counts {
     pub held_jobs: u64,
     /// Conflicting deliveries that are kept and that nobody decided about.
     pub conflicts_open: u64,
+    /// Proposals that conflict with the ledger and that nobody decided about.
+    pub ledger_conflicts_open: u64,
     pub jobs_waiting: u64,
     pub jobs_done: u64,
     pub runs: u64,

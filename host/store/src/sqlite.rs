@@ -47,7 +47,8 @@ use tollgate_core::admission::Admission;
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    ActionId, DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName,
+    TokenId,
 };
 use tollgate_core::limits;
 use tollgate_core::review::Target;
@@ -469,6 +470,10 @@ impl Store for SqliteStore {
 
     async fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
         self.read(move |view| reviews::receipt_of(view, target)).await
+    }
+
+    async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
+        self.read(move |view| reviews::route_of(view, action)).await
     }
 
     async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {

@@ -237,3 +237,112 @@ fn p7_no_two_stores_give_one_webhook_id() {
     assert_eq!((arrivals.len(), ids.len()), (4, 4), "{ids:?}");
     assert!(ids.iter().all(|id| id.starts_with("msg_")), "{ids:?}");
 }
+
+/// One redemption is told twice, with other points: the second credit has another content under the operation key of the first. It waits
+/// for a person, who is told, and decides once.
+#[test]
+fn t2_a_conflict_with_the_ledger_is_listed_counted_said_and_decided() {
+    let destination = Destination::start();
+    let tenant = format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination));
+    let stage = Setup::acme(&tenant).plugin("cashback").start();
+    let spend = |event: &str, redemption: &str, points: u32| {
+        let body = redeemed(event, redemption, "success").replace("\"points\":5000", &format!("\"points\":{points}"));
+        stage.post("shop", &signer("shop").sign("", body)).receipt()
+    };
+    spend("evt_1", "red_1", 5000);
+    spend("evt_2", "red_2", 5000);
+    stage.quiet();
+    let second = spend("evt_3", "red_1", 7000);
+    spend("evt_4", "red_2", 9000);
+    stage.quiet();
+    assert_eq!(
+        (&stage.counts()["actions"], &stage.counts()["ledger_conflicts_open"]),
+        (&json!(2), &json!(2))
+    );
+    let listed = list(&stage.ask(&["review"]).json());
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    for one in &listed {
+        assert_eq!((text(one, "kind"), text(one, "route")), ("ledger-conflict", "cashback"));
+        assert!(
+            text(one, "reason").contains("is recorded as cashback/cashback:red_"),
+            "{one}"
+        );
+    }
+    let place = "{tenant=\"acme\",route=\"cashback\",kind=\"ledger-conflict\"}";
+    assert_eq!(stage.metric(&format!("tollgate_set_aside{place}")), 2);
+    assert_eq!(
+        stage.metric("tollgate_ledger_conflicts_total{tenant=\"acme\",route=\"cashback\"}"),
+        2
+    );
+    let log = stage.log_with("a proposal conflicts with the ledger");
+    assert!(
+        !log.is_empty() && log[0].contains("acme") && log[0].contains("cashback"),
+        "{log:?}"
+    );
+    let people = stage.ask_for_people(&["review"]).stdout;
+    assert!(
+        people.contains("--keep --why TEXT") && people.contains("--record KEY"),
+        "{people}"
+    );
+
+    let (kept, wanted) = (text(&listed[0], "id"), text(&listed[1], "id"));
+    assert_eq!(stage.trace(wanted)["receipt"]["id"], second);
+    for (arguments, code) in [
+        (["review", kept, "--keep"].as_slice(), 2),
+        (&["review", kept, "--dismiss", "--why", "a test"], 2),
+        (&["review", kept, "--run"], 2),
+        (&["review", wanted, "--record", "cashback:red_1"], 1),
+        (&["review", "act_1", "--keep", "--why", "a test"], 1),
+    ] {
+        assert_eq!(stage.ask(arguments).code, code, "{arguments:?}");
+    }
+    let before = stage.counts();
+    let dry = stage.ask(&["review", wanted, "--record", "cashback:red_1:b", "--dry-run"]);
+    assert_eq!(
+        (dry.code, text(&dry.json(), "became"), &dry.json()["destinations"]),
+        (0, "recorded", &json!(["books"])),
+        "{dry:?}"
+    );
+    assert_eq!(stage.counts(), before);
+    let ran = stage.ask(&["review", wanted, "--record", "cashback:red_1:b", "--why", "two orders"]);
+    assert_eq!((ran.code, text(&ran.json(), "became")), (0, "recorded"), "{ran:?}");
+    let ran = stage.ask(&["review", kept, "--keep", "--why", "the first was right"]);
+    assert_eq!((ran.code, text(&ran.json(), "became")), (0, "kept"), "{ran:?}");
+    for decided in [wanted, kept] {
+        let again = stage.ask(&["review", decided, "--record", "cashback:other"]);
+        assert_eq!(again.code, 1, "decided before: {again:?}");
+    }
+    let arrivals = destination.wait_for(3);
+    stage.quiet();
+    let keys: Vec<_> = arrivals
+        .iter()
+        .map(|arrival| arrival.header("idempotency-key"))
+        .collect();
+    assert_eq!(keys[2], "cashback/credit/cashback:red_1:b");
+    let counts = stage.counts();
+    assert_eq!(
+        (&counts["actions"], &counts["ledger_conflicts_open"]),
+        (&json!(3), &json!(0))
+    );
+    let history = stage.trace(&second)["history"].to_string();
+    assert!(
+        history.contains("under cashback:red_1:b") && history.contains("by tester: two orders"),
+        "{history}"
+    );
+    let people = stage.ask_for_people(&["trace", "evt_4"]).stdout;
+    assert!(people.contains("without effect: act_2 stands by tester"), "{people}");
+
+    // A replay finds both decided, and does nothing again.
+    for event in ["evt_3", "evt_4"] {
+        let receipt = text(&stage.trace(event)["receipt"], "id").to_owned();
+        assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    }
+    stage.quiet();
+    let after = stage.counts();
+    assert_eq!(
+        (&after["actions"], &after["ledger_conflicts_open"]),
+        (&json!(3), &json!(0))
+    );
+    assert_eq!(destination.arrivals().len(), 3);
+    stage.assert_whole();
+}

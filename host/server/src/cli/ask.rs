@@ -394,6 +394,8 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
         replace_with: args.replace_with,
         run: args.run,
         dismiss: args.dismiss,
+        keep: args.keep,
+        record: args.record,
         why: args.why,
         dry_run: args.dry_run,
         actor: actor(),
@@ -449,10 +451,16 @@ fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
     if let Some(delivery) = first(SetAsideKind::Conflict).or_else(|| first(SetAsideKind::SuspectedReplay)) {
         anstream::println!("as an event of its own:  tollgate review {delivery} --run --dry-run");
     }
+    if let Some(action) = first(SetAsideKind::LedgerConflict) {
+        anstream::println!("keep what is recorded:   tollgate review {action} --keep --why TEXT");
+        anstream::println!("record this one as well: tollgate review {action} --record KEY --dry-run");
+    }
     if first(SetAsideKind::NoRoute).is_some() {
         anstream::println!("route them again:        tollgate replay --routes --no-route --dry-run");
     }
-    if let Some(waiting) = held.iter().find(|item| item.kind.waits() && item.review.is_none()) {
+    let is_dismissed =
+        |item: &&SetAside| item.kind.waits() && item.kind != SetAsideKind::LedgerConflict && item.review.is_none();
+    if let Some(waiting) = held.iter().find(is_dismissed) {
         anstream::println!(
             "set it aside for good:   tollgate review {} --dismiss --why TEXT",
             waiting.id

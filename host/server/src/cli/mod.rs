@@ -164,7 +164,9 @@ enum Command {
                       A held receipt (rcpt_…) is mapped to the status that you name, and the lifecycle judges it as it would have judged the \
                       provider; or it is replaced with another form of its event that came later (dlv_…); or dismissed.\n\
                       A job that its plugin held (job_…) runs again, or is dismissed.\n\
-                      A delivery with the id of a receipt and other bytes (dlv_…) runs as an event of its own, or is dismissed.\n\n\
+                      A delivery with the id of a receipt and other bytes (dlv_…) runs as an event of its own, or is dismissed.\n\
+                      An action whose operation is recorded with other content (act_…) is kept out of the ledger, or recorded under \
+                      another operation key.\n\n\
                       The routes of now apply. Receipts stay as they were; the decision is kept beside them, once.\n\n\
                       Exit status: 0 done, 1 it cannot be (not held, reviewed before, a status that contradicts the subject's)."
     )]
@@ -301,20 +303,26 @@ struct ResendArgs {
 
 #[derive(clap::Args)]
 struct ReviewArgs {
-    /// A held receipt (rcpt_…), a held job (job_…) or a conflicting delivery (dlv_…)
+    /// A held receipt (rcpt_…), a held job (job_…), a conflicting delivery (dlv_…) or an action that conflicts with the ledger (act_…)
     id: Option<String>,
     /// The status that a held receipt's event has, of its family's lifecycle
-    #[arg(long, value_name = "STATUS", requires = "id", conflicts_with_all = ["dismiss", "run", "replace_with"])]
+    #[arg(long, value_name = "STATUS", requires = "id", conflicts_with_all = ["dismiss", "run", "replace_with", "keep", "record"])]
     map: Option<String>,
     /// The delivery (dlv_…) that takes a held receipt's place
-    #[arg(long, value_name = "DELIVERY", requires = "id", conflicts_with_all = ["dismiss", "run"])]
+    #[arg(long, value_name = "DELIVERY", requires = "id", conflicts_with_all = ["dismiss", "run", "keep", "record"])]
     replace_with: Option<String>,
     /// Run a held job again, or a conflicting delivery as an event of its own
-    #[arg(long, requires = "id", conflicts_with = "dismiss")]
+    #[arg(long, requires = "id", conflicts_with_all = ["dismiss", "keep", "record"])]
     run: bool,
     /// Nothing is to be done with it
-    #[arg(long, requires_all = ["id", "why"])]
+    #[arg(long, requires_all = ["id", "why"], conflicts_with_all = ["keep", "record"])]
     dismiss: bool,
+    /// What is recorded stands, and the conflicting action has no effect
+    #[arg(long, requires_all = ["id", "why"], conflicts_with = "record")]
+    keep: bool,
+    /// The conflicting action is recorded too, under this operation key, and sent where its route sends
+    #[arg(long, value_name = "KEY", requires = "id")]
+    record: Option<String>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", requires = "id")]
     why: Option<String>,

@@ -212,6 +212,15 @@ fn reviewed(reviewed: &Reviewed) -> String {
             own_receipt,
             disposition,
         } => format!("an event of its own: {own_receipt}, {}", standing(disposition)),
+        Reviewed::Kept { action } => format!("without effect: {action} stands"),
+        Reviewed::Recorded { operation_key, action } => {
+            let number = action.map(|action| format!(" as {action}")).unwrap_or_default();
+            format!(
+                "{} under {}{number}",
+                state("recorded"),
+                mask::shown(operation_key.as_str())
+            )
+        }
     }
 }
 
@@ -296,12 +305,19 @@ pub(super) fn review(id: &str, report: &ReviewReport) {
     for route in &report.routes {
         anstream::println!("  {DIM}job on route{DIM:#} {route}");
     }
+    for destination in &report.destinations {
+        anstream::println!("  {DIM}sent to{DIM:#} {destination}");
+    }
     let is_accepted = match &report.reviewed {
         Reviewed::Accepted { .. } => true,
         Reviewed::Replaced { disposition, .. } | Reviewed::Admitted { disposition, .. } => {
             *disposition == Disposition::Accepted
         }
-        Reviewed::Superseded { .. } | Reviewed::Dismissed | Reviewed::RunAgain => false,
+        Reviewed::Superseded { .. }
+        | Reviewed::Dismissed
+        | Reviewed::RunAgain
+        | Reviewed::Kept { .. }
+        | Reviewed::Recorded { .. } => false,
     };
     if is_accepted && report.routes.is_empty() {
         anstream::println!("  {WARN}no route takes it{WARN:#}: nothing is run");
@@ -368,8 +384,13 @@ fn print_run(run: &RunView, stem: &str, last: bool) {
 
 fn print_action(action: &ActionView, stem: &str, last: bool) {
     let (fork, inner) = branch(last);
+    let review = match (&action.review, action.verdict) {
+        (Some(review), _) => format!("  {} by {}", reviewed(&review.reviewed), mask::line(&review.actor, 100)),
+        (None, Verdict::Conflict) => format!("  {WARN}waits for review{WARN:#}"),
+        (None, Verdict::Recorded | Verdict::AlreadyDone) => String::new(),
+    };
     anstream::println!(
-        "  {DIM}{stem} {fork}{DIM:#} {} {BOLD}{}{BOLD:#}: {}  {DIM}{}{DIM:#}",
+        "  {DIM}{stem} {fork}{DIM:#} {} {BOLD}{}{BOLD:#}: {}  {DIM}{}{DIM:#}{review}",
         action.id,
         // Accounts and recipients are whatever the event said.
         mask::line(&action.summary, 300),

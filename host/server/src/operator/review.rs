@@ -2,10 +2,10 @@
 
 use tollgate_core::admission::{self, Admission, Identity};
 use tollgate_core::event::Event;
-use tollgate_core::ids::DeliveryId;
+use tollgate_core::ids::{ActionId, DeliveryId};
 use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{ReviewDecision, ReviewReport, ReviewRequest, Store, StoreError};
+use tollgate_store::{ReviewDecision, ReviewReport, ReviewRequest, Store, StoreError, Targets};
 
 use crate::config::{Config, Tenant};
 
@@ -19,7 +19,7 @@ pub(crate) enum ReviewError {
     Refused(String),
 }
 
-/// Decides about a held receipt, a held job or a delivery in conflict. The routes and the lifecycle are those of `config`, not those
+/// Decides about a held receipt, a held job, a delivery in conflict or a conflict with the ledger. The routes and the lifecycle are those of `config`, not those
 /// of the day it came in.
 ///
 /// # Errors
@@ -47,8 +47,17 @@ pub(crate) async fn review(
         (Target::Delivery(delivery), Decision::Run) => {
             ReviewDecision::Admit(Box::new(on_its_own(store, config, delivery).await?))
         }
-        (Target::Job(_) | Target::Receipt(_), Decision::Run)
-        | (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => ReviewDecision::Run,
+        (Target::Action(action), Decision::Record(operation_key)) => ReviewDecision::Record {
+            operation_key,
+            targets: targets_of(store, config, action).await?,
+        },
+        (_, Decision::Keep) | (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Record(_)) => {
+            ReviewDecision::Keep
+        }
+        (Target::Job(_) | Target::Receipt(_) | Target::Action(_), Decision::Run)
+        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+            ReviewDecision::Run
+        }
     };
     let request = ReviewRequest {
         target: asked.target,
@@ -59,6 +68,20 @@ pub(crate) async fn review(
         dry_run: asked.dry_run,
     };
     store.review(request).await?.report().map_err(ReviewError::Refused)
+}
+
+/// Where the route of now sends what the job of an action proposed.
+async fn targets_of(store: &impl Store, config: &Config, action: ActionId) -> Result<Targets, ReviewError> {
+    let (tenant, route) = store.route_of(action).await?;
+    let found = config.tenants.get(&tenant).and_then(|tenant| {
+        let route = tenant.routes.iter().find(|found| found.name == route)?;
+        Some(tenant.targets(route))
+    });
+    found.ok_or_else(|| {
+        ReviewError::Refused(format!(
+            "the route `{route}` of `{tenant}` is not configured any more, so nothing says where its actions go"
+        ))
+    })
 }
 
 /// A conflicting delivery as an event of its own, by the lifecycle and the routes of now.

@@ -316,8 +316,8 @@ impl RoutingQuery {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HeldQuery {
-    /// Only this kind: held-receipt, held-job, conflict, suspected-replay, superseded or no-route; without, those that wait for a
-    /// person: all but the last two
+    /// Only this kind: held-receipt, held-job, conflict, suspected-replay, ledger-conflict, superseded or no-route; without, those that
+    /// wait for a person: all but the last two
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// Only this tenant's
@@ -326,7 +326,7 @@ pub(crate) struct HeldQuery {
     /// Only those that came in at this source
     #[arg(long)]
     pub(crate) source: Option<String>,
-    /// Only held jobs of this route
+    /// Only held jobs and conflicts with the ledger of this route
     #[arg(long)]
     pub(crate) route: Option<String>,
     /// Only what was set aside at or after this instant (RFC 3339)

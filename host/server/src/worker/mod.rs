@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tollgate_core::action::GrantedAction;
+use tollgate_core::action::{GrantedAction, Verdict};
 use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
@@ -71,6 +71,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) shadow: Arc<ShadowCounters>,
     /// Jobs that their plugins held, by route.
     held: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
+    /// Runs that proposed what conflicts with the ledger, by route.
+    conflicts: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
     /// Runs whose proposals broke a rule of the route's grants or of the house, by tenant and rule.
     violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
     /// Runs that failed, by tenant, route and fault.
@@ -108,6 +110,22 @@ impl WorkerCounters {
         }
     }
 
+    /// Counts a run that proposed what conflicts with the ledger, and says so: that has no effect before somebody decides.
+    fn note_conflict(&self, claim: &JobClaim) {
+        let (tenant, route) = (&claim.event.tenant, &claim.route);
+        let mut conflicts = self.conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = conflicts
+            .entry((tenant.clone(), route.clone()))
+            .or_default()
+            .count(clock::now());
+        drop(conflicts);
+        if let Some(left_out) = left_out {
+            tracing::warn!(%tenant, %route, job = %claim.job, receipt = %claim.receipt, left_out,
+                "a proposal conflicts with the ledger: its operation is recorded with other content, and it waits for review (`tollgate \
+                 review --kind ledger-conflict`)");
+        }
+    }
+
     /// The counters in Prometheus' text format.
     pub(crate) fn render(&self, out: &mut String) {
         out.push_str("# HELP tollgate_run_faults_total Runs of plugins that failed, by tenant, route and fault.\n");
@@ -126,6 +144,17 @@ impl WorkerCounters {
             let _ = writeln!(
                 out,
                 "tollgate_jobs_held_total{{tenant=\"{tenant}\",route=\"{route}\"}} {}",
+                tally.count
+            );
+        }
+        out.push_str(
+            "# HELP tollgate_ledger_conflicts_total Runs that proposed what conflicts with the ledger, by route.\n",
+        );
+        out.push_str("# TYPE tollgate_ledger_conflicts_total counter\n");
+        for ((tenant, route), tally) in self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(
+                out,
+                "tollgate_ledger_conflicts_total{{tenant=\"{tenant}\",route=\"{route}\"}} {}",
                 tally.count
             );
         }
@@ -329,7 +358,7 @@ async fn process<S: Store>(
             settled = worker.store.settle(void).await;
         }
         match settled {
-            Ok(Settled::Committed { run, .. }) => {
+            Ok(Settled::Committed { run, verdicts }) => {
                 pass(Point::AfterSettle);
                 // Here, so that a run that was repeated because its state went stale counts once.
                 if let Some(rule) = violation {
@@ -337,6 +366,9 @@ async fn process<S: Store>(
                 }
                 if let Some(failed) = failed {
                     failed.note(&worker.counters, &claim);
+                }
+                if verdicts.contains(&Verdict::Conflict) {
+                    worker.counters.note_conflict(&claim);
                 }
                 if let Some(reason) = held {
                     worker.counters.note_held(&claim, &reason);

@@ -7,7 +7,7 @@ use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
 use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DeliveryId, OutboxId, ReceiptId};
+use tollgate_core::ids::{ActionId, DeliveryId, OutboxId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
@@ -297,8 +297,17 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
             admission: Box::new(on_its_own(store, delivery)?),
         },
         (Target::Delivery(delivery), Decision::Run) => ReviewDecision::Admit(Box::new(on_its_own(store, delivery)?)),
-        (Target::Job(_) | Target::Receipt(_), Decision::Run)
-        | (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => ReviewDecision::Run,
+        (Target::Action(action), Decision::Record(operation_key)) => ReviewDecision::Record {
+            operation_key,
+            targets: targets_of(store, action)?,
+        },
+        (_, Decision::Keep) | (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Record(_)) => {
+            ReviewDecision::Keep
+        }
+        (Target::Job(_) | Target::Receipt(_) | Target::Action(_), Decision::Run)
+        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+            ReviewDecision::Run
+        }
     };
     let answer = store.review(&ReviewRequest {
         target: asked.target,
@@ -309,6 +318,23 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
         dry_run: asked.dry_run,
     })?;
     answer.report().map_err(conflict)
+}
+
+/// Where the route of now sends what the job of an action proposed.
+fn targets_of(store: &GuestStore, action: ActionId) -> Result<Targets, Refusal> {
+    let (tenant, name) = store.route_of(action)?;
+    let found = tenants::work(&tenant).map_err(conflict)?.and_then(|work| {
+        let route = work.routes.into_iter().find(|route| route.name == name)?;
+        Some(Targets {
+            destinations: route.destinations,
+            renamed: work.renamed,
+        })
+    });
+    found.ok_or_else(|| {
+        conflict(format!(
+            "the route `{name}` of `{tenant}` is not configured any more, so nothing says where its actions go"
+        ))
+    })
 }
 
 fn conflict(message: String) -> Refusal {

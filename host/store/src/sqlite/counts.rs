@@ -22,6 +22,8 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
          (SELECT count(*) FROM jobs WHERE state > 3) AS jobs_set_aside, \
          (SELECT count(*) FROM jobs WHERE state > 3 AND state = 4) AS jobs_held, \
          (SELECT count(*) FROM deliveries WHERE conflict <> 0 AND decided = 0) AS conflicts_open, \
+         (SELECT count(*) FROM actions WHERE conflict = 1 \
+          AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = actions.id)) AS ledger_conflicts_open, \
          (SELECT coalesce(max(id), 0) FROM runs) AS runs, \
          (SELECT coalesce(max(id), 0) FROM actions) AS actions, \
          (SELECT count(*) FROM actions WHERE conflict = 1) AS action_conflicts, \
@@ -44,6 +46,7 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
         jobs_waiting: count("jobs_waiting")?,
         held_jobs: count("jobs_held")?,
         conflicts_open: count("conflicts_open")?,
+        ledger_conflicts_open: count("ledger_conflicts_open")?,
         jobs_done: count("jobs")?.saturating_sub(count("jobs_waiting")? + count("jobs_set_aside")?),
         runs: count("runs")?,
         actions: count("actions")?.saturating_sub(count("action_conflicts")?),

@@ -474,7 +474,8 @@ fn append_run(
 }
 
 /// Puts one action into the ledger, if its operation is new there (promise T2), and into the outbox for each destination that it was
-/// not sent to yet: two routes may mean two destinations, and a route may be mended.
+/// not sent to yet: two routes may mean two destinations, and a route may be mended. What conflicts is kept once; once a person decided
+/// about it, it is done already.
 fn record_action(
     transaction: &mut Transaction<'_>,
     settling: &Settling,
@@ -503,11 +504,19 @@ fn record_action(
         .optional()?;
     let verdict = verdict(recorded.map(|(_, content)| content), proposed);
     if let (Verdict::AlreadyDone, Some((action, _))) = (verdict, recorded) {
-        connection
-            .prepare_cached("INSERT INTO repeats (run, at, action) VALUES (?1, ?2, ?3)")?
-            .execute(params![run.0, at as i64, action])?;
+        repeat(connection, run, at, action)?;
         outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
         return Ok(verdict);
+    }
+    if verdict == Verdict::Conflict
+        && let Some(known) = known_conflict(connection, &settling.tenant, settlement, granted, proposed)?
+    {
+        repeat(connection, run, at, known.action)?;
+        let Some(effect) = known.effect else {
+            return Ok(Verdict::Conflict);
+        };
+        outbox::send(transaction, &settling.tenant, effect, &settlement.targets, settling.at)?;
+        return Ok(Verdict::AlreadyDone);
     }
     connection
         .prepare_cached(
@@ -532,6 +541,51 @@ fn record_action(
         outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
     }
     Ok(verdict)
+}
+
+fn repeat(connection: &Connection, run: RunId, at: usize, action: i64) -> Result<(), Fault> {
+    connection
+        .prepare_cached("INSERT INTO repeats (run, at, action) VALUES (?1, ?2, ?3)")?
+        .execute(params![run.0, at as i64, action])?;
+    Ok(())
+}
+
+/// A conflicting proposal that was made before.
+struct KnownConflict {
+    action: i64,
+    /// The action that stands for it, by a person's word.
+    effect: Option<i64>,
+}
+
+fn known_conflict(
+    connection: &Connection,
+    tenant: &TenantName,
+    settlement: &Settlement,
+    granted: &GrantedAction,
+    content: Digest,
+) -> Result<Option<KnownConflict>, Fault> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT a.id, w.effect FROM actions a LEFT JOIN work_reviews w ON w.action = a.id \
+             WHERE a.operation_key = ?1 AND a.conflict = 1 AND a.tenant = ?2 AND a.namespace = ?3 AND a.kind = ?4 \
+             AND a.content_digest = ?5 ORDER BY w.effect IS NULL, a.id LIMIT 1",
+        )?
+        .query_row(
+            params![
+                granted.operation_key().as_str(),
+                tenant.as_str(),
+                settlement.namespace.as_str(),
+                granted.action().kind().as_str(),
+                content.0.as_slice(),
+            ],
+            |row| {
+                Ok(KnownConflict {
+                    action: row.get(0)?,
+                    effect: row.get(1)?,
+                })
+            },
+        )
+        .optional()?)
 }
 
 /// Ends a job for good and lets the next of its lane go on.

@@ -282,6 +282,8 @@ pub(super) fn open_writer(
         connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|error| path.opening(error.into()))?;
+        // Some steps may have been taken.
+        let known = user_version(&connection).map_err(|fault| path.opening(fault))?;
         made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
     }
     made_ready.map_err(|fault| path.opening(fault))?;

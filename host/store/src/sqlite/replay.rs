@@ -370,7 +370,14 @@ fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<Came>, Fault> {
         Disposition::Held { .. } => match reviews::view(view, receipt.seq)?.map(|review| review.reviewed) {
             Some(Reviewed::Accepted { .. }) => Some(Came::InTime),
             Some(Reviewed::Superseded { current, .. }) => Some(Came::Late(current)),
-            Some(Reviewed::Dismissed | Reviewed::Replaced { .. } | Reviewed::RunAgain | Reviewed::Admitted { .. })
+            Some(
+                Reviewed::Dismissed
+                | Reviewed::Replaced { .. }
+                | Reviewed::RunAgain
+                | Reviewed::Admitted { .. }
+                | Reviewed::Kept { .. }
+                | Reviewed::Recorded { .. },
+            )
             | None => None,
         },
     })

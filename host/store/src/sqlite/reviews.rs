@@ -1,11 +1,11 @@
-//! Review: what people decided about held receipts, held jobs and deliveries in conflict (promise T4).
+//! Review: what people decided about held receipts, held jobs, deliveries in conflict and conflicts with the ledger (promise T4).
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tollgate_core::admission::{self, Admission, Decision, Disposition, NewJob};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DeliveryId, JobId, ReceiptId, RouteName, Status};
+use tollgate_core::ids::{ActionId, DeliveryId, JobId, OperationKey, ReceiptId, RouteName, Status, TenantName};
 use tollgate_core::review::{self, Reviewed, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
@@ -15,8 +15,8 @@ use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, Subject, View};
 use super::rows::{self, WorkState, get, id};
 use super::transaction::Transaction;
-use super::{deliveries, jobs};
-use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView};
+use super::{deliveries, jobs, outbox};
+use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView, Targets};
 
 /// Who decides where the source says that another form replaces a held receipt.
 const BY_THE_SOURCE: &str = "the source's replace_held";
@@ -39,6 +39,7 @@ pub(super) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fa
         Target::Receipt(receipt) => return Ok(read(view, receipt, Body::Without)?.id),
         Target::Job(job) => ("SELECT receipt FROM jobs WHERE id = ?1", job.0),
         Target::Delivery(delivery) => ("SELECT receipt FROM deliveries WHERE id = ?1", delivery.0),
+        Target::Action(action) => ("SELECT receipt FROM actions WHERE id = ?1", action.0),
     };
     let seq: Option<i64> = view
         .prepare_cached(sql)?
@@ -59,7 +60,14 @@ pub(super) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event
         Some(Reviewed::Accepted { status } | Reviewed::Superseded { status, .. }) => {
             Arc::new(review::mapped(Arc::unwrap_or_clone(event), &status))
         }
-        Some(Reviewed::Dismissed | Reviewed::Replaced { .. } | Reviewed::RunAgain | Reviewed::Admitted { .. })
+        Some(
+            Reviewed::Dismissed
+            | Reviewed::Replaced { .. }
+            | Reviewed::RunAgain
+            | Reviewed::Admitted { .. }
+            | Reviewed::Kept { .. }
+            | Reviewed::Recorded { .. },
+        )
         | None => event,
     })
 }
@@ -83,10 +91,25 @@ pub(super) fn of_delivery(view: View<'_>, delivery: DeliveryId) -> Result<Option
     of_work(view, "delivery", delivery.0)
 }
 
-/// `column` is `job` or `delivery`.
+/// What was decided about a conflict with the ledger.
+pub(super) fn of_action(view: View<'_>, action: ActionId) -> Result<Option<ReviewView>, Fault> {
+    of_work(view, "action", action.0)
+}
+
+/// The route whose job proposed an action.
+pub(super) fn route_of(view: View<'_>, action: ActionId) -> Result<(TenantName, RouteName), Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT j.tenant, j.route FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job WHERE a.id = ?1",
+    )?;
+    let mut found = statement.query([action.0])?;
+    let row = found.next()?.ok_or_else(|| Fault::NotFound(action.to_string()))?;
+    Ok((id(row, "tenant")?, id(row, "route")?))
+}
+
+/// `column` is `job`, `delivery` or `action`.
 fn of_work(view: View<'_>, column: &str, number: i64) -> Result<Option<ReviewView>, Fault> {
     let mut statement = view.prepare_cached(&format!(
-        "SELECT at, actor, why, became, NULL AS status, NULL AS current, NULL AS lifecycle_version, delivery, own \
+        "SELECT at, actor, why, became, NULL AS status, NULL AS current, NULL AS lifecycle_version, delivery, own, effect \
          FROM work_reviews WHERE {column} = ?1 ORDER BY id DESC LIMIT 1"
     ))?;
     let mut found = statement.query([number])?;
@@ -123,6 +146,21 @@ fn read_view(view: View<'_>, row: &Row<'_>) -> Result<ReviewView, Fault> {
                 disposition,
             }
         }
+        6 => Reviewed::Kept {
+            action: ActionId(get(row, "effect")?),
+        },
+        7 => {
+            let action: i64 = get(row, "effect")?;
+            let mut statement = view.prepare_cached("SELECT operation_key FROM actions WHERE id = ?1")?;
+            let mut found = statement.query([action])?;
+            let recorded = found
+                .next()?
+                .ok_or_else(|| Fault::damaged("review", format_args!("act_{action} is not there")))?;
+            Reviewed::Recorded {
+                operation_key: id(recorded, "operation_key")?,
+                action: Some(ActionId(action)),
+            }
+        }
         other => return Err(Fault::damaged("became", other)),
     };
     Ok(ReviewView {
@@ -143,6 +181,8 @@ fn code(reviewed: &Reviewed) -> i64 {
         Reviewed::Replaced { .. } => 3,
         Reviewed::RunAgain => 4,
         Reviewed::Admitted { .. } => 5,
+        Reviewed::Kept { .. } => 6,
+        Reviewed::Recorded { .. } => 7,
     }
 }
 
@@ -168,8 +208,17 @@ pub(super) fn review(
         receipt,
         subject,
         jobs,
-        report,
+        mut report,
     } = decided;
+    if let (Target::Action(action), ReviewDecision::Record { operation_key, targets }) =
+        (request.target, &request.decision)
+    {
+        let recorded = record(transaction, action, operation_key, targets, request.now)?;
+        report.reviewed = Reviewed::Recorded {
+            operation_key: operation_key.clone(),
+            action: Some(recorded),
+        };
+    }
     let reviewed = &report.reviewed;
     let mut own = None;
     match (reviewed, &request.decision) {
@@ -201,10 +250,39 @@ pub(super) fn review(
                 jobs::requeue(transaction, job.0, request.now)?;
             }
         }
-        (_, ReviewDecision::Map { .. } | ReviewDecision::Run | ReviewDecision::Dismiss) => {}
+        (
+            _,
+            ReviewDecision::Map { .. }
+            | ReviewDecision::Run
+            | ReviewDecision::Dismiss
+            | ReviewDecision::Keep
+            | ReviewDecision::Record { .. },
+        ) => {}
     }
     append(transaction.connection, receipt.seq, request, reviewed, own)?;
     Ok(ReviewAnswer::Reviewed(report))
+}
+
+/// Records a conflicting proposal as an action of its run, under a key of its own, and sends it.
+fn record(
+    transaction: &mut Transaction<'_>,
+    conflict: ActionId,
+    operation_key: &OperationKey,
+    targets: &Targets,
+    now: UnixMillis,
+) -> Result<ActionId, Fault> {
+    let connection = transaction.connection;
+    let tenant: String = connection
+        .prepare_cached(
+            "INSERT INTO actions (run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, recorded_at) \
+             SELECT run, -1 - at, receipt, tenant, namespace, kind, ?2, content_digest, json, 0, ?3 FROM actions WHERE id = ?1 \
+             RETURNING tenant",
+        )?
+        .query_row(params![conflict.0, operation_key.as_str(), now.0], |row| row.get(0))?;
+    let recorded = connection.last_insert_rowid();
+    let tenant = tenant.parse().map_err(|error| Fault::damaged("tenant", error))?;
+    outbox::send(transaction, &tenant, recorded, targets, now)?;
+    Ok(ActionId(recorded))
 }
 
 /// Admits a delivery as the event of its own that `reviewed` names, and answers that event's number.
@@ -216,7 +294,12 @@ fn admit_own(
 ) -> Result<i64, Fault> {
     let foreseen = match reviewed {
         Reviewed::Admitted { disposition, .. } | Reviewed::Replaced { disposition, .. } => disposition,
-        Reviewed::Accepted { .. } | Reviewed::Superseded { .. } | Reviewed::Dismissed | Reviewed::RunAgain => {
+        Reviewed::Accepted { .. }
+        | Reviewed::Superseded { .. }
+        | Reviewed::Dismissed
+        | Reviewed::RunAgain
+        | Reviewed::Kept { .. }
+        | Reviewed::Recorded { .. } => {
             return Err(Fault::damaged("review", "a delivery was decided to be no event"));
         }
     };
@@ -257,6 +340,7 @@ fn decide(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<Refus
         Target::Receipt(receipt) => decide_receipt(view, key, request, receipt),
         Target::Job(job) => decide_job(view, request, job),
         Target::Delivery(delivery) => decide_delivery(view, key, request, delivery),
+        Target::Action(action) => decide_action(view, request, action),
     }
 }
 
@@ -310,7 +394,9 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
             };
             (reviewed, routes)
         }
-        ReviewDecision::Run | ReviewDecision::Admit(_) => return Ok(Err(ReviewAnswer::NotHeld)),
+        ReviewDecision::Run | ReviewDecision::Admit(_) | ReviewDecision::Keep | ReviewDecision::Record { .. } => {
+            return Ok(Err(ReviewAnswer::NotHeld));
+        }
     };
     Ok(Ok(Decided {
         jobs: made,
@@ -342,9 +428,11 @@ fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Ref
     let (reviewed, routes) = match &request.decision {
         ReviewDecision::Run => (Reviewed::RunAgain, vec![id::<RouteName>(row, "route")?]),
         ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
-        ReviewDecision::Map { .. } | ReviewDecision::Admit(_) | ReviewDecision::ReplaceWith { .. } => {
-            return Ok(Err(ReviewAnswer::NotHeld));
-        }
+        ReviewDecision::Map { .. }
+        | ReviewDecision::Admit(_)
+        | ReviewDecision::ReplaceWith { .. }
+        | ReviewDecision::Keep
+        | ReviewDecision::Record { .. } => return Ok(Err(ReviewAnswer::NotHeld)),
     };
     Ok(Ok(decided(request, receipt, None, reviewed, routes)))
 }
@@ -378,9 +466,62 @@ fn decide_delivery(
         ReviewDecision::Admit(_)
         | ReviewDecision::Run
         | ReviewDecision::Map { .. }
-        | ReviewDecision::ReplaceWith { .. } => return Ok(Err(ReviewAnswer::NotItsDelivery)),
+        | ReviewDecision::ReplaceWith { .. }
+        | ReviewDecision::Keep
+        | ReviewDecision::Record { .. } => return Ok(Err(ReviewAnswer::NotItsDelivery)),
     };
     Ok(Ok(decided(request, receipt, None, reviewed, routes)))
+}
+
+fn decide_action(view: View<'_>, request: &ReviewRequest, action: ActionId) -> Result<Refused, Fault> {
+    let mut statement = view.prepare_cached("SELECT receipt, operation_key, conflict FROM actions WHERE id = ?1")?;
+    let mut found = statement.query([action.0])?;
+    let row = found.next()?.ok_or_else(|| Fault::NotFound(action.to_string()))?;
+    if get::<i64>(row, "conflict")? == 0 {
+        return Ok(Err(ReviewAnswer::NotHeld));
+    }
+    if let Some(decision) = of_action(view, action)? {
+        return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
+    }
+    let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
+    let (reviewed, destinations) = match &request.decision {
+        ReviewDecision::Keep => {
+            let key: OperationKey = id(row, "operation_key")?;
+            let action = recorded_under(&view, action, &key)?
+                .ok_or_else(|| Fault::damaged("conflict", format_args!("{action} conflicts with nothing")))?;
+            (Reviewed::Kept { action }, Vec::new())
+        }
+        ReviewDecision::Record { operation_key, targets } => {
+            if let Some(taken) = recorded_under(&view, action, operation_key)? {
+                return Ok(Err(ReviewAnswer::KeyTaken(taken)));
+            }
+            let reviewed = Reviewed::Recorded {
+                operation_key: operation_key.clone(),
+                action: None,
+            };
+            (reviewed, targets.destinations.clone())
+        }
+        ReviewDecision::Map { .. }
+        | ReviewDecision::Run
+        | ReviewDecision::Admit(_)
+        | ReviewDecision::ReplaceWith { .. }
+        | ReviewDecision::Dismiss => return Ok(Err(ReviewAnswer::NotHeld)),
+    };
+    let mut decided = decided(request, receipt, None, reviewed, Vec::new());
+    decided.report.destinations = destinations;
+    Ok(Ok(decided))
+}
+
+/// The action that is recorded under an operation key, of the tenant, namespace and kind of another one.
+fn recorded_under(connection: &Connection, of: ActionId, key: &OperationKey) -> Result<Option<ActionId>, Fault> {
+    let found = connection
+        .prepare_cached(
+            "SELECT s.id FROM actions a JOIN actions s ON s.operation_key = ?2 AND s.tenant = a.tenant \
+             AND s.namespace = a.namespace AND s.kind = a.kind AND s.conflict = 0 WHERE a.id = ?1",
+        )?
+        .query_row(params![of.0, key.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(found.map(ActionId))
 }
 
 /// What a delivery would be as an event of its own: its receipt, disposition and the routes of its jobs.
@@ -415,6 +556,7 @@ fn decided(
         receipt: receipt.id,
         reviewed,
         routes,
+        destinations: Vec::new(),
     };
     Decided {
         receipt,
@@ -444,24 +586,27 @@ fn append(
                 ReviewDecision::Run
                 | ReviewDecision::Admit(_)
                 | ReviewDecision::ReplaceWith { .. }
-                | ReviewDecision::Dismiss => None,
+                | ReviewDecision::Dismiss
+                | ReviewDecision::Keep
+                | ReviewDecision::Record { .. } => None,
             };
             append_receipt_review(connection, seq, &by, reviewed, lifecycle_version, own)?;
         }
         Target::Job(job) => {
-            append_work_review(connection, (Some(job), None), &by, reviewed, own)?;
+            append_work_review(connection, request.target, &by, reviewed, own)?;
             if *reviewed == Reviewed::Dismissed {
                 jobs::dismiss(connection, job.0)?;
             }
         }
         Target::Delivery(delivery) => {
-            append_work_review(connection, (None, Some(delivery)), &by, reviewed, own)?;
+            append_work_review(connection, request.target, &by, reviewed, own)?;
             deliveries::mark_decided(connection, delivery)?;
         }
+        Target::Action(_) => append_work_review(connection, request.target, &by, reviewed, own)?,
     }
     let of = match request.target {
         Target::Receipt(_) => String::new(),
-        Target::Job(_) | Target::Delivery(_) => format!("{} ", request.target),
+        Target::Job(_) | Target::Delivery(_) | Target::Action(_) => format!("{} ", request.target),
     };
     append_history(connection, seq, &by, &of, reviewed, own)
 }
@@ -508,7 +653,11 @@ fn append_receipt_review(
         Reviewed::Accepted { status } => (Some(status), None, None),
         Reviewed::Superseded { status, current } => (Some(status), Some(current), None),
         Reviewed::Replaced { delivery, .. } => (None, None, Some(*delivery)),
-        Reviewed::Dismissed | Reviewed::RunAgain | Reviewed::Admitted { .. } => (None, None, None),
+        Reviewed::Dismissed
+        | Reviewed::RunAgain
+        | Reviewed::Admitted { .. }
+        | Reviewed::Kept { .. }
+        | Reviewed::Recorded { .. } => (None, None, None),
     };
     connection
         .prepare_cached(
@@ -528,29 +677,50 @@ fn append_receipt_review(
             own,
         ])?;
     let Some(delivery) = delivery else { return Ok(()) };
-    append_work_review(connection, (None, Some(delivery)), by, reviewed, own)?;
+    append_work_review(connection, Target::Delivery(delivery), by, reviewed, own)?;
     deliveries::mark_decided(connection, delivery)
 }
 
 fn append_work_review(
     connection: &Connection,
-    (job, delivery): (Option<JobId>, Option<DeliveryId>),
+    target: Target,
     by: &By<'_>,
     reviewed: &Reviewed,
     own: Option<i64>,
 ) -> Result<(), Fault> {
+    let (job, delivery, action) = match target {
+        Target::Job(job) => (Some(job.0), None, None),
+        Target::Delivery(delivery) => (None, Some(delivery.0), None),
+        Target::Action(action) => (None, None, Some(action.0)),
+        Target::Receipt(receipt) => {
+            return Err(Fault::damaged("review", format_args!("{receipt} is no work")));
+        }
+    };
+    let effect = match reviewed {
+        Reviewed::Kept { action } => Some(*action),
+        Reviewed::Recorded { action, .. } => *action,
+        Reviewed::Accepted { .. }
+        | Reviewed::Superseded { .. }
+        | Reviewed::Dismissed
+        | Reviewed::Replaced { .. }
+        | Reviewed::RunAgain
+        | Reviewed::Admitted { .. } => None,
+    };
     connection
         .prepare_cached(
-            "INSERT INTO work_reviews (job, delivery, at, actor, why, became, own) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO work_reviews (job, delivery, action, at, actor, why, became, own, effect) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
-            job.map(|job| job.0),
-            delivery.map(|delivery| delivery.0),
+            job,
+            delivery,
+            action,
             by.at.0,
             by.actor,
             by.why,
             code(reviewed),
             own,
+            effect.map(|action| action.0),
         ])?;
     Ok(())
 }
@@ -582,6 +752,11 @@ fn append_history(
             format!("made an event of its own, {own_receipt},"),
             Some("a conflicting delivery of another receipt, made an event of its own".to_owned()),
         ),
+        Reviewed::Kept { action } => (format!("without effect, {action} stands,"), None),
+        Reviewed::Recorded { operation_key, action } => {
+            let recorded = action.map(|action| format!(" as {action}")).unwrap_or_default();
+            (format!("recorded under {operation_key}{recorded}"), None)
+        }
     };
     let why = by.why.map(|why| format!(": {why}")).unwrap_or_default();
     let line = |what: &str| format!("{what} by {}{why}", by.actor);

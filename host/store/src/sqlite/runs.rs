@@ -73,7 +73,7 @@ fn reads(connection: &Connection, run: i64) -> Result<Vec<StateRead>, Fault> {
 /// What the run proposed, in its order: recorded, repeated or in conflict.
 fn proposed(connection: &Connection, run: i64) -> Result<Vec<(OperationKey, Action)>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT at, operation_key, json FROM actions WHERE run = ?1 UNION ALL \
+        "SELECT at, operation_key, json FROM actions WHERE run = ?1 AND at >= 0 UNION ALL \
          SELECT p.at, a.operation_key, a.json FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1",
     )?;
     let mut found = statement.query([run])?;

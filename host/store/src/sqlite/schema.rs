@@ -16,5 +16,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0013_namespaces.sql"),
     include_str!("../../migrations/0014_route_namespaces.sql"),
     include_str!("../../migrations/0015_resends.sql"),
+    include_str!("../../migrations/0016_ledger_conflicts.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;

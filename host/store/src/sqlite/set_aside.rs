@@ -1,14 +1,15 @@
 //! What is set aside: whatever has not the effect that it would have had, found, listed and counted in one place.
 //!
 //! Each kind stands where it became what it is: held and superseded receipts by their disposition, held jobs by their state,
-//! conflicts among the deliveries. A list goes through the kinds in their order, and through each from its newest on.
+//! conflicts among the deliveries or, with the ledger, among the actions. A list goes through the kinds in their order, and through each from its newest on.
 
 use std::collections::BTreeMap;
 
 use rusqlite::params;
+use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, StatusReading};
-use tollgate_core::ids::{DeliveryId, JobId, RouteName, SourceName, TenantName};
+use tollgate_core::ids::{ActionId, DeliveryId, JobId, Namespace, RouteName, SourceName, TenantName};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
 
@@ -34,8 +35,8 @@ pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
     let start = filter.after.map(|target| place(view, target)).transpose()?;
     for kind in SetAsideKind::ALL {
         let wanted = filter.kind.map_or(kind.waits(), |only| only == kind);
-        // Only jobs are of a route before they have effects.
-        let has_route = filter.route.is_none() || kind == SetAsideKind::HeldJob;
+        // Only jobs and what they proposed are of a route.
+        let has_route = filter.route.is_none() || matches!(kind, SetAsideKind::HeldJob | SetAsideKind::LedgerConflict);
         let before = match start {
             Some((after, _)) if kind < after => continue,
             Some((after, number)) if kind == after => number,
@@ -51,6 +52,7 @@ pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
             SetAsideKind::HeldJob => listing.jobs(before)?,
             SetAsideKind::Conflict => listing.deliveries(kind, 1, before)?,
             SetAsideKind::SuspectedReplay => listing.deliveries(kind, 2, before)?,
+            SetAsideKind::LedgerConflict => listing.ledger_conflicts(before)?,
         }
         if listing.is_full() {
             break;
@@ -80,6 +82,7 @@ pub(super) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<
 fn place(view: View<'_>, target: Target) -> Result<(SetAsideKind, i64), Fault> {
     match target {
         Target::Job(job) => Ok((SetAsideKind::HeldJob, job.0)),
+        Target::Action(action) => Ok((SetAsideKind::LedgerConflict, action.0)),
         Target::Delivery(delivery) => {
             let mut statement = view.prepare_cached("SELECT conflict FROM deliveries WHERE id = ?1")?;
             let mut found = statement.query([delivery.0])?;
@@ -240,6 +243,64 @@ impl Listing<'_> {
         Ok(())
     }
 
+    /// Proposals whose operation is recorded with other content.
+    fn ledger_conflicts(&mut self, before: i64) -> Result<(), Fault> {
+        let open_only = if self.filter.with_reviewed {
+            ""
+        } else {
+            "AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = a.id)"
+        };
+        let mut statement = self.view.prepare_cached(&format!(
+            "SELECT a.id, a.receipt, a.recorded_at, a.namespace, a.operation_key, a.json, j.route, s.id AS standing, \
+             s.json AS recorded, (SELECT count(*) FROM repeats p WHERE p.action = a.id) AS again \
+             FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job \
+             JOIN actions s ON s.operation_key = a.operation_key AND s.tenant = a.tenant AND s.namespace = a.namespace \
+             AND s.kind = a.kind AND s.conflict = 0 \
+             WHERE a.conflict = 1 AND a.id < ?1 {open_only} AND (?2 IS NULL OR a.tenant = ?2) \
+             AND (?3 IS NULL OR j.route = ?3) ORDER BY a.id DESC"
+        ))?;
+        let mut found = statement.query(params![
+            before,
+            self.filter.tenant.as_ref().map(|tenant| tenant.as_str()),
+            self.filter.route.as_ref().map(|route| route.as_str()),
+        ])?;
+        while !self.is_full()
+            && let Some(row) = found.next()?
+        {
+            let action = ActionId(get(row, "id")?);
+            let receipt = receipts::get_known(self.view, get(row, "receipt")?, Body::Without)?;
+            let (proposed, recorded): (Action, Action) = (rows::json(row, "json")?, rows::json(row, "recorded")?);
+            let again = match get::<i64>(row, "again")? {
+                0 => String::new(),
+                more => format!(", proposed {} times", more + 1),
+            };
+            let reason = format!(
+                "{} is recorded as {}/{}: {recorded}; this is: {proposed}{again}",
+                ActionId(get(row, "standing")?),
+                id::<Namespace>(row, "namespace")?,
+                get::<String>(row, "operation_key")?,
+            );
+            let since = rows::millis(row, "recorded_at")?;
+            let event = reviews::as_reviewed(self.view, &receipt)?;
+            if self.takes(&event, since, &reason) {
+                let item = item(
+                    SetAsideKind::LedgerConflict,
+                    action.to_string(),
+                    &receipt,
+                    &event,
+                    since,
+                    reason,
+                );
+                self.items.push(SetAside {
+                    route: Some(id(row, "route")?),
+                    review: reviews::of_action(self.view, action)?,
+                    ..item
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn takes(&self, event: &Event, since: UnixMillis, reason: &str) -> bool {
         let filter = self.filter;
         filter.tenant.as_ref().is_none_or(|only| *only == event.tenant)
@@ -309,6 +370,7 @@ pub(super) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<
     }
     tally.deliveries()?;
     tally.jobs()?;
+    tally.ledger_conflicts()?;
     Ok(tally
         .found
         .into_iter()
@@ -394,6 +456,26 @@ impl Tally<'_> {
             let place = Place {
                 tenant: id(row, "tenant")?,
                 kind: SetAsideKind::HeldJob,
+                source: None,
+                route: Some(id(row, "route")?),
+            };
+            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
+        }
+        Ok(())
+    }
+
+    fn ledger_conflicts(&mut self) -> Result<(), Fault> {
+        let view = self.view;
+        let mut statement = view.prepare_cached(
+            "SELECT a.tenant, j.route, count(*) AS count, min(a.recorded_at) AS oldest \
+             FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job WHERE a.conflict = 1 \
+             AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = a.id) GROUP BY a.tenant, j.route",
+        )?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let place = Place {
+                tenant: id(row, "tenant")?,
+                kind: SetAsideKind::LedgerConflict,
                 source: None,
                 route: Some(id(row, "route")?),
             };

@@ -116,18 +116,15 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, befor
         })
         .collect();
     found.extend(receipts_of_subjects(view, &subjects, text, before, query.receipts_max)?);
-    for action in numbers(
-        &view,
+    // One query for each of the indexes.
+    for sql in [
         "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 0",
-        params![text],
-    )? {
-        found.extend(numbers(&view, RECEIPTS_OF_ACTION, params![action])?);
+        "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 1",
+    ] {
+        for action in numbers(&view, sql, params![text])? {
+            found.extend(numbers(&view, RECEIPTS_OF_ACTION, params![action])?);
+        }
     }
-    found.extend(numbers(
-        &view,
-        "SELECT receipt FROM actions WHERE operation_key = ?1 AND conflict = 1",
-        params![text],
-    )?);
     Ok(found)
 }
 
@@ -299,23 +296,28 @@ fn runs(view: View<'_>, key: &Secret, job: i64) -> Result<Vec<RunView>, Fault> {
 }
 
 fn actions(view: View<'_>, key: &Secret, run: i64) -> Result<Vec<ActionView>, Fault> {
-    let sql = "SELECT at, id, receipt, namespace, operation_key, json, CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict \
-               FROM actions WHERE run = ?1 \
+    // What a person recorded stands behind the proposal.
+    let sql = "SELECT CASE WHEN at < 0 THEN -1 - at ELSE at END AS place, at < 0 AS by_review, id, receipt, namespace, operation_key, json, \
+               CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict FROM actions WHERE run = ?1 \
                UNION ALL \
-               SELECT p.at, a.id, a.receipt, a.namespace, a.operation_key, a.json, 'already_done' \
-               FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1";
+               SELECT p.at, 0, a.id, a.receipt, a.namespace, a.operation_key, a.json, \
+               CASE a.conflict WHEN 0 THEN 'already_done' ELSE 'conflict' END \
+               FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1, 2";
     each(&view, sql, run, |row| {
         let verdict: String = get(row, "verdict")?;
         let content: Action = rows::json(row, "json")?;
+        let action = ActionId(get(row, "id")?);
+        let (verdict, review) = match verdict.as_str() {
+            "recorded" => (Verdict::Recorded, None),
+            "conflict" => (Verdict::Conflict, reviews::of_action(view, action)?),
+            _ => (Verdict::AlreadyDone, None),
+        };
         Ok(ActionView {
-            id: ActionId(get(row, "id")?),
+            id: action,
             namespace: id(row, "namespace")?,
             operation_key: get(row, "operation_key")?,
-            verdict: match verdict.as_str() {
-                "recorded" => Verdict::Recorded,
-                "conflict" => Verdict::Conflict,
-                _ => Verdict::AlreadyDone,
-            },
+            verdict,
+            review,
             summary: content.to_string(),
             deliveries: outbox(view, key, row, content.kind())?,
             action: content,

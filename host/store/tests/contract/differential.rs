@@ -16,7 +16,7 @@ use tollgate_core::review::Target;
 use tollgate_store::{
     AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
     ReviewDecision, ReviewRequest, RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore,
-    Store as _, TraceBy, TraceQuery,
+    Store as _, Targets, TraceBy, TraceQuery,
 };
 
 use crate::sqlite::Sqlite;
@@ -380,6 +380,14 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                 late: tollgate_core::route::Late::default(),
             }];
             let decision = match (status, target) {
+                (None, Target::Action(_)) => ReviewDecision::Keep,
+                (Some(status), Target::Action(_)) => ReviewDecision::Record {
+                    operation_key: name(&format!("again-{status}")),
+                    targets: Targets {
+                        destinations: vec![name("shop")],
+                        ..Targets::default()
+                    },
+                },
                 (None, _) => ReviewDecision::Dismiss,
                 (Some(_), Target::Job(_)) => ReviewDecision::Run,
                 (Some(_), Target::Delivery(delivery)) => match own_event(&store, delivery, jobs).await {

@@ -263,6 +263,7 @@ async fn run_reviews(steps: &[ReviewStep]) {
                     Ok(ReviewAnswer::Reviewed(report)) => ReviewEnd::Done(report.reviewed),
                     Ok(ReviewAnswer::NotHeld | ReviewAnswer::NotItsDelivery) => ReviewEnd::NotHeld,
                     Ok(ReviewAnswer::AlreadyReviewed(_)) => ReviewEnd::Already,
+                    Ok(ReviewAnswer::KeyTaken(action)) => panic!("{action} was not asked about"),
                     Ok(ReviewAnswer::Unmappable(_)) => ReviewEnd::Unmappable,
                     Err(error) => {
                         assert!(matches!(error, StoreError::NotFound { .. }), "{error}");

@@ -6,7 +6,7 @@ use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, on_time};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd, message_id};
-use tollgate_core::ids::{DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
+use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::{Reviewed, Target, Unmappable};
@@ -85,6 +85,8 @@ macro_rules! contract {
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
             the_same_operation_with_other_content_conflicts,
+            conflicts_with_the_ledger_are_kept_once_listed_and_counted,
+            a_conflict_with_the_ledger_is_kept_out_or_recorded_once,
             operations_of_two_tenants_are_apart,
             an_action_goes_to_each_destination_once,
             destinations_take_turns_and_keep_to_their_room,
@@ -642,6 +644,7 @@ pub(crate) async fn a_conflict_is_listed_and_becomes_an_event_of_its_own(backend
             disposition: Disposition::Accepted,
         },
         routes: vec![name("cashback")],
+        destinations: Vec::new(),
     };
     assert_eq!(store.review(dry).await.unwrap(), ReviewAnswer::Reviewed(expect(true)));
     assert_eq!(store.counts().await.unwrap(), before);
@@ -1903,6 +1906,218 @@ pub(crate) async fn the_same_operation_with_other_content_conflicts(backend: &im
     );
 }
 
+fn ledger_conflicts() -> SetAsideFilter {
+    SetAsideFilter {
+        kind: Some(SetAsideKind::LedgerConflict),
+        ..held_filter()
+    }
+}
+
+pub(crate) async fn conflicts_with_the_ledger_are_kept_once_listed_and_counted(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    for event in ["e2", "e3"] {
+        assert_eq!(
+            act(&store, &Sent::new(event).at(200), "op", 2).await,
+            [Verdict::Conflict]
+        );
+    }
+    assert_eq!(
+        act(&store, &Sent::new("e4").at(300), "op", 3).await,
+        [Verdict::Conflict]
+    );
+    let kind = SetAsideKind::LedgerConflict;
+    let listed = store.set_aside(held_filter()).await.unwrap();
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|one| {
+            (
+                one.kind,
+                one.event_id.as_str(),
+                one.route.as_ref().unwrap().as_str(),
+                one.reason.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (
+                kind,
+                "e4",
+                "cashback",
+                "act_1 is recorded as cashback/op: flag r_1 with score 1; this is: flag r_1 with score 3"
+            ),
+            (
+                kind,
+                "e2",
+                "cashback",
+                "act_1 is recorded as cashback/op: flag r_1 with score 1; this is: flag r_1 with score 2, proposed 2 times"
+            ),
+        ]
+    );
+    let counts = counted(&store).await;
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    assert_eq!(
+        (counts[0].0, counts[0].1.as_str(), counts[0].2),
+        (kind, "acme:cashback", 2)
+    );
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.ledger_conflicts_open, counts.actions), (2, 1));
+    let check = async |filter: SetAsideFilter, expect: &[&str]| {
+        assert_eq!(held_ids(&store, filter.clone()).await, expect, "{filter:?}");
+    };
+    check(ledger_conflicts(), &["e4", "e2"]).await;
+    for (route, expect) in [("cashback", ["e4", "e2"].as_slice()), ("points", &[])] {
+        let of_route = SetAsideFilter {
+            route: Some(name(route)),
+            ..ledger_conflicts()
+        };
+        check(of_route, expect).await;
+    }
+    let others = SetAsideFilter {
+        tenant: Some(name("globex")),
+        ..ledger_conflicts()
+    };
+    check(others, &[]).await;
+    let behind = SetAsideFilter {
+        after: Some(listed[0].id.parse().unwrap()),
+        ..ledger_conflicts()
+    };
+    check(behind, &["e2"]).await;
+    // Each of them finds the receipts that proposed it.
+    let by_key = TraceQuery {
+        by: TraceBy::Text("op".into()),
+        tenant: None,
+        after: None,
+        receipts_max: 10,
+    };
+    assert_eq!(store.trace(by_key).await.unwrap().len(), 4);
+    let again = &trace_one(&store, &Sent::new("e3")).await.jobs[0].runs[0].actions[0];
+    assert_eq!(
+        (again.verdict, again.id.to_string()),
+        (Verdict::Conflict, listed[1].id.clone())
+    );
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(act(&store, &Sent::new("e1"), "op", 1).await, [Verdict::Recorded]);
+    assert_eq!(act(&store, &Sent::new("e2"), "op", 2).await, [Verdict::Conflict]);
+    assert_eq!(act(&store, &Sent::new("e3"), "op", 3).await, [Verdict::Conflict]);
+    let recorded: ActionId = "act_1".parse().unwrap();
+    let (kept, wanted) = (Target::Action(ActionId(2)), Target::Action(ActionId(3)));
+    let record = |key: &str| ReviewDecision::Record {
+        operation_key: name(key),
+        targets: Targets {
+            destinations: vec![name("shop"), name("crm")],
+            ..Targets::default()
+        },
+    };
+    let review = async |target, decision_: ReviewDecision, dry_run| {
+        let request = ReviewRequest {
+            dry_run,
+            ..decision(target, decision_, 300)
+        };
+        store.review(request).await.unwrap()
+    };
+    let before = store.counts().await.unwrap();
+    assert_eq!(
+        review(Target::Action(recorded), ReviewDecision::Keep, false).await,
+        ReviewAnswer::NotHeld,
+        "it is recorded, and conflicts with nothing"
+    );
+    assert_eq!(
+        review(kept, ReviewDecision::Dismiss, false).await,
+        ReviewAnswer::NotHeld
+    );
+    assert_eq!(
+        review(wanted, record("op"), false).await,
+        ReviewAnswer::KeyTaken(recorded)
+    );
+    let reviewed = |answer: &ReviewAnswer| match answer {
+        ReviewAnswer::Reviewed(report) => report.reviewed.clone(),
+        other => panic!("{other:?}"),
+    };
+    let stands = Reviewed::Kept { action: recorded };
+    for dry_run in [true, false] {
+        assert_eq!(reviewed(&review(kept, ReviewDecision::Keep, dry_run).await), stands);
+        let again = |action| Reviewed::Recorded {
+            operation_key: name("op-b"),
+            action,
+        };
+        let answer = review(wanted, record("op-b"), dry_run).await;
+        let number = (!dry_run).then_some(ActionId(4));
+        assert_eq!(reviewed(&answer), again(number));
+        if dry_run {
+            assert_eq!(store.counts().await.unwrap(), before, "a dry run writes nothing");
+        }
+    }
+    for target in [kept, wanted] {
+        for decision in [ReviewDecision::Keep, record("op-c")] {
+            let answer = review(target, decision, false).await;
+            assert!(matches!(answer, ReviewAnswer::AlreadyReviewed(_)), "{answer:?}");
+        }
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.actions, counts.ledger_conflicts_open), (2, 0));
+    assert_eq!(counts.outbox_waiting, before.outbox_waiting + 2);
+    assert_eq!(held_ids(&store, ledger_conflicts()).await, [] as [&str; 0]);
+    let all = SetAsideFilter {
+        with_reviewed: true,
+        ..ledger_conflicts()
+    };
+    assert_eq!(held_ids(&store, all).await, ["e3", "e2"]);
+
+    // The same proposals come again: both are done, and a destination that is new gets what was recorded.
+    assert_eq!(act(&store, &Sent::new("e4"), "op", 2).await, [Verdict::AlreadyDone]);
+    assert_eq!(Sent::new("e5").admit(&store).await, ACCEPTED);
+    let claim = claim_one(&store, at(0)).await;
+    let later = settlement(&claim).acts("op", 3).to("crm").to("books");
+    assert!(
+        matches!(settle(&store, later).await, Settled::Committed { verdicts, .. } if verdicts == [Verdict::AlreadyDone])
+    );
+    assert_eq!(act(&store, &Sent::new("e6"), "op", 4).await, [Verdict::Conflict]);
+    let claims = store.claim_outbox(claim_request(at(400), 10)).await.unwrap();
+    let mut sent: Vec<_> = claims
+        .iter()
+        .map(|claim| format!("{} to {}", claim.operation_key, claim.destination))
+        .collect();
+    sent.sort();
+    assert_eq!(sent, ["op to shop", "op-b to books", "op-b to crm", "op-b to shop"]);
+
+    let trace = trace_one(&store, &Sent::new("e3")).await;
+    let actions = &trace.jobs[0].runs[0].actions;
+    let shown: Vec<_> = actions
+        .iter()
+        .map(|action| (action.operation_key.as_str(), action.verdict))
+        .collect();
+    assert_eq!(shown, [("op", Verdict::Conflict), ("op-b", Verdict::Recorded)]);
+    let review = actions[0].review.as_ref().unwrap();
+    assert_eq!(
+        (review.actor.as_str(), actions[1].summary.as_str()),
+        ("ann", "flag r_1 with score 3")
+    );
+    assert_eq!(
+        trace.history[0].detail,
+        "act_3 recorded under op-b as act_4 by ann: looked at"
+    );
+    let trace = trace_one(&store, &Sent::new("e2")).await;
+    assert_eq!(
+        trace.history[0].detail,
+        "act_2 without effect, act_1 stands, by ann: looked at"
+    );
+    // What the run proposed is what it proposed.
+    let run = RecordedRunFilter {
+        run: Some(trace_one(&store, &Sent::new("e3")).await.jobs[0].runs[0].id),
+        rows_max: 1,
+        ..RecordedRunFilter::default()
+    };
+    assert_eq!(store.recorded_runs(run).await.unwrap()[0].actions.len(), 1);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
 pub(crate) async fn an_operation_belongs_to_its_namespace(backend: &impl Backend) {
     let store = backend.open();
     let squatter = Sent::new("e1");
@@ -3088,6 +3303,7 @@ pub(crate) async fn counts_count(backend: &impl Backend) {
         held: 1,
         held_jobs: 0,
         conflicts_open: 1,
+        ledger_conflicts_open: 0,
         jobs_waiting: 2,
         jobs_done: 3,
         runs: 4,

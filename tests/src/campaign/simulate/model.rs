@@ -116,6 +116,8 @@ pub(super) struct Model {
     pub(super) entries: Vec<Entry>,
     /// Operations that have their effect, with its content.
     pub(super) ledger: BTreeMap<Operation, String>,
+    /// Proposals that conflict with it, each once.
+    refused: BTreeSet<(Operation, String)>,
     conflicts: u64,
     redeliveries: u64,
     runs: u64,
@@ -134,6 +136,7 @@ impl Model {
             jobs: Vec::new(),
             entries: Vec::new(),
             ledger: BTreeMap::new(),
+            refused: BTreeSet::new(),
             conflicts: 0,
             redeliveries: 0,
             runs: 0,
@@ -444,6 +447,7 @@ impl Model {
                 }
                 Some(_) => {
                     met.met(Met::OperationsConflicting);
+                    self.refused.insert((operation.clone(), content));
                     Verdict::Conflict
                 }
                 None => {
@@ -742,6 +746,7 @@ impl Model {
             held: receipts(|disposition| matches!(disposition, Disposition::Held { .. })),
             held_jobs: self.held_jobs() as u64,
             conflicts_open: self.receipts.iter().map(|receipt| receipt.others.len() as u64).sum(),
+            ledger_conflicts_open: self.refused.len() as u64,
             jobs_waiting: jobs(Work::is_open),
             jobs_done: jobs(is_done),
             runs: self.runs,
