@@ -238,22 +238,32 @@ fn p7_no_two_stores_give_one_webhook_id() {
     assert!(ids.iter().all(|id| id.starts_with("msg_")), "{ids:?}");
 }
 
-/// One redemption is told twice, with other points: the second credit has another content under the operation key of the first. It waits
-/// for a person, who is told, and decides once.
+/// A successor goes on under its predecessor's keys and pays at another rate: what it proposes for a redemption that is told again has
+/// another content than what is recorded. It waits for a person, who is told, and decides once.
 #[test]
 fn t2_a_conflict_with_the_ledger_is_listed_counted_said_and_decided() {
     let destination = Destination::start();
-    let tenant = format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination));
-    let stage = Setup::acme(&tenant).plugin("cashback").start();
-    let spend = |event: &str, redemption: &str, points: u32| {
-        let body = redeemed(event, redemption, "success").replace("\"points\":5000", &format!("\"points\":{points}"));
+    let tenant = |plugin: &str, rate_bps| {
+        let to_books = route("cashback", plugin, rate_bps, 50_000, "\"books\"");
+        let named = to_books.replace("plugin =", "operations = \"cashback\"\nplugin =");
+        format!("{named}{}", books("books", &destination))
+    };
+    let stage = Setup::acme(&tenant("cashback", 1000))
+        .plugin("cashback")
+        .plugin_file("successor", &plugins_dir().join("cashback.wasm"))
+        .start();
+    let spend = |event: &str, redemption: &str| {
+        let body = redeemed(event, redemption, "success");
         stage.post("shop", &signer("shop").sign("", body)).receipt()
     };
-    spend("evt_1", "red_1", 5000);
-    spend("evt_2", "red_2", 5000);
+    spend("evt_1", "red_1");
+    spend("evt_2", "red_2");
     stage.quiet();
-    let second = spend("evt_3", "red_1", 7000);
-    spend("evt_4", "red_2", 9000);
+    stage.write("tenants/acme.toml", &format!("{SOURCES}{}", tenant("successor", 2000)));
+    stage.reload();
+    let second = spend("evt_3", "red_1");
+    stage.quiet();
+    spend("evt_4", "red_2");
     stage.quiet();
     assert_eq!(
         (&stage.counts()["actions"], &stage.counts()["ledger_conflicts_open"]),
