@@ -371,7 +371,9 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
                     Reviewed::Dismissed
                     | Reviewed::Replaced { .. }
                     | Reviewed::RunAgain
-                    | Reviewed::Admitted { .. } => Vec::new(),
+                    | Reviewed::Admitted { .. }
+                    | Reviewed::Kept { .. }
+                    | Reviewed::Recorded { .. } => Vec::new(),
                 };
                 (reviewed, routes_of(&made))
             }
