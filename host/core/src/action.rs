@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::forward::Forward;
 use crate::ids::{Digest, OperationKey};
 use crate::money::Money;
 
@@ -19,6 +20,8 @@ pub enum Action {
     Flag(Flag),
     Notify(Notice),
     Extension(Extension),
+    /// Of a route without a plugin: the event itself is handed on. No plugin can ask for it.
+    Forward(Forward),
 }
 
 /// Value added to or taken from an account.
@@ -80,9 +83,12 @@ pub enum ActionKind {
     Flag,
     Notify,
     Extension,
+    /// Made by a route that forwards, and never granted.
+    Forward,
 }
 
 impl ActionKind {
+    /// Those that a plugin may ask for.
     pub const ALL: [Self; 8] = [
         Self::Credit,
         Self::Debit,
@@ -104,11 +110,18 @@ impl ActionKind {
             Self::Flag => "flag",
             Self::Notify => "notify",
             Self::Extension => "extension",
+            Self::Forward => "forward",
         }
     }
 
+    /// One of those that a plugin may ask for.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// One of those that the ledger holds.
+    pub fn of_ledger(name: &str) -> Option<Self> {
+        Self::from_name(name).or_else(|| (name == Self::Forward.as_str()).then_some(Self::Forward))
     }
 }
 impl fmt::Display for ActionKind {
@@ -128,6 +141,7 @@ impl Action {
             Self::Flag(_) => ActionKind::Flag,
             Self::Notify(_) => ActionKind::Notify,
             Self::Extension(_) => ActionKind::Extension,
+            Self::Forward(_) => ActionKind::Forward,
         }
     }
 
@@ -136,9 +150,12 @@ impl Action {
         match self {
             Self::Credit(transfer) | Self::Debit(transfer) => Some(transfer.amount),
             Self::IssueGiftCard(card) => Some(card.amount),
-            Self::ReserveStock(_) | Self::ReleaseStock(_) | Self::Flag(_) | Self::Notify(_) | Self::Extension(_) => {
-                None
-            }
+            Self::ReserveStock(_)
+            | Self::ReleaseStock(_)
+            | Self::Flag(_)
+            | Self::Notify(_)
+            | Self::Extension(_)
+            | Self::Forward(_) => None,
         }
     }
 
@@ -165,6 +182,7 @@ impl fmt::Display for Action {
             Self::Flag(flag) => write!(f, "flag {} with score {}", flag.subject, flag.score),
             Self::Notify(notice) => write!(f, "notify {} by {}", notice.recipient, notice.channel),
             Self::Extension(extension) => write!(f, "{} (schema {})", extension.name, extension.schema),
+            Self::Forward(forward) => write!(f, "forward the event as {}", forward.form),
         }
     }
 }
@@ -208,7 +226,8 @@ pub struct UncheckedMoney {
     pub currency: String,
 }
 
-/// An action that was judged and may be recorded. Only [`crate::grant::judge`] makes one.
+/// An action that was judged and may be recorded. Only [`crate::grant::judge`] makes one of a proposal; [`crate::forward::action`] makes
+/// that of a route which runs no plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantedAction {
     operation_key: OperationKey,

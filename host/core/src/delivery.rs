@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::action::ActionKind;
+use crate::event::Event;
+use crate::forward::{self, ForwardForm};
 use crate::ids::{
     ActionId, DestinationName, Digest, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
 };
@@ -179,6 +181,15 @@ pub fn message_id(
     format!("msg_{}", HEXLOWER.encode(&full[..20]))
 }
 
+/// What a destination is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// [`crate::action::Action::to_json`], byte for byte as recorded.
+    Action(&'a str),
+    /// The receipt's event itself.
+    Event { form: ForwardForm, event: &'a Event },
+}
+
 /// One recorded action on its way to a destination.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
@@ -192,8 +203,7 @@ pub struct Message<'a> {
     pub namespace: &'a Namespace,
     pub operation_key: &'a OperationKey,
     pub kind: ActionKind,
-    /// [`crate::action::Action::to_json`], byte for byte as recorded.
-    pub action_json: &'a str,
+    pub content: Content<'a>,
     pub receipt: ReceiptId,
     pub recorded_at: UnixMillis,
     /// Set when it was delivered before, and somebody has it sent again.
@@ -203,7 +213,12 @@ pub struct Message<'a> {
 impl Message<'_> {
     /// What the destination receives: says what happened and embeds the action byte for byte as the ledger has it:
     /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"namespace":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
+    /// Or the event in the form that its route says ([`crate::forward`]).
     pub fn body(&self) -> Vec<u8> {
+        let action_json = match self.content {
+            Content::Action(json) => json,
+            Content::Event { form, event } => return forward::body(form, self, event),
+        };
         let text = |text: &str| serde_json::Value::from(text).to_string();
         format!(
             r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","namespace":"{namespace}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
@@ -214,9 +229,17 @@ impl Message<'_> {
             namespace = self.namespace,
             key = text(self.operation_key.as_str()),
             recorded_at = self.recorded_at,
-            action = self.action_json,
+            action = action_json,
         )
         .into_bytes()
+    }
+
+    /// The content type of [`Self::body`].
+    pub fn content_type(&self) -> &'static str {
+        match self.content {
+            Content::Action(_) => "application/json",
+            Content::Event { form, event } => forward::content_type(form, event),
+        }
     }
 
     /// W3C Trace Context: the trace is the receipt, the span this attempt.
@@ -229,8 +252,8 @@ impl Message<'_> {
         )
     }
 
-    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`, and in
-    /// a resend `tollgate-resend` with its id.
+    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`, in a
+    /// resend `tollgate-resend` with its id, and with a forwarded event where it is from.
     /// `webhook-id` ([`message_id`]) and `Idempotency-Key` ([`idempotency_key`]) stay the same over every attempt and replay of one
     /// entry.
     ///
@@ -257,6 +280,9 @@ impl Message<'_> {
             idempotency_key(self.namespace, self.kind, self.operation_key),
         ));
         headers.push(("traceparent".to_owned(), self.traceparent()));
+        if let Content::Event { event, .. } = self.content {
+            headers.extend(forward::headers(self.receipt, event));
+        }
         headers.extend(
             self.resend
                 .map(|resend| ("tollgate-resend".to_owned(), resend.to_string())),
@@ -371,7 +397,7 @@ mod tests {
             operation_key: &r#"cash"back\:1"#.parse().unwrap(),
             kind: ActionKind::ReserveStock,
             // Spacing and order are the ledger's.
-            action_json: r#"{"kind":"reserve-stock",  "b":1,"a":2}"#,
+            content: Content::Action(r#"{"kind":"reserve-stock",  "b":1,"a":2}"#),
             receipt: ReceiptId([0xab; 16]),
             recorded_at: UnixMillis(1_777_975_200_000),
             resend: None,

@@ -346,7 +346,13 @@ fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
                 return Err(Violation::ExtensionNotGranted { at, name: name.clone() });
             }
         }
-        Action::Credit(_) | Action::Debit(_) | Action::IssueGiftCard(_) | Action::Flag(_) | Action::Notify(_) => {}
+        Action::Credit(_)
+        | Action::Debit(_)
+        | Action::IssueGiftCard(_)
+        | Action::Flag(_)
+        | Action::Notify(_)
+        // Nothing that is proposed becomes one.
+        | Action::Forward(_) => {}
     }
     Ok(())
 }

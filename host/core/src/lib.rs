@@ -57,6 +57,7 @@ pub mod fixture;
 // It is tried again, delivered, or given up.
 pub mod retry;
 pub mod delivery;
+pub mod forward;
 pub mod own_header;
 pub mod breaker;
 

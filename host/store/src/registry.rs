@@ -191,7 +191,8 @@ pub struct SetRoute {
     pub tenant: TenantName,
     pub route: RouteName,
     pub definition: serde_json::Value,
-    pub plugin: PluginName,
+    /// Absent where it runs none.
+    pub plugin: Option<PluginName>,
     /// Under which its operations are recorded.
     pub namespace: Namespace,
     /// What it runs, if it is not bound to a version of this plugin already.

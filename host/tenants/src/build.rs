@@ -142,6 +142,56 @@ mod tests {
         "[sources.shop]\nprovider = \"stripe\"\nsecrets = [{ id = \"s\", value = { env = \"SHOP_SECRET\" } }]\n";
 
     #[test]
+    fn a_route_forwards_or_runs_a_plugin_and_a_destination_has_headers_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination =
+            "[destinations.books]\nurl = \"https://books.example/\"\nsecrets = [{ env = \"ACME_BOOKS\" }]\n";
+        let headers = "headers = { X-Team = \"a\", Authorization = { env = \"ACME_BEARER\" } }\ntimeout_ms = 500\n";
+        let forward = "[routes.archive]\nforward = \"body\"\ndestinations = [\"books\"]\n";
+        let look = |text: &str| {
+            fs::write(folder.path().join("acme.toml"), format!("{SHOP}{text}")).unwrap();
+            build(folder.path(), true)
+        };
+        let built = look(&format!("{destination}{headers}{forward}")).unwrap();
+        assert!(
+            built.work_variables.contains("acme_bearer"),
+            "{:?}",
+            built.work_variables
+        );
+        let piece = fs::read(folder.path().join(BUILT).join("acme.work")).unwrap();
+        let work = crate::Work::decode(&piece).unwrap();
+        assert_eq!(work.routes[0].forward, Some(tollgate_core::forward::ForwardForm::Body));
+        let books = work.destinations.values().next().unwrap();
+        assert_eq!((books.timeout_ms, books.headers.len()), (500, 2));
+        for (text, says) in [
+            (
+                format!("{destination}{forward}plugin = \"cashback\"\n"),
+                "either `plugin` or `forward`",
+            ),
+            (
+                format!("{destination}[routes.archive]\ndestinations = [\"books\"]\n"),
+                "either `plugin` or `forward`",
+            ),
+            (
+                "[routes.archive]\nforward = \"body\"\n".to_owned(),
+                "needs `destinations`",
+            ),
+            (
+                format!("{destination}headers = {{ webhook-id = \"a\" }}\n"),
+                "is Tollgate's own",
+            ),
+            (
+                format!("{destination}headers = {{ Authorization = \"Bearer a\" }}\n"),
+                "the secret itself stands",
+            ),
+            (format!("{destination}timeout_ms = 5\n"), "out of bounds"),
+        ] {
+            let error = look(&text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn pieces_are_those_of_the_files_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::OnHeld;
+use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
@@ -358,7 +359,8 @@ struct RawRoute {
     #[serde(default)]
     statuses: Vec<Status>,
     late: Option<String>,
-    plugin: PluginName,
+    plugin: Option<PluginName>,
+    forward: Option<ForwardForm>,
     operations: Option<Namespace>,
     #[serde(default)]
     destinations: Vec<DestinationName>,
@@ -394,7 +396,24 @@ impl RawRoute {
                 Late::from_word(word).ok_or_else(|| format!("route {name}: late is run, skip or hold, not `{word}`"))?
             }
         };
-        let config_json = config_json(self.config);
+        if self.forward.is_some() && !(self.grants.is_empty() && self.config.is_empty()) {
+            return Err(format!(
+                "route {name}: a route that forwards runs no plugin: `grants` and `config` mean nothing there"
+            ));
+        }
+        let (plugin, config_json) = match (self.plugin, self.forward) {
+            (Some(plugin), None) => (plugin, config_json(self.config)),
+            (None, Some(form)) => (
+                forward::plugin_name(),
+                serde_json::json!({ "forward": form }).to_string(),
+            ),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(format!("route {name}: it needs either `plugin` or `forward`"));
+            }
+        };
+        if self.forward.is_some() && self.destinations.is_empty() {
+            return Err(format!("route {name}: `forward` needs `destinations`"));
+        }
         Ok(Route {
             matches: RouteMatch {
                 sources: self.sources,
@@ -402,8 +421,9 @@ impl RawRoute {
                 statuses: self.statuses,
                 late,
             },
-            namespace: self.operations.unwrap_or_else(|| Namespace::from(&self.plugin)),
-            plugin: self.plugin,
+            namespace: self.operations.unwrap_or_else(|| Namespace::from(&plugin)),
+            plugin,
+            forward: self.forward,
             config_digest: Digest::of(config_json.as_bytes()),
             config_json,
             grants: self

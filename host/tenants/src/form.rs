@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
+use tollgate_core::forward::ForwardForm;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, FamilyName, KeyId, Namespace, PluginName, RouteName, SourceName, TenantName,
@@ -95,6 +96,8 @@ pub struct Route {
     pub name: RouteName,
     pub matches: RouteMatch,
     pub plugin: PluginName,
+    /// Set where it runs no plugin, and hands the event itself on in this form.
+    pub forward: Option<ForwardForm>,
     /// The plugin's configuration as the JSON document it is handed: keys in order of their bytes, as natively.
     pub config_json: String,
     pub config_digest: Digest,

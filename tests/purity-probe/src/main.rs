@@ -23,6 +23,7 @@ fn main() {
         action::Action::to_json(_);
         action::ActionKind::as_str(_);
         action::ActionKind::from_name(_);
+        action::ActionKind::of_ledger(_);
         action::GrantedAction::action(_);
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
@@ -82,6 +83,7 @@ fn main() {
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
         delivery::Message::body(_);
+        delivery::Message::content_type(_);
         delivery::Message::headers(_, _, _, _, _);
         delivery::Message::traceparent(_);
         delivery::entry_end(_, _, _, _, _);
@@ -106,6 +108,10 @@ fn main() {
         fixture::Fixture::of_event(_);
         fixture::Fixture::read(_, _);
         fixture::state_from_json(_);
+        forward::ForwardForm::as_str(_);
+        forward::action(_, _);
+        forward::form_of(_);
+        forward::plugin_name();
         grant::Grant::of(_);
         grant::judge(_, _);
         ids::Digest::of(_);

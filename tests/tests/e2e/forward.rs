@@ -220,3 +220,196 @@ fn forward_a_tenants_token_resends_its_own_and_nothing_of_another() {
     destination.wait_for(2);
     stage.quiet();
 }
+
+/// A route that hands on what the shop sends as this form, to this destination.
+fn forwards(name: &str, form: &str, destination: &str) -> String {
+    format!("[routes.{name}]\ntypes = [\"order.*\"]\nforward = \"{form}\"\ndestinations = [\"{destination}\"]\n")
+}
+
+/// With spaces and an order of its own, which no reader would write.
+const ORDER: &str = r#"{ "event":"order.placed","event_id": "evt_1",  "total": 7.50, "customer":"Zoë" }"#;
+
+#[test]
+fn forward_a_route_without_a_plugin_hands_the_event_itself_on_in_each_form() {
+    let (raw, envelope, cloud) = (Destination::start(), Destination::start(), Destination::start());
+    raw.script([Reply::Status(503)]);
+    let tenant = [
+        forwards("raw", "body", "raw"),
+        forwards("archive", "envelope", "archive"),
+        forwards("cloud", "cloudevents", "cloud"),
+        // The same in the same form: one operation.
+        forwards("again", "body", "raw"),
+        books("raw", &raw),
+        books("archive", &envelope),
+        books("cloud", &cloud),
+    ]
+    .concat();
+    let stage = Setup::acme(&tenant).start();
+    let checked = stage.ask_for_people(&["check"]);
+    assert!(checked.stdout.contains("forward (body) → raw"), "{checked:?}");
+    let receipt = stage.post("shop", &signer("shop").sign("", ORDER)).receipt();
+    let tries = raw.wait_for(2);
+    let (envelope, cloud) = (envelope.wait_for(1).remove(0), cloud.wait_for(1).remove(0));
+    stage.quiet();
+
+    for arrival in tries.iter().chain([&envelope, &cloud]) {
+        assert!(arrival.is_authentic, "{arrival:?}");
+        assert_eq!(arrival.header("tollgate-receipt"), receipt);
+        assert_eq!(arrival.header("tollgate-tenant"), "acme");
+        assert_eq!(arrival.header("tollgate-source"), "shop");
+        assert_eq!(arrival.header("tollgate-event-id"), "evt_1");
+        assert_eq!(arrival.header("tollgate-event-type"), "order.placed");
+    }
+    assert_eq!(tries.len(), 2);
+    assert_eq!(tries[0].body, ORDER.as_bytes(), "byte for byte");
+    assert_eq!(names(&tries[0]), names(&tries[1]), "at every attempt");
+    assert_eq!(tries[0].header("content-type"), "application/json");
+    assert_eq!(
+        tries[0].header("idempotency-key"),
+        format!("forward/forward/{receipt}/body")
+    );
+    assert_eq!(envelope.header("content-type"), "application/json");
+    let told = envelope.json();
+    assert_eq!((&told["type"], &told["receipt"]), (&json!("event"), &json!(receipt)));
+    assert_eq!(told["event"]["type"], "order.placed");
+    assert_eq!(told["event"]["id"], "evt_1");
+    let text = String::from_utf8(envelope.body).expect("JSON is text");
+    assert!(text.contains(&format!("\"payload\":{ORDER}")), "as it came: {text}");
+    assert_eq!(
+        cloud.header("content-type"),
+        "application/cloudevents+json; charset=utf-8"
+    );
+    let told: Value = serde_json::from_slice(&cloud.body).expect("JSON");
+    assert_eq!(told["specversion"], "1.0");
+    assert_eq!(
+        (&told["id"], &told["source"], &told["type"]),
+        (&json!("evt_1"), &json!("/tollgate/acme/shop"), &json!("order.placed"))
+    );
+    assert_eq!(told["data"], serde_json::from_str::<Value>(ORDER).expect("JSON"));
+
+    // The ledger holds none of it, and a trace shows each of its ways.
+    let trace = stage.trace(&receipt);
+    assert_eq!(trace["jobs"].as_array().map(Vec::len), Some(4));
+    let mut verdicts: Vec<_> = trace["jobs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|job| {
+            let run = &job["runs"][0];
+            assert_eq!(
+                (&run["outcome"], &run["plugin"]),
+                (&json!("forwarded"), &json!("forward"))
+            );
+            let action = &run["actions"][0];
+            assert_eq!(action["action"]["kind"], "forward");
+            assert!(!action["action"].to_string().contains("customer"));
+            action["verdict"].as_str().unwrap_or_default().to_owned()
+        })
+        .collect();
+    verdicts.sort_unstable();
+    assert_eq!(verdicts, ["already_done", "recorded", "recorded", "recorded"]);
+    assert!(
+        stage
+            .ask_for_people(&["trace", &receipt])
+            .stdout
+            .contains("forward the event as cloudevents")
+    );
+    assert_eq!(stage.counts()["delivered"], 3);
+    // Nothing of it is a run that could be made again, and no trial meets it.
+    let run = trace["jobs"][0]["runs"][0]["id"].as_str().unwrap_or_default();
+    assert_ne!(stage.ask(&["plugin", "replay", run]).code, 0);
+    stage.assert_whole();
+}
+
+#[test]
+fn forward_what_cannot_be_delivered_is_a_dead_letter_that_a_replay_delivers_from_the_receipt() {
+    let destination = Destination::start();
+    destination.script([Reply::Status(410)]);
+    let mut stage = Setup::acme(&format!(
+        "{}{}",
+        forwards("raw", "body", "raw"),
+        books("raw", &destination)
+    ))
+    .start();
+    let receipt = stage.post("shop", &signer("shop").sign("", ORDER)).receipt();
+    destination.wait_for(1);
+    stage.quiet();
+    let letter = stage.ask(&["dlq", "list"]).json();
+    assert_eq!(letter[0]["destination"], "raw");
+    assert_eq!(letter[0]["operation_key"], format!("{receipt}/body"));
+    // After a restart the body is still there.
+    stage.stop();
+    stage.start();
+    assert_eq!(stage.ask(&["replay", "dead_1"]).code, 0);
+    let arrivals = destination.wait_for(2);
+    stage.quiet();
+    assert_eq!(names(&arrivals[0]), names(&arrivals[1]));
+    assert_eq!(arrivals[1].body, ORDER.as_bytes());
+    // It is delivered, so it can be sent again on purpose.
+    assert_eq!(stage.ask(&["resend", &receipt, "--why", "x"]).code, 0);
+    let arrivals = destination.wait_for(3);
+    stage.quiet();
+    assert_eq!(names(&arrivals[2]), names(&arrivals[0]));
+    assert_eq!(arrivals[2].header("tollgate-resend"), "resend_1");
+    stage.assert_whole();
+}
+
+#[test]
+fn forward_what_the_source_does_not_accept_or_a_lifecycle_holds_is_not_handed_on() {
+    let destination = Destination::start();
+    let route = "[routes.all]\nforward = \"envelope\"\ndestinations = [\"raw\"]\n";
+    let stage = Setup::acme(&format!("{route}{}", books("raw", &destination))).start();
+    let post =
+        |event: &str, status: &str| stage.post("shop", &signer("shop").sign("", redeemed(event, "red_1", status)));
+    post("evt_1", "exploded");
+    post("evt_2", "success");
+    destination.wait_for(1);
+    stage.quiet();
+    let arrivals = destination.arrivals();
+    assert_eq!(arrivals.len(), 1);
+    assert_eq!(arrivals[0].json()["event"]["id"], "evt_2");
+    assert_eq!(arrivals[0].json()["event"]["status"], "completed");
+}
+
+#[test]
+fn forward_a_route_is_set_by_api_and_takes_the_place_of_a_plugin() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let path = "/v1/tenants/acme/routes/cashback";
+    let put = |definition: Value, dry_run: bool| {
+        let body = json!({ "definition": definition, "why": "we book it ourselves now", "dry_run": dry_run });
+        stage.operator_send("PUT", path, body.to_string().as_bytes())
+    };
+    let refused = put(json!({ "forward": "body" }), false);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let definition = json!({ "forward": "body", "types": ["reward.redeemed"], "destinations": ["books"] });
+    let dry = put(definition.clone(), true);
+    assert_eq!(dry.status, 200, "{dry:?}");
+    assert_eq!(dry.json()["after"], Value::Null, "no version runs there");
+    assert_eq!(put(definition, false).status, 200);
+    let shown = stage.operator_get(path).json();
+    assert_eq!(
+        (&shown["forward"], &shown["plugin"], &shown["binding"]),
+        (&json!("body"), &Value::Null, &Value::Null)
+    );
+    assert!(
+        stage
+            .ask_for_people(&["route", "list", "--tenant", "acme"])
+            .stdout
+            .contains("forward (body)")
+    );
+    let receipt = send(&stage, 1);
+    let arrival = destination.wait_for(1).remove(0);
+    stage.quiet();
+    assert_eq!(arrival.header("tollgate-receipt"), receipt);
+    // There is no version to promote, and the file's route comes back when it is removed.
+    let removed = stage.operator_send("DELETE", path, json!({ "why": "back" }).to_string().as_bytes());
+    assert_eq!(removed.status, 200, "{removed:?}");
+    send(&stage, 2);
+    let arrivals = destination.wait_for(2);
+    stage.quiet();
+    assert_eq!(arrivals[1].json()["type"], "action.credit");
+    stage.assert_whole();
+}

@@ -116,7 +116,11 @@ fn list(target: &Target, config: &Config) {
             } else {
                 to.join(", ")
             };
-            anstream::println!("    route  {:16} {dim}{} → {to}{dim:#}", route.name, route.plugin);
+            let what = match route.forward {
+                Some(form) => format!("forward ({form})"),
+                None => route.plugin.to_string(),
+            };
+            anstream::println!("    route  {:16} {dim}{what} → {to}{dim:#}", route.name);
         }
     }
 }

@@ -734,7 +734,10 @@ pub(super) fn route(command: RouteCommand) -> anyhow::Result<Exit> {
                     anstream::println!(
                         "{bold}{}{bold:#}  {}  {dim}{active}, set by {}{dim:#}",
                         text("route"),
-                        text("plugin"),
+                        match route["forward"].as_str() {
+                            Some(form) => format!("forward ({form})"),
+                            None => text("plugin"),
+                        },
                         text("set_by")
                     );
                 }

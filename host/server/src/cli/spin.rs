@@ -653,7 +653,7 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
                 findings.problem(format!("tenant {}, source {name}: {what}", tenant.name));
             }
         }
-        for route in &tenant.routes {
+        for route in tenant.routes.iter().filter(|route| route.forward.is_none()) {
             let id = match component_id(&route.plugin) {
                 Ok(id) => id,
                 Err(error) => {

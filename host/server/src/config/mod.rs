@@ -33,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use tollgate_core::admission::OnHeld;
 use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
+use tollgate_core::forward::ForwardForm;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, FamilyName, Namespace, PluginDigest, PluginName, RouteName, SourceName, TenantName,
@@ -726,7 +727,10 @@ pub(crate) struct Access {
 pub(crate) struct Route {
     pub(crate) name: RouteName,
     pub(crate) matches: RouteMatch,
+    /// [`tollgate_core::forward::NAME`] where it forwards.
     pub(crate) plugin: PluginName,
+    /// Set where it runs no plugin, and hands the event itself on in this form.
+    pub(crate) forward: Option<ForwardForm>,
     /// The plugin's configuration as the JSON document it is handed.
     pub(crate) config_json: String,
     pub(crate) config_digest: Digest,

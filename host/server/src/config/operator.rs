@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tollgate_core::forward;
 use tollgate_core::ids::{FamilyName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
@@ -139,6 +140,15 @@ pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
             delivery(&section, &mut house.delivery);
         }
         let plugins = top.named::<PluginName>("plugins");
+        for (_, section) in plugins.iter().filter(|(name, _)| name.as_str() == forward::NAME) {
+            section.problem(
+                format!(
+                    "no plugin can be called `{}`: routes without a plugin have that name",
+                    forward::NAME
+                ),
+                "rename it",
+            );
+        }
         house.plugin_names = Some(plugins.iter().map(|(name, _)| name.clone()).collect());
         house.plugins = plugins
             .into_iter()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::OnHeld;
+use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
@@ -819,8 +820,14 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
             .unwrap_or_default(),
         late: section.get("late").and_then(|value| late(&value)).unwrap_or_default(),
     };
+    if let Some(value) = section.get("forward") {
+        return forwarding(name, section, &value, matches, scope);
+    }
     let plugin = section
-        .require("plugin", "add plugin = \"NAME\"")
+        .require(
+            "plugin",
+            "add plugin = \"NAME\"; or forward = \"envelope\", \"body\" or \"cloudevents\" to hand the event itself on",
+        )
         .and_then(|value| plugin(&value, scope.plugins));
     let operations = section.get("operations").map(|value| {
         value.parse::<Namespace>("write the name of a plugin whose operations these are, or one of your own")
@@ -847,11 +854,56 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
             None => Namespace::from(plugin.as_ref()?),
         },
         plugin: plugin?,
+        forward: None,
         config_json,
         config_digest,
         grants,
         destinations,
         limits,
+        binding: None,
+    })
+}
+
+/// A route without a plugin.
+fn forwarding(name: RouteName, section: &Section, form: &Value, matches: RouteMatch, scope: &Scope) -> Option<Route> {
+    let form = form.parse::<ForwardForm>("write forward = \"envelope\", \"body\" or \"cloudevents\"");
+    for key in ["plugin", "config", "grants", "limits"] {
+        if let Some(value) = section.get(key) {
+            value.problem(
+                format!("a route that forwards runs no plugin: `{key}` means nothing beside `forward`"),
+                "remove it, or remove `forward`",
+            );
+        }
+    }
+    let operations = section
+        .get("operations")
+        .map(|value| value.parse::<Namespace>("write a name for what this route hands on"));
+    let destinations = section
+        .require("destinations", "add destinations = [\"NAME\"]: where the event goes")
+        .map(|list| {
+            let destinations = references(&list, &scope.destinations, "destination");
+            if list.is_empty_list() {
+                list.problem("`destinations` is empty: the event would go nowhere", "name one");
+            }
+            destinations
+        });
+    section.finish();
+    let (form, plugin) = (form?, forward::plugin_name());
+    let config_json = serde_json::json!({ "forward": form }).to_string();
+    Some(Route {
+        name,
+        matches,
+        namespace: match operations {
+            Some(named) => named?,
+            None => Namespace::from(&plugin),
+        },
+        plugin,
+        forward: Some(form),
+        config_digest: Digest::of(config_json.as_bytes()),
+        config_json,
+        grants: Vec::new(),
+        destinations: destinations?,
+        limits: scope.house.worker.limits,
         binding: None,
     })
 }
@@ -972,7 +1024,8 @@ fn grant(section: &Section) -> Option<Grant> {
         ActionKind::Credit | ActionKind::Debit | ActionKind::IssueGiftCard => Bounds::Money,
         ActionKind::ReserveStock | ActionKind::ReleaseStock => Bounds::Stock,
         ActionKind::Extension => Bounds::Names,
-        ActionKind::Flag | ActionKind::Notify => Bounds::None,
+        // A forward has no name that a grant could say.
+        ActionKind::Flag | ActionKind::Notify | ActionKind::Forward => Bounds::None,
     };
     for (value, belongs) in [
         (&amount_max, Bounds::Money),

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use tollgate_core::forward::ForwardForm;
+
 use super::*;
 
 const WHSEC: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -109,6 +111,64 @@ fn a_destinations_headers_and_timeout_are_checked_at_their_lines() {
             .to_string();
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+}
+
+#[test]
+fn a_route_that_forwards_has_a_form_and_destinations_and_nothing_of_a_plugin() {
+    let with = |route: &str| format!("{TENANT}[routes.archive]\n{route}\n");
+    for (form, expected) in [
+        ("envelope", ForwardForm::Envelope),
+        ("body", ForwardForm::Body),
+        ("cloudevents", ForwardForm::CloudEvents),
+    ] {
+        let tenant = with(&format!("forward = \"{form}\"\ndestinations = [\"ledger\"]"));
+        let config = load_from_texts(OPERATOR, &[("acme", &tenant)], &env).unwrap();
+        let route = &config.tenants["acme"].routes[0];
+        assert_eq!((route.name.as_str(), route.forward), ("archive", Some(expected)));
+        assert_eq!(route.namespace.as_str(), "forward");
+    }
+    for (route, problem) in [
+        (
+            "forward = \"headers\"\ndestinations = [\"ledger\"]",
+            "`headers` is no form of an event",
+        ),
+        ("forward = true\ndestinations = [\"ledger\"]", "a text in quotes"),
+        ("forward = \"body\"", "needs `destinations`"),
+        ("forward = \"body\"\ndestinations = []", "the event would go nowhere"),
+        (
+            "forward = \"body\"\ndestinations = [\"nowhere\"]",
+            "there is no destination `nowhere`",
+        ),
+        (
+            "forward = \"body\"\ndestinations = [\"ledger\"]\nplugin = \"cashback\"",
+            "`plugin` means nothing beside `forward`",
+        ),
+        (
+            "forward = \"body\"\ndestinations = [\"ledger\"]\nconfig = { a = 1 }",
+            "`config` means nothing beside `forward`",
+        ),
+        (
+            "forward = \"body\"\ndestinations = [\"ledger\"]\ngrants = []",
+            "`grants` means nothing beside `forward`",
+        ),
+        (
+            "forward = \"body\"\ndestinations = [\"ledger\"]\nforward_headers = [\"x\"]",
+            "unknown key `forward_headers`",
+        ),
+        ("destinations = [\"ledger\"]", "or forward ="),
+    ] {
+        let found = messages(OPERATOR, &with(route));
+        assert!(found.len() == 1 && found[0].contains(problem), "{route}: {found:?}");
+    }
+    let operator = OPERATOR.replace("plugins.cashback", "plugins.forward");
+    let found = messages(
+        &operator,
+        &TENANT.replace("plugin = \"cashback\"", "plugin = \"forward\""),
+    );
+    assert!(
+        found.len() == 1 && found[0].contains("no plugin can be called `forward`"),
+        "{found:?}"
+    );
 }
 
 #[test]

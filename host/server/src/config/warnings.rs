@@ -102,7 +102,8 @@ fn unasked(tenant: &Tenant, asks: &BTreeMap<PluginName, BTreeSet<ActionKind>>, w
 /// Namespaces of operations that more than one plugin records under: each can take the other's keys.
 fn shared_operations(tenant: &Tenant, warnings: &mut Vec<Warning>) {
     let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for route in &tenant.routes {
+    // What a route hands on is of a kind that no plugin can record.
+    for route in tenant.routes.iter().filter(|route| route.forward.is_none()) {
         routes.entry(&route.namespace).or_default().push(route);
     }
     for (namespace, routes) in routes {

@@ -1,9 +1,11 @@
-//! What a destination receives: one recorded action, signed after Standard Webhooks.
+//! What a destination receives: one recorded action, or the event that it hands on, signed after Standard Webhooks.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use tollgate_core::delivery::Message;
+use tollgate_core::delivery::{Content, Message};
+use tollgate_core::event::Event;
+use tollgate_core::forward;
 use tollgate_core::profile;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::OutboxClaim;
@@ -12,12 +14,13 @@ use crate::config::Destination;
 
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
-/// Composes and signs one attempt.
+/// Composes and signs one attempt. `event` is that of the receipt, where the action hands it on.
 ///
 /// # Errors
 /// When it cannot be composed at all; says why. A checked configuration does not come to that.
 pub(super) fn compose(
     claim: &OutboxClaim,
+    event: Option<&Event>,
     destination: &Destination,
     at: UnixMillis,
 ) -> Result<Request<Full<Bytes>>, String> {
@@ -25,6 +28,13 @@ pub(super) fn compose(
         .url
         .parse()
         .map_err(|error| format!("the destination's URL: {error}"))?;
+    let content = match event {
+        Some(event) => Content::Event {
+            form: forward::form_of(&claim.action_json).ok_or("the recorded action says no form of the event")?,
+            event,
+        },
+        None => Content::Action(&claim.action_json),
+    };
     let message = Message {
         entry: claim.entry,
         id: &claim.message_id,
@@ -34,7 +44,7 @@ pub(super) fn compose(
         namespace: &claim.namespace,
         operation_key: &claim.operation_key,
         kind: claim.kind,
-        action_json: &claim.action_json,
+        content,
         receipt: claim.receipt,
         recorded_at: claim.recorded_at,
         resend: claim.resend,
@@ -58,7 +68,7 @@ pub(super) fn compose(
         value.set_sensitive(true);
         headers.insert(name.clone(), value);
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(message.content_type()));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     for (name, value) in signed {
         let name = header::HeaderName::try_from(name).map_err(|error| format!("a header cannot be sent: {error}"))?;

@@ -19,9 +19,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tollgate_core::action::ActionKind;
 use tollgate_core::breaker::BreakerPolicy;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd, entry_end};
 use tollgate_core::ids::{DestinationName, TenantName};
@@ -268,14 +272,13 @@ impl<S: Store> Delivery<S> {
         let started_at = clock::now();
         let clock = Instant::now();
         pass(Point::BeforeDeliver);
-        // Receivers hold its timestamp against the time as they know it.
-        let attempt = match message::compose(&claim, &destination, clock::wall()) {
+        let attempt = match self.compose(&claim, &destination).await {
             Ok(request) => {
                 let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
                 let secrets: Vec<_> = destination.headers.iter().map(|(_, value)| value).collect();
                 ticket.client().send(request, Duration::from_millis(ms), &secrets).await
             }
-            Err(reason) => Attempt::without_answer(AttemptEnd::Forbidden { reason }),
+            Err(end) => Attempt::without_answer(end),
         };
         let took = clock.elapsed();
         pass(Point::AfterDeliver);
@@ -284,6 +287,25 @@ impl<S: Store> Delivery<S> {
         if let Some(turn) = turned {
             self.breakers.turned(&claim.tenant, &claim.destination, turn);
         }
+    }
+
+    /// Composes one attempt; of a forwarded event from its receipt, whose body the outbox does not hold.
+    async fn compose(
+        &self,
+        claim: &OutboxClaim,
+        destination: &Destination,
+    ) -> Result<Request<Full<Bytes>>, AttemptEnd> {
+        let event = if claim.kind == ActionKind::Forward {
+            let read = self.store.event(claim.receipt).await;
+            Some(read.map_err(|error| AttemptEnd::Failed {
+                reason: format!("the event could not be read: {error}"),
+            })?)
+        } else {
+            None
+        };
+        // Receivers hold its timestamp against the time as they know it.
+        message::compose(claim, event.as_ref(), destination, clock::wall())
+            .map_err(|reason| AttemptEnd::Forbidden { reason })
     }
 
     /// Ends an entry whose destination is no longer configured.

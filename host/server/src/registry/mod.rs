@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tollgate_core::forward;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::registry::{Change, PromotionGate, Refused, Standing};
@@ -315,10 +316,9 @@ impl<S: Store> Registry<S> {
         let versions = self.published().await?;
         let mut newly = Vec::new();
         for tenant in files.config.tenants.values() {
-            let unbound = tenant
-                .routes
-                .iter()
-                .filter(|route| !files.plugins.contains_key(&route.plugin) && !bound(&tenant.name, route));
+            let unbound = tenant.routes.iter().filter(|route| {
+                route.forward.is_none() && !files.plugins.contains_key(&route.plugin) && !bound(&tenant.name, route)
+            });
             for route in unbound {
                 let newest = versions.iter().find(|version| {
                     version.name == route.plugin
@@ -413,6 +413,12 @@ impl<S: Store> Registry<S> {
         let proven = self.vet(Arc::clone(&upload.bytes)).await?;
         let report = &proven.report;
         let dry_run = upload.act.dry_run;
+        if report.manifest.name.as_str() == forward::NAME {
+            return Err(Error::File(format!(
+                "no plugin can be called `{}`: routes without a plugin have that name; rename it in its manifest",
+                forward::NAME
+            )));
+        }
         let version = NewVersion {
             owner: upload.owner,
             digest,
@@ -568,7 +574,7 @@ impl<S: Store> Registry<S> {
             tenant,
             route,
             definition,
-            plugin: checked.plugin,
+            plugin: checked.forward.is_none().then_some(checked.plugin),
             namespace: checked.namespace,
             digest,
             gate,

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use tollgate_core::difference::Said;
+use tollgate_core::forward;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::outcome::Fault;
@@ -42,6 +43,7 @@ pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
         outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
         outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
         QUARANTINED => Some("it was in quarantine, and not run"),
+        forward::OUTCOME => Some("its route handed the event on, and ran no plugin"),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::{GrantedAction, Verdict};
+use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
@@ -443,15 +444,17 @@ impl Ended {
     fn of(settlement: &Settlement) -> Option<Self> {
         let run = &settlement.run;
         let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome);
-        (run.outcome != QUARANTINED && fault != Some(Fault::HostFault)).then(|| Self {
-            plugin: run.plugin.clone(),
-            digest: run.digest,
-            message: if fault.is_some() {
-                run.message.clone()
-            } else {
-                String::new()
-            },
-            fault,
+        (run.outcome != QUARANTINED && run.outcome != forward::OUTCOME && fault != Some(Fault::HostFault)).then(|| {
+            Self {
+                plugin: run.plugin.clone(),
+                digest: run.digest,
+                message: if fault.is_some() {
+                    run.message.clone()
+                } else {
+                    String::new()
+                },
+                fault,
+            }
         })
     }
 }
@@ -619,7 +622,8 @@ impl Prepared {
 /// Finds what a job runs: the route of now, the version that its subject is served by, loaded.
 ///
 /// # Errors
-/// What is settled when there is none: a host fault, tried again as such.
+/// What is settled without a run: of a route that forwards, its one action; where there is nothing to run, a host fault, tried again
+/// as such.
 async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepared, Box<Settlement>> {
     let config = worker.config.load_full();
     let policy = config.worker.retry;
@@ -636,6 +640,9 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
     if policy.is_spent(claim.attempt) {
         let why = "no attempt came to its end: the host died or failed in each of them";
         return Err(unrunnable(Some(&route), why));
+    }
+    if let Some(form) = route.forward {
+        return Err(Box::new(forwarded(claim, &route, form, targets)));
     }
     let Some(binding) = &route.binding else {
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
@@ -789,6 +796,34 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
         actions: Vec::new(),
         namespace: Namespace::from(&plugin),
         targets: Targets::default(),
+    }
+}
+
+/// A job of a route without a plugin: the event itself goes to the route's destinations.
+fn forwarded(claim: &JobClaim, route: &Route, form: ForwardForm, targets: Targets) -> Settlement {
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        end: JobEnd::Done,
+        run: RunRecord {
+            plugin: route.plugin.clone(),
+            digest: Digest([0; 32]),
+            config_digest: route.config_digest,
+            config: route.config_json.clone(),
+            runtime: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
+            started_at: clock::now(),
+            duration_us: 0,
+            fuel: 0,
+            outcome: forward::OUTCOME.to_owned(),
+            message: String::new(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        },
+        writes: Vec::new(),
+        state_total_max: None,
+        actions: vec![forward::action(claim.receipt, form)],
+        namespace: route.namespace.clone(),
+        targets,
     }
 }
 

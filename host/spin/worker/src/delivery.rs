@@ -3,7 +3,8 @@
 //! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
-use tollgate_core::delivery::{AttemptEnd, Message, entry_end, kept_answer, retry_after_ms};
+use tollgate_core::delivery::{AttemptEnd, Content, Message, entry_end, kept_answer, retry_after_ms};
+use tollgate_core::forward;
 use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
 use tollgate_core::own_header;
@@ -29,7 +30,7 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
     if claims.is_empty() {
         return Ok(0);
     }
-    for record in futures::future::join_all(claims.iter().map(attempt)).await {
+    for record in futures::future::join_all(claims.iter().map(|claim| attempt(store, claim))).await {
         // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
         let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = store.record_attempt(&record)?;
     }
@@ -37,11 +38,11 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
 }
 
 /// One attempt, from composing to what follows from its end.
-async fn attempt(claim: &OutboxClaim) -> AttemptRecord {
+async fn attempt(store: &GuestStore, claim: &OutboxClaim) -> AttemptRecord {
     let started_at = clock::now();
     let watch = Stopwatch::start();
     let (end, answer) = match destination(claim) {
-        Ok(destination) => send(claim, &destination, started_at).await,
+        Ok(destination) => send(store, claim, &destination, started_at).await,
         Err(end) => (end, String::new()),
     };
     let now = clock::now();
@@ -106,8 +107,25 @@ fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
     })
 }
 
-async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) -> (AttemptEnd, String) {
+async fn send(
+    store: &GuestStore,
+    claim: &OutboxClaim,
+    destination: &Destination,
+    at: UnixMillis,
+) -> (AttemptEnd, String) {
     let failed = |reason: String| (AttemptEnd::Failed { reason }, String::new());
+    // The outbox does not hold what is handed on: it stands in the receipt.
+    let event = match forward::form_of(&claim.action_json) {
+        Some(form) => match store.event(claim.receipt) {
+            Ok(event) => Some((form, event)),
+            Err(error) => return failed(format!("the event could not be read: {error}")),
+        },
+        None => None,
+    };
+    let content = match &event {
+        Some((form, event)) => Content::Event { form: *form, event },
+        None => Content::Action(&claim.action_json),
+    };
     let message = Message {
         entry: claim.entry,
         id: &claim.message_id,
@@ -117,7 +135,7 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
         namespace: &claim.namespace,
         operation_key: &claim.operation_key,
         kind: claim.kind,
-        action_json: &claim.action_json,
+        content,
         receipt: claim.receipt,
         recorded_at: claim.recorded_at,
         resend: claim.resend,
@@ -127,7 +145,7 @@ async fn send(claim: &OutboxClaim, destination: &Destination, at: UnixMillis) ->
         Ok(headers) => headers,
         Err(error) => return failed(format!("cannot be signed: {error}")),
     };
-    headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    headers.push(("content-type".to_owned(), message.content_type().to_owned()));
     headers.push(("user-agent".to_owned(), USER_AGENT.to_owned()));
     let own = destination.headers.iter();
     headers.extend(own.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.expose()).into_owned())));

@@ -4,7 +4,8 @@
 //! the same job, and only the newest lease may commit.
 
 use futures::future::join_all;
-use tollgate_core::ids::{Digest, Namespace, PluginName};
+use tollgate_core::forward::{self, ForwardForm};
+use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName};
 use tollgate_core::limits;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
@@ -119,6 +120,9 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         let why = "no attempt came to its end: the invocation ended in each of them";
         return Ok(unrunnable(claim, Some(&route), why));
     }
+    if let Some(form) = route.forward {
+        return Ok(forwarded(claim, route, form, renamed));
+    }
     let started_at = clock::now();
     let watch = Stopwatch::start();
     let run = plugin::run(store, &route, &claim.event).await?;
@@ -167,6 +171,42 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
             renamed,
         },
     })
+}
+
+/// A job of a route without a plugin: the event itself goes to the route's destinations.
+fn forwarded(
+    claim: &JobClaim,
+    route: Route,
+    form: ForwardForm,
+    renamed: Vec<(DestinationName, DestinationName)>,
+) -> Settlement {
+    Settlement {
+        job: claim.job,
+        epoch: claim.epoch,
+        run: RunRecord {
+            plugin: route.plugin,
+            digest: Digest([0; 32]),
+            config_digest: route.config_digest,
+            config: route.config_json,
+            runtime: RUNTIME.to_owned(),
+            started_at: clock::now(),
+            duration_us: 0,
+            fuel: 0,
+            outcome: forward::OUTCOME.to_owned(),
+            message: String::new(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        },
+        end: JobEnd::Done,
+        writes: Vec::new(),
+        state_total_max: None,
+        actions: vec![forward::action(claim.receipt, form)],
+        namespace: route.namespace,
+        targets: Targets {
+            destinations: route.destinations,
+            renamed,
+        },
+    }
 }
 
 /// A job that cannot be run as the app is configured: a host fault, retried as such.

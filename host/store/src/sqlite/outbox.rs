@@ -207,7 +207,7 @@ fn store_key(connection: &Connection) -> Result<Secret, Fault> {
 
 fn kind(row: &rusqlite::Row<'_>) -> Result<ActionKind, Fault> {
     let name: String = get(row, "kind")?;
-    ActionKind::from_name(&name).ok_or_else(|| Fault::damaged("kind", name))
+    ActionKind::of_ledger(&name).ok_or_else(|| Fault::damaged("kind", name))
 }
 
 /// An entry as its deliverer left it.

@@ -805,15 +805,18 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
         }));
     }
     let before = binding_of(connection, tenant, route)?;
-    let after = match (&before, digest) {
-        (Some(before), None) if before.plugin == *plugin => before.clone(),
-        (Some(before), Some(digest)) if before.plugin == *plugin && before.active == *digest => before.clone(),
-        (Some(before), Some(digest)) if before.plugin == *plugin => {
+    let after = match (plugin, &before, digest) {
+        (None, _, _) => None,
+        (Some(plugin), Some(before), None) if before.plugin == *plugin => Some(before.clone()),
+        (Some(plugin), Some(before), Some(digest)) if before.plugin == *plugin && before.active == *digest => {
+            Some(before.clone())
+        }
+        (Some(plugin), Some(before), Some(digest)) if before.plugin == *plugin => {
             let promote = Change::Promote(*digest);
             granted!(may_bring(connection, tenant, route, before, &promote, *digest, gate)?);
-            granted!(before.after(&promote))
+            Some(granted!(before.after(&promote)))
         }
-        (_, digest) => {
+        (Some(plugin), _, digest) => {
             let digest = match digest {
                 Some(digest) => *digest,
                 None => newest_published(connection, tenant, plugin)?
@@ -838,7 +841,7 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
                 digest,
                 &signed_only
             )?);
-            first
+            Some(first)
         }
     };
     let named = RouteNamespace {
@@ -853,7 +856,7 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
         route: route.clone(),
         what: "route set".to_owned(),
         before: before.clone(),
-        after: Some(after.clone()),
+        after: after.clone(),
         warnings: moved.iter().map(NamespaceChange::warning).collect(),
     };
     if act.dry_run {
@@ -866,15 +869,21 @@ pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<B
             "INSERT OR REPLACE INTO api_routes (tenant, route, definition, changed_at, changed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![tenant.as_str(), route.as_str(), became, act.at.0, act.actor])?;
-    if before.as_ref() != Some(&after) {
-        write_binding(connection, tenant, route, &after, act)?;
+    match &after {
+        Some(after) if before.as_ref() != Some(after) => write_binding(connection, tenant, route, after, act)?,
+        Some(_) => {}
+        None => {
+            connection
+                .prepare_cached("DELETE FROM plugin_bindings WHERE tenant = ?1 AND route = ?2")?
+                .execute(params![tenant.as_str(), route.as_str()])?;
+        }
     }
     let line = Line {
         what: "route set",
         tenant: Some(tenant),
         route: Some(route),
-        plugin: Some(plugin),
-        digest: Some(after.active),
+        plugin: plugin.as_ref(),
+        digest: after.as_ref().map(|after| after.active),
         was,
         became: Some(became),
     };

@@ -16,7 +16,7 @@ pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec
     let mut statement = view.prepare_cached(
         "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, r.outcome, \
          r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \
-         WHERE r.id > :after AND (:run IS NULL OR r.id = :run) AND (:tenant IS NULL OR j.tenant = :tenant) \
+         WHERE r.outcome <> 'forwarded' AND r.id > :after AND (:run IS NULL OR r.id = :run) AND (:tenant IS NULL OR j.tenant = :tenant) \
          AND (:route IS NULL OR j.route = :route) AND (:plugin IS NULL OR r.plugin = :plugin) \
          AND (:digest IS NULL OR r.digest = :digest) AND (:since IS NULL OR r.started_at >= :since) ORDER BY r.id LIMIT :rows",
     )?;

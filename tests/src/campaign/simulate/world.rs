@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
-use tollgate_core::delivery::{AttemptEnd, Message, entry_end};
+use tollgate_core::delivery::{AttemptEnd, Content, Message, entry_end};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{DestinationName, Digest, PluginName, RouteName};
@@ -642,7 +642,7 @@ impl World {
             namespace: &claim.namespace,
             operation_key: &claim.operation_key,
             kind: claim.kind,
-            action_json: &claim.action_json,
+            content: Content::Action(&claim.action_json),
             receipt: claim.receipt,
             recorded_at: claim.recorded_at,
             resend: claim.resend,
