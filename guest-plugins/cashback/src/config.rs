@@ -1,5 +1,7 @@
 //! The configuration, raw and checked. `lib.rs` documents each field.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use tollgate_plugin::limits::MINOR_UNITS_MAX;
 use tollgate_plugin::{Failure, Lookup, config};
@@ -21,6 +23,8 @@ struct RawConfig {
     statuses: Option<Vec<String>>,
     types: Option<Vec<String>>,
     limit: Option<Limit>,
+    families: Option<Vec<String>>,
+    take_back: Option<TakeBack>,
 }
 
 /// A configuration that makes sense.
@@ -33,6 +37,18 @@ pub(crate) struct Config {
     pub(crate) statuses: Vec<String>,
     pub(crate) types: Vec<String>,
     pub(crate) limit: Option<Limit>,
+    families: Option<Vec<String>>,
+    pub(crate) take_back: TakeBack,
+}
+
+/// What takes back, and what it takes back.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TakeBack {
+    /// By family the statuses that take back; absent: those that `lib.rs` lists.
+    pub(crate) families: Option<BTreeMap<String, Vec<String>>>,
+    /// Where an event that takes back names the operation that was credited.
+    pub(crate) of: Option<Lookup>,
 }
 
 /// What an operation earns before cap and limit.
@@ -117,7 +133,17 @@ impl Config {
             statuses: some_of("statuses", raw.statuses, "completed")?,
             types: some_of("types", raw.types, "*")?,
             limit: raw.limit,
+            families: raw.families,
+            take_back: raw.take_back.unwrap_or_default(),
         })
+    }
+
+    /// Whether events of a family may earn. Money that goes back or out earns nothing unless it is named.
+    pub(crate) fn earns(&self, family: &str) -> bool {
+        match &self.families {
+            Some(families) => families.iter().any(|earning| earning == family),
+            None => !matches!(family, "refund" | "payout"),
+        }
     }
 }
 

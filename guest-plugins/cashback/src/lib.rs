@@ -14,6 +14,8 @@
 //! | `amount` | JSON pointer or attribute name | none | where the amount is read when the event has none of its own |
 //! | `points` | `{"from": pointer or attribute, "value_minor_units": ≥ 1}` | none | the amount is points × value, when the event has none of its own. This or `amount`, not both |
 //! | `statuses` | list of statuses | `["completed"]` | which statuses earn, where the event has a family; an event without one always does |
+//! | `families` | list of families | all but `refund` and `payout` | which families earn |
+//! | `take_back` | `{"families": {FAMILY: [STATUS]}, "of": pointer or attribute}` | see below | which statuses take back, and where such an event names what was credited; `{"families": {}}`: nothing |
 //! | `types` | list of types or prefixes (`customer.*`) | all | which event types earn |
 //! | `limit` | `{"amount_minor_units": ≥ 1, "window_days": 1 to 366}` | none | the most that one customer earns per window, per currency |
 //!
@@ -36,12 +38,29 @@
 //! time (when it happened, but not after it was received; else when it was received), in whatever order events come. An event that happened more than two
 //! windows before the customer's newest one is held, as its window is no longer known.
 //!
+//! # What is taken back
+//!
+//! | family | status | takes back |
+//! |---|---|---|
+//! | `order`, `payment` | `partially-refunded` | the share that the event's amount is of what was paid |
+//! | `order`, `payment` | `refunded` | all that is left |
+//! | `payment` | `lost` (a chargeback) | all that is left |
+//! | `refund` | `completed` | the share that its amount is of what the attribute `payment`, else `order`, names |
+//! | `reward-redemption` | `rolledback` | all |
+//!
+//! It is a debit of the same account under a key of its own, `cashback-back:{operation}/{return}`, so each return counts once; all of them together take
+//! exactly what was credited, and never more. The route's grants need `debit`. A return that comes before what it returns is remembered, and the credit
+//! is then what is left. A partial return whose event does not say how much it is of, or says the whole, is held; so is a refund that fails
+//! after all. Statuses of `take_back.families` take the event's amount where they begin with `partially-` or are of the family `refund`,
+//! else all. What was taken back no longer counts for the customer's limit. An event without a family whose type speaks of a refund, a dispute, a reversal or a
+//! payout earns nothing unless `types` names it.
+//!
 //! # State
 //!
-//! One value per customer, `customer/{customer}`: credited totals per day, and the newest operations with what each was
-//! granted. A second event for a remembered operation proposes the same credit and counts nothing. Totals and operations are
-//! kept for two windows (60 days without a limit), operations at most 64; for one that is forgotten, the host's ledger still
-//! gives one effect per operation key.
+//! One value per customer, `customer/{customer}`: credited totals per day, and the newest operations with what each was granted and what of it was
+//! taken back. A second event for a remembered operation or return proposes the same and counts nothing. Totals are kept for two windows (60 days
+//! without a limit), operations at least 180 days and at most 64; for one that is forgotten, the host's ledger still gives one effect per operation key,
+//! and nothing is taken back. Fields that a newer version wrote are passed over and kept.
 
 mod config;
 mod rule;

@@ -16,7 +16,6 @@ const SCORE_MAX: u32 = 100;
 
 /// What is known of one customer.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Customer {
     /// By window and measure, for example `60 events` or `1440 INR`. Rules with the same share them.
     counters: BTreeMap<String, Counters>,
@@ -24,11 +23,13 @@ struct Customer {
     operations: Vec<String>,
     /// The newest flags, oldest first.
     flags: Vec<Raised>,
+    /// What a newer version keeps beside it.
+    #[serde(flatten)]
+    unknown: state::Unknown,
 }
 
 /// The whole content of a flag, so that a second event for its operation can repeat it to the letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Raised {
     operation: String,
     subject: String,

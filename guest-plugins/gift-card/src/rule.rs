@@ -10,17 +10,18 @@ const OPERATIONS_MAX: usize = 32;
 
 /// What is known of one recipient.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Recipient {
     /// Cards issued, ever.
     cards: u32,
     /// The newest operations with the card of each, oldest first.
     operations: Vec<Issued>,
+    /// What a newer version keeps beside it.
+    #[serde(flatten)]
+    unknown: state::Unknown,
 }
 
 /// The whole content of a card, so that a second event for its operation can repeat it to the letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Issued {
     operation: String,
     minor_units: i64,

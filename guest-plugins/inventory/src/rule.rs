@@ -7,16 +7,17 @@ use crate::config::{Article, Config, Step};
 
 /// What is known of one operation's reservation.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Reservation {
     /// None when the operation was rolled back before anything was reserved.
     article: Option<Held>,
     released: bool,
+    /// What a newer version keeps beside it.
+    #[serde(flatten)]
+    unknown: state::Unknown,
 }
 
 /// What was reserved, as it was proposed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Held {
     sku: String,
     quantity: u32,
@@ -42,6 +43,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                         &Reservation {
                             article: Some(held.clone()),
                             released: false,
+                            unknown: state::Unknown::new(),
                         },
                     )?;
                     held
@@ -49,6 +51,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                 Some(Reservation {
                     article: Some(held),
                     released: false,
+                    ..
                 }) => held,
                 Some(_) => return Err(Failure::refuse(format!("{operation} was rolled back already"))),
             };
@@ -66,6 +69,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
             let Some(Reservation {
                 article: Some(held),
                 released,
+                unknown,
             }) = known
             else {
                 // Not a refusal: only a run that completes commits what it wrote, and this must be remembered.
@@ -75,6 +79,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                     &Reservation {
                         article: None,
                         released: true,
+                        unknown: state::Unknown::new(),
                     },
                 )?;
                 return Ok(Vec::new());
@@ -85,6 +90,7 @@ pub(crate) fn process(event: &Event, config: &Config, state: &mut dyn State) -> 
                     &Reservation {
                         article: Some(held.clone()),
                         released: true,
+                        unknown,
                     },
                 )?;
             }

@@ -4,12 +4,38 @@
 //! was read, the plugin runs again. So runs behave as if they came one after the other.
 //!
 //! There is no listing of keys: put what has to be found or pruned together under one key, and bound it.
+//!
+//! # Versions
+//!
+//! State outlives versions, in both directions: a route may go back to an older version, which then reads what the newer one wrote. So a
+//! field that is added later has a default, one that is there keeps its meaning, and fields that are not known are passed over and kept
+//! ([`Unknown`]); `deny_unknown_fields` is for configurations. What cannot be done so gets another key (`customer-2/…`), which reads the old one
+//! where it has none. `tollgate plugin trial` runs the active version on what the candidate wrote, and says where they part.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
 use crate::limits::{STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
+
+/// Fields of a value that this version of the plugin does not know, so that it gives them back when it writes the value again. A newer version
+/// may have run on the route before, and may again:
+///
+/// ```
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Customer {
+///     credited: i64,
+///     /// Since version 1.1; what an older version wrote has none.
+///     #[serde(default)]
+///     tier: u32,
+///     #[serde(flatten)]
+///     unknown: tollgate_plugin::state::Unknown,
+/// }
+/// let written_by_a_newer_one = br#"{"credited": 5, "tier": 1, "bonus": 7}"#;
+/// let read: Customer = tollgate_plugin::serde_json::from_slice(written_by_a_newer_one).unwrap();
+/// assert_eq!(tollgate_plugin::serde_json::to_string(&read).unwrap(), r#"{"credited":5,"tier":1,"bonus":7}"#);
+/// ```
+pub type Unknown = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// Keyed bytes that outlive the run.
 pub trait State {

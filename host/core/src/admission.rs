@@ -15,6 +15,7 @@ use crate::limits;
 use crate::profile::Profile;
 use crate::route::{Late, LateJob, RouteMatch};
 use crate::secret::Secret;
+use crate::subject::Scope;
 
 /// Names the receipt of (tenant, source, event id): HMAC-SHA256 under the store's own key over the length-prefixed parts, cut to
 /// 16 bytes. Length prefixes keep `("a", "bc")` and `("ab", "c")` apart; the key keeps a sender from choosing collisions.
@@ -50,9 +51,15 @@ fn named(key: &Secret, parts: &[&[u8]]) -> ReceiptId {
     ReceiptId(id)
 }
 
-/// Jobs of one lane are run in the order of their receipts. A lane is (tenant, route, subject); an event without a subject has
-/// a lane of its own. Two lanes that hash alike only wait for each other.
-pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, receipt: ReceiptId) -> i64 {
+/// Jobs of one lane are run in the order of their receipts. A lane is (tenant, route, subject), and the source whose subject it is, if it is one's
+/// own; an event without a subject has a lane of its own. Two lanes that hash alike only wait for each other.
+pub fn lane(
+    tenant: &TenantName,
+    route: &RouteName,
+    source: Option<&SourceName>,
+    subject: Option<&Subject>,
+    receipt: ReceiptId,
+) -> i64 {
     use sha2::Digest as _;
     let mut hash = Sha256::new();
     for part in [tenant.as_str(), route.as_str()] {
@@ -60,7 +67,12 @@ pub fn lane(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, r
         hash.update(part.as_bytes());
     }
     match subject {
-        Some(subject) => hash.update(subject.as_str()),
+        Some(subject) => {
+            for part in [source.map_or("", SourceName::as_str), subject.as_str()] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
         None => hash.update(receipt.0),
     }
     let full: [u8; 32] = hash.finalize().into();
@@ -96,6 +108,8 @@ pub struct Admission {
     /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
     pub on_held: OnHeld,
+    /// Whose its subject is.
+    pub scope: Scope,
 }
 
 /// What becomes of an event whose receipt is held when it comes again in another form. A source's choice.
@@ -123,7 +137,7 @@ impl Admission {
             Identity::EventId => receipt_id(key, &event.tenant, &event.source, &event.id),
             Identity::SignedMessage(message) => receipt_id_of_message(key, &event.tenant, &event.source, message),
         };
-        let jobs = jobs(&event, receipt, routes);
+        let jobs = jobs(&event, receipt, Scope::default(), routes);
         Self {
             receipt,
             identity,
@@ -134,7 +148,25 @@ impl Admission {
             hold: None,
             event: Arc::new(event),
             on_held: OnHeld::default(),
+            scope: Scope::default(),
         }
+    }
+
+    /// The same about a subject of this scope.
+    #[must_use]
+    pub fn about(mut self, scope: Scope) -> Self {
+        let event = &self.event;
+        for job in &mut self.jobs {
+            job.lane = lane(
+                &event.tenant,
+                &job.route,
+                scope.source(event),
+                event.subject.as_ref(),
+                self.receipt,
+            );
+        }
+        self.scope = scope;
+        self
     }
 
     /// The same, held where the source does not accept such events.
@@ -168,7 +200,13 @@ impl Admission {
         };
         let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
         let jobs = self.jobs.iter().map(|job| JobSpec {
-            lane: lane(&event.tenant, &job.route, event.subject.as_ref(), receipt),
+            lane: lane(
+                &event.tenant,
+                &job.route,
+                self.scope.source(&event),
+                event.subject.as_ref(),
+                receipt,
+            ),
             route: job.route.clone(),
             late: job.late,
         });
@@ -182,6 +220,7 @@ impl Admission {
             lifecycle: self.lifecycle.clone(),
             hold: self.hold.clone(),
             on_held: OnHeld::Review,
+            scope: self.scope,
         }
     }
 }
@@ -246,13 +285,20 @@ pub fn replaces(on_held: OnHeld, existing: &Disposition, is_reviewed: bool, own:
 pub fn jobs<'r>(
     event: &Event,
     receipt: ReceiptId,
+    scope: Scope,
     routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
 ) -> Vec<JobSpec> {
     routes
         .filter(|(_, matches)| matches.takes(event))
         .map(|(route, matches)| JobSpec {
             route: route.clone(),
-            lane: lane(&event.tenant, route, event.subject.as_ref(), receipt),
+            lane: lane(
+                &event.tenant,
+                route,
+                scope.source(event),
+                event.subject.as_ref(),
+                receipt,
+            ),
             late: matches.late,
         })
         .collect()
@@ -531,7 +577,13 @@ mod tests {
     fn a_subject_has_one_lane_per_route_and_events_without_one_do_not_wait() {
         let (tenant, route) = ("acme".parse().unwrap(), "cashback".parse().unwrap());
         let subject: Subject = "r_1".parse().unwrap();
-        let lane_of = |subject: Option<&Subject>, receipt| lane(&tenant, &route, subject, ReceiptId([receipt; 16]));
+        let (shop, partner) = ("shop".parse().unwrap(), "partner".parse().unwrap());
+        let of_source = |source: Option<&SourceName>, subject: Option<&Subject>, receipt| {
+            lane(&tenant, &route, source, subject, ReceiptId([receipt; 16]))
+        };
+        let lane_of = |subject, receipt| of_source(Some(&shop), subject, receipt);
+        assert_ne!(lane_of(Some(&subject), 1), of_source(Some(&partner), Some(&subject), 1));
+        assert_ne!(lane_of(Some(&subject), 1), of_source(None, Some(&subject), 1));
         assert_eq!(lane_of(Some(&subject), 1), lane_of(Some(&subject), 2));
         assert_ne!(lane_of(None, 1), lane_of(None, 2));
     }

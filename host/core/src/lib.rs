@@ -13,6 +13,7 @@ pub mod limits;
 pub mod mode;
 pub mod money;
 pub mod secret;
+pub mod subject;
 pub mod time;
 
 // An event comes in.

@@ -73,6 +73,9 @@ pub struct ReviewBody {
     pub id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    /// With `map`: the subject has this status, whatever it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_right: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_with: Option<String>,
     #[serde(default)]
@@ -104,7 +107,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The held receipt's event has this status.
-    Map(Status),
+    Map(Status, Word),
     /// This delivery takes the held receipt's place.
     ReplaceWith(DeliveryId),
     /// A held job runs again; a conflicting delivery becomes an event of its own.
@@ -117,6 +120,15 @@ pub enum Decision {
     Record(OperationKey),
 }
 
+/// What the word of whoever maps an event is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// As much as a provider's: the lifecycle judges it by what the subject is.
+    Judged,
+    /// What the subject is is wrong: it is set right to this status, whatever it was.
+    SetsRight,
+}
+
 impl ReviewBody {
     /// # Errors
     /// In words, when it decides nothing, two things, or something that is not what it says.
@@ -125,7 +137,14 @@ impl ReviewBody {
         let target: Target = self.id.parse()?;
         let mut said = Vec::new();
         if let Some(status) = self.map {
-            said.push(Decision::Map(status.parse().map_err(|error| format!("map: {error}"))?));
+            if self.set_right && why.is_none() {
+                return Err("say why its subject is set right".to_owned());
+            }
+            let word = if self.set_right { Word::SetsRight } else { Word::Judged };
+            said.push(Decision::Map(
+                status.parse().map_err(|error| format!("map: {error}"))?,
+                word,
+            ));
         }
         if let Some(delivery) = self.replace_with {
             said.push(Decision::ReplaceWith(
@@ -149,6 +168,9 @@ impl ReviewBody {
                 Target::Action(_) => KEEP_OR_RECORD.to_owned(),
             });
         };
+        if self.set_right && !matches!(decision, Decision::Map(..)) {
+            return Err("set_right: a subject is set right by mapping a held receipt of it".to_owned());
+        }
         match (target, &decision) {
             (Target::Receipt(_), Decision::Run) => {
                 return Err(
@@ -156,10 +178,10 @@ impl ReviewBody {
                         .to_owned(),
                 );
             }
-            (Target::Job(_) | Target::Delivery(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+            (Target::Job(_) | Target::Delivery(_), Decision::Map(..) | Decision::ReplaceWith(_)) => {
                 return Err("only a held receipt is mapped or replaced; say to run this, or to dismiss it".to_owned());
             }
-            (Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_) | Decision::Run | Decision::Dismiss) => {
+            (Target::Action(_), Decision::Map(..) | Decision::ReplaceWith(_) | Decision::Run | Decision::Dismiss) => {
                 return Err(KEEP_OR_RECORD.to_owned());
             }
             (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Keep | Decision::Record(_)) => {
@@ -171,7 +193,7 @@ impl ReviewBody {
             (Target::Action(_), Decision::Keep) if why.is_none() => {
                 return Err("say why what is recorded stands and the other one has no effect".to_owned());
             }
-            (Target::Receipt(_), Decision::Map(_) | Decision::ReplaceWith(_) | Decision::Dismiss)
+            (Target::Receipt(_), Decision::Map(..) | Decision::ReplaceWith(_) | Decision::Dismiss)
             | (Target::Job(_) | Target::Delivery(_), Decision::Run | Decision::Dismiss)
             | (Target::Action(_), Decision::Keep | Decision::Record(_)) => {}
         }
@@ -241,7 +263,7 @@ pub enum Unmappable {
     },
     #[error(
         "`{status}` can neither follow nor precede `{current}`, which the subject has, in the lifecycle `{family}`; map to another \
-         status, or dismiss it"
+         status, dismiss it, or set the subject right"
     )]
     Contradicts {
         family: FamilyName,
@@ -250,7 +272,8 @@ pub enum Unmappable {
     },
 }
 
-/// Judges a status that a person gives to a held event. `current` is the status that the subject has now.
+/// Judges a status that a person gives to a held event. `current` is the status that the subject has now; nothing stands against a word that sets
+/// it right but a status that the lifecycle does not know.
 ///
 /// # Errors
 /// When the event cannot have a status, or not this one.
@@ -259,6 +282,7 @@ pub fn judge(
     lifecycle: Option<&Lifecycle>,
     status: &Status,
     current: Option<&Status>,
+    word: Word,
 ) -> Result<Reviewed, Unmappable> {
     let family = event.reading.family().ok_or(Unmappable::NoFamily)?;
     if event.subject.is_none() {
@@ -266,6 +290,10 @@ pub fn judge(
     }
     let lifecycle = lifecycle.ok_or_else(|| Unmappable::NoLifecycle { family: family.clone() })?;
     let status = status.clone();
+    let current = match word {
+        Word::Judged => current,
+        Word::SetsRight => None,
+    };
     match lifecycle.transition(current, &status) {
         Transition::Apply => Ok(Reviewed::Accepted { status }),
         Transition::Superseded { current } => Ok(Reviewed::Superseded { status, current }),
@@ -338,6 +366,7 @@ mod tests {
                 Some(&lifecycle()),
                 &status.parse().unwrap(),
                 current.as_ref(),
+                Word::Judged,
             );
             match expect {
                 Ok(reviewed) => assert_eq!(given, Ok(reviewed)),
@@ -364,10 +393,40 @@ mod tests {
         check("teleported", None, Err("it has: created, pending, completed"));
     }
 
+    #[test]
+    fn a_subject_is_set_right_whatever_it_was_but_not_to_what_its_lifecycle_does_not_know() {
+        let given = |status: &str, current: &str| {
+            let event = event(unmapped(), Some("r_1"));
+            let (status, current) = (status.parse().unwrap(), current.parse().unwrap());
+            judge(&event, Some(&lifecycle()), &status, Some(&current), Word::SetsRight)
+        };
+        for (status, current) in [("completed", "rolledback"), ("pending", "completed")] {
+            let status: Status = status.parse().unwrap();
+            assert_eq!(given(status.as_str(), current), Ok(Reviewed::Accepted { status }));
+        }
+        assert!(matches!(
+            given("teleported", "completed"),
+            Err(Unmappable::UnknownStatus { .. })
+        ));
+        let asked = |why: Option<&str>| {
+            let body = ReviewBody {
+                map: Some("completed".into()),
+                set_right: true,
+                why: why.map(str::to_owned),
+                ..body("rcpt_00000000000000000000000000000000")
+            };
+            body.checked().map(|asked| asked.decision)
+        };
+        assert_eq!(asked(None), Err("say why its subject is set right".to_owned()));
+        let set_right = Decision::Map("completed".parse().unwrap(), Word::SetsRight);
+        assert_eq!(asked(Some("the partner was wrong")), Ok(set_right));
+    }
+
     fn body(id: &str) -> ReviewBody {
         ReviewBody {
             id: id.into(),
             map: None,
+            set_right: false,
             replace_with: None,
             run: false,
             dismiss: false,
@@ -477,7 +536,9 @@ mod tests {
     #[test]
     fn an_event_that_can_have_no_status_is_given_none() {
         let status: Status = "completed".parse().unwrap();
-        let of = |event: &Event, lifecycle: Option<&Lifecycle>| judge(event, lifecycle, &status, None).unwrap_err();
+        let of = |event: &Event, lifecycle: Option<&Lifecycle>| {
+            judge(event, lifecycle, &status, None, Word::Judged).unwrap_err()
+        };
         let stateless = event(StatusReading::Stateless, Some("r_1"));
         assert_eq!(of(&stateless, Some(&lifecycle())), Unmappable::NoFamily);
         let nameless = event(unmapped(), None);

@@ -188,7 +188,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         .then(|| format!("r_0ebe386a24c3{number:010x}").parse().unwrap());
     let route = "cashback".parse().unwrap();
     let job = JobSpec {
-        lane: lane(&tenant, &route, subject.as_ref(), receipt),
+        lane: lane(&tenant, &route, None, subject.as_ref(), receipt),
         route,
         late: tollgate_core::route::Late::default(),
     };
@@ -202,6 +202,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),
         jobs: if kind.job { vec![job] } else { vec![] },
         on_held: OnHeld::Review,
+        scope: tollgate_core::subject::Scope::default(),
         proof: Proof {
             provider: "voucherify".parse().unwrap(),
             profile_version: 1,

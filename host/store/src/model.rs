@@ -16,9 +16,10 @@ use tollgate_core::ids::{
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::{JobEnd, LogLine};
-use tollgate_core::review::{Reviewed, Target, Unmappable};
+use tollgate_core::review::{Reviewed, Target, Unmappable, Word};
 use tollgate_core::route::TypePattern;
 use tollgate_core::state::{StateRead, StateWrite};
+use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 
 /// What an admission became.
@@ -883,8 +884,11 @@ pub enum ReviewDecision {
     /// The event has this status. `jobs` are those that routing gives to the event with it; made only if the status applies.
     Map {
         status: Status,
+        word: Word,
         /// Of the event's family, when it is declared.
         lifecycle: Option<Arc<Lifecycle>>,
+        /// Whose the event's subject is.
+        scope: Scope,
         jobs: Vec<JobSpec>,
     },
     /// A held job runs again.

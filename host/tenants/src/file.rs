@@ -1,7 +1,7 @@
 //! The file that a person writes: the native host's, with what Spin cannot hold refused. `tollgate spin check` checks it with every
 //! problem at its line; here the first one ends the reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -11,12 +11,14 @@ use tollgate_core::admission::OnHeld;
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
+    DestinationName, Digest, EventType, FamilyName, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName,
+    Status,
 };
 use tollgate_core::mode::Accept;
 use tollgate_core::money::Currency;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::route::{Late, RouteMatch, TypePattern};
+use tollgate_core::subject::Sharing;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{lifecycle, limits, own_header};
 
@@ -40,6 +42,12 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         .map(|(name, route)| route.check(name))
         .collect::<Result<_, _>>()?;
     let lifecycles: Vec<_> = lifecycle::shipped().into_values().map(Arc::unwrap_or_clone).collect();
+    let sharing = Sharing(
+        raw.families
+            .into_iter()
+            .map(|(family, raw)| (family, raw.shared_by))
+            .collect(),
+    );
     let mut sources = BTreeMap::new();
     for (name, source) in raw.sources {
         let mut intake = source
@@ -55,6 +63,7 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
             .filter(|lifecycle| intake.profile.families().any(|family| *family == lifecycle.family))
             .cloned()
             .collect();
+        intake.sharing = sharing.clone();
         sources.insert(name, intake);
     }
     let signing = profile::shipped()
@@ -83,6 +92,7 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
             renamed,
             signing,
             lifecycles,
+            sharing,
         },
     })
 }
@@ -96,6 +106,14 @@ struct RawTenant {
     routes: BTreeMap<RouteName, RawRoute>,
     #[serde(default)]
     destinations: BTreeMap<DestinationName, RawDestination>,
+    #[serde(default)]
+    families: BTreeMap<FamilyName, RawFamily>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFamily {
+    shared_by: BTreeSet<SourceName>,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +217,7 @@ impl RawSource {
             public_url: self.public_url,
             routes: Vec::new(),
             lifecycles: Vec::new(),
+            sharing: Sharing::default(),
             profile,
         })
     }

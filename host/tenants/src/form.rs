@@ -13,6 +13,7 @@ use tollgate_core::ids::{
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::profile::Profile;
 use tollgate_core::route::RouteMatch;
+use tollgate_core::subject::Sharing;
 use tollgate_core::time::UnixMillis;
 
 /// Stands before each piece. The form has no other mark of its shape, so it goes with the version that reads and writes it.
@@ -53,6 +54,8 @@ pub struct Intake {
     /// What each route of the tenant takes that may take an event of this source.
     pub routes: Vec<(RouteName, RouteMatch)>,
     pub lifecycles: Vec<Lifecycle>,
+    /// The families that sources of the tenant share.
+    pub sharing: Sharing,
 }
 
 /// The app's variable of this name, which holds a secret.
@@ -89,6 +92,8 @@ pub struct Work {
     /// How deliveries are signed.
     pub signing: Profile,
     pub lifecycles: Vec<Lifecycle>,
+    /// The families that sources of the tenant share.
+    pub sharing: Sharing,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -215,6 +220,7 @@ mod tests {
             basic: Vec::new(),
             routes: Vec::new(),
             lifecycles: Vec::new(),
+            sharing: Sharing::default(),
         }
     }
 

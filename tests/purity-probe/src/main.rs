@@ -27,6 +27,8 @@ fn main() {
         action::GrantedAction::action(_);
         action::GrantedAction::operation_key(_);
         action::verdict(_, _);
+        admission::Admission::about(_, _);
+        admission::Admission::made(_, _);
         admission::Admission::of(_, _, _, _, _, _);
         admission::Admission::accepted_by(_, _);
         admission::Admission::on_its_own(_, _);
@@ -43,10 +45,10 @@ fn main() {
         access::token(_);
         access::token_digest(_);
         admission::decide(_, _, _);
-        admission::jobs(_, _, _);
+        admission::jobs(_, _, _, _);
         admission::made_late(_, _, _, _);
         admission::on_time(_);
-        admission::lane(_, _, _, _);
+        admission::lane(_, _, _, _, _);
         admission::receipt_id(_, _, _, _);
         admission::receipt_id_of_message(_, _, _, _);
         admission::replaces(_, _, _, _);
@@ -194,7 +196,7 @@ fn main() {
         retry::RetryPolicy::is_spent(_, _);
         retry::RetryPolicy::next(_, _, _, _, _);
         review::ReviewBody::checked(_);
-        review::judge(_, _, _, _);
+        review::judge(_, _, _, _, _);
         review::mapped(_, _);
         route::Late::from_word(_);
         route::Late::job(_, _);
@@ -204,6 +206,8 @@ fn main() {
         route::TypePattern::new(_);
         secret::Secret::expose(_);
         secret::Secret::matches(_, _);
+        subject::Scope::source(_, _);
+        subject::Sharing::scope(_, _);
         sign::sign(_, _, _, _);
         golden::Golden::check(_, _, _, _);
         golden::from_json(_);

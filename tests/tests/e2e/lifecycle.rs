@@ -7,11 +7,16 @@ use tollgate_tests::stage::{Setup, Stage, books};
 
 const PROFILE: &str = include_str!("orders.toml");
 const SECRET: &str = "secret-of-the-shop-77";
+const PARTNER: &str = "secret-of-a-partner-78";
+
+fn source() -> &'static str {
+    "[sources.shop]\nprofile = { file = \"profiles/orders.toml\" }\n\
+     secrets = [{ id = \"a\", value = { file = \"../secrets/shop\" } }]\n"
+}
 
 /// A tenant with the source `shop` of orders, and what else is in `rest`.
 fn orders(rest: &str) -> Setup {
-    let source = "[sources.shop]\nprofile = { file = \"profiles/orders.toml\" }\n\
-                  secrets = [{ id = \"a\", value = { file = \"../secrets/shop\" } }]\n";
+    let source = source();
     Setup::default()
         .secret("shop", SECRET)
         .tenant("acme", &format!("{source}{rest}"))
@@ -35,12 +40,19 @@ fn cashback(name: &str, late: &str) -> String {
 }
 
 fn send(stage: &Stage, order: &str, status: &str) -> String {
+    send_as(stage, "shop", order, status).0
+}
+
+/// The receipt of an order's event by this source, and what became of it.
+fn send_as(stage: &Stage, source: &str, order: &str, status: &str) -> (String, String) {
     let body = json!({
         "id": format!("{order}-{status}"), "type": format!("order.{status}"), "order": order, "status": status,
         "amount": 10000, "currency": "USD", "customer": "c",
     });
-    let signer = Signer::of_file(PROFILE, SECRET);
-    stage.post("shop", &signer.sign("", body.to_string())).receipt()
+    let secret = if source == "partner" { PARTNER } else { SECRET };
+    let answer = stage.post(source, &Signer::of_file(PROFILE, secret).sign("", body.to_string()));
+    let became = answer.json()["status"].as_str().unwrap_or_default().to_owned();
+    (answer.receipt(), became)
 }
 
 fn list(value: &Value) -> Vec<Value> {
@@ -117,8 +129,7 @@ fn t4_a_route_says_what_it_does_with_what_comes_late() {
         before,
     ]
     .concat();
-    let source = "[sources.shop]\nprofile = { file = \"profiles/orders.toml\" }\n\
-                  secrets = [{ id = \"a\", value = { file = \"../secrets/shop\" } }]\n";
+    let source = source();
     stage.write("tenants/acme.toml", &format!("{source}{routes}"));
     stage.reload();
     for status in ["fulfilled", "paid", "pending"] {
@@ -177,4 +188,130 @@ fn t4_a_route_says_what_it_does_with_what_comes_late() {
 
 fn routes_text(late: &str, destination: &Destination) -> String {
     format!("{}{}", cashback("cash", late), books("books", destination))
+}
+
+/// A partner with a secret of its own says what it likes of the shop's orders: nothing of the shop's is stopped by it.
+#[test]
+fn t3_a_source_moves_its_own_subjects_only() {
+    let destination = Destination::start();
+    let partner = "[sources.partner]\nprofile = { file = \"profiles/orders.toml\" }\n\
+                   secrets = [{ id = \"a\", value = { file = \"../secrets/partner\" } }]\n";
+    let route = cashback("cash", "sources = [\"shop\"]");
+    let rest = format!("{partner}{route}{}", books("books", &destination));
+    let stage = started(orders(&rest).secret("partner", PARTNER));
+    assert_eq!(send_as(&stage, "partner", "a", "canceled").1, "accepted");
+    assert_eq!(send_as(&stage, "shop", "a", "paid").1, "accepted");
+    destination.wait_for(1);
+
+    // Sources that share the family mean one order, if the tenant says so.
+    stage.write(
+        "tenants/acme.toml",
+        &format!(
+            "{}{rest}[families.order]\nshared_by = [\"shop\", \"partner\"]\n",
+            source()
+        ),
+    );
+    stage.reload();
+    assert_eq!(send_as(&stage, "partner", "b", "canceled").1, "accepted");
+    let (receipt, became) = send_as(&stage, "shop", "b", "paid");
+    assert_eq!(became, "held");
+    let map = ["review", receipt.as_str(), "--map", "paid"];
+    assert_eq!(stage.ask(&map).code, 1, "what the partner said stands against it");
+    assert_eq!(
+        stage.ask(&[&map[..], &["--set-right"]].concat()).code,
+        2,
+        "nobody says why"
+    );
+    let set = stage.ask(&[&map[..], &["--set-right", "--why", "the partner took it back"]].concat());
+    assert_eq!(set.code, 0, "{set:?}");
+    destination.wait_for(2);
+    stage.quiet();
+    assert_eq!(arrived(&destination), ["cashback:a", "cashback:b"]);
+    let history = stage.trace(&receipt)["history"].to_string();
+    assert!(
+        history.contains("set right from canceled to paid") && history.contains("took it back"),
+        "{history}"
+    );
+
+    stage.write(
+        "tenants/acme.toml",
+        &format!(
+            "{}{rest}[families.ordre]\nshared_by = [\"shop\", \"nobody\"]\n",
+            source()
+        ),
+    );
+    let problems = stage.ask(&["check"]).json()["problems"].to_string();
+    assert!(
+        problems.contains("`ordre`") && problems.contains("`nobody`"),
+        "{problems}"
+    );
+    stage.assert_whole();
+}
+
+/// What was credited for an order is taken back with it: in part, once, and never more than was credited; also when the refund came first.
+#[test]
+fn t2_refunds_take_cashback_back() {
+    let destination = Destination::start();
+    let route = "[routes.cash]\nplugin = \"cashback\"\ndestinations = [\"books\"]\n\
+                 grants = [{ kind = \"credit\", amount_max = 100000, currencies = [\"USD\"] },\n\
+                 { kind = \"debit\", amount_max = 100000, currencies = [\"USD\"] }]\n\
+                 [routes.cash.config]\nrate_bps = 500\nstatuses = [\"paid\"]\n";
+    let stage = started(orders(&format!("{route}{}", books("books", &destination))));
+    let send = |id: &str, order: &str, status: &str, amount: i64| {
+        let body = json!({
+            "id": id, "type": format!("order.{status}"), "order": order, "status": status, "amount": amount, "currency": "USD",
+            "customer": "c",
+        });
+        let message = Signer::of_file(PROFILE, SECRET).sign("", body.to_string());
+        stage.post("shop", &message)
+    };
+    send("1", "a", "paid", 10_000);
+    send("2", "a", "partially_refunded", 2_500);
+    send("2", "a", "partially_refunded", 2_500);
+    send("3", "a", "refunded", 10_000);
+    // The refund came first: three quarters are left to be credited.
+    send("4", "b", "partially_refunded", 2_500);
+    send("5", "b", "paid", 10_000);
+    destination.wait_for(4);
+    stage.quiet();
+    let mut ledger: Vec<String> = destination
+        .arrivals()
+        .iter()
+        .map(|arrival| {
+            let action = arrival.json();
+            let kind = if action.to_string().contains("\"debit\"") {
+                "debit"
+            } else {
+                "credit"
+            };
+            format!(
+                "{} {kind} {}",
+                action["operation_key"].as_str().unwrap_or_default(),
+                amount_in(&action)
+            )
+        })
+        .collect();
+    ledger.sort();
+    assert_eq!(
+        ledger,
+        [
+            "cashback-back:a/2 debit 125",
+            "cashback-back:a/whole debit 375",
+            "cashback:a credit 500",
+            "cashback:b credit 375"
+        ]
+    );
+    stage.assert_whole();
+}
+
+/// The first `minor_units` in a delivered action, wherever it stands.
+fn amount_in(action: &Value) -> i64 {
+    match action {
+        Value::Object(fields) => match fields.get("minor_units").and_then(Value::as_i64) {
+            Some(amount) => amount,
+            None => fields.values().map(amount_in).find(|amount| *amount != 0).unwrap_or(0),
+        },
+        Value::Array(items) => items.iter().map(amount_in).find(|amount| *amount != 0).unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
 }

@@ -391,6 +391,7 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
     let body = ReviewBody {
         id,
         map: args.map,
+        set_right: args.set_right,
         replace_with: args.replace_with,
         run: args.run,
         dismiss: args.dismiss,

@@ -311,6 +311,9 @@ struct ReviewArgs {
     /// The delivery (dlv_…) that takes a held receipt's place
     #[arg(long, value_name = "DELIVERY", requires = "id", conflicts_with_all = ["dismiss", "run", "keep", "record"])]
     replace_with: Option<String>,
+    /// With --map: the subject has this status from now on, whatever it was; needs --why
+    #[arg(long, requires = "map", requires = "why")]
+    set_right: bool,
     /// Run a held job again, or a conflicting delivery as an event of its own
     #[arg(long, requires = "id", conflicts_with_all = ["dismiss", "keep", "record"])]
     run: bool,

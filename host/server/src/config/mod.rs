@@ -45,6 +45,7 @@ use tollgate_core::registry::{Binding, PromotionGate};
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::subject::Sharing;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, Keyring};
 use tollgate_store::Targets;
@@ -689,6 +690,8 @@ pub(crate) struct Tenant {
     pub(crate) destinations: BTreeMap<DestinationName, Arc<Destination>>,
     /// What a plugin's version must have behind it before it advances on a route of this tenant.
     pub(crate) gate: PromotionGate,
+    /// The families that its sources share.
+    pub(crate) sharing: Sharing,
 }
 
 #[derive(Debug, Clone)]

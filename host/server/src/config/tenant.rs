@@ -10,7 +10,8 @@ use tollgate_core::admission::OnHeld;
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
-    DestinationName, Digest, EventType, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName, Status,
+    DestinationName, Digest, EventType, FamilyName, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName,
+    Status,
 };
 use tollgate_core::limits::{self, MINOR_UNITS_MAX, SECRETS_MAX, VOUCHED_KEYS_MAX};
 use tollgate_core::mode::Accept;
@@ -20,6 +21,7 @@ use tollgate_core::profile::{self, Profile};
 use tollgate_core::registry::PromotionGate;
 use tollgate_core::route::{Late, RouteMatch, TypePattern};
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
+use tollgate_core::subject::Sharing;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Credential, KeyError, Keyring};
 use toml::de::DeValue;
@@ -82,15 +84,16 @@ pub(super) fn check(
             .and_then(|value| value.section())
             .map(|section| promotion(&section))
             .unwrap_or_default();
-        Some((sources, routes, destinations, gate))
+        Some((sources, routes, destinations, gate, sharing(top, &scope)))
     });
-    let (sources, routes, destinations, gate) = tenant?;
+    let (sources, routes, destinations, gate, sharing) = tenant?;
     Some(Tenant {
         name: name?,
         sources,
         routes,
         destinations,
         gate,
+        sharing,
     })
 }
 
@@ -109,6 +112,30 @@ pub(super) fn check_route(file: &File, desk: &Desk, name: &RouteName, tenant: &T
             .find(|(found, _)| found == name)?;
         route(name.clone(), &section, &scope)
     })
+}
+
+/// The families of which sources mean the same subjects.
+fn sharing(top: &Section, scope: &Scope) -> Sharing {
+    let families = top
+        .named::<FamilyName>("families")
+        .into_iter()
+        .map(|(family, section)| {
+            let known = &scope.house.lifecycles;
+            let shared_by = section.require("shared_by", "name the sources whose subjects are the same");
+            let sources: BTreeSet<SourceName> = shared_by
+                .map(|list| {
+                    if !known.contains_key(&family) {
+                        let names = known.keys().map(FamilyName::as_str);
+                        let said = format!("there is no lifecycle of the family `{family}`");
+                        list.unknown(said, family.as_str(), names, "there are");
+                    }
+                    references(&list, &scope.sources, "source").into_iter().collect()
+                })
+                .unwrap_or_default();
+            section.finish();
+            (family, sources)
+        });
+    Sharing(families.collect())
 }
 
 /// What a version must have behind it before it advances.

@@ -246,10 +246,11 @@ impl Host {
             lifecycle: None,
             jobs: vec![JobSpec {
                 route: "cashback".parse().unwrap(),
-                lane: lane(&tenant, &"cashback".parse().unwrap(), None, receipt),
+                lane: lane(&tenant, &"cashback".parse().unwrap(), None, None, receipt),
                 late: tollgate_core::route::Late::default(),
             }],
             on_held: OnHeld::Review,
+            scope: tollgate_core::subject::Scope::default(),
             proof: Proof {
                 provider: "standard-webhooks".parse().unwrap(),
                 profile_version: 1,

@@ -467,8 +467,8 @@ impl<S: Store> Asked<'_, S> {
 
     fn admission(&self, event: Event, identity: Identity, proof: Proof) -> Admission {
         let lifecycle = self.config.lifecycle_of(&event);
-        let key = self.edge.store.receipt_key();
-        let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches());
+        let (key, scope) = (self.edge.store.receipt_key(), self.tenant.sharing.scope(&event));
+        let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches()).about(scope);
         Admission {
             on_held: self.source.on_held,
             ..admission.accepted_by(&self.source.profile)

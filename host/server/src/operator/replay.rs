@@ -102,7 +102,12 @@ fn jobs(config: &Config, found: &Routable, standing: RoutableStanding) -> Vec<Ne
     if source.is_some_and(|source| source.profile.why_not_accepted(&found.event).is_some()) {
         return Vec::new();
     }
-    let jobs = admission::jobs(&found.event, found.receipt, &mut tenant.matches());
+    let jobs = admission::jobs(
+        &found.event,
+        found.receipt,
+        tenant.sharing.scope(&found.event),
+        &mut tenant.matches(),
+    );
     match (&found.late_after, standing) {
         (Some(current), RoutableStanding::AsJudged | RoutableStanding::Accepted) => {
             let lifecycle = config.lifecycle_of(&found.event);

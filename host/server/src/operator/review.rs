@@ -32,12 +32,16 @@ pub(crate) async fn review(
 ) -> Result<ReviewReport, ReviewError> {
     let decision = match (asked.target, asked.decision) {
         (_, Decision::Dismiss) => ReviewDecision::Dismiss,
-        (Target::Receipt(receipt), Decision::Map(status)) => {
+        (Target::Receipt(receipt), Decision::Map(status, word)) => {
             let event = review::mapped(store.event(receipt).await?, &status);
+            let tenant = tenant(config, &event)?;
+            let scope = tenant.sharing.scope(&event);
             ReviewDecision::Map {
                 lifecycle: config.lifecycle_of(&event),
-                jobs: admission::jobs(&event, receipt, &mut tenant(config, &event)?.matches()),
+                scope,
+                jobs: admission::jobs(&event, receipt, scope, &mut tenant.matches()),
                 status,
+                word,
             }
         }
         (Target::Receipt(_), Decision::ReplaceWith(delivery)) => ReviewDecision::ReplaceWith {
@@ -55,7 +59,7 @@ pub(crate) async fn review(
             ReviewDecision::Keep
         }
         (Target::Job(_) | Target::Receipt(_) | Target::Action(_), Decision::Run)
-        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(..) | Decision::ReplaceWith(_)) => {
             ReviewDecision::Run
         }
     };
@@ -90,6 +94,7 @@ async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -
     let lifecycle = config.lifecycle_of(&kept.event);
     let tenant = tenant(config, &kept.event)?;
     let source = tenant.sources.get(&kept.event.source);
+    let scope = tenant.sharing.scope(&kept.event);
     let key = store.receipt_key();
     let admission = Admission::of(
         key,
@@ -98,7 +103,8 @@ async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -
         kept.proof,
         lifecycle,
         &mut tenant.matches(),
-    );
+    )
+    .about(scope);
     let admission = match source {
         Some(source) => admission.accepted_by(&source.profile),
         None => admission,

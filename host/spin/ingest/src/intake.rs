@@ -215,7 +215,9 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
             let proof = verified.proof().clone();
             let mut routes = source.intake.routes.iter().map(|(name, matches)| (name, matches));
             let identity = verified.identity(index);
-            let admission = Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes);
+            let scope = source.intake.sharing.scope(&event);
+            let admission =
+                Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes).about(scope);
             Admission {
                 on_held: source.intake.on_held,
                 ..admission.accepted_by(&source.intake.profile)

@@ -283,13 +283,16 @@ fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<SetAside
 fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
     let decision = match (asked.target, asked.decision) {
         (_, Decision::Dismiss) => ReviewDecision::Dismiss,
-        (Target::Receipt(receipt), Decision::Map(status)) => {
+        (Target::Receipt(receipt), Decision::Map(status, word)) => {
             let event = review::mapped(store.event(receipt)?, &status);
             let tenant = configured(&event)?;
+            let scope = tenant.sharing.scope(&event);
             ReviewDecision::Map {
                 lifecycle: lifecycle_of(&tenant, &event),
-                jobs: admission::jobs(&event, receipt, &mut tenant.matches()),
+                scope,
+                jobs: admission::jobs(&event, receipt, scope, &mut tenant.matches()),
                 status,
+                word,
             }
         }
         (Target::Receipt(_), Decision::ReplaceWith(delivery)) => ReviewDecision::ReplaceWith {
@@ -305,7 +308,7 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
             ReviewDecision::Keep
         }
         (Target::Job(_) | Target::Receipt(_) | Target::Action(_), Decision::Run)
-        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(_) | Decision::ReplaceWith(_)) => {
+        | (Target::Job(_) | Target::Delivery(_) | Target::Action(_), Decision::Map(..) | Decision::ReplaceWith(_)) => {
             ReviewDecision::Run
         }
     };
@@ -358,8 +361,8 @@ fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Ref
     let kept = store.kept_delivery(delivery)?;
     let tenant = configured(&kept.event)?;
     let lifecycle = lifecycle_of(&tenant, &kept.event);
-    let key = store.receipt_key();
-    Ok(Admission::of(
+    let (key, scope) = (store.receipt_key(), tenant.sharing.scope(&kept.event));
+    let admission = Admission::of(
         key,
         kept.event,
         Identity::EventId,
@@ -367,7 +370,8 @@ fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Ref
         lifecycle,
         &mut tenant.matches(),
     )
-    .on_its_own(key))
+    .about(scope);
+    Ok(admission.on_its_own(key))
 }
 
 fn since(text: &str) -> Result<UnixMillis, Refusal> {
@@ -603,7 +607,12 @@ fn again(store: &GuestStore, receipt: ReceiptId) -> Result<ReplayWhat, Refusal> 
         Some(found) if Accept::Live.why_not(&found.event.attributes).is_some() => Vec::new(),
         Some(found) => match tenants::work(&found.event.tenant).map_err(conflict)? {
             Some(tenant) => {
-                let jobs = admission::jobs(&found.event, receipt, &mut tenant.matches());
+                let jobs = admission::jobs(
+                    &found.event,
+                    receipt,
+                    tenant.sharing.scope(&found.event),
+                    &mut tenant.matches(),
+                );
                 match &found.late_after {
                     Some(current) => {
                         let status = found.event.reading.status();

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, params};
 use tollgate_core::admission::{self, Admission, Decision, Existing, Identity, NewJob, OnHeld, decide, replaces};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{Digest, FamilyName, ReceiptId, TenantName};
+use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
 use tollgate_core::secret::Secret;
+use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 
 use super::deliveries::{self, Other};
@@ -41,7 +42,7 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
     }
-    let subject = find_subject(transaction.view(), key, &admission.event)?;
+    let subject = find_subject(transaction.view(), key, &admission.event, admission.scope)?;
     match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
             let jobs = admission.made(&disposition);
@@ -142,14 +143,21 @@ pub(super) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Re
         }
         None => None,
     };
-    let subject = find_subject(view, key, &admission.event)?;
+    let subject = find_subject(view, key, &admission.event, admission.scope)?;
     Ok(decide(admission, existing, subject.as_ref().and_then(Subject::status)))
 }
 
-/// Names a subject within its (tenant, family). Keyed with the store's own key, so that a sender cannot choose two subjects
-/// that share one row.
-pub(super) fn subject_key(key: &Secret, tenant: &TenantName, family: Option<&str>, subject: &str) -> SubjectKey {
-    let parts = [tenant.as_str(), family.unwrap_or(""), subject];
+/// Names a subject within its (tenant, family), and within its source if it is that source's own. Keyed with the store's own key, so
+/// that a sender cannot choose two subjects that share one row.
+pub(super) fn subject_key(
+    key: &Secret,
+    tenant: &TenantName,
+    family: Option<&str>,
+    source: Option<&SourceName>,
+    subject: &str,
+) -> SubjectKey {
+    let mut parts = vec![tenant.as_str(), family.unwrap_or(""), subject];
+    parts.extend(source.map(SourceName::as_str));
     let mut bytes = Vec::with_capacity(32 + parts.iter().map(|part| 4 + part.len()).sum::<usize>());
     bytes.extend_from_slice(key.expose());
     for part in parts {
@@ -162,10 +170,15 @@ pub(super) fn subject_key(key: &Secret, tenant: &TenantName, family: Option<&str
 }
 
 /// What is known of an event's subject, if it has one.
-pub(super) fn find_subject(view: View<'_>, key: &Secret, event: &Event) -> Result<Option<Subject>, Fault> {
+pub(super) fn find_subject(
+    view: View<'_>,
+    key: &Secret,
+    event: &Event,
+    scope: Scope,
+) -> Result<Option<Subject>, Fault> {
     let Some(subject) = &event.subject else { return Ok(None) };
     let family = event.reading.family().map(FamilyName::as_str);
-    let key = subject_key(key, &event.tenant, family, subject.as_str());
+    let key = subject_key(key, &event.tenant, family, scope.source(event), subject.as_str());
     receipts::subject(view, key).map(Some)
 }
 

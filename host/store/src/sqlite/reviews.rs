@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tollgate_core::admission::{self, Admission, Decision, Disposition, NewJob};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId, JobId, OperationKey, ReceiptId, RouteName, Status, TenantName};
-use tollgate_core::review::{self, Reviewed, Target};
+use tollgate_core::review::{self, Reviewed, Target, Word};
 use tollgate_core::secret::Secret;
+use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 
 use super::admit::{self, find_subject, foresee, insert_jobs};
@@ -222,14 +223,20 @@ pub(super) fn review(
     let reviewed = &report.reviewed;
     let mut own = None;
     match (reviewed, &request.decision) {
-        (Reviewed::Accepted { status }, ReviewDecision::Map { .. }) => {
+        (Reviewed::Accepted { status }, ReviewDecision::Map { word, .. }) => {
             let Some(subject) = subject else {
                 return Err(Fault::damaged(
                     "review",
                     "a status was given to an event without a subject",
                 ));
             };
-            receipts::set_status(transaction, subject, status)?;
+            if *word == Word::SetsRight {
+                let was = subject.status().map_or("nothing", Status::as_str);
+                let why = request.why.as_deref().unwrap_or_default();
+                let said = format!("set right from {was} to {status} by {}: {why}", request.actor);
+                rows::append_history(transaction.connection, receipt.seq, request.now, "subject", &said)?;
+            }
+            receipts::set_status(transaction, subject, receipt.seq, status)?;
             let event = &receipt.event;
             transaction.jobs_ready |=
                 insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
@@ -352,16 +359,27 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
     if let Some(decision) = self::view(view, receipt.seq)? {
         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
     }
-    let subject = find_subject(view, key, &receipt.event)?;
+    let scope = match &request.decision {
+        ReviewDecision::Map { scope, .. } => *scope,
+        ReviewDecision::Run
+        | ReviewDecision::Admit(_)
+        | ReviewDecision::ReplaceWith { .. }
+        | ReviewDecision::Dismiss
+        | ReviewDecision::Keep
+        | ReviewDecision::Record { .. } => Scope::default(),
+    };
+    let subject = find_subject(view, key, &receipt.event, scope)?;
     let current: Option<&Status> = subject.as_ref().and_then(Subject::status);
     let mut made = Vec::new();
     let (reviewed, routes) = match &request.decision {
         ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
         ReviewDecision::Map {
             status,
+            word,
             lifecycle,
+            scope: _,
             jobs,
-        } => match review::judge(&receipt.event, lifecycle.as_deref(), status, current) {
+        } => match review::judge(&receipt.event, lifecycle.as_deref(), status, current, *word) {
             Ok(reviewed) => {
                 made = match &reviewed {
                     Reviewed::Superseded { status, current } => {

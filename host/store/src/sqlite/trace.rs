@@ -91,7 +91,7 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, befor
             continue;
         }
         sources.insert((tenant.clone(), id::<SourceName>(row, "source")?));
-        families.insert((tenant, get::<String>(row, "family")?));
+        families.insert((tenant, id::<SourceName>(row, "source")?, get::<String>(row, "family")?));
     }
     if let Ok(event) = text.parse::<EventId>() {
         let ids: Vec<_> = sources
@@ -106,14 +106,13 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, befor
     }
     let subjects: Vec<_> = families
         .iter()
-        .map(|(tenant, family)| {
-            subject_key(
-                key,
-                tenant,
-                Some(family.as_str()).filter(|family| !family.is_empty()),
-                text,
-            )
+        .flat_map(|(tenant, source, family)| {
+            let family = Some(family.as_str()).filter(|family| !family.is_empty());
+            // A source's own, or one that sources share.
+            [Some(source), None].map(|source| subject_key(key, tenant, family, source, text))
         })
+        .collect::<BTreeSet<_>>()
+        .into_iter()
         .collect();
     found.extend(receipts_of_subjects(view, &subjects, text, before, query.receipts_max)?);
     // One query for each of the indexes.

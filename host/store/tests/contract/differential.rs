@@ -12,7 +12,8 @@ use tollgate_core::admission::{Admission, Identity, JobSpec, on_time};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::DeliveryId;
 use tollgate_core::outcome::JobEnd;
-use tollgate_core::review::Target;
+use tollgate_core::review::{Target, Word};
+use tollgate_core::subject::Scope;
 use tollgate_store::{
     AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
     ReviewDecision, ReviewRequest, RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore,
@@ -396,7 +397,9 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                 },
                 (Some(status), Target::Receipt(_)) => ReviewDecision::Map {
                     status: name(status),
+                    word: Word::Judged,
                     lifecycle: Some(redemption()),
+                    scope: Scope::Source,
                     jobs,
                 },
             };

@@ -47,6 +47,8 @@ fn step(id: usize, subject: usize, step: usize) -> Sent {
         .of(&format!("r_{subject}"))
         .status(["created", "pending", "completed"][step])
         .at(id as i64)
+        // Some of these tests send them from several sources.
+        .shared()
 }
 
 /// A process that ends before a load is through must not begin it again for ever: `recent` is what every reader reads, and

@@ -9,9 +9,11 @@ use tollgate_core::delivery::{AttemptEnd, EntryEnd, message_id};
 use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
 use tollgate_core::outcome::JobEnd;
+use tollgate_core::review::Word;
 use tollgate_core::review::{Reviewed, Target, Unmappable};
 use tollgate_core::route::Late;
 use tollgate_core::state::StateValue;
+use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
@@ -66,6 +68,7 @@ macro_rules! contract {
             what_no_route_took_is_listed_and_routed_once,
             what_was_superseded_is_routed_when_somebody_says_so,
             late_is_not_never_jobs_of_late_events_run_or_wait_for_a_person,
+            a_source_moves_no_subject_of_another_unless_they_share_it_and_a_person_sets_it_right,
             lists_and_traces_go_on_where_they_ended,
             jobs_are_claimed_oldest_first,
             tenants_take_turns,
@@ -1275,6 +1278,91 @@ pub(crate) async fn late_is_not_never_jobs_of_late_events_run_or_wait_for_a_pers
         "as it was reviewed"
     );
     assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn a_source_moves_no_subject_of_another_unless_they_share_it_and_a_person_sets_it_right(
+    backend: &impl Backend,
+) {
+    let store = backend.open();
+    let sent = |id: &str, source, subject: &str, status| Sent::new(id).source(source).of(subject).status(status);
+    assert_eq!(sent("e1", "partner", "r_1", "rolledback").admit(&store).await, ACCEPTED);
+    assert_eq!(sent("e2", "shop", "r_1", "pending").admit(&store).await, ACCEPTED);
+    assert_eq!(sent("e3", "shop", "r_1", "completed").admit(&store).await, ACCEPTED);
+    let lanes: std::collections::BTreeSet<i64> = ["partner", "shop"]
+        .map(|source| {
+            sent("e", source, "r_1", "pending")
+                .admission(&store)
+                .about(Scope::Source)
+                .jobs[0]
+                .lane
+        })
+        .into();
+    assert_eq!(lanes.len(), 2, "nor does one wait for the other");
+    let found = traces(&store, "r_1").await;
+    assert_eq!(found, 3, "a trace by the subject finds those of all sources");
+
+    // Where sources share the family they mean one subject; and what one of them said wrongly is set right.
+    let shared = |id: &str, source, status| {
+        let sent = sent(id, source, "r_2", status).shared();
+        let admission = sent.admission(&store).about(Scope::Shared);
+        (sent, admission)
+    };
+    let (_, wrong) = shared("s1", "partner", "rolledback");
+    assert_eq!(store.admit(wrong).await.unwrap(), ACCEPTED);
+    let (held, admission) = shared("s2", "shop", "completed");
+    assert!(matches!(
+        store.admit(admission).await.unwrap(),
+        Admitted::New(Disposition::Held { .. })
+    ));
+    assert_eq!(traces(&store, "r_2").await, 2);
+    let refused = store.review(map(&store, &held, "completed", 5)).await.unwrap();
+    assert!(matches!(refused, ReviewAnswer::Unmappable(_)), "{refused:?}");
+    let mut request = map(&store, &held, "completed", 6);
+    if let ReviewDecision::Map { word, .. } = &mut request.decision {
+        *word = Word::SetsRight;
+    }
+    let ReviewAnswer::Reviewed(report) = store.review(request).await.unwrap() else {
+        panic!("it is refused")
+    };
+    assert_eq!(
+        (report.reviewed, report.routes.len()),
+        (
+            Reviewed::Accepted {
+                status: name("completed")
+            },
+            1
+        )
+    );
+    let trace = trace_one(&store, &held).await;
+    let said: Vec<&str> = trace.history.iter().map(|line| line.what.as_str()).collect();
+    assert!(said.contains(&"subject"), "{said:?}");
+    let (_, late) = shared("s3", "shop", "pending");
+    assert_eq!(
+        store.admit(late).await.unwrap(),
+        superseded("completed"),
+        "it is completed from now on"
+    );
+
+    // What was held before sources shared the family is mapped all the same.
+    let before = unmapped("s4", "r_3").source("shop");
+    admit_held(&store, &before).await;
+    let mapped = store
+        .review(map(&store, &before.clone().shared(), "completed", 9))
+        .await
+        .unwrap();
+    assert!(matches!(mapped, ReviewAnswer::Reviewed(_)), "{mapped:?}");
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+/// How many receipts a trace by this text finds.
+async fn traces(store: &impl Store, text: &str) -> usize {
+    let query = TraceQuery {
+        by: TraceBy::Text(text.to_owned()),
+        tenant: None,
+        after: None,
+        receipts_max: 10,
+    };
+    store.trace(query).await.unwrap().len()
 }
 
 pub(crate) async fn lists_and_traces_go_on_where_they_ended(backend: &impl Backend) {

@@ -12,8 +12,9 @@ use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::outcome::{JobEnd, LogLevel, LogLine};
-use tollgate_core::review::Target;
+use tollgate_core::review::{Target, Word};
 use tollgate_core::state::{StateRead, StateWrite};
+use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, RunRecord, Settled, Settlement,
@@ -49,6 +50,7 @@ pub(crate) struct Sent {
     /// What was signed, where it tells events apart.
     pub(crate) message: Option<&'static str>,
     pub(crate) on_held: OnHeld,
+    scope: Scope,
 }
 
 impl Sent {
@@ -65,6 +67,7 @@ impl Sent {
             at: T0,
             message: None,
             on_held: OnHeld::Review,
+            scope: Scope::Source,
         }
     }
 
@@ -72,6 +75,18 @@ impl Sent {
     pub(crate) fn unmapped(mut self) -> Self {
         self.status = Some("EXPLODED");
         self.unmapped = true;
+        self
+    }
+
+    /// From another source.
+    pub(crate) fn source(mut self, source: &'static str) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// In a family that its source shares with others.
+    pub(crate) fn shared(mut self) -> Self {
+        self.scope = Scope::Shared;
         self
     }
 
@@ -154,7 +169,13 @@ impl Sent {
             .iter()
             .map(|route| JobSpec {
                 route: name(route),
-                lane: lane(&name(self.tenant), &name(route), subject.as_ref(), receipt),
+                lane: lane(
+                    &name(self.tenant),
+                    &name(route),
+                    Some(&name(self.source)),
+                    subject.as_ref(),
+                    receipt,
+                ),
                 late: tollgate_core::route::Late::default(),
             })
             .collect();
@@ -166,6 +187,7 @@ impl Sent {
             lifecycle: self.status.map(|_| redemption()),
             jobs,
             on_held: self.on_held,
+            scope: self.scope,
             proof: proof(),
             event: Arc::new(Event {
                 tenant: name(self.tenant),
@@ -207,7 +229,9 @@ pub(crate) fn map(store: &impl Store, sent: &Sent, status: &str, ms: i64) -> Rev
         target: Target::Receipt(admission.receipt),
         decision: ReviewDecision::Map {
             status: name(status),
+            word: Word::Judged,
             lifecycle: Some(redemption()),
+            scope: admission.scope,
             jobs: admission.jobs,
         },
         actor: "ann".into(),

@@ -236,11 +236,12 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
             .family()
             .and_then(|family| lifecycle::shipped().get(family).cloned()),
         jobs: vec![JobSpec {
-            lane: lane(&tenant, &route, event.subject.as_ref(), receipt),
+            lane: lane(&tenant, &route, Some(&event.source), event.subject.as_ref(), receipt),
             route,
             late: tollgate_core::route::Late::default(),
         }],
         on_held: OnHeld::Review,
+        scope: tollgate_core::subject::Scope::default(),
         event: event.into(),
     })
 }

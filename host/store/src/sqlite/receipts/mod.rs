@@ -564,22 +564,23 @@ pub(super) fn subject(view: View<'_>, key: SubjectKey) -> Result<Subject, Fault>
     Ok(Subject { key, known })
 }
 
-/// In the writer: gives a subject another status, which no receipt of its own brings.
-pub(super) fn set_status(transaction: &mut Transaction<'_>, subject: Subject, status: &Status) -> Result<(), Fault> {
-    let Subject {
-        key,
-        known: Some(known),
-    } = subject
-    else {
-        return Err(Fault::damaged("subject", "a subject with a receipt is not known"));
-    };
+/// In the writer: gives a subject another status, which no receipt of its own brings. `receipt` is one of the subject's: the only one that is
+/// known of it, where sources did not share it, or shared it, when it came.
+pub(super) fn set_status(
+    transaction: &mut Transaction<'_>,
+    subject: Subject,
+    receipt: i64,
+    status: &Status,
+) -> Result<(), Fault> {
+    let Subject { key, known } = subject;
+    let is_new = known.is_none();
     let state = SubjectState {
         status: Some(status.clone()),
-        newest: known.newest,
+        newest: known.map_or(receipt, |known| known.newest),
     };
     let memory = &mut transaction.memory.receipts;
     match memory.layout {
-        Layout::Rows => rows::move_subject(transaction.connection, &key, &state, false),
+        Layout::Rows => rows::move_subject(transaction.connection, &key, &state, is_new),
         #[cfg(not(target_family = "wasm"))]
         Layout::Segments => memory.packed.keys.move_subject(key, state),
     }
