@@ -110,6 +110,7 @@ pub struct Admission {
     pub on_held: OnHeld,
     /// Whose its subject is.
     pub scope: Scope,
+    pub on_replay: OnReplay,
 }
 
 /// What becomes of an event whose receipt is held when it comes again in another form. A source's choice.
@@ -120,6 +121,18 @@ pub enum OnHeld {
     Review,
     /// It takes the receipt's place by itself, if it is not held too.
     Replace,
+}
+
+/// What becomes of a suspected replay: what was signed came before under another id or type. It has no effect by itself either way, is
+/// answered alike, counted and kept. A source's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnReplay {
+    /// It waits until a person has decided about it.
+    #[default]
+    Hold,
+    /// It waits for nobody: for sources whose provider sends one body under several ids or types as a matter of course. A person can give it
+    /// effect all the same.
+    Answer,
 }
 
 impl Admission {
@@ -149,6 +162,7 @@ impl Admission {
             event: Arc::new(event),
             on_held: OnHeld::default(),
             scope: Scope::default(),
+            on_replay: OnReplay::default(),
         }
     }
 
@@ -221,6 +235,7 @@ impl Admission {
             hold: self.hold.clone(),
             on_held: OnHeld::Review,
             scope: self.scope,
+            on_replay: OnReplay::Hold,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tollgate_core::action::{ActionKind, Flag, GrantedAction, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
@@ -203,6 +203,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         jobs: if kind.job { vec![job] } else { vec![] },
         on_held: OnHeld::Review,
         scope: tollgate_core::subject::Scope::default(),
+        on_replay: OnReplay::Hold,
         proof: Proof {
             provider: "voucherify".parse().unwrap(),
             profile_version: 1,

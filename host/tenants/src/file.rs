@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tollgate_core::action::ActionKind;
-use tollgate_core::admission::OnHeld;
+use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
@@ -126,6 +126,8 @@ struct RawSource {
     conflict_status: Option<u16>,
     #[serde(default)]
     replace_held: bool,
+    #[serde(default)]
+    replays: RawReplays,
     event_type: Option<EventType>,
     currency: Option<String>,
     accept: Option<Vec<String>>,
@@ -141,6 +143,14 @@ struct RawSource {
     published_keys: Option<toml::Value>,
     /// Read only to be refused: on Spin nobody we could believe says who a client is.
     allow_networks: Option<toml::Value>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawReplays {
+    #[default]
+    Hold,
+    Answer,
 }
 
 impl RawSource {
@@ -198,6 +208,10 @@ impl RawSource {
                 OnHeld::Replace
             } else {
                 OnHeld::Review
+            },
+            on_replay: match self.replays {
+                RawReplays::Hold => OnReplay::Hold,
+                RawReplays::Answer => OnReplay::Answer,
             },
             parameters: parameters(&self.parameters, &profile)?,
             secrets: self

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tollgate_core::admission::OnHeld;
+use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
 use tollgate_core::forward::ForwardForm;
 use tollgate_core::grant::Grant;
@@ -43,6 +43,8 @@ pub struct Intake {
     pub ack: Ack,
     /// What another form of a held event becomes.
     pub on_held: OnHeld,
+    /// What a suspected replay waits for.
+    pub on_replay: OnReplay,
     pub public_url: Option<String>,
     /// The largest body that is taken, in bytes.
     pub body_bytes_max: usize,
@@ -212,6 +214,7 @@ mod tests {
             profile: profile.clone(),
             ack: profile.ack().clone(),
             on_held: OnHeld::Review,
+            on_replay: OnReplay::Hold,
             public_url: None,
             body_bytes_max: 1024,
             secrets: Vec::new(),

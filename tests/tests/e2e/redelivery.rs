@@ -156,6 +156,67 @@ fn i6_the_same_id_elsewhere_is_another_event() {
     assert_eq!(list(&mine).len(), 1);
 }
 
+#[test]
+fn i10_suspected_replays_wait_for_a_person_or_for_nobody_as_their_source_says() {
+    let source = |name: &str, replays: &str| {
+        format!(
+            "[sources.{name}]\nprovider = \"github\"\nsecrets = [{{ id = \"a\", value = {{ file = \"../secrets/a\" }} }}]\n{replays}\n"
+        )
+    };
+    let sources = [
+        source("waits", ""),
+        source("holds", "replays = \"hold\""),
+        source("answers", "replays = \"answer\""),
+    ]
+    .concat();
+    let secret = "a-secret-of-repositories";
+    let stage = Setup::default().secret("a", secret).tenant("acme", &sources).start();
+    for name in ["waits", "holds", "answers"] {
+        for (id, verdict) in [("1", (202, "accepted")), ("2", (202, "suspected-replay"))] {
+            let mut message = Signer::new("github", secret).sign("unused", "{\"action\":\"created\"}");
+            message
+                .headers
+                .retain(|(header, _)| header != "x-github-delivery" && header != "x-github-event");
+            for (header, value) in [("x-github-delivery", id), ("x-github-event", "star")] {
+                message.headers.push((header.to_owned(), value.to_owned()));
+            }
+            let answer = stage.post(name, &message);
+            assert_eq!(answer.verdict(), (verdict.0, verdict.1.to_owned()), "{name}");
+        }
+    }
+    let open = stage.ask(&["review", "--kind", "suspected-replay"]).json();
+    let mut waiting: Vec<_> = list(&open)
+        .iter()
+        .map(|item| item["source"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    waiting.sort();
+    assert_eq!(waiting, ["holds", "waits"], "{open:#}");
+    let metrics = String::from_utf8_lossy(&stage.operator_get("/metrics").body).into_owned();
+    let is_open = |source: &str| {
+        let labels = format!("tollgate_set_aside{{tenant=\"acme\",source=\"{source}\",kind=\"suspected-replay\"}} 1");
+        metrics.contains(&labels)
+    };
+    assert_eq!(
+        ["waits", "holds", "answers"].map(is_open),
+        [true, true, false],
+        "{metrics}"
+    );
+    assert_eq!(stage.counts()["suspected_replays"], 3, "each is counted");
+
+    // What waits for nobody is still to be seen, and to be given effect.
+    let traces = stage.traces("1");
+    let trace = traces
+        .iter()
+        .find(|trace| trace["receipt"]["event"]["source"] == "answers" || trace["receipt"]["source"] == "answers");
+    let delivery = &trace.expect("its trace")["deliveries"][0];
+    assert_eq!(delivery["decision"], "suspected-replay");
+    let answered = delivery["id"].as_str().expect("an id").to_owned();
+    let ran = stage.ask(&["review", &answered, "--run", "--why", "it was another star"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(stage.counts()["receipts"], 4);
+    stage.assert_whole();
+}
+
 /// Ids and types of some providers are in headers that nobody signs: one captured request is one receipt, under whatever it is sent.
 #[test]
 fn i10_one_capture_is_one_receipt_and_its_other_names_are_suspected_replays() {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use rustls::pki_types::CertificateDer;
-use tollgate_core::admission::OnHeld;
+use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
 use tollgate_core::forward::ForwardForm;
@@ -707,6 +707,8 @@ pub(crate) struct Source {
     pub(crate) body_bytes_max: usize,
     /// What another form of a held event becomes.
     pub(crate) on_held: OnHeld,
+    /// What a suspected replay waits for.
+    pub(crate) on_replay: OnReplay,
     /// The public URL of this source, for schemes that sign it: scheme, host and port, or the whole.
     pub(crate) public_url: Option<String>,
     /// As the file refers to them; the keyring is made of them.

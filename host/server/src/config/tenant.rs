@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use tollgate_core::action::ActionKind;
-use tollgate_core::admission::OnHeld;
+use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
@@ -181,6 +181,10 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
         Some(true) => OnHeld::Replace,
         Some(false) | None => OnHeld::Review,
     };
+    let on_replay = section
+        .get("replays")
+        .and_then(|value| on_replay(&value))
+        .unwrap_or_default();
     let conflict_409 = section.get("conflict_status").is_some_and(|value| conflict_409(&value));
     if let (Some(profile), None) = (&profile, &public_url)
         && profile.signs_url()
@@ -220,10 +224,26 @@ fn source(name: SourceName, section: &Section, house: &House) -> Option<Source> 
         access,
         body_bytes_max,
         on_held,
+        on_replay,
         public_url: public_url.flatten(),
         secrets,
         published_keys,
     })
+}
+
+/// What a suspected replay waits for.
+fn on_replay(value: &Value) -> Option<OnReplay> {
+    match value.text()? {
+        "hold" => Some(OnReplay::Hold),
+        "answer" => Some(OnReplay::Answer),
+        other => {
+            value.problem(
+                format!("`replays` cannot be `{other}`"),
+                "write \"hold\" (each waits until a person has decided) or \"answer\" (it is kept and counted, and waits for nobody)",
+            );
+            None
+        }
+    }
 }
 
 /// Names of keys that the provider publishes, each of which leads to a place that the profile lists.

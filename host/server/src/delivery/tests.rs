@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tollgate_core::action::{ActionKind, Flag, Proposal, UncheckedAction};
-use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::Digest;
@@ -251,6 +251,7 @@ impl Host {
             }],
             on_held: OnHeld::Review,
             scope: tollgate_core::subject::Scope::default(),
+            on_replay: OnReplay::Hold,
             proof: Proof {
                 provider: "standard-webhooks".parse().unwrap(),
                 profile_version: 1,

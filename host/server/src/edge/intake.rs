@@ -471,6 +471,7 @@ impl<S: Store> Asked<'_, S> {
         let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches()).about(scope);
         Admission {
             on_held: self.source.on_held,
+            on_replay: self.source.on_replay,
             ..admission.accepted_by(&self.source.profile)
         }
     }

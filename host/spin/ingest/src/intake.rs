@@ -220,6 +220,7 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
                 Admission::of(store.receipt_key(), event, identity, proof, lifecycle, &mut routes).about(scope);
             Admission {
                 on_held: source.intake.on_held,
+                on_replay: source.intake.on_replay,
                 ..admission.accepted_by(&source.intake.profile)
             }
         })

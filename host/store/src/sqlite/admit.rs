@@ -1,7 +1,9 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
 use rusqlite::{Connection, params};
-use tollgate_core::admission::{self, Admission, Decision, Existing, Identity, NewJob, OnHeld, decide, replaces};
+use tollgate_core::admission::{
+    self, Admission, Decision, Existing, Identity, NewJob, OnHeld, OnReplay, decide, replaces,
+};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
 use tollgate_core::secret::Secret;
@@ -36,9 +38,13 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
                 delivery: deliveries::note_same(transaction.connection, admission, seq)?,
             }),
             Decision::Conflict => conflict(transaction, key, admission, seq),
-            Decision::SuspectedReplay => Ok(Admitted::SuspectedReplay {
-                delivery: note_other(transaction, admission, seq, Other::SuspectedReplay { body_digest })?.number,
-            }),
+            Decision::SuspectedReplay => {
+                let noted = note_other(transaction, admission, seq, Other::SuspectedReplay { body_digest })?;
+                if let (OnReplay::Answer, Some(delivery)) = (admission.on_replay, noted.open) {
+                    deliveries::mark_decided(transaction.connection, delivery)?;
+                }
+                Ok(Admitted::SuspectedReplay { delivery: noted.number })
+            }
             Decision::New(_) => Err(Fault::damaged("admission", "an existing receipt was judged new")),
         };
     }

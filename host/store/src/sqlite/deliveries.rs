@@ -271,6 +271,8 @@ pub(super) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, 
 pub(super) struct Conflicting {
     pub(super) receipt_seq: i64,
     pub(super) is_decided: bool,
+    /// A suspected replay, which a source's rule may have decided about; a person still may.
+    pub(super) is_suspected: bool,
     pub(super) body_digest: Digest,
 }
 
@@ -285,10 +287,12 @@ pub(super) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Resu
     let Some(row) = found.next()? else {
         return Err(Fault::NotFound(delivery.to_string()));
     };
-    if get::<i64>(row, "conflict")? == 0 {
+    let code = get::<i64>(row, "conflict")?;
+    if code == SAME {
         return Ok(None);
     }
     Ok(Some(Conflicting {
+        is_suspected: code == SUSPECTED_REPLAY,
         receipt_seq: get(row, "receipt")?,
         is_decided: get(row, "decided")?,
         body_digest: rows::digest(row, "body_digest")?,

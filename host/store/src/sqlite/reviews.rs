@@ -467,10 +467,12 @@ fn decide_delivery(
         return Ok(Err(ReviewAnswer::NotHeld));
     };
     if conflict.is_decided {
-        return Ok(Err(match of_delivery(view, delivery)? {
-            Some(decision) => ReviewAnswer::AlreadyReviewed(decision),
-            None => ReviewAnswer::NotHeld,
-        }));
+        match of_delivery(view, delivery)? {
+            Some(decision) => return Ok(Err(ReviewAnswer::AlreadyReviewed(decision))),
+            // Only the source's rule said so: a person may still give it effect.
+            None if conflict.is_suspected => {}
+            None => return Ok(Err(ReviewAnswer::NotHeld)),
+        }
     }
     let receipt = receipts::get_known(view, conflict.receipt_seq, Body::Without)?;
     let (reviewed, routes) = match &request.decision {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
-use tollgate_core::admission::{Admission, Disposition, on_time};
+use tollgate_core::admission::{Admission, Disposition, OnReplay, on_time};
 use tollgate_core::delivery::{AttemptEnd, EntryEnd, message_id};
 use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
@@ -61,6 +61,7 @@ macro_rules! contract {
             a_conflict_is_listed_and_becomes_an_event_of_its_own,
             a_conflict_that_was_decided_stays_so_when_it_comes_again,
             suspected_replays_are_kept_once_each_listed_and_decided_like_conflicts,
+            suspected_replays_wait_for_nobody_where_the_source_says_so,
             a_held_receipt_is_replaced_by_another_form_of_it,
             another_form_replaces_what_is_held_by_itself_where_the_source_says_so,
             held_jobs_are_listed_counted_dismissed_and_run_again,
@@ -790,6 +791,52 @@ pub(crate) async fn suspected_replays_are_kept_once_each_listed_and_decided_like
     let trace = trace_one(&store, &sent).await;
     assert_eq!(trace.deliveries.len(), limits::CONFLICTS_KEPT_MAX as usize);
     assert_eq!(store.counts().await.unwrap().suspected_replays, 43);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+}
+
+pub(crate) async fn suspected_replays_wait_for_nobody_where_the_source_says_so(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("evt_1").message("m1");
+    assert_eq!(sent.admit(&store).await, ACCEPTED);
+    let replay = |id: &str, on_replay, ms| {
+        let mut sent = Sent::new(id).message("m1").body(&sent.body).at(ms);
+        sent.on_replay = on_replay;
+        sent
+    };
+    for (delivery, ms) in [(2, 10), (3, 20)] {
+        let again = replay("evt_2", OnReplay::Answer, ms).admit(&store).await;
+        assert_eq!(again, Admitted::SuspectedReplay { delivery });
+    }
+    // Kept, counted and seen, and open to nobody.
+    assert!(store.set_aside(held_filter()).await.unwrap().is_empty());
+    assert_eq!(counted(&store).await, []);
+    assert_eq!(store.counts().await.unwrap().suspected_replays, 2);
+    assert_eq!(store.counts().await.unwrap().conflicts_open, 0);
+    let trace = trace_one(&store, &sent).await;
+    assert_eq!((trace.deliveries.len(), trace.deliveries[0].times), (1, 2));
+    let all = SetAsideFilter {
+        with_reviewed: true,
+        ..held_filter()
+    };
+    let listed = store.set_aside(all).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    // What is held beside it waits.
+    let _ = replay("evt_3", OnReplay::Hold, 30).admit(&store).await;
+    assert_eq!(
+        counted(&store).await,
+        [(SetAsideKind::SuspectedReplay, "acme/rewards".to_owned(), 1, at(30))]
+    );
+    assert_eq!(finish_all(&store, at(40)).await, ["evt_1"]);
+
+    // A person can give it effect all the same, once.
+    let delivery: DeliveryId = listed[0].id.parse().unwrap();
+    let own = on_its_own(&store, &replay("evt_2", OnReplay::Answer, 10), delivery).await;
+    let request = || decision(Target::Delivery(delivery), ReviewDecision::Admit(own.clone()), 50);
+    let answer = store.review(request()).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    assert_eq!(finish_all(&store, at(60)).await.len(), 1);
+    let answer = store.review(request()).await.unwrap();
+    assert!(matches!(answer, ReviewAnswer::AlreadyReviewed(_)), "{answer:?}");
     assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 

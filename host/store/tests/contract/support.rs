@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
 use tollgate_core::admission::{
-    Admission, Disposition, Identity, JobSpec, OnHeld, lane, receipt_id, receipt_id_of_message,
+    Admission, Disposition, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id, receipt_id_of_message,
 };
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
@@ -51,6 +51,7 @@ pub(crate) struct Sent {
     pub(crate) message: Option<&'static str>,
     pub(crate) on_held: OnHeld,
     scope: Scope,
+    pub(crate) on_replay: OnReplay,
 }
 
 impl Sent {
@@ -68,6 +69,7 @@ impl Sent {
             message: None,
             on_held: OnHeld::Review,
             scope: Scope::Source,
+            on_replay: OnReplay::Hold,
         }
     }
 
@@ -188,6 +190,7 @@ impl Sent {
             jobs,
             on_held: self.on_held,
             scope: self.scope,
+            on_replay: self.on_replay,
             proof: proof(),
             event: Arc::new(Event {
                 tenant: name(self.tenant),

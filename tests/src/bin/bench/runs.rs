@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tollgate_core::action::ActionKind;
-use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, lane, receipt_id};
+use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
 use tollgate_core::envelope;
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, EventId, KeyId, PluginName, RouteName, SourceName, TenantName};
@@ -242,6 +242,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         }],
         on_held: OnHeld::Review,
         scope: tollgate_core::subject::Scope::default(),
+        on_replay: OnReplay::Hold,
         event: event.into(),
     })
 }
