@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_enclose::{Kit, enclose};
@@ -337,6 +339,8 @@ impl SpinStage {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // `spin up` starts a second process, which serves: they are killed as one.
+            .process_group(0)
             .spawn()
             .expect("the host's program starts");
         let mut stderr = child.stderr.take().expect("a pipe");
@@ -360,11 +364,20 @@ impl SpinStage {
         self.host.as_ref().expect("a running host").id()
     }
 
-    /// Ends the app as a power cut would.
+    /// Ends the app as a power cut would: all of its processes.
     pub fn kill(&mut self) {
         if let Some(mut host) = self.host.take() {
-            let _ = host.kill();
+            let group = i32::try_from(host.id()).ok().and_then(Pid::from_raw);
+            let killed = group.is_some_and(|group| kill_process_group(group, Signal::KILL).is_ok());
+            if !killed {
+                let _ = host.kill();
+            }
             let _ = host.wait();
+            // What is killed is gone when nobody has the door open any more.
+            let start = Instant::now();
+            while std::net::TcpListener::bind(self.address).is_err() && start.elapsed() < Duration::from_secs(5) {
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 

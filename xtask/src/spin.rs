@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result};
-use tollgate_enclose::{Kit, enclose};
+use tollgate_enclose::{Kit, enclose, without_names};
 
 use crate::guests::{self, Kind, components, publish};
 use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
@@ -26,7 +26,13 @@ pub(crate) fn build() -> Result<()> {
         let mut built = components("host/spin", PROBE_TARGET, &ours)?;
         let kit = packages(&["tollgate-spin-desk", "tollgate-spin-caller"]);
         built.extend(components("host/spin", PLUGIN_TARGET, &kit)?);
-        publish(&built, &spin_dir())
+        publish(&built, &spin_dir())?;
+        for name in ["ingest", "worker", "runner"] {
+            let path = spin_dir().join(format!("tollgate_spin_{name}.wasm"));
+            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            fs::write(&path, without_names(&bytes)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     })?;
     step("build the tenants", || {
         let tool = [

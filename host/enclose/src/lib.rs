@@ -1,22 +1,27 @@
 //! Encloses a plugin for Spin.
 //!
-//! A plugin imports its state and its log, which no Spin host offers. So it is nested, byte for byte as it was vetted, between
-//! two components of ours: the desk behind its imports and the caller in front of its export (`host/spin/wit`). The three are
-//! instantiated inside of one component that imports nothing and exports one interface. What a plugin could reach is thereby
-//! decided here, and not by what a runtime denies.
+//! A plugin imports its state and its log, which no Spin host offers. So it is nested between two components of ours: the desk
+//! behind its imports and the caller in front of its export (`host/spin/wit`). The three are instantiated inside of one
+//! component that imports nothing and exports one interface. What a plugin could reach is thereby decided here, and not by what
+//! a runtime denies. What it may use up is decided here as well: its code is put on a budget ([`meter`]).
 //!
 //! ```text
-//! enclosed = desk ──types, state, log──▶ plugin ──handler──▶ caller ──▶ tollgate:runner/plugin
-//!              └──────────────────desk──────────────────────▲
+//! enclosed = desk ──types, state, log──▶ metered plugin ──handler, meter──▶ caller ──▶ tollgate:runner/plugin
+//!              └──────────────────────────────desk──────────────────────────▲
 //! ```
+//!
+//! The author's own bytes travel along in a custom section, so that whoever looks at an enclosed plugin can take them out and
+//! enclose them again: the result must be the same.
 #![forbid(unsafe_code)]
+
+pub mod meter;
 
 use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 use wasm_encoder::{
     Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection, ComponentInstanceSection,
-    ComponentSectionId, RawSection,
+    ComponentSectionId, CustomSection, RawSection,
 };
 
 const TYPES: &str = "tollgate:plugin/types@1.0.0";
@@ -26,6 +31,9 @@ const HANDLER: &str = "tollgate:plugin/handler@1.0.0";
 const DESK: &str = "tollgate:runner/desk@1.0.0";
 /// What an enclosed plugin exports, and all that it has to do with the outside.
 pub const EXPORT: &str = "tollgate:runner/plugin@1.0.0";
+
+/// The custom section with the plugin as its author made it.
+const AUTHORS: &str = "tollgate:authors-plugin";
 
 /// The text in the caller that the plugin's digest takes the place of.
 const PLACEHOLDER: &[u8; 71] = b"sha256:----------------tollgate:digest-of-the-enclosed-plugin----------";
@@ -44,6 +52,8 @@ pub enum EncloseError {
     NoComponent { what: &'static str },
     #[error("the caller has the place for the digest {found} times instead of once: it is another version's")]
     Placeholder { found: usize },
+    #[error("the plugin cannot be put on a budget: {why}")]
+    CannotMeter { why: String },
     #[error("it is no enclosed plugin: {reason}")]
     NotEnclosed { reason: &'static str },
 }
@@ -62,9 +72,10 @@ pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
             return Err(EncloseError::NoComponent { what });
         }
     }
-    let caller = with_digest(kit.caller, &digest(plugin))?;
+    let caller = replaced(kit.caller, PLACEHOLDER, digest(plugin).as_bytes())?;
+    let metered = meter::metered(plugin)?;
     let mut component = Component::new();
-    for nested in [kit.desk, plugin, &caller] {
+    for nested in [kit.desk, &metered, &caller] {
         component.section(&RawSection {
             id: ComponentSectionId::Component.into(),
             data: nested,
@@ -76,42 +87,99 @@ pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
     let state = instances.export_of(&mut component, desk, STATE);
     let log = instances.export_of(&mut component, desk, LOG);
     let desk_side = instances.export_of(&mut component, desk, DESK);
-    let plugin = instances.instantiate(&mut component, 1, &[(TYPES, types), (STATE, state), (LOG, log)]);
-    let handler = instances.export_of(&mut component, plugin, HANDLER);
+    let instance = instances.instantiate(&mut component, 1, &[(TYPES, types), (STATE, state), (LOG, log)]);
+    let handler = instances.export_of(&mut component, instance, HANDLER);
+    let meter = instances.export_of(&mut component, instance, meter::METER);
     let caller = instances.instantiate(
         &mut component,
         2,
-        &[(TYPES, types), (HANDLER, handler), (DESK, desk_side)],
+        &[
+            (TYPES, types),
+            (HANDLER, handler),
+            (meter::METER, meter),
+            (DESK, desk_side),
+        ],
     );
     let export = instances.export_of(&mut component, caller, EXPORT);
     let mut exports = ComponentExportSection::new();
     exports.export(EXPORT, ComponentExportKind::Instance, export, None);
     component.section(&exports);
+    component.section(&CustomSection {
+        name: AUTHORS.into(),
+        data: plugin.into(),
+    });
     Ok(component.finish())
 }
 
-/// The plugin inside of an enclosed one, byte for byte as it was.
+/// The plugin inside of an enclosed one, byte for byte as its author made it. It is enclosed once more, with the desk and the
+/// caller that are there, and the result compared: so what runs is that plugin on a budget, and wired as it must be. Whether desk
+/// and caller are those of a kit, [`enclose`] with that kit tells.
 ///
 /// # Errors
-/// When it is no enclosed plugin.
+/// When it is no enclosed plugin, or what would run is not the author's plugin on a budget of this version.
 pub fn plugin_of(enclosed: &[u8]) -> Result<&[u8], EncloseError> {
     let not = |reason| EncloseError::NotEnclosed { reason };
     if !is_component(enclosed) {
         return Err(not("it is no component"));
     }
     let mut nested = Vec::new();
+    let mut authors = Vec::new();
     let mut at = PREAMBLE_BYTES;
     while at < enclosed.len() {
         let (id, body) = section(enclosed, at).ok_or_else(|| not("a section runs over its end"))?;
         at = body.end;
         if id == u8::from(ComponentSectionId::Component) {
             nested.push(body);
+        } else if id == CUSTOM_SECTION {
+            authors.extend(authors_plugin(&enclosed[body]));
         }
     }
-    match nested.as_slice() {
-        [_desk, plugin, _caller] => Ok(&enclosed[plugin.clone()]),
-        _ => Err(not("it does not nest three components")),
+    let [desk, _, caller] = nested.as_slice() else {
+        return Err(not("it does not nest three components"));
+    };
+    let [plugin] = authors.as_slice() else {
+        return Err(not(
+            "it does not carry the author's plugin: it was enclosed by an older version, without a budget; add it again",
+        ));
+    };
+    let caller = replaced(&enclosed[caller.clone()], digest(plugin).as_bytes(), &PLACEHOLDER[..])
+        .map_err(|_| not("its caller does not name the plugin that it carries; add it again"))?;
+    let kit = Kit {
+        desk: &enclosed[desk.clone()],
+        caller: &caller,
+    };
+    if enclose(kit, plugin)? != enclosed {
+        return Err(not(
+            "what would run is not the author's plugin on a budget of this version; add it again",
+        ));
     }
+    Ok(plugin)
+}
+
+/// A component without the names that stand in it for people who read it: no host needs them, and each request pays for their
+/// bytes. What is no component stays as it is.
+pub fn without_names(component: &[u8]) -> Vec<u8> {
+    const NAMES: &[u8] = b"\x0ecomponent-name";
+    let mut kept = component.get(..PREAMBLE_BYTES).unwrap_or(component).to_vec();
+    let mut at = kept.len();
+    while at < component.len() {
+        let Some((id, body)) = section(component, at).filter(|_| is_component(component)) else {
+            return component.to_vec();
+        };
+        if id != CUSTOM_SECTION || !component[body.clone()].starts_with(NAMES) {
+            kept.extend_from_slice(&component[at..body.end]);
+        }
+        at = body.end;
+    }
+    kept
+}
+
+const CUSTOM_SECTION: u8 = 0;
+
+/// The contents of the custom section with the author's plugin, when it is that.
+fn authors_plugin(section: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(*section.first()?);
+    (length == AUTHORS.len() && section.get(1..=length)? == AUTHORS.as_bytes()).then(|| &section[1 + length..])
 }
 
 /// A plugin's digest, as the native host writes it.
@@ -153,19 +221,19 @@ fn section(bytes: &[u8], at: usize) -> Option<(u8, Range<usize>)> {
     (end <= bytes.len()).then_some((id, from..end))
 }
 
-/// Writes the digest over its place; both are of one length, so nothing else moves.
-fn with_digest(caller: &[u8], digest: &str) -> Result<Vec<u8>, EncloseError> {
-    let places: Vec<_> = caller
-        .windows(PLACEHOLDER.len())
+/// Writes `to` over the one place where `from` stands; both are of one length, so nothing else moves.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>, EncloseError> {
+    let places: Vec<_> = bytes
+        .windows(from.len())
         .enumerate()
-        .filter(|(_, window)| window == PLACEHOLDER)
+        .filter(|(_, window)| *window == from)
         .map(|(at, _)| at)
         .collect();
     let [at] = places.as_slice() else {
         return Err(EncloseError::Placeholder { found: places.len() });
     };
-    let mut patched = caller.to_vec();
-    patched[*at..at + PLACEHOLDER.len()].copy_from_slice(digest.as_bytes());
+    let mut patched = bytes.to_vec();
+    patched[*at..at + from.len()].copy_from_slice(to);
     Ok(patched)
 }
 
@@ -228,6 +296,29 @@ mod tests {
         assert_eq!(text.len(), PLACEHOLDER.len());
         assert!(enclosed.windows(text.len()).any(|window| window == text.as_bytes()));
         assert!(!enclosed.windows(PLACEHOLDER.len()).any(|window| window == PLACEHOLDER));
+    }
+
+    #[test]
+    fn names_are_left_out_and_nothing_else() {
+        let named = |name: &'static str| {
+            let mut component = Component::new();
+            component.section(&wasm_encoder::CustomSection {
+                name: name.into(),
+                data: b"a".as_slice().into(),
+            });
+            component.finish()
+        };
+        assert_eq!(without_names(&named("component-name")), Component::new().finish());
+        for kept in [
+            named("component-named"),
+            named("mark"),
+            b"no component".to_vec(),
+            Vec::new(),
+        ] {
+            assert_eq!(without_names(&kept), kept);
+        }
+        let both = [named("component-name"), named("mark")[PREAMBLE_BYTES..].to_vec()].concat();
+        assert_eq!(without_names(&both), named("mark"));
     }
 
     #[test]

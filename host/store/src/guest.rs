@@ -57,8 +57,9 @@ use crate::{
     Settlement, StoreError, Trace, TraceQuery,
 };
 
-/// How long a statement waits for another writer's lock, in milliseconds. Shorter than any provider waits for its answer.
-const LOCK_WAIT_MS: u32 = 2_000;
+/// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
+/// answer: one that comes late is worth more than a 503 that comes early.
+const LOCK_WAIT_MS: u32 = 4_500;
 /// How errors speak of the database, which has no path here.
 const PLACE: &str = "(the host's database)";
 
@@ -134,20 +135,37 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::claim_jobs`].
+    /// Whether somebody holds a lease of a job. Who holds one looks for more once it is settled: what was committed before this
+    /// was asked is seen then, and nobody else needs to be woken.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_at_work(&self, now: UnixMillis) -> Result<bool, StoreError> {
+        self.read(|view| is_at_work(&view, now))
+    }
+
+    /// As [`crate::Store::claim_jobs`], but nothing while somebody else holds a lease: one works, and all others leave.
     ///
     /// # Errors
     /// When nothing was leased.
     pub fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
-        self.write(|transaction| jobs::claim(transaction, request))
+        self.write(|transaction| {
+            if is_at_work(transaction.connection, request.now)? {
+                return Ok(Vec::new());
+            }
+            jobs::claim(transaction, request)
+        })
     }
 
-    /// As [`crate::Store::settle`].
+    /// As [`crate::Store::settle`], many in one transaction, in their order. One that is not committed hinders no other.
     ///
     /// # Errors
     /// When nothing was written.
-    pub fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
-        self.write(|transaction| jobs::settle(transaction, settlement))
+    pub fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        self.write(|transaction| {
+            let settle = |settlement| jobs::settle(transaction, settlement);
+            settlements.iter().map(settle).collect()
+        })
     }
 
     /// As [`crate::Store::claim_outbox`].
@@ -159,12 +177,15 @@ impl GuestStore {
         Ok(claimed.claims)
     }
 
-    /// As [`crate::Store::record_attempt`].
+    /// As [`crate::Store::record_attempt`], many in one transaction.
     ///
     /// # Errors
     /// When nothing was written.
-    pub fn record_attempt(&self, attempt: &AttemptRecord) -> Result<AttemptRecorded, StoreError> {
-        self.write(|transaction| outbox::record_attempt(transaction, attempt))
+    pub fn record_attempts(&self, attempts: &[AttemptRecord]) -> Result<Vec<AttemptRecorded>, StoreError> {
+        self.write(|transaction| {
+            let record = |attempt| outbox::record_attempt(transaction, attempt);
+            attempts.iter().map(record).collect()
+        })
     }
 
     /// As [`crate::Store::release_outbox`].
@@ -444,6 +465,20 @@ fn read_receipt_key(connection: &Connection) -> Result<Secret, Fault> {
         )),
         None => Err(Fault::damaged("receipt key", "it is missing")),
     }
+}
+
+fn is_at_work(connection: &Connection, now: UnixMillis) -> Result<bool, Fault> {
+    // A leased job is due again when its lease runs out. By tenant, because the index has them so.
+    let found = connection
+        .prepare_cached(
+            "WITH RECURSIVE t (tenant) AS (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) UNION ALL \
+             SELECT (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
+             SELECT 1 FROM t JOIN jobs ON jobs.tenant = t.tenant \
+             WHERE jobs.state IN (1, 2) AND jobs.due_at > ?1 AND jobs.state = 2 LIMIT 1",
+        )?
+        .query_row([now.0], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
 }
 
 fn snapshot_state(

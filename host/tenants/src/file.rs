@@ -405,15 +405,15 @@ struct RawRoute {
     limits: RawLimits,
 }
 
-/// Of the native limits, Spin can hold a route to its deadline only.
+const MEMORY_BYTES_MAX: u64 = limits::RUN_MEMORY_BYTES_MAX as u64;
+
+/// The native limits that Spin can hold a route to: fuel and memory by the meter that each plugin is enclosed with.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLimits {
     deadline_ms: Option<u64>,
-    #[serde(rename = "fuel")]
-    _fuel: Option<u64>,
-    #[serde(rename = "memory_mib")]
-    _memory_mib: Option<u64>,
+    fuel: Option<u64>,
+    memory_mib: Option<u64>,
 }
 
 impl RawRoute {
@@ -470,6 +470,12 @@ impl RawRoute {
                 .deadline_ms
                 .unwrap_or(limits::RUN_DEADLINE_MS)
                 .clamp(1, limits::RUN_DEADLINE_MS),
+            fuel: self.limits.fuel.unwrap_or(limits::RUN_FUEL).clamp(1, limits::RUN_FUEL),
+            memory_bytes_max: self
+                .limits
+                .memory_mib
+                .map_or(MEMORY_BYTES_MAX, |mib| mib.saturating_mul(1024 * 1024))
+                .clamp(1, MEMORY_BYTES_MAX),
             name,
         })
     }

@@ -113,6 +113,8 @@ pub struct Route {
     pub namespace: Namespace,
     pub destinations: Vec<DestinationName>,
     pub deadline_ms: u64,
+    pub fuel: u64,
+    pub memory_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -24,8 +25,6 @@ use crate::compose::compose;
 use crate::guest::{Guest, Outgoing, linker};
 use crate::manifest::{Component, Manifest, Route};
 
-/// How often a guest that computes lets others run. It is not stopped: Spin stops none.
-const YIELD_EVERY: Duration = Duration::from_millis(10);
 /// How long compiled code is kept after its last use.
 const CACHED_FOR: Duration = Duration::from_secs(60 * 60);
 
@@ -44,16 +43,8 @@ struct Loaded {
 
 impl App {
     pub fn load(manifest: Manifest, state: &Path, memory_bytes_max: Option<usize>) -> Result<Self> {
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        let engine = Engine::new(&config)?;
-        let ticking = engine.clone();
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(YIELD_EVERY);
-                ticking.increment_epoch();
-            }
-        });
+        // Nothing makes a guest that computes let others run, and nothing stops it: it holds a thread of the runtime, as on Spin.
+        let engine = Engine::new(&Config::new())?;
         let linker = linker(&engine)?;
         let mut components = BTreeMap::new();
         for (id, grants) in manifest.components {
@@ -78,15 +69,35 @@ impl App {
     }
 
     /// Answers a request from outside.
-    pub async fn serve(self: &Arc<Self>, request: Request<hyper::body::Incoming>) -> Response<WasiBody> {
-        let path = request.uri().path();
+    pub async fn serve(
+        self: &Arc<Self>,
+        client: SocketAddr,
+        mut request: Request<hyper::body::Incoming>,
+    ) -> Response<WasiBody> {
+        // Spin reads each value as text.
+        if request
+            .headers()
+            .values()
+            .any(|value| std::str::from_utf8(value.as_bytes()).is_err())
+        {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        let path = request.uri().path().to_owned();
+        let path = path.as_str();
+        if path == "/.well-known/spin/info" {
+            return plain(StatusCode::OK);
+        }
         let route = self
             .routes
             .iter()
             .filter_map(|route| Some((route.pattern.as_deref().and_then(|pattern| fit(pattern, path))?, route)))
             .max_by_key(|(fit, _)| *fit);
         match route {
-            Some((_, route)) => self.run(&route.component, request).await,
+            Some((_, route)) => {
+                let pattern = route.pattern.clone().unwrap_or_default();
+                add_headers(&mut request, &pattern, client);
+                self.run(&route.component, request).await
+            }
             None => plain(StatusCode::NOT_FOUND),
         }
     }
@@ -176,9 +187,31 @@ impl App {
         };
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limits);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
         Ok(store)
+    }
+}
+
+/// What Spin adds to each request of its HTTP trigger; its names take the place of a sender's own.
+fn add_headers<B>(request: &mut Request<B>, pattern: &str, client: SocketAddr) {
+    let host = request
+        .headers()
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let full_url = format!("http://{}{}", host.unwrap_or("localhost"), request.uri());
+    let route = pattern.strip_suffix("/...").unwrap_or(pattern);
+    let rest = request.uri().path().strip_prefix(route).unwrap_or_default().to_owned();
+    for (name, value) in [
+        ("spin-full-url", full_url),
+        ("spin-path-info", rest),
+        ("spin-matched-route", pattern.to_owned()),
+        ("spin-base-path", "/".to_owned()),
+        ("spin-raw-component-route", pattern.to_owned()),
+        ("spin-component-route", route.to_owned()),
+        ("spin-client-addr", client.to_string()),
+    ] {
+        if let Ok(value) = value.parse() {
+            request.headers_mut().insert(name, value);
+        }
     }
 }
 
@@ -216,7 +249,7 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
         File::options()
             .append(true)
             .open(&path)?
-            .set_modified(SystemTime::now())?;
+            .set_modified(std::time::SystemTime::now())?;
     } else {
         forget_unused(&folder)?;
         let part = path.with_extension("part");

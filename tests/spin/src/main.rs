@@ -4,7 +4,9 @@
 //! dependencies, gives it WASI, `wasi:http`, `spin:sqlite` and variables, routes requests to it, chains calls to
 //! `<component>.spin.internal`, and holds each component to what the manifest grants. One instance per request, as Spin does.
 //!
-//! It is no Spin: one process, no TLS, no OpenTelemetry, and outgoing calls reach this machine only.
+//! As Spin, it stops no guest and takes no thread from one, adds seven headers to each request, and serves in a process of its
+//! own: `up` starts `trigger http`, and waits for it. It is no Spin: no TLS, no OpenTelemetry, and outgoing calls reach this
+//! machine only.
 
 mod app;
 mod compose;
@@ -34,6 +36,20 @@ fn hold_lock(path: &str) -> Result<()> {
     Ok(())
 }
 
+/// `up ARGUMENT…`: what serves is a child, which a kill of this process does not reach.
+fn up(arguments: &[String]) -> Result<()> {
+    let mut child = std::process::Command::new(std::env::current_exe()?)
+        .args(["trigger", "http"])
+        .args(arguments)
+        .spawn()
+        .context("cannot start what serves")?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("what served ended: {status}");
+    }
+    Ok(())
+}
+
 /// The arguments of `spin up` that the tests use.
 struct Arguments {
     manifest: PathBuf,
@@ -44,10 +60,7 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut given = std::env::args().skip(1);
-    if given.next().as_deref() != Some("up") {
-        bail!("the first argument is `up`");
-    }
+    let mut given = std::env::args().skip(3);
     let (mut manifest, mut listen, mut state, mut memory_bytes_max) = (None, None, None, None);
     while let Some(name) = given.next() {
         let value = given.next().with_context(|| format!("{name} needs a value"))?;
@@ -67,27 +80,31 @@ fn arguments() -> Result<Arguments> {
     })
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    if let [command, path] = given.as_slice()
-        && command == "hold-lock"
-    {
-        return hold_lock(path);
+    match given.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["hold-lock", path] => hold_lock(path),
+        ["up", ..] => up(&given[1..]),
+        ["trigger", "http", ..] => serve(arguments()?),
+        _ => bail!("the first argument is `up`"),
     }
-    let arguments = arguments()?;
+}
+
+/// As many threads as the machine has processors, as Spin has.
+#[tokio::main]
+async fn serve(arguments: Arguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.state)?;
     let manifest = Manifest::read(&arguments.manifest)?;
     let listener = TcpListener::bind(arguments.listen).await?;
     let app = Arc::new(App::load(manifest, &arguments.state, arguments.memory_bytes_max)?);
     println!("Serving http://{}", listener.local_addr()?);
     loop {
-        let (peer, _) = listener.accept().await?;
+        let (peer, client) = listener.accept().await?;
         let app = Arc::clone(&app);
         tokio::spawn(async move {
             let answer = service_fn(move |request| {
                 let app = Arc::clone(&app);
-                async move { Ok::<_, std::convert::Infallible>(app.serve(request).await) }
+                async move { Ok::<_, std::convert::Infallible>(app.serve(client, request).await) }
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -94,6 +94,30 @@ fn r2_the_bounds_of_a_request_are_the_same() {
     assert_eq!(stage.ask("GET", "/v1/counts", SWEEP_TOKEN, b"").status, 401);
 }
 
+/// Spin adds seven headers to each request. They are none of the sender's: as many of its own are taken as natively.
+#[test]
+fn r2_headers_that_spin_adds_count_for_nobody() {
+    let stage = SpinSetup::acme("").start();
+    let shop = signer("shop");
+    let with = |count: usize, event: &str| {
+        let mut message = shop.sign("", plain("order.placed", event));
+        message
+            .headers
+            .extend((0..count).map(|at| (format!("x-{at}"), "v".to_owned())));
+        stage.post("shop", &message)
+    };
+    let own = shop.sign("", "{}").headers.len();
+    // `host`, `content-length` and the like come to these; what Spin adds would make them more than a hundred.
+    assert_eq!(with(94 - own, "evt_1").verdict(), (202, "accepted".into()));
+    assert_eq!(with(101, "evt_2").status, 431);
+    // A sender that calls its own header as Spin calls one of its own changes nothing.
+    let mut message = shop.sign("", plain("order.placed", "evt_3"));
+    message
+        .headers
+        .push(("spin-path-info".to_owned(), "/in/acme/other".to_owned()));
+    assert_eq!(stage.post("shop", &message).verdict(), (202, "accepted".into()));
+}
+
 #[test]
 fn r2_a_lifecycle_guards_a_subject() {
     let stage = SpinSetup::acme("").start();

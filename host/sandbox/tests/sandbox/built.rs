@@ -13,7 +13,7 @@ use tollgate_sandbox::{Plugin, Run, RunInput, RunLimits};
 use crate::guest::{SANDBOX, State, event, limits};
 
 /// The components of a folder by name, or none when nobody built them.
-fn built(variable: &str, beside: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn built(variable: &str, beside: &str) -> BTreeMap<String, Vec<u8>> {
     let told = std::env::var_os(variable).map(PathBuf::from);
     let folder = told.clone().unwrap_or_else(|| {
         let executable = std::env::current_exe().unwrap();

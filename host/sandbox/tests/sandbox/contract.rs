@@ -25,11 +25,11 @@ const RELEASED: [(&str, &str); 2] = [
     ),
 ];
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/contract-1.0.0")
 }
 
-struct Given<'a>(&'a Fixture);
+pub(crate) struct Given<'a>(pub(crate) &'a Fixture);
 
 impl StateSource for Given<'_> {
     fn read(&self, key: &str) -> Result<StateValue, String> {

@@ -11,5 +11,7 @@ mod built;
 mod cache;
 mod child;
 mod contract;
+mod enclosed;
+mod metered;
 mod runs;
 mod vetting;

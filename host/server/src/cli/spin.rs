@@ -626,6 +626,13 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         INGEST => name == "sweep_token" || built.intake_variables.contains(name),
         _ => ["sweep_token", "operator_token"].contains(&name) || built.work_variables.contains(name),
     };
+    if has_no_sweep_token(variables) {
+        findings.problem(
+            "`sweep_token` is empty: no worker would ever be woken, and no timer let in: set SPIN_VARIABLE_SWEEP_TOKEN to a long \
+             random text, and let [variables] say required = true instead of a default"
+                .to_owned(),
+        );
+    }
     let tokens = ["operator_token", "sweep_token"].map(str::to_owned);
     for name in asked.into_inner().into_iter().chain(tokens) {
         let declared = variables.and_then(|variables| variables.get(&name));
@@ -689,6 +696,19 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
     Ok(())
 }
 
+/// Whether the app would start with an empty sweep token, as far as that can be seen here. One that is required and not set here
+/// may be set where the app runs, which does not start without it.
+fn has_no_sweep_token(variables: Option<&Table>) -> bool {
+    let default = variables
+        .and_then(|variables| variables.get("sweep_token"))
+        .and_then(|declared| declared.get("default"))
+        .and_then(Item::as_str);
+    match std::env::var("SPIN_VARIABLE_SWEEP_TOKEN") {
+        Ok(token) => token.trim().is_empty(),
+        Err(_) => default.is_some_and(|default| default.trim().is_empty()),
+    }
+}
+
 /// What a source asks for that Spin gives nobody the means to do.
 fn cannot_be_held(source: &Source) -> Vec<&'static str> {
     let mut cannot = Vec::new();
@@ -744,11 +764,46 @@ fn check_plugin(manifest: &Manifest<'_>, sandbox: &Sandbox, id: &str, component:
         Err(refusal) => findings.problem(format!("`{id}`: {path}: {refusal}")),
     }
     match plugin_of(&enclosed) {
-        Ok(plugin) => match sandbox.vet(plugin) {
-            Ok(report) => findings.plugins.push((id.to_owned(), report.digest.to_string())),
-            Err(refusal) => findings.problem(format!("`{id}`: {path}: {refusal}")),
-        },
+        Ok(plugin) => {
+            if let Some(problem) = other_kit(manifest, component, plugin, &enclosed) {
+                findings.problem(format!("`{id}`: {path}: {problem}"));
+            }
+            match sandbox.vet(plugin) {
+                Ok(report) => findings.plugins.push((id.to_owned(), report.digest.to_string())),
+                Err(refusal) => findings.problem(format!("`{id}`: {path}: {refusal}")),
+            }
+        }
         Err(error) => findings.problem(format!("`{id}`: {path}: {error}")),
+    }
+}
+
+/// What is wrong with the desk and the caller around a plugin: they must be those that were built with the runner.
+fn other_kit(manifest: &Manifest<'_>, component: &Table, plugin: &[u8], enclosed: &[u8]) -> Option<String> {
+    let runner = component.get("source").and_then(Item::as_str)?;
+    let folder = manifest.folder.join(runner).parent()?.to_owned();
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).map_err(|error| {
+            format!(
+                "{} cannot be read, so nothing says whether it was enclosed with it: {error}; build first",
+                path.display()
+            )
+        })
+    };
+    let (desk, caller) = match (read("tollgate_spin_desk.wasm"), read("tollgate_spin_caller.wasm")) {
+        (Ok(desk), Ok(caller)) => (desk, caller),
+        (Err(problem), _) | (_, Err(problem)) => return Some(problem),
+    };
+    let kit = Kit {
+        desk: &desk,
+        caller: &caller,
+    };
+    match enclose(kit, plugin) {
+        Ok(again) if again == enclosed => None,
+        Ok(_) => {
+            Some("it was enclosed with another desk or caller than stand beside the runner: add it again".to_owned())
+        }
+        Err(error) => Some(error.to_string()),
     }
 }
 

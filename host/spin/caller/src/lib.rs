@@ -13,7 +13,7 @@ mod bindings {
 
 use bindings::exports::tollgate::runner::plugin::Guest;
 use bindings::tollgate::plugin::{handler, types};
-use bindings::tollgate::runner::desk;
+use bindings::tollgate::runner::{desk, meter};
 
 /// Where enclosing writes the plugin's digest; see `host/enclose`.
 static DIGEST: [u8; 71] = *b"sha256:----------------tollgate:digest-of-the-enclosed-plugin----------";
@@ -49,32 +49,50 @@ fn run(request: Request) -> Answer {
         })
         .collect();
     desk::open(&values, request.complete);
+    meter::begin(request.fuel, request.memory_bytes);
     let result = handler::process(&event(request.event), &request.config);
+    let fuel = meter::fuel_used();
     let remains = desk::close();
-    if let Some(stop) = remains.stop {
+    // What the desk stopped was stopped first: nothing that came after it counted.
+    let proposals = result.as_ref().map_or(0, Vec::len);
+    let stopped = match (remains.stop, meter::ended_by()) {
+        (Some(stop), _) => Some((stop.fault, stop.message)),
+        // An ended run answers nothing. So this was answered whole, and the fuel was gone only when it was cleared away.
+        (None, _) if proposals > request.proposals_max => Some((
+            "output-too-big".to_owned(),
+            format!(
+                "{proposals} proposals in one run; at most {} are allowed",
+                request.proposals_max
+            ),
+        )),
+        (None, 0) => None,
+        (None, 1) => Some((
+            "out-of-fuel".to_owned(),
+            format!("the budget of {} fuel is used up", request.fuel),
+        )),
+        (None, _) => Some((
+            "memory".to_owned(),
+            format!(
+                "more than {} bytes wanted for all memories and tables together",
+                request.memory_bytes
+            ),
+        )),
+    };
+    // A run that did not see its state may have gone astray because of that.
+    if !remains.missing.is_empty() {
+        return Answer::Missing(remains.missing);
+    }
+    if let Some((fault, message)) = stopped {
         return Answer::Ended(Ended {
-            result: Outcome::Stopped {
-                fault: stop.fault,
-                message: stop.message,
-            },
+            result: Outcome::Stopped { fault, message },
+            fuel,
             reads: remains.reads.into_iter().map(read).collect(),
             writes: Vec::new(),
             logs: remains.logs.into_iter().map(line).collect(),
         });
     }
-    if !remains.missing.is_empty() {
-        return Answer::Missing(remains.missing);
-    }
     Answer::Ended(Ended {
         result: match result {
-            Ok(proposals) if proposals.len() > request.proposals_max => Outcome::Stopped {
-                fault: "output-too-big".to_owned(),
-                message: format!(
-                    "{} proposals in one run; at most {} are allowed",
-                    proposals.len(),
-                    request.proposals_max
-                ),
-            },
             Ok(proposals) => Outcome::Proposals(proposals.into_iter().map(proposal).collect()),
             Err(types::Failure::Refuse(message)) => Outcome::Refused(message),
             Err(types::Failure::Hold(message)) => Outcome::Held(message),
@@ -83,6 +101,7 @@ fn run(request: Request) -> Answer {
                 message: later.message,
             },
         },
+        fuel,
         reads: remains.reads.into_iter().map(read).collect(),
         writes: remains
             .writes

@@ -32,8 +32,8 @@ enum Outcome {
     Challenge(Reply),
     Events {
         happenings: Vec<Happening>,
-        /// Whether there is work that was not there before.
-        has_jobs: bool,
+        /// Whether there is work that was not there before, and nobody who would find it.
+        must_wake: bool,
     },
 }
 
@@ -57,10 +57,10 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             };
             web::respond(out, whole).await;
         }
-        Ok(Outcome::Events { happenings, has_jobs }) => {
+        Ok(Outcome::Events { happenings, must_wake }) => {
             web::respond(out, whole(&answer_all(&happenings, &source.intake.ack))).await;
             // Answered and durable. From here on the sender waits for nothing.
-            if has_jobs {
+            if must_wake {
                 wake_worker().await;
             }
         }
@@ -235,7 +235,10 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
         .iter()
         .zip(&happenings)
         .any(|(admission, happening)| matches!(happening, Happening::Accepted(_)) && !admission.jobs.is_empty());
-    Ok(Outcome::Events { happenings, has_jobs })
+    // Looked at after the commit: whoever is at work looks again after this, and finds these jobs. When that cannot be read,
+    // one call too many does no harm.
+    let must_wake = has_jobs && !store.is_at_work(clock::now()).unwrap_or(false);
+    Ok(Outcome::Events { happenings, must_wake })
 }
 
 /// Nothing was kept: the sender must come again.

@@ -24,6 +24,10 @@ pub struct Request {
     pub state: Vec<Value>,
     /// Whether `state` is all that there is.
     pub complete: bool,
+    /// What the run may use up, as natively: about one unit per instruction.
+    pub fuel: u64,
+    /// All memories and tables of the plugin together.
+    pub memory_bytes: u64,
     /// An answer with more proposals is not handed over.
     pub proposals_max: usize,
 }
@@ -101,6 +105,8 @@ pub enum Answer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ended {
     pub result: Outcome,
+    /// Used by the plugin's instance.
+    pub fuel: u64,
     pub reads: Vec<Value>,
     pub writes: Vec<Write>,
     pub logs: Vec<Line>,

@@ -10,6 +10,17 @@ use tollgate_core::request::Header;
 
 use crate::clock;
 
+/// What Spin adds to each request, of which a sender knows nothing: it counts towards no bound and reaches nobody.
+const ADDED_BY_SPIN: [&str; 7] = [
+    "spin-base-path",
+    "spin-client-addr",
+    "spin-component-route",
+    "spin-full-url",
+    "spin-matched-route",
+    "spin-path-info",
+    "spin-raw-component-route",
+];
+
 /// A request without its body.
 pub struct Head {
     /// In capitals, as it came.
@@ -30,6 +41,7 @@ impl Head {
         for (name, _) in &mut headers {
             name.make_ascii_lowercase();
         }
+        headers.retain(|(name, _)| !ADDED_BY_SPIN.contains(&name.as_str()));
         Self {
             method: method_name(&request.method()).to_owned(),
             path: path.to_owned(),

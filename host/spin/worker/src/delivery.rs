@@ -18,7 +18,7 @@ use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{tenants, variable, web};
 use tollgate_tenants::{Parameter, Work};
 
-use crate::work::claim_request;
+use crate::work::{claim_request, patiently};
 
 const USER_AGENT: &str = concat!("tollgate-spin/", env!("CARGO_PKG_VERSION"));
 /// Entries leased at once: their attempts go side by side, and all must end within their lease.
@@ -26,13 +26,18 @@ const ENTRIES_AT_ONCE: usize = 16;
 
 /// Attempts every delivery that is due, up to a bound. Answers how many.
 pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError> {
+    // Looking takes no lock.
+    if !store.next_due()?.outbox.is_some_and(|due| due <= clock::now()) {
+        return Ok(0);
+    }
     let claims = store.claim_outbox(&claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE))?;
     if claims.is_empty() {
         return Ok(0);
     }
-    for record in futures::future::join_all(claims.iter().map(|claim| attempt(store, claim))).await {
+    let attempts = futures::future::join_all(claims.iter().map(|claim| attempt(store, claim))).await;
+    for recorded in patiently(|| store.record_attempts(&attempts))? {
         // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
-        let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = store.record_attempt(&record)?;
+        let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = recorded;
     }
     Ok(claims.len())
 }

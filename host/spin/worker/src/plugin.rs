@@ -33,6 +33,8 @@ pub(crate) struct Run {
     pub(crate) outcome: Outcome,
     /// Known as soon as the plugin's component answered anything.
     pub(crate) digest: Option<PluginDigest>,
+    /// 0 where the plugin's component did not say.
+    pub(crate) fuel: u64,
     pub(crate) reads: Vec<StateRead>,
     pub(crate) writes: Vec<StateWrite>,
     pub(crate) logs: Vec<LogLine>,
@@ -46,6 +48,7 @@ impl Run {
                 message: message.into(),
             },
             digest,
+            fuel: 0,
             reads: Vec::new(),
             writes: Vec::new(),
             logs: Vec::new(),
@@ -70,6 +73,8 @@ pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Res
         config: route.config_json.clone(),
         state: snapshot.values.into_iter().map(value_of).collect(),
         complete: snapshot.complete,
+        fuel: route.fuel,
+        memory_bytes: route.memory_bytes_max,
         proposals_max: limits::ACTIONS_PER_RUN_MAX,
     };
     for _ in 0..ROUNDS_MAX {
@@ -115,7 +120,8 @@ enum Called {
     Failed(Fault, String),
 }
 
-/// One round. The clock starts here and ends the waiting, not the plugin: Spin gives nobody a way to stop a guest.
+/// One round. The clock starts here and ends the waiting, not the plugin: Spin gives nobody a way to stop a guest. That it ends
+/// is the meter's doing, which it was enclosed with.
 async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginDigest>, Called) {
     let failed = |fault, message: &str| (None, Called::Failed(fault, message.to_owned()));
     let Ok(body) = serde_json::to_vec(request) else {
@@ -151,7 +157,8 @@ async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginD
             Ok(answer) => Called::Answered(answer),
             Err(_) => Called::Failed(
                 Fault::Trap,
-                "it ended without an answer: a trap, more memory than Spin allows it, or calls without end".to_owned(),
+                "it ended without an answer: a trap, more memory or stack than Spin allows it, or calls without end"
+                    .to_owned(),
             ),
         },
     };
@@ -217,6 +224,7 @@ fn ended_run(digest: Option<PluginDigest>, ended: Ended) -> Run {
     Run {
         outcome,
         digest,
+        fuel: ended.fuel,
         reads: ended
             .reads
             .into_iter()

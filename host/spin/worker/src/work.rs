@@ -1,7 +1,7 @@
 //! Work: claims what is due, runs plugins, settles what they proposed, delivers what was recorded.
 //!
-//! Whoever wakes it, an admission or the timer, has it take this one path and read the store again; leases keep two of them from
-//! the same job, and only the newest lease may commit.
+//! Whoever wakes it, an admission or the timer, has it take this one path and read the store again. While one holds leases of jobs,
+//! others leave: it looks again when it has settled them. Only the newest lease may commit.
 
 use futures::future::join_all;
 use tollgate_core::forward::{self, ForwardForm};
@@ -21,7 +21,9 @@ use crate::plugin::{self, Run};
 /// Who ran it, for the person who reads a run.
 const RUNTIME: &str = concat!("tollgate-spin ", env!("CARGO_PKG_VERSION"));
 /// Jobs leased at once; their plugins are called side by side.
-const JOBS_AT_ONCE: usize = 8;
+const JOBS_AT_ONCE: usize = 16;
+/// How often a write is tried that finds the database busy; all of it within the lease.
+const BUSY_TRIES_MAX: usize = 5;
 /// How often a run is repeated at once because another run changed the state that it had read.
 const STALE_RERUNS_MAX: u32 = 8;
 
@@ -48,8 +50,8 @@ pub(crate) async fn work(store: &GuestStore, ms_max: u64) -> Done {
                 done.jobs += round.jobs;
                 done.deliveries += round.deliveries;
             }
-            // Others are at work; what is left is theirs, or the next one's.
-            Err(StoreError::Busy) => break,
+            // Nothing is in hand, but what is due may have nobody else.
+            Err(StoreError::Busy) => {}
             Err(error) => {
                 log(&format!("work stopped: {error}"));
                 break;
@@ -69,34 +71,72 @@ pub(crate) fn claim_request(lease_ms: i64, rows_max: usize) -> ClaimRequest {
     }
 }
 
-async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
-    let claims = store.claim_jobs(&claim_request(limits::JOB_LEASE_MS, JOBS_AT_ONCE))?;
-    let jobs = claims.len();
-    for result in join_all(claims.iter().map(|claim| process(store, claim))).await {
-        result?;
+/// Tries again what found the database busy: what was claimed is in hand, and would wait for its lease to run out. Each try waits
+/// for the lock itself.
+///
+/// # Errors
+/// As `write`; [`StoreError::Busy`] after the last try.
+pub(crate) fn patiently<T>(write: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 1..BUSY_TRIES_MAX {
+        match write() {
+            Err(StoreError::Busy) => {}
+            ended => return ended,
+        }
     }
-    Ok(jobs)
+    write()
 }
 
-/// Runs one job to its settlement. A run whose state went stale is repeated at once under the same lease.
-async fn process(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError> {
+/// Claims what is due, runs it side by side, and settles it in one transaction. What read state that another run changed before it
+/// was settled is run again, one by one: then nothing comes between.
+async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
+    // Looking takes no lock.
+    if !store.next_due()?.job.is_some_and(|due| due <= clock::now()) {
+        return Ok(0);
+    }
+    let claims = store.claim_jobs(&claim_request(limits::JOB_LEASE_MS, JOBS_AT_ONCE))?;
+    let settlements = join_all(claims.iter().map(|claim| execute(store, claim)))
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    if settlements.is_empty() {
+        return Ok(0);
+    }
+    let settled = patiently(|| store.settle_all(&settlements))?;
+    for (claim, settled) in claims.iter().zip(settled) {
+        if needs_another_run(claim, &settled) {
+            run_again(store, claim).await?;
+        }
+    }
+    Ok(claims.len())
+}
+
+/// Whether a settlement was not committed and its lease still holds.
+fn needs_another_run(claim: &JobClaim, settled: &Settled) -> bool {
+    match settled {
+        Settled::Committed { .. } => false,
+        Settled::LeaseLost => {
+            log(&format!(
+                "{}: another invocation took it over; this run was not committed",
+                claim.job
+            ));
+            false
+        }
+        // The app sets no bound on state.
+        Settled::StaleState | Settled::OverQuota { .. } => true,
+    }
+}
+
+/// Runs a job again under its lease, until its state keeps still.
+async fn run_again(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError> {
     for rerun in 0.. {
-        let mut settlement = execute(store, claim).await?;
+        let mut settlement = [execute(store, claim).await?];
         if rerun >= STALE_RERUNS_MAX {
             let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
-            settlement = unrunnable(claim, None, &message);
+            settlement = [unrunnable(claim, None, &message)];
         }
-        match store.settle(&settlement)? {
-            Settled::Committed { .. } => break,
-            Settled::LeaseLost => {
-                log(&format!(
-                    "{}: another invocation took it over; this run was not committed",
-                    claim.job
-                ));
-                break;
-            }
-            // The app sets no bound on state.
-            Settled::StaleState | Settled::OverQuota { .. } => {}
+        let settled = patiently(|| store.settle_all(&settlement))?;
+        if !settled.iter().any(|settled| needs_another_run(claim, settled)) {
+            break;
         }
     }
     Ok(())
@@ -130,18 +170,28 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
     let Run {
         outcome,
         digest,
+        fuel,
         reads,
         writes,
         logs,
     } = run;
     let (outcome, actions) = judged(outcome, &route.grants);
-    let end = job_end(
-        &outcome,
-        &RetryPolicy::JOBS,
-        claim.attempt,
-        clock::now(),
-        clock::jitter(),
-    );
+    let end = match &outcome {
+        // What does not answer may still compute, and nobody can stop it: another attempt would hold a second thread.
+        Outcome::Fault {
+            fault: fault @ Fault::Deadline,
+            message,
+        } => JobEnd::Dead {
+            reason: format!("{fault}: {message}"),
+        },
+        outcome => job_end(
+            outcome,
+            &RetryPolicy::JOBS,
+            claim.attempt,
+            clock::now(),
+            clock::jitter(),
+        ),
+    };
     let done = end == JobEnd::Done;
     Ok(Settlement {
         job: claim.job,
@@ -154,8 +204,7 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
             runtime: RUNTIME.to_owned(),
             started_at,
             duration_us,
-            // Spin does not count it.
-            fuel: 0,
+            fuel,
             outcome: outcome.name().to_owned(),
             message: outcome.message().to_owned(),
             reads,

@@ -1,21 +1,99 @@
 //! The numbered steps of the schema. The file's `user_version` says how many were taken.
 
+/// A file's statements, without what is said about them: each instance on Spin carries them.
+macro_rules! statements {
+    ($path:literal) => {{
+        const FILE: &str = include_str!($path);
+        const LENGTH: usize = write_statements(FILE, &mut [0; FILE.len()]);
+        const STATEMENTS: [u8; LENGTH] = {
+            let (mut statements, mut whole) = ([0; LENGTH], [0; FILE.len()]);
+            write_statements(FILE, &mut whole);
+            let mut at = 0;
+            while at < LENGTH {
+                statements[at] = whole[at];
+                at += 1;
+            }
+            statements
+        };
+        const TEXT: &str = match str::from_utf8(&STATEMENTS) {
+            Ok(text) => text,
+            Err(_) => panic!("lines are left out whole"),
+        };
+        TEXT
+    }};
+}
+
+/// Writes `sql` without its comments, indentation and empty lines, and says how many bytes that are. No text in a migration may
+/// contain `--`; a test holds them to it.
+const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
+    let from = sql.as_bytes();
+    let (mut read, mut written) = (0, 0);
+    while read < from.len() {
+        let starts_line = written == 0 || to[written - 1] == b'\n';
+        if from[read] == b'-' && read + 1 < from.len() && from[read + 1] == b'-' {
+            while read < from.len() && from[read] != b'\n' {
+                read += 1;
+            }
+        } else if starts_line && (from[read] == b' ' || from[read] == b'\n') {
+            read += 1;
+        } else if from[read] == b' ' && read + 1 < from.len() && from[read + 1] == b' ' {
+            read += 1;
+        } else {
+            to[written] = from[read];
+            written += 1;
+            read += 1;
+        }
+    }
+    written
+}
+
 pub(super) const MIGRATIONS: &[&str] = &[
-    include_str!("../../migrations/0001_first.sql"),
-    include_str!("../../migrations/0002_segments.sql"),
-    include_str!("../../migrations/0003_review.sql"),
-    include_str!("../../migrations/0004_tokens.sql"),
-    include_str!("../../migrations/0005_plugins.sql"),
-    include_str!("../../migrations/0006_turns.sql"),
-    include_str!("../../migrations/0007_quarantine.sql"),
-    include_str!("../../migrations/0008_state_totals.sql"),
-    include_str!("../../migrations/0009_outbox_turns.sql"),
-    include_str!("../../migrations/0010_lane_index.sql"),
-    include_str!("../../migrations/0011_event_ids.sql"),
-    include_str!("../../migrations/0012_set_aside.sql"),
-    include_str!("../../migrations/0013_namespaces.sql"),
-    include_str!("../../migrations/0014_route_namespaces.sql"),
-    include_str!("../../migrations/0015_resends.sql"),
-    include_str!("../../migrations/0016_ledger_conflicts.sql"),
+    statements!("../../migrations/0001_first.sql"),
+    statements!("../../migrations/0002_segments.sql"),
+    statements!("../../migrations/0003_review.sql"),
+    statements!("../../migrations/0004_tokens.sql"),
+    statements!("../../migrations/0005_plugins.sql"),
+    statements!("../../migrations/0006_turns.sql"),
+    statements!("../../migrations/0007_quarantine.sql"),
+    statements!("../../migrations/0008_state_totals.sql"),
+    statements!("../../migrations/0009_outbox_turns.sql"),
+    statements!("../../migrations/0010_lane_index.sql"),
+    statements!("../../migrations/0011_event_ids.sql"),
+    statements!("../../migrations/0012_set_aside.sql"),
+    statements!("../../migrations/0013_namespaces.sql"),
+    statements!("../../migrations/0014_route_namespaces.sql"),
+    statements!("../../migrations/0015_resends.sql"),
+    statements!("../../migrations/0016_ledger_conflicts.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_carried_without_their_comments() {
+        let text = "-- Why.\nCREATE TABLE t (\n    a TEXT,   -- one\n\n    b TEXT\n) STRICT; -- end";
+        let mut to = [0; 200];
+        let length = write_statements(text, &mut to);
+        let kept = str::from_utf8(&to[..length]).unwrap();
+        assert_eq!(kept, "CREATE TABLE t (\na TEXT, \nb TEXT\n) STRICT; ");
+        for migration in MIGRATIONS {
+            assert!(!migration.contains("--") && !migration.contains("  "), "{migration}");
+            assert!(migration.trim_end().ends_with(';'), "{migration}");
+        }
+    }
+
+    #[test]
+    fn no_text_in_a_migration_has_dashes() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let code = line.split("--").next().unwrap_or_default();
+                let quotes = code.matches('\'').count();
+                assert_eq!(quotes % 2, 0, "{}: {line}", path.display());
+            }
+        }
+    }
+}
