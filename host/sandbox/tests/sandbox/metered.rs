@@ -72,9 +72,12 @@ impl Running {
     }
 
     fn native(module: &[u8]) -> Result<Self, End> {
+        Self::natively(&Module::new(&ENGINE, module).unwrap())
+    }
+
+    fn natively(module: &Module) -> Result<Self, End> {
         let mut store = Self::store(FUEL);
-        let module = Module::new(&ENGINE, module).unwrap();
-        let instance = Instance::new(&mut store, &module, &[]).map_err(|error| end_of(&error))?;
+        let instance = Instance::new(&mut store, module, &[]).map_err(|error| end_of(&error))?;
         Ok(Self {
             store,
             instance,
@@ -84,6 +87,11 @@ impl Running {
 
     /// The watchdog bites late: it counts the meter's own instructions as well.
     fn metered(module: &[u8], fuel: i64, watchdog: u64) -> Result<Self, End> {
+        let metered = Module::new(&ENGINE, meter::core_module(module).unwrap()).unwrap();
+        Self::on_budget(&metered, fuel, watchdog)
+    }
+
+    fn on_budget(metered: &Module, fuel: i64, watchdog: u64) -> Result<Self, End> {
         let mut store = Self::store(watchdog);
         let budget = Module::new(&ENGINE, meter::budget()).unwrap();
         let meter = Instance::new(&mut store, &budget, &[]).unwrap();
@@ -91,9 +99,8 @@ impl Running {
         linker.instance(&mut store, meter::MODULE, meter).unwrap();
         let begin = meter.get_typed_func::<(i64, i64), ()>(&mut store, "begin").unwrap();
         begin.call(&mut store, (fuel, AMPLE_MEMORY)).unwrap();
-        let metered = Module::new(&ENGINE, meter::core_module(module).unwrap()).unwrap();
         let instance = linker
-            .instantiate(&mut store, &metered)
+            .instantiate(&mut store, metered)
             .map_err(|error| end_of(&error))?;
         Ok(Self {
             store,
@@ -204,12 +211,14 @@ fn shown(value: &Val) -> String {
 
 /// A random module that needs nothing from outside, or `None` where the seed gives none.
 fn random_module(seed: u64) -> Option<Vec<u8>> {
-    let mut seed = seed;
-    let bytes: Vec<u8> = (0..3000).flat_map(|_| next(&mut seed).to_le_bytes()).collect();
+    let mut bits = seed;
+    let bytes: Vec<u8> = (0..3000).flat_map(|_| next(&mut bits).to_le_bytes()).collect();
     let config = wasm_smith::Config {
         allow_start_export: true,
         bulk_memory_enabled: true,
         custom_descriptors_enabled: false,
+        // What traps ends early; half of them go on.
+        disallow_traps: seed.is_multiple_of(2),
         exceptions_enabled: false,
         export_everything: true,
         gc_enabled: false,
@@ -247,46 +256,49 @@ struct Seen {
     fuel: u64,
 }
 
-/// Calls each function of a module natively and metered, and compares all that can be seen.
+/// Calls each function of a module natively and metered, each in new instances, and compares all that can be seen.
 fn same_with_ample_fuel(module: &[u8], seed: u64, seen: &mut Seen) {
-    let native = Running::native(module);
-    let metered = Running::metered(module, AMPLE, FUEL * 20);
-    let (mut native, mut metered) = match (native, metered) {
-        (Ok(native), Ok(metered)) => (native, metered),
-        (Err(End::Watchdog | End::Stack), _) => return,
-        (Err(native), Err(metered)) => return assert_eq!(native, metered, "module {seed}: its start"),
-        (native, metered) => panic!("module {seed}: its start: {:?}, {:?}", native.err(), metered.err()),
-    };
-    // Start functions are counted as any other.
-    let started = (native.used(), metered.used());
-    assert!(
-        started.0.abs_diff(started.1) <= INSTANCE_FUEL,
-        "module {seed}: fuel of its start: {started:?}"
-    );
-    let functions: Vec<_> = native.functions().into_iter().zip(metered.functions()).collect();
-    for (at, ((name, plain), (other, watched))) in functions.into_iter().enumerate() {
-        assert_eq!(name, other);
-        let seed = seed.wrapping_mul(1000) + at as u64;
+    let plain = Module::new(&ENGINE, module).unwrap();
+    let metered = Module::new(&ENGINE, meter::core_module(module).unwrap()).unwrap();
+    for at in 0.. {
+        let native = Running::natively(&plain);
+        let on_budget = Running::on_budget(&metered, AMPLE, FUEL * 20);
+        let (mut native, mut on_budget) = match (native, on_budget) {
+            (Ok(native), Ok(on_budget)) => (native, on_budget),
+            (Err(End::Watchdog | End::Stack), _) => return,
+            (native, on_budget) => {
+                return assert_eq!(native.err(), on_budget.err(), "module {seed}: its start");
+            }
+        };
+        // Start functions are counted as any other.
+        let started = (native.used(), on_budget.used());
+        assert!(
+            started.0.abs_diff(started.1) <= INSTANCE_FUEL,
+            "module {seed}: fuel of its start: {started:?}"
+        );
+        let (functions, others) = (native.functions(), on_budget.functions());
+        let (Some((name, function)), Some((_, other))) = (functions.get(at), others.get(at)) else {
+            return assert_eq!(functions.len(), others.len(), "module {seed}");
+        };
+        let arguments = seed.wrapping_mul(1000) + at as u64;
         seen.calls += 1;
-        let before = (native.used(), metered.used());
-        let expected = native.call(&plain, seed);
+        let expected = native.call(function, arguments);
         if matches!(expected, End::Watchdog | End::Stack) {
             seen.endless += 1;
-            return;
+            continue;
         }
-        let found = metered.call(&watched, seed);
-        assert_eq!(expected, found, "module {seed}, {name}");
-        assert_eq!(metered.ended_by(), 0, "module {seed}, {name}");
+        let found = on_budget.call(other, arguments);
+        assert_eq!((&expected, 0), (&found, on_budget.ended_by()), "module {seed}, {name}");
         match expected {
             End::Results(_) => {
-                let (plain, counted) = (native.used() - before.0, metered.used() - before.1);
+                let (plain, counted) = (native.used() - started.0, on_budget.used() - started.1);
                 seen.results += 1;
                 seen.fuel += plain;
                 assert_eq!(plain, counted, "module {seed}, {name}: fuel");
             }
             _ => seen.traps += 1,
         }
-        assert_eq!(native.contents(), metered.contents(), "module {seed}, after {name}");
+        assert_eq!(native.contents(), on_budget.contents(), "module {seed}, after {name}");
     }
 }
 
@@ -323,7 +335,10 @@ fn metered_modules_do_what_they_did_and_count_what_wasmtime_counts() {
             same_with_ample_fuel(&module, seed, &mut seen);
         }
     }
-    assert!(seen.results > 150 && seen.traps > 30, "too little was seen: {seen:?}");
+    assert!(
+        seen.results > 200 && seen.traps > 50 && seen.fuel > 2000,
+        "too little was seen: {seen:?}"
+    );
 }
 
 #[test]
