@@ -53,7 +53,8 @@ fn r2_an_event_becomes_one_credit_that_is_delivered_signed() {
     assert_eq!(arrivals[0].header("webhook-id"), arrivals[1].header("webhook-id"));
     assert_eq!(
         arrivals[0].header("idempotency-key"),
-        action["operation_key"].as_str().unwrap()
+        // Whose it is, and of what kind: operation keys are told apart by both.
+        format!("cashback/credit/{}", action["operation_key"].as_str().unwrap())
     );
     assert_eq!(arrivals[0].json()["receipt"], answer.receipt());
     wait_until("the delivery is recorded", || {
