@@ -103,6 +103,11 @@ pub fn with_golden(component: &[u8], golden: &[u8]) -> Result<Vec<u8>, Refusal> 
     Ok(with_section(component, golden::SECTION, golden))
 }
 
+/// Whether a component brings golden events. Bytes that are no component bring none.
+pub fn carries_golden(component: &[u8]) -> bool {
+    outline(component).is_ok_and(|outline| !outline.golden.is_empty())
+}
+
 /// With a custom section at its end: id 0, its length, its name, its content.
 fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     let mut section = Vec::new();

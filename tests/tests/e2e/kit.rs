@@ -3,13 +3,15 @@
 //! Projects stay in the target directory, so that what npm, pip and cargo fetched and built is there the next time.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::signature::{PluginSignature, PublicKey};
 use tollgate_tests::stage::{Ran, tollgate};
-use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root};
+use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root, tollgate_bin};
 
 /// A project as `tollgate plugin new` makes it now, in a folder that earlier tests may have built in.
 fn project(name: &str, language: &str) -> PathBuf {
@@ -103,6 +105,79 @@ fn w5_a_new_project_in_rust_builds_and_passes() {
     let sandbox = tollgate_sandbox::Sandbox::new(tollgate_sandbox::SandboxOptions::default()).expect("a sandbox");
     let report = sandbox.prove(&component).expect("it ends as its author says").report;
     assert_eq!(report.golden.len(), 8, "{:?}", report.golden);
+
+    // A test that has to build again tests what would be pushed: golden events and all.
+    let source = folder.join("src/lib.rs");
+    let before = fs::read_to_string(&source).expect("the source");
+    put(&source, format!("{before}\n// One more line.\n").as_bytes());
+    let tested = plugin(&["test", text(&folder), "--json"]).json();
+    let component = fs::read(folder.join("plugin.wasm")).expect("the component");
+    let report = sandbox.prove(&component).expect("it ends as its author says");
+    assert_eq!((report.golden.len(), &tested["ok"]), (8, &json!(true)));
+    assert_eq!(tested["plugin"]["digest"], report.digest.to_string());
+
+    // What `check` refuses, `build` does not call built; and `test` shows what is wrong.
+    let fixture = folder.join("fixtures/a-pending-order-is-refused.json");
+    let right = fs::read_to_string(&fixture).expect("the fixture");
+    let mut wrong: Value = serde_json::from_str(&right).expect("JSON");
+    wrong["expect"] = json!({ "refuse": "something else" });
+    put(&fixture, wrong.to_string().as_bytes());
+    let built = plugin(&["build", text(&folder), "--golden", "--json"]);
+    let checked = plugin(&["check", text(&folder), "--json"]);
+    assert_eq!((built.code, &built.json()["code"]), (1, &json!("golden-failed")));
+    assert_eq!((checked.code, checked.json()), (1, built.json()));
+    let shown = plugin(&["test", text(&folder)]);
+    assert_eq!(shown.code, 1);
+    assert!(
+        shown.stdout.contains("FAILED  a-pending-order-is-refused"),
+        "{}",
+        shown.stdout
+    );
+    // A fixture that is right again is taken along without a word.
+    put(&fixture, right.as_bytes());
+    assert_eq!(plugin(&["test", text(&folder)]).code, 0);
+    assert_eq!(plugin(&["check", text(&folder)]).code, 0);
+}
+
+#[test]
+fn w5_a_test_that_looks_at_nothing_fails() {
+    let (_folder, path) = cashback_fixture(json!({ "actions": [] }));
+    let cashback = plugins_dir().join("cashback.wasm");
+    for command in ["test", "bench"] {
+        let ran = plugin(&[command, text(&cashback), "--fixtures", &path, "--only", "two"]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(
+            ran.stderr.contains("no fixture's name holds `two`; there are:\n  one"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn w5_a_watched_test_runs_again_when_a_fixture_changes() {
+    let (_folder, path) = cashback_fixture(credit_of(26));
+    let cashback = plugins_dir().join("cashback.wasm");
+    let mut watching = Command::new(tollgate_bin())
+        .args(["plugin", "test", text(&cashback), "--fixtures", &path, "--watch"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let lines = BufReader::new(watching.stdout.take().expect("a pipe"))
+        .lines()
+        .map_while(Result::ok);
+    let mut ends = lines.filter(|line| line.contains(" passed, "));
+    let first = ends.next();
+    let fixture = Path::new(&path).join("one.json");
+    let mut changed: Value = serde_json::from_slice(&fs::read(&fixture).expect("the fixture")).expect("JSON");
+    changed["expect"] = credit_of(25);
+    fs::write(&fixture, changed.to_string()).expect("the fixture is written");
+    let second = ends.next();
+    watching.kill().expect("it is ours");
+    watching.wait().expect("its end");
+    assert_eq!(first.as_deref(), Some("0 passed, 1 failed"));
+    assert_eq!(second.as_deref(), Some("1 passed, 0 failed"));
 }
 
 #[test]
@@ -207,16 +282,18 @@ fn cashback_fixture(expect: Value) -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
+/// What cashback proposes for that fixture, with an amount.
+fn credit_of(minor_units: i64) -> Value {
+    json!({ "actions": [{ "operation_key": "cashback:evt_1", "action": {
+        "kind": "credit", "account": "user_678", "amount": { "minor_units": minor_units, "currency": "INR" },
+        "reason": "cashback of 5 % on 5.00 INR" } }] })
+}
+
 #[test]
 fn w5_a_fixture_that_fails_shows_the_difference_and_can_be_updated() {
     let cashback = plugins_dir().join("cashback.wasm");
     let cashback = text(&cashback);
-    let action = |minor_units| {
-        json!({ "actions": [{ "operation_key": "cashback:evt_1", "action": {
-            "kind": "credit", "account": "user_678", "amount": { "minor_units": minor_units, "currency": "INR" },
-            "reason": "cashback of 5 % on 5.00 INR" } }] })
-    };
-    let (_folder, path) = cashback_fixture(action(26));
+    let (_folder, path) = cashback_fixture(credit_of(26));
     let ask = |more: &[&str]| plugin(&[&["test", cashback, "--fixtures", &path], more].concat());
     let ran = ask(&[]);
     assert_eq!(ran.code, 1, "{ran:?}");
@@ -237,7 +314,7 @@ fn w5_a_fixture_that_fails_shows_the_difference_and_can_be_updated() {
     assert_eq!(ask(&[]).code, 0);
     let written: Value =
         serde_json::from_slice(&fs::read(format!("{path}/one.json")).expect("the fixture")).expect("JSON");
-    assert_eq!(written["expect"]["actions"], action(25)["actions"]);
+    assert_eq!(written["expect"]["actions"], credit_of(25)["actions"]);
     assert!(
         written["expect"]["state"]["customer/user_678"].is_object(),
         "{written:#}"

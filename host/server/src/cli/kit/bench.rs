@@ -10,8 +10,8 @@ use tollgate_sandbox::{CacheDir, RunLimits};
 
 use super::super::show::{BOLD, DIM, WARN};
 use super::super::{Exit, Refused, Usage, print_json, read};
-use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin, sandbox, share, size};
-use super::test::folder_of;
+use super::project::{Limits, Named, Which, grouped, run as run_plugin, sandbox, share, size};
+use super::test::{chosen, folder_of};
 
 /// Loads from the compiled cache that are measured.
 const COLD_STARTS: usize = 20;
@@ -94,12 +94,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let cold = Percentiles::of(cold);
     let limits = args.limits.get();
-    let only = args.only.as_deref().unwrap_or_default();
     let mut costs = Vec::new();
-    for named in fixtures(&folder_of(&args.which, args.fixtures.as_deref())?)? {
-        if named.name.contains(only) {
-            costs.push(measure(&plugin, &named, &limits, args.runs)?);
-        }
+    for named in chosen(&folder_of(&args.which, args.fixtures.as_deref())?, args.only.as_deref())? {
+        costs.push(measure(&plugin, &named, &limits, args.runs)?);
     }
     if args.json {
         print_json(&serde_json::json!({

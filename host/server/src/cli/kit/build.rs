@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use tollgate_sandbox::{Refusal, VetReport};
+use tollgate_sandbox::Refusal;
 
 use super::super::{Exit, Refused, Usage, read};
 use super::check;
@@ -28,7 +28,8 @@ pub(in crate::cli) struct Args {
     /// The project's folder
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Put the fixtures into the component as its golden events: a host tries them before it takes the component in
+    /// Put the fixtures into the component as its golden events: a host tries them before it takes the component in. Later builds
+    /// by `test` and the others keep them, and take in fixtures that changed
     #[arg(long)]
     golden: bool,
     /// Print what was built as JSON
@@ -39,15 +40,20 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let project = Project::open(&args.folder)?;
     let golden = args.golden.then(|| golden(&project)).transpose()?;
-    let vetted = build(&project, golden.as_deref())?;
-    check::tell(&project.component().display().to_string(), vetted, args.json)
+    // What a host tries before it takes the component in is tried here as well, so that `build` and `check` say the same.
+    let proved = match build(&project, golden.as_deref())? {
+        Ok(()) => sandbox(Some(project.cache()?))?.prove(&read(&project.component())?),
+        Err(refusal) => Err(refusal),
+    };
+    check::tell(&project.component().display().to_string(), proved, args.json)
 }
 
-/// Builds a project and vets what came of it. Only a component that is accepted becomes the project's.
+/// Builds a project and vets what came of it. Only a component that starts becomes the project's; how its golden events end is not
+/// looked at, so that `test` can show it.
 ///
 /// # Errors
 /// When a tool is missing or fails, with what it said.
-pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<Result<VetReport, Refusal>> {
+pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<Result<(), Refusal>> {
     let manifest = project.manifest()?;
     let own = project.own_folder()?;
     let made = own.join("component.wasm");
@@ -73,18 +79,18 @@ pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<
     });
     let sandbox = sandbox(Some(project.cache()?))?;
     let vetted = component.and_then(|component| {
-        let report = sandbox.vet(&component)?;
-        Ok((component, report))
+        sandbox.vet(&component)?;
+        Ok(component)
     });
     Ok(match vetted {
-        Ok((component, report)) => {
+        Ok(component) => {
             // It appears whole or not at all: somebody may be reading the old one.
             let part = own.join("plugin.wasm");
             let to = project.component();
             fs::write(&part, component)
                 .and_then(|()| fs::rename(&part, &to))
                 .with_context(|| format!("cannot write {}", to.display()))?;
-            Ok(report)
+            Ok(())
         }
         Err(refusal) => Err(refusal),
     })
@@ -94,7 +100,7 @@ pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<
 ///
 /// # Errors
 /// When there are none, or one cannot be read.
-fn golden(project: &Project) -> anyhow::Result<Vec<u8>> {
+pub(super) fn golden(project: &Project) -> anyhow::Result<Vec<u8>> {
     let mut list = String::new();
     for named in fixtures(&project.folder.join("fixtures"))? {
         if let Err(error) = &named.fixture {

@@ -208,6 +208,8 @@ mod tests {
         for language in Language::ALL {
             let files = project(&name, language);
             assert!(files.iter().any(|(path, _)| path == language.mark()));
+            let ignored = files.iter().find(|(path, _)| path == ".gitignore");
+            assert!(ignored.is_some_and(|(_, text)| text.lines().any(|line| line == "*.key")));
             for (path, text) in &files {
                 assert!(!text.to_lowercase().contains(EXAMPLE), "{path}");
                 assert!(!text.contains(SDK_IN_REPOSITORY), "{path}");

@@ -107,11 +107,33 @@ impl Project {
         Manifest::from_json(&json).map_err(|error| Usage(format!("{}: {error}", path.display())).into())
     }
 
-    /// Whether the component is newer than all that it is built from.
-    pub(super) fn is_built(&self) -> bool {
+    /// Builds where a source is newer than the component. What carries golden events goes on carrying the fixtures of now: so what is
+    /// tested is, byte for byte, what is signed and pushed.
+    fn build_if_older(&self) -> anyhow::Result<()> {
+        let is_golden = fs::read(self.component()).is_ok_and(|component| tollgate_sandbox::carries_golden(&component));
         let built = fs::metadata(self.component()).and_then(|component| component.modified());
-        built.is_ok_and(|built| newest(&self.folder).is_ok_and(|newest| newest <= built))
+        let source = newest(&self.folder).and_then(|source| match is_golden {
+            true => Ok(source.max(newest_in(&self.folder.join("fixtures"))?)),
+            false => Ok(source),
+        });
+        if built.is_ok_and(|built| source.is_ok_and(|source| source <= built)) {
+            return Ok(());
+        }
+        let golden = is_golden.then(|| build::golden(self)).transpose()?;
+        match build::build(self, golden.as_deref())? {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(Refused(format!("the component is refused: {refusal}")).into()),
+        }
     }
+}
+
+/// When the newest file of a folder without folders in it was changed; the beginning of time where there is no such folder.
+fn newest_in(folder: &Path) -> std::io::Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        newest = newest.max(entry?.metadata()?.modified()?);
+    }
+    Ok(newest)
 }
 
 /// When the newest source in a folder was changed.
@@ -159,12 +181,18 @@ impl Which {
             return Ok(self.path.clone());
         }
         let project = Project::open(&self.path)?;
-        if !project.is_built()
-            && let Err(refusal) = build::build(&project, None)?
-        {
-            return Err(Refused(format!("the component is refused: {refusal}")).into());
-        }
+        project.build_if_older()?;
         Ok(project.component())
+    }
+
+    /// When the newest of what a test looks at was changed: sources or the component, and the fixtures in `fixtures`.
+    pub(super) fn changed(&self, fixtures: &Path) -> std::io::Result<SystemTime> {
+        let plugin = if self.path.is_dir() {
+            newest(&self.path)?
+        } else {
+            fs::metadata(&self.path)?.modified()?
+        };
+        Ok(plugin.max(newest_in(fixtures)?))
     }
 
     /// The folder of the project that the plugin belongs to, if it belongs to one.

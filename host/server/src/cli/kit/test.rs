@@ -1,6 +1,7 @@
 //! `tollgate plugin test`: the compiled component on each fixture, in the engine and under the limits of a host.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin,
 #[command(
     after_help = "A fixture is a JSON file: event, config, state, and what is expected (docs/plugins.md). Each is run twice; a plugin\n\
                   that ends otherwise the second time is not deterministic, and fails.\n\n\
-                  Exit status: 0 all ended as expected, 1 one did not, 2 there are no fixtures."
+                  Exit status: 0 all ended as expected, 1 one did not, 2 there are no such fixtures."
 )]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
@@ -32,6 +33,9 @@ pub(in crate::cli) struct Args {
     /// Write what came into the fixtures as what is expected
     #[arg(long)]
     update: bool,
+    /// Test again whenever a source or a fixture changes, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["json", "update"])]
+    watch: bool,
     /// Show what each run logged, not only of those that fail
     #[arg(long)]
     logs: bool,
@@ -41,6 +45,9 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// How often a folder is looked at for changes.
+const WATCH: Duration = Duration::from_millis(300);
 
 /// One fixture's run, as data.
 #[derive(Serialize)]
@@ -69,12 +76,30 @@ enum End {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    if !args.watch {
+        return all(args);
+    }
+    let folder = folder_of(&args.which, args.fixtures.as_deref())?;
+    loop {
+        // Asked before the round: what changes during it is not missed.
+        let seen = args.which.changed(&folder).ok();
+        if let Err(error) = all(args) {
+            anstream::println!("{BAD}{error:#}{BAD:#}");
+        }
+        anstream::println!("{DIM}waiting for a change; Ctrl-C ends{DIM:#}\n");
+        while args.which.changed(&folder).ok() == seen {
+            std::thread::sleep(WATCH);
+        }
+    }
+}
+
+/// Every fixture that was asked for, once.
+fn all(args: &Args) -> anyhow::Result<Exit> {
     let plugin = args.which.load()?;
     let folder = folder_of(&args.which, args.fixtures.as_deref())?;
-    let only = args.only.as_deref().unwrap_or_default();
     let limits = args.limits.get();
     let mut all = Vec::new();
-    for named in fixtures(&folder)?.into_iter().filter(|named| named.name.contains(only)) {
+    for named in chosen(&folder, args.only.as_deref())? {
         let mut tried = attempt(&plugin, &named, &limits);
         if args.update && tried.end == End::Failed && tried.problem.is_none() {
             update(&named, &tried)?;
@@ -103,6 +128,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         show(&plugin, &all, &limits, args.logs);
     }
     Ok(if failed == 0 { Exit::Yes } else { Exit::No })
+}
+
+/// The folder's fixtures, or those whose names hold a text.
+///
+/// # Errors
+/// When there is none: a test that looks at nothing proves nothing.
+pub(super) fn chosen(folder: &Path, only: Option<&str>) -> anyhow::Result<Vec<Named>> {
+    let named = fixtures(folder)?;
+    let Some(only) = only else {
+        return Ok(named);
+    };
+    let names: Vec<_> = named.iter().map(|named| format!("\n  {}", named.name)).collect();
+    let chosen: Vec<_> = named.into_iter().filter(|named| named.name.contains(only)).collect();
+    if chosen.is_empty() {
+        return Err(Usage(format!(
+            "no fixture's name holds `{only}`; there are:{}",
+            names.concat()
+        ))
+        .into());
+    }
+    Ok(chosen)
 }
 
 /// Runs one fixture twice, and judges the end.
