@@ -113,8 +113,8 @@ fn w5_a_new_project_in_rust_builds_and_passes() {
     let tested = plugin(&["test", text(&folder), "--json"]).json();
     let component = fs::read(folder.join("plugin.wasm")).expect("the component");
     let report = sandbox.prove(&component).expect("it ends as its author says");
-    assert_eq!((report.golden.len(), &tested["ok"]), (8, &json!(true)));
-    assert_eq!(tested["plugin"]["digest"], report.digest.to_string());
+    assert_eq!((report.report.golden.len(), &tested["ok"]), (8, &json!(true)));
+    assert_eq!(tested["plugin"]["digest"], report.report.digest.to_string());
 
     // What `check` refuses, `build` does not call built; and `test` shows what is wrong.
     let fixture = folder.join("fixtures/a-pending-order-is-refused.json");
