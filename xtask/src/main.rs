@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use shell::{cargo, exec, plugins_dir, program, run, say, step, target_dir, tell_where};
+use shell::{cargo, exec, program, run, say, step, target_dir, tell_where};
 
 /// One chore, as the help lists it.
 struct Command {

@@ -80,7 +80,7 @@ const retry = (message, afterMs = null) => new Failure({ tag: "retry", val: { af
 export const handler = {
   process(event, config) {
     try {
-      return process(event, config);
+      return checked(process(event, config));
     } catch (error) {
       if (error instanceof Failure) throw error;
       // A fault ends the run; what it was is logged first, or nobody would know.
@@ -89,3 +89,46 @@ export const handler = {
     }
   },
 };
+
+// The contract's shapes (wit/tollgate.wit, tollgate.d.ts). What does not fit them would end the run without a word, or be cut to fit:
+// here it is an error that names the field.
+const text = { is: (value) => typeof value === "string", what: "a text" };
+const whole = { is: Number.isSafeInteger, what: "a whole number (minor units have no fraction)" };
+const count = { is: (value) => Number.isSafeInteger(value) && value >= 0, what: "a whole number, 0 or more" };
+const money = { minorUnits: whole, currency: text };
+const transfer = { account: text, amount: money, reason: text };
+const stock = { sku: text, quantity: count, reference: text };
+const ACTIONS = {
+  credit: transfer,
+  debit: transfer,
+  "reserve-stock": stock,
+  "release-stock": stock,
+  "issue-gift-card": { recipient: text, amount: money, template: text },
+  flag: { subject: text, score: count, reasons: [text] },
+  notify: { channel: text, recipient: text, template: text, values: [[text, text]] },
+  extension: { kind: text, schema: text, body: text },
+};
+
+function checked(proposals) {
+  fits("proposals", proposals, [{ operationKey: text, action: { is: (action) => action?.tag in ACTIONS, what: tags() } }]);
+  proposals.forEach(({ action }, at) => fits(`proposals[${at}].action.val`, action.val, ACTIONS[action.tag]));
+  return proposals;
+}
+
+const tags = () => `an object with \`val\`, and with \`tag\` one of ${Object.keys(ACTIONS).join(", ")}`;
+
+function fits(where, value, shape) {
+  const wrong = (what) => new TypeError(`${where} must be ${what}, and is ${JSON.stringify(value) ?? String(value)}`);
+  if (typeof shape.is === "function") {
+    if (!shape.is(value)) throw wrong(shape.what);
+  } else if (Array.isArray(shape)) {
+    if (!Array.isArray(value)) throw wrong("a list");
+    if (shape.length > 1 && value.length !== shape.length) throw wrong(`a list of ${shape.length}`);
+    value.forEach((item, at) => fits(`${where}[${at}]`, item, shape.length > 1 ? shape[at] : shape[0]));
+  } else {
+    if (typeof value !== "object" || value === null) throw wrong(`an object with ${Object.keys(shape).join(", ")}`);
+    const unknown = Object.keys(value).find((key) => !(key in shape));
+    if (unknown !== undefined) throw new TypeError(`${where} has \`${unknown}\`, and may have ${Object.keys(shape).join(", ")}`);
+    for (const key of Object.keys(shape)) fits(`${where}.${key}`, value[key], shape[key]);
+  }
+}

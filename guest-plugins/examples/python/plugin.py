@@ -97,7 +97,16 @@ class Handler(exports.Handler):
             return process(event, config)
         except Err:
             raise
-        except Exception:
+        except Exception as error:
             # A fault ends the run; what it was is logged first, or nobody would know.
-            log.write(log.Level.ERROR, traceback.format_exc())
+            log.write(log.Level.ERROR, described(error))
             raise
+
+
+def described(error: Exception) -> str:
+    """Type, message and frames, the innermost first. `traceback.format_exc` would look for source files, and a plugin has none."""
+    frames = [
+        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    return f"{type(error).__name__}: {error}, in " + ", ".join(reversed(frames))

@@ -186,8 +186,92 @@ fn w5_a_new_project_in_javascript_builds_and_passes() {
 }
 
 #[test]
-fn w5_a_new_project_in_python_builds_and_passes() {
+fn w5_a_new_project_in_python_builds_and_passes_and_an_exception_shows_its_type_and_frames() {
     works("python", "python");
+    let rule = "    config = parse_config(config_json)";
+    let bug = format!("    if event.event_type == \"bug\":\n        return parse_config(None)\n{rule}");
+    let folder = bent("python", "python", "plugin.py", rule, &bug);
+    let said = problem(&folder, "bug");
+    assert!(said.contains("TypeError: the JSON object must be str"), "{said}");
+    assert!(said.contains("parse_config (") && said.contains("process ("), "{said}");
+}
+
+/// A project whose rule has `to` instead of `from`.
+fn bent(name: &str, language: &str, source: &str, from: &str, to: &str) -> PathBuf {
+    let folder = project(name, language);
+    let rule = fs::read_to_string(folder.join(source)).expect("the rule");
+    assert!(rule.contains(from), "{rule}");
+    put(&folder.join(source), rule.replacen(from, to, 1).as_bytes());
+    folder
+}
+
+/// What is wrong with a run on an event of this type.
+fn problem(folder: &Path, event_type: &str) -> String {
+    let event = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(event.path(), json!({ "type": event_type }).to_string()).expect("the event is written");
+    let ran = plugin(&["run", text(event.path()), text(folder), "--json"]);
+    assert!(!ran.stdout.is_empty(), "{ran:?}");
+    ran.json()["problem"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn w5_a_mistake_in_javascript_names_the_field_and_what_was_expected() {
+    // One component that makes each mistake on an event of its name.
+    let mistakes = "
+    const val = { account: 'a', amount: { minorUnits: 5, currency: 'USD' }, reason: 'r' };
+    const made = (more) => [{ operationKey: 'o', action: { tag: 'credit', val: { ...val, ...more } } }];
+    const mistakes = {
+      tag: () => [{ operationKey: 'o', action: { tag: 'credt', val } }],
+      key: () => made({ raison: 'r' }),
+      type: () => made({ account: 5 }),
+      fraction: () => made({ amount: { minorUnits: 5.5, currency: 'USD' } }),
+      missing: () => made({ reason: undefined }),
+      proposal: () => [{ operation_key: 'o', action: { tag: 'credit', val } }],
+      thrown: () => event.nothing.more,
+    };
+    if (event.eventType in mistakes) return mistakes[event.eventType]();
+";
+    let process = "function process(event, configJson) {\n";
+    let folder = bent("js-bent", "js", "plugin.js", process, &format!("{process}{mistakes}"));
+    for (mistake, says) in [
+        (
+            "tag",
+            "proposals[0].action must be an object with `val`, and with `tag` one of credit, debit",
+        ),
+        (
+            "key",
+            "proposals[0].action.val has `raison`, and may have account, amount, reason",
+        ),
+        ("type", "proposals[0].action.val.account must be a text, and is 5"),
+        (
+            "fraction",
+            "amount.minorUnits must be a whole number (minor units have no fraction), and is 5.5",
+        ),
+        (
+            "missing",
+            "proposals[0].action.val.reason must be a text, and is undefined",
+        ),
+        (
+            "proposal",
+            "proposals[0] has `operation_key`, and may have operationKey, action",
+        ),
+        ("thrown", "TypeError"),
+    ] {
+        let said = problem(&folder, mistake);
+        assert!(said.contains(says), "{mistake}: {said}");
+    }
+    let nameless = bent(
+        "js-bent",
+        "js",
+        "plugin.js",
+        "export const handler",
+        "export const handle",
+    );
+    let ran = plugin(&["build", text(&nameless)]);
+    assert!(
+        ran.code == 1 && ran.stderr.contains("does not export `handler`"),
+        "{ran:?}"
+    );
 }
 
 /// How a project whose rule asks for what there is not ends: `trap`, or what its log says. Both the same each time.

@@ -18,6 +18,8 @@ use super::project::{Language, Project, fixtures, sandbox};
 /// What a plugin in Rust is built for: no WASI at all.
 const TARGET: &str = "wasm32-unknown-unknown";
 const WORLD: &str = "processor";
+/// What a plugin in JavaScript is written in.
+const JS_SOURCE: &str = "plugin.js";
 
 #[derive(clap::Args)]
 #[command(
@@ -42,7 +44,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let golden = args.golden.then(|| golden(&project)).transpose()?;
     // What a host tries before it takes the component in is tried here as well, so that `build` and `check` say the same.
     let proved = match build(&project, golden.as_deref())? {
-        Ok(()) => sandbox(Some(project.cache()?))?.prove(&read(&project.component())?),
+        Ok(()) => check::prove(&sandbox(Some(project.cache()?))?, &project.component())?,
         Err(refusal) => Err(refusal),
     };
     check::tell(&project.component().display().to_string(), proved, args.json)
@@ -204,6 +206,14 @@ fn need_target(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn javascript(folder: &Path, contract: &Path, made: &Path) -> anyhow::Result<()> {
+    // Without it the component is made all the same, and every run ends in a trap that says nothing.
+    let source = read(&folder.join(JS_SOURCE))?;
+    if !String::from_utf8_lossy(&source).contains("handler") {
+        return Err(Refused(format!(
+            "{JS_SOURCE} does not export `handler`: `export const handler = {{ process(event, config) {{ … }} }}`"
+        ))
+        .into());
+    }
     let tool = Path::new("node_modules/.bin/componentize-qjs");
     let mark = folder.join("node_modules/.package-lock.json");
     if !folder.join(tool).exists() || is_newer(&folder.join(Language::Js.mark()), &mark) {
@@ -216,7 +226,7 @@ fn javascript(folder: &Path, contract: &Path, made: &Path) -> anyhow::Result<()>
     }
     let mut build = Command::new(absolute(&folder.join(tool))?);
     build
-        .args(["--sync", "--stub-wasi", "--world", WORLD, "--js", "plugin.js", "--wit"])
+        .args(["--sync", "--stub-wasi", "--world", WORLD, "--js", JS_SOURCE, "--wit"])
         .arg(contract)
         .arg("--output")
         .arg(absolute_new(made)?)

@@ -1,6 +1,8 @@
 //! `tollgate plugin check`: would a host take the component, and if not, why.
 
-use tollgate_sandbox::{Refusal, VetReport};
+use std::path::Path;
+
+use tollgate_sandbox::{Refusal, Sandbox, VetReport};
 
 use super::super::show::{BAD, DIM, GOOD};
 use super::super::{Exit, print_json, read};
@@ -18,13 +20,16 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = args.which.component()?;
-    let sandbox = sandbox(args.which.cache()?)?;
-    let vetted = sandbox.prove(&read(&path)?).map(|proven| {
-        // The cache is the project's own.
+    let vetted = prove(&sandbox(args.which.cache()?)?, &path)?;
+    tell(&path.display().to_string(), vetted, args.json)
+}
+
+/// Tries a component as a host does before it takes one in, and keeps its compiled code: the cache is the project's own.
+pub(super) fn prove(sandbox: &Sandbox, component: &Path) -> anyhow::Result<Result<VetReport, Refusal>> {
+    Ok(sandbox.prove(&read(component)?).map(|proven| {
         sandbox.keep(&proven);
         proven.report
-    });
-    tell(&path.display().to_string(), vetted, args.json)
+    }))
 }
 
 /// Says what vetting found.

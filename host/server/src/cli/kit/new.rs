@@ -37,7 +37,8 @@ const RUST: &[File] = files!("examples/rust":
     "manifest.json",
     "src/lib.rs",
 );
-const JS: &[File] = files!("examples/js": ".gitignore", "README.md", "manifest.json", "package.json", "plugin.js");
+const JS: &[File] =
+    files!("examples/js": ".gitignore", "README.md", "manifest.json", "package.json", "plugin.js", "tollgate.d.ts");
 const PYTHON: &[File] = files!("examples/python":
     ".gitignore",
     "README.md",

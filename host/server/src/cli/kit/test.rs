@@ -307,8 +307,8 @@ fn differences(tried: &Tried) {
 }
 
 /// What mostly is behind a trap that says nothing.
-pub(super) const SILENT_TRAP: &str = "hint: a trap without a message is mostly a call that needs the outside: a clock, a file, standard output \
-                                      (docs/plugins.md)";
+pub(super) const SILENT_TRAP: &str = "hint: a trap without a message is mostly a call that needs the outside: a clock, a file, standard output; or \
+                                      a `handler.process` that is not exported (docs/plugins.md)";
 
 /// Whether a run ended by a trap before which nothing was logged as an error.
 pub(super) fn says_nothing(problem: &str) -> bool {
