@@ -186,6 +186,30 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// history. Answers which: one that is no longer delivered is left as it is.
     fn resend(&self, request: ResendRequest) -> impl Future<Output = Result<Vec<OutboxId>, StoreError>> + Send;
 
+    /// A plugin's state for a tenant, in the order of its keys.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn plugin_state(&self, filter: StateFilter) -> impl Future<Output = Result<Vec<StateEntry>, StoreError>> + Send;
+
+    /// What people changed at one key of it, the newest first, at most a hundred.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn state_edits(
+        &self,
+        tenant: TenantName,
+        plugin: PluginName,
+        key: String,
+    ) -> impl Future<Output = Result<Vec<StateEditView>, StoreError>> + Send;
+
+    /// Sets or removes one key by a person's word, if it still has the version that the person saw. Runs that read it before are begun
+    /// again.
+    ///
+    /// # Errors
+    /// When the store cannot be written; nothing is changed then.
+    fn edit_state(&self, edit: StateEdit) -> impl Future<Output = Result<StateEdited, StoreError>> + Send;
+
     /// Lists what is set aside, kind by kind, of each the newest first.
     ///
     /// # Errors

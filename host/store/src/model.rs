@@ -867,6 +867,63 @@ pub struct ReviewView {
     pub lifecycle_version: Option<u32>,
 }
 
+/// Which of a plugin's state is asked for.
+#[derive(Debug, Clone)]
+pub struct StateFilter {
+    pub tenant: TenantName,
+    pub plugin: PluginName,
+    /// Only this key, or only those that begin so.
+    pub key: Option<String>,
+    pub prefix: Option<String>,
+    /// Only keys behind this one: a list goes on where the last one ended.
+    pub after: Option<String>,
+    pub rows_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateEntry {
+    pub key: String,
+    /// Positive: the run that wrote it. Negative: the edit.
+    pub version: i64,
+    pub value: Vec<u8>,
+}
+
+/// A person's change of one key.
+#[derive(Debug, Clone)]
+pub struct StateEdit {
+    pub tenant: TenantName,
+    pub plugin: PluginName,
+    pub key: String,
+    /// None removes the key.
+    pub value: Option<Vec<u8>>,
+    /// That the key has, as far as the person knows; 0: there is none.
+    pub version: i64,
+    pub actor: String,
+    pub why: String,
+    pub now: UnixMillis,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum StateEdited {
+    /// Committed; the key has this version now. With `dry_run`: it would be, and has this version yet.
+    Done { version: i64 },
+    /// The key has another version than the person saw. Nothing was changed.
+    OtherVersion { version: i64 },
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateEditView {
+    pub version: i64,
+    pub at: UnixMillis,
+    pub actor: String,
+    pub why: String,
+    pub before: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
+}
+
 /// A decision to be taken about something that is set aside.
 #[derive(Debug, Clone)]
 pub struct ReviewRequest {

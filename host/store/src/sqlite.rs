@@ -14,6 +14,7 @@ mod receipts;
 mod rows;
 mod schema;
 mod state;
+mod state_edits;
 mod transaction;
 mod writer;
 
@@ -73,8 +74,8 @@ use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
     JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
     RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Rooms,
-    Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, Store,
-    StoreError, TokenRecord, Trace, TraceQuery,
+    Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Trace, TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -449,6 +450,28 @@ impl Store for SqliteStore {
 
     async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
         self.write(move |transaction| resends::resend(transaction, &request))
+            .await
+    }
+
+    async fn plugin_state(&self, filter: StateFilter) -> Result<Vec<StateEntry>, StoreError> {
+        self.read(move |view| state_edits::list(view, &filter)).await
+    }
+
+    async fn state_edits(
+        &self,
+        tenant: TenantName,
+        plugin: PluginName,
+        key: String,
+    ) -> Result<Vec<StateEditView>, StoreError> {
+        self.read(move |view| state_edits::edits(view, &tenant, &plugin, &key))
+            .await
+    }
+
+    async fn edit_state(&self, edit: StateEdit) -> Result<StateEdited, StoreError> {
+        if edit.dry_run {
+            return self.read(move |view| state_edits::plan(view, &edit)).await;
+        }
+        self.write(move |transaction| state_edits::edit(transaction, &edit))
             .await
     }
 

@@ -315,3 +315,80 @@ fn amount_in(action: &Value) -> i64 {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
+
+/// What a plugin keeps is shown, exported, and changed by whoever says why, if nobody changed it since; the next run sees it.
+#[test]
+fn o1_a_plugins_state_is_seen_and_changed_by_hand() {
+    let rest = cashback("cash", "").replace("destinations = [\"books\"]\n", "");
+    let stage = started(orders(&rest));
+    send(&stage, "a", "paid");
+    stage.quiet();
+    let state = |arguments: &[&str]| stage.ask(&[&["plugin", "state"], arguments].concat());
+    let place = ["--tenant", "acme", "cashback"];
+    let listed = state(&[&["list"][..], &place].concat()).json();
+    assert_eq!(
+        (&listed[0]["key"], list(&listed).len()),
+        (&json!("customer/c"), 1),
+        "{listed}"
+    );
+    let show = || state(&[&["show"][..], &place, &["customer/c"]].concat()).json();
+    let shown = show();
+    let (version, value) = (
+        shown["state"]["version"].to_string(),
+        shown["state"]["value"]["text"].clone(),
+    );
+    let kept: Value = serde_json::from_str(value.as_str().unwrap_or_default()).expect("JSON");
+    assert_eq!(kept["operations"][0]["minor_units"], 500);
+    let exported = state(&[&["export"][..], &place].concat());
+    assert_eq!(exported.stdout.lines().count(), 1);
+
+    // A newer version's value that nobody can read holds the next event; a person mends it, and says why.
+    stage.write("value.json", "no JSON");
+    let file = stage.path("value.json").display().to_string();
+    let set = |version: &str, more: &[&str]| {
+        let version = format!("--version={version}");
+        let change = ["customer/c", &version, "--value", &file];
+        state(&[&["set"][..], &place, &change, more].concat())
+    };
+    assert_eq!(set(&version, &[]).code, 2, "nobody says why");
+    let why = ["--why", "to try it"];
+    assert_eq!(set("7", &why).code, 1, "it is not what was seen");
+    assert_eq!(set(&version, &["--why", "to try it", "--dry-run"]).code, 0);
+    assert_eq!(show()["state"]["value"]["text"], value, "a dry run changes nothing");
+    assert_eq!(set(&version, &why).code, 0);
+    send(&stage, "b", "paid");
+    stage.quiet();
+    assert_eq!(stage.counts()["held_jobs"], 1);
+
+    let broken = show()["state"]["version"].to_string();
+    stage.write(
+        "value.json",
+        &value
+            .as_str()
+            .unwrap_or_default()
+            .replacen('{', "{\"of_a_newer_version\":1,", 1),
+    );
+    assert_eq!(set(&broken, &["--why", "as it was before"]).code, 0);
+    let held = list(&stage.ask(&["review"]).json());
+    let job = held[0]["id"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(stage.ask(&["review", &job, "--run"]).code, 0);
+    stage.quiet();
+    assert_eq!(stage.counts()["actions"], 2);
+    let after = show();
+    assert!(
+        after["state"]["value"]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("of_a_newer_version")),
+        "{after}"
+    );
+    assert_eq!(
+        (list(&after["edits"]).len(), &after["edits"][0]["why"]),
+        (2, &json!("as it was before"))
+    );
+
+    let version = format!("--version={}", after["state"]["version"]);
+    let delete = ["customer/c", &version, "--why", "she asked to be forgotten"];
+    assert_eq!(state(&[&["delete"][..], &place, &delete].concat()).code, 0);
+    assert_eq!(state(&[&["show"][..], &place, &["customer/c"]].concat()).code, 1);
+    stage.assert_whole();
+}

@@ -307,7 +307,7 @@ fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Ve
 }
 
 /// A path with a filter as its query.
-fn question(path: &str, filter: &impl serde::Serialize) -> anyhow::Result<String> {
+pub(super) fn question(path: &str, filter: &impl serde::Serialize) -> anyhow::Result<String> {
     let mut question = form_urlencoded::Serializer::new(format!("{path}?"));
     if let serde_json::Value::Object(fields) = serde_json::to_value(filter)? {
         for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {

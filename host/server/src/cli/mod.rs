@@ -10,6 +10,7 @@ mod kit;
 mod provider;
 mod registry;
 mod repeat;
+mod state;
 mod request;
 mod send;
 mod show;
@@ -399,6 +400,8 @@ enum PluginCommand {
     Registry(registry::Command),
     #[command(flatten)]
     Repeat(repeat::Command),
+    #[command(flatten)]
+    State(state::Command),
 }
 
 /// A command whose answer cannot be written is not broken: whoever read it has gone (`| head`), or the disk is full. The macros that
@@ -510,6 +513,7 @@ pub(crate) fn main() -> ExitCode {
             PluginCommand::Kit(command) => kit::run(command),
             PluginCommand::Registry(command) => registry::run(command),
             PluginCommand::Repeat(command) => repeat::run(command),
+            PluginCommand::State(command) => state::run(command),
         },
         Command::Route { command } => registry::route(command),
         Command::Publisher { command } => registry::publisher(command),

@@ -25,6 +25,8 @@ pub(super) const CALLS: &[Call] = &[
     call("GET", "/v1/dead-letters", Permission::ReceiptRead),
     call("POST", "/v1/replay", Permission::ReceiptWrite),
     call("POST", "/v1/resend", Permission::ReceiptWrite),
+    call("GET", "/v1/state", Permission::ReceiptRead),
+    call("POST", "/v1/state", Permission::ReceiptWrite),
     call("GET", "/v1/held", Permission::ReceiptRead),
     call("GET", "/v1/held/counts", Permission::ReceiptRead),
     call("POST", "/v1/review", Permission::ReceiptWrite),

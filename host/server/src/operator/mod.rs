@@ -9,6 +9,7 @@ mod plugins;
 mod quarantine;
 mod replay;
 mod resend;
+mod state;
 mod review;
 mod trials;
 mod wire;
@@ -44,6 +45,9 @@ use replay::ReplayOf;
 pub(crate) use replay::replay as replay_by_now;
 pub(crate) use resend::{ResendReport, resend as resend_by_now};
 pub(crate) use review::{ReviewError, review as review_by_now};
+pub(crate) use state::{
+    Shown, StateBody, StateList, StateQuery, StateReport, edit as edit_state_by_now, state as state_by_now,
+};
 pub(crate) use trials::TrialBody;
 pub(crate) use wire::{
     DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, ResendBody, RevokedToken,
@@ -92,6 +96,7 @@ pub(crate) async fn serve<S: Store>(
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
         .route("/v1/resend", post(resend::<S>))
+        .route("/v1/state", get(state::list::<S>).post(state::change::<S>))
         .route("/v1/held", get(held::<S>))
         .route("/v1/held/counts", get(held_counts::<S>))
         .route("/v1/review", post(review::<S>))
@@ -201,6 +206,10 @@ impl Refusal {
 
     fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
     }
 
     fn internal(message: impl Into<String>) -> Self {

@@ -10,7 +10,7 @@ use tollgate_core::ids::Digest;
 use super::fault::Fault;
 
 /// Appended and never removed, so their numbers are 1, 2, 3 …
-const WITHOUT_GAPS: [&str; 10] = [
+const WITHOUT_GAPS: [&str; 11] = [
     "deliveries",
     "jobs",
     "runs",
@@ -20,6 +20,7 @@ const WITHOUT_GAPS: [&str; 10] = [
     "dead_letters",
     "history",
     "work_reviews",
+    "state_edits",
     "resends",
 ];
 

@@ -19,8 +19,8 @@ use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
     OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
     ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding,
-    RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, Store,
-    StoreError, Targets, TraceBy, TraceQuery,
+    RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement,
+    StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -69,6 +69,7 @@ macro_rules! contract {
             what_no_route_took_is_listed_and_routed_once,
             what_was_superseded_is_routed_when_somebody_says_so,
             late_is_not_never_jobs_of_late_events_run_or_wait_for_a_person,
+            state_is_changed_by_hand_once_and_with_who_and_why,
             a_source_moves_no_subject_of_another_unless_they_share_it_and_a_person_sets_it_right,
             lists_and_traces_go_on_where_they_ended,
             jobs_are_claimed_oldest_first,
@@ -1410,6 +1411,82 @@ async fn traces(store: &impl Store, text: &str) -> usize {
         receipts_max: 10,
     };
     store.trace(query).await.unwrap().len()
+}
+
+pub(crate) async fn state_is_changed_by_hand_once_and_with_who_and_why(backend: &impl Backend) {
+    let store = backend.open();
+    let edit = |version, value: Option<&str>, dry_run| StateEdit {
+        tenant: name("acme"),
+        plugin: name("cashback"),
+        key: "customer/c_1".to_owned(),
+        value: value.map(|value| value.as_bytes().to_vec()),
+        version,
+        actor: "ann".to_owned(),
+        why: "the newer version wrote what this one cannot read".to_owned(),
+        now: at(5),
+        dry_run,
+    };
+    let filter = || StateFilter {
+        tenant: name("acme"),
+        plugin: name("cashback"),
+        key: None,
+        prefix: Some("customer/".to_owned()),
+        after: None,
+        rows_max: 10,
+    };
+    // A run read the key before somebody changed it: its writes are not taken.
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let run = claim(&store, at(1), 1).await.remove(0);
+    assert_eq!(
+        store.edit_state(edit(0, Some("{}"), true)).await.unwrap(),
+        StateEdited::Done { version: 0 }
+    );
+    assert_eq!(
+        store.plugin_state(filter()).await.unwrap(),
+        [],
+        "a dry run writes nothing"
+    );
+    let StateEdited::Done { version } = store.edit_state(edit(0, Some("{}"), false)).await.unwrap() else {
+        panic!("it is refused")
+    };
+    assert!(version < 0, "no run has it");
+    let read = settlement(&run)
+        .reads("customer/c_1", 0, None)
+        .writes("customer/c_1", Some(b"old"));
+    assert!(!matches!(settle(&store, read).await, Settled::Committed { .. }));
+    let seen = store
+        .read_state(&name("acme"), &name("cashback"), "customer/c_1")
+        .unwrap();
+    assert_eq!((seen.version, seen.value.as_deref()), (version, Some(b"{}".as_slice())));
+
+    let other = StateEdited::OtherVersion { version };
+    for dry_run in [true, false] {
+        assert_eq!(
+            store.edit_state(edit(7, Some("x"), dry_run)).await.unwrap(),
+            other,
+            "somebody was first"
+        );
+    }
+    let entries = store.plugin_state(filter()).await.unwrap();
+    assert_eq!(
+        (entries.len(), entries[0].version, entries[0].value.as_slice()),
+        (1, version, b"{}".as_slice())
+    );
+    assert_eq!(
+        store.edit_state(edit(version, None, false)).await.unwrap(),
+        StateEdited::Done { version: 0 }
+    );
+    assert_eq!(store.plugin_state(filter()).await.unwrap(), []);
+    let edits = store
+        .state_edits(name("acme"), name("cashback"), "customer/c_1".to_owned())
+        .await
+        .unwrap();
+    let said: Vec<_> = edits
+        .iter()
+        .map(|edit| (edit.actor.as_str(), edit.before.is_some(), edit.after.is_some()))
+        .collect();
+    assert_eq!(said, [("ann", true, false), ("ann", false, true)]);
+    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
 }
 
 pub(crate) async fn lists_and_traces_go_on_where_they_ended(backend: &impl Backend) {
