@@ -131,15 +131,24 @@ fn flood(stage: &Stage, stop: &AtomicBool, sent: &AtomicU64, message: impl Fn(u6
     }
 }
 
+/// Ends a flood when it is dropped.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `act` while a flood is under way.
 fn during_a_flood<T>(stage: &Stage, message: impl Fn(u64) -> Message + Send, act: impl FnOnce() -> T) -> (T, u64) {
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let done = thread::scope(|scope| {
         scope.spawn(|| flood(stage, &stop, &sent, message));
+        // Also when something in here panics: the scope waits for the flood.
+        let _stops = Stops(&stop);
         wait_until("the flood is on", || (sent.load(Ordering::Relaxed) >= 40).then_some(()));
-        let done = act();
-        stop.store(true, Ordering::Relaxed);
-        done
+        act()
     });
     (done, sent.into_inner())
 }
