@@ -30,13 +30,17 @@ const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
     let (mut read, mut written) = (0, 0);
     while read < from.len() {
         let starts_line = written == 0 || to[written - 1] == b'\n';
-        if from[read] == b'-' && read + 1 < from.len() && from[read + 1] == b'-' {
+        let next = if read + 1 < from.len() { from[read + 1] } else { b'\n' };
+        let is_left_out = match from[read] {
+            b' ' => starts_line || next == b' ',
+            b'\n' => starts_line,
+            _ => false,
+        };
+        if from[read] == b'-' && next == b'-' {
             while read < from.len() && from[read] != b'\n' {
                 read += 1;
             }
-        } else if starts_line && (from[read] == b' ' || from[read] == b'\n') {
-            read += 1;
-        } else if from[read] == b' ' && read + 1 < from.len() && from[read + 1] == b' ' {
+        } else if is_left_out {
             read += 1;
         } else {
             to[written] = from[read];
