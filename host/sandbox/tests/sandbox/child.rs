@@ -79,7 +79,11 @@ fn a_child_has_its_share_of_processors_and_gives_way_to_all_others() {
         "itself and one that compiles: {seen:?}"
     );
     let (niceness, _, adjusted) = seen.last().expect("a child");
-    assert!(*niceness >= 15 && adjusted == "1000", "{niceness} {adjusted}");
+    let own = rustix::process::getpriority_process(None).unwrap();
+    assert!(
+        *niceness >= (own + 15).min(19) && adjusted == "1000",
+        "{own} {niceness} {adjusted}"
+    );
 }
 
 #[test]

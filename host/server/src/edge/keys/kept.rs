@@ -63,9 +63,14 @@ impl KeyFile {
         })
     }
 
+    /// Keeps the names. Where there are none, and none were kept, no file is made.
+    ///
     /// # Errors
     /// When the disk does not take it; what was kept before stays.
     pub(super) fn write(&self, names: &[KeptName]) -> io::Result<()> {
+        if names.is_empty() && !self.path.exists() {
+            return Ok(());
+        }
         let folder = match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -74,7 +79,11 @@ impl KeyFile {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&serde_json::to_vec_pretty(names)?)?;
         file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
+        // Renamed by the C library, as all else of the store's folder is: campaigns look at what that does.
+        let part = file.into_temp_path();
+        fs::rename(&part, &self.path)?;
+        // It has its name now, and nothing is left to remove.
+        part.keep().map_err(|error| error.error)?;
         fs::File::open(folder)?.sync_all()
     }
 }
