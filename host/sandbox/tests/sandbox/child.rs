@@ -79,7 +79,7 @@ fn a_child_has_its_share_of_processors_and_gives_way_to_all_others() {
         "itself and one that compiles: {seen:?}"
     );
     let (niceness, _, adjusted) = seen.last().expect("a child");
-    let own = rustix::process::getpriority_process(None).unwrap();
+    let own = i64::from(rustix::process::getpriority_process(None).unwrap());
     assert!(
         *niceness >= (own + 15).min(19) && adjusted == "1000",
         "{own} {niceness} {adjusted}"
