@@ -27,7 +27,7 @@ const ENTRIES_AT_ONCE: usize = 16;
 /// Attempts every delivery that is due, up to a bound. Answers how many.
 pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError> {
     // Looking takes no lock.
-    if !store.next_due()?.outbox.is_some_and(|due| due <= clock::now()) {
+    if store.next_due()?.outbox.is_none_or(|due| due > clock::now()) {
         return Ok(0);
     }
     let claims = store.claim_outbox(&claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE))?;

@@ -618,7 +618,7 @@ fn again(store: &GuestStore, receipt: ReceiptId) -> Result<ReplayWhat, Refusal> 
                         let status = found.event.reading.status();
                         let family = found.event.reading.family();
                         let lifecycle = family.and_then(|family| tenant.lifecycle(family));
-                        admission::made_late(&jobs, lifecycle.as_deref(), status, current)
+                        admission::made_late(&jobs, lifecycle, status, current)
                     }
                     None => admission::on_time(jobs),
                 }

@@ -90,7 +90,7 @@ pub(crate) fn patiently<T>(write: impl Fn() -> Result<T, StoreError>) -> Result<
 /// was settled is run again, one by one: then nothing comes between.
 async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
     // Looking takes no lock.
-    if !store.next_due()?.job.is_some_and(|due| due <= clock::now()) {
+    if store.next_due()?.job.is_none_or(|due| due > clock::now()) {
         return Ok(0);
     }
     let claims = store.claim_jobs(&claim_request(limits::JOB_LEASE_MS, JOBS_AT_ONCE))?;

@@ -221,6 +221,9 @@ pub(super) fn redo(
                 None => true,
             };
             if is_last {
+                // Were it left there, a later process that ends by itself would make it look like a record of an older database.
+                undo(&file, at);
+                file.sync_data().map_err(Fault::Io)?;
                 break;
             }
         }
