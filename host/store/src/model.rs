@@ -130,6 +130,32 @@ pub struct RunRecord {
     pub logs: Vec<LogLine>,
 }
 
+impl RunRecord {
+    /// Of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
+    pub fn without_a_plugin(
+        plugin: PluginName,
+        config: &str,
+        runtime: &str,
+        at: UnixMillis,
+        (outcome, message): (&str, &str),
+    ) -> Self {
+        Self {
+            plugin,
+            digest: Digest([0; 32]),
+            config_digest: Digest::of(config.as_bytes()),
+            config: config.to_owned(),
+            runtime: runtime.to_owned(),
+            started_at: at,
+            duration_us: 0,
+            fuel: 0,
+            outcome: outcome.to_owned(),
+            message: message.to_owned(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+}
+
 /// All that one run changes.
 #[derive(Debug, Clone)]
 pub struct Settlement {
@@ -148,6 +174,23 @@ pub struct Settlement {
     pub namespace: Namespace,
     /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added.
     pub targets: Targets,
+}
+
+impl Settlement {
+    /// Ends a claimed job and changes nothing else.
+    pub fn ending(claim: &JobClaim, run: RunRecord, end: JobEnd) -> Self {
+        Self {
+            job: claim.job,
+            epoch: claim.epoch,
+            namespace: Namespace::from(&run.plugin),
+            run,
+            end,
+            writes: Vec::new(),
+            state_total_max: None,
+            actions: Vec::new(),
+            targets: Targets::default(),
+        }
+    }
 }
 
 /// Where actions go.

@@ -13,7 +13,7 @@ use tollgate_core::verify::{KeyError, Keyring};
 use tollgate_tests::client::{Answer, request};
 use tollgate_tests::events::{Message, Signer, now};
 use tollgate_tests::stage::{CASHBACK, Setup, Stage, tollgate};
-use tollgate_tests::tls::{FIRST, PAYPAL_LIKE, Publisher};
+use tollgate_tests::tls::{FIRST, Publisher};
 
 fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
@@ -550,73 +550,6 @@ fn i1_a_key_is_not_fetched_from_a_network_that_the_operator_does_not_allow() {
     assert_eq!((ran.code, &ran.json()[0]["http_status"]), (1, &json!(503)), "{ran:?}");
     assert_eq!(publisher.asked().len(), 0, "the guard stands before the connection");
     assert_eq!(stage.counts()["receipts"], 0);
-}
-
-#[test]
-fn i1_a_certificate_is_fetched_where_the_request_says_and_the_profile_lists_it() {
-    let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
-    let mut stage = Setup::default()
-        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
-        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
-        .secret("roots.pem", &FIRST.certificate_pem())
-        .secret("signer.pem", &PAYPAL_LIKE.key_pem())
-        .tenant(
-            "acme",
-            "[sources.paypal]\nprofile = { file = \"profiles/paypal-here.toml\" }\nparameters = { webhook_id = \"WH-1\" }\n",
-        )
-        .set();
-    let port = publisher.address.port();
-    let own = include_str!("../../../host/core/profiles/paypal.toml")
-        .replace("name = \"paypal\"", "name = \"paypal-here\"")
-        .replace(
-            "\"api.paypal.com\", \"api.sandbox.paypal.com\"",
-            &format!("\"localhost:{port}\""),
-        );
-    assert!(own.contains(&format!("[\"localhost:{port}\"]")), "{own}");
-    stage.write("tenants/profiles/paypal-here.toml", &own);
-    stage.start();
-    let profile = stage.path("tenants/profiles/paypal-here.toml").display().to_string();
-    let key = stage.path("secrets/signer.pem").display().to_string();
-    let url = format!("http://{}/in/acme/paypal", stage.edge);
-    let send = |id: &str, flags: &[&str]| {
-        let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
-        let arguments = [
-            &[
-                "send",
-                "--provider",
-                &profile,
-                "--url",
-                &url,
-                "--secret-file",
-                &key,
-                "--parameter",
-                "webhook_id=WH-1",
-                "--body",
-                "-",
-                "--id",
-                id,
-                "--json",
-            ],
-            flags,
-        ]
-        .concat();
-        let ran = tollgate(&arguments, body);
-        assert!(ran.code < 2, "{ran:?}");
-        ran.json()[0]["http_status"].as_u64().unwrap_or(0)
-    };
-    // A place that the profile does not list is never asked, whatever the request says.
-    let elsewhere = format!("paypal-cert-url: https://127.0.0.1:{port}/v1/notifications/test");
-    assert_eq!(send("id-1", &["--header", &elsewhere]), 401);
-    let below = format!("paypal-cert-url: https://localhost:{port}/v1/notifications/../../test");
-    assert_eq!(send("id-1", &["--header", &below]), 401);
-    assert_eq!(publisher.asked().len(), 0);
-
-    assert_eq!(send("id-1", &[]), 202, "{}", stage.log().join("\n"));
-    assert_eq!(send("id-2", &[]), 202);
-    assert_eq!(send("id-3", &["--tamper"]), 401);
-    let asked: Vec<_> = publisher.asked().into_iter().map(|(first, _)| first).collect();
-    assert_eq!(asked, ["GET /v1/notifications/test HTTP/1.1"], "once");
-    assert_eq!(stage.counts()["receipts"], 2);
 }
 
 /// A profile of one's own, as docs/adding-a-provider.md has it.

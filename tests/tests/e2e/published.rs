@@ -332,60 +332,87 @@ fn i1_a_published_key_is_renewed_before_it_ends() {
     assert_eq!(stage.counts()["receipts"], 3);
 }
 
+/// A source of PayPal's profile whose certificates are published here.
+struct PayPalHere {
+    publisher: Publisher,
+    stage: Stage,
+}
+
+impl PayPalHere {
+    fn start(edge: &str) -> Self {
+        let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
+        let host = format!("localhost:{}", publisher.address.port());
+        let mut stage = Setup::default()
+            .edge(edge)
+            .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
+            .tenancy(&format!("fetch_hosts = [\"{host}\"]"))
+            .secret("roots.pem", &FIRST.certificate_pem())
+            .secret("signer.pem", &PAYPAL_LIKE.key_pem())
+            .tenant(
+                "acme",
+                "[sources.bank]\nprofile = { file = \"profiles/paypal-here.toml\" }\nparameters = { webhook_id = \"WH-1\" }\n",
+            )
+            .set();
+        let own = include_str!("../../../host/core/profiles/paypal.toml")
+            .replace("name = \"paypal\"", "name = \"paypal-here\"")
+            .replace("\"api.paypal.com\", \"api.sandbox.paypal.com\"", &format!("\"{host}\""));
+        assert!(own.contains(&format!("[\"{host}\"]")), "{own}");
+        stage.write("tenants/profiles/paypal-here.toml", &own);
+        stage.start();
+        Self { publisher, stage }
+    }
+
+    /// Where the certificates are.
+    fn host(&self) -> String {
+        format!("localhost:{}", self.publisher.address.port())
+    }
+
+    /// Sends an event as PayPal would, under a transmission's id; answers the status.
+    fn send(&self, id: &str, flags: &[&str]) -> u64 {
+        let path = |name: &str| self.stage.path(name).display().to_string();
+        let (profile, key) = (path("tenants/profiles/paypal-here.toml"), path("secrets/signer.pem"));
+        let url = format!("http://{}/in/acme/bank", self.stage.edge);
+        let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
+        let arguments = ["send", "--provider", &profile, "--url", &url, "--secret-file", &key];
+        let more = ["--parameter", "webhook_id=WH-1", "--body", "-", "--id", id, "--json"];
+        let ran = tollgate(&[&arguments, &more, flags].concat(), body);
+        assert!(ran.code < 2, "{ran:?}");
+        ran.json()[0]["http_status"].as_u64().unwrap_or(0)
+    }
+
+    /// The first lines of what the publisher was asked.
+    fn asked(&self) -> Vec<String> {
+        self.publisher.asked().into_iter().map(|(first, _)| first).collect()
+    }
+}
+
+#[test]
+fn i1_a_certificate_is_fetched_where_the_request_says_and_the_profile_lists_it() {
+    let paypal = PayPalHere::start("");
+    // A place that the profile does not list is never asked, whatever the request says.
+    let port = paypal.publisher.address.port();
+    let elsewhere = format!("paypal-cert-url: https://127.0.0.1:{port}/v1/notifications/test");
+    assert_eq!(paypal.send("id-1", &["--header", &elsewhere]), 401);
+    let below = format!("paypal-cert-url: https://localhost:{port}/v1/notifications/../../test");
+    assert_eq!(paypal.send("id-1", &["--header", &below]), 401);
+    assert!(paypal.asked().is_empty());
+
+    assert_eq!(paypal.send("id-1", &[]), 202, "{}", paypal.stage.log().join("\n"));
+    assert_eq!(paypal.send("id-2", &[]), 202);
+    assert_eq!(paypal.send("id-3", &["--tamper"]), 401);
+    assert_eq!(paypal.asked(), ["GET /v1/notifications/test HTTP/1.1"], "once");
+    assert_eq!(paypal.stage.counts()["receipts"], 2);
+}
+
 #[test]
 fn i1_certificates_at_made_up_places_push_no_genuine_one_out() {
-    let publisher = Publisher::start(&FIRST, PAYPAL_LIKE.certificate_pem().as_bytes());
-    let mut stage = Setup::default()
-        .edge("threads = 1\ntrusted_proxies = [\"127.0.0.0/8\"]")
-        .delivery("allow_networks = [\"127.0.0.0/8\", \"::1\"]\nextra_roots = \"secrets/roots.pem\"")
-        .tenancy(&format!("fetch_hosts = [\"localhost:{}\"]", publisher.address.port()))
-        .secret("roots.pem", &FIRST.certificate_pem())
-        .secret("signer.pem", &PAYPAL_LIKE.key_pem())
-        .tenant(
-            "acme",
-            "[sources.bank]\nprofile = { file = \"profiles/paypal-here.toml\" }\nparameters = { webhook_id = \"WH-1\" }\n",
-        )
-        .set();
-    let port = publisher.address.port();
-    let own = include_str!("../../../host/core/profiles/paypal.toml")
-        .replace("name = \"paypal\"", "name = \"paypal-here\"")
-        .replace(
-            "\"api.paypal.com\", \"api.sandbox.paypal.com\"",
-            &format!("\"localhost:{port}\""),
-        );
-    stage.write("tenants/profiles/paypal-here.toml", &own);
-    stage.start();
-    let profile = stage.path("tenants/profiles/paypal-here.toml").display().to_string();
-    let key = stage.path("secrets/signer.pem").display().to_string();
-    let url = format!("http://{}/in/acme/bank", stage.edge);
-    let send = |id: &str| {
-        let body = br#"{"id":"WH-EVT-1","event_type":"CUSTOMER.DISPUTE.CREATED","create_time":"2026-05-05T10:00:00Z","resource":{"id":"PP-1"}}"#;
-        let ran = tollgate(
-            &[
-                "send",
-                "--provider",
-                &profile,
-                "--url",
-                &url,
-                "--secret-file",
-                &key,
-                "--parameter",
-                "webhook_id=WH-1",
-                "--body",
-                "-",
-                "--id",
-                id,
-                "--json",
-            ],
-            body,
-        );
-        ran.json()[0]["http_status"].as_u64().unwrap_or(0)
-    };
-    assert_eq!(send("id-1"), 202, "{}", stage.log().join("\n"));
+    let paypal = PayPalHere::start("threads = 1\ntrusted_proxies = [\"127.0.0.0/8\"]");
+    let host = paypal.host();
+    assert_eq!(paypal.send("id-1", &[]), 202, "{}", paypal.stage.log().join("\n"));
     // The publisher answers everywhere with a certificate that is good: each place is a key, and none of them proved anything.
     let sent: u64 = 20;
     for number in 0..sent {
-        let place = format!("https://localhost:{port}/v1/notifications/certs/{number}");
+        let place = format!("https://{host}/v1/notifications/certs/{number}");
         let stamp = now().to_string();
         let message = Message {
             headers: [
@@ -401,20 +428,17 @@ fn i1_certificates_at_made_up_places_push_no_genuine_one_out() {
             body: b"{}".to_vec(),
         };
         wait_until("the place is asked", || {
-            let answer = stage.post("bank", &message);
+            let answer = paypal.stage.post("bank", &message);
             thread::sleep(Duration::from_millis(100));
             (answer.status == 401).then_some(())
         });
     }
-    publisher.answer(500, b"");
-    assert_eq!(send("id-2"), 202, "what proved a request stays");
-    let firsts: Vec<_> = publisher.asked().into_iter().map(|(first, _)| first).collect();
-    assert_eq!(
-        firsts
-            .iter()
-            .filter(|first| first.contains("/v1/notifications/test "))
-            .count(),
-        1,
-        "{firsts:?}"
-    );
+    paypal.publisher.answer(500, b"");
+    assert_eq!(paypal.send("id-2", &[]), 202, "what proved a request stays");
+    let first = paypal
+        .asked()
+        .into_iter()
+        .filter(|first| first.contains("/v1/notifications/test "))
+        .count();
+    assert_eq!(first, 1, "{:?}", paypal.asked());
 }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::{GrantedAction, Verdict};
 use tollgate_core::forward::{self, ForwardForm};
-use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
@@ -773,57 +773,28 @@ fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why
     let nobody = PluginName::new("unknown").expect("a constant name");
     let plugin = route.map_or(nobody, |route| route.plugin.clone());
     let config = route.map_or("", |route| &route.config_json);
-    Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        end: job_end(&outcome, policy, claim.attempt, clock::now(), clock::jitter()),
-        run: RunRecord {
-            plugin: plugin.clone(),
-            digest: Digest([0; 32]),
-            config_digest: Digest::of(config.as_bytes()),
-            config: config.to_owned(),
-            runtime: RUNTIME.to_owned(),
-            started_at: clock::now(),
-            duration_us: 0,
-            fuel: 0,
-            outcome: outcome.name().to_owned(),
-            message: outcome.message().to_owned(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        },
-        writes: Vec::new(),
-        state_total_max: None,
-        actions: Vec::new(),
-        namespace: Namespace::from(&plugin),
-        targets: Targets::default(),
-    }
+    let said = (outcome.name(), outcome.message());
+    let run = RunRecord::without_a_plugin(plugin, config, RUNTIME, clock::now(), said);
+    let end = job_end(&outcome, policy, claim.attempt, clock::now(), clock::jitter());
+    Settlement::ending(claim, run, end)
 }
 
 /// A job of a route without a plugin: the event itself goes to the route's destinations.
 fn forwarded(claim: &JobClaim, route: &Route, form: ForwardForm, targets: Targets) -> Settlement {
+    let runtime = concat!("tollgate ", env!("CARGO_PKG_VERSION"));
+    let plugin = route.plugin.clone();
+    let run = RunRecord::without_a_plugin(
+        plugin,
+        &route.config_json,
+        runtime,
+        clock::now(),
+        (forward::OUTCOME, ""),
+    );
     Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        end: JobEnd::Done,
-        run: RunRecord {
-            plugin: route.plugin.clone(),
-            digest: Digest([0; 32]),
-            config_digest: route.config_digest,
-            config: route.config_json.clone(),
-            runtime: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
-            started_at: clock::now(),
-            duration_us: 0,
-            fuel: 0,
-            outcome: forward::OUTCOME.to_owned(),
-            message: String::new(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        },
-        writes: Vec::new(),
-        state_total_max: None,
         actions: vec![forward::action(claim.receipt, form)],
         namespace: route.namespace.clone(),
         targets,
+        ..Settlement::ending(claim, run, JobEnd::Done)
     }
 }
 

@@ -229,32 +229,16 @@ fn forwarded(
     form: ForwardForm,
     renamed: Vec<(DestinationName, DestinationName)>,
 ) -> Settlement {
+    let said = (forward::OUTCOME, "");
+    let run = RunRecord::without_a_plugin(route.plugin, &route.config_json, RUNTIME, clock::now(), said);
     Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        run: RunRecord {
-            plugin: route.plugin,
-            digest: Digest([0; 32]),
-            config_digest: route.config_digest,
-            config: route.config_json,
-            runtime: RUNTIME.to_owned(),
-            started_at: clock::now(),
-            duration_us: 0,
-            fuel: 0,
-            outcome: forward::OUTCOME.to_owned(),
-            message: String::new(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        },
-        end: JobEnd::Done,
-        writes: Vec::new(),
-        state_total_max: None,
         actions: vec![forward::action(claim.receipt, form)],
         namespace: route.namespace,
         targets: Targets {
             destinations: route.destinations,
             renamed,
         },
+        ..Settlement::ending(claim, run, JobEnd::Done)
     }
 }
 
@@ -267,34 +251,14 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
     let nobody = || PluginName::new("unknown").expect("a constant name");
     let plugin = route.map_or_else(nobody, |route| route.plugin.clone());
     let config = route.map_or("", |route| &route.config_json);
-    Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        end: job_end(
-            &outcome,
-            &RetryPolicy::JOBS,
-            claim.attempt,
-            clock::now(),
-            clock::jitter(),
-        ),
-        run: RunRecord {
-            plugin: plugin.clone(),
-            digest: Digest([0; 32]),
-            config_digest: Digest::of(config.as_bytes()),
-            config: config.to_owned(),
-            runtime: RUNTIME.to_owned(),
-            started_at: clock::now(),
-            duration_us: 0,
-            fuel: 0,
-            outcome: outcome.name().to_owned(),
-            message: outcome.message().to_owned(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        },
-        writes: Vec::new(),
-        state_total_max: None,
-        actions: Vec::new(),
-        namespace: Namespace::from(&plugin),
-        targets: Targets::default(),
-    }
+    let said = (outcome.name(), outcome.message());
+    let run = RunRecord::without_a_plugin(plugin, config, RUNTIME, clock::now(), said);
+    let end = job_end(
+        &outcome,
+        &RetryPolicy::JOBS,
+        claim.attempt,
+        clock::now(),
+        clock::jitter(),
+    );
+    Settlement::ending(claim, run, end)
 }

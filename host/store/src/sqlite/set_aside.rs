@@ -446,36 +446,31 @@ impl Tally<'_> {
     }
 
     fn jobs(&mut self) -> Result<(), Fault> {
-        let view = self.view;
-        let mut statement = view.prepare_cached(
+        self.by_route(
+            SetAsideKind::HeldJob,
             "SELECT tenant, route, count(*) AS count, coalesce(min(ended_at), 0) AS oldest FROM jobs \
              WHERE state > 3 AND state = 4 GROUP BY tenant, route",
-        )?;
-        let mut found = statement.query([])?;
-        while let Some(row) = found.next()? {
-            let place = Place {
-                tenant: id(row, "tenant")?,
-                kind: SetAsideKind::HeldJob,
-                source: None,
-                route: Some(id(row, "route")?),
-            };
-            self.add(place, rows::unsigned(row, "count")?, rows::millis(row, "oldest")?);
-        }
-        Ok(())
+        )
     }
 
     fn ledger_conflicts(&mut self) -> Result<(), Fault> {
-        let view = self.view;
-        let mut statement = view.prepare_cached(
+        self.by_route(
+            SetAsideKind::LedgerConflict,
             "SELECT a.tenant, j.route, count(*) AS count, min(a.recorded_at) AS oldest \
              FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job WHERE a.conflict = 1 \
              AND NOT EXISTS (SELECT 1 FROM work_reviews w WHERE w.action = a.id) GROUP BY a.tenant, j.route",
-        )?;
+        )
+    }
+
+    /// Adds what a question answers by tenant and route: `count`, and the instant of the `oldest`.
+    fn by_route(&mut self, kind: SetAsideKind, sql: &str) -> Result<(), Fault> {
+        let view = self.view;
+        let mut statement = view.prepare_cached(sql)?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
             let place = Place {
                 tenant: id(row, "tenant")?,
-                kind: SetAsideKind::LedgerConflict,
+                kind,
                 source: None,
                 route: Some(id(row, "route")?),
             };
