@@ -5,7 +5,7 @@
 
 use futures::future::join_all;
 use tollgate_core::forward::{self, ForwardForm};
-use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName};
+use tollgate_core::ids::{DestinationName, Digest, PluginName};
 use tollgate_core::limits;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::RetryPolicy;
