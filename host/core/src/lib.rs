@@ -41,6 +41,8 @@ pub mod route;
 pub mod chain;
 
 // It is run, and what it asks for is judged.
+pub mod work;
+pub mod turns;
 pub mod manifest;
 pub mod signature;
 pub mod checkpoint;

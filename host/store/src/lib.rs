@@ -34,6 +34,7 @@ use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::IllegalEvent;
 
 #[cfg(target_family = "wasm")]
 pub use guest::{GuestStore, StateSnapshot};
@@ -79,6 +80,9 @@ pub enum StoreError {
     /// Something of that id does not exist.
     #[error("{what} does not exist")]
     NotFound { what: String },
+    /// The job or the delivery has moved on, or was never where it would have to be. Nothing was written.
+    #[error("{0}; nothing was changed")]
+    Illegal(IllegalEvent),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,

@@ -274,6 +274,12 @@ fn main() {
         verify::Window::holds(_, _);
         verify::pasted(_);
         verify::verify(_, _, _);
+        work::EntryState::as_str(_);
+        work::EntryState::is_held_under(_, _, _);
+        work::EntryState::next(_, _);
+        work::JobState::as_str(_);
+        work::JobState::is_held_under(_, _, _);
+        work::JobState::next(_, _);
     }
 
     // What is generic has no address until its types are known.
@@ -282,6 +288,7 @@ fn main() {
     let _ = black_box(outcome::judged_with(black_box(refused), &[], |violation| {
         black_box(violation.rule());
     }));
+    let _ = black_box(turns::take(&mut NobodyWaits, &mut 0, black_box(1)));
     let binding = |digest| registry::Binding::new(ids::PluginName::new("a").expect("a name"), digest);
     let _ = black_box(registry::Binding::digests(&binding(ids::Digest([0; 32]))).count());
 
@@ -298,6 +305,28 @@ fn main() {
             .map(|m| m.to_string()),
     );
     let _ = black_box(time::UnixMillis(black_box(0)).to_string());
+}
+
+struct NobodyWaits;
+
+impl turns::Line for NobodyWaits {
+    type Name = u32;
+    type Error = std::fmt::Error;
+
+    fn behind(&mut self, name: &u32) -> Result<Option<u32>, Self::Error> {
+        Ok(black_box((*name == 0).then_some(1)))
+    }
+
+    fn room(&mut self, name: &u32) -> Result<usize, Self::Error> {
+        Ok(black_box(*name as usize))
+    }
+
+    fn lease(&mut self, _: &u32, rows_max: usize) -> Result<turns::Leased, Self::Error> {
+        Ok(turns::Leased {
+            rows: black_box(rows_max),
+            may_be_more: false,
+        })
+    }
 }
 
 fn read_and_print<Id: std::str::FromStr + std::fmt::Display>(text: &str) {

@@ -282,7 +282,7 @@ impl<S: Store> Delivery<S> {
         };
         let took = clock.elapsed();
         pass(Point::AfterDeliver);
-        let turned = ticket.finish(is_healthy(&attempt.end), clock::now());
+        let turned = ticket.finish(attempt.end.is_healthy(), clock::now());
         self.record(&claim, started_at, took, attempt).await;
         if let Some(turn) = turned {
             self.breakers.turned(&claim.tenant, &claim.destination, turn);
@@ -368,15 +368,6 @@ impl<S: Store> Delivery<S> {
 fn nap(next: Option<UnixMillis>) -> Duration {
     let wait_ms = next.map_or(POLL_MS_MAX, |at| u64::try_from(at.since(clock::now())).unwrap_or(0));
     Duration::from_millis(wait_ms.clamp(POLL_MS_MIN, POLL_MS_MAX))
-}
-
-/// Whether a destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor with a
-/// plea to slow down. That it refused this one message says nothing about the next.
-fn is_healthy(end: &AttemptEnd) -> bool {
-    match end {
-        AttemptEnd::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
-        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => false,
-    }
 }
 
 fn log_end(claim: &OutboxClaim, end: &EntryEnd) {

@@ -224,6 +224,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
+            StoreError::Illegal(_) => StatusCode::CONFLICT,
             StoreError::Full | StoreError::Closed | StoreError::NoSpace { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -72,6 +72,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::NotFound { .. } => 404,
+            StoreError::Illegal(_) => 409,
             StoreError::Busy | StoreError::Full | StoreError::NoSpace { .. } => 503,
             _ => 500,
         };

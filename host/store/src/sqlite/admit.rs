@@ -9,12 +9,13 @@ use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::JobState;
 
 use super::deliveries::{self, Other};
 use super::fault::Fault;
 use super::receipts::{self, Body, Subject, SubjectKey, View};
 use super::reviews;
-use super::rows::WorkState;
+use super::rows;
 use super::transaction::Transaction;
 use crate::Admitted;
 
@@ -209,7 +210,7 @@ pub(super) fn insert_jobs(
                     receipt_seq,
                     job.route.as_str(),
                     job.lane,
-                    WorkState::Held,
+                    rows::job_code(JobState::Held),
                     due_at.0,
                     tenant.as_str(),
                     reason,
@@ -220,9 +221,9 @@ pub(super) fn insert_jobs(
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE lane = ?1 AND state < 3)")?
             .query_row([job.lane], |row| row.get(0))?;
         let state = if lane_is_busy {
-            WorkState::Blocked
+            JobState::Blocked
         } else {
-            WorkState::Ready
+            JobState::Ready
         };
         connection
             .prepare_cached(
@@ -232,11 +233,11 @@ pub(super) fn insert_jobs(
                 receipt_seq,
                 job.route.as_str(),
                 job.lane,
-                state,
+                rows::job_code(state),
                 due_at.0,
                 tenant.as_str(),
             ])?;
-        is_ready |= state == WorkState::Ready;
+        is_ready |= state == JobState::Ready;
     }
     Ok(is_ready)
 }

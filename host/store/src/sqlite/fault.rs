@@ -2,6 +2,7 @@
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
+use tollgate_core::work::IllegalEvent;
 
 use crate::StoreError;
 
@@ -12,6 +13,8 @@ pub(super) enum Fault {
     /// A row holds what no version of Tollgate writes.
     Damaged(String),
     NotFound(String),
+    /// The state of a job or an outbox entry does not allow what was asked.
+    Illegal(IllegalEvent),
     /// The file of bodies could not be written or synced.
     #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest has no such file"))]
     Io(std::io::Error),
@@ -26,6 +29,12 @@ impl From<rusqlite::Error> for Fault {
             | rusqlite::Error::Utf8Error(..) => Self::Damaged(error.to_string()),
             other => Self::Sql(other),
         }
+    }
+}
+
+impl From<IllegalEvent> for Fault {
+    fn from(event: IllegalEvent) -> Self {
+        Self::Illegal(event)
     }
 }
 
@@ -94,6 +103,7 @@ impl Fault {
             Self::Sql(_) | Self::Io(_) => StoreError::Database { detail: self.detail() },
             Self::Damaged(detail) => StoreError::Damaged { detail },
             Self::NotFound(what) => StoreError::NotFound { what },
+            Self::Illegal(event) => StoreError::Illegal(event),
         }
     }
 
@@ -107,6 +117,7 @@ impl Fault {
             Self::Sql(error) => error.to_string(),
             Self::Damaged(detail) => detail.clone(),
             Self::NotFound(what) => format!("{what} does not exist"),
+            Self::Illegal(event) => event.to_string(),
             Self::Io(error) => format!("bodies: {error}"),
         }
     }

@@ -6,17 +6,16 @@ use tollgate_core::ids::{Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
+use tollgate_core::turns::{self, Leased};
+use tollgate_core::work::{JobEvent, JobState};
 
 use super::fault::Fault;
 use super::outbox;
 use super::receipts;
 use super::reviews;
-use super::rows::{self, WorkState, get, id, signed, to_json};
+use super::rows::{self, get, id, signed, to_json};
 use super::transaction::{StateChange, Transaction};
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
-
-/// Tenants that one claim looks at; the next goes on behind them.
-const TENANTS_PER_CLAIM_MAX: usize = 256;
 
 /// A key that does not exist.
 const ABSENT: StateValue = StateValue {
@@ -27,133 +26,132 @@ const ABSENT: StateValue = StateValue {
 /// Leases what is due, tenants by turns: one that has much waiting delays no other. A job that is ready or leased is the oldest of
 /// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
 pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
-    let connection = transaction.connection;
-    let mut tenants = tenants_in_turn(connection, &mut transaction.memory.last_turn, request)?;
-    let mut claims = Vec::new();
-    while !tenants.is_empty() && claims.len() < request.rows_max {
-        let share = ((request.rows_max - claims.len()) / tenants.len()).max(1);
-        let mut with_more = Vec::new();
-        for tenant in tenants {
-            let left = request.rows_max - claims.len();
-            if left == 0 {
-                break;
-            }
-            if claim_of(transaction, request, &tenant, share.min(left), &mut claims)? {
-                with_more.push(tenant.clone());
-            }
-            transaction.memory.last_turn = tenant;
-        }
-        tenants = with_more;
-    }
+    let mut last = std::mem::take(&mut transaction.memory.last_turn);
+    let mut tenants = Tenants {
+        transaction,
+        request,
+        claims: Vec::new(),
+    };
+    turns::take(&mut tenants, &mut last, request.rows_max)?;
+    let Tenants {
+        transaction, claims, ..
+    } = tenants;
+    transaction.memory.last_turn = last;
     Ok(claims)
 }
 
-/// Tenants with jobs that are due, behind `last_turn` in the order of their names and then from the first on. One whose jobs all
-/// wait or are leased takes nobody's turn: few seats may be asked for, and somebody else's job be due.
-fn tenants_in_turn(
-    connection: &Connection,
-    last_turn: &mut String,
-    request: &ClaimRequest,
-) -> Result<Vec<String>, Fault> {
-    let mut next = connection.prepare_cached("SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > ?1")?;
-    let mut due = connection
-        .prepare_cached("SELECT 1 FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 LIMIT 1")?;
-    let mut tenants: Vec<String> = Vec::new();
-    let (mut behind, mut wrapped) = (last_turn.clone(), last_turn.is_empty());
-    let mut looked_at = 0;
-    while tenants.len() < request.rows_max && looked_at < TENANTS_PER_CLAIM_MAX {
-        let found: Option<String> = next.query_row([&behind], |row| row.get(0))?;
-        match found {
-            Some(tenant) if wrapped && !last_turn.is_empty() && *tenant > **last_turn => break,
-            Some(tenant) => {
-                looked_at += 1;
-                let is_due = due.query_row(params![tenant, request.now.0], |_| Ok(())).optional()?;
-                if is_due.is_some() && !request.passed_over.iter().any(|name| name.as_str() == tenant) {
-                    tenants.push(tenant.clone());
+/// The tenants whose jobs wait.
+struct Tenants<'t, 'c, 'r> {
+    transaction: &'t mut Transaction<'c>,
+    request: &'r ClaimRequest,
+    claims: Vec<JobClaim>,
+}
+
+impl turns::Line for Tenants<'_, '_, '_> {
+    type Name = String;
+    type Error = Fault;
+
+    fn behind(&mut self, tenant: &String) -> Result<Option<String>, Fault> {
+        let connection = self.transaction.connection;
+        let mut next =
+            connection.prepare_cached("SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > ?1")?;
+        Ok(next.query_row([tenant], |row| row.get(0))?)
+    }
+
+    /// One whose jobs all wait or are leased takes nobody's turn: few seats may be asked for, and somebody else's job be due.
+    fn room(&mut self, tenant: &String) -> Result<usize, Fault> {
+        if self.request.passed_over.iter().any(|name| name.as_str() == tenant) {
+            return Ok(0);
+        }
+        let connection = self.transaction.connection;
+        let mut due = connection
+            .prepare_cached("SELECT 1 FROM jobs WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 LIMIT 1")?;
+        let is_due = due
+            .query_row(params![tenant, self.request.now.0], |_| Ok(()))
+            .optional()?;
+        Ok(is_due.map_or(0, |()| usize::MAX))
+    }
+
+    /// The oldest first.
+    fn lease(&mut self, tenant: &String, rows_max: usize) -> Result<Leased, Fault> {
+        let connection = self.transaction.connection;
+        let mut due = connection.prepare_cached(
+            "SELECT id, lane, state, epoch, attempts, tenant, route, receipt FROM jobs \
+             WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
+        )?;
+        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let mut found = due.query(params![tenant, self.request.now.0, limit])?;
+        let mut jobs = Vec::with_capacity(rows_max.min(64));
+        while let Some(row) = found.next()? {
+            jobs.push(Job::read(row)?);
+        }
+        let (may_be_more, before) = (jobs.len() == rows_max, self.claims.len());
+        for job in jobs {
+            let older = match job.state {
+                JobState::Leased => yield_to_older(connection, job.id, job.lane, job.state)?,
+                JobState::Ready
+                | JobState::Blocked
+                | JobState::Done
+                | JobState::Held
+                | JobState::Dead
+                | JobState::Dismissed => None,
+            };
+            match older {
+                None => self.claims.push(lease(self.transaction, self.request, job)?),
+                Some(older) if older.due_at <= self.request.now => {
+                    let older = Job::find(connection, JobId(older.job))?;
+                    self.claims.push(lease(self.transaction, self.request, older)?);
                 }
-                behind = tenant;
+                Some(_) => self.transaction.jobs_ready = true,
             }
-            None if wrapped => break,
-            None => (behind, wrapped) = (String::new(), true),
         }
+        Ok(Leased {
+            rows: self.claims.len() - before,
+            may_be_more,
+        })
     }
-    if tenants.is_empty() {
-        // The next claim looks further.
-        *last_turn = behind;
-    }
-    Ok(tenants)
 }
 
-/// Leases jobs of one tenant, the oldest first. Answers whether there may be more.
-fn claim_of(
-    transaction: &mut Transaction<'_>,
-    request: &ClaimRequest,
-    tenant: &str,
-    rows_max: usize,
-    claims: &mut Vec<JobClaim>,
-) -> Result<bool, Fault> {
-    let connection = transaction.connection;
-    let mut due = connection.prepare_cached(
-        "SELECT id, lane, state, epoch, attempts, route, receipt FROM jobs \
-         WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
-    )?;
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let mut found = due.query(params![tenant, request.now.0, limit])?;
-    let mut jobs = Vec::with_capacity(rows_max.min(64));
-    while let Some(row) = found.next()? {
-        jobs.push(Due::read(row)?);
-    }
-    let may_be_more = jobs.len() == rows_max;
-    for job in jobs {
-        let older = match job.state {
-            WorkState::Leased => yield_to_older(connection, job.job, job.lane)?,
-            _ => None,
-        };
-        match older {
-            None => claims.push(lease(transaction, request, job)?),
-            Some(older) if older.due_at <= request.now => {
-                let older = Due::of(connection, older.job)?;
-                claims.push(lease(transaction, request, older)?);
-            }
-            Some(_) => transaction.jobs_ready = true,
-        }
-    }
-    Ok(may_be_more)
-}
-
-/// A job that may be leased.
-struct Due {
-    job: i64,
+/// A job, as far as leasing and settling it need it.
+struct Job {
+    id: i64,
     lane: i64,
-    state: WorkState,
-    /// Leases and attempts so far.
-    epoch: i64,
+    state: JobState,
+    /// Of its newest lease.
+    epoch: LeaseEpoch,
     attempts: u32,
+    tenant: TenantName,
     route: RouteName,
     receipt: i64,
 }
 
-impl Due {
+impl Job {
     fn read(row: &rusqlite::Row<'_>) -> Result<Self, Fault> {
         Ok(Self {
-            job: get(row, "id")?,
+            id: get(row, "id")?,
             lane: get(row, "lane")?,
-            state: WorkState::from_code(get(row, "state")?)?,
-            epoch: get(row, "epoch")?,
+            state: rows::job_state(row, "state")?,
+            epoch: LeaseEpoch(get(row, "epoch")?),
             attempts: rows::unsigned32(row, "attempts")?,
+            tenant: id(row, "tenant")?,
             route: id(row, "route")?,
             receipt: get(row, "receipt")?,
         })
     }
 
-    fn of(connection: &Connection, job: i64) -> Result<Self, Fault> {
-        let mut statement = connection
-            .prepare_cached("SELECT id, lane, state, epoch, attempts, route, receipt FROM jobs WHERE id = ?1")?;
-        let mut found = statement.query([job])?;
-        let row = found
-            .next()?
-            .ok_or_else(|| Fault::damaged("job", format_args!("{job} does not exist")))?;
+    /// # Errors
+    /// [`Fault::NotFound`] when there is no such job.
+    fn find(connection: &Connection, job: JobId) -> Result<Self, Fault> {
+        let mut statement = connection.prepare_cached(
+            "SELECT id, lane, state, epoch, attempts, tenant, route, receipt FROM jobs WHERE id = ?1",
+        )?;
+        let mut found = statement.query([job.0])?;
+        let row = found.next()?.ok_or_else(|| Fault::NotFound(job.to_string()))?;
         Self::read(row)
+    }
+
+    fn is_held_under(&self, epoch: LeaseEpoch) -> bool {
+        self.state.is_held_under(self.epoch, epoch)
     }
 }
 
@@ -165,40 +163,46 @@ pub(super) struct Waiting {
 
 /// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
 /// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Answers with the older one,
-/// ready now, if there was one.
-pub(super) fn yield_to_older(connection: &Connection, job: i64, lane: i64) -> Result<Option<Waiting>, Fault> {
-    match oldest(connection, lane, WorkState::Blocked)? {
+/// ready now, if there was one. `state` is the job's.
+pub(super) fn yield_to_older(
+    connection: &Connection,
+    job: i64,
+    lane: i64,
+    state: JobState,
+) -> Result<Option<Waiting>, Fault> {
+    match oldest(connection, lane, JobState::Blocked)? {
         Some(older) if older.job < job => {
-            set_state(connection, job, WorkState::Blocked)?;
-            set_state(connection, older.job, WorkState::Ready)?;
+            change(connection, job, state, JobEvent::GiveWay)?;
+            change(connection, older.job, JobState::Blocked, JobEvent::TurnComes)?;
             Ok(Some(older))
         }
         _ => Ok(None),
     }
 }
 
-fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, due: Due) -> Result<JobClaim, Fault> {
+fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) -> Result<JobClaim, Fault> {
     let connection = transaction.connection;
-    let (epoch, attempts) = (due.epoch + 1, due.attempts + 1);
+    let state = job.state.next(JobEvent::Lease)?;
+    let (epoch, attempts) = (job.epoch.next(), job.attempts + 1);
     connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, due_at = ?3, worker = ?4, epoch = ?5, attempts = ?6 WHERE id = ?1",
         )?
         .execute(params![
-            due.job,
-            WorkState::Leased,
+            job.id,
+            rows::job_code(state),
             request.now.plus_ms(request.lease_ms).0,
             request.worker,
-            epoch,
+            epoch.0,
             attempts,
         ])?;
     transaction.memory.leases += 1;
     transaction.must_commit |= transaction.memory.careful;
-    let receipt = receipts::get_ahead(transaction, due.receipt)?;
+    let receipt = receipts::get_ahead(transaction, job.receipt)?;
     Ok(JobClaim {
-        job: JobId(due.job),
-        epoch: LeaseEpoch(epoch),
-        route: due.route,
+        job: JobId(job.id),
+        epoch,
+        route: job.route,
         attempt: attempts,
         receipt: receipt.id,
         event: reviews::as_reviewed(transaction.view(), &receipt)?,
@@ -213,38 +217,44 @@ pub(super) fn extend_lease(
     epoch: LeaseEpoch,
     until: UnixMillis,
 ) -> Result<bool, Fault> {
-    let held = transaction
-        .connection
-        .prepare_cached("UPDATE jobs SET due_at = ?4 WHERE id = ?1 AND state = ?2 AND epoch = ?3")?
-        .execute(params![job.0, WorkState::Leased, epoch.0, until.0])?;
-    Ok(held == 1)
+    let connection = transaction.connection;
+    let is_held = Job::find(connection, job)?.is_held_under(epoch);
+    if is_held {
+        connection
+            .prepare_cached("UPDATE jobs SET due_at = ?2 WHERE id = ?1")?
+            .execute(params![job.0, until.0])?;
+    }
+    Ok(is_held)
 }
 
 /// The job that a settlement is about.
 struct Settling {
-    job: i64,
-    receipt: i64,
-    lane: i64,
-    attempts: u32,
-    tenant: TenantName,
+    job: Job,
     /// When the run ended: the time of all that it leaves behind.
     at: UnixMillis,
 }
 
 pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement) -> Result<Settled, Fault> {
     let connection = transaction.connection;
-    let Some(settling) = hold_lease(connection, settlement)? else {
-        return Ok(Settled::LeaseLost);
-    };
     let run = &settlement.run;
-    if !reads_are_current(connection, &settling.tenant, &run.plugin, &run.reads)? {
+    let settling = Settling {
+        job: Job::find(connection, settlement.job)?,
+        at: run.started_at.plus_ms(signed(run.duration_us / 1000)),
+    };
+    let job = &settling.job;
+    // An expired lease that nobody took over still holds.
+    if !job.is_held_under(settlement.epoch) {
+        return Ok(Settled::LeaseLost);
+    }
+    let state = job.state.next(JobEvent::from(&settlement.end))?;
+    if !reads_are_current(connection, &job.tenant, &run.plugin, &run.reads)? {
         return Ok(Settled::StaleState);
     }
     let growth = match settlement.end {
-        JobEnd::Done => growth(connection, &settling.tenant, &run.plugin, &settlement.writes)?,
+        JobEnd::Done => growth(connection, &job.tenant, &run.plugin, &settlement.writes)?,
         _ => 0,
     };
-    if let Some(bytes) = over_quota(connection, &settling.tenant, settlement, growth)? {
+    if let Some(bytes) = over_quota(connection, &job.tenant, settlement, growth)? {
         return Ok(Settled::OverQuota { bytes });
     }
     let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
@@ -257,47 +267,24 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
             // replay would charge a customer's limit again for what was credited once.
             if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
-                write_state(transaction, &settling.tenant, settlement, run_id, growth)?;
+                write_state(transaction, &job.tenant, settlement, run_id, growth)?;
             }
-            end_job(transaction, &settling, WorkState::Done, None)?;
+            end_job(transaction, &settling, state, None)?;
         }
-        JobEnd::Held { reason } => end_job(transaction, &settling, WorkState::Held, Some(reason))?,
+        JobEnd::Held { reason } => end_job(transaction, &settling, state, Some(reason))?,
         JobEnd::Dead { reason } => {
             append_dead_letter(connection, &settling, run_id, run, reason)?;
-            end_job(transaction, &settling, WorkState::Dead, Some(reason))?;
+            end_job(transaction, &settling, state, Some(reason))?;
         }
         JobEnd::RetryAt { at, reason } => {
             connection
                 .prepare_cached("UPDATE jobs SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
-                .execute(params![settling.job, WorkState::Ready, at.0, reason])?;
-            yield_to_older(connection, settling.job, settling.lane)?;
+                .execute(params![job.id, rows::job_code(state), at.0, reason])?;
+            yield_to_older(connection, job.id, job.lane, state)?;
             transaction.jobs_ready = true;
         }
     }
     Ok(Settled::Committed { run: run_id, verdicts })
-}
-
-/// The job, if the settlement's lease is still its newest. An expired lease that nobody took over still holds.
-fn hold_lease(connection: &Connection, settlement: &Settlement) -> Result<Option<Settling>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT receipt, lane, state, epoch, attempts, tenant FROM jobs WHERE id = ?1")?;
-    let mut found = statement.query([settlement.job.0])?;
-    let Some(row) = found.next()? else {
-        return Err(Fault::NotFound(settlement.job.to_string()));
-    };
-    let state = WorkState::from_code(get(row, "state")?)?;
-    if state != WorkState::Leased || LeaseEpoch(get(row, "epoch")?) != settlement.epoch {
-        return Ok(None);
-    }
-    let run = &settlement.run;
-    Ok(Some(Settling {
-        job: settlement.job.0,
-        receipt: get(row, "receipt")?,
-        lane: get(row, "lane")?,
-        attempts: rows::unsigned32(row, "attempts")?,
-        tenant: id(row, "tenant")?,
-        at: run.started_at.plus_ms(signed(run.duration_us / 1000)),
-    }))
 }
 
 pub(super) fn read_state(
@@ -450,8 +437,8 @@ fn append_run(
              message, logs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
-            settling.job,
-            settling.attempts,
+            settling.job.id,
+            settling.job.attempts,
             epoch.0,
             run.plugin.as_str(),
             run.digest.0.as_slice(),
@@ -486,7 +473,7 @@ fn record_action(
 ) -> Result<Verdict, Fault> {
     let connection = transaction.connection;
     let (tenant, namespace, kind, key) = (
-        settling.tenant.as_str(),
+        settling.job.tenant.as_str(),
         settlement.namespace.as_str(),
         granted.action().kind().as_str(),
         granted.operation_key().as_str(),
@@ -505,17 +492,29 @@ fn record_action(
     let verdict = verdict(recorded.map(|(_, content)| content), proposed);
     if let (Verdict::AlreadyDone, Some((action, _))) = (verdict, recorded) {
         repeat(connection, run, at, action)?;
-        outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
+        outbox::send(
+            transaction,
+            &settling.job.tenant,
+            action,
+            &settlement.targets,
+            settling.at,
+        )?;
         return Ok(verdict);
     }
     if verdict == Verdict::Conflict
-        && let Some(known) = known_conflict(connection, &settling.tenant, settlement, granted, proposed)?
+        && let Some(known) = known_conflict(connection, &settling.job.tenant, settlement, granted, proposed)?
     {
         repeat(connection, run, at, known.action)?;
         let Some(effect) = known.effect else {
             return Ok(Verdict::Conflict);
         };
-        outbox::send(transaction, &settling.tenant, effect, &settlement.targets, settling.at)?;
+        outbox::send(
+            transaction,
+            &settling.job.tenant,
+            effect,
+            &settlement.targets,
+            settling.at,
+        )?;
         return Ok(Verdict::AlreadyDone);
     }
     connection
@@ -526,7 +525,7 @@ fn record_action(
         .execute(params![
             run.0,
             at as i64,
-            settling.receipt,
+            settling.job.receipt,
             tenant,
             namespace,
             kind,
@@ -538,7 +537,13 @@ fn record_action(
         ])?;
     if verdict == Verdict::Recorded {
         let action = connection.last_insert_rowid();
-        outbox::send(transaction, &settling.tenant, action, &settlement.targets, settling.at)?;
+        outbox::send(
+            transaction,
+            &settling.job.tenant,
+            action,
+            &settlement.targets,
+            settling.at,
+        )?;
     }
     Ok(verdict)
 }
@@ -592,16 +597,15 @@ fn known_conflict(
 fn end_job(
     transaction: &mut Transaction<'_>,
     settling: &Settling,
-    state: WorkState,
+    state: JobState,
     reason: Option<&str>,
 ) -> Result<(), Fault> {
-    transaction
-        .connection
+    let (connection, job) = (transaction.connection, &settling.job);
+    connection
         .prepare_cached("UPDATE jobs SET state = ?2, reason = ?3, worker = NULL, ended_at = ?4 WHERE id = ?1")?
-        .execute(params![settling.job, state, reason, settling.at.0])?;
-    let next = oldest(transaction.connection, settling.lane, WorkState::Blocked)?;
-    if let Some(next) = next {
-        set_state(transaction.connection, next.job, WorkState::Ready)?;
+        .execute(params![job.id, rows::job_code(state), reason, settling.at.0])?;
+    if let Some(next) = oldest(connection, job.lane, JobState::Blocked)? {
+        change(connection, next.job, JobState::Blocked, JobEvent::TurnComes)?;
         transaction.jobs_ready = true;
     }
     Ok(())
@@ -625,60 +629,147 @@ fn append_dead_letter(
     });
     connection
         .prepare_cached("INSERT INTO dead_letters (job, receipt, died_at, attempts, reason, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![settling.job, settling.receipt, settling.at.0, settling.attempts, reason, context.to_string()])?;
+        .execute(params![settling.job.id, settling.job.receipt, settling.at.0, settling.job.attempts, reason, context.to_string()])?;
     Ok(())
 }
 
 /// The oldest job of a lane that is in a state of those before an end.
-fn oldest(connection: &Connection, lane: i64, state: WorkState) -> Result<Option<Waiting>, Fault> {
+fn oldest(connection: &Connection, lane: i64, state: JobState) -> Result<Option<Waiting>, Fault> {
     // In the order of the lane's index: the first is of the lowest state that there is, from the wanted one on.
-    let found = connection
-        .prepare_cached(
-            "SELECT id, due_at, state FROM jobs WHERE lane = ?1 AND state >= ?2 AND state < 3 ORDER BY state, id LIMIT 1",
-        )?
-        .query_row(params![lane, state], |row| {
-            let waiting = Waiting {
-                job: row.get(0)?,
-                due_at: UnixMillis(row.get(1)?),
-            };
-            Ok((waiting, row.get(2)?))
-        })
-        .optional()?;
-    match found {
-        Some((waiting, code)) if WorkState::from_code(code)? == state => Ok(Some(waiting)),
+    let mut statement = connection.prepare_cached(
+        "SELECT id, due_at, state FROM jobs WHERE lane = ?1 AND state >= ?2 AND state < 3 ORDER BY state, id LIMIT 1",
+    )?;
+    let mut found = statement.query(params![lane, rows::job_code(state)])?;
+    match found.next()? {
+        Some(row) if rows::job_state(row, "state")? == state => Ok(Some(Waiting {
+            job: get(row, "id")?,
+            due_at: rows::millis(row, "due_at")?,
+        })),
         _ => Ok(None),
     }
 }
 
-fn set_state(connection: &Connection, job: i64, state: WorkState) -> Result<(), Fault> {
+/// Something happens to a job that changes nothing but its state.
+///
+/// # Errors
+/// [`Fault::Illegal`] when that cannot happen to it.
+fn change(connection: &Connection, job: i64, state: JobState, event: JobEvent) -> Result<(), Fault> {
     connection
         .prepare_cached("UPDATE jobs SET state = ?2 WHERE id = ?1")?
-        .execute(params![job, state])?;
+        .execute(params![job, rows::job_code(state.next(event)?)])?;
     Ok(())
 }
 
 /// Nothing is to be done with a held job. Its reason stays.
-pub(super) fn dismiss(connection: &Connection, job: i64) -> Result<(), Fault> {
-    set_state(connection, job, WorkState::Dismissed)
+pub(super) fn dismiss(connection: &Connection, job: JobId) -> Result<(), Fault> {
+    let state = Job::find(connection, job)?.state;
+    change(connection, job.0, state, JobEvent::Dismiss)
 }
 
 /// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs.
-pub(super) fn requeue(transaction: &mut Transaction<'_>, job: i64, now: UnixMillis) -> Result<(), Fault> {
+pub(super) fn requeue(transaction: &mut Transaction<'_>, job: JobId, now: UnixMillis) -> Result<(), Fault> {
     let connection = transaction.connection;
-    let lane: i64 = connection
+    let Job { id, lane, state, .. } = Job::find(connection, job)?;
+    let state = state.next(JobEvent::Replay)?;
+    connection
         .prepare_cached(
-            "UPDATE jobs SET state = 0, attempts = 0, replays = replays + 1, due_at = ?2, reason = NULL WHERE id = ?1 RETURNING lane",
+            "UPDATE jobs SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1",
         )?
-        .query_row(params![job, now.0], |row| row.get(0))?;
-    if oldest(connection, lane, WorkState::Leased)?.is_some() {
+        .execute(params![id, rows::job_code(state), now.0])?;
+    if oldest(connection, lane, JobState::Leased)?.is_some() {
         return Ok(());
     }
-    match oldest(connection, lane, WorkState::Ready)? {
-        Some(ready) if ready.job < job => return Ok(()),
-        Some(ready) => set_state(connection, ready.job, WorkState::Blocked)?,
+    match oldest(connection, lane, JobState::Ready)? {
+        Some(ready) if ready.job < id => return Ok(()),
+        Some(ready) => change(connection, ready.job, JobState::Ready, JobEvent::GiveWay)?,
         None => {}
     }
-    set_state(connection, job, WorkState::Ready)?;
+    change(connection, id, state, JobEvent::TurnComes)?;
     transaction.jobs_ready = true;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::ids::OutboxId;
+    use tollgate_core::work::{EntryState, IllegalEvent};
+
+    use super::super::{Access, OpenOptions, SqliteStore};
+    use super::*;
+    use crate::StoreError;
+
+    #[test]
+    fn what_cannot_happen_to_a_job_or_an_entry_is_an_error_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("t.db"), OpenOptions::default()).unwrap();
+        let Access::ReadWrite(writer) = &store.inner.access else {
+            panic!("it was opened to be written");
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // One of each state, whose code is its number; in lanes of their own.
+        let make = writer.write(|transaction| {
+            let connection = transaction.connection;
+            let job = "INSERT INTO jobs (id, receipt, route, lane, state, due_at, tenant) VALUES (10 + ?1, 1, 'r', ?1, ?1, 0, 'acme')";
+            for state in JobState::ALL {
+                connection.execute(job, [rows::job_code(state)])?;
+            }
+            connection.execute(
+                "INSERT INTO actions (id, run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, \
+                 recorded_at) VALUES (1, 1, 0, 1, 'acme', 'p', 'credit', 'k', zeroblob(32), '{}', 0, 0)",
+                [],
+            )?;
+            let entry = "INSERT INTO outbox (id, action, tenant, destination, state, due_at) VALUES (10 + ?1, 1, 'acme', 'd' || ?1, ?1, 0)";
+            for state in EntryState::ALL {
+                connection.execute(entry, [rows::entry_code(state)])?;
+            }
+            Ok(())
+        });
+        runtime.block_on(make).unwrap();
+        let all = || {
+            let read = writer.write(|transaction| {
+                let sql = "SELECT 'job', id, state, attempts, replays FROM jobs UNION ALL SELECT 'entry', id, state, attempts, replays FROM outbox";
+                let mut statement = transaction.connection.prepare(sql)?;
+                let rows = statement.query_map([], |row| Ok([0, 1, 2, 3, 4].map(|at| row.get_ref(at).map(|value| format!("{value:?}")).ok())))?;
+                Ok(rows.collect::<Result<Vec<_>, _>>()?)
+            });
+            runtime.block_on(read).unwrap()
+        };
+        let before = all();
+        let mut refused = 0;
+        for state in JobState::ALL {
+            let job = JobId(10 + rows::job_code(state));
+            if state.next(JobEvent::Dismiss).is_err() {
+                let error = runtime.block_on(writer.write(move |transaction| dismiss(transaction.connection, job)));
+                let event = JobEvent::Dismiss;
+                let expected = IllegalEvent::Job { state, event };
+                assert!(
+                    matches!(error, Err(StoreError::Illegal(found)) if found == expected),
+                    "{error:?}"
+                );
+                refused += 1;
+            }
+            if state.next(JobEvent::Replay).is_err() {
+                let error = runtime.block_on(writer.write(move |transaction| requeue(transaction, job, UnixMillis(1))));
+                let event = JobEvent::Replay;
+                let expected = IllegalEvent::Job { state, event };
+                assert!(
+                    matches!(error, Err(StoreError::Illegal(found)) if found == expected),
+                    "{error:?}"
+                );
+                refused += 1;
+            }
+        }
+        for state in EntryState::ALL.into_iter().filter(|state| *state != EntryState::Dead) {
+            let entry = OutboxId(10 + rows::entry_code(state));
+            let error =
+                runtime.block_on(writer.write(move |transaction| outbox::requeue(transaction, entry, UnixMillis(1))));
+            assert!(
+                matches!(error, Err(StoreError::Illegal(IllegalEvent::Entry { state: found, .. })) if found == state),
+                "{error:?}"
+            );
+            refused += 1;
+        }
+        assert_eq!(refused, 6 + 3 + 3);
+        assert_eq!(all(), before);
+    }
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use tollgate_core::secret::Secret;
+use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 
 use super::carrier;
 use super::fault::Fault;
 use super::jobs;
 use super::receipts::{self, Layout};
+use super::rows;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
 
@@ -484,27 +486,29 @@ fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(),
 fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     release_jobs(&transaction)?;
-    release("outbox", &transaction)?;
+    let (from, to) = (EntryState::Leased, EntryState::Leased.next(EntryEvent::Release)?);
+    release("outbox", rows::entry_code(from), rows::entry_code(to), &transaction)?;
     transaction.commit()?;
     Ok(())
 }
 
-fn release(table: &str, connection: &Connection) -> Result<(), Fault> {
+fn release(table: &str, from: i64, to: i64, connection: &Connection) -> Result<(), Fault> {
     connection.execute(
-        &format!("UPDATE {table} SET state = 1, due_at = 0, worker = NULL WHERE state = 2 AND state IN (1, 2)"),
-        [],
+        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
+        [from, to],
     )?;
     Ok(())
 }
 
 fn release_jobs(connection: &Connection) -> Result<(), Fault> {
+    let (from, to) = (JobState::Leased, JobState::Leased.next(JobEvent::Release)?);
     let leased = connection
-        .prepare("SELECT id, lane FROM jobs WHERE state = 2 AND state IN (1, 2)")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
+        .query_map([rows::job_code(from)], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(i64, i64)>, _>>()?;
-    release("jobs", connection)?;
+    release("jobs", rows::job_code(from), rows::job_code(to), connection)?;
     for (job, lane) in leased {
-        jobs::yield_to_older(connection, job, lane)?;
+        jobs::yield_to_older(connection, job, lane, to)?;
     }
     Ok(())
 }

@@ -8,22 +8,14 @@ use tollgate_core::ids::{
 };
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::turns::{self, Leased};
+use tollgate_core::work::{EntryEvent, EntryState};
 
 use super::fault::Fault;
 use super::receipts;
-use super::rows::{self, WorkState, get, id, signed, to_json};
+use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms, Targets};
-
-/// Destinations that one claim looks at; the next goes on behind them.
-const DESTINATIONS_PER_CLAIM_MAX: usize = 256;
-
-/// One destination's share in a claim.
-struct Waiting {
-    tenant: String,
-    destination: String,
-    room: usize,
-}
 
 /// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no room is not touched.
 pub(super) fn claim(
@@ -31,93 +23,108 @@ pub(super) fn claim(
     request: &ClaimRequest,
     rooms: &Rooms,
 ) -> Result<OutboxClaims, Fault> {
-    let last = transaction.memory.last_delivered.clone();
-    let turn = in_turn(transaction.connection, &last, request, rooms)?;
-    transaction.memory.last_delivered = turn.looked_at;
-    let (mut waiting, mut next_due) = (turn.waiting, turn.next_due);
-    let mut claims = Vec::new();
-    while !waiting.is_empty() && claims.len() < request.rows_max {
-        let share = ((request.rows_max - claims.len()) / waiting.len()).max(1);
-        let mut with_more = Vec::new();
-        for mut one in waiting {
-            let rows_max = share.min(request.rows_max - claims.len()).min(one.room);
-            if rows_max == 0 {
-                break;
-            }
-            let claimed = claim_of(transaction, request, &one, rows_max, &mut claims)?;
-            one.room -= claimed;
-            transaction.memory.last_delivered = (one.tenant.clone(), one.destination.clone());
-            if claimed < rows_max {
-                next_due = next_due.into_iter().chain(due(transaction.connection, &one)?).min();
-            } else if one.room > 0 {
-                with_more.push(one);
-            }
-        }
-        waiting = with_more;
-    }
+    let mut last = std::mem::take(&mut transaction.memory.last_delivered);
+    let mut destinations = Destinations {
+        transaction,
+        request,
+        rooms,
+        claims: Vec::new(),
+        next_due: None,
+    };
+    turns::take(&mut destinations, &mut last, request.rows_max)?;
+    let Destinations {
+        transaction,
+        claims,
+        next_due,
+        ..
+    } = destinations;
+    transaction.memory.last_delivered = last;
     // What is delivered is recorded for good before: the settlement of each entry is in the log that is synced now.
     transaction.must_sync |= !claims.is_empty();
     Ok(OutboxClaims { claims, next_due })
 }
 
-/// Whose turn it is.
-struct Turn {
-    waiting: Vec<Waiting>,
-    /// When the first entry of those is due that were passed over because nothing of theirs is.
+/// The destinations that entries wait for.
+struct Destinations<'t, 'c, 'r> {
+    transaction: &'t mut Transaction<'c>,
+    request: &'r ClaimRequest,
+    rooms: &'r Rooms,
+    claims: Vec<OutboxClaim>,
+    /// When the first entry is due of those that could be given more, as far as the claim came to look.
     next_due: Option<UnixMillis>,
-    /// The last that was looked at.
-    looked_at: (String, String),
 }
 
-/// Destinations with room and with entries that are due, behind `last` in the order of their names and then from the first on. One
-/// with nothing due takes no turn.
-fn in_turn(
-    connection: &Connection,
-    last: &(String, String),
-    request: &ClaimRequest,
-    rooms: &Rooms,
-) -> Result<Turn, Fault> {
-    let mut next = connection.prepare_cached(
-        "SELECT tenant, destination FROM outbox WHERE state IN (1, 2) AND (tenant, destination) > (?1, ?2) \
-         ORDER BY tenant, destination LIMIT 1",
-    )?;
-    let mut waiting: Vec<Waiting> = Vec::new();
-    let mut next_due: Option<UnixMillis> = None;
-    let (mut behind, mut wrapped) = (last.clone(), last.0.is_empty());
-    let mut looks = 0;
-    while waiting.len() < request.rows_max && looks < DESTINATIONS_PER_CLAIM_MAX {
-        looks += 1;
-        let found = next
-            .query_row(params![behind.0, behind.1], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-            .optional()?;
-        match found {
-            Some(name) if wrapped && !last.0.is_empty() && name > *last => break,
-            Some(name) => {
-                let room = room_of(rooms, &name);
-                if room > 0 {
-                    let one = Waiting {
-                        tenant: name.0.clone(),
-                        destination: name.1.clone(),
-                        room,
-                    };
-                    match due(connection, &one)? {
-                        Some(at) if at > request.now => next_due = next_due.into_iter().chain([at]).min(),
-                        _ => waiting.push(one),
-                    }
-                }
-                behind = name;
+impl Destinations<'_, '_, '_> {
+    /// When the next entry of a destination is due; for one that is leased, when its lease ends.
+    fn due(&self, (tenant, destination): &(String, String)) -> Result<Option<UnixMillis>, Fault> {
+        let due: Option<i64> = self
+            .transaction
+            .connection
+            .prepare_cached(
+                "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2",
+            )?
+            .query_row(params![tenant, destination], |row| row.get(0))?;
+        Ok(due.map(UnixMillis))
+    }
+
+    fn note_due(&mut self, at: Option<UnixMillis>) {
+        self.next_due = self.next_due.into_iter().chain(at).min();
+    }
+}
+
+impl turns::Line for Destinations<'_, '_, '_> {
+    /// Tenant and destination.
+    type Name = (String, String);
+    type Error = Fault;
+
+    fn behind(&mut self, (tenant, destination): &Self::Name) -> Result<Option<Self::Name>, Fault> {
+        let mut next = self.transaction.connection.prepare_cached(
+            "SELECT tenant, destination FROM outbox WHERE state IN (1, 2) AND (tenant, destination) > (?1, ?2) \
+             ORDER BY tenant, destination LIMIT 1",
+        )?;
+        let found = next.query_row(params![tenant, destination], |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(found.optional()?)
+    }
+
+    fn room(&mut self, name: &Self::Name) -> Result<usize, Fault> {
+        let room = room_of(self.rooms, name);
+        if room == 0 {
+            return Ok(0);
+        }
+        match self.due(name)? {
+            Some(at) if at > self.request.now => {
+                self.note_due(Some(at));
+                Ok(0)
             }
-            None if wrapped => break,
-            None => (behind, wrapped) = (<(String, String)>::default(), true),
+            _ => Ok(room),
         }
     }
-    Ok(Turn {
-        waiting,
-        next_due,
-        looked_at: behind,
-    })
+
+    /// The oldest first.
+    fn lease(&mut self, name: &Self::Name, rows_max: usize) -> Result<Leased, Fault> {
+        let mut due = self.transaction.connection.prepare_cached(
+            "SELECT id, state FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 AND due_at <= ?3 \
+             ORDER BY due_at, id LIMIT ?4",
+        )?;
+        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let mut found = due.query(params![name.0, name.1, self.request.now.0, limit])?;
+        let mut entries = Vec::with_capacity(rows_max.min(64));
+        while let Some(row) = found.next()? {
+            entries.push((get(row, "id")?, rows::entry_state(row, "state")?));
+        }
+        for (entry, state) in &entries {
+            self.claims.push(lease(self.transaction, self.request, *entry, *state)?);
+        }
+        let may_be_more = entries.len() == rows_max;
+        if !may_be_more {
+            let next = self.due(name)?;
+            self.note_due(next);
+        }
+        Ok(Leased {
+            rows: entries.len(),
+            may_be_more,
+        })
+    }
 }
 
 fn room_of(rooms: &Rooms, (tenant, destination): &(String, String)) -> usize {
@@ -128,45 +135,24 @@ fn room_of(rooms: &Rooms, (tenant, destination): &(String, String)) -> usize {
     *rooms.of.get(&(tenant, destination)).unwrap_or(&rooms.each_max)
 }
 
-/// Leases entries of one destination, the oldest first. Answers how many.
-fn claim_of(
+fn lease(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
-    of: &Waiting,
-    rows_max: usize,
-    claims: &mut Vec<OutboxClaim>,
-) -> Result<usize, Fault> {
-    let mut due = transaction.connection.prepare_cached(
-        "SELECT id FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 AND due_at <= ?3 \
-         ORDER BY due_at, id LIMIT ?4",
-    )?;
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let entries = due
-        .query_map(params![of.tenant, of.destination, request.now.0, limit], |row| {
-            row.get(0)
-        })?
-        .collect::<Result<Vec<i64>, _>>()?;
-    for entry in &entries {
-        claims.push(lease(transaction, request, *entry)?);
-    }
-    Ok(entries.len())
-}
-
-/// When the next entry of a destination is due; for one that is leased, when its lease ends.
-fn due(connection: &Connection, of: &Waiting) -> Result<Option<UnixMillis>, Fault> {
-    let due: Option<i64> = connection
-        .prepare_cached("SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2")?
-        .query_row(params![of.tenant, of.destination], |row| row.get(0))?;
-    Ok(due.map(UnixMillis))
-}
-
-fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, entry: i64) -> Result<OutboxClaim, Fault> {
+    entry: i64,
+    state: EntryState,
+) -> Result<OutboxClaim, Fault> {
     let connection = transaction.connection;
+    let state = state.next(EntryEvent::Lease)?;
     connection
         .prepare_cached(
             "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
         )?
-        .execute(params![entry, WorkState::Leased, request.now.plus_ms(request.lease_ms).0, request.worker])?;
+        .execute(params![
+            entry,
+            rows::entry_code(state),
+            request.now.plus_ms(request.lease_ms).0,
+            request.worker
+        ])?;
     let mut statement = connection.prepare_cached(
         "SELECT e.epoch, e.attempts, e.destination, e.action, e.resend, a.tenant, a.namespace, a.kind, a.operation_key, a.json, a.recorded_at, a.receipt \
          FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
@@ -211,23 +197,23 @@ fn kind(row: &rusqlite::Row<'_>) -> Result<ActionKind, Fault> {
 }
 
 /// An entry as its deliverer left it.
-struct Entry {
-    state: WorkState,
+pub(super) struct Entry {
+    pub(super) state: EntryState,
     epoch: LeaseEpoch,
     attempts: u32,
-    receipt: i64,
-    destination: String,
+    pub(super) receipt: i64,
+    pub(super) destination: String,
     /// Of the resend under which it is at work.
     resend: Option<i64>,
 }
 
 impl Entry {
     fn is_held_under(&self, epoch: LeaseEpoch) -> bool {
-        self.state == WorkState::Leased && self.epoch == epoch
+        self.state.is_held_under(self.epoch, epoch)
     }
 }
 
-fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
+pub(super) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
          WHERE e.id = ?1",
@@ -237,7 +223,7 @@ fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
         return Err(Fault::NotFound(entry.to_string()));
     };
     Ok(Entry {
-        state: WorkState::from_code(get(row, "state")?)?,
+        state: rows::entry_state(row, "state")?,
         epoch: LeaseEpoch(get(row, "epoch")?),
         attempts: rows::unsigned32(row, "attempts")?,
         receipt: get(row, "receipt")?,
@@ -271,14 +257,15 @@ pub(super) fn record_attempt(
         return Ok(AttemptRecorded::LeaseLost);
     }
     let ended_at = attempt.started_at.plus_ms(signed(attempt.duration_us / 1000));
-    let (state, due_at, reason) = match &attempt.entry_end {
-        EntryEnd::Delivered => (WorkState::Done, ended_at, None),
-        EntryEnd::RetryAt { at, reason } => (WorkState::Ready, *at, Some(reason)),
-        EntryEnd::Dead { reason } => (WorkState::Dead, ended_at, Some(reason)),
+    let state = entry.state.next(EntryEvent::from(&attempt.entry_end))?;
+    let (due_at, reason) = match &attempt.entry_end {
+        EntryEnd::Delivered => (ended_at, None),
+        EntryEnd::RetryAt { at, reason } => (*at, Some(reason)),
+        EntryEnd::Dead { reason } => (ended_at, Some(reason)),
     };
     connection
         .prepare_cached("UPDATE outbox SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
-        .execute(params![attempt.entry.0, state, due_at.0, reason])?;
+        .execute(params![attempt.entry.0, rows::entry_code(state), due_at.0, reason])?;
     match &attempt.entry_end {
         EntryEnd::Delivered => {}
         EntryEnd::RetryAt { .. } => transaction.outbox_ready = true,
@@ -297,30 +284,29 @@ pub(super) fn record_attempt(
 /// Entries whose lease was lost meanwhile are somebody else's and stay as they are.
 pub(super) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], at: UnixMillis) -> Result<(), Fault> {
     for hold in holds {
-        let released = transaction
+        let entry = find(transaction.connection, hold.entry)?;
+        if !entry.is_held_under(hold.epoch) {
+            continue;
+        }
+        let state = entry.state.next(EntryEvent::Release)?;
+        transaction
             .connection
             .prepare_cached(
-                "UPDATE outbox SET state = ?3, due_at = ?4, attempts = attempts - 1, worker = NULL \
-                 WHERE id = ?1 AND epoch = ?2 AND state = ?5",
+                "UPDATE outbox SET state = ?2, due_at = ?3, attempts = attempts - 1, worker = NULL WHERE id = ?1",
             )?
-            .execute(params![
-                hold.entry.0,
-                hold.epoch.0,
-                WorkState::Ready,
-                at.0,
-                WorkState::Leased
-            ])?;
-        transaction.outbox_ready |= released > 0;
+            .execute(params![hold.entry.0, rows::entry_code(state), at.0])?;
+        transaction.outbox_ready = true;
     }
     Ok(())
 }
 
 /// Puts a dead entry back to work.
-pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: i64, now: UnixMillis) -> Result<(), Fault> {
+pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: UnixMillis) -> Result<(), Fault> {
+    let state = find(transaction.connection, entry)?.state.next(EntryEvent::Replay)?;
     transaction
         .connection
         .prepare_cached("UPDATE outbox SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1")?
-        .execute(params![entry, WorkState::Ready, now.0])?;
+        .execute(params![entry.0, rows::entry_code(state), now.0])?;
     transaction.outbox_ready = true;
     Ok(())
 }
@@ -343,7 +329,7 @@ pub(super) fn send(
                 action,
                 tenant.as_str(),
                 destination.as_str(),
-                WorkState::Ready,
+                rows::entry_code(EntryState::Ready),
                 due_at.0
             ])?;
         transaction.outbox_ready = true;

@@ -6,11 +6,12 @@ use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName, Status};
 use tollgate_core::review::Reviewed;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::{EntryState, JobEvent, JobState};
 
 use super::admit::insert_jobs;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, View};
-use super::rows::{self, WorkState, get, id};
+use super::rows::{self, get, id};
 use super::transaction::{Transaction, read_chain_head};
 use super::{jobs, outbox, reviews, set_aside};
 use crate::{
@@ -28,8 +29,8 @@ pub(super) fn dead_letters(view: View<'_>, filter: &DeadLetterFilter) -> Result<
 struct Found {
     letter: DeadLetter,
     receipt_seq: i64,
-    /// The state of its job or entry now.
-    state: WorkState,
+    /// Whether its job or entry has not gone back to work since.
+    is_dead: bool,
 }
 
 /// `order` is `ASC` or `DESC`, by the letters' numbers.
@@ -69,13 +70,13 @@ fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &
 }
 
 fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
-    let (work, state) = match (get::<Option<i64>>(row, "job")?, get::<Option<i64>>(row, "entry")?) {
+    let (work, is_dead) = match (get::<Option<i64>>(row, "job")?, get::<Option<i64>>(row, "entry")?) {
         (Some(job), None) => (
             DeadWork::Job {
                 job: JobId(job),
                 route: id(row, "route")?,
             },
-            get(row, "job_state")?,
+            rows::job_state(row, "job_state")? == JobState::Dead,
         ),
         (None, Some(entry)) => {
             let work = DeadWork::Delivery {
@@ -84,7 +85,7 @@ fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
                 action: ActionId(get(row, "action")?),
                 operation_key: get(row, "operation_key")?,
             };
-            (work, get(row, "entry_state")?)
+            (work, rows::entry_state(row, "entry_state")? == EntryState::Dead)
         }
         _ => {
             return Err(Fault::damaged(
@@ -112,7 +113,7 @@ fn read(row: &Row<'_>, receipt: &Receipt) -> Result<Found, Fault> {
     Ok(Found {
         letter,
         receipt_seq: receipt.seq,
-        state: WorkState::from_code(state)?,
+        is_dead,
     })
 }
 
@@ -143,8 +144,8 @@ pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
     for mut step in planned {
         note_missing(transaction.connection, &mut step, &request.routes)?;
         match &step.replayed.work {
-            ReplayedWork::Job { job, .. } => jobs::requeue(transaction, job.0, request.now)?,
-            ReplayedWork::Delivery { entry, .. } => outbox::requeue(transaction, entry.0, request.now)?,
+            ReplayedWork::Job { job, .. } => jobs::requeue(transaction, *job, request.now)?,
+            ReplayedWork::Delivery { entry, .. } => outbox::requeue(transaction, *entry, request.now)?,
             ReplayedWork::NewJob { .. } => make_job(transaction, &step, request.now)?,
         }
         close_letters(transaction.connection, &step, request.now)?;
@@ -221,7 +222,7 @@ fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> 
             let found = find(view, filter, false, "ASC")?;
             Ok(found
                 .into_iter()
-                .filter(|found| found.state == WorkState::Dead)
+                .filter(|found| found.is_dead)
                 .map(Step::of_letter)
                 .collect())
         }
@@ -467,8 +468,9 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
     let mut found = statement.query([seq])?;
     let mut steps = Vec::new();
     while let Some(row) = found.next()? {
-        let state = WorkState::from_code(get(row, "state")?)?;
-        if state.is_open() {
+        let state = rows::job_state(row, "state")?;
+        // What is still at work is left alone.
+        if state.next(JobEvent::Replay).is_err() {
             continue;
         }
         let reason: Option<String> = get(row, "reason")?;
@@ -481,7 +483,7 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
                 job: JobId(get(row, "job")?),
                 route: id(row, "route")?,
             },
-            reason: reason.unwrap_or_else(|| state.name("done").to_owned()),
+            reason: reason.unwrap_or_else(|| state.as_str().to_owned()),
             adds: Vec::new(),
         };
         steps.push(Step {

@@ -3,10 +3,12 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 use tollgate_core::ids::{ActionId, OutboxId, ResendId};
+use tollgate_core::work::{EntryEvent, EntryState};
 
 use super::fault::Fault;
+use super::outbox;
 use super::receipts::{self, Body, View};
-use super::rows::{self, WorkState, get, id, millis};
+use super::rows::{self, get, id, millis};
 use super::transaction::Transaction;
 use crate::{ResendRequest, ResendView, Sent, SentFilter, SentOf, SentState};
 
@@ -102,12 +104,12 @@ fn collect(view: View<'_>, filter: &SentFilter, sql: &str, values: &[(&str, &dyn
 }
 
 fn read(view: View<'_>, row: &Row<'_>) -> Result<Sent, Fault> {
-    let state = match WorkState::from_code(get(row, "state")?)? {
-        WorkState::Blocked | WorkState::Ready | WorkState::Leased => SentState::Waiting,
-        WorkState::Done => SentState::Delivered {
+    let state = match rows::entry_state(row, "state")? {
+        EntryState::Ready | EntryState::Leased => SentState::Waiting,
+        EntryState::Delivered => SentState::Delivered {
             at: millis(row, "due_at")?.to_string(),
         },
-        WorkState::Dead | WorkState::Held | WorkState::Dismissed => SentState::Dead,
+        EntryState::Dead => SentState::Dead,
     };
     let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
     let event = &receipt.event;
@@ -139,20 +141,20 @@ pub(super) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest)
     let resend = ResendId(connection.last_insert_rowid());
     let mut resent = Vec::new();
     for entry in &request.entries {
-        let put_back = connection
+        let found = match outbox::find(connection, *entry) {
+            Err(Fault::NotFound(_)) => continue,
+            found => found?,
+        };
+        let Ok(state) = found.state.next(EntryEvent::Resend) else {
+            continue;
+        };
+        connection
             .prepare_cached(
                 "UPDATE outbox SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL, resend = ?4 \
-                 WHERE id = ?1 AND state = ?5",
+                 WHERE id = ?1",
             )?
-            .execute(params![entry.0, WorkState::Ready, request.now.0, resend.0, WorkState::Done])?;
-        if put_back == 0 {
-            continue;
-        }
-        let (receipt, destination): (i64, String) = connection
-            .prepare_cached(
-                "SELECT a.receipt, e.destination FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1",
-            )?
-            .query_row([entry.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .execute(params![entry.0, rows::entry_code(state), request.now.0, resend.0])?;
+        let (receipt, destination) = (found.receipt, found.destination);
         let detail = format!(
             "{entry} (to {destination}) by {}, {resend}: {}",
             request.actor, request.why

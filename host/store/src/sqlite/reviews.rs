@@ -10,11 +10,12 @@ use tollgate_core::review::{self, Reviewed, Target, Word};
 use tollgate_core::secret::Secret;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::JobState;
 
 use super::admit::{self, find_subject, foresee, insert_jobs};
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, Subject, View};
-use super::rows::{self, WorkState, get, id};
+use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use super::{deliveries, jobs, outbox};
 use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView, Targets};
@@ -254,7 +255,7 @@ pub(super) fn review(
         }
         (Reviewed::RunAgain, _) => {
             if let Target::Job(job) = request.target {
-                jobs::requeue(transaction, job.0, request.now)?;
+                jobs::requeue(transaction, job, request.now)?;
             }
         }
         (
@@ -432,15 +433,15 @@ fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Ref
     let mut statement = view.prepare_cached("SELECT receipt, route, state FROM jobs WHERE id = ?1")?;
     let mut found = statement.query([job.0])?;
     let row = found.next()?.ok_or_else(|| Fault::NotFound(job.to_string()))?;
-    match WorkState::from_code(get(row, "state")?)? {
-        WorkState::Held => {}
-        WorkState::Dismissed => {
+    match rows::job_state(row, "state")? {
+        JobState::Held => {}
+        JobState::Dismissed => {
             return Ok(Err(match of_job(view, job)? {
                 Some(decision) => ReviewAnswer::AlreadyReviewed(decision),
                 None => ReviewAnswer::NotHeld,
             }));
         }
-        WorkState::Blocked | WorkState::Ready | WorkState::Leased | WorkState::Done | WorkState::Dead => {
+        JobState::Blocked | JobState::Ready | JobState::Leased | JobState::Done | JobState::Dead => {
             return Ok(Err(ReviewAnswer::NotHeld));
         }
     }
@@ -617,7 +618,7 @@ fn append(
         Target::Job(job) => {
             append_work_review(connection, request.target, &by, reviewed, own)?;
             if *reviewed == Reviewed::Dismissed {
-                jobs::dismiss(connection, job.0)?;
+                jobs::dismiss(connection, job)?;
             }
         }
         Target::Delivery(delivery) => {

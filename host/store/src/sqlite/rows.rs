@@ -3,69 +3,54 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, params};
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, ReceiptId, Status};
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::{EntryState, JobState};
 
 use super::fault::Fault;
 
-/// The state of a job or an outbox entry, as its column has it. The numbers are in the schema's indexes: never change them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WorkState {
-    /// Waits for an older job of its lane.
-    Blocked = 0,
-    Ready = 1,
-    Leased = 2,
-    /// A job's run is finished, an entry is delivered.
-    Done = 3,
-    Held = 4,
-    Dead = 5,
-    /// Held, and somebody said that nothing is to be done.
-    Dismissed = 6,
+/// A job's state, as its column has it. The numbers are in the schema's indexes: never change them.
+pub(super) fn job_code(state: JobState) -> i64 {
+    match state {
+        JobState::Blocked => 0,
+        JobState::Ready => 1,
+        JobState::Leased => 2,
+        JobState::Done => 3,
+        JobState::Held => 4,
+        JobState::Dead => 5,
+        JobState::Dismissed => 6,
+    }
 }
 
-impl WorkState {
-    pub(super) fn from_code(code: i64) -> Result<Self, Fault> {
-        [
-            Self::Blocked,
-            Self::Ready,
-            Self::Leased,
-            Self::Done,
-            Self::Held,
-            Self::Dead,
-            Self::Dismissed,
-        ]
-        .into_iter()
-        .find(|state| *state as i64 == code)
+pub(super) fn job_state(row: &Row<'_>, column: &str) -> Result<JobState, Fault> {
+    let code: i64 = get(row, column)?;
+    let mut states = JobState::ALL.into_iter();
+    states
+        .find(|state| job_code(*state) == code)
         .ok_or_else(|| Fault::damaged("state", code))
-    }
+}
 
-    /// As people read it; a blocked job is one that is ready but for its turn.
-    pub(super) fn name(self, done: &'static str) -> &'static str {
-        match self {
-            Self::Blocked | Self::Ready => "ready",
-            Self::Leased => "leased",
-            Self::Done => done,
-            Self::Held => "held",
-            Self::Dead => "dead",
-            Self::Dismissed => "dismissed",
-        }
-    }
-
-    /// Still to be worked on.
-    pub(super) fn is_open(self) -> bool {
-        matches!(self, Self::Blocked | Self::Ready | Self::Leased)
+/// The same of an outbox entry.
+pub(super) fn entry_code(state: EntryState) -> i64 {
+    match state {
+        EntryState::Ready => 1,
+        EntryState::Leased => 2,
+        EntryState::Delivered => 3,
+        EntryState::Dead => 5,
     }
 }
 
-impl ToSql for WorkState {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::from(*self as i64))
-    }
+pub(super) fn entry_state(row: &Row<'_>, column: &str) -> Result<EntryState, Fault> {
+    let code: i64 = get(row, column)?;
+    let mut states = EntryState::ALL.into_iter();
+    states
+        .find(|state| entry_code(*state) == code)
+        .ok_or_else(|| Fault::damaged("state", code))
 }
 
 /// A column of a row, by name: the queries are long, and a shifted number would read the wrong column silently.

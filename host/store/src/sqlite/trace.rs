@@ -10,11 +10,12 @@ use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
+use tollgate_core::work::{EntryState, JobState};
 
 use super::admit::subject_key;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
-use super::rows::{self, WorkState, get, id, millis};
+use super::rows::{self, get, id, millis};
 use super::{deliveries, resends, reviews};
 use crate::{
     ActionView, AttemptView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy, TraceQuery,
@@ -236,16 +237,18 @@ fn jobs(view: View<'_>, key: &Secret, seq: i64) -> Result<Vec<JobView>, Fault> {
     let sql = "SELECT id, route, state, attempts, due_at, reason, replays FROM jobs WHERE receipt = ?1 ORDER BY id";
     each(&view, sql, seq, |row| {
         let job: i64 = get(row, "id")?;
-        let state = WorkState::from_code(get(row, "state")?)?;
+        let state = rows::job_state(row, "state")?;
+        let due_at = millis(row, "due_at")?;
         let reason: Option<String> = get(row, "reason")?;
         Ok(JobView {
             id: JobId(job),
             route: id(row, "route")?,
-            state: state.name("done").to_owned(),
+            state: state.as_str().to_owned(),
             attempts: rows::unsigned32(row, "attempts")?,
-            due_at: due_at(row, state)?,
+            // Only what waits for its time has one.
+            due_at: (state == JobState::Ready).then(|| due_at.to_string()),
             reason: match state {
-                WorkState::Blocked => {
+                JobState::Blocked => {
                     Some(reason.unwrap_or_else(|| "waits for an older job of the same subject".to_owned()))
                 }
                 _ => reason,
@@ -254,19 +257,6 @@ fn jobs(view: View<'_>, key: &Secret, seq: i64) -> Result<Vec<JobView>, Fault> {
             runs: runs(view, key, job)?,
         })
     })
-}
-
-/// Only what waits for its time has one.
-fn due_at(row: &Row<'_>, state: WorkState) -> Result<Option<String>, Fault> {
-    match state {
-        WorkState::Ready => Ok(Some(millis(row, "due_at")?.to_string())),
-        WorkState::Blocked
-        | WorkState::Leased
-        | WorkState::Done
-        | WorkState::Held
-        | WorkState::Dead
-        | WorkState::Dismissed => Ok(None),
-    }
 }
 
 fn runs(view: View<'_>, key: &Secret, job: i64) -> Result<Vec<RunView>, Fault> {
@@ -331,15 +321,16 @@ fn outbox(view: View<'_>, key: &Secret, action: &Row<'_>, kind: ActionKind) -> R
     let sql = "SELECT id, destination, state, due_at FROM outbox WHERE action = ?1 ORDER BY id";
     each(&view, sql, get(action, "id")?, |row| {
         let entry: i64 = get(row, "id")?;
-        let state = WorkState::from_code(get(row, "state")?)?;
+        let state = rows::entry_state(row, "state")?;
+        let due_at = millis(row, "due_at")?;
         let receipt = receipts::get_known(view, recorded_by, Body::Without)?.id;
         let destination = id(row, "destination")?;
         Ok(OutboxView {
             id: OutboxId(entry),
             message_id: message_id(key, receipt, &namespace, kind, &operation_key, &destination),
             destination,
-            state: state.name("delivered").to_owned(),
-            due_at: due_at(row, state)?,
+            state: state.as_str().to_owned(),
+            due_at: (state == EntryState::Ready).then(|| due_at.to_string()),
             attempts: attempts(&view, entry)?,
         })
     })

@@ -1071,6 +1071,7 @@ fn copy(error: &StoreError) -> StoreError {
         StoreError::NoSpace { path } => StoreError::NoSpace { path: path.clone() },
         StoreError::Fatal { detail } => StoreError::Fatal { detail: detail.clone() },
         StoreError::NotFound { what } => StoreError::NotFound { what: what.clone() },
+        StoreError::Illegal(event) => StoreError::Illegal(*event),
         StoreError::Damaged { detail } => StoreError::Damaged { detail: detail.clone() },
         StoreError::Closed => StoreError::Closed,
         other => StoreError::Database {
