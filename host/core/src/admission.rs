@@ -12,7 +12,7 @@ use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lateness, Lifecycle, Transition};
 use crate::limits;
-use crate::profile::Profile;
+use crate::mode::Accept;
 use crate::route::{Late, LateJob, RouteMatch};
 use crate::secret::Secret;
 use crate::subject::Scope;
@@ -185,8 +185,8 @@ impl Admission {
 
     /// The same, held where the source does not accept such events.
     #[must_use]
-    pub fn accepted_by(mut self, profile: &Profile) -> Self {
-        self.hold = profile.why_not_accepted(&self.event);
+    pub fn accepted_by(mut self, accept: Accept) -> Self {
+        self.hold = accept.why_not(&self.event.attributes);
         self
     }
 

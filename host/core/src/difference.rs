@@ -55,6 +55,28 @@ impl Said {
     }
 }
 
+/// What the end of a run says of the state that it read, where another version wrote that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateUse {
+    /// It went on: with actions, with none, or refusing the event as not its own.
+    Used,
+    /// It waits for a person, asks for another try, or failed. Another try of the same input ends in the same way.
+    Stuck,
+    /// The host's clock or health ended it, which says nothing of the state.
+    Unknown,
+}
+
+impl StateUse {
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Completed { .. } | Outcome::Refused { .. } => Self::Used,
+            Outcome::Held { .. } | Outcome::RetryAfter { .. } => Self::Stuck,
+            Outcome::Fault { fault, .. } if fault.is_deterministic() => Self::Stuck,
+            Outcome::Fault { .. } => Self::Unknown,
+        }
+    }
+}
+
 /// One thing that one run did and the other did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "difference", rename_all = "kebab-case")]
@@ -306,6 +328,33 @@ mod tests {
             message: String::new(),
             actions: actions.to_vec(),
             fuel: 10 + actions.len() as u64,
+        }
+    }
+
+    #[test]
+    fn w4_a_run_that_a_person_or_a_repair_must_end_is_stuck_on_its_state() {
+        let message = || "unknown field `tier`".to_owned();
+        let fault = |fault| Outcome::Fault {
+            fault,
+            message: message(),
+        };
+        let check = |outcome: &Outcome, expect| assert_eq!(StateUse::of(outcome), expect, "{}", outcome.name());
+        check(&Outcome::Completed { proposals: vec![] }, StateUse::Used);
+        check(&Outcome::Refused { message: message() }, StateUse::Used);
+        check(&Outcome::Held { message: message() }, StateUse::Stuck);
+        let later = Outcome::RetryAfter {
+            after_ms: None,
+            message: message(),
+        };
+        check(&later, StateUse::Stuck);
+        for kind in Fault::ALL {
+            let expect = match kind {
+                Fault::Deadline | Fault::HostFault => StateUse::Unknown,
+                Fault::InvalidOutput | Fault::OutOfFuel | Fault::Memory | Fault::OutputTooBig | Fault::Trap => {
+                    StateUse::Stuck
+                }
+            };
+            check(&fault(kind), expect);
         }
     }
 

@@ -24,12 +24,12 @@ use crate::batch::{self, BatchError};
 use crate::event::{Event, StatusReading};
 use crate::form;
 use crate::ids::{self, EventId, EventType, SourceName, Status, Subject, TenantName};
-use crate::json::{self, ReadError, Scalar, Values};
+use crate::json::{self, ReadError, Scalar, Slot, Values};
 use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX};
 use crate::mode::MODE;
 use crate::money::{Currency, Money};
 use crate::profile::{
-    AmountUnit, Amounts, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule,
+    AmountSum, AmountUnit, Amounts, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule,
 };
 use crate::time::UnixMillis;
 use crate::verify::Verified;
@@ -264,6 +264,15 @@ impl Reader<'_> {
     }
 }
 
+/// Why the parts of an amount cannot be read, in words.
+fn parts_unread(error: &BatchError) -> String {
+    match error {
+        BatchError::Json(error) => Unreadable::from(error.clone()).to_string(),
+        BatchError::Empty => "its list of parts is empty".to_owned(),
+        BatchError::TooMany { items } => format!("{items} parts are more than are added up"),
+    }
+}
+
 /// A value and the kind of place that it came from.
 enum FoundValue<'f> {
     /// From the body or a header.
@@ -494,20 +503,83 @@ impl Fields<'_> {
             self.note("amount", format_args!("left out: {to} is less than {from} before it"));
             return None;
         }
-        self.money(rule, &rule.amount, amounts)
+        match &rule.amount_sum {
+            Some(sum) => match batch::split(&sum.list, self.text) {
+                Ok(Some(entries)) => self.sum(rule, sum, &entries, amounts),
+                // Without the list, or with an empty one, nothing is said in parts.
+                Ok(None) | Err(BatchError::Empty) => self.money(rule, &rule.amount, amounts),
+                Err(error) => {
+                    self.note("amount", format_args!("left out: {}", parts_unread(&error)));
+                    None
+                }
+            },
+            None => self.money(rule, &rule.amount, amounts),
+        }
+    }
+
+    /// The entries of a list that count, added up. One that counts and cannot be read leaves all of it out.
+    fn sum(&self, rule: &TypeRule, sum: &AmountSum, entries: &[&str], amounts: &Amounts) -> Option<Money> {
+        let mut total: Option<Money> = None;
+        for entry in entries {
+            let values = match sum.pointers.read(entry) {
+                Ok(values) => values,
+                Err(error) => {
+                    self.note("amount", format_args!("left out: {}", Unreadable::from(error)));
+                    return None;
+                }
+            };
+            let counts = |(slot, wanted): &(Slot, Vec<String>)| {
+                let found = values.get(*slot).map(Scalar::text);
+                found.is_some_and(|found| wanted.iter().any(|wanted| *wanted == found))
+            };
+            if !sum.only.iter().all(counts) {
+                continue;
+            }
+            let (Some(amount), Some(currency)) = (values.get(sum.amount), values.get(sum.currency)) else {
+                self.note("amount", "left out: a part of it has no amount or no currency");
+                return None;
+            };
+            let sent = |scalar| FoundValue::Sent(Cow::Borrowed(scalar));
+            let part = self.money_of(rule, &sent(amount), &sent(currency), amounts)?;
+            let before = total.map_or(0, |total| total.minor_units());
+            if total.is_some_and(|total| total.currency() != part.currency()) {
+                self.note("amount", "left out: its parts are in several currencies");
+                return None;
+            }
+            // Both are within ±(2^53−1), so that the sum is a number.
+            total = Money::new(before + part.minor_units(), part.currency());
+            if total.is_none() {
+                self.note(
+                    "amount",
+                    "left out: the sum of its parts is outside ±(2^53−1) minor units",
+                );
+                return None;
+            }
+        }
+        total
     }
 
     /// The money in one place, in the rule's currency.
     fn money(&self, rule: &TypeRule, place: &[FieldSource], amounts: &Amounts) -> Option<Money> {
         let amount = self.shown("amount", place)?;
         let currency = self.shown("currency", &rule.currency)?;
+        self.money_of(rule, &amount, &currency, amounts)
+    }
+
+    fn money_of(
+        &self,
+        rule: &TypeRule,
+        amount: &FoundValue<'_>,
+        currency: &FoundValue<'_>,
+        amounts: &Amounts,
+    ) -> Option<Money> {
         let left_out = |found: &FoundValue<'_>, detail: &str| {
             let text = crate::mask::line(&found.text(), 40);
             self.note("amount", format_args!("left out: `{text}` {detail}"));
             None
         };
         let Some(code) = Currency::new(&currency.text()) else {
-            return left_out(&currency, "is not a currency code such as USD");
+            return left_out(currency, "is not a currency code such as USD");
         };
         let minor_units = match rule.amount_unit {
             AmountUnit::Minor => {
@@ -517,7 +589,7 @@ impl Fields<'_> {
         };
         let Some(minor_units) = minor_units else {
             return left_out(
-                &amount,
+                amount,
                 match rule.amount_unit {
                     AmountUnit::Minor => "is not a whole number of the currency's minor units",
                     AmountUnit::Major => "is not a decimal with no more digits after the point than the currency has",
@@ -526,7 +598,7 @@ impl Fields<'_> {
         };
         match Money::new(minor_units, code) {
             Some(money) => Some(money),
-            None => left_out(&amount, "is outside ±(2^53−1) minor units"),
+            None => left_out(amount, "is outside ±(2^53−1) minor units"),
         }
     }
 

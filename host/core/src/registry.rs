@@ -433,6 +433,8 @@ pub struct Evidence {
 pub struct TrialResult {
     pub runs: u64,
     pub differences: u64,
+    /// Runs after which the active version could not go on with the state that the candidate wrote.
+    pub unreadable: u64,
 }
 
 /// How a version did as a route's shadow, against the version that is active now.
@@ -451,6 +453,11 @@ pub enum Unmet {
     NoTrial,
     #[error("the trial found {differences} differences in {runs} runs")]
     TrialDiffers { runs: u64, differences: u64 },
+    #[error(
+        "the trial found {unreadable} of {runs} runs after which the active version cannot read the state that this one wrote: \
+         it would hold those customers' events after a rollback"
+    )]
+    TrialUnreadable { runs: u64, unreadable: u64 },
     #[error("the tenant requires {runs_min} shadow runs against the active version; there were {runs}")]
     FewShadowRuns { runs: u64, runs_min: u64 },
     #[error("{differences} of {runs} shadow runs differed; the tenant allows {differences_max}")]
@@ -459,6 +466,25 @@ pub enum Unmet {
         differences: u64,
         differences_max: u64,
     },
+}
+
+impl Evidence {
+    /// What whoever makes the change should know, whether the tenant asks for it or not. Nothing where the change gives the version no
+    /// effects.
+    pub fn warning(&self, change: &Change) -> Option<String> {
+        let has_effects = match change {
+            Change::Canary(_) | Change::Promote(_) => true,
+            Change::Shadow(_) | Change::EndShadow | Change::EndCanary | Change::Rollback | Change::FollowFile(_) => {
+                false
+            }
+        };
+        let trial = self.trial.filter(|trial| has_effects && trial.unreadable > 0)?;
+        Some(format!(
+            "in {} of {} runs of its trial it wrote state that the active version cannot read: after a rollback, events of those \
+             customers would be held or fail",
+            trial.unreadable, trial.runs
+        ))
+    }
 }
 
 impl PromotionGate {
@@ -481,10 +507,18 @@ impl PromotionGate {
         if self.require_trial {
             match evidence.trial {
                 None | Some(TrialResult { runs: 0, .. }) => unmet.push(Unmet::NoTrial),
-                Some(TrialResult { runs, differences }) if differences > 0 => {
-                    unmet.push(Unmet::TrialDiffers { runs, differences });
+                Some(TrialResult {
+                    runs,
+                    differences,
+                    unreadable,
+                }) => {
+                    if differences > 0 {
+                        unmet.push(Unmet::TrialDiffers { runs, differences });
+                    }
+                    if unreadable > 0 {
+                        unmet.push(Unmet::TrialUnreadable { runs, unreadable });
+                    }
                 }
-                Some(_) => {}
             }
         }
         let ShadowTally { runs, differences } = evidence.shadow;
@@ -681,6 +715,7 @@ mod tests {
             trial: Some(TrialResult {
                 runs: 100,
                 differences: 0,
+                unreadable: 0,
             }),
             shadow: ShadowTally {
                 runs: 10,
@@ -692,13 +727,46 @@ mod tests {
             trial: Some(TrialResult {
                 runs: 100,
                 differences: 2,
+                unreadable: 0,
             }),
-            ..enough
+            ..enough.clone()
         };
         assert!(matches!(
             gate.unmet(&canary("2", 50), &differing)[..],
             [Unmet::TrialDiffers { .. }]
         ));
+        assert_eq!(
+            differing.warning(&canary("2", 50)),
+            None,
+            "differences are the trial's own news"
+        );
+        let no_way_back = Evidence {
+            trial: Some(TrialResult {
+                runs: 100,
+                differences: 0,
+                unreadable: 3,
+            }),
+            ..enough
+        };
+        assert_eq!(
+            gate.unmet(&canary("2", 50), &no_way_back),
+            [Unmet::TrialUnreadable {
+                runs: 100,
+                unreadable: 3
+            }]
+        );
+        for (change, warns) in [
+            (Change::Promote(digest("2")), true),
+            (canary("2", 50), true),
+            (Change::Shadow(digest("2")), false),
+            (Change::Rollback, false),
+        ] {
+            assert_eq!(
+                no_way_back.warning(&change).is_some(),
+                warns,
+                "asked for or not: {change:?}"
+            );
+        }
         assert_eq!(
             PromotionGate::default().unmet(&Change::Promote(digest("2")), &nothing),
             [],

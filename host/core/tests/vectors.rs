@@ -830,6 +830,95 @@ fn a_providers_own_minor_units_are_exact_money() {
     }
 }
 
+/// An order that is refunded in parts, with money that is still on its way, failed, or was only set aside.
+#[test]
+fn an_amount_that_is_said_in_parts_is_the_sum_of_those_that_count() {
+    let read = |rest: &str| {
+        let body = format!(r#"{{"id":509,"admin_graphql_api_id":"gid://shopify/Refund/509","order_id":450{rest}}}"#);
+        let mut message = Message::signed("shopify", &[("a", "secret")], &body);
+        message.set("x-shopify-webhook-id", "1");
+        message.set("x-shopify-topic", "refunds/create");
+        message.read().unwrap()
+    };
+    let part = |kind: &str, status: &str, amount: &str, currency: &str| {
+        format!(r#"{{"id":1,"kind":"{kind}","status":"{status}","amount":{amount},"currency":"{currency}"}}"#)
+    };
+    let refund = |amount: &str| part("refund", "success", amount, "USD");
+    let of = |parts: &[String]| read(&format!(r#","transactions":[{}]"#, parts.join(",")));
+    let several = of(&[
+        refund(r#""41.94""#),
+        part("refund", "pending", r#""9.00""#, "USD"),
+        part("refund", "failure", r#""8.00""#, "USD"),
+        part("void", "success", r#""7.00""#, "USD"),
+        refund(r#""0.06""#),
+    ]);
+    assert_eq!(several.amount.unwrap().to_string(), "42.00 USD");
+    assert!(attributes(&several).contains(&("order", "gid://shopify/Order/450")));
+    assert_eq!(
+        several.reading,
+        StatusReading::Stateless,
+        "`orders/updated` says the same of the same money"
+    );
+
+    let notes = |event: &Event| {
+        let found = attributes(event).into_iter().find(|(name, _)| *name == READING_NOTES);
+        found.map(|(_, notes)| notes.to_owned()).unwrap_or_default()
+    };
+    for (event, says) in [
+        // No money moved, or none yet: there is nothing to note.
+        (of(&[]), ""),
+        (read(""), ""),
+        (of(&[part("refund", "pending", r#""9.00""#, "USD")]), ""),
+        // What counts and cannot be read leaves no half of a sum.
+        (of(&[refund(r#""1.00""#), refund(r#""one""#)]), "one"),
+        (of(&[refund(r#""1.00""#), refund("null")]), "no amount"),
+        (
+            of(&[refund(r#""1.00""#), part("refund", "success", r#""1.00""#, "CAD")]),
+            "several currencies",
+        ),
+        (of(&[refund(r#""90071992547409.91""#), refund(r#""0.01""#)]), "outside"),
+        (read(r#","transactions":{"0":1}"#), ""),
+        (of(&vec![refund(r#""1.00""#); 10_001]), "more than are added up"),
+    ] {
+        assert_eq!(event.amount, None, "{says}: {:?}", event.amount);
+        let notes = notes(&event);
+        assert_eq!(notes.is_empty(), says.is_empty(), "{notes}");
+        assert!(notes.contains(says), "`{notes}` does not say `{says}`");
+    }
+}
+
+/// A try that failed is no deed: whatever Adyen says did not succeed reads as what it was before, or as failed.
+#[test]
+fn a_notification_of_a_failed_try_never_reads_as_done() {
+    let file: toml::Table = include_str!("../profiles/adyen.toml").parse().unwrap();
+    let statuses = |family: &str| -> Vec<(String, String)> {
+        let labels = file["statuses"][family].as_table().unwrap();
+        let each = labels.iter();
+        each.map(|(label, status)| (label.clone(), status.as_str().unwrap().to_owned()))
+            .collect()
+    };
+    let mut failed = 0;
+    for (family, undone) in [
+        ("payment", ["authorized", "failed", "capture-failed"].as_slice()),
+        ("refund", &["failed"]),
+    ] {
+        for (label, status) in statuses(family) {
+            let Some((code, "false")) = label.rsplit_once('.') else {
+                continue;
+            };
+            assert!(undone.contains(&status.as_str()), "{family}: {label} reads as {status}");
+            assert!(
+                statuses(family)
+                    .iter()
+                    .any(|(other, _)| *other == format!("{code}.true")),
+                "{family}: {label} alone"
+            );
+            failed += 1;
+        }
+    }
+    assert!(failed >= 10, "{failed}");
+}
+
 /// Captured and not intended, refunded in this event and not in all.
 #[test]
 fn the_amount_is_the_one_that_the_event_is_about() {
@@ -1055,19 +1144,12 @@ fn test_events_are_told_from_live_ones_where_the_provider_says_it() {
     );
     let mut source = stripe(r#","livemode":false"#);
     let profile = &shipped()["stripe"];
-    assert!(
-        profile
-            .why_not_accepted(&source)
-            .is_some_and(|why| why.contains("accept"))
-    );
-    assert_eq!(
-        Profile::clone(profile)
-            .with_accept(tollgate_core::mode::Accept::Both)
-            .why_not_accepted(&source),
-        None
-    );
+    let why_not = |profile: &Profile, source: &Event| profile.accept().why_not(&source.attributes);
+    assert!(why_not(profile, &source).is_some_and(|why| why.contains("accept")));
+    let both = Profile::clone(profile).with_accept(tollgate_core::mode::Accept::Both);
+    assert_eq!(why_not(&both, &source), None);
     source.attributes.clear();
-    assert_eq!(profile.why_not_accepted(&source), None, "who says nothing is live");
+    assert_eq!(why_not(profile, &source), None, "who says nothing is live");
 }
 
 #[test]

@@ -294,12 +294,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such token.
-    fn revoke_token(
-        &self,
-        id: TokenId,
-        by: String,
-        now: UnixMillis,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn revoke_token(&self, id: TokenId, end: Revocation) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Takes a vetted component into the registry. One that is there already is answered as it is.
     fn add_version(&self, version: NewVersion, act: Act) -> impl Future<Output = Answered<PluginVersion>> + Send;

@@ -1115,6 +1115,8 @@ pub struct NewToken {
     /// None for the whole host.
     pub tenant: Option<TenantName>,
     pub created_by: String,
+    /// Empty where nobody said.
+    pub why: String,
     pub now: UnixMillis,
     /// From this instant on it proves nothing.
     pub expires_at: Option<UnixMillis>,
@@ -1130,9 +1132,19 @@ pub struct TokenRecord {
     pub tenant: Option<TenantName>,
     pub created_at: UnixMillis,
     pub created_by: String,
+    /// Why it was made; empty where nobody said.
+    pub why: String,
     pub expires_at: Option<UnixMillis>,
-    /// When and by whom it was revoked.
-    pub revoked: Option<(UnixMillis, String)>,
+    pub revoked: Option<Revocation>,
+}
+
+/// Who ended a token, why, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    pub by: String,
+    /// Empty where nobody said.
+    pub why: String,
+    pub at: UnixMillis,
 }
 
 /// Which recorded runs, the oldest first.

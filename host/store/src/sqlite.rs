@@ -73,9 +73,10 @@ use crate::registry::{
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
     JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Rooms,
-    Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Trace, TraceQuery,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Trace,
+    TraceQuery,
 };
 
 /// Bounds of a [`SqliteStore`].
@@ -543,8 +544,8 @@ impl Store for SqliteStore {
         self.read(tokens::list).await
     }
 
-    async fn revoke_token(&self, id: TokenId, by: String, now: UnixMillis) -> Result<bool, StoreError> {
-        self.write(move |transaction| tokens::revoke(transaction, id, &by, now))
+    async fn revoke_token(&self, id: TokenId, end: Revocation) -> Result<bool, StoreError> {
+        self.write(move |transaction| tokens::revoke(transaction, id, &end))
             .await
     }
 

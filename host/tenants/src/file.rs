@@ -84,9 +84,12 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         declared.push((name, destination));
     }
     destinations.extend(declared);
+    let accepts = sources
+        .iter()
+        .map(|(name, intake)| (name.clone(), intake.profile.accept()));
     Ok(Tenant {
-        sources,
         work: Work {
+            accepts: accepts.collect(),
             routes,
             destinations,
             renamed,
@@ -94,6 +97,7 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
             lifecycles,
             sharing,
         },
+        sources,
     })
 }
 

@@ -11,6 +11,7 @@ use tollgate_core::ids::{
     DestinationName, Digest, FamilyName, KeyId, Namespace, PluginName, RouteName, SourceName, TenantName,
 };
 use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::mode::Accept;
 use tollgate_core::profile::Profile;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::subject::Sharing;
@@ -96,6 +97,8 @@ pub struct Work {
     pub lifecycles: Vec<Lifecycle>,
     /// The families that sources of the tenant share.
     pub sharing: Sharing,
+    /// Which events each source gives effect, for those who look at one again.
+    pub accepts: BTreeMap<SourceName, Accept>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -180,6 +183,11 @@ impl Work {
             });
             destination.secrets.iter().chain(headers)
         })
+    }
+
+    /// Which events of a source have effect. One that is gone accepts what every source does that says nothing of it.
+    pub fn accept(&self, source: &SourceName) -> Accept {
+        self.accepts.get(source).copied().unwrap_or_default()
     }
 
     /// What each route takes.

@@ -78,6 +78,7 @@ fn main() {
         checkpoint::StoreId::of(_);
         difference::Percentiles::of(_);
         difference::Said::of(_, _, _);
+        difference::StateUse::of(_);
         difference::Tally::coarse(_);
         difference::Tallying::add(_, _, _, _, _, _);
         difference::Tallying::finish(_);
@@ -152,6 +153,7 @@ fn main() {
         own_header::check_value(_);
         own_header::name(_);
         profile::Profile::about(_);
+        profile::Profile::accept(_);
         profile::Profile::ack(_);
         profile::Amounts::exponent(_, _);
         profile::Profile::amounts(_);
@@ -160,7 +162,6 @@ fn main() {
         profile::Profile::operations(_);
         profile::Profile::reads_amounts(_);
         profile::Profile::tells_mode(_);
-        profile::Profile::why_not_accepted(_, _);
         profile::Profile::with_accept(_, _);
         profile::Profile::writes_major_units(_);
         profile::Profile::body_is_signed(_);
@@ -220,6 +221,7 @@ fn main() {
         registry::Binding::new(_, _);
         registry::Change::brings(_);
         registry::Change::name(_);
+        registry::Evidence::warning(_, _);
         registry::PromotionGate::unmet(_, _, _);
         registry::Refused::code(_);
         registry::Share::as_per_mille(_);

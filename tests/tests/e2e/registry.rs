@@ -19,9 +19,13 @@ const MAIN: &str = "/v1/tenants/acme/routes/cashback";
 
 /// A component of the same code that says of itself that it is this version of `cashback`: another digest.
 fn as_cashback(file: PathBuf, version: &str) -> Vec<u8> {
+    as_version(file, "cashback", version)
+}
+
+fn as_version(file: PathBuf, name: &str, version: &str) -> Vec<u8> {
     let mut component = std::fs::read(file).expect("a component");
     let manifest = json!({
-        "name": "cashback", "version": version, "publisher": "Acme", "events": ["reward.redeemed"],
+        "name": name, "version": version, "publisher": "Acme", "events": ["reward.redeemed"],
         "actions": ["credit", "flag"], "state": true,
     });
     section(&mut component, "tollgate:manifest", manifest.to_string().as_bytes());
@@ -438,6 +442,101 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
     });
     assert_eq!(plugin(&stage, "promote", &[&two]).code, 0);
     assert_eq!(plugin(&stage, "rollback", &[]).code, 0, "the way back asks for nothing");
+}
+
+#[test]
+fn w4_a_trial_and_a_promotion_say_when_the_active_version_cannot_read_what_the_candidate_writes() {
+    let route = "[routes.visits]\nplugin = \"strict_state\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = Setup::acme(route).hostile("strict_state").start();
+    for number in 1..=3 {
+        post(&stage, number);
+    }
+    stage.quiet();
+    let version = |guest: &str, version| {
+        let file = hostile_dir().join(format!("{guest}.wasm"));
+        publish(&stage, &as_version(file, "strict_state", version))
+    };
+    let (wider, same) = (version("wider_state", "2.0.0"), version("strict_state", "3.0.0"));
+    let on_route = ["--tenant", "acme", "--route", "visits"];
+    let trial = |digest: &str, more: &[&str]| {
+        let command: &[&str] = &["plugin", "trial", digest];
+        stage.ask(&[command, on_route.as_slice(), more].concat())
+    };
+    let change = |what: &str, more: &[&str]| {
+        let command: &[&str] = &["plugin", what, "acme", "visits", "--why", "a test"];
+        stage.ask(&[command, more].concat())
+    };
+    // Both answer as the recorded runs did; only one leaves state that the active version can go on with.
+    let before = stage.counts();
+    for kept in [&[][..], &["--keep"]] {
+        let seen = trial(&wider, kept);
+        let said = seen.json();
+        assert_eq!((seen.code, &said["differing"]), (1, &json!(0)), "{seen:?}");
+        assert_eq!(
+            (&said["state"]["read"], &said["state"]["unreadable"]),
+            (&json!(3), &json!(3)),
+            "{said:#}"
+        );
+        let example = &said["state"]["examples"][0];
+        assert_eq!(
+            (&example["event_id"], &example["keys"], &example["outcome"]),
+            (&json!("evt_1"), &json!(["visits"]), &json!("held"))
+        );
+        let seen = trial(&same, kept);
+        let said = seen.json();
+        assert_eq!(
+            (seen.code, &said["state"]["read"], &said["state"]["unreadable"]),
+            (0, &json!(3), &json!(0)),
+            "{seen:?}"
+        );
+    }
+    assert_eq!(stage.counts(), before, "nothing happened");
+    let shown = stage.ask_for_people(&["plugin", "trial", &wider, "--route", "visits"]);
+    assert!(shown.stdout.contains("cannot go on with what it wrote"), "{shown:?}");
+    // An author is told that it is so, and of no event.
+    let author = json!({ "name": "an author", "role": "plugin-author", "tenant": "acme" });
+    let author = stage.operator_post("/v1/tokens", &author.to_string()).json();
+    let author = author["token"].as_str().expect("a token");
+    let body = json!({ "plugin": wider }).to_string();
+    let seen = stage.ask_as(author, "POST", "/v1/tenants/acme/routes/visits/trials", body.as_bytes());
+    let seen = seen.json();
+    assert_eq!(
+        (&seen["state"]["unreadable"], &seen["state"]["examples"]),
+        (&json!(4), &json!([])),
+        "up to a power of two: {seen:#}"
+    );
+
+    let promoted = change("promote", &[&wider, "--dry-run"]).json();
+    let warning = promoted["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("in 3 of 3 runs"), "{promoted:#}");
+    assert_eq!(change("promote", &[&same, "--dry-run"]).json()["warnings"], Value::Null);
+    // It is as was said: after a rollback, the customer's next event waits for a person.
+    assert_eq!(change("promote", &[&wider]).code, 0);
+    post(&stage, 4);
+    stage.quiet();
+    assert_eq!(change("rollback", &[]).code, 0);
+    post(&stage, 5);
+    stage.quiet();
+    let traced = |number: u32| stage.trace(&format!("evt_{number}"))["jobs"][0]["state"].clone();
+    assert_eq!((traced(4), traced(5)), (json!("done"), json!("held")));
+}
+
+#[test]
+fn w4_a_gate_that_asks_for_a_trial_asks_for_a_way_back() {
+    let route = "[routes.visits]\nplugin = \"strict_state\"\ngrants = [{ kind = \"flag\" }]\n";
+    let gate = "[promotion]\nrequire_trial = true\n";
+    let stage = Setup::acme(&format!("{gate}{route}")).hostile("strict_state").start();
+    post(&stage, 1);
+    stage.quiet();
+    let file = hostile_dir().join("wider_state.wasm");
+    let wider = publish(&stage, &as_version(file, "strict_state", "2.0.0"));
+    let kept = stage.ask(&[
+        "plugin", "trial", &wider, "--tenant", "acme", "--route", "visits", "--keep",
+    ]);
+    assert_eq!((kept.code, &kept.json()["differing"]), (1, &json!(0)), "{kept:?}");
+    let refused = stage.ask(&["plugin", "promote", "acme", "visits", &wider, "--why", "a test"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("cannot read the state"), "{refused:?}");
 }
 
 #[test]

@@ -165,7 +165,17 @@ fn o2_a_role_may_what_its_permissions_say_and_no_more() {
 fn o2_a_token_ends_at_once_and_is_hashed_at_rest() {
     let mut stage = two_tenants();
     let made = stage
-        .ask(&["token", "create", "CI of acme", "--role", "viewer", "--tenant", "acme"])
+        .ask(&[
+            "token",
+            "create",
+            "CI of acme",
+            "--role",
+            "viewer",
+            "--tenant",
+            "acme",
+            "--why",
+            "ticket 7",
+        ])
         .json();
     let text = made["token"].as_str().expect("a token").to_owned();
     let (id, trace) = (made["id"].as_str().expect("an id").to_owned(), "/v1/trace");
@@ -189,7 +199,21 @@ fn o2_a_token_ends_at_once_and_is_hashed_at_rest() {
         (&json!(id), &json!("CI of acme"))
     );
     assert!(listed[0].get("digest").is_none());
-    assert_eq!(stage.ask(&["token", "revoke", &id]).code, 0);
+    assert_eq!(listed[0]["why"], "ticket 7", "{listed:#}");
+    assert!(
+        listed[0]["created_by"].as_str().is_some_and(|by| !by.is_empty()),
+        "{listed:#}"
+    );
+    assert_eq!(stage.ask(&["token", "revoke", &id, "--why", "seen in a log"]).code, 0);
+    let ended = stage.ask(&["token", "list"]).json();
+    assert_eq!(ended[0]["revoked_why"], "seen in a log", "{ended:#}");
+    let shown = stage.ask_for_people(&["token", "list"]).stdout;
+    assert!(
+        shown.contains(": ticket 7") && shown.contains(": seen in a log"),
+        "{shown}"
+    );
+    let forged = stage.ask(&["token", "create", "x", "--role", "viewer", "--why", "a\n  b"]);
+    assert_eq!(forged.code, 2, "one line only: {forged:?}");
     assert_eq!(stage.ask_as(&text, "GET", trace, b"").status, 401);
     assert_eq!(stage.ask(&["token", "revoke", &id]).code, 1, "it was revoked before");
     assert_eq!(stage.ask(&["token", "revoke", "tok_99"]).code, 3);

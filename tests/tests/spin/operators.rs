@@ -1,7 +1,7 @@
 //! The operator's questions, through the command line; and a dead letter's way back.
 
 use serde_json::Value;
-use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::events::{payment, plain, redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::stage::Ran;
 
@@ -113,4 +113,45 @@ fn r2_t4_a_person_reviews_on_spin() {
     let dismissed = ask(&stage, &["review", &second, "--dismiss", "--why", "a test of theirs"]);
     assert_eq!(dismissed.json()["became"], "dismissed", "{dismissed:?}");
     assert_eq!(ask(&stage, &["review"]).json(), Value::Array(Vec::new()));
+}
+
+/// A test event that came under a live one's id is a conflict. A person who gives it effect says that it is another fact, not that it is
+/// live.
+#[test]
+fn i8_a_conflict_that_is_given_effect_is_still_a_test_event_on_spin() {
+    let route = "\n[routes.cashback]\nsources = [\"payments\"]\nplugin = \"cashback\"\n\
+                 grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"USD\"] }]\n\
+                 [routes.cashback.config]\nrate_bps = 1000\nstatuses = [\"captured\"]\n";
+    let stage = SpinSetup::acme(route).plugin("cashback").start();
+    let body = |intent: &str, live: bool| {
+        let text = payment("evt_1", intent, "payment_intent.succeeded", "succeeded");
+        let mut event: Value = serde_json::from_str(&text).expect("an event");
+        event["livemode"] = live.into();
+        event.to_string()
+    };
+    let post = |intent: &str, live: bool| stage.post("payments", &signer("payments").sign("", body(intent, live)));
+    let first = post("pi_1", true);
+    assert_eq!(first.verdict().1, "accepted");
+    for (intent, live) in [("pi_2", false), ("pi_3", true)] {
+        assert_eq!(post(intent, live).verdict().1, "conflict");
+    }
+    stage.finished(&first.receipt());
+    let listed = ask(&stage, &["review", "--kind", "conflict"]).json();
+    let conflicts: Vec<_> = listed.as_array().expect("a list").iter().rev().collect();
+    let [test, live] = conflicts[..] else {
+        panic!("{listed:#}")
+    };
+    for (conflict, disposition) in [(test, "held"), (live, "accepted")] {
+        let delivery = conflict["id"].as_str().expect("an id");
+        let ran = ask(&stage, &["review", delivery, "--run", "--why", "another fact"]);
+        let said = ran.json();
+        assert_eq!(
+            (ran.code, &said["disposition"]),
+            (0, &Value::from(disposition)),
+            "{ran:?}"
+        );
+        stage.sweep();
+        stage.finished(said["own_receipt"].as_str().expect("a receipt"));
+    }
+    assert_eq!(stage.counts()["actions"], 2, "of both live ones");
 }

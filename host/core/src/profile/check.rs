@@ -7,12 +7,12 @@ use toml::Spanned;
 use super::raw::{
     Alternatives, RawAck, RawAmounts, RawBatch, RawBind, RawChallenge, RawEvent, RawFetch, RawFetchKind, RawFreeParts,
     RawGrammar, RawHandshake, RawHandshakeKind, RawHttpSignatures, RawJws, RawListed, RawMode, RawProfile, RawScheme,
-    RawSignature, RawTime,
+    RawSignature, RawSum, RawTime,
 };
 use super::{
-    Algorithm, AmountChange, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule, CredentialKind,
-    CredentialRule, Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free, Grammar,
-    Handshake, HeaderForm, HeaderName, HttpSignaturesRule, IdentityRule, JwkPlace, JwsRule, KeyRule, ModeRule,
+    Algorithm, AmountChange, AmountSum, Amounts, BatchRule, Bind, BindPlace, BindValue, BodyFormat, ChallengeRule,
+    CredentialKind, CredentialRule, Decoding, EmptyBatch, Encoding, EventRule, FetchKind, FetchRule, FieldSource, Free,
+    Grammar, Handshake, HeaderForm, HeaderName, HttpSignaturesRule, IdentityRule, JwkPlace, JwsRule, KeyRule, ModeRule,
     Parameter, Part, Piece, Profile, ProfileError, Rule, Scheme, Shape, SignatureRule, Signed, Step, TimeFormat,
     TimeRule, TypeRule,
 };
@@ -895,19 +895,7 @@ impl Check<'_> {
         if raw.signed_items && !matches!(rule, Rule::Template(_)) {
             return Err(self.problem(&raw.items, "only `[signature]` knows signed items"));
         }
-        let Some(path) = raw.items.get_ref().strip_prefix('/') else {
-            return Err(self.problem(&raw.items, "write the way to the items, such as `/items/*` or `/*`"));
-        };
-        let steps: Vec<Step> = path
-            .split('/')
-            .map(|step| match step {
-                "*" => Step::Each,
-                key => Step::Key(key.replace("~1", "/").replace("~0", "~")),
-            })
-            .collect();
-        if steps.iter().filter(|step| **step == Step::Each).count() != 1 {
-            return Err(self.problem(&raw.items, "the way to the items has exactly one `*`, for their list"));
-        }
+        let steps = self.steps(&raw.items)?;
         let is_proved = body_signed && !raw.signed_items;
         if raw.empty == Some(EmptyBatch::Acknowledge) && !is_proved {
             return Err(self.problem(
@@ -923,6 +911,52 @@ impl Check<'_> {
                 None if is_proved => EmptyBatch::Acknowledge,
                 None => EmptyBatch::Refuse,
             },
+        })
+    }
+
+    /// Reads the way to a list's items.
+    fn steps(&self, raw: &Spanned<String>) -> Result<Vec<Step>, ProfileError> {
+        let Some(path) = raw.get_ref().strip_prefix('/') else {
+            return Err(self.problem(raw, "write the way to the items, such as `/items/*` or `/*`"));
+        };
+        let steps: Vec<Step> = path
+            .split('/')
+            .map(|step| match step {
+                "*" => Step::Each,
+                key => Step::Key(key.replace("~1", "/").replace("~0", "~")),
+            })
+            .collect();
+        if steps.iter().filter(|step| **step == Step::Each).count() != 1 {
+            return Err(self.problem(raw, "the way to the items has exactly one `*`, for their list"));
+        }
+        Ok(steps)
+    }
+
+    fn sum(&self, raw: &RawSum, body: BodyFormat) -> Result<AmountSum, ProfileError> {
+        if body == BodyFormat::Form {
+            return Err(self.problem(&raw.of, "a form has no list to add up"));
+        }
+        let mut pointers = Pointers::new();
+        let mut slot = |at: &Spanned<String>| pointers.add(at.get_ref()).map_err(|wrong| self.problem(at, wrong));
+        let (amount, currency) = (slot(&raw.amount)?, slot(&raw.currency)?);
+        let mut only = Vec::new();
+        for (pointer, values) in &raw.only {
+            let slot = pointers.add(pointer).map_err(|wrong| self.problem(values, wrong))?;
+            if values.get_ref().is_empty() {
+                return Err(self.problem(values, "no value: then no entry would count"));
+            }
+            only.push((slot, values.get_ref().clone()));
+        }
+        Ok(AmountSum {
+            list: BatchRule {
+                steps: self.steps(&raw.of)?,
+                optional: true,
+                empty: EmptyBatch::Acknowledge,
+            },
+            pointers,
+            amount,
+            currency,
+            only,
         })
     }
 
@@ -1007,6 +1041,7 @@ impl Check<'_> {
             status: self.statuses(event.status.as_ref(), places)?,
             amount: self.sources(event.amount.as_ref(), places)?,
             amount_change: None,
+            amount_sum: None,
             amount_unit: event.amount_unit.unwrap_or_default(),
             currency: self.currency(event.currency.as_ref(), places)?,
             attributes: self.attributes(&[], &event.attributes, places)?,
@@ -1036,6 +1071,10 @@ impl Check<'_> {
                             from: self.sources(Some(&change.from), places)?,
                             to: self.sources(Some(&change.to), places)?,
                         }),
+                        None => None,
+                    },
+                    amount_sum: match &rule.amount_sum {
+                        Some(sum) => Some(self.sum(sum, event.body)?),
                         None => None,
                     },
                     amount_unit: rule.amount_unit.unwrap_or(base.amount_unit),

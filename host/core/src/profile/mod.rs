@@ -15,7 +15,6 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Ack;
-use crate::event::Event;
 use crate::ids::{EventType, FamilyName, ProviderName, Status};
 use crate::json::{Pointers, Slot};
 use crate::mode::Accept;
@@ -529,9 +528,17 @@ pub(crate) struct TypeRule {
     pub(crate) amount: Vec<FieldSource>,
     /// What the amount is taken from before `amount` is looked at, where the provider says both ends.
     pub(crate) amount_change: Option<AmountChange>,
+    /// What is added up before `amount` is looked at, where the event has the list.
+    pub(crate) amount_sum: Option<AmountSum>,
     pub(crate) amount_unit: AmountUnit,
     pub(crate) currency: Vec<FieldSource>,
     pub(crate) attributes: Vec<(String, Vec<FieldSource>)>,
+}
+
+impl TypeRule {
+    fn reads_amounts(&self) -> bool {
+        !self.amount.is_empty() || self.amount_sum.is_some()
+    }
 }
 
 /// A total that the provider keeps, before the event and after it. The event is about what has come since.
@@ -539,6 +546,18 @@ pub(crate) struct TypeRule {
 pub(crate) struct AmountChange {
     pub(crate) from: Vec<FieldSource>,
     pub(crate) to: Vec<FieldSource>,
+}
+
+/// An amount that the provider says in parts only: the event is about the sum of those entries of a list that count.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AmountSum {
+    pub(crate) list: BatchRule,
+    /// Into one entry.
+    pub(crate) pointers: Pointers,
+    pub(crate) amount: Slot,
+    pub(crate) currency: Slot,
+    /// An entry counts where each of these reads as one of its values.
+    pub(crate) only: Vec<(Slot, Vec<String>)>,
 }
 
 /// One place that a value may come from.
@@ -771,12 +790,12 @@ impl Profile {
 
     /// Whether the profile reads amounts of any event.
     pub fn reads_amounts(&self) -> bool {
-        self.type_rules().any(|rule| !rule.amount.is_empty())
+        self.type_rules().any(TypeRule::reads_amounts)
     }
 
     /// Whether amounts are decimals of the currency's major unit.
     pub fn writes_major_units(&self) -> bool {
-        let mut reading = self.type_rules().filter(|rule| !rule.amount.is_empty());
+        let mut reading = self.type_rules().filter(|rule| rule.reads_amounts());
         reading.any(|rule| rule.amount_unit == AmountUnit::Major)
     }
 
@@ -802,9 +821,9 @@ impl Profile {
         self
     }
 
-    /// Why an event of the source has no effect by itself; nothing when it is accepted.
-    pub fn why_not_accepted(&self, event: &Event) -> Option<String> {
-        self.accept.why_not(&event.attributes)
+    /// Which events have effect by themselves.
+    pub fn accept(&self) -> Accept {
+        self.accept
     }
 
     /// Whether events are told apart by what was signed and not by their id: then one captured request is one event, under whatever id, type

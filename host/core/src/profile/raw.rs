@@ -263,6 +263,7 @@ pub(super) struct RawRule {
     pub(super) status: Option<Spanned<Alternatives>>,
     pub(super) amount: Option<Spanned<Alternatives>>,
     pub(super) amount_change: Option<RawChange>,
+    pub(super) amount_sum: Option<RawSum>,
     pub(super) amount_unit: Option<AmountUnit>,
     pub(super) currency: Option<Spanned<Alternatives>>,
     #[serde(default)]
@@ -275,6 +276,20 @@ pub(super) struct RawRule {
 pub(super) struct RawChange {
     pub(super) from: Spanned<Alternatives>,
     pub(super) to: Spanned<Alternatives>,
+}
+
+/// An amount in parts: those of a list's entries whose fields say so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSum {
+    /// The way to the entries, such as `/transactions/*`.
+    pub(super) of: Spanned<String>,
+    /// Pointers into one entry.
+    pub(super) amount: Spanned<String>,
+    pub(super) currency: Spanned<String>,
+    /// What an entry has to say to count: the values that each of these may have.
+    #[serde(default)]
+    pub(super) only: BTreeMap<String, Spanned<Vec<String>>>,
 }
 
 /// Where the provider's minor units are not those of ISO 4217.

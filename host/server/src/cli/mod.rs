@@ -389,6 +389,9 @@ enum TokenCommand {
         target: Target,
         /// For example tok_3
         id: String,
+        /// Why it is ended, kept with it
+        #[arg(long, default_value = "", hide_default_value = true)]
+        why: String,
     },
 }
 

@@ -19,7 +19,7 @@ use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::operator::TrialBody;
-use crate::repeat::{Components, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
+use crate::repeat::{Components, ReadBack, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -30,8 +30,8 @@ pub(super) enum Command {
         /// For example run_42 (`tollgate trace` shows them)
         run: String,
     },
-    /// Run another version over recorded runs, without effects, and say what it would have done otherwise; exit status 1 when
-    /// anything
+    /// Run another version over recorded runs, without effects, and say what it would have done otherwise, and whether the version
+    /// before it could go on with the state that it writes; exit status 1 when it does anything otherwise, or it could not
     Trial {
         #[command(flatten)]
         target: Target,
@@ -349,6 +349,7 @@ fn trial(
     let trial = Trial {
         candidate: &candidate,
         against: beside.as_ref(),
+        active: &|digest| bench.components().get(digest),
         filter,
         runs_max,
         config: Some(&bench.config),
@@ -362,11 +363,15 @@ fn trial(
     } else {
         show_trial(&report);
     }
-    Ok(if report.tally.differing == 0 {
+    Ok(tried(&report))
+}
+
+fn tried(report: &TrialReport) -> Exit {
+    if report.tally.differing == 0 && report.state.unreadable == 0 {
         Exit::Yes
     } else {
         Exit::No
-    })
+    }
 }
 
 /// A trial on the running host.
@@ -386,11 +391,43 @@ fn kept_trial(target: &Target, plugin: String, since: &str, on: &Narrowed, limit
     } else {
         show_trial(&report);
     }
-    Ok(if report.tally.differing == 0 {
-        Exit::Yes
-    } else {
-        Exit::No
-    })
+    Ok(tried(&report))
+}
+
+/// Says what a rollback would meet.
+fn show_read_back(state: &ReadBack) {
+    let (bad, dim) = (show::BAD, show::DIM);
+    if let Some(why) = &state.unknown {
+        anstream::println!(
+            "  {dim}state{dim:#}  whether the version before it reads what it wrote is not known: {}",
+            mask::line(why, 200)
+        );
+    }
+    if state.unreadable == 0 {
+        if state.read > 0 {
+            anstream::println!(
+                "  {dim}state{dim:#}  the version before it read what it wrote, after {} runs",
+                state.read
+            );
+        }
+        return;
+    }
+    anstream::println!(
+        "  {bad}state{bad:#}  the version before it cannot go on with what it wrote, after {} of {} runs: a rollback would leave \
+         those customers' events held or failed",
+        state.unreadable,
+        state.read
+    );
+    for example in &state.examples {
+        anstream::println!(
+            "    {}  {}  it wrote {}; the version before it then ended {}: {}",
+            example.run,
+            mask::line(&example.event_id, 80),
+            mask::line(&example.keys.join(", "), 120),
+            example.outcome,
+            mask::line(&example.message, 200)
+        );
+    }
 }
 
 fn show_trial(report: &TrialReport) {
@@ -428,6 +465,7 @@ fn show_trial(report: &TrialReport) {
         let mark = if line.before == line.after { "  " } else { "≠ " };
         anstream::println!("  {mark}{}  {}  {}", line.tenant, line.kind, moved(line));
     }
+    show_read_back(&report.state);
     if !report.withheld.is_empty() {
         let withheld = report.withheld.join(", ");
         return anstream::println!(

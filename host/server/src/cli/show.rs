@@ -284,18 +284,32 @@ pub(super) fn held(held: &[SetAside]) {
 pub(super) fn token(token: &TokenView) {
     let of = token.tenant.as_ref().map_or("the whole host", |tenant| tenant.as_str());
     let end = match (&token.revoked_at, &token.expires_at) {
-        (Some(at), _) => format!("  {BAD}revoked {at}{BAD:#}"),
+        (Some(at), _) => format!(
+            "  {BAD}revoked {at}{BAD:#} by {}{}",
+            mask::line(token.revoked_by.as_deref().unwrap_or_default(), 100),
+            because(token.revoked_why.as_deref().unwrap_or_default())
+        ),
         (None, Some(at)) => format!("  until {at}"),
         (None, None) => String::new(),
     };
     anstream::println!(
-        "{BOLD}{}{BOLD:#}  {:<13}  {of}  {}  {DIM}made {} by {}{DIM:#}{end}",
+        "{BOLD}{}{BOLD:#}  {:<13}  {of}  {}  {DIM}made {} by {}{}{DIM:#}{end}",
         token.id,
         token.role,
         mask::line(&token.name, 100),
         token.created_at,
         mask::line(&token.created_by, 100),
+        because(&token.why),
     );
+}
+
+/// A reason behind what was done; nothing where nobody gave one.
+fn because(why: &str) -> String {
+    if why.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", mask::line(why, 200))
+    }
 }
 
 /// What a decision did, or would do.

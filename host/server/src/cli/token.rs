@@ -4,24 +4,28 @@ use tollgate_store::Store as _;
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
 use crate::clock;
-use crate::operator::{IssuedToken, NewTokenBody, RevokedToken, TokenView, issue_token, known_tenant};
+use crate::operator::{IssuedToken, NewTokenBody, RevokeBody, RevokedToken, TokenView, issue_token, known_tenant};
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
         TokenCommand::Create { target, token } => create(&target, token),
         TokenCommand::List { target } => list(&target),
-        TokenCommand::Revoke { target, id } => revoke(&target, &id),
+        TokenCommand::Revoke { target, id, why } => revoke(&target, &id, why),
     }
 }
 
 fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
+    let body = NewTokenBody {
+        actor: ask::actor(),
+        ..body
+    };
     let wanted = body.clone().checked(clock::now()).map_err(Usage)?;
     // Whoever opens the store may do anything with it; a host asks who it is that asks.
     let whole = tollgate_core::access::Caller::operator();
     whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
     let issued: IssuedToken = ask::write(target, "/v1/tokens", &body, async |store, config| {
         known_tenant(config, wanted.tenant.as_ref()).map_err(Refused)?;
-        Ok(issue_token(store, wanted, ask::actor()).await?)
+        Ok(issue_token(store, wanted).await?)
     })?;
     if target.json {
         print_json(&issued)?;
@@ -53,11 +57,16 @@ fn list(target: &Target) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
-fn revoke(target: &Target, id: &str) -> anyhow::Result<Exit> {
+fn revoke(target: &Target, id: &str, why: String) -> anyhow::Result<Exit> {
     let token = id.parse().map_err(|error| Usage(format!("{error}")))?;
     let path = format!("/v1/tokens/{token}/revoke");
-    let done: RevokedToken = ask::write(target, &path, &serde_json::json!({}), async |store, _| {
-        let revoked = store.revoke_token(token, ask::actor(), clock::now()).await?;
+    let body = RevokeBody {
+        why,
+        actor: ask::actor(),
+    };
+    let end = body.clone().checked(clock::now()).map_err(Usage)?;
+    let done: RevokedToken = ask::write(target, &path, &body, async |store, _| {
+        let revoked = store.revoke_token(token, end).await?;
         Ok(RevokedToken { id: token, revoked })
     })?;
     if target.json {

@@ -472,7 +472,7 @@ impl<S: Store> Asked<'_, S> {
         Admission {
             on_held: self.source.on_held,
             on_replay: self.source.on_replay,
-            ..admission.accepted_by(&self.source.profile)
+            ..admission.accepted_by(self.source.profile.accept())
         }
     }
 }

@@ -17,7 +17,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_store::{Store, StoreError, TokenRecord};
 
 use super::calls;
-use super::wire::{IssuedToken, NewTokenBody, RevokedToken, TokenView};
+use super::wire::{IssuedToken, NewTokenBody, RevokeBody, RevokedToken, TokenView};
 use super::{Operator, Refusal};
 use crate::clock;
 use crate::config::Config;
@@ -151,13 +151,14 @@ pub(super) async fn issue<S: Store>(
 ) -> Result<Json<IssuedToken>, Refusal> {
     let body: NewTokenBody =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no token: {error}")))?;
-    let wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
+    let mut wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
+    wanted.created_by = actor(&caller, wanted.created_by);
     caller
         .may_issue(wanted.role, wanted.tenant.as_ref())
         .map_err(Refusal::forbidden)?;
     known_tenant(&operator.config.load(), wanted.tenant.as_ref())
         .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
-    let issued = issue_token(&operator.store, wanted, caller.name).await?;
+    let issued = issue_token(&operator.store, wanted).await?;
     operator.gate.reload(&operator.store).await?;
     Ok(Json(issued))
 }
@@ -185,7 +186,6 @@ pub(crate) fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Resu
 pub(crate) async fn issue_token(
     store: &impl Store,
     mut wanted: tollgate_store::NewToken,
-    by: String,
 ) -> Result<IssuedToken, StoreError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| StoreError::Database {
@@ -193,7 +193,6 @@ pub(crate) async fn issue_token(
     })?;
     let token = access::token(random);
     wanted.digest = access::token_digest(token.expose());
-    wanted.created_by = by;
     let (name, role, tenant) = (wanted.name.clone(), wanted.role, wanted.tenant.clone());
     let expires_at = wanted.expires_at;
     let id = store.issue_token(wanted).await?;
@@ -211,14 +210,24 @@ pub(super) async fn revoke<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
     Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
+    body: axum::body::Bytes,
 ) -> Result<Json<RevokedToken>, Refusal> {
     let id: TokenId = token.parse().map_err(|error| Refusal::bad(format!("token: {error}")))?;
+    // Whoever has nothing to say sends nothing.
+    let body: RevokeBody = match body.as_ref() {
+        b"" => RevokeBody::default(),
+        said => {
+            serde_json::from_slice(said).map_err(|error| Refusal::bad(format!("the body does not say why: {error}")))?
+        }
+    };
+    let mut end = body.checked(clock::now()).map_err(Refusal::bad)?;
+    end.by = actor(&caller, end.by);
     let tokens = operator.store.tokens().await?;
     let seen = |token: &&TokenRecord| token.id == id && caller.sees(token.tenant.as_ref()).is_ok();
     if !tokens.iter().any(|token| seen(&token)) {
         return Err(Refusal::not_found(format!("{id} does not exist")));
     }
-    let revoked = operator.store.revoke_token(id, caller.name, clock::now()).await?;
+    let revoked = operator.store.revoke_token(id, end).await?;
     operator.gate.reload(&operator.store).await?;
     Ok(Json(RevokedToken { id, revoked }))
 }

@@ -50,8 +50,8 @@ pub(crate) use state::{
 };
 pub(crate) use trials::TrialBody;
 pub(crate) use wire::{
-    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, ResendBody, RevokedToken,
-    RoutingQuery, SentQuery, TokenView,
+    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, ResendBody, RevokeBody,
+    RevokedToken, RoutingQuery, SentQuery, TokenView,
 };
 
 /// What the calls take and answer.

@@ -2,6 +2,7 @@
 
 use tollgate_core::admission::{self, NewJob};
 use tollgate_core::ids::ReceiptId;
+use tollgate_core::mode::Accept;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding,
@@ -99,7 +100,8 @@ fn jobs(config: &Config, found: &Routable, standing: RoutableStanding) -> Vec<Ne
     };
     // What the source does not accept has no effect the second time either: a test event pays nobody.
     let source = tenant.sources.get(&found.event.source);
-    if source.is_some_and(|source| source.profile.why_not_accepted(&found.event).is_some()) {
+    let accept = source.map_or(Accept::default(), |source| source.profile.accept());
+    if accept.why_not(&found.event.attributes).is_some() {
         return Vec::new();
     }
     let jobs = admission::jobs(

@@ -3,6 +3,7 @@
 use tollgate_core::admission::{self, Admission, Identity};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId};
+use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{ReviewDecision, ReviewReport, ReviewRequest, Store, StoreError, Targets};
@@ -93,7 +94,9 @@ async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -
     let kept = store.kept_delivery(delivery).await?;
     let lifecycle = config.lifecycle_of(&kept.event);
     let tenant = tenant(config, &kept.event)?;
+    // A source that is gone accepts what every source does that says nothing of it.
     let source = tenant.sources.get(&kept.event.source);
+    let accept = source.map_or(Accept::default(), |source| source.profile.accept());
     let scope = tenant.sharing.scope(&kept.event);
     let key = store.receipt_key();
     let admission = Admission::of(
@@ -105,11 +108,7 @@ async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -
         &mut tenant.matches(),
     )
     .about(scope);
-    let admission = match source {
-        Some(source) => admission.accepted_by(&source.profile),
-        None => admission,
-    };
-    Ok(admission.on_its_own(key))
+    Ok(admission.accepted_by(accept).on_its_own(key))
 }
 
 fn tenant<'c>(config: &'c Config, event: &Event) -> Result<&'c Tenant, ReviewError> {

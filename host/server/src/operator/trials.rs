@@ -85,6 +85,9 @@ pub(super) async fn run<S: Store>(
         .ready(version.digest)
         .await
         .map_err(|why| Refusal::bad(format!("{} does not load: {why}", version.digest)))?;
+    // What makes the trial of state needs the active version as well. Without it, the rest of the trial says what it can.
+    let beside = operator.registry.shelf().ready(active).await;
+    let beside = beside.map_err(|why| format!("{active} does not load: {why}"));
     let filter = RecordedRunFilter {
         tenant: Some(tenant.clone()),
         route: Some(route.clone()),
@@ -101,6 +104,7 @@ pub(super) async fn run<S: Store>(
         let trial = Trial {
             candidate: &candidate,
             against: None,
+            active: &|_| beside.clone(),
             filter,
             runs_max,
             config: Some(&config),
@@ -115,6 +119,7 @@ pub(super) async fn run<S: Store>(
     let found = TrialResult {
         runs: report.tally.runs,
         differences: report.tally.differing,
+        unreadable: report.state.unreadable,
     };
     if !reads_receipts {
         report = report.without_receipts();

@@ -6,8 +6,8 @@ use tollgate_core::route::TypePattern;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 use tollgate_store::{
-    DeadLetterFilter, NewToken, RoutableFilter, RoutableStanding, SentFilter, SentOf, SetAsideFilter, TokenRecord,
-    TraceBy, TraceQuery,
+    DeadLetterFilter, NewToken, Revocation, RoutableFilter, RoutableStanding, SentFilter, SentOf, SetAsideFilter,
+    TokenRecord, TraceBy, TraceQuery,
 };
 
 use super::replay::{AskedReplay, ReplayOf};
@@ -408,6 +408,14 @@ pub(crate) struct NewTokenBody {
     #[arg(long, value_name = "DAYS")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_in_days: Option<u32>,
+    /// Why it is made, kept with it
+    #[arg(long, default_value = "", hide_default_value = true)]
+    #[serde(default)]
+    pub(crate) why: String,
+    /// Who asks, beside the name of the token.
+    #[arg(skip)]
+    #[serde(default)]
+    pub(crate) actor: String,
 }
 
 impl NewTokenBody {
@@ -418,6 +426,8 @@ impl NewTokenBody {
             return Err("name: say what the token is for".to_owned());
         }
         mask::check_note("name", &self.name, TOKEN_NAME_BYTES_MAX)?;
+        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX)?;
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
         let expires_at = match self.expires_in_days {
             Some(days @ 1..=TOKEN_DAYS_MAX) => Some(UnixMillis(now.0 + i64::from(days) * DAY_MS)),
             Some(days) => return Err(format!("expires_in_days: {days} is not 1 to {TOKEN_DAYS_MAX}")),
@@ -428,7 +438,8 @@ impl NewTokenBody {
             name: self.name,
             role: self.role.parse().map_err(|error| format!("role: {error}"))?,
             tenant: parse("tenant", self.tenant)?,
-            created_by: String::new(),
+            created_by: self.actor,
+            why: self.why,
             now,
             expires_at,
         })
@@ -455,14 +466,16 @@ pub(crate) struct TokenView {
     pub(crate) tenant: Option<TenantName>,
     pub(crate) created_at: String,
     pub(crate) created_by: String,
+    /// Why it was made; empty where nobody said.
+    pub(crate) why: String,
     pub(crate) expires_at: Option<String>,
     pub(crate) revoked_at: Option<String>,
     pub(crate) revoked_by: Option<String>,
+    pub(crate) revoked_why: Option<String>,
 }
 
 impl From<TokenRecord> for TokenView {
     fn from(token: TokenRecord) -> Self {
-        let (revoked_at, revoked_by) = token.revoked.unzip();
         Self {
             id: token.id,
             name: token.name,
@@ -470,10 +483,37 @@ impl From<TokenRecord> for TokenView {
             tenant: token.tenant,
             created_at: token.created_at.to_string(),
             created_by: token.created_by,
+            why: token.why,
             expires_at: token.expires_at.map(|at| at.to_string()),
-            revoked_at: revoked_at.map(|at| at.to_string()),
-            revoked_by,
+            revoked_at: token.revoked.as_ref().map(|end| end.at.to_string()),
+            revoked_by: token.revoked.as_ref().map(|end| end.by.clone()),
+            revoked_why: token.revoked.map(|end| end.why).filter(|why| !why.is_empty()),
         }
+    }
+}
+
+/// Why a token is ended.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevokeBody {
+    #[serde(default)]
+    pub(crate) why: String,
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
+    pub(crate) actor: String,
+}
+
+impl RevokeBody {
+    /// # Errors
+    /// In words, when a field is not what its name says.
+    pub(crate) fn checked(self, at: UnixMillis) -> Result<Revocation, String> {
+        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX)?;
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX)?;
+        Ok(Revocation {
+            by: self.actor,
+            why: self.why,
+            at,
+        })
     }
 }
 

@@ -6,18 +6,18 @@ mod trial;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use tollgate_core::difference::Said;
+use tollgate_core::difference::{Said, StateUse};
 use tollgate_core::forward;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::PluginDigest;
-use tollgate_core::outcome::Fault;
-use tollgate_core::state::{StateRead, StateValue};
+use tollgate_core::outcome::{Fault, Outcome};
+use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
 use tollgate_store::{RecordedRun, Store};
 
 use crate::config::{Config, Route};
 use crate::worker::QUARANTINED;
-pub(crate) use trial::{Trial, TrialReport};
+pub(crate) use trial::{ReadBack, Trial, TrialReport};
 
 /// What a repeated run came to.
 pub(crate) struct Repeated {
@@ -25,6 +25,8 @@ pub(crate) struct Repeated {
     /// It read state that the recorded run had not read: what that held then is not known, and it was told that it is absent.
     pub(crate) beyond_record: bool,
     pub(crate) micros: u64,
+    /// What it wrote; nothing unless it completed.
+    pub(crate) writes: Vec<StateWrite>,
 }
 
 /// What the recorded run came to.
@@ -50,7 +52,7 @@ pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
 
 /// Runs `plugin` on what the recorded run was given. Blocks as [`Plugin::run`] does.
 pub(crate) fn repeat(plugin: &Plugin, run: &RecordedRun, grants: Option<&[Grant]>, limits: &RunLimits) -> Repeated {
-    let state = RecordedState::of(&run.reads);
+    let state = RecordedState::of(&run.reads, &[]);
     let input = RunInput {
         event: &run.event,
         config_json: &run.config,
@@ -60,6 +62,50 @@ pub(crate) fn repeat(plugin: &Plugin, run: &RecordedRun, grants: Option<&[Grant]
         said: Said::of(again.outcome, grants, again.fuel),
         beyond_record: state.beyond.get(),
         micros: u64::try_from(again.duration.as_micros()).unwrap_or(u64::MAX),
+        writes: again.writes,
+    }
+}
+
+/// How the version that a candidate would replace ends on the state that the candidate wrote.
+pub(crate) enum Reading {
+    /// It goes on. `keys` of those that the candidate wrote it has read; none where it had no use for them.
+    GoesOn { keys: usize },
+    /// It is stuck there, and would not be on state that it wrote itself.
+    Stuck { outcome: String, message: String },
+    /// It is stuck either way, or the host's clock or health ended a run: nothing is known.
+    Unknown,
+}
+
+/// Runs `active` on the event of a recorded run, over the state that a candidate wrote in answer to the same event: what a rollback
+/// would leave it with. Blocks for up to three runs.
+pub(crate) fn read_back(active: &Plugin, run: &RecordedRun, written: &[StateWrite], limits: &RunLimits) -> Reading {
+    let on = |written: &[StateWrite]| {
+        let state = RecordedState::of(&run.reads, written);
+        let input = RunInput {
+            event: &run.event,
+            config_json: &run.config,
+        };
+        active.run(&input, &state, limits)
+    };
+    let after = on(written);
+    match StateUse::of(&after.outcome) {
+        StateUse::Used => {
+            let seen = |write: &&StateWrite| after.reads.iter().any(|read| read.key == write.key);
+            return Reading::GoesOn {
+                keys: written.iter().filter(seen).count(),
+            };
+        }
+        StateUse::Unknown => return Reading::Unknown,
+        StateUse::Stuck => {}
+    }
+    // Some rules hold a second event of one operation, whoever wrote the first one's state. That is no news of the candidate.
+    let own = on(&[]);
+    if StateUse::of(&own.outcome) != StateUse::Used || StateUse::of(&on(&own.writes).outcome) != StateUse::Used {
+        return Reading::Unknown;
+    }
+    Reading::Stuck {
+        outcome: Outcome::name(&after.outcome).to_owned(),
+        message: after.outcome.message().to_owned(),
     }
 }
 
@@ -104,16 +150,18 @@ pub(crate) fn route_of<'c>(config: &'c Config, run: &RecordedRun) -> Option<&'c 
         .map(|route| &**route)
 }
 
-/// The state that a run read.
+/// The state that a run read, and over it what was written since.
 struct RecordedState<'r> {
     values: HashMap<&'r str, &'r StateRead>,
+    written: HashMap<&'r str, &'r StateWrite>,
     beyond: Cell<bool>,
 }
 
 impl<'r> RecordedState<'r> {
-    fn of(reads: &'r [StateRead]) -> Self {
+    fn of(reads: &'r [StateRead], written: &'r [StateWrite]) -> Self {
         Self {
             values: reads.iter().map(|read| (read.key.as_str(), read)).collect(),
+            written: written.iter().map(|write| (write.key.as_str(), write)).collect(),
             beyond: Cell::new(false),
         }
     }
@@ -121,6 +169,13 @@ impl<'r> RecordedState<'r> {
 
 impl StateSource for RecordedState<'_> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
+        if let Some(write) = self.written.get(key) {
+            let before = self.values.get(key).map_or(0, |read| read.version);
+            return Ok(StateValue {
+                version: write.value.as_ref().map_or(0, |_| before + 1),
+                value: write.value.clone(),
+            });
+        }
         Ok(match self.values.get(key) {
             Some(read) => StateValue {
                 version: read.version,

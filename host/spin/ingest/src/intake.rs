@@ -221,7 +221,7 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
             Admission {
                 on_held: source.intake.on_held,
                 on_replay: source.intake.on_replay,
-                ..admission.accepted_by(&source.intake.profile)
+                ..admission.accepted_by(source.intake.profile.accept())
             }
         })
         .collect();

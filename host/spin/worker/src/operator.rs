@@ -9,7 +9,6 @@ use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId, OutboxId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
-use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
@@ -372,7 +371,8 @@ fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Ref
         &mut tenant.matches(),
     )
     .about(scope);
-    Ok(admission.on_its_own(key))
+    let accept = tenant.accept(&admission.event.source);
+    Ok(admission.accepted_by(accept).on_its_own(key))
 }
 
 fn since(text: &str) -> Result<UnixMillis, Refusal> {
@@ -604,9 +604,16 @@ fn again(store: &GuestStore, receipt: ReceiptId) -> Result<ReplayWhat, Refusal> 
         ..RoutableFilter::default()
     })?;
     let jobs = match found.first() {
-        // A test event pays nobody the second time either. What its source accepts stands in the door's piece, not here.
-        Some(found) if Accept::Live.why_not(&found.event.attributes).is_some() => Vec::new(),
         Some(found) => match tenants::work(&found.event.tenant).map_err(conflict)? {
+            // What the source does not accept has no effect the second time either: a test event pays nobody.
+            Some(tenant)
+                if tenant
+                    .accept(&found.event.source)
+                    .why_not(&found.event.attributes)
+                    .is_some() =>
+            {
+                Vec::new()
+            }
             Some(tenant) => {
                 let jobs = admission::jobs(
                     &found.event,

@@ -578,8 +578,10 @@ pub(super) fn change(connection: &Connection, request: &ChangeRequest) -> Judged
     let before = binding_of(connection, tenant, route)?
         .ok_or_else(|| Fault::NotFound(format!("the route `{route}` of `{tenant}`")))?;
     let after = granted!(before.after(change));
+    let mut warnings = Vec::new();
     if let Some(brought) = change.brings() {
-        granted!(may_bring(connection, tenant, route, &before, change, brought, gate)?);
+        let evidence = granted!(may_bring(connection, tenant, route, &before, change, brought, gate)?);
+        warnings.extend(evidence.warning(change));
     }
     // The way back may lead to a version that was retired meanwhile.
     if after.active != before.active && change.brings().is_none() {
@@ -597,13 +599,13 @@ pub(super) fn change(connection: &Connection, request: &ChangeRequest) -> Judged
         what: change.name().to_owned(),
         before: Some(before),
         after: Some(after),
-        warnings: Vec::new(),
+        warnings,
     };
     record_change(connection, &report, act)?;
     Ok(Ok(report))
 }
 
-/// Whether a version may come to a route, by the rules and by what the tenant asks of it.
+/// Whether a version may come to a route, by the rules and by what the tenant asks of it; with what is known of it.
 fn may_bring(
     connection: &Connection,
     tenant: &TenantName,
@@ -612,7 +614,7 @@ fn may_bring(
     change: &Change,
     digest: PluginDigest,
     gate: &PromotionGate,
-) -> Judged<()> {
+) -> Judged<Evidence> {
     let version = bindable(connection, tenant, &binding.plugin, digest)?
         .ok_or_else(|| Fault::NotFound(format!("the plugin version {digest}")))?;
     granted!(binding.admits(&Bindable {
@@ -626,7 +628,7 @@ fn may_bring(
     };
     let unmet = gate.unmet(change, &evidence);
     Ok(if unmet.is_empty() {
-        Ok(())
+        Ok(evidence)
     } else {
         Err(Refused::Unmet { unmet })
     })
@@ -1107,8 +1109,8 @@ fn unsigned(
 pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Result<(), Fault> {
     connection
         .prepare_cached(
-            "INSERT INTO plugin_trials (at, actor, tenant, route, active, candidate, runs, differences) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO plugin_trials (at, actor, tenant, route, active, candidate, runs, differences, unreadable) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             trial.at.0,
@@ -1119,6 +1121,7 @@ pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Resu
             trial.candidate.0.as_slice(),
             signed(trial.result.runs),
             signed(trial.result.differences),
+            signed(trial.result.unreadable),
         ])?;
     Ok(())
 }
@@ -1132,7 +1135,8 @@ fn trial(
 ) -> Result<Option<TrialResult>, Fault> {
     let found = collect(
         connection,
-        "SELECT runs, differences FROM plugin_trials WHERE tenant = ?1 AND route = ?2 AND candidate = ?3 AND active = ?4 \
+        "SELECT runs, differences, unreadable FROM plugin_trials \
+         WHERE tenant = ?1 AND route = ?2 AND candidate = ?3 AND active = ?4 \
          ORDER BY runs DESC, id DESC LIMIT 1",
         params![
             tenant.as_str(),
@@ -1144,6 +1148,7 @@ fn trial(
             Ok(TrialResult {
                 runs: rows::unsigned(row, "runs")?,
                 differences: rows::unsigned(row, "differences")?,
+                unreadable: rows::unsigned(row, "unreadable")?,
             })
         },
     )?;

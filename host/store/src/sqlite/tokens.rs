@@ -8,15 +8,15 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::rows::{self, get};
 use super::transaction::Transaction;
-use crate::{NewToken, TokenRecord};
+use crate::{NewToken, Revocation, TokenRecord};
 
 /// Keeps a token.
 pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Result<TokenId, Fault> {
     transaction
         .connection
         .prepare_cached(
-            "INSERT INTO tokens (digest, name, role, tenant, created_at, created_by, expires_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO tokens (digest, name, role, tenant, created_at, created_by, why, expires_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             token.digest.0.as_slice(),
@@ -25,6 +25,7 @@ pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Resu
             token.tenant.as_ref().map(|tenant| tenant.as_str()),
             token.now.0,
             token.created_by,
+            token.why,
             token.expires_at.map(|at| at.0),
         ])?;
     Ok(TokenId(transaction.connection.last_insert_rowid()))
@@ -33,8 +34,8 @@ pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Resu
 /// All tokens, the newest first.
 pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
     let mut statement = view.prepare_cached(
-        "SELECT id, digest, name, role, tenant, created_at, created_by, expires_at, revoked_at, revoked_by FROM tokens \
-         ORDER BY id DESC",
+        "SELECT id, digest, name, role, tenant, created_at, created_by, why, expires_at, revoked_at, revoked_by, revoked_why \
+         FROM tokens ORDER BY id DESC",
     )?;
     let mut found = statement.query([])?;
     let mut tokens = Vec::new();
@@ -53,9 +54,16 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
                 .map_err(|error| Fault::damaged("token", error))?,
             created_at: rows::millis(row, "created_at")?,
             created_by: get(row, "created_by")?,
+            why: get(row, "why")?,
             expires_at: millis("expires_at")?,
             revoked: millis("revoked_at")?
-                .map(|at| Ok::<_, Fault>((at, get(row, "revoked_by")?)))
+                .map(|at| {
+                    Ok::<_, Fault>(Revocation {
+                        by: get(row, "revoked_by")?,
+                        why: get(row, "revoked_why")?,
+                        at,
+                    })
+                })
                 .transpose()?,
         });
     }
@@ -63,7 +71,7 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
 }
 
 /// Ends a token. Answers whether it was not ended before.
-pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, by: &str, now: UnixMillis) -> Result<bool, Fault> {
+pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revocation) -> Result<bool, Fault> {
     let connection: &Connection = transaction.connection;
     let exists = connection
         .prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?
@@ -72,7 +80,9 @@ pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, by: &str, n
         return Err(Fault::NotFound(id.to_string()));
     }
     let changed = connection
-        .prepare_cached("UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL")?
-        .execute(params![id.0, now.0, by])?;
+        .prepare_cached(
+            "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3, revoked_why = ?4 WHERE id = ?1 AND revoked_at IS NULL",
+        )?
+        .execute(params![id.0, end.at.0, end.by, end.why])?;
     Ok(changed == 1)
 }

@@ -636,7 +636,11 @@ mod contract {
             route: name("main"),
             active: digest(active),
             candidate: digest("two"),
-            result: TrialResult { runs: 10, differences },
+            result: TrialResult {
+                runs: 10,
+                differences,
+                unreadable: 0,
+            },
             actor: "tester".into(),
             at: T0,
         };
@@ -689,6 +693,34 @@ mod contract {
                 differences: 0
             })
         );
+        assert_eq!(promote("two").await, []);
+        // A version whose state the active one cannot read passes no gate that asks for trials, and is warned of by every other.
+        let mut no_way_back = trial("one", 0);
+        no_way_back.result.unreadable = 2;
+        store.record_trial(no_way_back).await.unwrap();
+        assert_eq!(
+            promote("two").await,
+            [Unmet::TrialUnreadable {
+                runs: 10,
+                unreadable: 2
+            }]
+        );
+        let ungated = ChangeRequest {
+            tenant: name("acme"),
+            route: name("main"),
+            change: Change::Promote(digest("two")),
+            gate: PromotionGate::default(),
+            act: Act {
+                dry_run: true,
+                ..act("a trial")
+            },
+        };
+        let warned = store.change_binding(ungated).await.unwrap().unwrap();
+        assert!(
+            matches!(&warned.warnings[..], [one] if one.contains("in 2 of 10 runs")),
+            "{warned:?}"
+        );
+        store.record_trial(trial("one", 0)).await.unwrap();
         assert_eq!(promote("two").await, []);
         // What was found against `one` says nothing against `two`.
         assert_eq!(promote("three").await.len(), 2);

@@ -449,6 +449,7 @@ async fn what_must_not_be_told_in_vain_is_committed_before_it_is_told() {
         role: Role::Viewer,
         tenant: None,
         created_by: "me".to_owned(),
+        why: String::new(),
         now: at(1),
         expires_at: None,
     };

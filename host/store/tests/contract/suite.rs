@@ -18,9 +18,9 @@ use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
     OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
-    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Rooms, RoutableFilter, RoutableStanding,
-    RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement,
-    StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery,
+    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, Rooms, RoutableFilter,
+    RoutableStanding, RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled,
+    Settlement, StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery,
 };
 
 use crate::support::{
@@ -3743,6 +3743,7 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         role: Role::Viewer,
         tenant: tenant.map(name),
         created_by: "me".to_owned(),
+        why: format!("ticket {fill}"),
         now: at(1),
         expires_at: tenant.map(|_| at(9)),
     };
@@ -3752,9 +3753,14 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         store.issue_token(token(2, None)).await.is_err(),
         "a digest means one token"
     );
-    assert!(store.revoke_token(first, "you".to_owned(), at(5)).await.unwrap());
-    assert!(!store.revoke_token(first, "she".to_owned(), at(6)).await.unwrap());
-    let missing = store.revoke_token(TokenId(99), "you".to_owned(), at(5)).await;
+    let end = |by: &str, when: i64| Revocation {
+        by: by.to_owned(),
+        why: format!("{by} saw it in a log"),
+        at: at(when),
+    };
+    assert!(store.revoke_token(first, end("you", 5)).await.unwrap());
+    assert!(!store.revoke_token(first, end("she", 6)).await.unwrap());
+    let missing = store.revoke_token(TokenId(99), end("you", 5)).await;
     assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
     store.close().await;
     drop(store);
@@ -3768,7 +3774,7 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
     assert_eq!((revoked.digest, revoked.role), (Digest([1; 32]), Role::Viewer));
     assert_eq!(
         (revoked.expires_at, &revoked.revoked),
-        (Some(at(9)), &Some((at(5), "you".to_owned())))
+        (Some(at(9)), &Some(end("you", 5)))
     );
 }
 
