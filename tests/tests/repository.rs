@@ -341,6 +341,45 @@ fn the_readme_shows_the_two_commands() {
     }
 }
 
+/// A status that nobody can look up is a status that somebody made up.
+#[test]
+fn every_lifecycle_and_every_map_of_statuses_says_its_source() {
+    let folder = root().join("host/core");
+    let files = |name: &str| {
+        let listed = fs::read_dir(folder.join(name)).unwrap();
+        let paths = listed.map(|entry| entry.unwrap().path());
+        let files: Vec<_> = paths
+            .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
+            .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()))
+            .collect();
+        assert!(!files.is_empty(), "{name}");
+        files
+    };
+    let says = |line: &str| line.starts_with('#') && (line.contains("https://") || line.contains("Source: "));
+    for (path, text) in files("lifecycles") {
+        assert!(text.lines().any(says), "{path} does not say whose way it is");
+    }
+    let mut maps = 0;
+    for (path, text) in files("profiles") {
+        let lines: Vec<_> = text.lines().collect();
+        for (at, _) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.starts_with("[statuses."))
+        {
+            let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#'));
+            let below = lines[at + 1..].iter().take_while(|line| line.starts_with('#'));
+            assert!(
+                above.chain(below).any(|line| says(line)),
+                "{path}: {} does not say where the labels are published",
+                lines[at]
+            );
+            maps += 1;
+        }
+    }
+    assert!(maps >= 15, "{maps}");
+}
+
 #[test]
 fn the_purity_probe_reaches_every_public_function_of_core() {
     let probe = fs::read_to_string(root().join("tests/purity-probe/src/main.rs")).expect("the probe's source");

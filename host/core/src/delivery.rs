@@ -252,6 +252,15 @@ impl Message<'_> {
         )
     }
 
+    /// Headers of the request that a forwarded event came in, which its source keeps; none of an action. Whoever sends them lets headers of
+    /// the destination's own and all of [`Self::headers`] stand before one of these.
+    pub fn kept_headers(&self) -> Vec<(&str, &str)> {
+        match self.content {
+            Content::Event { event, .. } => forward::kept_headers(event).collect(),
+            Content::Action(_) => Vec::new(),
+        }
+    }
+
     /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`, in a
     /// resend `tollgate-resend` with its id, and with a forwarded event where it is from.
     /// `webhook-id` ([`message_id`]) and `Idempotency-Key` ([`idempotency_key`]) stay the same over every attempt and replay of one

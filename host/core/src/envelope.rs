@@ -28,6 +28,7 @@ use crate::json::{self, ReadError, Scalar, Slot, Values};
 use crate::limits::{ATTRIBUTE_BYTES_MAX, BATCH_ITEMS_MAX, JSON_DEPTH_MAX};
 use crate::mode::MODE;
 use crate::money::{Currency, Money};
+use crate::own_header;
 use crate::profile::{
     AmountSum, AmountUnit, Amounts, BodyFormat, EventRule, FieldSource, HeaderForm, Profile, TimeFormat, TypeRule,
 };
@@ -602,7 +603,7 @@ impl Fields<'_> {
         }
     }
 
-    /// The profile's attributes, and behind them what is not read as it was sent.
+    /// The profile's attributes, behind them the headers that the source keeps, and then what is not read as it was sent.
     fn attributes(&self, profile: &Profile, rule: &TypeRule) -> Vec<(String, String)> {
         let mut attributes = Vec::with_capacity(rule.attributes.len() + 1);
         if let Some(mode) = &profile.event.mode
@@ -625,6 +626,23 @@ impl Fields<'_> {
             };
             self.note_shortened(name, &found, &fitted);
             attributes.push((name.clone(), fitted));
+        }
+        for name in &profile.event.kept_headers {
+            let attribute = format!("{}{name}", own_header::KEPT);
+            match self.header(name, HeaderForm::Plain) {
+                Ok(Some(found)) => {
+                    let fitted = match found.as_scalar() {
+                        Some(Scalar::Broken(broken)) => {
+                            ids::shorten(&broken.shown, &broken.digest, ATTRIBUTE_BYTES_MAX)
+                        }
+                        _ => ids::fit_bytes(&found.name(), ATTRIBUTE_BYTES_MAX).into_owned(),
+                    };
+                    self.note_shortened(&attribute, &found, &fitted);
+                    attributes.push((attribute, fitted));
+                }
+                Ok(None) => {}
+                Err(repeated) => self.note(&attribute, format_args!("left out: {repeated}")),
+            }
         }
         let notes = self.notes.borrow();
         if !notes.is_empty() {

@@ -16,6 +16,7 @@ use crate::delivery::Message;
 use crate::event::Event;
 use crate::ids::{OperationKey, PluginName, ReceiptId};
 use crate::money::Money;
+use crate::own_header;
 
 /// What stands where other routes have their plugin's name, in runs and as the namespace of operations. No plugin may have it.
 pub const NAME: &str = "forward";
@@ -154,6 +155,17 @@ pub(crate) fn headers(receipt: ReceiptId, event: &Event) -> Vec<(String, String)
         }
     }
     headers
+}
+
+/// The headers of the request that the event's source keeps, with their names in lower case. What was shortened, or is not one line of visible
+/// ASCII, is no header's value any more.
+pub(crate) fn kept_headers(event: &Event) -> impl Iterator<Item = (&str, &str)> {
+    event.attributes.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(own_header::KEPT)?;
+        own_header::check_value(value.as_bytes())
+            .is_ok()
+            .then_some((name, value.as_str()))
+    })
 }
 
 fn to_vec(value: &impl Serialize) -> Vec<u8> {

@@ -30,6 +30,8 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const ATTRIBUTES_MAX: usize = 32;
 /// One attribute's value; a longer one is shortened to its beginning and its SHA-256.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
+/// Headers of its requests that a source keeps, each as one more attribute.
+pub const KEPT_HEADERS_MAX: usize = 8;
 /// Entries of one signature header that are looked at; further ones are ignored.
 pub const SIGNATURE_ENTRIES_MAX: usize = 16;
 /// Active secrets of one source.

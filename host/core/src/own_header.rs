@@ -1,6 +1,10 @@
-//! Headers that a destination has of its own, beside those that every delivery carries: which names and values they may have.
+//! Headers that somebody chose: those that a destination has of its own, beside those that every delivery carries, and those of a request
+//! that a source keeps. Which names and values they may have.
 
-use crate::limits::{OWN_HEADER_BYTES_MAX, OWN_HEADER_NAME_BYTES_MAX};
+use crate::limits::{KEPT_HEADERS_MAX, OWN_HEADER_BYTES_MAX, OWN_HEADER_NAME_BYTES_MAX};
+
+/// What begins the name of the attribute that holds a kept header. No profile may name one of its own so.
+pub const KEPT: &str = "header.";
 
 /// Names that belong to every delivery or to the connection: whoever set them could pass for another sender, or cut a message short.
 const TAKEN: [&str; 17] = [
@@ -54,10 +58,39 @@ pub fn name(text: &str) -> Result<String, String> {
     let name = text.to_ascii_lowercase();
     if TAKEN.contains(&name.as_str()) || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Err(format!(
-            "the header `{name}` is Tollgate's own or the connection's: a destination cannot set it"
+            "the header `{name}` is Tollgate's own or the connection's, and not one to choose"
         ));
     }
     Ok(name)
+}
+
+/// Words of names that prove who sent a request, beside those of credentials.
+const PROOF_WORDS: [&str; 7] = ["hmac", "jws", "jwt", "session", "sig", "sign", "signatures"];
+
+/// Reads the names of the headers that a source keeps of each request, and answers them in lower case.
+///
+/// # Errors
+/// In words: there are too many, one comes twice, is no name that can be sent on (as [`name`]), or is of a header that proves who sent the
+/// request: such a value would be kept, shown and handed on.
+pub fn kept(texts: &[&str]) -> Result<Vec<String>, String> {
+    if texts.len() > KEPT_HEADERS_MAX {
+        return Err(format!("at most {KEPT_HEADERS_MAX} headers are kept of a request"));
+    }
+    let mut names: Vec<String> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let name = name(text)?;
+        let proves = name.contains("signature") || name.split(['-', '_']).any(|word| PROOF_WORDS.contains(&word));
+        if proves || carries_credential(&name) {
+            return Err(format!(
+                "the header `{name}` carries a credential or a signature, and such a one is never kept"
+            ));
+        }
+        if names.contains(&name) {
+            return Err(format!("the header `{name}` is named twice"));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// Whether a header of this name, in lower case, carries a credential by its look: then its value is a secret, and stands in no file.
@@ -119,6 +152,38 @@ mod tests {
         for plain in ["x-team", "x-environment", "accept-language", "x-monkey"] {
             assert!(!carries_credential(plain), "{plain}");
         }
+    }
+
+    #[test]
+    fn what_proves_a_sender_is_no_header_to_keep() {
+        assert_eq!(
+            kept(&["X-Request-Id", "x-design", "x-monkey"]).unwrap(),
+            ["x-request-id", "x-design", "x-monkey"]
+        );
+        for refused in [
+            "Authorization",
+            "Cookie",
+            "Set-Cookie",
+            "X-Api-Key",
+            "Stripe-Signature",
+            "HmacSignature",
+            "X-Hub-Signature-256",
+            "X-Shopify-Hmac-Sha256",
+            "Paypal-Transmission-Sig",
+            "x-amz-security-token",
+            "X-Session-Id",
+            "Signature-Input",
+            "Webhook-Signature",
+            "Content-Type",
+            "a b",
+        ] {
+            assert!(kept(&[refused]).is_err(), "{refused}");
+        }
+        assert!(kept(&["x-a", "X-A"]).unwrap_err().contains("twice"));
+        let many: Vec<_> = (0..=KEPT_HEADERS_MAX).map(|at| format!("x-{at}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(kept(&many).unwrap_err().contains("at most"));
+        assert!(kept(&many[1..]).is_ok());
     }
 
     #[test]

@@ -887,45 +887,6 @@ fn an_amount_that_is_said_in_parts_is_the_sum_of_those_that_count() {
     }
 }
 
-/// A status that nobody can look up is a status that somebody made up.
-#[test]
-fn every_lifecycle_and_every_map_of_statuses_says_its_source() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = |name: &str| {
-        let listed = std::fs::read_dir(folder.join(name)).unwrap();
-        let paths = listed.map(|entry| entry.unwrap().path());
-        let files: Vec<_> = paths
-            .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
-            .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap()))
-            .collect();
-        assert!(!files.is_empty(), "{name}");
-        files
-    };
-    let says = |line: &str| line.starts_with('#') && (line.contains("https://") || line.contains("Source: "));
-    for (path, text) in files("lifecycles") {
-        assert!(text.lines().any(says), "{path} does not say whose way it is");
-    }
-    let mut maps = 0;
-    for (path, text) in files("profiles") {
-        let lines: Vec<_> = text.lines().collect();
-        for (at, _) in lines
-            .iter()
-            .enumerate()
-            .filter(|(_, line)| line.starts_with("[statuses."))
-        {
-            let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#'));
-            let below = lines[at + 1..].iter().take_while(|line| line.starts_with('#'));
-            assert!(
-                above.chain(below).any(|line| says(line)),
-                "{path}: {} does not say where the labels are published",
-                lines[at]
-            );
-            maps += 1;
-        }
-    }
-    assert!(maps >= 15, "{maps}");
-}
-
 /// A try that failed is no deed: whatever Adyen says did not succeed reads as what it was before, or as failed.
 #[test]
 fn a_notification_of_a_failed_try_never_reads_as_done() {

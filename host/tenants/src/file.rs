@@ -136,6 +136,8 @@ struct RawSource {
     currency: Option<String>,
     accept: Option<Vec<String>>,
     #[serde(default)]
+    keep_headers: Vec<String>,
+    #[serde(default)]
     parameters: BTreeMap<String, toml::Value>,
     #[serde(default)]
     secrets: Vec<RawSourceSecret>,
@@ -193,6 +195,9 @@ impl RawSource {
             let accept = Accept::of(&modes.iter().map(String::as_str).collect::<Vec<_>>());
             profile = profile.with_accept(accept.ok_or("`accept` lists `live`, `test` or both")?);
         }
+        let names: Vec<_> = self.keep_headers.iter().map(String::as_str).collect();
+        profile = profile
+            .with_kept_headers(own_header::kept(&names).map_err(|problem| format!("`keep_headers`: {problem}"))?);
         let ack = match self.conflict_status {
             Some(409) => profile.ack().clone().with_conflict_status(409),
             _ => profile.ack().clone(),

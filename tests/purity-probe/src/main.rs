@@ -88,6 +88,7 @@ fn main() {
         delivery::Message::body(_);
         delivery::Message::content_type(_);
         delivery::Message::headers(_, _, _, _, _);
+        delivery::Message::kept_headers(_);
         delivery::Message::traceparent(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::idempotency_key(_, _, _);
@@ -151,6 +152,7 @@ fn main() {
         outcome::judged(_, _);
         own_header::carries_credential(_);
         own_header::check_value(_);
+        own_header::kept(_);
         own_header::name(_);
         profile::Profile::about(_);
         profile::Profile::accept(_);
@@ -183,6 +185,7 @@ fn main() {
         profile::Profile::vectors(_);
         profile::Profile::with_currency(_, _);
         profile::Profile::with_event_type(_, _);
+        profile::Profile::with_kept_headers(_, _);
         profile::shipped();
         quarantine::Row::add(_, _, _);
         quarantine::counts(_);

@@ -413,3 +413,101 @@ fn forward_a_route_is_set_by_api_and_takes_the_place_of_a_plugin() {
     assert_eq!(arrivals[1].json()["type"], "action.credit");
     stage.assert_whole();
 }
+
+#[test]
+fn forward_headers_that_a_source_keeps_go_with_the_event_and_no_others() {
+    let destination = Destination::start();
+    let keep = tollgate_tests::stage::SOURCES.replacen(
+        "provider = \"generic-hmac\"\n",
+        "provider = \"generic-hmac\"\nkeep_headers = [\"X-Request-Id\", \"x-region\", \"x-team\", \"x-twice\", \"x-long\"]\n",
+        1,
+    );
+    let routes: String = ["body", "envelope", "cloudevents"]
+        .map(|form| format!("[routes.{form}]\nforward = \"{form}\"\ndestinations = [\"books\"]\n"))
+        .concat();
+    let own = "headers = { X-Team = \"the destination's own\" }\n";
+    let stage = Setup::default()
+        .tenant("acme", &format!("{keep}{routes}{}{own}", books("books", &destination)))
+        .start();
+    let mut message = signer("shop").sign("", redeemed("evt_1", "red_1", "success"));
+    for (name, value) in [
+        ("X-Request-ID", "req 7"),
+        ("X-Region", "München"),
+        ("X-Team", "the sender's"),
+        ("X-Other", "nobody asked for it"),
+        ("X-Twice", "a"),
+        ("x-twice", "b"),
+        ("X-Long", &"x".repeat(2000)),
+        ("Tollgate-Tenant", "globex"),
+    ] {
+        message.headers.push((name.to_owned(), value.to_owned()));
+    }
+    let receipt = stage.post("shop", &message).receipt();
+    let arrivals = destination.wait_for(3);
+    stage.quiet();
+    let names = |arrival: &tollgate_tests::destination::Arrival| -> Vec<String> {
+        let names = arrival.headers.iter().map(|(name, _)| name.clone());
+        names.filter(|name| name.starts_with("x-")).collect()
+    };
+    for arrival in &arrivals {
+        assert!(arrival.is_authentic, "{arrival:?}");
+        assert_eq!(arrival.header("x-request-id"), "req 7");
+        assert_eq!(arrival.header("x-team"), "the destination's own");
+        assert_eq!(arrival.header("tollgate-tenant"), "acme");
+        let mut names = names(arrival);
+        names.sort();
+        assert_eq!(
+            names,
+            ["x-request-id", "x-team"],
+            "neither what cannot be sent nor what nobody named: {arrival:?}"
+        );
+    }
+    // All that is kept is shown, and what is not as it was sent says so.
+    let trace = stage.trace(&receipt);
+    let kept = &trace["receipt"]["kept_headers"];
+    assert_eq!(
+        (&kept["x-request-id"], &kept["x-region"]),
+        (&json!("req 7"), &json!("München"))
+    );
+    assert_eq!((&kept["x-twice"], &kept["x-other"]), (&Value::Null, &Value::Null));
+    let long = kept["x-long"].as_str().expect("its beginning");
+    assert!(long.len() <= 1024 && long.contains("sha256:"), "{long}");
+    let notes = trace["receipt"]["reading_notes"].as_str().expect("notes");
+    assert!(
+        notes.contains("header.x-twice") && notes.contains("header.x-long"),
+        "{notes}"
+    );
+    let shown = stage.ask_for_people(&["trace", &receipt]).stdout;
+    assert!(shown.contains("x-request-id: req 7"), "{shown}");
+    // The same event with other headers is the same event.
+    message.headers.retain(|(name, _)| !name.starts_with("X-Re"));
+    assert_eq!(stage.post("shop", &message).verdict().1, "same");
+    assert_eq!(
+        stage.trace(&receipt)["receipt"]["kept_headers"]["x-request-id"],
+        "req 7"
+    );
+}
+
+#[test]
+fn forward_a_header_that_proves_a_sender_is_never_kept() {
+    for name in [
+        "Authorization",
+        "cookie",
+        "X-Signature",
+        "x-acme-token",
+        "content-type",
+        "a b",
+    ] {
+        let sources = tollgate_tests::stage::SOURCES.replacen(
+            "provider = \"generic-hmac\"\n",
+            &format!("provider = \"generic-hmac\"\nkeep_headers = [\"{name}\"]\n"),
+            1,
+        );
+        let stage = Setup::default().tenant("acme", &sources).set();
+        let config = stage.config();
+        let ran = tollgate_tests::stage::tollgate(&["check", "--config", config.to_str().expect("UTF-8")], b"");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.code, 1, "{name}: {ran:?}");
+        assert!(said.contains("keep_headers"), "{name}: {said}");
+    }
+}

@@ -23,6 +23,7 @@ use crate::json::Pointers;
 use crate::limits::{ATTRIBUTES_MAX, SIGNATURE_ENTRIES_MAX, SOURCE_BODY_BYTES_MOST};
 use crate::mode::{Accept, MODE};
 use crate::money::{Currency, EXPONENT_MAX};
+use crate::own_header;
 use crate::route::TypePattern;
 
 /// Reads and checks a profile file.
@@ -1115,6 +1116,7 @@ impl Check<'_> {
             otherwise: base,
             statuses: raw.statuses.clone(),
             amounts,
+            kept_headers: Vec::new(),
             mode,
         };
         if !rule.around.is_empty() && !is_batch {
@@ -1281,6 +1283,15 @@ impl Check<'_> {
                     alternatives,
                     format!(
                         "`{MODE}` is the host's: `[mode]` says where the provider tells test events from live ones"
+                    ),
+                ));
+            }
+            if name.starts_with(own_header::KEPT) {
+                return Err(self.problem(
+                    alternatives,
+                    format!(
+                        "`{}…` are the headers that a source keeps (`keep_headers`); choose another name",
+                        own_header::KEPT
                     ),
                 ));
             }

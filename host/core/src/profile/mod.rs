@@ -469,6 +469,8 @@ pub(crate) struct EventRule {
     /// The provider's labels in the house's statuses.
     pub(crate) statuses: BTreeMap<FamilyName, BTreeMap<String, Status>>,
     pub(crate) amounts: Amounts,
+    /// Of each request, as attributes behind those of the profile.
+    pub(crate) kept_headers: Vec<String>,
     pub(crate) mode: Option<ModeRule>,
 }
 
@@ -818,6 +820,13 @@ impl Profile {
     #[must_use]
     pub fn with_accept(mut self, accept: Accept) -> Self {
         self.accept = accept;
+        self
+    }
+
+    /// The same profile for a source that keeps these headers of each request, by their names in lower case.
+    #[must_use]
+    pub fn with_kept_headers(mut self, names: Vec<String>) -> Self {
+        self.event.kept_headers = names;
         self
     }
 

@@ -118,6 +118,9 @@ pub(super) fn trace(trace: &Trace) {
     if let Some(notes) = &receipt.reading_notes {
         field("notes", notes);
     }
+    for (name, value) in &receipt.kept_headers {
+        field("header", &format!("{name}: {}", mask::line(value, 200)));
+    }
     let proof = &receipt.proof;
     field(
         "received",

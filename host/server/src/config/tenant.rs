@@ -316,7 +316,8 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
         );
     }
     let accept = section.get("accept");
-    if event_type.is_none() && currency.is_none() && accept.is_none() {
+    let keep_headers = section.get("keep_headers");
+    if event_type.is_none() && currency.is_none() && accept.is_none() && keep_headers.is_none() {
         return Some(profile);
     }
     let mut own = Profile::clone(&profile);
@@ -329,7 +330,22 @@ fn profile(section: &Section) -> Option<Arc<Profile>> {
     if let Some(accept) = accept {
         own = own.with_accept(accepted(&accept, &profile)?);
     }
+    if let Some(names) = keep_headers {
+        own = own.with_kept_headers(kept_headers(&names)?);
+    }
     Some(Arc::new(own))
+}
+
+/// Which headers of its requests the source keeps.
+fn kept_headers(value: &Value) -> Option<Vec<String>> {
+    let names: Option<Vec<&str>> = value.list()?.iter().map(Value::text).collect();
+    match own_header::kept(&names?) {
+        Ok(names) => Some(names),
+        Err(problem) => {
+            value.problem(problem, "write names such as keep_headers = [\"x-request-id\"]");
+            None
+        }
+    }
 }
 
 /// Which events the source gives effect.

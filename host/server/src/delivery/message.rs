@@ -62,7 +62,11 @@ pub(super) fn compose(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
-    // First, so that whatever they are called, ours stand.
+    // First, so that whatever they are called, the destination's and ours stand.
+    for (name, value) in message.kept_headers() {
+        let name = header::HeaderName::try_from(name).map_err(|error| format!("a header cannot be sent: {error}"))?;
+        headers.insert(name, HeaderValue::from_str(value).map_err(unfit)?);
+    }
     for (name, value) in &destination.headers {
         let mut value = HeaderValue::from_bytes(value.expose()).map_err(unfit)?;
         value.set_sensitive(true);

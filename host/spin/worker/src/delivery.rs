@@ -152,6 +152,12 @@ async fn send(
     };
     headers.push(("content-type".to_owned(), message.content_type().to_owned()));
     headers.push(("user-agent".to_owned(), USER_AGENT.to_owned()));
+    // Headers that the source keeps: what the destination has of its own stands before one of them.
+    for (name, value) in message.kept_headers() {
+        if !destination.headers.iter().any(|(own, _)| own == name) {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
     let own = destination.headers.iter();
     headers.extend(own.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.expose()).into_owned())));
     let posting = web::post(&destination.url, headers, body, limits::ANSWER_BYTES_KEPT);

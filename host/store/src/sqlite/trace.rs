@@ -9,6 +9,7 @@ use tollgate_core::delivery::{AttemptEnd, message_id};
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::own_header;
 use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryState, JobState};
 
@@ -225,6 +226,11 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
             .iter()
             .find(|(name, _)| name == READING_NOTES)
             .map(|(_, notes)| notes.clone()),
+        kept_headers: event
+            .attributes
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(own_header::KEPT)?.to_owned(), value.clone())))
+            .collect(),
         received_at: event.received_at.to_string(),
         proof: receipt.proof.clone(),
         disposition: receipt.disposition.clone(),
