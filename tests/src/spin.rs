@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,6 +20,7 @@ use tollgate_store::SqliteStore;
 
 use crate::client::{Answer, Client, request};
 use crate::destination::{DESTINATION_SECRET, Destination};
+use crate::disk::Watch;
 use crate::events::{FAMILIES, Message};
 use crate::stage::{free_port, wait_until};
 use crate::{hostile_dir, plugins_dir, spin_dir, spin_stand_in};
@@ -93,6 +94,8 @@ pub struct SpinSetup {
     memory_bytes_max: Option<usize>,
     /// The tenant's file is one that Spin cannot hold: it is not built.
     is_refused: bool,
+    /// Where the database is, and what watches it.
+    watched: Option<(PathBuf, Vec<(&'static str, PathBuf)>)>,
 }
 
 impl SpinSetup {
@@ -142,6 +145,13 @@ impl SpinSetup {
     #[must_use]
     pub fn destination(mut self, destination: &Destination) -> Self {
         self.outbound.push(format!("http://{}", destination.address));
+        self
+    }
+
+    /// The database stands in a watched folder.
+    #[must_use]
+    pub fn watched(mut self, watch: &Watch) -> Self {
+        self.watched = Some((watch.folder(), watch.environment_of_launcher()));
         self
     }
 
@@ -328,7 +338,10 @@ impl SpinStage {
             .arg("--listen")
             .arg(self.address.to_string())
             .arg("--state-dir")
-            .arg(self.path("state"));
+            .arg(self.state());
+        if let Some((_, environment)) = &self.setup.watched {
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
+        }
         if let Some(bytes) = self.setup.memory_bytes_max {
             command.arg("--max-instance-memory").arg(bytes.to_string());
         }
@@ -451,7 +464,12 @@ impl SpinStage {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.path("state").join(Path::new("sqlite_db.db"))
+        self.state().join("sqlite_db.db")
+    }
+
+    fn state(&self) -> PathBuf {
+        let watched = self.setup.watched.as_ref();
+        watched.map_or_else(|| self.path("state"), |(folder, _)| folder.clone())
     }
 }
 

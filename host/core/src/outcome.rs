@@ -191,6 +191,26 @@ pub fn job_end(outcome: &Outcome, policy: &RetryPolicy, attempt: u32, now: UnixM
     }
 }
 
+/// As [`job_end`], where nobody can stop a run: one that has not answered at its deadline may still compute, and another attempt
+/// would take a second thread. So that is its end.
+pub fn job_end_unstopped(
+    outcome: &Outcome,
+    policy: &RetryPolicy,
+    attempt: u32,
+    now: UnixMillis,
+    jitter: Jitter,
+) -> JobEnd {
+    match outcome {
+        Outcome::Fault {
+            fault: fault @ Fault::Deadline,
+            message,
+        } => JobEnd::Dead {
+            reason: format!("{fault}: {message}"),
+        },
+        outcome => job_end(outcome, policy, attempt, now, jitter),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +256,33 @@ mod tests {
             let dead_at_once = matches!(end(&fault(kind), 1), JobEnd::Dead { .. });
             assert_eq!(dead_at_once, kind.is_deterministic(), "{kind}");
             assert!(matches!(end(&fault(kind), 3), JobEnd::Dead { .. }), "{kind} is bounded");
+        }
+    }
+
+    /// Issue 15: a second attempt of what nobody stops would take a second thread.
+    #[test]
+    fn w2_a_deadline_is_final_where_nobody_can_stop_a_run() {
+        let now = UnixMillis(0);
+        for fault in Fault::ALL {
+            let outcome = Outcome::Fault {
+                fault,
+                message: "m".into(),
+            };
+            let unstopped = job_end_unstopped(&outcome, &RetryPolicy::JOBS, 1, now, Jitter::NONE);
+            let stopped = job_end(&outcome, &RetryPolicy::JOBS, 1, now, Jitter::NONE);
+            match fault {
+                Fault::Deadline => {
+                    assert_eq!(
+                        unstopped,
+                        JobEnd::Dead {
+                            reason: "deadline: m".into()
+                        }
+                    );
+                    assert!(matches!(stopped, JobEnd::RetryAt { .. }), "{stopped:?}");
+                    assert!(crate::quarantine::counts(fault));
+                }
+                _ => assert_eq!(unstopped, stopped, "{fault}"),
+            }
         }
     }
 }

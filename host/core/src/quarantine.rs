@@ -4,6 +4,12 @@
 
 use crate::outcome::Fault;
 
+/// The outcome of a run that was not made, because its plugin is in quarantine.
+pub const OUTCOME: &str = "quarantined";
+
+/// Faults in a row that are enough for quarantine, where nobody says another number.
+pub const FAULTS_MAX: u32 = 20;
+
 /// Whether a fault speaks against the plugin. What the host did does not.
 pub fn counts(fault: Fault) -> bool {
     match fault {
@@ -22,6 +28,16 @@ pub fn counts(fault: Fault) -> bool {
 pub struct Row(u32);
 
 impl Row {
+    /// A row of so many, kept elsewhere meanwhile.
+    pub fn of(faults: u32) -> Self {
+        Self(faults)
+    }
+
+    /// How many there are in a row.
+    pub fn faults(self) -> u32 {
+        self.0
+    }
+
     /// Adds a run that ended with `fault`, or with none. Answers how many there are in a row if they are now enough for quarantine.
     /// `faults_max` 0 never is.
     pub fn add(&mut self, fault: Option<Fault>, faults_max: u32) -> Option<u32> {
@@ -58,6 +74,7 @@ mod tests {
         );
         assert_eq!(row.add(Some(Fault::Deadline), 3), None);
         assert_eq!(row.add(Some(Fault::Memory), 3), Some(3));
+        assert_eq!(Row::of(row.faults()), row, "a row may be kept elsewhere");
         let mut never = Row::default();
         assert!((0..1000).all(|_| never.add(Some(Fault::Trap), 0).is_none()));
     }

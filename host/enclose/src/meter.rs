@@ -91,7 +91,7 @@ fn features() -> WasmFeatures {
 ///
 /// # Errors
 /// When it is no valid component, or has what cannot be metered: modules that are imported, exported or taken from outside.
-pub(crate) fn metered(component: &[u8]) -> Result<Vec<u8>> {
+pub fn metered(component: &[u8]) -> Result<Vec<u8>> {
     Validator::new_with_features(features())
         .validate_all(component)
         .map_err(of_parser)?;

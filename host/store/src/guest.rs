@@ -14,10 +14,14 @@ mod counts;
 mod deliveries;
 #[path = "sqlite/fault.rs"]
 mod fault;
+#[path = "sqlite/history.rs"]
+mod history;
 #[path = "sqlite/jobs.rs"]
 mod jobs;
 #[path = "sqlite/outbox.rs"]
 mod outbox;
+#[path = "sqlite/quarantine.rs"]
+mod quarantine;
 #[path = "sqlite/receipts/mod.rs"]
 mod receipts;
 #[path = "sqlite/replay.rs"]
@@ -40,7 +44,9 @@ mod transaction;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{ActionId, DeliveryId, OutboxId, PluginName, ReceiptId, RouteName, TenantName};
+use tollgate_core::ids::{
+    ActionId, DeliveryId, JobId, LeaseEpoch, OutboxId, PluginName, ReceiptId, RouteName, TenantName,
+};
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
@@ -50,16 +56,23 @@ use self::fault::Fault;
 use self::receipts::{Layout, View};
 use self::schema::{MIGRATIONS, SCHEMA_VERSION};
 use self::transaction::{Memory, Transaction, write_chain_head};
+use crate::registry::Act;
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NextDue, OutboxClaim, OutboxHold, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, StoreError, Trace, TraceQuery,
+    KeptDelivery, NextDue, OutboxClaim, OutboxHold, Quarantine, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Rooms, Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
 /// answer: one that comes late is worth more than a 503 that comes early.
 const LOCK_WAIT_MS: u32 = 4_500;
+/// How long one invocation keeps the database open for the others, in milliseconds. The last connection that closes moves SQLite's
+/// log into the database and removes it, and the next makes a new one: five syncs for one admission. While one is open there are two: of the
+/// log, and of its folder, which SQLite syncs once for each connection that writes.
+const KEPT_OPEN_MS: i64 = 60_000;
+/// With less than this left, in milliseconds, the next one keeps it open.
+const KEPT_OPEN_MS_MIN: i64 = 20_000;
 /// How errors speak of the database, which has no path here.
 const PLACE: &str = "(the host's database)";
 
@@ -124,15 +137,31 @@ impl GuestStore {
         self.write(|transaction| admit::admit(transaction, &self.receipt_key, admission))
     }
 
-    /// As [`crate::Store::admit_all`].
+    /// As [`crate::Store::admit_all`]. Answers as well how long, in milliseconds, the caller is to leave this store open: 0 when
+    /// somebody else does.
     ///
     /// # Errors
     /// In each case nothing was kept of any of them: do not acknowledge.
-    pub fn admit_all(&self, admissions: &[Admission]) -> Result<Vec<Admitted>, StoreError> {
+    pub fn admit_all(&self, admissions: &[Admission], now: UnixMillis) -> Result<(Vec<Admitted>, u64), StoreError> {
         self.write(|transaction| {
             let admit = |admission| admit::admit(transaction, &self.receipt_key, admission);
-            admissions.iter().map(admit).collect()
+            let admitted = admissions.iter().map(admit).collect::<Result<_, _>>()?;
+            // In the commit that there is anyway: it costs no sync of its own.
+            let keep_ms = take_keeping(transaction.connection, now)?;
+            Ok((admitted, keep_ms))
         })
+    }
+
+    /// For whoever admits nothing: how long, in milliseconds, the caller is to leave this store open; 0 when somebody else does.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn keep_open(&self, now: UnixMillis) -> Result<u64, StoreError> {
+        // Looking takes no lock, and whoever takes the lock looks again.
+        if self.read(|view| is_kept_open(&view, now))? {
+            return Ok(0);
+        }
+        self.write(|transaction| take_keeping(transaction.connection, now))
     }
 
     /// Whether somebody holds a lease of a job. Who holds one looks for more once it is settled: what was committed before this
@@ -157,15 +186,62 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::settle`], many in one transaction, in their order. One that is not committed hinders no other.
+    /// As [`crate::Store::extend_lease`], all of a worker's.
     ///
     /// # Errors
     /// When nothing was written.
-    pub fn settle_all(&self, settlements: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+    pub fn extend_leases(&self, leases: &[(JobId, LeaseEpoch)], until: UnixMillis) -> Result<(), StoreError> {
         self.write(|transaction| {
-            let settle = |settlement| jobs::settle(transaction, settlement);
-            settlements.iter().map(settle).collect()
+            for (job, epoch) in leases {
+                // One that was lost meanwhile is seen when its run is settled.
+                let _ = jobs::extend_lease(transaction, *job, *epoch, until)?;
+            }
+            Ok(())
         })
+    }
+
+    /// As [`crate::Store::settle`], many in one transaction, in their order. One that is not committed hinders no other. The ends of
+    /// those that are count towards quarantine, which `faults_max` in a row are enough for; answers with what began.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn settle_all(
+        &self,
+        finished: &[(Settlement, Option<RunEnd>)],
+        faults_max: u32,
+    ) -> Result<(Vec<Settled>, Vec<Quarantine>), StoreError> {
+        self.write(|transaction| {
+            let (mut all, mut begun) = (Vec::new(), Vec::new());
+            for (settlement, end) in finished {
+                let settled = jobs::settle(transaction, settlement)?;
+                if let (Settled::Committed { .. }, Some(end)) = (&settled, end) {
+                    begun.extend(quarantine::count(transaction, end, faults_max)?);
+                }
+                all.push(settled);
+            }
+            Ok((all, begun))
+        })
+    }
+
+    /// As [`crate::Store::quarantines`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.read(quarantine::list)
+    }
+
+    /// As [`crate::Store::lift_quarantine`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn lift_quarantine(
+        &self,
+        tenant: &TenantName,
+        route: &RouteName,
+        act: &Act,
+    ) -> Result<Vec<Quarantine>, StoreError> {
+        self.write(|transaction| quarantine::lift(transaction, tenant, route, act))
     }
 
     /// As [`crate::Store::claim_outbox`].
@@ -397,6 +473,36 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     connection.execute(&format!("PRAGMA busy_timeout = {LOCK_WAIT_MS}"), [])?;
     connection.execute("PRAGMA synchronous = FULL", [])?;
     Ok(())
+}
+
+/// Until when somebody keeps the database open: what the store knows about itself, so that all instances see it.
+fn kept_open_until(connection: &Connection) -> Result<Option<UnixMillis>, Fault> {
+    let until: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'kept_open_until'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    // Another length than ours is nobody's promise.
+    Ok(until.and_then(|bytes| Some(UnixMillis(i64::from_be_bytes(bytes.try_into().ok()?)))))
+}
+
+/// A clock that was set back makes no promise last longer than one does.
+fn is_kept_open(connection: &Connection, now: UnixMillis) -> Result<bool, Fault> {
+    let left_ms = kept_open_until(connection)?.map_or(0, |until| until.0.saturating_sub(now.0));
+    Ok((KEPT_OPEN_MS_MIN..=KEPT_OPEN_MS).contains(&left_ms))
+}
+
+/// Promises to keep the database open, if nobody does for long enough. Answers for how long, in milliseconds.
+fn take_keeping(connection: &Connection, now: UnixMillis) -> Result<u64, Fault> {
+    if is_kept_open(connection, now)? {
+        return Ok(0);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO meta (name, value) VALUES ('kept_open_until', ?1) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )?
+        .execute(params![now.plus_ms(KEPT_OPEN_MS).0.to_be_bytes().as_slice()])?;
+    Ok(KEPT_OPEN_MS.unsigned_abs())
 }
 
 fn user_version(connection: &Connection) -> Result<u32, Fault> {

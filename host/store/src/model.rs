@@ -10,12 +10,14 @@ use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
+use tollgate_core::forward;
 use tollgate_core::ids::{
     ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, Namespace, OperationKey, OutboxId,
     PluginDigest, PluginName, ReceiptId, ResendId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
-use tollgate_core::outcome::{JobEnd, LogLine};
+use tollgate_core::outcome::{Fault, JobEnd, LogLine};
+use tollgate_core::quarantine;
 use tollgate_core::review::{Reviewed, Target, Unmappable, Word};
 use tollgate_core::route::TypePattern;
 use tollgate_core::state::{StateRead, StateWrite};
@@ -1203,7 +1205,62 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// How a run of a plugin ended, as far as quarantine goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub plugin: PluginName,
+    pub digest: PluginDigest,
+    pub at: UnixMillis,
+    /// Absent: it ended in no fault.
+    pub fault: Option<Fault>,
+    /// What the plugin or its host said of the fault.
+    pub message: String,
+}
+
+impl RunEnd {
+    /// How the run that a settlement tells of ended. None for what was not run, and for what the host itself failed in.
+    pub fn of(claim: &JobClaim, settlement: &Settlement, now: UnixMillis) -> Option<Self> {
+        let run = &settlement.run;
+        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome);
+        let was_run =
+            run.outcome != quarantine::OUTCOME && run.outcome != forward::OUTCOME && fault != Some(Fault::HostFault);
+        was_run.then(|| Self {
+            tenant: claim.event.tenant.clone(),
+            route: claim.route.clone(),
+            plugin: run.plugin.clone(),
+            digest: run.digest,
+            at: now,
+            fault,
+            message: fault.map_or_else(String::new, |_| run.message.clone()),
+        })
+    }
+
+    /// The quarantine that this run, the last of so many faults in a row, brings its version into. None when it ended in no fault.
+    pub fn quarantine(self, faults: u32) -> Option<Quarantine> {
+        let fault = self.fault?;
+        Some(Quarantine {
+            tenant: self.tenant,
+            route: self.route,
+            plugin: self.plugin,
+            digest: self.digest,
+            at: self.at,
+            faults,
+            reason: format!("{fault}: {}", self.message),
+        })
+    }
+}
+
 impl Quarantine {
+    /// Why a job whose plugin is in quarantine is given up; `mend` says how its version is let run again.
+    pub fn why_dead(&self, mend: &str) -> String {
+        format!(
+            "{} is in quarantine on this route since {}, after {} faults in a row, the last {}; {mend}, and replay",
+            self.digest, self.at, self.faults, self.reason
+        )
+    }
+
     /// How the last run ended, without anything of what it was about.
     pub fn fault(&self) -> &str {
         self.reason.split_once(": ").map_or(&self.reason, |(fault, _)| fault)

@@ -22,6 +22,7 @@ mod admit;
 mod audit;
 mod counts;
 mod deliveries;
+mod history;
 mod jobs;
 mod outbox;
 mod registry;

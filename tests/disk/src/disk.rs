@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::format::{CONTROL, FOLDER, HEAD_BYTES, PAGE_BYTES, RECORDING, SUFFIX_AT, Word, fault, kind};
+use crate::format::{CONTROL, FOLDER, HEAD_BYTES, LAUNCHED, PAGE_BYTES, RECORDING, SUFFIX_AT, Word, fault, kind};
 
 /// Set once before `main`, and only in a process that was given a folder.
 static DISK: OnceLock<Disk> = OnceLock::new();
@@ -54,6 +54,11 @@ pub(crate) enum Fate {
 static BEGIN: extern "C" fn() = begin;
 
 extern "C" fn begin() {
+    if std::env::var_os(LAUNCHED).is_some() {
+        // SAFETY: nothing else runs before `main`. What is started next finds the library and not this variable.
+        unsafe { std::env::remove_var(LAUNCHED) };
+        return;
+    }
     if let Some(disk) = Disk::of_environment() {
         let _ = DISK.set(disk);
     }

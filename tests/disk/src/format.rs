@@ -6,6 +6,8 @@ pub const FOLDER: &str = "TOLLGATE_DISK_FOLDER";
 pub const RECORDING: &str = "TOLLGATE_DISK_RECORDING";
 /// The page of [`Word`]s; it is made by the campaign, [`PAGE_BYTES`] long.
 pub const CONTROL: &str = "TOLLGATE_DISK_CONTROL";
+/// Set where the host is not this program, but what it starts, as `spin up` does.
+pub const LAUNCHED: &str = "TOLLGATE_TEST_DISK_LAUNCHED";
 
 /// A record: four numbers of 64 bits (kind, inode, argument, length of the payload), little-endian, and the payload.
 pub const HEAD_BYTES: usize = 32;

@@ -149,6 +149,7 @@ fn main() {
         outcome::Outcome::message(_);
         outcome::Outcome::name(_);
         outcome::job_end(_, _, _, _, _);
+        outcome::job_end_unstopped(_, _, _, _, _);
         outcome::judged(_, _);
         own_header::carries_credential(_);
         own_header::check_value(_);
@@ -188,6 +189,8 @@ fn main() {
         profile::Profile::with_kept_headers(_, _);
         profile::shipped();
         quarantine::Row::add(_, _, _);
+        quarantine::Row::faults(_);
+        quarantine::Row::of(_);
         quarantine::counts(_);
         rate::Bucket::give_back(_, _);
         rate::Bucket::take(_, _, _);

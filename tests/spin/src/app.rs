@@ -44,7 +44,10 @@ struct Loaded {
 impl App {
     pub fn load(manifest: Manifest, state: &Path, memory_bytes_max: Option<usize>) -> Result<Self> {
         // Nothing makes a guest that computes let others run, and nothing stops it: it holds a thread of the runtime, as on Spin.
-        let engine = Engine::new(&Config::new())?;
+        let mut config = Config::new();
+        // As Spin: an instance's memories come out of a pool and go back to it.
+        config.allocation_strategy(wasmtime::PoolingAllocationConfig::new());
+        let engine = Engine::new(&config)?;
         let linker = linker(&engine)?;
         let mut components = BTreeMap::new();
         for (id, grants) in manifest.components {

@@ -10,11 +10,11 @@ mod format;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use self::format::{CONTROL, FOLDER, PAGE_BYTES, RECORDING, SUFFIX_AT, Word, fault};
+use self::format::{CONTROL, FOLDER, LAUNCHED, PAGE_BYTES, RECORDING, SUFFIX_AT, Word, fault};
 pub use self::image::{Image, Model, Outcome};
 pub use self::recording::{Operation, Recording, Said};
 use crate::disk_library;
@@ -89,7 +89,7 @@ impl Watch {
     }
 
     /// What is watched, as the host has to name it: without symbolic links.
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         let path = self.folder.path();
         path.canonicalize().unwrap_or_else(|_| path.to_owned())
     }
@@ -107,16 +107,27 @@ impl Watch {
         self.folder().join(STORE)
     }
 
+    /// The environment of a host on the watched folder.
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("LD_PRELOAD", disk_library()),
+            (FOLDER, self.folder()),
+            (RECORDING, self.recording_file()),
+            (CONTROL, self.control_file()),
+        ]
+    }
+
+    /// The same for a program that starts the host, as `spin up` does.
+    pub fn environment_of_launcher(&self) -> Vec<(&'static str, PathBuf)> {
+        let launched = (LAUNCHED, PathBuf::from("1"));
+        self.environment().into_iter().chain([launched]).collect()
+    }
+
     /// The command that runs a host on the watched folder.
     pub fn wrapper(&self) -> Vec<String> {
-        let set = |name: &str, path: &Path| format!("{name}={}", path.display());
-        vec![
-            "env".to_owned(),
-            set("LD_PRELOAD", &disk_library()),
-            set(FOLDER, &self.folder()),
-            set(RECORDING, &self.recording_file()),
-            set(CONTROL, &self.control_file()),
-        ]
+        let set = |(name, path): (&str, PathBuf)| format!("{name}={}", path.display());
+        let environment = self.environment().into_iter().map(set);
+        std::iter::once("env".to_owned()).chain(environment).collect()
     }
 
     /// What was recorded so far.

@@ -1,5 +1,6 @@
 //! Intake: authentic, durable before 2xx, once; and a lock that is held costs an answer, never an event.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 use tollgate_store::Store as _;
 use tollgate_tests::client::{Client, request};
+use tollgate_tests::disk::{Image, Operation, Watch};
 use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
 use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup};
 use tollgate_tests::spin_stand_in;
@@ -164,6 +166,77 @@ fn r2_what_was_acknowledged_survives_a_kill_and_is_worked_on_after_it() {
     assert_eq!(stage.counts()["actions"], 6);
     let integrity = block_on(stage.store().check_integrity()).unwrap();
     assert_eq!(integrity.problems, [""; 0]);
+}
+
+/// The connection that closes last moves SQLite's log into the database and removes it, and the next makes a new one: five syncs for
+/// one acknowledgement. So an invocation leaves its own open after it has answered, and there are two: of the log, and of the folder,
+/// which SQLite syncs with the first commit of each connection. On Spin each request has one of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn p1_an_idle_acknowledgement_syncs_the_log_once() {
+    for begins_with in ["a sweep", "an event"] {
+        let watch = Watch::over(&Image::default());
+        let stage = SpinSetup::acme("").watched(&watch).start();
+        let shop = signer("shop");
+        // The name of what was synced; the folder itself is `.`.
+        let syncs = || {
+            let recording = watch.recording();
+            let names = recording.names();
+            let mut synced: BTreeMap<String, usize> = BTreeMap::new();
+            for operation in &recording.operations {
+                if let Operation::Sync { inode, .. } = operation {
+                    let name = names.get(inode).cloned().unwrap_or_else(|| ".".to_owned());
+                    *synced.entry(name).or_default() += 1;
+                }
+            }
+            synced
+        };
+        let post = |at: usize| {
+            let answer = stage.post("shop", &shop.sign("", plain("order.placed", &format!("evt_{at}"))));
+            assert_eq!(answer.verdict(), (202, "accepted".into()), "{at}");
+            // What comes after the answer counts as well: the connection is closed, or not.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        };
+        match begins_with {
+            "a sweep" => drop(stage.sweep()),
+            _ => post(0),
+        }
+        let before = syncs();
+        for at in 1..=8 {
+            post(at);
+        }
+        let mut by_events = syncs();
+        for (name, count) in before {
+            by_events.entry(name).and_modify(|now| *now -= count);
+        }
+        by_events.retain(|_, count| *count > 0);
+        let expect = [(".".to_owned(), 8), ("sqlite_db.db-wal".to_owned(), 8)];
+        assert_eq!(by_events, BTreeMap::from(expect), "of 8 events, after {begins_with}");
+    }
+}
+
+/// While somebody holds leases nobody else works; of a worker that was killed they end soon.
+#[test]
+fn r7_work_goes_on_soon_after_a_worker_was_killed() {
+    let route = "\n[routes.spin]\ntypes = [\"spin\"]\nplugin = \"spin\"\n";
+    let mut stage = SpinSetup::acme(&format!("{CASHBACK}{route}"))
+        .plugin("cashback")
+        .hostile("spin")
+        .start();
+    let shop = signer("shop");
+    stage.post("shop", &shop.sign("", plain("spin", "evt_0")));
+    wait_until("it is at work", || (stage.counts()["jobs_waiting"] == 1).then_some(()));
+    let is_leased = stage.traces("evt_0")[0]["jobs"][0]["state"] == "leased";
+    stage.kill();
+    stage.start();
+    let start = Instant::now();
+    let answer = stage.post("shop", &shop.sign("", redeemed("evt_1", "red_1", "success")));
+    wait_until("the next job is done", || {
+        stage.sweep();
+        (stage.traces(&answer.receipt())[0]["jobs"][0]["state"] == "done").then_some(())
+    });
+    println!("the killed worker held a lease: {is_leased}; {:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());
 }
 
 /// Another writer holds the lock longer than the app waits for it.

@@ -155,3 +155,37 @@ fn i8_a_conflict_that_is_given_effect_is_still_a_test_event_on_spin() {
     }
     assert_eq!(stage.counts()["actions"], 2, "of both live ones");
 }
+
+/// The command line shows what is in quarantine, and lifts it, as on a native host.
+#[test]
+fn p6_quarantine_is_shown_and_lifted_by_the_command_line() {
+    let route = "\n[routes.bad]\ntypes = [\"bad\"]\nplugin = \"bad_amount\"\ngrants = [{ kind = \"credit\", amount_max = 500, currencies = [\"USD\"] }]\n";
+    let stage = SpinSetup::acme(route).hostile("bad_amount").start();
+    assert_eq!(ask(&stage, &["plugin", "quarantined"]).code, 1, "nothing is");
+    let receipts: Vec<_> = (0..20)
+        .map(|at| {
+            let answer = stage.post("shop", &signer("shop").sign("", plain("bad", &format!("evt_{at}"))));
+            answer.receipt()
+        })
+        .collect();
+    for receipt in &receipts {
+        stage.finished(receipt);
+    }
+    let held = ask(&stage, &["plugin", "quarantined"]);
+    assert_eq!(
+        (held.code, held.json()[0]["faults"].as_u64()),
+        (0, Some(20)),
+        "{held:?}"
+    );
+    let lift = ["plugin", "lift", "--tenant", "acme", "bad", "--why", "mended"];
+    let lifted = ask(&stage, &lift);
+    assert_eq!(
+        (lifted.code, &lifted.json()[0]["route"]),
+        (0, &Value::from("bad")),
+        "{lifted:?}"
+    );
+    assert_eq!(ask(&stage, &["plugin", "quarantined"]).code, 1, "nothing is any more");
+    // What only a native host has is refused, and says so.
+    let refused = ask(&stage, &["plugin", "list"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, redeemed, redeemed_by, signer};
-use tollgate_tests::spin::{SpinSetup, SpinStage, books};
+use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage, books};
 use tollgate_tests::stage::wait_until;
 
 const CASHBACK_TO_BOOKS: &str = r#"
@@ -236,6 +236,110 @@ fn p6_plugins_that_loop_take_nobody_with_them() {
     stage.start();
     let answer = stage.post("shop", &shop.sign("", plain("good", "evt_after")));
     assert_eq!(run(&stage.finished(&answer.receipt()))["outcome"], "completed");
+}
+
+/// One bad event is no reason; twenty faults in a row of one version on one route are. It is the same rule as natively, over a store
+/// that all invocations share: nothing else remembers.
+#[test]
+fn p6_a_plugin_that_fails_again_and_again_is_in_quarantine() {
+    let tenant = "\n[routes.cashback]\ntypes = [\"reward.redeemed\"]\nplugin = \"cashback\"\n\
+                  grants = [{ kind = \"credit\", amount_max = 1, currencies = [\"INR\"] }]\n\
+                  [routes.cashback.config]\nrate_bps = 1000\ncurrency = \"INR\"\n\
+                  [routes.elsewhere]\ntypes = [\"reward.redeemed\"]\nplugin = \"cashback\"\noperations = \"elsewhere\"\n\
+                  grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }]\n\
+                  [routes.elsewhere.config]\nrate_bps = 1000\ncurrency = \"INR\"\n";
+    let mut stage = SpinSetup::acme(tenant).plugin("cashback").start();
+    let shop = signer("shop");
+    let count = std::cell::Cell::new(0);
+    // What the route `cashback` ended in, and then the other.
+    let post = |stage: &SpinStage, status: &str| {
+        let sent = count.replace(count.get() + 1);
+        let body = redeemed(&format!("evt_{sent}"), &format!("red_{sent}"), status);
+        let answer = stage.post("shop", &shop.sign("", body));
+        assert_eq!(answer.verdict(), (202, "accepted".into()));
+        let trace = stage.finished(&answer.receipt());
+        ["cashback", "elsewhere"].map(|route| {
+            let jobs = trace["jobs"].as_array().expect("jobs");
+            let job = jobs.iter().find(|job| job["route"] == route).expect("the route's job");
+            (
+                job["runs"][0]["outcome"].as_str().unwrap_or_default().to_owned(),
+                job.clone(),
+            )
+        })
+    };
+    let quarantines = |stage: &SpinStage| {
+        let answer = stage.ask("GET", "/v1/quarantines", OPERATOR_TOKEN, b"");
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json().as_array().cloned().unwrap_or_default()
+    };
+    let fail = |stage: &SpinStage, times: usize| {
+        for _ in 0..times {
+            let [(outcome, _), (elsewhere, _)] = post(stage, "success");
+            assert_eq!((outcome.as_str(), elsewhere.as_str()), ("invalid-output", "completed"));
+        }
+    };
+    fail(&stage, 19);
+    // One that goes well begins the row anew, and a restart does not.
+    let [(outcome, _), _] = post(&stage, "pending");
+    assert!(matches!(outcome.as_str(), "completed" | "refused"), "{outcome}");
+    fail(&stage, 10);
+    stage.kill();
+    stage.start();
+    fail(&stage, 9);
+    assert_eq!(quarantines(&stage), Vec::<Value>::new());
+    fail(&stage, 1);
+    let held = quarantines(&stage);
+    assert_eq!(held.len(), 1, "{held:#?}");
+    assert_eq!(
+        (held[0]["route"].as_str(), held[0]["faults"].as_u64()),
+        (Some("cashback"), Some(20)),
+        "{held:#?}"
+    );
+    assert!(stage.log().contains("a plugin is in quarantine"), "{}", stage.log());
+
+    // It is not run any more: its jobs are dead letters that say why, and the route beside it runs the same version.
+    stage.kill();
+    stage.start();
+    let [(outcome, job), (elsewhere, _)] = post(&stage, "success");
+    assert_eq!(
+        (outcome.as_str(), elsewhere.as_str()),
+        ("quarantined", "completed"),
+        "{job:#}"
+    );
+    assert_eq!(
+        (job["state"].as_str(), job["runs"][0]["fuel"].as_u64()),
+        (Some("dead"), Some(0))
+    );
+    let why = job["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("is in quarantine on this route since"), "{why}");
+    assert!(
+        why.contains("after 20 faults in a row, the last invalid-output: "),
+        "{why}"
+    );
+    assert!(
+        why.contains("tollgate plugin lift --spin URL --tenant acme cashback"),
+        "{why}"
+    );
+
+    // Let go by an operator, it runs again.
+    let lift = "/v1/tenants/acme/routes/cashback/lift-quarantine";
+    let body = |why: &str, dry_run: bool| {
+        serde_json::json!({ "why": why, "dry_run": dry_run, "actor": "tester" })
+            .to_string()
+            .into_bytes()
+    };
+    assert_eq!(stage.ask("POST", lift, "wrong", &body("mended", false)).status, 401);
+    assert_eq!(stage.ask("POST", lift, OPERATOR_TOKEN, &body(" ", false)).status, 400);
+    assert_eq!(
+        stage.ask("POST", lift, OPERATOR_TOKEN, &body("mended", true)).status,
+        200
+    );
+    assert_eq!(quarantines(&stage).len(), 1, "a dry run changes nothing");
+    let lifted = stage.ask("POST", lift, OPERATOR_TOKEN, &body("mended", false)).json();
+    assert_eq!(lifted[0]["route"], "cashback", "{lifted:#}");
+    assert_eq!(quarantines(&stage), Vec::<Value>::new());
+    let [(outcome, _), _] = post(&stage, "success");
+    assert_eq!(outcome, "invalid-output");
 }
 
 /// Each event wakes whoever is needed, one works, and nobody who sends is turned away meanwhile.

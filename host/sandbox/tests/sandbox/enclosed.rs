@@ -669,3 +669,120 @@ fn what_is_not_on_this_budget_is_no_enclosed_plugin() {
     };
     assert!(plugin_of(&unmetered).is_err());
 }
+
+/// What the meter costs a run: the same component with and without it, on an engine that counts nothing itself. Of each the least of
+/// many runs is taken, which what else the machine does cannot lower. A tight loop pays most, because it is checked at each turn.
+#[expect(clippy::print_stdout, reason = "the figures of docs/spin.md")]
+#[test]
+fn the_meter_costs_a_run_at_most_a_third() {
+    use std::time::{Duration, Instant};
+    use wasmtime::component::Val;
+
+    const RUNS: usize = 200;
+    let engine = Engine::new(Config::new().wasm_multi_memory(true)).unwrap();
+    let compiled = |bytes: &[u8]| {
+        let component = Component::new(&engine, bytes).unwrap();
+        let mut linker: Linker<()> = Linker::new(&engine);
+        let mut state = linker.instance("tollgate:plugin/state@1.0.0").unwrap();
+        state
+            .func_new("get", |_, _, _, results| {
+                results[0] = Val::Option(None);
+                Ok(())
+            })
+            .unwrap();
+        for name in ["set", "delete"] {
+            state.func_new(name, |_, _, _, _| Ok(())).unwrap();
+        }
+        let mut log = linker.instance("tollgate:plugin/log@1.0.0").unwrap();
+        log.func_new("write", |_, _, _, _| Ok(())).unwrap();
+        linker.define_unknown_imports_as_traps(&component).unwrap();
+        linker.instantiate_pre(&component).unwrap()
+    };
+    let (mut plain_us, mut metered_us) = (0, 0);
+    let shipped = built("TOLLGATE_PLUGINS", "plugins");
+    for (name, configs) in CONFIGS {
+        let Some(bytes) = shipped.get(name) else { continue };
+        let both = [compiled(bytes), compiled(&meter::metered(bytes).unwrap())];
+        let mut seed = 7;
+        let arguments: Vec<_> = (0..8)
+            .map(|at| {
+                let json = json!({ "event": random_event(&mut seed, at) });
+                let fixture = Fixture::from_json(json.to_string().as_bytes()).unwrap();
+                [values(&fixture.event), Val::String(configs[0].to_owned())]
+            })
+            .collect();
+        let mut least = [[Duration::MAX; 8]; 2];
+        for _ in 0..RUNS {
+            for (pre, least) in both.iter().zip(&mut least) {
+                for (arguments, least) in arguments.iter().zip(least) {
+                    let mut store = Store::new(&engine, ());
+                    let instance = pre.instantiate(&mut store).unwrap();
+                    let handler = "tollgate:plugin/handler@1.0.0";
+                    let handler = instance.get_export_index(&mut store, None, handler).unwrap();
+                    let process = instance
+                        .get_export_index(&mut store, Some(&handler), "process")
+                        .unwrap();
+                    let process = instance.get_func(&mut store, process).unwrap();
+                    let mut answer = [Val::Bool(false)];
+                    let start = Instant::now();
+                    process.call(&mut store, arguments, &mut answer).unwrap();
+                    *least = (*least).min(start.elapsed());
+                    assert!(matches!(answer[0], Val::Result(_)), "{name}: {answer:?}");
+                }
+            }
+        }
+        let [plain, metered] = least.map(|least| least.iter().map(|time| time.as_nanos()).sum::<u128>() / 1000);
+        println!("{name}: {plain} us plain, {metered} us metered, for 8 events");
+        plain_us += plain;
+        metered_us += metered;
+    }
+    if plain_us > 0 {
+        let price = metered_us as f64 / plain_us as f64;
+        println!("all: {price:.3} x");
+        assert!(price <= 1.33, "{price:.3} x");
+    }
+}
+
+fn values(event: &Event) -> wasmtime::component::Val {
+    use wasmtime::component::Val;
+    let some = |text: Option<String>| Val::Option(text.map(|text| Box::new(Val::String(text))));
+    let money = |amount: tollgate_core::money::Money| {
+        Box::new(Val::Record(vec![
+            ("minor-units".to_owned(), Val::S64(amount.minor_units())),
+            (
+                "currency".to_owned(),
+                Val::String(amount.currency().as_str().to_owned()),
+            ),
+        ]))
+    };
+    let attributes = event
+        .attributes
+        .iter()
+        .map(|(name, value)| Val::Tuple(vec![Val::String(name.to_string()), Val::String(value.to_string())]));
+    let fields = [
+        ("tenant", Val::String(event.tenant.to_string())),
+        ("source", Val::String(event.source.to_string())),
+        ("id", Val::String(event.id.to_string())),
+        ("event-type", Val::String(event.event_type.to_string())),
+        ("subject", some(event.subject.as_ref().map(ToString::to_string))),
+        ("family", some(event.reading.family().map(ToString::to_string))),
+        ("status", some(event.reading.status().map(ToString::to_string))),
+        (
+            "occurred-at-ms",
+            Val::Option(event.occurred_at.map(|at| Box::new(Val::S64(at.0)))),
+        ),
+        ("received-at-ms", Val::S64(event.received_at.0)),
+        ("amount", Val::Option(event.amount.map(money))),
+        ("attributes", Val::List(attributes.collect())),
+        (
+            "payload",
+            Val::String(String::from_utf8_lossy(&event.payload).into_owned()),
+        ),
+    ];
+    Val::Record(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}

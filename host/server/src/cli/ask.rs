@@ -365,6 +365,14 @@ pub(super) fn host(target: &Target) -> anyhow::Result<(String, Secret)> {
             Usage("a Spin app has no registry; its plugins are in spin.toml: see `tollgate spin`".to_owned()).into(),
         );
     }
+    host_or_app(target)
+}
+
+/// As [`host`], or the Spin app at `--spin`, for what both answer.
+///
+/// # Errors
+/// As [`host`].
+pub(super) fn host_or_app(target: &Target) -> anyhow::Result<(String, Secret)> {
     if let Some(remote) = Remote::of(target)? {
         return Ok((remote.base.to_owned(), remote.token));
     }

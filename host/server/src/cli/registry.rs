@@ -272,6 +272,8 @@ pub(super) enum PublisherCommand {
 struct Question<'a> {
     target: &'a Target,
     path: String,
+    /// Where it goes.
+    asked: fn(&Target) -> anyhow::Result<(String, tollgate_core::secret::Secret)>,
 }
 
 impl<'a> Question<'a> {
@@ -284,6 +286,15 @@ impl<'a> Question<'a> {
         Self {
             target,
             path: url.path().to_owned(),
+            asked: ask::host,
+        }
+    }
+
+    /// What a Spin app answers as well.
+    fn of_apps_too(self) -> Self {
+        Self {
+            asked: ask::host_or_app,
+            ..self
         }
     }
 
@@ -326,7 +337,7 @@ impl<'a> Question<'a> {
         body: Vec<u8>,
         patience: std::time::Duration,
     ) -> anyhow::Result<T> {
-        let (base, token) = ask::host(self.target)?;
+        let (base, token) = (self.asked)(self.target)?;
         let operated = wire::Operated { base, token: &token };
         let (status, text) = ask::runtime()?.block_on(operated.send(method, &self.path, headers, body, patience))?;
         if status == 200 {
@@ -415,9 +426,14 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         } => change(&on, "canary", &act.change(plugin, per_mille)),
         Command::Promote { on, plugin, act } => change(&on, "promote", &act.change(Some(plugin), None)),
         Command::Rollback { on, act } => change(&on, "rollback", &act.change(None, None)),
-        Command::Quarantined { target } => quarantined(&target, Question::new(&target, &["quarantines"]).get()?),
+        Command::Quarantined { target } => {
+            let held = Question::new(&target, &["quarantines"]).of_apps_too().get()?;
+            quarantined(&target, held)
+        }
         Command::Lift { on, act } => {
-            let lifted = Question::on(&on, &["lift-quarantine"]).post(&act.body())?;
+            let lifted = Question::on(&on, &["lift-quarantine"])
+                .of_apps_too()
+                .post(&act.body())?;
             quarantined(&on.target, lifted)
         }
         Command::FollowFile { on, act } => change(&on, "follow-file", &act.change(None, None)),

@@ -11,6 +11,7 @@ use tollgate_core::forward;
 use tollgate_core::ids::{FamilyName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
+use tollgate_core::quarantine;
 use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 
@@ -23,8 +24,6 @@ use super::{
 
 pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
 const THREADS_MAX: u32 = 256;
-/// Faults in a row that put a version of a plugin into quarantine, when the file does not say.
-const QUARANTINE_AFTER: u32 = 20;
 const RATE_MOST: u32 = 1_000_000;
 pub(super) const BODY_BYTES_LEAST: u32 = 1024;
 const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
@@ -105,7 +104,7 @@ impl Default for House {
             worker: WorkerConfig {
                 threads: cores,
                 retry: RetryPolicy::JOBS,
-                quarantine_after: QUARANTINE_AFTER,
+                quarantine_after: quarantine::FAULTS_MAX,
                 cache: None,
                 cache_bytes_max: limits::PLUGIN_CACHE_BYTES_MAX,
                 limits: PluginLimits::DEFAULT,

@@ -11,12 +11,12 @@ use tollgate_core::forward;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::outcome::{Fault, Outcome};
+use tollgate_core::quarantine;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
 use tollgate_store::{RecordedRun, Store};
 
 use crate::config::{Config, Route};
-use crate::worker::QUARANTINED;
 pub(crate) use trial::{ReadBack, Trial, TrialReport};
 
 /// What a repeated run came to.
@@ -44,7 +44,7 @@ pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
     match run.outcome.as_str() {
         outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
         outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
-        QUARANTINED => Some("it was in quarantine, and not run"),
+        quarantine::OUTCOME => Some("it was in quarantine, and not run"),
         forward::OUTCOME => Some("its route handed the event on, and ran no plugin"),
         _ => None,
     }

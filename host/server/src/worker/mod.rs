@@ -24,12 +24,15 @@ use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
+use tollgate_core::quarantine;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
-use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunRecord, Settled, Settlement, Store, StoreError, Targets};
+use tollgate_store::{
+    ClaimRequest, JobClaim, Quarantine, RunEnd, RunRecord, Settled, Settlement, Store, StoreError, Targets,
+};
 
 use crate::clock;
 use crate::config::{Config, Route};
@@ -49,9 +52,6 @@ const STALE_RERUNS_MAX: u32 = 32;
 
 /// The lease of a job that waits for a slow thread is extended so often within its time.
 const LEASE_EXTENSIONS: u64 = 3;
-
-/// The outcome of a run that was not made, because its plugin is in quarantine.
-pub(crate) const QUARANTINED: &str = "quarantined";
 
 /// How long the dispatcher waits when all that is due may be of tenants that are passed over.
 const PASSED_OVER_NAP: Duration = Duration::from_millis(20);
@@ -344,7 +344,7 @@ async fn process<S: Store>(
             give_way(&worker, &claim, &mut settlement);
             shadow = None;
         }
-        let mut ended = Ended::of(&settlement);
+        let mut ended = RunEnd::of(&claim, &settlement, clock::now());
         let mut failed = Failed::of(&settlement);
         let mut held = held_reason(&settlement);
         // What it becomes if it turns out that its state would grow too big.
@@ -353,7 +353,7 @@ async fn process<S: Store>(
         let mut settled = worker.store.settle(settlement).await;
         if let (Ok(Settled::OverQuota { bytes }), Some(void)) = (&settled, void) {
             let void = over_quota(&worker, &claim, void, *bytes);
-            (ended, shadow) = (Ended::of(&void), None);
+            (ended, shadow) = (RunEnd::of(&claim, &void, clock::now()), None);
             failed = Failed::of(&void);
             held = held_reason(&void);
             settled = worker.store.settle(void).await;
@@ -375,7 +375,7 @@ async fn process<S: Store>(
                     worker.counters.note_held(&claim, &reason);
                 }
                 if let Some(ended) = ended {
-                    note_end(&worker, &claim, ended).await;
+                    note_end(&worker, ended).await;
                 }
                 if let Some(task) = shadow {
                     shadows.hand_in(shadow::Task { run, ..task });
@@ -431,48 +431,24 @@ fn held_reason(settlement: &Settlement) -> Option<String> {
     }
 }
 
-/// How a run ended, as far as quarantine goes.
-struct Ended {
-    plugin: PluginName,
-    digest: PluginDigest,
-    fault: Option<Fault>,
-    message: String,
-}
-
-impl Ended {
-    /// None for what was not run.
-    fn of(settlement: &Settlement) -> Option<Self> {
-        let run = &settlement.run;
-        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome);
-        (run.outcome != QUARANTINED && run.outcome != forward::OUTCOME && fault != Some(Fault::HostFault)).then(|| {
-            Self {
-                plugin: run.plugin.clone(),
-                digest: run.digest,
-                message: if fault.is_some() {
-                    run.message.clone()
-                } else {
-                    String::new()
-                },
-                fault,
-            }
-        })
-    }
-}
-
 /// Counts faults in a row, and puts a version into quarantine that has too many.
-async fn note_end<S: Store>(worker: &Worker<S>, claim: &JobClaim, ended: Ended) {
+async fn note_end<S: Store>(worker: &Worker<S>, end: RunEnd) {
     let faults_max = worker.config.load().worker.quarantine_after;
-    let place = (&claim.event.tenant, &claim.route, &ended.plugin, ended.digest);
-    let Some(quarantine) = worker
-        .ward
-        .note(place, ended.fault, &ended.message, faults_max, clock::now())
-    else {
+    let Some(quarantine) = worker.ward.note(end, faults_max) else {
         return;
     };
-    let (tenant, route, plugin) = (&claim.event.tenant, &claim.route, &ended.plugin);
-    let (faults, reason) = (quarantine.faults, mask::line(&quarantine.reason, 300));
+    let Quarantine {
+        tenant,
+        route,
+        plugin,
+        digest,
+        faults,
+        reason,
+        ..
+    } = quarantine.clone();
+    let reason = mask::line(&reason, 300);
     match worker.ward.put(&worker.store, quarantine).await {
-        Ok(()) => tracing::warn!(%tenant, %route, %plugin, digest = %ended.digest, faults, reason,
+        Ok(()) => tracing::warn!(%tenant, %route, %plugin, %digest, faults, reason,
             "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is promoted or it is lifted"),
         Err(error) => {
             worker.stop_if_fatal(&error);
@@ -800,18 +776,17 @@ fn forwarded(claim: &JobClaim, route: &Route, form: ForwardForm, targets: Target
 
 /// A job whose plugin is in quarantine: given up without a run, and back with a replay when the plugin is mended.
 fn quarantined(claim: &JobClaim, policy: &RetryPolicy, route: &Route, quarantine: &Quarantine) -> Settlement {
-    let (since, faults, reason) = (quarantine.at, quarantine.faults, &quarantine.reason);
-    let why = format!(
-        "{} is in quarantine on this route since {since}, after {faults} faults in a row, the last {reason}; promote another \
-         version or lift it with `tollgate plugin lift --tenant {} {} --why TEXT`, and replay",
-        quarantine.digest, quarantine.tenant, quarantine.route
+    let mend = format!(
+        "promote another version or lift it with `tollgate plugin lift --tenant {} {} --why TEXT`",
+        quarantine.tenant, quarantine.route
     );
+    let why = quarantine.why_dead(&mend);
     let settlement = unrunnable(claim, policy, Some(route), &why);
     Settlement {
         end: JobEnd::Dead { reason: why },
         run: RunRecord {
             digest: quarantine.digest,
-            outcome: QUARANTINED.to_owned(),
+            outcome: quarantine::OUTCOME.to_owned(),
             ..settlement.run
         },
         ..settlement

@@ -5,12 +5,10 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
-use tollgate_core::outcome::Fault;
+use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::quarantine::Row;
-use tollgate_core::time::UnixMillis;
 use tollgate_store::registry::Act;
-use tollgate_store::{Quarantine, Store, StoreError};
+use tollgate_store::{Quarantine, RunEnd, Store, StoreError};
 
 /// A version on a route.
 type Place = (TenantName, RouteName, PluginDigest);
@@ -75,31 +73,16 @@ impl Ward {
     }
 
     /// Notes how a run ended. Answers what is to be put into quarantine, if it was one fault too many.
-    pub(super) fn note(
-        &self,
-        (tenant, route, plugin, digest): (&TenantName, &RouteName, &PluginName, PluginDigest),
-        fault: Option<Fault>,
-        message: &str,
-        faults_max: u32,
-        now: UnixMillis,
-    ) -> Option<Quarantine> {
+    pub(super) fn note(&self, end: RunEnd, faults_max: u32) -> Option<Quarantine> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (tenant.clone(), route.clone(), digest);
-        let Some(fault) = fault else {
+        let place = (end.tenant.clone(), end.route.clone(), end.digest);
+        let Some(fault) = end.fault else {
             rows.remove(&place);
             return None;
         };
         let faults = rows.entry(place.clone()).or_default().add(Some(fault), faults_max)?;
         rows.remove(&place);
-        Some(Quarantine {
-            tenant: place.0,
-            route: place.1,
-            plugin: plugin.clone(),
-            digest,
-            at: now,
-            faults,
-            reason: format!("{fault}: {message}"),
-        })
+        end.quarantine(faults)
     }
 
     /// # Errors

@@ -16,7 +16,7 @@ use tollgate_core::verify::{Credential, verify};
 use tollgate_core::{envelope, mask};
 use tollgate_spin_shell::web::{self, Head, Whole};
 use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, variable};
-use tollgate_store::StoreError;
+use tollgate_store::{GuestStore, StoreError};
 use tollgate_tenants::Variable;
 
 use crate::source::Source;
@@ -34,6 +34,10 @@ enum Outcome {
         happenings: Vec<Happening>,
         /// Whether there is work that was not there before, and nobody who would find it.
         must_wake: bool,
+        /// Closed when the sender has its answer: the last one that is closed syncs once more.
+        store: GuestStore,
+        /// How long it is left open, in milliseconds.
+        keep_ms: u64,
     },
 }
 
@@ -57,12 +61,21 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             };
             web::respond(out, whole).await;
         }
-        Ok(Outcome::Events { happenings, must_wake }) => {
+        Ok(Outcome::Events {
+            happenings,
+            must_wake,
+            store,
+            keep_ms,
+        }) => {
             web::respond(out, whole(&answer_all(&happenings, &source.intake.ack))).await;
             // Answered and durable. From here on the sender waits for nothing.
             if must_wake {
                 wake_worker().await;
             }
+            if keep_ms > 0 {
+                clock::sleep(keep_ms).await;
+            }
+            drop(store);
         }
         Err(rejection) => {
             let mut refusal = refusal(rejection, &source.intake.ack);
@@ -225,7 +238,9 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
             }
         })
         .collect();
-    let admitted = store.admit_all(&admissions).map_err(|error| unkept(&error))?;
+    let (admitted, keep_ms) = store
+        .admit_all(&admissions, clock::now())
+        .map_err(|error| unkept(&error))?;
     let happenings: Vec<_> = admissions
         .iter()
         .zip(admitted)
@@ -238,7 +253,12 @@ async fn take_in(head: &Head, source: &Source, request: IncomingRequest) -> Resu
     // Looked at after the commit: whoever is at work looks again after this, and finds these jobs. When that cannot be read,
     // one call too many does no harm.
     let must_wake = has_jobs && !store.is_at_work(clock::now()).unwrap_or(false);
-    Ok(Outcome::Events { happenings, must_wake })
+    Ok(Outcome::Events {
+        happenings,
+        must_wake,
+        store,
+        keep_ms,
+    })
 }
 
 /// Nothing was kept: the sender must come again.

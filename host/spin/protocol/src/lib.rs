@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The header of a runner's answer that names the enclosed plugin by its digest.
 pub const DIGEST_HEADER: &str = "tollgate-plugin-digest";
+/// Where a plugin's component answers with that header only.
+pub const DIGEST_PATH: &str = "/digest";
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The door of an enclosed plugin. It stands on a private route: only the ingest component reaches it, by service chaining.
 //!
-//! It answers 200 before the plugin is started, so that an answer which breaks off is known to be the plugin's doing.
+//! It answers 200 before the plugin is started, so that an answer which breaks off is known to be the plugin's doing. At `/digest` it
+//! answers which plugin it is, and starts none.
 
 use futures::SinkExt as _;
 use spin_sdk::http::{Headers, IncomingRequest, OutgoingResponse, ResponseOutparam};
 use spin_sdk::http_component;
-use tollgate_spin_protocol::DIGEST_HEADER;
+use tollgate_spin_protocol::{DIGEST_HEADER, DIGEST_PATH};
 
 mod bindings {
     wit_bindgen::generate!({
@@ -17,6 +18,7 @@ mod bindings {
 
 #[http_component]
 async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+    let is_run = request.path_with_query().is_none_or(|path| path != DIGEST_PATH);
     let request = match request.into_body().await {
         Ok(body) => body,
         // Whoever sent half a request reads no answer.
@@ -31,6 +33,9 @@ async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
     let response = OutgoingResponse::new(headers);
     let mut body = response.take_body();
     answer.set(response);
+    if !is_run {
+        return;
+    }
     let answered = bindings::tollgate::runner::plugin::run(&request);
     // Nobody may be listening any more, and nothing follows.
     let _ = body.send(answered).await;

@@ -45,6 +45,12 @@ pub async fn within<T>(ms: u64, work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+/// Waits so many milliseconds.
+pub async fn sleep(ms: u64) {
+    let until = Instant::now() + Duration::from_millis(ms);
+    Sleep { until, waiting: None }.await;
+}
+
 struct Sleep {
     until: Instant,
     /// Dropped with the future, so that a clock nobody waits for is not polled.

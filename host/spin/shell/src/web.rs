@@ -160,6 +160,45 @@ pub async fn respond(out: ResponseOutparam, whole: Whole<'_>) {
     let _ = out.set_with_body(response, body.into_bytes()).await;
 }
 
+/// The head of what comes back from a POST; its body is still under way.
+pub struct Begun {
+    response: IncomingResponse,
+}
+
+impl Begun {
+    /// A header's value, if it is text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.response.headers().get(name).into_iter().next()?;
+        String::from_utf8(value).ok()
+    }
+
+    /// Reads up to `bytes_max` of the body.
+    pub async fn read(self, bytes_max: usize) -> Reply {
+        let mut reply = Reply {
+            status: self.response.status(),
+            headers: self.response.headers().entries(),
+            body: Vec::new(),
+            end: BodyEnd::Whole,
+        };
+        let mut chunks = Box::pin(self.response.take_body_stream());
+        loop {
+            match chunks.try_next().await {
+                Ok(None) => return reply,
+                Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
+                Err(_) => {
+                    reply.end = BodyEnd::Broken;
+                    return reply;
+                }
+            }
+            if reply.body.len() > bytes_max {
+                reply.body.truncate(bytes_max);
+                reply.end = BodyEnd::Cut;
+                return reply;
+            }
+        }
+    }
+}
+
 /// What came back from a POST.
 pub struct Reply {
     pub status: u16,
@@ -188,16 +227,24 @@ impl Reply {
 
 /// Posts `body` and reads up to `answer_bytes_max` of the answer. No redirect is followed.
 ///
-/// In the words of `wasi:http`: the SDK's own request carries an error type with it whose stack traces are a tenth of a component.
-///
 /// # Errors
 /// In words, when no answer began.
 pub async fn post(
     url: &str,
-    mut headers: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
     answer_bytes_max: usize,
 ) -> Result<Reply, String> {
+    Ok(begin(url, headers, body).await?.read(answer_bytes_max).await)
+}
+
+/// Posts `body` and waits for the head of the answer. No redirect is followed.
+///
+/// In the words of `wasi:http`: the SDK's own request carries an error type with it whose stack traces are a tenth of a component.
+///
+/// # Errors
+/// In words, when no answer began.
+pub async fn begin(url: &str, mut headers: Vec<(String, String)>, body: Vec<u8>) -> Result<Begun, String> {
     // Without it the body is sent in chunks, which not every receiver reads.
     headers.push(("content-length".to_owned(), body.len().to_string()));
     let fields = Headers::new();
@@ -219,29 +266,8 @@ pub async fn post(
         let _ = sink.send(body).await;
     };
     let (response, ()) = futures::join!(spin_sdk::http::send(request), sending);
-    let response: IncomingResponse = response.map_err(|error| error.to_string())?;
-    let mut reply = Reply {
-        status: response.status(),
-        headers: response.headers().entries(),
-        body: Vec::new(),
-        end: BodyEnd::Whole,
-    };
-    let mut chunks = Box::pin(response.take_body_stream());
-    loop {
-        match chunks.try_next().await {
-            Ok(None) => return Ok(reply),
-            Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
-            Err(_) => {
-                reply.end = BodyEnd::Broken;
-                return Ok(reply);
-            }
-        }
-        if reply.body.len() > answer_bytes_max {
-            reply.body.truncate(answer_bytes_max);
-            reply.end = BodyEnd::Cut;
-            return Ok(reply);
-        }
-    }
+    let response = response.map_err(|error| error.to_string())?;
+    Ok(Begun { response })
 }
 
 /// Scheme, authority and path with query.

@@ -13,6 +13,7 @@ use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{admission, limits, mask};
+use tollgate_store::registry::Act;
 use tollgate_store::{
     DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport,
     ReviewRequest, RoutableFilter, RouteTargets, Sent, SentFilter, SentOf, SentState, SetAsideFilter, StoreError,
@@ -33,7 +34,8 @@ const ROWS_MAX: usize = 1000;
 const SWEEP_MS_MAX: u64 = 25_000;
 
 pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOutparam) {
-    let (status, body) = match answer(&head, request).await {
+    let mut kept = None;
+    let (status, body) = match answer(&head, request, &mut kept).await {
         Ok(body) => (200, body),
         Err(refusal) => {
             if refusal.status >= 500 {
@@ -50,7 +52,14 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
         body,
     };
     web::respond(out, whole).await;
+    if let Some((store, ms)) = kept {
+        clock::sleep(ms).await;
+        drop(store);
+    }
 }
+
+/// A store that is left open for so many milliseconds after the answer.
+type Kept = (GuestStore, u64);
 
 /// An answer that is not the one asked for.
 struct Refusal {
@@ -82,18 +91,22 @@ impl From<StoreError> for Refusal {
     }
 }
 
-async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal> {
+async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) -> Result<String, Refusal> {
     match head.path.as_str() {
         "/v1/sweep" if head.is("POST") => {
             authorize(head, SWEEP_TOKEN)?;
             let store = open()?;
             let done = work::work(&store, SWEEP_MS_MAX).await;
             let due = store.next_due()?;
-            json(&Swept {
+            let swept = json(&Swept {
                 jobs: done.jobs,
                 deliveries: done.deliveries,
                 next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
-            })
+            });
+            // That it cannot be promised costs a few syncs, and no work.
+            let keep_ms = store.keep_open(clock::now()).unwrap_or(0);
+            *kept = (keep_ms > 0).then_some((store, keep_ms));
+            swept
         }
         "/v1/counts" if head.is("GET") => {
             authorize(head, "operator_token")?;
@@ -135,6 +148,23 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
             authorize(head, "operator_token")?;
             json(&open()?.set_aside_counts()?)
         }
+        "/v1/quarantines" if head.is("GET") => {
+            authorize(head, "operator_token")?;
+            json(&open()?.quarantines()?)
+        }
+        path if lift_path(path).is_some() && head.is("POST") => {
+            authorize(head, "operator_token")?;
+            let body = web::body(request, limits::BODY_BYTES_MAX)
+                .await
+                .map_err(|_| Refusal::bad("the body did not arrive"))?;
+            let body: ActBody = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::bad(format!("the body says no why: {error}")))?;
+            let (tenant, route) = lift_path(path).ok_or_else(|| Refusal::bad("no route is named"))?;
+            let named = |name: &str, error| Refusal::bad(format!("{name}: {error}"));
+            let tenant = tenant.parse().map_err(|error| named("tenant", error))?;
+            let route = route.parse().map_err(|error| named("route", error))?;
+            json(&open()?.lift_quarantine(&tenant, &route, &body.checked()?)?)
+        }
         "/v1/review" if head.is("POST") => {
             authorize(head, "operator_token")?;
             let body = web::body(request, limits::BODY_BYTES_MAX)
@@ -145,7 +175,7 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
             json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
         }
         "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/resend" | "/v1/held"
-        | "/v1/held/counts" | "/v1/review" => Err(Refusal {
+        | "/v1/held/counts" | "/v1/quarantines" | "/v1/review" => Err(Refusal {
             status: 405,
             message: "another method is asked for here".to_owned(),
         }),
@@ -153,6 +183,38 @@ async fn answer(head: &Head, request: IncomingRequest) -> Result<String, Refusal
             status: 404,
             message: "there is nothing here".to_owned(),
         }),
+    }
+}
+
+/// The tenant and the route of `/v1/tenants/{tenant}/routes/{route}/lift-quarantine`.
+fn lift_path(path: &str) -> Option<(&str, &str)> {
+    let named = path.strip_prefix("/v1/tenants/")?.strip_suffix("/lift-quarantine")?;
+    named.split_once("/routes/")
+}
+
+/// Who lets a route's versions run again, and why: what a native host takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActBody {
+    why: String,
+    #[serde(default)]
+    dry_run: bool,
+    actor: String,
+}
+
+impl ActBody {
+    fn checked(self) -> Result<Act, Refusal> {
+        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+        if self.why.trim().is_empty() {
+            return Err(Refusal::bad("why: say why it is let run again: the history keeps it"));
+        }
+        Ok(Act {
+            actor: self.actor,
+            why: Some(self.why),
+            at: clock::now(),
+            dry_run: self.dry_run,
+        })
     }
 }
 

@@ -10,10 +10,10 @@ use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, LogLevel, LogLine, Outcome};
 use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_spin_protocol as protocol;
-use tollgate_spin_protocol::{Answer, DIGEST_HEADER, Ended, Request};
+use tollgate_spin_protocol::{Answer, DIGEST_HEADER, DIGEST_PATH, Ended, Request};
 use tollgate_store::{GuestStore, StoreError};
 
-use tollgate_spin_shell::clock;
+use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::web::{self, BodyEnd};
 use tollgate_tenants::Route;
 
@@ -59,6 +59,17 @@ impl Run {
 /// Where a plugin's component answers. Its name is a component's: `_` is not allowed there.
 pub(crate) fn host(plugin: &PluginName) -> String {
     format!("plugin-{}.spin.internal", plugin.as_str().replace('_', "-"))
+}
+
+/// Which plugin a route's component is, without a run of it. None when it does not say.
+pub(crate) async fn digest(route: &Route) -> Option<PluginDigest> {
+    let url = format!("http://{}{DIGEST_PATH}", host(&route.plugin));
+    let begun = clock::within(
+        route.deadline_ms + CHAINING_MS,
+        web::begin(&url, Vec::new(), Vec::new()),
+    )
+    .await?;
+    begun.ok()?.header(DIGEST_HEADER)?.parse().ok()
 }
 
 /// Runs a route's plugin on an event, in as many rounds as its state needs.
@@ -128,9 +139,11 @@ async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginD
         return failed(Fault::HostFault, "the event cannot be handed over");
     };
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let posting = web::post(url, headers, body, ANSWER_BYTES_MAX);
-    let reply = match clock::within(deadline_ms + CHAINING_MS, posting).await {
-        None => return failed(Fault::Deadline, &format!("no answer within {deadline_ms} ms")),
+    let watch = Stopwatch::start();
+    let ms_max = deadline_ms + CHAINING_MS;
+    let late = || Called::Failed(Fault::Deadline, format!("no answer within {deadline_ms} ms"));
+    let begun = match clock::within(ms_max, web::begin(url, headers, body)).await {
+        None => return (None, late()),
         Some(Err(reason)) => {
             let reason = mask::line(&reason, limits::RUN_MESSAGE_BYTES_MAX);
             return failed(
@@ -138,9 +151,14 @@ async fn call(url: &str, request: &Request, deadline_ms: u64) -> (Option<PluginD
                 &format!("the plugin's component cannot be called: {reason}"),
             );
         }
-        Some(Ok(reply)) => reply,
+        Some(Ok(begun)) => begun,
     };
-    let digest = reply.header(DIGEST_HEADER).and_then(|text| text.parse().ok());
+    // Said before the plugin is started: it is known of one that never answers, too.
+    let digest = begun.header(DIGEST_HEADER).and_then(|text| text.parse().ok());
+    let left_ms = ms_max.saturating_sub(watch.micros() / 1000);
+    let Some(reply) = clock::within(left_ms, begun.read(ANSWER_BYTES_MAX)).await else {
+        return (digest, late());
+    };
     if reply.status != 200 || digest.is_none() {
         let message = format!(
             "the plugin's component answered {}: it is missing, or could not be started",

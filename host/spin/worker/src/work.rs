@@ -3,13 +3,19 @@
 //! Whoever wakes it, an admission or the timer, has it take this one path and read the store again. While one holds leases of jobs,
 //! others leave: it looks again when it has settled them. Only the newest lease may commit.
 
+use std::pin::pin;
+use std::slice::from_ref;
+
 use futures::future::join_all;
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::ids::{DestinationName, Digest, PluginName};
-use tollgate_core::limits;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
+use tollgate_core::mask;
+use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end_unstopped, judged};
+use tollgate_core::quarantine;
 use tollgate_core::retry::RetryPolicy;
-use tollgate_store::{ClaimRequest, GuestStore, JobClaim, RunRecord, Settled, Settlement, StoreError, Targets};
+use tollgate_store::{
+    ClaimRequest, GuestStore, JobClaim, Quarantine, RunEnd, RunRecord, Settled, Settlement, StoreError, Targets,
+};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{log, tenants};
@@ -20,8 +26,15 @@ use crate::plugin::{self, Run};
 
 /// Who ran it, for the person who reads a run.
 const RUNTIME: &str = concat!("tollgate-spin ", env!("CARGO_PKG_VERSION"));
+/// The digest of a run whose plugin's component said none.
+const UNKNOWN: Digest = Digest([0; 32]);
 /// Jobs leased at once; their plugins are called side by side.
 const JOBS_AT_ONCE: usize = 16;
+/// How long a lease of jobs lasts, in milliseconds. Nobody else works meanwhile, also when its holder was killed: so it is short, and
+/// who lives renews it.
+const LEASE_MS: i64 = 10_000;
+/// How often it is renewed, in milliseconds.
+const LEASE_RENEWED_MS: u64 = 3_000;
 /// How often a write is tried that finds the database busy; all of it within the lease.
 const BUSY_TRIES_MAX: usize = 5;
 /// How often a run is repeated at once because another run changed the state that it had read.
@@ -93,21 +106,66 @@ async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
     if store.next_due()?.job.is_none_or(|due| due > clock::now()) {
         return Ok(0);
     }
-    let claims = store.claim_jobs(&claim_request(limits::JOB_LEASE_MS, JOBS_AT_ONCE))?;
-    let settlements = join_all(claims.iter().map(|claim| execute(store, claim)))
+    let claims = store.claim_jobs(&claim_request(LEASE_MS, JOBS_AT_ONCE))?;
+    if claims.is_empty() {
+        return Ok(0);
+    }
+    let held = store.quarantines()?;
+    let runs = join_all(claims.iter().map(|claim| execute(store, &held, claim)));
+    let settlements = under_lease(store, &claims, runs)
         .await
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    if settlements.is_empty() {
-        return Ok(0);
-    }
-    let settled = patiently(|| store.settle_all(&settlements))?;
+    let settled = settle(store, &claims, settlements)?;
     for (claim, settled) in claims.iter().zip(settled) {
         if needs_another_run(claim, &settled) {
-            run_again(store, claim).await?;
+            run_again(store, &held, &claims, claim).await?;
         }
     }
     Ok(claims.len())
+}
+
+/// What `work` gives. Meanwhile the leases are renewed: others may work as soon as they are not.
+async fn under_lease<T>(store: &GuestStore, claims: &[JobClaim], work: impl Future<Output = T>) -> T {
+    let leases: Vec<_> = claims.iter().map(|claim| (claim.job, claim.epoch)).collect();
+    let mut work = pin!(work);
+    loop {
+        if let Some(done) = clock::within(LEASE_RENEWED_MS, work.as_mut()).await {
+            return done;
+        }
+        match store.extend_leases(&leases, clock::now().plus_ms(LEASE_MS)) {
+            // There is time for another try.
+            Ok(()) | Err(StoreError::Busy) => {}
+            Err(error) => log(&format!("leases were not renewed: {error}")),
+        }
+    }
+}
+
+/// Commits runs, and says what went into quarantine because of them.
+fn settle(store: &GuestStore, claims: &[JobClaim], settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+    let finished: Vec<_> = claims
+        .iter()
+        .zip(settlements)
+        .map(|(claim, settlement)| {
+            // Which version it was is not known of a component that did not even begin to answer.
+            let end = RunEnd::of(claim, &settlement, clock::now()).filter(|end| end.digest != UNKNOWN);
+            (settlement, end)
+        })
+        .collect();
+    let (settled, begun) = patiently(|| store.settle_all(&finished, quarantine::FAULTS_MAX))?;
+    for one in begun {
+        log(&format!(
+            "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is in its place or it is lifted: \
+             tenant={} route={} plugin={} digest={} faults={} reason={}",
+            one.tenant,
+            one.route,
+            one.plugin,
+            one.digest,
+            one.faults,
+            mask::line(&one.reason, 300)
+        ));
+    }
+    Ok(settled)
 }
 
 /// Whether a settlement was not committed and its lease still holds.
@@ -126,15 +184,21 @@ fn needs_another_run(claim: &JobClaim, settled: &Settled) -> bool {
     }
 }
 
-/// Runs a job again under its lease, until its state keeps still.
-async fn run_again(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreError> {
+/// Runs one of the claimed jobs again under its lease, until its state keeps still.
+async fn run_again(
+    store: &GuestStore,
+    held: &[Quarantine],
+    claims: &[JobClaim],
+    claim: &JobClaim,
+) -> Result<(), StoreError> {
     for rerun in 0.. {
-        let mut settlement = [execute(store, claim).await?];
-        if rerun >= STALE_RERUNS_MAX {
+        let settlement = if rerun < STALE_RERUNS_MAX {
+            under_lease(store, claims, execute(store, held, claim)).await?
+        } else {
             let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
-            settlement = [unrunnable(claim, None, &message)];
-        }
-        let settled = patiently(|| store.settle_all(&settlement))?;
+            unrunnable(claim, None, &message)
+        };
+        let settled = settle(store, from_ref(claim), vec![settlement])?;
         if !settled.iter().any(|settled| needs_another_run(claim, settled)) {
             break;
         }
@@ -143,7 +207,7 @@ async fn run_again(store: &GuestStore, claim: &JobClaim) -> Result<(), StoreErro
 }
 
 /// One run: from claim to what is to be settled.
-async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, StoreError> {
+async fn execute(store: &GuestStore, held: &[Quarantine], claim: &JobClaim) -> Result<Settlement, StoreError> {
     let tenant = match tenants::work(&claim.event.tenant) {
         Ok(tenant) => tenant,
         Err(problem) => return Ok(unrunnable(claim, None, &problem)),
@@ -163,6 +227,9 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
     if let Some(form) = route.forward {
         return Ok(forwarded(claim, route, form, renamed));
     }
+    if let Some(quarantine) = in_quarantine(held, claim, &route).await {
+        return Ok(quarantined(claim, &route, quarantine));
+    }
     let started_at = clock::now();
     let watch = Stopwatch::start();
     let run = plugin::run(store, &route, &claim.event).await?;
@@ -176,29 +243,20 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
         logs,
     } = run;
     let (outcome, actions) = judged(outcome, &route.grants);
-    let end = match &outcome {
-        // What does not answer may still compute, and nobody can stop it: another attempt would hold a second thread.
-        Outcome::Fault {
-            fault: fault @ Fault::Deadline,
-            message,
-        } => JobEnd::Dead {
-            reason: format!("{fault}: {message}"),
-        },
-        outcome => job_end(
-            outcome,
-            &RetryPolicy::JOBS,
-            claim.attempt,
-            clock::now(),
-            clock::jitter(),
-        ),
-    };
+    let end = job_end_unstopped(
+        &outcome,
+        &RetryPolicy::JOBS,
+        claim.attempt,
+        clock::now(),
+        clock::jitter(),
+    );
     let done = end == JobEnd::Done;
     Ok(Settlement {
         job: claim.job,
         epoch: claim.epoch,
         run: RunRecord {
             plugin: route.plugin,
-            digest: digest.unwrap_or(Digest([0; 32])),
+            digest: digest.unwrap_or(UNKNOWN),
             config_digest: route.config_digest,
             config: route.config_json,
             runtime: RUNTIME.to_owned(),
@@ -220,6 +278,35 @@ async fn execute(store: &GuestStore, claim: &JobClaim) -> Result<Settlement, Sto
             renamed,
         },
     })
+}
+
+/// The quarantine that a route's plugin is in. Which version that is, its component says.
+async fn in_quarantine<'h>(held: &'h [Quarantine], claim: &JobClaim, route: &Route) -> Option<&'h Quarantine> {
+    let of_route: Vec<_> = held
+        .iter()
+        .filter(|one| one.tenant == claim.event.tenant && one.route == claim.route)
+        .collect();
+    if of_route.is_empty() {
+        return None;
+    }
+    let digest = plugin::digest(route).await?;
+    of_route.into_iter().find(|one| one.digest == digest)
+}
+
+/// A job whose plugin is in quarantine: given up without a run, and back with a replay when the plugin is mended.
+fn quarantined(claim: &JobClaim, route: &Route, quarantine: &Quarantine) -> Settlement {
+    let mend = format!(
+        "put another version in its place, or lift it with `tollgate plugin lift --spin URL --tenant {} {} --why TEXT`",
+        quarantine.tenant, quarantine.route
+    );
+    let why = quarantine.why_dead(&mend);
+    let said = (quarantine::OUTCOME, why.as_str());
+    let plugin = route.plugin.clone();
+    let run = RunRecord {
+        digest: quarantine.digest,
+        ..RunRecord::without_a_plugin(plugin, &route.config_json, RUNTIME, clock::now(), said)
+    };
+    Settlement::ending(claim, run, JobEnd::Dead { reason: why })
 }
 
 /// A job of a route without a plugin: the event itself goes to the route's destinations.
@@ -253,7 +340,7 @@ fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement 
     let config = route.map_or("", |route| &route.config_json);
     let said = (outcome.name(), outcome.message());
     let run = RunRecord::without_a_plugin(plugin, config, RUNTIME, clock::now(), said);
-    let end = job_end(
+    let end = job_end_unstopped(
         &outcome,
         &RetryPolicy::JOBS,
         claim.attempt,

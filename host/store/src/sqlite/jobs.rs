@@ -209,8 +209,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
     })
 }
 
-/// Moves the end of a lease that is still its job's newest; answers whether it is. A guest runs what it leased at once.
-#[cfg(not(target_family = "wasm"))]
+/// Moves the end of a lease that is still its job's newest; answers whether it is.
 pub(super) fn extend_lease(
     transaction: &mut Transaction<'_>,
     job: JobId,

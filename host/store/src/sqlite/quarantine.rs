@@ -1,14 +1,20 @@
 //! Versions in quarantine (promise P6).
 
+#[cfg(target_family = "wasm")]
+use rusqlite::OptionalExtension as _;
 use rusqlite::params;
 use tollgate_core::ids::{RouteName, TenantName};
+#[cfg(target_family = "wasm")]
+use tollgate_core::quarantine::Row;
 
 use super::fault::Fault;
+use super::history::{self, Line};
 use super::receipts::View;
-use super::registry::{self, Line};
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use crate::Quarantine;
+#[cfg(target_family = "wasm")]
+use crate::RunEnd;
 use crate::registry::Act;
 
 /// Puts a version into quarantine, if it is not there.
@@ -41,7 +47,7 @@ pub(super) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) ->
         at: quarantine.at,
         dry_run: false,
     };
-    registry::append(connection, &act, &line(quarantine, "quarantined"))
+    history::append(connection, &act, &line(quarantine, "quarantined"))
 }
 
 fn line<'a>(quarantine: &'a Quarantine, what: &'a str) -> Line<'a> {
@@ -54,6 +60,48 @@ fn line<'a>(quarantine: &'a Quarantine, what: &'a str) -> Line<'a> {
         was: None,
         became: None,
     }
+}
+
+/// Counts how a run ended, for a host that remembers nothing itself. Answers with the version that is in quarantine from now on, if
+/// it was one fault too many.
+#[cfg(target_family = "wasm")]
+pub(super) fn count(
+    transaction: &mut Transaction<'_>,
+    end: &RunEnd,
+    faults_max: u32,
+) -> Result<Option<Quarantine>, Fault> {
+    let connection = transaction.connection;
+    let place = params![end.tenant.as_str(), end.route.as_str(), end.digest.0.as_slice()];
+    let before: Option<u32> = connection
+        .prepare_cached("SELECT faults FROM fault_rows WHERE tenant = ?1 AND route = ?2 AND digest = ?3")?
+        .query_row(place, |row| row.get(0))
+        .optional()?;
+    let mut row = Row::of(before.unwrap_or(0));
+    let enough = row.add(end.fault, faults_max);
+    if enough.is_some() || row.faults() == 0 {
+        if before.is_some() {
+            connection
+                .prepare_cached("DELETE FROM fault_rows WHERE tenant = ?1 AND route = ?2 AND digest = ?3")?
+                .execute(place)?;
+        }
+    } else {
+        connection
+            .prepare_cached(
+                "INSERT INTO fault_rows (tenant, route, digest, faults) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (tenant, route, digest) DO UPDATE SET faults = excluded.faults",
+            )?
+            .execute(params![
+                end.tenant.as_str(),
+                end.route.as_str(),
+                end.digest.0.as_slice(),
+                row.faults(),
+            ])?;
+    }
+    let Some(quarantine) = enough.and_then(|faults| end.clone().quarantine(faults)) else {
+        return Ok(None);
+    };
+    put(transaction, &quarantine)?;
+    Ok(Some(quarantine))
 }
 
 /// What is in quarantine, the newest first.
@@ -98,7 +146,7 @@ pub(super) fn lift(
         )?
         .execute(params![tenant.as_str(), route.as_str(), act.at.0, act.actor])?;
     for quarantine in &lifted {
-        registry::append(connection, act, &line(quarantine, "quarantine lifted"))?;
+        history::append(connection, act, &line(quarantine, "quarantine lifted"))?;
     }
     Ok(lifted)
 }

@@ -14,6 +14,7 @@ use tollgate_core::registry::{
 use tollgate_core::signature::{PluginSignature, PublicKey};
 
 use super::fault::Fault;
+use super::history::{Line, append, owner_text};
 use super::rows::{self, get, id, id_opt, signed};
 use crate::registry::{
     Act, ApiRoute, BindingChange, BoundRoute, BoundView, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
@@ -50,11 +51,6 @@ fn standing(row: &Row<'_>) -> Result<Standing, Fault> {
         2 => Ok(Standing::Retired),
         other => Err(Fault::damaged("standing", other)),
     }
-}
-
-/// An owner or a tenant as its column has it: '' is the operator.
-fn owner_text(owner: Option<&TenantName>) -> &str {
-    owner.map_or("", TenantName::as_str)
 }
 
 fn owner(row: &Row<'_>, column: &str) -> Result<Option<TenantName>, Fault> {
@@ -95,38 +91,6 @@ fn collect<T>(
         all.push(read(row)?);
     }
     Ok(all)
-}
-
-/// A line of history.
-pub(super) struct Line<'a> {
-    pub(super) what: &'a str,
-    pub(super) tenant: Option<&'a TenantName>,
-    pub(super) route: Option<&'a RouteName>,
-    pub(super) plugin: Option<&'a PluginName>,
-    pub(super) digest: Option<PluginDigest>,
-    pub(super) was: Option<String>,
-    pub(super) became: Option<String>,
-}
-
-pub(super) fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
-    connection
-        .prepare_cached(
-            "INSERT INTO plugin_history (at, actor, what, why, tenant, route, plugin, digest, was, became) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            act.at.0,
-            act.actor,
-            line.what,
-            act.why,
-            owner_text(line.tenant),
-            line.route.map(RouteName::as_str),
-            line.plugin.map(PluginName::as_str),
-            line.digest.map(|digest| digest.0.to_vec()),
-            line.was,
-            line.became,
-        ])?;
-    Ok(())
 }
 
 pub(super) fn history(connection: &Connection, filter: &HistoryFilter) -> Result<Vec<RegistryLine>, Fault> {

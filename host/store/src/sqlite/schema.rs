@@ -70,6 +70,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0016_ledger_conflicts.sql"),
     statements!("../../migrations/0017_state_edits.sql"),
     statements!("../../migrations/0018_reasons.sql"),
+    statements!("../../migrations/0019_fault_rows.sql"),
 ];
 pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -324,7 +324,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 17,
+                    known: 19,
                     ..
                 }
             ),
@@ -354,7 +354,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     place
         .raw()
         .execute_batch(
-            "DROP TABLE state_edits; DROP TABLE resends; ALTER TABLE outbox DROP COLUMN resend; ALTER TABLE attempts DROP COLUMN resend; DROP TABLE route_namespaces; DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; DROP INDEX actions_conflicting; \
+            "DROP TABLE fault_rows; DROP TABLE state_edits; DROP TABLE resends; ALTER TABLE outbox DROP COLUMN resend; ALTER TABLE attempts DROP COLUMN resend; DROP TABLE route_namespaces; DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; DROP INDEX actions_conflicting; \
              DROP INDEX jobs_set_aside; ALTER TABLE jobs DROP COLUMN ended_at; \
              CREATE INDEX jobs_set_aside ON jobs (state) WHERE state IN (4, 5); DROP INDEX deliveries_open; \
              CREATE INDEX deliveries_conflict ON deliveries (conflict) WHERE conflict <> 0; \
@@ -377,7 +377,7 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         .unwrap();
     let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
     assert!(
-        refused.contains("start the server once to migrate it to 17"),
+        refused.contains("start the server once to migrate it to 19"),
         "{refused}"
     );
 

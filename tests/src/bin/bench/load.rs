@@ -34,7 +34,10 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 const REQUESTS_PER_SECOND_MAX: u64 = 40_000;
 
 pub(super) struct Load {
+    /// Those that were answered 202.
     pub(super) requests: u64,
+    /// Those that were answered 503.
+    pub(super) turned_away: u64,
     pub(super) elapsed: Duration,
 }
 
@@ -44,7 +47,29 @@ pub(super) struct Load {
 /// When a request is answered by anything but 202.
 pub(super) async fn run(server: &Server, connections: usize, duration: Duration) -> anyhow::Result<Load> {
     let requests_max = REQUESTS_PER_SECOND_MAX * duration.as_secs().max(1);
-    closed(server, connections, requests_max, duration).await
+    closed(server, connections, requests_max, duration, Busy::Fails).await
+}
+
+/// What an answer of 503 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    /// The load has failed.
+    Fails,
+    /// It is counted, and the next event sent.
+    IsCounted,
+}
+
+/// As [`run`], or until so many requests were sent. An answer of 503 is counted, and its event is not sent again.
+///
+/// # Errors
+/// When a request is answered by anything but 202 and 503.
+pub(super) async fn run_counted(
+    server: &Server,
+    connections: usize,
+    requests_max: u64,
+    duration: Duration,
+) -> anyhow::Result<Load> {
+    closed(server, connections, requests_max, duration, Busy::IsCounted).await
 }
 
 /// The same for so many requests, however long they take.
@@ -52,42 +77,59 @@ pub(super) async fn run(server: &Server, connections: usize, duration: Duration)
 /// # Errors
 /// As [`run`].
 pub(super) async fn run_count(server: &Server, connections: usize, requests: u64) -> anyhow::Result<Load> {
-    closed(server, connections, requests, Duration::from_secs(3600)).await
+    closed(server, connections, requests, Duration::from_secs(3600), Busy::Fails).await
 }
 
-async fn closed(server: &Server, connections: usize, requests_max: u64, duration: Duration) -> anyhow::Result<Load> {
+async fn closed(
+    server: &Server,
+    connections: usize,
+    requests_max: u64,
+    duration: Duration,
+    busy: Busy,
+) -> anyhow::Result<Load> {
     let prepared = Arc::new(Prepared::new(server, requests_max)?);
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(server.port, Arc::clone(&prepared), start + duration)))
+        .map(|_| tokio::spawn(connection(server.port, Arc::clone(&prepared), start + duration, busy)))
         .collect();
-    let mut requests = 0;
+    let (mut requests, mut turned_away) = (0, 0);
     for task in tasks {
-        requests += task.await??;
+        let (taken, refused) = task.await??;
+        requests += taken;
+        turned_away += refused;
     }
     let elapsed = start.elapsed();
     server.check_kept(requests)?;
-    Ok(Load { requests, elapsed })
+    Ok(Load {
+        requests,
+        turned_away,
+        elapsed,
+    })
 }
 
-async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant) -> anyhow::Result<u64> {
+/// Answers how many were answered 202, and how many 503.
+async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant, busy: Busy) -> anyhow::Result<(u64, u64)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .context("cannot connect to the server")?;
     stream.set_nodelay(true)?;
     let mut request = prepared.template.bytes.clone();
     let mut answer = Vec::with_capacity(1024);
-    let mut requests = 0;
+    let (mut requests, mut turned_away) = (0, 0);
     while Instant::now() < end && prepared.next(&mut request).is_some() {
         stream.write_all(&request).await?;
         answer.clear();
         while !is_whole(&answer)? {
             anyhow::ensure!(stream.read_buf(&mut answer).await? > 0, CLOSED);
         }
+        if busy == Busy::IsCounted && answer.starts_with(b"HTTP/1.1 503 ") {
+            turned_away += 1;
+            continue;
+        }
         check(&answer)?;
         requests += 1;
     }
-    Ok(requests)
+    Ok((requests, turned_away))
 }
 
 /// Sends `per_second` requests, each at its instant whether or not those before are answered, over so many connections. How long

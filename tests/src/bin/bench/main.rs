@@ -17,6 +17,7 @@ mod plugins;
 mod process;
 mod report;
 mod runs;
+mod spin;
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,7 +38,7 @@ bench --only NAME[,NAME]   these; what was found before of the others stays
 bench --million            the same as --only million
 bench --quick [--only …]   shorter, only printed
 bench --render             write the page and its chart again from what was found before
-bench --spin               what ingest costs on Spin's interfaces, beside the native host's
+bench --spin               what the app does on Spin, or on its stand-in: acknowledgements, processor time, bursts, plugins that loop
 bench --memory RECEIPTS    the server's memory over that many receipts
 bench --plugins COUNT      memory of that many plugins on one host, and how long one takes from compiled code
 ";
@@ -57,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         ["--quick"] => bench(&Plan::QUICK, &usual(), false),
         ["--quick", "--only", names] | ["--only", names, "--quick"] => bench(&Plan::QUICK, &named(names)?, false),
         ["--render"] => Report::read()?.write(),
-        ["--spin"] => spin(3, Duration::from_secs(5)),
+        ["--spin"] => spin::bench(&runtime()?),
         ["--plugins", count] => plugins::many(count.parse().context("--plugins takes a number of plugins")?),
         ["--memory", receipts] => memory(receipts.parse().context("--memory takes a number of receipts")?),
         _ => {
@@ -130,44 +131,6 @@ fn median(values: &[f64]) -> f64 {
         (Some(middle), 1) => *middle,
         (Some(above), _) => (values[half - 1] + above) / 2.0,
     }
-}
-
-/// Few connections: SQLite lets one instance write at a time, and the others wait for its lock.
-const SPIN_CONNECTIONS: usize = 4;
-
-fn spin(rounds: usize, duration: Duration) -> anyhow::Result<()> {
-    let runtime = runtime()?;
-    let mut costs = [
-        ("native", Setup::Ingest, Vec::new()),
-        ("on Spin", Setup::Spin, Vec::new()),
-    ];
-    for round in 0..rounds {
-        for (name, setup, samples) in &mut costs {
-            eprintln!("round {} of {}: {name}", round + 1, rounds);
-            let server = Server::start(*setup)?;
-            // The first instances compile nothing and still cost more.
-            runtime.block_on(load::run(&server, SPIN_CONNECTIONS, Duration::from_secs(1)))?;
-            let cpu = server.cpu_time()?;
-            let load = runtime.block_on(load::run(&server, SPIN_CONNECTIONS, duration))?;
-            let spent = (server.cpu_time()? - cpu).as_secs_f64();
-            samples.push(spent * 1e6 / load.requests as f64);
-            server.stop()?;
-        }
-    }
-    let [native, on_spin] = costs.map(|(_, _, samples)| median(&samples));
-    println!(
-        "\ningest, {SPIN_CONNECTIONS} connections, server CPU per request; medians of {} rounds\n",
-        rounds
-    );
-    println!("{:38} {native:12.1} µs", "native");
-    println!(
-        "{:38} {on_spin:12.1} µs {:12.1} × native",
-        "on Spin's interfaces",
-        on_spin / native
-    );
-    let ingest = std::fs::metadata(tollgate_tests::spin_dir().join("tollgate_spin_ingest.wasm"))?.len();
-    println!("\ningest.wasm: {ingest} bytes, stripped; to reach: fewer than 1000000");
-    Ok(())
 }
 
 fn memory(receipts: u64) -> anyhow::Result<()> {

@@ -28,10 +28,21 @@ pub(super) enum Setup {
     Ingest,
     /// A route to cashback, whose actions stay in the ledger.
     WholeWay,
-    /// As [`Setup::Ingest`], on Spin or its stand-in.
-    Spin,
+    /// On Spin or its stand-in.
+    Spin(App),
     /// Somebody else's.
     Peer(Peer),
+}
+
+/// What an app on Spin does with events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum App {
+    /// As [`Setup::Ingest`].
+    Ingest,
+    /// Two routes, to cashback and to fraud, whose actions stay in the ledger.
+    TwoPlugins,
+    /// As [`App::TwoPlugins`]; a plugin that loops waits for events of its own source.
+    WithALoop,
 }
 
 impl Setup {
@@ -40,7 +51,7 @@ impl Setup {
             Self::Bare(mode) => mode.name(),
             Self::Ingest => "ingest",
             Self::WholeWay => "whole way",
-            Self::Spin => "on Spin",
+            Self::Spin(_) => "on Spin",
             Self::Peer(peer) => peer.name(),
         }
     }
@@ -50,7 +61,7 @@ impl Setup {
         match self {
             Self::Bare(mode) => mode != Mode::Answer,
             Self::Ingest | Self::WholeWay => true,
-            Self::Spin => false,
+            Self::Spin(_) => false,
             Self::Peer(peer) => peer.keeps_bodies(),
         }
     }
@@ -68,24 +79,32 @@ pub(super) struct Server {
 
 enum Running {
     Own(Child, Option<TempDir>),
-    App(SpinStage),
+    App(Box<SpinStage>),
 }
 
 impl Server {
     /// Starts a server on an empty store and waits until it accepts events.
     pub(super) fn start(setup: Setup) -> anyhow::Result<Self> {
-        if setup == Setup::Spin {
+        if let Setup::Spin(app) = setup {
             let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
                           secrets = [{ id = \"bench\", value = { env = \"BENCH_SECRET\" } }]\n";
-            let app = SpinSetup::of(source.to_owned())
-                .variable("bench_secret", SECRET)
-                .start();
+            let app = match app {
+                App::Ingest => SpinSetup::of(source.to_owned()),
+                App::TwoPlugins => SpinSetup::of(format!("{source}{CASHBACK}{FRAUD}"))
+                    .plugin("cashback")
+                    .plugin("fraud"),
+                App::WithALoop => SpinSetup::of(format!("{source}{CASHBACK}{FRAUD}{LOOP}"))
+                    .plugin("cashback")
+                    .plugin("fraud")
+                    .hostile("spin"),
+            };
+            let app = app.variable("bench_secret", SECRET).start();
             return Ok(Self {
                 port: app.address.port(),
                 path: "/in/acme/rewards",
                 with_key: false,
                 setup,
-                running: Running::App(app),
+                running: Running::App(Box::new(app)),
             });
         }
         Self::start_in(setup, empty_folder()?)
@@ -103,7 +122,7 @@ impl Server {
                 command
             }
             Setup::Peer(peer) => peer.command(port, folder.path())?,
-            Setup::Ingest | Setup::WholeWay | Setup::Spin => {
+            Setup::Ingest | Setup::WholeWay | Setup::Spin(_) => {
                 configure(folder.path(), port, setup)?;
                 let mut command = Command::new(tollgate_tests::tollgate_bin());
                 command
@@ -206,6 +225,14 @@ impl Server {
         Ok(read
             .ok()
             .map(|()| u32::from_be_bytes([head[12], head[13], head[14], head[15]])))
+    }
+
+    /// The app, where the server is one.
+    pub(super) fn app(&self) -> anyhow::Result<&SpinStage> {
+        match &self.running {
+            Running::App(app) => Ok(app),
+            Running::Own(..) => anyhow::bail!("the server is no app"),
+        }
     }
 
     /// Waits until no job is waiting; how long that took.
@@ -335,6 +362,20 @@ pub(super) fn empty_folder() -> anyhow::Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(folder()?)?)
 }
 
+/// A route to cashback.
+const CASHBACK: &str = "[routes.cashback]\nplugin = \"cashback\"\nsources = [\"rewards\"]\n\
+     grants = [{ kind = \"credit\", amount_max = 100000, currencies = [\"USD\"] }]\n\
+     [routes.cashback.config]\nrate_bps = 10000\ncurrency = \"USD\"\nstatuses = [\"pending\"]\n\
+     points = { from = \"/data/voucher/redemption/redeemed_points\", value_minor_units = 2 }\n";
+/// A route to fraud, which keeps what each customer did.
+const FRAUD: &str = "[routes.fraud]\nplugin = \"fraud\"\nsources = [\"rewards\"]\ngrants = [{ kind = \"flag\" }]\n\
+     [routes.fraud.config]\ncurrency = \"USD\"\nflag_at = 40\n\
+     rules = [{ name = \"burst\", window_minutes = 60, events_max = 2, points = 40 }]\n";
+/// A route to a plugin that loops.
+const LOOP: &str = "[sources.shop]\nprovider = \"generic-hmac\"\n\
+     secrets = [{ id = \"shop\", value = { env = \"ACME_SHOP_SECRET\" } }]\n\
+     [routes.loop]\nplugin = \"spin\"\nsources = [\"shop\"]\n";
+
 fn configure(folder: &Path, port: u16, setup: Setup) -> anyhow::Result<()> {
     let plugins = tollgate_tests::plugins_dir();
     let operator = format!(
@@ -342,14 +383,10 @@ fn configure(folder: &Path, port: u16, setup: Setup) -> anyhow::Result<()> {
          [plugins.cashback]\npath = \"{}\"\n",
         plugins.join("cashback.wasm").display()
     );
-    let route = "[routes.cashback]\nplugin = \"cashback\"\n\
-                 grants = [{ kind = \"credit\", amount_max = 100000, currencies = [\"USD\"] }]\n\
-                 [routes.cashback.config]\nrate_bps = 10000\ncurrency = \"USD\"\nstatuses = [\"pending\"]\n\
-                 points = { from = \"/data/voucher/redemption/redeemed_points\", value_minor_units = 2 }\n";
     let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
                   [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secrets/source\" }\n";
     let tenant = if setup == Setup::WholeWay {
-        format!("{source}{route}")
+        format!("{source}{CASHBACK}")
     } else {
         source.to_owned()
     };
