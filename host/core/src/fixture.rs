@@ -9,6 +9,19 @@
 //!   "expect": { "refuse": "type `reward.redeemed` earns nothing" }
 //! }
 //! ```
+//!
+//! A file may hold several events instead, in the order in which they come: each meets the state that those before it left. Their
+//! configuration and the state that the first one meets stand beside them.
+//!
+//! ```json
+//! {
+//!   "config": { "events_max": 1 },
+//!   "events": [
+//!     { "event": { "type": "order.paid", "id": "evt_1" }, "expect": { "actions": [] } },
+//!     { "event": { "type": "order.paid", "id": "evt_2" }, "expect": { "hold": "two in one hour" } }
+//!   ]
+//! }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +57,16 @@ pub struct Fixture {
     /// None in a fixture that is still to be filled in.
     pub expect: Option<Ending>,
 }
+
+/// What a fixture's file holds: events that come one after the other, over one state. Mostly it is one.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// At least one. Only the first has a state of its own.
+    steps: Vec<Fixture>,
+}
+
+/// Events of one file.
+pub const SERIES_EVENTS_MAX: usize = 64;
 
 /// A plugin's whole state, by key.
 pub type State = BTreeMap<String, Vec<u8>>;
@@ -87,6 +110,10 @@ pub struct Later {
 pub enum FixtureError {
     #[error("it is not JSON as expected: {reason}")]
     Json { reason: String },
+    #[error("`events` lists {count} events; 1 to {SERIES_EVENTS_MAX} are allowed")]
+    Count { count: usize },
+    #[error("`events[{at}]`: {error}")]
+    Step { at: usize, error: Box<FixtureError> },
     #[error("`event` has a status and no family; name the family, for example \"reward-redemption\"")]
     StatusWithoutFamily,
     #[error("`event.{field}` is `{found}`; write an instant such as 2026-05-05T10:00:00Z")]
@@ -123,6 +150,30 @@ struct RawFixture {
     state: BTreeMap<String, Box<RawValue>>,
     #[serde(default)]
     expect: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSeries {
+    events: Vec<RawStep>,
+    #[serde(default)]
+    config: Option<Box<RawValue>>,
+    #[serde(default)]
+    state: BTreeMap<String, Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStep {
+    event: RawEvent,
+    #[serde(default)]
+    expect: Option<Value>,
+}
+
+/// Which of the two forms a file has.
+#[derive(Deserialize)]
+struct Form {
+    events: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +224,41 @@ impl Fixture {
         })
     }
 
+    /// Writes the fixture as a file has it, so that [`Fixture::from_json`] reads the same; of a body that is JSON, without the space between
+    /// its tokens.
+    ///
+    /// # Errors
+    /// In words, when the event's body is no text: no file can hold it.
+    pub fn to_json(&self) -> Result<String, String> {
+        let event = &self.event;
+        let body = std::str::from_utf8(&event.payload)
+            .map_err(|_| "the event's body is no UTF-8, and a fixture can hold none such".to_owned())?;
+        let written = Written {
+            event: WrittenEvent {
+                tenant: &event.tenant,
+                source: &event.source,
+                id: &event.id,
+                event_type: &event.event_type,
+                subject: event.subject.as_ref(),
+                family: event.reading.family(),
+                status: event.reading.status(),
+                occurred_at: event.occurred_at.map(|at| at.to_string()),
+                received_at: event.received_at.to_string(),
+                amount: event.amount,
+                attributes: WrittenPairs(&event.attributes),
+                payload: as_it_is(body),
+            },
+            config: as_it_is(&self.config_json),
+            state: self
+                .state
+                .iter()
+                .map(|(key, value)| (key.as_str(), written_value(value)))
+                .collect(),
+            expect: self.expect.as_ref(),
+        };
+        serde_json::to_string_pretty(&written).map_err(|error| error.to_string())
+    }
+
     /// What the fixture's state has under a key: version 1, or 0 where there is nothing.
     pub fn read(&self, key: &str) -> StateValue {
         let value = self.state.get(key).cloned();
@@ -180,6 +266,99 @@ impl Fixture {
             version: i64::from(value.is_some()),
             value,
         }
+    }
+}
+
+impl Series {
+    /// Reads a fixture's file in either form.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, naming the field, and the event where there are several.
+    pub fn from_json(json: &[u8]) -> Result<Self, FixtureError> {
+        // What is no object at all is said by the reader of one event.
+        let is_series = serde_json::from_slice(json).is_ok_and(|form: Form| form.events.is_some());
+        if !is_series {
+            return Ok(Self {
+                steps: vec![Fixture::from_json(json)?],
+            });
+        }
+        let raw: RawSeries = serde_json::from_slice(json).map_err(not_json)?;
+        let count = raw.events.len();
+        if count == 0 || count > SERIES_EVENTS_MAX {
+            return Err(FixtureError::Count { count });
+        }
+        let config_json = raw.config.map_or_else(|| "{}".to_owned(), |config| compact(&config));
+        let mut first = state(raw.state)?;
+        let steps = raw.events.into_iter().enumerate().map(|(at, step)| {
+            let at_step = |error| FixtureError::Step {
+                at,
+                error: Box::new(error),
+            };
+            Ok(Fixture {
+                event: step.event.check().map_err(at_step)?,
+                config_json: config_json.clone(),
+                state: std::mem::take(&mut first),
+                expect: step.expect.map(Ending::check).transpose().map_err(at_step)?,
+            })
+        });
+        Ok(Self {
+            steps: steps.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// How many events it has, at least 1.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether it has none: never.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The event and the state of a file that has just one.
+    pub fn only(&self) -> Option<&Fixture> {
+        match &self.steps[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// What the event at `at` is called, from 0: the file's name, with its place where there are several.
+    pub fn name(&self, file: &str, at: usize) -> String {
+        match self.only() {
+            Some(_) => file.to_owned(),
+            None => format!("{file}[{at}]"),
+        }
+    }
+
+    /// Runs each event in its order over the state that those before it left. `run` answers what it makes of one, and what that wrote:
+    /// as on a host, nothing unless the run completed.
+    pub fn play<R>(&self, mut run: impl FnMut(&Fixture) -> (R, Vec<StateWrite>)) -> Vec<R> {
+        let mut state = State::new();
+        let mut results = Vec::with_capacity(self.steps.len());
+        for (at, step) in self.steps.iter().enumerate() {
+            let met = Fixture {
+                state: if at == 0 { step.state.clone() } else { state },
+                ..step.clone()
+            };
+            let (result, writes) = run(&met);
+            state = met.state;
+            for StateWrite { key, value } in writes {
+                match value {
+                    Some(value) => state.insert(key, value),
+                    None => state.remove(&key),
+                };
+            }
+            results.push(result);
+        }
+        results
+    }
+}
+
+impl From<Fixture> for Series {
+    fn from(only: Fixture) -> Self {
+        Self { steps: vec![only] }
     }
 }
 
@@ -399,6 +578,65 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
+#[derive(Serialize)]
+struct Written<'a> {
+    event: WrittenEvent<'a>,
+    config: Box<RawValue>,
+    state: BTreeMap<&'a str, Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<&'a Ending>,
+}
+
+#[derive(Serialize)]
+struct WrittenEvent<'a> {
+    tenant: &'a TenantName,
+    source: &'a SourceName,
+    id: &'a EventId,
+    #[serde(rename = "type")]
+    event_type: &'a EventType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a Subject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'a FamilyName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<String>,
+    received_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    attributes: WrittenPairs<'a>,
+    payload: Box<RawValue>,
+}
+
+struct WrittenPairs<'a>(&'a [(String, String)]);
+
+impl Serialize for WrittenPairs<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// A text that is a JSON document as itself, and any other as a string; so is a document that is a string, or null, which says that there is none.
+fn as_it_is(text: &str) -> Box<RawValue> {
+    let document = RawValue::from_string(text.to_owned()).ok();
+    document
+        .filter(|document| !document.get().starts_with('"') && document.get() != "null")
+        .unwrap_or_else(|| quoted(&Value::String(text.to_owned())))
+}
+
+/// As [`value_of`], with the digits of numbers as they are.
+fn written_value(bytes: &[u8]) -> Box<RawValue> {
+    let value = value_of(bytes);
+    let document = std::str::from_utf8(bytes).ok().filter(|_| !value.is_string());
+    let document = document.and_then(|text| RawValue::from_string(text.to_owned()).ok());
+    document.unwrap_or_else(|| quoted(&value))
+}
+
+fn quoted(value: &Value) -> Box<RawValue> {
+    RawValue::from_string(value.to_string()).expect("a value that was just written is JSON")
+}
+
 /// The bytes that a fixture's value stands for.
 fn bytes_of(value: &RawValue) -> Option<Vec<u8>> {
     match text(value) {
@@ -491,6 +729,37 @@ mod tests {
     }
 
     #[test]
+    fn a_fixture_that_is_written_reads_the_same() {
+        let mut fixture = Fixture::from_json(GOOD.as_bytes()).unwrap();
+        fixture.state.insert(
+            "exact".to_owned(),
+            b"{\"n\":1.10,\"big\":12345678901234567890123}".to_vec(),
+        );
+        for body in [
+            r#"{"a":[1,2.50]}"#,
+            "\"text\"",
+            "a=1&b=2",
+            "",
+            "7",
+            "null",
+            "\u{feff}{}",
+        ] {
+            fixture.event.payload = Bytes::from(body.to_owned());
+            let text = fixture.to_json().unwrap();
+            let read = Fixture::from_json(text.as_bytes()).unwrap();
+            assert_eq!(read.event.payload, fixture.event.payload, "{text}");
+            assert_eq!(format!("{:?}", read.event), format!("{:?}", fixture.event), "{text}");
+            assert_eq!(
+                (&read.config_json, &read.state, &read.expect),
+                (&fixture.config_json, &fixture.state, &fixture.expect),
+                "{text}"
+            );
+        }
+        fixture.event.payload = Bytes::from_static(&[0xff]);
+        assert!(fixture.to_json().unwrap_err().contains("no UTF-8"));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_fixture_is_named() {
         for (from, to, expect) in [
             (r#""event""#, r#""evnt""#, "unknown field `evnt`"),
@@ -518,6 +787,76 @@ mod tests {
             assert!(GOOD.contains(from), "{from}");
             let error = Fixture::from_json(GOOD.replace(from, to).as_bytes()).unwrap_err();
             assert!(error.to_string().contains(expect), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_holds_one_event_or_several_over_one_state() {
+        let one = Series::from_json(GOOD.as_bytes()).unwrap();
+        assert_eq!((one.len(), one.name("paid", 0).as_str()), (1, "paid"));
+        assert!(one.only().is_some());
+        let several = r#"{"config": {"n": 1}, "state": {"count": "1", "gone": "x"}, "events": [
+            {"event": {"type": "a", "id": "e1"}, "expect": {"actions": []}},
+            {"event": {"type": "a", "id": "e2"}},
+            {"event": {"type": "b", "id": "e3"}, "expect": {"refuse": "r"}}
+        ]}"#;
+        let series = Series::from_json(several.as_bytes()).unwrap();
+        assert_eq!((series.len(), series.name("paid", 2).as_str()), (3, "paid[2]"));
+        assert!(series.only().is_none());
+        let text = |value: Option<&Vec<u8>>| value.map(|value| String::from_utf8(value.clone()).unwrap());
+        let met = series.play(|fixture| {
+            let count: u32 = text(fixture.state.get("count")).unwrap().parse().unwrap();
+            let write = |key: &str, value: Option<String>| StateWrite {
+                key: key.to_owned(),
+                value: value.map(String::into_bytes),
+            };
+            let writes = vec![write("count", Some((count + 1).to_string())), write("gone", None)];
+            let met = (
+                fixture.event.id.to_string(),
+                count,
+                text(fixture.state.get("gone")),
+                fixture.config_json.clone(),
+            );
+            (met, writes)
+        });
+        let expect = |id: &str, count, gone: Option<&str>| {
+            (id.to_owned(), count, gone.map(str::to_owned), r#"{"n":1}"#.to_owned())
+        };
+        assert_eq!(
+            met,
+            [expect("e1", 1, Some("x")), expect("e2", 2, None), expect("e3", 3, None)]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_series_names_the_event() {
+        let many = format!(r#"{{"events": [{}]}}"#, [r#"{"event": {"type": "a"}}"#; 65].join(","));
+        for (json, expect) in [
+            (r#"{"events": []}"#, "lists 0 events"),
+            (many.as_str(), "lists 65 events"),
+            (
+                r#"{"events": [{"event": {"type": "a"}}, {"event": {"type": "a", "status": "s"}}]}"#,
+                "`events[1]`: `event` has a status and no family",
+            ),
+            (
+                r#"{"events": [{"event": {"type": "a"}, "expect": {}}]}"#,
+                "`events[0]`: `expect` must have exactly one of",
+            ),
+            (
+                r#"{"events": [{"event": {"type": "a"}, "state": {}}]}"#,
+                "unknown field `state`",
+            ),
+            (
+                r#"{"events": [{"event": {"type": "a"}}], "event": {"type": "a"}}"#,
+                "unknown field `event`",
+            ),
+            (
+                r#"{"events": [{"event": {"type": "a"}}], "expect": {"hold": "h"}}"#,
+                "unknown field `expect`",
+            ),
+        ] {
+            let error = Series::from_json(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expect), "{json}: {error}");
         }
     }
 

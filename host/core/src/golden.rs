@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::action::ActionKind;
-use crate::fixture::{Ending, Fixture, FixtureError};
+use crate::fixture::{Ending, Fixture, FixtureError, Series};
 use crate::manifest::Manifest;
 use crate::mask;
 use crate::outcome::Outcome;
@@ -26,7 +26,7 @@ pub const EVENTS_MAX: usize = 16;
 pub struct Golden {
     /// For people: what it shows. At most 128 bytes, on one line.
     pub name: String,
-    pub fixture: Fixture,
+    pub series: Series,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub enum GoldenError {
     TooLong { bytes: usize },
     #[error("it is not the JSON list that is expected: {reason}")]
     Json { reason: String },
-    #[error("it lists {count} events; 1 to {EVENTS_MAX} are allowed")]
+    #[error("it lists {count} events, those of one fixture counted one by one; 1 to {EVENTS_MAX} are allowed")]
     Count { count: usize },
     #[error("`{name}`: {error}")]
     Fixture { name: String, error: FixtureError },
@@ -64,15 +64,24 @@ pub fn from_json(json: &[u8]) -> Result<Vec<Golden>, GoldenError> {
     if raw.is_empty() || raw.len() > EVENTS_MAX {
         return Err(GoldenError::Count { count: raw.len() });
     }
-    raw.into_iter()
-        .map(|raw| {
-            let name = mask::line(&raw.name, 128);
-            match Fixture::from_json(raw.fixture.get().as_bytes()) {
-                Ok(fixture) => Ok(Golden { name, fixture }),
-                Err(error) => Err(GoldenError::Fixture { name, error }),
-            }
-        })
-        .collect()
+    let golden = raw.into_iter().map(|raw| {
+        let name = mask::line(&raw.name, 128);
+        match Series::from_json(raw.fixture.get().as_bytes()) {
+            Ok(series) => Ok(Golden { name, series }),
+            Err(error) => Err(GoldenError::Fixture { name, error }),
+        }
+    });
+    let golden: Vec<_> = golden.collect::<Result<_, _>>()?;
+    let count = events(&golden);
+    if count > EVENTS_MAX {
+        return Err(GoldenError::Count { count });
+    }
+    Ok(golden)
+}
+
+/// How many runs these are.
+pub fn events(golden: &[Golden]) -> usize {
+    golden.iter().map(|golden| golden.series.len()).sum()
 }
 
 /// The event for a component that brings none: of a type that it is written for, with nothing in it.
@@ -86,26 +95,31 @@ pub fn neutral(manifest: &Manifest) -> Golden {
     let written = first.and_then(|pattern| of(&pattern.to_string().replace('*', "golden")).ok());
     Golden {
         name: "a neutral event".to_owned(),
-        fixture: written.unwrap_or_else(|| of("golden").expect("a constant event")),
+        series: written
+            .unwrap_or_else(|| of("golden").expect("a constant event"))
+            .into(),
     }
 }
 
-impl Golden {
-    /// Holds how a run ended, and what it wrote, against what is expected. Without an expectation it must not have failed.
-    ///
-    /// # Errors
-    /// What came out otherwise, in words.
-    pub fn check(&self, outcome: &Outcome, kinds: &[ActionKind], writes: &[StateWrite]) -> Result<(), String> {
-        let found = Ending::of(outcome, kinds, writes).map_err(|broken| broken.to_string())?;
-        let shown = |ending: &Ending| mask::line(&serde_json::to_string(ending).unwrap_or_default(), 400);
-        match &self.fixture.expect {
-            Some(expected) if !expected.allows(&found) => Err(format!(
-                "expected {}, but it came to {}",
-                shown(expected),
-                shown(&found)
-            )),
-            _ => Ok(()),
-        }
+/// Holds how a run of a golden event ended, and what it wrote, against what is expected. Without an expectation it must not have failed.
+///
+/// # Errors
+/// What came out otherwise, in words.
+pub fn check(
+    expected: Option<&Ending>,
+    outcome: &Outcome,
+    kinds: &[ActionKind],
+    writes: &[StateWrite],
+) -> Result<(), String> {
+    let found = Ending::of(outcome, kinds, writes).map_err(|broken| broken.to_string())?;
+    let shown = |ending: &Ending| mask::line(&serde_json::to_string(ending).unwrap_or_default(), 400);
+    match expected {
+        Some(expected) if !expected.allows(&found) => Err(format!(
+            "expected {}, but it came to {}",
+            shown(expected),
+            shown(&found)
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -145,19 +159,21 @@ mod tests {
     #[test]
     fn a_section_is_read_and_held_against_what_came() {
         let golden = &from_json(SECTION.as_bytes()).unwrap()[0];
+        let fixture = golden.series.only().unwrap();
+        let expected = fixture.expect.as_ref();
         assert_eq!(golden.name, "a flag");
-        assert_eq!(&golden.fixture.event.payload[..], br#"{"id":1}"#);
-        assert_eq!(golden.fixture.read("count").value.as_deref(), Some(&b"1"[..]));
-        assert_eq!(golden.check(&flag(7), KINDS, &[]), Ok(()));
-        let other = golden.check(&flag(8), KINDS, &[]).unwrap_err();
+        assert_eq!(&fixture.event.payload[..], br#"{"id":1}"#);
+        assert_eq!(fixture.read("count").value.as_deref(), Some(&b"1"[..]));
+        assert_eq!(check(expected, &flag(7), KINDS, &[]), Ok(()));
+        let other = check(expected, &flag(8), KINDS, &[]).unwrap_err();
         assert!(
             other.contains("\"score\":7") && other.contains("\"score\":8"),
             "{other}"
         );
         let nothing = Outcome::Completed { proposals: vec![] };
-        assert!(golden.check(&nothing, KINDS, &[]).is_err());
-        assert_eq!(golden.check(&fault(), KINDS, &[]), Err("trap: here".into()));
-        let unlisted = golden.check(&flag(7), &[], &[]).unwrap_err();
+        assert!(check(expected, &nothing, KINDS, &[]).is_err());
+        assert_eq!(check(expected, &fault(), KINDS, &[]), Err("trap: here".into()));
+        let unlisted = check(expected, &flag(7), &[], &[]).unwrap_err();
         assert!(unlisted.contains("does not list `flag`"), "{unlisted}");
     }
 
@@ -169,14 +185,26 @@ mod tests {
             Manifest::from_json(json.as_bytes()).unwrap()
         };
         let golden = neutral(&manifest(r#"["customer.*"]"#));
-        assert_eq!(golden.fixture.event.event_type.as_str(), "customer.golden");
+        assert_eq!(
+            golden.series.only().unwrap().event.event_type.as_str(),
+            "customer.golden"
+        );
         let long = format!("[\"{}*\"]", "x".repeat(crate::ids::EventType::BYTES_MAX - 1));
-        assert_eq!(neutral(&manifest(&long)).fixture.event.event_type.as_str(), "golden");
+        assert_eq!(
+            neutral(&manifest(&long))
+                .series
+                .only()
+                .unwrap()
+                .event
+                .event_type
+                .as_str(),
+            "golden"
+        );
         let held = Outcome::Held { message: "why".into() };
-        assert_eq!(golden.check(&held, KINDS, &[]), Ok(()));
-        assert_eq!(golden.check(&flag(7), KINDS, &[]), Ok(()));
-        assert!(golden.check(&flag(101), KINDS, &[]).unwrap_err().contains("score 101"));
-        assert!(golden.check(&fault(), KINDS, &[]).unwrap_err().contains("trap: here"));
+        assert_eq!(check(None, &held, KINDS, &[]), Ok(()));
+        assert_eq!(check(None, &flag(7), KINDS, &[]), Ok(()));
+        assert!(check(None, &flag(101), KINDS, &[]).unwrap_err().contains("score 101"));
+        assert!(check(None, &fault(), KINDS, &[]).unwrap_err().contains("trap: here"));
     }
 
     #[test]
@@ -194,6 +222,13 @@ mod tests {
         check("\"subject\": \"r_1\"", "\"status\": \"done\"", "name the family");
         check("\"name\"", "\"title\"", "unknown field `title`");
         assert!(matches!(from_json(b"[]"), Err(GoldenError::Count { count: 0 })));
+        // Events of one fixture are runs like any others.
+        let series = |count| {
+            let events = [r#"{"event": {"type": "a"}}"#].repeat(count).join(",");
+            from_json(format!(r#"[{{"name": "n", "fixture": {{"events": [{events}]}}}}]"#).as_bytes())
+        };
+        assert_eq!(events(&series(EVENTS_MAX).unwrap()), EVENTS_MAX);
+        assert!(matches!(series(EVENTS_MAX + 1), Err(GoldenError::Count { count }) if count == EVENTS_MAX + 1));
         assert!(matches!(from_json(b"{}"), Err(GoldenError::Json { .. })));
         let long = vec![b' '; SECTION_BYTES_MAX + 1];
         assert!(matches!(from_json(&long), Err(GoldenError::TooLong { .. })));

@@ -214,7 +214,7 @@ impl Outline<'_> {
         let mut all = Vec::new();
         for json in own_or_all(&self.golden) {
             all.extend(golden::from_json(json).map_err(Refusal::BadGolden)?);
-            if all.len() > golden::EVENTS_MAX {
+            if golden::events(&all) > golden::EVENTS_MAX {
                 return Err(Refusal::BadGolden(GoldenError::Count { count: all.len() }));
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::desk::{Remains, Stop};
 use tollgate_core::event::Event;
-use tollgate_core::fixture::Fixture;
+use tollgate_core::fixture::{Ending, Fixture};
 use tollgate_core::golden::Golden;
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::limits;
@@ -183,18 +183,21 @@ impl Plugin {
         })
     }
 
-    /// Runs the plugin on a golden event, over the state that it says.
-    pub(crate) fn run_golden(&self, golden: &Golden) -> Run {
+    /// Runs the plugin on a golden event over its state, or on several one after the other; with what each expects.
+    pub(crate) fn run_golden(&self, golden: &Golden) -> Vec<(Option<Ending>, Run)> {
         let limits = RunLimits {
             deadline_ms: TRIAL_DEADLINE_MS,
             ..RunLimits::default()
         };
-        let fixture = &golden.fixture;
-        let input = RunInput {
-            event: &fixture.event,
-            config_json: &fixture.config_json,
-        };
-        self.run(&input, &FixtureState(fixture), &limits)
+        golden.series.play(|fixture| {
+            let input = RunInput {
+                event: &fixture.event,
+                config_json: &fixture.config_json,
+            };
+            let run = self.run(&input, &FixtureState(fixture), &limits);
+            let writes = run.writes.clone();
+            ((fixture.expect.clone(), run), writes)
+        })
     }
 
     fn with_store(

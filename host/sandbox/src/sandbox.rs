@@ -223,8 +223,11 @@ impl Sandbox {
         if golden.is_empty() {
             golden.push(golden::neutral(&report.manifest));
         }
-        for golden in golden {
-            let run = prepared.plugin.run_golden(&golden);
+        let runs = golden.iter().flat_map(|golden| {
+            let runs = prepared.plugin.run_golden(golden).into_iter().enumerate();
+            runs.map(|(at, run)| (golden.series.name(&golden.name, at), run))
+        });
+        for (name, (expected, run)) in runs {
             if let Outcome::Fault {
                 fault: Fault::HostFault,
                 message,
@@ -234,14 +237,14 @@ impl Sandbox {
                     detail: message.clone(),
                 });
             }
-            golden
-                .check(&run.outcome, &report.manifest.actions, &run.writes)
-                .map_err(|detail| Refusal::GoldenFailed {
-                    name: golden.name.clone(),
+            golden::check(expected.as_ref(), &run.outcome, &report.manifest.actions, &run.writes).map_err(
+                |detail| Refusal::GoldenFailed {
+                    name: name.clone(),
                     detail,
-                })?;
+                },
+            )?;
             report.golden.push(GoldenEnding {
-                name: golden.name,
+                name,
                 outcome: run.outcome.name().to_owned(),
                 fuel: run.fuel,
             });

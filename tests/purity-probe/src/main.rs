@@ -111,6 +111,12 @@ fn main() {
         fixture::Fixture::from_json(_);
         fixture::Fixture::of_event(_);
         fixture::Fixture::read(_, _);
+        fixture::Fixture::to_json(_);
+        fixture::Series::from_json(_);
+        fixture::Series::is_empty(_);
+        fixture::Series::len(_);
+        fixture::Series::name(_, _, _);
+        fixture::Series::only(_);
         fixture::state_from_json(_);
         forward::ForwardForm::as_str(_);
         forward::action(_, _);
@@ -216,7 +222,8 @@ fn main() {
         subject::Scope::source(_, _);
         subject::Sharing::scope(_, _);
         sign::sign(_, _, _, _);
-        golden::Golden::check(_, _, _, _);
+        golden::check(_, _, _, _);
+        golden::events(_);
         golden::from_json(_);
         golden::neutral(_);
         grant::Violation::rule(_);
@@ -297,6 +304,9 @@ fn main() {
         black_box(violation.rule());
     }));
     let _ = black_box(turns::take(&mut NobodyWaits, &mut 0, black_box(1)));
+    if let Ok(series) = fixture::Series::from_json(black_box(b"{}")) {
+        let _ = black_box(fixture::Series::play(&series, |_| ((), Vec::new())));
+    }
     let binding = |digest| registry::Binding::new(ids::PluginName::new("a").expect("a name"), digest);
     let _ = black_box(registry::Binding::digests(&binding(ids::Digest([0; 32]))).count());
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::signature::{PluginSignature, PublicKey};
+use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::stage::{Ran, tollgate};
 use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root, tollgate_bin};
 
@@ -515,4 +516,130 @@ fn w5_a_signature_is_for_one_component_and_its_key_is_the_owners_alone() {
     assert!(ran.stderr.contains("holds no key of Ed25519"), "{}", ran.stderr);
     let ran = plugin(&["sign", text(&at("rfc.pem")), "--key", text(&key)]);
     assert_eq!(ran.code, 1, "what is no component is not signed");
+}
+
+/// A rule that counts is only tested by what it makes of the second event.
+#[test]
+fn w5_a_fixture_of_several_events_runs_them_in_their_order_over_one_state() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("visits.json");
+    let step = |event: &str, count: u32| {
+        let flag = json!({ "kind": "flag", "subject": "subject", "score": 1, "reasons": [count.to_string()] });
+        json!({
+            "event": { "type": "a", "id": event },
+            "expect": {
+                "actions": [{ "operation_key": format!("counter:{event}"), "action": flag }],
+                "state": { "count": count.to_string() },
+            },
+        })
+    };
+    let write = |events: Value| {
+        let document = json!({ "state": { "count": "4" }, "events": events });
+        fs::write(&file, document.to_string()).expect("the file is written");
+    };
+    let counter = hostile_dir().join("counter.wasm");
+    let test = |more: &[&str]| {
+        let fixtures: &[&str] = &["test", text(&counter), "--fixtures", text(folder.path()), "--json"];
+        plugin(&[fixtures, more].concat())
+    };
+    let ends = |ran: &Ran| -> Vec<(String, String)> {
+        let tried = ran.json()["fixtures"].clone();
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let each = tried.as_array().into_iter().flatten();
+        each.map(|tried| (word(&tried["name"]), word(&tried["end"]))).collect()
+    };
+    let named = |at: usize, end: &str| (format!("visits[{at}]"), end.to_owned());
+    write(json!([step("e1", 5), step("e2", 6), step("e1", 7)]));
+    let ran = test(&[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ends(&ran), [0, 1, 2].map(|at| named(at, "passed")));
+
+    write(json!([step("e1", 5), step("e2", 5), step("e1", 7)]));
+    let ran = test(&[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ends(&ran), [named(0, "passed"), named(1, "failed"), named(2, "passed")]);
+    assert_eq!(ends(&test(&["--update"]))[1], named(1, "updated"));
+    let written: Value = serde_json::from_slice(&fs::read(&file).expect("the file")).expect("JSON");
+    assert_eq!(written["events"][1]["expect"]["state"]["count"], "6", "{written:#}");
+    assert_eq!(test(&[]).code, 0);
+    let cost = plugin(&[
+        "bench",
+        text(&counter),
+        "--fixtures",
+        text(folder.path()),
+        "--runs",
+        "2",
+        "--json",
+    ]);
+    assert_eq!(cost.json()["fixtures"][2]["fixture"], "visits[2]", "{cost:?}");
+
+    write(json!([step("e1", 5), { "event": { "type": "a", "status": "odd" } }]));
+    let ran = test(&[]);
+    assert!(ran.code == 1 && ran.stdout.contains("events[1]"), "{ran:?}");
+}
+
+/// What went wrong on a host is run again on an author's desk.
+#[test]
+fn w5_a_receipt_of_a_host_becomes_a_fixture_that_passes() {
+    let stage = tollgate_tests::stage::Setup::acme(tollgate_tests::stage::CASHBACK)
+        .plugin("cashback")
+        .start();
+    let mut receipts = Vec::new();
+    for number in 1..=2 {
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        receipts.push(stage.post("shop", &signer("shop").sign("", body)).receipt());
+        stage.quiet();
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("second.json");
+    let fixture = |receipt: &str, more: &[&str]| {
+        let command: &[&str] = &["plugin", "fixture", "--from-receipt", receipt];
+        stage.ask(&[command, more].concat())
+    };
+    let written = fixture(&receipts[1], &["--out", text(&out)]);
+    assert_eq!(written.code, 0, "{written:?}");
+    let document: Value = serde_json::from_slice(&fs::read(&out).expect("the file")).expect("JSON");
+    assert_eq!(document["event"]["id"], "evt_2");
+    assert_eq!(document["config"]["rate_bps"], 1000);
+    let customer = document["event"]["attributes"]["customer"]
+        .as_str()
+        .expect("a customer");
+    let state = document["state"].to_string();
+    assert!(
+        state.contains(customer) && state.contains("red_1"),
+        "what the run read: {state}"
+    );
+    let test = || {
+        plugin(&[
+            "test",
+            text(&plugins_dir().join("cashback.wasm")),
+            "--fixtures",
+            text(folder.path()),
+            "--json",
+        ])
+    };
+    assert_eq!(test().code, 0, "{:?}", test());
+    let again = fixture(&receipts[1], &["--out", text(&out)]);
+    assert_eq!(again.code, 3, "nothing is written over: {again:?}");
+
+    // Without the customer, wherever it stands, it means the same.
+    let printed = fixture(&receipts[1], &["--redact", "customer"]);
+    assert!(!printed.stdout.contains(customer), "{printed:?}");
+    fs::write(&out, &printed.stdout).expect("the file is written");
+    assert_eq!(test().code, 0, "{:?}", test());
+    assert_eq!(fixture(&receipts[1], &["--redact", "nobody"]).code, 1);
+    assert_eq!(fixture(&receipts[1], &["--route", "other"]).code, 1);
+    assert_eq!(fixture(&format!("rcpt_{}", "0".repeat(32)), &[]).code, 3);
+    // Of what no plugin ran on there is the event, and nothing that is expected.
+    let alone = stage
+        .post(
+            "orders",
+            &signer("orders").sign("msg_1", tollgate_tests::events::order("o_1")),
+        )
+        .receipt();
+    let alone = fixture(&alone, &[]).json();
+    assert!(
+        alone["event"]["payload"].is_object() && alone["expect"].is_null(),
+        "{alone:#}"
+    );
 }

@@ -66,7 +66,9 @@ fn aimed_at_acme(stage: &Stage, method: &str, path: &str) -> (String, Vec<u8>) {
         "/v1/tokens" => json!({ "name": "eve", "role": "viewer", "tenant": "acme" }),
         _ => json!({}),
     };
-    let question = if method == "GET" {
+    let question = if path == "/v1/fixture" {
+        format!("{filled}?receipt={}", receipt.as_str().expect("an id"))
+    } else if method == "GET" {
         format!("{filled}?tenant=acme")
     } else {
         filled
@@ -117,6 +119,8 @@ fn o2_no_call_shows_or_changes_anything_of_another_tenant() {
         let answer = stage.ask_as(&acmes, "POST", &question, &body);
         assert_eq!(answer.status, expect, "{path}: {answer:?}");
     }
+    let (question, _) = aimed_at_acme(&stage, "GET", "/v1/fixture");
+    assert_eq!(stage.ask_as(&acmes, "GET", &question, b"").status, 200, "{question}");
     let own = stage.ask_as(&acmes, "GET", "/v1/trace", b"").json();
     let tenants: Vec<_> = own
         .as_array()

@@ -510,12 +510,21 @@ pub(super) fn ask<T: serde::de::DeserializeOwned>(
     question: &str,
     here: impl AsyncFnOnce(SqliteStore) -> Result<T, StoreError>,
 ) -> anyhow::Result<T> {
+    ask_or_refused(target, question, async |store| Ok(here(store).await?))
+}
+
+/// As [`ask`], where the store alone may refuse as well.
+pub(super) fn ask_or_refused<T: serde::de::DeserializeOwned>(
+    target: &Target,
+    question: &str,
+    here: impl AsyncFnOnce(SqliteStore) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     if let Some(remote) = Remote::of(target)? {
         return remote.ask(question);
     }
     let config = config::load(&target.config)?;
     let store = SqliteStore::open_read_only(&config.store.path)?;
-    Ok(runtime()?.block_on(here(store))?)
+    runtime()?.block_on(here(store))
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -22,6 +22,7 @@ pub(super) const CALLS: &[Call] = &[
     call("GET", "/metrics", Permission::HostRead),
     call("GET", "/v1/counts", Permission::HostRead),
     call("GET", "/v1/trace", Permission::ReceiptRead),
+    call("GET", "/v1/fixture", Permission::ReceiptRead),
     call("GET", "/v1/dead-letters", Permission::ReceiptRead),
     call("POST", "/v1/replay", Permission::ReceiptWrite),
     call("POST", "/v1/resend", Permission::ReceiptWrite),

@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod fixture;
 mod listener;
 mod plugins;
 mod quarantine;
@@ -40,6 +41,7 @@ use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token, known_tenant};
+pub(crate) use fixture::{FixtureQuery, NoFixture, fixture_of};
 pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 use replay::ReplayOf;
 pub(crate) use replay::replay as replay_by_now;
@@ -93,6 +95,7 @@ pub(crate) async fn serve<S: Store>(
         .route("/metrics", get(metrics::<S>))
         .route("/v1/counts", get(counts::<S>))
         .route("/v1/trace", get(trace::<S>))
+        .route("/v1/fixture", get(fixture::get::<S>))
         .route("/v1/dead-letters", get(dead_letters::<S>))
         .route("/v1/replay", post(replay::<S>))
         .route("/v1/resend", post(resend::<S>))

@@ -96,7 +96,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let limits = args.limits.get();
     let mut costs = Vec::new();
     for named in chosen(&folder_of(&args.which, args.fixtures.as_deref())?, args.only.as_deref())? {
-        costs.push(measure(&plugin, &named, &limits, args.runs)?);
+        costs.append(&mut measure(&plugin, &named, &limits, args.runs)?);
     }
     if args.json {
         print_json(&serde_json::json!({
@@ -112,25 +112,32 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
-fn measure(plugin: &tollgate_sandbox::Plugin, named: &Named, limits: &RunLimits, runs: u32) -> anyhow::Result<Cost> {
-    let fixture = named
-        .fixture
+/// What each event of a fixture costs, over the state that those before it left.
+fn measure(
+    plugin: &tollgate_sandbox::Plugin,
+    named: &Named,
+    limits: &RunLimits,
+    runs: u32,
+) -> anyhow::Result<Vec<Cost>> {
+    let series = named
+        .series
         .as_ref()
         .map_err(|error| Usage(format!("{}: {error}", named.path.display())))?;
-    let mut times = Vec::with_capacity(runs as usize);
-    let first = run_plugin(plugin, fixture, limits);
-    for _ in 0..runs {
-        times.push(run_plugin(plugin, fixture, limits).duration);
-    }
-    Ok(Cost {
-        fixture: named.name.clone(),
-        outcome: first.outcome.name(),
-        fuel: first.fuel,
-        fuel_share: first.fuel as f64 / limits.fuel.max(1) as f64,
-        memory_bytes: first.memory_bytes,
-        memory_share: first.memory_bytes as f64 / limits.memory_bytes_max.max(1) as f64,
-        us: Percentiles::of(times),
-    })
+    let mut at = 0..;
+    Ok(series.play(|fixture| {
+        let first = run_plugin(plugin, fixture, limits);
+        let times = (0..runs).map(|_| run_plugin(plugin, fixture, limits).duration);
+        let cost = Cost {
+            fixture: series.name(&named.name, at.next().unwrap_or_default()),
+            outcome: first.outcome.name(),
+            fuel: first.fuel,
+            fuel_share: first.fuel as f64 / limits.fuel.max(1) as f64,
+            memory_bytes: first.memory_bytes,
+            memory_share: first.memory_bytes as f64 / limits.memory_bytes_max.max(1) as f64,
+            us: Percentiles::of(times.collect()),
+        };
+        (cost, first.writes)
+    }))
 }
 
 fn show(component_bytes: usize, cold: Percentiles, costs: &[Cost], runs: u32) {

@@ -105,7 +105,7 @@ pub(super) fn build(project: &Project, golden: Option<&[u8]>) -> anyhow::Result<
 pub(super) fn golden(project: &Project) -> anyhow::Result<Vec<u8>> {
     let mut list = String::new();
     for named in fixtures(&project.folder.join("fixtures"))? {
-        if let Err(error) = &named.fixture {
+        if let Err(error) = &named.series {
             return Err(Usage(format!("{}: {error}", named.path.display())).into());
         }
         let name = serde_json::to_string(&named.name)?;

@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod check;
+mod fixture;
 mod new;
 mod project;
 mod run;
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Run(run::Args),
     /// Measure what a plugin's runs cost: fuel, memory, time, per cent of the limits
     Bench(bench::Args),
+    /// Write what a plugin was given for a receipt as a fixture
+    Fixture(fixture::Args),
     /// Sign a component: a publisher's word for its exact bytes, in a file beside it
     Sign(sign::Args),
     /// Make a publisher's key
@@ -45,6 +48,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Test(args) => test::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fixture(args) => fixture::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Key { command } => sign::key(&command),
     }

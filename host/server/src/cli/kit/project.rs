@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use tollgate_core::fixture::{Fixture, State};
+use tollgate_core::fixture::{Fixture, Series, State};
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
 use tollgate_core::state::StateValue;
@@ -303,12 +303,12 @@ pub(super) fn fixtures(folder: &Path) -> anyhow::Result<Vec<Named>> {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = read(&path)?;
-        let fixture = Fixture::from_json(&text).map_err(|error| error.to_string());
+        let series = Series::from_json(&text).map_err(|error| error.to_string());
         named.push(Named {
             name,
             path,
             text,
-            fixture,
+            series,
         });
     }
     named.sort_by(|a, b| a.name.cmp(&b.name));
@@ -323,7 +323,7 @@ pub(super) struct Named {
     pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) text: Vec<u8>,
-    pub(super) fixture: Result<Fixture, String>,
+    pub(super) series: Result<Series, String>,
 }
 
 /// `1,234,567`.

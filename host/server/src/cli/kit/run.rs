@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn fixture(args: &Args) -> anyhow::Result<Fixture> {
     let json = read(&args.event)?;
-    // Only a fixture has an `event`; what is wrong with either is said by its own reader.
+    // Only a fixture has an `event`, or several; what is wrong with either is said by its own reader.
     let is_fixture = serde_json::from_slice::<serde_json::Value>(&json).is_ok_and(|json| json.get("event").is_some());
     let read_event = if is_fixture {
         Fixture::from_json

@@ -9,6 +9,7 @@ use similar::{ChangeTag, TextDiff};
 use tollgate_core::fixture::{Broken, Ending, Fixture};
 use tollgate_core::mask;
 use tollgate_core::outcome::LogLine;
+use tollgate_core::state::StateWrite;
 use tollgate_sandbox::{Plugin, RunLimits};
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
@@ -17,8 +18,9 @@ use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin,
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "A fixture is a JSON file: event, config, state, and what is expected (docs/plugins.md). Each is run twice; a plugin\n\
-                  that ends otherwise the second time is not deterministic, and fails.\n\n\
+    after_help = "A fixture is a JSON file: event, config, state, and what is expected; or several events, which are run in their order over\n\
+                  one state (docs/plugins.md). Each is run twice; a plugin that ends otherwise the second time is not deterministic, and\n\
+                  fails.\n\n\
                   Exit status: 0 all ended as expected, 1 one did not, 2 there are no such fixtures."
 )]
 pub(in crate::cli) struct Args {
@@ -101,11 +103,10 @@ fn all(args: &Args) -> anyhow::Result<Exit> {
     let mut all = Vec::new();
     for named in chosen(&folder, args.only.as_deref())? {
         let mut tried = attempt(&plugin, &named, &limits);
-        if args.update && tried.end == End::Failed && tried.problem.is_none() {
-            update(&named, &tried)?;
-            tried.end = End::Updated;
+        if args.update {
+            update(&named, &mut tried)?;
         }
-        all.push(tried);
+        all.append(&mut tried);
     }
     let failed = all.iter().filter(|tried| tried.end == End::Failed).count();
     if args.json {
@@ -151,26 +152,28 @@ pub(super) fn chosen(folder: &Path, only: Option<&str>) -> anyhow::Result<Vec<Na
     Ok(chosen)
 }
 
-/// Runs one fixture twice, and judges the end.
-fn attempt(plugin: &Plugin, named: &Named, limits: &RunLimits) -> Tried {
-    let mut tried = Tried {
-        name: named.name.clone(),
-        end: End::Failed,
-        expected: None,
-        found: None,
-        problem: None,
-        fuel: 0,
-        memory_bytes: 0,
-        duration_us: 0,
-        logs: Vec::new(),
-    };
-    let fixture = match &named.fixture {
-        Ok(fixture) => fixture,
+/// Runs each event of a fixture, in their order over one state, and judges how each ended.
+fn attempt(plugin: &Plugin, named: &Named, limits: &RunLimits) -> Vec<Tried> {
+    let series = match &named.series {
+        Ok(series) => series,
         Err(error) => {
-            tried.problem = Some(format!("{}: {error}", named.path.display()));
-            return tried;
+            let unread = Tried {
+                problem: Some(format!("{}: {error}", named.path.display())),
+                ..Tried::begun(named.name.clone())
+            };
+            return vec![unread];
         }
     };
+    let mut at = 0..;
+    series.play(|fixture| {
+        let name = series.name(&named.name, at.next().unwrap_or_default());
+        step(plugin, name, fixture, limits)
+    })
+}
+
+/// Runs one event twice, and judges the end; with what the run wrote.
+fn step(plugin: &Plugin, name: String, fixture: &Fixture, limits: &RunLimits) -> (Tried, Vec<StateWrite>) {
+    let mut tried = Tried::begun(name);
     tried.expected = fixture.expect.clone();
     let (run, found) = once(plugin, fixture, limits);
     let (again, found_again) = once(plugin, fixture, limits);
@@ -191,7 +194,23 @@ fn attempt(plugin: &Plugin, named: &Named, limits: &RunLimits) -> Tried {
     };
     tried.found = found.ok();
     tried.logs = run.logs;
-    tried
+    (tried, run.writes)
+}
+
+impl Tried {
+    fn begun(name: String) -> Self {
+        Self {
+            name,
+            end: End::Failed,
+            expected: None,
+            found: None,
+            problem: None,
+            fuel: 0,
+            memory_bytes: 0,
+            duration_us: 0,
+            logs: Vec::new(),
+        }
+    }
 }
 
 fn once(plugin: &Plugin, fixture: &Fixture, limits: &RunLimits) -> (tollgate_sandbox::Run, Result<Ending, Broken>) {
@@ -201,10 +220,21 @@ fn once(plugin: &Plugin, fixture: &Fixture, limits: &RunLimits) -> (tollgate_san
     (run, ending)
 }
 
-/// Writes what came into the fixture's file; the rest of it stays.
-fn update(named: &Named, tried: &Tried) -> anyhow::Result<()> {
+/// Writes what came into the fixture's file where it is not what was expected; the rest of it stays.
+fn update(named: &Named, tried: &mut [Tried]) -> anyhow::Result<()> {
+    let is_new = |tried: &Tried| tried.end == End::Failed && tried.problem.is_none();
+    if !tried.iter().any(is_new) {
+        return Ok(());
+    }
     let mut document: serde_json::Value = serde_json::from_slice(&named.text)?;
-    document["expect"] = serde_json::to_value(&tried.found)?;
+    for (at, tried) in tried.iter_mut().enumerate().filter(|(_, tried)| is_new(tried)) {
+        let found = serde_json::to_value(&tried.found)?;
+        match document.get_mut("events") {
+            Some(events) => events[at]["expect"] = found,
+            None => document["expect"] = found,
+        }
+        tried.end = End::Updated;
+    }
     let text = serde_json::to_string_pretty(&document)? + "\n";
     std::fs::write(&named.path, text).with_context(|| format!("cannot write {}", named.path.display()))
 }
