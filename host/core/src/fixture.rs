@@ -307,13 +307,8 @@ impl Series {
     }
 
     /// How many events it has, at least 1.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.steps.len()
-    }
-
-    /// Whether it has none: never.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
     }
 
     /// The event and the state of a file that has just one.
@@ -793,7 +788,7 @@ mod tests {
     #[test]
     fn a_file_holds_one_event_or_several_over_one_state() {
         let one = Series::from_json(GOOD.as_bytes()).unwrap();
-        assert_eq!((one.len(), one.name("paid", 0).as_str()), (1, "paid"));
+        assert_eq!((one.count(), one.name("paid", 0).as_str()), (1, "paid"));
         assert!(one.only().is_some());
         let several = r#"{"config": {"n": 1}, "state": {"count": "1", "gone": "x"}, "events": [
             {"event": {"type": "a", "id": "e1"}, "expect": {"actions": []}},
@@ -801,7 +796,7 @@ mod tests {
             {"event": {"type": "b", "id": "e3"}, "expect": {"refuse": "r"}}
         ]}"#;
         let series = Series::from_json(several.as_bytes()).unwrap();
-        assert_eq!((series.len(), series.name("paid", 2).as_str()), (3, "paid[2]"));
+        assert_eq!((series.count(), series.name("paid", 2).as_str()), (3, "paid[2]"));
         assert!(series.only().is_none());
         let text = |value: Option<&Vec<u8>>| value.map(|value| String::from_utf8(value.clone()).unwrap());
         let met = series.play(|fixture| {

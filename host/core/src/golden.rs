@@ -81,7 +81,7 @@ pub fn from_json(json: &[u8]) -> Result<Vec<Golden>, GoldenError> {
 
 /// How many runs these are.
 pub fn events(golden: &[Golden]) -> usize {
-    golden.iter().map(|golden| golden.series.len()).sum()
+    golden.iter().map(|golden| golden.series.count()).sum()
 }
 
 /// The event for a component that brings none: of a type that it is written for, with nothing in it.

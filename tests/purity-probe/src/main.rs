@@ -112,9 +112,8 @@ fn main() {
         fixture::Fixture::of_event(_);
         fixture::Fixture::read(_, _);
         fixture::Fixture::to_json(_);
+        fixture::Series::count(_);
         fixture::Series::from_json(_);
-        fixture::Series::is_empty(_);
-        fixture::Series::len(_);
         fixture::Series::name(_, _, _);
         fixture::Series::only(_);
         fixture::state_from_json(_);
