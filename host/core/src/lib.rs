@@ -54,6 +54,7 @@ pub mod state;
 pub mod desk;
 pub mod outcome;
 pub mod quarantine;
+pub mod worker;
 pub mod difference;
 pub mod fixture;
 

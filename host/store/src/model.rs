@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
-use tollgate_core::action::{Action, ActionKind, GrantedAction, Verdict};
+use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
@@ -16,13 +16,14 @@ use tollgate_core::ids::{
     PluginDigest, PluginName, ReceiptId, ResendId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
-use tollgate_core::outcome::{Fault, JobEnd, LogLine};
+use tollgate_core::outcome::{Fault, LogLine};
 use tollgate_core::quarantine;
 use tollgate_core::review::{Reviewed, Target, Unmappable, Word};
 use tollgate_core::route::TypePattern;
-use tollgate_core::state::{StateRead, StateWrite};
+use tollgate_core::state::StateRead;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
+pub use tollgate_core::worker::{JobClaim, RunRecord, Settled, Settlement, Targets};
 
 /// What an admission became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,124 +99,6 @@ pub struct OutboxClaims {
     pub claims: Vec<OutboxClaim>,
     /// When the next entry is due of a destination that has room left, as far as the claim came to look.
     pub next_due: Option<UnixMillis>,
-}
-
-/// A leased job, with all that its run needs.
-#[derive(Debug, Clone)]
-pub struct JobClaim {
-    pub job: JobId,
-    pub epoch: LeaseEpoch,
-    pub route: RouteName,
-    /// Which attempt this is, from 1. Counts since the job was made or last replayed.
-    pub attempt: u32,
-    pub receipt: ReceiptId,
-    pub event: Arc<Event>,
-}
-
-/// What is kept of one run (promises T6, W3): all that it read, and how it ended.
-#[derive(Debug, Clone)]
-pub struct RunRecord {
-    pub plugin: PluginName,
-    pub digest: PluginDigest,
-    /// SHA-256 of the route's configuration as the plugin saw it.
-    pub config_digest: Digest,
-    pub config: String,
-    /// The runtime that ran it, for example `wasmtime 48.0.8`.
-    pub runtime: String,
-    pub started_at: UnixMillis,
-    pub duration_us: u64,
-    pub fuel: u64,
-    /// [`tollgate_core::outcome::Outcome::name`].
-    pub outcome: String,
-    pub message: String,
-    pub reads: Vec<StateRead>,
-    pub logs: Vec<LogLine>,
-}
-
-impl RunRecord {
-    /// Of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
-    pub fn without_a_plugin(
-        plugin: PluginName,
-        config: &str,
-        runtime: &str,
-        at: UnixMillis,
-        (outcome, message): (&str, &str),
-    ) -> Self {
-        Self {
-            plugin,
-            digest: Digest([0; 32]),
-            config_digest: Digest::of(config.as_bytes()),
-            config: config.to_owned(),
-            runtime: runtime.to_owned(),
-            started_at: at,
-            duration_us: 0,
-            fuel: 0,
-            outcome: outcome.to_owned(),
-            message: message.to_owned(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        }
-    }
-}
-
-/// All that one run changes.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    pub job: JobId,
-    pub epoch: LeaseEpoch,
-    pub run: RunRecord,
-    pub end: JobEnd,
-    /// Committed only with [`JobEnd::Done`], and only if the run proposed nothing or at least one of its actions is recorded:
-    /// a run that repeats what was done has no effect on state either.
-    pub writes: Vec<StateWrite>,
-    /// Bytes of keys and values that the plugin may have for the tenant, all together. None for no bound.
-    pub state_total_max: Option<u64>,
-    /// Committed only with [`JobEnd::Done`].
-    pub actions: Vec<GrantedAction>,
-    /// Whose operation keys the actions' are.
-    pub namespace: Namespace,
-    /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added.
-    pub targets: Targets,
-}
-
-impl Settlement {
-    /// Ends a claimed job and changes nothing else.
-    pub fn ending(claim: &JobClaim, run: RunRecord, end: JobEnd) -> Self {
-        Self {
-            job: claim.job,
-            epoch: claim.epoch,
-            namespace: Namespace::from(&run.plugin),
-            run,
-            end,
-            writes: Vec::new(),
-            state_total_max: None,
-            actions: Vec::new(),
-            targets: Targets::default(),
-        }
-    }
-}
-
-/// Where actions go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Targets {
-    /// Empty when the route leaves them in the ledger.
-    pub destinations: Vec<DestinationName>,
-    /// Names that destinations had before, each with the one that took its place: what was sent to the first is not sent again.
-    pub renamed: Vec<(DestinationName, DestinationName)>,
-}
-
-/// What a settlement became.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub enum Settled {
-    /// Committed; one verdict per action, in their order.
-    Committed { run: RunId, verdicts: Vec<Verdict> },
-    /// Another worker holds a newer lease. Nothing was written.
-    LeaseLost,
-    /// Some of the state that the run read has changed since. Nothing was written: run again.
-    StaleState,
-    /// The plugin's state would grow to so many bytes, over its bound. Nothing was written.
-    OverQuota { bytes: u64 },
 }
 
 /// A leased outbox entry, with all that its delivery needs.
@@ -1223,7 +1106,7 @@ impl RunEnd {
     /// How the run that a settlement tells of ended. None for what was not run, and for what the host itself failed in.
     pub fn of(claim: &JobClaim, settlement: &Settlement, now: UnixMillis) -> Option<Self> {
         let run = &settlement.run;
-        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome);
+        let fault = run.fault();
         let was_run =
             run.outcome != quarantine::OUTCOME && run.outcome != forward::OUTCOME && fault != Some(Fault::HostFault);
         was_run.then(|| Self {

@@ -288,6 +288,16 @@ fn main() {
         verify::Window::holds(_, _);
         verify::pasted(_);
         verify::verify(_, _, _);
+        worker::RunRecord::fault(_);
+        worker::RunRecord::without_a_plugin(_, _, _, _, _);
+        worker::Settlement::ending(_, _, _);
+        worker::Rules::after(_, _, _, _, _, _);
+        worker::Rules::given_up(_, _, _, _, _, _);
+        worker::Rules::judge(_, _, _, _, _);
+        worker::Rules::unrun(_, _, _, _);
+        worker::Rules::unrunnable(_, _, _, _, _);
+        worker::Rules::without_route(_, _, _);
+        worker::Settlement::may_be_refused(_);
         work::EntryState::as_str(_);
         work::EntryState::is_held_under(_, _, _);
         work::EntryState::next(_, _);

@@ -18,21 +18,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tollgate_core::action::{GrantedAction, Verdict};
-use tollgate_core::forward::{self, ForwardForm};
+use tollgate_core::action::Verdict;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mask;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged_with};
+use tollgate_core::outcome::{Fault, JobEnd};
 use tollgate_core::quarantine;
-use tollgate_core::retry::RetryPolicy;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
-use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, StateSource};
+use tollgate_core::worker::{Deadlines, Judged, Moment, Next, Ran, Rules, Terms};
+use tollgate_sandbox::{Plugin, RUNTIME, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
-use tollgate_store::{
-    ClaimRequest, JobClaim, Quarantine, RunEnd, RunRecord, Settled, Settlement, Store, StoreError, Targets,
-};
+use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunEnd, Settlement, Store, StoreError, Targets};
 
 use crate::clock;
 use crate::config::{Config, Route};
@@ -326,108 +323,125 @@ async fn process<S: Store>(
 ) {
     let claim = Arc::new(claim);
     let mut place = Place::Seat(seat);
-    for rerun in 0.. {
-        let (mut settlement, mut shadow, violation) = match prepare(&worker, &claim).await {
-            Err(unrunnable) => (*unrunnable, None, None),
+    'runs: for reruns in 0.. {
+        let (judged, mut shadow) = match prepare(&worker, &claim).await {
+            Err(settlement) => {
+                let (settlement, violation) = (*settlement, None);
+                (Judged { settlement, violation }, None)
+            }
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
-                let Some(executed) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
+                let Some(judged) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
                     // The threads are gone, the host stops, and the lease runs out; or the job is another worker's already.
                     return;
                 };
-                let shadow = prepared.shadow_task(&claim, &executed.settlement);
-                (executed.settlement, shadow, executed.violation)
+                let shadow = prepared.shadow_task(&claim, &judged.settlement);
+                (judged, shadow)
             }
         };
-        if rerun >= STALE_RERUNS_MAX {
-            // Another plugin run wins every time: stand back, and take the ordinary retry.
-            give_way(&worker, &claim, &mut settlement);
-            shadow = None;
-        }
-        let mut ended = RunEnd::of(&claim, &settlement, clock::now());
-        let mut failed = Failed::of(&settlement);
-        let mut held = held_reason(&settlement);
-        // What it becomes if it turns out that its state would grow too big.
-        let void = (!settlement.writes.is_empty()).then(|| settlement.clone());
-        pass(Point::BeforeSettle);
-        let mut settled = worker.store.settle(settlement).await;
-        if let (Ok(Settled::OverQuota { bytes }), Some(void)) = (&settled, void) {
-            let void = over_quota(&worker, &claim, void, *bytes);
-            (ended, shadow) = (RunEnd::of(&claim, &void, clock::now()), None);
-            failed = Failed::of(&void);
-            held = held_reason(&void);
-            settled = worker.store.settle(void).await;
-        }
-        match settled {
-            Ok(Settled::Committed { run, verdicts }) => {
-                pass(Point::AfterSettle);
-                // Here, so that a run that was repeated because its state went stale counts once.
-                if let Some(rule) = violation {
-                    worker.counters.count_violation(&claim.event.tenant, rule);
+        let Judged {
+            mut settlement,
+            violation,
+        } = judged;
+        loop {
+            let ending = Ending::of(&claim, &settlement, violation);
+            let tried = settlement.may_be_refused().then(|| settlement.clone());
+            pass(Point::BeforeSettle);
+            let answer = match worker.store.settle(settlement).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // Nothing was written; the lease runs out and the job is run again.
+                    worker.stop_if_fatal(&error);
+                    return tracing::error!(job = %claim.job, %error, "a run could not be settled");
                 }
-                if let Some(failed) = failed {
-                    failed.note(&worker.counters, &claim);
+            };
+            match rules(&worker.config.load()).after(&claim, answer, reruns, tried, moment()) {
+                Next::Settle(void) => (settlement, shadow) = (*void, None),
+                Next::Run => continue 'runs,
+                Next::Leave => {
+                    return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
                 }
-                if verdicts.contains(&Verdict::Conflict) {
-                    worker.counters.note_conflict(&claim);
+                Next::Settled { run, verdicts } => {
+                    pass(Point::AfterSettle);
+                    // Here, so that a run that was repeated because its state went stale counts once.
+                    ending.note(&worker, &claim).await;
+                    if verdicts.contains(&Verdict::Conflict) {
+                        worker.counters.note_conflict(&claim);
+                    }
+                    if let Some(task) = shadow {
+                        shadows.hand_in(shadow::Task { run, ..task });
+                    }
+                    return;
                 }
-                if let Some(reason) = held {
-                    worker.counters.note_held(&claim, &reason);
-                }
-                if let Some(ended) = ended {
-                    note_end(&worker, ended).await;
-                }
-                if let Some(task) = shadow {
-                    shadows.hand_in(shadow::Task { run, ..task });
-                }
-                return;
-            }
-            Ok(Settled::LeaseLost) => {
-                return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
-            }
-            Ok(Settled::StaleState | Settled::OverQuota { .. }) => {}
-            Err(error) => {
-                // Nothing was written; the lease runs out and the job is run again.
-                worker.stop_if_fatal(&error);
-                return tracing::error!(job = %claim.job, %error, "a run could not be settled");
             }
         }
     }
 }
 
-/// A run that failed, for the log and the metrics.
-struct Failed {
-    plugin: PluginName,
-    fault: Fault,
-    message: String,
+/// By which rules this host works.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        host: concat!("tollgate ", env!("CARGO_PKG_VERSION")),
+        runtime: RUNTIME,
+        retry: config.worker.retry,
+        deadlines: Deadlines::Stop,
+        stale_reruns_max: STALE_RERUNS_MAX,
+    }
 }
 
-impl Failed {
-    fn of(settlement: &Settlement) -> Option<Self> {
+fn moment() -> Moment {
+    Moment {
+        now: clock::now(),
+        jitter: clock::jitter(),
+    }
+}
+
+/// How a job ended, for the log, the metrics and quarantine; its settlement is handed over before that is known to count.
+struct Ending {
+    /// The rule that its proposals broke.
+    violation: Option<&'static str>,
+    /// What was wrong with its run, if it failed, and what was said of it.
+    failed: Option<(PluginName, Fault, String)>,
+    /// Why it is left to a person, if it is.
+    held: Option<String>,
+    /// None for what was not run.
+    run: Option<RunEnd>,
+}
+
+impl Ending {
+    fn of(claim: &JobClaim, settlement: &Settlement, violation: Option<&'static str>) -> Self {
         let run = &settlement.run;
-        let fault = Fault::ALL.into_iter().find(|fault| fault.as_str() == run.outcome)?;
-        Some(Self {
-            plugin: run.plugin.clone(),
-            fault,
-            message: run.message.clone(),
-        })
+        Self {
+            violation,
+            failed: run
+                .fault()
+                .map(|fault| (run.plugin.clone(), fault, run.message.clone())),
+            held: match &settlement.end {
+                JobEnd::Held { reason } => Some(reason.clone()),
+                JobEnd::Done | JobEnd::RetryAt { .. } | JobEnd::Dead { .. } => None,
+            },
+            run: RunEnd::of(claim, settlement, clock::now()),
+        }
     }
 
-    fn note(&self, counters: &WorkerCounters, claim: &JobClaim) {
+    async fn note<S: Store>(self, worker: &Worker<S>, claim: &JobClaim) {
+        let counters = &worker.counters;
         let (tenant, route) = (&claim.event.tenant, &claim.route);
-        if let Some(left_out) = counters.count_fault(tenant, route, self.fault, clock::now()) {
-            let (plugin, fault) = (&self.plugin, self.fault.as_str());
-            let message = mask::line(&self.message, 300);
+        if let Some(rule) = self.violation {
+            counters.count_violation(tenant, rule);
+        }
+        if let Some((plugin, fault, message)) = self.failed
+            && let Some(left_out) = counters.count_fault(tenant, route, fault, clock::now())
+        {
+            let (fault, message) = (fault.as_str(), mask::line(&message, 300));
             tracing::warn!(%tenant, %route, %plugin, fault, left_out, job = %claim.job, "a run failed: {message}");
         }
-    }
-}
-
-/// Why the plugin holds the job, if it does.
-fn held_reason(settlement: &Settlement) -> Option<String> {
-    match &settlement.end {
-        JobEnd::Held { reason } => Some(reason.clone()),
-        JobEnd::Done | JobEnd::RetryAt { .. } | JobEnd::Dead { .. } => None,
+        if let Some(reason) = self.held {
+            counters.note_held(claim, &reason);
+        }
+        if let Some(run) = self.run {
+            note_end(worker, run).await;
+        }
     }
 }
 
@@ -472,21 +486,22 @@ async fn run_at_its_pace<S: Store>(
     claim: &Arc<JobClaim>,
     prepared: &Arc<Prepared>,
     place: &mut Place,
-) -> Option<Executed> {
+) -> Option<Judged> {
     let (tenant, digest) = (&claim.event.tenant, prepared.plugin.digest());
     let deadline_ms = prepared.route.limits.deadline_ms;
     if deadline_ms <= QUICK_MS {
         return Some(execute(worker, claim, prepared, deadline_ms));
     }
     if paces.of(tenant, digest, clock::now()) == Pace::Quick {
-        let executed = execute(worker, claim, prepared, QUICK_MS);
-        match executed.settlement.run.outcome.as_str() {
-            outcome if outcome == Fault::Deadline.as_str() => {
-                paces.remember(tenant, digest, Pace::Slow, clock::now());
-            }
+        let judged = execute(worker, claim, prepared, QUICK_MS);
+        match judged.settlement.run.fault() {
+            Some(Fault::Deadline) => paces.remember(tenant, digest, Pace::Slow, clock::now()),
             // Nothing of the plugin's: no instance was free for so short a time, say. On the slow threads it waits for one.
-            outcome if outcome == Fault::HostFault.as_str() => {}
-            _ => return Some(executed),
+            Some(Fault::HostFault) => {}
+            Some(Fault::InvalidOutput | Fault::OutOfFuel | Fault::Memory | Fault::OutputTooBig | Fault::Trap)
+            | None => {
+                return Some(judged);
+            }
         }
     }
     if matches!(place, Place::Seat(_)) {
@@ -499,14 +514,14 @@ async fn run_at_its_pace<S: Store>(
     let lease_ms = lease_ms(deadline_ms);
     let hold_every = Duration::from_millis(lease_ms.unsigned_abs() / LEASE_EXTENSIONS);
     let hold = async || hold_job(worker, claim, lease_ms).await;
-    let executed = paces.run_slowly(tenant, task, hold_every, hold).await?;
-    let pace = if executed.settlement.run.duration_us < QUICK_MS * 1000 {
+    let judged = paces.run_slowly(tenant, task, hold_every, hold).await?;
+    let pace = if judged.settlement.run.duration_us < QUICK_MS * 1000 {
         Pace::Quick
     } else {
         Pace::Slow
     };
     paces.remember(tenant, digest, pace, clock::now());
-    Some(executed)
+    Some(judged)
 }
 
 /// Extends the lease of a job that waits for a slow thread: behind many others it would outlast it, be leased again and wait twice.
@@ -527,45 +542,6 @@ async fn hold_job<S: Store>(worker: &Worker<S>, claim: &JobClaim, lease_ms: i64)
     }
 }
 
-fn give_way<S: Store>(worker: &Worker<S>, claim: &JobClaim, settlement: &mut Settlement) {
-    let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
-    let policy = worker.config.load().worker.retry;
-    let outcome = Outcome::Fault {
-        fault: Fault::HostFault,
-        message: message.clone(),
-    };
-    settlement.end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
-    settlement.run.outcome = outcome.name().to_owned();
-    settlement.run.message = message;
-    settlement.run.reads.clear();
-    settlement.writes.clear();
-    settlement.actions.clear();
-}
-
-/// The settlement of a run that wrote more state than its plugin may have: it has no effect, and says why.
-fn over_quota<S: Store>(worker: &Worker<S>, claim: &JobClaim, run: Settlement, bytes: u64) -> Settlement {
-    let most = run.state_total_max.unwrap_or_default();
-    let outcome = Outcome::Fault {
-        fault: Fault::OutputTooBig,
-        message: format!(
-            "its state for this tenant would come to {bytes} bytes, and the route's `state_total_bytes` is {most}; \
-             remove keys that are no longer needed, or raise the limit"
-        ),
-    };
-    let policy = worker.config.load().worker.retry;
-    Settlement {
-        end: job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter()),
-        run: RunRecord {
-            outcome: outcome.name().to_owned(),
-            message: outcome.message().to_owned(),
-            ..run.run
-        },
-        writes: Vec::new(),
-        actions: Vec::new(),
-        ..run
-    }
-}
-
 /// A job's route and the plugin that it runs, of one moment.
 struct Prepared {
     route: Arc<Route>,
@@ -573,6 +549,20 @@ struct Prepared {
     /// Of the route, if the active version runs and not its canary: the two would differ for other reasons.
     shadow: Option<PluginDigest>,
     targets: Targets,
+}
+
+/// What a route says to its jobs.
+fn terms<'r>(route: &'r Route, targets: &'r Targets) -> Terms<'r> {
+    Terms {
+        plugin: &route.plugin,
+        forward: route.forward,
+        config_json: &route.config_json,
+        config_digest: route.config_digest,
+        grants: &route.grants,
+        namespace: &route.namespace,
+        state_total_max: Some(route.limits.state_total_max),
+        targets,
+    }
 }
 
 impl Prepared {
@@ -602,27 +592,22 @@ impl Prepared {
 /// as such.
 async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepared, Box<Settlement>> {
     let config = worker.config.load_full();
-    let policy = config.worker.retry;
-    let tenant = &claim.event.tenant;
-    let unrunnable = |route: Option<&Route>, why: &str| Box::new(unrunnable(claim, &policy, route, why));
+    let (rules, tenant) = (rules(&config), &claim.event.tenant);
     let found = config.tenants.get(tenant).and_then(|tenant| {
         let route = tenant.routes.iter().find(|route| route.name == claim.route)?;
         Some((Arc::clone(route), tenant.targets(route)))
     });
     let Some((route, targets)) = found else {
-        let why = "the route is no longer configured; restore it, or replay after rerouting";
-        return Err(unrunnable(None, why));
+        return Err(Box::new(rules.without_route(claim, moment())));
     };
-    if policy.is_spent(claim.attempt) {
-        let why = "no attempt came to its end: the host died or failed in each of them";
-        return Err(unrunnable(Some(&route), why));
+    let terms = terms(&route, &targets);
+    if let Some(settlement) = rules.unrun(claim, &terms, moment()) {
+        return Err(Box::new(settlement));
     }
-    if let Some(form) = route.forward {
-        return Err(Box::new(forwarded(claim, &route, form, targets)));
-    }
+    let unrunnable = |why: &str| Box::new(rules.unrunnable(claim, Some(&terms), why, moment()));
     let Some(binding) = &route.binding else {
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
-        return Err(unrunnable(Some(&route), &why));
+        return Err(unrunnable(&why));
     };
     let held = |digest| worker.ward.holds(tenant, &route.name, digest);
     let mut digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
@@ -631,11 +616,16 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         digest = binding.active;
     }
     if let Some(quarantine) = held(digest) {
-        return Err(Box::new(quarantined(claim, &policy, &route, &quarantine)));
+        let mend = format!(
+            "promote another version or lift it with `tollgate plugin lift --tenant {tenant} {} --why TEXT`",
+            route.name
+        );
+        let said = (quarantine::OUTCOME, &*quarantine.why_dead(&mend));
+        return Err(Box::new(rules.given_up(claim, &terms, digest, said, moment())));
     }
     let plugin = match worker.shelf.ready(digest).await {
         Ok(plugin) => plugin,
-        Err(why) => return Err(unrunnable(Some(&route), &format!("{digest} does not load: {why}"))),
+        Err(why) => return Err(unrunnable(&format!("{digest} does not load: {why}"))),
     };
     let shadow = binding.shadow.filter(|_| digest == binding.active);
     Ok(Prepared {
@@ -658,17 +648,11 @@ fn run_limits(route: &Route) -> RunLimits {
     }
 }
 
-/// What a run leaves behind.
-struct Executed {
-    settlement: Settlement,
-    /// The rule that its proposals broke.
-    violation: Option<&'static str>,
-}
-
 /// One run, on a plugin thread: from claim to what is to be settled. Blocking.
-fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Executed {
-    let policy = worker.config.load().worker.retry;
-    let Prepared { route, plugin, .. } = prepared;
+fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Judged {
+    let Prepared {
+        route, plugin, targets, ..
+    } = prepared;
     let started_at = clock::now();
     let state = PluginState {
         worker,
@@ -688,109 +672,17 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
         },
     );
     pass(Point::AfterRun);
-    let mut violation = None;
-    let (outcome, actions) = judged_with(run.outcome.clone(), &route.grants, |broken| {
-        violation = Some(broken.rule())
-    });
-    let end = job_end(&outcome, &policy, claim.attempt, clock::now(), clock::jitter());
-    let record = RunRecord {
-        plugin: route.plugin.clone(),
+    let ran = Ran {
+        outcome: run.outcome,
         digest: plugin.digest(),
-        config_digest: route.config_digest,
-        config: route.config_json.clone(),
-        runtime: RUNTIME.to_owned(),
         started_at,
         duration_us: u64::try_from(run.duration.as_micros()).unwrap_or(u64::MAX),
         fuel: run.fuel,
-        outcome: outcome.name().to_owned(),
-        message: outcome.message().to_owned(),
-        reads: Vec::new(),
-        logs: Vec::new(),
+        reads: run.reads,
+        writes: run.writes,
+        logs: run.logs,
     };
-    Executed {
-        settlement: settlement(claim, record, run, end, actions, prepared),
-        violation,
-    }
-}
-
-fn settlement(
-    claim: &JobClaim,
-    record: RunRecord,
-    run: Run,
-    end: JobEnd,
-    actions: Vec<GrantedAction>,
-    prepared: &Prepared,
-) -> Settlement {
-    let Prepared { route, targets, .. } = prepared;
-    let done = end == JobEnd::Done;
-    Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        run: RunRecord {
-            reads: run.reads,
-            logs: run.logs,
-            ..record
-        },
-        end,
-        writes: if done { run.writes } else { Vec::new() },
-        state_total_max: Some(route.limits.state_total_max),
-        actions,
-        namespace: route.namespace.clone(),
-        targets: targets.clone(),
-    }
-}
-
-/// A job that cannot be run as the host is configured: a host fault, retried as such.
-fn unrunnable(claim: &JobClaim, policy: &RetryPolicy, route: Option<&Route>, why: &str) -> Settlement {
-    let outcome = Outcome::Fault {
-        fault: Fault::HostFault,
-        message: why.to_owned(),
-    };
-    let nobody = PluginName::new("unknown").expect("a constant name");
-    let plugin = route.map_or(nobody, |route| route.plugin.clone());
-    let config = route.map_or("", |route| &route.config_json);
-    let said = (outcome.name(), outcome.message());
-    let run = RunRecord::without_a_plugin(plugin, config, RUNTIME, clock::now(), said);
-    let end = job_end(&outcome, policy, claim.attempt, clock::now(), clock::jitter());
-    Settlement::ending(claim, run, end)
-}
-
-/// A job of a route without a plugin: the event itself goes to the route's destinations.
-fn forwarded(claim: &JobClaim, route: &Route, form: ForwardForm, targets: Targets) -> Settlement {
-    let runtime = concat!("tollgate ", env!("CARGO_PKG_VERSION"));
-    let plugin = route.plugin.clone();
-    let run = RunRecord::without_a_plugin(
-        plugin,
-        &route.config_json,
-        runtime,
-        clock::now(),
-        (forward::OUTCOME, ""),
-    );
-    Settlement {
-        actions: vec![forward::action(claim.receipt, form)],
-        namespace: route.namespace.clone(),
-        targets,
-        ..Settlement::ending(claim, run, JobEnd::Done)
-    }
-}
-
-/// A job whose plugin is in quarantine: given up without a run, and back with a replay when the plugin is mended.
-fn quarantined(claim: &JobClaim, policy: &RetryPolicy, route: &Route, quarantine: &Quarantine) -> Settlement {
-    let mend = format!(
-        "promote another version or lift it with `tollgate plugin lift --tenant {} {} --why TEXT`",
-        quarantine.tenant, quarantine.route
-    );
-    let why = quarantine.why_dead(&mend);
-    let settlement = unrunnable(claim, policy, Some(route), &why);
-    Settlement {
-        end: JobEnd::Dead { reason: why },
-        run: RunRecord {
-            digest: quarantine.digest,
-            outcome: quarantine::OUTCOME.to_owned(),
-            ..settlement.run
-        },
-        ..settlement
-    }
+    rules(&worker.config.load()).judge(claim, &terms(route, targets), ran, moment())
 }
 
 /// The state of one plugin for one tenant, as the sandbox reads it.

@@ -3,9 +3,12 @@
 use tollgate_core::action::{ActionKind, Flag, Notice, Proposal, UncheckedAction, UncheckedMoney, UncheckedTransfer};
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
+use tollgate_core::ids::Digest;
 use tollgate_core::money::Currency;
 use tollgate_core::outcome::{Fault, Outcome};
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
+use tollgate_core::time::UnixMillis;
+use tollgate_core::worker::Ran;
 
 use crate::random::Random;
 
@@ -18,25 +21,22 @@ pub(super) const DEEDS: [&str; 12] = [
 pub(super) const STATE_TOTAL_MAX: u64 = 1_500;
 const HOARD_BYTES: usize = 400;
 
-/// What a run did, before it is judged.
-pub(super) struct Ran {
-    pub(super) outcome: Outcome,
-    pub(super) reads: Vec<StateRead>,
-    pub(super) writes: Vec<StateWrite>,
+/// The world says when it began and how long it took.
+fn ended(outcome: Outcome) -> Ran {
+    Ran {
+        outcome,
+        digest: Digest::of(b"the plugin"),
+        started_at: UnixMillis(0),
+        duration_us: 0,
+        fuel: 1,
+        reads: Vec::new(),
+        writes: Vec::new(),
+        logs: Vec::new(),
+    }
 }
 
-impl Ran {
-    fn ended(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            reads: Vec::new(),
-            writes: Vec::new(),
-        }
-    }
-
-    fn proposed(proposals: Vec<Proposal>) -> Self {
-        Self::ended(Outcome::Completed { proposals })
-    }
+fn proposed(proposals: Vec<Proposal>) -> Ran {
+    ended(Outcome::Completed { proposals })
 }
 
 /// What both routes grant it. The credits of `greedy` are over it.
@@ -71,22 +71,20 @@ pub(super) fn run<E>(event: &Event, mut state: impl FnMut(&str) -> Result<StateV
     let amount = attribute("amount").parse().unwrap_or(0);
     let message = || attribute("do").to_owned();
     Ok(match attribute("do") {
-        "credit" => Ran::proposed(vec![credit(operation, amount)]),
-        "both" => Ran::proposed(vec![credit(operation, amount), notice(operation)]),
-        "greedy" => Ran::proposed(vec![notice(operation), credit(operation, 5_001)]),
+        "credit" => proposed(vec![credit(operation, amount)]),
+        "both" => proposed(vec![credit(operation, amount), notice(operation)]),
+        "greedy" => proposed(vec![notice(operation), credit(operation, 5_001)]),
         "tally" => {
             let mut reads = Vec::new();
             let before = read("tally", &mut reads)?.unwrap_or_default();
             let count = String::from_utf8_lossy(&before).parse::<u64>().unwrap_or(0) + 1;
             Ran {
-                outcome: Outcome::Completed {
-                    proposals: vec![tally(event.id.as_str(), count)],
-                },
                 reads,
                 writes: vec![StateWrite {
                     key: "tally".to_owned(),
                     value: Some(count.to_string().into_bytes()),
                 }],
+                ..proposed(vec![tally(event.id.as_str(), count)])
             }
         }
         "hoard" => {
@@ -94,21 +92,21 @@ pub(super) fn run<E>(event: &Event, mut state: impl FnMut(&str) -> Result<StateV
             let key = format!("hoard:{}", event.id);
             read(&key, &mut reads)?;
             Ran {
-                outcome: Outcome::Completed { proposals: Vec::new() },
                 reads,
                 writes: vec![StateWrite {
                     key,
                     value: Some(vec![b'x'; HOARD_BYTES]),
                 }],
+                ..proposed(Vec::new())
             }
         }
-        "refuse" => Ran::ended(Outcome::Refused { message: message() }),
-        "hold" => Ran::ended(Outcome::Held { message: message() }),
-        "later" => Ran::ended(Outcome::RetryAfter {
+        "refuse" => ended(Outcome::Refused { message: message() }),
+        "hold" => ended(Outcome::Held { message: message() }),
+        "later" => ended(Outcome::RetryAfter {
             after_ms: Some(2_000),
             message: message(),
         }),
-        _ => Ran::proposed(Vec::new()),
+        _ => proposed(Vec::new()),
     })
 }
 
@@ -120,7 +118,7 @@ pub(super) fn disturbed(ran: Ran, random: &mut Random) -> Ran {
         _ => return ran,
     };
     let message = "a busy machine".to_owned();
-    Ran::ended(Outcome::Fault { fault, message })
+    ended(Outcome::Fault { fault, message })
 }
 
 fn credit(operation: &str, minor_units: i64) -> Proposal {

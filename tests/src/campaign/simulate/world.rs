@@ -1,7 +1,7 @@
 //! One simulated life: steps drawn from the seed while there are faults, then none until all work is at its end, then the judgement.
 //!
-//! Workers and deliverers make the calls that `host/server` makes, in its order and with the rules of core; what lies between two
-//! calls there is a step of its own here, so that anything may happen in between.
+//! Workers take the steps of core's worker and make the calls that `host/server` makes, deliverers its calls in its order with the rules
+//! of core; what lies between two calls there is a step of its own here, so that anything may happen in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::delivery::{AttemptEnd, Content, Message, entry_end};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, PluginName, RouteName};
+use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName, RouteName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end, judged};
 use tollgate_core::retry::{Jitter, RetryPolicy};
 use tollgate_core::route::{RouteMatch, TypePattern};
 use tollgate_core::time::UnixMillis;
+use tollgate_core::worker::{self, Deadlines, Moment, Next, Ran, Terms};
 use tollgate_store::{
     AttemptRecord, ClaimRequest, DeadLetterFilter, JobClaim, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
-    RunRecord, Settled, Settlement, SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
+    Settled, Settlement, SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
 };
 
 use super::model::{End, Model, Operation, STATUSES, Work};
@@ -66,13 +66,14 @@ pub(super) struct World {
 
 /// What does not change in a life.
 struct Rules {
-    jobs: RetryPolicy,
+    worker: worker::Rules,
     deliveries: RetryPolicy,
     breaker: BreakerPolicy,
     grants: Vec<Grant>,
     routes: Vec<(RouteName, RouteMatch)>,
     lifecycle: Option<Arc<Lifecycle>>,
     plugin: PluginName,
+    namespace: Namespace,
     subjects: u64,
     operations: u64,
 }
@@ -156,7 +157,7 @@ impl World {
         let mut random = Random(seed);
         let place = Place::new(&mut random, templates)?;
         let rules = Rules::drawn(&mut random)?;
-        let model = Model::new(STATE_TOTAL_MAX, rules.jobs, rules.deliveries);
+        let model = Model::new(STATE_TOTAL_MAX, rules.worker.retry, rules.deliveries);
         Ok(Self {
             now: T0,
             store: Some(place.open()?),
@@ -374,84 +375,66 @@ impl World {
         }
     }
 
-    /// From a claim to what is to be settled, as `execute` of the server's worker has it.
+    /// From a claim to what is to be settled.
     fn run_hand(&mut self, worker: usize, at: usize, with_faults: bool) -> Result<()> {
-        let Hand { claim, reruns, .. } = &self.workers[worker].hands[at];
-        let (claim, reruns) = (claim.clone(), *reruns);
-        let started_at = self.now;
+        let claim = self.workers[worker].hands[at].claim.clone();
+        let started_at = UnixMillis(self.now);
         let duration_us = self.random.below(if with_faults { 3_000_000 } else { 2_000 });
         self.now += (duration_us / 1000) as i64;
-        let tenant = claim.event.tenant.as_str();
-        let mut seen = Vec::new();
-        let ran = if self.rules.jobs.is_spent(claim.attempt) {
-            self.met.met(Met::AttemptsSpent);
-            host_fault("no attempt came to its end")
-        } else if reruns >= STALE_RERUNS_MAX {
-            host_fault("its state kept changing under it")
-        } else {
-            let (store, model) = (self.store()?, &self.model);
-            let ran = plugin::run(&claim.event, |key| {
-                let found = store.read_state(&claim.event.tenant, &self.rules.plugin, key)?;
-                let (writing, value) = model.read(tenant, key);
-                ensure!(
-                    found.value.as_deref() == value,
-                    "`{key}` of {tenant} is {:?}, not {value:?}",
-                    found.value
-                );
-                seen.push((key.to_owned(), writing));
-                Ok(found)
-            })?;
-            if with_faults {
-                plugin::disturbed(ran, &mut self.random)
-            } else {
-                ran
-            }
+        let moment = self.moment();
+        let targets = Targets {
+            destinations: destinations_of(&claim.route),
+            ..Targets::default()
         };
-        let (outcome, actions) = judged(ran.outcome, &self.rules.grants);
-        let end = self.end_of(&outcome, &claim);
-        if ran.reads.is_empty() {
-            seen.clear();
-        }
-        let settlement = Settlement {
-            job: claim.job,
-            epoch: claim.epoch,
-            run: RunRecord {
-                plugin: self.rules.plugin.clone(),
-                digest: Digest::of(b"the plugin"),
-                config_digest: Digest::of(b""),
-                config: String::new(),
-                runtime: "simulated".to_owned(),
-                started_at: UnixMillis(started_at),
-                duration_us,
-                fuel: 1,
-                outcome: outcome.name().to_owned(),
-                message: outcome.message().to_owned(),
-                reads: ran.reads,
-                logs: Vec::new(),
-            },
-            writes: if end == JobEnd::Done { ran.writes } else { Vec::new() },
-            end,
-            state_total_max: Some(STATE_TOTAL_MAX),
-            actions,
-            namespace: name("deeds"),
-            targets: Targets {
-                destinations: destinations_of(&claim.route),
-                ..Targets::default()
-            },
+        let (rules, terms) = (self.rules.worker, self.rules.terms(&targets));
+        let mut seen = Vec::new();
+        let settlement = match rules.unrun(&claim, &terms, moment) {
+            Some(unrun) => {
+                self.met.met(Met::AttemptsSpent);
+                unrun
+            }
+            None => {
+                let (store, model, tenant) = (self.store()?, &self.model, claim.event.tenant.as_str());
+                let ran = plugin::run(&claim.event, |key| {
+                    let found = store.read_state(&claim.event.tenant, &self.rules.plugin, key)?;
+                    let (writing, value) = model.read(tenant, key);
+                    ensure!(
+                        found.value.as_deref() == value,
+                        "`{key}` of {tenant} is {:?}, not {value:?}",
+                        found.value
+                    );
+                    seen.push((key.to_owned(), writing));
+                    Ok(found)
+                })?;
+                let ran = if with_faults {
+                    plugin::disturbed(ran, &mut self.random)
+                } else {
+                    ran
+                };
+                if ran.reads.is_empty() {
+                    seen.clear();
+                }
+                let ran = Ran {
+                    started_at,
+                    duration_us,
+                    ..ran
+                };
+                rules.judge(&claim, &terms, ran, moment).settlement
+            }
         };
         self.journal.note(format!(
             "{} worker-{worker} runs {}: {}",
-            self.now,
-            claim.job,
-            outcome.name()
+            self.now, claim.job, settlement.run.outcome
         ));
         self.workers[worker].hands[at].ran = Some((settlement, seen));
         Ok(())
     }
 
-    fn end_of(&mut self, outcome: &Outcome, claim: &JobClaim) -> JobEnd {
-        let jitter = Jitter(self.random.below(1 << 32) as u32);
-        job_end(outcome, &self.rules.jobs, claim.attempt, UnixMillis(self.now), jitter)
+    fn moment(&mut self) -> Moment {
+        Moment {
+            now: UnixMillis(self.now),
+            jitter: Jitter(self.random.below(1 << 32) as u32),
+        }
     }
 
     async fn settle_one(&mut self) -> Result<()> {
@@ -467,43 +450,29 @@ impl World {
             bail!("a settlement before its run");
         };
         let answer = self.store()?.settle(settlement.clone()).await?;
-        self.settled(worker, hand, settlement, &seen, &answer)
+        self.settled(worker, hand, settlement, &seen, answer)
     }
 
-    /// What the server's `process` does with each answer.
     fn settled(
         &mut self,
         worker: usize,
         mut hand: Hand,
         settlement: Settlement,
         seen: &[(String, u64)],
-        answer: &Settled,
+        answer: Settled,
     ) -> Result<()> {
         self.journal.note(format!(
             "{} worker-{worker} settles {} under {}: {answer:?}",
             self.now, settlement.job, settlement.epoch.0
         ));
-        self.model.settled(&settlement, seen, answer, &mut self.met)?;
-        match answer {
-            Settled::Committed { .. } | Settled::LeaseLost => return Ok(()),
-            Settled::StaleState => hand.reruns += 1,
-            Settled::OverQuota { .. } => {
-                let outcome = Outcome::Fault {
-                    fault: Fault::OutputTooBig,
-                    message: "too much state".to_owned(),
-                };
-                let void = Settlement {
-                    end: self.end_of(&outcome, &hand.claim),
-                    run: RunRecord {
-                        outcome: outcome.name().to_owned(),
-                        message: outcome.message().to_owned(),
-                        ..settlement.run
-                    },
-                    writes: Vec::new(),
-                    actions: Vec::new(),
-                    ..settlement
-                };
-                hand.ran = Some((void, seen.to_vec()));
+        self.model.settled(&settlement, seen, &answer, &mut self.met)?;
+        let (rules, moment) = (self.rules.worker, self.moment());
+        match rules.after(&hand.claim, answer, hand.reruns, Some(settlement), moment) {
+            Next::Settled { .. } | Next::Leave => return Ok(()),
+            Next::Run => hand.reruns += 1,
+            Next::Settle(void) => {
+                let seen = if void.run.reads.is_empty() { &[] } else { seen };
+                hand.ran = Some((*void, seen.to_vec()));
             }
         }
         self.workers[worker].hands.push(hand);
@@ -543,7 +512,7 @@ impl World {
         }
         for (worker, hand, settlement, seen, answer) in settling {
             let answer = answer.await??;
-            self.settled(worker, hand, settlement, &seen, &answer)?;
+            self.settled(worker, hand, settlement, &seen, answer)?;
         }
         Ok(())
     }
@@ -991,10 +960,16 @@ impl Rules {
     fn drawn(random: &mut Random) -> Result<Self> {
         let redeemed = TypePattern::new("reward.*").map_err(anyhow::Error::msg)?;
         Ok(Self {
-            jobs: RetryPolicy {
-                attempts_max: 2 + random.below(5) as u32,
-                base_ms: 500,
-                cap_ms: 60_000,
+            worker: worker::Rules {
+                host: "simulated",
+                runtime: "simulated",
+                retry: RetryPolicy {
+                    attempts_max: 2 + random.below(5) as u32,
+                    base_ms: 500,
+                    cap_ms: 60_000,
+                },
+                deadlines: Deadlines::Stop,
+                stale_reruns_max: STALE_RERUNS_MAX,
             },
             deliveries: RetryPolicy {
                 attempts_max: 2 + random.below(6) as u32,
@@ -1018,10 +993,25 @@ impl Rules {
             ],
             lifecycle: lifecycle::shipped().remove("reward-redemption"),
             plugin: name("deeds"),
+            namespace: name("deeds"),
             // Few subjects make long lanes, few operations make many repeats.
             subjects: 1 + random.below(5),
             operations: 2 + random.below(20),
         })
+    }
+
+    /// What each route says to its jobs.
+    fn terms<'t>(&'t self, targets: &'t Targets) -> Terms<'t> {
+        Terms {
+            plugin: &self.plugin,
+            forward: None,
+            config_json: "",
+            config_digest: Digest::of(b""),
+            grants: &self.grants,
+            namespace: &self.namespace,
+            state_total_max: Some(STATE_TOTAL_MAX),
+            targets,
+        }
     }
 }
 
@@ -1030,17 +1020,6 @@ fn destinations_of(route: &RouteName) -> Vec<DestinationName> {
     match route.as_str() {
         "rewards" => DESTINATIONS.map(name).into(),
         _ => Vec::new(),
-    }
-}
-
-fn host_fault(why: &str) -> plugin::Ran {
-    plugin::Ran {
-        outcome: Outcome::Fault {
-            fault: Fault::HostFault,
-            message: why.to_owned(),
-        },
-        reads: Vec::new(),
-        writes: Vec::new(),
     }
 }
 
