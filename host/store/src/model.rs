@@ -16,7 +16,7 @@ use tollgate_core::ids::{
     PluginDigest, PluginName, ReceiptId, ResendId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
-use tollgate_core::outcome::{Fault, LogLine};
+use tollgate_core::outcome::Fault;
 use tollgate_core::quarantine;
 use tollgate_core::review::{Reviewed, Target, Unmappable, Word};
 use tollgate_core::route::TypePattern;
