@@ -9,11 +9,11 @@ use crate::action::ActionKind;
 use crate::event::Event;
 use crate::forward::{self, ForwardForm};
 use crate::ids::{
-    ActionId, DestinationName, Digest, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
+    ActionId, DestinationName, Digest, LeaseEpoch, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
 };
 use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
 use crate::profile::Profile;
-use crate::retry::{Jitter, NextStep, RetryPolicy};
+use crate::retry::{Jitter, Moment, NextStep, RetryPolicy};
 use crate::secret::{NO_PARAMETERS, Secret, SourceSecret};
 use crate::sign::{SignError, SignInput, sign};
 use crate::time::UnixMillis;
@@ -40,6 +40,82 @@ pub enum EntryEnd {
     Delivered,
     RetryAt { at: UnixMillis, reason: String },
     Dead { reason: String },
+}
+
+/// A leased outbox entry, with all that its delivery needs.
+#[derive(Debug, Clone)]
+pub struct OutboxClaim {
+    pub entry: OutboxId,
+    /// [`message_id`].
+    pub message_id: String,
+    pub epoch: LeaseEpoch,
+    /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
+    pub attempt: u32,
+    pub tenant: TenantName,
+    pub destination: DestinationName,
+    pub action: ActionId,
+    pub namespace: Namespace,
+    pub operation_key: OperationKey,
+    pub kind: ActionKind,
+    /// [`Action::to_json`], byte for byte as recorded.
+    pub action_json: String,
+    pub receipt: ReceiptId,
+    pub recorded_at: UnixMillis,
+    /// Set when it was delivered before, and somebody has it sent again.
+    pub resend: Option<ResendId>,
+}
+
+impl OutboxClaim {
+    /// What the destination is sent.
+    pub fn message<'c>(&'c self, content: Content<'c>) -> Message<'c> {
+        Message {
+            entry: self.entry,
+            id: &self.message_id,
+            attempt: self.attempt,
+            tenant: &self.tenant,
+            action: self.action,
+            namespace: &self.namespace,
+            operation_key: &self.operation_key,
+            kind: self.kind,
+            content,
+            receipt: self.receipt,
+            recorded_at: self.recorded_at,
+            resend: self.resend,
+        }
+    }
+
+    /// An attempt that ended so, and what follows from it. `duration_us` is how long it took, in microseconds; `moment` is after it.
+    pub fn attempted(
+        &self,
+        (started_at, duration_us): (UnixMillis, u64),
+        end: AttemptEnd,
+        answer: String,
+        policy: &RetryPolicy,
+        moment: Moment,
+    ) -> AttemptRecord {
+        AttemptRecord {
+            entry: self.entry,
+            epoch: self.epoch,
+            started_at,
+            duration_us,
+            entry_end: entry_end(&end, policy, self.attempt, moment.now, moment.jitter),
+            end,
+            answer,
+        }
+    }
+}
+
+/// One attempt and its consequence.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    pub entry: OutboxId,
+    pub epoch: LeaseEpoch,
+    pub started_at: UnixMillis,
+    pub duration_us: u64,
+    pub end: AttemptEnd,
+    /// [`kept_answer`].
+    pub answer: String,
+    pub entry_end: EntryEnd,
 }
 
 impl AttemptEnd {

@@ -29,6 +29,13 @@ impl Jitter {
     }
 }
 
+/// The time of a decision, and the chance by which a next try is put off.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub now: UnixMillis,
+    pub jitter: Jitter,
+}
+
 /// What follows a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

@@ -14,7 +14,7 @@ use crate::ids::{
     DestinationName, Digest, JobId, LeaseEpoch, Namespace, PluginDigest, PluginName, ReceiptId, RouteName, RunId,
 };
 use crate::outcome::{Fault, JobEnd, LogLine, Outcome, job_end, job_end_unstopped, judged_with};
-use crate::retry::{Jitter, RetryPolicy};
+use crate::retry::{Moment, RetryPolicy};
 use crate::state::{StateRead, StateWrite};
 use crate::time::UnixMillis;
 
@@ -184,13 +184,6 @@ pub enum Deadlines {
     Stop,
     /// It ends the waiting only. The run may still compute, and another try would take a second thread: it is the job's end.
     StopWaiting,
-}
-
-/// The time of a decision, and the chance by which a next try is put off.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    pub now: UnixMillis,
-    pub jitter: Jitter,
 }
 
 /// A run as it was judged.
@@ -405,7 +398,7 @@ mod tests {
     use super::*;
     use crate::action::{Flag, Proposal, UncheckedAction};
     use crate::event::StatusReading;
-    use crate::ids::ReceiptId;
+    use crate::retry::Jitter;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
     const MOMENT: Moment = Moment {

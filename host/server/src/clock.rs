@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tollgate_core::retry::Jitter;
+use tollgate_core::retry::{Jitter, Moment};
 use tollgate_core::time::UnixMillis;
 
 static FLOOR: Floor = Floor::new();
@@ -34,8 +34,16 @@ pub(crate) fn steady_ns() -> u64 {
 }
 
 /// A fresh random fraction. A system without randomness gets the longest delay, which is safe.
-pub(crate) fn jitter() -> Jitter {
+fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
+}
+
+/// For a decision that is made now.
+pub(crate) fn moment() -> Moment {
+    Moment {
+        now: now(),
+        jitter: jitter(),
+    }
 }
 
 /// The most that a wall clock was ever ahead of a steady one.

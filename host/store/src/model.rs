@@ -9,6 +9,7 @@ use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+pub use tollgate_core::delivery::{AttemptRecord, OutboxClaim};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::ids::{
@@ -101,47 +102,11 @@ pub struct OutboxClaims {
     pub next_due: Option<UnixMillis>,
 }
 
-/// A leased outbox entry, with all that its delivery needs.
-#[derive(Debug, Clone)]
-pub struct OutboxClaim {
-    pub entry: OutboxId,
-    /// [`tollgate_core::delivery::message_id`].
-    pub message_id: String,
-    pub epoch: LeaseEpoch,
-    /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
-    pub attempt: u32,
-    pub tenant: TenantName,
-    pub destination: DestinationName,
-    pub action: ActionId,
-    pub namespace: Namespace,
-    pub operation_key: OperationKey,
-    pub kind: ActionKind,
-    /// [`Action::to_json`], byte for byte as recorded.
-    pub action_json: String,
-    pub receipt: ReceiptId,
-    pub recorded_at: UnixMillis,
-    /// Set when it was delivered before, and somebody has it sent again.
-    pub resend: Option<ResendId>,
-}
-
 /// A leased outbox entry that its holder gives back.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxHold {
     pub entry: OutboxId,
     pub epoch: LeaseEpoch,
-}
-
-/// One attempt and its consequence.
-#[derive(Debug, Clone)]
-pub struct AttemptRecord {
-    pub entry: OutboxId,
-    pub epoch: LeaseEpoch,
-    pub started_at: UnixMillis,
-    pub duration_us: u64,
-    pub end: AttemptEnd,
-    /// [`tollgate_core::delivery::kept_answer`].
-    pub answer: String,
-    pub entry_end: EntryEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -90,6 +90,8 @@ fn main() {
         delivery::Message::headers(_, _, _, _, _);
         delivery::Message::kept_headers(_);
         delivery::Message::traceparent(_);
+        delivery::OutboxClaim::attempted(_, _, _, _, _, _);
+        delivery::OutboxClaim::message(_, _);
         delivery::entry_end(_, _, _, _, _);
         delivery::idempotency_key(_, _, _);
         delivery::kept_answer(_, _);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use tollgate_core::delivery::{Content, Message};
+use tollgate_core::delivery::Content;
 use tollgate_core::event::Event;
 use tollgate_core::forward;
 use tollgate_core::profile;
@@ -35,20 +35,7 @@ pub(super) fn compose(
         },
         None => Content::Action(&claim.action_json),
     };
-    let message = Message {
-        entry: claim.entry,
-        id: &claim.message_id,
-        attempt: claim.attempt,
-        tenant: &claim.tenant,
-        action: claim.action,
-        namespace: &claim.namespace,
-        operation_key: &claim.operation_key,
-        kind: claim.kind,
-        content,
-        receipt: claim.receipt,
-        recorded_at: claim.recorded_at,
-        resend: claim.resend,
-    };
+    let message = claim.message(content);
     let body = message.body();
     let scheme = profile::shipped()
         .get("standard-webhooks")

@@ -27,11 +27,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::ActionKind;
 use tollgate_core::breaker::BreakerPolicy;
-use tollgate_core::delivery::{AttemptEnd, EntryEnd, entry_end};
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::{DestinationName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Rooms, Store, StoreError};
+use tollgate_store::{AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Rooms, Store, StoreError};
 
 use crate::clock;
 use crate::config::{Config, Destination};
@@ -323,23 +323,15 @@ impl<S: Store> Delivery<S> {
     /// Offers the result to the store until it is taken or the lease has expired.
     async fn record(&self, claim: &OutboxClaim, started_at: UnixMillis, took: Duration, attempt: Attempt) {
         let policy = self.config.load().delivery.retry;
-        let entry_end = entry_end(&attempt.end, &policy, claim.attempt, clock::now(), clock::jitter());
-        let record = AttemptRecord {
-            entry: claim.entry,
-            epoch: claim.epoch,
-            started_at,
-            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            end: attempt.end,
-            answer: attempt.answer,
-            entry_end: entry_end.clone(),
-        };
+        let took = (started_at, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let record = claim.attempted(took, attempt.end, attempt.answer, &policy, clock::moment());
         let mut pause = Duration::from_millis(RECORD_PAUSE_MS);
         pass(Point::BeforeMark);
         loop {
             match self.store.record_attempt(record.clone()).await {
                 Ok(AttemptRecorded::Recorded) => {
                     pass(Point::AfterMark);
-                    return log_end(claim, &entry_end);
+                    return log_end(claim, &record.entry_end);
                 }
                 Ok(AttemptRecorded::LeaseLost) => {
                     tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");

@@ -26,7 +26,7 @@ use tollgate_core::outcome::{Fault, JobEnd};
 use tollgate_core::quarantine;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
-use tollgate_core::worker::{Deadlines, Judged, Moment, Next, Ran, Rules, Terms};
+use tollgate_core::worker::{Deadlines, Judged, Next, Ran, Rules, Terms};
 use tollgate_sandbox::{Plugin, RUNTIME, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
 use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunEnd, Settlement, Store, StoreError, Targets};
@@ -355,7 +355,7 @@ async fn process<S: Store>(
                     return tracing::error!(job = %claim.job, %error, "a run could not be settled");
                 }
             };
-            match rules(&worker.config.load()).after(&claim, answer, reruns, tried, moment()) {
+            match rules(&worker.config.load()).after(&claim, answer, reruns, tried, clock::moment()) {
                 Next::Settle(void) => (settlement, shadow) = (*void, None),
                 Next::Run => continue 'runs,
                 Next::Leave => {
@@ -386,13 +386,6 @@ fn rules(config: &Config) -> Rules {
         retry: config.worker.retry,
         deadlines: Deadlines::Stop,
         stale_reruns_max: STALE_RERUNS_MAX,
-    }
-}
-
-fn moment() -> Moment {
-    Moment {
-        now: clock::now(),
-        jitter: clock::jitter(),
     }
 }
 
@@ -598,13 +591,13 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         Some((Arc::clone(route), tenant.targets(route)))
     });
     let Some((route, targets)) = found else {
-        return Err(Box::new(rules.without_route(claim, moment())));
+        return Err(Box::new(rules.without_route(claim, clock::moment())));
     };
     let terms = terms(&route, &targets);
-    if let Some(settlement) = rules.unrun(claim, &terms, moment()) {
+    if let Some(settlement) = rules.unrun(claim, &terms, clock::moment()) {
         return Err(Box::new(settlement));
     }
-    let unrunnable = |why: &str| Box::new(rules.unrunnable(claim, Some(&terms), why, moment()));
+    let unrunnable = |why: &str| Box::new(rules.unrunnable(claim, Some(&terms), why, clock::moment()));
     let Some(binding) = &route.binding else {
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
         return Err(unrunnable(&why));
@@ -621,7 +614,7 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
             route.name
         );
         let said = (quarantine::OUTCOME, &*quarantine.why_dead(&mend));
-        return Err(Box::new(rules.given_up(claim, &terms, digest, said, moment())));
+        return Err(Box::new(rules.given_up(claim, &terms, digest, said, clock::moment())));
     }
     let plugin = match worker.shelf.ready(digest).await {
         Ok(plugin) => plugin,
@@ -682,7 +675,7 @@ fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, 
         writes: run.writes,
         logs: run.logs,
     };
-    rules(&worker.config.load()).judge(claim, &terms(route, targets), ran, moment())
+    rules(&worker.config.load()).judge(claim, &terms(route, targets), ran, clock::moment())
 }
 
 /// The state of one plugin for one tenant, as the sandbox reads it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::{Either, select};
 use spin_executor::{CancelOnDropToken, push_waker_and_get_token};
-use tollgate_core::retry::Jitter;
+use tollgate_core::retry::{Jitter, Moment};
 use tollgate_core::time::UnixMillis;
 
 pub fn now() -> UnixMillis {
@@ -34,6 +34,14 @@ impl Stopwatch {
 /// Without a random source the longest delay is the safe one.
 pub fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
+}
+
+/// For a decision that is made now.
+pub fn moment() -> Moment {
+    Moment {
+        now: now(),
+        jitter: jitter(),
+    }
 }
 
 /// What `work` gives, or `None` when `ms` milliseconds are over first; then `work` is dropped.

@@ -3,7 +3,7 @@
 //! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
-use tollgate_core::delivery::{AttemptEnd, Content, Message, entry_end, kept_answer, retry_after_ms};
+use tollgate_core::delivery::{AttemptEnd, Content, kept_answer, retry_after_ms};
 use tollgate_core::forward;
 use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
@@ -50,16 +50,8 @@ async fn attempt(store: &GuestStore, claim: &OutboxClaim) -> AttemptRecord {
         Ok(destination) => send(store, claim, &destination, started_at).await,
         Err(end) => (end, String::new()),
     };
-    let now = clock::now();
-    AttemptRecord {
-        entry: claim.entry,
-        epoch: claim.epoch,
-        started_at,
-        duration_us: watch.micros(),
-        entry_end: entry_end(&end, &RetryPolicy::DELIVERIES, claim.attempt, now, clock::jitter()),
-        end,
-        answer,
-    }
+    let took = (started_at, watch.micros());
+    claim.attempted(took, end, answer, &RetryPolicy::DELIVERIES, clock::moment())
 }
 
 /// Where an entry goes, and what signs it.
@@ -131,20 +123,7 @@ async fn send(
         Some((form, event)) => Content::Event { form: *form, event },
         None => Content::Action(&claim.action_json),
     };
-    let message = Message {
-        entry: claim.entry,
-        id: &claim.message_id,
-        attempt: claim.attempt,
-        tenant: &claim.tenant,
-        action: claim.action,
-        namespace: &claim.namespace,
-        operation_key: &claim.operation_key,
-        kind: claim.kind,
-        content,
-        receipt: claim.receipt,
-        recorded_at: claim.recorded_at,
-        resend: claim.resend,
-    };
+    let message = claim.message(content);
     let body = message.body();
     let mut headers = match message.headers(&destination.signing, &body, &destination.secrets, at) {
         Ok(headers) => headers,

@@ -10,19 +10,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
-use tollgate_core::delivery::{AttemptEnd, Content, Message, entry_end};
+use tollgate_core::delivery::{AttemptEnd, Content};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName, RouteName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
-use tollgate_core::retry::{Jitter, RetryPolicy};
+use tollgate_core::retry::{Jitter, Moment, RetryPolicy};
 use tollgate_core::route::{RouteMatch, TypePattern};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::worker::{self, Deadlines, Moment, Next, Ran, Terms};
+use tollgate_core::worker::{self, Deadlines, Next, Ran, Terms};
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, DeadLetterFilter, JobClaim, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
-    Settled, Settlement, SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
+    ClaimRequest, DeadLetterFilter, JobClaim, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat, Settled, Settlement,
+    SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
 };
 
 use super::model::{End, Model, Operation, STATUSES, Work};
@@ -602,21 +602,7 @@ impl World {
     fn send_flight(&mut self, deliverer: usize, at: usize) -> Result<()> {
         let flight = &mut self.deliverers[deliverer].flights[at];
         let claim = &flight.claim;
-        let body = Message {
-            entry: claim.entry,
-            id: &claim.message_id,
-            attempt: claim.attempt,
-            tenant: &claim.tenant,
-            action: claim.action,
-            namespace: &claim.namespace,
-            operation_key: &claim.operation_key,
-            kind: claim.kind,
-            content: Content::Action(&claim.action_json),
-            receipt: claim.receipt,
-            recorded_at: claim.recorded_at,
-            resend: claim.resend,
-        }
-        .body();
+        let body = claim.message(Content::Action(&claim.action_json)).body();
         let mood = self
             .moods
             .get(claim.destination.as_str())
@@ -651,26 +637,18 @@ impl World {
     }
 
     async fn mark_flight(&mut self, deliverer: usize, at: usize) -> Result<()> {
-        let jitter = Jitter(self.random.below(1 << 32) as u32);
-        let now = UnixMillis(self.now);
+        let moment = self.moment();
         let of = &mut self.deliverers[deliverer];
         let Flight { claim, sent } = of.flights.swap_remove(at);
         let (started_at, end) = sent.context("a mark before its attempt")?;
         let lane = (claim.tenant.to_string(), claim.destination.to_string());
         if let Some((breaker, in_flight)) = of.lanes.get_mut(&lane) {
             *in_flight -= 1;
-            breaker.finished(&self.rules.breaker, end.is_healthy(), now);
+            breaker.finished(&self.rules.breaker, end.is_healthy(), moment.now);
         }
-        let mark = AttemptRecord {
-            entry: claim.entry,
-            epoch: claim.epoch,
-            started_at: UnixMillis(started_at),
-            // By a clock that nobody sets.
-            duration_us: 5_000,
-            entry_end: entry_end(&end, &self.rules.deliveries, claim.attempt, now, jitter),
-            end,
-            answer: String::new(),
-        };
+        // By a clock that nobody sets.
+        let took = (UnixMillis(started_at), 5_000);
+        let mark = claim.attempted(took, end, String::new(), &self.rules.deliveries, moment);
         let answer = self.store()?.record_attempt(mark.clone()).await?;
         self.journal.note(format!(
             "{} delivery-{deliverer} marks {} under {}: {answer:?}, {:?}",
