@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
-use tollgate_core::action::{Action, ActionKind, Verdict};
+use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
-use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::delivery::AttemptEnd;
 pub use tollgate_core::delivery::{AttemptRecord, OutboxClaim};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
