@@ -1,4 +1,4 @@
-//! What the tests of the whole house share: where the built server and the built plugins are, a stage with a real host on it,
+//! What the tests of the whole project share: where the built server and the built plugins are, a stage with a real host on it,
 //! a provider that signs, a destination that verifies, and the campaigns.
 //!
 //! `cargo xtask test` builds them and says where they are. A test that is started by hand looks beside its own executable,

@@ -1,4 +1,4 @@
-//! Every bound of the house, with its unit in its name. What an operator may set has its default here.
+//! Every bound of the host, with its unit in its name. What an operator may set has its default here.
 
 /// A request body, while it is read, of a source that says nothing and whose provider sends no larger ones. Over it: 413.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

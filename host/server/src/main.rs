@@ -11,7 +11,7 @@ mod log;
 mod operator;
 mod outbound;
 mod points;
-mod precedence;
+mod thread_priority;
 mod registry;
 mod repeat;
 mod serve;

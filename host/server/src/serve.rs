@@ -22,9 +22,9 @@ use crate::delivery::{self, Breakers};
 use crate::edge::{self, Edge, Listeners};
 use crate::operator::{self, Operator};
 use crate::points;
-use crate::precedence;
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
 use crate::telemetry::EdgeCounters;
+use crate::thread_priority;
 use crate::watch;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
 
@@ -57,7 +57,7 @@ pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("back")
-        .on_thread_start(precedence::of_work)
+        .on_thread_start(thread_priority::lower_to_work)
         .enable_all()
         .build()?;
     let published = runtime.block_on(registry::published(&store))?;

@@ -45,7 +45,7 @@ use registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 #[cfg(not(target_family = "wasm"))]
-pub use sqlite::{Courier, Layout, OpenOptions, SqliteStore};
+pub use sqlite::{Layout, OpenOptions, ReplyBatcher, SqliteStore};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

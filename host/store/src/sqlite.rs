@@ -37,7 +37,7 @@ mod tokens;
 mod trace;
 
 pub use self::receipts::Layout;
-pub use self::writer::Courier;
+pub use self::writer::ReplyBatcher;
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The fuzzing campaign: what strangers, authors and broken disks can put before the house, made up by the million.
+//! The fuzzing campaign: what strangers, authors and broken disks can put before the host, made up by the million.
 //!
 //! In full, the targets of [`crate::fuzz`] are built with coverage and led by libFuzzer, each for as many seconds as were asked for
 //! ([`CAMPAIGN`]). In the test suite the same targets get their seeds, and inputs made of them at random, without coverage

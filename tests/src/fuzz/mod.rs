@@ -1,4 +1,4 @@
-//! What strangers, authors and broken disks can put before the house, as functions of arbitrary bytes. A target panics when a promise
+//! What strangers, authors and broken disks can put before the host, as functions of arbitrary bytes. A target panics when a promise
 //! does not hold for its input, and does nothing else.
 //!
 //! They are run in two ways: by `tests/fuzz`, which is built with coverage and led by it (`cargo xtask campaign fuzz`), and by the test
@@ -34,7 +34,7 @@ pub struct Target {
     pub short: u64,
 }
 
-/// Every target, in the order of an event's way through the house.
+/// Every target, in the order of an event's way through the host.
 pub const TARGETS: &[Target] = &[
     headers::TARGET,
     envelopes::TARGET,

@@ -286,8 +286,8 @@ fn i3_the_host_asks_for_as_many_files_as_it_may_have() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(open(), idle.len() as u64);
-    let warned = stage.log_with("there will be so many seats per thread");
-    assert!(warned[0].contains("\"seats_max\":500"), "{warned:?}");
+    let warned = stage.log_with("there will be so many slots per thread");
+    assert!(warned[0].contains("\"slots_max\":500"), "{warned:?}");
     drop(idle);
     assert_eq!(stage.stop(), Some(0));
 }

@@ -133,24 +133,24 @@ impl Buckets {
     }
 }
 
-/// A verified request's share of its tenant's rate. Given back when it is dropped without having been [spent](Self::spend), however
-/// the request ended.
+/// A verified request's token of its tenant's rate. It goes back to the bucket when it is dropped without having been
+/// [spent](Self::spend), however the request ended.
 #[must_use]
-pub(super) struct Share<'e> {
+pub(super) struct RateToken<'e> {
     buckets: &'e Buckets,
     tenant: &'e TenantName,
-    /// Absent: the tenant has no limit, or the share is spent.
+    /// Absent: the tenant has no limit, or the token is spent.
     rate: Option<Rate>,
 }
 
-impl Share<'_> {
-    /// The request's events were kept.
+impl RateToken<'_> {
+    /// Keeps the token: the request's events were kept.
     pub(super) fn spend(mut self) {
         self.rate = None;
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for RateToken<'_> {
     fn drop(&mut self) {
         if let Some(rate) = self.rate
             && let Some(bucket) = self.buckets.buckets().get_mut(self.tenant)
@@ -224,19 +224,19 @@ pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option
     edge.buckets.has_room(&tenant.name, rate).map_err(rate_limited)
 }
 
-/// Takes a verified request's share of its tenant's rate.
+/// Takes a token of the tenant's rate for a verified request.
 ///
 /// # Errors
 /// When others have used it up since the head was looked at.
-pub(super) fn take_share<'e, S: Store>(
+pub(super) fn take_rate_token<'e, S: Store>(
     edge: &'e Edge<S>,
     tenant: &'e Tenant,
     rate: Option<Rate>,
-) -> Result<Share<'e>, Refused> {
+) -> Result<RateToken<'e>, Refused> {
     if let Some(rate) = rate {
         edge.buckets.take(&tenant.name, rate).map_err(rate_limited)?;
     }
-    Ok(Share {
+    Ok(RateToken {
         buckets: &edge.buckets,
         tenant: &tenant.name,
         rate,
@@ -318,11 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn i7_a_share_of_the_rate_that_is_not_spent_is_given_back_however_its_request_ended() {
+    fn i7_a_token_of_the_rate_that_is_not_spent_is_given_back_however_its_request_ended() {
         let (buckets, tenant) = (Buckets::default(), "acme".parse().unwrap());
         let rate = Rate::new(1, 2).unwrap();
-        let share = || {
-            buckets.take(&tenant, rate).ok().map(|()| Share {
+        let token = || {
+            buckets.take(&tenant, rate).ok().map(|()| RateToken {
                 buckets: &buckets,
                 tenant: &tenant,
                 rate: Some(rate),
@@ -332,12 +332,12 @@ mod tests {
             assert_eq!(buckets.has_room(&tenant, rate), Ok(()), "to look takes nothing");
         }
         for _ in 0..50 {
-            drop(share().expect("what was refused, evicted or cut off takes nothing"));
+            drop(token().expect("what was refused, evicted or cut off takes nothing"));
         }
         for _ in 0..2 {
-            share().expect("a share of a burst of 2").spend();
+            token().expect("a token of a burst of 2").spend();
         }
-        assert!(share().is_none() && buckets.has_room(&tenant, rate).is_err());
+        assert!(token().is_none() && buckets.has_room(&tenant, rate).is_err());
     }
 
     #[test]

@@ -27,9 +27,9 @@ use tollgate_core::{limits, mask};
 use tollgate_store::{Admitted, Store, StoreError};
 
 use super::access::{self, Client, Peer, Refused};
-use super::house::Seat;
+use super::connections::Slot;
 use super::keys::NoKey;
-use super::share;
+use super::time_budget;
 use super::{Edge, HEALTH_PATH};
 use crate::clock;
 use crate::config::{Config, Source, Tenant};
@@ -38,7 +38,7 @@ use crate::telemetry::Whose;
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
 const KEY_LOOKS_MAX: usize = 4;
-/// Bodies up to here have a share of the memory for bodies to themselves and need not line up: most events are smaller than a
+/// Bodies up to here have a part of the memory for bodies to themselves and need not queue: most events are smaller than a
 /// tenth of it.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// What a 401 must say where basic auth is asked for (RFC 9110, 11.6.1): some senders present nothing before they are asked.
@@ -47,12 +47,12 @@ const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"tollgate\", c
 /// Answers one request.
 pub(super) async fn handle<S: Store>(
     edge: &Edge<S>,
-    seat: &Seat,
+    slot: &Slot,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    seat.waits();
-    seat.line_up_if_refused().await;
+    slot.waits_for_peer();
+    slot.queue_if_refused().await;
     let config = edge.config.load_full();
     let client = Client::of(&config.edge, peer, request.headers());
     let path = request.uri().path();
@@ -61,7 +61,7 @@ pub(super) async fn handle<S: Store>(
         Ok((tenant, source)) => {
             let asked = Asked {
                 edge,
-                seat,
+                slot,
                 config: &config,
                 tenant,
                 source,
@@ -87,8 +87,8 @@ pub(super) async fn handle<S: Store>(
             respond(&answer(&happening, &Ack::default()))
         }
     };
-    seat.was_refused(!response.status().is_success());
-    seat.waits();
+    slot.was_refused(!response.status().is_success());
+    slot.waits_for_peer();
     Ok(response)
 }
 
@@ -157,7 +157,7 @@ fn words(rejection: Rejection) -> &'static str {
 /// One request to a known source.
 struct Asked<'r, S> {
     edge: &'r Edge<S>,
-    seat: &'r Seat,
+    slot: &'r Slot,
     config: &'r Config,
     tenant: &'r Tenant,
     source: &'r Source,
@@ -311,7 +311,7 @@ impl<S: Store> Asked<'_, S> {
         // Held until the answer: what waits for its commit takes memory as well.
         let mut held = HeldBytes {
             all: &edge.body_bytes,
-            seat: self.seat,
+            slot: self.slot,
             own: 0,
         };
         let bounds = BodyBounds {
@@ -321,12 +321,12 @@ impl<S: Store> Asked<'_, S> {
         let body = bounded_body(bounds, &head.headers, body, &mut held)
             .await
             .map_err(|rejection| self.tell(rejection))?;
-        self.seat.is_waited_for();
+        self.slot.works_for_peer();
         let mut admissions = match self.prove(&head, &body).await? {
             Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
             Proved::Events(admissions) => admissions,
         };
-        let share = access::take_share(edge, self.tenant, rate).inspect_err(|refused| {
+        let token = access::take_rate_token(edge, self.tenant, rate).inspect_err(|refused| {
             self.tell(refused.rejection);
         })?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
@@ -340,7 +340,7 @@ impl<S: Store> Asked<'_, S> {
         };
         let admitted = admitted.map_err(|error| self.unkept(&error))?;
         pass(Point::AfterAdmit);
-        share.spend();
+        token.spend();
         self.tell_what_is_held(&receipts, &admitted);
         Ok(Outcome::Events(
             receipts
@@ -376,7 +376,7 @@ impl<S: Store> Asked<'_, S> {
             let proved = {
                 let _turn = match body.len() {
                     ..=SMALL_BODY_BYTES => None,
-                    _ => self.seat.turn().await,
+                    _ => self.slot.turn().await,
                 };
                 self.prove_with(&keyring, head, body, received_at)
             };
@@ -523,36 +523,36 @@ fn raw_request<'a>(
     })
 }
 
-/// One request's share of the memory that bodies may take. Counted as it is taken, so that a peer cannot reserve by promising.
+/// The part of the memory for bodies that one request holds. Counted as it is taken, so that a peer cannot reserve by promising.
 struct HeldBytes<'a> {
     all: &'a AtomicUsize,
-    seat: &'a Seat,
+    slot: &'a Slot,
     own: usize,
 }
 
 impl<'a> HeldBytes<'a> {
     /// The line's next turn, for so many bytes of a large body. While memory for bodies is short they may not take all the time either.
     async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'a>> {
-        let seat = self.seat;
+        let slot = self.slot;
         if self.all.load(Ordering::Relaxed) < limits::EDGE_BODY_BYTES_MAX / 2 {
-            return seat.turn().await;
+            return slot.turn().await;
         }
-        seat.dear_turn(bytes as u64 * share::BYTE_NS).await
+        slot.metered_turn(bytes as u64 * time_budget::BYTE_NS).await
     }
 
-    /// Counts up to `bytes` in all. When memory is short, who has held much of it for long is sent away first; there may be too much
+    /// Counts up to `bytes` in all. When memory is short, the connection that has held much of it for longest is evicted first; there may be too much
     /// until its task has noticed.
     fn grow_to(&mut self, bytes: usize) -> Result<(), Rejection> {
         let more = bytes.saturating_sub(self.own);
         self.own += more;
-        self.seat.holds(self.own);
+        self.slot.holds(self.own);
         let all = self.all.fetch_add(more, Ordering::Relaxed) + more;
         let bound = if self.own > SMALL_BODY_BYTES {
             limits::EDGE_BODY_BYTES_MAX - limits::EDGE_BODY_BYTES_MAX / 8
         } else {
             limits::EDGE_BODY_BYTES_MAX
         };
-        if all > bound && !self.seat.free_body() {
+        if all > bound && !self.slot.evict_a_body() {
             Err(Rejection::Overloaded)
         } else {
             Ok(())
@@ -562,7 +562,7 @@ impl<'a> HeldBytes<'a> {
 
 impl Drop for HeldBytes<'_> {
     fn drop(&mut self) {
-        self.seat.holds(0);
+        self.slot.holds(0);
         self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
@@ -677,20 +677,20 @@ fn response(http_status: u16, content_type: &'static str, body: String) -> Respo
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use super::super::house::House;
+    use super::super::connections::Connections;
     use super::*;
 
     #[tokio::test]
     async fn bodies_share_one_bound_and_give_their_bytes_back() {
         const LARGE_MAX: usize = limits::EDGE_BODY_BYTES_MAX - limits::EDGE_BODY_BYTES_MAX / 8;
         let all = AtomicUsize::new(0);
-        let house = House::new(1, CancellationToken::new());
-        let seat = house.seat().await.unwrap();
-        // They wait for the host, so none of them can be sent away.
-        seat.is_waited_for();
+        let connections = Connections::new(1, CancellationToken::new());
+        let slot = connections.slot().await.unwrap();
+        // They wait for the host, so none of them can be evicted.
+        slot.works_for_peer();
         let hold = || HeldBytes {
             all: &all,
-            seat: &seat,
+            slot: &slot,
             own: 0,
         };
         let mut first = hold();
@@ -699,7 +699,7 @@ mod tests {
         assert_eq!(
             second.grow_to(SMALL_BODY_BYTES),
             Ok(()),
-            "small ones have a share of their own"
+            "small ones have a part of their own"
         );
         assert_eq!(second.grow_to(SMALL_BODY_BYTES), Ok(()), "counted once");
         assert_eq!(second.grow_to(SMALL_BODY_BYTES + 1), Err(Rejection::Overloaded));

@@ -4,10 +4,10 @@
 //! except into the store's writer and back. What is answered is the core's table; see [`intake`].
 
 mod access;
-mod house;
+mod connections;
 mod intake;
 mod keys;
-mod share;
+mod time_budget;
 mod wire;
 
 use std::net::SocketAddr;
@@ -28,13 +28,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
-use tollgate_store::{Courier, Store};
+use tollgate_store::{ReplyBatcher, Store};
 
 pub(crate) use self::access::Buckets;
 use self::access::Peer;
-pub(crate) use self::house::{Follows, House, Seat};
+pub(crate) use self::connections::{Connections, Follows, Slot};
 pub(crate) use self::keys::Keys;
-use self::share::Share;
+use self::time_budget::TimeBudget;
 pub(crate) use self::wire::{Patience, Wire};
 use crate::clock;
 use crate::config::{Config, EdgeConfig};
@@ -99,7 +99,7 @@ pub(crate) fn listen(settings: &EdgeConfig) -> anyhow::Result<Listeners> {
     listening().with_context(|| format!("cannot listen on {}; is the port taken?", settings.listen))
 }
 
-/// Starts the edge's threads, and answers a handle of each.
+/// Starts the edge's threads, and returns a handle of each.
 ///
 /// # Errors
 /// When the system starts no thread.
@@ -109,15 +109,15 @@ pub(crate) fn start<S: Store>(
     files_max: u64,
 ) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
     let mut settings = edge.config.load().edge.clone();
-    let seats_max = seats(files_max) / settings.threads.max(1);
-    if seats_max < settings.connections_max {
+    let slots_max = slots(files_max) / settings.threads.max(1);
+    if slots_max < settings.connections_max {
         tracing::warn!(
             connections_max = settings.connections_max,
-            seats_max,
+            slots_max,
             files_max,
-            "the process may not have as many files open as there may be connections; there will be so many seats per thread"
+            "the process may not have as many files open as there may be connections; there will be so many slots per thread"
         );
-        settings.connections_max = seats_max.max(1);
+        settings.connections_max = slots_max.max(1);
     }
     let threads = listeners
         .listeners
@@ -138,7 +138,7 @@ pub(crate) fn start<S: Store>(
 
 /// How many connections a process that may have so many files open can take: the rest is for the store, for deliveries and for
 /// operators.
-fn seats(files_max: u64) -> usize {
+fn slots(files_max: u64) -> usize {
     let others = (files_max / 2).min(FILES_OF_OTHERS);
     usize::try_from(files_max - others).unwrap_or(usize::MAX)
 }
@@ -177,29 +177,29 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
         // Head and body of our short answers in one buffer. Not `pipeline_flush`, which does that too: it holds an answer back
         // while any byte of a next request waits (a line break after the body is enough), and then without bound.
         .writev(false);
-    tokio::spawn(Courier::of_this_thread().run());
+    tokio::spawn(ReplyBatcher::of_this_thread().run());
     tokio::spawn(keep_a_timer());
     // Each connection looks at its own child of it whenever it is polled; a token of the thread's own is not fought for.
     let shutdown = edge.shutdown.child_token();
-    let house = House::new(settings.connections_max, shutdown.clone());
+    let connections = Connections::new(settings.connections_max, shutdown.clone());
     // Connections that come all at once would also be let go all at once.
-    let share = Share::default();
+    let budget = TimeBudget::default();
     loop {
-        share.take(share::CONNECTION_NS).await;
+        budget.take(time_budget::CONNECTION_NS).await;
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             () = shutdown.cancelled() => break,
         };
         let Ok((stream, address)) = stream else {
-            // Out of file descriptors, or a connection that died in the queue: have others end, and give them a moment.
-            house.make_room();
+            // Out of file descriptors, or a connection that died in the queue: evict others, and give them a moment.
+            connections.evict_some();
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        // Those that nobody can be sent away for stay in the kernel's queue instead of being refused.
-        let Some(seat) = house.seat().await else { break };
+        // Those that nothing can be evicted for stay in the kernel's queue instead of being refused.
+        let Some(slot) = connections.slot().await else { break };
         let _ = stream.set_nodelay(true);
-        // Answers are small: a peer that takes none of them for so long only holds a seat and a file descriptor.
+        // Answers are small: a peer that takes none of them for so long only holds a slot and a file descriptor.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
@@ -210,17 +210,17 @@ async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: st
                 head_ms_max: settings.header_read_ms_max,
                 idle_ms_max: settings.idle_ms_max,
             };
-            if says_something(&stream, &seat, patience.head_ms_max).await {
-                elsewhere(|| attend(&edge, &http, &seat, stream, address, patience)).await;
+            if says_something(&stream, &slot, patience.head_ms_max).await {
+                elsewhere(|| attend(&edge, &http, &slot, stream, address, patience)).await;
             }
             edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
-            drop(seat);
+            drop(slot);
         });
     }
     // Whoever connects now is refused at once, and asks elsewhere.
     drop(listener);
     // Let running requests reach their answer; whoever is slower than this gets none and will redeliver.
-    let _ = tokio::time::timeout(Duration::from_secs(5), house.empty()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), connections.drained()).await;
 }
 
 /// Keeps the thread's clock set to something near. The runtime writes to its own wake-up descriptor whenever a timer is set that
@@ -234,11 +234,11 @@ async fn keep_a_timer() {
 }
 
 /// Waits for a connection's first bytes, as long as for a head. Many say nothing: they are not prepared for.
-async fn says_something(stream: &TcpStream, seat: &Seat, ms_max: u64) -> bool {
+async fn says_something(stream: &TcpStream, slot: &Slot, ms_max: u64) -> bool {
     let mut first = [0];
     tokio::select! {
         said = tokio::time::timeout(Duration::from_millis(ms_max), stream.peek(&mut first)) => matches!(said, Ok(Ok(1))),
-        () = seat.leave().cancelled() => false,
+        () = slot.close().cancelled() => false,
     }
 }
 
@@ -252,7 +252,7 @@ fn elsewhere<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
 async fn attend<S: Store>(
     edge: &Edge<S>,
     http: &http1::Builder,
-    seat: &Seat,
+    slot: &Slot,
     stream: TcpStream,
     address: SocketAddr,
     patience: Patience,
@@ -264,8 +264,8 @@ async fn attend<S: Store>(
             converse(
                 edge,
                 http,
-                seat,
-                Wire::new(stream, seat, patience),
+                slot,
+                Wire::new(stream, slot, patience),
                 Peer::new(address, false),
             )
             .await
@@ -273,12 +273,12 @@ async fn attend<S: Store>(
         Some(tls) => {
             let accepting = TlsAcceptor::from(tls.server).accept(stream);
             // A peer that breaks off or stalls in the handshake is its own affair.
-            if let Some(stream) = within(edge, seat, patience.head_ms_max, accepting).await {
+            if let Some(stream) = within(edge, slot, patience.head_ms_max, accepting).await {
                 converse(
                     edge,
                     http,
-                    seat,
-                    Wire::new(stream, seat, patience),
+                    slot,
+                    Wire::new(stream, slot, patience),
                     Peer::new(address, true),
                 )
                 .await;
@@ -287,10 +287,10 @@ async fn attend<S: Store>(
     }
 }
 
-/// Waits for a handshake, but not for ever, not into a stop and not while others have no seat.
+/// Waits for a handshake, but not for ever, not into a stop and not while others have no slot.
 async fn within<S: Store, T, E>(
     edge: &Edge<S>,
-    seat: &Seat,
+    slot: &Slot,
     ms_max: u64,
     handshake: impl Future<Output = Result<T, E>>,
 ) -> Option<T> {
@@ -302,20 +302,20 @@ async fn within<S: Store, T, E>(
             }
             stream
         }
-        () = seat.leave().cancelled() => None,
+        () = slot.close().cancelled() => None,
     }
 }
 
-/// Speaks HTTP on one connection until the peer goes, is sent away, or the host stops.
-async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, seat: &Seat, wire: Wire<'_, I>, peer: Peer)
+/// Speaks HTTP on one connection until the peer goes, is evicted, or the host stops.
+async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, slot: &Slot, wire: Wire<'_, I>, peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
-        seat.is_asked(Follows::from(request.body()));
+        slot.is_asked(Follows::from(request.body()));
         async move {
-            let answered = intake::handle(edge, seat, peer, request).await;
-            seat.has_answered();
+            let answered = intake::handle(edge, slot, peer, request).await;
+            slot.has_answered();
             answered
         }
     });
@@ -323,14 +323,14 @@ where
     // A peer that breaks off or stalls is its own affair; nothing of it was kept.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = seat.leave().cancelled() => {
+        () = slot.close().cancelled() => {
             if edge.shutdown.is_cancelled() {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
         }
     }
-    if seat.has_sent_a_bare_line_feed()
+    if slot.has_sent_a_bare_line_feed()
         && let Some(left_out) = edge.counters.refused(Whose::Nobodys, "bare-line-feed", clock::now())
     {
         tracing::warn!(

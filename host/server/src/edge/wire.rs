@@ -3,7 +3,7 @@
 //! hyper parses, and is lenient where a proxy in front may not be: it ends a line of a head at a bare line feed, and its one
 //! timeout is for heads and for the silence between two requests alike. So each head is handed over by itself here: its lines are
 //! looked at first, and how long it may take is timed apart from how long a connection may stay idle. What a body's length is,
-//! hyper says (see [`Seat::follows`]); nothing of a head is interpreted twice.
+//! hyper says (see [`Slot::follows`]); nothing of a head is interpreted twice.
 //!
 //! A head with a bare line feed is answered 400: the line feed is handed over as a NUL, which no head may contain.
 
@@ -16,7 +16,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::house::{Follows, Seat};
+use super::connections::{Follows, Slot};
 
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub(crate) struct Patience {
 /// A connection's bytes, on their way to hyper.
 pub(crate) struct Wire<'a, I> {
     io: I,
-    seat: &'a Seat,
+    slot: &'a Slot,
     patience: Patience,
     place: Place,
     /// Read, and not handed over yet: what followed a head.
@@ -253,10 +253,10 @@ fn chunk_size(mut size: u64, mut read: bool, bytes: &[u8]) -> (u64, bool) {
 }
 
 impl<'a, I> Wire<'a, I> {
-    pub(crate) fn new(io: I, seat: &'a Seat, patience: Patience) -> Self {
+    pub(crate) fn new(io: I, slot: &'a Slot, patience: Patience) -> Self {
         Self {
             io,
-            seat,
+            slot,
             patience,
             place: Place::START,
             kept: BytesMut::new(),
@@ -297,9 +297,9 @@ impl<'a, I> Wire<'a, I> {
     fn end(&self, pause: Pause, now: Instant) -> Instant {
         // Whoever is being answered is not waited for.
         let since = match pause {
-            _ if self.seat.is_being_answered() => now,
+            _ if self.slot.is_being_answered() => now,
             Pause::Head => self.head_since.unwrap_or(now),
-            Pause::Idle => now - self.seat.has_waited(),
+            Pause::Idle => now - self.slot.has_waited(),
         };
         since + self.longest(pause)
     }
@@ -317,7 +317,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<'_, I> {
         let this = self.get_mut();
         match this.place {
             Place::HeadEnded => {
-                let Some(follows) = this.seat.take_follows() else {
+                let Some(follows) = this.slot.take_follows() else {
                     // hyper takes more than we do for the head.
                     return Poll::Ready(Err(Error::from(ErrorKind::InvalidData)));
                 };
@@ -360,7 +360,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<'_, I> {
             this.kept.advance(handed);
         }
         if matches!(this.place, Place::Broken { .. }) {
-            this.seat.sent_a_bare_line_feed();
+            this.slot.sent_a_bare_line_feed();
         }
         Poll::Ready(Ok(()))
     }

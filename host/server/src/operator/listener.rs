@@ -1,7 +1,7 @@
 //! The private listener's connections, each within its bounds before anything is known of who speaks: so many at once, a time for
 //! a head, for silence and for a body. What it uses up is not the public listener's.
 //!
-//! When there are too many, the one that has kept the host waiting for longest goes, as on the public listener ([`House`]).
+//! When there are too many, the one that the host has waited for longest is evicted, as on the public listener ([`Connections`]).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
 use tower_service::Service as _;
 
-use crate::edge::{Follows, House, Patience, Seat, Wire};
+use crate::edge::{Connections, Follows, Patience, Slot, Wire};
 
 /// How long running requests may go on after shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -34,17 +34,17 @@ pub(super) async fn serve(router: Router, listener: TcpListener, shutdown: Cance
     http.header_read_timeout(None)
         .max_buf_size(limits::HEADER_BYTES_MAX.max(8 * 1024))
         .max_headers(limits::HEADER_COUNT_MAX);
-    let house = House::new(limits::OPERATOR_CONNECTIONS_MAX, shutdown.clone());
+    let connections = Connections::new(limits::OPERATOR_CONNECTIONS_MAX, shutdown.clone());
     loop {
-        let Some(seat) = house.seat().await else { break };
+        let Some(slot) = connections.slot().await else { break };
         let stream = tokio::select! {
             stream = listener.accept() => stream,
             () = shutdown.cancelled() => break,
         };
         let Ok((stream, _)) = stream else {
-            // Out of file descriptors, or a connection that died in the queue: have others end, and give them a moment.
-            drop(seat);
-            house.make_room();
+            // Out of file descriptors, or a connection that died in the queue: evict others, and give them a moment.
+            drop(slot);
+            connections.evict_some();
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -52,39 +52,39 @@ pub(super) async fn serve(router: Router, listener: TcpListener, shutdown: Cance
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
         let (http, router, shutdown) = (http.clone(), router.clone(), shutdown.clone());
-        tokio::spawn(async move { converse(&http, &seat, stream, router, shutdown).await });
+        tokio::spawn(async move { converse(&http, &slot, stream, router, shutdown).await });
     }
     drop(listener);
     // A peer that began a request and does not end it must not hold the stop up.
-    if tokio::time::timeout(DRAIN_MAX, house.empty()).await.is_err() {
+    if tokio::time::timeout(DRAIN_MAX, connections.drained()).await.is_err() {
         tracing::warn!("some requests on the private listener did not end before the stop");
     }
 }
 
-/// Speaks HTTP on one connection until the peer goes, is sent away, or the host stops.
-async fn converse(http: &http1::Builder, seat: &Seat, stream: TcpStream, router: Router, shutdown: CancellationToken) {
+/// Speaks HTTP on one connection until the peer goes, is evicted, or the host stops.
+async fn converse(http: &http1::Builder, slot: &Slot, stream: TcpStream, router: Router, shutdown: CancellationToken) {
     let patience = Patience {
         head_ms_max: limits::HEADER_READ_MS_MAX,
         idle_ms_max: limits::IDLE_MS_MAX,
     };
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
-        seat.is_asked(Follows::from(request.body()));
+        slot.is_asked(Follows::from(request.body()));
         // Whoever is let in may take its time; whoever is not is answered at once, without a look at the body.
-        seat.is_waited_for();
+        slot.works_for_peer();
         let answering = router.clone().call(request.map(TimedBody::new));
         async move {
             let answer = answering.await;
-            seat.has_answered();
-            seat.waits();
+            slot.has_answered();
+            slot.waits_for_peer();
             answer
         }
     });
-    let wire = TokioIo::new(Wire::new(stream, seat, patience));
+    let wire = TokioIo::new(Wire::new(stream, slot, patience));
     let mut connection = std::pin::pin!(http.serve_connection(wire, service));
     // A peer that breaks off or stalls is its own affair.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = seat.leave().cancelled() => {
+        () = slot.close().cancelled() => {
             if shutdown.is_cancelled() {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;

@@ -17,8 +17,8 @@ use tollgate_store::{RecordedRunFilter, Store};
 use super::plugins::meant;
 use super::{Operator, Refusal, access};
 use crate::clock;
-use crate::precedence;
 use crate::repeat::{Trial, TrialReport};
+use crate::thread_priority;
 
 /// Recorded runs that one trial looks at, when nobody asks for fewer.
 const RUNS_MAX: u64 = 1_000_000;
@@ -109,7 +109,7 @@ pub(super) async fn run<S: Store>(
             runs_max,
             config: Some(&config),
             threads: 1,
-            begin: precedence::of_slow_work,
+            begin: thread_priority::lower_to_slow_work,
         };
         trial.run(&|filter| runtime.block_on(store.recorded_runs(filter)), &|_| {})
     });

@@ -71,7 +71,7 @@ pub(crate) struct WorkerCounters {
     held: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
     /// Runs that proposed what conflicts with the ledger, by route.
     conflicts: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
-    /// Runs whose proposals broke a rule of the route's grants or of the house, by tenant and rule.
+    /// Runs whose proposals broke a rule of the route's grants or of the host, by tenant and rule.
     violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
     /// Runs that failed, by tenant, route and fault.
     faults: Mutex<BTreeMap<(TenantName, RouteName, Fault), Tally>>,

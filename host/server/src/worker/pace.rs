@@ -14,7 +14,7 @@ use tollgate_core::ids::{PluginDigest, TenantName};
 use tollgate_core::time::UnixMillis;
 
 use super::pool::Pool;
-use crate::precedence;
+use crate::thread_priority;
 
 /// Wall-clock time of a run on the quick threads.
 pub(super) const QUICK_MS: u64 = 25;
@@ -54,7 +54,7 @@ impl Paces {
             slow: Pool::start(
                 "plugin-slow",
                 (threads / 2).max(SLOW_THREADS_MIN),
-                precedence::of_slow_work,
+                thread_priority::lower_to_slow_work,
             ),
             known: Mutex::default(),
             slow_in_flight: Mutex::default(),

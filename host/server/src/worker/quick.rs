@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
-use tollgate_store::Courier;
+use tollgate_store::ReplyBatcher;
 
-use crate::precedence;
+use crate::thread_priority;
 
 /// The line before the quick threads. Dropping it ends them, each after its current run; what has not settled then is left.
 pub(super) struct Quick<J> {
@@ -50,7 +50,7 @@ impl<J: Send + 'static> Quick<J> {
         for at in 0..threads {
             let (line, process, runtime) = (Arc::clone(&line), process.clone(), runtime.clone());
             let spawned = std::thread::Builder::new().name(format!("plugin-{at}")).spawn(move || {
-                precedence::of_work();
+                thread_priority::lower_to_work();
                 runtime.block_on(LocalSet::new().run_until(work(&line, process)));
             });
             if let Err(error) = spawned {
@@ -85,7 +85,7 @@ async fn work<J, F>(line: &Line<J>, process: impl Fn(J) -> F)
 where
     F: Future<Output = ()> + 'static,
 {
-    spawn_local(Courier::of_this_thread().run());
+    spawn_local(ReplyBatcher::of_this_thread().run());
     while let Some(job) = line.next().await {
         spawn_local(process(job));
         // The job runs now, and what others waited for goes on; then comes the next.

@@ -22,8 +22,8 @@ use super::pool::Pool;
 use super::run_limits;
 use crate::clock;
 use crate::config::Route;
-use crate::precedence;
 use crate::registry::Shelf;
+use crate::thread_priority;
 
 /// Shadow runs that wait. One more is left out.
 const QUEUE_MAX: usize = 256;
@@ -81,7 +81,7 @@ pub(super) fn start<S: Store>(
         counters: Arc::clone(&counters),
     };
     tokio::spawn(async move {
-        let pool = Pool::start("plugin-shadow", 1, precedence::of_slow_work);
+        let pool = Pool::start("plugin-shadow", 1, thread_priority::lower_to_slow_work);
         loop {
             let task = tokio::select! {
                 task = waiting.recv() => task,

@@ -179,8 +179,8 @@ trait Work: Send {
     fn answer(self: Box<Self>);
     /// Whether it can fail on a sound disk.
     fn may_fail(&self) -> bool;
-    /// The courier of the thread that waits, if it has one.
-    fn courier(&mut self) -> Option<Letters>;
+    /// Returns where the waiting thread takes batches of replies from, if it does.
+    fn batcher(&mut self) -> Option<Batches>;
     /// Sends an error; whatever was applied is rolled back.
     fn fail(self: Box<Self>, error: StoreError);
 }
@@ -190,11 +190,11 @@ struct Task<T, F> {
     must_sync: bool,
     result: Option<Result<T, StoreError>>,
     waiting: oneshot::Sender<Result<T, StoreError>>,
-    courier: Option<Letters>,
+    batcher: Option<Batches>,
 }
 
-/// Where a courier takes answers from: all that one commit has for its thread.
-type Letters = UnboundedSender<Vec<Box<dyn Work>>>;
+/// Carries all the replies that one commit has for one thread.
+type Batches = UnboundedSender<Vec<Box<dyn Work>>>;
 
 impl<T, F> Work for Task<T, F>
 where
@@ -216,8 +216,8 @@ where
         self.must_sync
     }
 
-    fn courier(&mut self) -> Option<Letters> {
-        self.courier.take()
+    fn batcher(&mut self) -> Option<Batches> {
+        self.batcher.take()
     }
 
     fn answer(self: Box<Self>) {
@@ -233,29 +233,29 @@ where
 }
 
 thread_local! {
-    static COURIER: RefCell<Option<Letters>> = const { RefCell::new(None) };
+    static REPLY_BATCHER: RefCell<Option<Batches>> = const { RefCell::new(None) };
 }
 
 /// Brings the writer's answers to the tasks of one thread. A commit answers many tasks, and each answer from another thread
-/// wakes the sleeping one with a system call; with a courier it is woken once, and the courier wakes the tasks from inside.
+/// wakes the sleeping one with a system call; with a reply batcher it is woken once, and the batcher wakes the tasks from inside.
 ///
 /// For threads with a single-threaded runtime. What is asked from other threads is answered directly.
 #[derive(Debug)]
-pub struct Courier {
-    letters: UnboundedReceiver<Vec<Box<dyn Work>>>,
+pub struct ReplyBatcher {
+    batches: UnboundedReceiver<Vec<Box<dyn Work>>>,
 }
 
-impl Courier {
-    /// From now on, what this thread asks of any store is answered through this courier: run it on this thread.
+impl ReplyBatcher {
+    /// Makes this thread take the replies of every store through this batcher from now on. [`run`](Self::run) it on this thread.
     pub fn of_this_thread() -> Self {
-        let (sender, letters) = unbounded_channel();
-        COURIER.set(Some(sender));
-        Self { letters }
+        let (sender, batches) = unbounded_channel();
+        REPLY_BATCHER.set(Some(sender));
+        Self { batches }
     }
 
     /// Answers until the thread's runtime ends.
     pub async fn run(mut self) {
-        while let Some(answers) = self.letters.recv().await {
+        while let Some(answers) = self.batches.recv().await {
             answers.into_iter().for_each(Work::answer);
         }
     }
@@ -267,22 +267,22 @@ fn take(group: &mut Vec<Box<dyn Work>>, message: Message) {
     }
 }
 
-/// Answers a whole group, each thread's couriers once.
+/// Replies to a whole group, to each thread once.
 fn answer_all(batch: &mut Vec<Box<dyn Work>>) {
     // As many as the host has threads that ask: a handful.
-    let mut couriers: Vec<(Letters, Vec<Box<dyn Work>>)> = Vec::new();
+    let mut batchers: Vec<(Batches, Vec<Box<dyn Work>>)> = Vec::new();
     for mut work in batch.drain(..) {
-        match work.courier() {
+        match work.batcher() {
             None => work.answer(),
-            Some(courier) => match couriers.iter_mut().find(|(known, _)| known.same_channel(&courier)) {
+            Some(batcher) => match batchers.iter_mut().find(|(known, _)| known.same_channel(&batcher)) {
                 Some((_, answers)) => answers.push(work),
-                None => couriers.push((courier, vec![work])),
+                None => batchers.push((batcher, vec![work])),
             },
         }
     }
-    for (courier, answers) in couriers {
-        // A courier that is gone leaves those who still wait to be answered from here.
-        if let Err(returned) = courier.send(answers) {
+    for (batcher, answers) in batchers {
+        // The replies of a batcher that is gone are given from here.
+        if let Err(returned) = batcher.send(answers) {
             returned.0.into_iter().for_each(Work::answer);
         }
     }
@@ -426,7 +426,7 @@ impl Writer {
             must_sync,
             result: None,
             waiting: sender,
-            courier: COURIER.with_borrow(Clone::clone),
+            batcher: REPLY_BATCHER.with_borrow(Clone::clone),
         });
         let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(queue) => queue.try_send(Message::Work(task)),

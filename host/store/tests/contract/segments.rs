@@ -6,7 +6,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::ids::Digest;
 use tollgate_core::route::Late;
 use tollgate_store::{
-    Admitted, Courier, Layout, NewToken, OpenOptions, Settled, SqliteStore, Store as _, TraceBy, TraceQuery,
+    Admitted, Layout, NewToken, OpenOptions, ReplyBatcher, Settled, SqliteStore, Store as _, TraceBy, TraceQuery,
 };
 
 use crate::sqlite::Sqlite;
@@ -805,9 +805,9 @@ async fn a_reader_finds_at_once_what_was_answered() {
     assert!(reading.await.unwrap() > 20);
 }
 
-/// A thread's courier goes with its runtime; what the thread asks later is answered all the same.
+/// A thread's batcher goes with its runtime; what the thread asks later is answered all the same.
 #[test]
-fn a_thread_outlives_its_courier() {
+fn a_thread_outlives_its_batcher() {
     let place = Sqlite::with(keeping(10, 0)).quick();
     let store = place.open();
     let runtime = || {
@@ -818,17 +818,17 @@ fn a_thread_outlives_its_courier() {
     };
     let first = runtime();
     first.block_on(async {
-        let courier = tokio::spawn(Courier::of_this_thread().run());
+        let batcher = tokio::spawn(ReplyBatcher::of_this_thread().run());
         assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
-        courier.abort();
-        let _ = courier.await;
+        batcher.abort();
+        let _ = batcher.await;
         assert_eq!(Sent::new("e2").admit(&store).await, ACCEPTED);
     });
     drop(first);
     runtime().block_on(async {
         assert_eq!(Sent::new("e3").admit(&store).await, ACCEPTED);
         // One that goes while it holds the answer: whoever waits is told something, and no good news.
-        let courier = Courier::of_this_thread();
+        let batcher = ReplyBatcher::of_this_thread();
         let raw = place.raw();
         raw.execute_batch("BEGIN IMMEDIATE").unwrap();
         let waiting = tokio::spawn({
@@ -841,7 +841,7 @@ fn a_thread_outlives_its_courier() {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        drop(courier);
+        drop(batcher);
         let answer = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
         assert!(answer.expect("it waits for ever").unwrap().is_err());
         assert_eq!(Sent::new("e4").admit(&store).await, Admitted::Same { delivery: 2 });

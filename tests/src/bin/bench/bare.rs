@@ -76,12 +76,12 @@ pub(super) fn serve(mode: Mode, port: u16, threads: usize, file: &Path) -> anyho
                 socket.set_nonblocking(true)?;
                 socket.bind(&address.into())?;
                 socket.listen(1024)?;
-                let (courier, mut letters) = mpsc::unbounded_channel::<Vec<oneshot::Sender<()>>>();
-                let edge = Arc::new(Edge::new(mode, writer, courier)?);
+                let (batcher, mut batches) = mpsc::unbounded_channel::<Vec<oneshot::Sender<()>>>();
+                let edge = Arc::new(Edge::new(mode, writer, batcher)?);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async {
                     tokio::spawn(async move {
-                        while let Some(answers) = letters.recv().await {
+                        while let Some(answers) = batches.recv().await {
                             answers.into_iter().for_each(|answer| _ = answer.send(()));
                         }
                     });
@@ -97,12 +97,12 @@ pub(super) fn serve(mode: Mode, port: u16, threads: usize, file: &Path) -> anyho
 }
 
 /// Answers of one commit to one thread.
-type Courier = mpsc::UnboundedSender<Vec<oneshot::Sender<()>>>;
+type Batches = mpsc::UnboundedSender<Vec<oneshot::Sender<()>>>;
 
 struct Piece {
     body: Bytes,
     answer: oneshot::Sender<()>,
-    courier: Courier,
+    batcher: Batches,
 }
 
 fn append(waiting: &Receiver<Piece>, mut file: File) -> std::io::Result<()> {
@@ -115,16 +115,16 @@ fn append(waiting: &Receiver<Piece>, mut file: File) -> std::io::Result<()> {
         together.iter().for_each(|piece| bytes.extend_from_slice(&piece.body));
         file.write_all(&bytes)?;
         file.sync_data()?;
-        let mut couriers: Vec<(Courier, Vec<oneshot::Sender<()>>)> = Vec::new();
-        for Piece { answer, courier, .. } in together.drain(..) {
-            match couriers.iter_mut().find(|(known, _)| known.same_channel(&courier)) {
+        let mut batchers: Vec<(Batches, Vec<oneshot::Sender<()>>)> = Vec::new();
+        for Piece { answer, batcher, .. } in together.drain(..) {
+            match batchers.iter_mut().find(|(known, _)| known.same_channel(&batcher)) {
                 Some((_, answers)) => answers.push(answer),
-                None => couriers.push((courier, vec![answer])),
+                None => batchers.push((batcher, vec![answer])),
             }
         }
-        couriers
+        batchers
             .into_iter()
-            .for_each(|(courier, answers)| drop(courier.send(answers)));
+            .for_each(|(batcher, answers)| drop(batcher.send(answers)));
     }
     Ok(())
 }
@@ -133,13 +133,13 @@ fn append(waiting: &Receiver<Piece>, mut file: File) -> std::io::Result<()> {
 struct Edge {
     mode: Mode,
     writer: SyncSender<Piece>,
-    courier: Courier,
+    batcher: Batches,
     profile: Arc<Profile>,
     keyring: Keyring,
 }
 
 impl Edge {
-    fn new(mode: Mode, writer: SyncSender<Piece>, courier: Courier) -> anyhow::Result<Self> {
+    fn new(mode: Mode, writer: SyncSender<Piece>, batcher: Batches) -> anyhow::Result<Self> {
         let profile = shipped()
             .iter()
             .find(|(name, _)| name.as_str() == "voucherify")
@@ -154,7 +154,7 @@ impl Edge {
         Ok(Self {
             mode,
             writer,
-            courier,
+            batcher,
             keyring: Keyring::new(&profile, &[secret])?,
             profile,
         })
@@ -187,7 +187,7 @@ impl Edge {
         let piece = Piece {
             body,
             answer,
-            courier: self.courier.clone(),
+            batcher: self.batcher.clone(),
         };
         self.writer.try_send(piece).is_ok() && durable.await.is_ok()
     }

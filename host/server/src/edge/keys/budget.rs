@@ -1,7 +1,7 @@
-//! What names of keys that nobody vouches for may cost: few fetches, shared out by the clients' addresses.
+//! What names of keys that nobody vouches for may cost: few fetches, divided by the clients' addresses.
 //!
-//! Whoever sends a request makes up its key's name. So there is a bound on such fetches for each source, a share of it for each address,
-//! and turns: an address that asks for many names waits behind itself, not others behind it. Who has used its share up is heard again
+//! Whoever sends a request makes up its key's name. So there is a bound on such fetches for each source, a budget within it for each address,
+//! and turns: an address that asks for many names waits behind itself, not others behind it. Who has used up its budget is heard again
 //! for a name that it repeats, because a provider repeats its names and whoever makes them up gains nothing by it.
 
 use std::collections::hash_map::RandomState;
@@ -20,9 +20,9 @@ const FETCHES_AT_ONCE: u32 = 8;
 /// Such fetches of one source that are under way.
 const UNDER_WAY_MAX: usize = 4;
 /// Of one address: so many at once, and then one in [`SHARE_EVERY_S`] seconds.
-const SHARE_AT_ONCE: u32 = 4;
+const ASKER_AT_ONCE: u32 = 4;
 const SHARE_EVERY_S: u64 = 10;
-/// Addresses whose shares are remembered; of more, the one that was silent for longest has a new one.
+/// Addresses whose askers are remembered; of more, the one that was silent for longest has a new one.
 const ADDRESSES_MAX: usize = 1024;
 /// What may wait for its turn.
 const WAITING_OF_ONE_MAX: usize = 4;
@@ -59,7 +59,7 @@ pub(super) enum Asked {
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     all: Bucket,
-    shares: BTreeMap<Asker, Share>,
+    askers: BTreeMap<Asker, AskerBudget>,
     under_way: usize,
     waiting: Turns,
     asked: AskedBefore,
@@ -68,14 +68,14 @@ pub(super) struct Strangers {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
+struct AskerBudget {
     bucket: Bucket,
     last_ns: u64,
 }
 
 impl Strangers {
     /// # Errors
-    /// When the name failed a moment ago, or its asker has used its share up.
+    /// When the name failed a moment ago, or its asker has used up its budget.
     pub(super) fn ask(&mut self, asker: Asker, need: &KeyNeed, now_ns: u64) -> Result<Asked, NoKey> {
         self.failed.retain(|_, until_ns| *until_ns > now_ns);
         if self.failed.contains_key(need.name()) {
@@ -84,11 +84,11 @@ impl Strangers {
         if self.waiting.has(asker, need) {
             return Ok(Asked::Later);
         }
-        let has_share = self.take_share(asker, now_ns);
-        if has_share && self.waiting.is_empty() && self.may_begin(now_ns) {
+        let has_budget = self.take_budget(asker, now_ns);
+        if has_budget && self.waiting.is_empty() && self.may_begin(now_ns) {
             return Ok(Asked::Now);
         }
-        if !has_share && !self.asked.before(need.name()) {
+        if !has_budget && !self.asked.before(need.name()) {
             return Err(NoKey::TooMany);
         }
         if self.waiting.push(asker, need.clone()) {
@@ -132,19 +132,19 @@ impl Strangers {
         begins
     }
 
-    fn take_share(&mut self, asker: Asker, now_ns: u64) -> bool {
-        if self.shares.len() >= ADDRESSES_MAX
-            && !self.shares.contains_key(&asker)
-            && let Some(silent) = self.shares.iter().min_by_key(|(_, share)| share.last_ns)
+    fn take_budget(&mut self, asker: Asker, now_ns: u64) -> bool {
+        if self.askers.len() >= ADDRESSES_MAX
+            && !self.askers.contains_key(&asker)
+            && let Some(silent) = self.askers.iter().min_by_key(|(_, budget)| budget.last_ns)
         {
             let silent = *silent.0;
-            self.shares.remove(&silent);
+            self.askers.remove(&silent);
         }
-        let share = self.shares.entry(asker).or_default();
-        share.last_ns = now_ns;
+        let budget = self.askers.entry(asker).or_default();
+        budget.last_ns = now_ns;
         // A rate is at least one a second; this clock is slower.
         let slow_ns = now_ns / SHARE_EVERY_S;
-        Rate::new(1, SHARE_AT_ONCE).is_some_and(|rate| share.bucket.take(rate, slow_ns).is_ok())
+        Rate::new(1, ASKER_AT_ONCE).is_some_and(|rate| budget.bucket.take(rate, slow_ns).is_ok())
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
             }
         }
         // 100 seconds.
-        assert_eq!(now, SHARE_AT_ONCE + 9, "a share at once, and one in ten seconds");
+        assert_eq!(now, ASKER_AT_ONCE + 9, "a budget at once, and one in ten seconds");
         for number in 0..10 * FAILURES_MAX as u64 {
             strangers.remember_failure(&format!("name-{number}"), START + number);
         }
@@ -275,7 +275,7 @@ mod tests {
         for number in 0..3 * ADDRESSES_MAX as u32 {
             let _ = strangers.ask(v4(number), &need(&format!("other-{number}")), START + u64::from(number));
         }
-        assert!(strangers.shares.len() <= ADDRESSES_MAX);
+        assert!(strangers.askers.len() <= ADDRESSES_MAX);
         assert!(strangers.waiting.order.len() <= WAITING_ADDRESSES_MAX);
         assert!(strangers.asked.newer.len() <= ASKED_MAX && strangers.asked.older.len() <= ASKED_MAX);
     }
@@ -307,7 +307,7 @@ mod tests {
         }
         assert_eq!(strangers.waiting.waiting[&v4(1)].len(), WAITING_OF_ONE_MAX);
         assert_eq!(strangers.ask(v4(2), &need("genuine"), START), Ok(Asked::Later));
-        for _ in 0..SHARE_AT_ONCE {
+        for _ in 0..ASKER_AT_ONCE {
             strangers.is_over();
         }
         let next = |strangers: &mut Strangers, at| {

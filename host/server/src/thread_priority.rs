@@ -1,7 +1,7 @@
-//! Who goes first when the processors do not suffice for everybody: intake, whose senders wait for an answer; then what was taken in,
-//! which is durable and may wait; then plugins that take long.
+//! Priorities of the host's threads, for when the processors do not suffice: intake first, whose senders wait for an answer; then work on
+//! what was taken in, which is durable and may wait; then plugins that take long.
 //!
-//! The edge's threads and the store's keep the priority that the process was started with.
+//! Threads of the edge and of the store keep the priority that the process was started with.
 
 use std::sync::OnceLock;
 
@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 const WORK: i32 = 5;
 const SLOW: i32 = 15;
 
-/// For a thread that runs plugins, delivers or answers operators: call it first.
-pub(crate) fn of_work() {
+/// Lowers the calling thread to the priority of work. Called first by threads that run plugins, deliver or answer operators.
+pub(crate) fn lower_to_work() {
     step_back(WORK);
 }
 
-/// For a thread that runs what takes long.
-pub(crate) fn of_slow_work() {
+/// Lowers the calling thread to the priority of slow work. Called first by threads that run what takes long.
+pub(crate) fn lower_to_slow_work() {
     step_back(SLOW);
 }
 
