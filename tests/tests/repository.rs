@@ -289,6 +289,77 @@ fn the_map_names_places_that_exist() {
     );
 }
 
+/// The promises that a test's name says it holds: `i4_p1_nothing_is_lost` holds i4 and p1.
+fn promises_of(test: &str) -> impl Iterator<Item = &str> {
+    test.split('_').take_while(|word| {
+        let mut bytes = word.bytes();
+        bytes.next().is_some_and(|first| b"itpwodr".contains(&first))
+            && (2..=3).contains(&word.len())
+            && bytes.all(|byte| byte.is_ascii_digit())
+    })
+}
+
+#[test]
+fn tests_hold_the_promises_that_are_written_down() {
+    let written: BTreeSet<String> = fs::read_to_string(root().join("docs/promises.md"))
+        .expect("docs/promises.md is there")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .map(|(code, _)| code.to_lowercase())
+        .filter(|code| promises_of(code).count() == 1)
+        .collect();
+    let texts = tracked_texts();
+    let held: BTreeSet<String> = texts
+        .iter()
+        .filter(|(name, _)| name.ends_with(".rs"))
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| {
+            let line = line.trim_start();
+            let line = line.strip_prefix("async ").unwrap_or(line);
+            line.strip_prefix("fn ")?.split_once('(')
+        })
+        .flat_map(|(name, _)| promises_of(name))
+        .map(str::to_owned)
+        .collect();
+    let unknown: Vec<_> = held.difference(&written).collect();
+    assert!(
+        unknown.is_empty(),
+        "tests name promises that docs/promises.md does not define: {unknown:?}"
+    );
+    let untested: Vec<_> = written.difference(&held).collect();
+    assert!(
+        untested.is_empty(),
+        "docs/promises.md promises what no test holds by its name: {untested:?}"
+    );
+}
+
+#[test]
+fn decisions_are_dated_and_say_why() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let folder = root().join("docs/decisions");
+    for page in fs::read_dir(&folder).expect("docs/decisions is there") {
+        let page = page.expect("a page");
+        let name = page.file_name().into_string().expect("a name");
+        let text = fs::read_to_string(page.path()).expect("a page is text");
+        let dated = text
+            .lines()
+            .any(|line| line.starts_with("Decided 20") && line.ends_with('.'));
+        assert!(dated, "{name} has no line `Decided YYYY-MM-DD.`");
+        for heading in ["## Why", "## What was decided"] {
+            assert!(text.contains(heading), "{name} has no `{heading}`");
+        }
+        assert!(
+            map.contains(&format!("docs/decisions/{name}")),
+            "ARCHITECTURE.md does not list {name}"
+        );
+        let missing: Vec<_> = backticked(&text)
+            .filter(|text| is_path(text) && text.starts_with("host/"))
+            .filter(|path| !root().join(path).exists())
+            .collect();
+        assert!(missing.is_empty(), "{name} names what does not exist: {missing:?}");
+    }
+}
+
 /// The text under the first heading that contains `title`, up to the next heading that is not below it.
 fn section<'a>(markdown: &'a str, title: &str) -> Option<&'a str> {
     let level = |line: &str| line.bytes().take_while(|byte| *byte == b'#').count();

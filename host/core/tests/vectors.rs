@@ -770,7 +770,7 @@ fn payments_are_read_into_one_lifecycle() {
 
 /// Minor units that are not ISO 4217's, as each provider publishes them (its profile's `[amounts] source`).
 #[test]
-fn a_providers_own_minor_units_are_exact_money() {
+fn i12_a_providers_own_minor_units_are_exact_money() {
     let stripe = |amount: &str, currency: &str| {
         let body = format!(
             r#"{{"id":"evt_1","type":"payment_intent.succeeded","created":1,"data":{{"object":{{"id":"pi_1","status":"succeeded","amount":{amount},"amount_received":{amount},"currency":"{currency}"}}}}}}"#
@@ -921,7 +921,7 @@ fn a_notification_of_a_failed_try_never_reads_as_done() {
 
 /// Captured and not intended, refunded in this event and not in all.
 #[test]
-fn the_amount_is_the_one_that_the_event_is_about() {
+fn i12_the_amount_is_the_one_that_the_event_is_about() {
     let read = |provider: &str, body: &str| {
         let headers: &[(&str, &str)] = match provider {
             "razorpay" => &[("x-razorpay-event-id", "evt_1")],

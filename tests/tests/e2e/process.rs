@@ -512,7 +512,7 @@ fn the_private_listener_waits_for_no_body_and_reads_none_of_a_stranger() {
 }
 
 #[test]
-fn a_breaker_that_opens_says_so_once_and_in_a_metric() {
+fn o7_a_breaker_that_opens_says_so_once_and_in_a_metric() {
     let destination = Destination::start();
     destination.otherwise(Reply::Status(500));
     let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
@@ -543,7 +543,7 @@ fn a_breaker_that_opens_says_so_once_and_in_a_metric() {
 }
 
 #[test]
-fn a_plugin_that_traps_and_its_quarantine_say_so_once_and_in_a_metric() {
+fn o7_a_plugin_that_traps_and_its_quarantine_say_so_once_and_in_a_metric() {
     let route = "\n[routes.bad]\nplugin = \"panic\"\n";
     let stage = Setup::acme(route)
         .hostile("panic")
@@ -576,7 +576,7 @@ fn a_plugin_that_traps_and_its_quarantine_say_so_once_and_in_a_metric() {
 }
 
 #[test]
-fn a_secret_that_expires_says_so_once_and_in_a_metric() {
+fn o7_a_secret_that_expires_says_so_once_and_in_a_metric() {
     let tenant = "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"old\", value = { file = \"../secrets/shop\" }, \
                   not_after = \"2024-01-01T00:00:00Z\" }, { id = \"new\", value = { file = \"../secrets/orders\" } }]\n";
     let stage = Setup::default().tenant("acme", tenant).start();

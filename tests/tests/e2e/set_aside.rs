@@ -119,7 +119,7 @@ fn t4_jobs_that_a_plugin_held_are_listed_counted_said_and_replayed() {
 
 /// One id, two facts: the provider's own mistake, or a profile's. The second one is not lost.
 #[test]
-fn i6_a_conflict_is_shown_as_one_and_can_be_given_effect() {
+fn i6_i13_a_conflict_is_shown_as_one_and_can_be_given_effect() {
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
     assert_eq!(
         send(&stage, redeemed("evt_1", "red_1", "success")),
