@@ -23,6 +23,9 @@ pub struct Manifest {
     pub fuel: Option<u64>,
     /// One or two sentences for the person who chooses it.
     pub description: String,
+    /// A JSON Schema of the route's configuration, which hosts hold configurations against. `tollgate plugin check` judges it.
+    #[serde(default)]
+    pub configuration: Option<serde_json::Value>,
 }
 
 /// Every kind of action of the contract, as manifests and grants name them.

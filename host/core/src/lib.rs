@@ -43,6 +43,7 @@ pub mod chain;
 // It is run, and what it asks for is judged.
 pub mod work;
 pub mod turns;
+pub mod config_schema;
 pub mod manifest;
 pub mod signature;
 pub mod checkpoint;

@@ -95,6 +95,10 @@ pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const MANIFEST_BYTES_MAX: usize = 16 * 1024;
 /// Event type patterns of one manifest.
 pub const MANIFEST_EVENTS_MAX: usize = 64;
+/// How deep a plugin's schema of its configuration may nest.
+pub const CONFIG_SCHEMA_DEPTH_MAX: usize = 16;
+/// What is said of one configuration that does not fit its schema.
+pub const CONFIG_PROBLEMS_MAX: usize = 32;
 /// The description in a manifest.
 pub const MANIFEST_TEXT_BYTES_MAX: usize = 1024;
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionKind;
+use crate::config_schema::{ConfigSchema, SchemaError};
 use crate::ids::{IdError, PluginName};
 use crate::limits::{MANIFEST_BYTES_MAX, MANIFEST_EVENTS_MAX, MANIFEST_TEXT_BYTES_MAX};
 use crate::mask;
@@ -30,6 +31,8 @@ pub struct Manifest {
     /// The fuel that one run needs at most, as its author measured it. At least 1.
     pub fuel: Option<u64>,
     pub description: Option<String>,
+    /// What a route's configuration may be. Without one the plugin alone judges it, when it runs.
+    pub configuration: Option<ConfigSchema>,
 }
 
 /// Why a document is not a manifest.
@@ -53,6 +56,8 @@ pub enum ManifestError {
     RepeatedAction { kind: ActionKind },
     #[error("`fuel` must be at least 1; leave it out when it is not known")]
     NoFuel,
+    #[error(transparent)]
+    Configuration(#[from] SchemaError),
 }
 
 fn kinds() -> String {
@@ -73,6 +78,8 @@ struct RawManifest {
     fuel: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    configuration: Option<serde_json::Value>,
 }
 
 impl Manifest {
@@ -92,7 +99,7 @@ impl Manifest {
 
     /// The document again, in one line.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a manifest is strings, integers and a bool")
+        serde_json::to_string(self).expect("a manifest is JSON, read or made here")
     }
 }
 
@@ -108,6 +115,7 @@ impl Serialize for Manifest {
             state: self.state,
             fuel: self.fuel,
             description: self.description.clone(),
+            configuration: self.configuration.as_ref().map(|schema| schema.document().clone()),
         }
         .serialize(serializer)
     }
@@ -152,6 +160,7 @@ impl RawManifest {
         if self.fuel == Some(0) {
             return Err(ManifestError::NoFuel);
         }
+        let configuration = self.configuration.map(ConfigSchema::from_json).transpose()?;
         Ok(Manifest {
             name,
             version,
@@ -161,6 +170,7 @@ impl RawManifest {
             state: self.state,
             fuel: self.fuel,
             description,
+            configuration,
         })
     }
 }
@@ -220,6 +230,11 @@ mod tests {
             "unknown field `network`",
         );
         check(r#""state":true,"#, "", "missing field `state`");
+        check(
+            r#""state":true"#,
+            r#""state":true,"configuration":{"type":"object","patternProperties":{}}"#,
+            "`configuration.patternProperties`: no host checks this keyword",
+        );
         check("{", "[", "not the JSON document");
         assert_eq!(
             Manifest::from_json(&vec![b' '; MANIFEST_BYTES_MAX + 1]),

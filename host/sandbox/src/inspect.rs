@@ -200,6 +200,15 @@ fn outline(bytes: &[u8]) -> Result<Outline<'_>, Refusal> {
     Ok(outline)
 }
 
+/// Reads the manifest out of a component, and judges nothing else of it.
+///
+/// # Errors
+/// When the bytes are no component, or have no manifest that can be used.
+pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, Refusal> {
+    require_component(bytes)?;
+    outline(bytes)?.manifest()
+}
+
 impl Outline<'_> {
     fn manifest(&self) -> Result<Manifest, Refusal> {
         match own_or_all(&self.manifests).as_slice() {

@@ -28,7 +28,7 @@ mod sandbox;
 pub use cache::CacheDir;
 pub use compile::{Compiler, compile_child_main};
 pub use engine::PoolTuning;
-pub use inspect::{carries_golden, imports, with_golden, with_manifest};
+pub use inspect::{carries_golden, imports, manifest_of, with_golden, with_manifest};
 pub use refusal::{Found, Refusal};
 pub use run::{Plugin, Run, RunInput, RunLimits, StateSource};
 pub use sandbox::{GoldenEnding, Proven, Sandbox, SandboxError, SandboxOptions, VetReport};

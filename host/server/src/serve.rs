@@ -124,6 +124,10 @@ fn say_broken(config: &Config) {
                 %tenant, %of, %since, problems,
                 "the tenant's file is wrong; the tenant keeps its last good configuration"
             ),
+            Runs::AsWritten => tracing::error!(
+                %tenant, problems,
+                "a plugin's schema refuses a configuration in the tenant's file; it runs as written, and the plugin holds what it cannot read"
+            ),
             Runs::Nothing => tracing::error!(
                 %tenant, problems,
                 "the tenant's file is wrong and nothing good is known of it; the tenant is left out"
@@ -236,7 +240,7 @@ impl Host {
             .filter_map(|(name, broken)| {
                 let since = match broken.runs {
                     Runs::LastGood { since, .. } => since,
-                    Runs::Nothing => clock::now(),
+                    Runs::AsWritten | Runs::Nothing => clock::now(),
                 };
                 Some((name.parse().ok()?, since))
             })

@@ -136,6 +136,9 @@ fn main() {
         lifecycle::Lifecycle::statuses(_);
         lifecycle::Lifecycle::transition(_, _, _);
         lifecycle::shipped();
+        config_schema::ConfigSchema::from_json(_);
+        config_schema::ConfigSchema::document(_);
+        config_schema::ConfigSchema::check(_, _);
         manifest::Manifest::from_json(_);
         manifest::Manifest::to_json(_);
         mask::identifier(_);

@@ -477,6 +477,63 @@ fn check_finds_what_would_go_wrong_later() {
     );
 }
 
+/// A misspelled key of a plugin's configuration is found before it takes effect, at its line, and harms its tenant alone.
+#[test]
+fn w7_a_configuration_that_its_plugins_schema_refuses_never_takes_effect() {
+    let stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let good = format!("{SOURCES}{CASHBACK}");
+    for (wrong, at, message, help) in [
+        (
+            good.replace("rate_bps = 1000", "rate_bsp = 1000"),
+            "rate_bsp = 1000",
+            "`rate_bsp` is no key of this configuration",
+            "did you mean `rate_bps`?",
+        ),
+        (
+            good.replace("rate_bps = 1000", "rate_bps = \"1000\""),
+            "rate_bps = \"1000\"",
+            "`rate_bps` must be an integer, but is a text",
+            "`cashback` 1.0.0 asks for it in its manifest",
+        ),
+        (
+            good.replace(
+                "rate_bps = 1000",
+                "rate_bps = 1000\nlimit = { amount_minor_units = 5, window_days = 400 }",
+            ),
+            "window_days = 400",
+            "`limit.window_days` is 400; it must be at most 366",
+            "`cashback` 1.0.0 asks for it in its manifest",
+        ),
+    ] {
+        stage.write("tenants/acme.toml", &wrong);
+        let checked = stage.ask(&["check"]);
+        assert_eq!(checked.code, 1, "{checked:?}");
+        let json = checked.json();
+        let problems = json["problems"].as_array().expect("problems");
+        let problem = problems
+            .iter()
+            .find(|problem| problem["message"] == message)
+            .unwrap_or_else(|| panic!("{message}: {problems:#?}"));
+        let line = wrong.lines().position(|line| line.contains(at)).expect("the line") + 1;
+        assert_eq!(problem["line"], line, "{problem:#}");
+        assert_eq!(problem["help"], help, "{problem:#}");
+    }
+    // A reload keeps the tenant as it runs, and leaves nobody else behind.
+    stage.write("tenants/globex.toml", &good.replace("shop-1", "globex-1"));
+    stage.reload();
+    wait_until("the tenant's file is known to be wrong", || {
+        (metric_of(&stage, "stale", "acme") == 1).then_some(())
+    });
+    let answer = stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    assert_eq!(answer.status, 202, "{answer:?}");
+    stage.quiet();
+    assert_eq!(
+        stage.counts()["actions"],
+        1,
+        "acme goes on with its last good configuration"
+    );
+}
+
 #[test]
 fn a_token_is_of_a_tenant_that_is_there() {
     let mut stage = Setup::acme("").set();

@@ -116,6 +116,79 @@ fn digest_of(stage: &Stage, number: u32) -> String {
     runs[0]["digest"].as_str().expect("a digest").to_owned()
 }
 
+/// As [`cashback`], with a schema of its configuration.
+fn cashback_asking(version: &str, schema: &Value) -> Vec<u8> {
+    let mut component = std::fs::read(plugins_dir().join("cashback.wasm")).expect("a component");
+    let manifest = json!({
+        "name": "cashback", "version": version, "publisher": "Acme", "events": ["reward.redeemed"],
+        "actions": ["credit", "flag"], "state": true, "configuration": schema,
+    });
+    section(&mut component, "tollgate:manifest", manifest.to_string().as_bytes());
+    component
+}
+
+#[test]
+fn w7_a_version_that_the_routes_configuration_does_not_fit_is_not_bound() {
+    let stage = stage();
+    let narrow = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "rate_bps": { "type": "integer", "maximum": 500 }, "currency": { "type": "string" } },
+    });
+    let digest = publish(&stage, &cashback_asking("2.0.0", &narrow));
+    for what in ["shadow", "canary", "promote"] {
+        let more: &[&str] = if what == "canary" { &["--per-mille", "50"] } else { &[] };
+        let refused = plugin(&stage, what, &[&[digest.as_str()], more].concat());
+        assert_eq!(refused.code, 1, "{what}: {refused:?}");
+        assert!(
+            refused
+                .stderr
+                .contains("does not fit `cashback` 2.0.0: `rate_bps` is 1000; it must be at most 500"),
+            "{what}: {refused:?}"
+        );
+    }
+    // A schema that no host would hold is refused when it is handed in, with its place.
+    let dialect = json!({ "type": "object", "properties": { "code": { "type": "string", "pattern": "^[A-Z]+$" } } });
+    let refused = push(&stage, &cashback_asking("3.0.0", &dialect));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("`configuration.properties.code.pattern`: no host checks this keyword"),
+        "{refused:?}"
+    );
+    // What fits is bound, and from then on a route set by hand is held against it.
+    let fits = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "rate_bps": { "type": "integer", "maximum": 1000 }, "currency": { "type": "string" } },
+    });
+    let digest = publish(&stage, &cashback_asking("4.0.0", &fits));
+    assert_eq!(plugin(&stage, "promote", &[&digest]).code, 0);
+    let definition = |config: Value| {
+        let definition = json!({
+            "types": ["reward.redeemed"], "plugin": "cashback",
+            "grants": [{ "kind": "credit", "amount_max": 5000, "currencies": ["INR"] }], "config": config,
+        });
+        let file = stage.path("route.json");
+        std::fs::write(&file, definition.to_string()).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        stage.ask(&["route", "set", "acme", "cashback", "--file", file, "--why", "a test"])
+    };
+    let refused = definition(json!({ "rate_bsp": 500, "currency": "INR" }));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(
+        said.contains("`rate_bsp` is no key of this configuration"),
+        "{refused:?}"
+    );
+    assert!(said.contains("did you mean `rate_bps`?"), "{refused:?}");
+    let refused = definition(json!({ "rate_bps": 2000, "currency": "INR" }));
+    assert!(
+        format!("{}{}", refused.stdout, refused.stderr).contains("`rate_bps` is 2000; it must be at most 1000"),
+        "{refused:?}"
+    );
+    assert_eq!(definition(json!({ "rate_bps": 500, "currency": "INR" })).code, 0);
+}
+
 #[test]
 fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
     let mut stage = stage();

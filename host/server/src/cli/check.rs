@@ -20,6 +20,8 @@ struct Stale {
     tenant: String,
     /// Whether the host goes on with the tenant's last good configuration; else it leaves the tenant out.
     runs_last_good: bool,
+    /// Whether the host runs it as written: only a plugin's schema refuses it, and nothing good is known.
+    runs_as_written: bool,
     /// When that was adopted.
     #[serde(skip_serializing_if = "Option::is_none")]
     of: Option<String>,
@@ -132,7 +134,7 @@ fn published(store: &StoreConfig) -> Published {
         ask::runtime().ok()?.block_on(registry::published(&store)).ok()
     };
     let exists = store.path.exists();
-    exists.then(read).flatten().unwrap_or(Published::Known(BTreeSet::new()))
+    exists.then(read).flatten().unwrap_or_else(Published::nothing)
 }
 
 /// What pushed plugins ask for, by name: all their versions together.
@@ -213,11 +215,12 @@ fn stale(config: &Config) -> Vec<Stale> {
     let one = |(tenant, broken): (&String, &config::Broken)| {
         let (of, since) = match broken.runs {
             Runs::LastGood { of, since } => (Some(of.to_string()), Some(since.to_string())),
-            Runs::Nothing => (None, None),
+            Runs::AsWritten | Runs::Nothing => (None, None),
         };
         Stale {
             tenant: tenant.clone(),
             runs_last_good: of.is_some(),
+            runs_as_written: broken.runs == Runs::AsWritten,
             of,
             since,
         }
@@ -231,6 +234,9 @@ fn show_stale(stale: &Stale) {
     match (&stale.of, &stale.since) {
         (Some(of), Some(since)) => anstream::eprintln!(
             "\n{warn}meanwhile{warn:#}  the host goes on with the configuration of `{tenant}` that it adopted at {of} (its file is wrong since {since})"
+        ),
+        _ if stale.runs_as_written => anstream::eprintln!(
+            "\n{warn}meanwhile{warn:#}  nothing good is known of `{tenant}`: a start runs it as written, and the plugin holds every event that it cannot read"
         ),
         _ => anstream::eprintln!(
             "\n{warn}meanwhile{warn:#}  nothing good is known of `{tenant}`: a reload leaves it out, a start is refused without --without-broken-tenants"

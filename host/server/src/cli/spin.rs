@@ -14,7 +14,7 @@ use tollgate_tenants::Built;
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::{Exit, Usage, print_json};
-use crate::config::{self, Source};
+use crate::config::{self, Schemas, Source, VersionSchema};
 
 /// The component that takes events in.
 const INGEST: &str = "ingest";
@@ -473,6 +473,8 @@ struct Findings {
     problems: Vec<String>,
     /// Digest of each plugin, by component.
     plugins: Vec<(String, String)>,
+    /// What those plugins say of their configurations.
+    schemas: Schemas,
 }
 
 impl Findings {
@@ -501,7 +503,6 @@ fn check(app: &App) -> anyhow::Result<Exit> {
     for host in outbound.iter().filter(|host| host.contains('*')) {
         findings.problem(format!("`{WORKER}` may call `{host}`: name each host"));
     }
-    check_tenants(&manifest, &outbound, &mut findings)?;
     let sandbox = sandbox()?;
     let triggers = manifest.triggers();
     for (id, component) in manifest.components().filter(|(id, _)| ![INGEST, WORKER].contains(id)) {
@@ -518,6 +519,7 @@ fn check(app: &App) -> anyhow::Result<Exit> {
             ));
         }
     }
+    check_tenants(&manifest, &outbound, &mut findings)?;
     let good = findings.problems.is_empty();
     if app.json {
         let plugins: Vec<_> = findings
@@ -584,7 +586,7 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         value
     };
     let folder = tenants_folder(manifest)?;
-    let tenants = match config::check_tenants(&folder, &env) {
+    let tenants = match config::check_tenants(&folder, &env, std::mem::take(&mut findings.schemas)) {
         Ok(tenants) => tenants,
         Err(problems) => {
             for problem in problems.as_data() {
@@ -769,7 +771,12 @@ fn check_plugin(manifest: &Manifest<'_>, sandbox: &Sandbox, id: &str, component:
                 findings.problem(format!("`{id}`: {path}: {problem}"));
             }
             match sandbox.vet(plugin) {
-                Ok(report) => findings.plugins.push((id.to_owned(), report.digest.to_string())),
+                Ok(report) => {
+                    findings.plugins.push((id.to_owned(), report.digest.to_string()));
+                    let manifest = report.manifest;
+                    let schema = VersionSchema::of(manifest.version, manifest.configuration);
+                    findings.schemas.files.insert(manifest.name, schema);
+                }
                 Err(refusal) => findings.problem(format!("`{id}`: {path}: {refusal}")),
             }
         }

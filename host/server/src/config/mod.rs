@@ -17,6 +17,7 @@ mod problem;
 mod raw;
 mod reach;
 mod reference;
+mod schemas;
 mod tenant;
 mod tls;
 mod warnings;
@@ -55,6 +56,7 @@ pub(crate) use last_good::{Kept, LastGood};
 pub(crate) use problem::{Ink, Problems};
 use raw::{Desk, File};
 use reach::{Reach, Trust};
+pub(crate) use schemas::{Schemas, VersionSchema};
 pub(crate) use tls::TlsConfig;
 pub(crate) use warnings::{Warning, warnings};
 
@@ -94,13 +96,14 @@ pub(crate) fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) 
 }
 
 /// Checks the tenants' files of `folder` for a host that has no `tollgate.toml`, as a Spin app. Where a destination may be is that
-/// host's own rule.
+/// host's own rule. Configurations of plugins must fit `schemas`.
 ///
 /// # Errors
 /// All that is wrong in all of the files.
 pub(crate) fn check_tenants(
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    schemas: Schemas,
 ) -> Result<BTreeMap<TenantName, Tenant>, Problems> {
     let desk = Desk::new(env, PluginFiles::Unchecked);
     let mut house = operator::House::default();
@@ -115,6 +118,7 @@ pub(crate) fn check_tenants(
         .collect();
     // On Spin a secret is a variable that spin.toml declares, so that the app's owner has said yes to each.
     house.tenancy.trust = Trust::Whole;
+    house.schemas = schemas;
     let files = tenant_files(folder, &desk);
     desk.finish(std::iter::empty())?;
     let draft = Draft {
@@ -128,7 +132,7 @@ pub(crate) fn check_tenants(
 }
 
 /// Checks one route of a tenant that is not in a file: `definition` has the keys of a file's `[routes.NAME]`, and is held against
-/// what `config` offers the tenant. A plugin may be one of `published` as well.
+/// what `config` offers the tenant. A plugin may be one of `published` as well; its configuration must fit `schemas`.
 ///
 /// # Errors
 /// All that is wrong with it, each with the field that it is about.
@@ -138,6 +142,7 @@ pub(crate) fn check_route(
     name: &RouteName,
     definition: &serde_json::Value,
     published: &BTreeSet<PluginName>,
+    schemas: Schemas,
 ) -> Result<Route, Problems> {
     let no_env = |_: &str| None;
     let desk = Desk::new(&no_env, PluginFiles::Unchecked);
@@ -153,6 +158,7 @@ pub(crate) fn check_route(
     let mut house = operator::House {
         worker: config.worker.clone(),
         lifecycles: config.lifecycles.clone(),
+        schemas,
         ..operator::House::default()
     };
     house.plugin_names = Some(config.plugins.keys().chain(published).cloned().collect());
@@ -187,15 +193,26 @@ pub(crate) enum PluginFiles {
 pub(crate) enum Published {
     /// Nobody looked: a route may name any plugin.
     Unknown,
-    /// Names by whose they are; without an owner, everybody's.
-    Known(BTreeSet<(Option<TenantName>, PluginName)>),
+    Known {
+        /// Names by whose they are; without an owner, everybody's.
+        names: BTreeSet<(Option<TenantName>, PluginName)>,
+        schemas: Schemas,
+    },
 }
 
 impl Published {
+    /// A registry without plugins.
+    pub(crate) fn nothing() -> Self {
+        Self::Known {
+            names: BTreeSet::new(),
+            schemas: Schemas::default(),
+        }
+    }
+
     /// The names that a tenant's routes may have, with those of the operator's file; absent: any.
     fn to(&self, tenant: &str, offered: Option<&BTreeSet<PluginName>>) -> Option<BTreeSet<PluginName>> {
-        let Self::Known(published) = self else { return None };
-        let visible = published
+        let Self::Known { names, .. } = self else { return None };
+        let visible = names
             .iter()
             .filter(|(owner, _)| owner.as_ref().is_none_or(|owner| owner.as_str() == tenant))
             .map(|(_, name)| name.clone());
@@ -235,6 +252,7 @@ impl Draft {
             .as_ref()
             .and_then(|file| operator::check(file, &desk))
             .unwrap_or_default();
+        house.schemas.files = schemas_of(&house.plugins);
         house.tenancy.operators_file = path.to_owned();
         Self {
             path: path.to_owned(),
@@ -303,7 +321,10 @@ impl Draft {
         published: &Published,
         kept: &dyn Fn(&TenantName) -> Option<Kept>,
     ) -> Reading {
-        let house = self.house;
+        let mut house = self.house;
+        if let Published::Known { schemas, .. } = published {
+            house.schemas = house.schemas.and(schemas);
+        }
         let tenancy = Arc::new(house.tenancy.clone());
         let names = Arc::new(files.iter().map(|(name, _)| name.clone()).collect());
         let tenants = files
@@ -311,40 +332,47 @@ impl Draft {
             .map(|(name, file)| {
                 let reach = Reach::of_tenant(&name, &names, &tenancy);
                 let plugins = published.to(&name, house.plugin_names.as_ref());
-                let check = |file: &File| {
+                let check = |file: &File, schemas: Option<&Schemas>| {
                     let desk = Desk::new(env, self.plugin_files);
-                    let tenant = tenant::check(&name, file, &house, plugins.as_ref(), &desk);
+                    let tenant = tenant::check(&name, file, &house, plugins.as_ref(), schemas, &desk);
                     desk.finish(std::iter::once(file))?;
                     // Without a problem there is a tenant.
                     tenant.ok_or_else(|| {
                         Problems::of_one(file.name(), "the file makes no tenant", "compare it with the example")
                     })
                 };
-                let (problems, file) = match file {
+                let (problems, file, as_written) = match file {
                     FileRead::Text(file) => {
                         let file = file.within(reach);
-                        match check(&file) {
+                        match check(&file, Some(&house.schemas)) {
                             Ok(tenant) => {
                                 let kept = Kept::of(file.text().to_owned(), file.named_texts(), clock::now());
                                 return TenantReading::Good { tenant, kept };
                             }
-                            Err(problems) => (problems, file),
+                            // What only a plugin's schema refuses can be run: the plugin holds what it cannot read.
+                            Err(problems) => {
+                                let as_written = check(&file, None).ok();
+                                (problems, file, as_written)
+                            }
                         }
                     }
                     FileRead::Unreadable(path, problems) => {
                         let folder = path.parent().unwrap_or(Path::new(""));
                         let file = File::new(path.display().to_string(), String::new(), folder);
-                        (problems, file.within(reach))
+                        (problems, file.within(reach), None)
                     }
                 };
-                let instead =
-                    name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
-                        Some((check(&file.as_kept(kept.text.clone(), kept.files.clone())).ok()?, kept))
-                    });
+                let instead = name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
+                    Some((
+                        check(&file.as_kept(kept.text.clone(), kept.files.clone()), None).ok()?,
+                        kept,
+                    ))
+                });
                 TenantReading::Broken {
                     name,
                     problems,
                     instead,
+                    as_written,
                 }
             })
             .collect();
@@ -382,6 +410,8 @@ enum TenantReading {
         problems: Problems,
         /// As it last was good, where that still checks.
         instead: Option<(Tenant, Kept)>,
+        /// As the file says, where nothing but a plugin's schema refuses it.
+        as_written: Option<Tenant>,
     },
 }
 
@@ -428,17 +458,20 @@ impl Reading {
                     name,
                     problems,
                     instead,
+                    as_written,
                 } => {
-                    let runs = match &instead {
-                        Some((_, kept)) => Runs::LastGood {
-                            of: kept.adopted_at,
-                            since: kept.stale_since.unwrap_or_else(clock::now),
-                        },
-                        None => Runs::Nothing,
+                    let (runs, tenant) = match (instead, as_written) {
+                        (Some((tenant, kept)), _) => {
+                            let since = kept.stale_since.unwrap_or_else(clock::now);
+                            let of = kept.adopted_at;
+                            (Runs::LastGood { of, since }, Some(tenant))
+                        }
+                        (None, Some(tenant)) => (Runs::AsWritten, Some(tenant)),
+                        (None, None) => (Runs::Nothing, None),
                     };
                     config
                         .tenants
-                        .extend(instead.map(|(tenant, _)| (tenant.name.clone(), tenant)));
+                        .extend(tenant.map(|tenant| (tenant.name.clone(), tenant)));
                     config.broken.insert(name, Broken { runs, problems });
                 }
             }
@@ -457,7 +490,7 @@ pub(crate) fn load_with(
     env: &dyn Fn(&str) -> Option<String>,
     plugin_files: PluginFiles,
 ) -> Result<Config, Problems> {
-    Draft::read(path, env, plugin_files).strictly(env, &Published::Known(BTreeSet::new()))
+    Draft::read(path, env, plugin_files).strictly(env, &Published::nothing())
 }
 
 /// For tests: the same for texts that are not in files, each tenant's with its name. Relative paths start in the working folder.
@@ -482,11 +515,28 @@ pub(crate) fn load_from_texts(
         })
         .collect();
     let of_operator = draft.problems.take();
-    let reading = draft.check_tenants(tenants, env, &Published::Known(BTreeSet::new()), &|_| None);
+    let reading = draft.check_tenants(tenants, env, &Published::nothing(), &|_| None);
     match (of_operator, reading.strictly()) {
         (None, read) => read,
         (Some(problems), read) => Err(problems.and(read.err())),
     }
+}
+
+/// What the components that the operator's file names say of their configurations. A component that cannot be read is a problem of
+/// whoever loads it.
+fn schemas_of(plugins: &BTreeMap<PluginName, PluginConfig>) -> BTreeMap<PluginName, VersionSchema> {
+    let manifest = |plugin: &PluginConfig| {
+        let bytes = std::fs::read(&plugin.path).ok()?;
+        tollgate_sandbox::manifest_of(&bytes).ok()
+    };
+    let known = plugins.iter().filter_map(|(name, plugin)| {
+        let manifest = manifest(plugin)?;
+        Some((
+            name.clone(),
+            VersionSchema::of(manifest.version, manifest.configuration),
+        ))
+    });
+    known.collect()
 }
 
 /// One tenant's file.
@@ -547,6 +597,8 @@ pub(crate) struct Broken {
 pub(crate) enum Runs {
     /// Its configuration as it was adopted at `of`; the file is wrong at least since `since`.
     LastGood { of: UnixMillis, since: UnixMillis },
+    /// Its file as it is, since nothing but a plugin's schema refuses it and nothing good is known: the plugin holds what it cannot read.
+    AsWritten,
     /// Nothing good is known: it is left out.
     Nothing,
 }

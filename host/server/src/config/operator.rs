@@ -19,7 +19,7 @@ use super::raw::{Desk, File, Section, Value};
 use super::reach::{Leave, Tenancy, Trust};
 use super::{
     DeliveryConfig, EdgeConfig, Network, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, PluginLimits, Rates,
-    StoreConfig, WorkerConfig, reference, tls,
+    Schemas, StoreConfig, WorkerConfig, reference, tls,
 };
 
 pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
@@ -70,6 +70,8 @@ pub(super) struct House {
     pub(super) plugins: BTreeMap<PluginName, PluginConfig>,
     /// The plugins' names, those with problems as well; absent when the file could not be read.
     pub(super) plugin_names: Option<BTreeSet<PluginName>>,
+    /// What routes' configurations are held against.
+    pub(super) schemas: Schemas,
     pub(super) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
     pub(super) tenancy: Tenancy,
 }
@@ -116,6 +118,7 @@ impl Default for House {
             },
             plugins: BTreeMap::new(),
             plugin_names: None,
+            schemas: Schemas::default(),
             lifecycles: lifecycle::shipped(),
             tenancy: Tenancy::default(),
         }

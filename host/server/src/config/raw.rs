@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use tollgate_core::config_schema::{Place, Step};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -511,6 +512,30 @@ impl<'a> Value<'a> {
         &self.file.reach
     }
 
+    /// The value at a place inside this one, or the nearest around it that the file has.
+    pub(super) fn at(&self, place: &Place) -> Self {
+        let mut found = self.clone();
+        for step in &place.0 {
+            let next = match (step, found.value.get_ref()) {
+                (Step::Key(key), DeValue::Table(table)) => table
+                    .get_key_value(key.as_str())
+                    .map(|(name, value)| (format!("{}.{key}", found.path), name.span(), value)),
+                (Step::Index(at), DeValue::Array(list)) => list
+                    .get(*at)
+                    .map(|value| (format!("{}[{at}]", found.path), value.span(), value)),
+                _ => None,
+            };
+            let Some((path, key_span, value)) = next else { break };
+            found = Self {
+                path,
+                key_span,
+                value,
+                ..found
+            };
+        }
+        found
+    }
+
     pub(super) fn is_empty_list(&self) -> bool {
         self.raw().as_array().is_some_and(|elements| elements.is_empty())
     }
@@ -537,6 +562,12 @@ impl<'a> Value<'a> {
             message.into(),
             help.to_owned(),
         );
+    }
+
+    /// Points at the key, or at an element of a list itself.
+    pub(super) fn problem_of_key(&self, message: impl Into<String>, help: String) {
+        self.desk
+            .report(self.file, &self.path, self.key_span.clone(), message.into(), help);
     }
 
     /// Points at the value and suggests the nearest of `candidates`.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use http::HeaderName;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::{OnHeld, OnReplay};
+use tollgate_core::config_schema::Step;
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, EventType, FamilyName, KeyId, Namespace, PluginName, ProviderName, RouteName, SourceName,
-    Status,
+    Status, TenantName,
 };
 use tollgate_core::limits::{self, MINOR_UNITS_MAX, SECRETS_MAX, VOUCHED_KEYS_MAX};
 use tollgate_core::mode::Accept;
@@ -27,19 +28,21 @@ use tollgate_core::verify::{Credential, KeyError, Keyring};
 use toml::de::DeValue;
 
 use super::operator::{BODY_BYTES_LEAST, House, WRITE_A_NETWORK, count, plugin_limits};
-use super::raw::{Desk, File, Section, Value};
-use super::{Access, Destination, Route, Source, Tenant, reference};
+use super::raw::{Desk, File, Section, Value, suggestion};
+use super::{Access, Destination, Route, Schemas, Source, Tenant, VersionSchema, reference};
 use crate::outbound::guard;
 
 /// A tenant's configuration of one plugin, as JSON.
 const ROUTE_CONFIG_BYTES_MAX: usize = 64 * 1024;
 
-/// `plugins` are those that its routes may name; absent: any, as far as is known here.
+/// `plugins` are those that its routes may name; absent: any, as far as is known here. Configurations of plugins are held against
+/// `schemas`; absent: against none.
 pub(super) fn check(
     name: &str,
     file: &File,
     house: &House,
     plugins: Option<&BTreeSet<PluginName>>,
+    schemas: Option<&Schemas>,
     desk: &Desk,
 ) -> Option<Tenant> {
     let name = match name.parse() {
@@ -58,6 +61,7 @@ pub(super) fn check(
         let destinations = top.named::<DestinationName>("destinations");
         let routes = top.named::<RouteName>("routes");
         let scope = Scope {
+            schemas: name.as_ref().zip(schemas),
             house,
             plugins,
             sources: sources.iter().map(|(name, _)| name.clone()).collect(),
@@ -101,6 +105,7 @@ pub(super) fn check(
 pub(super) fn check_route(file: &File, desk: &Desk, name: &RouteName, tenant: &Tenant, house: &House) -> Option<Route> {
     file.read(desk, |top| {
         let scope = Scope {
+            schemas: Some((&tenant.name, &house.schemas)),
             house,
             plugins: house.plugin_names.as_ref(),
             sources: tenant.sources.keys().cloned().collect(),
@@ -159,6 +164,8 @@ fn promotion(section: &Section) -> PromotionGate {
 
 /// What a route may name.
 struct Scope<'h> {
+    /// What configurations are held against, and whose they are.
+    schemas: Option<(&'h TenantName, &'h Schemas)>,
     house: &'h House,
     plugins: Option<&'h BTreeSet<PluginName>>,
     sources: BTreeSet<SourceName>,
@@ -900,10 +907,16 @@ fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
         .map(|list| references(&list, &scope.destinations, "destination"))
         .unwrap_or_default();
     let grants = section.get("grants").map(|list| grants(&list)).unwrap_or_default();
-    let config_json = match section.get("config") {
-        Some(config) => config_json(&config),
+    let config = section.get("config");
+    let config_json = match &config {
+        Some(config) => config_json(config),
         None => Some("{}".to_owned()),
     };
+    if let (Some((tenant, schemas)), Some(plugin), Some(json)) = (scope.schemas, &plugin, &config_json) {
+        for version in schemas.of(tenant, &name, plugin) {
+            hold_against(version, plugin, json, config.as_ref(), section);
+        }
+    }
     let mut limits = scope.house.worker.limits;
     plugin_limits(section, &mut limits, &scope.house.worker.limits);
     section.finish();
@@ -1151,6 +1164,28 @@ fn currency(element: &Value) -> Option<Currency> {
         );
     }
     currency
+}
+
+/// Reports what a configuration breaks of a version's schema, each at its key.
+fn hold_against(version: &VersionSchema, plugin: &PluginName, json: &str, config: Option<&Value>, section: &Section) {
+    let (Some(schema), Ok(configuration)) = (&version.schema, serde_json::from_str(json)) else {
+        return;
+    };
+    for problem in schema.check(&configuration) {
+        let asked_by = format!("`{plugin}` {} asks for it in its manifest", version.version);
+        let help = match (&problem.known_keys, problem.place.0.last()) {
+            (Some(known), Some(Step::Key(key))) => suggestion(
+                key,
+                known.iter().map(String::as_str),
+                &format!("known to `{plugin}` {}", version.version),
+            ),
+            _ => asked_by,
+        };
+        match config {
+            Some(config) => config.at(&problem.place).problem_of_key(problem.to_string(), help),
+            None => section.problem(problem.to_string(), &help),
+        }
+    }
 }
 
 /// The JSON document that a plugin is handed. Keys are in order of their bytes, so that the digest depends on the content only.

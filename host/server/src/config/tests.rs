@@ -896,7 +896,7 @@ fn a_tenant_whose_file_was_spoilt_is_taken_as_it_last_was_good() {
         let mut draft = Draft::read(&path, &env, PluginFiles::Unchecked);
         draft.accepted().unwrap();
         let kept = |tenant: &TenantName| last_good.read(tenant);
-        let none = Published::Known(BTreeSet::new());
+        let none = Published::nothing();
         draft.read_tenants(&env, &none, &kept).unwrap().settle()
     };
     let settled = settle();

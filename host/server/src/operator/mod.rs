@@ -319,6 +319,11 @@ fn broken_tenants(config: &Config, out: &mut String) {
             (|runs| matches!(runs, Runs::LastGood { .. })) as fn(Runs) -> bool,
         ),
         (
+            "misfit",
+            "A plugin's schema refuses a configuration in the tenant's file; it runs as written.",
+            |runs| runs == Runs::AsWritten,
+        ),
+        (
             "left_out",
             "The tenant's file is wrong and nothing good is known of it: it is left out.",
             |runs| runs == Runs::Nothing,

@@ -17,17 +17,20 @@ use arc_swap::ArcSwap;
 use tollgate_core::forward;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::manifest::Manifest;
 use tollgate_core::registry::{Change, PromotionGate, Refused, Standing};
 use tollgate_core::signature::{PluginSignature, SignatureError};
 use tollgate_sandbox::{Plugin, Proven, Refusal, Sandbox, VetReport};
 use tollgate_store::registry::{
-    Act, ApiRoute, BindingChange, ChangeRequest, ConfiguredRoute, NamespaceChange, NewVersion, PluginVersion,
-    RouteNamespace, SetRoute, StepRequest, VersionFilter,
+    Act, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, NamespaceChange, NewVersion,
+    PluginVersion, RouteNamespace, SetRoute, StepRequest, VersionFilter,
 };
 use tollgate_store::{Store, StoreError};
 
 use crate::clock;
-use crate::config::{self, Broken, Config, Kept, Problems, Published, Route, Runs, Settled, Tenant};
+use crate::config::{
+    self, Broken, Config, Kept, Problems, Published, Route, Runs, Schemas, Settled, Tenant, VersionSchema,
+};
 pub(crate) use shelf::Shelf;
 pub(crate) use turns::{Turn, Turns};
 
@@ -112,11 +115,45 @@ impl Loaded {
 /// When the store cannot be read.
 pub(crate) async fn published(store: &impl Store) -> Result<Published, StoreError> {
     let versions = store.plugin_versions(VersionFilter::default()).await?;
+    let schemas = schemas(&versions, &store.bindings(None).await?);
     let published = versions
         .into_iter()
         .filter(|version| version.standing == Standing::Published)
         .map(|version| (version.owner, version.name));
-    Ok(Published::Known(published.collect()))
+    Ok(Published::Known {
+        names: published.collect(),
+        schemas,
+    })
+}
+
+/// What versions say of their configurations: those that a person bound to a route, and the newest that are published. `versions` are
+/// the newest first.
+fn schemas(versions: &[PluginVersion], bindings: &[BoundRoute]) -> Schemas {
+    let mut schemas = Schemas::default();
+    for version in versions
+        .iter()
+        .filter(|version| version.standing == Standing::Published)
+    {
+        let whose = (version.owner.clone(), version.name.clone());
+        schemas.newest.entry(whose).or_insert_with(|| schema_of(version));
+    }
+    for bound in bindings.iter().filter(|bound| bound.binding.by_hand) {
+        let runs = |digest: PluginDigest| versions.iter().find(|version| version.digest == digest).map(schema_of);
+        let canary = bound.binding.canary.as_ref().map(|canary| canary.digest);
+        let route = (bound.tenant.clone(), bound.route.clone(), bound.binding.plugin.clone());
+        let running = std::iter::once(bound.binding.active).chain(canary);
+        schemas.bound.insert(route, running.filter_map(runs).collect());
+    }
+    schemas
+}
+
+/// What was taken in was vetted; a manifest that is none any more says nothing.
+fn schema_of(version: &PluginVersion) -> VersionSchema {
+    let manifest = Manifest::from_json(version.manifest.to_string().as_bytes()).ok();
+    VersionSchema::of(
+        version.version.clone(),
+        manifest.and_then(|manifest| manifest.configuration),
+    )
 }
 
 /// Reads the plugins that the files name. Takes as long as compiling takes.
@@ -246,11 +283,11 @@ impl<S: Store> Registry<S> {
         let running = self.files.load_full();
         loaded.stay_where_broken(&running.config);
         for api in self.store.api_routes().await? {
-            let Err(problem) = check(&loaded.config, &api, &versions) else {
+            let Err(problem) = check(&loaded.config, &api, &versions, Schemas::default()) else {
                 continue;
             };
             // One that does not fit what runs either is left out there as well: keeping the old file would mend nothing.
-            let fitted = check(&running.config, &api, &versions).is_ok();
+            let fitted = check(&running.config, &api, &versions, Schemas::default()).is_ok();
             if let Some(old) = running.config.tenants.get(&api.tenant).filter(|_| fitted) {
                 let message = format!(
                     "the route `{}`, which was set by API, does not fit: {problem}",
@@ -375,7 +412,7 @@ impl<S: Store> Registry<S> {
         let mut config = files.config.clone();
         let versions = self.published().await?;
         for api in self.store.api_routes().await? {
-            match check(&files.config, &api, &versions) {
+            match check(&files.config, &api, &versions, Schemas::default()) {
                 Ok(route) => put(&mut config, &api.tenant, route),
                 Err(problem) => {
                     tracing::error!(tenant = %api.tenant, route = %api.route, %problem, "a route that was set by API is left out");
@@ -509,6 +546,7 @@ impl<S: Store> Registry<S> {
         let change = change(configured.map(|configured| configured.digest))?;
         if let Some(digest) = change.brings() {
             self.require_loads(digest).await?;
+            self.require_fits(&tenant, &route, digest).await?;
         }
         let request = ChangeRequest {
             tenant,
@@ -531,6 +569,34 @@ impl<S: Store> Registry<S> {
             Err(shelf::Unloadable::Store(error)) => Err(error.into()),
             Err(shelf::Unloadable::Refused(detail)) => Err(Error::File(format!("{digest} does not load: {detail}"))),
         }
+    }
+
+    /// A version that a route's configuration does not fit is not bound: it would hold every event.
+    async fn require_fits(&self, tenant: &TenantName, route: &RouteName, digest: PluginDigest) -> Result<(), Error> {
+        let config = self.config.load_full();
+        let configured = config
+            .tenants
+            .get(tenant)
+            .and_then(|tenant| tenant.routes.iter().find(|found| found.name == *route));
+        let versions = self.published().await?;
+        let version = versions.iter().find(|version| version.digest == digest);
+        let (Some(configured), Some(version)) = (configured, version) else {
+            return Ok(());
+        };
+        let VersionSchema { version, schema } = schema_of(version);
+        let configuration = serde_json::from_str(&configured.config_json);
+        let (Some(schema), Ok(configuration)) = (schema, configuration) else {
+            return Ok(());
+        };
+        let problems: Vec<_> = schema.check(&configuration).iter().map(ToString::to_string).collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::File(format!(
+            "the configuration of the route `{route}` does not fit `{}` {version}: {}; change the configuration first",
+            configured.plugin,
+            problems.join("; ")
+        )))
     }
 
     async fn api_route(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<ApiRoute>, StoreError> {
@@ -563,7 +629,18 @@ impl<S: Store> Registry<S> {
             changed_at: String::new(),
             changed_by: String::new(),
         };
-        let checked = check(&files.config, &api, &versions).map_err(|problem| match problem {
+        let mut schemas = schemas(&versions, &self.store.bindings(None).await?);
+        for version in &versions {
+            // What the files name stands for its name; the version that is bound by this stands for the route.
+            if files.plugins.get(&version.name) == Some(&version.digest) {
+                schemas.files.insert(version.name.clone(), schema_of(version));
+            }
+            if digest == Some(version.digest) {
+                let named = (tenant.clone(), route.clone(), version.name.clone());
+                schemas.bound.insert(named, vec![schema_of(version)]);
+            }
+        }
+        let checked = check(&files.config, &api, &versions, schemas).map_err(|problem| match problem {
             Unfit::NoTenant => Error::NoTenant(tenant.clone()),
             Unfit::Problems(problems) => Error::Definition(problems),
         })?;
@@ -680,8 +757,13 @@ impl Loaded {
             else {
                 continue;
             };
+            let ran_as_written = running
+                .broken
+                .get(name)
+                .is_some_and(|broken| broken.runs == Runs::AsWritten);
             broken.runs = match broken.runs {
-                Runs::Nothing => {
+                Runs::AsWritten if ran_as_written => Runs::AsWritten,
+                Runs::AsWritten | Runs::Nothing => {
                     let now = clock::now();
                     Runs::LastGood { of: now, since: now }
                 }
@@ -726,14 +808,16 @@ impl std::fmt::Display for Unfit {
     }
 }
 
-fn check(config: &Config, api: &ApiRoute, versions: &[PluginVersion]) -> Result<Route, Unfit> {
+/// `schemas` are those that the route's configuration must fit. A route that runs already is not left out for what a newer version asks
+/// for: the plugin holds what it cannot read, and that is seen.
+fn check(config: &Config, api: &ApiRoute, versions: &[PluginVersion], schemas: Schemas) -> Result<Route, Unfit> {
     let tenant = config.tenants.get(&api.tenant).ok_or(Unfit::NoTenant)?;
     let visible: BTreeSet<PluginName> = versions
         .iter()
         .filter(|version| version.owner.as_ref().is_none_or(|owner| *owner == api.tenant))
         .map(|version| version.name.clone())
         .collect();
-    config::check_route(config, tenant, &api.route, &api.definition, &visible).map_err(Unfit::Problems)
+    config::check_route(config, tenant, &api.route, &api.definition, &visible, schemas).map_err(Unfit::Problems)
 }
 
 /// Puts a route in the place of the one of its name, or at the end.

@@ -185,6 +185,7 @@ fn step(plugin: &Plugin, name: String, fixture: &Fixture, limits: &RunLimits) ->
         Ok(_) if found != found_again || run.fuel != again.fuel => {
             Some("the same input gave another answer, or took other fuel: the plugin is not deterministic".to_owned())
         }
+        Ok(found) if found.hold.is_none() && misfit(plugin, fixture).is_some() => misfit(plugin, fixture),
         Ok(found) => {
             if tried.expected.as_ref().is_some_and(|expected| expected.allows(found)) {
                 tried.end = End::Passed;
@@ -211,6 +212,16 @@ impl Tried {
             logs: Vec::new(),
         }
     }
+}
+
+/// What a configuration that the plugin took breaks of the plugin's own schema: every host would refuse it.
+fn misfit(plugin: &Plugin, fixture: &Fixture) -> Option<String> {
+    let schema = plugin.manifest()?.configuration.as_ref()?;
+    let configuration = serde_json::from_str(&fixture.config_json).ok()?;
+    let problem = schema.check(&configuration).into_iter().next()?;
+    Some(format!(
+        "the plugin takes this configuration, but its schema in manifest.json refuses it: {problem}"
+    ))
 }
 
 fn once(plugin: &Plugin, fixture: &Fixture, limits: &RunLimits) -> (tollgate_sandbox::Run, Result<Ending, Broken>) {

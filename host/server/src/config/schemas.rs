@@ -1,0 +1,63 @@
+//! What plugins say that their configurations may be, as far as it is known when a tenant's file is judged: before anything is compiled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_core::config_schema::ConfigSchema;
+use tollgate_core::ids::{PluginName, RouteName, TenantName};
+
+/// One version's schema, with what people call the version.
+#[derive(Debug, Clone)]
+pub(crate) struct VersionSchema {
+    /// For example `1.2.0`.
+    pub(crate) version: String,
+    /// Absent: the version says nothing, and only its run will tell.
+    pub(crate) schema: Option<Arc<ConfigSchema>>,
+}
+
+impl VersionSchema {
+    pub(crate) fn of(version: String, schema: Option<ConfigSchema>) -> Self {
+        Self {
+            version,
+            schema: schema.map(Arc::new),
+        }
+    }
+}
+
+/// The schemas that routes' configurations are held against.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Schemas {
+    /// Of the plugins that `tollgate.toml` names.
+    pub(crate) files: BTreeMap<PluginName, VersionSchema>,
+    /// Of the versions that a person bound to a route: its active one and its canary.
+    pub(crate) bound: BTreeMap<(TenantName, RouteName, PluginName), Vec<VersionSchema>>,
+    /// Of the newest published version, by whose it is; without an owner everybody's.
+    pub(crate) newest: BTreeMap<(Option<TenantName>, PluginName), VersionSchema>,
+}
+
+impl Schemas {
+    /// Adds what `other` knows.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        let Self { files, bound, newest } = other.clone();
+        self.files.extend(files);
+        self.bound.extend(bound);
+        self.newest.extend(newest);
+        self
+    }
+
+    /// The versions whose schemas a route's configuration must fit: those that a person bound to it, else the file's, else the newest
+    /// that is published to the tenant, which the route begins with.
+    pub(crate) fn of(&self, tenant: &TenantName, route: &RouteName, plugin: &PluginName) -> Vec<&VersionSchema> {
+        let bound = self.bound.get(&(tenant.clone(), route.clone(), plugin.clone()));
+        if let Some(bound) = bound {
+            return bound.iter().collect();
+        }
+        let published = |owner: Option<&TenantName>| self.newest.get(&(owner.cloned(), plugin.clone()));
+        self.files
+            .get(plugin)
+            .or_else(|| published(Some(tenant)))
+            .or_else(|| published(None))
+            .into_iter()
+            .collect()
+    }
+}
