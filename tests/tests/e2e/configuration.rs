@@ -266,7 +266,7 @@ fn one_tenants_typo_stops_neither_the_others_nor_a_start() {
         stage.write("tenants/acme.toml", spoilt);
         stage.write(
             "tenants/globex.toml",
-            &format!("{SOURCES}[routes.r{number}]\nplugin = \"cashback\"\n"),
+            &format!("{SOURCES}[routes.r{number}]\nplugin = \"cashback\"\nconfig = {{ rate_bps = 100 }}\n"),
         );
         stage.reload();
         assert_eq!(metric_of(&stage, "stale", "acme"), 1, "{spoilt}");
@@ -342,7 +342,10 @@ fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
         .tenant("globex", SOURCES)
         .plugin("cashback")
         .start();
-    stage.write("bonus.toml", "plugin = \"cashback\"\ndestinations = [\"books\"]\n");
+    stage.write(
+        "bonus.toml",
+        "plugin = \"cashback\"\ndestinations = [\"books\"]\nconfig = { rate_bps = 100 }\n",
+    );
     let file = stage.path("bonus.toml").display().to_string();
     let set = stage.ask(&["route", "set", "acme", "bonus", "--file", &file, "--why", "a test"]);
     assert_eq!(set.code, 0, "{set:?}");

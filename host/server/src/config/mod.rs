@@ -40,6 +40,7 @@ use tollgate_core::ids::{
     DestinationName, Digest, FamilyName, Namespace, PluginDigest, PluginName, RouteName, SourceName, TenantName,
 };
 use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::limits::COMPONENT_BYTES_MAX;
 use tollgate_core::profile::Profile;
 use tollgate_core::rate::Rate;
 use tollgate_core::registry::{Binding, PromotionGate};
@@ -526,7 +527,10 @@ pub(crate) fn load_from_texts(
 /// whoever loads it.
 fn schemas_of(plugins: &BTreeMap<PluginName, PluginConfig>) -> BTreeMap<PluginName, VersionSchema> {
     let manifest = |plugin: &PluginConfig| {
-        let bytes = std::fs::read(&plugin.path).ok()?;
+        // What gives its bytes once, as a pipe does, gives them to whoever runs them.
+        let file = std::fs::metadata(&plugin.path).ok()?;
+        let is_read = file.is_file() && file.len() <= COMPONENT_BYTES_MAX as u64;
+        let bytes = is_read.then(|| std::fs::read(&plugin.path).ok()).flatten()?;
         tollgate_sandbox::manifest_of(&bytes).ok()
     };
     let known = plugins.iter().filter_map(|(name, plugin)| {
