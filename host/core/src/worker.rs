@@ -51,30 +51,6 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// Of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
-    pub fn without_a_plugin(
-        plugin: PluginName,
-        config: &str,
-        runtime: &str,
-        at: UnixMillis,
-        (outcome, message): (&str, &str),
-    ) -> Self {
-        Self {
-            plugin,
-            digest: Digest([0; 32]),
-            config_digest: Digest::of(config.as_bytes()),
-            config: config.to_owned(),
-            runtime: runtime.to_owned(),
-            started_at: at,
-            duration_us: 0,
-            fuel: 0,
-            outcome: outcome.to_owned(),
-            message: message.to_owned(),
-            reads: Vec::new(),
-            logs: Vec::new(),
-        }
-    }
-
     /// What was wrong with it, if it failed.
     pub fn fault(&self) -> Option<Fault> {
         Fault::ALL.into_iter().find(|fault| fault.as_str() == self.outcome)
@@ -102,11 +78,6 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    /// Ends a claimed job and changes nothing else.
-    pub fn ending(claim: &JobClaim, run: RunRecord, end: JobEnd) -> Self {
-        settlement(claim, None, run, end, Effects::default())
-    }
-
     /// Whether the store may refuse it because of the plugin's state: then [`Rules::after`] must be given it again.
     pub fn may_be_refused(&self) -> bool {
         !self.run.reads.is_empty() || !self.writes.is_empty()
@@ -353,11 +324,22 @@ impl Rules {
         end(outcome, &self.retry, claim.attempt, moment.now, moment.jitter)
     }
 
-    /// Of a job that no plugin was run for.
-    fn record(&self, terms: Option<&Terms<'_>>, said: (&str, &str), moment: Moment) -> RunRecord {
-        let plugin = terms.map_or_else(unknown_plugin, |terms| terms.plugin.clone());
-        let config = terms.map_or("", |terms| terms.config_json);
-        RunRecord::without_a_plugin(plugin, config, self.host, moment.now, said)
+    /// Of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
+    fn record(&self, terms: Option<&Terms<'_>>, (outcome, message): (&str, &str), moment: Moment) -> RunRecord {
+        RunRecord {
+            plugin: terms.map_or_else(unknown_plugin, |terms| terms.plugin.clone()),
+            digest: Digest([0; 32]),
+            config_digest: terms.map_or_else(|| Digest::of(b""), |terms| terms.config_digest),
+            config: terms.map_or("", |terms| terms.config_json).to_owned(),
+            runtime: self.host.to_owned(),
+            started_at: moment.now,
+            duration_us: 0,
+            fuel: 0,
+            outcome: outcome.to_owned(),
+            message: message.to_owned(),
+            reads: Vec::new(),
+            logs: Vec::new(),
+        }
     }
 }
 

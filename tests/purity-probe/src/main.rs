@@ -294,8 +294,6 @@ fn main() {
         verify::pasted(_);
         verify::verify(_, _, _);
         worker::RunRecord::fault(_);
-        worker::RunRecord::without_a_plugin(_, _, _, _, _);
-        worker::Settlement::ending(_, _, _);
         worker::Rules::after(_, _, _, _, _, _);
         worker::Rules::given_up(_, _, _, _, _, _);
         worker::Rules::judge(_, _, _, _, _);

@@ -7,14 +7,13 @@ use std::pin::pin;
 use std::slice::from_ref;
 
 use futures::future::join_all;
-use tollgate_core::forward::{self, ForwardForm};
-use tollgate_core::ids::{DestinationName, Digest, PluginName};
+use tollgate_core::ids::Digest;
 use tollgate_core::mask;
-use tollgate_core::outcome::{Fault, JobEnd, Outcome, job_end_unstopped, judged};
 use tollgate_core::quarantine;
 use tollgate_core::retry::RetryPolicy;
+use tollgate_core::worker::{Deadlines, Next, Ran, Rules, Terms};
 use tollgate_store::{
-    ClaimRequest, GuestStore, JobClaim, Quarantine, RunEnd, RunRecord, Settled, Settlement, StoreError, Targets,
+    ClaimRequest, GuestStore, JobClaim, Quarantine, RunEnd, Settled, Settlement, StoreError, Targets,
 };
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
@@ -22,7 +21,7 @@ use tollgate_spin_shell::{log, tenants};
 use tollgate_tenants::Route;
 
 use crate::delivery;
-use crate::plugin::{self, Run};
+use crate::plugin;
 
 /// Who ran it, for the person who reads a run.
 const RUNTIME: &str = concat!("tollgate-spin ", env!("CARGO_PKG_VERSION"));
@@ -37,8 +36,14 @@ const LEASE_MS: i64 = 10_000;
 const LEASE_RENEWED_MS: u64 = 3_000;
 /// How often a write is tried that finds the database busy; all of it within the lease.
 const BUSY_TRIES_MAX: usize = 5;
-/// How often a run is repeated at once because another run changed the state that it had read.
-const STALE_RERUNS_MAX: u32 = 8;
+/// By which rules the app works. What does not answer may still compute, and nobody can stop it.
+const RULES: Rules = Rules {
+    host: RUNTIME,
+    runtime: RUNTIME,
+    retry: RetryPolicy::JOBS,
+    deadlines: Deadlines::StopWaiting,
+    stale_reruns_max: 8,
+};
 
 /// What was done in one go.
 #[derive(Debug, Default, Clone, Copy)]
@@ -117,10 +122,8 @@ async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
     let settled = settle(store, &claims, settlements)?;
-    for (claim, settled) in claims.iter().zip(settled) {
-        if needs_another_run(claim, &settled) {
-            run_again(store, &held, &claims, claim).await?;
-        }
+    for (claim, (settlement, answer)) in claims.iter().zip(settled) {
+        follow(store, &held, &claims, claim, (settlement, answer)).await?;
     }
     Ok(claims.len())
 }
@@ -141,8 +144,12 @@ async fn under_lease<T>(store: &GuestStore, claims: &[JobClaim], work: impl Futu
     }
 }
 
-/// Commits runs, and says what went into quarantine because of them.
-fn settle(store: &GuestStore, claims: &[JobClaim], settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+/// Commits runs, and says what went into quarantine because of them. Answers each with what became of it.
+fn settle(
+    store: &GuestStore,
+    claims: &[JobClaim],
+    settlements: Vec<Settlement>,
+) -> Result<Vec<(Settlement, Settled)>, StoreError> {
     let finished: Vec<_> = claims
         .iter()
         .zip(settlements)
@@ -165,119 +172,96 @@ fn settle(store: &GuestStore, claims: &[JobClaim], settlements: Vec<Settlement>)
             mask::line(&one.reason, 300)
         ));
     }
-    Ok(settled)
+    let settlements = finished.into_iter().map(|(settlement, _)| settlement);
+    Ok(settlements.zip(settled).collect())
 }
 
-/// Whether a settlement was not committed and its lease still holds.
-fn needs_another_run(claim: &JobClaim, settled: &Settled) -> bool {
-    match settled {
-        Settled::Committed { .. } => false,
-        Settled::LeaseLost => {
-            log(&format!(
-                "{}: another invocation took it over; this run was not committed",
-                claim.job
-            ));
-            false
-        }
-        // The app sets no bound on state.
-        Settled::StaleState | Settled::OverQuota { .. } => true,
-    }
-}
-
-/// Runs one of the claimed jobs again under its lease, until its state keeps still.
-async fn run_again(
+/// Does what follows from the store's answer to a settlement, until its job is settled or somebody else's. `claims` are those that
+/// this invocation holds.
+async fn follow(
     store: &GuestStore,
     held: &[Quarantine],
     claims: &[JobClaim],
     claim: &JobClaim,
+    (mut settlement, mut answer): (Settlement, Settled),
 ) -> Result<(), StoreError> {
-    for rerun in 0.. {
-        let settlement = if rerun < STALE_RERUNS_MAX {
-            under_lease(store, claims, execute(store, held, claim)).await?
-        } else {
-            let message = format!("its state kept changing under it ({STALE_RERUNS_MAX} times)");
-            unrunnable(claim, None, &message)
+    let mut reruns = 0;
+    loop {
+        let next = match RULES.after(claim, answer, reruns, Some(settlement), clock::moment()) {
+            Next::Settled { .. } => return Ok(()),
+            Next::Leave => {
+                log(&format!(
+                    "{}: another invocation took it over; this run was not committed",
+                    claim.job
+                ));
+                return Ok(());
+            }
+            Next::Run => {
+                reruns += 1;
+                under_lease(store, claims, execute(store, held, claim)).await?
+            }
+            Next::Settle(void) => *void,
         };
-        let settled = settle(store, from_ref(claim), vec![settlement])?;
-        if !settled.iter().any(|settled| needs_another_run(claim, settled)) {
-            break;
-        }
+        let Some(settled) = settle(store, from_ref(claim), vec![next])?.pop() else {
+            return Ok(());
+        };
+        (settlement, answer) = settled;
     }
-    Ok(())
 }
 
-/// One run: from claim to what is to be settled.
+/// From claim to what is to be settled.
 async fn execute(store: &GuestStore, held: &[Quarantine], claim: &JobClaim) -> Result<Settlement, StoreError> {
     let tenant = match tenants::work(&claim.event.tenant) {
         Ok(tenant) => tenant,
-        Err(problem) => return Ok(unrunnable(claim, None, &problem)),
+        Err(problem) => return Ok(RULES.unrunnable(claim, None, &problem, clock::moment())),
     };
     let found = tenant.and_then(|tenant| {
-        let route = tenant.routes.into_iter().find(|route| route.name == claim.route)?;
-        Some((route, tenant.renamed))
+        let mut route = tenant.routes.into_iter().find(|route| route.name == claim.route)?;
+        let targets = Targets {
+            destinations: std::mem::take(&mut route.destinations),
+            renamed: tenant.renamed,
+        };
+        Some((route, targets))
     });
-    let Some((route, renamed)) = found else {
-        let why = "the route is no longer configured; restore it, or replay after rerouting";
-        return Ok(unrunnable(claim, None, why));
+    let Some((route, targets)) = found else {
+        return Ok(RULES.without_route(claim, clock::moment()));
     };
-    if RetryPolicy::JOBS.is_spent(claim.attempt) {
-        let why = "no attempt came to its end: the invocation ended in each of them";
-        return Ok(unrunnable(claim, Some(&route), why));
-    }
-    if let Some(form) = route.forward {
-        return Ok(forwarded(claim, route, form, renamed));
+    let terms = Terms {
+        plugin: &route.plugin,
+        forward: route.forward,
+        config_json: &route.config_json,
+        config_digest: route.config_digest,
+        grants: &route.grants,
+        namespace: &route.namespace,
+        // The app sets no bound on state.
+        state_total_max: None,
+        targets: &targets,
+    };
+    if let Some(unrun) = RULES.unrun(claim, &terms, clock::moment()) {
+        return Ok(unrun);
     }
     if let Some(quarantine) = in_quarantine(held, claim, &route).await {
-        return Ok(quarantined(claim, &route, quarantine));
+        let mend = format!(
+            "put another version in its place, or lift it with `tollgate plugin lift --spin URL --tenant {} {} --why TEXT`",
+            quarantine.tenant, quarantine.route
+        );
+        let said = (quarantine::OUTCOME, &*quarantine.why_dead(&mend));
+        return Ok(RULES.given_up(claim, &terms, quarantine.digest, said, clock::moment()));
     }
     let started_at = clock::now();
     let watch = Stopwatch::start();
     let run = plugin::run(store, &route, &claim.event).await?;
-    let duration_us = watch.micros();
-    let Run {
-        outcome,
-        digest,
-        fuel,
-        reads,
-        writes,
-        logs,
-    } = run;
-    let (outcome, actions) = judged(outcome, &route.grants);
-    let end = job_end_unstopped(
-        &outcome,
-        &RetryPolicy::JOBS,
-        claim.attempt,
-        clock::now(),
-        clock::jitter(),
-    );
-    let done = end == JobEnd::Done;
-    Ok(Settlement {
-        job: claim.job,
-        epoch: claim.epoch,
-        run: RunRecord {
-            plugin: route.plugin,
-            digest: digest.unwrap_or(UNKNOWN),
-            config_digest: route.config_digest,
-            config: route.config_json,
-            runtime: RUNTIME.to_owned(),
-            started_at,
-            duration_us,
-            fuel,
-            outcome: outcome.name().to_owned(),
-            message: outcome.message().to_owned(),
-            reads,
-            logs,
-        },
-        end,
-        writes: if done { writes } else { Vec::new() },
-        state_total_max: None,
-        actions,
-        namespace: route.namespace,
-        targets: Targets {
-            destinations: route.destinations,
-            renamed,
-        },
-    })
+    let ran = Ran {
+        outcome: run.outcome,
+        digest: run.digest.unwrap_or(UNKNOWN),
+        started_at,
+        duration_us: watch.micros(),
+        fuel: run.fuel,
+        reads: run.reads,
+        writes: run.writes,
+        logs: run.logs,
+    };
+    Ok(RULES.judge(claim, &terms, ran, clock::moment()).settlement)
 }
 
 /// The quarantine that a route's plugin is in. Which version that is, its component says.
@@ -291,61 +275,4 @@ async fn in_quarantine<'h>(held: &'h [Quarantine], claim: &JobClaim, route: &Rou
     }
     let digest = plugin::digest(route).await?;
     of_route.into_iter().find(|one| one.digest == digest)
-}
-
-/// A job whose plugin is in quarantine: given up without a run, and back with a replay when the plugin is mended.
-fn quarantined(claim: &JobClaim, route: &Route, quarantine: &Quarantine) -> Settlement {
-    let mend = format!(
-        "put another version in its place, or lift it with `tollgate plugin lift --spin URL --tenant {} {} --why TEXT`",
-        quarantine.tenant, quarantine.route
-    );
-    let why = quarantine.why_dead(&mend);
-    let said = (quarantine::OUTCOME, why.as_str());
-    let plugin = route.plugin.clone();
-    let run = RunRecord {
-        digest: quarantine.digest,
-        ..RunRecord::without_a_plugin(plugin, &route.config_json, RUNTIME, clock::now(), said)
-    };
-    Settlement::ending(claim, run, JobEnd::Dead { reason: why })
-}
-
-/// A job of a route without a plugin: the event itself goes to the route's destinations.
-fn forwarded(
-    claim: &JobClaim,
-    route: Route,
-    form: ForwardForm,
-    renamed: Vec<(DestinationName, DestinationName)>,
-) -> Settlement {
-    let said = (forward::OUTCOME, "");
-    let run = RunRecord::without_a_plugin(route.plugin, &route.config_json, RUNTIME, clock::now(), said);
-    Settlement {
-        actions: vec![forward::action(claim.receipt, form)],
-        namespace: route.namespace,
-        targets: Targets {
-            destinations: route.destinations,
-            renamed,
-        },
-        ..Settlement::ending(claim, run, JobEnd::Done)
-    }
-}
-
-/// A job that cannot be run as the app is configured: a host fault, retried as such.
-fn unrunnable(claim: &JobClaim, route: Option<&Route>, why: &str) -> Settlement {
-    let outcome = Outcome::Fault {
-        fault: Fault::HostFault,
-        message: why.to_owned(),
-    };
-    let nobody = || PluginName::new("unknown").expect("a constant name");
-    let plugin = route.map_or_else(nobody, |route| route.plugin.clone());
-    let config = route.map_or("", |route| &route.config_json);
-    let said = (outcome.name(), outcome.message());
-    let run = RunRecord::without_a_plugin(plugin, config, RUNTIME, clock::now(), said);
-    let end = job_end_unstopped(
-        &outcome,
-        &RetryPolicy::JOBS,
-        claim.attempt,
-        clock::now(),
-        clock::jitter(),
-    );
-    Settlement::ending(claim, run, end)
 }
