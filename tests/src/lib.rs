@@ -8,6 +8,7 @@ pub mod campaign;
 pub mod client;
 pub mod destination;
 pub mod disk;
+pub mod documented;
 pub mod events;
 pub mod fuzz;
 pub mod random;

@@ -21,6 +21,7 @@ use tollgate_store::SqliteStore;
 use crate::client::{Answer, Client, request};
 use crate::destination::{DESTINATION_SECRET, Destination};
 use crate::disk::Watch;
+use crate::documented;
 use crate::events::{FAMILIES, Message};
 use crate::stage::{free_port, wait_until};
 use crate::{hostile_dir, plugins_dir, spin_dir, spin_stand_in};
@@ -421,7 +422,9 @@ impl SpinStage {
         client
             .send(&request(method, path, &[authorization], body))
             .expect("a request");
-        client.answer().expect("an answer")
+        let answer = client.answer().expect("an answer");
+        documented::hold(method, path, &answer);
+        answer
     }
 
     /// Works on what is due, as a timer would.

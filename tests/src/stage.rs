@@ -19,6 +19,7 @@ use tollgate_store::{SqliteStore, Store as _};
 
 use crate::client::{Answer, Client, request};
 use crate::destination::{DESTINATION_SECRET, Destination};
+use crate::documented;
 use crate::events::{FAMILIES, Message};
 use crate::{hostile_dir, plugin_cache, plugins_dir, tollgate_bin};
 
@@ -684,7 +685,9 @@ impl Stage {
         client
             .send(&request(method, path, &[authorization], body))
             .expect("a request");
-        client.answer().expect("an answer")
+        let answer = client.answer().expect("an answer");
+        documented::hold(method, path, &answer);
+        answer
     }
 
     /// One counter or gauge by its whole name with labels; 0 when it is not there.

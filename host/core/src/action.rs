@@ -10,6 +10,7 @@ use crate::money::Money;
 
 /// One action as it stands in the ledger and is delivered. The JSON form is `{"kind": "credit", …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Action {
     Credit(Transfer),
@@ -26,6 +27,7 @@ pub enum Action {
 
 /// Value added to or taken from an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transfer {
     pub account: String,
     pub amount: Money,
@@ -34,6 +36,7 @@ pub struct Transfer {
 
 /// A quantity of one article, held or let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stock {
     pub sku: String,
     pub quantity: u32,
@@ -41,6 +44,7 @@ pub struct Stock {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GiftCard {
     pub recipient: String,
     pub amount: Money,
@@ -49,6 +53,7 @@ pub struct GiftCard {
 
 /// A judgement on a subject; `score` from 0 (harmless) to 100 (certain).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Flag {
     pub subject: String,
     pub score: u32,
@@ -56,6 +61,7 @@ pub struct Flag {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notice {
     pub channel: String,
     pub recipient: String,
@@ -65,6 +71,7 @@ pub struct Notice {
 
 /// An action that the contract has no case for; the host checks its name, size and that its body is JSON, nothing more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extension {
     pub name: String,
     pub schema: String,
@@ -73,6 +80,7 @@ pub struct Extension {
 
 /// The name of an action's case, as routes grant it and the ledger groups it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionKind {
     Credit,
@@ -250,6 +258,7 @@ impl GrantedAction {
 
 /// What the ledger said to a granted action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The first time: recorded, and put into the outbox.

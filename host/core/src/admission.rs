@@ -395,6 +395,7 @@ pub enum Decision {
 
 /// What becomes of a new receipt. Appended once, never overwritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "disposition", rename_all = "snake_case")]
 pub enum Disposition {
     /// Its jobs are made.

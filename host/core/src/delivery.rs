@@ -20,6 +20,7 @@ use crate::time::UnixMillis;
 
 /// How one attempt to deliver ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum AttemptEnd {
     /// The destination answered with this status.

@@ -79,6 +79,7 @@ impl StateUse {
 
 /// One thing that one run did and the other did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "difference", rename_all = "kebab-case")]
 pub enum Difference {
     /// They ended otherwise.
@@ -154,6 +155,7 @@ pub fn differences(before: &Said, after: &Said) -> Vec<Difference> {
 
 /// Many runs of one version held against the same runs of another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
     /// Runs that were compared.
     pub runs: u64,
@@ -202,6 +204,7 @@ impl Tally {
 
 /// What one tenant's actions of one kind and currency move in all, in minor units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MoneyLine {
     pub tenant: TenantName,
     pub kind: ActionKind,
@@ -212,6 +215,7 @@ pub struct MoneyLine {
 
 /// Of the values that were seen. All 0 when there were none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Percentiles {
     pub p50: u64,
     pub p95: u64,

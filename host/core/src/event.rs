@@ -59,6 +59,7 @@ impl StatusReading {
 
 /// How a request was proved, kept with its receipt (promise T6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Proof {
     pub provider: ProviderName,
     /// Version of the profile whose rules verified and read the event.

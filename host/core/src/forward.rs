@@ -26,6 +26,7 @@ pub const OUTCOME: &str = "forwarded";
 
 /// As what an event is handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ForwardForm {
     /// JSON: what was read of the event, with its body in it.
@@ -67,6 +68,7 @@ impl FromStr for ForwardForm {
 
 /// What the ledger keeps of an event that is handed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forward {
     pub receipt: ReceiptId,
     pub form: ForwardForm,

@@ -17,6 +17,7 @@ use crate::money::{Currency, Money};
 
 /// One permission of a route: a kind of action, and bounds where the kind has something to bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Grant {
     pub kind: ActionKind,
     /// For kinds that move money: the most per action, in minor units. Money needs this bound.

@@ -77,6 +77,27 @@ pub(crate) fn is_shortened(text: &str) -> bool {
     text.contains(SHORTENED)
 }
 
+/// A type that is a text in JSON, for descriptions of an interface.
+#[cfg(feature = "schema")]
+macro_rules! text_schema {
+    ($name:ident, $said:expr) => {
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $said })
+            }
+        }
+    };
+}
+#[cfg(not(feature = "schema"))]
+macro_rules! text_schema {
+    ($name:ident, $said:expr) => {};
+}
+pub(crate) use text_schema;
+
 /// A text newtype: parsed at construction, trusted afterwards, cheap to clone.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $bytes_max:expr, $allowed:literal, $accepts:expr) => {
@@ -146,6 +167,7 @@ macro_rules! text_id {
                 Self::new(&text).map_err(serde::de::Error::custom)
             }
         }
+        text_schema!($name, concat!("a ", $what, ": ", $allowed));
     };
 }
 
@@ -260,6 +282,7 @@ macro_rules! row_id {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+        text_schema!($name, concat!("for example ", $example));
     };
 }
 
@@ -340,6 +363,7 @@ impl<'de> Deserialize<'de> for ReceiptId {
             .map_err(serde::de::Error::custom)
     }
 }
+text_schema!(ReceiptId, "rcpt_ and 32 hex digits");
 
 /// SHA-256 of some bytes: of a body, a plugin, a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -386,6 +410,7 @@ impl<'de> Deserialize<'de> for Digest {
             .map_err(serde::de::Error::custom)
     }
 }
+text_schema!(Digest, "sha256: and 64 hex digits");
 
 /// The digest of a plugin's component, manifest included: what a run is pinned to.
 pub type PluginDigest = Digest;

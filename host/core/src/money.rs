@@ -1,5 +1,7 @@
 //! Money: integers in minor units of a named currency. Never a float.
 
+#[cfg(feature = "schema")]
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -65,9 +67,11 @@ impl<'de> Deserialize<'de> for Currency {
         Self::new(&code).ok_or_else(|| serde::de::Error::custom(format!("`{code}` is not a currency code such as USD")))
     }
 }
+crate::ids::text_schema!(Currency, "a currency code such as USD");
 
 /// An amount within ±(2^53−1) minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Money {
     minor_units: i64,
     currency: Currency,

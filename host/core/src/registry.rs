@@ -19,6 +19,7 @@ pub const PREVIOUS_MAX: usize = 16;
 
 /// How far a version has come in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Taken in and found well; bound to nothing yet.
@@ -99,13 +100,17 @@ impl fmt::Display for Share {
 
 /// A version that runs in the active one's stead for a share of subjects, with all its effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Canary {
     pub digest: PluginDigest,
+    /// In thousandths.
+    #[cfg_attr(feature = "schema", schemars(with = "u16"))]
     pub share: Share,
 }
 
 /// Which versions of one plugin a route runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Binding {
     /// The name under which the plugin keeps its state. Versions of a binding have it in common.
     pub plugin: PluginName,
@@ -439,6 +444,7 @@ pub struct TrialResult {
 
 /// How a version did as a route's shadow, against the version that is active now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShadowTally {
     pub runs: u64,
     pub differences: u64,

@@ -66,6 +66,7 @@ impl fmt::Display for Target {
 /// came later, `run` a held job again or a conflicting delivery as an event of its own, or `dismiss` any of them with a reason; of a
 /// conflict with the ledger, `keep` what is recorded, or `record` the other one as well, under this operation key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReviewBody {
     /// A receipt, a job, a delivery or an action.
@@ -212,6 +213,7 @@ impl ReviewBody {
 
 /// What something that was set aside became by a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "became", rename_all = "snake_case")]
 #[must_use]
 pub enum Reviewed {

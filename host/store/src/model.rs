@@ -3,24 +3,37 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+pub use tollgate_api::counts::Counts;
+pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
+pub use tollgate_api::quarantines::Quarantine;
+pub use tollgate_api::replay::{
+    MissingDelivery, ReplayReport, Replayed, ReplayedWork, RoutableFilter, RoutableStanding,
+};
+pub use tollgate_api::resend::{Sent, SentFilter, SentOf, SentState};
+pub use tollgate_api::set_aside::{ReviewReport, ReviewView, SetAside, SetAsideCount, SetAsideFilter, SetAsideKind};
+pub use tollgate_api::state::{StateEdit, StateFilter};
+pub use tollgate_api::tokens::Revocation;
+use tollgate_api::tokens::TokenView;
+pub use tollgate_api::trace::{
+    ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, Redelivered, ResendView,
+    RunView, Trace, TraceBy, TraceQuery,
+};
 use tollgate_core::access::Role;
-use tollgate_core::action::{Action, Verdict};
+use tollgate_core::action::Action;
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
-use tollgate_core::delivery::AttemptEnd;
 pub use tollgate_core::delivery::{AttemptRecord, OutboxClaim};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::ids::{
-    ActionId, DeadLetterId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, Namespace, OperationKey, OutboxId,
-    PluginDigest, PluginName, ReceiptId, ResendId, RouteName, RunId, SourceName, Status, Subject, TenantName, TokenId,
+    ActionId, DeliveryId, DestinationName, Digest, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName,
+    ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::Fault;
 use tollgate_core::quarantine;
-use tollgate_core::review::{Reviewed, Target, Unmappable, Word};
-use tollgate_core::route::TypePattern;
+use tollgate_core::review::{Target, Unmappable, Word};
 use tollgate_core::state::StateRead;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
@@ -124,272 +137,6 @@ pub struct NextDue {
     pub outbox: Option<UnixMillis>,
 }
 
-/// Any one identifier (promise T7). Narrowed to a tenant where the asker may see only one.
-#[derive(Debug, Clone)]
-pub struct TraceQuery {
-    pub by: TraceBy,
-    pub tenant: Option<TenantName>,
-    /// Only receipts that were admitted before this one: a list goes on where the last one ended.
-    pub after: Option<ReceiptId>,
-    pub receipts_max: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TraceBy {
-    Receipt(ReceiptId),
-    Job(JobId),
-    Run(RunId),
-    Action(ActionId),
-    Outbox(OutboxId),
-    DeadLetter(DeadLetterId),
-    /// A provider's event id, a subject or an operation key, whichever it turns out to be.
-    Text(String),
-    /// The newest receipts.
-    Newest,
-}
-
-impl TraceBy {
-    /// Tells from its look what an identifier names.
-    pub fn named(id: &str) -> Self {
-        fn typed(id: &str) -> Option<TraceBy> {
-            Some(match id.split_once('_')?.0 {
-                "rcpt" => TraceBy::Receipt(id.parse().ok()?),
-                "job" => TraceBy::Job(id.parse().ok()?),
-                "run" => TraceBy::Run(id.parse().ok()?),
-                "act" => TraceBy::Action(id.parse().ok()?),
-                "out" => TraceBy::Outbox(id.parse().ok()?),
-                "dead" => TraceBy::DeadLetter(id.parse().ok()?),
-                _ => return None,
-            })
-        }
-        typed(id).unwrap_or_else(|| Self::Text(id.to_owned()))
-    }
-}
-
-/// Everything that became of one receipt.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trace {
-    pub receipt: ReceiptView,
-    /// What a person decided about it, when it was held.
-    pub review: Option<ReviewView>,
-    /// How often the event was delivered again in all; `None` where it never was.
-    pub redelivered: Option<Redelivered>,
-    /// Further deliveries of the same event that are kept one by one, in their order; see [`tollgate_core::admission::Kept`].
-    pub deliveries: Vec<DeliveryView>,
-    pub jobs: Vec<JobView>,
-    /// What people did to it: replays, reviews. The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`].
-    pub history: Vec<HistoryView>,
-}
-
-impl Trace {
-    /// How often the event was delivered again with other bytes.
-    pub fn conflicts(&self) -> u64 {
-        self.redelivered.as_ref().map_or(0, |again| again.conflicts)
-    }
-}
-
-/// How often an event was delivered again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redelivered {
-    /// With the receipt's own bytes.
-    pub same: u64,
-    /// With other bytes.
-    pub conflicts: u64,
-    /// With its signed message, under another id or type.
-    #[serde(default)]
-    pub suspected_replays: u64,
-    /// When it came the last time; RFC 3339, UTC.
-    pub last_at: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReceiptView {
-    pub id: ReceiptId,
-    /// Position in the order of admission.
-    pub seq: i64,
-    pub tenant: TenantName,
-    pub source: SourceName,
-    pub event_id: String,
-    pub event_type: String,
-    pub subject: Option<String>,
-    pub family: Option<String>,
-    pub status: Option<String>,
-    pub lifecycle_version: Option<u32>,
-    pub amount: Option<String>,
-    pub occurred_at: Option<String>,
-    /// What of the event is not read as it was sent: shortened, or left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reading_notes: Option<String>,
-    /// Headers of the request that the source keeps, by name. No signature holds them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub kept_headers: BTreeMap<String, String>,
-    pub received_at: String,
-    pub proof: Proof,
-    #[serde(flatten)]
-    pub disposition: Disposition,
-    pub body_digest: Digest,
-    pub body_bytes: usize,
-}
-
-/// A redelivery of an event whose receipt exists.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeliveryView {
-    pub id: DeliveryId,
-    /// Counts from 2: the first delivery is the receipt itself.
-    pub number: u32,
-    pub received_at: String,
-    /// `same`, `conflict` or `suspected-replay`.
-    pub decision: String,
-    pub key_id: String,
-    pub body_digest: Digest,
-    /// How often it came; more than once only for what is not the receipt's event.
-    pub times: u64,
-    pub last_at: Option<String>,
-    /// What a person decided about a conflict.
-    pub review: Option<ReviewView>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JobView {
-    pub id: JobId,
-    pub route: RouteName,
-    /// `ready`, `leased`, `done`, `held`, `dismissed` or `dead`.
-    pub state: String,
-    pub attempts: u32,
-    /// When a waiting job is due.
-    pub due_at: Option<String>,
-    pub reason: Option<String>,
-    pub replays: u32,
-    /// The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`], in their order.
-    pub runs: Vec<RunView>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RunView {
-    pub id: RunId,
-    pub attempt: u32,
-    pub plugin: PluginName,
-    /// As the registry has it for the digest; absent where it never had it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    pub digest: PluginDigest,
-    pub config_digest: Digest,
-    pub runtime: String,
-    pub started_at: String,
-    pub duration_us: u64,
-    pub fuel: u64,
-    pub outcome: String,
-    pub message: String,
-    pub logs: serde_json::Value,
-    pub actions: Vec<ActionView>,
-}
-
-/// What one run asked for and what the ledger said.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ActionView {
-    /// The recorded action: this run's own, or the earlier one that this proposal repeats. For a conflict the kept proposal.
-    pub id: ActionId,
-    /// Whose operation key it is.
-    pub namespace: Namespace,
-    pub operation_key: String,
-    pub verdict: Verdict,
-    pub action: Action,
-    /// In words, for people.
-    pub summary: String,
-    /// Of a conflict: what a person decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub review: Option<ReviewView>,
-    pub deliveries: Vec<OutboxView>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OutboxView {
-    pub id: OutboxId,
-    /// The `webhook-id` that its destination sees.
-    pub message_id: String,
-    pub destination: DestinationName,
-    /// `ready`, `leased`, `delivered` or `dead`.
-    pub state: String,
-    pub due_at: Option<String>,
-    pub attempts: Vec<AttemptView>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AttemptView {
-    pub number: u32,
-    pub started_at: String,
-    pub duration_us: u64,
-    #[serde(flatten)]
-    pub end: AttemptEnd,
-    pub answer: String,
-    /// Set when it was delivered before, and somebody had it sent again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resend: Option<ResendView>,
-}
-
-/// Who had deliveries sent again, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResendView {
-    pub id: ResendId,
-    pub at: String,
-    pub actor: String,
-    pub why: String,
-}
-
-/// Which deliveries. Absent fields take everything.
-#[derive(Debug, Clone, Default)]
-pub struct SentFilter {
-    /// Those of one thing, in whatever state they are; without it, only what was delivered.
-    pub of: Option<SentOf>,
-    pub tenant: Option<TenantName>,
-    pub source: Option<SourceName>,
-    pub destination: Option<DestinationName>,
-    /// Only those delivered at or after this instant, and before that one.
-    pub since: Option<UnixMillis>,
-    pub until: Option<UnixMillis>,
-    /// Only those behind this one in the list: it goes on where the last one ended.
-    pub after: Option<OutboxId>,
-    pub rows_max: usize,
-}
-
-/// What deliveries are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SentOf {
-    Entry(OutboxId),
-    Action(ActionId),
-    /// All that the receipt's runs recorded.
-    Receipt(ReceiptId),
-}
-
-/// One action and one destination, as they stand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    pub entry: OutboxId,
-    pub destination: DestinationName,
-    #[serde(flatten)]
-    pub state: SentState,
-    pub action: ActionId,
-    pub namespace: Namespace,
-    pub kind: String,
-    pub operation_key: String,
-    pub receipt: ReceiptId,
-    pub tenant: TenantName,
-    pub source: SourceName,
-    pub event_id: String,
-    pub event_type: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum SentState {
-    /// It is still on its way.
-    Waiting,
-    /// `at` is when it was the last time.
-    Delivered { at: String },
-    /// It was given up.
-    Dead,
-}
-
 /// Delivered entries that are to be sent again.
 #[derive(Debug, Clone)]
 pub struct ResendRequest {
@@ -398,67 +145,6 @@ pub struct ResendRequest {
     /// Who asked, and why, for the history.
     pub actor: String,
     pub why: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HistoryView {
-    pub at: String,
-    pub what: String,
-    pub detail: String,
-}
-
-/// Narrows the dead-letter queue. Absent fields take everything.
-#[derive(Debug, Clone, Default)]
-pub struct DeadLetterFilter {
-    pub id: Option<DeadLetterId>,
-    pub tenant: Option<TenantName>,
-    pub source: Option<SourceName>,
-    pub route: Option<RouteName>,
-    pub destination: Option<DestinationName>,
-    /// Only those that died at or after this instant.
-    pub since: Option<UnixMillis>,
-    /// Only those whose reason contains this text.
-    pub reason: Option<String>,
-    /// Those already replayed as well.
-    pub with_replayed: bool,
-    /// Only those behind this one in the list: it goes on where the last one ended.
-    pub after: Option<DeadLetterId>,
-    pub rows_max: usize,
-}
-
-/// What was given up, with its replay context.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeadLetter {
-    pub id: DeadLetterId,
-    #[serde(flatten)]
-    pub work: DeadWork,
-    pub tenant: TenantName,
-    pub source: SourceName,
-    pub receipt: ReceiptId,
-    pub event_id: String,
-    pub event_type: String,
-    pub subject: Option<String>,
-    pub died_at: String,
-    pub attempts: u32,
-    pub reason: String,
-    /// The beginning of what its destination answered to the last attempt; of a delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<String>,
-    pub replayed_at: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "work", rename_all = "snake_case")]
-pub enum DeadWork {
-    /// A job whose runs were exhausted or failed for good.
-    Job { job: JobId, route: RouteName },
-    /// An action that could not be delivered.
-    Delivery {
-        entry: OutboxId,
-        destination: DestinationName,
-        action: ActionId,
-        operation_key: String,
-    },
 }
 
 /// What to replay.
@@ -494,38 +180,6 @@ pub enum ReplayWhat {
     Routed(Vec<(ReceiptId, Vec<NewJob>)>),
 }
 
-/// Receipts that may be routed again. Absent fields take everything.
-#[derive(Debug, Clone, Default)]
-pub struct RoutableFilter {
-    pub receipt: Option<ReceiptId>,
-    pub tenant: Option<TenantName>,
-    pub source: Option<SourceName>,
-    pub event_type: Option<TypePattern>,
-    pub status: Option<Status>,
-    pub subject: Option<Subject>,
-    /// Only those received at or after this instant, and before that one.
-    pub since: Option<UnixMillis>,
-    pub until: Option<UnixMillis>,
-    pub standing: RoutableStanding,
-    /// Only those without any job.
-    pub without_jobs: bool,
-    /// Only those that were admitted after this one: a list goes on where the last one ended.
-    pub after: Option<ReceiptId>,
-    pub rows_max: usize,
-}
-
-/// Which receipts may be routed. What is held may not: a review says what it is first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RoutableStanding {
-    /// All, as they were judged: the late ones have effect where their routes and lifecycles say so.
-    #[default]
-    AsJudged,
-    /// Accepted when they came, or by a review.
-    Accepted,
-    /// Superseded when they came: somebody wants their effect all the same, on every route that takes them.
-    Superseded,
-}
-
 /// A receipt that may be routed.
 #[derive(Debug, Clone)]
 pub struct Routable {
@@ -538,210 +192,6 @@ pub struct Routable {
     pub routes: Vec<RouteName>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplayReport {
-    pub dry_run: bool,
-    pub replayed: Vec<Replayed>,
-    /// Where there were more receipts than one answer is about: the last of them, behind which the next replay goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<ReceiptId>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Replayed {
-    pub receipt: ReceiptId,
-    pub tenant: TenantName,
-    pub event_id: String,
-    pub event_type: String,
-    #[serde(flatten)]
-    pub work: ReplayedWork,
-    pub reason: String,
-    /// Deliveries that are missing: the job recorded these actions, and its route of now names destinations that they never went to. The
-    /// run that is repeated sends them there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adds: Vec<MissingDelivery>,
-}
-
-/// An action that was not sent to a destination which its route names now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MissingDelivery {
-    pub action: ActionId,
-    pub operation_key: String,
-    pub destination: DestinationName,
-}
-
-/// What a replay puts to work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "work", rename_all = "snake_case")]
-pub enum ReplayedWork {
-    /// A job that had ended.
-    Job { job: JobId, route: RouteName },
-    /// A delivery that had been given up.
-    Delivery {
-        entry: OutboxId,
-        destination: DestinationName,
-        action: ActionId,
-        operation_key: String,
-    },
-    /// A job that the receipt did not have: its route came later, or takes it now.
-    NewJob { route: RouteName },
-}
-
-impl From<DeadWork> for ReplayedWork {
-    fn from(work: DeadWork) -> Self {
-        match work {
-            DeadWork::Job { job, route } => Self::Job { job, route },
-            DeadWork::Delivery {
-                entry,
-                destination,
-                action,
-                operation_key,
-            } => Self::Delivery {
-                entry,
-                destination,
-                action,
-                operation_key,
-            },
-        }
-    }
-}
-
-/// Why something has not the effect that it would have had: what a list of set-aside work is of. In the order of lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SetAsideKind {
-    /// A receipt that waits for a person: its status is not mapped, or contradicts its subject's.
-    HeldReceipt,
-    /// A job that its plugin held.
-    HeldJob,
-    /// A delivery with the id of a receipt and other bytes.
-    Conflict,
-    /// A delivery with the signed message of a receipt under another id.
-    SuspectedReplay,
-    /// A proposal whose operation is recorded with other content.
-    LedgerConflict,
-    /// A receipt whose subject was already further. Nobody is asked.
-    Superseded,
-    /// An accepted receipt that no route took. Nobody is asked.
-    NoRoute,
-}
-
-impl SetAsideKind {
-    pub const ALL: [Self; 7] = [
-        Self::HeldReceipt,
-        Self::HeldJob,
-        Self::Conflict,
-        Self::SuspectedReplay,
-        Self::LedgerConflict,
-        Self::Superseded,
-        Self::NoRoute,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::HeldReceipt => "held-receipt",
-            Self::HeldJob => "held-job",
-            Self::Conflict => "conflict",
-            Self::SuspectedReplay => "suspected-replay",
-            Self::LedgerConflict => "ledger-conflict",
-            Self::Superseded => "superseded",
-            Self::NoRoute => "no-route",
-        }
-    }
-
-    /// Whether it waits for a person's word.
-    pub const fn waits(self) -> bool {
-        match self {
-            Self::HeldReceipt | Self::HeldJob | Self::Conflict | Self::SuspectedReplay | Self::LedgerConflict => true,
-            Self::Superseded | Self::NoRoute => false,
-        }
-    }
-}
-
-impl std::str::FromStr for SetAsideKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
-            format!("`{text}` is no kind of set-aside work; there are: {}", known.join(", "))
-        })
-    }
-}
-
-/// Narrows the list of what is set aside. Absent fields take everything.
-#[derive(Debug, Clone, Default)]
-pub struct SetAsideFilter {
-    /// None: the kinds that wait for a person.
-    pub kind: Option<SetAsideKind>,
-    pub tenant: Option<TenantName>,
-    pub source: Option<SourceName>,
-    /// Only held jobs of this route, and conflicts with the ledger that its jobs came into.
-    pub route: Option<RouteName>,
-    /// Only what was set aside at or after this instant.
-    pub since: Option<UnixMillis>,
-    /// Only those whose reason contains this text.
-    pub reason: Option<String>,
-    /// Those on which somebody decided as well.
-    pub with_reviewed: bool,
-    /// Only those behind this one in the list: it goes on where the last one ended.
-    pub after: Option<Target>,
-    pub rows_max: usize,
-}
-
-/// Something that is set aside, and what was decided about it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SetAside {
-    pub kind: SetAsideKind,
-    /// What a review names, and where a list goes on: the receipt, the job, the delivery or the action.
-    pub id: String,
-    pub receipt: ReceiptId,
-    pub tenant: TenantName,
-    pub source: SourceName,
-    /// Of a held job, and of a conflict with the ledger.
-    pub route: Option<RouteName>,
-    pub event_id: String,
-    pub event_type: String,
-    pub subject: Option<String>,
-    pub family: Option<String>,
-    /// The provider's label, or a mapped status.
-    pub status: Option<String>,
-    /// When the event came; of a conflict, when this delivery did.
-    pub received_at: String,
-    /// Since when it is set aside.
-    pub since: String,
-    pub reason: String,
-    pub review: Option<ReviewView>,
-}
-
-/// How much is set aside of one kind, at one place: a source, or for held jobs and conflicts with the ledger a route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetAsideCount {
-    pub kind: SetAsideKind,
-    pub tenant: TenantName,
-    pub source: Option<SourceName>,
-    pub route: Option<RouteName>,
-    pub count: u64,
-    /// Since when the oldest of them is; as JSON, RFC 3339.
-    #[serde(with = "as_text")]
-    pub oldest_at: UnixMillis,
-}
-
-/// An instant as people read it.
-mod as_text {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use tollgate_core::time::UnixMillis;
-
-    pub(super) fn serialize<S: Serializer>(instant: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(instant)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMillis, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        UnixMillis::from_rfc3339(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not an instant")))
-    }
-}
-
 /// A conflicting delivery as it is kept, with its body.
 #[derive(Debug, Clone)]
 pub struct KeptDelivery {
@@ -752,52 +202,12 @@ pub struct KeptDelivery {
     pub proof: Proof,
 }
 
-/// A decision as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReviewView {
-    pub at: String,
-    pub actor: String,
-    pub why: Option<String>,
-    #[serde(flatten)]
-    pub reviewed: Reviewed,
-    pub lifecycle_version: Option<u32>,
-}
-
-/// Which of a plugin's state is asked for.
-#[derive(Debug, Clone)]
-pub struct StateFilter {
-    pub tenant: TenantName,
-    pub plugin: PluginName,
-    /// Only this key, or only those that begin so.
-    pub key: Option<String>,
-    pub prefix: Option<String>,
-    /// Only keys behind this one: a list goes on where the last one ended.
-    pub after: Option<String>,
-    pub rows_max: usize,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEntry {
     pub key: String,
     /// Positive: the run that wrote it. Negative: the edit.
     pub version: i64,
     pub value: Vec<u8>,
-}
-
-/// A person's change of one key.
-#[derive(Debug, Clone)]
-pub struct StateEdit {
-    pub tenant: TenantName,
-    pub plugin: PluginName,
-    pub key: String,
-    /// None removes the key.
-    pub value: Option<Vec<u8>>,
-    /// That the key has, as far as the person knows; 0: there is none.
-    pub version: i64,
-    pub actor: String,
-    pub why: String,
-    pub now: UnixMillis,
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -903,45 +313,6 @@ impl ReviewAnswer {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReviewReport {
-    pub dry_run: bool,
-    /// The receipt that it is about, or that the job or delivery belongs to.
-    pub receipt: ReceiptId,
-    #[serde(flatten)]
-    pub reviewed: Reviewed,
-    /// The routes whose jobs are made.
-    pub routes: Vec<RouteName>,
-    /// Where a proposal is sent that is recorded now.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub destinations: Vec<DestinationName>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    pub receipts: u64,
-    pub redeliveries: u64,
-    pub conflicts: u64,
-    /// Deliveries of a signed message that was received before under another id or type.
-    pub suspected_replays: u64,
-    pub superseded: u64,
-    /// Receipts that wait for review.
-    pub held: u64,
-    /// Jobs that their plugins held and that nobody decided about.
-    pub held_jobs: u64,
-    /// Conflicting deliveries that are kept and that nobody decided about.
-    pub conflicts_open: u64,
-    /// Proposals that conflict with the ledger and that nobody decided about.
-    pub ledger_conflicts_open: u64,
-    pub jobs_waiting: u64,
-    pub jobs_done: u64,
-    pub runs: u64,
-    pub actions: u64,
-    pub outbox_waiting: u64,
-    pub delivered: u64,
-    pub dead_letters_open: u64,
-}
-
 /// The write-ahead log of a store on this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStanding {
@@ -991,13 +362,22 @@ pub struct TokenRecord {
     pub revoked: Option<Revocation>,
 }
 
-/// Who ended a token, why, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocation {
-    pub by: String,
-    /// Empty where nobody said.
-    pub why: String,
-    pub at: UnixMillis,
+impl From<TokenRecord> for TokenView {
+    fn from(token: TokenRecord) -> Self {
+        Self {
+            id: token.id,
+            name: token.name,
+            role: token.role.to_string(),
+            tenant: token.tenant,
+            created_at: token.created_at.to_string(),
+            created_by: token.created_by,
+            why: token.why,
+            expires_at: token.expires_at.map(|at| at.to_string()),
+            revoked_at: token.revoked.as_ref().map(|end| end.at.to_string()),
+            revoked_by: token.revoked.as_ref().map(|end| end.by.clone()),
+            revoked_why: token.revoked.map(|end| end.why).filter(|why| !why.is_empty()),
+        }
+    }
 }
 
 /// Which recorded runs, the oldest first.
@@ -1036,21 +416,6 @@ pub struct RecordedRun {
     pub reads: Vec<StateRead>,
     /// What it proposed, whatever became of that; only of a run whose job is done.
     pub actions: Vec<(OperationKey, Action)>,
-}
-
-/// A version that is not run on a route, because it failed there again and again (promise P6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantine {
-    pub tenant: TenantName,
-    pub route: RouteName,
-    pub plugin: PluginName,
-    pub digest: PluginDigest,
-    /// Since when.
-    pub at: UnixMillis,
-    /// How many runs in a row had ended in a fault of the plugin's.
-    pub faults: u32,
-    /// How the last of them ended: the fault, and after a colon what the plugin said, which may be of an event.
-    pub reason: String,
 }
 
 /// How a run of a plugin ended, as far as quarantine goes.
@@ -1097,20 +462,5 @@ impl RunEnd {
             faults,
             reason: format!("{fault}: {}", self.message),
         })
-    }
-}
-
-impl Quarantine {
-    /// Why a job whose plugin is in quarantine is given up; `mend` says how its version is let run again.
-    pub fn why_dead(&self, mend: &str) -> String {
-        format!(
-            "{} is in quarantine on this route since {}, after {} faults in a row, the last {}; {mend}, and replay",
-            self.digest, self.at, self.faults, self.reason
-        )
-    }
-
-    /// How the last run ended, without anything of what it was about.
-    pub fn fault(&self) -> &str {
-        self.reason.split_once(": ").map_or(&self.reason, |(fault, _)| fault)
     }
 }

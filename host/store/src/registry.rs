@@ -4,8 +4,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+pub use tollgate_api::plugins::{
+    BindingChange, BoundView, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport, ShadowRunView, SignatureView,
+};
 use tollgate_core::ids::{KeyId, Namespace, PluginDigest, PluginName, PublisherName, RouteName, RunId, TenantName};
-use tollgate_core::registry::{Binding, Change, PromotionGate, Refused, ShadowTally, Standing, Step, TrialResult};
+use tollgate_core::registry::{Binding, Change, PromotionGate, Refused, Step, TrialResult};
 use tollgate_core::signature::{PluginSignature, PublicKey};
 use tollgate_core::time::UnixMillis;
 
@@ -41,42 +44,6 @@ pub struct NewVersion {
     pub published: bool,
 }
 
-/// A version as the registry has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PluginVersion {
-    pub digest: PluginDigest,
-    pub owner: Option<TenantName>,
-    pub name: PluginName,
-    pub version: String,
-    /// As the manifest says; proven by the signature only.
-    pub publisher: String,
-    pub standing: Standing,
-    pub component_bytes: u64,
-    pub manifest: serde_json::Value,
-    pub report: serde_json::Value,
-    pub signature: Option<SignatureView>,
-    pub added_at: String,
-    pub added_by: String,
-    /// Where it runs, of the tenants that the question was narrowed to.
-    pub bound: Vec<BoundView>,
-}
-
-/// Whom a version's signature names. Whether it counts is each tenant's to say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SignatureView {
-    pub publisher: PublisherName,
-    pub key_id: KeyId,
-}
-
-/// One place where a version runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BoundView {
-    pub tenant: TenantName,
-    pub route: RouteName,
-    /// `active`, `canary` or `shadow`.
-    pub stage: String,
-}
-
 /// Which versions. Those of one tenant are its own and the operator's.
 #[derive(Debug, Clone, Default)]
 pub struct VersionFilter {
@@ -110,20 +77,6 @@ pub struct ChangeRequest {
     /// What the tenant asks of a version before it advances.
     pub gate: PromotionGate,
     pub act: Act,
-}
-
-/// A change of a binding, done or tried dry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BindingChange {
-    pub dry_run: bool,
-    pub tenant: TenantName,
-    pub route: RouteName,
-    pub what: String,
-    pub before: Option<Binding>,
-    pub after: Option<Binding>,
-    /// What whoever changes it should know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
 }
 
 /// Under which namespace a route records its operations.
@@ -235,19 +188,6 @@ pub struct RevokePublisherKey {
     pub act: Act,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublisherKeyView {
-    pub tenant: TenantName,
-    pub publisher: PublisherName,
-    pub key_id: KeyId,
-    /// Base64.
-    pub public_key: String,
-    pub registered_at: String,
-    pub registered_by: String,
-    pub revoked_at: Option<String>,
-    pub revoked_by: Option<String>,
-}
-
 /// What one version answered to an input, for comparing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunResult {
@@ -283,24 +223,6 @@ impl ShadowRecord {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ShadowRunView {
-    pub run: RunId,
-    pub active: PluginDigest,
-    pub shadow: PluginDigest,
-    pub started_at: String,
-    pub duration_us: u64,
-    pub fuel: u64,
-    pub outcome: String,
-    pub message: String,
-    pub actions: serde_json::Value,
-    pub active_outcome: String,
-    pub active_actions: serde_json::Value,
-    pub active_fuel: u64,
-    pub beyond_record: bool,
-    pub differs: bool,
-}
-
 /// Which shadow runs, the newest first.
 #[derive(Debug, Clone)]
 pub struct ShadowFilter {
@@ -308,13 +230,6 @@ pub struct ShadowFilter {
     pub route: RouteName,
     pub differing_only: bool,
     pub rows_max: usize,
-}
-
-/// What a route's shadow did, against the version that is active now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ShadowReport {
-    pub tally: Option<ShadowTally>,
-    pub runs: Vec<ShadowRunView>,
 }
 
 /// A trial of a candidate over recorded runs of a route.
@@ -327,21 +242,6 @@ pub struct TrialRecord {
     pub result: TrialResult,
     pub actor: String,
     pub at: UnixMillis,
-}
-
-/// One line of the registry's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegistryLine {
-    pub at: String,
-    pub actor: String,
-    pub what: String,
-    pub why: Option<String>,
-    pub tenant: Option<TenantName>,
-    pub route: Option<RouteName>,
-    pub plugin: Option<PluginName>,
-    pub digest: Option<PluginDigest>,
-    pub from: Option<String>,
-    pub to: Option<String>,
 }
 
 /// Which lines, the newest first.

@@ -24,6 +24,7 @@ mod audit;
 mod backup;
 mod repeat;
 mod roles;
+mod documented;
 mod native;
 mod registry;
 mod providers;

@@ -5,22 +5,22 @@
 //! `--spin` everything is asked over HTTP, and the configuration is not read.
 
 use anyhow::Context as _;
+use tollgate_api::dead_letters::{DeadLetter, DeadLetterQuery};
+use tollgate_api::replay::{ReplayBody, ReplayReport, RoutingQuery};
+use tollgate_api::resend::{ResendBody, ResendReport, SentQuery};
+use tollgate_api::set_aside::{HeldCountsQuery, HeldQuery, SetAside, SetAsideKind};
+use tollgate_api::trace::TraceParameters;
+use tollgate_api::{Call, Nothing, calls, question};
 use tollgate_core::mask;
 use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{
-    DeadLetter, ReplayReport, ReviewReport, SetAside, SetAsideCount, SetAsideKind, Store, StoreError, Trace, TraceBy,
-    TraceQuery,
-};
+use tollgate_store::{Store, StoreError};
 
 use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, print_json, show, wire};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::{
-    DeadLetterQuery, HeldCountsQuery, HeldQuery, ReplayBody, ResendBody, ResendReport, ReviewError, RoutingQuery,
-    SentQuery, replay_by_now, resend_by_now, review_by_now,
-};
+use crate::operator::{ReviewError, replay_by_now, resend_by_now, review_by_now};
 
 /// `tollgate trace`.
 pub(super) fn trace(
@@ -30,24 +30,14 @@ pub(super) fn trace(
     after: Option<&str>,
     limit: usize,
 ) -> anyhow::Result<Exit> {
-    let query = TraceQuery {
-        by: id.map_or(TraceBy::Newest, TraceBy::named),
-        tenant: tenant
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| Usage(format!("--tenant: {error}")))?,
-        after: after
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| Usage(format!("--after: {error}")))?,
-        receipts_max: limit,
+    let query = TraceParameters {
+        id: id.map(str::to_owned),
+        tenant: tenant.map(str::to_owned),
+        after: after.map(str::to_owned),
+        limit: Some(limit as u64),
     };
-    let mut question = form_urlencoded::Serializer::new("/v1/trace?".to_owned());
-    question.append_pair("limit", &limit.to_string());
-    for (name, value) in [("id", id), ("tenant", tenant), ("after", after)] {
-        value.map(|value| question.append_pair(name, value));
-    }
-    let traces = ask(target, &question.finish(), async |store| store.trace(query).await)?;
+    let asked = query.clone().checked().map_err(|error| Usage(format!("--{error}")))?;
+    let traces = ask::<calls::Trace>(target, &Nothing {}, &query, async |store| store.trace(asked).await)?;
     if target.json {
         print_json(&traces)?;
     } else if traces.is_empty() {
@@ -94,14 +84,13 @@ pub(super) fn dead_letter(target: &Target, id: &str) -> anyhow::Result<Exit> {
         anstream::eprintln!("there is no dead letter {id}");
         return Ok(Exit::No);
     };
-    let query = TraceQuery {
-        by: TraceBy::Receipt(letter.receipt),
-        tenant: None,
-        after: None,
-        receipts_max: 1,
+    let query = TraceParameters {
+        id: Some(letter.receipt.to_string()),
+        limit: Some(1),
+        ..TraceParameters::default()
     };
-    let question = format!("/v1/trace?id={}", letter.receipt);
-    let traces: Vec<Trace> = ask(target, &question, async |store| store.trace(query).await)?;
+    let asked = query.clone().checked().map_err(Usage)?;
+    let traces = ask::<calls::Trace>(target, &Nothing {}, &query, async |store| store.trace(asked).await)?;
     if target.json {
         print_json(&serde_json::json!({ "dead_letter": letter, "trace": traces.first() }))?;
     } else {
@@ -139,7 +128,7 @@ pub(super) fn replay(args: ReplayArgs) -> anyhow::Result<Exit> {
         why: args.why.clone(),
         ..ReplayBody::default()
     };
-    let limit = filter.limit.or(Some(usize::MAX));
+    let limit = filter.limit.or(Some(u64::MAX));
     let body = if args.routes {
         ReplayBody {
             receipts: Some(routing),
@@ -195,7 +184,7 @@ fn replayed(target: &Target, mut body: ReplayBody) -> anyhow::Result<ReplayRepor
     let mut all: Option<ReplayReport> = None;
     loop {
         let asked = body.clone().checked().map_err(Usage)?;
-        let report: ReplayReport = write(target, "/v1/replay", &body, async |store, config| {
+        let report = write::<calls::Replay>(target, &Nothing {}, &body, async |store, config| {
             Ok(replay_by_now(store, config, asked, clock::now()).await?)
         })?;
         let next = report.next;
@@ -233,7 +222,7 @@ pub(super) fn resend(args: ResendArgs) -> anyhow::Result<Exit> {
     let mut all: Option<ResendReport> = None;
     loop {
         let asked = body.clone().checked().map_err(Usage)?;
-        let report: ResendReport = write(&args.target, "/v1/resend", &body, async |store, config| {
+        let report = write::<calls::Resend>(&args.target, &Nothing {}, &body, async |store, config| {
             Ok(resend_by_now(store, config, asked, clock::now()).await?)
         })?;
         let next = report.next;
@@ -260,17 +249,17 @@ pub(super) fn resend(args: ResendArgs) -> anyhow::Result<Exit> {
     Ok(if report.resent.is_empty() { Exit::No } else { Exit::Yes })
 }
 
-/// Does something that writes: the running host or the remote one is asked at `path` with `body`, or the store itself when no host
-/// has it.
-pub(super) fn write<T: serde::de::DeserializeOwned>(
+/// Does something that writes: the running host or the remote one is asked for the call, or the store itself when no host has it.
+pub(super) fn write<C: Call<Query = Nothing>>(
     target: &Target,
-    path: &str,
-    body: &impl serde::Serialize,
-    here: impl AsyncFnOnce(&SqliteStore, &Config) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+    path: &C::Path,
+    body: &C::Body,
+    here: impl AsyncFnOnce(&SqliteStore, &Config) -> anyhow::Result<C::Answer>,
+) -> anyhow::Result<C::Answer> {
+    let question = question::<C>(path, &Nothing {})?;
     if let Some(remote) = Remote::of(target)? {
         return runtime()?
-            .block_on(remote.operated().write(path, body))
+            .block_on(remote.operated().write(&question, body))
             .with_context(|| format!("asking {}", remote.base));
     }
     let config = config::load(&target.config)?;
@@ -290,7 +279,7 @@ pub(super) fn write<T: serde::de::DeserializeOwned>(
                 };
                 let base = format!("http://{listen}");
                 wire::Operated { base, token }
-                    .write(path, body)
+                    .write(&question, body)
                     .await
                     .with_context(|| format!("asking the host at {listen}"))
             }
@@ -301,21 +290,9 @@ pub(super) fn write<T: serde::de::DeserializeOwned>(
 
 fn dead_letters_of(target: &Target, query: DeadLetterQuery) -> anyhow::Result<Vec<DeadLetter>> {
     let filter = query.clone().checked().map_err(Usage)?;
-    ask(target, &question("/v1/dead-letters", &query)?, async |store| {
+    ask::<calls::DeadLetters>(target, &Nothing {}, &query, async |store| {
         store.dead_letters(filter).await
     })
-}
-
-/// A path with a filter as its query.
-pub(super) fn question(path: &str, filter: &impl serde::Serialize) -> anyhow::Result<String> {
-    let mut question = form_urlencoded::Serializer::new(format!("{path}?"));
-    if let serde_json::Value::Object(fields) = serde_json::to_value(filter)? {
-        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            question.append_pair(name, &text);
-        }
-    }
-    Ok(question.finish())
 }
 
 /// A host or an app that is asked over HTTP.
@@ -410,17 +387,13 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
         actor: actor(),
     };
     let asked = body.clone().checked().map_err(Usage)?;
-    let report: ReviewReport =
-        write(
-            target,
-            "/v1/review",
-            &body,
-            async |store, config| match review_by_now(store, config, asked, clock::now()).await {
-                Ok(report) => Ok(report),
-                Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
-                Err(ReviewError::Store(error)) => Err(error.into()),
-            },
-        )?;
+    let report = write::<calls::Review>(target, &Nothing {}, &body, async |store, config| {
+        match review_by_now(store, config, asked, clock::now()).await {
+            Ok(report) => Ok(report),
+            Err(ReviewError::Refused(why)) => Err(Refused(why).into()),
+            Err(ReviewError::Store(error)) => Err(error.into()),
+        }
+    })?;
     if target.json {
         print_json(&report)?;
     } else {
@@ -432,9 +405,7 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
 fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
     let filter = query.clone().checked().map_err(Usage)?;
     let rows_max = filter.rows_max;
-    let held: Vec<SetAside> = ask(target, &question("/v1/held", &query)?, async |store| {
-        store.set_aside(filter).await
-    })?;
+    let held = ask::<calls::Held>(target, &Nothing {}, &query, async |store| store.set_aside(filter).await)?;
     if target.json {
         print_json(&held)?;
         return Ok(Exit::Yes);
@@ -485,7 +456,7 @@ fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
 fn held_counts(target: &Target, tenant: Option<String>) -> anyhow::Result<Exit> {
     let query = HeldCountsQuery { tenant };
     let tenant = query.clone().checked().map_err(Usage)?;
-    let counts: Vec<SetAsideCount> = ask(target, &question("/v1/held/counts", &query)?, async |store| {
+    let counts = ask::<calls::HeldCounts>(target, &Nothing {}, &query, async |store| {
         store.set_aside_counts(tenant).await
     })?;
     if target.json {
@@ -504,23 +475,25 @@ pub(super) fn actor() -> String {
     mask::shown(&user).into_owned()
 }
 
-/// Answers a question: a remote host is asked `question`, a path and its query; else the store is opened for reading and asked.
-pub(super) fn ask<T: serde::de::DeserializeOwned>(
+/// Answers a question: a remote host is asked for the call; else the store is opened for reading and asked.
+pub(super) fn ask<C: Call>(
     target: &Target,
-    question: &str,
-    here: impl AsyncFnOnce(SqliteStore) -> Result<T, StoreError>,
-) -> anyhow::Result<T> {
-    ask_or_refused(target, question, async |store| Ok(here(store).await?))
+    path: &C::Path,
+    query: &C::Query,
+    here: impl AsyncFnOnce(SqliteStore) -> Result<C::Answer, StoreError>,
+) -> anyhow::Result<C::Answer> {
+    ask_or_refused::<C>(target, path, query, async |store| Ok(here(store).await?))
 }
 
 /// As [`ask`], where the store alone may refuse as well.
-pub(super) fn ask_or_refused<T: serde::de::DeserializeOwned>(
+pub(super) fn ask_or_refused<C: Call>(
     target: &Target,
-    question: &str,
-    here: impl AsyncFnOnce(SqliteStore) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+    path: &C::Path,
+    query: &C::Query,
+    here: impl AsyncFnOnce(SqliteStore) -> anyhow::Result<C::Answer>,
+) -> anyhow::Result<C::Answer> {
     if let Some(remote) = Remote::of(target)? {
-        return remote.ask(question);
+        return remote.ask(&question::<C>(path, query)?);
     }
     let config = config::load(&target.config)?;
     let store = SqliteStore::open_read_only(&config.store.path)?;

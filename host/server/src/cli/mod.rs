@@ -28,9 +28,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tollgate_api::dead_letters::DeadLetterQuery;
+use tollgate_api::resend::SentQuery;
+use tollgate_api::set_aside::HeldQuery;
+use tollgate_api::tokens::NewTokenBody;
 
 use crate::log::{self, LogFormat};
-use crate::operator::{DeadLetterQuery, HeldQuery, NewTokenBody, SentQuery};
 use crate::serve::BrokenTenants;
 
 /// The hidden command under which this program compiles plugins in a child process.

@@ -7,18 +7,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tollgate_api::plugins::{
+    ActBody, BindingChange, ChangeBody, PluginHistoryQuery, PluginPath, PluginQuery, PluginVersion, PluginsQuery,
+    PublisherBody, PublisherPath, RegistryLine, RouteBody, RouteHistoryQuery, RoutePath, ShadowRunsQuery, TenantPath,
+    UploadQuery,
+};
+use tollgate_api::quarantines::Quarantine;
+use tollgate_api::trials::{TrialBody, TrialReport};
+use tollgate_api::{Call, Content, ErrorBody, Nothing, SIGNATURE_HEADER, calls, question};
 use tollgate_core::action::Action;
 use tollgate_core::difference::{Said, differences};
-use tollgate_core::ids::OperationKey;
+use tollgate_core::ids::{IdError, OperationKey};
+use tollgate_core::secret::Secret;
 use tollgate_core::signature::PluginSignature;
 use tollgate_core::{limits, mask};
-use tollgate_store::Quarantine;
-use tollgate_store::registry::{BindingChange, PluginVersion, PublisherKeyView, RegistryLine, ShadowReport};
 
 use super::{Exit, Refused, Target, Usage, ask, print_json, show, wire};
-use crate::operator::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
 
 /// Vetting a big component takes a minute; another may be vetted before.
 const PUSH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -268,92 +273,80 @@ pub(super) enum PublisherCommand {
     },
 }
 
-/// One question to the host.
-struct Question<'a> {
-    target: &'a Target,
-    path: String,
-    /// Where it goes.
-    asked: fn(&Target) -> anyhow::Result<(String, tollgate_core::secret::Secret)>,
+/// Where a call goes, and what opens it there.
+type Place = (String, Secret);
+
+/// Asks the host for a call.
+fn asked<C: Call>(target: &Target, path: &C::Path, query: &C::Query, body: &C::Body) -> anyhow::Result<C::Answer> {
+    asked_at::<C>(ask::host(target)?, path, query, body)
 }
 
-impl<'a> Question<'a> {
-    /// Parts of a path, each escaped.
-    fn new(target: &'a Target, parts: &[&str]) -> Self {
-        let mut url = url::Url::parse("http://host").expect("a constant URL");
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.push("v1").extend(parts);
+fn asked_at<C: Call>(place: Place, path: &C::Path, query: &C::Query, body: &C::Body) -> anyhow::Result<C::Answer> {
+    let body = match C::TAKES {
+        Content::Json => serde_json::to_vec(body)?,
+        Content::Nothing | Content::Component | Content::Metrics => Vec::new(),
+    };
+    sent::<C>(place, &question::<C>(path, query)?, &[], body, CHANGE_PATIENCE)
+}
+
+/// The same with a body and headers by hand.
+fn sent<C: Call>(
+    (base, token): Place,
+    question: &str,
+    headers: &[(String, String)],
+    body: Vec<u8>,
+    patience: std::time::Duration,
+) -> anyhow::Result<C::Answer> {
+    let operated = wire::Operated { base, token: &token };
+    let method = http::Method::from_bytes(C::METHOD.as_str().as_bytes())?;
+    let (status, text) = ask::runtime()?.block_on(operated.send(method, question, headers, body, patience))?;
+    if status == 200 {
+        return Ok(serde_json::from_str(&text)?);
+    }
+    let message = match serde_json::from_str::<ErrorBody>(&text) {
+        Ok(said) => said.problems.iter().fold(said.error, |message, problem| {
+            format!(
+                "{message}\n  {}: {} ({})",
+                problem.field.as_deref().unwrap_or_default(),
+                problem.message,
+                problem.help
+            )
+        }),
+        Err(_) => text.trim().to_owned(),
+    };
+    // What the host says no to is an answer; what it could not do is not.
+    if status < 500 && status != 401 {
+        return Err(Refused(message).into());
+    }
+    anyhow::bail!("it answered {status}: {message}")
+}
+
+/// A name as the API has it, or the refusal that it would get.
+fn named<T: std::str::FromStr<Err = IdError>>(field: &str, text: &str) -> anyhow::Result<T> {
+    text.parse()
+        .map_err(|error| Refused(format!("{field}: {error}")).into())
+}
+
+fn tenant_path(tenant: &str) -> anyhow::Result<TenantPath> {
+    Ok(TenantPath {
+        tenant: named("tenant", tenant)?,
+    })
+}
+
+impl Of {
+    fn query(&self) -> PluginQuery {
+        PluginQuery {
+            tenant: self.tenant.clone(),
         }
-        Self {
-            target,
-            path: url.path().to_owned(),
-            asked: ask::host,
-        }
     }
+}
 
-    /// What a Spin app answers as well.
-    fn of_apps_too(self) -> Self {
-        Self {
-            asked: ask::host_or_app,
-            ..self
-        }
-    }
-
-    fn of(of: &'a Of, parts: &[&str]) -> Self {
-        Self::new(&of.target, parts).with("tenant", of.tenant.as_deref())
-    }
-
-    fn on(on: &'a OnRoute, more: &[&str]) -> Self {
-        let parts = [&["tenants", &on.tenant, "routes", &on.route], more].concat();
-        Self::new(&on.target, &parts)
-    }
-
-    fn with(mut self, name: &str, value: Option<&str>) -> Self {
-        if let Some(value) = value {
-            let pair = form_urlencoded::Serializer::new(String::new())
-                .append_pair(name, value)
-                .finish();
-            self.path.push(if self.path.contains('?') { '&' } else { '?' });
-            self.path.push_str(&pair);
-        }
-        self
-    }
-
-    fn get<T: DeserializeOwned>(self) -> anyhow::Result<T> {
-        self.send(http::Method::GET, &[], Vec::new(), CHANGE_PATIENCE)
-    }
-
-    fn post<T: DeserializeOwned>(self, body: &impl serde::Serialize) -> anyhow::Result<T> {
-        self.write(http::Method::POST, body)
-    }
-
-    fn write<T: DeserializeOwned>(self, method: http::Method, body: &impl serde::Serialize) -> anyhow::Result<T> {
-        self.send(method, &[], serde_json::to_vec(body)?, CHANGE_PATIENCE)
-    }
-
-    fn send<T: DeserializeOwned>(
-        self,
-        method: http::Method,
-        headers: &[(String, String)],
-        body: Vec<u8>,
-        patience: std::time::Duration,
-    ) -> anyhow::Result<T> {
-        let (base, token) = (self.asked)(self.target)?;
-        let operated = wire::Operated { base, token: &token };
-        let (status, text) = ask::runtime()?.block_on(operated.send(method, &self.path, headers, body, patience))?;
-        if status == 200 {
-            return Ok(serde_json::from_str(&text)?);
-        }
-        let said: Value = serde_json::from_str(&text).unwrap_or_default();
-        let mut message = said["error"].as_str().unwrap_or(text.trim()).to_owned();
-        for problem in said["problems"].as_array().into_iter().flatten() {
-            let part = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-            message = format!("{message}\n  {}: {} ({})", part("field"), part("message"), part("help"));
-        }
-        // What the host says no to is an answer; what it could not do is not.
-        if status < 500 && status != 401 {
-            return Err(Refused(message).into());
-        }
-        anyhow::bail!("it answered {status}: {message}")
+impl OnRoute {
+    fn path(&self) -> anyhow::Result<RoutePath> {
+        Ok(RoutePath {
+            tenant: named("tenant", &self.tenant)?,
+            route: named("route", &self.route)?,
+        })
     }
 }
 
@@ -386,7 +379,11 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             dry_run,
         } => push(&of, &file, signature.as_deref(), dry_run),
         Command::List { of, name } => {
-            let versions: Vec<PluginVersion> = Question::of(&of, &["plugins"]).with("name", name.as_deref()).get()?;
+            let query = PluginsQuery {
+                tenant: of.tenant.clone(),
+                name,
+            };
+            let versions = asked::<calls::Plugins>(&of.target, &Nothing {}, &query, &Nothing {})?;
             if of.target.json {
                 print_json(&versions)?;
             } else if versions.is_empty() {
@@ -397,12 +394,19 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::Yes)
         }
         Command::Show { of, plugin } => {
-            let version: PluginVersion = Question::of(&of, &["plugins", &plugin]).get()?;
+            let version = asked::<calls::ShowPlugin>(&of.target, &PluginPath { plugin }, &of.query(), &Nothing {})?;
             shown(&of.target, &version)
         }
-        Command::History { of, plugin } => history(&of.target, Question::of(&of, &["plugins", &plugin, "history"])),
-        Command::Publish { of, plugin, act } => step(&of, &plugin, "publish", act),
-        Command::Retire { of, plugin, act } => step(&of, &plugin, "retire", act),
+        Command::History { of, plugin } => {
+            let query = PluginHistoryQuery {
+                tenant: of.tenant.clone(),
+                limit: None,
+            };
+            let lines = asked::<calls::PluginHistory>(&of.target, &PluginPath { plugin }, &query, &Nothing {})?;
+            history(&of.target, &lines)
+        }
+        Command::Publish { of, plugin, act } => step::<calls::PublishPlugin>(&of, plugin, act),
+        Command::Retire { of, plugin, act } => step::<calls::RetirePlugin>(&of, plugin, act),
         Command::Shadow { on, report: true, .. } => shadow_report(&on),
         Command::Shadow {
             on,
@@ -415,7 +419,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
                 why: why.unwrap_or_default(),
                 dry_run,
             };
-            change(&on, "shadow", &act.change(plugin, None))
+            change::<calls::Shadow>(&on, &act.change(plugin, None))
         }
         Command::Canary {
             on,
@@ -423,20 +427,24 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             per_mille,
             act,
             ..
-        } => change(&on, "canary", &act.change(plugin, per_mille)),
-        Command::Promote { on, plugin, act } => change(&on, "promote", &act.change(Some(plugin), None)),
-        Command::Rollback { on, act } => change(&on, "rollback", &act.change(None, None)),
+        } => change::<calls::Canary>(&on, &act.change(plugin, per_mille)),
+        Command::Promote { on, plugin, act } => change::<calls::Promote>(&on, &act.change(Some(plugin), None)),
+        Command::Rollback { on, act } => change::<calls::Rollback>(&on, &act.change(None, None)),
         Command::Quarantined { target } => {
-            let held = Question::new(&target, &["quarantines"]).of_apps_too().get()?;
-            quarantined(&target, held)
+            let quarantines =
+                asked_at::<calls::Quarantines>(ask::host_or_app(&target)?, &Nothing {}, &Nothing {}, &Nothing {})?;
+            quarantined(&target, &quarantines)
         }
         Command::Lift { on, act } => {
-            let lifted = Question::on(&on, &["lift-quarantine"])
-                .of_apps_too()
-                .post(&act.body())?;
-            quarantined(&on.target, lifted)
+            let lifted = asked_at::<calls::LiftQuarantine>(
+                ask::host_or_app(&on.target)?,
+                &on.path()?,
+                &Nothing {},
+                &act.body(),
+            )?;
+            quarantined(&on.target, &lifted)
         }
-        Command::FollowFile { on, act } => change(&on, "follow-file", &act.change(None, None)),
+        Command::FollowFile { on, act } => change::<calls::FollowFile>(&on, &act.change(None, None)),
     }
 }
 
@@ -459,18 +467,28 @@ fn push(of: &Of, file: &Path, signature: Option<&Path>, dry_run: bool) -> anyhow
         headers.push((SIGNATURE_HEADER.to_owned(), signature.to_json()));
     }
     headers.push(("content-type".to_owned(), "application/wasm".to_owned()));
-    let question = Question::of(of, &["plugins"]).with("dry_run", dry_run.then_some("true"));
-    let version: PluginVersion = question.send(http::Method::POST, &headers, bytes, PUSH_PATIENCE)?;
+    let query = UploadQuery {
+        tenant: of.tenant.clone(),
+        dry_run,
+    };
+    let question = question::<calls::UploadPlugin>(&Nothing {}, &query)?;
+    let version = sent::<calls::UploadPlugin>(ask::host(&of.target)?, &question, &headers, bytes, PUSH_PATIENCE)?;
     shown(&of.target, &version)
 }
 
-fn step(of: &Of, plugin: &str, step: &str, act: Act) -> anyhow::Result<Exit> {
-    let version: PluginVersion = Question::of(of, &["plugins", plugin, step]).post(&act.body())?;
+fn step<C>(of: &Of, plugin: String, act: Act) -> anyhow::Result<Exit>
+where
+    C: Call<Path = PluginPath, Query = PluginQuery, Body = ActBody, Answer = PluginVersion>,
+{
+    let version = asked::<C>(&of.target, &PluginPath { plugin }, &of.query(), &act.body())?;
     shown(&of.target, &version)
 }
 
-fn change(on: &OnRoute, what: &str, body: &ChangeBody) -> anyhow::Result<Exit> {
-    let done: BindingChange = Question::on(on, &[what]).post(body)?;
+fn change<C>(on: &OnRoute, body: &ChangeBody) -> anyhow::Result<Exit>
+where
+    C: Call<Path = RoutePath, Query = Nothing, Body = ChangeBody, Answer = BindingChange>,
+{
+    let done = asked::<C>(&on.target, &on.path()?, &Nothing {}, body)?;
     changed(&on.target, &done)
 }
 
@@ -480,7 +498,8 @@ struct Versions(BTreeMap<String, String>);
 impl Versions {
     /// As far as the host tells whoever asks; without an answer digests stand alone.
     fn of(target: &Target) -> Self {
-        let versions: Vec<PluginVersion> = Question::new(target, &["plugins"]).get().unwrap_or_default();
+        let query = PluginsQuery::default();
+        let versions = asked::<calls::Plugins>(target, &Nothing {}, &query, &Nothing {}).unwrap_or_default();
         let called = |version: PluginVersion| {
             (
                 version.digest.to_string(),
@@ -499,7 +518,7 @@ impl Versions {
 }
 
 /// Shows what is in quarantine, or what was lifted. No when it is nothing.
-fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<Exit> {
+fn quarantined(target: &Target, quarantines: &[Quarantine]) -> anyhow::Result<Exit> {
     if target.json {
         print_json(&quarantines)?;
     } else if quarantines.is_empty() {
@@ -507,7 +526,7 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
     } else {
         let (bold, bad, dim) = (show::BOLD, show::BAD, show::DIM);
         let versions = Versions::of(target);
-        for one in &quarantines {
+        for one in quarantines {
             anstream::println!(
                 "{bold}{}/{}{bold:#}  {}  {dim}{}{dim:#}",
                 one.tenant,
@@ -522,26 +541,29 @@ fn quarantined(target: &Target, quarantines: Vec<Quarantine>) -> anyhow::Result<
     Ok(if quarantines.is_empty() { Exit::No } else { Exit::Yes })
 }
 
-/// Asks the running host for something that may take as long as vetting does.
-pub(super) fn on_route<T: DeserializeOwned>(
-    target: &Target,
-    tenant: &str,
-    route: &str,
-    what: &str,
-    body: &impl serde::Serialize,
-) -> anyhow::Result<T> {
-    let question = Question::new(target, &["tenants", tenant, "routes", route, what]);
-    question.send(http::Method::POST, &[], serde_json::to_vec(body)?, PUSH_PATIENCE)
+/// Asks the running host for a trial, which may take as long as vetting does.
+pub(super) fn trial(target: &Target, tenant: &str, route: &str, body: &TrialBody) -> anyhow::Result<TrialReport> {
+    let path = RoutePath {
+        tenant: named("tenant", tenant)?,
+        route: named("route", route)?,
+    };
+    let question = question::<calls::RunTrial>(&path, &Nothing {})?;
+    sent::<calls::RunTrial>(
+        ask::host(target)?,
+        &question,
+        &[],
+        serde_json::to_vec(body)?,
+        PUSH_PATIENCE,
+    )
 }
 
-fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
-    let lines: Vec<RegistryLine> = question.get()?;
+fn history(target: &Target, lines: &[RegistryLine]) -> anyhow::Result<Exit> {
     if target.json {
         print_json(&lines)?;
     } else {
         let (bold, dim) = (show::BOLD, show::DIM);
         let versions = Versions::of(target);
-        for line in &lines {
+        for line in lines {
             let place = line.tenant.as_ref().map(|tenant| match &line.route {
                 Some(route) => format!(" {tenant}/{route}"),
                 None => format!(" {tenant}"),
@@ -565,7 +587,8 @@ fn history(target: &Target, question: Question<'_>) -> anyhow::Result<Exit> {
 }
 
 fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {
-    let report: ShadowReport = Question::on(on, &["shadow-runs"]).get()?;
+    let query = ShadowRunsQuery::default();
+    let report = asked::<calls::ShadowRuns>(&on.target, &on.path()?, &query, &Nothing {})?;
     if on.target.json {
         print_json(&report)?;
         return Ok(Exit::Yes);
@@ -735,7 +758,7 @@ fn changed(target: &Target, done: &BindingChange) -> anyhow::Result<Exit> {
 pub(super) fn route(command: RouteCommand) -> anyhow::Result<Exit> {
     match command {
         RouteCommand::List { target, tenant } => {
-            let routes: Vec<Value> = Question::new(&target, &["tenants", &tenant, "routes"]).get()?;
+            let routes = asked::<calls::Routes>(&target, &tenant_path(&tenant)?, &Nothing {}, &Nothing {})?;
             if target.json {
                 print_json(&routes)?;
             } else if routes.is_empty() {
@@ -745,16 +768,17 @@ pub(super) fn route(command: RouteCommand) -> anyhow::Result<Exit> {
                 let (bold, dim) = (show::BOLD, show::DIM);
                 let versions = Versions::of(&target);
                 for route in &routes {
-                    let text = |name: &str| route[name].as_str().unwrap_or_default().to_owned();
-                    let active = versions.beside(route["binding"]["active"].as_str().unwrap_or("nothing is bound"));
+                    let active = route.binding.as_ref().map(|binding| binding.active.to_string());
+                    let active = versions.beside(active.as_deref().unwrap_or("nothing is bound"));
+                    let runs = match (&route.forward, &route.plugin) {
+                        (Some(form), _) => format!("forward ({form})"),
+                        (None, Some(plugin)) => plugin.to_string(),
+                        (None, None) => String::new(),
+                    };
                     anstream::println!(
-                        "{bold}{}{bold:#}  {}  {dim}{active}, set by {}{dim:#}",
-                        text("route"),
-                        match route["forward"].as_str() {
-                            Some(form) => format!("forward ({form})"),
-                            None => text("plugin"),
-                        },
-                        text("set_by")
+                        "{bold}{}{bold:#}  {runs}  {dim}{active}, set by {}{dim:#}",
+                        route.route,
+                        route.set_by.as_str()
                     );
                 }
             }
@@ -768,14 +792,18 @@ pub(super) fn route(command: RouteCommand) -> anyhow::Result<Exit> {
                 dry_run: act.dry_run,
                 actor: ask::actor(),
             };
-            let done: BindingChange = Question::on(&on, &[]).write(http::Method::PUT, &body)?;
+            let done = asked::<calls::SetRoute>(&on.target, &on.path()?, &Nothing {}, &body)?;
             changed(&on.target, &done)
         }
         RouteCommand::Remove { on, act } => {
-            let done: BindingChange = Question::on(&on, &[]).write(http::Method::DELETE, &act.body())?;
+            let done = asked::<calls::RemoveRoute>(&on.target, &on.path()?, &Nothing {}, &act.body())?;
             changed(&on.target, &done)
         }
-        RouteCommand::History { on } => history(&on.target, Question::on(&on, &["history"])),
+        RouteCommand::History { on } => {
+            let query = RouteHistoryQuery::default();
+            let lines = asked::<calls::RouteHistory>(&on.target, &on.path()?, &query, &Nothing {})?;
+            history(&on.target, &lines)
+        }
     }
 }
 
@@ -807,7 +835,7 @@ fn to_json(value: toml::Value) -> Value {
 pub(super) fn publisher(command: PublisherCommand) -> anyhow::Result<Exit> {
     match command {
         PublisherCommand::List { target, tenant } => {
-            let keys: Vec<PublisherKeyView> = Question::new(&target, &["tenants", &tenant, "publishers"]).get()?;
+            let keys = asked::<calls::Publishers>(&target, &tenant_path(&tenant)?, &Nothing {}, &Nothing {})?;
             if target.json {
                 print_json(&keys)?;
             } else if keys.is_empty() {
@@ -846,7 +874,7 @@ pub(super) fn publisher(command: PublisherCommand) -> anyhow::Result<Exit> {
                 dry_run: act.dry_run,
                 actor: ask::actor(),
             };
-            let done: Value = Question::new(&target, &["tenants", &tenant, "publishers"]).post(&body)?;
+            let done = asked::<calls::RegisterPublisher>(&target, &tenant_path(&tenant)?, &Nothing {}, &body)?;
             said(&target, &done, "believed")
         }
         PublisherCommand::Revoke {
@@ -856,14 +884,18 @@ pub(super) fn publisher(command: PublisherCommand) -> anyhow::Result<Exit> {
             key_id,
             act,
         } => {
-            let parts = ["tenants", &tenant, "publishers", &publisher, &key_id, "revoke"];
-            let done: Value = Question::new(&target, &parts).post(&act.body())?;
+            let path = PublisherPath {
+                tenant: named("tenant", &tenant)?,
+                publisher: named("publisher", &publisher)?,
+                key: named("key", &key_id)?,
+            };
+            let done = asked::<calls::RevokePublisher>(&target, &path, &Nothing {}, &act.body())?;
             said(&target, &done, "not believed any more")
         }
     }
 }
 
-fn said(target: &Target, done: &Value, words: &str) -> anyhow::Result<Exit> {
+fn said(target: &Target, done: &impl serde::Serialize, words: &str) -> anyhow::Result<Exit> {
     if target.json {
         print_json(done)?;
     } else {

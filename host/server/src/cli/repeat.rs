@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tollgate_api::trials::{ReadBack, TrialBody, TrialReport};
 use tollgate_core::difference::{Difference, MoneyLine, differences};
 use tollgate_core::ids::{PluginDigest, RunId};
 use tollgate_core::mask;
@@ -18,8 +19,7 @@ use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, St
 use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::operator::TrialBody;
-use crate::repeat::{Components, ReadBack, Trial, TrialReport, limits, recorded, repeat, route_of, unrepeatable};
+use crate::repeat::{Components, Trial, limits, recorded, repeat, route_of, unrepeatable};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -385,7 +385,7 @@ fn kept_trial(target: &Target, plugin: String, since: &str, on: &Narrowed, limit
         runs_max: Some(limit),
         actor: ask::actor(),
     };
-    let report: TrialReport = registry::on_route(target, tenant, route, "trials", &body)?;
+    let report = registry::trial(target, tenant, route, &body)?;
     if target.json {
         print_json(&report)?;
     } else {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Effects, Style};
+use tollgate_api::resend::ResendReport;
+use tollgate_api::tokens::TokenView;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::AttemptEnd;
@@ -12,8 +14,6 @@ use tollgate_store::{
     ActionView, AttemptView, DeadLetter, DeadWork, DeliveryView, JobView, OutboxView, ReceiptView, Redelivered,
     ReplayReport, ReplayedWork, ReviewReport, RunView, Sent, SetAside, SetAsideCount, Trace,
 };
-
-use crate::operator::{ResendReport, TokenView};
 
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().effects(Effects::BOLD);
 pub(super) const BAD: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);

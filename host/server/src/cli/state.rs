@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use data_encoding::BASE64;
+use tollgate_api::state::{Shown, StateBody, StateList, StateQuery};
+use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
 
 use super::{Exit, Target, Usage, ask, print_json};
 use crate::clock;
-use crate::operator::{Shown, StateBody, StateList, StateQuery, StateReport, edit_state_by_now, state_by_now};
+use crate::operator::{edit_state_by_now, state_by_now};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -121,7 +123,7 @@ fn query(place: &Place) -> StateQuery {
 
 fn page(place: &Place, query: &StateQuery) -> anyhow::Result<StateList> {
     let filter = query.clone().checked().map_err(Usage)?;
-    ask::ask(&place.target, &ask::question("/v1/state", query)?, async |store| {
+    ask::ask::<calls::PluginState>(&place.target, &Nothing {}, query, async |store| {
         state_by_now(&store, filter).await
     })
 }
@@ -224,7 +226,7 @@ fn apply(change: Change, value: Option<Shown>) -> anyhow::Result<Exit> {
         dry_run: change.dry_run,
     };
     let edit = body.clone().checked(clock::now()).map_err(Usage)?;
-    let report: StateReport = ask::write(target, "/v1/state", &body, async |store, _| {
+    let report = ask::write::<calls::ChangeState>(target, &Nothing {}, &body, async |store, _| {
         edit_state_by_now(store, edit).await?.map_err(anyhow::Error::msg)
     })?;
     if target.json {

@@ -1,10 +1,12 @@
 //! `tollgate token`: who may ask the private listener what.
 
+use tollgate_api::tokens::{NewTokenBody, RevokeBody, RevokedToken, TokenPath, TokenView};
+use tollgate_api::{Nothing, calls};
 use tollgate_store::Store as _;
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
 use crate::clock;
-use crate::operator::{IssuedToken, NewTokenBody, RevokeBody, RevokedToken, TokenView, issue_token, known_tenant};
+use crate::operator::{issue_token, known_tenant};
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
@@ -23,7 +25,7 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
     // Whoever opens the store may do anything with it; a host asks who it is that asks.
     let whole = tollgate_core::access::Caller::operator();
     whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
-    let issued: IssuedToken = ask::write(target, "/v1/tokens", &body, async |store, config| {
+    let issued = ask::write::<calls::IssueToken>(target, &Nothing {}, &body, async |store, config| {
         known_tenant(config, wanted.tenant.as_ref()).map_err(Refused)?;
         Ok(issue_token(store, wanted).await?)
     })?;
@@ -43,7 +45,7 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
 }
 
 fn list(target: &Target) -> anyhow::Result<Exit> {
-    let tokens: Vec<TokenView> = ask::ask(target, "/v1/tokens", async |store| {
+    let tokens = ask::ask::<calls::Tokens>(target, &Nothing {}, &Nothing {}, async |store| {
         Ok(store.tokens().await?.into_iter().map(TokenView::from).collect())
     })?;
     if target.json {
@@ -59,13 +61,13 @@ fn list(target: &Target) -> anyhow::Result<Exit> {
 
 fn revoke(target: &Target, id: &str, why: String) -> anyhow::Result<Exit> {
     let token = id.parse().map_err(|error| Usage(format!("{error}")))?;
-    let path = format!("/v1/tokens/{token}/revoke");
+    let path = TokenPath { token };
     let body = RevokeBody {
         why,
         actor: ask::actor(),
     };
     let end = body.clone().checked(clock::now()).map_err(Usage)?;
-    let done: RevokedToken = ask::write(target, &path, &body, async |store, _| {
+    let done = ask::write::<calls::RevokeToken>(target, &path, &body, async |store, _| {
         let revoked = store.revoke_token(token, end).await?;
         Ok(RevokedToken { id: token, revoked })
     })?;

@@ -4,20 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{MatchedPath, Path, RawPathParams, Request, State};
+use axum::Router;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
+use tollgate_api::calls;
+use tollgate_api::tokens::{IssuedToken, RevokedToken, TokenPath, TokenView, WantedToken};
 use tollgate_core::access::{self, Caller, Denied, Permission};
-use tollgate_core::ids::{TenantName, TokenId};
+use tollgate_core::ids::TenantName;
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{Store, StoreError, TokenRecord};
+use tollgate_store::{NewToken, Store, StoreError, TokenRecord};
 
-use super::calls;
-use super::wire::{IssuedToken, NewTokenBody, RevokeBody, RevokedToken, TokenView};
+use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
 use crate::clock;
 use crate::config::Config;
@@ -133,24 +134,26 @@ pub(super) fn actor(caller: &Caller, said: String) -> String {
     }
 }
 
-pub(super) async fn list<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Vec<TokenView>>, Refusal> {
+/// The calls about tokens.
+pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(list::<S>).call(issue::<S>).call(revoke::<S>)
+}
+
+async fn list<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, .. }: Asked<calls::Tokens>,
+) -> Answered<calls::Tokens> {
     let tokens = operator.store.tokens().await?;
     let seen = tokens
         .into_iter()
         .filter(|token| caller.sees(token.tenant.as_ref()).is_ok());
-    Ok(Json(seen.map(TokenView::from).collect()))
+    Ok(seen.map(TokenView::from).collect())
 }
 
-pub(super) async fn issue<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    body: axum::body::Bytes,
-) -> Result<Json<IssuedToken>, Refusal> {
-    let body: NewTokenBody =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no token: {error}")))?;
+async fn issue<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::IssueToken>,
+) -> Answered<calls::IssueToken> {
     let mut wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
     wanted.created_by = actor(&caller, wanted.created_by);
     caller
@@ -160,7 +163,7 @@ pub(super) async fn issue<S: Store>(
         .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
     let issued = issue_token(&operator.store, wanted).await?;
     operator.gate.reload(&operator.store).await?;
-    Ok(Json(issued))
+    Ok(issued)
 }
 
 /// A token of a tenant that is not there would open nothing, and everything of whoever gets that name later.
@@ -183,19 +186,31 @@ pub(crate) fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Resu
 ///
 /// # Errors
 /// When the system has no random bytes, or the store does not keep it.
-pub(crate) async fn issue_token(
-    store: &impl Store,
-    mut wanted: tollgate_store::NewToken,
-) -> Result<IssuedToken, StoreError> {
+pub(crate) async fn issue_token(store: &impl Store, wanted: WantedToken) -> Result<IssuedToken, StoreError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| StoreError::Database {
         detail: format!("the system's random source: {error}"),
     })?;
     let token = access::token(random);
-    wanted.digest = access::token_digest(token.expose());
-    let (name, role, tenant) = (wanted.name.clone(), wanted.role, wanted.tenant.clone());
-    let expires_at = wanted.expires_at;
-    let id = store.issue_token(wanted).await?;
+    let WantedToken {
+        name,
+        role,
+        tenant,
+        created_by,
+        why,
+        expires_at,
+    } = wanted;
+    let kept = NewToken {
+        digest: access::token_digest(token.expose()),
+        name: name.clone(),
+        role,
+        tenant: tenant.clone(),
+        created_by,
+        why,
+        now: clock::now(),
+        expires_at,
+    };
+    let id = store.issue_token(kept).await?;
     Ok(IssuedToken {
         id,
         token: String::from_utf8_lossy(token.expose()).into_owned(),
@@ -206,20 +221,15 @@ pub(crate) async fn issue_token(
     })
 }
 
-pub(super) async fn revoke<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path(token): Path<String>,
-    body: axum::body::Bytes,
-) -> Result<Json<RevokedToken>, Refusal> {
-    let id: TokenId = token.parse().map_err(|error| Refusal::bad(format!("token: {error}")))?;
-    // Whoever has nothing to say sends nothing.
-    let body: RevokeBody = match body.as_ref() {
-        b"" => RevokeBody::default(),
-        said => {
-            serde_json::from_slice(said).map_err(|error| Refusal::bad(format!("the body does not say why: {error}")))?
-        }
-    };
+async fn revoke<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: TokenPath { token: id },
+        body,
+        ..
+    }: Asked<calls::RevokeToken>,
+) -> Answered<calls::RevokeToken> {
     let mut end = body.checked(clock::now()).map_err(Refusal::bad)?;
     end.by = actor(&caller, end.by);
     let tokens = operator.store.tokens().await?;
@@ -229,5 +239,5 @@ pub(super) async fn revoke<S: Store>(
     }
     let revoked = operator.store.revoke_token(id, end).await?;
     operator.gate.reload(&operator.store).await?;
-    Ok(Json(RevokedToken { id, revoked }))
+    Ok(RevokedToken { id, revoked })
 }

@@ -2,38 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
-use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use axum::Router;
 use serde_json::value::RawValue;
-use tollgate_core::access::Caller;
+use tollgate_api::calls;
+use tollgate_api::fixtures::FixtureText;
 use tollgate_core::fixture::{Acted, Ending, Fixture};
 use tollgate_core::forward;
 use tollgate_core::ids::{ReceiptId, RouteName};
 use tollgate_core::review::Target;
 use tollgate_store::{JobView, RecordedRun, RecordedRunFilter, Store, StoreError, TraceBy, TraceQuery};
 
+use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
 
-/// Which run is asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FixtureQuery {
-    pub(crate) receipt: String,
-    /// Needed where several routes ran a plugin on the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) route: Option<String>,
-}
-
-impl FixtureQuery {
-    /// # Errors
-    /// In words, when a field is not what its name says.
-    pub(crate) fn checked(&self) -> Result<(ReceiptId, Option<RouteName>), String> {
-        let receipt = self.receipt.parse().map_err(|error| format!("receipt: {error}"))?;
-        let route = self.route.as_ref().map(|route| route.parse());
-        let route = route.transpose().map_err(|error| format!("route: {error}"))?;
-        Ok((receipt, route))
-    }
+/// The call about fixtures.
+pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(get::<S>)
 }
 
 /// Why there is no fixture of a receipt.
@@ -55,15 +39,13 @@ impl From<NoFixture> for Refusal {
     }
 }
 
-/// `GET /v1/fixture`.
-pub(super) async fn get<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<FixtureQuery>,
-) -> Result<Json<Box<RawValue>>, Refusal> {
+async fn get<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::Fixture>,
+) -> Answered<calls::Fixture> {
     let (receipt, route) = query.checked().map_err(Refusal::bad)?;
     access::own(&operator.store, &caller, Target::Receipt(receipt)).await?;
-    Ok(Json(fixture_of(&operator.store, receipt, route).await?))
+    Ok(fixture_of(&operator.store, receipt, route).await?)
 }
 
 /// The newest run of a plugin on a receipt's event, as a fixture: what it was given, the state that it read, and how it ended. Where none
@@ -75,7 +57,7 @@ pub(crate) async fn fixture_of(
     store: &impl Store,
     receipt: ReceiptId,
     route: Option<RouteName>,
-) -> Result<Box<RawValue>, NoFixture> {
+) -> Result<FixtureText, NoFixture> {
     let event = store.event(receipt).await?;
     let query = TraceQuery {
         by: TraceBy::Receipt(receipt),
@@ -120,7 +102,8 @@ pub(crate) async fn fixture_of(
         }
     };
     let text = fixture.to_json().map_err(NoFixture::Refused)?;
-    RawValue::from_string(text).map_err(|error| NoFixture::Refused(error.to_string()))
+    let text = RawValue::from_string(text).map_err(|error| NoFixture::Refused(error.to_string()))?;
+    Ok(FixtureText(text))
 }
 
 fn of_run(run: RecordedRun, job: &JobView) -> Fixture {

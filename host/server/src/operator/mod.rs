@@ -1,35 +1,35 @@
 //! The private listener: health, metrics, and what operators and tenants ask and do. Never on the public port.
 //!
-//! [`calls`] lists every call with the permission that it needs; `openapi.json` describes them to programs and people.
+//! `tollgate_api::calls` lists every call with its permission and its types; the document at `/openapi.json` is generated from it.
 
 mod access;
-mod calls;
+mod asked;
 mod fixture;
 mod listener;
 mod plugins;
 mod quarantine;
 mod replay;
 mod resend;
-mod state;
 mod review;
+mod state;
 mod trials;
-mod wire;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::routing::get;
+use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
-use tollgate_core::access::Caller;
-use tollgate_core::review::{ReviewBody, Target};
+use tollgate_api::replay::ReplayOf;
+use tollgate_api::{ErrorBody, FieldProblem, calls};
+use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{SetAsideCount, Store, StoreError};
 
@@ -41,23 +41,15 @@ use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
 pub(crate) use access::{Gate, issue_token, known_tenant};
-pub(crate) use fixture::{FixtureQuery, NoFixture, fixture_of};
-pub(crate) use plugins::{ActBody, ChangeBody, PublisherBody, RouteBody, SIGNATURE_HEADER};
-use replay::ReplayOf;
+use asked::{Answered, Asked, Routes as _};
+pub(crate) use fixture::{NoFixture, fixture_of};
 pub(crate) use replay::replay as replay_by_now;
-pub(crate) use resend::{ResendReport, resend as resend_by_now};
+pub(crate) use resend::resend as resend_by_now;
 pub(crate) use review::{ReviewError, review as review_by_now};
-pub(crate) use state::{
-    Shown, StateBody, StateList, StateQuery, StateReport, edit as edit_state_by_now, state as state_by_now,
-};
-pub(crate) use trials::TrialBody;
-pub(crate) use wire::{
-    DeadLetterQuery, HeldCountsQuery, HeldQuery, IssuedToken, NewTokenBody, ReplayBody, ResendBody, RevokeBody,
-    RevokedToken, RoutingQuery, SentQuery, TokenView,
-};
+pub(crate) use state::{edit as edit_state_by_now, state as state_by_now};
 
-/// What the calls take and answer.
-const OPENAPI: &str = include_str!("openapi.json");
+/// What the calls take and return, generated from their table once somebody asks.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| tollgate_api::document::document().to_string());
 
 /// What the private listener speaks for.
 pub(crate) struct Operator<S> {
@@ -92,76 +84,34 @@ pub(crate) async fn serve<S: Store>(
 ) {
     let operator = Arc::new(operator);
     let guarded = Router::new()
-        .route("/metrics", get(metrics::<S>))
-        .route("/v1/counts", get(counts::<S>))
-        .route("/v1/trace", get(trace::<S>))
-        .route("/v1/fixture", get(fixture::get::<S>))
-        .route("/v1/dead-letters", get(dead_letters::<S>))
-        .route("/v1/replay", post(replay::<S>))
-        .route("/v1/resend", post(resend::<S>))
-        .route("/v1/state", get(state::list::<S>).post(state::change::<S>))
-        .route("/v1/held", get(held::<S>))
-        .route("/v1/held/counts", get(held_counts::<S>))
-        .route("/v1/review", post(review::<S>))
-        .route("/v1/tokens", get(access::list::<S>).post(access::issue::<S>))
-        .route("/v1/tokens/{token}/revoke", post(access::revoke::<S>))
-        .route("/v1/tenants/{tenant}/routes/{route}/trials", post(trials::run::<S>))
-        .route("/v1/quarantines", get(quarantine::list::<S>))
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/lift-quarantine",
-            post(quarantine::lift::<S>),
-        )
-        .route("/v1/plugins", get(plugins::list::<S>).post(plugins::upload::<S>))
-        .route("/v1/plugins/{plugin}", get(plugins::show::<S>))
-        .route("/v1/plugins/{plugin}/history", get(plugins::history::<S>))
-        .route("/v1/plugins/{plugin}/publish", post(plugins::publish::<S>))
-        .route("/v1/plugins/{plugin}/retire", post(plugins::retire::<S>))
-        .route("/v1/tenants/{tenant}/routes", get(plugins::routes::<S>))
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}",
-            get(plugins::route::<S>)
-                .put(plugins::set_route::<S>)
-                .delete(plugins::remove_route::<S>),
-        )
-        .route("/v1/tenants/{tenant}/routes/{route}/shadow", post(plugins::shadow::<S>))
-        .route("/v1/tenants/{tenant}/routes/{route}/canary", post(plugins::canary::<S>))
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/promote",
-            post(plugins::promote::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/rollback",
-            post(plugins::rollback::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/follow-file",
-            post(plugins::follow_file::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/shadow-runs",
-            get(plugins::shadow_runs::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/routes/{route}/history",
-            get(plugins::route_history::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/publishers",
-            get(plugins::publishers::<S>).post(plugins::register_publisher::<S>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke",
-            post(plugins::revoke_publisher::<S>),
-        )
-        .route_layer(middleware::from_fn_with_state(
-            Arc::clone(&operator),
-            access::authorize::<S>,
-        ));
+        .other(calls::Metrics, metrics::<S>)
+        .call(counts::<S>)
+        .call(trace::<S>)
+        .call(dead_letters::<S>)
+        .call(replay::<S>)
+        .call(resend::<S>)
+        .call(held::<S>)
+        .call(held_counts::<S>)
+        .call(review::<S>);
+    let guarded = [
+        access::calls,
+        fixture::calls,
+        plugins::calls,
+        quarantine::calls,
+        state::calls,
+        trials::calls,
+    ]
+    .into_iter()
+    .fold(guarded, |router, calls| calls(router))
+    .route_layer(middleware::from_fn_with_state(
+        Arc::clone(&operator),
+        access::authorize::<S>,
+    ));
     let router = Router::new()
         .route("/healthz", get(health::<S>))
         .route(
             "/openapi.json",
-            get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)),
+            get(async || ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())),
         )
         .merge(guarded)
         .with_state(operator);
@@ -175,7 +125,7 @@ struct Refusal {
     /// For programs, where there is one.
     code: Option<&'static str>,
     /// Each thing that is wrong with what was sent, where there may be several.
-    problems: Vec<serde_json::Value>,
+    problems: Vec<FieldProblem>,
 }
 
 impl Refusal {
@@ -195,7 +145,7 @@ impl Refusal {
         }
     }
 
-    fn with_problems(self, problems: Vec<serde_json::Value>) -> Self {
+    fn with_problems(self, problems: Vec<FieldProblem>) -> Self {
         Self { problems, ..self }
     }
 
@@ -244,13 +194,11 @@ impl From<ReviewError> for Refusal {
 }
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut body = serde_json::json!({ "error": self.message });
-        if let Some(code) = self.code {
-            body["code"] = code.into();
-        }
-        if !self.problems.is_empty() {
-            body["problems"] = self.problems.into();
-        }
+        let body = ErrorBody {
+            error: self.message,
+            code: self.code.map(str::to_owned),
+            problems: self.problems,
+        };
         (self.status, Json(body)).into_response()
     }
 }
@@ -260,8 +208,8 @@ async fn health<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<&'
     Ok("ok\n")
 }
 
-async fn counts<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<Response, Refusal> {
-    Ok(Json(operator.store.counts().await?).into_response())
+async fn counts<S: Store>(operator: Arc<Operator<S>>, _: Asked<calls::Counts>) -> Answered<calls::Counts> {
+    Ok(operator.store.counts().await?)
 }
 
 async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<String, Refusal> {
@@ -377,35 +325,30 @@ fn render_set_aside(text: &mut String, counts: &[SetAsideCount], now: UnixMillis
 }
 
 async fn trace<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<wire::TraceParameters>,
-) -> Result<Response, Refusal> {
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::Trace>,
+) -> Answered<calls::Trace> {
     let mut query = query.checked().map_err(Refusal::bad)?;
     query.tenant = caller.narrowed(query.tenant)?;
     if let Some(after) = query.after {
         access::own(&operator.store, &caller, Target::Receipt(after)).await?;
     }
-    Ok(Json(operator.store.trace(query).await?).into_response())
+    Ok(operator.store.trace(query).await?)
 }
 
 async fn dead_letters<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<DeadLetterQuery>,
-) -> Result<Response, Refusal> {
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::DeadLetters>,
+) -> Answered<calls::DeadLetters> {
     let mut filter = query.checked().map_err(Refusal::bad)?;
     filter.tenant = caller.narrowed(filter.tenant)?;
-    Ok(Json(operator.store.dead_letters(filter).await?).into_response())
+    Ok(operator.store.dead_letters(filter).await?)
 }
 
 async fn replay<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let body: ReplayBody = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::Replay>,
+) -> Answered<calls::Replay> {
     let mut asked = body.checked().map_err(Refusal::bad)?;
     match &mut asked.what {
         ReplayOf::DeadLetters(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
@@ -415,56 +358,48 @@ async fn replay<S: Store>(
     }
     asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
-    Ok(Json(replay_by_now(&operator.store, &config, asked, clock::now()).await?).into_response())
+    Ok(replay_by_now(&operator.store, &config, asked, clock::now()).await?)
 }
 
 async fn resend<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let body: ResendBody = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::bad(format!("the body is not a resend request: {error}")))?;
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::Resend>,
+) -> Answered<calls::Resend> {
     let mut asked = body.checked().map_err(Refusal::bad)?;
     asked.of.tenant = caller.narrowed(asked.of.tenant.take())?;
     asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
-    Ok(Json(resend_by_now(&operator.store, &config, asked, clock::now()).await?).into_response())
+    Ok(resend_by_now(&operator.store, &config, asked, clock::now()).await?)
 }
 
 async fn held<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<HeldQuery>,
-) -> Result<Response, Refusal> {
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::Held>,
+) -> Answered<calls::Held> {
     let mut filter = query.checked().map_err(Refusal::bad)?;
     filter.tenant = caller.narrowed(filter.tenant)?;
     if let Some(after) = filter.after {
         access::own(&operator.store, &caller, after).await?;
     }
-    Ok(Json(operator.store.set_aside(filter).await?).into_response())
+    Ok(operator.store.set_aside(filter).await?)
 }
 
 async fn held_counts<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<HeldCountsQuery>,
-) -> Result<Response, Refusal> {
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::HeldCounts>,
+) -> Answered<calls::HeldCounts> {
     let tenant = caller.narrowed(query.checked().map_err(Refusal::bad)?)?;
-    Ok(Json(operator.store.set_aside_counts(tenant).await?).into_response())
+    Ok(operator.store.set_aside_counts(tenant).await?)
 }
 
 async fn review<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let body: ReviewBody =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::Review>,
+) -> Answered<calls::Review> {
     let mut asked = body.checked().map_err(Refusal::bad)?;
     access::own(&operator.store, &caller, asked.target).await?;
     asked.actor = access::actor(&caller, asked.actor);
     let config = operator.config.load_full();
     let report = review_by_now(&operator.store, &config, asked, clock::now()).await?;
-    Ok(Json(report).into_response())
+    Ok(report)
 }

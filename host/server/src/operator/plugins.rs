@@ -7,37 +7,34 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
+use axum::{Json, Router};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use tollgate_api::plugins::{
+    ActBody, BindingChange, ChangeBody, PluginPath, PluginQuery, PluginVersion, PublisherBody, PublisherPath,
+    PublisherRegistered, PublisherRevoked, RouteBody, RouteLimits, RoutePath, RouteView, SetBy, TenantPath,
+};
+use tollgate_api::{Call, FieldProblem, SIGNATURE_HEADER, calls};
 use tollgate_core::access::{Caller, Permission};
-use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
-use tollgate_core::limits;
-use tollgate_core::mask;
+use tollgate_core::ids::{PluginDigest, TenantName};
 use tollgate_core::registry::{Canary, Change, Refused, Share, Step};
 use tollgate_core::signature::{DOCUMENT_BYTES_MAX, PluginSignature, PublicKey};
+use tollgate_core::{limits, mask};
 use tollgate_store::Store;
 use tollgate_store::registry::{
-    Act, BindingChange, HistoryFilter, KeyRegistered, NewPublisherKey, PluginVersion, RevokePublisherKey, ShadowFilter,
-    StepRequest, VersionFilter, VersionKey,
+    Act, HistoryFilter, KeyRegistered, NewPublisherKey, RevokePublisherKey, ShadowFilter, StepRequest, VersionFilter,
+    VersionKey,
 };
 
 use super::access::actor;
+use super::asked::{Answered, Asked, Heading, Routes as _};
 use super::{Operator, Refusal};
 use crate::clock;
 use crate::registry::{self, LiveRoute, Upload};
 
-/// The header that carries a signature document.
-pub(crate) const SIGNATURE_HEADER: &str = "tollgate-plugin-signature";
 /// From the head of an upload to the end of its body.
 const UPLOAD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(120);
-const ROWS_DEFAULT: usize = 50;
-const ROWS_MAX: usize = 1000;
 /// Fewer digits of a digest could be a name.
 const DIGEST_DIGITS_MIN: usize = 8;
 
@@ -54,9 +51,13 @@ impl From<registry::Error> for Refusal {
                 let problems: Vec<_> = problems
                     .as_data()
                     .iter()
-                    .map(|problem| json!({ "field": problem.field, "message": problem.message, "help": problem.help }))
+                    .map(|problem| FieldProblem {
+                        field: problem.field.clone(),
+                        message: problem.message.clone(),
+                        help: problem.help.clone(),
+                    })
                     .collect();
-                let first = problems.first().and_then(|problem| problem["message"].as_str());
+                let first = problems.first().map(|problem| problem.message.as_str());
                 let message = format!("{message}: {}", first.unwrap_or_default());
                 Self::bad(message).with_code("definition").with_problems(problems)
             }
@@ -72,112 +73,45 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// Why a change is made, and whether it only is tried.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ActBody {
-    /// For the history. Required: somebody will read it when things went wrong.
-    #[serde(default)]
-    pub(crate) why: String,
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-    /// Who asks, beside the name of the token.
-    #[serde(default)]
-    pub(crate) actor: String,
+/// The registry's calls.
+pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router
+        .other(calls::UploadPlugin, upload::<S>)
+        .call(list::<S>)
+        .call(show::<S>)
+        .call(history::<S>)
+        .call(|operator, asked: Asked<calls::PublishPlugin>| step(operator, asked, Step::Publish))
+        .call(|operator, asked: Asked<calls::RetirePlugin>| step(operator, asked, Step::Retire))
+        .call(routes::<S>)
+        .call(route::<S>)
+        .call(set_route::<S>)
+        .call(remove_route::<S>)
+        .call(|operator, asked: Asked<calls::Shadow>| change(operator, asked, Wanted::Shadow))
+        .call(|operator, asked: Asked<calls::Canary>| change(operator, asked, Wanted::Canary))
+        .call(|operator, asked: Asked<calls::Promote>| change(operator, asked, Wanted::Promote))
+        .call(|operator, asked: Asked<calls::Rollback>| change(operator, asked, Wanted::Rollback))
+        .call(|operator, asked: Asked<calls::FollowFile>| change(operator, asked, Wanted::FollowFile))
+        .call(shadow_runs::<S>)
+        .call(route_history::<S>)
+        .call(publishers::<S>)
+        .call(register_publisher::<S>)
+        .call(revoke_publisher::<S>)
 }
 
-impl ActBody {
-    pub(super) fn checked(self, caller: &Caller) -> Result<Act, Refusal> {
-        for (field, text) in [("why", &self.why), ("actor", &self.actor)] {
-            mask::check_note(field, text, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        }
-        if self.why.trim().is_empty() {
-            return Err(Refusal::bad("why: say why, for the history"));
-        }
-        Ok(Act {
-            actor: actor(caller, self.actor),
-            why: Some(self.why),
-            at: clock::now(),
-            dry_run: self.dry_run,
-        })
+/// Who changes something, when and why, for the registry's history.
+pub(super) fn act(body: ActBody, caller: &Caller) -> Result<Act, Refusal> {
+    for (field, text) in [("why", &body.why), ("actor", &body.actor)] {
+        mask::check_note(field, text, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
     }
-}
-
-/// A change of what a route runs.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ChangeBody {
-    /// Digest, first digits of it, or `name@version`. Absent to end a shadow or a canary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) plugin: Option<String>,
-    /// A canary's share of subjects, in thousandths.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) per_mille: Option<u16>,
-    #[serde(default)]
-    pub(crate) why: String,
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-    #[serde(default)]
-    pub(crate) actor: String,
-}
-
-/// A route on its way in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RouteBody {
-    /// The keys of `[routes.NAME]` in a tenant's file.
-    pub(crate) definition: serde_json::Value,
-    /// What it runs: digest, first digits of it, or `name@version`. Absent: what it is bound to, or the newest that is published.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) plugin: Option<String>,
-    #[serde(default)]
-    pub(crate) why: String,
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-    #[serde(default)]
-    pub(crate) actor: String,
-}
-
-/// A publisher's key on its way in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PublisherBody {
-    pub(crate) publisher: String,
-    pub(crate) key_id: String,
-    /// Ed25519, 32 bytes in base64.
-    pub(crate) public_key: String,
-    #[serde(default)]
-    pub(crate) why: String,
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-    #[serde(default)]
-    pub(crate) actor: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct UploadQuery {
-    tenant: Option<String>,
-    dry_run: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct ListQuery {
-    tenant: Option<String>,
-    name: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RowsQuery {
-    tenant: Option<String>,
-    limit: Option<usize>,
-    differing: bool,
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the body is not what is asked for: {error}")))
+    if body.why.trim().is_empty() {
+        return Err(Refusal::bad("why: say why, for the history"));
+    }
+    Ok(Act {
+        actor: actor(caller, body.actor),
+        why: Some(body.why),
+        at: clock::now(),
+        dry_run: body.dry_run,
+    })
 }
 
 fn named<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(field: &str, text: &str) -> Result<T, Refusal> {
@@ -192,13 +126,12 @@ fn tenant_of(caller: &Caller, asked: Option<&str>) -> Result<Option<TenantName>,
 // Versions.
 
 /// `POST /v1/plugins`: the body is the component.
-pub(super) async fn upload<S: Store>(
+async fn upload<S: Store>(
     State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<UploadQuery>,
+    Heading { caller, query, .. }: Heading<calls::UploadPlugin>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Json<PluginVersion>, Refusal> {
     let owner = tenant_of(&caller, query.tenant.as_deref())?;
     caller.may(Permission::PluginUpload, owner.as_ref())?;
     if let Some(tenant) = &owner
@@ -236,7 +169,7 @@ pub(super) async fn upload<S: Store>(
             dry_run: query.dry_run,
         },
     };
-    Ok(Json(operator.registry.upload(upload).await?).into_response())
+    Ok(Json(operator.registry.upload(upload).await?))
 }
 
 fn too_big() -> Refusal {
@@ -288,17 +221,16 @@ async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usi
 }
 
 /// `GET /v1/plugins`.
-pub(super) async fn list<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<PluginVersion>>, Refusal> {
+async fn list<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::Plugins>,
+) -> Answered<calls::Plugins> {
     let filter = VersionFilter {
         tenant: tenant_of(&caller, query.tenant.as_deref())?,
         name: query.name.as_deref().map(|name| named("name", name)).transpose()?,
         digest: None,
     };
-    Ok(Json(operator.store.plugin_versions(filter).await?))
+    Ok(operator.store.plugin_versions(filter).await?)
 }
 
 /// The version that a text means among those that a tenant sees: by digest, by the first digits of one, by `name@version`.
@@ -348,65 +280,55 @@ pub(super) async fn meant<S: Store>(
 }
 
 /// `GET /v1/plugins/{plugin}`.
-pub(super) async fn show<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path(plugin): Path<String>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<PluginVersion>, Refusal> {
+async fn show<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: PluginPath { plugin },
+        query,
+        ..
+    }: Asked<calls::ShowPlugin>,
+) -> Answered<calls::ShowPlugin> {
     let tenant = tenant_of(&caller, query.tenant.as_deref())?;
-    Ok(Json(meant(&operator.store, tenant, &plugin).await?))
+    Ok(meant(&operator.store, tenant, &plugin).await?)
 }
 
 /// `GET /v1/plugins/{plugin}/history`.
-pub(super) async fn history<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path(plugin): Path<String>,
-    Query(query): Query<RowsQuery>,
-) -> Result<Response, Refusal> {
+async fn history<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: PluginPath { plugin },
+        query,
+        ..
+    }: Asked<calls::PluginHistory>,
+) -> Answered<calls::PluginHistory> {
     let tenant = tenant_of(&caller, query.tenant.as_deref())?;
     let version = meant(&operator.store, tenant.clone(), &plugin).await?;
     let filter = HistoryFilter {
         tenant,
         route: None,
         digest: Some(version.digest),
-        rows_max: query.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        rows_max: query.rows_max(),
     };
-    Ok(Json(operator.store.registry_history(filter).await?).into_response())
+    Ok(operator.store.registry_history(filter).await?)
 }
 
-/// `POST /v1/plugins/{plugin}/publish`.
-pub(super) async fn publish<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    plugin: Path<String>,
-    query: Query<ListQuery>,
-    body: axum::body::Bytes,
-) -> Result<Json<PluginVersion>, Refusal> {
-    step(operator, caller, plugin, query, body, Step::Publish).await
-}
-
-/// `POST /v1/plugins/{plugin}/retire`.
-pub(super) async fn retire<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    plugin: Path<String>,
-    query: Query<ListQuery>,
-    body: axum::body::Bytes,
-) -> Result<Json<PluginVersion>, Refusal> {
-    step(operator, caller, plugin, query, body, Step::Retire).await
-}
-
-async fn step<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path(plugin): Path<String>,
-    Query(query): Query<ListQuery>,
-    body: axum::body::Bytes,
+async fn step<S, C>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: PluginPath { plugin },
+        query,
+        body,
+    }: Asked<C>,
     step: Step,
-) -> Result<Json<PluginVersion>, Refusal> {
-    let act = read::<ActBody>(&body)?.checked(&caller)?;
+) -> Result<PluginVersion, Refusal>
+where
+    S: Store,
+    C: Call<Path = PluginPath, Query = PluginQuery, Body = ActBody>,
+{
+    let act = act(body, &caller)?;
     let tenant = tenant_of(&caller, query.tenant.as_deref())?;
     let version = meant(&operator.store, tenant, &plugin).await?;
     caller.may(Permission::PluginPromote, version.owner.as_ref())?;
@@ -418,111 +340,110 @@ async fn step<S: Store>(
         step,
         act,
     };
-    Ok(Json(operator.registry.step(request).await?))
+    Ok(operator.registry.step(request).await?)
 }
 
 // Routes and what they run. The gate has looked at the path's tenant already.
 
-type RoutePath = Path<(TenantName, RouteName)>;
-
 /// A route as it is shown.
-fn route_view(tenant: &TenantName, live: &LiveRoute) -> serde_json::Value {
+fn route_view(tenant: &TenantName, live: &LiveRoute) -> RouteView {
     let route = &live.route;
     let limits = &route.limits;
-    json!({
-        "tenant": tenant,
-        "route": route.name,
-        "set_by": if live.api.is_some() { "api" } else { "file" },
-        "definition": live.api.as_ref().map(|api| &api.definition),
-        "plugin": route.forward.is_none().then_some(&route.plugin),
-        "forward": route.forward,
-        "binding": route.binding,
-        "config": serde_json::from_str::<serde_json::Value>(&route.config_json).unwrap_or_default(),
-        "config_digest": route.config_digest,
-        "grants": route.grants.iter().map(grant_view).collect::<Vec<_>>(),
-        "operations": route.namespace,
-        "destinations": route.destinations,
-        "sources": route.matches.sources,
-        "types": route.matches.types.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "statuses": route.matches.statuses,
-        "late": route.matches.late.word(),
-        "limits": {
-            "fuel": limits.fuel,
-            "deadline_ms": limits.deadline_ms,
-            "memory_bytes": limits.memory_bytes_max,
-            "state_keys": limits.state_keys_max,
-            "state_bytes": limits.state_bytes_max,
+    RouteView {
+        tenant: tenant.clone(),
+        route: route.name.clone(),
+        set_by: if live.api.is_some() { SetBy::Api } else { SetBy::File },
+        definition: live.api.as_ref().map(|api| api.definition.clone()),
+        plugin: route.forward.is_none().then(|| route.plugin.clone()),
+        forward: route.forward,
+        binding: route.binding.clone(),
+        config: serde_json::from_str(&route.config_json).unwrap_or_default(),
+        config_digest: route.config_digest,
+        grants: route.grants.clone(),
+        operations: route.namespace.clone(),
+        destinations: route.destinations.clone(),
+        sources: route.matches.sources.clone(),
+        types: route.matches.types.iter().map(ToString::to_string).collect(),
+        statuses: route.matches.statuses.clone(),
+        late: route.matches.late.word().map(str::to_owned),
+        limits: RouteLimits {
+            fuel: limits.fuel,
+            deadline_ms: limits.deadline_ms,
+            memory_bytes: limits.memory_bytes_max as u64,
+            state_keys: limits.state_keys_max as u64,
+            state_bytes: limits.state_bytes_max as u64,
         },
-        "changed_at": live.api.as_ref().map(|api| &api.changed_at),
-        "changed_by": live.api.as_ref().map(|api| &api.changed_by),
-    })
-}
-
-fn grant_view(grant: &tollgate_core::grant::Grant) -> serde_json::Value {
-    json!({
-        "kind": grant.kind,
-        "amount_max": grant.amount_max,
-        "currencies": grant.currencies.iter().map(|currency| currency.as_str()).collect::<Vec<_>>(),
-        "quantity_max": grant.quantity_max,
-        "sku_prefix": grant.sku_prefix,
-        "extensions": grant.extensions,
-    })
+        changed_at: live.api.as_ref().map(|api| api.changed_at.clone()),
+        changed_by: live.api.as_ref().map(|api| api.changed_by.clone()),
+    }
 }
 
 /// `GET /v1/tenants/{tenant}/routes`.
-pub(super) async fn routes<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Path(tenant): Path<TenantName>,
-) -> Result<Response, Refusal> {
+async fn routes<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        path: TenantPath { tenant },
+        ..
+    }: Asked<calls::Routes>,
+) -> Answered<calls::Routes> {
     let routes = operator.registry.routes(&tenant).await?;
     let views: Vec<_> = routes.iter().map(|live| route_view(&tenant, live)).collect();
-    Ok(Json(views).into_response())
+    Ok(views)
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}`.
-pub(super) async fn route<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Path((tenant, route)): RoutePath,
-) -> Result<Response, Refusal> {
+async fn route<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        path: RoutePath { tenant, route },
+        ..
+    }: Asked<calls::ShowRoute>,
+) -> Answered<calls::ShowRoute> {
     let routes = operator.registry.routes(&tenant).await?;
     match routes.iter().find(|live| live.route.name == route) {
-        Some(live) => Ok(Json(route_view(&tenant, live)).into_response()),
+        Some(live) => Ok(route_view(&tenant, live)),
         None => Err(Refusal::not_found(format!("there is no route `{route}` of `{tenant}`"))),
     }
 }
 
 /// `PUT /v1/tenants/{tenant}/routes/{route}`.
-pub(super) async fn set_route<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
+async fn set_route<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: RoutePath { tenant, route },
+        body,
+        ..
+    }: Asked<calls::SetRoute>,
+) -> Answered<calls::SetRoute> {
     let RouteBody {
         definition,
         plugin,
         why,
         dry_run,
         actor,
-    } = read(&body)?;
-    let act = ActBody { why, dry_run, actor }.checked(&caller)?;
+    } = body;
+    let act = act(ActBody { why, dry_run, actor }, &caller)?;
     let digest = match plugin {
         Some(text) => Some(meant(&operator.store, Some(tenant.clone()), &text).await?.digest),
         None => None,
     };
     let set = operator.registry.set_route(tenant, route, definition, digest, act);
-    Ok(Json(set.await?))
+    Ok(set.await?)
 }
 
 /// `DELETE /v1/tenants/{tenant}/routes/{route}`.
-pub(super) async fn remove_route<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    let act = read::<ActBody>(&body)?.checked(&caller)?;
-    Ok(Json(operator.registry.remove_route(tenant, route, act).await?))
+async fn remove_route<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: RoutePath { tenant, route },
+        body,
+        ..
+    }: Asked<calls::RemoveRoute>,
+) -> Answered<calls::RemoveRoute> {
+    let act = act(body, &caller)?;
+    Ok(operator.registry.remove_route(tenant, route, act).await?)
 }
 
 /// What a change's call does with its body.
@@ -535,71 +456,28 @@ enum Wanted {
     FollowFile,
 }
 
-/// `POST /v1/tenants/{tenant}/routes/{route}/shadow`.
-pub(super) async fn shadow<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    path: RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    change(operator, caller, path, body, Wanted::Shadow).await
-}
-
-/// `POST /v1/tenants/{tenant}/routes/{route}/canary`.
-pub(super) async fn canary<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    path: RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    change(operator, caller, path, body, Wanted::Canary).await
-}
-
-/// `POST /v1/tenants/{tenant}/routes/{route}/promote`.
-pub(super) async fn promote<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    path: RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    change(operator, caller, path, body, Wanted::Promote).await
-}
-
-/// `POST /v1/tenants/{tenant}/routes/{route}/rollback`.
-pub(super) async fn rollback<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    path: RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    change(operator, caller, path, body, Wanted::Rollback).await
-}
-
-/// `POST /v1/tenants/{tenant}/routes/{route}/follow-file`.
-pub(super) async fn follow_file<S: Store>(
-    operator: State<Arc<Operator<S>>>,
-    caller: Extension<Caller>,
-    path: RoutePath,
-    body: axum::body::Bytes,
-) -> Result<Json<BindingChange>, Refusal> {
-    change(operator, caller, path, body, Wanted::FollowFile).await
-}
-
-async fn change<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): RoutePath,
-    body: axum::body::Bytes,
+async fn change<S, C>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: RoutePath { tenant, route },
+        body,
+        ..
+    }: Asked<C>,
     wanted: Wanted,
-) -> Result<Json<BindingChange>, Refusal> {
+) -> Result<BindingChange, Refusal>
+where
+    S: Store,
+    C: Call<Path = RoutePath, Body = ChangeBody>,
+{
     let ChangeBody {
         plugin,
         per_mille,
         why,
         dry_run,
         actor,
-    } = read(&body)?;
-    let act = ActBody { why, dry_run, actor }.checked(&caller)?;
+    } = body;
+    let act = act(ActBody { why, dry_run, actor }, &caller)?;
     if per_mille.is_some() && !matches!(wanted, Wanted::Canary) {
         return Err(Refusal::bad("per_mille: only a canary has a share"));
     }
@@ -630,56 +508,68 @@ async fn change<S: Store>(
             })?),
         })
     };
-    Ok(Json(operator.registry.change(tenant, route, decide, act).await?))
+    Ok(operator.registry.change(tenant, route, decide, act).await?)
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}/shadow-runs`.
-pub(super) async fn shadow_runs<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Path((tenant, route)): RoutePath,
-    Query(query): Query<RowsQuery>,
-) -> Result<Response, Refusal> {
+async fn shadow_runs<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        path: RoutePath { tenant, route },
+        query,
+        ..
+    }: Asked<calls::ShadowRuns>,
+) -> Answered<calls::ShadowRuns> {
     let filter = ShadowFilter {
         tenant,
         route,
         differing_only: query.differing,
-        rows_max: query.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        rows_max: query.rows_max(),
     };
-    Ok(Json(operator.store.shadow_runs(filter).await?).into_response())
+    Ok(operator.store.shadow_runs(filter).await?)
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}/history`.
-pub(super) async fn route_history<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Path((tenant, route)): RoutePath,
-    Query(query): Query<RowsQuery>,
-) -> Result<Response, Refusal> {
+async fn route_history<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        path: RoutePath { tenant, route },
+        query,
+        ..
+    }: Asked<calls::RouteHistory>,
+) -> Answered<calls::RouteHistory> {
     let filter = HistoryFilter {
         tenant: Some(tenant),
         route: Some(route),
         digest: None,
-        rows_max: query.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX),
+        rows_max: query.rows_max(),
     };
-    Ok(Json(operator.store.registry_history(filter).await?).into_response())
+    Ok(operator.store.registry_history(filter).await?)
 }
 
 // Publishers.
 
 /// `GET /v1/tenants/{tenant}/publishers`.
-pub(super) async fn publishers<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Path(tenant): Path<TenantName>,
-) -> Result<Response, Refusal> {
-    Ok(Json(operator.store.publisher_keys(Some(tenant)).await?).into_response())
+async fn publishers<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        path: TenantPath { tenant },
+        ..
+    }: Asked<calls::Publishers>,
+) -> Answered<calls::Publishers> {
+    Ok(operator.store.publisher_keys(Some(tenant)).await?)
 }
 
 /// `POST /v1/tenants/{tenant}/publishers`.
-pub(super) async fn register_publisher<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path(tenant): Path<TenantName>,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
+async fn register_publisher<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: TenantPath { tenant },
+        body,
+        ..
+    }: Asked<calls::RegisterPublisher>,
+) -> Answered<calls::RegisterPublisher> {
     let PublisherBody {
         publisher,
         key_id,
@@ -687,8 +577,8 @@ pub(super) async fn register_publisher<S: Store>(
         why,
         dry_run,
         actor,
-    } = read(&body)?;
-    let act = ActBody { why, dry_run, actor }.checked(&caller)?;
+    } = body;
+    let act = act(ActBody { why, dry_run, actor }, &caller)?;
     if !operator.config.load().tenants.contains_key(&tenant) {
         return Err(Refusal::not_found(format!("there is no tenant `{tenant}`")));
     }
@@ -701,8 +591,14 @@ pub(super) async fn register_publisher<S: Store>(
     };
     let conflict = |message: &str| Err(Refusal::new(StatusCode::CONFLICT, message));
     match operator.store.register_publisher_key(key).await? {
-        KeyRegistered::New => Ok(Json(json!({ "registered": true, "new": true })).into_response()),
-        KeyRegistered::Known => Ok(Json(json!({ "registered": true, "new": false })).into_response()),
+        KeyRegistered::New => Ok(PublisherRegistered {
+            registered: true,
+            new: true,
+        }),
+        KeyRegistered::Known => Ok(PublisherRegistered {
+            registered: true,
+            new: false,
+        }),
         KeyRegistered::OtherKey => conflict("another key has this id, which means one key for ever; take another id"),
         KeyRegistered::Revoked => conflict("this key was revoked, which is for ever; make another one"),
         KeyRegistered::TooMany => conflict("the tenant has as many keys as are kept"),
@@ -710,23 +606,30 @@ pub(super) async fn register_publisher<S: Store>(
 }
 
 /// `POST /v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke`.
-pub(super) async fn revoke_publisher<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, publisher, key_id)): Path<(TenantName, String, String)>,
-    body: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let act = read::<ActBody>(&body)?.checked(&caller)?;
+async fn revoke_publisher<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: PublisherPath {
+            tenant,
+            publisher,
+            key: key_id,
+        },
+        body,
+        ..
+    }: Asked<calls::RevokePublisher>,
+) -> Answered<calls::RevokePublisher> {
+    let act = act(body, &caller)?;
     let revoked = operator
         .store
         .revoke_publisher_key(RevokePublisherKey {
             tenant,
-            publisher: named("publisher", &publisher)?,
-            key_id: named("key", &key_id)?,
+            publisher,
+            key_id,
             act,
         })
         .await?;
-    Ok(Json(json!({ "revoked": revoked })).into_response())
+    Ok(PublisherRevoked { revoked })
 }
 
 #[cfg(test)]

@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::{Extension, Json};
-use tollgate_core::access::{Caller, Permission};
-use tollgate_core::ids::{RouteName, TenantName};
-use tollgate_store::{Quarantine, Store};
+use axum::Router;
+use tollgate_api::calls;
+use tollgate_api::plugins::RoutePath;
+use tollgate_core::access::Permission;
+use tollgate_store::Store;
 
-use super::{ActBody, Operator, Refusal};
+use super::Operator;
+use super::asked::{Answered, Asked, Routes as _};
+use super::plugins::act;
+
+/// The calls about quarantines.
+pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(list::<S>).call(lift::<S>)
+}
 
 /// `GET /v1/quarantines`.
-pub(super) async fn list<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-) -> Json<Vec<Quarantine>> {
+async fn list<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, .. }: Asked<calls::Quarantines>,
+) -> Answered<calls::Quarantines> {
     let mut seen = operator.ward.all();
     seen.retain(|one| caller.sees(Some(&one.tenant)).is_ok());
     if !caller.role.may(Permission::ReceiptRead) {
@@ -23,18 +30,19 @@ pub(super) async fn list<S: Store>(
             one.reason = one.fault().to_owned();
         }
     }
-    Json(seen)
+    Ok(seen)
 }
 
 /// `POST /v1/tenants/{tenant}/routes/{route}/lift-quarantine`. Answers what was lifted.
-pub(super) async fn lift<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): Path<(TenantName, RouteName)>,
-    body: axum::body::Bytes,
-) -> Result<Json<Vec<Quarantine>>, Refusal> {
-    let body: ActBody =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body says no why: {error}")))?;
-    let act = body.checked(&caller)?;
-    Ok(Json(operator.ward.lift(&operator.store, tenant, route, act).await?))
+async fn lift<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: RoutePath { tenant, route },
+        body,
+        ..
+    }: Asked<calls::LiftQuarantine>,
+) -> Answered<calls::LiftQuarantine> {
+    let act = act(body, &caller)?;
+    Ok(operator.ward.lift(&operator.store, tenant, route, act).await?)
 }

@@ -1,33 +1,15 @@
 //! Replay: what is asked for, joined with what the routes say now.
 
+use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_core::admission::{self, NewJob};
-use tollgate_core::ids::ReceiptId;
 use tollgate_core::mode::Accept;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    DeadLetterFilter, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding,
-    RouteTargets, SetAsideFilter, Store, StoreError,
+    ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding, RouteTargets, Store,
+    StoreError,
 };
 
 use crate::config::{Config, Tenant};
-
-/// A replay request, checked.
-#[derive(Debug, Clone)]
-pub(crate) struct AskedReplay {
-    pub(crate) what: ReplayOf,
-    pub(crate) dry_run: bool,
-    pub(crate) actor: String,
-    pub(crate) why: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum ReplayOf {
-    DeadLetters(DeadLetterFilter),
-    HeldJobs(SetAsideFilter),
-    Receipt(ReceiptId),
-    /// Receipts that are routed again.
-    Receipts(RoutableFilter),
-}
 
 /// Puts work back, and makes the jobs that receipts lack by the routes of `config`.
 ///

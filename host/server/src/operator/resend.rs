@@ -1,39 +1,10 @@
 //! Resend: what was delivered, sent again on purpose, to the destinations of now.
 
-use serde::{Deserialize, Serialize};
-use tollgate_core::ids::OutboxId;
+use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{ResendRequest, Sent, SentFilter, SentState, Store, StoreError};
+use tollgate_store::{ResendRequest, Sent, SentState, Store, StoreError};
 
 use crate::config::Config;
-
-/// A resend request, checked.
-#[derive(Debug, Clone)]
-pub(crate) struct AskedResend {
-    pub(crate) of: SentFilter,
-    pub(crate) dry_run: bool,
-    pub(crate) actor: String,
-    pub(crate) why: String,
-}
-
-/// What a resend did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ResendReport {
-    pub(crate) dry_run: bool,
-    pub(crate) resent: Vec<Sent>,
-    pub(crate) passed_over: Vec<PassedOver>,
-    /// Where there were more than one answer is about: the last that was looked at, behind which the next resend goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<OutboxId>,
-}
-
-/// A delivery that is not sent again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct PassedOver {
-    #[serde(flatten)]
-    pub(crate) sent: Sent,
-    pub(crate) because: String,
-}
 
 /// Puts delivered entries back to work under the names that they have, or with a dry run says which.
 ///

@@ -2,54 +2,43 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Router;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
-use tollgate_core::access::{Caller, Permission};
-use tollgate_core::ids::{RouteName, TenantName};
+use tollgate_api::calls;
+use tollgate_api::plugins::RoutePath;
+use tollgate_core::access::Permission;
 use tollgate_core::registry::TrialResult;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 use tollgate_store::registry::TrialRecord;
 use tollgate_store::{RecordedRunFilter, Store};
 
+use super::asked::{Answered, Asked, Routes as _};
 use super::plugins::meant;
 use super::{Operator, Refusal, access};
 use crate::clock;
-use crate::repeat::{Trial, TrialReport};
+use crate::repeat::Trial;
 use crate::thread_priority;
+
+/// The call about trials.
+pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(run::<S>)
+}
 
 /// Recorded runs that one trial looks at, when nobody asks for fewer.
 const RUNS_MAX: u64 = 1_000_000;
 
-/// What is tried.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialBody {
-    /// The candidate: a digest, digits of one, or name@version.
-    pub(crate) plugin: String,
-    /// Runs that started at or after this instant (RFC 3339); without, all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) since: Option<String>,
-    /// At most this many.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) runs_max: Option<u64>,
-    /// Who asks, beside the name of the token.
-    #[serde(default)]
-    pub(crate) actor: String,
-}
-
 /// `POST /v1/tenants/{tenant}/routes/{route}/trials`. Runs the candidate over what the version that is active now did on the route,
 /// without effects, and keeps the result. On one thread, which gives way to everything else.
-pub(super) async fn run<S: Store>(
-    State(operator): State<Arc<Operator<S>>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, route)): Path<(TenantName, RouteName)>,
-    body: axum::body::Bytes,
-) -> Result<Json<TrialReport>, Refusal> {
-    let body: TrialBody =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("the body asks for no trial: {error}")))?;
+async fn run<S: Store>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: RoutePath { tenant, route },
+        body,
+        ..
+    }: Asked<calls::RunTrial>,
+) -> Answered<calls::RunTrial> {
     mask::check_note("actor", &body.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
     let since = match &body.since {
         Some(text) => Some(UnixMillis::from_rfc3339(text).ok_or_else(|| {
@@ -134,5 +123,5 @@ pub(super) async fn run<S: Store>(
         at: clock::now(),
     };
     operator.store.record_trial(record).await?;
-    Ok(Json(report))
+    Ok(report)
 }

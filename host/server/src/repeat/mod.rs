@@ -17,7 +17,7 @@ use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
 use tollgate_store::{RecordedRun, Store};
 
 use crate::config::{Config, Route};
-pub(crate) use trial::{ReadBack, Trial, TrialReport};
+pub(crate) use trial::Trial;
 
 /// What a repeated run came to.
 pub(crate) struct Repeated {

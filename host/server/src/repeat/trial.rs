@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use tollgate_core::difference::{Difference, Said, Tally, Tallying};
-use tollgate_core::ids::{PluginDigest, RouteName, RunId, TenantName};
+use tollgate_api::trials::{Example, ReadBack, RouteTally, TrialReport, Unreadable};
+use tollgate_core::difference::{Said, Tallying};
+use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::outcome::Fault;
 use tollgate_core::state::StateWrite;
 use tollgate_sandbox::Plugin;
@@ -46,132 +46,25 @@ pub(crate) struct Trial<'a> {
     pub(crate) begin: fn(),
 }
 
-/// What a trial found.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TrialReport {
-    pub(crate) candidate: PluginDigest,
-    pub(crate) against: Option<PluginDigest>,
-    #[serde(flatten)]
-    pub(crate) tally: Tally,
-    /// Recorded runs that were not compared, by why.
-    pub(crate) skipped: BTreeMap<String, u64>,
-    /// Some that differ, the oldest first.
-    pub(crate) examples: Vec<Example>,
-    /// For each route that was tried: runs and differing runs.
-    pub(crate) routes: Vec<RouteTally>,
-    /// Whether the version before the candidate can go on with what the candidate wrote.
-    #[serde(default)]
-    pub(crate) state: ReadBack,
-    pub(crate) seconds: f64,
-    pub(crate) threads: usize,
-    /// What is left out or rounded, because the caller may not read receipts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) withheld: Vec<String>,
-}
-
-impl TrialReport {
-    /// What somebody may be told who may not read receipts.
-    pub(crate) fn without_receipts(mut self) -> Self {
-        self.tally = self.tally.coarse();
-        self.examples.clear();
-        for route in &mut self.routes {
-            // A trial is of one route.
-            route.differing = self.tally.differing;
-        }
-        self.state = self.state.coarse();
-        self.seconds = 0.0;
-        self.withheld = [
-            "money",
-            "fuel_before",
-            "fuel_after",
-            "micros_after",
-            "seconds",
-            "examples",
-            "state.examples",
-        ]
-        .map(str::to_owned)
-        .into();
-        self
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RouteTally {
-    pub(crate) tenant: TenantName,
-    pub(crate) route: RouteName,
-    pub(crate) runs: u64,
-    pub(crate) differing: u64,
-}
-
-/// What became of state that the candidate wrote, when the version before it ran on it: what a rollback would meet.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ReadBack {
-    /// Runs after which the version before the candidate read what the candidate had written.
-    pub(crate) read: u64,
-    /// Runs after which it was stuck: it held the event, failed, or asked for another try, which on its own state it does not.
-    pub(crate) unreadable: u64,
-    /// Some of those, the oldest first.
-    pub(crate) examples: Vec<Unreadable>,
-    /// Why it could not be run, if so: then nothing is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) unknown: Option<String>,
-}
-
-impl ReadBack {
-    fn add(&mut self, run: &RecordedRun, reading: Reading, written: &[StateWrite]) {
-        match reading {
-            Reading::GoesOn { keys } => self.read += u64::from(keys > 0),
-            Reading::Unknown => {}
-            Reading::Stuck { outcome, message } => {
-                self.read += 1;
-                self.unreadable += 1;
-                if self.examples.len() < UNREADABLE_MAX {
-                    self.examples.push(Unreadable {
-                        run: run.id,
-                        event_id: run.event.id.to_string(),
-                        keys: written.iter().map(|write| write.key.clone()).collect(),
-                        outcome,
-                        message,
-                    });
-                }
+/// Counts how the version before the candidate went on after a run.
+fn add(state: &mut ReadBack, run: &RecordedRun, reading: Reading, written: &[StateWrite]) {
+    match reading {
+        Reading::GoesOn { keys } => state.read += u64::from(keys > 0),
+        Reading::Unknown => {}
+        Reading::Stuck { outcome, message } => {
+            state.read += 1;
+            state.unreadable += 1;
+            if state.examples.len() < UNREADABLE_MAX {
+                state.examples.push(Unreadable {
+                    run: run.id,
+                    event_id: run.event.id.to_string(),
+                    keys: written.iter().map(|write| write.key.clone()).collect(),
+                    outcome,
+                    message,
+                });
             }
         }
     }
-
-    fn coarse(self) -> Self {
-        let up = |count: u64| count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0);
-        Self {
-            read: up(self.read),
-            unreadable: up(self.unreadable),
-            examples: Vec::new(),
-            unknown: self.unknown,
-        }
-    }
-}
-
-/// A run after which the version before the candidate was stuck.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Unreadable {
-    pub(crate) run: RunId,
-    pub(crate) event_id: String,
-    /// The keys that the candidate wrote.
-    pub(crate) keys: Vec<String>,
-    /// How the version before it ended on them.
-    pub(crate) outcome: String,
-    pub(crate) message: String,
-}
-
-/// One run that differs.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Example {
-    pub(crate) run: RunId,
-    pub(crate) tenant: TenantName,
-    pub(crate) route: RouteName,
-    pub(crate) event_id: String,
-    /// What the candidate said about its end, if anything.
-    pub(crate) message: String,
-    pub(crate) beyond_record: bool,
-    pub(crate) differences: Vec<Difference>,
 }
 
 /// One recorded run, tried.
@@ -222,7 +115,7 @@ impl Trial<'_> {
                     }
                 };
                 if let Some(reading) = reading {
-                    state.add(run, reading, &after.writes);
+                    add(&mut state, run, reading, &after.writes);
                 }
                 let tenant = &run.event.tenant;
                 let found = tallying.add(tenant, &before, &after.said, after.beyond_record, after.micros);

@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
+use tollgate_api::plugins::{ActBody, RoutePath};
+use tollgate_api::replay::{AskedReplay, ReplayOf};
+use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
+use tollgate_api::{Call, ErrorBody, calls, is_path, read_path};
 use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::event::Event;
-use tollgate_core::ids::{ActionId, DeliveryId, OutboxId, ReceiptId};
+use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
-use tollgate_core::review::{self, Asked, Decision, ReviewBody, Target};
+use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::secret::Secret;
-use tollgate_core::time::UnixMillis;
 use tollgate_core::{admission, limits, mask};
 use tollgate_store::registry::Act;
 use tollgate_store::{
-    DeadLetterFilter, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport,
-    ReviewRequest, RoutableFilter, RouteTargets, Sent, SentFilter, SentOf, SentState, SetAsideFilter, StoreError,
-    Targets, TraceBy, TraceQuery,
+    GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport, ReviewRequest, RoutableFilter,
+    RouteTargets, Sent, SentState, StoreError, Targets,
 };
 use tollgate_tenants::Work;
 
@@ -26,10 +28,8 @@ use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, tenants};
 
 use crate::work;
 
-/// Rows of one answer when nobody asks for another number.
-const ROWS_DEFAULT: usize = 20;
-/// Rows of one answer at the most.
-const ROWS_MAX: usize = 1000;
+/// The variable that holds what proves an operator.
+const OPERATOR_TOKEN: &str = "operator_token";
 /// How long one sweep works.
 const SWEEP_MS_MAX: u64 = 25_000;
 
@@ -41,8 +41,12 @@ pub(crate) async fn handle(head: Head, request: IncomingRequest, out: ResponseOu
             if refusal.status >= 500 {
                 log(&format!("{} {}: {}", head.method, head.path, refusal.message));
             }
-            let message = serde_json::json!({ "error": refusal.message });
-            (refusal.status, message.to_string())
+            let body = ErrorBody {
+                error: refusal.message,
+                code: None,
+                problems: Vec::new(),
+            };
+            (refusal.status, serde_json::to_string(&body).unwrap_or_default())
         }
     };
     let whole = Whole {
@@ -91,131 +95,143 @@ impl From<StoreError> for Refusal {
     }
 }
 
+/// The calls of the operator API that a Spin app serves.
+const SERVED: [&str; 10] = [
+    calls::Counts::PATH,
+    calls::Trace::PATH,
+    calls::DeadLetters::PATH,
+    calls::Replay::PATH,
+    calls::Resend::PATH,
+    calls::Held::PATH,
+    calls::HeldCounts::PATH,
+    calls::Review::PATH,
+    calls::Quarantines::PATH,
+    calls::LiftQuarantine::PATH,
+];
+/// What a timer asks. No operator does.
+const SWEEP: &str = "/v1/sweep";
+
 async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) -> Result<String, Refusal> {
-    match head.path.as_str() {
-        "/v1/sweep" if head.is("POST") => {
-            authorize(head, SWEEP_TOKEN)?;
-            let store = open()?;
-            let done = work::work(&store, SWEEP_MS_MAX).await;
-            let due = store.next_due()?;
-            let swept = json(&Swept {
-                jobs: done.jobs,
-                deliveries: done.deliveries,
-                next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
-            });
-            // That it cannot be promised costs a few syncs, and no work.
-            let keep_ms = store.keep_open(clock::now()).unwrap_or(0);
-            *kept = (keep_ms > 0).then_some((store, keep_ms));
-            swept
-        }
-        "/v1/counts" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.counts()?)
-        }
-        "/v1/trace" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.trace(&trace_query(head.query())?)?)
-        }
-        "/v1/dead-letters" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.dead_letters(&dead_letter_filter(pairs(head.query()))?)?)
-        }
-        "/v1/replay" if head.is("POST") => {
-            authorize(head, "operator_token")?;
-            let body = web::body(request, limits::BODY_BYTES_MAX)
-                .await
-                .map_err(|_| Refusal::bad("the body did not arrive"))?;
-            let body: ReplayBody = serde_json::from_slice(&body)
-                .map_err(|error| Refusal::bad(format!("the body is not a replay request: {error}")))?;
-            let store = open()?;
-            let request = body.check(&store)?;
-            json(&store.replay(&request)?)
-        }
-        "/v1/resend" if head.is("POST") => {
-            authorize(head, "operator_token")?;
-            let body = web::body(request, limits::BODY_BYTES_MAX)
-                .await
-                .map_err(|_| Refusal::bad("the body did not arrive"))?;
-            let body: ResendBody = serde_json::from_slice(&body)
-                .map_err(|error| Refusal::bad(format!("the body is not a resend request: {error}")))?;
-            json(&body.resend(&open()?)?)
-        }
-        "/v1/held" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.set_aside(&held_filter(pairs(head.query()))?)?)
-        }
-        "/v1/held/counts" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.set_aside_counts()?)
-        }
-        "/v1/quarantines" if head.is("GET") => {
-            authorize(head, "operator_token")?;
-            json(&open()?.quarantines()?)
-        }
-        path if lift_path(path).is_some() && head.is("POST") => {
-            authorize(head, "operator_token")?;
-            let body = web::body(request, limits::BODY_BYTES_MAX)
-                .await
-                .map_err(|_| Refusal::bad("the body did not arrive"))?;
-            let body: ActBody = serde_json::from_slice(&body)
-                .map_err(|error| Refusal::bad(format!("the body says no why: {error}")))?;
-            let (tenant, route) = lift_path(path).ok_or_else(|| Refusal::bad("no route is named"))?;
-            let named = |name: &str, error| Refusal::bad(format!("{name}: {error}"));
-            let tenant = tenant.parse().map_err(|error| named("tenant", error))?;
-            let route = route.parse().map_err(|error| named("route", error))?;
-            json(&open()?.lift_quarantine(&tenant, &route, &body.checked()?)?)
-        }
-        "/v1/review" if head.is("POST") => {
-            authorize(head, "operator_token")?;
-            let body = web::body(request, limits::BODY_BYTES_MAX)
-                .await
-                .map_err(|_| Refusal::bad("the body did not arrive"))?;
-            let body: ReviewBody = serde_json::from_slice(&body)
-                .map_err(|error| Refusal::bad(format!("the body is not a review: {error}")))?;
-            json(&review(&open()?, body.checked().map_err(Refusal::bad)?)?)
-        }
-        "/v1/sweep" | "/v1/counts" | "/v1/trace" | "/v1/dead-letters" | "/v1/replay" | "/v1/resend" | "/v1/held"
-        | "/v1/held/counts" | "/v1/quarantines" | "/v1/review" => Err(Refusal {
-            status: 405,
-            message: "another method is asked for here".to_owned(),
-        }),
-        _ => Err(Refusal {
+    if head.path == SWEEP && head.is("POST") {
+        authorize(head, SWEEP_TOKEN)?;
+        return sweep(kept).await;
+    }
+    if head.path != SWEEP && !SERVED.iter().any(|served| is_path(served, &head.path)) {
+        return Err(Refusal {
             status: 404,
             message: "there is nothing here".to_owned(),
-        }),
+        });
     }
-}
-
-/// The tenant and the route of `/v1/tenants/{tenant}/routes/{route}/lift-quarantine`.
-fn lift_path(path: &str) -> Option<(&str, &str)> {
-    let named = path.strip_prefix("/v1/tenants/")?.strip_suffix("/lift-quarantine")?;
-    named.split_once("/routes/")
-}
-
-/// Who lets a route's versions run again, and why: what a native host takes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ActBody {
-    why: String,
-    #[serde(default)]
-    dry_run: bool,
-    actor: String,
-}
-
-impl ActBody {
-    fn checked(self) -> Result<Act, Refusal> {
-        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        if self.why.trim().is_empty() {
-            return Err(Refusal::bad("why: say why it is let run again: the history keeps it"));
-        }
-        Ok(Act {
-            actor: self.actor,
-            why: Some(self.why),
-            at: clock::now(),
-            dry_run: self.dry_run,
-        })
+    if asks::<calls::Counts>(head) {
+        authorize(head, OPERATOR_TOKEN)?;
+        return json::<calls::Counts>(&open()?.counts()?);
     }
+    if asks::<calls::Trace>(head) {
+        let query = query::<calls::Trace>(head)?.checked().map_err(Refusal::bad)?;
+        return json::<calls::Trace>(&open()?.trace(&query)?);
+    }
+    if asks::<calls::DeadLetters>(head) {
+        let filter = query::<calls::DeadLetters>(head)?.checked().map_err(Refusal::bad)?;
+        return json::<calls::DeadLetters>(&open()?.dead_letters(&filter)?);
+    }
+    if asks::<calls::Replay>(head) {
+        let asked = body::<calls::Replay>(head, request)
+            .await?
+            .checked()
+            .map_err(Refusal::bad)?;
+        let store = open()?;
+        return json::<calls::Replay>(&store.replay(&replay(&store, asked)?)?);
+    }
+    if asks::<calls::Resend>(head) {
+        let asked = body::<calls::Resend>(head, request)
+            .await?
+            .checked()
+            .map_err(Refusal::bad)?;
+        return json::<calls::Resend>(&resend(&open()?, asked)?);
+    }
+    if asks::<calls::Held>(head) {
+        let filter = query::<calls::Held>(head)?.checked().map_err(Refusal::bad)?;
+        return json::<calls::Held>(&open()?.set_aside(&filter)?);
+    }
+    if asks::<calls::HeldCounts>(head) {
+        let tenant = query::<calls::HeldCounts>(head)?.checked().map_err(Refusal::bad)?;
+        let mut counts = open()?.set_aside_counts()?;
+        counts.retain(|count| tenant.as_ref().is_none_or(|tenant| count.tenant == *tenant));
+        return json::<calls::HeldCounts>(&counts);
+    }
+    if asks::<calls::Review>(head) {
+        let asked = body::<calls::Review>(head, request)
+            .await?
+            .checked()
+            .map_err(Refusal::bad)?;
+        return json::<calls::Review>(&review(&open()?, asked)?);
+    }
+    if asks::<calls::Quarantines>(head) {
+        authorize(head, OPERATOR_TOKEN)?;
+        return json::<calls::Quarantines>(&open()?.quarantines()?);
+    }
+    if asks::<calls::LiftQuarantine>(head) {
+        let act = act(body::<calls::LiftQuarantine>(head, request).await?)?;
+        let RoutePath { tenant, route } = read_path::<calls::LiftQuarantine>(&head.path).map_err(Refusal::bad)?;
+        return json::<calls::LiftQuarantine>(&open()?.lift_quarantine(&tenant, &route, &act)?);
+    }
+    Err(Refusal {
+        status: 405,
+        message: "another method is asked for here".to_owned(),
+    })
+}
+
+fn asks<C: Call>(head: &Head) -> bool {
+    head.is(C::METHOD.as_str()) && is_path(C::PATH, &head.path)
+}
+
+/// What an operator asks, once it is known that one does.
+fn query<C: Call>(head: &Head) -> Result<C::Query, Refusal> {
+    authorize(head, OPERATOR_TOKEN)?;
+    tollgate_api::read_query::<C>(head.query()).map_err(Refusal::bad)
+}
+
+/// The same of what stands in the body.
+async fn body<C: Call>(head: &Head, request: IncomingRequest) -> Result<C::Body, Refusal> {
+    authorize(head, OPERATOR_TOKEN)?;
+    let body = web::body(request, limits::BODY_BYTES_MAX)
+        .await
+        .map_err(|_| Refusal::bad("the body did not arrive"))?;
+    tollgate_api::read_body::<C>(&body).map_err(Refusal::bad)
+}
+
+fn json<C: Call>(answer: &C::Answer) -> Result<String, Refusal> {
+    to_json(answer)
+}
+
+async fn sweep(kept: &mut Option<Kept>) -> Result<String, Refusal> {
+    let store = open()?;
+    let done = work::work(&store, SWEEP_MS_MAX).await;
+    let due = store.next_due()?;
+    let swept = to_json(&Swept {
+        jobs: done.jobs,
+        deliveries: done.deliveries,
+        next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
+    });
+    // That it cannot be promised costs a few syncs, and no work.
+    let keep_ms = store.keep_open(clock::now()).unwrap_or(0);
+    *kept = (keep_ms > 0).then_some((store, keep_ms));
+    swept
+}
+
+/// Who lets a route's versions run again, and why.
+fn act(body: ActBody) -> Result<Act, Refusal> {
+    mask::check_note("actor", &body.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+    mask::check_note("why", &body.why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+    if body.why.trim().is_empty() {
+        return Err(Refusal::bad("why: say why it is let run again: the history keeps it"));
+    }
+    Ok(Act {
+        actor: body.actor,
+        why: Some(body.why),
+        at: clock::now(),
+        dry_run: body.dry_run,
+    })
 }
 
 /// What one sweep did.
@@ -231,7 +247,7 @@ fn open() -> Result<GuestStore, Refusal> {
     Ok(database::open()?)
 }
 
-fn json(value: &impl Serialize) -> Result<String, Refusal> {
+fn to_json(value: &impl Serialize) -> Result<String, Refusal> {
     serde_json::to_string(value).map_err(|error| Refusal {
         status: 500,
         message: error.to_string(),
@@ -251,94 +267,6 @@ fn authorize(head: &Head, variable: &str) -> Result<(), Refusal> {
         status: 401,
         message: format!("send the app's {variable} as `Authorization: Bearer …`"),
     })
-}
-
-fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()))
-}
-
-fn rows(text: &str) -> Result<usize, Refusal> {
-    // Not usize: it is 32 bits here, and whoever asks may count in 64.
-    let rows: u64 = text
-        .parse()
-        .map_err(|_| Refusal::bad(format!("limit: `{text}` is not a number")))?;
-    Ok(usize::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX))
-}
-
-fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(
-    name: &str,
-    text: &str,
-) -> Result<Option<T>, Refusal> {
-    text.parse()
-        .map(Some)
-        .map_err(|error| Refusal::bad(format!("{name}: {error}")))
-}
-
-fn trace_query(query: &str) -> Result<TraceQuery, Refusal> {
-    let mut trace = TraceQuery {
-        by: TraceBy::Newest,
-        tenant: None,
-        after: None,
-        receipts_max: ROWS_DEFAULT,
-    };
-    for (name, value) in pairs(query) {
-        match name.as_str() {
-            "id" => trace.by = TraceBy::named(&value),
-            "tenant" => trace.tenant = parse(&name, &value)?,
-            "after" => trace.after = parse(&name, &value)?,
-            "limit" => trace.receipts_max = rows(&value)?,
-            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
-        }
-    }
-    Ok(trace)
-}
-
-/// A filter on the dead-letter queue, as query parameters and as JSON.
-fn dead_letter_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<DeadLetterFilter, Refusal> {
-    let mut filter = DeadLetterFilter {
-        rows_max: ROWS_DEFAULT,
-        ..DeadLetterFilter::default()
-    };
-    for (name, value) in pairs {
-        match name.as_str() {
-            "id" => filter.id = parse(&name, &value)?,
-            "tenant" => filter.tenant = parse(&name, &value)?,
-            "source" => filter.source = parse(&name, &value)?,
-            "route" => filter.route = parse(&name, &value)?,
-            "destination" => filter.destination = parse(&name, &value)?,
-            "since" => filter.since = Some(since(&value)?),
-            "reason" => filter.reason = Some(value),
-            "after" => filter.after = parse(&name, &value)?,
-            "with_replayed" => filter.with_replayed = value == "true",
-            "limit" => filter.rows_max = rows(&value)?,
-            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
-        }
-    }
-    Ok(filter)
-}
-
-/// A filter on what is set aside, as query parameters and as JSON.
-fn held_filter(pairs: impl Iterator<Item = (String, String)>) -> Result<SetAsideFilter, Refusal> {
-    let mut filter = SetAsideFilter {
-        rows_max: ROWS_DEFAULT,
-        ..SetAsideFilter::default()
-    };
-    let said = |name: &str, error: String| Refusal::bad(format!("{name}: {error}"));
-    for (name, value) in pairs {
-        match name.as_str() {
-            "kind" => filter.kind = Some(value.parse().map_err(|error| said(&name, error))?),
-            "tenant" => filter.tenant = parse(&name, &value)?,
-            "source" => filter.source = parse(&name, &value)?,
-            "route" => filter.route = parse(&name, &value)?,
-            "since" => filter.since = Some(since(&value)?),
-            "reason" => filter.reason = Some(value),
-            "with_reviewed" => filter.with_reviewed = value == "true",
-            "after" => filter.after = Some(value.parse().map_err(|error| said(&name, error))?),
-            "limit" => filter.rows_max = rows(&value)?,
-            _ => return Err(Refusal::bad(format!("there is no parameter `{name}`"))),
-        }
-    }
-    Ok(filter)
 }
 
 /// Decides about what was set aside. The routes and the lifecycle are those of now, not those of the day it came in.
@@ -437,140 +365,57 @@ fn on_its_own(store: &GuestStore, delivery: DeliveryId) -> Result<Admission, Ref
     Ok(admission.accepted_by(accept).on_its_own(key))
 }
 
-fn since(text: &str) -> Result<UnixMillis, Refusal> {
-    instant("since", text)
-}
-
-fn instant(field: &str, text: &str) -> Result<UnixMillis, Refusal> {
-    UnixMillis::from_rfc3339(text).ok_or_else(|| {
-        Refusal::bad(format!(
-            "{field}: `{text}` is not an instant such as 2026-05-05T10:00:00Z"
-        ))
+/// Joins what is asked for with what the routes say now. Receipts are routed again by a native host only.
+fn replay(store: &GuestStore, asked: AskedReplay) -> Result<ReplayRequest, Refusal> {
+    let what = match asked.what {
+        ReplayOf::Receipt(receipt) => again(store, receipt)?,
+        ReplayOf::DeadLetters(filter) => ReplayWhat::DeadLetters(filter),
+        ReplayOf::HeldJobs(filter) => ReplayWhat::HeldJobs(filter),
+        ReplayOf::Receipts(_) => {
+            return Err(Refusal::bad(
+                "a Spin app routes receipts again one by one: replay each by its `receipt`",
+            ));
+        }
+    };
+    Ok(ReplayRequest {
+        routes: route_targets(store, &what)?,
+        what,
+        dry_run: asked.dry_run,
+        now: clock::now(),
+        actor: asked.actor,
+        why: asked.why,
     })
 }
 
-/// A replay request: one receipt, dead letters or held jobs. Receipts are routed again by a native host only.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReplayBody {
-    receipt: Option<String>,
-    dead_letters: Option<serde_json::Map<String, serde_json::Value>>,
-    held_jobs: Option<serde_json::Map<String, serde_json::Value>>,
-    receipts: Option<serde_json::Value>,
-    #[serde(default)]
-    dry_run: bool,
-    /// Who asks, and why, for the history.
-    actor: String,
-    why: Option<String>,
-}
-
-impl ReplayBody {
-    fn check(self, store: &GuestStore) -> Result<ReplayRequest, Refusal> {
-        let text = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        let given = |fields: serde_json::Map<String, serde_json::Value>| {
-            let given = fields.into_iter().filter(|(_, value)| !value.is_null());
-            given.map(move |(name, value)| (name, text(value)))
-        };
-        let what = match (self.receipt, self.dead_letters, self.held_jobs, self.receipts) {
-            (Some(receipt), None, None, None) => again(
-                store,
-                receipt
-                    .parse()
-                    .map_err(|error| Refusal::bad(format!("receipt: {error}")))?,
-            )?,
-            (None, Some(fields), None, None) => ReplayWhat::DeadLetters(dead_letter_filter(given(fields))?),
-            (None, None, Some(fields), None) => ReplayWhat::HeldJobs(held_filter(given(fields))?),
-            (None, None, None, Some(_)) => {
-                return Err(Refusal::bad(
-                    "a Spin app routes receipts again one by one: replay each by its `receipt`",
-                ));
-            }
-            _ => return Err(Refusal::bad("name one of `receipt`, `dead_letters` and `held_jobs`")),
-        };
-        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        if let Some(why) = &self.why {
-            mask::check_note("why", why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+/// Puts delivered entries back to work, or with a dry run says which.
+fn resend(store: &GuestStore, asked: AskedResend) -> Result<ResendReport, Refusal> {
+    let found = store.sent(&asked.of)?;
+    let next = found
+        .last()
+        .filter(|_| found.len() == asked.of.rows_max)
+        .map(|last| last.entry);
+    let (mut resent, mut passed_over) = (Vec::new(), Vec::new());
+    for sent in found {
+        match not_sent_again(&sent)? {
+            None => resent.push(sent),
+            Some(because) => passed_over.push(PassedOver { sent, because }),
         }
-        Ok(ReplayRequest {
-            routes: route_targets(store, &what)?,
-            what,
-            dry_run: self.dry_run,
+    }
+    if !asked.dry_run {
+        let done = store.resend(&ResendRequest {
+            entries: resent.iter().map(|sent| sent.entry).collect(),
             now: clock::now(),
-            actor: self.actor,
-            why: self.why,
-        })
+            actor: asked.actor,
+            why: asked.why,
+        })?;
+        resent.retain(|sent| done.contains(&sent.entry));
     }
-}
-
-/// A resend request: what a native host takes, and answers.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResendBody {
-    deliveries: serde_json::Map<String, serde_json::Value>,
-    #[serde(default)]
-    dry_run: bool,
-    /// Who asks, and why, for the history.
-    actor: String,
-    #[serde(default)]
-    why: String,
-}
-
-#[derive(Serialize)]
-struct ResendReport {
-    dry_run: bool,
-    resent: Vec<Sent>,
-    passed_over: Vec<PassedOver>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<OutboxId>,
-}
-
-/// A delivery that is not sent again.
-#[derive(Serialize)]
-struct PassedOver {
-    #[serde(flatten)]
-    sent: Sent,
-    because: String,
-}
-
-impl ResendBody {
-    fn resend(self, store: &GuestStore) -> Result<ResendReport, Refusal> {
-        mask::check_note("actor", &self.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        mask::check_note("why", &self.why, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
-        if self.why.trim().is_empty() && !self.dry_run {
-            return Err(Refusal::bad("why: say why it is sent again: the history keeps it"));
-        }
-        let filter = sent_filter(self.deliveries)?;
-        let found = store.sent(&filter)?;
-        let next = found
-            .last()
-            .filter(|_| found.len() == filter.rows_max)
-            .map(|last| last.entry);
-        let (mut resent, mut passed_over) = (Vec::new(), Vec::new());
-        for sent in found {
-            match not_sent_again(&sent)? {
-                None => resent.push(sent),
-                Some(because) => passed_over.push(PassedOver { sent, because }),
-            }
-        }
-        if !self.dry_run {
-            let done = store.resend(&ResendRequest {
-                entries: resent.iter().map(|sent| sent.entry).collect(),
-                now: clock::now(),
-                actor: self.actor,
-                why: self.why,
-            })?;
-            resent.retain(|sent| done.contains(&sent.entry));
-        }
-        Ok(ResendReport {
-            dry_run: self.dry_run,
-            resent,
-            passed_over,
-            next,
-        })
-    }
+    Ok(ResendReport {
+        dry_run: asked.dry_run,
+        resent,
+        passed_over,
+        next,
+    })
 }
 
 fn not_sent_again(sent: &Sent) -> Result<Option<String>, Refusal> {
@@ -587,51 +432,6 @@ fn not_sent_again(sent: &Sent) -> Result<Option<String>, Refusal> {
             sent.tenant, sent.destination
         )
     }))
-}
-
-/// Which deliveries: one thing's, or those delivered that match.
-fn sent_filter(fields: serde_json::Map<String, serde_json::Value>) -> Result<SentFilter, Refusal> {
-    let mut filter = SentFilter {
-        rows_max: ROWS_MAX,
-        ..SentFilter::default()
-    };
-    let mut narrowed = false;
-    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
-        let value = match value {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        match name.as_str() {
-            "id" => {
-                filter.of = Some(match TraceBy::named(&value) {
-                    TraceBy::Outbox(entry) => SentOf::Entry(entry),
-                    TraceBy::Action(action) => SentOf::Action(action),
-                    TraceBy::Receipt(receipt) => SentOf::Receipt(receipt),
-                    TraceBy::Job(_) | TraceBy::Run(_) | TraceBy::DeadLetter(_) | TraceBy::Text(_) | TraceBy::Newest => {
-                        return Err(Refusal::bad(
-                            "id: name a delivery (out_7), an action (act_7) or a receipt (rcpt_…)",
-                        ));
-                    }
-                });
-            }
-            "tenant" => filter.tenant = parse(&name, &value)?,
-            "source" => filter.source = parse(&name, &value)?,
-            "destination" => filter.destination = parse(&name, &value)?,
-            "since" => filter.since = Some(since(&value)?),
-            "until" => filter.until = Some(instant(&name, &value)?),
-            "after" => filter.after = parse(&name, &value)?,
-            "limit" => filter.rows_max = rows(&value)?.max(1),
-            _ => return Err(Refusal::bad(format!("there is no field `{name}` in `deliveries`"))),
-        }
-        narrowed |= !matches!(name.as_str(), "after" | "limit");
-    }
-    if !narrowed {
-        return Err(Refusal::bad(
-            "name a delivery, an action or a receipt, or narrow by tenant, source, destination, since or until: all that was ever \
-             delivered is never sent again at once",
-        ));
-    }
-    Ok(filter)
 }
 
 /// Where the routes of now send what they record: those of the tenant that a replay is about, where it is about one.

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde_json::{Map, Number, Value};
+use tollgate_api::fixtures::FixtureQuery;
+use tollgate_api::{Nothing, calls};
 use tollgate_core::ids::{ReceiptId, RouteName};
 
 use super::super::show::{DIM, GOOD};
 use super::super::{Exit, Refused, Target, Usage, ask};
-use crate::operator::{FixtureQuery, NoFixture, fixture_of};
+use crate::operator::{NoFixture, fixture_of};
 
 #[derive(clap::Args)]
 #[command(
@@ -46,17 +48,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         route: args.route.clone(),
     };
     let (receipt, route): (ReceiptId, Option<RouteName>) = query.checked().map_err(Usage)?;
-    let question = ask::question("/v1/fixture", &query)?;
-    let fixture: Box<serde_json::value::RawValue> = ask::ask_or_refused(&args.target, &question, async |store| {
+    let fixture = ask::ask_or_refused::<calls::Fixture>(&args.target, &Nothing {}, &query, async |store| {
         fixture_of(&store, receipt, route).await.map_err(|error| match error {
             NoFixture::Store(error) => error.into(),
             NoFixture::Refused(why) => Refused(why).into(),
         })
     })?;
     let text = if args.redact.is_empty() {
-        fixture.get().to_owned()
+        fixture.0.get().to_owned()
     } else {
-        let mut document: Value = serde_json::from_str(fixture.get())?;
+        let mut document: Value = serde_json::from_str(fixture.0.get())?;
         redact(&mut document, &args.redact).map_err(Refused)?;
         serde_json::to_string_pretty(&document)?
     };

@@ -1,0 +1,389 @@
+//! The table: every call of the operator API. What is not here is not answered.
+
+use tollgate_core::access::Permission;
+use tollgate_core::review::ReviewBody;
+
+use crate::call::{Call, Content, Method, Nothing};
+use crate::{
+    counts, dead_letters, fixtures, plugins, quarantines, replay, resend, set_aside, state, tokens, trace, trials,
+};
+
+/// A call of the table, without its types.
+pub struct Listed {
+    pub name: &'static str,
+    pub method: Method,
+    pub path: &'static str,
+    pub permission: Permission,
+    pub takes: Content,
+    pub gives: Content,
+    /// What it does, for people.
+    pub says: &'static str,
+    /// What its answer is, for people.
+    pub returns: &'static str,
+    #[cfg(feature = "document")]
+    pub(crate) schemas: crate::document::Schemas,
+}
+
+impl Listed {
+    /// The statuses with which it may refuse, beside those that every call may: see [`ALWAYS`].
+    pub fn refusals(&self) -> &'static [u16] {
+        match self.takes {
+            Content::Component => &[408, 409, 413],
+            Content::Json | Content::Metrics => &[409, 413],
+            // A name may mean several things.
+            Content::Nothing => &[409],
+        }
+    }
+}
+
+/// The statuses with which every call may refuse.
+pub const ALWAYS: &[u16] = &[400, 401, 403, 404, 500, 503];
+
+/// The permission of a call; none when there is no such call. `path` is as in the table.
+pub fn permission(method: &str, path: &str) -> Option<Permission> {
+    ALL.iter()
+        .find(|call| call.method.as_str() == method && call.path == path)
+        .map(|call| call.permission)
+}
+
+macro_rules! or_nothing {
+    () => {
+        Nothing
+    };
+    ($type:ty) => {
+        $type
+    };
+}
+
+macro_rules! content {
+    () => {
+        Content::Nothing
+    };
+    ($type:ty) => {
+        Content::Json
+    };
+    (takes $content:ident) => {
+        Content::$content
+    };
+}
+
+macro_rules! calls {
+    ($(
+        $(#[doc = $says:literal])+
+        $name:ident = $method:ident $path:literal needs $permission:ident {
+            $(path: $in_path:ty,)?
+            $(query: $query:ty,)?
+            $(body: $body:ty,)?
+            $(takes: $takes:ident,)?
+            $(answer: $answer:ty,)?
+            $(gives: $gives:ident,)?
+            returns: $returns:literal
+        }
+    )+) => {
+        $(
+            $(#[doc = $says])+
+            pub struct $name;
+
+            impl Call for $name {
+                const METHOD: Method = Method::$method;
+                const PATH: &'static str = $path;
+                const PERMISSION: Permission = Permission::$permission;
+                const TAKES: Content = content!($($body)? $(takes $takes)?);
+                type Path = or_nothing!($($in_path)?);
+                type Query = or_nothing!($($query)?);
+                type Body = or_nothing!($($body)?);
+                type Answer = or_nothing!($($answer)?);
+            }
+        )+
+
+        /// Every call.
+        pub const ALL: &[Listed] = &[$(
+            Listed {
+                name: stringify!($name),
+                method: Method::$method,
+                path: $path,
+                permission: Permission::$permission,
+                takes: <$name as Call>::TAKES,
+                gives: content!($($answer)? $(takes $gives)?),
+                says: concat!($($says),+),
+                returns: $returns,
+                #[cfg(feature = "document")]
+                schemas: crate::document::Schemas::of::<
+                    or_nothing!($($in_path)?),
+                    or_nothing!($($query)?),
+                    or_nothing!($($body)?),
+                    or_nothing!($($answer)?),
+                >(),
+            },
+        )+];
+    };
+}
+
+calls! {
+    /// Counters and gauges in Prometheus' text format
+    Metrics = Get "/metrics" needs HostRead {
+        gives: Metrics,
+        returns: "the metrics"
+    }
+    /// How much of everything there is
+    Counts = Get "/v1/counts" needs HostRead {
+        answer: counts::Counts,
+        returns: "counts of the whole host"
+    }
+    /// Everything that became of the receipts that an identifier names, newest first
+    Trace = Get "/v1/trace" needs ReceiptRead {
+        query: trace::TraceParameters,
+        answer: Vec<trace::Trace>,
+        returns: "one trace for each receipt"
+    }
+    /// The dead-letter queue
+    DeadLetters = Get "/v1/dead-letters" needs ReceiptRead {
+        query: dead_letters::DeadLetterQuery,
+        answer: Vec<dead_letters::DeadLetter>,
+        returns: "dead letters, newest first"
+    }
+    /// Put dead or held work back, or give receipts the jobs that the routes of now give them; operation keys keep it from having
+    /// a second effect
+    Replay = Post "/v1/replay" needs ReceiptWrite {
+        body: replay::ReplayBody,
+        answer: replay::ReplayReport,
+        returns: "what was put back, or would be"
+    }
+    /// Send again what was delivered: one delivery's, action's or receipt's, or those that match; with the same webhook-id and
+    /// Idempotency-Key
+    Resend = Post "/v1/resend" needs ReceiptWrite {
+        body: resend::ResendBody,
+        answer: resend::ResendReport,
+        returns: "what is sent again, or would be, and what is passed over"
+    }
+    /// What a plugin was given for a receipt, as a fixture of the author's kit: event with its body, configuration, the state that the
+    /// newest run read, and how it ended
+    Fixture = Get "/v1/fixture" needs ReceiptRead {
+        query: fixtures::FixtureQuery,
+        answer: fixtures::FixtureText,
+        returns: "the fixture"
+    }
+    /// What a plugin keeps for a tenant
+    PluginState = Get "/v1/state" needs ReceiptRead {
+        query: state::StateQuery,
+        answer: state::StateList,
+        returns: "the keys in their order, with their values"
+    }
+    /// Set or remove one key of a plugin's state, with who and why
+    ChangeState = Post "/v1/state" needs ReceiptWrite {
+        body: state::StateBody,
+        answer: state::StateReport,
+        returns: "what was done, or would be"
+    }
+    /// What is set aside: held receipts and jobs, conflicts, and what was superseded or routed nowhere
+    Held = Get "/v1/held" needs ReceiptRead {
+        query: set_aside::HeldQuery,
+        answer: Vec<set_aside::SetAside>,
+        returns: "kind by kind, of each the newest first"
+    }
+    /// How much is set aside, by tenant, place and kind, with the oldest
+    HeldCounts = Get "/v1/held/counts" needs ReceiptRead {
+        query: set_aside::HeldCountsQuery,
+        answer: Vec<set_aside::SetAsideCount>,
+        returns: "one row for each kind at each source, or route for held jobs"
+    }
+    /// Decide about what was set aside: map or replace a held receipt, run a held job or a conflicting delivery, keep or record a
+    /// proposal that conflicts with the ledger, or dismiss
+    Review = Post "/v1/review" needs ReceiptWrite {
+        body: ReviewBody,
+        answer: set_aside::ReviewReport,
+        returns: "what it became, or would"
+    }
+    /// The tokens, without their texts
+    Tokens = Get "/v1/tokens" needs TokenRead {
+        answer: Vec<tokens::TokenView>,
+        returns: "tokens, newest first"
+    }
+    /// Make a token; nobody gives more than they have
+    IssueToken = Post "/v1/tokens" needs TokenWrite {
+        body: tokens::NewTokenBody,
+        answer: tokens::IssuedToken,
+        returns: "the token, shown this once"
+    }
+    /// End a token, at once
+    RevokeToken = Post "/v1/tokens/{token}/revoke" needs TokenWrite {
+        path: tokens::TokenPath,
+        body: tokens::RevokeBody,
+        answer: tokens::RevokedToken,
+        returns: "whether it was valid until now"
+    }
+    /// Plugins' versions, the newest first
+    Plugins = Get "/v1/plugins" needs PluginRead {
+        query: plugins::PluginsQuery,
+        answer: Vec<plugins::PluginVersion>,
+        returns: "the versions"
+    }
+    /// Hand in a component: it is vetted and, if it is well, kept. A signature document may come in the header
+    /// tollgate-plugin-signature
+    UploadPlugin = Post "/v1/plugins" needs PluginUpload {
+        query: plugins::UploadQuery,
+        takes: Component,
+        answer: plugins::PluginVersion,
+        returns: "the version"
+    }
+    /// One version with its report and where it runs
+    ShowPlugin = Get "/v1/plugins/{plugin}" needs PluginRead {
+        path: plugins::PluginPath,
+        query: plugins::PluginQuery,
+        answer: plugins::PluginVersion,
+        returns: "the version"
+    }
+    /// What was done with a version, by whom and why
+    PluginHistory = Get "/v1/plugins/{plugin}/history" needs PluginRead {
+        path: plugins::PluginPath,
+        query: plugins::PluginHistoryQuery,
+        answer: Vec<plugins::RegistryLine>,
+        returns: "the lines, newest first"
+    }
+    /// Make a vetted version fit to be bound
+    PublishPlugin = Post "/v1/plugins/{plugin}/publish" needs PluginPromote {
+        path: plugins::PluginPath,
+        query: plugins::PluginQuery,
+        body: plugins::ActBody,
+        answer: plugins::PluginVersion,
+        returns: "the version afterwards"
+    }
+    /// Never let a version be bound again
+    RetirePlugin = Post "/v1/plugins/{plugin}/retire" needs PluginPromote {
+        path: plugins::PluginPath,
+        query: plugins::PluginQuery,
+        body: plugins::ActBody,
+        answer: plugins::PluginVersion,
+        returns: "the version afterwards"
+    }
+    /// A tenant's routes with what they run, their configuration, grants and limits
+    Routes = Get "/v1/tenants/{tenant}/routes" needs PluginRead {
+        path: plugins::TenantPath,
+        answer: Vec<plugins::RouteView>,
+        returns: "the routes"
+    }
+    /// One route
+    ShowRoute = Get "/v1/tenants/{tenant}/routes/{route}" needs PluginRead {
+        path: plugins::RoutePath,
+        answer: plugins::RouteView,
+        returns: "the route"
+    }
+    /// Set a route: it is checked as a file's would be, and stands in for the file's of its name
+    SetRoute = Put "/v1/tenants/{tenant}/routes/{route}" needs RouteWrite {
+        path: plugins::RoutePath,
+        body: plugins::RouteBody,
+        answer: plugins::BindingChange,
+        returns: "what it runs"
+    }
+    /// Remove a route that was set by API
+    RemoveRoute = Delete "/v1/tenants/{tenant}/routes/{route}" needs RouteWrite {
+        path: plugins::RoutePath,
+        body: plugins::ActBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran"
+    }
+    /// Run a version beside the active one, without effect; without `plugin`, end that
+    Shadow = Post "/v1/tenants/{tenant}/routes/{route}/shadow" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ChangeBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran and runs"
+    }
+    /// Let a version serve a share of subjects; without `plugin`, end that
+    Canary = Post "/v1/tenants/{tenant}/routes/{route}/canary" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ChangeBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran and runs"
+    }
+    /// Make a version the active one
+    Promote = Post "/v1/tenants/{tenant}/routes/{route}/promote" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ChangeBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran and runs"
+    }
+    /// Take the last step forward back
+    Rollback = Post "/v1/tenants/{tenant}/routes/{route}/rollback" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ChangeBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran and runs"
+    }
+    /// Give the route back to the configuration file
+    FollowFile = Post "/v1/tenants/{tenant}/routes/{route}/follow-file" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ChangeBody,
+        answer: plugins::BindingChange,
+        returns: "what it ran and runs"
+    }
+    /// What the route's shadow did beside the active version
+    ShadowRuns = Get "/v1/tenants/{tenant}/routes/{route}/shadow-runs" needs ReceiptRead {
+        path: plugins::RoutePath,
+        query: plugins::ShadowRunsQuery,
+        answer: plugins::ShadowReport,
+        returns: "the tally and the runs"
+    }
+    /// What was done with a route, by whom and why
+    RouteHistory = Get "/v1/tenants/{tenant}/routes/{route}/history" needs PluginRead {
+        path: plugins::RoutePath,
+        query: plugins::RouteHistoryQuery,
+        answer: Vec<plugins::RegistryLine>,
+        returns: "the lines, newest first"
+    }
+    /// Run a version over what the route's active version did, without effects, and keep the result as evidence for its promotion
+    RunTrial = Post "/v1/tenants/{tenant}/routes/{route}/trials" needs PluginTrial {
+        path: plugins::RoutePath,
+        body: trials::TrialBody,
+        answer: trials::TrialReport,
+        returns: "what it would have done otherwise"
+    }
+    /// Versions that are not run any more, because they failed again and again
+    Quarantines = Get "/v1/quarantines" needs PluginRead {
+        answer: Vec<quarantines::Quarantine>,
+        returns: "of the caller's tenant, or of all"
+    }
+    /// Let a route's versions that are in quarantine run again
+    LiftQuarantine = Post "/v1/tenants/{tenant}/routes/{route}/lift-quarantine" needs PluginPromote {
+        path: plugins::RoutePath,
+        body: plugins::ActBody,
+        answer: Vec<quarantines::Quarantine>,
+        returns: "what was lifted"
+    }
+    /// The publishers' keys that a tenant knows
+    Publishers = Get "/v1/tenants/{tenant}/publishers" needs PluginRead {
+        path: plugins::TenantPath,
+        answer: Vec<plugins::PublisherKeyView>,
+        returns: "the keys"
+    }
+    /// Believe what a publisher's key signs
+    RegisterPublisher = Post "/v1/tenants/{tenant}/publishers" needs PublisherWrite {
+        path: plugins::TenantPath,
+        body: plugins::PublisherBody,
+        answer: plugins::PublisherRegistered,
+        returns: "whether it is new"
+    }
+    /// Believe a key no more, for ever
+    RevokePublisher = Post "/v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke" needs PublisherWrite {
+        path: plugins::PublisherPath,
+        body: plugins::ActBody,
+        answer: plugins::PublisherRevoked,
+        returns: "whether it was believed until now"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn o2_every_call_is_listed_once() {
+        let calls: BTreeSet<_> = ALL.iter().map(|call| (call.method.as_str(), call.path)).collect();
+        let names: BTreeSet<_> = ALL.iter().map(|call| call.name).collect();
+        assert_eq!((calls.len(), names.len()), (ALL.len(), ALL.len()));
+        assert_eq!(permission("POST", "/v1/replay"), Some(Permission::ReceiptWrite));
+        assert_eq!(permission("GET", "/v1/replay"), None);
+    }
+}

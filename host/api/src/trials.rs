@@ -1,0 +1,139 @@
+//! Trials on the host itself: a candidate over a route's recorded runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::difference::{Difference, Tally};
+use tollgate_core::ids::{PluginDigest, RouteName, RunId, TenantName};
+
+/// What is tried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TrialBody {
+    /// The candidate: a digest, digits of one, or name@version.
+    pub plugin: String,
+    /// Runs that started at or after this instant (RFC 3339); without, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// At most this many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_max: Option<u64>,
+    /// Who asks, beside the name of the token.
+    #[serde(default)]
+    pub actor: String,
+}
+
+/// What a trial found.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct TrialReport {
+    pub candidate: PluginDigest,
+    pub against: Option<PluginDigest>,
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Recorded runs that were not compared, by why.
+    pub skipped: BTreeMap<String, u64>,
+    /// Some that differ, the oldest first.
+    pub examples: Vec<Example>,
+    /// For each route that was tried: runs and differing runs.
+    pub routes: Vec<RouteTally>,
+    /// Whether the version before the candidate can go on with what the candidate wrote.
+    #[serde(default)]
+    pub state: ReadBack,
+    pub seconds: f64,
+    pub threads: usize,
+    /// What is left out or rounded, because the caller may not read receipts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
+}
+
+impl TrialReport {
+    /// What somebody may be told who may not read receipts.
+    #[must_use]
+    pub fn without_receipts(mut self) -> Self {
+        self.tally = self.tally.coarse();
+        self.examples.clear();
+        for route in &mut self.routes {
+            // A trial is of one route.
+            route.differing = self.tally.differing;
+        }
+        self.state = self.state.coarse();
+        self.seconds = 0.0;
+        self.withheld = [
+            "money",
+            "fuel_before",
+            "fuel_after",
+            "micros_after",
+            "seconds",
+            "examples",
+            "state.examples",
+        ]
+        .map(str::to_owned)
+        .into();
+        self
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct RouteTally {
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub runs: u64,
+    pub differing: u64,
+}
+
+/// What became of state that the candidate wrote, when the version before it ran on it: what a rollback would meet.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct ReadBack {
+    /// Runs after which the version before the candidate read what the candidate had written.
+    pub read: u64,
+    /// Runs after which it was stuck: it held the event, failed, or asked for another try, which on its own state it does not.
+    pub unreadable: u64,
+    /// Some of those, the oldest first.
+    pub examples: Vec<Unreadable>,
+    /// Why it could not be run, if so: then nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+impl ReadBack {
+    fn coarse(self) -> Self {
+        let up = |count: u64| count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0);
+        Self {
+            read: up(self.read),
+            unreadable: up(self.unreadable),
+            examples: Vec::new(),
+            unknown: self.unknown,
+        }
+    }
+}
+
+/// A run after which the version before the candidate was stuck.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Unreadable {
+    pub run: RunId,
+    pub event_id: String,
+    /// The keys that the candidate wrote.
+    pub keys: Vec<String>,
+    /// How the version before it ended on them.
+    pub outcome: String,
+    pub message: String,
+}
+
+/// One run that differs.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Example {
+    pub run: RunId,
+    pub tenant: TenantName,
+    pub route: RouteName,
+    pub event_id: String,
+    /// What the candidate said about its end, if anything.
+    pub message: String,
+    pub beyond_record: bool,
+    pub differences: Vec<Difference>,
+}
