@@ -102,6 +102,9 @@ fn o2_answers_follow_the_document() {
     get("/v1/state?tenant=acme&plugin=cashback&key=k");
     get("/v1/held?with_reviewed=true");
     get("/v1/trace?id=evt_odd");
+    let paid = stage.trace("evt_paid")["receipt"]["id"].clone();
+    let paid = paid.as_str().expect("a receipt");
+    get(&format!("/v1/fixture?receipt={paid}&route=cashback"));
     get("/v1/tenants/acme/publishers");
     // What cannot be is said in the document's form too, by whatever part of the host says it.
     for (method, path, body, status) in [
