@@ -573,6 +573,8 @@ fn w5_a_fixture_of_several_events_runs_them_in_their_order_over_one_state() {
     ]);
     assert_eq!(cost.json()["fixtures"][2]["fixture"], "visits[2]", "{cost:?}");
 
+    let one = plugin(&["run", text(&file), text(&counter)]);
+    assert!(one.code == 2 && one.stderr.contains("tollgate plugin test"), "{one:?}");
     write(json!([step("e1", 5), { "event": { "type": "a", "status": "odd" } }]));
     let ran = test(&[]);
     assert!(ran.code == 1 && ran.stdout.contains("events[1]"), "{ran:?}");

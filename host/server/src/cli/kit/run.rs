@@ -78,9 +78,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn fixture(args: &Args) -> anyhow::Result<Fixture> {
     let json = read(&args.event)?;
-    // Only a fixture has an `event`, or several; what is wrong with either is said by its own reader.
-    let is_fixture = serde_json::from_slice::<serde_json::Value>(&json).is_ok_and(|json| json.get("event").is_some());
-    let read_event = if is_fixture {
+    // Only a fixture has an `event`; what is wrong with either is said by its own reader.
+    let document: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    if document.get("events").is_some() {
+        return Err(Usage(format!(
+            "{} has several events; `tollgate plugin test` runs them in their order",
+            args.event.display()
+        ))
+        .into());
+    }
+    let read_event = if document.get("event").is_some() {
         Fixture::from_json
     } else {
         Fixture::of_event
