@@ -65,6 +65,14 @@ pub(crate) fn build(kind: Kind) -> Result<()> {
 /// Builds a folder's guests and gives the paths of the components, as cargo reports them: a file that an older build left
 /// behind is none of them.
 pub(crate) fn components(folder: &str, target: &str, what: &[&str]) -> Result<Vec<PathBuf>> {
+    components_with(folder, target, what, None)
+}
+
+/// The same with these flags for the compiler, as CARGO_ENCODED_RUSTFLAGS has them.
+///
+/// # Errors
+/// As [`components`].
+pub(crate) fn components_with(folder: &str, target: &str, what: &[&str], flags: Option<&str>) -> Result<Vec<PathBuf>> {
     ensure!(
         root().join(folder).join("Cargo.toml").is_file(),
         "{folder} has no Cargo.toml"
@@ -81,6 +89,7 @@ pub(crate) fn components(folder: &str, target: &str, what: &[&str]) -> Result<Ve
         .args(what)
         .arg("--target-dir")
         .arg(target_dir().join("guests"))
+        .envs(flags.map(|flags| ("CARGO_ENCODED_RUSTFLAGS", flags)))
         .current_dir(root().join(folder)),
     )?;
     let mut paths: Vec<_> = report.lines().flat_map(wasm_files).map(PathBuf::from).collect();

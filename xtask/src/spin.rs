@@ -6,7 +6,7 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use tollgate_enclose::{Kit, enclose, without_names};
 
-use crate::guests::{self, Kind, components, publish};
+use crate::guests::{self, Kind, components_with, publish};
 use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
 
@@ -23,9 +23,10 @@ pub(crate) fn build() -> Result<()> {
     step("build the Spin components", || {
         let packages = |names: &[&'static str]| names.iter().flat_map(|name| ["--package", name]).collect::<Vec<_>>();
         let ours = packages(&["tollgate-spin-ingest", "tollgate-spin-worker", "tollgate-spin-runner"]);
-        let mut built = components("host/spin", PROBE_TARGET, &ours)?;
+        let flags = short_paths()?;
+        let mut built = components_with("host/spin", PROBE_TARGET, &ours, Some(&flags))?;
         let kit = packages(&["tollgate-spin-desk", "tollgate-spin-caller"]);
-        built.extend(components("host/spin", PLUGIN_TARGET, &kit)?);
+        built.extend(components_with("host/spin", PLUGIN_TARGET, &kit, Some(&flags))?);
         publish(&built, &spin_dir())?;
         for name in ["ingest", "worker", "runner"] {
             let path = spin_dir().join(format!("tollgate_spin_{name}.wasm"));
@@ -63,6 +64,32 @@ pub(crate) fn build() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Flags that have the components name source files by short paths. A panic says its file, so each of them is in the component: a hundred paths of the
+/// machine that built it, which made the size of the component depend on that machine.
+///
+/// # Errors
+/// When cargo does not fetch the packages.
+fn short_paths() -> Result<String> {
+    // Their folders are there, and have names, once something was fetched.
+    run(cargo(&["fetch", "--locked", "--quiet"]).current_dir(root().join("host/spin")))?;
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let sources = home.context("neither CARGO_HOME nor HOME is set")?.join("registry/src");
+    let mut folders = vec![root()];
+    if sources.is_dir() {
+        for entry in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
+            folders.push(entry?.path());
+        }
+    }
+    folders.sort();
+    let flags: Vec<_> = folders
+        .iter()
+        .map(|folder| format!("--remap-path-prefix={}=", folder.display()))
+        .collect();
+    // As cargo separates them, so that a folder may have a space in its name.
+    Ok(flags.join("\u{1f}"))
 }
 
 /// Builds the stand-in for `spin`, which the Spin suite runs on where there is no Spin. `profile` is the folder's name.
