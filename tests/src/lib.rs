@@ -71,13 +71,13 @@ pub fn spin_dir() -> PathBuf {
     )
 }
 
-/// The stand-in for `spin`: what TOLLGATE_SPIN_STAND_IN names, or where `cargo xtask test` builds it.
+/// The stand-in for `spin`: what TOLLGATE_SPIN_STAND_IN names, or the one that was built with this test's profile.
 ///
 /// # Panics
 /// As [`tollgate_bin`].
 pub fn spin_stand_in() -> PathBuf {
     let name = format!("spin-stand-in{}", env::consts::EXE_SUFFIX);
-    let built = profile_dir().join("../spin-harness/debug").join(name);
+    let built = profile_dir().join(name);
     found(
         "the stand-in for spin",
         env::var_os("TOLLGATE_SPIN_STAND_IN").map_or(built, PathBuf::from),

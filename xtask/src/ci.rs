@@ -16,10 +16,7 @@ struct WasmWorkspace {
     format_all: bool,
 }
 
-/// A workspace of its own beside the root's, because its features would rebuild the server; native.
-const STAND_IN: &str = "tests/spin";
-
-/// The same, because it is built with coverage. Its targets are linted with the tests, which compile them too.
+/// A workspace of its own beside the root's, because it is built with coverage. Its targets are linted with the tests, which compile them too.
 const FUZZ: &str = "tests/fuzz";
 
 const WASM_WORKSPACES: [WasmWorkspace; 4] = [
@@ -69,10 +66,7 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
                 .args(format_all.then_some("--all"))
                 .current_dir(root().join(folder)))?;
         }
-        for folder in [STAND_IN, FUZZ] {
-            run(cargo(&["fmt", "--check"]).current_dir(root().join(folder)))?;
-        }
-        Ok(())
+        run(cargo(&["fmt", "--check"]).current_dir(root().join(FUZZ)))
     })?;
     step("check the licences of what is shipped", || {
         licenses::command(&["--check".to_owned()])
@@ -113,12 +107,5 @@ pub(crate) fn ci(arguments: &[String]) -> Result<()> {
             run(clippy.current_dir(root().join(folder)))
         })?;
     }
-    step("check the lints of tests/spin", || {
-        let mut clippy = cargo(&["clippy", "--locked", "--all-targets", "--target-dir"]);
-        clippy
-            .arg(crate::spin::stand_in_target())
-            .args(["--", "--deny", "warnings"]);
-        run(clippy.current_dir(root().join(STAND_IN)))
-    })?;
     purity::check_pure(&[])
 }

@@ -69,7 +69,7 @@ const COMMANDS: [Command; 11] = [
         summary: "Build the Spin app into target/spin",
         details: "What spin.toml names: the components, the shipped plugins enclosed for them, and the tenants. `spin build` does the\n\
                   same.\n\
-                  --test   then run the Spin suite: in the harness of tests/spin, or on a `spin` that is installed",
+                  --test   then run the Spin suite: on the stand-in of tests/spin, or on a `spin` that is installed",
         run: spin::command,
     },
     Command {
@@ -96,7 +96,7 @@ const COMMANDS: [Command; 11] = [
         run: |arguments| {
             if arguments.iter().any(|argument| argument == "--spin") {
                 spin::build()?;
-                spin::build_stand_in("release")?;
+                spin::build_stand_in()?;
             }
             run_built(Profile::Release, "bench", arguments)
         },

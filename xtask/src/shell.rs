@@ -81,20 +81,7 @@ pub(crate) fn tell_where(command: &mut Command, profile_dir: &Path) {
         .env("TOLLGATE_HOSTILE", hostile_dir())
         .env("TOLLGATE_SPIN", spin_dir())
         .env("TOLLGATE_TEST_DISK", profile_dir.join("libtollgate_test_disk.so"))
-        .env("TOLLGATE_SPIN_STAND_IN", stand_in(profile_dir));
-}
-
-/// The stand-in for `spin` of the same profile, or else the one that tests use.
-fn stand_in(profile_dir: &Path) -> PathBuf {
-    let of = |profile: &OsStr| {
-        let built = crate::spin::stand_in_target().join(profile);
-        built.join("spin-stand-in")
-    };
-    profile_dir
-        .file_name()
-        .map(of)
-        .filter(|path| path.exists())
-        .unwrap_or_else(|| of(OsStr::new("debug")))
+        .env("TOLLGATE_SPIN_STAND_IN", profile_dir.join("spin-stand-in"));
 }
 
 /// Runs a program to its end; its output goes where ours goes.

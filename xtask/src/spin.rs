@@ -13,6 +13,9 @@ use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
 /// The folder of the tenants' files that spin.toml mounts.
 const TENANTS: &str = "host/spin/tenants";
 
+/// The stand-in for `spin`, which the Spin suite runs on where there is no Spin.
+const STAND_IN: &str = "spin-stand-in";
+
 /// `cargo xtask spin`: what spin.toml names as sources.
 ///
 /// # Errors
@@ -92,22 +95,14 @@ fn short_paths() -> Result<String> {
     Ok(flags.join("\u{1f}"))
 }
 
-/// Builds the stand-in for `spin`, which the Spin suite runs on where there is no Spin. `profile` is the folder's name.
+/// Builds the stand-in for `spin` as what is shipped is built, for measuring.
 ///
 /// # Errors
 /// When it does not build.
-pub(crate) fn build_stand_in(profile: &str) -> Result<()> {
-    let cargo_profile = if profile == "debug" { "dev" } else { profile };
-    step("build the stand-in for spin", || {
-        let mut build = cargo(&["build", "--locked", "--profile", cargo_profile, "--target-dir"]);
-        build.arg(stand_in_target()).current_dir(root().join("tests/spin"));
-        run(&mut build)
+pub(crate) fn build_stand_in() -> Result<()> {
+    step("build the stand-in for spin (release)", || {
+        run(&mut cargo(&["build", "--locked", "--release", "--package", STAND_IN]))
     })
-}
-
-/// The stand-in's own target directory: its wasmtime has other features than the sandbox's.
-pub(crate) fn stand_in_target() -> PathBuf {
-    target_dir().join("spin-harness")
 }
 
 /// `cargo xtask spin [--test [FILTER…]]`.
@@ -123,8 +118,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         }
         [flag, filters @ ..] if flag == "--test" => {
             guests::build(Kind::Hostile)?;
-            build_stand_in("debug")?;
-            let packages = ["--package", "tollgate", "--package", "tollgate-tests"];
+            let packages = ["--package", "tollgate", "--package", "tollgate-tests", "--package", STAND_IN];
             run(cargo(&["build", "--locked"])
                 .args(packages)
                 .args(["--bins", "--test", "spin"]))?;

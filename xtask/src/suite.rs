@@ -28,7 +28,6 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let start = Instant::now();
     guests::build(Kind::Hostile)?;
     spin::build()?;
-    spin::build_stand_in("debug")?;
     // Test targets and binaries in one call: one set of features, so that the run below finds everything fresh and the
     // end-to-end tests find the server. Libraries as well, for the one that is loaded and not linked.
     step("build the workspace and its tests", || {
