@@ -118,7 +118,14 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         }
         [flag, filters @ ..] if flag == "--test" => {
             guests::build(Kind::Hostile)?;
-            let packages = ["--package", "tollgate", "--package", "tollgate-tests", "--package", STAND_IN];
+            let packages = [
+                "--package",
+                "tollgate",
+                "--package",
+                "tollgate-tests",
+                "--package",
+                STAND_IN,
+            ];
             run(cargo(&["build", "--locked"])
                 .args(packages)
                 .args(["--bins", "--test", "spin"]))?;
