@@ -46,14 +46,14 @@ pub fn call<'d>(document: &'d Value, method: &str, question: &str) -> Option<&'d
 /// When the document does not say so.
 #[track_caller]
 pub fn hold(method: &str, question: &str, answer: &Answer) {
-    if let Some(call) = call(&DOCUMENT, method, question) {
-        if let Err(difference) = follows(&DOCUMENT, call, answer.status, &answer.body) {
-            panic!(
-                "{method} {question} is answered otherwise than the document says: {difference}\n{} {}",
-                answer.status,
-                String::from_utf8_lossy(&answer.body)
-            );
-        }
+    if let Some(call) = call(&DOCUMENT, method, question)
+        && let Err(difference) = follows(&DOCUMENT, call, answer.status, &answer.body)
+    {
+        panic!(
+            "{method} {question} is answered otherwise than the document says: {difference}\n{} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
     }
 }
 
