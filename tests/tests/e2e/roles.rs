@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, tollgate_with};
 

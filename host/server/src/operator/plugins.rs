@@ -290,7 +290,7 @@ async fn show<S: Store>(
     }: Asked<calls::ShowPlugin>,
 ) -> Answered<calls::ShowPlugin> {
     let tenant = tenant_of(&caller, query.tenant.as_deref())?;
-    Ok(meant(&operator.store, tenant, &plugin).await?)
+    meant(&operator.store, tenant, &plugin).await
 }
 
 /// `GET /v1/plugins/{plugin}/history`.
