@@ -352,7 +352,7 @@ impl Draft {
                             }
                             // What only a plugin's schema refuses can be run: the plugin holds what it cannot read.
                             Err(problems) => {
-                                let as_written = check(&file, None).ok();
+                                let as_written = check(&file, None).ok().map(Box::new);
                                 (problems, file, as_written)
                             }
                         }
@@ -412,7 +412,7 @@ enum TenantReading {
         /// As it last was good, where that still checks.
         instead: Option<(Tenant, Kept)>,
         /// As the file says, where nothing but a plugin's schema refuses it.
-        as_written: Option<Tenant>,
+        as_written: Option<Box<Tenant>>,
     },
 }
 
@@ -467,7 +467,7 @@ impl Reading {
                             let of = kept.adopted_at;
                             (Runs::LastGood { of, since }, Some(tenant))
                         }
-                        (None, Some(tenant)) => (Runs::AsWritten, Some(tenant)),
+                        (None, Some(tenant)) => (Runs::AsWritten, Some(*tenant)),
                         (None, None) => (Runs::Nothing, None),
                     };
                     config
