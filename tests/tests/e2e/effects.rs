@@ -257,6 +257,8 @@ fn t2_a_conflict_with_the_ledger_is_listed_counted_said_and_decided() {
         stage.post("shop", &signer("shop").sign("", body)).receipt()
     };
     spend("evt_1", "red_1");
+    // One after the other: actions are numbered as they are recorded.
+    stage.quiet();
     spend("evt_2", "red_2");
     stage.quiet();
     stage.write("tenants/acme.toml", &format!("{SOURCES}{}", tenant("successor", 2000)));
