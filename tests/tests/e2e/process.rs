@@ -557,10 +557,9 @@ fn o7_a_plugin_that_traps_and_its_quarantine_say_so_once_and_in_a_metric() {
         stage.metric("tollgate_quarantined{tenant=\"acme\",route=\"bad\",plugin=\"panic\"}"),
         1
     );
-    assert_eq!(
-        stage.metric("tollgate_run_faults_total{tenant=\"acme\",route=\"bad\",fault=\"trap\"}"),
-        20
-    );
+    // A job that is claimed between the twentieth fault's commit and the quarantine that follows still runs.
+    let faults = stage.metric("tollgate_run_faults_total{tenant=\"acme\",route=\"bad\",fault=\"trap\"}");
+    assert!((20..=21).contains(&faults), "{faults} faults");
     let quarantines = lines(&stage, "is in quarantine");
     assert_eq!(quarantines.len(), 1, "{quarantines:?}");
     assert_eq!(
