@@ -70,6 +70,23 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     assert_eq!(again.json()["changed"], false, "{again:?}");
     assert_eq!(fs::read_to_string(&manifest).unwrap(), once);
 
+    // What a route's plugin asks for is a person's to say: the file names it, and the check misses it at its line.
+    assert!(
+        tenant.contains("# config = { ") && tenant.contains("rate_bps"),
+        "{tenant}"
+    );
+    let unsaid = spin(&stage, &["check"]);
+    assert_eq!(unsaid.code, 1, "{unsaid:?}");
+    let problem = unsaid.json()["problems"][0].as_str().unwrap().to_owned();
+    assert!(
+        problem.contains("tenants/acme.toml:")
+            && problem.contains("must have exactly one of `rate_bps` and `fixed_minor_units`"),
+        "{problem}"
+    );
+    let said = tenant.replace("grants = []\n", "grants = []\nconfig = { rate_bps = 500 }\n");
+    fs::write(stage.path("tenants/acme.toml"), said).unwrap();
+    assert_eq!(spin(&stage, &["tenants"]).code, 0);
+
     let checked = spin(&stage, &["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
     assert_eq!(checked.json()["plugins"][0]["component"], "plugin-cashback");

@@ -364,8 +364,17 @@ fn add_route(
         .iter()
         .map(|pattern| format!("{:?}", pattern.to_string()))
         .collect();
+    let schema = report.manifest.configuration.as_ref();
+    let keys = schema.and_then(|schema| schema.document()["properties"].as_object());
+    let config = keys.map_or(String::new(), |keys| {
+        let keys: Vec<_> = keys.keys().map(String::as_str).collect();
+        format!(
+            "# What the plugin's schema knows; `tollgate spin check` holds it against that.\n# config = {{ {} }}\n",
+            keys.join(", ")
+        )
+    });
     let text = format!(
-        "{}\n\n[routes.{route}]\ntypes = [{}]\nplugin = \"{}\"\n# Grant what the plugin may ask for; nothing else is recorded.\ngrants = []\n",
+        "{}\n\n[routes.{route}]\ntypes = [{}]\nplugin = \"{}\"\n# Grant what the plugin may ask for; nothing else is recorded.\ngrants = []\n{config}",
         before.trim_end_matches('\n'),
         types.join(", "),
         report.manifest.name,
