@@ -58,7 +58,7 @@ pub struct OutboxClaim {
     pub namespace: Namespace,
     pub operation_key: OperationKey,
     pub kind: ActionKind,
-    /// [`Action::to_json`], byte for byte as recorded.
+    /// [`Action::to_json`](crate::action::Action::to_json), byte for byte as recorded.
     pub action_json: String,
     pub receipt: ReceiptId,
     pub recorded_at: UnixMillis,
