@@ -34,10 +34,14 @@ pub(crate) fn instant(field: &str, text: Option<String>) -> Result<Option<UnixMi
     .transpose()
 }
 
-pub(crate) fn parse<T: std::str::FromStr<Err = tollgate_core::ids::IdError>>(
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     field: &str,
     text: Option<String>,
 ) -> Result<Option<T>, String> {
-    text.map(|text| text.parse().map_err(|error| format!("{field}: {error}")))
-        .transpose()
+    text.map(|text| read(field, &text)).transpose()
+}
+
+/// As [`parse`], of a field that must be there.
+pub(crate) fn read<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("{field}: {error}"))
 }

@@ -47,16 +47,21 @@ fn refusal(status: u16) -> &'static str {
     }
 }
 
-/// The whole document, OpenAPI 3.1.
-pub fn document() -> Value {
-    let settings = |contract: Contract| {
+/// Two makers of schemas: of what is asked, and of what is answered.
+fn generators() -> (SchemaGenerator, SchemaGenerator) {
+    let of = |contract: Contract| {
         let mut settings = SchemaSettings::draft2020_12();
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
         settings.contract = contract;
         SchemaGenerator::new(settings)
     };
-    let (mut asked, mut answered) = (settings(Contract::Deserialize), settings(Contract::Serialize));
+    (of(Contract::Deserialize), of(Contract::Serialize))
+}
+
+/// The whole document, OpenAPI 3.1.
+pub fn document() -> Value {
+    let (mut asked, mut answered) = generators();
     let error = answered.subschema_for::<ErrorBody>();
     let mut paths: Map<String, Value> = Map::new();
     for call in ALL {
@@ -207,14 +212,7 @@ mod tests {
             .filter(|name| name.ends_with(|last: char| last.is_ascii_digit()))
             .collect();
         assert!(numbered.is_empty(), "{numbered:?}");
-        let settings = |contract: Contract| {
-            let mut settings = SchemaSettings::draft2020_12();
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-            settings.contract = contract;
-            SchemaGenerator::new(settings)
-        };
-        let (mut asked, mut answered) = (settings(Contract::Deserialize), settings(Contract::Serialize));
+        let (mut asked, mut answered) = generators();
         for call in ALL {
             described(call, &mut asked, &mut answered);
         }

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tollgate_core::ids::{ReceiptId, RouteName};
 
+use crate::check::{parse, read};
+
 /// Which run is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
@@ -19,10 +21,8 @@ impl FixtureQuery {
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(&self) -> Result<(ReceiptId, Option<RouteName>), String> {
-        let receipt = self.receipt.parse().map_err(|error| format!("receipt: {error}"))?;
-        let route = self.route.as_ref().map(|route| route.parse());
-        let route = route.transpose().map_err(|error| format!("route: {error}"))?;
-        Ok((receipt, route))
+        let receipt = read("receipt", &self.receipt)?;
+        Ok((receipt, parse("route", self.route.clone())?))
     }
 }
 

@@ -8,7 +8,7 @@ use tollgate_core::route::TypePattern;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 
-use crate::check::{instant, parse, rows_of_a_change, since};
+use crate::check::{instant, parse, read, rows_of_a_change, since};
 use crate::dead_letters::{DeadLetterFilter, DeadLetterQuery, DeadWork};
 use crate::set_aside::{HeldQuery, SetAsideFilter};
 
@@ -38,9 +38,7 @@ impl ReplayBody {
     /// In words, when it names nothing, several things, or something that is not what it says.
     pub fn checked(self) -> Result<AskedReplay, String> {
         let what = match (self.receipt, self.dead_letters, self.held_jobs, self.receipts) {
-            (Some(receipt), None, None, None) => {
-                ReplayOf::Receipt(receipt.parse().map_err(|error| format!("receipt: {error}"))?)
-            }
+            (Some(receipt), None, None, None) => ReplayOf::Receipt(read("receipt", &receipt)?),
             (None, Some(query), None, None) => ReplayOf::DeadLetters(query.checked()?),
             (None, None, Some(query), None) => ReplayOf::HeldJobs(query.checked()?),
             (None, None, None, Some(query)) => ReplayOf::Receipts(query.checked()?),

@@ -131,21 +131,15 @@ impl HeldQuery {
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<SetAsideFilter, String> {
-        let kind = self
-            .kind
-            .map(|kind| kind.parse().map_err(|error| format!("kind: {error}")));
-        let after = self
-            .after
-            .map(|after| after.parse().map_err(|error| format!("after: {error}")));
         Ok(SetAsideFilter {
-            kind: kind.transpose()?,
+            kind: parse("kind", self.kind)?,
             tenant: parse("tenant", self.tenant)?,
             source: parse("source", self.source)?,
             route: parse("route", self.route)?,
             since: since(self.since)?,
             reason: self.reason,
             with_reviewed: self.with_reviewed,
-            after: after.transpose()?,
+            after: parse("after", self.after)?,
             rows_max: rows(self.limit),
         })
     }

@@ -6,7 +6,7 @@ use tollgate_core::ids::{PluginName, TenantName};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 
-use crate::check::rows_within;
+use crate::check::{read, rows_within};
 
 /// Keys of one answer.
 const KEYS_MAX: usize = 100;
@@ -36,8 +36,8 @@ impl StateQuery {
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<StateFilter, String> {
         Ok(StateFilter {
-            tenant: self.tenant.parse().map_err(|error| format!("tenant: {error}"))?,
-            plugin: self.plugin.parse().map_err(|error| format!("plugin: {error}"))?,
+            tenant: read("tenant", &self.tenant)?,
+            plugin: read("plugin", &self.plugin)?,
             key: self.key,
             prefix: self.prefix,
             after: self.after,
@@ -163,8 +163,8 @@ impl StateBody {
             return Err("version: a key that is not there cannot be removed".to_owned());
         }
         Ok(StateEdit {
-            tenant: self.tenant.parse().map_err(|error| format!("tenant: {error}"))?,
-            plugin: self.plugin.parse().map_err(|error| format!("plugin: {error}"))?,
+            tenant: read("tenant", &self.tenant)?,
+            plugin: read("plugin", &self.plugin)?,
             key: self.key,
             value,
             version: self.version,

@@ -6,7 +6,7 @@ use tollgate_core::ids::{TenantName, TokenId};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 
-use crate::check::parse;
+use crate::check::{parse, read};
 
 /// Bytes of a token's name at the most.
 const TOKEN_NAME_BYTES_MAX: usize = 100;
@@ -62,7 +62,7 @@ impl NewTokenBody {
         };
         Ok(WantedToken {
             name: self.name,
-            role: self.role.parse().map_err(|error| format!("role: {error}"))?,
+            role: read("role", &self.role)?,
             tenant: parse("tenant", self.tenant)?,
             created_by: self.actor,
             why: self.why,

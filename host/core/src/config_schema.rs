@@ -24,35 +24,35 @@ pub struct SchemaError {
     pub reason: String,
 }
 
-/// One step from a configuration to a value inside it.
+/// One segment of the path from a configuration to a value inside it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum Segment {
     Key(String),
     Index(usize),
 }
 
-/// The place of a value inside a configuration; empty for the whole.
+/// The path to a value inside a configuration; empty for the whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub Vec<Step>);
+pub struct ConfigPath(pub Vec<Segment>);
 
 /// What is wrong with a configuration. Texts of the configuration are not repeated, since they may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
-    pub place: Place,
-    /// Begins where the place's name ends: "must be an integer, but is a text".
+    pub path: ConfigPath,
+    /// Goes on where the path ends: "must be an integer, but is a text".
     pub message: String,
     /// For a key that the schema does not know: those that it knows there.
     pub known_keys: Option<Vec<String>>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfigPath {
     /// As people write it: `rules[0].events_max`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if at == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                Segment::Key(key) if at == 0 => f.write_str(key)?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
@@ -61,10 +61,10 @@ impl fmt::Display for Place {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.0.is_empty() {
+        if self.path.0.is_empty() {
             write!(f, "the configuration {}", self.message)
         } else {
-            write!(f, "`{}` {}", self.place, self.message)
+            write!(f, "`{}` {}", self.path, self.message)
         }
     }
 }
@@ -109,8 +109,8 @@ impl ConfigSchema {
     /// An `integer` is a number written without fraction and exponent, as plugins read it.
     pub fn check(&self, configuration: &Value) -> Vec<ConfigProblem> {
         let mut problems = Vec::new();
-        let mut place = Place::default();
-        check_value(&self.0, configuration, &mut place, &mut problems);
+        let mut path = ConfigPath::default();
+        check_value(&self.0, configuration, &mut path, &mut problems);
         problems.truncate(CONFIG_PROBLEMS_MAX);
         problems
     }
@@ -143,7 +143,7 @@ fn check_schema(schema: &Value, place: &mut Vec<String>, depth: usize) -> Result
     }
     if let Some(default) = keywords.get("default") {
         let mut problems = Vec::new();
-        check_value(schema, default, &mut Place::default(), &mut problems);
+        check_value(schema, default, &mut ConfigPath::default(), &mut problems);
         if let Some(problem) = problems.first() {
             let reason = format!("it does not fit its own schema: {problem}");
             return below(place, "default", |place| Err(wrong(place, reason)));
@@ -212,16 +212,16 @@ fn require(holds: bool, place: &[String], reason: impl FnOnce() -> String) -> Re
 /// What one pass over a value writes down.
 type Problems = Vec<ConfigProblem>;
 
-fn say(problems: &mut Problems, place: &Place, message: impl Into<String>) {
+fn say(problems: &mut Problems, path: &ConfigPath, message: impl Into<String>) {
     problems.push(ConfigProblem {
-        place: place.clone(),
+        path: path.clone(),
         message: message.into(),
         known_keys: None,
     });
 }
 
 /// `schema` has passed [`check_schema`].
-fn check_value(schema: &Value, value: &Value, place: &mut Place, problems: &mut Problems) {
+fn check_value(schema: &Value, value: &Value, path: &mut ConfigPath, problems: &mut Problems) {
     let Some(keywords) = schema.as_object() else {
         return;
     };
@@ -235,7 +235,7 @@ fn check_value(schema: &Value, value: &Value, place: &mut Place, problems: &mut 
             let wanted: Vec<_> = names.iter().map(|name| in_words(name)).collect();
             say(
                 problems,
-                place,
+                path,
                 format!("must be {}, but is {}", wanted.join(" or "), what(value)),
             );
             // What else the schema says is about another type.
@@ -248,7 +248,7 @@ fn check_value(schema: &Value, value: &Value, place: &mut Place, problems: &mut 
         let listed: Vec<_> = values.iter().map(ToString::to_string).collect();
         say(
             problems,
-            place,
+            path,
             format!(
                 "must be one of {}",
                 mask::line(&listed.join(", "), MANIFEST_TEXT_BYTES_MAX)
@@ -260,50 +260,41 @@ fn check_value(schema: &Value, value: &Value, place: &mut Place, problems: &mut 
     {
         say(
             problems,
-            place,
+            path,
             format!("must be {}", mask::line(&only.to_string(), MANIFEST_TEXT_BYTES_MAX)),
         );
     }
     match value {
-        Value::Number(number) => check_number(keywords, number, place, problems),
+        Value::Number(number) => check_number(keywords, number, path, problems),
         Value::String(text) => {
             let count = text.chars().count();
-            check_count(
-                keywords,
-                ["minLength", "maxLength"],
-                count,
-                "character",
-                place,
-                problems,
-            );
+            check_count(keywords, ["minLength", "maxLength"], count, "character", path, problems);
         }
         Value::Array(items) => {
-            check_count(
-                keywords,
-                ["minItems", "maxItems"],
-                items.len(),
-                "entry",
-                place,
-                problems,
-            );
+            check_count(keywords, ["minItems", "maxItems"], items.len(), "entry", path, problems);
             if let Some(schema) = keywords.get("items") {
                 for (at, item) in items.iter().enumerate() {
-                    place.0.push(Step::Index(at));
-                    check_value(schema, item, place, problems);
-                    place.0.pop();
+                    path.0.push(Segment::Index(at));
+                    check_value(schema, item, path, problems);
+                    path.0.pop();
                     if problems.len() >= CONFIG_PROBLEMS_MAX {
                         return;
                     }
                 }
             }
         }
-        Value::Object(members) => check_object(keywords, members, place, problems),
+        Value::Object(members) => check_object(keywords, members, path, problems),
         Value::Null | Value::Bool(_) => {}
     }
-    check_forms(keywords, value, place, problems);
+    check_forms(keywords, value, path, problems);
 }
 
-fn check_number(keywords: &Map<String, Value>, number: &serde_json::Number, place: &Place, problems: &mut Problems) {
+fn check_number(
+    keywords: &Map<String, Value>,
+    number: &serde_json::Number,
+    path: &ConfigPath,
+    problems: &mut Problems,
+) {
     let less = |one: &serde_json::Number, other: &serde_json::Number| match (one.as_i128(), other.as_i128()) {
         (Some(one), Some(other)) => one < other,
         _ => one.as_f64() < other.as_f64(),
@@ -311,12 +302,12 @@ fn check_number(keywords: &Map<String, Value>, number: &serde_json::Number, plac
     if let Some(Value::Number(minimum)) = keywords.get("minimum")
         && less(number, minimum)
     {
-        say(problems, place, format!("is {number}; it must be at least {minimum}"));
+        say(problems, path, format!("is {number}; it must be at least {minimum}"));
     }
     if let Some(Value::Number(maximum)) = keywords.get("maximum")
         && less(maximum, number)
     {
-        say(problems, place, format!("is {number}; it must be at most {maximum}"));
+        say(problems, path, format!("is {number}; it must be at most {maximum}"));
     }
 }
 
@@ -326,7 +317,7 @@ fn check_count(
     [least, most]: [&str; 2],
     count: usize,
     of: &str,
-    place: &Place,
+    path: &ConfigPath,
     problems: &mut Problems,
 ) {
     let bound = |keyword: &str| keywords.get(keyword).and_then(Value::as_u64);
@@ -339,14 +330,14 @@ fn check_count(
     if let Some(least) = bound(least).filter(|least| count < *least) {
         say(
             problems,
-            place,
+            path,
             format!("has {}; it must have at least {least}", plural(count)),
         );
     }
     if let Some(most) = bound(most).filter(|most| count > *most) {
         say(
             problems,
-            place,
+            path,
             format!("has {}; it must have at most {most}", plural(count)),
         );
     }
@@ -355,30 +346,30 @@ fn check_count(
 fn check_object(
     keywords: &Map<String, Value>,
     members: &Map<String, Value>,
-    place: &mut Place,
+    path: &mut ConfigPath,
     problems: &mut Problems,
 ) {
     let known = keywords.get("properties").and_then(Value::as_object);
     let required = keywords.get("required").and_then(Value::as_array);
     for key in required.into_iter().flatten().filter_map(Value::as_str) {
         if !members.contains_key(key) {
-            say(problems, place, format!("has no `{key}`, which is required"));
+            say(problems, path, format!("has no `{key}`, which is required"));
         }
     }
     let others = keywords.get("additionalProperties");
     for (key, value) in members {
-        place.0.push(Step::Key(key.clone()));
+        path.0.push(Segment::Key(key.clone()));
         match (known.and_then(|known| known.get(key)), others) {
-            (Some(schema), _) => check_value(schema, value, place, problems),
+            (Some(schema), _) => check_value(schema, value, path, problems),
             (None, Some(Value::Bool(false))) => problems.push(ConfigProblem {
-                place: place.clone(),
+                path: path.clone(),
                 message: "is no key of this configuration".to_owned(),
                 known_keys: Some(known.into_iter().flat_map(Map::keys).cloned().collect()),
             }),
-            (None, Some(schema)) => check_value(schema, value, place, problems),
+            (None, Some(schema)) => check_value(schema, value, path, problems),
             (None, None) => {}
         }
-        place.0.pop();
+        path.0.pop();
         if problems.len() >= CONFIG_PROBLEMS_MAX {
             return;
         }
@@ -386,7 +377,7 @@ fn check_object(
 }
 
 /// `anyOf` and `oneOf`.
-fn check_forms(keywords: &Map<String, Value>, value: &Value, place: &mut Place, problems: &mut Problems) {
+fn check_forms(keywords: &Map<String, Value>, value: &Value, path: &mut ConfigPath, problems: &mut Problems) {
     for (keyword, one_at_most) in [("anyOf", false), ("oneOf", true)] {
         let Some(forms) = keywords.get(keyword).and_then(Value::as_array) else {
             continue;
@@ -395,7 +386,7 @@ fn check_forms(keywords: &Map<String, Value>, value: &Value, place: &mut Place, 
             .iter()
             .map(|form| {
                 let mut of_form = Vec::new();
-                check_value(form, value, place, &mut of_form);
+                check_value(form, value, path, &mut of_form);
                 of_form
             })
             .collect();
@@ -431,7 +422,7 @@ fn check_forms(keywords: &Map<String, Value>, value: &Value, place: &mut Place, 
             }
             (None, _, fitting) => format!("fits {fitting} of the forms that it may have, and must fit exactly one"),
         };
-        say(problems, place, message);
+        say(problems, path, message);
     }
 }
 

@@ -45,6 +45,17 @@ pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     points::check().map_err(anyhow::Error::msg)?;
     let mut draft = config::Draft::read(path, &variable, PluginFiles::Unchecked);
     draft.accepted()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("back")
+        .on_thread_start(thread_priority::lower_to_work)
+        .enable_all()
+        .build()?;
+    // Before an address is open, and with it anybody's sign that there is a host to reload: unheard, a hangup ends the process.
+    let hangup = {
+        let _entered = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     // First of all: an address that somebody else has is known at once, and whoever connects from now on is kept, not refused.
     let listeners = edge::listen(draft.edge())?;
     let options = OpenOptions {
@@ -54,12 +65,6 @@ pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     };
     let store = SqliteStore::open(&draft.store().path, options)?;
     let last_good = LastGood::beside(&draft.store().path);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("back")
-        .on_thread_start(thread_priority::lower_to_work)
-        .enable_all()
-        .build()?;
     let published = runtime.block_on(registry::published(&store))?;
     let kept = |tenant: &TenantName| last_good.read(tenant);
     let settled = draft.read_tenants(&variable, &published, &kept)?.settle();
@@ -79,7 +84,7 @@ pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
             shutdown: CancellationToken::new(),
             last_good,
         };
-        host.run(listeners, settled).await
+        host.run(listeners, settled, hangup).await
     });
     // What still compiles is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -207,11 +212,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(hangup: Signal) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
         })
     }
 }
@@ -252,9 +257,9 @@ impl Host {
 
     /// Takes events in at once, and runs their jobs as soon as the plugins are loaded: compiling them may take minutes, and
     /// senders do not wait.
-    async fn run(self, listeners: Listeners, settled: Settled) -> anyhow::Result<()> {
+    async fn run(self, listeners: Listeners, settled: Settled, hangup: Signal) -> anyhow::Result<()> {
         // Before anybody can connect: a stop that is asked for at once is a stop like any other.
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::listen(hangup)?;
         let keys = Arc::new(edge::Keys::beside(&self.config.load().store.path));
         let edge = Edge {
             store: self.store.clone(),

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,35 @@ fn ports_are_open_while_plugins_are_loaded_and_jobs_wait() {
         places.iter().all(Option::is_some) && places.is_sorted(),
         "{places:?}\n{log}"
     );
+}
+
+/// Whoever finds the address open may think that there is a host to reload; nobody hears a hangup that ends the process.
+#[test]
+fn a_reload_that_is_asked_for_while_the_host_starts_does_not_end_it() {
+    let address = free_port();
+    let mut stage = Setup::acme(CASHBACK)
+        .listen(address)
+        .plugin("cashback")
+        .wrapper(&["sh", "-c", "echo $$ > \"$STAGE/pid\"; exec \"$@\"", "sh"])
+        .set();
+    let file = stage.path("pid");
+    for round in 0..5 {
+        let _ = std::fs::remove_file(&file);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("the address is open", || TcpStream::connect(address).ok());
+                let pid = std::fs::read_to_string(&file).expect("a pid");
+                let hung_up = Command::new("kill").args(["-HUP", pid.trim()]).status();
+                assert!(hung_up.is_ok_and(|status| status.success()), "round {round}");
+            });
+            stage.start();
+        });
+        // It is done when the host is up.
+        wait_until("the configuration is reloaded", || {
+            (stage.log_with("configuration reloaded").len() == 1).then_some(())
+        });
+        stage.kill();
+    }
 }
 
 #[test]

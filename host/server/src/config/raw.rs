@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use tollgate_core::config_schema::{Place, Step};
+use tollgate_core::config_schema::{ConfigPath, Segment};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -512,15 +512,15 @@ impl<'a> Value<'a> {
         &self.file.reach
     }
 
-    /// The value at a place inside this one, or the nearest around it that the file has.
-    pub(super) fn at(&self, place: &Place) -> Self {
+    /// The value at a path inside this one, or the nearest around it that the file has.
+    pub(super) fn at(&self, path: &ConfigPath) -> Self {
         let mut found = self.clone();
-        for step in &place.0 {
-            let next = match (step, found.value.get_ref()) {
-                (Step::Key(key), DeValue::Table(table)) => table
+        for segment in &path.0 {
+            let next = match (segment, found.value.get_ref()) {
+                (Segment::Key(key), DeValue::Table(table)) => table
                     .get_key_value(key.as_str())
                     .map(|(name, value)| (format!("{}.{key}", found.path), name.span(), value)),
-                (Step::Index(at), DeValue::Array(list)) => list
+                (Segment::Index(at), DeValue::Array(list)) => list
                     .get(*at)
                     .map(|value| (format!("{}[{at}]", found.path), value.span(), value)),
                 _ => None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::{OnHeld, OnReplay};
-use tollgate_core::config_schema::Step;
+use tollgate_core::config_schema::Segment;
 use tollgate_core::forward::{self, ForwardForm};
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
@@ -1173,8 +1173,8 @@ fn hold_against(version: &VersionSchema, plugin: &PluginName, json: &str, config
     };
     for problem in schema.check(&configuration) {
         let asked_by = format!("`{plugin}` {} asks for it in its manifest", version.version);
-        let help = match (&problem.known_keys, problem.place.0.last()) {
-            (Some(known), Some(Step::Key(key))) => suggestion(
+        let help = match (&problem.known_keys, problem.path.0.last()) {
+            (Some(known), Some(Segment::Key(key))) => suggestion(
                 key,
                 known.iter().map(String::as_str),
                 &format!("known to `{plugin}` {}", version.version),
@@ -1182,7 +1182,7 @@ fn hold_against(version: &VersionSchema, plugin: &PluginName, json: &str, config
             _ => asked_by,
         };
         match config {
-            Some(config) => config.at(&problem.place).problem_of_key(problem.to_string(), help),
+            Some(config) => config.at(&problem.path).problem_of_key(problem.to_string(), help),
             None => section.problem(problem.to_string(), &help),
         }
     }

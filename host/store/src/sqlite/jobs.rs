@@ -488,16 +488,14 @@ fn record_action(
             Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?)))
         })
         .optional()?;
+    let send = |action| {
+        let targets = &settlement.targets;
+        outbox::send(transaction, &settling.job.tenant, action, targets, settling.at)
+    };
     let verdict = verdict(recorded.map(|(_, content)| content), proposed);
     if let (Verdict::AlreadyDone, Some((action, _))) = (verdict, recorded) {
         repeat(connection, run, at, action)?;
-        outbox::send(
-            transaction,
-            &settling.job.tenant,
-            action,
-            &settlement.targets,
-            settling.at,
-        )?;
+        send(action)?;
         return Ok(verdict);
     }
     if verdict == Verdict::Conflict
@@ -507,13 +505,7 @@ fn record_action(
         let Some(effect) = known.effect else {
             return Ok(Verdict::Conflict);
         };
-        outbox::send(
-            transaction,
-            &settling.job.tenant,
-            effect,
-            &settlement.targets,
-            settling.at,
-        )?;
+        send(effect)?;
         return Ok(Verdict::AlreadyDone);
     }
     connection
@@ -536,13 +528,7 @@ fn record_action(
         ])?;
     if verdict == Verdict::Recorded {
         let action = connection.last_insert_rowid();
-        outbox::send(
-            transaction,
-            &settling.job.tenant,
-            action,
-            &settlement.targets,
-            settling.at,
-        )?;
+        send(action)?;
     }
     Ok(verdict)
 }
