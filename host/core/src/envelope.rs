@@ -352,6 +352,16 @@ impl Fields<'_> {
         fitted
     }
 
+    /// The text of an attribute: what exceeds its bound, or is broken, is shortened, and said so.
+    fn attribute(&self, name: &str, found: &FoundValue<'_>) -> String {
+        let fitted = match found.as_scalar() {
+            Some(Scalar::Broken(broken)) => ids::shorten(&broken.shown, &broken.digest, ATTRIBUTE_BYTES_MAX),
+            _ => ids::fit_bytes(&found.name(), ATTRIBUTE_BYTES_MAX).into_owned(),
+        };
+        self.note_shortened(name, found, &fitted);
+        fitted
+    }
+
     fn note_shortened(&self, name: &str, found: &FoundValue<'_>, fitted: &str) {
         if fitted != found.name() || matches!(found.as_scalar(), Some(Scalar::Broken(_))) {
             let bytes = found.text().len();
@@ -620,25 +630,14 @@ impl Fields<'_> {
             let Some(found) = self.shown(name, sources) else {
                 continue;
             };
-            let fitted = match found.as_scalar() {
-                Some(Scalar::Broken(broken)) => ids::shorten(&broken.shown, &broken.digest, ATTRIBUTE_BYTES_MAX),
-                _ => ids::fit_bytes(&found.name(), ATTRIBUTE_BYTES_MAX).into_owned(),
-            };
-            self.note_shortened(name, &found, &fitted);
-            attributes.push((name.clone(), fitted));
+            attributes.push((name.clone(), self.attribute(name, &found)));
         }
         for name in &profile.event.kept_headers {
             let attribute = format!("{}{name}", own_header::KEPT);
             match self.header(name, HeaderForm::Plain) {
                 Ok(Some(found)) => {
-                    let fitted = match found.as_scalar() {
-                        Some(Scalar::Broken(broken)) => {
-                            ids::shorten(&broken.shown, &broken.digest, ATTRIBUTE_BYTES_MAX)
-                        }
-                        _ => ids::fit_bytes(&found.name(), ATTRIBUTE_BYTES_MAX).into_owned(),
-                    };
-                    self.note_shortened(&attribute, &found, &fitted);
-                    attributes.push((attribute, fitted));
+                    let text = self.attribute(&attribute, &found);
+                    attributes.push((attribute, text));
                 }
                 Ok(None) => {}
                 Err(repeated) => self.note(&attribute, format_args!("left out: {repeated}")),

@@ -488,7 +488,7 @@ fn record_action(
             Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?)))
         })
         .optional()?;
-    let send = |action| {
+    let mut send = |action| {
         let targets = &settlement.targets;
         outbox::send(transaction, &settling.job.tenant, action, targets, settling.at)
     };
