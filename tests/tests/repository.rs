@@ -13,7 +13,7 @@ use tollgate_tests::root;
 
 /// Which of our crates each of our crates may use. An edge that is not here is a decision for ARCHITECTURE.md, not for a
 /// manifest.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("tollgate-core", &[]),
     ("tollgate-api", &["tollgate-core"]),
     ("tollgate-guest-sqlite", &[]),
@@ -26,12 +26,23 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("tollgate-sandbox", &["tollgate-core", "tollgate-enclose"]),
     ("tollgate-tenants", &["tollgate-core"]),
     (
+        "tollgate-server",
+        &[
+            "tollgate-api",
+            "tollgate-core",
+            "tollgate-sandbox",
+            "tollgate-store",
+            "tollgate-tenants",
+        ],
+    ),
+    (
         "tollgate",
         &[
             "tollgate-api",
             "tollgate-core",
             "tollgate-enclose",
             "tollgate-sandbox",
+            "tollgate-server",
             "tollgate-store",
             "tollgate-tenants",
         ],

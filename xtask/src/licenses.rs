@@ -1,4 +1,4 @@
-//! What the binary is made of besides our own code, and under which terms: `host/server/licenses.txt`, which `tollgate licenses` prints.
+//! What the binary is made of besides our own code, and under which terms: `host/cli/licenses.txt`, which `tollgate licenses` prints.
 //!
 //! The list comes from cargo, the texts from the packages' own files as cargo unpacked them.
 
@@ -36,7 +36,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
     "in the Spin app only, unchanged; its source is the package of this name and version in cargo's registry",
 )];
 
-const FILE: &str = "host/server/licenses.txt";
+const FILE: &str = "host/cli/licenses.txt";
 
 /// The workspaces whose code is in what a user runs.
 const SHIPPED: [(&str, &[&str]); 3] = [

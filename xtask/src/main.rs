@@ -105,7 +105,7 @@ const COMMANDS: [Command; 11] = [
         name: "licenses",
         usage: "licenses [--check]",
         summary: "Collect the licences of everything that is shipped",
-        details: "Writes host/server/licenses.txt, which `tollgate licenses` prints. A package under a licence that asks for more than a\n\
+        details: "Writes host/cli/licenses.txt, which `tollgate licenses` prints. A package under a licence that asks for more than a\n\
                   notice is refused.\n\
                   --check   write nothing, and fail where the file is not what the dependencies say",
         run: licenses::command,

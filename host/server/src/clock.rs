@@ -15,7 +15,7 @@ static FLOOR: Floor = Floor::new();
 
 /// The time of this process: the system's wall clock, except that it goes on from where it was when that is set back. Then it is
 /// ahead of [`wall`] until the process ends or the wall clock has caught up.
-pub(crate) fn now() -> UnixMillis {
+pub fn now() -> UnixMillis {
     let steady_ms = i64::try_from(steady_ns() / 1_000_000).unwrap_or(i64::MAX);
     FLOOR.read(wall(), steady_ms)
 }

@@ -22,8 +22,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogFormat {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -37,7 +37,7 @@ static LOG: Log = Log::new();
 ///
 /// # Errors
 /// When the system starts no thread.
-pub(crate) fn start(format: LogFormat) -> io::Result<()> {
+pub fn start(format: LogFormat) -> io::Result<()> {
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     std::thread::Builder::new()
         .name("log".to_owned())
@@ -59,7 +59,7 @@ pub(crate) fn start(format: LogFormat) -> io::Result<()> {
 }
 
 /// Lets a last text follow the log's lines, and waits a moment until all of it is written: a process that ends does not write on.
-pub(crate) fn end_with(text: &str) {
+pub fn end_with(text: &str) {
     if !text.is_empty() {
         LOG.hand_in(text.as_bytes());
     }

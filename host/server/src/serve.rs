@@ -28,6 +28,10 @@ use crate::thread_priority;
 use crate::watch;
 use crate::worker::{self, Ward, Worker, WorkerCounters};
 
+/// The hidden command under which the program that uses this library compiles plugins in a child process: it has to call
+/// [`tollgate_sandbox::compile_child_main`].
+pub const COMPILE_PLUGIN: &str = "compile-plugin";
+
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
 /// The child has this share of the machine's memory and processors, at the most.
@@ -41,7 +45,7 @@ const COMPILER_MS_MAX: u64 = 120_000;
 ///
 /// # Errors
 /// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
-pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
+pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     points::check().map_err(anyhow::Error::msg)?;
     let mut draft = config::Draft::read(path, &variable, PluginFiles::Unchecked);
     draft.accepted()?;
@@ -93,7 +97,7 @@ pub(crate) fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
 
 /// What a start does about a tenant whose file is wrong and of which nothing good is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BrokenTenants {
+pub enum BrokenTenants {
     /// It does not start.
     Refused,
     /// It starts without that tenant.
@@ -142,7 +146,7 @@ fn say_broken(config: &Config) {
 }
 
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
-pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
+pub fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
         // Beside the worker's threads of both paces: shadows, one component that is vetted, one trial.
         instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 4).unwrap_or(u32::MAX),
@@ -157,11 +161,11 @@ pub(crate) fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
 }
 
 /// This program, run as the compiler's child process.
-pub(crate) fn compiler() -> anyhow::Result<Compiler> {
+pub fn compiler() -> anyhow::Result<Compiler> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     Ok(Compiler::Child {
         program,
-        args: vec![crate::cli::COMPILE_PLUGIN.into()],
+        args: vec![COMPILE_PLUGIN.into()],
         memory_bytes_max: memory_bytes()
             .map_or(COMPILER_MEMORY_BYTES_MAX, |all| all / COMPILER_SHARE)
             .clamp(COMPILER_MEMORY_BYTES_LEAST, COMPILER_MEMORY_BYTES_MAX),

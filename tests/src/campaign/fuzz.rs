@@ -320,17 +320,11 @@ fn checks(seed: u64, mut goes_on: impl FnMut(u64) -> bool, problems: &mut Vec<St
     for (name, places) in [
         (
             "tollgate.toml",
-            [
-                "host/server/examples/tollgate.toml",
-                "host/server/src/cli/demo/tollgate.toml",
-            ],
+            ["host/server/examples/tollgate.toml", "host/cli/src/demo/tollgate.toml"],
         ),
         (
             "acme.toml",
-            [
-                "host/server/examples/tenants/acme.toml",
-                "host/server/src/cli/demo/acme.toml",
-            ],
+            ["host/server/examples/tenants/acme.toml", "host/cli/src/demo/acme.toml"],
         ),
     ] {
         let texts = places

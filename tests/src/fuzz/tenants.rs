@@ -20,11 +20,7 @@ const BETWEEN: &str = "\n%%%\n";
 
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for folder in [
-        "host/server/examples/tenants",
-        "host/spin/tenants",
-        "host/server/src/cli/demo",
-    ] {
+    for folder in ["host/server/examples/tenants", "host/spin/tenants", "host/cli/src/demo"] {
         seeds.extend(files(folder, "toml"));
     }
     let own = files("host/server/examples/tenants/profiles", "toml");

@@ -54,19 +54,19 @@ use tollgate_store::Targets;
 
 use crate::clock;
 pub(crate) use last_good::{Kept, LastGood};
-pub(crate) use problem::{Ink, Problems};
+pub use problem::{Ink, Problems};
 use raw::{Desk, File};
 use reach::{Reach, Trust};
-pub(crate) use schemas::{Schemas, VersionSchema};
+pub use schemas::{Schemas, VersionSchema};
 pub(crate) use tls::TlsConfig;
-pub(crate) use warnings::{Warning, warnings};
+pub use warnings::{Warning, warnings};
 
 /// Reads and checks `path` and the tenants' files beside it, for somebody who asks about what is there. Changes nothing. A tenant whose
 /// file is wrong is taken as it last was good, or left out.
 ///
 /// # Errors
 /// All that is wrong in the operator's file.
-pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
+pub fn load(path: &Path) -> Result<Config, Problems> {
     load_knowing(path, &|_| Published::Unknown)
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, Problems> {
 ///
 /// # Errors
 /// All that is wrong in the operator's file.
-pub(crate) fn load_knowing(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
+pub fn load_knowing(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
     let env = |name: &str| std::env::var(name).ok();
     let mut draft = Draft::read(path, &env, PluginFiles::Unchecked);
     draft.accepted()?;
@@ -89,7 +89,7 @@ pub(crate) fn load_knowing(path: &Path, published: &dyn Fn(&StoreConfig) -> Publ
 ///
 /// # Errors
 /// All that is wrong in all of the files.
-pub(crate) fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
+pub fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Result<Config, Problems> {
     let env = |name: &str| std::env::var(name).ok();
     let draft = Draft::read(path, &env, PluginFiles::MustExist);
     let published = published(draft.store());
@@ -101,7 +101,7 @@ pub(crate) fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) 
 ///
 /// # Errors
 /// All that is wrong in all of the files.
-pub(crate) fn check_tenants(
+pub fn check_tenants(
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     schemas: Schemas,
@@ -191,7 +191,7 @@ pub(crate) enum PluginFiles {
 
 /// The plugins that a registry offers to tenants beside those of `tollgate.toml`.
 #[derive(Debug, Clone)]
-pub(crate) enum Published {
+pub enum Published {
     /// Nobody looked: a route may name any plugin.
     Unknown,
     Known {
@@ -203,7 +203,7 @@ pub(crate) enum Published {
 
 impl Published {
     /// A registry without plugins.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self::Known {
             names: BTreeSet::new(),
             schemas: Schemas::default(),
@@ -591,14 +591,14 @@ fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, FileRead)> {
 
 /// A tenant whose file is wrong.
 #[derive(Debug, Clone)]
-pub(crate) struct Broken {
-    pub(crate) runs: Runs,
+pub struct Broken {
+    pub runs: Runs,
     pub(crate) problems: Problems,
 }
 
 /// What such a tenant runs meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Runs {
+pub enum Runs {
     /// Its configuration as it was adopted at `of`; the file is wrong at least since `since`.
     LastGood { of: UnixMillis, since: UnixMillis },
     /// Its file as it is, since nothing but a plugin's schema refuses it and nothing good is known: the plugin holds what it cannot read.
@@ -609,17 +609,17 @@ pub(crate) enum Runs {
 
 /// Everything a host needs to run, checked.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
+pub struct Config {
     pub(crate) edge: EdgeConfig,
-    pub(crate) operator: OperatorConfig,
-    pub(crate) store: StoreConfig,
+    pub operator: OperatorConfig,
+    pub store: StoreConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) delivery: DeliveryConfig,
-    pub(crate) plugins: BTreeMap<PluginName, PluginConfig>,
-    pub(crate) tenants: BTreeMap<TenantName, Tenant>,
+    pub plugins: BTreeMap<PluginName, PluginConfig>,
+    pub tenants: BTreeMap<TenantName, Tenant>,
     pub(crate) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
     /// Tenants whose files are wrong, by the files' names. Those that run as they last were good are among `tenants`.
-    pub(crate) broken: BTreeMap<String, Broken>,
+    pub broken: BTreeMap<String, Broken>,
 }
 
 /// The public listener.
@@ -659,17 +659,17 @@ pub(crate) struct Rates {
 
 /// The private listener: operator API, health, metrics.
 #[derive(Debug, Clone)]
-pub(crate) struct OperatorConfig {
+pub struct OperatorConfig {
     /// Absent: no private listener.
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     /// Asked for as a bearer token by everything but health; a listener without a token is refused when checked.
-    pub(crate) token: Option<Secret>,
+    pub token: Option<Secret>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct StoreConfig {
+pub struct StoreConfig {
     /// The SQLite file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// How long the write-ahead log gets before it is moved into the file.
     pub(crate) wal_bytes_max: u64,
     /// Receipts whose keys wait in memory for their indexes; twice as many at most.
@@ -725,25 +725,25 @@ pub(crate) struct OutboundRules {
 
 /// An IP network, for allow-lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
+pub struct Network {
     pub(crate) address: IpAddr,
     pub(crate) prefix_length: u8,
 }
 
 /// A plugin that the operator offers to tenants.
 #[derive(Debug, Clone)]
-pub(crate) struct PluginConfig {
+pub struct PluginConfig {
     pub(crate) path: PathBuf,
     /// Refuses to start when the file has another digest.
     pub(crate) digest: Option<PluginDigest>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Tenant {
-    pub(crate) name: TenantName,
-    pub(crate) sources: BTreeMap<SourceName, Source>,
-    pub(crate) routes: Vec<Arc<Route>>,
-    pub(crate) destinations: BTreeMap<DestinationName, Arc<Destination>>,
+pub struct Tenant {
+    pub name: TenantName,
+    pub sources: BTreeMap<SourceName, Source>,
+    pub routes: Vec<Arc<Route>>,
+    pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
     /// What a plugin's version must have behind it before it advances on a route of this tenant.
     pub(crate) gate: PromotionGate,
     /// The families that its sources share.
@@ -751,14 +751,14 @@ pub(crate) struct Tenant {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
-    pub(crate) name: SourceName,
-    pub(crate) profile: Arc<Profile>,
+pub struct Source {
+    pub name: SourceName,
+    pub profile: Arc<Profile>,
     /// The source's own keys; see [`crate::edge::Edge`] for those that are fetched.
-    pub(crate) keyring: Arc<Keyring>,
+    pub keyring: Arc<Keyring>,
     /// How the provider wants to be answered.
     pub(crate) ack: Ack,
-    pub(crate) access: Access,
+    pub access: Access,
     /// The largest body that is taken, in bytes.
     pub(crate) body_bytes_max: usize,
     /// What another form of a held event becomes.
@@ -770,36 +770,36 @@ pub(crate) struct Source {
     /// As the file refers to them; the keyring is made of them.
     pub(crate) secrets: Vec<SourceSecret>,
     /// Names of published keys that are fetched ahead.
-    pub(crate) published_keys: Vec<String>,
+    pub published_keys: Vec<String>,
 }
 
 /// Who may speak to a source, beside the signature (promise I7).
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Access {
+pub struct Access {
     /// One of them must be presented; empty: none is asked for. Several while one replaces another.
     pub(crate) credentials: Vec<Credential>,
     /// The credentials are basic auth, which a refusal has to ask for.
     pub(crate) asks_basic: bool,
     /// The client must be in one of them; empty: from anywhere.
-    pub(crate) allow_networks: Vec<Network>,
+    pub allow_networks: Vec<Network>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Route {
-    pub(crate) name: RouteName,
+pub struct Route {
+    pub name: RouteName,
     pub(crate) matches: RouteMatch,
     /// [`tollgate_core::forward::NAME`] where it forwards.
-    pub(crate) plugin: PluginName,
+    pub plugin: PluginName,
     /// Set where it runs no plugin, and hands the event itself on in this form.
-    pub(crate) forward: Option<ForwardForm>,
+    pub forward: Option<ForwardForm>,
     /// The plugin's configuration as the JSON document it is handed.
     pub(crate) config_json: String,
     pub(crate) config_digest: Digest,
-    pub(crate) grants: Vec<Grant>,
+    pub grants: Vec<Grant>,
     /// Whose operation keys its actions are recorded under: the plugin's, unless the route says `operations`.
     pub(crate) namespace: Namespace,
     /// Where actions go; empty leaves them in the ledger.
-    pub(crate) destinations: Vec<DestinationName>,
+    pub destinations: Vec<DestinationName>,
     pub(crate) limits: PluginLimits,
     /// Which versions of the plugin it runs. No file says it: the registry adds it to the routes of a running host, so that a job
     /// sees a route and its binding of the same moment.
@@ -807,9 +807,9 @@ pub(crate) struct Route {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Destination {
+pub struct Destination {
     /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
-    pub(crate) url: String,
+    pub url: String,
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,

@@ -548,7 +548,7 @@ fn set<T>(place: &mut T, said: Option<T>) {
 
 /// Why a text is not a [`Network`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NetworkError {
+pub enum NetworkError {
     #[error("`{0}` is not a network")]
     Shape(String),
     #[error("`{text}` has address bits beyond its prefix; the network is `{network}`")]

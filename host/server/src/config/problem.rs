@@ -9,15 +9,15 @@ use serde::Serialize;
 
 /// One thing that is wrong. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Problem {
-    pub(crate) file: String,
+pub struct Problem {
+    pub file: String,
     /// From 1; absent when the file could not be read at all.
-    pub(crate) line: Option<usize>,
+    pub line: Option<usize>,
     /// From 1, in characters.
     pub(crate) column: Option<usize>,
-    pub(crate) message: String,
+    pub message: String,
     /// How to mend it.
-    pub(crate) help: String,
+    pub help: String,
     /// What it is about, for example `routes.cashback.grants`; absent for a file as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) field: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Problem {
 
 /// All that is wrong with a configuration; at least one.
 #[derive(Debug, Clone)]
-pub(crate) struct Problems {
+pub struct Problems {
     problems: Vec<Problem>,
     /// The files' texts with their secrets blotted out, by file.
     texts: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ pub(crate) struct Problems {
 
 /// Whether rendered text carries colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ink {
+pub enum Ink {
     Plain,
     /// For a terminal.
     Coloured,
@@ -122,12 +122,12 @@ impl Problems {
     }
 
     /// The problems in the order of the files and their lines, for programs.
-    pub(crate) fn as_data(&self) -> &[Problem] {
+    pub fn as_data(&self) -> &[Problem] {
         &self.problems
     }
 
     /// All problems with their lines, for people.
-    pub(crate) fn render(&self, ink: Ink) -> String {
+    pub fn render(&self, ink: Ink) -> String {
         let renderer = match ink {
             Ink::Plain => Renderer::plain(),
             Ink::Coloured => Renderer::styled(),

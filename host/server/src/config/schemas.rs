@@ -8,7 +8,7 @@ use tollgate_core::ids::{PluginName, RouteName, TenantName};
 
 /// One version's schema, with what people call the version.
 #[derive(Debug, Clone)]
-pub(crate) struct VersionSchema {
+pub struct VersionSchema {
     /// For example `1.2.0`.
     pub(crate) version: String,
     /// Absent: the version says nothing, and only its run will tell.
@@ -16,7 +16,7 @@ pub(crate) struct VersionSchema {
 }
 
 impl VersionSchema {
-    pub(crate) fn of(version: String, schema: Option<ConfigSchema>) -> Self {
+    pub fn of(version: String, schema: Option<ConfigSchema>) -> Self {
         Self {
             version,
             schema: schema.map(Arc::new),
@@ -26,9 +26,9 @@ impl VersionSchema {
 
 /// The schemas that routes' configurations are held against.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Schemas {
+pub struct Schemas {
     /// Of the plugins that `tollgate.toml` names.
-    pub(crate) files: BTreeMap<PluginName, VersionSchema>,
+    pub files: BTreeMap<PluginName, VersionSchema>,
     /// Of the versions that a person bound to a route: its active one and its canary.
     pub(crate) bound: BTreeMap<(TenantName, RouteName, PluginName), Vec<VersionSchema>>,
     /// Of the newest published version, by whose it is; without an owner everybody's.

@@ -12,13 +12,13 @@ use super::{Config, Tenant};
 
 /// Something to look at; the host starts all the same. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Warning {
+pub struct Warning {
     /// What it is about, for example `acme.sources.rewards`; absent for the whole.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) field: Option<String>,
-    pub(crate) message: String,
+    pub field: Option<String>,
+    pub message: String,
     /// What may be done about it.
-    pub(crate) help: String,
+    pub help: String,
 }
 
 impl Warning {
@@ -33,11 +33,7 @@ impl Warning {
 
 /// Looks at a whole configuration. `asks` are the kinds of actions that each plugin's manifest lists, as far as plugins could be read;
 /// those of all its versions together.
-pub(crate) fn warnings(
-    config: &Config,
-    asks: &BTreeMap<PluginName, BTreeSet<ActionKind>>,
-    now: UnixMillis,
-) -> Vec<Warning> {
+pub fn warnings(config: &Config, asks: &BTreeMap<PluginName, BTreeSet<ActionKind>>, now: UnixMillis) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if config.tenants.is_empty() && config.broken.is_empty() {
         warnings.push(Warning {

@@ -170,7 +170,7 @@ async fn issue<S: Store>(
 ///
 /// # Errors
 /// In words, when there is no such tenant.
-pub(crate) fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Result<(), String> {
+pub fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Result<(), String> {
     let Some(tenant) = tenant else { return Ok(()) };
     if config.tenants.contains_key(tenant) || config.broken.contains_key(tenant.as_str()) {
         return Ok(());
@@ -186,7 +186,7 @@ pub(crate) fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Resu
 ///
 /// # Errors
 /// When the system has no random bytes, or the store does not keep it.
-pub(crate) async fn issue_token(store: &impl Store, wanted: WantedToken) -> Result<IssuedToken, StoreError> {
+pub async fn issue_token(store: &impl Store, wanted: WantedToken) -> Result<IssuedToken, StoreError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| StoreError::Database {
         detail: format!("the system's random source: {error}"),

@@ -22,7 +22,7 @@ pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Op
 
 /// Why there is no fixture of a receipt.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoFixture {
+pub enum NoFixture {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// In words.
@@ -53,7 +53,7 @@ async fn get<S: Store>(
 ///
 /// # Errors
 /// When there is no such receipt, several routes ran and none is named, or the event's body is no text.
-pub(crate) async fn fixture_of(
+pub async fn fixture_of(
     store: &impl Store,
     receipt: ReceiptId,
     route: Option<RouteName>,

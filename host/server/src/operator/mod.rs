@@ -40,13 +40,14 @@ use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::watch;
 use crate::worker::{Ward, WorkerCounters};
-pub(crate) use access::{Gate, issue_token, known_tenant};
+pub(crate) use access::Gate;
+pub use access::{issue_token, known_tenant};
 use asked::{Answered, Asked, Routes as _};
-pub(crate) use fixture::{NoFixture, fixture_of};
-pub(crate) use replay::replay as replay_by_now;
-pub(crate) use resend::resend as resend_by_now;
-pub(crate) use review::{ReviewError, review as review_by_now};
-pub(crate) use state::{edit as edit_state_by_now, state as state_by_now};
+pub use fixture::{NoFixture, fixture_of};
+pub use replay::replay as replay_by_now;
+pub use resend::resend as resend_by_now;
+pub use review::{ReviewError, review as review_by_now};
+pub use state::{edit as edit_state_by_now, state as state_by_now};
 
 /// What the calls take and return, generated from their table once somebody asks.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| tollgate_api::document::document().to_string());

@@ -15,7 +15,7 @@ use crate::config::{Config, Tenant};
 ///
 /// # Errors
 /// When the store does not do it, or what is named is not there.
-pub(crate) async fn replay(
+pub async fn replay(
     store: &impl Store,
     config: &Config,
     asked: AskedReplay,

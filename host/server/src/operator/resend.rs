@@ -10,7 +10,7 @@ use crate::config::Config;
 ///
 /// # Errors
 /// When the store does not do it, or what is named is not there.
-pub(crate) async fn resend(
+pub async fn resend(
     store: &impl Store,
     config: &Config,
     asked: AskedResend,

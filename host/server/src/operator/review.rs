@@ -12,7 +12,7 @@ use crate::config::{Config, Tenant};
 
 /// Why a review was not taken. Nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReviewError {
+pub enum ReviewError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It cannot be, in words.
@@ -25,7 +25,7 @@ pub(crate) enum ReviewError {
 ///
 /// # Errors
 /// When it is not there, not held, reviewed before, or the decision does not fit it.
-pub(crate) async fn review(
+pub async fn review(
     store: &impl Store,
     config: &Config,
     asked: Asked,

@@ -20,7 +20,7 @@ pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Op
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) async fn state(store: &impl Store, filter: StateFilter) -> Result<StateList, StoreError> {
+pub async fn state(store: &impl Store, filter: StateFilter) -> Result<StateList, StoreError> {
     let edits = match &filter.key {
         Some(key) => {
             store
@@ -64,7 +64,7 @@ fn shown(edit: StateEditView) -> EditView {
 ///
 /// # Errors
 /// In words when it has another version; or when the store does not do it.
-pub(crate) async fn edit(store: &impl Store, edit: StateEdit) -> Result<Result<StateReport, String>, StoreError> {
+pub async fn edit(store: &impl Store, edit: StateEdit) -> Result<Result<StateReport, String>, StoreError> {
     let (dry_run, key, seen) = (edit.dry_run, edit.key.clone(), edit.version);
     Ok(match store.edit_state(edit).await? {
         StateEdited::Done { version } => Ok(StateReport { dry_run, key, version }),

@@ -113,7 +113,7 @@ impl Loaded {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) async fn published(store: &impl Store) -> Result<Published, StoreError> {
+pub async fn published(store: &impl Store) -> Result<Published, StoreError> {
     let versions = store.plugin_versions(VersionFilter::default()).await?;
     let schemas = schemas(&versions, &store.bindings(None).await?);
     let published = versions
@@ -175,7 +175,7 @@ pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settl
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn read_plugins(sandbox: &Sandbox, config: &Config) -> anyhow::Result<Vec<(NewVersion, Plugin)>> {
+pub fn read_plugins(sandbox: &Sandbox, config: &Config) -> anyhow::Result<Vec<(NewVersion, Plugin)>> {
     let mut plugins = Vec::new();
     for (name, configured) in &config.plugins {
         let path = configured.path.display();
@@ -734,7 +734,7 @@ impl<S: Store> Registry<S> {
 }
 
 /// Under which namespace each route records.
-pub(crate) fn namespaces(config: &Config) -> Vec<RouteNamespace> {
+pub fn namespaces(config: &Config) -> Vec<RouteNamespace> {
     let of = |tenant: &Tenant| {
         let named = tenant.routes.iter().map(|route| RouteNamespace {
             tenant: tenant.name.clone(),

@@ -17,20 +17,20 @@ use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
 use tollgate_store::{RecordedRun, Store};
 
 use crate::config::{Config, Route};
-pub(crate) use trial::Trial;
+pub use trial::Trial;
 
 /// What a repeated run came to.
-pub(crate) struct Repeated {
-    pub(crate) said: Said,
+pub struct Repeated {
+    pub said: Said,
     /// It read state that the recorded run had not read: what that held then is not known, and it was told that it is absent.
-    pub(crate) beyond_record: bool,
+    pub beyond_record: bool,
     pub(crate) micros: u64,
     /// What it wrote; nothing unless it completed.
     pub(crate) writes: Vec<StateWrite>,
 }
 
 /// What the recorded run came to.
-pub(crate) fn recorded(run: &RecordedRun) -> Said {
+pub fn recorded(run: &RecordedRun) -> Said {
     Said {
         outcome: run.outcome.clone(),
         message: run.message.clone(),
@@ -40,7 +40,7 @@ pub(crate) fn recorded(run: &RecordedRun) -> Said {
 }
 
 /// Why a recorded run cannot be repeated: it did not end by what it was and read.
-pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
+pub fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
     match run.outcome.as_str() {
         outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
         outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
@@ -51,7 +51,7 @@ pub(crate) fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
 }
 
 /// Runs `plugin` on what the recorded run was given. Blocks as [`Plugin::run`] does.
-pub(crate) fn repeat(plugin: &Plugin, run: &RecordedRun, grants: Option<&[Grant]>, limits: &RunLimits) -> Repeated {
+pub fn repeat(plugin: &Plugin, run: &RecordedRun, grants: Option<&[Grant]>, limits: &RunLimits) -> Repeated {
     let state = RecordedState::of(&run.reads, &[]);
     let input = RunInput {
         event: &run.event,
@@ -111,7 +111,7 @@ pub(crate) fn read_back(active: &Plugin, run: &RecordedRun, written: &[StateWrit
 
 /// The limits of a repetition: those of the run's route, if it is still there. The clock is no judge of what a run means, so it
 /// gets more time than a live one.
-pub(crate) fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
+pub fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
     let standard = RunLimits::default();
     let (fuel, memory_bytes_max, deadline_ms) = route.map_or(
         (standard.fuel, standard.memory_bytes_max, standard.deadline_ms),
@@ -141,7 +141,7 @@ pub(crate) fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
 const DEADLINES: u64 = 10;
 
 /// The route of a recorded run as the configuration has it now.
-pub(crate) fn route_of<'c>(config: &'c Config, run: &RecordedRun) -> Option<&'c Route> {
+pub fn route_of<'c>(config: &'c Config, run: &RecordedRun) -> Option<&'c Route> {
     let tenant = config.tenants.get(&run.event.tenant)?;
     tenant
         .routes
@@ -193,7 +193,7 @@ impl StateSource for RecordedState<'_> {
 }
 
 /// The components of recorded runs, compiled when they are first asked for.
-pub(crate) struct Components<'a, S> {
+pub struct Components<'a, S> {
     store: &'a S,
     config: Option<&'a Config>,
     sandbox: &'a Sandbox,
@@ -201,7 +201,7 @@ pub(crate) struct Components<'a, S> {
 }
 
 impl<'a, S: Store> Components<'a, S> {
-    pub(crate) fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox) -> Self {
+    pub fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox) -> Self {
         Self {
             store,
             config,
@@ -212,7 +212,7 @@ impl<'a, S: Store> Components<'a, S> {
 
     /// # Errors
     /// In words, when the component is nowhere to be had, or is refused today.
-    pub(crate) fn get(&mut self, digest: PluginDigest) -> Result<Plugin, String> {
+    pub fn get(&mut self, digest: PluginDigest) -> Result<Plugin, String> {
         if let Some(known) = self.loaded.get(&digest) {
             return known.clone();
         }

@@ -27,23 +27,23 @@ const READ_BACK_EACH: u64 = 16;
 const UNREADABLE_MAX: usize = 5;
 
 /// Gives the version that made a recorded run, or says in words why it is not to be had.
-pub(crate) type Active<'a> = dyn Fn(PluginDigest) -> Result<Plugin, String> + Sync + 'a;
+pub(super) type Active<'a> = dyn Fn(PluginDigest) -> Result<Plugin, String> + Sync + 'a;
 
 /// What is tried.
-pub(crate) struct Trial<'a> {
-    pub(crate) candidate: &'a Plugin,
+pub struct Trial<'a> {
+    pub candidate: &'a Plugin,
     /// Run afresh instead of what was recorded.
-    pub(crate) against: Option<&'a Plugin>,
+    pub against: Option<&'a Plugin>,
     /// Who has to go on with the candidate's state after a rollback, where that is not `against`.
-    pub(crate) active: &'a Active<'a>,
+    pub active: &'a Active<'a>,
     /// Which recorded runs. `after` and `rows_max` are the trial's own.
-    pub(crate) filter: RecordedRunFilter,
-    pub(crate) runs_max: u64,
+    pub filter: RecordedRunFilter,
+    pub runs_max: u64,
     /// Whose grants and limits count now; none when there is no configuration to ask.
-    pub(crate) config: Option<&'a Config>,
-    pub(crate) threads: usize,
+    pub config: Option<&'a Config>,
+    pub threads: usize,
     /// Called first by each of the threads.
-    pub(crate) begin: fn(),
+    pub begin: fn(),
 }
 
 /// Counts how the version before the candidate went on after a run.
@@ -80,7 +80,7 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         read: &impl Fn(RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError>,
         seen: &dyn Fn(u64),

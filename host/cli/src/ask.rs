@@ -18,9 +18,9 @@ use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 use tollgate_store::{Store, StoreError};
 
 use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, print_json, show, wire};
-use crate::clock;
-use crate::config::{self, Config};
-use crate::operator::{ReviewError, replay_by_now, resend_by_now, review_by_now};
+use tollgate_server::clock;
+use tollgate_server::config::{self, Config};
+use tollgate_server::operator::{ReviewError, replay_by_now, resend_by_now, review_by_now};
 
 /// `tollgate trace`.
 pub(super) fn trace(

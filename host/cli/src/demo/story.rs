@@ -6,7 +6,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_store::{ActionView, Counts, Trace};
 
 use super::destination::Effect;
-use crate::cli::send::{SAMPLES, Sample, set};
+use crate::send::{SAMPLES, Sample, set};
 
 /// One request of the story.
 pub(super) struct Step {

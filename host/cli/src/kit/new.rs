@@ -14,7 +14,7 @@ use super::super::{Exit, Usage, print_json};
 use super::project::Language;
 
 /// The contract with plugins, of this release.
-pub(super) const CONTRACT: &str = include_str!("../../../../../wit/tollgate.wit");
+pub(super) const CONTRACT: &str = include_str!("../../../../wit/tollgate.wit");
 /// What the examples are called.
 const EXAMPLE: &str = "loyalty";
 /// The same where Rust names a type.
@@ -25,7 +25,7 @@ type File = (&'static str, &'static str);
 
 macro_rules! files {
     ($from:literal: $($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../../../guest-plugins/", $from, "/", $name)))),+]
+        &[$(($name, include_str!(concat!("../../../../guest-plugins/", $from, "/", $name)))),+]
     };
 }
 
@@ -76,7 +76,7 @@ const SDK_IN_REPOSITORY: &str = "../../sdk";
 
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 the project is there, 2 the name cannot be, or the folder is not empty.")]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// The plugin's name, and the folder's: a-z, 0-9, - and _, beginning with a letter
     name: String,
     /// The language to write it in

@@ -1,4 +1,5 @@
-//! The command line. Human output by default, `--json` everywhere, and exit codes that scripts can rely on.
+//! The binary `tollgate`: its command line. It prints for people by default and takes `--json` everywhere, and scripts can rely on its
+//! exit codes.
 
 mod ask;
 mod audit;
@@ -27,20 +28,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
 use tollgate_api::dead_letters::DeadLetterQuery;
 use tollgate_api::resend::SentQuery;
 use tollgate_api::set_aside::HeldQuery;
 use tollgate_api::tokens::NewTokenBody;
 
-use crate::log::{self, LogFormat};
-use crate::serve::BrokenTenants;
+use tollgate_server::log::{self, LogFormat};
+use tollgate_server::serve::{BrokenTenants, COMPILE_PLUGIN};
 
-/// The hidden command under which this program compiles plugins in a child process.
-pub(crate) const COMPILE_PLUGIN: &str = "compile-plugin";
+/// What is allocated on one thread is often freed on another here (an event is made by the edge and dropped by the writer),
+/// which the system's allocator pays for with locks. SQLite allocates from it as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Written by `cargo xtask licenses`.
-const LICENSES: &str = include_str!("../../licenses.txt");
+const LICENSES: &str = include_str!("../licenses.txt");
 
 /// How a command ended, as its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +109,7 @@ enum Command {
         #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
         config: PathBuf,
         /// How log lines look
-        #[arg(long, value_enum, default_value = "text")]
+        #[arg(long, value_parser = log_format(), default_value = "text")]
         log: LogFormat,
         /// Start without the tenants whose files are wrong and of which nothing good is known; they are answered 503
         #[arg(long)]
@@ -456,8 +460,7 @@ fn with_tenant_named(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Runs the command line of this process.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     end_where_nothing_can_be_printed();
     let cli = Cli::parse_from(with_tenant_named(std::env::args_os().collect()));
     let result = match cli.command {
@@ -474,7 +477,7 @@ pub(crate) fn main() -> ExitCode {
             };
             let served = log::start(format)
                 .context("no thread for the log could be started")
-                .and_then(|()| crate::serve::serve(&config, broken));
+                .and_then(|()| tollgate_server::serve::serve(&config, broken));
             // Nothing of a host waits for whoever reads its words.
             let status = status(served.as_ref().map(|()| Exit::Yes));
             log::end_with(
@@ -536,7 +539,7 @@ fn status(result: Result<Exit, &anyhow::Error>) -> ExitCode {
         Ok(Exit::Yes) => ExitCode::SUCCESS,
         Ok(Exit::No) => ExitCode::from(1),
         Err(error) if error.is::<Refused>() => ExitCode::from(1),
-        Err(error) if error.is::<Usage>() || error.is::<crate::config::Problems>() => ExitCode::from(USAGE),
+        Err(error) if error.is::<Usage>() || error.is::<tollgate_server::config::Problems>() => ExitCode::from(USAGE),
         Err(_) => ExitCode::from(FAILED),
     }
 }
@@ -544,9 +547,9 @@ fn status(result: Result<Exit, &anyhow::Error>) -> ExitCode {
 /// What a person reads of an error, in colours.
 fn words(error: &anyhow::Error) -> String {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    match error.downcast_ref::<crate::config::Problems>() {
+    match error.downcast_ref::<tollgate_server::config::Problems>() {
         // Each says `error:` itself, with its line.
-        Some(problems) => problems.render(crate::config::Ink::Coloured),
+        Some(problems) => problems.render(tollgate_server::config::Ink::Coloured),
         None => format!("{style}error:{style:#} {error:#}"),
     }
 }
@@ -559,6 +562,18 @@ fn for_standard_error(text: &str) -> String {
             format!("{text}\n")
         }
     }
+}
+
+/// Reads how log lines are to look.
+fn log_format() -> impl clap::builder::TypedValueParser<Value = LogFormat> {
+    let words = [
+        PossibleValue::new("text").help("For people"),
+        PossibleValue::new("json").help("One JSON object a line"),
+    ];
+    PossibleValuesParser::new(words).map(|word| match word.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    })
 }
 
 /// Reads a file that the command line names.

@@ -20,7 +20,7 @@ const COLD_STARTS: usize = 20;
 #[command(
     after_help = "Times are this machine's, and a debug build's are several times a release build's. Fuel is the same everywhere."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
     /// The folder of the fixtures; without it, `fixtures` beside the plugin

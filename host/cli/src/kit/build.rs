@@ -26,7 +26,7 @@ const JS_SOURCE: &str = "plugin.js";
     after_help = "Rust is built by cargo, JavaScript by componentize-qjs (npm), Python by componentize-py (pip in .venv).\n\n\
                         Exit status: 0 plugin.wasm is there and a host would take it, 1 it does not build or is refused."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// The project's folder
     #[arg(default_value = ".")]
     folder: PathBuf,

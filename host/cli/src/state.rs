@@ -10,8 +10,8 @@ use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
 
 use super::{Exit, Target, Usage, ask, print_json};
-use crate::clock;
-use crate::operator::{edit_state_by_now, state_by_now};
+use tollgate_server::clock;
+use tollgate_server::operator::{edit_state_by_now, state_by_now};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

@@ -5,8 +5,8 @@ use tollgate_api::{Nothing, calls};
 use tollgate_store::Store as _;
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
-use crate::clock;
-use crate::operator::{issue_token, known_tenant};
+use tollgate_server::clock;
+use tollgate_server::operator::{issue_token, known_tenant};
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {

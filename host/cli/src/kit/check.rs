@@ -10,7 +10,7 @@ use super::project::{Which, grouped, sandbox, size};
 
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 a host would take it, 1 it is refused, 2 there is no such file.")]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
     /// Print the answer as JSON

@@ -227,7 +227,7 @@ const COMPILER_MS_MAX: u64 = 600_000;
 
 /// A sandbox as a host has it, for one run at a time.
 pub(super) fn sandbox(cache: Option<CacheDir>) -> anyhow::Result<Sandbox> {
-    let mut compiler = crate::serve::compiler()?;
+    let mut compiler = tollgate_server::serve::compiler()?;
     if let Compiler::Child { ms_max, .. } = &mut compiler {
         *ms_max = COMPILER_MS_MAX;
     }

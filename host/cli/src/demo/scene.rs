@@ -16,10 +16,10 @@ use tollgate_store::sqlite::SqliteStore;
 
 use super::destination::Destination;
 use super::story::Step;
-use crate::cli::Usage;
-use crate::cli::provider::find as find_profile;
-use crate::cli::send::tampered;
-use crate::clock;
+use crate::Usage;
+use crate::provider::find as find_profile;
+use crate::send::tampered;
+use tollgate_server::clock;
 
 const OPERATOR: &str = include_str!("tollgate.toml");
 const TENANTS: [(&str, &str); 2] = [

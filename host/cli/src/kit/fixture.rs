@@ -11,7 +11,7 @@ use tollgate_core::ids::{ReceiptId, RouteName};
 
 use super::super::show::{DIM, GOOD};
 use super::super::{Exit, Refused, Target, Usage, ask};
-use crate::operator::{NoFixture, fixture_of};
+use tollgate_server::operator::{NoFixture, fixture_of};
 
 #[derive(clap::Args)]
 #[command(
@@ -20,7 +20,7 @@ use crate::operator::{NoFixture, fixture_of};
                   file answers for the rest. A host asks for the permission to read receipts.\n\n\
                   Exit status: 0 it was written, 3 there is no such receipt."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// The receipt, for example rcpt_… (`tollgate trace` shows it)

@@ -11,8 +11,8 @@ use tollgate_store::registry::{Act, ApiRoute, NamespaceChange, VersionFilter};
 use tollgate_store::{SqliteStore, Store as _};
 
 use super::{Exit, Target, ask, print_json, show};
-use crate::config::{self, Config, Published, Runs, StoreConfig, Warning};
-use crate::{clock, registry};
+use tollgate_server::config::{self, Config, Published, Runs, StoreConfig, Warning};
+use tollgate_server::{clock, registry};
 
 /// A tenant whose file is wrong, and what a host makes of that.
 #[derive(Serialize)]
@@ -50,7 +50,7 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         }
     };
     let sandbox = Sandbox::new(SandboxOptions {
-        compiler: crate::serve::compiler()?,
+        compiler: tollgate_server::serve::compiler()?,
         ..SandboxOptions::default()
     })?;
     let plugins = registry::read_plugins(&sandbox, &config);

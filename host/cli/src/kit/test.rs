@@ -23,7 +23,7 @@ use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin,
                   fails.\n\n\
                   Exit status: 0 all ended as expected, 1 one did not, 2 there are no such fixtures."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
     /// The folder of the fixtures; without it, `fixtures` beside the plugin

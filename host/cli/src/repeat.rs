@@ -17,9 +17,9 @@ use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
 use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
 
 use super::{Exit, Target, Usage, ask, print_json, registry, show};
-use crate::clock;
-use crate::config::{self, Config};
-use crate::repeat::{Components, Trial, limits, recorded, repeat, route_of, unrepeatable};
+use tollgate_server::clock;
+use tollgate_server::config::{self, Config};
+use tollgate_server::repeat::{Components, Trial, limits, recorded, repeat, route_of, unrepeatable};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -177,7 +177,7 @@ impl Bench {
         let config = config::load(&target.config)?;
         Ok(Self {
             store: SqliteStore::open_read_only(&config.store.path)?,
-            sandbox: crate::serve::sandbox(&config)?,
+            sandbox: tollgate_server::serve::sandbox(&config)?,
             runtime: ask::runtime()?,
             config,
         })

@@ -14,7 +14,7 @@ use super::test::{SILENT_TRAP, says_nothing, show_logs};
 #[command(
     after_help = "Exit status: 0 the run ended by the plugin's own word (proposals, refuse, hold, retry), 1 it is faulty."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// An event as fixtures have it, or a whole fixture, of which `expect` is left aside
     event: PathBuf,
     #[command(flatten)]

@@ -17,29 +17,29 @@ use tollgate_core::vector::{self, Outcome, Vector, VectorEvent};
 use super::request::{ParameterArgs, parse_header, read_body, read_secrets};
 use super::wire::Http;
 use super::{Exit, Usage, ask, print_json, provider, test_key};
-use crate::clock;
+use tollgate_server::clock;
 
 /// Samples that ship with the binary: what the providers send, byte for byte.
 pub(crate) const SAMPLES: [Sample; 4] = [
     Sample {
         name: "voucherify-pending",
         provider: "voucherify",
-        body: include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
+        body: include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
     },
     Sample {
         name: "voucherify-completed",
         provider: "voucherify",
-        body: include_str!("../../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
+        body: include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
     },
     Sample {
         name: "voucherify-rewarded",
         provider: "voucherify",
-        body: include_str!("../../../../tests/samples/voucherify-customer.rewarded.json"),
+        body: include_str!("../../../tests/samples/voucherify-customer.rewarded.json"),
     },
     Sample {
         name: "reward-redeemed",
         provider: "generic-hmac",
-        body: include_str!("../../../../tests/samples/native-reward.redeemed.json"),
+        body: include_str!("../../../tests/samples/native-reward.redeemed.json"),
     },
 ];
 
@@ -259,7 +259,7 @@ fn pick(args: &Args) -> anyhow::Result<Picked> {
 }
 
 /// Requests in the shape of providers whose known answers carry no event.
-const REQUESTS: &str = include_str!("../../../../tests/samples/requests.json");
+const REQUESTS: &str = include_str!("../../../tests/samples/requests.json");
 
 /// An unsigned request of [`REQUESTS`].
 #[derive(serde::Deserialize)]

@@ -19,7 +19,7 @@ use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound,
 use super::key_file::{private_key, write_new};
 use super::show::{BAD, BOLD, DIM, GOOD};
 use super::{Exit, Refused, Usage, print_json, read};
-use crate::{clock, config};
+use tollgate_server::{clock, config};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

@@ -9,7 +9,7 @@ use tollgate_store::backup::{BackupProgress, Manifest};
 
 use super::show::{BAD, DIM, GOOD};
 use super::{Exit, Usage, print_json};
-use crate::{clock, config};
+use tollgate_server::{clock, config};
 
 #[derive(clap::Args)]
 #[command(

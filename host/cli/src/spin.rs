@@ -14,7 +14,7 @@ use tollgate_tenants::Built;
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::{Exit, Usage, print_json};
-use crate::config::{self, Schemas, Source, VersionSchema};
+use tollgate_server::config::{self, Schemas, Source, VersionSchema};
 
 /// The component that takes events in.
 const INGEST: &str = "ingest";
@@ -188,7 +188,7 @@ fn chained(id: &str) -> String {
 
 fn sandbox() -> anyhow::Result<Sandbox> {
     Ok(Sandbox::new(SandboxOptions {
-        compiler: crate::serve::compiler()?,
+        compiler: tollgate_server::serve::compiler()?,
         ..SandboxOptions::default()
     })?)
 }

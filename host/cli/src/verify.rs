@@ -15,7 +15,7 @@ use tollgate_core::{challenge, envelope, explain};
 
 use super::request::{ParameterArgs, parse_header, read_body, read_secrets};
 use super::{Exit, Usage, print_json, provider};
-use crate::clock;
+use tollgate_server::clock;
 
 #[derive(clap::Args)]
 #[command(after_help = "The body is read from standard input, byte for byte.\n\n\

@@ -18,7 +18,7 @@ use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::{Keyring, verify};
 
-use crate::clock;
+use tollgate_server::clock;
 
 /// One operation as the destination saw it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -20,7 +20,7 @@ use super::project::{Which, sandbox};
                   `openssl genpkey -algorithm ed25519`. The tenant registers the public half under the same publisher and key id.\n\n\
                   Exit status: 0 signed, 1 a host would refuse the component, 2 the key or the name cannot be used."
 )]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
     /// The file of the private key
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 #[derive(clap::Subcommand)]
-pub(in crate::cli) enum KeyCommand {
+pub(crate) enum KeyCommand {
     /// Make a key pair: FILE, for its owner alone, and FILE.pub, which tenants register
     New {
         /// Where the private key is written; it must not be there yet
