@@ -1,7 +1,7 @@
 //! The one place that reads the clock and draws randomness; everything else takes time and jitter as arguments.
 //!
 //! There are two readings of the time. [`now`] never goes back while the process lives: what was scheduled by it comes due when it
-//! was meant to, whatever is done to the system's clock. [`wall`] is what the system says: by it the others' timestamps are judged,
+//! was meant to, whatever is done to the system's clock. `wall` is what the system says: by it the others' timestamps are judged,
 //! because that is how they read theirs.
 
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use tollgate_core::time::UnixMillis;
 static FLOOR: Floor = Floor::new();
 
 /// The time of this process: the system's wall clock, except that it goes on from where it was when that is set back. Then it is
-/// ahead of [`wall`] until the process ends or the wall clock has caught up.
+/// ahead of `wall` until the process ends or the wall clock has caught up.
 pub fn now() -> UnixMillis {
     let steady_ms = i64::try_from(steady_ns() / 1_000_000).unwrap_or(i64::MAX);
     FLOOR.read(wall(), steady_ms)

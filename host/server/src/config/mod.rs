@@ -5,7 +5,7 @@
 //! relative path in a file is relative to the folder of that file. Secrets never stand in a file: `{ env = "NAME" }` and
 //! `{ file = "path" }` refer to them; how far a tenant's references reach is said in `reach`.
 //!
-//! A tenant's file that is wrong harms that tenant alone: [`Draft::read_tenants`] takes the tenant as it last was good instead
+//! A tenant's file that is wrong harms that tenant alone: `Draft::read_tenants` takes the tenant as it last was good instead
 //! (`last_good`), or leaves it out, and says so. Only what is wrong in the operator's file is wrong for all.
 //!
 //! The raw stage is a TOML table whose keys and values all know their place in the file (`raw`); `operator` and `tenant` take it
@@ -754,7 +754,7 @@ pub struct Tenant {
 pub struct Source {
     pub name: SourceName,
     pub profile: Arc<Profile>,
-    /// The source's own keys; see [`crate::edge::Edge`] for those that are fetched.
+    /// The source's own keys; see the edge for those that are fetched.
     pub keyring: Arc<Keyring>,
     /// How the provider wants to be answered.
     pub(crate) ack: Ack,

@@ -1,6 +1,6 @@
 //! The registry of a running host: takes plugins in, says what each route runs, and changes it without a restart.
 //!
-//! Cast: the store keeps versions, bindings and routes; the [`Shelf`] holds the plugins that routes run, compiled; [`Registry`] makes
+//! Cast: the store keeps versions, bindings and routes; the `Shelf` holds the plugins that routes run, compiled; `Registry` makes
 //! of the files and the store the one [`Config`] that edge and worker look at. A change is one commit in the store and then one swap
 //! of that configuration, so a job sees a route, its settings and its binding of one moment.
 //!
@@ -159,7 +159,7 @@ fn schema_of(version: &PluginVersion) -> VersionSchema {
 /// Reads the plugins that the files name. Takes as long as compiling takes.
 ///
 /// # Errors
-/// The first plugin that cannot be read, is refused by the sandbox, or has another digest than the configuration pins.
+/// As [`read_plugins`].
 pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settled) -> anyhow::Result<Loaded> {
     let Settled { config, good } = settled;
     let mut versions = Vec::new();
@@ -174,7 +174,7 @@ pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settl
 /// The plugins that the files name, compiled, and as the registry takes them in.
 ///
 /// # Errors
-/// As [`load`].
+/// The first plugin that cannot be read, is refused by the sandbox, or has another digest than the configuration pins.
 pub fn read_plugins(sandbox: &Sandbox, config: &Config) -> anyhow::Result<Vec<(NewVersion, Plugin)>> {
     let mut plugins = Vec::new();
     for (name, configured) in &config.plugins {
