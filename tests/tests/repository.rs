@@ -13,14 +13,10 @@ use tollgate_tests::root;
 
 /// Which of our crates each of our crates may use. An edge that is not here is a decision for ARCHITECTURE.md, not for a
 /// manifest.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("tollgate-core", &[]),
     ("tollgate-api", &["tollgate-core"]),
-    ("tollgate-guest-sqlite", &[]),
-    (
-        "tollgate-store",
-        &["tollgate-api", "tollgate-core", "tollgate-guest-sqlite"],
-    ),
+    ("tollgate-store", &["tollgate-api", "tollgate-core"]),
     ("tollgate-enclose", &[]),
     // Its tests run what was enclosed beside what was not: it alone knows wasmtime.
     ("tollgate-sandbox", &["tollgate-core", "tollgate-enclose"]),
@@ -71,7 +67,6 @@ const SPIN_EDGES: [(&str, &[&str]); 7] = [
         "tollgate-spin-shell",
         &[
             "tollgate-core",
-            "tollgate-guest-sqlite",
             "tollgate-store",
             "tollgate-tenants",
         ],

@@ -6,42 +6,6 @@
 //!
 //! Guarantee: a call that returns `Ok` has committed, and in WAL mode with `synchronous = FULL` the commit was synced.
 
-#[path = "sqlite/admit.rs"]
-mod admit;
-#[path = "sqlite/counts.rs"]
-mod counts;
-#[path = "sqlite/deliveries.rs"]
-mod deliveries;
-#[path = "sqlite/fault.rs"]
-mod fault;
-#[path = "sqlite/history.rs"]
-mod history;
-#[path = "sqlite/jobs.rs"]
-mod jobs;
-#[path = "sqlite/outbox.rs"]
-mod outbox;
-#[path = "sqlite/quarantine.rs"]
-mod quarantine;
-#[path = "sqlite/receipts/mod.rs"]
-mod receipts;
-#[path = "sqlite/replay.rs"]
-mod replay;
-#[path = "sqlite/resends.rs"]
-mod resends;
-#[path = "sqlite/reviews.rs"]
-mod reviews;
-#[path = "sqlite/rows.rs"]
-mod rows;
-#[path = "sqlite/schema.rs"]
-mod schema;
-#[path = "sqlite/set_aside.rs"]
-mod set_aside;
-#[path = "sqlite/trace.rs"]
-mod trace;
-#[path = "sqlite/transaction.rs"]
-mod transaction;
-
-use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
@@ -52,11 +16,15 @@ use tollgate_core::secret::Secret;
 use tollgate_core::state::{StateRead, StateValue};
 use tollgate_core::time::UnixMillis;
 
-use self::fault::Fault;
-use self::receipts::{Layout, View};
-use self::schema::{MIGRATIONS, SCHEMA_VERSION};
-use self::transaction::{Memory, Transaction, write_chain_head};
 use crate::registry::Act;
+use crate::sql::{Connection, Driver, Hosted, OptionalExtension as _, Sql, params};
+use crate::statements::fault::Fault;
+use crate::statements::receipts::{Gathered, Layout, Rows, View};
+use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
+use crate::statements::transaction::{Memory, Transaction};
+use crate::statements::{
+    admit, counts, deliveries, jobs, outbox, quarantine, replay, resends, reviews, set_aside, trace,
+};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
     KeptDelivery, NextDue, OutboxClaim, OutboxHold, Quarantine, ReplayReport, ReplayRequest, ResendRequest,
@@ -78,7 +46,7 @@ const PLACE: &str = "(the host's database)";
 
 /// The store, for one invocation of a guest.
 pub struct GuestStore {
-    connection: Connection,
+    connection: Box<dyn Sql>,
     receipt_key: Secret,
 }
 
@@ -95,8 +63,8 @@ impl GuestStore {
     ///
     /// # Errors
     /// [`StoreError::Busy`], [`StoreError::NewerSchema`], and [`StoreError::Open`] for all else.
-    pub fn open(driver: impl rusqlite::Driver + 'static) -> Result<Self, StoreError> {
-        let connection = Connection::new(Box::new(driver));
+    pub fn open(driver: impl Driver + 'static) -> Result<Self, StoreError> {
+        let connection: Box<dyn Sql> = Box::new(Hosted(driver));
         let opening = |fault: Fault| match fault.of_writer(PLACE) {
             error @ (StoreError::Busy | StoreError::NoSpace { .. }) => error,
             error => StoreError::Open {
@@ -104,8 +72,8 @@ impl GuestStore {
                 detail: error.to_string(),
             },
         };
-        configure(&connection).map_err(opening)?;
-        let found = user_version(&connection).map_err(opening)?;
+        configure(&*connection).map_err(opening)?;
+        let found = user_version(&*connection).map_err(opening)?;
         if found > SCHEMA_VERSION {
             return Err(StoreError::NewerSchema {
                 path: PLACE.to_owned(),
@@ -114,10 +82,15 @@ impl GuestStore {
             });
         }
         if found < SCHEMA_VERSION {
-            migrate(&connection).map_err(opening)?;
+            migrate(&*connection).map_err(opening)?;
         }
-        Layout::read(&connection).map_err(opening)?;
-        let receipt_key = read_receipt_key(&connection).map_err(opening)?;
+        if Layout::read(&*connection).map_err(opening)? == Layout::Segments {
+            return Err(opening(Fault::damaged(
+                "layout",
+                "its receipts are in segments, which only a native host reads; `tollgate export` writes them as rows",
+            )));
+        }
+        let receipt_key = read_receipt_key(&*connection).map_err(opening)?;
         Ok(Self {
             connection,
             receipt_key,
@@ -158,7 +131,7 @@ impl GuestStore {
     /// When nothing was written.
     pub fn keep_open(&self, now: UnixMillis) -> Result<u64, StoreError> {
         // Looking takes no lock, and whoever takes the lock looks again.
-        if self.read(|view| is_kept_open(&view, now))? {
+        if self.read(|view| is_kept_open(view.connection, now))? {
             return Ok(0);
         }
         self.write(|transaction| take_keeping(transaction.connection, now))
@@ -170,7 +143,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn is_at_work(&self, now: UnixMillis) -> Result<bool, StoreError> {
-        self.read(|view| is_at_work(&view, now))
+        self.read(|view| is_at_work(view.connection, now))
     }
 
     /// As [`crate::Store::claim_jobs`], but nothing while somebody else holds a lease: one works, and all others leave.
@@ -277,7 +250,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
-        self.read(|view| jobs::read_state(&view, tenant, plugin, key))
+        self.read(|view| jobs::read_state(view.connection, tenant, plugin, key))
     }
 
     /// All state of a plugin if its keys and values are at most `bytes_max` bytes; else none of it.
@@ -290,7 +263,7 @@ impl GuestStore {
         plugin: &PluginName,
         bytes_max: usize,
     ) -> Result<StateSnapshot, StoreError> {
-        self.read(|view| snapshot_state(&view, tenant, plugin, bytes_max))
+        self.read(|view| snapshot_state(view.connection, tenant, plugin, bytes_max))
     }
 
     /// As [`crate::Store::next_due`].
@@ -298,7 +271,7 @@ impl GuestStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn next_due(&self) -> Result<NextDue, StoreError> {
-        self.read(|view| counts::next_due(&view))
+        self.read(|view| counts::next_due(view.connection))
     }
 
     /// As [`crate::Store::trace`].
@@ -422,32 +395,29 @@ impl GuestStore {
     /// One transaction that may write.
     fn write<T>(&self, work: impl Fn(&mut Transaction<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.commit("BEGIN IMMEDIATE", |connection| {
-            let mut memory = Memory::load(connection, receipts::Memory::of_guest(connection)?)?;
-            let head = memory.head;
-            let done = work(&mut Transaction {
-                connection,
-                memory: &mut memory,
-                jobs_ready: false,
-                outbox_ready: false,
-                must_sync: true,
-                must_commit: true,
-                new_origins: Vec::new(),
-                state: Vec::new(),
-            })?;
-            if memory.head != head {
-                write_chain_head(connection, &memory.head)?;
-            }
+            // Nothing is remembered from the last one: others write too.
+            let mut memory = Memory::load(connection, Box::new(Rows))?;
+            let previous = memory.head.link;
+            let mut transaction = Transaction::new(connection, &mut memory);
+            let done = work(&mut transaction)?;
+            let gathered = Gathered {
+                previous,
+                is_synced: true,
+                origins: &transaction.new_origins,
+            };
+            transaction.memory.receipts.write(connection, &gathered)?;
+            memory.write_head(connection)?;
             Ok(done)
         })
     }
 
     /// One transaction that only reads: every statement of `work` sees the same commit.
     fn read<T>(&self, work: impl FnOnce(View<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
-        self.commit("BEGIN", |connection| work(View::of_guest(connection)))
+        self.commit("BEGIN", |connection| work(View::new(connection, &Rows)))
     }
 
     fn commit<T>(&self, begin: &str, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
-        transact(&self.connection, begin, work).map_err(|fault| fault.of_writer(PLACE))
+        transact(&*self.connection, begin, work).map_err(|fault| fault.of_writer(PLACE))
     }
 }
 

@@ -7,20 +7,21 @@
 //! the receipts, which are all there. Nothing here knows HTTP, plugins or clocks.
 #![forbid(unsafe_code)]
 
-// A guest has no SQLite of its own. The same statements are compiled against what its host gives, under the name that they know.
-#[cfg(target_family = "wasm")]
-extern crate tollgate_guest_sqlite as rusqlite;
-
 #[cfg(not(target_family = "wasm"))]
 pub mod audit;
 #[cfg(not(target_family = "wasm"))]
 pub mod backup;
-#[cfg(target_family = "wasm")]
 mod guest;
 mod model;
 pub mod registry;
+mod sql;
 #[cfg(not(target_family = "wasm"))]
 pub mod sqlite;
+#[cfg_attr(
+    target_family = "wasm",
+    expect(dead_code, reason = "part of it serves only what a native writer remembers")
+)]
+mod statements;
 
 use std::future::Future;
 
@@ -36,7 +37,6 @@ use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::IllegalEvent;
 
-#[cfg(target_family = "wasm")]
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
 use registry::{
@@ -44,8 +44,10 @@ use registry::{
     NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
+pub use sql::{Answer, Driver, DriverError, Value};
 #[cfg(not(target_family = "wasm"))]
-pub use sqlite::{Layout, OpenOptions, ReplyBatcher, SqliteStore};
+pub use sqlite::{OpenOptions, ReplyBatcher, SqliteStore};
+pub use statements::Layout;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -4,42 +4,24 @@
 //! cannot write; `open` makes the file ready; the other modules say what happens inside a transaction, one per concern.
 //! Decisions come from `tollgate-core`, called inside the transaction with what that transaction found.
 
+mod audit;
 mod backup;
 mod carrier;
-mod fault;
+mod connection;
 mod open;
 mod pin;
 mod readers;
 mod receipts;
-mod rows;
-mod schema;
-mod state;
-mod state_edits;
-mod transaction;
-mod writer;
-
-mod admit;
-mod audit;
-mod counts;
-mod deliveries;
-mod history;
-mod jobs;
-mod outbox;
 mod registry;
-mod replay;
-mod resends;
-mod reviews;
-mod quarantine;
 mod relations;
 mod runs;
-mod set_aside;
+mod state;
+mod state_edits;
 mod tokens;
-mod trace;
+mod writer;
 
-pub use self::receipts::Layout;
 pub use self::writer::ReplyBatcher;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,11 +40,9 @@ use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
-use self::fault::Fault;
 use self::open::{SoleUse, StorePath};
 use self::readers::Readers;
-use self::receipts::{MemoryBounds, View};
-use self::transaction::Transaction;
+use self::receipts::{Layout, MemoryBounds, View, Whole};
 use self::writer::{Shared, Writer, WriterBounds};
 use crate::audit::{AuditProgress, AuditReport};
 use crate::backup::{BackupError, BackupProgress, Manifest};
@@ -70,6 +50,13 @@ use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
     NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+};
+use crate::sql::Connection;
+use crate::statements::fault::Fault;
+use crate::statements::transaction::{self, Transaction};
+use crate::statements::{
+    admit, counts, deliveries, fault, history, jobs, outbox, quarantine, replay, resends, reviews, rows, schema,
+    set_aside, trace,
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
@@ -133,8 +120,8 @@ struct Inner {
     path: StorePath,
     receipt_key: Arc<Secret>,
     layout: Layout,
-    /// For readers; none where receipts are rows.
-    bodies: Option<Arc<File>>,
+    /// For readers.
+    receipts: Arc<dyn Whole>,
     // Before the writer: readers are closed first, so that the writer is the last to close and leaves no WAL behind.
     readers: Readers,
     access: Access,
@@ -177,13 +164,13 @@ impl SqliteStore {
         };
         let writer = Writer::start(connection, sole_use, &path, &receipt_key, was_left_open, bounds)?;
         let readers = Readers::new(path.clone());
-        let bodies = open::bodies(&path, layout)?;
+        let receipts = receipts::of_readers(layout, &path)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
                 layout,
-                bodies,
+                receipts,
                 readers,
                 access: Access::ReadWrite(writer),
             }),
@@ -203,13 +190,13 @@ impl SqliteStore {
         let receipt_key = Arc::new(open::receipt_key(&path, &connection)?);
         let layout = Layout::read(&connection).map_err(|fault| path.opening(fault))?;
         let readers = Readers::new(path.clone());
-        let bodies = open::bodies(&path, layout)?;
+        let receipts = receipts::of_readers(layout, &path)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
                 receipt_key,
                 layout,
-                bodies,
+                receipts,
                 readers,
                 access: Access::ReadOnly(Arc::default()),
             }),
@@ -224,11 +211,7 @@ impl SqliteStore {
     pub fn copy_to(&self, to: impl AsRef<Path>) -> Result<(), StoreError> {
         self.shared().check()?;
         self.shared().wait_until_shown();
-        open::copy(
-            &self.inner.path,
-            self.inner.bodies.as_deref(),
-            &StorePath::new(to.as_ref())?,
-        )
+        open::copy(&self.inner.path, &*self.inner.receipts, &StorePath::new(to.as_ref())?)
     }
 
     /// Backs the store up into a folder that does not exist or is empty, beside a host that goes on writing. Every event that was
@@ -320,10 +303,10 @@ impl SqliteStore {
         if let Access::ReadWrite(writer) = &self.inner.access {
             writer.show().await;
         }
-        let (layout, bodies) = (self.inner.layout, self.inner.bodies.clone());
+        let receipts = Arc::clone(&self.inner.receipts);
         self.inner
             .readers
-            .read(move |connection| work(View::of_reader(connection, layout, bodies.as_deref())))
+            .read(move |connection| work(View::new(connection, &*receipts)))
             .await
     }
 }
@@ -333,10 +316,10 @@ impl SqliteStore {
     async fn act<T, F>(&self, dry_run: bool, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+        F: Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         if dry_run {
-            self.read(move |view| work(&view)).await
+            self.read(move |view| work(view.connection)).await
         } else {
             self.write(move |transaction| work(transaction.connection)).await
         }
@@ -412,7 +395,9 @@ impl Store for SqliteStore {
         // The writer answers, so that whoever only asks has nothing committed for it.
         let asked = self.write_unsynced(|transaction| counts::next_due(transaction.connection));
         match asked.await {
-            Err(StoreError::Full | StoreError::ReadOnly { .. }) => self.read(|view| counts::next_due(&view)).await,
+            Err(StoreError::Full | StoreError::ReadOnly { .. }) => {
+                self.read(|view| counts::next_due(view.connection)).await
+            }
             answered => answered,
         }
     }
@@ -558,7 +543,8 @@ impl Store for SqliteStore {
     }
 
     async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
-        self.read(move |view| registry::versions(&view, &filter)).await
+        self.read(move |view| registry::versions(view.connection, &filter))
+            .await
     }
 
     fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
@@ -603,11 +589,12 @@ impl Store for SqliteStore {
     }
 
     async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
-        self.read(move |view| registry::bindings(&view, tenant.as_ref())).await
+        self.read(move |view| registry::bindings(view.connection, tenant.as_ref()))
+            .await
     }
 
     async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
-        self.read(|view| registry::api_routes(&view)).await
+        self.read(|view| registry::api_routes(view.connection)).await
     }
 
     async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
@@ -645,12 +632,12 @@ impl Store for SqliteStore {
     }
 
     async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
-        self.read(move |view| registry::publisher_keys(&view, tenant.as_ref()))
+        self.read(move |view| registry::publisher_keys(view.connection, tenant.as_ref()))
             .await
     }
 
     async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
-        self.read(move |view| registry::history(&view, &filter)).await
+        self.read(move |view| registry::history(view.connection, &filter)).await
     }
 
     async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
@@ -659,7 +646,8 @@ impl Store for SqliteStore {
     }
 
     async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
-        self.read(move |view| registry::shadow_report(&view, &filter)).await
+        self.read(move |view| registry::shadow_report(view.connection, &filter))
+            .await
     }
 
     async fn record_trial(&self, trial: TrialRecord) -> Result<(), StoreError> {
@@ -672,7 +660,8 @@ impl Store for SqliteStore {
     }
 
     async fn check_integrity(&self) -> Result<IntegrityReport, StoreError> {
-        self.read(audit::check_integrity).await
+        let receipts = Arc::clone(&self.inner.receipts);
+        self.read(move |view| audit::check_integrity(view, &*receipts)).await
     }
 
     async fn close(&self) {

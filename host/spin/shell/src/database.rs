@@ -1,9 +1,7 @@
 //! `spin:sqlite` as the store's database.
 
 use spin_sdk::sqlite3::{Connection, Error, Value as SpinValue};
-use tollgate_guest_sqlite::types::Value;
-use tollgate_guest_sqlite::{Answer, Driver, DriverError};
-use tollgate_store::{GuestStore, StoreError};
+use tollgate_store::{Answer, Driver, DriverError, GuestStore, StoreError, Value};
 
 /// Opens the store in the app's default database.
 ///

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use rusqlite::Connection;
 use tollgate_core::chain::{self, Coverage};
 use tollgate_core::checkpoint::{Checkpoint, Mark, StoreId};
 use tollgate_core::ids::{Digest, TenantName};
 
 use super::fault::Fault;
 use super::open::{self, StorePath};
-use super::receipts::{self, Layout, Receipt, View};
+use super::receipts::{self, Layout, Receipt, Segments, View, Ways, Whole};
 use super::relations;
 use super::transaction::{ChainHead, read_chain_head};
 use crate::audit::{AuditProgress, AuditReport, Broken, BrokenWhat, CheckpointFound, TenantFound};
+use crate::sql::Connection;
 use crate::{IntegrityReport, StoreError};
 
 /// Problems of the file that SQLite names before it gives up.
@@ -25,8 +26,8 @@ const PAGE_PROBLEMS_MAX: u32 = 20;
 const RECEIPTS_PER_WORD: u64 = 512;
 
 /// For whoever has the store open and asks for no more than whether it is whole.
-pub(super) fn check_integrity(view: View<'_>) -> Result<IntegrityReport, Fault> {
-    let report = examine(view, None, &[], &mut |_| {});
+pub(super) fn check_integrity(view: View<'_>, whole: &dyn Whole) -> Result<IntegrityReport, Fault> {
+    let report = examine(view.connection, whole, None, &[], &mut |_| {});
     let broken = report.first_broken.iter().map(ToString::to_string);
     Ok(IntegrityReport {
         receipts: report.whole.receipts,
@@ -69,9 +70,8 @@ pub(super) fn audit(
     let key = open::receipt_key(&path, &connection).ok();
     let store = key.as_ref().map(StoreId::of);
     // A file of bodies that is gone is found by the first receipt that has one.
-    let bodies = open::bodies(&path, layout).unwrap_or_default();
-    let view = View::of_reader(&connection, layout, bodies.as_deref());
-    let mut report = examine(view, store, checkpoints, watch);
+    let whole = receipts::of_readers(layout, &path).unwrap_or_else(|_| Arc::new(Segments(None)));
+    let mut report = examine(&connection, &*whole, store, checkpoints, watch);
     // A host that runs is ahead of any snapshot.
     if let Some(key) = key.filter(|_| !open::is_in_use(&path)) {
         match receipts::is_older_than_bodies(&connection, &path, &key, was_left_open) {
@@ -101,7 +101,8 @@ fn nothing(checkpoints: &[Checkpoint]) -> AuditReport {
 
 /// Reads everything: the pages' own integrity, then every receipt, its body and its link, then what leads from row to row.
 fn examine(
-    view: View<'_>,
+    connection: &Connection,
+    whole: &dyn Whole,
     store: Option<StoreId>,
     checkpoints: &[Checkpoint],
     watch: &mut dyn FnMut(AuditProgress),
@@ -109,9 +110,9 @@ fn examine(
     watch(AuditProgress::Pages);
     let mut report = nothing(checkpoints);
     report.store = store;
-    report.problems = check_pages(&view);
+    report.problems = check_pages(connection);
     let pages_hold = report.problems.is_empty();
-    let mut walk = match Walk::new(view, checkpoints, report, pages_hold) {
+    let mut walk = match Walk::new(connection, whole, checkpoints, report, pages_hold) {
         Ok(walk) => walk,
         Err((mut report, fault)) => {
             report
@@ -120,16 +121,16 @@ fn examine(
             return *report;
         }
     };
-    walk.through(view, watch);
+    walk.through(connection, whole, watch);
     let (mut report, pins, ways) = (walk.report, walk.pins, walk.ways);
     pins.judge(&mut report);
     // Of damaged pages nobody knows what they lead to, and they may lead in circles.
     if pages_hold && report.first_broken.is_none() {
         watch(AuditProgress::Relations);
         let found = ways
-            .map_or(Ok(Vec::new()), |ways| ways.problems(view))
+            .map_or(Ok(Vec::new()), |ways| ways.problems(connection))
             .and_then(|mut problems| {
-                problems.extend(relations::problems(&view, walk.head.seq)?);
+                problems.extend(relations::problems(connection, walk.head.seq)?);
                 Ok(problems)
             });
         match found {
@@ -142,7 +143,7 @@ fn examine(
 
 fn check_pages(connection: &Connection) -> Vec<String> {
     let check = || -> Result<Vec<String>, Fault> {
-        let mut statement = connection.prepare(&format!("PRAGMA integrity_check({PAGE_PROBLEMS_MAX})"))?;
+        let mut statement = connection.prepare_cached(&format!("PRAGMA integrity_check({PAGE_PROBLEMS_MAX})"))?;
         let lines = statement
             .query_map([], |row| row.get::<_, String>(0))?
             .collect::<Result<Vec<_>, _>>()?;
@@ -171,22 +172,23 @@ struct Walk<'a> {
     before_broken: Digest,
     pins: Pins<'a>,
     /// None when pages are damaged.
-    ways: Option<receipts::Ways>,
+    ways: Option<Ways>,
     read: u64,
 }
 
 impl<'a> Walk<'a> {
     fn new(
-        view: View<'_>,
+        connection: &Connection,
+        whole: &dyn Whole,
         checkpoints: &'a [Checkpoint],
         report: AuditReport,
         with_ways: bool,
     ) -> Result<Self, (Box<AuditReport>, Fault)> {
         let begin = || -> Result<_, Fault> {
             Ok((
-                receipts::coverage(&view)?,
-                read_chain_head(&view)?,
-                with_ways.then(|| receipts::Ways::new(view)).transpose()?,
+                receipts::coverage(connection)?,
+                read_chain_head(connection)?,
+                if with_ways { whole.ways(connection)? } else { None },
             ))
         };
         let (coverage, head, ways) = match begin() {
@@ -211,11 +213,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes along, and says in the report what stands where.
-    fn through(&mut self, view: View<'_>, watch: &mut dyn FnMut(AuditProgress)) {
+    fn through(&mut self, connection: &Connection, whole: &dyn Whole, watch: &mut dyn FnMut(AuditProgress)) {
         let of = u64::try_from(self.head.seq).unwrap_or_default();
         watch(AuditProgress::Receipts { done: 0, of });
-        let walked = receipts::walk(view, |receipt, body| {
-            let goes_on = self.receipt(view, receipt, body)?;
+        let walked = whole.walk(connection, &mut |receipt, body| {
+            let goes_on = self.receipt(connection, receipt, body)?;
             self.read += 1;
             if self.read.is_multiple_of(RECEIPTS_PER_WORD) {
                 watch(AuditProgress::Receipts { done: self.read, of });
@@ -231,11 +233,16 @@ impl<'a> Walk<'a> {
             Ok(()) if self.report.first_broken.is_none() => self.end(),
             Ok(()) => {}
         }
-        self.look_for_the_right_one(view);
+        self.look_for_the_right_one(connection, whole);
     }
 
     /// Looks at what stands next. Answers whether to go on.
-    fn receipt(&mut self, view: View<'_>, receipt: &Receipt, body: Result<&[u8], Fault>) -> Result<bool, Fault> {
+    fn receipt(
+        &mut self,
+        connection: &Connection,
+        receipt: &Receipt,
+        body: Result<&[u8], Fault>,
+    ) -> Result<bool, Fault> {
         let expected = self.last.seq + 1;
         if receipt.seq < expected {
             // Damaged pages can lead in a circle; numbers that only grow cannot.
@@ -287,7 +294,7 @@ impl<'a> Walk<'a> {
                 };
                 self.pins.of_store(self.report.whole);
                 if let Some(ways) = &mut self.ways {
-                    ways.check(view, receipt)?;
+                    ways.check(connection, receipt)?;
                 }
             }
             (Some(what), false) => {
@@ -347,7 +354,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A row in a place where another belongs: is the other still there?
-    fn look_for_the_right_one(&mut self, view: View<'_>) {
+    fn look_for_the_right_one(&mut self, connection: &Connection, whole: &dyn Whole) {
         let Some(Broken {
             number,
             what: BrokenWhat::Facts,
@@ -364,7 +371,7 @@ impl<'a> Walk<'a> {
         }
         let (mut last, mut link_here, mut right) = (0, None, None);
         // Two rows may have been exchanged with their links or without them. What cannot be read was reported before.
-        let _ = receipts::walk(view, |receipt, _| {
+        let _ = whole.walk(connection, &mut |receipt, _| {
             if receipt.seq <= last {
                 return Ok(false);
             }

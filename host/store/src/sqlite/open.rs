@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -13,7 +12,7 @@ use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 use super::carrier;
 use super::fault::Fault;
 use super::jobs;
-use super::receipts::{self, Layout};
+use super::receipts::{self, Layout, Whole};
 use super::rows;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
@@ -327,15 +326,15 @@ pub(super) fn copy_database(from: &StorePath, to: &StorePath) -> Result<(), Stor
     Ok(())
 }
 
-/// Copies a store into a file that does not exist yet, as rows. `bodies` is the file of bodies, where the store has one.
-pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> Result<(), StoreError> {
+/// Copies a store into a file that does not exist yet, as rows.
+pub(super) fn copy(from: &StorePath, receipts: &dyn Whole, to: &StorePath) -> Result<(), StoreError> {
     copy_database(from, to)?;
     let mut copied = Connection::open_with_flags(
         &to.path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|error| to.opening(error.into()))?;
-    as_rows(&mut copied, bodies)
+    as_rows(&mut copied, receipts)
         // A copy is no WAL file until somebody says so, and not every host that opens it does.
         .and_then(|()| prepare_file(&copied, None))
         .map_err(|fault| to.opening(fault))?;
@@ -346,9 +345,9 @@ pub(super) fn copy(from: &StorePath, bodies: Option<&File>, to: &StorePath) -> R
         .map_err(|error| to.cannot_open(error))
 }
 
-fn as_rows(copied: &mut Connection, bodies: Option<&File>) -> Result<(), Fault> {
+fn as_rows(copied: &mut Connection, from: &dyn Whole) -> Result<(), Fault> {
     let transaction = copied.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    receipts::into_rows(&transaction, bodies)?;
+    receipts::into_rows(&transaction, from)?;
     transaction.commit()?;
     Ok(())
 }
@@ -368,16 +367,6 @@ pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<
         older => Err(path.cannot_open(format_args!(
             "it has schema {older}; start the server once to migrate it to {SCHEMA_VERSION}"
         ))),
-    }
-}
-
-/// The file of bodies, for reading.
-pub(super) fn bodies(path: &StorePath, layout: Layout) -> Result<Option<Arc<File>>, StoreError> {
-    match layout {
-        Layout::Rows => Ok(None),
-        Layout::Segments => File::open(path.bodies())
-            .map(|file| Some(Arc::new(file)))
-            .map_err(|error| path.cannot_open(format_args!("{}: {error}", path.bodies().display()))),
     }
 }
 
@@ -524,7 +513,7 @@ pub(super) fn redo(
     was_left_open: bool,
 ) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let redone = receipts::redo(&transaction, path, key, was_left_open)?;
+    let redone = receipts::redo(&*transaction, path, key, was_left_open)?;
     transaction.commit()?;
     let receipts = redone.receipts;
     if redone.passed_a_synced_commit || (receipts > 0 && !was_left_open) {
@@ -593,7 +582,7 @@ pub(super) fn redo_without_leases(
     leases: i64,
 ) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let _ = receipts::redo(&transaction, path, key, true)?;
+    let _ = receipts::redo(&*transaction, path, key, true)?;
     release_jobs(&transaction)?;
     transaction.execute("UPDATE jobs SET epoch = epoch + ?1 WHERE state < 3", [leases + 1])?;
     transaction.commit()?;

@@ -3,7 +3,6 @@
 //! Every change is one transaction: what it does, and its line of history. A change that is tried dry goes the same way and stops
 //! before it writes.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
@@ -22,6 +21,7 @@ use crate::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, ShadowRunView, SignatureView, StepRequest,
     TrialRecord, VersionFilter, VersionKey,
 };
+use crate::sql::{Connection, OptionalExtension as _, Params, Row, params};
 
 /// What a transaction found that a request cannot be done, and why.
 type Judged<T> = Result<Result<T, Refused>, Fault>;
@@ -81,7 +81,7 @@ fn to_json(value: &impl Serialize) -> Result<String, Fault> {
 fn collect<T>(
     connection: &Connection,
     sql: &str,
-    parameters: impl rusqlite::Params,
+    parameters: impl Params,
     read: impl Fn(&Row<'_>) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;

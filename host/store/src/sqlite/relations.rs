@@ -4,10 +4,10 @@
 //! This finds damage and careless hands. Whoever changes such rows and all that they lead to consistently is not found: only
 //! receipts are linked.
 
-use rusqlite::Connection;
 use tollgate_core::ids::Digest;
 
 use super::fault::Fault;
+use crate::sql::{Connection, ValueRef};
 
 /// Appended and never removed, so their numbers are 1, 2, 3 …
 const WITHOUT_GAPS: [&str; 11] = [
@@ -183,7 +183,7 @@ fn not_its_digest(
     bytes: &str,
     digest: &str,
 ) -> Result<Option<String>, Fault> {
-    let mut statement = connection.prepare(&format!(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT CAST({bytes} AS BLOB), {digest}, {name} FROM {table} WHERE {bytes} IS NOT NULL"
     ))?;
     let mut found = statement.query([])?;
@@ -195,7 +195,7 @@ fn not_its_digest(
         };
         if Digest::of(blob(0)?).0.as_slice() != blob(1)? {
             let name = match row.get_ref(2)? {
-                rusqlite::types::ValueRef::Integer(id) => id.to_string(),
+                ValueRef::Integer(id) => id.to_string(),
                 other => other.as_str().unwrap_or_default().to_lowercase(),
             };
             return Ok(Some(format!("{table}: row {name} is not what its digest says")));

@@ -1,6 +1,5 @@
 //! Recorded runs with all that they read, for whoever repeats them (promises W3, W4).
 
-use rusqlite::{Connection, named_params};
 use tollgate_core::action::Action;
 use tollgate_core::ids::{OperationKey, RunId};
 use tollgate_core::state::StateRead;
@@ -9,6 +8,7 @@ use super::fault::Fault;
 use super::receipts::{self, View};
 use super::reviews;
 use super::rows::{self, get, id};
+use crate::sql::{Connection, params};
 use crate::{RecordedRun, RecordedRunFilter};
 
 /// Lists recorded runs, the oldest first.
@@ -16,20 +16,20 @@ pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec
     let mut statement = view.prepare_cached(
         "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, r.outcome, \
          r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \
-         WHERE r.outcome <> 'forwarded' AND r.id > :after AND (:run IS NULL OR r.id = :run) AND (:tenant IS NULL OR j.tenant = :tenant) \
-         AND (:route IS NULL OR j.route = :route) AND (:plugin IS NULL OR r.plugin = :plugin) \
-         AND (:digest IS NULL OR r.digest = :digest) AND (:since IS NULL OR r.started_at >= :since) ORDER BY r.id LIMIT :rows",
+         WHERE r.outcome <> 'forwarded' AND r.id > ?1 AND (?2 IS NULL OR r.id = ?2) AND (?3 IS NULL OR j.tenant = ?3) \
+         AND (?4 IS NULL OR j.route = ?4) AND (?5 IS NULL OR r.plugin = ?5) \
+         AND (?6 IS NULL OR r.digest = ?6) AND (?7 IS NULL OR r.started_at >= ?7) ORDER BY r.id LIMIT ?8",
     )?;
-    let mut found = statement.query(named_params! {
-        ":after": filter.after.map_or(0, |run| run.0),
-        ":run": filter.run.map(|run| run.0),
-        ":tenant": filter.tenant.as_ref().map(|name| name.as_str()),
-        ":route": filter.route.as_ref().map(|name| name.as_str()),
-        ":plugin": filter.plugin.as_ref().map(|name| name.as_str()),
-        ":digest": filter.digest.as_ref().map(|digest| digest.0.as_slice()),
-        ":since": filter.since.map(|at| at.0),
-        ":rows": i64::try_from(filter.rows_max).unwrap_or(i64::MAX),
-    })?;
+    let mut found = statement.query(params![
+        filter.after.map_or(0, |run| run.0),
+        filter.run.map(|run| run.0),
+        filter.tenant.as_ref().map(|name| name.as_str()),
+        filter.route.as_ref().map(|name| name.as_str()),
+        filter.plugin.as_ref().map(|name| name.as_str()),
+        filter.digest.as_ref().map(|digest| digest.0.as_slice()),
+        filter.since.map(|at| at.0),
+        i64::try_from(filter.rows_max).unwrap_or(i64::MAX),
+    ])?;
     let mut runs = Vec::new();
     // Runs come in about the order of their receipts, so the next one is likely to be beside the last.
     let mut near = receipts::Near::default();
@@ -48,8 +48,8 @@ pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec
             fuel: rows::unsigned(row, "fuel")?,
             outcome: get(row, "outcome")?,
             message: get(row, "message")?,
-            reads: reads(&view, run)?,
-            actions: proposed(&view, run)?,
+            reads: reads(view.connection, run)?,
+            actions: proposed(view.connection, run)?,
         });
     }
     Ok(runs)

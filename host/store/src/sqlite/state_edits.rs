@@ -2,7 +2,6 @@
 //!
 //! An edit is one more version of its key. Runs that read the key before it commit are begun again, as after another run.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tollgate_core::ids::{PluginName, TenantName};
 use tollgate_core::state::StateValue;
 
@@ -10,6 +9,7 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::rows::{get, millis};
 use super::transaction::{StateChange, Transaction};
+use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{StateEdit, StateEditView, StateEdited, StateEntry, StateFilter};
 
 /// Edits of one key that are shown, the newest.
@@ -88,7 +88,7 @@ fn current(connection: &Connection, edit: &StateEdit) -> Result<StateValue, Faul
 
 /// What an edit would be. A dry run ends here.
 pub(super) fn plan(view: View<'_>, edit: &StateEdit) -> Result<StateEdited, Fault> {
-    let now = current(&view, edit)?;
+    let now = current(view.connection, edit)?;
     Ok(if now.version == edit.version {
         StateEdited::Done { version: now.version }
     } else {

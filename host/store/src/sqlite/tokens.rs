@@ -1,6 +1,5 @@
 //! Tokens of the private listener (promise O2).
 
-use rusqlite::{Connection, params};
 use tollgate_core::ids::TokenId;
 use tollgate_core::time::UnixMillis;
 
@@ -8,6 +7,7 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::rows::{self, get};
 use super::transaction::Transaction;
+use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::{NewToken, Revocation, TokenRecord};
 
 /// Keeps a token.
@@ -75,7 +75,9 @@ pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revoc
     let connection: &Connection = transaction.connection;
     let exists = connection
         .prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?
-        .exists([id.0])?;
+        .query_row([id.0], |_| Ok(()))
+        .optional()?
+        .is_some();
     if !exists {
         return Err(Fault::NotFound(id.to_string()));
     }

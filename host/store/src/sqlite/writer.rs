@@ -305,7 +305,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let memory = open::redo(&mut connection, path, key, careful)
-            .and_then(|()| receipts::Memory::load(&connection, path, key, bounds.memory))
+            .and_then(|()| receipts::of_writer(&connection, path, key, bounds.memory))
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map(|mut memory| {
                 memory.careful = careful;
@@ -741,16 +741,7 @@ impl Thread {
         if behind == Behind::Savepoint {
             self.connection.prepare_cached("SAVEPOINT this_group")?.execute([])?;
         }
-        let mut transaction = Transaction {
-            connection: &self.connection,
-            memory: &mut self.memory,
-            jobs_ready: false,
-            outbox_ready: false,
-            must_sync: false,
-            must_commit: false,
-            new_origins: Vec::new(),
-            state: Vec::new(),
-        };
+        let mut transaction = Transaction::new(&self.connection, &mut self.memory);
         for work in group {
             work.apply(&mut transaction)?;
         }
@@ -915,7 +906,7 @@ impl Thread {
         }
         let leases = self.memory.leases;
         let again = open::redo_without_leases(&mut self.connection, &self.path, &self.key, leases)
-            .and_then(|()| receipts::Memory::load(&self.connection, &self.path, &self.key, self.bounds))
+            .and_then(|()| receipts::of_writer(&self.connection, &self.path, &self.key, self.bounds))
             .and_then(|receipts| Memory::load(&self.connection, receipts));
         match again {
             Ok(mut memory) => {

@@ -11,11 +11,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use super::super::fault::Fault;
 use super::super::open::{self, StorePath, sync_directory};
 use super::redo;
+use crate::sql::{Connection, OptionalExtension as _};
 
 /// The writer's end of the file.
 #[derive(Debug)]

@@ -3,9 +3,8 @@
 //! Nearly every event is new, and so are its keys: asking the indexes for them is nearly always in vain. The filter says so
 //! without asking. It may say "perhaps" of a key that is not there, and then the index is asked; it never denies one that is.
 
-use rusqlite::Connection;
-
 use super::super::fault::Fault;
+use crate::sql::Connection;
 
 /// Keys that the filter is made for: at 16 bits each, one in some 400 that are not there is asked for in vain. With more the
 /// filter is given up and every key is asked for.
@@ -32,7 +31,7 @@ impl Filter {
             "SELECT id FROM receipt_keys LIMIT ?1",
             "SELECT key FROM subjects LIMIT ?1",
         ] {
-            let mut statement = connection.prepare(sql)?;
+            let mut statement = connection.prepare_cached(sql)?;
             let mut found = statement.query([KEYS_READ_MAX])?;
             let mut read = 0;
             while let Some(row) = found.next()? {

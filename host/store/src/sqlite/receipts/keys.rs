@@ -11,7 +11,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{ReceiptId, Status, TenantName};
 
@@ -19,6 +18,7 @@ use super::super::fault::Fault;
 use super::super::rows::disposition_codes;
 use super::filter::Filter;
 use super::{Receipt, SubjectKey, SubjectState, rows};
+use crate::sql::{Connection, params};
 
 /// Keys that a commit carries into the indexes for each receipt that it admits: more than come, so that one load is through
 /// before the next is full.
@@ -158,10 +158,6 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn none() -> Self {
-        Self::default()
-    }
-
     /// Reads what the indexes lack.
     pub(super) fn load(connection: &Connection, receipts_max: usize) -> Result<Self, Fault> {
         let mut keys = Self {
@@ -169,7 +165,7 @@ impl Keys {
             indexed: Filter::of_indexes(connection)?,
             ..Self::default()
         };
-        let mut statement = connection.prepare("SELECT id, newest FROM origins WHERE newest IS NOT NULL")?;
+        let mut statement = connection.prepare_cached("SELECT id, newest FROM origins WHERE newest IS NOT NULL")?;
         let mut origins = statement.query([])?;
         while let Some(row) = origins.next()? {
             keys.origins.insert(row.get(0)?, row.get(1)?);
@@ -403,7 +399,7 @@ impl Load {
         // Newer than the load, perhaps; what is still in `recent` says so as well.
         let mut statement = connection.prepare_cached("UPDATE origins SET newest = ?2 WHERE id = ?1")?;
         for (origin, newest) in origins {
-            statement.execute([origin, newest])?;
+            statement.execute(params![origin, newest])?;
         }
         Ok(())
     }
@@ -432,7 +428,7 @@ fn state(status: Option<&str>, newest: i64) -> Result<SubjectState, Fault> {
 }
 
 pub(super) fn indexed_receipt(connection: &Connection, id: ReceiptId) -> Result<Option<i64>, Fault> {
-    use rusqlite::OptionalExtension as _;
+    use crate::sql::OptionalExtension as _;
     Ok(connection
         .prepare_cached("SELECT seq FROM receipt_keys WHERE id = ?1")?
         .query_row([id.0.as_slice()], |row| row.get(0))
@@ -499,7 +495,7 @@ pub(super) fn find_receipts(connection: &Connection, ids: &[ReceiptId]) -> Resul
 
 /// What leads to receipts, held against them one by one: their ids, and the list of those that were not accepted.
 #[derive(Debug)]
-pub(super) struct Ways {
+pub(in crate::sqlite) struct Ways {
     recent: KeyMap<i64>,
     /// How many ids each place has of those that were checked.
     found_recent: usize,
@@ -511,7 +507,7 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    pub(super) fn new(connection: &Connection) -> Result<Self, Fault> {
+    pub(in crate::sqlite) fn new(connection: &Connection) -> Result<Self, Fault> {
         let mut recent = KeyMap::default();
         each_recent(connection, |_, seq, entry| {
             if let Entry::Receipt { id, .. } = entry {
@@ -529,8 +525,8 @@ impl Ways {
         })
     }
 
-    pub(super) fn check(&mut self, connection: &Connection, receipt: &Receipt) -> Result<(), Fault> {
-        use rusqlite::OptionalExtension as _;
+    pub(in crate::sqlite) fn check(&mut self, connection: &Connection, receipt: &Receipt) -> Result<(), Fault> {
+        use crate::sql::OptionalExtension as _;
         let places = [
             self.recent.get(&receipt.id.0).copied(),
             indexed_receipt(connection, receipt.id)?,
@@ -550,7 +546,7 @@ impl Ways {
         Ok(())
     }
 
-    pub(super) fn problems(&self, connection: &Connection) -> Result<Vec<String>, Fault> {
+    pub(in crate::sqlite) fn problems(&self, connection: &Connection) -> Result<Vec<String>, Fault> {
         let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let of_none = (self.recent.len() as i64 - self.found_recent as i64)
             + (count("SELECT count(*) FROM receipt_keys")? - self.found_indexed);
@@ -610,6 +606,8 @@ pub(super) fn newest_of_origins(connection: &Connection, tenant: &TenantName) ->
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
 
     fn tables() -> Connection {

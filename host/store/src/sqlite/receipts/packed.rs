@@ -1,14 +1,12 @@
 //! What the writer remembers of receipts in segments.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, params};
 use tollgate_core::admission::NewJob;
 use tollgate_core::event::Event;
-use tollgate_core::ids::Status;
+use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
 
 use super::super::fault::Fault;
@@ -18,33 +16,25 @@ use super::bodies::Bodies;
 use super::keys::{self, Keys};
 use super::redo::{Commit, Job, Recorder};
 use super::segments::{self, Building};
-use super::{Layout, MemoryBounds, Receipt, SubjectKey, rows, unrouted};
+use super::{
+    Body, Gathered, Layout, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, Whole,
+    rows, unrouted,
+};
+use crate::sql::{Connection, params};
 
-/// Of a store of rows it is empty.
 #[derive(Debug)]
 pub(super) struct Packed {
-    pub(super) recent: Recent,
-    pub(super) keys: Keys,
+    recent: Recent,
+    keys: Keys,
     building: Building,
     jobs: Vec<Job>,
     /// Of the commit's receipts those that no route took: number and origin.
-    pub(super) unrouted: Vec<(i64, i64)>,
-    /// Of a store of segments.
-    log: Option<(Bodies, Recorder)>,
+    unrouted: Vec<(i64, i64)>,
+    bodies: Bodies,
+    recorder: Recorder,
 }
 
 impl Packed {
-    pub(super) fn none() -> Self {
-        Self {
-            recent: Recent::new(0),
-            keys: Keys::none(),
-            building: Building::default(),
-            jobs: Vec::new(),
-            unrouted: Vec::new(),
-            log: None,
-        }
-    }
-
     pub(super) fn load(
         connection: &Connection,
         path: &StorePath,
@@ -57,41 +47,84 @@ impl Packed {
             building: Building::default(),
             jobs: Vec::new(),
             unrouted: Vec::new(),
-            log: Some((
-                Bodies::open(connection, path, bounds.file_bytes_max)?,
-                Recorder::new(key),
-            )),
+            bodies: Bodies::open(connection, path, bounds.file_bytes_max)?,
+            recorder: Recorder::new(key),
         })
     }
+}
 
-    pub(super) fn bodies(&self) -> Option<&File> {
-        self.log.as_ref().map(|(bodies, _)| bodies.file())
+impl Receipts for Packed {
+    fn get(&self, connection: &Connection, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
+        if let Some(receipt) = self.recent.get(seq) {
+            return Ok(Some(Arc::clone(receipt)));
+        }
+        Ok(segments::get(connection, Some(self.bodies.file()), seq, body)?.map(Arc::new))
     }
 
-    /// Remembers the segment that holds a receipt, if the receipt is not remembered yet.
-    pub(super) fn read_ahead(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
+    fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
+        let find = |id: &ReceiptId| self.keys.receipt(connection, *id).transpose();
+        ids.iter().filter_map(find).collect()
+    }
+
+    fn newest_of_subjects(&self, connection: &Connection, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault> {
+        let find = |key| self.keys.subject(connection, key).transpose();
+        let found = subjects.iter().filter_map(find);
+        found.map(|state| Ok(state?.newest)).collect()
+    }
+
+    fn newest(
+        &self,
+        connection: &Connection,
+        tenant: &TenantName,
+        before: i64,
+        receipts_max: usize,
+    ) -> Result<Vec<i64>, Fault> {
+        segments::newest(connection, tenant, before, receipts_max)
+    }
+
+    fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
+        self.keys.subject(connection, key)
+    }
+
+    fn not_accepted(&self) -> &'static str {
+        segments::NOT_ACCEPTED
+    }
+}
+
+impl ReceiptsWriter for Packed {
+    fn existing(&self, connection: &Connection, id: ReceiptId) -> Result<Option<(i64, Digest)>, Fault> {
+        let Some(seq) = self.keys.receipt(connection, id)? else {
+            return Ok(None);
+        };
+        let digest = match self.recent.get(seq) {
+            Some(receipt) => receipt.body_digest,
+            None => segments::body_digest(connection, seq)?,
+        };
+        Ok(Some((seq, digest)))
+    }
+
+    /// Remembers the segment that holds it.
+    fn read_ahead(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
         if self.recent.get(seq).is_none() {
-            self.recent.older = segments::segment_of(connection, self.bodies(), seq)?
-                .into_iter()
-                .map(Arc::new)
-                .collect();
+            let segment = segments::segment_of(connection, Some(self.bodies.file()), seq)?;
+            self.recent.older = segment.into_iter().map(Arc::new).collect();
         }
         Ok(())
     }
 
-    /// Adds a receipt. `moved` is its subject, with the status that the subject has now.
-    pub(super) fn append(
+    fn append(
         &mut self,
         connection: &Connection,
         receipt: Receipt,
         origin: i64,
-        moved: Option<(SubjectKey, Option<Status>)>,
+        moved: Option<Moved>,
         jobs: &[NewJob],
     ) -> Result<(), Fault> {
         self.jobs.extend(jobs.iter().map(|job| Job {
             receipt: receipt.seq,
             job: job.clone(),
         }));
+        let moved = moved.map(|moved| (moved.key, moved.state.status));
         let before = self.keys.append(receipt.seq, receipt.id, origin, moved)?;
         self.building.push(&receipt, origin, before)?;
         if let (code @ 1.., _) = disposition_codes(&receipt.disposition) {
@@ -103,11 +136,36 @@ impl Packed {
         Ok(())
     }
 
-    /// The record first, and durably; then the rows that point at its bodies.
-    pub(super) fn write(&mut self, connection: &Connection, commit: &super::Gathered<'_>) -> Result<(), Fault> {
-        let Some((bodies, recorder)) = &mut self.log else {
+    fn move_subject(&mut self, _connection: &Connection, moved: Moved) -> Result<(), Fault> {
+        self.keys.move_subject(moved.key, moved.state)
+    }
+
+    fn note_unrouted(&mut self, _connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
+        self.unrouted.push((seq, origin));
+        Ok(())
+    }
+
+    fn note_unrouted_later(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
+        // Its place may be among those that this commit will write.
+        if self.unrouted.first().is_some_and(|(first, _)| *first <= seq) {
+            self.unrouted.push((seq, origin));
+            self.unrouted.sort_unstable();
             return Ok(());
-        };
+        }
+        unrouted::put(connection, seq, origin)
+    }
+
+    fn note_routed(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
+        self.unrouted.retain(|(unrouted, _)| *unrouted != seq);
+        unrouted::remove(connection, seq)
+    }
+
+    fn is_logged(&self) -> bool {
+        true
+    }
+
+    /// The record first, and durably; then the rows that point at its bodies.
+    fn write(&mut self, connection: &Connection, commit: &Gathered<'_>) -> Result<(), Fault> {
         if !self.building.is_empty() {
             let record = Commit {
                 previous: commit.previous,
@@ -118,49 +176,45 @@ impl Packed {
                 jobs: &self.jobs,
                 bodies: self.building.bodies(),
             };
-            let bodies_at = recorder.write(bodies, &record)?;
+            let bodies_at = self.recorder.write(&mut self.bodies, &record)?;
             self.building.write(connection, bodies_at)?;
         }
         unrouted::insert(connection, &self.unrouted)?;
         self.keys.write(connection)
     }
 
-    /// The group's record is durable and its rows are in the transaction.
-    pub(super) fn kept(&mut self) {
+    fn kept(&mut self) {
         self.building.clear();
         self.jobs.clear();
         self.unrouted.clear();
         self.keys.kept();
         self.recent.kept();
-        if let Some((bodies, _)) = &mut self.log {
-            bodies.kept();
-        }
+        self.bodies.kept();
     }
 
-    pub(super) fn rolled_back(&mut self) {
+    fn rolled_back(&mut self) {
         self.building.clear();
         self.jobs.clear();
         self.unrouted.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
-        if let Some((bodies, _)) = &mut self.log {
-            bodies.rolled_back();
-        }
+        self.bodies.rolled_back();
     }
 }
 
-/// Makes a store of segments one of rows, inside a transaction. `bodies` is the file that its segments point into.
-pub(super) fn into_rows(connection: &Connection, bodies: Option<&File>) -> Result<(), Fault> {
+/// Makes a store of segments one of rows, inside a transaction.
+pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> Result<(), Fault> {
     let mut origin = connection.prepare("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?;
-    segments::walk(connection, bodies, |receipt, body| {
+    from.walk(connection, &mut |receipt, body| {
         let event = Event {
             payload: Bytes::copy_from_slice(body?),
             ..Event::clone(&receipt.event)
         };
         let family = event.reading.family().map_or("", |family| family.as_str());
-        let origin = origin.query_row(params![event.tenant.as_str(), event.source.as_str(), family], |row| {
-            row.get(0)
-        })?;
+        let origin = origin.query_row(
+            rusqlite::params![event.tenant.as_str(), event.source.as_str(), family],
+            |row| row.get(0),
+        )?;
         rows::insert(connection, receipt, &event, origin)?;
         Ok(true)
     })?;

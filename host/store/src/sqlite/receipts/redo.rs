@@ -15,7 +15,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use tollgate_core::admission::{JobSpec, NewJob};
 use tollgate_core::ids::{Digest, RouteName};
@@ -30,6 +29,7 @@ use super::Body;
 use super::bodies::{self, Bodies};
 use super::segments::{self, Segment};
 use super::unrouted;
+use crate::sql::{Connection, params};
 
 /// The first bytes of a record that may be admitted again.
 const REDO: [u8; 8] = *b"tgredo-1";

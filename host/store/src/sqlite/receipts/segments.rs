@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
@@ -19,9 +18,12 @@ use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
 use super::bodies;
 use super::{Body, Receipt, keys};
+use crate::sql::{Connection, Row, params};
 
 /// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
 const FACTS_BYTES_MIN: usize = 6 * 1024;
+/// Where the receipts stand that were not accepted.
+pub(super) const NOT_ACCEPTED: &str = "not_accepted WHERE";
 /// The first byte of a segment's facts.
 const FORMAT: u8 = 1;
 
@@ -391,9 +393,9 @@ impl SegmentBodies {
 pub(super) fn walk(
     connection: &Connection,
     bodies: Option<&File>,
-    mut each: impl FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
+    each: &mut dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
 ) -> Result<(), Fault> {
-    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         let mut reader = Reader::of(row)?;

@@ -1,10 +1,6 @@
 //! Versions in quarantine (promise P6).
 
-#[cfg(target_family = "wasm")]
-use rusqlite::OptionalExtension as _;
-use rusqlite::params;
 use tollgate_core::ids::{RouteName, TenantName};
-#[cfg(target_family = "wasm")]
 use tollgate_core::quarantine::Row;
 
 use super::fault::Fault;
@@ -12,13 +8,12 @@ use super::history::{self, Line};
 use super::receipts::View;
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
-use crate::Quarantine;
-#[cfg(target_family = "wasm")]
-use crate::RunEnd;
 use crate::registry::Act;
+use crate::sql::{OptionalExtension as _, params};
+use crate::{Quarantine, RunEnd};
 
 /// Puts a version into quarantine, if it is not there.
-pub(super) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) -> Result<(), Fault> {
+pub(crate) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) -> Result<(), Fault> {
     let connection = transaction.connection;
     let put = connection
         .prepare_cached(
@@ -64,8 +59,7 @@ fn line<'a>(quarantine: &'a Quarantine, what: &'a str) -> Line<'a> {
 
 /// Counts how a run ended, for a host that remembers nothing itself. Answers with the version that is in quarantine from now on, if
 /// it was one fault too many.
-#[cfg(target_family = "wasm")]
-pub(super) fn count(
+pub(crate) fn count(
     transaction: &mut Transaction<'_>,
     end: &RunEnd,
     faults_max: u32,
@@ -105,7 +99,7 @@ pub(super) fn count(
 }
 
 /// What is in quarantine, the newest first.
-pub(super) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
+pub(crate) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT tenant, route, plugin, digest, at, faults, reason FROM quarantines WHERE lifted_at IS NULL ORDER BY id DESC",
     )?;
@@ -126,7 +120,7 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
 }
 
 /// Lets a route's versions run again; with a dry run, says which would. Answers which were in quarantine.
-pub(super) fn lift(
+pub(crate) fn lift(
     transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     route: &RouteName,

@@ -3,8 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row, params};
+use crate::sql::{Connection, FromSql, Row, params};
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, ReceiptId, Status};
@@ -15,7 +14,7 @@ use tollgate_core::work::{EntryState, JobState};
 use super::fault::Fault;
 
 /// A job's state, as its column has it. The numbers are in the schema's indexes: never change them.
-pub(super) fn job_code(state: JobState) -> i64 {
+pub(crate) fn job_code(state: JobState) -> i64 {
     match state {
         JobState::Blocked => 0,
         JobState::Ready => 1,
@@ -27,7 +26,7 @@ pub(super) fn job_code(state: JobState) -> i64 {
     }
 }
 
-pub(super) fn job_state(row: &Row<'_>, column: &str) -> Result<JobState, Fault> {
+pub(crate) fn job_state(row: &Row<'_>, column: &str) -> Result<JobState, Fault> {
     let code: i64 = get(row, column)?;
     let mut states = JobState::ALL.into_iter();
     states
@@ -36,7 +35,7 @@ pub(super) fn job_state(row: &Row<'_>, column: &str) -> Result<JobState, Fault> 
 }
 
 /// The same of an outbox entry.
-pub(super) fn entry_code(state: EntryState) -> i64 {
+pub(crate) fn entry_code(state: EntryState) -> i64 {
     match state {
         EntryState::Ready => 1,
         EntryState::Leased => 2,
@@ -45,7 +44,7 @@ pub(super) fn entry_code(state: EntryState) -> i64 {
     }
 }
 
-pub(super) fn entry_state(row: &Row<'_>, column: &str) -> Result<EntryState, Fault> {
+pub(crate) fn entry_state(row: &Row<'_>, column: &str) -> Result<EntryState, Fault> {
     let code: i64 = get(row, column)?;
     let mut states = EntryState::ALL.into_iter();
     states
@@ -54,12 +53,12 @@ pub(super) fn entry_state(row: &Row<'_>, column: &str) -> Result<EntryState, Fau
 }
 
 /// A column of a row, by name: the queries are long, and a shifted number would read the wrong column silently.
-pub(super) fn get<T: FromSql>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
+pub(crate) fn get<T: FromSql>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
     Ok(row.get(column)?)
 }
 
 /// A text column as an identifier.
-pub(super) fn id<T>(row: &Row<'_>, column: &str) -> Result<T, Fault>
+pub(crate) fn id<T>(row: &Row<'_>, column: &str) -> Result<T, Fault>
 where
     T: FromStr,
     T::Err: Display,
@@ -72,7 +71,7 @@ where
 }
 
 /// The same for a column that may be NULL.
-pub(super) fn id_opt<T>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fault>
+pub(crate) fn id_opt<T>(row: &Row<'_>, column: &str) -> Result<Option<T>, Fault>
 where
     T: FromStr,
     T::Err: Display,
@@ -88,7 +87,7 @@ where
 }
 
 /// A BLOB column of exactly N bytes.
-pub(super) fn bytes<const N: usize>(row: &Row<'_>, column: &str) -> Result<[u8; N], Fault> {
+pub(crate) fn bytes<const N: usize>(row: &Row<'_>, column: &str) -> Result<[u8; N], Fault> {
     let blob = row
         .get_ref(column)?
         .as_blob()
@@ -97,39 +96,39 @@ pub(super) fn bytes<const N: usize>(row: &Row<'_>, column: &str) -> Result<[u8; 
         .map_err(|_| Fault::damaged(column, format_args!("{} bytes instead of {N}", blob.len())))
 }
 
-pub(super) fn digest(row: &Row<'_>, column: &str) -> Result<Digest, Fault> {
+pub(crate) fn digest(row: &Row<'_>, column: &str) -> Result<Digest, Fault> {
     Ok(Digest(bytes(row, column)?))
 }
 
-pub(super) fn receipt_id(row: &Row<'_>, column: &str) -> Result<ReceiptId, Fault> {
+pub(crate) fn receipt_id(row: &Row<'_>, column: &str) -> Result<ReceiptId, Fault> {
     Ok(ReceiptId(bytes(row, column)?))
 }
 
-pub(super) fn millis(row: &Row<'_>, column: &str) -> Result<UnixMillis, Fault> {
+pub(crate) fn millis(row: &Row<'_>, column: &str) -> Result<UnixMillis, Fault> {
     Ok(UnixMillis(get(row, column)?))
 }
 
-pub(super) fn millis_opt(row: &Row<'_>, column: &str) -> Result<Option<UnixMillis>, Fault> {
+pub(crate) fn millis_opt(row: &Row<'_>, column: &str) -> Result<Option<UnixMillis>, Fault> {
     Ok(get::<Option<i64>>(row, column)?.map(UnixMillis))
 }
 
 /// A count or a duration. SQLite has no unsigned integers; what does not fit saturates on the way in and cannot be negative
 /// on the way out.
-pub(super) fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, Fault> {
+pub(crate) fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, Fault> {
     let number: i64 = get(row, column)?;
     u64::try_from(number).map_err(|_| Fault::damaged(column, number))
 }
 
-pub(super) fn unsigned32(row: &Row<'_>, column: &str) -> Result<u32, Fault> {
+pub(crate) fn unsigned32(row: &Row<'_>, column: &str) -> Result<u32, Fault> {
     let number: i64 = get(row, column)?;
     u32::try_from(number).map_err(|_| Fault::damaged(column, number))
 }
 
-pub(super) fn signed(number: u64) -> i64 {
+pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
+pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
     let text = row
         .get_ref(column)?
         .as_str()
@@ -138,12 +137,12 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) 
 }
 
 /// JSON of a value whose types cannot fail to serialise: strings, numbers and lists of them.
-pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::damaged("a value to be written", error))
 }
 
 /// What somebody did to a receipt's work, for ever.
-pub(super) fn append_history(
+pub(crate) fn append_history(
     connection: &Connection,
     receipt_seq: i64,
     at: UnixMillis,
@@ -157,10 +156,10 @@ pub(super) fn append_history(
 }
 
 /// The columns of a receipt that make an [`Event`]; `o` is its origin, `r` the receipt.
-pub(super) const EVENT_COLUMNS: &str = "o.tenant, o.source, o.family, r.event_id, r.event_type, r.subject, r.reading, r.status, \
+pub(crate) const EVENT_COLUMNS: &str = "o.tenant, o.source, o.family, r.event_id, r.event_type, r.subject, r.reading, r.status, \
      r.occurred_at, r.received_at, r.amount, r.currency, r.attributes";
 
-pub(super) fn reading_codes(reading: &StatusReading) -> (i64, Option<&str>) {
+pub(crate) fn reading_codes(reading: &StatusReading) -> (i64, Option<&str>) {
     match reading {
         StatusReading::Stateless => (0, None),
         StatusReading::Mapped { status, .. } => (1, Some(status.as_str())),
@@ -168,7 +167,7 @@ pub(super) fn reading_codes(reading: &StatusReading) -> (i64, Option<&str>) {
     }
 }
 
-pub(super) fn reading(row: &Row<'_>) -> Result<StatusReading, Fault> {
+pub(crate) fn reading(row: &Row<'_>) -> Result<StatusReading, Fault> {
     match get::<i64>(row, "reading")? {
         0 => Ok(StatusReading::Stateless),
         1 => Ok(StatusReading::Mapped {
@@ -183,7 +182,7 @@ pub(super) fn reading(row: &Row<'_>) -> Result<StatusReading, Fault> {
     }
 }
 
-pub(super) fn amount(row: &Row<'_>) -> Result<Option<Money>, Fault> {
+pub(crate) fn amount(row: &Row<'_>) -> Result<Option<Money>, Fault> {
     let (Some(units), Some(code)) = (
         get::<Option<i64>>(row, "amount")?,
         get::<Option<String>>(row, "currency")?,
@@ -197,7 +196,7 @@ pub(super) fn amount(row: &Row<'_>) -> Result<Option<Money>, Fault> {
 }
 
 /// Reads the event back, given its body.
-pub(super) fn event(row: &Row<'_>, body: Vec<u8>) -> Result<Event, Fault> {
+pub(crate) fn event(row: &Row<'_>, body: Vec<u8>) -> Result<Event, Fault> {
     let attributes = match row.get_ref("attributes")?.as_str_or_null() {
         Ok(None) => Vec::new(),
         _ => json(row, "attributes")?,
@@ -217,7 +216,7 @@ pub(super) fn event(row: &Row<'_>, body: Vec<u8>) -> Result<Event, Fault> {
     })
 }
 
-pub(super) fn proof(row: &Row<'_>) -> Result<Proof, Fault> {
+pub(crate) fn proof(row: &Row<'_>) -> Result<Proof, Fault> {
     Ok(Proof {
         provider: id(row, "provider")?,
         profile_version: unsigned32(row, "profile_version")?,
@@ -227,7 +226,7 @@ pub(super) fn proof(row: &Row<'_>) -> Result<Proof, Fault> {
     })
 }
 
-pub(super) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>) {
+pub(crate) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>) {
     match disposition {
         Disposition::Accepted => (0, None),
         Disposition::Superseded { current } => (1, Some(current.as_str())),
@@ -235,12 +234,12 @@ pub(super) fn disposition_codes(disposition: &Disposition) -> (i64, Option<&str>
     }
 }
 
-pub(super) fn disposition(row: &Row<'_>) -> Result<Disposition, Fault> {
+pub(crate) fn disposition(row: &Row<'_>) -> Result<Disposition, Fault> {
     let detail: Option<String> = get(row, "disposition_detail")?;
     disposition_of(get(row, "disposition")?, detail.as_deref())
 }
 
-pub(super) fn disposition_of(code: i64, detail: Option<&str>) -> Result<Disposition, Fault> {
+pub(crate) fn disposition_of(code: i64, detail: Option<&str>) -> Result<Disposition, Fault> {
     match (code, detail) {
         (0, _) => Ok(Disposition::Accepted),
         (1, Some(current)) => Ok(Disposition::Superseded {

@@ -1,28 +1,28 @@
 //! The registry's history: one line for each change of what runs where.
 
-use rusqlite::{Connection, params};
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 
 use super::fault::Fault;
 use crate::registry::Act;
+use crate::sql::{Connection, params};
 
 /// An owner or a tenant as its column has it: '' is the operator.
-pub(super) fn owner_text(owner: Option<&TenantName>) -> &str {
+pub(crate) fn owner_text(owner: Option<&TenantName>) -> &str {
     owner.map_or("", TenantName::as_str)
 }
 
 /// A line of history.
-pub(super) struct Line<'a> {
-    pub(super) what: &'a str,
-    pub(super) tenant: Option<&'a TenantName>,
-    pub(super) route: Option<&'a RouteName>,
-    pub(super) plugin: Option<&'a PluginName>,
-    pub(super) digest: Option<PluginDigest>,
-    pub(super) was: Option<String>,
-    pub(super) became: Option<String>,
+pub(crate) struct Line<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) tenant: Option<&'a TenantName>,
+    pub(crate) route: Option<&'a RouteName>,
+    pub(crate) plugin: Option<&'a PluginName>,
+    pub(crate) digest: Option<PluginDigest>,
+    pub(crate) was: Option<String>,
+    pub(crate) became: Option<String>,
 }
 
-pub(super) fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
+pub(crate) fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
     connection
         .prepare_cached(
             "INSERT INTO plugin_history (at, actor, what, why, tenant, route, plugin, digest, was, became) \

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tollgate_core::admission::{self, Admission, Decision, Disposition, NewJob};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId, JobId, OperationKey, ReceiptId, RouteName, Status, TenantName};
@@ -18,6 +17,7 @@ use super::receipts::{self, Body, Receipt, Subject, View};
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use super::{deliveries, jobs, outbox};
+use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView, Targets};
 
 /// Who decides where the source says that another form replaces a held receipt.
@@ -31,12 +31,12 @@ fn read(view: View<'_>, receipt: ReceiptId, body: Body) -> Result<Arc<Receipt>, 
 }
 
 /// The event as it was admitted.
-pub(super) fn event(view: View<'_>, receipt: ReceiptId) -> Result<Event, Fault> {
+pub(crate) fn event(view: View<'_>, receipt: ReceiptId) -> Result<Event, Fault> {
     Ok(Event::clone(&read(view, receipt, Body::With)?.event))
 }
 
 /// The receipt that something belongs to.
-pub(super) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fault> {
+pub(crate) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fault> {
     let (sql, number) = match target {
         Target::Receipt(receipt) => return Ok(read(view, receipt, Body::Without)?.id),
         Target::Job(job) => ("SELECT receipt FROM jobs WHERE id = ?1", job.0),
@@ -52,7 +52,7 @@ pub(super) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fa
 }
 
 /// The receipt's event with the status that a person gave to it, if one did: what plugins see.
-pub(super) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
+pub(crate) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
     let event = Arc::clone(&receipt.event);
     // Only what was held is ever reviewed.
     if !matches!(receipt.disposition, Disposition::Held { .. }) {
@@ -75,7 +75,7 @@ pub(super) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event
 }
 
 /// What was decided about a receipt.
-pub(super) fn view(view: View<'_>, receipt_seq: i64) -> Result<Option<ReviewView>, Fault> {
+pub(crate) fn view(view: View<'_>, receipt_seq: i64) -> Result<Option<ReviewView>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT at, actor, why, became, status, current, lifecycle_version, delivery, own FROM reviews WHERE receipt = ?1",
     )?;
@@ -84,22 +84,22 @@ pub(super) fn view(view: View<'_>, receipt_seq: i64) -> Result<Option<ReviewView
 }
 
 /// What was decided last about a job.
-pub(super) fn of_job(view: View<'_>, job: JobId) -> Result<Option<ReviewView>, Fault> {
+pub(crate) fn of_job(view: View<'_>, job: JobId) -> Result<Option<ReviewView>, Fault> {
     of_work(view, "job", job.0)
 }
 
 /// What was decided about a delivery.
-pub(super) fn of_delivery(view: View<'_>, delivery: DeliveryId) -> Result<Option<ReviewView>, Fault> {
+pub(crate) fn of_delivery(view: View<'_>, delivery: DeliveryId) -> Result<Option<ReviewView>, Fault> {
     of_work(view, "delivery", delivery.0)
 }
 
 /// What was decided about a conflict with the ledger.
-pub(super) fn of_action(view: View<'_>, action: ActionId) -> Result<Option<ReviewView>, Fault> {
+pub(crate) fn of_action(view: View<'_>, action: ActionId) -> Result<Option<ReviewView>, Fault> {
     of_work(view, "action", action.0)
 }
 
 /// The route whose job proposed an action.
-pub(super) fn route_of(view: View<'_>, action: ActionId) -> Result<(TenantName, RouteName), Fault> {
+pub(crate) fn route_of(view: View<'_>, action: ActionId) -> Result<(TenantName, RouteName), Fault> {
     let mut statement = view.prepare_cached(
         "SELECT j.tenant, j.route FROM actions a JOIN runs r ON r.id = a.run JOIN jobs j ON j.id = r.job WHERE a.id = ?1",
     )?;
@@ -189,7 +189,7 @@ fn code(reviewed: &Reviewed) -> i64 {
 }
 
 /// What a decision would do. A dry run ends here.
-pub(super) fn plan(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<ReviewAnswer, Fault> {
+pub(crate) fn plan(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<ReviewAnswer, Fault> {
     Ok(match decide(view, key, request)? {
         Ok(decided) => ReviewAnswer::Reviewed(decided.report),
         Err(refused) => refused,
@@ -197,7 +197,7 @@ pub(super) fn plan(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Res
 }
 
 /// Does what [`plan`] says.
-pub(super) fn review(
+pub(crate) fn review(
     transaction: &mut Transaction<'_>,
     key: &Secret,
     request: &ReviewRequest,
@@ -243,7 +243,10 @@ pub(super) fn review(
                 insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
             if jobs.is_empty() {
                 let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
-                receipts::note_unrouted_later(transaction, receipt.seq, origin)?;
+                transaction
+                    .memory
+                    .receipts
+                    .note_unrouted_later(transaction.connection, receipt.seq, origin)?;
             }
         }
         (Reviewed::Superseded { .. }, ReviewDecision::Map { .. }) => {
@@ -326,7 +329,10 @@ fn admit_own(
 }
 
 fn number(transaction: &Transaction<'_>, admission: &Admission) -> Result<i64, Fault> {
-    receipts::existing(transaction, admission.receipt)?
+    transaction
+        .memory
+        .receipts
+        .existing(transaction.connection, admission.receipt)?
         .map(|(seq, _)| seq)
         .ok_or_else(|| Fault::damaged("review", "what was admitted is not there"))
 }
@@ -399,7 +405,7 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
             Err(unmappable) => return Ok(Err(ReviewAnswer::Unmappable(unmappable))),
         },
         ReviewDecision::ReplaceWith { delivery, admission } => {
-            match deliveries::conflicting(&view, *delivery)? {
+            match deliveries::conflicting(view.connection, *delivery)? {
                 Some(conflict) if conflict.receipt_seq == receipt.seq => {
                     if let (true, Some(decision)) = (conflict.is_decided, of_delivery(view, *delivery)?) {
                         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
@@ -464,7 +470,7 @@ fn decide_delivery(
     request: &ReviewRequest,
     delivery: DeliveryId,
 ) -> Result<Refused, Fault> {
-    let Some(conflict) = deliveries::conflicting(&view, delivery)? else {
+    let Some(conflict) = deliveries::conflicting(view.connection, delivery)? else {
         return Ok(Err(ReviewAnswer::NotHeld));
     };
     if conflict.is_decided {
@@ -510,12 +516,12 @@ fn decide_action(view: View<'_>, request: &ReviewRequest, action: ActionId) -> R
     let (reviewed, destinations) = match &request.decision {
         ReviewDecision::Keep => {
             let key: OperationKey = id(row, "operation_key")?;
-            let action = recorded_under(&view, action, &key)?
+            let action = recorded_under(view.connection, action, &key)?
                 .ok_or_else(|| Fault::damaged("conflict", format_args!("{action} conflicts with nothing")))?;
             (Reviewed::Kept { action }, Vec::new())
         }
         ReviewDecision::Record { operation_key, targets } => {
-            if let Some(taken) = recorded_under(&view, action, operation_key)? {
+            if let Some(taken) = recorded_under(view.connection, action, operation_key)? {
                 return Ok(Err(ReviewAnswer::KeyTaken(taken)));
             }
             let reviewed = Reviewed::Recorded {
@@ -635,7 +641,7 @@ fn append(
 }
 
 /// Another form of a held event took its place, as the source wants it.
-pub(super) fn replaced_by_itself(
+pub(crate) fn replaced_by_itself(
     transaction: &Transaction<'_>,
     seq: i64,
     delivery: DeliveryId,

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::params;
 use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, StatusReading};
@@ -17,6 +16,7 @@ use super::fault::Fault;
 use super::receipts::{self, Body, OfOrigin, Receipt, View, unrouted};
 use super::rows::{self, get, id};
 use super::{deliveries, reviews};
+use crate::sql::params;
 use crate::{SetAside, SetAsideCount, SetAsideFilter, SetAsideKind};
 
 /// Codes of dispositions, as rows have them.
@@ -26,7 +26,7 @@ const HELD: i64 = 2;
 const STEP: usize = 256;
 
 /// Lists what is set aside.
-pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAside>, Fault> {
+pub(crate) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAside>, Fault> {
     let mut listing = Listing {
         view,
         filter,
@@ -62,7 +62,7 @@ pub(super) fn list(view: View<'_>, filter: &SetAsideFilter) -> Result<Vec<SetAsi
 }
 
 /// The numbers of receipts after `after` that came late and that no route took.
-pub(super) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<i64>, Fault> {
+pub(crate) fn superseded_without_jobs(view: View<'_>, after: i64) -> Result<Vec<i64>, Fault> {
     let mut all = Vec::new();
     let mut before = i64::MAX;
     loop {
@@ -137,7 +137,7 @@ impl Listing<'_> {
 
     fn unrouted(&mut self, before: i64) -> Result<(), Fault> {
         let view = self.view;
-        unrouted::each_before(&view, before, |seq, _| {
+        unrouted::each_before(view.connection, before, |seq, _| {
             if self.is_full() {
                 return Ok(false);
             }
@@ -342,7 +342,7 @@ fn item(
 }
 
 /// How much is set aside, by kind and place.
-pub(super) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<SetAsideCount>, Fault> {
+pub(crate) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<SetAsideCount>, Fault> {
     let mut tally = Tally {
         view,
         tenant,
@@ -357,7 +357,7 @@ pub(super) fn counts(view: View<'_>, tenant: Option<&TenantName>) -> Result<Vec<
         }
     }
     let mut unrouted_by_origin: BTreeMap<i64, OfOrigin> = BTreeMap::new();
-    unrouted::each_before(&view, i64::MAX, |seq, origin| {
+    unrouted::each_before(view.connection, i64::MAX, |seq, origin| {
         let of = unrouted_by_origin
             .entry(origin)
             .or_insert(OfOrigin { count: 0, oldest: seq });

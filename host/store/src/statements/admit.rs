@@ -1,6 +1,5 @@
 //! Admission: one verified event becomes a receipt with its jobs, or one more delivery of a receipt that exists.
 
-use rusqlite::{Connection, params};
 use tollgate_core::admission::{
     self, Admission, Decision, Existing, Identity, NewJob, OnHeld, OnReplay, decide, replaces,
 };
@@ -18,10 +17,15 @@ use super::reviews;
 use super::rows;
 use super::transaction::Transaction;
 use crate::Admitted;
+use crate::sql::{Connection, params};
 
-pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
+pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
     transaction.must_sync |= !transaction.memory.receipts.is_logged();
-    if let Some((seq, body_digest)) = receipts::existing(transaction, admission.receipt)? {
+    if let Some((seq, body_digest)) = transaction
+        .memory
+        .receipts
+        .existing(transaction.connection, admission.receipt)?
+    {
         transaction.must_sync = true;
         let existing = match admission.identity {
             Identity::EventId => Existing::ById { body_digest },
@@ -67,7 +71,7 @@ pub(super) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
 }
 
 /// Lets a receipt be found by its event's id, where it is not named by it.
-pub(super) fn lead_from_event_id(
+pub(crate) fn lead_from_event_id(
     connection: &Connection,
     key: &Secret,
     receipt: ReceiptId,
@@ -134,7 +138,7 @@ fn replacement(
 }
 
 /// What an admission would be decided to be, if it came now.
-pub(super) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Result<Decision, Fault> {
+pub(crate) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Result<Decision, Fault> {
     let existing = match receipts::find(view, &[admission.receipt])?.pop() {
         Some(seq) => {
             let known = receipts::get_known(view, seq, Body::Without)?;
@@ -156,7 +160,7 @@ pub(super) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Re
 
 /// Names a subject within its (tenant, family), and within its source if it is that source's own. Keyed with the store's own key, so
 /// that a sender cannot choose two subjects that share one row.
-pub(super) fn subject_key(
+pub(crate) fn subject_key(
     key: &Secret,
     tenant: &TenantName,
     family: Option<&str>,
@@ -177,7 +181,7 @@ pub(super) fn subject_key(
 }
 
 /// What is known of an event's subject, if it has one.
-pub(super) fn find_subject(
+pub(crate) fn find_subject(
     view: View<'_>,
     key: &Secret,
     event: &Event,
@@ -191,7 +195,7 @@ pub(super) fn find_subject(
 
 /// Makes a receipt's jobs, each behind what waits in its lane; what is held waits for nobody but a person. Answers whether one of
 /// them is ready.
-pub(super) fn insert_jobs(
+pub(crate) fn insert_jobs(
     connection: &Connection,
     tenant: &TenantName,
     jobs: &[NewJob],

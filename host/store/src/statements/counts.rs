@@ -1,15 +1,15 @@
 //! How much there is, and when something is due next.
 
-use rusqlite::Connection;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::receipts::{self, View};
 use super::rows;
+use crate::sql::Connection;
 use crate::{Counts, NextDue};
 
 /// Counts by index. Row numbers have no gaps, so the largest is a count.
-pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
+pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     let (superseded, held) = receipts::not_accepted(view)?;
     let mut statement = view.prepare_cached(
         "SELECT (SELECT coalesce(max(seq), 0) FROM chain_heads) AS receipts, \
@@ -56,7 +56,7 @@ pub(super) fn counts(view: View<'_>) -> Result<Counts, Fault> {
     })
 }
 
-pub(super) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
+pub(crate) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
     let earliest = |sql| -> Result<Option<UnixMillis>, Fault> {
         Ok(connection
             .prepare_cached(sql)?

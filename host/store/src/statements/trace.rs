@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, Row, params};
 use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::{AttemptEnd, message_id};
@@ -18,11 +17,12 @@ use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
 use super::rows::{self, get, id, millis};
 use super::{deliveries, resends, reviews};
+use crate::sql::{Connection, Row, ToSql, params};
 use crate::{
     ActionView, AttemptView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy, TraceQuery,
 };
 
-pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<Trace>, Fault> {
+pub(crate) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<Vec<Trace>, Fault> {
     let before = match query.after {
         None => i64::MAX,
         Some(receipt) => receipts::find(view, &[receipt])?
@@ -48,7 +48,8 @@ pub(super) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<
 
 /// The receipts that an identifier leads to, as their numbers; of the newest and of a subject's only those before `before`.
 fn find(view: View<'_>, key: &Secret, query: &TraceQuery, before: i64) -> Result<Vec<i64>, Fault> {
-    let by_number = |sql: &str, number: i64| -> Result<Vec<i64>, Fault> { numbers(&view, sql, params![number]) };
+    let by_number =
+        |sql: &str, number: i64| -> Result<Vec<i64>, Fault> { numbers(view.connection, sql, params![number]) };
     match &query.by {
         TraceBy::Receipt(id) => receipts::find(view, &[*id]),
         TraceBy::Job(id) => by_number("SELECT receipt FROM jobs WHERE id = ?1", id.0),
@@ -71,7 +72,7 @@ fn find(view: View<'_>, key: &Secret, query: &TraceQuery, before: i64) -> Result
 const RECEIPTS_OF_ACTION: &str = "SELECT receipt FROM actions WHERE id = ?1 UNION \
      SELECT j.receipt FROM repeats p JOIN runs u ON u.id = p.run JOIN jobs j ON j.id = u.job WHERE p.action = ?1";
 
-fn numbers(connection: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Vec<i64>, Fault> {
+fn numbers(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<i64>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement
         .query_map(params, |row| row.get(0))?
@@ -103,7 +104,7 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, befor
         found.extend(receipts::find(view, &ids)?);
         for id in &ids {
             let sql = "SELECT receipt FROM event_ids WHERE name = ?1 ORDER BY receipt";
-            found.extend(numbers(&view, sql, params![id.0.as_slice()])?);
+            found.extend(numbers(view.connection, sql, params![id.0.as_slice()])?);
         }
     }
     let subjects: Vec<_> = families
@@ -122,8 +123,8 @@ fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, befor
         "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 0",
         "SELECT id FROM actions WHERE operation_key = ?1 AND conflict = 1",
     ] {
-        for action in numbers(&view, sql, params![text])? {
-            found.extend(numbers(&view, RECEIPTS_OF_ACTION, params![action])?);
+        for action in numbers(view.connection, sql, params![text])? {
+            found.extend(numbers(view.connection, RECEIPTS_OF_ACTION, params![action])?);
         }
     }
     Ok(found)
@@ -166,10 +167,10 @@ fn trace_receipt(view: View<'_>, key: &Secret, receipt: &Receipt) -> Result<Trac
     Ok(Trace {
         receipt: receipt_view(receipt),
         review: reviews::view(view, receipt.seq)?,
-        redelivered: deliveries::redelivered(&view, receipt.seq)?,
+        redelivered: deliveries::redelivered(view.connection, receipt.seq)?,
         deliveries: deliveries::of_receipt(view, receipt.seq)?,
         jobs: jobs(view, key, receipt.seq)?,
-        history: history(&view, receipt.seq)?,
+        history: history(view.connection, receipt.seq)?,
     })
 }
 
@@ -241,7 +242,7 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
 
 fn jobs(view: View<'_>, key: &Secret, seq: i64) -> Result<Vec<JobView>, Fault> {
     let sql = "SELECT id, route, state, attempts, due_at, reason, replays FROM jobs WHERE receipt = ?1 ORDER BY id";
-    each(&view, sql, seq, |row| {
+    each(view.connection, sql, seq, |row| {
         let job: i64 = get(row, "id")?;
         let state = rows::job_state(row, "state")?;
         let due_at = millis(row, "due_at")?;
@@ -269,7 +270,7 @@ fn runs(view: View<'_>, key: &Secret, job: i64) -> Result<Vec<RunView>, Fault> {
     let sql = "SELECT id, attempt, plugin, digest, config_digest, runtime, started_at, duration_us, fuel, outcome, message, logs, \
                (SELECT v.version FROM plugin_versions v WHERE v.digest = runs.digest AND v.name = runs.plugin LIMIT 1) AS version \
                FROM runs WHERE job = ?1 ORDER BY id DESC";
-    newest(&view, sql, job, |row| {
+    newest(view.connection, sql, job, |row| {
         let run: i64 = get(row, "id")?;
         Ok(RunView {
             id: RunId(run),
@@ -298,7 +299,7 @@ fn actions(view: View<'_>, key: &Secret, run: i64) -> Result<Vec<ActionView>, Fa
                SELECT p.at, 0, a.id, a.receipt, a.namespace, a.operation_key, a.json, \
                CASE a.conflict WHEN 0 THEN 'already_done' ELSE 'conflict' END \
                FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1, 2";
-    each(&view, sql, run, |row| {
+    each(view.connection, sql, run, |row| {
         let verdict: String = get(row, "verdict")?;
         let content: Action = rows::json(row, "json")?;
         let action = ActionId(get(row, "id")?);
@@ -325,7 +326,7 @@ fn outbox(view: View<'_>, key: &Secret, action: &Row<'_>, kind: ActionKind) -> R
     let (namespace, operation_key) = (id(action, "namespace")?, id(action, "operation_key")?);
     let recorded_by: i64 = get(action, "receipt")?;
     let sql = "SELECT id, destination, state, due_at FROM outbox WHERE action = ?1 ORDER BY id";
-    each(&view, sql, get(action, "id")?, |row| {
+    each(view.connection, sql, get(action, "id")?, |row| {
         let entry: i64 = get(row, "id")?;
         let state = rows::entry_state(row, "state")?;
         let due_at = millis(row, "due_at")?;
@@ -337,7 +338,7 @@ fn outbox(view: View<'_>, key: &Secret, action: &Row<'_>, kind: ActionKind) -> R
             destination,
             state: state.as_str().to_owned(),
             due_at: (state == EntryState::Ready).then(|| due_at.to_string()),
-            attempts: attempts(&view, entry)?,
+            attempts: attempts(view.connection, entry)?,
         })
     })
 }

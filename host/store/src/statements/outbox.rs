@@ -1,6 +1,5 @@
 //! The outbox: recorded actions on their way to destinations.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::ActionKind;
 use tollgate_core::delivery::{EntryEnd, message_id};
 use tollgate_core::ids::{
@@ -15,10 +14,11 @@ use super::fault::Fault;
 use super::receipts;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
+use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms, Targets};
 
 /// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no room is not touched.
-pub(super) fn claim(
+pub(crate) fn claim(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
     rooms: &Rooms,
@@ -191,18 +191,18 @@ fn store_key(connection: &Connection) -> Result<Secret, Fault> {
     Ok(Secret::new(key))
 }
 
-fn kind(row: &rusqlite::Row<'_>) -> Result<ActionKind, Fault> {
+fn kind(row: &Row<'_>) -> Result<ActionKind, Fault> {
     let name: String = get(row, "kind")?;
     ActionKind::of_ledger(&name).ok_or_else(|| Fault::damaged("kind", name))
 }
 
 /// An entry as its deliverer left it.
-pub(super) struct Entry {
-    pub(super) state: EntryState,
+pub(crate) struct Entry {
+    pub(crate) state: EntryState,
     epoch: LeaseEpoch,
     attempts: u32,
-    pub(super) receipt: i64,
-    pub(super) destination: String,
+    pub(crate) receipt: i64,
+    pub(crate) destination: String,
     /// Of the resend under which it is at work.
     resend: Option<i64>,
 }
@@ -213,7 +213,7 @@ impl Entry {
     }
 }
 
-pub(super) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
+pub(crate) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
          WHERE e.id = ?1",
@@ -232,7 +232,7 @@ pub(super) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fa
     })
 }
 
-pub(super) fn record_attempt(
+pub(crate) fn record_attempt(
     transaction: &mut Transaction<'_>,
     attempt: &AttemptRecord,
 ) -> Result<AttemptRecorded, Fault> {
@@ -282,7 +282,7 @@ pub(super) fn record_attempt(
 }
 
 /// Entries whose lease was lost meanwhile are somebody else's and stay as they are.
-pub(super) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], at: UnixMillis) -> Result<(), Fault> {
+pub(crate) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], at: UnixMillis) -> Result<(), Fault> {
     for hold in holds {
         let entry = find(transaction.connection, hold.entry)?;
         if !entry.is_held_under(hold.epoch) {
@@ -301,7 +301,7 @@ pub(super) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], a
 }
 
 /// Puts a dead entry back to work.
-pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: UnixMillis) -> Result<(), Fault> {
+pub(crate) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: UnixMillis) -> Result<(), Fault> {
     let state = find(transaction.connection, entry)?.state.next(EntryEvent::Replay)?;
     transaction
         .connection
@@ -312,7 +312,7 @@ pub(super) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: U
 }
 
 /// Makes an entry for each destination that an action was not sent to yet.
-pub(super) fn send(
+pub(crate) fn send(
     transaction: &mut Transaction<'_>,
     tenant: &TenantName,
     action: i64,
@@ -338,7 +338,7 @@ pub(super) fn send(
 }
 
 /// The destinations that an action was not sent to, neither under the name of now nor under one of before; each once.
-pub(super) fn missing<'t>(
+pub(crate) fn missing<'t>(
     connection: &Connection,
     action: i64,
     targets: &'t Targets,

@@ -2,64 +2,73 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{Connection, params};
-use tollgate_core::chain;
+use tollgate_core::chain::{self, Coverage};
 use tollgate_core::ids::{Digest, FamilyName, PluginName, SourceName, TenantName};
 use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
-use super::receipts::{self, View};
+use super::receipts::{ReceiptsWriter, View, coverage};
+use crate::sql::{Connection, OptionalExtension as _, params};
 
 /// A transaction under way, or a group's part of one: the connection, what the writer remembers, and what it will have made ready.
-pub(super) struct Transaction<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) memory: &'a mut Memory,
+pub(crate) struct Transaction<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) memory: &'a mut Memory,
     /// Wakes the worker after the commit.
-    pub(super) jobs_ready: bool,
+    pub(crate) jobs_ready: bool,
     /// Wakes the deliverer after the commit.
-    pub(super) outbox_ready: bool,
+    pub(crate) outbox_ready: bool,
     /// Somebody is told of this commit who must not be told of it in vain: it is committed and synced before anybody is answered. What
     /// is not marked is done again after the process died, by the same rules and with the same outcome.
-    pub(super) must_sync: bool,
+    pub(crate) must_sync: bool,
     /// What was done is to be known even if the process dies right after: it is committed before anybody is answered.
-    pub(super) must_commit: bool,
+    pub(crate) must_commit: bool,
     /// Origins that this transaction made.
-    pub(super) new_origins: Vec<NewOrigin>,
+    pub(crate) new_origins: Vec<NewOrigin>,
     /// Plugin state that it wrote.
-    pub(super) state: Vec<StateChange>,
+    pub(crate) state: Vec<StateChange>,
 }
 
 /// A key of a plugin's state, and what it has now.
 #[derive(Debug)]
-#[cfg_attr(
-    target_family = "wasm",
-    expect(dead_code, reason = "a guest's next transaction reads it")
-)]
-pub(super) struct StateChange {
-    pub(super) tenant: TenantName,
-    pub(super) plugin: PluginName,
-    pub(super) key: String,
-    pub(super) value: StateValue,
+pub(crate) struct StateChange {
+    pub(crate) tenant: TenantName,
+    pub(crate) plugin: PluginName,
+    pub(crate) key: String,
+    pub(crate) value: StateValue,
 }
 
 /// An origin that was not known before.
 #[derive(Debug)]
-#[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a guest keeps no records"))]
-pub(super) struct NewOrigin {
-    pub(super) id: i64,
-    pub(super) tenant: TenantName,
-    pub(super) source: SourceName,
-    pub(super) family: Option<FamilyName>,
+pub(crate) struct NewOrigin {
+    pub(crate) id: i64,
+    pub(crate) tenant: TenantName,
+    pub(crate) source: SourceName,
+    pub(crate) family: Option<FamilyName>,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    /// Nothing is done in it yet.
+    pub(crate) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
+        Self {
+            connection,
+            memory,
+            jobs_ready: false,
+            outbox_ready: false,
+            must_sync: false,
+            must_commit: false,
+            new_origins: Vec::new(),
+            state: Vec::new(),
+        }
+    }
+
     /// For what readers ask as well.
-    pub(super) fn view(&self) -> View<'_> {
-        self.memory.receipts.view(self.connection)
+    pub(crate) fn view(&self) -> View<'_> {
+        View::new(self.connection, &*self.memory.receipts)
     }
 
     /// The number of an origin, made when it is new.
-    pub(super) fn origin(
+    pub(crate) fn origin(
         &mut self,
         tenant: &TenantName,
         source: &SourceName,
@@ -100,42 +109,43 @@ impl Transaction<'_> {
 /// What the writer knows without asking the file. A native writer keeps it from commit to commit, because nobody else writes the
 /// file; a guest reads it anew in each transaction.
 #[derive(Debug)]
-pub(super) struct Memory {
-    pub(super) head: ChainHead,
+pub(crate) struct Memory {
+    pub(crate) head: ChainHead,
     /// As the file has it.
-    #[cfg(not(target_family = "wasm"))]
     written: ChainHead,
     /// Leases of jobs that were given since the last commit.
-    pub(super) leases: i64,
+    pub(crate) leases: i64,
     /// The last process did not end by itself: a job may have killed it, and would again. Its attempts are counted before they begin.
-    pub(super) careful: bool,
-    pub(super) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
-    pub(super) configs: BTreeSet<Digest>,
-    pub(super) receipts: receipts::Memory,
+    pub(crate) careful: bool,
+    pub(crate) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
+    pub(crate) configs: BTreeSet<Digest>,
+    /// What the links of its chain cover.
+    pub(crate) coverage: Coverage,
+    pub(crate) receipts: Box<dyn ReceiptsWriter>,
     /// The tenant whose turn it was last to have jobs claimed; empty before the first.
-    pub(super) last_turn: String,
+    pub(crate) last_turn: String,
     /// The tenant and destination whose turn it was last to have outbox entries claimed.
-    pub(super) last_delivered: (String, String),
+    pub(crate) last_delivered: (String, String),
 }
 
 /// The newest receipt and its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ChainHead {
-    pub(super) seq: i64,
-    pub(super) link: Digest,
+pub(crate) struct ChainHead {
+    pub(crate) seq: i64,
+    pub(crate) link: Digest,
 }
 
 impl Memory {
-    pub(super) fn load(connection: &Connection, receipts: receipts::Memory) -> Result<Self, Fault> {
+    pub(crate) fn load(connection: &Connection, receipts: Box<dyn ReceiptsWriter>) -> Result<Self, Fault> {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
-            #[cfg(not(target_family = "wasm"))]
             written: head,
             leases: 0,
             careful: false,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
+            coverage: coverage(connection)?,
             receipts,
             last_turn: String::new(),
             last_delivered: <(String, String)>::default(),
@@ -143,23 +153,20 @@ impl Memory {
     }
 
     /// Writes the head of the chain, if it moved. Last before a commit.
-    #[cfg(not(target_family = "wasm"))]
-    pub(super) fn write_head(&self, connection: &Connection) -> Result<(), Fault> {
+    pub(crate) fn write_head(&self, connection: &Connection) -> Result<(), Fault> {
         if self.head == self.written {
             return Ok(());
         }
         write_chain_head(connection, &self.head)
     }
 
-    #[cfg(not(target_family = "wasm"))]
-    pub(super) fn committed(&mut self) {
+    pub(crate) fn committed(&mut self) {
         self.written = self.head;
         self.leases = 0;
     }
 
     /// After a rollback: what was remembered of rows that are gone is forgotten.
-    #[cfg(not(target_family = "wasm"))]
-    pub(super) fn forget(&mut self, head: ChainHead) {
+    pub(crate) fn forget(&mut self, head: ChainHead) {
         self.head = head;
         self.origins.clear();
         self.configs.clear();
@@ -168,7 +175,7 @@ impl Memory {
 }
 
 /// Writes the head of the chain, for the next transaction and for whoever looks whether receipts are missing.
-pub(super) fn write_chain_head(connection: &Connection, head: &ChainHead) -> Result<(), Fault> {
+pub(crate) fn write_chain_head(connection: &Connection, head: &ChainHead) -> Result<(), Fault> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO chain_heads (chain, seq, link) VALUES (0, ?1, ?2)")?
         .execute(params![head.seq, head.link.0.as_slice()])?;
@@ -176,8 +183,7 @@ pub(super) fn write_chain_head(connection: &Connection, head: &ChainHead) -> Res
 }
 
 /// Reads the head of the chain; of a store without receipts it is the beginning.
-pub(super) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Fault> {
-    use rusqlite::OptionalExtension as _;
+pub(crate) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Fault> {
     let head = connection
         .query_row("SELECT seq, link FROM chain_heads WHERE chain = 0", [], |row| {
             Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?))

@@ -51,7 +51,7 @@ const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
     written
 }
 
-pub(super) const MIGRATIONS: &[&str] = &[
+pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0001_first.sql"),
     statements!("../../migrations/0002_segments.sql"),
     statements!("../../migrations/0003_review.sql"),
@@ -72,7 +72,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0018_reasons.sql"),
     statements!("../../migrations/0019_fault_rows.sql"),
 ];
-pub(super) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 #[cfg(test)]
 mod tests {

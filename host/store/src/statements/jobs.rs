@@ -1,6 +1,5 @@
 //! Jobs: leased, run elsewhere, and settled in one transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
 use tollgate_core::action::{GrantedAction, Verdict, verdict};
 use tollgate_core::ids::{Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId, TenantName};
 use tollgate_core::outcome::JobEnd;
@@ -15,6 +14,7 @@ use super::receipts;
 use super::reviews;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::{StateChange, Transaction};
+use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement};
 
 /// A key that does not exist.
@@ -25,7 +25,7 @@ const ABSENT: StateValue = StateValue {
 
 /// Leases what is due, tenants by turns: one that has much waiting delays no other. A job that is ready or leased is the oldest of
 /// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
-pub(super) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
+pub(crate) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
     let mut last = std::mem::take(&mut transaction.memory.last_turn);
     let mut tenants = Tenants {
         transaction,
@@ -126,7 +126,7 @@ struct Job {
 }
 
 impl Job {
-    fn read(row: &rusqlite::Row<'_>) -> Result<Self, Fault> {
+    fn read(row: &Row<'_>) -> Result<Self, Fault> {
         Ok(Self {
             id: get(row, "id")?,
             lane: get(row, "lane")?,
@@ -156,7 +156,7 @@ impl Job {
 }
 
 /// A job that waited for its lane.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     job: i64,
     due_at: UnixMillis,
 }
@@ -164,7 +164,7 @@ pub(super) struct Waiting {
 /// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
 /// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Answers with the older one,
 /// ready now, if there was one. `state` is the job's.
-pub(super) fn yield_to_older(
+pub(crate) fn yield_to_older(
     connection: &Connection,
     job: i64,
     lane: i64,
@@ -210,7 +210,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
 }
 
 /// Moves the end of a lease that is still its job's newest; answers whether it is.
-pub(super) fn extend_lease(
+pub(crate) fn extend_lease(
     transaction: &mut Transaction<'_>,
     job: JobId,
     epoch: LeaseEpoch,
@@ -233,7 +233,7 @@ struct Settling {
     at: UnixMillis,
 }
 
-pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement) -> Result<Settled, Fault> {
+pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement) -> Result<Settled, Fault> {
     let connection = transaction.connection;
     let run = &settlement.run;
     let settling = Settling {
@@ -286,7 +286,7 @@ pub(super) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     Ok(Settled::Committed { run: run_id, verdicts })
 }
 
-pub(super) fn read_state(
+pub(crate) fn read_state(
     connection: &Connection,
     tenant: &TenantName,
     plugin: &PluginName,
@@ -646,13 +646,13 @@ fn change(connection: &Connection, job: i64, state: JobState, event: JobEvent) -
 }
 
 /// Nothing is to be done with a held job. Its reason stays.
-pub(super) fn dismiss(connection: &Connection, job: JobId) -> Result<(), Fault> {
+pub(crate) fn dismiss(connection: &Connection, job: JobId) -> Result<(), Fault> {
     let state = Job::find(connection, job)?.state;
     change(connection, job.0, state, JobEvent::Dismiss)
 }
 
 /// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs.
-pub(super) fn requeue(transaction: &mut Transaction<'_>, job: JobId, now: UnixMillis) -> Result<(), Fault> {
+pub(crate) fn requeue(transaction: &mut Transaction<'_>, job: JobId, now: UnixMillis) -> Result<(), Fault> {
     let connection = transaction.connection;
     let Job { id, lane, state, .. } = Job::find(connection, job)?;
     let state = state.next(JobEvent::Replay)?;
@@ -677,82 +677,68 @@ pub(super) fn requeue(transaction: &mut Transaction<'_>, job: JobId, now: UnixMi
 #[cfg(test)]
 mod tests {
     use tollgate_core::ids::OutboxId;
-    use tollgate_core::work::{EntryState, IllegalEvent};
+    use tollgate_core::work::{EntryEvent, EntryState, IllegalEvent};
 
-    use super::super::{Access, OpenOptions, SqliteStore};
+    use super::super::receipts::Rows;
+    use super::super::schema::MIGRATIONS;
+    use super::super::transaction::Memory;
     use super::*;
-    use crate::StoreError;
 
     #[test]
     fn what_cannot_happen_to_a_job_or_an_entry_is_an_error_and_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("t.db"), OpenOptions::default()).unwrap();
-        let Access::ReadWrite(writer) = &store.inner.access else {
-            panic!("it was opened to be written");
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection.execute_batch(&MIGRATIONS.concat()).unwrap();
+        let connection: &Connection = &connection;
         // One of each state, whose code is its number; in lanes of their own.
-        let make = writer.write(|transaction| {
-            let connection = transaction.connection;
-            let job = "INSERT INTO jobs (id, receipt, route, lane, state, due_at, tenant) VALUES (10 + ?1, 1, 'r', ?1, ?1, 0, 'acme')";
-            for state in JobState::ALL {
-                connection.execute(job, [rows::job_code(state)])?;
-            }
-            connection.execute(
-                "INSERT INTO actions (id, run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, \
-                 recorded_at) VALUES (1, 1, 0, 1, 'acme', 'p', 'credit', 'k', zeroblob(32), '{}', 0, 0)",
-                [],
-            )?;
-            let entry = "INSERT INTO outbox (id, action, tenant, destination, state, due_at) VALUES (10 + ?1, 1, 'acme', 'd' || ?1, ?1, 0)";
-            for state in EntryState::ALL {
-                connection.execute(entry, [rows::entry_code(state)])?;
-            }
-            Ok(())
-        });
-        runtime.block_on(make).unwrap();
+        let job = "INSERT INTO jobs (id, receipt, route, lane, state, due_at, tenant) VALUES (10 + ?1, 1, 'r', ?1, ?1, 0, 'acme')";
+        for state in JobState::ALL {
+            connection.execute(job, [rows::job_code(state)]).unwrap();
+        }
+        let action = "INSERT INTO actions (id, run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, \
+                      recorded_at) VALUES (1, 1, 0, 1, 'acme', 'p', 'credit', 'k', zeroblob(32), '{}', 0, 0)";
+        connection.execute(action, []).unwrap();
+        let entry = "INSERT INTO outbox (id, action, tenant, destination, state, due_at) VALUES (10 + ?1, 1, 'acme', 'd' || ?1, ?1, 0)";
+        for state in EntryState::ALL {
+            connection.execute(entry, [rows::entry_code(state)]).unwrap();
+        }
         let all = || {
-            let read = writer.write(|transaction| {
-                let sql = "SELECT 'job', id, state, attempts, replays FROM jobs UNION ALL SELECT 'entry', id, state, attempts, replays FROM outbox";
-                let mut statement = transaction.connection.prepare(sql)?;
-                let rows = statement.query_map([], |row| Ok([0, 1, 2, 3, 4].map(|at| row.get_ref(at).map(|value| format!("{value:?}")).ok())))?;
-                Ok(rows.collect::<Result<Vec<_>, _>>()?)
-            });
-            runtime.block_on(read).unwrap()
+            let sql = "SELECT 'job', id, state, attempts, replays FROM jobs UNION ALL SELECT 'entry', id, state, attempts, replays FROM outbox";
+            let row = |row: &Row<'_>| Ok([0, 1, 2, 3, 4].map(|at: usize| format!("{:?}", row.get_ref(at))));
+            let mut statement = connection.prepare_cached(sql).unwrap();
+            statement
+                .query_map([], row)
+                .unwrap()
+                .collect::<Result<Vec<_>, _>>()
+                .unwrap()
         };
         let before = all();
+        let mut memory = Memory::load(connection, Box::new(Rows)).unwrap();
+        let mut transaction = Transaction::new(connection, &mut memory);
         let mut refused = 0;
+        let mut refuse = |done: Result<(), Fault>, expected: IllegalEvent| {
+            assert!(
+                matches!(&done, Err(Fault::Illegal(found)) if *found == expected),
+                "{done:?}"
+            );
+            refused += 1;
+        };
         for state in JobState::ALL {
             let job = JobId(10 + rows::job_code(state));
+            let illegal = |event| IllegalEvent::Job { state, event };
             if state.next(JobEvent::Dismiss).is_err() {
-                let error = runtime.block_on(writer.write(move |transaction| dismiss(transaction.connection, job)));
-                let event = JobEvent::Dismiss;
-                let expected = IllegalEvent::Job { state, event };
-                assert!(
-                    matches!(error, Err(StoreError::Illegal(found)) if found == expected),
-                    "{error:?}"
-                );
-                refused += 1;
+                refuse(dismiss(connection, job), illegal(JobEvent::Dismiss));
             }
             if state.next(JobEvent::Replay).is_err() {
-                let error = runtime.block_on(writer.write(move |transaction| requeue(transaction, job, UnixMillis(1))));
-                let event = JobEvent::Replay;
-                let expected = IllegalEvent::Job { state, event };
-                assert!(
-                    matches!(error, Err(StoreError::Illegal(found)) if found == expected),
-                    "{error:?}"
-                );
-                refused += 1;
+                refuse(requeue(&mut transaction, job, UnixMillis(1)), illegal(JobEvent::Replay));
             }
         }
         for state in EntryState::ALL.into_iter().filter(|state| *state != EntryState::Dead) {
             let entry = OutboxId(10 + rows::entry_code(state));
-            let error =
-                runtime.block_on(writer.write(move |transaction| outbox::requeue(transaction, entry, UnixMillis(1))));
-            assert!(
-                matches!(error, Err(StoreError::Illegal(IllegalEvent::Entry { state: found, .. })) if found == state),
-                "{error:?}"
+            let event = EntryEvent::Replay;
+            refuse(
+                outbox::requeue(&mut transaction, entry, UnixMillis(1)),
+                IllegalEvent::Entry { state, event },
             );
-            refused += 1;
         }
         assert_eq!(refused, 6 + 3 + 3);
         assert_eq!(all(), before);

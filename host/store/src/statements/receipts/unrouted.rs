@@ -1,15 +1,14 @@
 //! Accepted receipts that no route took, packed by commit: a tenant may route few of the types that its provider sends, and an event
 //! that nobody wants must not cost a row.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
-
 use super::super::fault::Fault;
+use crate::sql::{Connection, OptionalExtension as _, params};
 
 /// Bytes of one receipt: how far it is from the row's first, and its origin.
 const ENTRY_BYTES: usize = 4 + 8;
 
 /// Adds what one commit has, in the order of its receipts: number and origin.
-pub(super) fn insert(connection: &Connection, receipts: &[(i64, i64)]) -> Result<(), Fault> {
+pub(crate) fn insert(connection: &Connection, receipts: &[(i64, i64)]) -> Result<(), Fault> {
     let Some(&(first, _)) = receipts.first() else {
         return Ok(());
     };
@@ -20,7 +19,7 @@ pub(super) fn insert(connection: &Connection, receipts: &[(i64, i64)]) -> Result
 }
 
 /// Adds an older receipt, which a review accepted: to the row of the receipts around it, so that it is found there.
-pub(super) fn put(connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
+pub(crate) fn put(connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
     let Some((first, entries)) = row_of(connection, seq)? else {
         return insert(connection, &[(seq, origin)]);
     };
@@ -75,7 +74,7 @@ fn unpack(first: i64, entries: &[u8]) -> Result<Vec<(i64, i64)>, Fault> {
 }
 
 /// Takes a receipt out, if it is there. A row without entries is removed.
-pub(super) fn remove(connection: &Connection, seq: i64) -> Result<(), Fault> {
+pub(crate) fn remove(connection: &Connection, seq: i64) -> Result<(), Fault> {
     let Some((first, entries)) = row_of(connection, seq)? else {
         return Ok(());
     };
@@ -93,7 +92,7 @@ pub(super) fn remove(connection: &Connection, seq: i64) -> Result<(), Fault> {
 }
 
 /// Calls `each` with the number and origin of every such receipt before `before`, the newest first, until it says to stop.
-pub(in super::super) fn each_before(
+pub(crate) fn each_before(
     connection: &Connection,
     before: i64,
     mut each: impl FnMut(i64, i64) -> Result<bool, Fault>,

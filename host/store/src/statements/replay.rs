@@ -1,6 +1,5 @@
 //! The dead-letter queue and replay. A replay puts work back, or makes jobs that receipts lack; what it does a second time, the operation keys make harmless.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use tollgate_core::admission::{Disposition, NewJob};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName, Status};
@@ -14,13 +13,14 @@ use super::receipts::{self, Body, Receipt, View};
 use super::rows::{self, get, id};
 use super::transaction::{Transaction, read_chain_head};
 use super::{jobs, outbox, reviews, set_aside};
+use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     DeadLetter, DeadLetterFilter, DeadWork, MissingDelivery, ReplayReport, ReplayRequest, ReplayWhat, Replayed,
     ReplayedWork, Routable, RoutableFilter, RoutableStanding, RouteTargets, SetAside, SetAsideFilter, SetAsideKind,
 };
 
 /// Lists dead letters, newest first.
-pub(super) fn dead_letters(view: View<'_>, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Fault> {
+pub(crate) fn dead_letters(view: View<'_>, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Fault> {
     let found = find(view, filter, filter.with_replayed, "DESC")?;
     Ok(found.into_iter().map(|found| found.letter).collect())
 }
@@ -42,18 +42,18 @@ fn find(view: View<'_>, filter: &DeadLetterFilter, with_replayed: bool, order: &
          j.route, j.state AS job_state, e.destination, e.action, e.state AS entry_state, a.operation_key \
          FROM dead_letters d LEFT JOIN jobs j ON j.id = d.job LEFT JOIN outbox e ON e.id = d.entry \
          LEFT JOIN actions a ON a.id = e.action \
-         WHERE {open_only} d.id < :behind AND (:id IS NULL OR d.id = :id) AND (:route IS NULL OR j.route = :route) \
-         AND (:destination IS NULL OR e.destination = :destination) AND (:since IS NULL OR d.died_at >= :since) \
-         AND (:reason IS NULL OR instr(d.reason, :reason) > 0) ORDER BY d.id {order}"
+         WHERE {open_only} d.id < ?1 AND (?2 IS NULL OR d.id = ?2) AND (?3 IS NULL OR j.route = ?3) \
+         AND (?4 IS NULL OR e.destination = ?4) AND (?5 IS NULL OR d.died_at >= ?5) \
+         AND (?6 IS NULL OR instr(d.reason, ?6) > 0) ORDER BY d.id {order}"
     ))?;
-    let mut rows = statement.query(named_params! {
-        ":behind": behind,
-        ":id": filter.id.map(|id| id.0),
-        ":route": filter.route.as_ref().map(|name| name.as_str()),
-        ":destination": filter.destination.as_ref().map(|name| name.as_str()),
-        ":since": filter.since.map(|at| at.0),
-        ":reason": filter.reason,
-    })?;
+    let mut rows = statement.query(params![
+        behind,
+        filter.id.map(|id| id.0),
+        filter.route.as_ref().map(|name| name.as_str()),
+        filter.destination.as_ref().map(|name| name.as_str()),
+        filter.since.map(|at| at.0),
+        filter.reason,
+    ])?;
     let mut found = Vec::new();
     while found.len() < filter.rows_max
         && let Some(row) = rows.next()?
@@ -125,10 +125,10 @@ fn answer(row: &Row<'_>) -> Result<Option<String>, Fault> {
 }
 
 /// What a replay would do. A dry run ends here.
-pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
+pub(crate) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
     let mut planned = planned(view, request)?;
     for step in &mut planned {
-        note_missing(&view, step, &request.routes)?;
+        note_missing(view.connection, step, &request.routes)?;
     }
     Ok(ReplayReport {
         dry_run: request.dry_run,
@@ -138,7 +138,7 @@ pub(super) fn plan(view: View<'_>, request: &ReplayRequest) -> Result<ReplayRepo
 }
 
 /// Does what [`plan`] says.
-pub(super) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
+pub(crate) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest) -> Result<ReplayReport, Fault> {
     let planned = planned(transaction.view(), request)?;
     let mut replayed = Vec::with_capacity(planned.len());
     for mut step in planned {
@@ -207,14 +207,17 @@ fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> 
         step.receipt_seq,
         now,
     )?;
-    receipts::note_routed(transaction, step.receipt_seq)
+    transaction
+        .memory
+        .receipts
+        .note_routed(transaction.connection, step.receipt_seq)
 }
 
 fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {
     match &request.what {
         ReplayWhat::DeadLetters(filter) => {
             if let Some(id) = filter.id
-                && !letter_exists(&view, id)?
+                && !letter_exists(view.connection, id)?
             {
                 return Err(Fault::NotFound(id.to_string()));
             }
@@ -312,7 +315,7 @@ fn new_jobs(view: View<'_>, receipt: ReceiptId, jobs: &[NewJob]) -> Result<Vec<S
     if standing(view, &kept)?.is_none() {
         return Ok(Vec::new());
     }
-    let has = routes_of(&view, seq)?;
+    let has = routes_of(view.connection, seq)?;
     Ok(jobs
         .iter()
         .filter(|job| !has.contains(&job.spec.route))
@@ -385,7 +388,7 @@ fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<Came>, Fault> {
 }
 
 /// Receipts that may be routed again, the oldest first.
-pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Routable>, Fault> {
+pub(crate) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Routable>, Fault> {
     let number = |receipt: ReceiptId| {
         let found = receipts::find(view, &[receipt])?.pop();
         found.ok_or_else(|| Fault::NotFound(receipt.to_string()))
@@ -395,7 +398,7 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
         Some(receipt) => Box::new(std::iter::once(number(receipt)?)),
         None if filter.without_jobs => {
             let mut unrouted = set_aside::superseded_without_jobs(view, after)?;
-            receipts::unrouted::each_before(&view, i64::MAX, |seq, _| {
+            receipts::unrouted::each_before(view.connection, i64::MAX, |seq, _| {
                 unrouted.push(seq);
                 Ok(seq > after)
             })?;
@@ -404,7 +407,7 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
             unrouted.dedup();
             Box::new(unrouted.into_iter())
         }
-        None => Box::new(after + 1..=read_chain_head(&view)?.seq),
+        None => Box::new(after + 1..=read_chain_head(view.connection)?.seq),
     };
     let mut found = Vec::new();
     for seq in seqs {
@@ -426,7 +429,7 @@ pub(super) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
         {
             continue;
         }
-        let routes = routes_of(&view, seq)?;
+        let routes = routes_of(view.connection, seq)?;
         if filter.without_jobs && !routes.is_empty() {
             continue;
         }

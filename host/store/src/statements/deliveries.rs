@@ -4,7 +4,6 @@
 //! replay, is kept once with its body and the event as it was read, so that a person can give it effect; when it comes again, that
 //! is counted.
 
-use rusqlite::{Connection, Row, params};
 use tollgate_core::admission::{Admission, Kept};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{DeliveryId, Digest};
@@ -13,6 +12,7 @@ use super::fault::Fault;
 use super::receipts::{self, Body, View};
 use super::reviews;
 use super::rows::{self, get, millis, signed, to_json};
+use crate::sql::{Connection, Row, params};
 use crate::{DeliveryView, KeptDelivery, Redelivered};
 
 /// In `redelivered_in_all`, and in `deliveries.conflict`.
@@ -22,7 +22,7 @@ const SUSPECTED_REPLAY: i64 = 2;
 
 /// A delivery that is not the event of its receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Other {
+pub(crate) enum Other {
     /// It has the receipt's event id and other bytes.
     Conflict,
     /// It has the signed message of the receipt, whose body has this digest, and another id or type.
@@ -96,7 +96,7 @@ fn number(totals: &Totals) -> u32 {
 }
 
 /// The receipt's own event came again. Answers which delivery of it this is.
-pub(super) fn note_same(connection: &Connection, admission: &Admission, seq: i64) -> Result<u32, Fault> {
+pub(crate) fn note_same(connection: &Connection, admission: &Admission, seq: i64) -> Result<u32, Fault> {
     let mut totals = totals(connection, seq)?;
     totals.same += 1;
     if totals.kept.keeps_same() {
@@ -107,15 +107,15 @@ pub(super) fn note_same(connection: &Connection, admission: &Admission, seq: i64
 }
 
 /// A delivery of another event as it was noted.
-pub(super) struct Noted {
+pub(crate) struct Noted {
     /// Which delivery of the receipt this is.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// The kept delivery of this event, if there is one and nobody decided about it.
-    pub(super) open: Option<DeliveryId>,
+    pub(crate) open: Option<DeliveryId>,
 }
 
 /// What is not the receipt's event came under its identity.
-pub(super) fn note_other(
+pub(crate) fn note_other(
     connection: &Connection,
     admission: &Admission,
     seq: i64,
@@ -217,7 +217,7 @@ fn append(
 }
 
 /// How often a receipt was delivered again; `None` for never.
-pub(super) fn redelivered(connection: &Connection, seq: i64) -> Result<Option<Redelivered>, Fault> {
+pub(crate) fn redelivered(connection: &Connection, seq: i64) -> Result<Option<Redelivered>, Fault> {
     let mut statement =
         connection.prepare_cached("SELECT same, conflicts, suspected, last_at FROM redelivered WHERE receipt = ?1")?;
     let mut found = statement.query([seq])?;
@@ -233,7 +233,7 @@ pub(super) fn redelivered(connection: &Connection, seq: i64) -> Result<Option<Re
 }
 
 /// What a delivery's code in `conflict` is called.
-pub(super) fn decision(code: i64) -> Result<&'static str, Fault> {
+pub(crate) fn decision(code: i64) -> Result<&'static str, Fault> {
     match code {
         SAME => Ok("same"),
         CONFLICT => Ok("conflict"),
@@ -243,7 +243,7 @@ pub(super) fn decision(code: i64) -> Result<&'static str, Fault> {
 }
 
 /// The deliveries of a receipt that are kept one by one.
-pub(super) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, Fault> {
+pub(crate) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT id, number, received_at, conflict, key_id, body_digest, times, last_at FROM deliveries WHERE receipt = ?1 \
          ORDER BY number",
@@ -268,19 +268,19 @@ pub(super) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, 
 }
 
 /// A delivery that is not its receipt's event, as far as a decision needs it.
-pub(super) struct Conflicting {
-    pub(super) receipt_seq: i64,
-    pub(super) is_decided: bool,
+pub(crate) struct Conflicting {
+    pub(crate) receipt_seq: i64,
+    pub(crate) is_decided: bool,
     /// A suspected replay, which a source's rule may have decided about; a person still may.
-    pub(super) is_suspected: bool,
-    pub(super) body_digest: Digest,
+    pub(crate) is_suspected: bool,
+    pub(crate) body_digest: Digest,
 }
 
 /// None when it is its receipt's own event.
 ///
 /// # Errors
 /// When there is no such delivery.
-pub(super) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Result<Option<Conflicting>, Fault> {
+pub(crate) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Result<Option<Conflicting>, Fault> {
     let mut statement =
         connection.prepare_cached("SELECT receipt, conflict, decided, body_digest FROM deliveries WHERE id = ?1")?;
     let mut found = statement.query([delivery.0])?;
@@ -300,7 +300,7 @@ pub(super) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Resu
 }
 
 /// Somebody, or the source's rule, decided about it.
-pub(super) fn mark_decided(connection: &Connection, delivery: DeliveryId) -> Result<(), Fault> {
+pub(crate) fn mark_decided(connection: &Connection, delivery: DeliveryId) -> Result<(), Fault> {
     connection
         .prepare_cached("UPDATE deliveries SET decided = 1 WHERE id = ?1")?
         .execute([delivery.0])?;
@@ -308,7 +308,7 @@ pub(super) fn mark_decided(connection: &Connection, delivery: DeliveryId) -> Res
 }
 
 /// The event of such a delivery as it was read when it came, with its body.
-pub(super) fn kept(view: View<'_>, delivery: DeliveryId) -> Result<KeptDelivery, Fault> {
+pub(crate) fn kept(view: View<'_>, delivery: DeliveryId) -> Result<KeptDelivery, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT receipt, event, body, provider, profile_version, scheme, key_id, signed_at FROM deliveries \
          WHERE id = ?1 AND conflict <> 0 AND event IS NOT NULL",
@@ -336,6 +336,6 @@ pub(super) fn kept(view: View<'_>, delivery: DeliveryId) -> Result<KeptDelivery,
 }
 
 /// The event of such a delivery, without its body.
-pub(super) fn event(row: &Row<'_>) -> Result<Event, Fault> {
+pub(crate) fn event(row: &Row<'_>) -> Result<Event, Fault> {
     rows::json(row, "event")
 }

@@ -1,7 +1,6 @@
 //! Deliveries as they stand, and sending what was delivered again: the entry goes back to work under its own names, and each attempt
 //! from then on says who asked for it and why.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 use tollgate_core::ids::{ActionId, OutboxId, ResendId};
 use tollgate_core::work::{EntryEvent, EntryState};
 
@@ -10,6 +9,7 @@ use super::outbox;
 use super::receipts::{self, Body, View};
 use super::rows::{self, get, id, millis};
 use super::transaction::Transaction;
+use crate::sql::{Connection, OptionalExtension as _, Row, ToSql, params};
 use crate::{ResendRequest, ResendView, Sent, SentFilter, SentOf, SentState};
 
 /// What is read of an entry.
@@ -17,24 +17,24 @@ const COLUMNS: &str =
     "e.id, e.state, e.due_at, e.destination, e.action, a.receipt, a.namespace, a.kind, a.operation_key";
 
 /// Lists deliveries, the oldest first: those of what the filter names, in whatever state, or those delivered that match it.
-pub(super) fn sent(view: View<'_>, filter: &SentFilter) -> Result<Vec<Sent>, Fault> {
+pub(crate) fn sent(view: View<'_>, filter: &SentFilter) -> Result<Vec<Sent>, Fault> {
     let after = filter.after.map_or(0, |after| after.0);
     match &filter.of {
         Some(SentOf::Entry(entry)) => {
             let tenant = "SELECT tenant FROM outbox WHERE id = ?1";
-            require(&view, filter, tenant, entry.0, entry)?;
+            require(view.connection, filter, tenant, entry.0, entry)?;
             let sql = format!(
-                "SELECT {COLUMNS} FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = :of AND e.id > :after"
+                "SELECT {COLUMNS} FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id = ?1 AND e.id > ?2"
             );
-            collect(view, filter, &sql, named_params! { ":of": entry.0, ":after": after })
+            collect(view, filter, &sql, params![entry.0, after])
         }
         Some(SentOf::Action(action)) => {
             let tenant = "SELECT tenant FROM actions WHERE id = ?1";
-            require(&view, filter, tenant, action.0, action)?;
+            require(view.connection, filter, tenant, action.0, action)?;
             let sql = format!(
-                "SELECT {COLUMNS} FROM actions a JOIN outbox e ON e.action = a.id WHERE a.id = :of AND e.id > :after ORDER BY e.id"
+                "SELECT {COLUMNS} FROM actions a JOIN outbox e ON e.action = a.id WHERE a.id = ?1 AND e.id > ?2 ORDER BY e.id"
             );
-            collect(view, filter, &sql, named_params! { ":of": action.0, ":after": after })
+            collect(view, filter, &sql, params![action.0, after])
         }
         Some(SentOf::Receipt(receipt)) => {
             let absent = || Fault::NotFound(receipt.to_string());
@@ -45,23 +45,23 @@ pub(super) fn sent(view: View<'_>, filter: &SentFilter) -> Result<Vec<Sent>, Fau
             }
             let sql = format!(
                 "SELECT {COLUMNS} FROM jobs j JOIN runs r ON r.job = j.id JOIN actions a ON a.run = r.id \
-                 JOIN outbox e ON e.action = a.id WHERE j.receipt = :of AND e.id > :after ORDER BY e.id"
+                 JOIN outbox e ON e.action = a.id WHERE j.receipt = ?1 AND e.id > ?2 ORDER BY e.id"
             );
-            collect(view, filter, &sql, named_params! { ":of": seq, ":after": after })
+            collect(view, filter, &sql, params![seq, after])
         }
         None => {
             let sql = format!(
-                "SELECT {COLUMNS} FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id > :after AND e.state = 3 \
-                 AND (:tenant IS NULL OR e.tenant = :tenant) AND (:destination IS NULL OR e.destination = :destination) \
-                 AND (:since IS NULL OR e.due_at >= :since) AND (:until IS NULL OR e.due_at < :until) ORDER BY e.id"
+                "SELECT {COLUMNS} FROM outbox e JOIN actions a ON a.id = e.action WHERE e.id > ?1 AND e.state = 3 \
+                 AND (?2 IS NULL OR e.tenant = ?2) AND (?3 IS NULL OR e.destination = ?3) \
+                 AND (?4 IS NULL OR e.due_at >= ?4) AND (?5 IS NULL OR e.due_at < ?5) ORDER BY e.id"
             );
-            let values = named_params! {
-                ":after": after,
-                ":tenant": filter.tenant.as_ref().map(|name| name.as_str()),
-                ":destination": filter.destination.as_ref().map(|name| name.as_str()),
-                ":since": filter.since.map(|at| at.0),
-                ":until": filter.until.map(|at| at.0),
-            };
+            let values = params![
+                after,
+                filter.tenant.as_ref().map(|name| name.as_str()),
+                filter.destination.as_ref().map(|name| name.as_str()),
+                filter.since.map(|at| at.0),
+                filter.until.map(|at| at.0),
+            ];
             collect(view, filter, &sql, values)
         }
     }
@@ -85,7 +85,7 @@ fn require(
 }
 
 /// Reads as many rows as the filter asks for, and takes those whose receipts fit it.
-fn collect(view: View<'_>, filter: &SentFilter, sql: &str, values: &[(&str, &dyn ToSql)]) -> Result<Vec<Sent>, Fault> {
+fn collect(view: View<'_>, filter: &SentFilter, sql: &str, values: &[&dyn ToSql]) -> Result<Vec<Sent>, Fault> {
     let mut found = Vec::new();
     let mut statement = view.prepare_cached(sql)?;
     let mut rows = statement.query(values)?;
@@ -130,7 +130,7 @@ fn read(view: View<'_>, row: &Row<'_>) -> Result<Sent, Fault> {
 }
 
 /// Puts delivered entries back to work. Answers which of them: one that is no longer delivered is left as it is.
-pub(super) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest) -> Result<Vec<OutboxId>, Fault> {
+pub(crate) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest) -> Result<Vec<OutboxId>, Fault> {
     let connection = transaction.connection;
     if request.entries.is_empty() {
         return Ok(Vec::new());
@@ -167,7 +167,7 @@ pub(super) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest)
 }
 
 /// Who asked for the attempts of a resend, and why.
-pub(super) fn view(connection: &Connection, resend: ResendId) -> Result<ResendView, Fault> {
+pub(crate) fn view(connection: &Connection, resend: ResendId) -> Result<ResendView, Fault> {
     let mut statement = connection.prepare_cached("SELECT at, actor, why FROM resends WHERE id = ?1")?;
     let mut found = statement.query([resend.0])?;
     let row = found

@@ -1,0 +1,22 @@
+//! What happens inside a transaction, whoever holds it: one file per concern. Decisions come from `tollgate-core`, called with what
+//! the transaction found.
+
+pub(crate) mod admit;
+pub(crate) mod counts;
+pub(crate) mod deliveries;
+pub(crate) mod fault;
+pub(crate) mod history;
+pub(crate) mod jobs;
+pub(crate) mod outbox;
+pub(crate) mod quarantine;
+pub(crate) mod receipts;
+pub(crate) mod replay;
+pub(crate) mod resends;
+pub(crate) mod reviews;
+pub(crate) mod rows;
+pub(crate) mod schema;
+pub(crate) mod set_aside;
+pub(crate) mod trace;
+pub(crate) mod transaction;
+
+pub use self::receipts::Layout;

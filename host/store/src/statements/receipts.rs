@@ -1,0 +1,468 @@
+//! How receipts are kept. Two layouts answer the same questions, and nobody outside this room knows which one a store has.
+//!
+//! [`Rows`] is the plain one: a row per receipt, a unique index over its id, a row per subject. It needs no memory, so any
+//! number of processes may write it; it is the reference that the other is tested against. Segments, which need the one writer
+//! that a native host has, are in `sqlite::receipts`.
+
+pub(crate) mod rows;
+pub(crate) mod unrouted;
+
+use std::fmt::Debug;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tollgate_core::admission::{Admission, Disposition, NewJob};
+use tollgate_core::chain::{self, Coverage, ReceiptFacts};
+use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
+use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
+
+use super::fault::Fault;
+use super::rows::unsigned;
+use super::transaction::{ChainHead, NewOrigin, Transaction, read_chain_head};
+use crate::sql::{Connection, OptionalExtension as _, params};
+
+pub(crate) use self::rows::Rows;
+
+/// How a store keeps its receipts; see [`crate::OpenOptions::layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// Packed by commit: the cheaper one. Only a native host has it.
+    #[default]
+    Segments,
+    /// A row per receipt: the plain one, which the other is tested against.
+    Rows,
+}
+
+impl Layout {
+    /// As `meta` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Rows => "rows",
+        }
+    }
+
+    pub(crate) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let name: Option<Vec<u8>> = connection
+            .query_row("SELECT value FROM meta WHERE name = 'layout'", [], |row| row.get(0))
+            .optional()?;
+        match name.as_deref() {
+            None | Some(b"rows") => Ok(Self::Rows),
+            Some(b"segments") => Ok(Self::Segments),
+            Some(other) => Err(Fault::damaged("layout", String::from_utf8_lossy(other))),
+        }
+    }
+}
+
+/// What the links of the store's chain cover. A store of schema 1 says nothing of its layout, and linked less.
+pub(crate) fn coverage(connection: &Connection) -> Result<Coverage, Fault> {
+    let says_layout = connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'layout')", [], |row| {
+        row.get(0)
+    })?;
+    Ok(if says_layout { Coverage::Whole } else { Coverage::Core })
+}
+
+/// What is kept of receipts, for whoever asks. `connection` is inside a transaction.
+pub(crate) trait Receipts: Debug + Send + Sync {
+    /// The receipt of that number.
+    fn get(&self, connection: &Connection, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault>;
+
+    /// The receipt of that number with its body, and those around it that cost nothing more to read, without a gap.
+    fn around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
+        Ok(self.get(connection, seq, Body::With)?.into_iter().collect())
+    }
+
+    /// The numbers of those of `ids` that exist, in no order.
+    fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault>;
+
+    /// The newest receipts of those of `subjects` that exist, in no order.
+    fn newest_of_subjects(&self, connection: &Connection, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault>;
+
+    /// A tenant's newest receipts before a number.
+    fn newest(
+        &self,
+        connection: &Connection,
+        tenant: &TenantName,
+        before: i64,
+        receipts_max: usize,
+    ) -> Result<Vec<i64>, Fault>;
+
+    fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault>;
+
+    /// Where the receipts stand that were not accepted: what follows `FROM`, up to a condition more.
+    fn not_accepted(&self) -> &'static str;
+}
+
+/// The same in the writer, which adds to it.
+pub(crate) trait ReceiptsWriter: Receipts {
+    /// The receipt of that id: its number, and the digest of its body.
+    fn existing(&self, connection: &Connection, id: ReceiptId) -> Result<Option<(i64, Digest)>, Fault>;
+
+    /// Reads a receipt and what is likely to be asked for after it, if it is not remembered.
+    fn read_ahead(&mut self, _connection: &Connection, _seq: i64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Adds a receipt. Its subject is moved to it.
+    fn append(
+        &mut self,
+        connection: &Connection,
+        receipt: Receipt,
+        origin: i64,
+        moved: Option<Moved>,
+        jobs: &[NewJob],
+    ) -> Result<(), Fault>;
+
+    /// Changes a subject without a receipt.
+    fn move_subject(&mut self, connection: &Connection, moved: Moved) -> Result<(), Fault>;
+
+    /// A receipt was accepted and no route took it.
+    fn note_unrouted(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
+        unrouted::insert(connection, &[(seq, origin)])
+    }
+
+    /// An older receipt was accepted by a review, and no route took it.
+    fn note_unrouted_later(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
+        unrouted::put(connection, seq, origin)
+    }
+
+    /// A route took it after all.
+    fn note_routed(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
+        unrouted::remove(connection, seq)
+    }
+
+    /// Whether a commit that only admits is durable without a sync of the database's own log.
+    fn is_logged(&self) -> bool {
+        false
+    }
+
+    /// Writes what a group of changes has gathered. Last before the commit.
+    fn write(&mut self, _connection: &Connection, _gathered: &Gathered<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// What was written is in the transaction for good.
+    fn kept(&mut self) {}
+
+    /// Forgets what was gathered.
+    fn rolled_back(&mut self) {}
+}
+
+/// What a group of changes gathered beside receipts.
+pub(crate) struct Gathered<'a> {
+    /// The link of the newest receipt before it.
+    pub(crate) previous: Digest,
+    /// The database's own log is synced before anybody is answered.
+    pub(crate) is_synced: bool,
+    pub(crate) origins: &'a [NewOrigin],
+}
+
+/// A connection inside a transaction, and how its receipts are kept.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'c> {
+    pub(crate) connection: &'c Connection,
+    receipts: &'c dyn Receipts,
+}
+
+impl<'c> View<'c> {
+    pub(crate) fn new(connection: &'c Connection, receipts: &'c dyn Receipts) -> Self {
+        Self { connection, receipts }
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// A receipt as it is kept.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    pub(crate) seq: i64,
+    pub(crate) id: ReceiptId,
+    /// With an empty payload where the body was not asked for.
+    pub(crate) event: Arc<Event>,
+    pub(crate) proof: Proof,
+    pub(crate) envelope_version: u32,
+    pub(crate) lifecycle_version: Option<u32>,
+    pub(crate) disposition: Disposition,
+    /// The subject's receipt before this one.
+    pub(crate) previous: Option<i64>,
+    pub(crate) body_digest: Digest,
+    pub(crate) body_bytes: usize,
+    pub(crate) link: Digest,
+    /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
+    pub(crate) has_jobs: bool,
+}
+
+impl Receipt {
+    /// The link that the receipt has behind `previous`.
+    pub(crate) fn link_after(&self, previous: &Digest, coverage: Coverage) -> Digest {
+        chain::link(previous, &self.digest(coverage))
+    }
+
+    /// Of all that it says.
+    pub(crate) fn digest(&self, coverage: Coverage) -> Digest {
+        let facts = ReceiptFacts {
+            receipt: self.id,
+            event: &self.event,
+            proof: &self.proof,
+            envelope_version: self.envelope_version,
+            lifecycle_version: self.lifecycle_version,
+            body_digest: self.body_digest,
+            disposition: &self.disposition,
+        };
+        facts.digest(coverage)
+    }
+}
+
+/// Whether a receipt is wanted with its body, which is most of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    With,
+    Without,
+}
+
+/// What is known of an event's subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SubjectState {
+    /// The status that the lifecycle has reached.
+    pub(crate) status: Option<Status>,
+    /// The newest receipt.
+    pub(crate) newest: i64,
+}
+
+/// A subject's key, and what is known under it.
+pub(crate) struct Subject {
+    pub(crate) key: SubjectKey,
+    pub(crate) known: Option<SubjectState>,
+}
+
+impl Subject {
+    /// The status that the lifecycle has reached.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        self.known.as_ref()?.status.as_ref()
+    }
+}
+
+/// A keyed hash of (tenant, family, subject).
+pub(crate) type SubjectKey = [u8; 16];
+
+/// A subject, and what becomes of it.
+pub(crate) struct Moved {
+    pub(crate) key: SubjectKey,
+    pub(crate) state: SubjectState,
+    /// Nothing was known of it.
+    pub(crate) is_new: bool,
+}
+
+/// The receipt of that number.
+pub(crate) fn get(view: View<'_>, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
+    view.receipts.get(view.connection, seq, body)
+}
+
+/// The same, where its absence is damage: another row refers to it.
+pub(crate) fn get_known(view: View<'_>, seq: i64, body: Body) -> Result<Arc<Receipt>, Fault> {
+    get(view, seq, body)?.ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+}
+
+/// For the writer's claims, which come in the order of receipts: like [`get_known`] with the body, and reads ahead.
+pub(crate) fn get_ahead(transaction: &mut Transaction<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
+    transaction.memory.receipts.read_ahead(transaction.connection, seq)?;
+    get_known(transaction.view(), seq, Body::With)
+}
+
+/// For readers who go along receipts: the last one, and what was read with it.
+#[derive(Default)]
+pub(crate) struct Near(Vec<Arc<Receipt>>);
+
+impl Near {
+    /// Like [`get_known`] with the body.
+    pub(crate) fn get(&mut self, view: View<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
+        if self.of(seq).is_none() {
+            self.0 = view.receipts.around(view.connection, seq)?;
+        }
+        self.of(seq)
+            .cloned()
+            .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+    }
+
+    fn of(&self, seq: i64) -> Option<&Arc<Receipt>> {
+        let first = self.0.first()?.seq;
+        self.0.get(usize::try_from(seq - first).ok()?)
+    }
+}
+
+/// The numbers of those of `ids` that exist, in no order.
+pub(crate) fn find(view: View<'_>, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
+    view.receipts.find(view.connection, ids)
+}
+
+/// What is known of subjects, as their newest receipts, in no order.
+pub(crate) fn newest_of_subjects(view: View<'_>, subjects: &[SubjectKey]) -> Result<Vec<i64>, Fault> {
+    view.receipts.newest_of_subjects(view.connection, subjects)
+}
+
+/// The newest receipts before a number, of one tenant or of all.
+pub(crate) fn newest(
+    view: View<'_>,
+    tenant: Option<&TenantName>,
+    before: i64,
+    receipts_max: usize,
+) -> Result<Vec<i64>, Fault> {
+    match tenant {
+        None => {
+            let last = read_chain_head(view.connection)?.seq.min(before - 1);
+            let count = i64::try_from(receipts_max).unwrap_or(i64::MAX);
+            Ok(((last - count).max(0) + 1..=last).rev().collect())
+        }
+        Some(tenant) => view.receipts.newest(view.connection, tenant, before, receipts_max),
+    }
+}
+
+/// How many receipts are superseded, and how many are held.
+pub(crate) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
+    let table = view.receipts.not_accepted();
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT count(*) FILTER (WHERE disposition = 1) AS superseded, count(*) FILTER (WHERE disposition = 2) AS held \
+         FROM {table} true"
+    ))?;
+    let mut found = statement.query([])?;
+    let row = found.next()?.ok_or_else(|| Fault::damaged("counts", "no row"))?;
+    Ok((unsigned(row, "superseded")?, unsigned(row, "held")?))
+}
+
+/// What is known of a subject.
+pub(crate) fn subject(view: View<'_>, key: SubjectKey) -> Result<Subject, Fault> {
+    let known = view.receipts.subject(view.connection, &key)?;
+    Ok(Subject { key, known })
+}
+
+/// In the writer: gives a subject another status, which no receipt of its own brings. `receipt` is one of the subject's: the only one that is
+/// known of it, where sources did not share it, or shared it, when it came.
+pub(crate) fn set_status(
+    transaction: &mut Transaction<'_>,
+    subject: Subject,
+    receipt: i64,
+    status: &Status,
+) -> Result<(), Fault> {
+    let Subject { key, known } = subject;
+    let is_new = known.is_none();
+    let state = SubjectState {
+        status: Some(status.clone()),
+        newest: known.map_or(receipt, |known| known.newest),
+    };
+    let receipts = &mut transaction.memory.receipts;
+    receipts.move_subject(transaction.connection, Moved { key, state, is_new })
+}
+
+/// Those who were not accepted and are still to be looked at: nobody decided, and no route ran them although they came late. `seq` is in the
+/// surrounding statement.
+const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq) \
+                         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.receipt = seq)";
+
+/// The numbers of receipts of one disposition before `before`, newest first, `count` at the most; those on which somebody decided
+/// only if asked for.
+pub(crate) fn not_accepted_before(
+    view: View<'_>,
+    disposition: i64,
+    with_reviewed: bool,
+    before: i64,
+    count: usize,
+) -> Result<Vec<i64>, Fault> {
+    let table = view.receipts.not_accepted();
+    let open_only = if with_reviewed { "true" } else { OPEN_ONLY };
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT seq FROM {table} disposition = ?1 AND seq < ?2 AND {open_only} ORDER BY seq DESC LIMIT ?3"
+    ))?;
+    let limit = i64::try_from(count).unwrap_or(i64::MAX);
+    let seqs = statement
+        .query_map(params![disposition, before, limit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(seqs)
+}
+
+/// How many receipts of one origin are set aside, and the oldest of them.
+pub(crate) struct OfOrigin {
+    pub(crate) count: u64,
+    pub(crate) oldest: i64,
+}
+
+/// By origin, how many receipts have a disposition and nobody decided about them.
+pub(crate) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result<Vec<OfOrigin>, Fault> {
+    let table = view.receipts.not_accepted();
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT count(*) AS count, min(seq) AS oldest FROM {table} disposition = ?1 AND {OPEN_ONLY} GROUP BY origin"
+    ))?;
+    let mut found = statement.query([disposition])?;
+    let mut all = Vec::new();
+    while let Some(row) = found.next()? {
+        all.push(OfOrigin {
+            count: unsigned(row, "count")?,
+            oldest: row.get("oldest")?,
+        });
+    }
+    Ok(all)
+}
+
+/// In the writer: appends a receipt, moves its subject on, and answers its number.
+pub(crate) fn append(
+    transaction: &mut Transaction<'_>,
+    admission: &Admission,
+    disposition: &Disposition,
+    jobs: &[NewJob],
+    subject: Option<Subject>,
+) -> Result<i64, Fault> {
+    let event = &admission.event;
+    let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
+    let head = transaction.memory.head;
+    let seq = head.seq + 1;
+    let mut receipt = Receipt {
+        seq,
+        id: admission.receipt,
+        event: Arc::clone(event),
+        proof: admission.proof.clone(),
+        envelope_version: ENVELOPE_VERSION,
+        lifecycle_version: admission.lifecycle.as_ref().map(|lifecycle| lifecycle.version),
+        disposition: disposition.clone(),
+        previous: subject
+            .as_ref()
+            .and_then(|subject| subject.known.as_ref())
+            .map(|known| known.newest),
+        body_digest: admission.body_digest,
+        body_bytes: event.payload.len(),
+        link: head.link,
+        has_jobs: !jobs.is_empty(),
+    };
+    let link = receipt.link_after(&head.link, transaction.memory.coverage);
+    receipt.link = link;
+    // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
+    let moved = subject.map(|subject| {
+        let status = event
+            .reading
+            .status()
+            .filter(|_| *disposition == Disposition::Accepted)
+            .cloned();
+        let was = subject.known;
+        let is_new = was.is_none();
+        let state = SubjectState {
+            status: status.or(was.and_then(|known| known.status)),
+            newest: seq,
+        };
+        Moved {
+            key: subject.key,
+            state,
+            is_new,
+        }
+    });
+    let (connection, receipts) = (transaction.connection, &mut transaction.memory.receipts);
+    if *disposition == Disposition::Accepted && jobs.is_empty() {
+        receipts.note_unrouted(connection, seq, origin)?;
+    }
+    receipts.append(connection, receipt, origin, moved, jobs)?;
+    transaction.memory.head = ChainHead { seq, link };
+    Ok(seq)
+}
