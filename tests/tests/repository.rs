@@ -65,11 +65,7 @@ const SPIN_EDGES: [(&str, &[&str]); 7] = [
     ("tollgate-spin-protocol", &[]),
     (
         "tollgate-spin-shell",
-        &[
-            "tollgate-core",
-            "tollgate-store",
-            "tollgate-tenants",
-        ],
+        &["tollgate-core", "tollgate-store", "tollgate-tenants"],
     ),
     (
         "tollgate-spin-ingest",
