@@ -1,21 +1,23 @@
-//! Delivery: what an attempt's end means, and how an outgoing message is signed.
+//! The steps of a delivery, without I/O: what an attempt sends, what its end means, and what follows.
+//!
+//! A host claims an entry, looks up its destination ([`OutboxClaim::without_destination`] when there is none), reads the event where one is
+//! handed on, sends what [`OutboxClaim::compose`] returns, and records what [`OutboxClaim::attempted`] makes of the end.
+
+use std::fmt;
 
 use data_encoding::HEXLOWER;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use crate::action::ActionKind;
 use crate::event::Event;
-use crate::forward::{self, ForwardForm};
-use crate::ids::{
-    ActionId, DestinationName, Digest, LeaseEpoch, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
-};
+use crate::forward;
+use crate::ids::{Digest, LeaseEpoch, OutboxId};
 use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
+use crate::outbox::{OutboxClaim, idempotency_key};
 use crate::profile::Profile;
 use crate::retry::{Jitter, Moment, NextStep, RetryPolicy};
 use crate::secret::{NO_PARAMETERS, Secret, SourceSecret};
-use crate::sign::{SignError, SignInput, sign};
+use crate::sign::{SignInput, sign};
 use crate::time::UnixMillis;
 
 /// How one attempt to deliver ended.
@@ -43,46 +45,132 @@ pub enum EntryEnd {
     Dead { reason: String },
 }
 
-/// A leased outbox entry, with all that its delivery needs.
-#[derive(Debug, Clone)]
-pub struct OutboxClaim {
-    pub entry: OutboxId,
-    /// [`message_id`].
-    pub message_id: String,
-    pub epoch: LeaseEpoch,
-    /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
-    pub attempt: u32,
-    pub tenant: TenantName,
-    pub destination: DestinationName,
-    pub action: ActionId,
-    pub namespace: Namespace,
-    pub operation_key: OperationKey,
-    pub kind: ActionKind,
-    /// [`Action::to_json`](crate::action::Action::to_json), byte for byte as recorded.
-    pub action_json: String,
-    pub receipt: ReceiptId,
-    pub recorded_at: UnixMillis,
-    /// Set when it was delivered before, and somebody has it sent again.
-    pub resend: Option<ResendId>,
+/// What is sent depends on this of the destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// The shipped profile `standard-webhooks`.
+    pub scheme: &'a Profile,
+    /// All of them sign. At least one.
+    pub secrets: &'a [SourceSecret],
+    /// Its own headers. No name is one of ours ([`crate::own_header::name`]).
+    pub headers: &'a [(&'a str, &'a Secret)],
+    /// The host's own name.
+    pub user_agent: &'a str,
+}
+
+/// A POST as it goes out. Each name stands once; values are kept as secrets are, since some of them are.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub headers: Vec<(String, Secret)>,
+    pub body: Vec<u8>,
 }
 
 impl OutboxClaim {
-    /// What the destination is sent.
-    pub fn message<'c>(&'c self, content: Content<'c>) -> Message<'c> {
-        Message {
-            entry: self.entry,
-            id: &self.message_id,
-            attempt: self.attempt,
-            tenant: &self.tenant,
-            action: self.action,
-            namespace: &self.namespace,
-            operation_key: &self.operation_key,
-            kind: self.kind,
-            content,
-            receipt: self.receipt,
-            recorded_at: self.recorded_at,
-            resend: self.resend,
+    /// Whether the destination is handed the receipt's event, which the outbox does not hold.
+    pub fn hands_on_event(&self) -> bool {
+        self.kind == ActionKind::Forward
+    }
+
+    /// How an attempt ends whose destination is no longer configured: it is not retried.
+    pub fn without_destination(&self) -> AttemptEnd {
+        let Self {
+            tenant, destination, ..
+        } = self;
+        AttemptEnd::Forbidden {
+            reason: format!(
+                "the tenant `{tenant}` has no destination `{destination}` any more; if another took its place, say formerly = \
+                 [\"{destination}\"] there, else add it again; then replay"
+            ),
         }
+    }
+
+    /// Composes and signs one attempt. `event` is the receipt's, where [`Self::hands_on_event`]; `at` is the time as the receiver knows it.
+    ///
+    /// Beside the signature after Standard Webhooks go `Idempotency-Key`, `traceparent`, in a resend `tollgate-resend` with its id, and with
+    /// a forwarded event where it is from. `webhook-id` and `Idempotency-Key` stay the same over every attempt and replay of one entry.
+    /// Headers that the source keeps give way to the destination's own.
+    ///
+    /// # Errors
+    /// How the attempt ends when it cannot be composed; a checked configuration does not come to that.
+    pub fn compose(&self, event: Option<&Event>, to: &Recipient<'_>, at: UnixMillis) -> Result<Outgoing, AttemptEnd> {
+        let forbidden = |reason: String| AttemptEnd::Forbidden { reason };
+        let handed_on = event
+            .map(|event| match forward::form_of(&self.action_json) {
+                Some(form) => Ok((form, event)),
+                None => Err(forbidden("the recorded action says no form of the event".to_owned())),
+            })
+            .transpose()?;
+        let (content_type, body) = match handed_on {
+            Some((form, event)) => (forward::content_type(form, event), forward::body(form, self, event)),
+            None => ("application/json", self.action_body()),
+        };
+        let input = SignInput {
+            body: &body,
+            id: &self.message_id,
+            at,
+            url: None,
+        };
+        let signed = sign(to.scheme, to.secrets, &NO_PARAMETERS, &input)
+            .map_err(|error| forbidden(format!("cannot be signed: {error}")))?;
+
+        let is_free = |name: &str| to.headers.iter().all(|(own, _)| *own != name);
+        let kept = event.into_iter().flat_map(forward::kept_headers);
+        let mut headers: Vec<_> = kept
+            .filter(|(name, _)| is_free(name))
+            .chain([("content-type", content_type), ("user-agent", to.user_agent)])
+            .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+            .collect();
+        let own = to.headers.iter();
+        headers.extend(own.map(|(name, value)| ((*name).to_owned(), (*value).clone())));
+        let ours = signed
+            .headers
+            .into_iter()
+            .chain(
+                event
+                    .into_iter()
+                    .flat_map(|event| forward::headers(self.receipt, event)),
+            )
+            .chain([
+                (
+                    "idempotency-key".to_owned(),
+                    idempotency_key(&self.namespace, self.kind, &self.operation_key),
+                ),
+                ("traceparent".to_owned(), self.traceparent()),
+            ])
+            .chain(
+                self.resend
+                    .map(|resend| ("tollgate-resend".to_owned(), resend.to_string())),
+            );
+        headers.extend(ours.map(|(name, value)| (name, Secret::new(value))));
+        Ok(Outgoing { headers, body })
+    }
+
+    /// What a destination receives of a plugin's action: says what happened and embeds the action byte for byte as the ledger has it:
+    /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"namespace":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
+    fn action_body(&self) -> Vec<u8> {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        format!(
+            r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","namespace":"{namespace}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
+            kind = self.kind,
+            id = self.action,
+            tenant = text(self.tenant.as_str()),
+            receipt = self.receipt,
+            namespace = self.namespace,
+            key = text(self.operation_key.as_str()),
+            recorded_at = self.recorded_at,
+            action = self.action_json,
+        )
+        .into_bytes()
+    }
+
+    /// W3C Trace Context: the trace is the receipt, the span this attempt.
+    fn traceparent(&self) -> String {
+        let span = Digest::of(format!("{}/{}", self.entry, self.attempt).as_bytes());
+        format!(
+            "00-{}-{}-01",
+            HEXLOWER.encode(&self.receipt.0),
+            HEXLOWER.encode(&span.0[..8])
+        )
     }
 
     /// An attempt that ended so, and what follows from it. `duration_us` is how long it took, in microseconds; `moment` is after it.
@@ -120,6 +208,25 @@ pub struct AttemptRecord {
 }
 
 impl AttemptEnd {
+    /// The end of an attempt that was answered. `retry_after` is that header, which counts only where the answer asks for patience; `now` is
+    /// the time as the destination knows it.
+    pub fn answered(http_status: u16, retry_after: Option<&str>, now: UnixMillis) -> Self {
+        let asks_for_patience = !matches!(http_status, 200..=299 | 410);
+        Self::Answered {
+            http_status,
+            retry_after_ms: retry_after
+                .filter(|_| asks_for_patience)
+                .and_then(|value| retry_after_ms(value, now)),
+        }
+    }
+
+    /// The end of an attempt whose event could not be read: it is tried again.
+    pub fn event_unread(why: &dyn fmt::Display) -> Self {
+        Self::Failed {
+            reason: format!("the event could not be read: {why}"),
+        }
+    }
+
     pub fn is_success(&self) -> bool {
         matches!(
             self,
@@ -169,7 +276,7 @@ pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: Unix
 }
 
 /// Reads a Retry-After header: seconds, or an HTTP date (RFC 9110 section 10.2.3). `None` when it is neither.
-pub fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
+fn retry_after_ms(value: &str, now: UnixMillis) -> Option<i64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.parse::<i64>().unwrap_or(i64::MAX / 1000).saturating_mul(1000));
@@ -223,163 +330,10 @@ fn hide(bytes: &mut Vec<u8>, secret: &[u8]) {
     }
 }
 
-/// What a destination knows an effect by: `{namespace}/{kind}/{operation key}`, at most 300 bytes of visible ASCII. Neither a namespace
-/// nor a kind holds a slash, so the first two end where they say, and no two effects of a tenant share one.
-pub fn idempotency_key(namespace: &Namespace, kind: ActionKind, key: &OperationKey) -> String {
-    format!("{namespace}/{kind}/{key}")
-}
-
-/// `webhook-id` of one effect on its way to one destination: HMAC-SHA256 under the store's own key over the length-prefixed parts, cut
-/// to 20 bytes, in hex. It is the same for every attempt, replay and resend, in a restored store too if the effect is the same one; it
-/// is never another effect's, not in another store either, since each store draws its key.
-pub fn message_id(
-    key: &Secret,
-    receipt: ReceiptId,
-    namespace: &Namespace,
-    kind: ActionKind,
-    operation_key: &OperationKey,
-    destination: &DestinationName,
-) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
-    // The label has blanks, which no tenant's name has: no receipt's id is made of these parts.
-    let parts: [&[u8]; 6] = [
-        b"tollgate webhook-id 1",
-        &receipt.0,
-        namespace.as_str().as_bytes(),
-        kind.as_str().as_bytes(),
-        operation_key.as_str().as_bytes(),
-        destination.as_str().as_bytes(),
-    ];
-    for part in parts {
-        mac.update(&(part.len() as u64).to_le_bytes());
-        mac.update(part);
-    }
-    let full: [u8; 32] = mac.finalize().into_bytes().into();
-    format!("msg_{}", HEXLOWER.encode(&full[..20]))
-}
-
-/// What a destination is told.
-#[derive(Debug, Clone, Copy)]
-pub enum Content<'a> {
-    /// [`crate::action::Action::to_json`], byte for byte as recorded.
-    Action(&'a str),
-    /// The receipt's event itself.
-    Event { form: ForwardForm, event: &'a Event },
-}
-
-/// One recorded action on its way to a destination.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    pub entry: OutboxId,
-    /// [`message_id`].
-    pub id: &'a str,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    pub tenant: &'a TenantName,
-    pub action: ActionId,
-    pub namespace: &'a Namespace,
-    pub operation_key: &'a OperationKey,
-    pub kind: ActionKind,
-    pub content: Content<'a>,
-    pub receipt: ReceiptId,
-    pub recorded_at: UnixMillis,
-    /// Set when it was delivered before, and somebody has it sent again.
-    pub resend: Option<ResendId>,
-}
-
-impl Message<'_> {
-    /// What the destination receives: says what happened and embeds the action byte for byte as the ledger has it:
-    /// `{"type":"action.credit","id":"act_7","tenant":…,"receipt":…,"namespace":…,"operation_key":…,"recorded_at":…,"action":{"kind":"credit",…}}`.
-    /// Or the event in the form that its route says ([`crate::forward`]).
-    pub fn body(&self) -> Vec<u8> {
-        let action_json = match self.content {
-            Content::Action(json) => json,
-            Content::Event { form, event } => return forward::body(form, self, event),
-        };
-        let text = |text: &str| serde_json::Value::from(text).to_string();
-        format!(
-            r#"{{"type":"action.{kind}","id":"{id}","tenant":{tenant},"receipt":"{receipt}","namespace":"{namespace}","operation_key":{key},"recorded_at":"{recorded_at}","action":{action}}}"#,
-            kind = self.kind,
-            id = self.action,
-            tenant = text(self.tenant.as_str()),
-            receipt = self.receipt,
-            namespace = self.namespace,
-            key = text(self.operation_key.as_str()),
-            recorded_at = self.recorded_at,
-            action = action_json,
-        )
-        .into_bytes()
-    }
-
-    /// The content type of [`Self::body`].
-    pub fn content_type(&self) -> &'static str {
-        match self.content {
-            Content::Action(_) => "application/json",
-            Content::Event { form, event } => forward::content_type(form, event),
-        }
-    }
-
-    /// W3C Trace Context: the trace is the receipt, the span this attempt.
-    pub fn traceparent(&self) -> String {
-        let span = Digest::of(format!("{}/{}", self.entry, self.attempt).as_bytes());
-        format!(
-            "00-{}-{}-01",
-            HEXLOWER.encode(&self.receipt.0),
-            HEXLOWER.encode(&span.0[..8])
-        )
-    }
-
-    /// Headers of the request that a forwarded event came in, which its source keeps; none of an action. Whoever sends them lets headers of
-    /// the destination's own and all of [`Self::headers`] stand before one of these.
-    pub fn kept_headers(&self) -> Vec<(&str, &str)> {
-        match self.content {
-            Content::Event { event, .. } => forward::kept_headers(event).collect(),
-            Content::Action(_) => Vec::new(),
-        }
-    }
-
-    /// The headers beside Content-Type and User-Agent: the signature after Standard Webhooks, `Idempotency-Key`, `traceparent`, in a
-    /// resend `tollgate-resend` with its id, and with a forwarded event where it is from.
-    /// `webhook-id` ([`message_id`]) and `Idempotency-Key` ([`idempotency_key`]) stay the same over every attempt and replay of one
-    /// entry.
-    ///
-    /// `scheme` is the shipped profile `standard-webhooks`.
-    ///
-    /// # Errors
-    /// When a secret is not one that signs.
-    pub fn headers(
-        &self,
-        scheme: &Profile,
-        body: &[u8],
-        secrets: &[SourceSecret],
-        at: UnixMillis,
-    ) -> Result<Vec<(String, String)>, SignError> {
-        let input = SignInput {
-            body,
-            id: self.id,
-            at,
-            url: None,
-        };
-        let mut headers = sign(scheme, secrets, &NO_PARAMETERS, &input)?.headers;
-        headers.push((
-            "idempotency-key".to_owned(),
-            idempotency_key(self.namespace, self.kind, self.operation_key),
-        ));
-        headers.push(("traceparent".to_owned(), self.traceparent()));
-        if let Content::Event { event, .. } = self.content {
-            headers.extend(forward::headers(self.receipt, event));
-        }
-        headers.extend(
-            self.resend
-                .map(|resend| ("tollgate-resend".to_owned(), resend.to_string())),
-        );
-        Ok(headers)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::tests::claim;
 
     #[test]
     fn every_answer_has_its_meaning() {
@@ -473,93 +427,26 @@ mod tests {
 
     #[test]
     fn the_body_embeds_the_action_as_recorded() {
-        let message = Message {
-            entry: OutboxId(9),
-            id: "msg_1",
-            attempt: 2,
-            tenant: &"acme".parse().unwrap(),
-            action: ActionId(7),
-            namespace: &"loyalty".parse().unwrap(),
-            operation_key: &r#"cash"back\:1"#.parse().unwrap(),
+        let claim = OutboxClaim {
+            operation_key: r#"cash"back\:1"#.parse().unwrap(),
             kind: ActionKind::ReserveStock,
             // Spacing and order are the ledger's.
-            content: Content::Action(r#"{"kind":"reserve-stock",  "b":1,"a":2}"#),
-            receipt: ReceiptId([0xab; 16]),
-            recorded_at: UnixMillis(1_777_975_200_000),
-            resend: None,
+            action_json: r#"{"kind":"reserve-stock",  "b":1,"a":2}"#.to_owned(),
+            ..claim()
         };
-        let text = String::from_utf8(message.body()).unwrap();
+        let text = String::from_utf8(claim.action_body()).unwrap();
         assert_eq!(
             text,
             r#"{"type":"action.reserve-stock","id":"act_7","tenant":"acme","receipt":"rcpt_abababababababababababababababab","namespace":"loyalty","operation_key":"cash\"back\\:1","recorded_at":"2026-05-05T10:00:00.000Z","action":{"kind":"reserve-stock",  "b":1,"a":2}}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let trace = message.traceparent();
+        let trace = claim.traceparent();
         assert!(trace.starts_with("00-abababababababababababababababab-"), "{trace}");
         assert_eq!(trace.len(), 55);
         assert_ne!(
             trace,
-            Message { attempt: 3, ..message }.traceparent(),
+            OutboxClaim { attempt: 3, ..claim }.traceparent(),
             "each attempt is a span of its own"
         );
-    }
-
-    /// The namespace, kind and operation key that [`idempotency_key`] made a text of. `None` for any other text.
-    fn read_idempotency_key(text: &str) -> Option<(Namespace, ActionKind, OperationKey)> {
-        let mut parts = text.splitn(3, '/');
-        let namespace = parts.next()?.parse().ok()?;
-        let kind = ActionKind::from_name(parts.next()?)?;
-        Some((namespace, kind, parts.next()?.parse().ok()?))
-    }
-
-    #[test]
-    fn no_two_effects_share_an_idempotency_key() {
-        let kinds = ActionKind::ALL;
-        let (names, keys) = (["a", "a-b", "credit"], ["a", "credit/a", "/", "a/credit/a", "b/a"]);
-        let mut seen = std::collections::BTreeSet::new();
-        for namespace in names {
-            for kind in kinds {
-                for key in keys {
-                    let parts = (namespace.parse().unwrap(), kind, key.parse().unwrap());
-                    let text = idempotency_key(&parts.0, parts.1, &parts.2);
-                    assert_eq!(read_idempotency_key(&text), Some(parts), "{text}");
-                    assert!(seen.insert(text.clone()), "{text} names two effects");
-                }
-            }
-        }
-        let longest = idempotency_key(
-            &"n".repeat(63).parse().unwrap(),
-            ActionKind::ReserveStock,
-            &"k".repeat(200).parse().unwrap(),
-        );
-        assert!(longest.len() <= 300, "{}", longest.len());
-    }
-
-    #[test]
-    fn a_message_id_is_of_one_effect_destination_and_store() {
-        let id = |store: &[u8], receipt, namespace: &str, kind, key: &str, to: &str| {
-            message_id(
-                &Secret::new(store.to_vec()),
-                ReceiptId([receipt; 16]),
-                &namespace.parse().unwrap(),
-                kind,
-                &key.parse().unwrap(),
-                &to.parse().unwrap(),
-            )
-        };
-        let one = || id(b"a", 1, "n", ActionKind::Credit, "k", "d");
-        assert_eq!(one(), one());
-        let others = [
-            id(b"b", 1, "n", ActionKind::Credit, "k", "d"),
-            id(b"a", 2, "n", ActionKind::Credit, "k", "d"),
-            id(b"a", 1, "m", ActionKind::Credit, "k", "d"),
-            id(b"a", 1, "n", ActionKind::Flag, "k", "d"),
-            id(b"a", 1, "n", ActionKind::Credit, "l", "d"),
-            id(b"a", 1, "n", ActionKind::Credit, "k", "e"),
-            id(b"a", 1, "n", ActionKind::Credit, "kd", "d"),
-        ];
-        for other in others {
-            assert_ne!(one(), other);
-        }
     }
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::action::{Action, GrantedAction};
-use crate::delivery::Message;
 use crate::event::Event;
 use crate::ids::{OperationKey, PluginName, ReceiptId};
 use crate::money::Money;
+use crate::outbox::OutboxClaim;
 use crate::own_header;
 
 /// What stands where other routes have their plugin's name, in runs and as the namespace of operations. No plugin may have it.
@@ -95,17 +95,17 @@ pub fn form_of(action_json: &str) -> Option<ForwardForm> {
 }
 
 /// What a destination receives of an event.
-pub(crate) fn body(form: ForwardForm, message: &Message<'_>, event: &Event) -> Vec<u8> {
+pub(crate) fn body(form: ForwardForm, claim: &OutboxClaim, event: &Event) -> Vec<u8> {
     match form {
         ForwardForm::Body => event.payload.to_vec(),
         ForwardForm::Envelope => to_vec(&Envelope {
             message_type: "event",
-            id: message.action.to_string(),
+            id: claim.action.to_string(),
             tenant: event.tenant.as_str(),
-            receipt: message.receipt,
-            namespace: message.namespace.as_str(),
-            operation_key: message.operation_key.as_str(),
-            recorded_at: message.recorded_at.to_string(),
+            receipt: claim.receipt,
+            namespace: claim.namespace.as_str(),
+            operation_key: claim.operation_key.as_str(),
+            recorded_at: claim.recorded_at.to_string(),
             event: Read::of(event),
         }),
         ForwardForm::CloudEvents => {
@@ -123,7 +123,7 @@ pub(crate) fn body(form: ForwardForm, message: &Message<'_>, event: &Event) -> V
                 subject: event.subject.as_ref().map(|subject| subject.as_str()),
                 time: event.occurred_at.unwrap_or(event.received_at).to_string(),
                 datacontenttype: media_type(&event.payload),
-                tollgatereceipt: message.receipt,
+                tollgatereceipt: claim.receipt,
                 data,
                 data_base64,
             })
@@ -318,9 +318,9 @@ mod tests {
 
     use super::*;
     use crate::action::ActionKind;
-    use crate::delivery::{Content, idempotency_key};
     use crate::event::StatusReading;
-    use crate::ids::{ActionId, Namespace, OutboxId, TenantName};
+    use crate::outbox::idempotency_key;
+    use crate::outbox::tests::claim;
     use crate::time::UnixMillis;
 
     const RECEIPT: ReceiptId = ReceiptId([0xab; 16]);
@@ -346,23 +346,18 @@ mod tests {
 
     /// The content type, the body and the headers of a forwarded event.
     fn sent(form: ForwardForm, payload: &[u8]) -> (&'static str, Vec<u8>, Vec<(String, String)>) {
-        let (tenant, namespace): (TenantName, Namespace) = ("acme".parse().unwrap(), NAME.parse().unwrap());
         let (granted, event) = (action(RECEIPT, form), event(payload));
-        let message = Message {
-            entry: OutboxId(9),
-            id: "msg_1",
-            attempt: 1,
-            tenant: &tenant,
-            action: ActionId(7),
-            namespace: &namespace,
-            operation_key: granted.operation_key(),
+        let claim = OutboxClaim {
+            namespace: NAME.parse().unwrap(),
+            operation_key: granted.operation_key().clone(),
             kind: granted.action().kind(),
-            content: Content::Event { form, event: &event },
-            receipt: RECEIPT,
-            recorded_at: UnixMillis(1_777_975_200_000),
-            resend: None,
+            ..claim()
         };
-        (message.content_type(), message.body(), headers(RECEIPT, &event))
+        (
+            content_type(form, &event),
+            body(form, &claim, &event),
+            headers(RECEIPT, &event),
+        )
     }
 
     #[test]

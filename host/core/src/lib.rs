@@ -61,6 +61,7 @@ pub mod fixture;
 
 // It is tried again, delivered, or given up.
 pub mod retry;
+pub mod outbox;
 pub mod delivery;
 pub mod forward;
 pub mod own_header;

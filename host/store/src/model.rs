@@ -23,7 +23,7 @@ use tollgate_core::access::Role;
 use tollgate_core::action::Action;
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
-pub use tollgate_core::delivery::{AttemptRecord, OutboxClaim};
+pub use tollgate_core::delivery::AttemptRecord;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::ids::{
@@ -31,6 +31,7 @@ use tollgate_core::ids::{
     ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
+pub use tollgate_core::outbox::OutboxClaim;
 use tollgate_core::outcome::Fault;
 use tollgate_core::quarantine;
 use tollgate_core::review::{Target, Unmappable, Word};

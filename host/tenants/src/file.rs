@@ -66,10 +66,7 @@ pub(crate) fn read(text: &str, own: &dyn Fn(&str) -> io::Result<String>) -> Resu
         intake.sharing = sharing.clone();
         sources.insert(name, intake);
     }
-    let signing = profile::shipped()
-        .get("standard-webhooks")
-        .map(|profile| Profile::clone(profile))
-        .ok_or("the profile `standard-webhooks` is missing")?;
+    let signing = Profile::clone(profile::standard_webhooks());
     let (mut destinations, mut declared, mut renamed) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, raw) in raw.destinations {
         // What waits for an old name goes where the new one is. A name that is declared goes before one that was.

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tollgate_core::ids::KeyId;
-use tollgate_core::profile::{Profile, shipped};
+use tollgate_core::profile::{Profile, standard_webhooks};
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::{Keyring, verify};
@@ -52,11 +52,7 @@ struct Books {
 impl Destination {
     /// Listens on a port of the kernel's choice.
     pub(super) async fn start(secret: &str) -> anyhow::Result<Self> {
-        let profile = shipped()
-            .iter()
-            .find(|(name, _)| name.as_str() == "standard-webhooks")
-            .map(|(_, profile)| Arc::clone(profile))
-            .ok_or_else(|| anyhow::anyhow!("the standard-webhooks profile is missing"))?;
+        let profile = Arc::clone(standard_webhooks());
         let secret = SourceSecret {
             id: KeyId::new("demo")?,
             text: Secret::new(secret),

@@ -713,6 +713,14 @@ pub fn shipped() -> &'static BTreeMap<ProviderName, Arc<Profile>> {
     })
 }
 
+/// The shipped profile by which deliveries are signed: Standard Webhooks.
+///
+/// # Panics
+/// Never in a released build, as [`shipped`].
+pub fn standard_webhooks() -> &'static Arc<Profile> {
+    shipped().get("standard-webhooks").expect("it is the first that ships")
+}
+
 macro_rules! shipped_texts {
     ($($name:literal)*) => {
         &[$(include_str!(concat!("../../profiles/", $name, ".toml"))),*]

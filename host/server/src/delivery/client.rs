@@ -1,12 +1,13 @@
 //! One destination's client: an attempt, as the outbox wants to know of it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use tollgate_core::delivery::{AttemptEnd, kept_answer, retry_after_ms};
+use tollgate_core::delivery::{AttemptEnd, Outgoing, kept_answer};
 use tollgate_core::limits;
 use tollgate_core::secret::Secret;
 
@@ -53,10 +54,12 @@ impl Client {
         let time_to_read = deadline
             .saturating_sub(started.elapsed())
             .min(Duration::from_millis(ANSWER_READ_MS_MAX));
-        let end = AttemptEnd::Answered {
-            http_status: response.status().as_u16(),
-            retry_after_ms: retry_after(&response),
-        };
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let end = AttemptEnd::answered(
+            response.status().as_u16(),
+            retry_after.and_then(|value| value.to_str().ok()),
+            clock::wall(),
+        );
         Attempt {
             end,
             answer: kept_answer(&first_bytes(response.into_body(), time_to_read).await, secrets),
@@ -73,13 +76,22 @@ impl Attempt {
     }
 }
 
-/// Only an answer that asks for patience may name a time: a success needs none.
-fn retry_after(response: &Response<Incoming>) -> Option<i64> {
-    if response.status().is_success() || response.status() == StatusCode::GONE {
-        return None;
+/// What goes to this URL.
+///
+/// # Errors
+/// When it cannot be sent as HTTP; says why. A checked configuration does not come to that.
+pub(super) fn request(url: &str, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = Request::new(Full::new(Bytes::from(outgoing.body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().map_err(|error| format!("the destination's URL: {error}"))?;
+    for (name, value) in outgoing.headers {
+        let unfit = |error: &dyn fmt::Display| format!("the header `{name}` cannot be sent: {error}");
+        let mut value = HeaderValue::from_bytes(value.expose()).map_err(|error| unfit(&error))?;
+        value.set_sensitive(true);
+        let name = HeaderName::try_from(&name).map_err(|error| unfit(&error))?;
+        request.headers_mut().insert(name, value);
     }
-    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    retry_after_ms(value, clock::wall())
+    Ok(request)
 }
 
 /// As much of an answer as is kept. The rest is not read, and the connection closed.

@@ -10,7 +10,6 @@
 mod breakers;
 mod client;
 mod lane;
-mod message;
 #[cfg(test)]
 mod tests;
 
@@ -25,11 +24,12 @@ use http_body_util::Full;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tollgate_core::action::ActionKind;
 use tollgate_core::breaker::BreakerPolicy;
-use tollgate_core::delivery::{AttemptEnd, EntryEnd};
+use tollgate_core::delivery::{AttemptEnd, EntryEnd, Recipient};
 use tollgate_core::ids::{DestinationName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::profile::{self, Profile};
+use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Rooms, Store, StoreError};
 
@@ -40,6 +40,8 @@ pub(crate) use breakers::Breakers;
 use client::Attempt;
 use lane::{Lane, Ticket};
 
+/// What a destination knows this host by.
+const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 /// Attempts under way at once, to all destinations together.
 const IN_FLIGHT_MAX: usize = 1024;
 /// The store is asked for due entries at least this often.
@@ -85,6 +87,8 @@ struct Delivery<S> {
     config: Arc<ArcSwap<Config>>,
     shutdown: CancellationToken,
     settings: Settings,
+    /// How messages are signed.
+    scheme: &'static Profile,
     breakers: Arc<Breakers>,
     lanes: Arc<Mutex<Lanes>>,
     /// Wakes when a lane has room again that had too little.
@@ -120,6 +124,7 @@ impl<S: Store> Delivery<S> {
             config,
             shutdown,
             settings,
+            scheme: profile::standard_webhooks(),
             breakers,
             lanes: Arc::default(),
             freed: Arc::default(),
@@ -272,10 +277,12 @@ impl<S: Store> Delivery<S> {
         let started_at = clock::now();
         let clock = Instant::now();
         pass(Point::BeforeDeliver);
-        let attempt = match self.compose(&claim, &destination).await {
+        let own = destination.headers.iter();
+        let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
+        let attempt = match self.compose(&claim, &destination, &own).await {
             Ok(request) => {
                 let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
-                let secrets: Vec<_> = destination.headers.iter().map(|(_, value)| value).collect();
+                let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
                 ticket.client().send(request, Duration::from_millis(ms), &secrets).await
             }
             Err(end) => Attempt::without_answer(end),
@@ -294,29 +301,28 @@ impl<S: Store> Delivery<S> {
         &self,
         claim: &OutboxClaim,
         destination: &Destination,
+        own_headers: &[(&str, &Secret)],
     ) -> Result<Request<Full<Bytes>>, AttemptEnd> {
-        let event = if claim.kind == ActionKind::Forward {
+        let event = if claim.hands_on_event() {
             let read = self.store.event(claim.receipt).await;
-            Some(read.map_err(|error| AttemptEnd::Failed {
-                reason: format!("the event could not be read: {error}"),
-            })?)
+            Some(read.map_err(|error| AttemptEnd::event_unread(&error))?)
         } else {
             None
         };
+        let recipient = Recipient {
+            scheme: self.scheme,
+            secrets: &destination.secrets,
+            headers: own_headers,
+            user_agent: USER_AGENT,
+        };
         // Receivers hold its timestamp against the time as they know it.
-        message::compose(claim, event.as_ref(), destination, clock::wall())
-            .map_err(|reason| AttemptEnd::Forbidden { reason })
+        let outgoing = claim.compose(event.as_ref(), &recipient, clock::wall())?;
+        client::request(&destination.url, outgoing).map_err(|reason| AttemptEnd::Forbidden { reason })
     }
 
     /// Ends an entry whose destination is no longer configured.
     async fn bury(self, claim: OutboxClaim) {
-        let reason = format!(
-            "the tenant `{tenant}` has no destination `{old}` any more; if another took its place, say formerly = [\"{old}\"] there, \
-             else add it again; then replay",
-            tenant = claim.tenant,
-            old = claim.destination,
-        );
-        let attempt = Attempt::without_answer(AttemptEnd::Forbidden { reason });
+        let attempt = Attempt::without_answer(claim.without_destination());
         self.record(&claim, clock::now(), Duration::ZERO, attempt).await;
     }
 

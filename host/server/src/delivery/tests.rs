@@ -393,7 +393,7 @@ async fn a_delivery_is_signed_by_every_secret_and_keeps_its_names_over_retries()
     assert_eq!(entry.state, "delivered");
     assert_eq!(ends(&entry.attempts), [answered(500), answered(204)]);
 
-    let scheme = &profile::shipped()["standard-webhooks"];
+    let scheme = profile::standard_webhooks();
     let mut ids = std::collections::BTreeSet::new();
     for request in &seen {
         for secret in [OLD_SECRET, NEW_SECRET] {

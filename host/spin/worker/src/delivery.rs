@@ -3,8 +3,7 @@
 //! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
-use tollgate_core::delivery::{AttemptEnd, Content, kept_answer, retry_after_ms};
-use tollgate_core::forward;
+use tollgate_core::delivery::{AttemptEnd, Outgoing, Recipient, kept_answer};
 use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
 use tollgate_core::own_header;
@@ -46,10 +45,11 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
 async fn attempt(store: &GuestStore, claim: &OutboxClaim) -> AttemptRecord {
     let started_at = clock::now();
     let watch = Stopwatch::start();
-    let (end, answer) = match destination(claim) {
+    let sent = match destination(claim) {
         Ok(destination) => send(store, claim, &destination, started_at).await,
-        Err(end) => (end, String::new()),
+        Err(end) => Err(end),
     };
+    let (end, answer) = sent.unwrap_or_else(|end| (end, String::new()));
     let took = (started_at, watch.micros());
     claim.attempted(took, end, answer, &RetryPolicy::DELIVERIES, clock::moment())
 }
@@ -65,12 +65,7 @@ struct Destination {
 
 fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
     let failed = |reason: String| AttemptEnd::Failed { reason };
-    let gone = || AttemptEnd::Forbidden {
-        reason: format!(
-            "the destination `{}` is no longer configured; restore it, then replay",
-            claim.destination
-        ),
-    };
+    let gone = || claim.without_destination();
     let Work {
         mut destinations,
         signing,
@@ -109,49 +104,35 @@ async fn send(
     claim: &OutboxClaim,
     destination: &Destination,
     at: UnixMillis,
-) -> (AttemptEnd, String) {
-    let failed = |reason: String| (AttemptEnd::Failed { reason }, String::new());
+) -> Result<(AttemptEnd, String), AttemptEnd> {
     // The outbox does not hold what is handed on: it stands in the receipt.
-    let event = match forward::form_of(&claim.action_json) {
-        Some(form) => match store.event(claim.receipt) {
-            Ok(event) => Some((form, event)),
-            Err(error) => return failed(format!("the event could not be read: {error}")),
-        },
-        None => None,
+    let event = if claim.hands_on_event() {
+        Some(
+            store
+                .event(claim.receipt)
+                .map_err(|error| AttemptEnd::event_unread(&error))?,
+        )
+    } else {
+        None
     };
-    let content = match &event {
-        Some((form, event)) => Content::Event { form: *form, event },
-        None => Content::Action(&claim.action_json),
-    };
-    let message = claim.message(content);
-    let body = message.body();
-    let mut headers = match message.headers(&destination.signing, &body, &destination.secrets, at) {
-        Ok(headers) => headers,
-        Err(error) => return failed(format!("cannot be signed: {error}")),
-    };
-    headers.push(("content-type".to_owned(), message.content_type().to_owned()));
-    headers.push(("user-agent".to_owned(), USER_AGENT.to_owned()));
-    // Headers that the source keeps: what the destination has of its own stands before one of them.
-    for (name, value) in message.kept_headers() {
-        if !destination.headers.iter().any(|(own, _)| own == name) {
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-    }
     let own = destination.headers.iter();
-    headers.extend(own.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.expose()).into_owned())));
-    let posting = web::post(&destination.url, headers, body, limits::ANSWER_BYTES_KEPT);
-    match clock::within(destination.timeout_ms, posting).await {
-        None => failed(format!("no answer within {} ms", destination.timeout_ms)),
-        Some(Err(reason)) => failed(reason),
-        Some(Ok(reply)) => {
-            let end = AttemptEnd::Answered {
-                http_status: reply.status,
-                retry_after_ms: reply
-                    .header("retry-after")
-                    .and_then(|value| retry_after_ms(value, clock::now())),
-            };
-            let secrets: Vec<_> = destination.headers.iter().map(|(_, value)| value).collect();
-            (end, kept_answer(&reply.body, &secrets))
-        }
-    }
+    let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
+    let recipient = Recipient {
+        scheme: &destination.signing,
+        secrets: &destination.secrets,
+        headers: &own,
+        user_agent: USER_AGENT,
+    };
+    let Outgoing { headers, body } = claim.compose(event.as_ref(), &recipient, at)?;
+    let headers = headers.into_iter();
+    let headers = headers.map(|(name, value)| (name, String::from_utf8_lossy(value.expose()).into_owned()));
+    let posting = web::post(&destination.url, headers.collect(), body, limits::ANSWER_BYTES_KEPT);
+    let reply = clock::within(destination.timeout_ms, posting)
+        .await
+        .ok_or_else(|| format!("no answer within {} ms", destination.timeout_ms))
+        .and_then(|sent| sent)
+        .map_err(|reason| AttemptEnd::Failed { reason })?;
+    let end = AttemptEnd::answered(reply.status, reply.header("retry-after"), clock::now());
+    let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
+    Ok((end, kept_answer(&reply.body, &secrets)))
 }

@@ -1,10 +1,11 @@
 //! The outbox: recorded actions on their way to destinations.
 
 use tollgate_core::action::ActionKind;
-use tollgate_core::delivery::{EntryEnd, message_id};
+use tollgate_core::delivery::EntryEnd;
 use tollgate_core::ids::{
     ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, ResendId, TenantName,
 };
+use tollgate_core::outbox::message_id;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::turns::{self, Leased};

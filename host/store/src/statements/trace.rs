@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission;
-use tollgate_core::delivery::{AttemptEnd, message_id};
+use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::outbox::message_id;
 use tollgate_core::own_header;
 use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryState, JobState};

@@ -6,18 +6,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
-use tollgate_core::delivery::{AttemptEnd, Content};
+use tollgate_core::delivery::{AttemptEnd, Recipient};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
-use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName, RouteName};
+use tollgate_core::ids::{DestinationName, Digest, KeyId, Namespace, PluginName, RouteName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
+use tollgate_core::profile;
 use tollgate_core::retry::{Jitter, Moment, RetryPolicy};
 use tollgate_core::route::{RouteMatch, TypePattern};
+use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::worker::{self, Deadlines, Next, Ran, Terms};
 use tollgate_store::{
@@ -74,6 +76,7 @@ struct Rules {
     lifecycle: Option<Arc<Lifecycle>>,
     plugin: PluginName,
     namespace: Namespace,
+    signing: SourceSecret,
     subjects: u64,
     operations: u64,
 }
@@ -602,7 +605,16 @@ impl World {
     fn send_flight(&mut self, deliverer: usize, at: usize) -> Result<()> {
         let flight = &mut self.deliverers[deliverer].flights[at];
         let claim = &flight.claim;
-        let body = claim.message(Content::Action(&claim.action_json)).body();
+        let recipient = Recipient {
+            scheme: profile::standard_webhooks(),
+            secrets: std::slice::from_ref(&self.rules.signing),
+            headers: &[],
+            user_agent: "simulation",
+        };
+        let composed = claim.compose(None, &recipient, UnixMillis(self.now));
+        let body = composed
+            .map_err(|end| anyhow!("{} cannot be composed: {end:?}", claim.entry))?
+            .body;
         let mood = self
             .moods
             .get(claim.destination.as_str())
@@ -973,6 +985,12 @@ impl Rules {
             plugin: name("deeds"),
             namespace: name("deeds"),
             // Few subjects make long lanes, few operations make many repeats.
+            signing: SourceSecret {
+                id: KeyId::new("simulated")?,
+                text: Secret::new("whsec_c2ltdWxhdGVkLXNpbXVsYXRlZC1zaW11bGF0ZWQ="),
+                not_before: None,
+                not_after: None,
+            },
             subjects: 1 + random.below(5),
             operations: 2 + random.below(20),
         })
