@@ -70,17 +70,17 @@ impl Arrival {
 /// Listens until it is dropped.
 pub struct Destination {
     pub address: SocketAddr,
-    desk: Arc<Desk>,
+    state: Arc<State>,
 }
 
 /// A destination that is down: its port is its own, and nobody listens there.
 pub struct Closed {
     pub address: SocketAddr,
     socket: Socket,
-    desk: Arc<Desk>,
+    state: Arc<State>,
 }
 
-struct Desk {
+struct State {
     profile: Arc<Profile>,
     keyring: Keyring,
     arrivals: Mutex<Vec<Arrival>>,
@@ -111,22 +111,22 @@ impl Destination {
 
     /// Answers the next messages so, one each.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
-        lock(&self.desk.script).extend(replies);
+        lock(&self.state.script).extend(replies);
     }
 
     /// Answers so when the script is at its end.
     pub fn otherwise(&self, reply: Reply) {
-        *lock(&self.desk.otherwise) = reply;
+        *lock(&self.state.otherwise) = reply;
     }
 
     /// Everything that came so far, in order.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        lock(&self.desk.arrivals).clone()
+        lock(&self.state.arrivals).clone()
     }
 
     /// Everything that came since this was last asked, which is forgotten here.
     pub fn take_arrivals(&self) -> Vec<Arrival> {
-        std::mem::take(&mut *lock(&self.desk.arrivals))
+        std::mem::take(&mut *lock(&self.state.arrivals))
     }
 
     /// Waits until so many have come.
@@ -167,7 +167,7 @@ impl Closed {
             not_before: None,
             not_after: None,
         };
-        let desk = Arc::new(Desk {
+        let state = Arc::new(State {
             keyring: Keyring::new(profile, &[secret]).expect("a keyring"),
             profile: Arc::clone(profile),
             arrivals: Mutex::default(),
@@ -182,7 +182,7 @@ impl Closed {
         Closed {
             address: address.expect("an address"),
             socket,
-            desk,
+            state,
         }
     }
 
@@ -191,22 +191,22 @@ impl Closed {
     /// # Panics
     /// When nothing can listen on this machine.
     pub fn open(self) -> Destination {
-        let Self { address, socket, desk } = self;
+        let Self { address, socket, state } = self;
         socket.listen(128).expect("a listener");
         let listener = TcpListener::from(socket);
-        let at_desk = Arc::clone(&desk);
+        let at_state = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                if at_desk.stopped.load(Ordering::Relaxed) {
+                if at_state.stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let desk = Arc::clone(&at_desk);
+                let state = Arc::clone(&at_state);
                 if let Ok(stream) = stream {
-                    thread::spawn(move || drop(desk.serve(stream)));
+                    thread::spawn(move || drop(state.serve(stream)));
                 }
             }
         });
-        Destination { address, desk }
+        Destination { address, state }
     }
 
     /// As [`Destination::url`].
@@ -217,13 +217,13 @@ impl Closed {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.desk.stopped.store(true, Ordering::Relaxed);
+        self.state.stopped.store(true, Ordering::Relaxed);
         // Wakes the listener, which then sees that it is over.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-impl Desk {
+impl State {
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LOOK))?;

@@ -180,18 +180,18 @@ impl SpinSetup {
         for name in ["kit", "plugins", "tenants", "state"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        for name in ["ingest", "worker", "runner", "desk", "caller"] {
+        for name in ["ingest", "worker", "runner", "host_calls", "caller"] {
             let file = format!("tollgate_spin_{name}.wasm");
             let from = spin_dir().join(&file);
             fs::copy(&from, folder.path().join("kit").join(file))
                 .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask spin`", from.display()));
         }
         let read = |path: PathBuf| fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let desk = read(folder.path().join("kit/tollgate_spin_desk.wasm"));
+        let host_calls = read(folder.path().join("kit/tollgate_spin_host_calls.wasm"));
         let caller = read(folder.path().join("kit/tollgate_spin_caller.wasm"));
         for (name, from) in &self.plugins {
             let kit = Kit {
-                desk: &desk,
+                host_calls: &host_calls,
                 caller: &caller,
             };
             let enclosed = enclose(kit, &read(from.clone())).expect("a plugin to enclose");

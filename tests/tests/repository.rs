@@ -89,7 +89,7 @@ const SPIN_EDGES: [(&str, &[&str]); 7] = [
     ),
     ("tollgate-spin-runner", &["tollgate-spin-protocol"]),
     ("tollgate-spin-caller", &["tollgate-spin-protocol"]),
-    ("tollgate-spin-desk", &["tollgate-core"]),
+    ("tollgate-spin-host-calls", &["tollgate-core"]),
 ];
 
 /// The stand-in for Spin. Nothing may depend on it.

@@ -28,7 +28,7 @@ pub(crate) fn build() -> Result<()> {
         let ours = packages(&["tollgate-spin-ingest", "tollgate-spin-worker", "tollgate-spin-runner"]);
         let flags = short_paths()?;
         let mut built = components_with("host/spin", PROBE_TARGET, &ours, Some(&flags))?;
-        let kit = packages(&["tollgate-spin-desk", "tollgate-spin-caller"]);
+        let kit = packages(&["tollgate-spin-host-calls", "tollgate-spin-caller"]);
         built.extend(components_with("host/spin", PLUGIN_TARGET, &kit, Some(&flags))?);
         publish(&built, &spin_dir())?;
         for name in ["ingest", "worker", "runner"] {
@@ -52,10 +52,10 @@ pub(crate) fn build() -> Result<()> {
     })?;
     step("enclose the plugins", || {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let desk = read(&spin_dir().join("tollgate_spin_desk.wasm"))?;
+        let host_calls = read(&spin_dir().join("tollgate_spin_host_calls.wasm"))?;
         let caller = read(&spin_dir().join("tollgate_spin_caller.wasm"))?;
         let kit = Kit {
-            desk: &desk,
+            host_calls: &host_calls,
             caller: &caller,
         };
         let folder = spin_dir().join("plugins");

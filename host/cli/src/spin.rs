@@ -43,7 +43,7 @@ pub(super) enum Command {
         file: PathBuf,
         #[command(flatten)]
         app: App,
-        /// The folder of the built kit: desk, caller and runner; from the app's folder
+        /// The folder of the built kit: host calls, caller and runner; from the app's folder
         #[arg(long, default_value = "target/spin")]
         kit: PathBuf,
         /// Give this tenant a route to the plugin, for the event types of its manifest; it grants nothing yet
@@ -218,11 +218,11 @@ fn add(file: &Path, app: &App, kit: &Path, route: Option<&str>) -> anyhow::Resul
     let route = route.map(parse_route).transpose()?;
     let mut manifest = Manifest::read(&app.manifest)?;
     let kit_folder = manifest.folder.join(kit);
-    let desk = read(&kit_folder.join("tollgate_spin_desk.wasm"))?;
+    let host_calls = read(&kit_folder.join("tollgate_spin_host_calls.wasm"))?;
     let caller = read(&kit_folder.join("tollgate_spin_caller.wasm"))?;
     let enclosed = enclose(
         Kit {
-            desk: &desk,
+            host_calls: &host_calls,
             caller: &caller,
         },
         &bytes,
@@ -793,7 +793,7 @@ fn check_plugin(manifest: &Manifest<'_>, sandbox: &Sandbox, id: &str, component:
     }
 }
 
-/// What is wrong with the desk and the caller around a plugin: they must be those that were built with the runner.
+/// What is wrong with the host calls and the caller around a plugin: they must be those that were built with the runner.
 fn other_kit(manifest: &Manifest<'_>, component: &Table, plugin: &[u8], enclosed: &[u8]) -> Option<String> {
     let runner = component.get("source").and_then(Item::as_str)?;
     let folder = manifest.folder.join(runner).parent()?.to_owned();
@@ -806,19 +806,20 @@ fn other_kit(manifest: &Manifest<'_>, component: &Table, plugin: &[u8], enclosed
             )
         })
     };
-    let (desk, caller) = match (read("tollgate_spin_desk.wasm"), read("tollgate_spin_caller.wasm")) {
-        (Ok(desk), Ok(caller)) => (desk, caller),
+    let (host_calls, caller) = match (read("tollgate_spin_host_calls.wasm"), read("tollgate_spin_caller.wasm")) {
+        (Ok(host_calls), Ok(caller)) => (host_calls, caller),
         (Err(problem), _) | (_, Err(problem)) => return Some(problem),
     };
     let kit = Kit {
-        desk: &desk,
+        host_calls: &host_calls,
         caller: &caller,
     };
     match enclose(kit, plugin) {
         Ok(again) if again == enclosed => None,
-        Ok(_) => {
-            Some("it was enclosed with another desk or caller than stand beside the runner: add it again".to_owned())
-        }
+        Ok(_) => Some(
+            "it was enclosed with other host calls or another caller than stand beside the runner: add it again"
+                .to_owned(),
+        ),
         Err(error) => Some(error.to_string()),
     }
 }

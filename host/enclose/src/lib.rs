@@ -1,13 +1,13 @@
 //! Encloses a plugin for Spin.
 //!
-//! A plugin imports its state and its log, which no Spin host offers. So it is nested between two components of ours: the desk
+//! A plugin imports its state and its log, which no Spin host offers. So it is nested between two components of ours: the host calls
 //! behind its imports and the caller in front of its export (`host/spin/wit`). The three are instantiated inside of one
 //! component that imports nothing and exports one interface. What a plugin could reach is thereby decided here, and not by what
 //! a runtime denies. What it may use up is decided here as well: its code is put on a budget ([`meter`]).
 //!
 //! ```text
-//! enclosed = desk ──types, state, log──▶ metered plugin ──handler, meter──▶ caller ──▶ tollgate:runner/plugin
-//!              └──────────────────────────────desk──────────────────────────▲
+//! enclosed = host calls ──types, state, log──▶ metered plugin ──handler, meter──▶ caller ──▶ tollgate:runner/plugin
+//!                 └────────────────────────host calls─────────────────────────────▲
 //! ```
 //!
 //! The author's own bytes travel along in a custom section, so that whoever looks at an enclosed plugin can take them out and
@@ -28,7 +28,7 @@ const TYPES: &str = "tollgate:plugin/types@1.0.0";
 const STATE: &str = "tollgate:plugin/state@1.0.0";
 const LOG: &str = "tollgate:plugin/log@1.0.0";
 const HANDLER: &str = "tollgate:plugin/handler@1.0.0";
-const DESK: &str = "tollgate:runner/desk@1.0.0";
+const HOST_CALLS: &str = "tollgate:runner/host-calls@1.0.0";
 /// What an enclosed plugin exports, and all that it has to do with the outside.
 pub const EXPORT: &str = "tollgate:runner/plugin@1.0.0";
 
@@ -41,7 +41,7 @@ const PLACEHOLDER: &[u8; 71] = b"sha256:----------------tollgate:digest-of-the-e
 /// The components that a plugin is enclosed with, as `cargo xtask spin` builds them.
 #[derive(Debug, Clone, Copy)]
 pub struct Kit<'a> {
-    pub desk: &'a [u8],
+    pub host_calls: &'a [u8],
     pub caller: &'a [u8],
 }
 
@@ -64,7 +64,7 @@ pub enum EncloseError {
 /// When one of the three is no component, or the kit is another version's.
 pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
     for (what, bytes) in [
-        ("the desk", kit.desk),
+        ("the component of the host calls", kit.host_calls),
         ("the caller", kit.caller),
         ("the plugin", plugin),
     ] {
@@ -75,18 +75,18 @@ pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
     let caller = replaced(kit.caller, PLACEHOLDER, digest(plugin).as_bytes())?;
     let metered = meter::metered(plugin)?;
     let mut component = Component::new();
-    for nested in [kit.desk, &metered, &caller] {
+    for nested in [kit.host_calls, &metered, &caller] {
         component.section(&RawSection {
             id: ComponentSectionId::Component.into(),
             data: nested,
         });
     }
     let mut instances = Instances::default();
-    let desk = instances.instantiate(&mut component, 0, &[]);
-    let types = instances.export_of(&mut component, desk, TYPES);
-    let state = instances.export_of(&mut component, desk, STATE);
-    let log = instances.export_of(&mut component, desk, LOG);
-    let desk_side = instances.export_of(&mut component, desk, DESK);
+    let host_calls = instances.instantiate(&mut component, 0, &[]);
+    let types = instances.export_of(&mut component, host_calls, TYPES);
+    let state = instances.export_of(&mut component, host_calls, STATE);
+    let log = instances.export_of(&mut component, host_calls, LOG);
+    let runner_side = instances.export_of(&mut component, host_calls, HOST_CALLS);
     let instance = instances.instantiate(&mut component, 1, &[(TYPES, types), (STATE, state), (LOG, log)]);
     let handler = instances.export_of(&mut component, instance, HANDLER);
     let meter = instances.export_of(&mut component, instance, meter::METER);
@@ -97,7 +97,7 @@ pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
             (TYPES, types),
             (HANDLER, handler),
             (meter::METER, meter),
-            (DESK, desk_side),
+            (HOST_CALLS, runner_side),
         ],
     );
     let export = instances.export_of(&mut component, caller, EXPORT);
@@ -111,8 +111,8 @@ pub fn enclose(kit: Kit<'_>, plugin: &[u8]) -> Result<Vec<u8>, EncloseError> {
     Ok(component.finish())
 }
 
-/// The plugin inside of an enclosed one, byte for byte as its author made it. It is enclosed once more, with the desk and the
-/// caller that are there, and the result compared: so what runs is that plugin on a budget, and wired as it must be. Whether desk
+/// The plugin inside of an enclosed one, byte for byte as its author made it. It is enclosed once more, with the host calls and the
+/// caller that are there, and the result compared: so what runs is that plugin on a budget, and wired as it must be. Whether host calls
 /// and caller are those of a kit, [`enclose`] with that kit tells.
 ///
 /// # Errors
@@ -134,7 +134,7 @@ pub fn plugin_of(enclosed: &[u8]) -> Result<&[u8], EncloseError> {
             authors.extend(authors_plugin(&enclosed[body]));
         }
     }
-    let [desk, _, caller] = nested.as_slice() else {
+    let [host_calls, _, caller] = nested.as_slice() else {
         return Err(not("it does not nest three components"));
     };
     let [plugin] = authors.as_slice() else {
@@ -145,7 +145,7 @@ pub fn plugin_of(enclosed: &[u8]) -> Result<&[u8], EncloseError> {
     let caller = replaced(&enclosed[caller.clone()], digest(plugin).as_bytes(), &PLACEHOLDER[..])
         .map_err(|_| not("its caller does not name the plugin that it carries; add it again"))?;
     let kit = Kit {
-        desk: &enclosed[desk.clone()],
+        host_calls: &enclosed[host_calls.clone()],
         caller: &caller,
     };
     if enclose(kit, plugin)? != enclosed {
@@ -285,9 +285,9 @@ mod tests {
 
     #[test]
     fn the_plugin_is_nested_byte_for_byte_and_its_digest_is_in_the_caller() {
-        let (desk, caller, plugin) = (marked(b"desk"), marked(PLACEHOLDER), marked(&[7; 300]));
+        let (host_calls, caller, plugin) = (marked(b"host_calls"), marked(PLACEHOLDER), marked(&[7; 300]));
         let kit = Kit {
-            desk: &desk,
+            host_calls: &host_calls,
             caller: &caller,
         };
         let enclosed = enclose(kit, &plugin).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     fn what_is_not_the_kit_or_not_enclosed_is_said() {
         let component = marked(b"any");
         let kit = Kit {
-            desk: &component,
+            host_calls: &component,
             caller: &component,
         };
         assert_eq!(enclose(kit, &component), Err(EncloseError::Placeholder { found: 0 }));

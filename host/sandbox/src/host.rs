@@ -1,6 +1,6 @@
 //! The host's side of a run: what the plugin can call, what each call costs, and the memory it may take.
 
-use tollgate_core::desk::{Desk, DeskLimits, Remains, Stop};
+use tollgate_core::host_calls::{HostCallLimits, HostCalls, Remains, Stop};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::Fault;
@@ -12,7 +12,7 @@ use crate::run::{RunLimits, StateSource};
 /// Everything that one run has: it lives as long as the run's store.
 pub(crate) struct RunState {
     source: Lent,
-    desk: Desk,
+    host_calls: HostCalls,
     pub(crate) memory: MemoryMeter,
 }
 
@@ -20,7 +20,7 @@ impl RunState {
     pub(crate) fn new(source: Lent, limits: RunLimits) -> Self {
         Self {
             source,
-            desk: Desk::new(DeskLimits {
+            host_calls: HostCalls::new(HostCallLimits {
                 host_calls_max: limits.host_calls_max,
                 log_lines_max: limits.log_lines_max,
                 state_keys_max: limits.state_keys_max,
@@ -33,9 +33,9 @@ impl RunState {
         }
     }
 
-    /// What is left of a run when its store is gone: the bytes of memory at their peak, and the desk.
+    /// What is left of a run when its store is gone: the bytes of memory at their peak, and what its calls left.
     pub(crate) fn into_remains(self) -> (usize, Remains) {
-        (self.memory.bytes, self.desk.into_remains())
+        (self.memory.bytes, self.host_calls.into_remains())
     }
 }
 
@@ -45,21 +45,21 @@ impl contract::types::Host for RunState {}
 impl contract::state::Host for RunState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
         let source = self.source;
-        Ok(self.desk.get(key, &|key| source.get().read(key))?)
+        Ok(self.host_calls.get(key, &|key| source.get().read(key))?)
     }
 
     fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<()> {
-        Ok(self.desk.put(key, Some(value))?)
+        Ok(self.host_calls.put(key, Some(value))?)
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<()> {
-        Ok(self.desk.put(key, None)?)
+        Ok(self.host_calls.put(key, None)?)
     }
 }
 
 impl contract::log::Host for RunState {
     fn write(&mut self, level: contract::log::Level, message: String) -> wasmtime::Result<()> {
-        Ok(self.desk.log(contract::log_level(level), &message)?)
+        Ok(self.host_calls.log(contract::log_level(level), &message)?)
     }
 }
 

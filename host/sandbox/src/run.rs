@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tollgate_core::desk::{Remains, Stop};
 use tollgate_core::event::Event;
 use tollgate_core::fixture::{Ending, Fixture};
 use tollgate_core::golden::Golden;
+use tollgate_core::host_calls::{Remains, Stop};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;

@@ -93,11 +93,11 @@ fn main() {
         delivery::OutboxClaim::without_destination(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::kept_answer(_, _);
-        desk::Desk::get(_, _, _);
-        desk::Desk::into_remains(_);
-        desk::Desk::log(_, _, _);
-        desk::Desk::new(_);
-        desk::Desk::put(_, _, _);
+        host_calls::HostCalls::get(_, _, _);
+        host_calls::HostCalls::into_remains(_);
+        host_calls::HostCalls::log(_, _, _);
+        host_calls::HostCalls::new(_);
+        host_calls::HostCalls::put(_, _, _);
         envelope::Unreadable::reason(_);
         envelope::read(_, _, _, _);
         event::StatusReading::family(_);

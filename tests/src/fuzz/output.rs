@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use tollgate_core::action::{
     Action, ActionKind, Extension, Flag, Notice, Proposal, Stock, UncheckedAction, UncheckedMoney, UncheckedTransfer,
 };
-use tollgate_core::desk::{Desk, DeskLimits};
 use tollgate_core::grant::Grant;
+use tollgate_core::host_calls::{HostCallLimits, HostCalls};
 use tollgate_core::limits;
 use tollgate_core::money::Currency;
 use tollgate_core::outcome::{Fault, JobEnd, LogLevel, Outcome, job_end, judged};
@@ -19,7 +19,7 @@ use super::{Input, Target};
 
 pub(super) const TARGET: Target = Target {
     name: "output",
-    what: "plugin output: proposals against grants, outcomes to ends of jobs, calls at the desk",
+    what: "plugin output: proposals against grants, outcomes to ends of jobs, host calls",
     seeds,
     run,
     short: 20_000,
@@ -63,7 +63,7 @@ fn run(input: &[u8]) {
             after_ms: Some(input.number()),
             message: input.text(),
         },
-        4 => return desk(&mut input),
+        4 => return host_calls(&mut input),
         _ => Outcome::Fault {
             fault: Fault::ALL[usize::from(input.byte()) % Fault::ALL.len()],
             message: input.text(),
@@ -191,9 +191,9 @@ fn proposal(input: &mut Input<'_>) -> Proposal {
     Proposal { operation_key, action }
 }
 
-/// Calls in any order, until the desk stops the run.
-fn desk(input: &mut Input<'_>) {
-    let mut desk = Desk::new(DeskLimits::default());
+/// Host calls in any order, until one stops the run.
+fn host_calls(input: &mut Input<'_>) {
+    let mut host_calls = HostCalls::new(HostCallLimits::default());
     let stored = |key: &str| -> Result<StateValue, String> {
         match key.len() % 4 {
             0 => Err("the store is closed".to_owned()),
@@ -207,19 +207,19 @@ fn desk(input: &mut Input<'_>) {
         let call = input.byte();
         let text = input.text();
         let stop = match call % 4 {
-            0 => desk.get(text, &stored).err(),
-            1 => desk
+            0 => host_calls.get(text, &stored).err(),
+            1 => host_calls
                 .put(text.clone(), Some(text.into_bytes().repeat(usize::from(call))))
                 .err(),
-            2 => desk.put(text, None).err(),
-            _ => desk.log(LogLevel::Info, &text).err(),
+            2 => host_calls.put(text, None).err(),
+            _ => host_calls.log(LogLevel::Info, &text).err(),
         };
         if let Some(stop) = stop {
             assert!(!stop.message.is_empty());
             break;
         }
     }
-    let remains = desk.into_remains();
+    let remains = host_calls.into_remains();
     let most = limits::STATE_KEYS_PER_RUN_MAX;
     assert!(
         remains.reads.len() <= most

@@ -225,7 +225,7 @@ fn r2_check_flags_an_empty_sweep_token() {
     }
 }
 
-/// What runs must be what was vetted, on a budget, between the desk and the caller that were built here.
+/// What runs must be what was vetted, on a budget, between the host calls and the caller that were built here.
 #[test]
 fn w2_check_refuses_a_plugin_that_is_not_enclosed_as_it_must_be() {
     use tollgate_enclose::{Kit, enclose, meter};
@@ -233,8 +233,8 @@ fn w2_check_refuses_a_plugin_that_is_not_enclosed_as_it_must_be() {
     let path = stage.path("plugins/cashback.wasm");
     let good = fs::read(&path).unwrap();
     let plugin = fs::read(plugins_dir().join("cashback.wasm")).unwrap();
-    let [desk, caller] =
-        ["desk", "caller"].map(|name| fs::read(stage.path(&format!("kit/tollgate_spin_{name}.wasm"))).unwrap());
+    let [host_calls, caller] =
+        ["host_calls", "caller"].map(|name| fs::read(stage.path(&format!("kit/tollgate_spin_{name}.wasm"))).unwrap());
     let check = |bytes: &[u8], expect: &str| {
         fs::write(&path, bytes).unwrap();
         let checked = spin(&stage, &["check"]);
@@ -250,20 +250,20 @@ fn w2_check_refuses_a_plugin_that_is_not_enclosed_as_it_must_be() {
     older[place(meter::SECTION.as_bytes()) + meter::SECTION.len()] = b'0';
     check(&older, "is not the author's plugin on a budget of this version");
     // The author's own code in the place of the metered one.
-    let metered = place(&desk) + desk.len()..good.len();
+    let metered = place(&host_calls) + host_calls.len()..good.len();
     let mut unmetered = good.clone();
     unmetered[metered.start + 2000] ^= 1;
     check(&unmetered, "cashback.wasm: ");
     // No author's plugin travels along.
     check(&good[..good.len() - plugin.len()], "it is no enclosed plugin");
-    // Another desk: a component that is wired as the real one, and does not stand beside the runner.
+    // Other host calls: a component that is wired as the real one, and does not stand beside the runner.
     let section = b"\0\x05\x04mark".as_slice();
-    let other = [desk.as_slice(), section].concat();
+    let other = [host_calls.as_slice(), section].concat();
     let kit = Kit {
-        desk: &other,
+        host_calls: &other,
         caller: &caller,
     };
-    check(&enclose(kit, &plugin).unwrap(), "another desk or caller");
+    check(&enclose(kit, &plugin).unwrap(), "other host calls or another caller");
     fs::write(&path, &good).unwrap();
     assert_eq!(spin(&stage, &["check"]).code, 0);
 }

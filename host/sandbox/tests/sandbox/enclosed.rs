@@ -26,7 +26,7 @@ const WATCHDOG: u64 = 20_000_000_000;
 
 /// What plugins are enclosed with; `None`, with words, where nobody built it.
 struct Parts {
-    desk: Vec<u8>,
+    host_calls: Vec<u8>,
     caller: Vec<u8>,
     engine: Engine,
 }
@@ -41,7 +41,7 @@ impl Parts {
             .cranelift_nan_canonicalization(true)
             .native_unwind_info(false);
         Some(Self {
-            desk: built.get("tollgate_spin_desk")?.clone(),
+            host_calls: built.get("tollgate_spin_host_calls")?.clone(),
             caller: built.get("tollgate_spin_caller")?.clone(),
             engine: Engine::new(&config).unwrap(),
         })
@@ -49,7 +49,7 @@ impl Parts {
 
     fn kit(&self) -> Kit<'_> {
         Kit {
-            desk: &self.desk,
+            host_calls: &self.host_calls,
             caller: &self.caller,
         }
     }
@@ -401,7 +401,7 @@ fn fixtures_of_the_examples_do_the_same_enclosed() {
 }
 
 /// How each hostile guest ends natively and enclosed. The words differ where nothing but a trap can end an instance (an answer that
-/// cannot be read, calls without end, recursion), and for a log line that is too long, which the desk cuts.
+/// cannot be read, calls without end, recursion), and for a log line that is too long, which the host calls cut.
 const ENDS: [(&str, &str, &str); 18] = [
     ("bad_utf8", "invalid-output", "trap"),
     ("burn", "completed", "completed"),
@@ -555,7 +555,7 @@ fn loops_end_wherever_they_stand() {
                 "",
                 "(loop (call $log (i32.const 0) (i32.const 2000) (i32.const 3)) (br 0)) (i32.const 1024)",
             ),
-            // The desk ends it, and there is nothing but a trap for that.
+            // The host calls end it, and there is nothing but a trap for that.
             "trap",
         ),
     ] {
@@ -640,8 +640,8 @@ fn what_is_not_on_this_budget_is_no_enclosed_plugin() {
     let plugin = component_with("", GOOD);
     let enclosed = enclose(parts.kit(), &plugin).unwrap();
     let place = |what: &[u8]| enclosed.windows(what.len()).position(|window| window == what).unwrap();
-    // The author's plugin travels last; what runs stands between desk and caller.
-    let runs = 8 + parts.desk.len()..enclosed.len() - plugin.len();
+    // The author's plugin travels last; what runs stands between the host calls and the caller.
+    let runs = 8 + parts.host_calls.len()..enclosed.len() - plugin.len();
     let mut refused = 0;
     for at in runs.step_by(997) {
         let mut tampered = enclosed.clone();
@@ -649,7 +649,7 @@ fn what_is_not_on_this_budget_is_no_enclosed_plugin() {
         refused += 1;
         let opened = plugin_of(&tampered);
         let in_caller = opened.is_ok();
-        // Desk and caller are another's to compare: enclosing anew with one's own.
+        // Host calls and caller are another's to compare, who encloses anew with their own.
         if in_caller {
             assert!(enclose(parts.kit(), opened.unwrap()).unwrap() != tampered, "byte {at}");
         }

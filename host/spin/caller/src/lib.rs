@@ -1,4 +1,4 @@
-//! Stands in front of an enclosed plugin's export: lays the state out on the desk, calls the plugin, and takes away what it left.
+//! Stands in front of an enclosed plugin's export: lays the state out for the host calls, calls the plugin, and takes away what it left.
 
 use tollgate_spin_protocol as protocol;
 use tollgate_spin_protocol::{Answer, Ended, Outcome, Request};
@@ -13,7 +13,7 @@ mod bindings {
 
 use bindings::exports::tollgate::runner::plugin::Guest;
 use bindings::tollgate::plugin::{handler, types};
-use bindings::tollgate::runner::{desk, meter};
+use bindings::tollgate::runner::{host_calls, meter};
 
 /// Where enclosing writes the plugin's digest; see `host/enclose`.
 static DIGEST: [u8; 71] = *b"sha256:----------------tollgate:digest-of-the-enclosed-plugin----------";
@@ -48,12 +48,12 @@ fn run(request: Request) -> Answer {
             )
         })
         .collect();
-    desk::open(&values, request.complete);
+    host_calls::open(&values, request.complete);
     meter::begin(request.fuel, request.memory_bytes);
     let result = handler::process(&event(request.event), &request.config);
     let fuel = meter::fuel_used();
-    let remains = desk::close();
-    // What the desk stopped was stopped first: nothing that came after it counted.
+    let remains = host_calls::close();
+    // What the host calls stopped was stopped first: nothing that came after it counted.
     let proposals = result.as_ref().map_or(0, Vec::len);
     let stopped = match (remains.stop, meter::ended_by()) {
         (Some(stop), _) => Some((stop.fault, stop.message)),
@@ -143,7 +143,7 @@ fn read((key, version, value): (String, i64, Option<Vec<u8>>)) -> protocol::Valu
     }
 }
 
-fn line(line: desk::Line) -> protocol::Line {
+fn line(line: host_calls::Line) -> protocol::Line {
     protocol::Line {
         level: line.level,
         message: line.message,

@@ -1,6 +1,6 @@
-//! The desk at which one run reads and writes its plugin's state and logs: what each call costs, and where the run must stop.
+//! A run's calls to its host, which read and write the plugin's state and log: what each costs, and where the run must stop.
 //!
-//! The sandbox puts it behind a plugin's imports natively; on Spin it is linked to the plugin as a component of its own. Where a
+//! The sandbox puts them behind a plugin's imports natively; on Spin they are linked to the plugin as a component of their own. Where a
 //! value comes from is the caller's business: `read` is asked once per key.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::state::{StateRead, StateValue, StateWrite};
 
 /// The bounds of one run's calls. Crossing any of them but `log_lines_max` ends the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeskLimits {
+pub struct HostCallLimits {
     /// Calls to state and log.
     pub host_calls_max: u32,
     /// Log lines kept; further ones are counted and dropped.
@@ -23,7 +23,7 @@ pub struct DeskLimits {
     pub state_bytes_max: usize,
 }
 
-impl Default for DeskLimits {
+impl Default for HostCallLimits {
     fn default() -> Self {
         Self {
             host_calls_max: limits::RUN_HOST_CALLS_MAX,
@@ -51,10 +51,10 @@ impl Stop {
     }
 }
 
-/// One run's desk.
+/// The calls of one run, and what they left so far.
 #[derive(Debug)]
-pub struct Desk {
-    limits: DeskLimits,
+pub struct HostCalls {
+    limits: HostCallLimits,
     host_calls: u32,
     keys: BTreeMap<String, Key>,
     state_bytes: usize,
@@ -70,7 +70,7 @@ struct Key {
     write: Option<Option<Vec<u8>>>,
 }
 
-/// What a run leaves on its desk.
+/// What a run's calls left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remains {
     /// Sorted by key.
@@ -82,8 +82,8 @@ pub struct Remains {
     pub last_words: Option<String>,
 }
 
-impl Desk {
-    pub fn new(limits: DeskLimits) -> Self {
+impl HostCalls {
+    pub fn new(limits: HostCallLimits) -> Self {
         Self {
             limits,
             host_calls: 0,
@@ -252,15 +252,18 @@ mod tests {
 
     #[test]
     fn a_run_sees_its_own_writes_and_reads_each_key_once() {
-        let mut desk = Desk::new(DeskLimits::default());
-        assert_eq!(desk.get("a".into(), &|_| Ok(value("old"))), Ok(Some(b"old".to_vec())));
+        let mut host_calls = HostCalls::new(HostCallLimits::default());
         assert_eq!(
-            desk.get("a".into(), &|_| Err("asked twice".into())),
+            host_calls.get("a".into(), &|_| Ok(value("old"))),
             Ok(Some(b"old".to_vec()))
         );
-        desk.put("a".into(), None).unwrap();
-        assert_eq!(desk.get("a".into(), &|_| Err("asked again".into())), Ok(None));
-        let remains = desk.into_remains();
+        assert_eq!(
+            host_calls.get("a".into(), &|_| Err("asked twice".into())),
+            Ok(Some(b"old".to_vec()))
+        );
+        host_calls.put("a".into(), None).unwrap();
+        assert_eq!(host_calls.get("a".into(), &|_| Err("asked again".into())), Ok(None));
+        let remains = host_calls.into_remains();
         assert_eq!(remains.reads.len(), 1);
         assert_eq!(remains.reads[0].version, 3);
         assert_eq!(remains.writes[0].value, None);
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn each_bound_stops_the_run_by_its_name() {
-        let limits = DeskLimits {
+        let limits = HostCallLimits {
             host_calls_max: 3,
             log_lines_max: 1,
             state_keys_max: 1,
@@ -278,22 +281,22 @@ mod tests {
             let stop = result.unwrap_err();
             assert_eq!((stop.fault, stop.message.as_str()), (Fault::OutputTooBig, expect));
         };
-        let mut desk = Desk::new(limits);
-        desk.put("a".into(), None).unwrap();
-        check(desk.put("b".into(), None), "more than 1 state keys in one run");
+        let mut host_calls = HostCalls::new(limits);
+        host_calls.put("a".into(), None).unwrap();
+        check(host_calls.put("b".into(), None), "more than 1 state keys in one run");
         check(
-            desk.put("a".into(), Some(vec![0; 5])),
+            host_calls.put("a".into(), Some(vec![0; 5])),
             "more than 4 bytes of state read and written in one run",
         );
         check(
-            desk.log(LogLevel::Info, "x"),
+            host_calls.log(LogLevel::Info, "x"),
             "more than 3 calls into the host (state and log) in one run",
         );
 
-        let mut desk = Desk::new(limits);
-        desk.log(LogLevel::Error, "first").unwrap();
-        desk.log(LogLevel::Error, "second").unwrap();
-        let remains = desk.into_remains();
+        let mut host_calls = HostCalls::new(limits);
+        host_calls.log(LogLevel::Error, "first").unwrap();
+        host_calls.log(LogLevel::Error, "second").unwrap();
+        let remains = host_calls.into_remains();
         assert_eq!(remains.last_words.as_deref(), Some("second"));
         assert_eq!(remains.logs[1].message, "1 further log lines were dropped");
     }

@@ -6,24 +6,24 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use tollgate_core::desk::{Desk, DeskLimits, Stop};
+use tollgate_core::host_calls::{HostCallLimits, HostCalls, Stop};
 use tollgate_core::outcome::LogLevel;
 use tollgate_core::state::StateValue;
 
 mod bindings {
     wit_bindgen::generate!({
         path: ["../../../wit", "../wit"],
-        world: "tollgate:runner/desk-room@1.0.0",
+        world: "tollgate:runner/plugin-imports@1.0.0",
         generate_all,
     });
 }
 
 use bindings::exports::tollgate::plugin::{log, state};
-use bindings::exports::tollgate::runner::desk;
+use bindings::exports::tollgate::runner::host_calls;
 
 /// One run. An instance serves one, so one place is enough.
 struct Run {
-    desk: Desk,
+    host_calls: HostCalls,
     at_hand: BTreeMap<String, StateValue>,
     complete: bool,
     missing: Vec<String>,
@@ -56,19 +56,19 @@ fn call<T: Default>(work: impl FnOnce(&mut Run) -> Result<T, Stop>) -> T {
     })
 }
 
-struct Room;
+struct Component;
 
-impl state::Guest for Room {
+impl state::Guest for Component {
     fn get(key: String) -> Option<Vec<u8>> {
         call(|run| {
             let Run {
-                desk,
+                host_calls,
                 at_hand,
                 complete,
                 ..
             } = run;
             let known = at_hand.contains_key(&key);
-            let value = desk.get(key.clone(), &|key| {
+            let value = host_calls.get(key.clone(), &|key| {
                 let nothing = StateValue {
                     version: 0,
                     value: None,
@@ -83,15 +83,15 @@ impl state::Guest for Room {
     }
 
     fn set(key: String, value: Vec<u8>) {
-        call(|run| run.desk.put(key, Some(value)));
+        call(|run| run.host_calls.put(key, Some(value)));
     }
 
     fn delete(key: String) {
-        call(|run| run.desk.put(key, None));
+        call(|run| run.host_calls.put(key, None));
     }
 }
 
-impl log::Guest for Room {
+impl log::Guest for Component {
     fn write(level: log::Level, message: String) {
         let level = match level {
             log::Level::Debug => LogLevel::Debug,
@@ -99,11 +99,11 @@ impl log::Guest for Room {
             log::Level::Warn => LogLevel::Warn,
             log::Level::Error => LogLevel::Error,
         };
-        call(|run| run.desk.log(level, &message));
+        call(|run| run.host_calls.log(level, &message));
     }
 }
 
-impl desk::Guest for Room {
+impl host_calls::Guest for Component {
     fn open(values: Vec<(String, i64, Vec<u8>)>, complete: bool) {
         let at_hand = values
             .into_iter()
@@ -114,7 +114,7 @@ impl desk::Guest for Room {
             })
             .collect();
         RUN.set(Some(Run {
-            desk: Desk::new(DeskLimits::default()),
+            host_calls: HostCalls::new(HostCallLimits::default()),
             at_hand,
             complete,
             missing: Vec::new(),
@@ -123,9 +123,9 @@ impl desk::Guest for Room {
         }));
     }
 
-    fn close() -> desk::Remains {
+    fn close() -> host_calls::Remains {
         let Some(run) = RUN.take() else {
-            return desk::Remains {
+            return host_calls::Remains {
                 reads: Vec::new(),
                 writes: Vec::new(),
                 logs: Vec::new(),
@@ -133,8 +133,8 @@ impl desk::Guest for Room {
                 stop: None,
             };
         };
-        let remains = run.desk.into_remains();
-        let line = |line: tollgate_core::outcome::LogLine| desk::Line {
+        let remains = run.host_calls.into_remains();
+        let line = |line: tollgate_core::outcome::LogLine| host_calls::Line {
             level: match line.level {
                 LogLevel::Debug => 0,
                 LogLevel::Info => 1,
@@ -143,7 +143,7 @@ impl desk::Guest for Room {
             },
             message: line.message,
         };
-        desk::Remains {
+        host_calls::Remains {
             reads: remains
                 .reads
                 .into_iter()
@@ -156,7 +156,7 @@ impl desk::Guest for Room {
                 .collect(),
             logs: remains.logs.into_iter().map(line).collect(),
             missing: run.missing,
-            stop: run.stop.map(|stop| desk::Stop {
+            stop: run.stop.map(|stop| host_calls::Stop {
                 fault: stop.fault.as_str().to_owned(),
                 message: stop.message,
             }),
@@ -164,4 +164,4 @@ impl desk::Guest for Room {
     }
 }
 
-bindings::export!(Room with_types_in bindings);
+bindings::export!(Component with_types_in bindings);
