@@ -15,7 +15,7 @@ use tollgate_core::mask;
 use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Store as _, StoreError, Views as _};
 
 use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, print_json, show, wire};
 use tollgate_server::clock;

@@ -107,8 +107,7 @@ fn verify(folder: &Path, json: bool) -> anyhow::Result<Exit> {
     bar.set_message("auditing the store in it");
     let report = SqliteStore::audit(manifest.database(folder), &[], &mut |_| {})?;
     bar.finish_and_clear();
-    let mut problems: Vec<String> = report.first_broken.iter().map(ToString::to_string).collect();
-    problems.extend(report.problems.iter().cloned());
+    let mut problems = report.in_words();
     if report.whole != manifest.newest {
         problems.push(format!(
             "it holds {} receipts, but its manifest says {}",

@@ -8,7 +8,7 @@ use tollgate_core::action::ActionKind;
 use tollgate_core::ids::PluginName;
 use tollgate_sandbox::{Sandbox, SandboxOptions};
 use tollgate_store::registry::{Act, ApiRoute, NamespaceChange, VersionFilter};
-use tollgate_store::{SqliteStore, Store as _};
+use tollgate_store::{Control as _, SqliteStore, Views as _};
 
 use super::{Exit, Target, ask, print_json, show};
 use tollgate_server::config::{self, Config, Published, Runs, StoreConfig, Warning};

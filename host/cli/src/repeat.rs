@@ -14,7 +14,7 @@ use tollgate_core::mask;
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
-use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, Store as _, StoreError};
+use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, StoreError, Views as _};
 
 use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use tollgate_server::clock;
@@ -188,7 +188,7 @@ impl Bench {
     }
 
     fn components(&self) -> Components<'_, SqliteStore> {
-        Components::new(&self.store, Some(&self.config), &self.sandbox)
+        Components::new(&self.store, Some(&self.config), &self.sandbox, &self.runtime)
     }
 
     /// A version as people name it: a file or a digest.

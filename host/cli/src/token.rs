@@ -2,7 +2,7 @@
 
 use tollgate_api::tokens::{NewTokenBody, RevokeBody, RevokedToken, TokenPath, TokenView};
 use tollgate_api::{Nothing, calls};
-use tollgate_store::Store as _;
+use tollgate_store::{Control as _, Views as _};
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
 use tollgate_server::clock;

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tollgate_store::{SqliteStore, Store as _};
+use tollgate_store::SqliteStore;
+use tollgate_store::audit::AuditReport;
 
 use super::{Exit, Usage, print_json};
 
@@ -28,19 +29,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Err(Usage(format!("{} is there already; name another place", args.to.display())).into());
     }
     let source = SqliteStore::open_read_only(&args.from)?;
-    let runtime = super::ask::runtime()?;
-    let before = runtime.block_on(source.check_integrity())?;
-    if !before.problems.is_empty() {
-        return answer(args, before.receipts, &before.problems);
+    let before = source.audited()?;
+    if !before.is_whole() {
+        return answer(args, &before);
     }
     source.copy_to(&args.to)?;
     let copy = SqliteStore::open_read_only(&args.to).context("the copy cannot be read")?;
-    let after = runtime.block_on(copy.check_integrity())?;
-    answer(args, after.receipts, &after.problems)
+    answer(args, &copy.audited()?)
 }
 
-fn answer(args: &Args, receipts: u64, problems: &[String]) -> anyhow::Result<Exit> {
-    let whole = problems.is_empty();
+fn answer(args: &Args, report: &AuditReport) -> anyhow::Result<Exit> {
+    let (whole, receipts, problems) = (report.is_whole(), report.whole.receipts, report.in_words());
     if args.json {
         print_json(&serde_json::json!({ "ok": whole, "receipts": receipts, "problems": problems }))?;
     } else if whole {

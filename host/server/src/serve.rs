@@ -279,7 +279,7 @@ impl Host {
             config: Arc::clone(&self.config),
             shelf: self.registry.shelf(),
             counters: Arc::<WorkerCounters>::default(),
-            ward: Arc::new(Ward::load(&self.store).await?),
+            ward: Arc::new(Ward::new(&self.store)),
             shutdown: self.shutdown.clone(),
         };
         let breakers = Arc::<Breakers>::default();
@@ -304,6 +304,7 @@ impl Host {
         let stop = match self.load_plugins(&mut signals, settled).await {
             Ok(Began::Loaded) => {
                 rooms.spawn(worker::run(worker));
+                rooms.spawn(Arc::clone(&self.registry).follow_changes(self.shutdown.clone()));
                 tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
                 self.wait(signals).await
             }
@@ -342,9 +343,13 @@ impl Host {
             counters: Arc::clone(&self.counters),
             worker_counters: Arc::clone(&worker.counters),
             breakers: Arc::clone(breakers),
-            gate: operator::Gate::new(&self.store, token).await?,
+            gate: operator::Gate::new(&self.store, token),
             trial: Turns::default(),
             ward: Arc::clone(&worker.ward),
+            log_standing: {
+                let store = self.store.clone();
+                Box::new(move || store.log_standing())
+            },
         };
         rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
         Ok(address.to_string())

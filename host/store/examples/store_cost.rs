@@ -18,7 +18,8 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, JobClaim, Layout, OpenOptions, RunRecord, Settlement, SqliteStore, Store as _, Targets,
+    AttemptRecord, ClaimRequest, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _, ReceiptKey as _, Views as _, Rooms,
+    RunRecord, Settlement, SqliteStore, Store as _, Targets, Work as _,
 };
 
 const BODY_BYTES: usize = 2_500;
@@ -262,7 +263,7 @@ async fn admit_range(store: &SqliteStore, kind: Kind, receipts: usize, waiting: 
         let work = move |items: Arc<Vec<Admission>>, at: usize| {
             let store = store.clone();
             async move {
-                let _ = store.admit(items[at].clone()).await.unwrap();
+                let _ = store.admit(vec![items[at].clone()]).await.unwrap();
             }
         };
         meter.measure(spread(admissions, waiting, work)).await;
@@ -347,7 +348,8 @@ async fn deliver(store: &SqliteStore, entries: usize, waiting: usize) {
     let (mut claiming, mut recording) = (Meter::new(), Meter::new());
     let mut done = 0;
     while done < entries {
-        let claims = claiming.measure(store.claim_outbox(request(waiting))).await.unwrap();
+        let claiming_some = store.claim_outbox(request(waiting), Rooms::unlimited());
+        let claims = claiming.measure(claiming_some).await.unwrap().claims;
         done += claims.len();
         let attempts: Vec<_> = claims
             .iter()
@@ -395,7 +397,7 @@ async fn claim_from_many(directory: &std::path::Path, options: OpenOptions) {
     let work = move |items: Arc<Vec<Admission>>, at: usize| {
         let store = admitting.clone();
         async move {
-            let _ = store.admit(items[at].clone()).await.unwrap();
+            let _ = store.admit(vec![items[at].clone()]).await.unwrap();
         }
     };
     spread(admissions, 512, work).await;

@@ -42,6 +42,12 @@ impl AuditReport {
         let holds = |found: &CheckpointFound| found.problems.is_empty() && found.tenants.values().all(Option::is_none);
         self.first_broken.is_none() && self.problems.is_empty() && self.checkpoints.iter().all(holds)
     }
+
+    /// What is wrong with the store itself, in words; empty when nothing is.
+    pub fn in_words(&self) -> Vec<String> {
+        let broken = self.first_broken.iter().map(ToString::to_string);
+        self.problems.iter().cloned().chain(broken).collect()
+    }
 }
 
 /// Receipts behind the first broken one.

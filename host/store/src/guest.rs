@@ -102,7 +102,7 @@ impl GuestStore {
         &self.receipt_key
     }
 
-    /// As [`crate::Store::admit`].
+    /// As [`crate::Intake::admit`].
     ///
     /// # Errors
     /// In each case nothing was kept: do not acknowledge.
@@ -110,7 +110,7 @@ impl GuestStore {
         self.write(|transaction| admit::admit(transaction, &self.receipt_key, admission))
     }
 
-    /// As [`crate::Store::admit_all`]. Answers as well how long, in milliseconds, the caller is to leave this store open: 0 when
+    /// As [`crate::Intake::admit`]. Answers as well how long, in milliseconds, the caller is to leave this store open: 0 when
     /// somebody else does.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl GuestStore {
         self.read(|view| is_at_work(view.connection, now))
     }
 
-    /// As [`crate::Store::claim_jobs`], but nothing while somebody else holds a lease: one works, and all others leave.
+    /// As [`crate::Work::claim_jobs`], but nothing while somebody else holds a lease: one works, and all others leave.
     ///
     /// # Errors
     /// When nothing was leased.
@@ -159,7 +159,7 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::extend_lease`], all of a worker's.
+    /// As [`crate::Work::extend_lease`], all of a worker's.
     ///
     /// # Errors
     /// When nothing was written.
@@ -173,7 +173,7 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::settle`], many in one transaction, in their order. One that is not committed hinders no other. The ends of
+    /// As [`crate::Work::settle`], many in one transaction, in their order. One that is not committed hinders no other. The ends of
     /// those that are count towards quarantine, which `faults_max` in a row are enough for; answers with what began.
     ///
     /// # Errors
@@ -196,7 +196,7 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::quarantines`].
+    /// As [`crate::Views::quarantines`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -204,7 +204,7 @@ impl GuestStore {
         self.read(quarantine::list)
     }
 
-    /// As [`crate::Store::lift_quarantine`].
+    /// As [`crate::Control::lift_quarantine`].
     ///
     /// # Errors
     /// When nothing was written.
@@ -217,7 +217,7 @@ impl GuestStore {
         self.write(|transaction| quarantine::lift(transaction, tenant, route, act))
     }
 
-    /// As [`crate::Store::claim_outbox`].
+    /// As [`crate::Outbox::claim_outbox`].
     ///
     /// # Errors
     /// When nothing was leased.
@@ -226,7 +226,7 @@ impl GuestStore {
         Ok(claimed.claims)
     }
 
-    /// As [`crate::Store::record_attempt`], many in one transaction.
+    /// As [`crate::Outbox::record_attempt`], many in one transaction.
     ///
     /// # Errors
     /// When nothing was written.
@@ -237,7 +237,7 @@ impl GuestStore {
         })
     }
 
-    /// As [`crate::Store::release_outbox`].
+    /// As [`crate::Outbox::release_outbox`].
     ///
     /// # Errors
     /// When nothing was written.
@@ -245,7 +245,7 @@ impl GuestStore {
         self.write(|transaction| outbox::release(transaction, claims, at))
     }
 
-    /// As [`crate::Store::read_state`].
+    /// As [`crate::BlockingReads::read_state`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -266,7 +266,7 @@ impl GuestStore {
         self.read(|view| snapshot_state(view.connection, tenant, plugin, bytes_max))
     }
 
-    /// As [`crate::Store::next_due`].
+    /// As [`crate::Views::next_due`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -274,7 +274,7 @@ impl GuestStore {
         self.read(|view| counts::next_due(view.connection))
     }
 
-    /// As [`crate::Store::trace`].
+    /// As [`crate::Views::trace`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -282,7 +282,7 @@ impl GuestStore {
         self.read(|view| trace::trace(view, &self.receipt_key, query))
     }
 
-    /// As [`crate::Store::dead_letters`].
+    /// As [`crate::Views::dead_letters`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -290,7 +290,7 @@ impl GuestStore {
         self.read(|view| replay::dead_letters(view, filter))
     }
 
-    /// As [`crate::Store::replay`].
+    /// As [`crate::Control::replay`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when nothing was written.
@@ -301,7 +301,7 @@ impl GuestStore {
         self.write(|transaction| replay::replay(transaction, request))
     }
 
-    /// As [`crate::Store::sent`].
+    /// As [`crate::Views::sent`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -309,7 +309,7 @@ impl GuestStore {
         self.read(|view| resends::sent(view, filter))
     }
 
-    /// As [`crate::Store::resend`].
+    /// As [`crate::Control::resend`].
     ///
     /// # Errors
     /// When nothing was written.
@@ -317,7 +317,7 @@ impl GuestStore {
         self.write(|transaction| resends::resend(transaction, request))
     }
 
-    /// As [`crate::Store::set_aside`].
+    /// As [`crate::Views::set_aside`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -325,7 +325,7 @@ impl GuestStore {
         self.read(|view| set_aside::list(view, filter))
     }
 
-    /// As [`crate::Store::set_aside_counts`].
+    /// As [`crate::Views::set_aside_counts`].
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -333,7 +333,7 @@ impl GuestStore {
         self.read(|view| set_aside::counts(view, None))
     }
 
-    /// As [`crate::Store::kept_delivery`].
+    /// As [`crate::Views::kept_delivery`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -341,7 +341,7 @@ impl GuestStore {
         self.read(|view| deliveries::kept(view, delivery))
     }
 
-    /// As [`crate::Store::routable`].
+    /// As [`crate::Views::routable`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -349,7 +349,7 @@ impl GuestStore {
         self.read(|view| replay::routable(view, filter))
     }
 
-    /// As [`crate::Store::receipt_of`].
+    /// As [`crate::Views::receipt_of`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -357,7 +357,7 @@ impl GuestStore {
         self.read(|view| reviews::receipt_of(view, target))
     }
 
-    /// As [`crate::Store::route_of`].
+    /// As [`crate::Views::route_of`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -365,7 +365,7 @@ impl GuestStore {
         self.read(|view| reviews::route_of(view, action))
     }
 
-    /// As [`crate::Store::event`].
+    /// As [`crate::Views::event`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when the store cannot be read.
@@ -373,7 +373,7 @@ impl GuestStore {
         self.read(|view| reviews::event(view, receipt))
     }
 
-    /// As [`crate::Store::review`].
+    /// As [`crate::Control::review`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and when nothing was written.
@@ -384,7 +384,7 @@ impl GuestStore {
         self.write(|transaction| reviews::review(transaction, &self.receipt_key, request))
     }
 
-    /// As [`crate::Store::counts`].
+    /// As [`crate::Views::counts`].
     ///
     /// # Errors
     /// When the store cannot be read.

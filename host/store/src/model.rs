@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
 pub use tollgate_api::quarantines::Quarantine;
@@ -322,11 +321,15 @@ pub struct LogStanding {
     pub pinned_for: Option<std::time::Duration>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-pub struct IntegrityReport {
-    pub receipts: u64,
-    /// What is wrong, in words; empty when all is well.
-    pub problems: Vec<String>,
+/// Something of the store that hosts keep in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Tokens of the private listener.
+    Tokens,
+    /// What is in quarantine.
+    Quarantines,
+    /// Versions, bindings, routes that were set by API, and publishers' keys.
+    Registry,
 }
 
 /// A token to be kept.

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tollgate_core::admission::Admission;
 use tollgate_core::checkpoint::Checkpoint;
 use tollgate_core::event::Event;
@@ -59,14 +59,13 @@ use crate::statements::{
     set_aside, trace,
 };
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, IntegrityReport,
-    JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, OutboxClaim, OutboxClaims, OutboxHold, Quarantine,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Trace,
-    TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Counts, DeadLetter,
+    DeadLetterFilter, Intake, JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, Outbox, OutboxClaims, OutboxHold,
+    Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store,
+    StoreError, TokenRecord, Topic, Trace, TraceQuery, Views, Work,
 };
-
 /// Bounds of a [`SqliteStore`].
 #[derive(Debug, Clone, Copy)]
 pub struct OpenOptions {
@@ -260,6 +259,21 @@ impl SqliteStore {
         audit::audit(path.as_ref(), checkpoints, watch)
     }
 
+    /// As [`Self::audit`], of the store itself, with all that it has answered. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::audit`], and when the store is closed.
+    pub fn audited(&self) -> Result<AuditReport, StoreError> {
+        self.shared().check()?;
+        self.shared().wait_until_shown();
+        audit::audit(self.inner.path.path(), &[], &mut |_| {})
+    }
+
+    /// How long the write-ahead log is.
+    pub fn log_standing(&self) -> LogStanding {
+        self.shared().log_standing()
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         match &self.inner.access {
             Access::ReadWrite(writer) => writer.shared(),
@@ -309,10 +323,8 @@ impl SqliteStore {
             .read(move |connection| work(View::new(connection, &*receipts)))
             .await
     }
-}
 
-impl SqliteStore {
-    /// A write that may be tried dry: then a reader does it, which could not write.
+    /// A change of the registry, which may be tried dry: then a reader does it, which could not write.
     async fn act<T, F>(&self, dry_run: bool, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -321,23 +333,33 @@ impl SqliteStore {
         if dry_run {
             self.read(move |view| work(view.connection)).await
         } else {
-            self.write(move |transaction| work(transaction.connection)).await
+            self.write(move |transaction| {
+                transaction.changed.push(Topic::Registry);
+                work(transaction.connection)
+            })
+            .await
         }
     }
 }
 
 impl Store for SqliteStore {
+    async fn close(&self) {
+        self.inner.readers.close_idle();
+        match &self.inner.access {
+            Access::ReadWrite(writer) => writer.close().await,
+            Access::ReadOnly(shared) => shared.stop(),
+        }
+    }
+}
+
+impl ReceiptKey for SqliteStore {
     fn receipt_key(&self) -> &Secret {
         &self.inner.receipt_key
     }
+}
 
-    async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
-        let key = Arc::clone(&self.inner.receipt_key);
-        self.write_unsynced(move |transaction| admit::admit(transaction, &key, &admission))
-            .await
-    }
-
-    async fn admit_all(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
+impl Intake for SqliteStore {
+    async fn admit(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
         self.write_unsynced(move |transaction| {
             let admit = |admission| admit::admit(transaction, &key, admission);
@@ -345,7 +367,9 @@ impl Store for SqliteStore {
         })
         .await
     }
+}
 
+impl Work for SqliteStore {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write_unsynced(move |transaction| jobs::claim(transaction, &request))
             .await
@@ -361,12 +385,39 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn claim_outbox(&self, request: ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
-        let claimed = self.claim_outbox_within(request, Rooms::unlimited()).await?;
-        Ok(claimed.claims)
+    async fn quarantine(&self, quarantine: Quarantine) -> Result<(), StoreError> {
+        self.write(move |transaction| quarantine::put(transaction, &quarantine))
+            .await
     }
 
-    async fn claim_outbox_within(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
+    async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
+        self.write_unsynced(move |transaction| registry::record_shadow(transaction.connection, &record))
+            .await
+    }
+
+    fn work_ready(&self) -> impl Future<Output = ()> + Send {
+        self.shared().work_signal.notified()
+    }
+
+    fn blocking(&self) -> &impl BlockingReads {
+        self
+    }
+}
+
+impl BlockingReads for SqliteStore {
+    fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
+        self.shared().check()?;
+        if let Some(value) = self.shared().state.get(tenant, plugin, key) {
+            return Ok(value);
+        }
+        self.inner
+            .readers
+            .read_here(|connection| jobs::read_state(connection, tenant, plugin, key))
+    }
+}
+
+impl Outbox for SqliteStore {
+    async fn claim_outbox(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
         self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &rooms))
             .await
     }
@@ -381,85 +432,35 @@ impl Store for SqliteStore {
             .await
     }
 
-    fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
-        self.shared().check()?;
-        if let Some(value) = self.shared().state.get(tenant, plugin, key) {
-            return Ok(value);
-        }
-        self.inner
-            .readers
-            .read_here(|connection| jobs::read_state(connection, tenant, plugin, key))
+    fn outbox_ready(&self) -> impl Future<Output = ()> + Send {
+        self.shared().outbox_signal.notified()
     }
+}
 
-    async fn next_due(&self) -> Result<NextDue, StoreError> {
-        // The writer answers, so that whoever only asks has nothing committed for it.
-        let asked = self.write_unsynced(|transaction| counts::next_due(transaction.connection));
-        match asked.await {
-            Err(StoreError::Full | StoreError::ReadOnly { .. }) => {
-                self.read(|view| counts::next_due(view.connection)).await
-            }
-            answered => answered,
-        }
-    }
-
-    fn log_standing(&self) -> LogStanding {
-        self.shared().log_standing()
-    }
-
-    fn work_signal(&self) -> &Notify {
-        &self.shared().work_signal
-    }
-
-    fn outbox_signal(&self) -> &Notify {
-        &self.shared().outbox_signal
-    }
-
+impl Views for SqliteStore {
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
         self.read(move |view| trace::trace(view, &key, &query)).await
+    }
+
+    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(move |view| reviews::event(view, receipt)).await
+    }
+
+    async fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
+        self.read(move |view| reviews::receipt_of(view, target)).await
+    }
+
+    async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
+        self.read(move |view| reviews::route_of(view, action)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
         self.read(move |view| replay::dead_letters(view, &filter)).await
     }
 
-    async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
-        if request.dry_run {
-            return self.read(move |view| replay::plan(view, &request)).await;
-        }
-        self.write(move |transaction| replay::replay(transaction, &request))
-            .await
-    }
-
     async fn sent(&self, filter: SentFilter) -> Result<Vec<Sent>, StoreError> {
         self.read(move |view| resends::sent(view, &filter)).await
-    }
-
-    async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
-        self.write(move |transaction| resends::resend(transaction, &request))
-            .await
-    }
-
-    async fn plugin_state(&self, filter: StateFilter) -> Result<Vec<StateEntry>, StoreError> {
-        self.read(move |view| state_edits::list(view, &filter)).await
-    }
-
-    async fn state_edits(
-        &self,
-        tenant: TenantName,
-        plugin: PluginName,
-        key: String,
-    ) -> Result<Vec<StateEditView>, StoreError> {
-        self.read(move |view| state_edits::edits(view, &tenant, &plugin, &key))
-            .await
-    }
-
-    async fn edit_state(&self, edit: StateEdit) -> Result<StateEdited, StoreError> {
-        if edit.dry_run {
-            return self.read(move |view| state_edits::plan(view, &edit)).await;
-        }
-        self.write(move |transaction| state_edits::edit(transaction, &edit))
-            .await
     }
 
     async fn set_aside(&self, filter: SetAsideFilter) -> Result<Vec<SetAside>, StoreError> {
@@ -478,16 +479,87 @@ impl Store for SqliteStore {
         self.read(move |view| replay::routable(view, &filter)).await
     }
 
-    async fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
-        self.read(move |view| reviews::receipt_of(view, target)).await
+    async fn recorded_runs(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
+        self.read(move |view| runs::recorded(view, &filter)).await
     }
 
-    async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
-        self.read(move |view| reviews::route_of(view, action)).await
+    async fn plugin_state(&self, filter: StateFilter) -> Result<Vec<StateEntry>, StoreError> {
+        self.read(move |view| state_edits::list(view, &filter)).await
     }
 
-    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
-        self.read(move |view| reviews::event(view, receipt)).await
+    async fn state_edits(
+        &self,
+        tenant: TenantName,
+        plugin: PluginName,
+        key: String,
+    ) -> Result<Vec<StateEditView>, StoreError> {
+        self.read(move |view| state_edits::edits(view, &tenant, &plugin, &key))
+            .await
+    }
+
+    async fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.read(quarantine::list).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.read(tokens::list).await
+    }
+
+    async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
+        self.read(move |view| registry::versions(view.connection, &filter)).await
+    }
+
+    async fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.read(move |view| registry::component(view.connection, digest)).await
+    }
+
+    async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
+        self.read(move |view| registry::bindings(view.connection, tenant.as_ref())).await
+    }
+
+    async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
+        self.read(|view| registry::api_routes(view.connection)).await
+    }
+
+    async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
+        self.read(move |view| registry::publisher_keys(view.connection, tenant.as_ref()))
+            .await
+    }
+
+    async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
+        self.read(move |view| registry::history(view.connection, &filter)).await
+    }
+
+    async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
+        self.read(move |view| registry::shadow_report(view.connection, &filter)).await
+    }
+
+    async fn next_due(&self) -> Result<NextDue, StoreError> {
+        // The writer answers, so that whoever only asks has nothing committed for it.
+        let asked = self.write_unsynced(|transaction| counts::next_due(transaction.connection));
+        match asked.await {
+            Err(StoreError::Full | StoreError::ReadOnly { .. }) => self.read(|view| counts::next_due(view.connection)).await,
+            answered => answered,
+        }
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(counts::counts).await
+    }
+}
+
+impl Control for SqliteStore {
+    async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
+        if request.dry_run {
+            return self.read(move |view| replay::plan(view, &request)).await;
+        }
+        self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
+        self.write(move |transaction| resends::resend(transaction, &request))
+            .await
     }
 
     async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
@@ -499,17 +571,12 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn recorded_runs(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
-        self.read(move |view| runs::recorded(view, &filter)).await
-    }
-
-    async fn quarantine(&self, quarantine: Quarantine) -> Result<(), StoreError> {
-        self.write(move |transaction| quarantine::put(transaction, &quarantine))
+    async fn edit_state(&self, edit: StateEdit) -> Result<StateEdited, StoreError> {
+        if edit.dry_run {
+            return self.read(move |view| state_edits::plan(view, &edit)).await;
+        }
+        self.write(move |transaction| state_edits::edit(transaction, &edit))
             .await
-    }
-
-    async fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
-        self.read(quarantine::list).await
     }
 
     async fn lift_quarantine(
@@ -526,10 +593,6 @@ impl Store for SqliteStore {
         self.write(move |transaction| tokens::issue(transaction, &token)).await
     }
 
-    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        self.read(tokens::list).await
-    }
-
     async fn revoke_token(&self, id: TokenId, end: Revocation) -> Result<bool, StoreError> {
         self.write(move |transaction| tokens::revoke(transaction, id, &end))
             .await
@@ -540,18 +603,6 @@ impl Store for SqliteStore {
             registry::add_version(connection, &version, &act)
         })
         .await
-    }
-
-    async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
-        self.read(move |view| registry::versions(view.connection, &filter))
-            .await
-    }
-
-    fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
-        self.shared().check()?;
-        self.inner
-            .readers
-            .read_here(|connection| registry::component(connection, digest))
     }
 
     async fn step_version(&self, request: StepRequest) -> Answered<PluginVersion> {
@@ -582,19 +633,13 @@ impl Store for SqliteStore {
         routes: Vec<RouteNamespace>,
         act: Act,
     ) -> Result<Vec<NamespaceChange>, StoreError> {
-        self.act(act.dry_run, move |connection| {
-            registry::follow_namespaces(connection, &routes, &act)
-        })
-        .await
-    }
-
-    async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
-        self.read(move |view| registry::bindings(view.connection, tenant.as_ref()))
+        if act.dry_run {
+            return self
+                .read(move |view| registry::follow_namespaces(view.connection, &routes, &act))
+                .await;
+        }
+        self.write(move |transaction| registry::follow_namespaces(transaction.connection, &routes, &act))
             .await
-    }
-
-    async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
-        self.read(|view| registry::api_routes(view.connection)).await
     }
 
     async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
@@ -631,44 +676,14 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
-        self.read(move |view| registry::publisher_keys(view.connection, tenant.as_ref()))
-            .await
-    }
-
-    async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
-        self.read(move |view| registry::history(view.connection, &filter)).await
-    }
-
-    async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
-        self.write_unsynced(move |transaction| registry::record_shadow(transaction.connection, &record))
-            .await
-    }
-
-    async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
-        self.read(move |view| registry::shadow_report(view.connection, &filter))
-            .await
-    }
-
     async fn record_trial(&self, trial: TrialRecord) -> Result<(), StoreError> {
-        self.act(false, move |connection| registry::record_trial(connection, &trial))
+        self.write(move |transaction| registry::record_trial(transaction.connection, &trial))
             .await
     }
+}
 
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        self.read(counts::counts).await
-    }
-
-    async fn check_integrity(&self) -> Result<IntegrityReport, StoreError> {
-        let receipts = Arc::clone(&self.inner.receipts);
-        self.read(move |view| audit::check_integrity(view, &*receipts)).await
-    }
-
-    async fn close(&self) {
-        self.inner.readers.close_idle();
-        match &self.inner.access {
-            Access::ReadWrite(writer) => writer.close().await,
-            Access::ReadOnly(shared) => shared.stop(),
-        }
+impl Changes for SqliteStore {
+    fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
+        self.shared().changes.of(topic).subscribe()
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Store as _, Trace, TraceBy, TraceQuery};
+use tollgate_store::{Trace, TraceBy, TraceQuery, Views as _};
 
 use super::{Campaign, Found};
 use crate::client::Client;
@@ -445,12 +445,12 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
         Ok(traces) => traces,
         Err(error) => return problems.push(format!("the store cannot be read: {error}")),
     };
-    match block_on(store.check_integrity()) {
-        Ok(integrity) => {
-            report.receipts = integrity.receipts;
+    match store.audited() {
+        Ok(audit) => {
+            report.receipts = audit.whole.receipts;
             problems.extend(
-                integrity
-                    .problems
+                audit
+                    .in_words()
                     .into_iter()
                     .map(|problem| format!("integrity: {problem}")),
             );

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission::Disposition;
-use tollgate_store::{Store as _, Trace, TraceBy, TraceQuery};
+use tollgate_store::{Trace, TraceBy, TraceQuery, Views as _};
 
 use super::pace::{Pace, Stretch};
 use super::vitals::{Watch, mib};
@@ -372,10 +372,9 @@ fn judge(
     );
     found.fact("messages that destinations saw, refused ones too", attempts);
     found.fact("deliveries beyond the first that was taken", beyond);
-    if let Err(error) =
-        block_on(stage.store().check_integrity()).map(|integrity| found.problems.extend(integrity.problems))
-    {
-        found.problems.push(format!("integrity cannot be checked: {error}"));
+    match stage.store().audited() {
+        Ok(audit) => found.problems.extend(audit.in_words()),
+        Err(error) => found.problems.push(format!("the store cannot be audited: {error}")),
     }
 }
 

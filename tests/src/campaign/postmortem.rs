@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tollgate_store::{ClaimRequest, OpenOptions, SqliteStore, Store as _};
+use tollgate_store::{ClaimRequest, OpenOptions, SqliteStore, Store as _, Work as _};
 
 use super::promises::{Books, Promises, judge};
 use crate::disk::{Image, Model, Operation, Outcome, STORE};

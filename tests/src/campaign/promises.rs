@@ -11,7 +11,7 @@ use std::time::Duration;
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission::Disposition;
 use tollgate_core::ids::Digest;
-use tollgate_store::{SqliteStore, Store as _, StoreError, Trace, TraceBy, TraceQuery};
+use tollgate_store::{SqliteStore, StoreError, Trace, TraceBy, TraceQuery, Views as _};
 
 use crate::destination::Destination;
 use crate::disk::Said;
@@ -245,9 +245,9 @@ impl Promises {
 /// Holds a store against what was promised and against what was sent. Answers what is wrong.
 pub(super) fn judge(store: &SqliteStore, books: &Books, promises: &Promises) -> Vec<String> {
     let mut problems = Vec::new();
-    match block_on(store.check_integrity()) {
-        Ok(integrity) => problems.extend(integrity.problems.iter().map(|problem| format!("integrity: {problem}"))),
-        Err(error) => problems.push(format!("integrity cannot be checked: {error}")),
+    match store.audited() {
+        Ok(audit) => problems.extend(audit.in_words().iter().map(|problem| format!("integrity: {problem}"))),
+        Err(error) => problems.push(format!("the store cannot be audited: {error}")),
     }
     match everything(store) {
         Ok(traces) => {

@@ -24,8 +24,9 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Layout, OpenOptions, RecordedRunFilter, RunRecord,
-    SetAsideFilter, Settlement, SqliteStore, Store as _, Targets, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _,
+    ReceiptKey as _, RecordedRunFilter, Rooms, RunRecord, SetAsideFilter, Settlement, SqliteStore, Store as _, Targets,
+    TraceBy, TraceQuery, Views as _, Work as _,
 };
 
 use super::{Input, Target, said};
@@ -205,16 +206,16 @@ fn claims(rows_max: usize) -> ClaimRequest {
 async fn work(store: &SqliteStore) {
     for number in 0..EVENTS {
         let admitted = store
-            .admit(admission(store, event(number)))
+            .admit(vec![admission(store, event(number))])
             .await
             .expect("an admission");
-        assert!(matches!(admitted, Admitted::New(_)), "{admitted:?}");
+        assert!(matches!(&admitted[..], [Admitted::New(_)]), "{admitted:?}");
         if number % 6 == 0 {
             let again = store
-                .admit(admission(store, event(number)))
+                .admit(vec![admission(store, event(number))])
                 .await
                 .expect("a redelivery");
-            assert!(matches!(again, Admitted::Same { .. }), "{again:?}");
+            assert!(matches!(&again[..], [Admitted::Same { .. }]), "{again:?}");
         }
     }
     for claim in store.claim_jobs(claims(8)).await.expect("claims") {
@@ -255,7 +256,14 @@ async fn work(store: &SqliteStore) {
         };
         let _ = store.settle(settlement).await.expect("a settlement");
     }
-    for (at, claim) in store.claim_outbox(claims(4)).await.expect("claims").iter().enumerate() {
+    for (at, claim) in store
+        .claim_outbox(claims(4), Rooms::unlimited())
+        .await
+        .expect("claims")
+        .claims
+        .iter()
+        .enumerate()
+    {
         let attempt = AttemptRecord {
             entry: claim.entry,
             epoch: claim.epoch,
@@ -399,7 +407,7 @@ fn read(path: &Path, image: &Image, is_whole: bool) {
             };
             let _ = store.trace(by).await;
         }
-        let _ = store.check_integrity().await;
+        let _ = store.audited();
         // All of them where all must be right; elsewhere a few, which is quicker.
         let looked_at = if is_whole { EVENTS } else { 2 };
         for event in image.events.iter().take(looked_at) {
@@ -430,7 +438,11 @@ fn write(path: &Path, image: &Image, is_whole: bool) {
         for number in [EVENTS + 1, 3, EVENTS + 2, EVENTS + 1] {
             let admission = admission(&store, event(number));
             let id = admission.receipt;
-            match store.admit(admission).await {
+            match store
+                .admit(vec![admission])
+                .await
+                .map(|mut admitted| admitted.remove(0))
+            {
                 Ok(Admitted::New(_)) => {
                     assert!(taken.insert(id), "the same event is new twice");
                     assert!(
@@ -446,8 +458,8 @@ fn write(path: &Path, image: &Image, is_whole: bool) {
             }
         }
         let _ = store.claim_jobs(claims(50)).await;
-        let _ = store.claim_outbox(claims(50)).await;
-        let _ = store.check_integrity().await;
+        let _ = store.claim_outbox(claims(50), Rooms::unlimited()).await;
+        let _ = store.audited();
         store.close().await;
     });
 }

@@ -306,7 +306,7 @@ fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
 
 #[test]
 fn p1_a_reader_beside_the_host_sees_what_is_committed() {
-    use tollgate_store::Store as _;
+    use tollgate_store::Views as _;
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
     stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
     stage.quiet();

@@ -7,13 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::json;
-use tollgate_store::Store as _;
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::disk::{Image, Operation, Watch};
 use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
 use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup};
 use tollgate_tests::spin_stand_in;
-use tollgate_tests::stage::{block_on, wait_until};
+use tollgate_tests::stage::wait_until;
 
 const CASHBACK: &str = r#"
 [routes.cashback]
@@ -149,8 +148,8 @@ fn r2_what_was_acknowledged_survives_a_kill_and_is_worked_on_after_it() {
     }
     // Between the last answer and its work.
     stage.kill();
-    let integrity = block_on(stage.store().check_integrity()).unwrap();
-    assert_eq!((integrity.receipts, integrity.problems), (6, Vec::new()));
+    let audit = stage.store().audited().unwrap();
+    assert_eq!((audit.whole.receipts, audit.in_words()), (6, Vec::new()));
     stage.start();
     for receipt in &receipts {
         // Leases of the killed app run out first, if it held any.
@@ -164,8 +163,7 @@ fn r2_what_was_acknowledged_survives_a_kill_and_is_worked_on_after_it() {
         assert_eq!(recorded.count(), 1, "{trace:#}");
     }
     assert_eq!(stage.counts()["actions"], 6);
-    let integrity = block_on(stage.store().check_integrity()).unwrap();
-    assert_eq!(integrity.problems, [""; 0]);
+    assert_eq!(stage.store().audited().unwrap().in_words(), [""; 0]);
 }
 
 /// The connection that closes last moves SQLite's log into the database and removes it, and the next makes a new one: five syncs for

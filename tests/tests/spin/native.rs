@@ -11,7 +11,7 @@ use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::vector::{self, Vector};
-use tollgate_store::{Store as _, TraceBy, TraceQuery};
+use tollgate_store::{TraceBy, TraceQuery, Views as _};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, now, redeemed, signer};
 use tollgate_tests::spin::{SpinSetup, SpinStage};
@@ -237,7 +237,7 @@ fn native_receipts(stage: &Stage) -> Vec<String> {
 
 fn spin_receipts(stage: &SpinStage) -> Vec<String> {
     let store = stage.store();
-    assert_eq!(block_on(store.check_integrity()).expect("a report").problems, [""; 0]);
+    assert_eq!(store.audited().expect("a report").in_words(), [""; 0]);
     receipts(&store)
 }
 
@@ -322,10 +322,7 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     assert_eq!(spin.finished(&third.receipt())["jobs"][0]["state"], "done");
     assert_eq!(spin.counts()["actions"], 3);
     spin.kill();
-    assert_eq!(
-        block_on(spin.store().check_integrity()).expect("a report").problems,
-        [""; 0]
-    );
+    assert_eq!(spin.store().audited().expect("a report").in_words(), [""; 0]);
 
     // One byte of one body: it is said, and nothing is copied.
     let damaged = spin.path("damaged.db");

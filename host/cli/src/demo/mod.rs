@@ -15,8 +15,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_core::mask;
+use tollgate_store::audit::AuditReport;
 use tollgate_store::sqlite::SqliteStore;
-use tollgate_store::{Counts, IntegrityReport, Store as _, Trace, TraceBy, TraceQuery};
+use tollgate_store::{Counts, Trace, TraceBy, TraceQuery, Views as _};
 
 use super::show::{BAD, BOLD, DIM, GOOD};
 use super::wire::Http;
@@ -110,10 +111,10 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
         })
         .await?;
     let traces: Vec<Trace> = traces.into_iter().rev().collect();
-    let integrity = store.check_integrity().await?;
+    let audit = store.audited()?;
     let counts = store.counts().await?;
     let effects = scene.destination.effects();
-    let checks = judge(&sent, &traces, &counts, &effects, &integrity, settled, restart);
+    let checks = judge(&sent, &traces, &counts, &effects, &audit, settled, restart);
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
         steps: sent,
@@ -193,7 +194,7 @@ fn judge(
     traces: &[Trace],
     counts: &Counts,
     effects: &[destination::Effect],
-    integrity: &IntegrityReport,
+    audit: &AuditReport,
     settled: bool,
     restart: Duration,
 ) -> Vec<Check> {
@@ -208,10 +209,10 @@ fn judge(
         restart < Duration::from_secs(1),
         &format!("{restart:.0?}"),
     ));
-    let chain = format!("{} receipts{}", integrity.receipts, integrity.problems.join("; "));
+    let chain = format!("{} receipts{}", audit.whole.receipts, audit.in_words().join("; "));
     checks.push(Check::new(
         "the store is whole and its receipts' hash chain holds",
-        integrity.problems.is_empty(),
+        audit.is_whole(),
         &chain,
     ));
     checks

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tollgate_core::ids::KeyId;
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
-use tollgate_store::Store as _;
+use tollgate_store::Views as _;
 use tollgate_store::sqlite::SqliteStore;
 
 use super::destination::Destination;

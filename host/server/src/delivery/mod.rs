@@ -31,7 +31,7 @@ use tollgate_core::limits;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecorded, ClaimRequest, OutboxClaim, OutboxHold, Rooms, Store, StoreError};
+use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxHold, Rooms, StoreError, Views};
 
 use crate::clock;
 use crate::config::{Config, Destination};
@@ -69,7 +69,7 @@ impl Settings {
 }
 
 /// Delivers until shutdown; then lets running attempts finish for a while.
-pub(crate) async fn run<S: Store>(
+pub(crate) async fn run<S: Outbox + Views>(
     store: S,
     config: Arc<ArcSwap<Config>>,
     breakers: Arc<Breakers>,
@@ -111,7 +111,7 @@ struct Passed {
     ticket: Ticket,
 }
 
-impl<S: Store> Delivery<S> {
+impl<S: Outbox + Views> Delivery<S> {
     fn new(
         store: S,
         config: Arc<ArcSwap<Config>>,
@@ -142,10 +142,6 @@ impl<S: Store> Delivery<S> {
                 let _ = attempts.join_next().await;
                 continue;
             }
-            // Registered before the store is asked, so that what becomes due in between is not missed.
-            let wake = self.store.outbox_signal().notified();
-            let mut wake = std::pin::pin!(wake);
-            wake.as_mut().enable();
             let nap = match self.round(free, &mut attempts).await {
                 Ok(Round { claimed, .. }) if claimed == free => continue,
                 Ok(Round { next, .. }) => nap(next),
@@ -159,7 +155,8 @@ impl<S: Store> Delivery<S> {
                 }
             };
             tokio::select! {
-                () = wake => {}
+                // What became due since the store was asked is not missed: it completes at once.
+                () = self.store.outbox_ready() => {}
                 () = self.freed.notified() => {}
                 () = tokio::time::sleep(nap) => {}
                 () = self.shutdown.cancelled() => {}
@@ -185,7 +182,7 @@ impl<S: Store> Delivery<S> {
             rows_max,
             passed_over: Vec::new(),
         };
-        let claimed = self.store.claim_outbox_within(request, rooms).await?;
+        let claimed = self.store.claim_outbox(request, rooms).await?;
         if !claimed.claims.is_empty() {
             pass(Point::AfterOutboxClaim);
         }

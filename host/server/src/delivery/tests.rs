@@ -27,7 +27,10 @@ use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::{Keyring, verify};
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{AttemptView, OutboxView, RunRecord, Settlement, Targets, TraceBy, TraceQuery};
+use tollgate_store::{
+    AttemptView, Control as _, Intake as _, OutboxView, ReceiptKey as _, RunRecord, Settlement, Store as _, Targets,
+    TraceBy, TraceQuery, Work as _,
+};
 
 use super::*;
 use crate::config::{OutboundRules, load_from_texts};
@@ -273,7 +276,7 @@ impl Host {
                 payload: body,
             }),
         };
-        let _ = self.store.admit(admission).await.unwrap();
+        let _ = self.store.admit(vec![admission]).await.unwrap();
         let request = ClaimRequest {
             worker: "test".into(),
             now,

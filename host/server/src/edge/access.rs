@@ -12,7 +12,7 @@ use tollgate_core::ids::TenantName;
 use tollgate_core::rate::{Bucket, Rate};
 use tollgate_core::request::RawRequest;
 use tollgate_core::verify::Unproven;
-use tollgate_store::Store;
+use tollgate_store::Intake;
 
 use super::Edge;
 use crate::clock;
@@ -162,7 +162,7 @@ impl Drop for RateToken<'_> {
 
 /// # Errors
 /// When the source lists addresses and the client's is not among them.
-pub(super) fn check_address<S: Store>(
+pub(super) fn check_address<S: Intake>(
     edge: &Edge<S>,
     tenant: &Tenant,
     source: &Source,
@@ -185,7 +185,7 @@ pub(super) fn check_address<S: Store>(
 
 /// # Errors
 /// When the source asks for a credential and the request does not carry one that is accepted.
-pub(super) fn check_credential<S: Store>(
+pub(super) fn check_credential<S: Intake>(
     edge: &Edge<S>,
     tenant: &Tenant,
     source: &Source,
@@ -219,7 +219,7 @@ pub(super) fn check_credential<S: Store>(
 ///
 /// # Errors
 /// When the tenant has used up its rate: with the seconds after which to come again.
-pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
+pub(super) fn check_rate<S: Intake>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
     let Some(rate) = rate else { return Ok(()) };
     edge.buckets.has_room(&tenant.name, rate).map_err(rate_limited)
 }
@@ -228,7 +228,7 @@ pub(super) fn check_rate<S: Store>(edge: &Edge<S>, tenant: &Tenant, rate: Option
 ///
 /// # Errors
 /// When others have used it up since the head was looked at.
-pub(super) fn take_rate_token<'e, S: Store>(
+pub(super) fn take_rate_token<'e, S: Intake>(
     edge: &'e Edge<S>,
     tenant: &'e Tenant,
     rate: Option<Rate>,

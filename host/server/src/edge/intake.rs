@@ -24,7 +24,7 @@ use tollgate_core::request::{Header, RawRequest, source_of_path};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
-use tollgate_store::{Admitted, Store, StoreError};
+use tollgate_store::{Admitted, Intake, StoreError};
 
 use super::access::{self, Client, Peer, Refused};
 use super::connections::Slot;
@@ -45,7 +45,7 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"tollgate\", charset=\"UTF-8\"");
 
 /// Answers one request.
-pub(super) async fn handle<S: Store>(
+pub(super) async fn handle<S: Intake>(
     edge: &Edge<S>,
     slot: &Slot,
     peer: Peer,
@@ -93,7 +93,7 @@ pub(super) async fn handle<S: Store>(
 }
 
 /// What a load balancer asks before it sends anybody here: whether the host takes requests.
-fn health<S: Store>(edge: &Edge<S>) -> Response<Full<Bytes>> {
+fn health<S: Intake>(edge: &Edge<S>) -> Response<Full<Bytes>> {
     if edge.shutdown.is_cancelled() {
         response(503, "text/plain; charset=utf-8", "stopping\n".to_owned())
     } else {
@@ -178,7 +178,7 @@ enum NotProved {
     NeedsKey(KeyNeed),
 }
 
-impl<S: Store> Asked<'_, S> {
+impl<S: Intake> Asked<'_, S> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let rate = self.config.edge.rates.of(&self.tenant.name);
         if let Err(refused) = self.let_in(rate, &request) {
@@ -322,7 +322,7 @@ impl<S: Store> Asked<'_, S> {
             .await
             .map_err(|rejection| self.tell(rejection))?;
         self.slot.works_for_peer();
-        let mut admissions = match self.prove(&head, &body).await? {
+        let admissions = match self.prove(&head, &body).await? {
             Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
             Proved::Events(admissions) => admissions,
         };
@@ -331,13 +331,7 @@ impl<S: Store> Asked<'_, S> {
         })?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
         pass(Point::BeforeAdmit);
-        let admitted = match (admissions.pop(), admissions.is_empty()) {
-            (Some(only), true) => edge.store.admit(only).await.map(|admitted| vec![admitted]),
-            (last, _) => {
-                admissions.extend(last);
-                edge.store.admit_all(admissions).await
-            }
-        };
+        let admitted = edge.store.admit(admissions).await;
         let admitted = admitted.map_err(|error| self.unkept(&error))?;
         pass(Point::AfterAdmit);
         token.spend();

@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::limits;
-use tollgate_store::{ReplyBatcher, Store};
+use tollgate_store::{Intake, ReplyBatcher};
 
 pub(crate) use self::access::Buckets;
 use self::access::Peer;
@@ -103,7 +103,7 @@ pub(crate) fn listen(settings: &EdgeConfig) -> anyhow::Result<Listeners> {
 ///
 /// # Errors
 /// When the system starts no thread.
-pub(crate) fn start<S: Store>(
+pub(crate) fn start<S: Intake>(
     edge: Arc<Edge<S>>,
     listeners: Listeners,
     files_max: u64,
@@ -164,7 +164,7 @@ fn bind(address: SocketAddr, sharing: Sharing) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-async fn accept<S: Store>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: std::net::TcpListener) {
+async fn accept<S: Intake>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: std::net::TcpListener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "an edge thread lost its listener"),
@@ -249,7 +249,7 @@ fn elsewhere<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
 }
 
 /// Serves one connection until its end, encrypted or not.
-async fn attend<S: Store>(
+async fn attend<S: Intake>(
     edge: &Edge<S>,
     http: &http1::Builder,
     slot: &Slot,
@@ -288,7 +288,7 @@ async fn attend<S: Store>(
 }
 
 /// Waits for a handshake, but not for ever, not into a stop and not while others have no slot.
-async fn within<S: Store, T, E>(
+async fn within<S: Intake, T, E>(
     edge: &Edge<S>,
     slot: &Slot,
     ms_max: u64,
@@ -307,7 +307,7 @@ async fn within<S: Store, T, E>(
 }
 
 /// Speaks HTTP on one connection until the peer goes, is evicted, or the host stops.
-async fn converse<S: Store, I>(edge: &Edge<S>, http: &http1::Builder, slot: &Slot, wire: Wire<'_, I>, peer: Peer)
+async fn converse<S: Intake, I>(edge: &Edge<S>, http: &http1::Builder, slot: &Slot, wire: Wire<'_, I>, peer: Peer)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{StatusCode, header};
@@ -16,10 +15,11 @@ use tollgate_core::ids::TenantName;
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{NewToken, Store, StoreError, TokenRecord};
+use tollgate_store::{Changes, Control, NewToken, StoreError, TokenRecord, Topic, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
+use crate::cached::Cached;
 use crate::clock;
 use crate::config::Config;
 
@@ -28,49 +28,41 @@ pub(crate) struct Gate {
     /// The one that the configuration names.
     own: Secret,
     /// Those of the store that prove somebody, by digest.
-    issued: ArcSwap<HashMap<[u8; 32], TokenRecord>>,
+    issued: Cached<HashMap<[u8; 32], TokenRecord>>,
 }
 
 impl Gate {
+    pub(crate) fn new(store: &impl Changes, own: Secret) -> Self {
+        Self {
+            own,
+            issued: Cached::of(store, Topic::Tokens),
+        }
+    }
+
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) async fn new(store: &impl Store, own: Secret) -> Result<Self, StoreError> {
-        let gate = Self {
-            own,
-            issued: ArcSwap::default(),
-        };
-        gate.reload(store).await?;
-        Ok(gate)
-    }
-
-    /// Reads the tokens again, after one was issued or revoked.
-    async fn reload(&self, store: &impl Store) -> Result<(), StoreError> {
-        let valid = store
-            .tokens()
-            .await?
-            .into_iter()
-            .filter(|token| token.revoked.is_none());
-        self.issued
-            .store(Arc::new(valid.map(|token| (token.digest.0, token)).collect()));
-        Ok(())
-    }
-
-    fn caller(&self, token: &[u8], now: UnixMillis) -> Option<Caller> {
+    async fn caller(&self, store: &impl Views, token: &[u8], now: UnixMillis) -> Result<Option<Caller>, StoreError> {
         if self.own.matches(token) {
-            return Some(Caller::operator());
+            return Ok(Some(Caller::operator()));
         }
-        let issued = self.issued.load();
-        let found = issued.get(&access::token_digest(token).0)?;
-        found.expires_at.is_none_or(|end| now < end).then(|| Caller {
-            name: format!("{} ({})", found.name, found.id),
-            role: found.role,
-            tenant: found.tenant.clone(),
-        })
+        let read = async {
+            let tokens = store.tokens().await?.into_iter();
+            let valid = tokens.filter(|token| token.revoked.is_none());
+            Ok(valid.map(|token| (token.digest.0, token)).collect())
+        };
+        let issued = self.issued.get(read).await?;
+        let found = issued.get(&access::token_digest(token).0);
+        let valid = found.filter(|token| token.expires_at.is_none_or(|end| now < end));
+        Ok(valid.map(|token| Caller {
+            name: format!("{} ({})", token.name, token.id),
+            role: token.role,
+            tenant: token.tenant.clone(),
+        }))
     }
 }
 
 /// Lets a request through when its token proves somebody who has the call's permission, for the tenant that its path names.
-pub(super) async fn authorize<S: Store>(
+pub(super) async fn authorize<S: Views + Control>(
     State(operator): State<Arc<Operator<S>>>,
     path: MatchedPath,
     parameters: RawPathParams,
@@ -81,7 +73,15 @@ pub(super) async fn authorize<S: Store>(
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let Some(caller) = given.and_then(|token| operator.gate.caller(token, clock::wall())) else {
+    let caller = match given {
+        Some(token) => operator.gate.caller(&operator.store, token, clock::wall()).await,
+        None => Ok(None),
+    };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(error) => return Refusal::from(error).into_response(),
+    };
+    let Some(caller) = caller else {
         return Refusal::unauthorized("send a token that is valid as `Authorization: Bearer …`").into_response();
     };
     let Some(permission) = calls::permission(request.method().as_str(), path.as_str()) else {
@@ -111,7 +111,7 @@ impl From<Denied> for Refusal {
 
 /// # Errors
 /// As if there were no such thing, when it is of a tenant that the caller does not see.
-pub(super) async fn own(store: &impl Store, caller: &Caller, target: Target) -> Result<(), Refusal> {
+pub(super) async fn own(store: &impl Views, caller: &Caller, target: Target) -> Result<(), Refusal> {
     if caller.tenant.is_none() {
         return Ok(());
     }
@@ -135,11 +135,11 @@ pub(super) fn actor(caller: &Caller, said: String) -> String {
 }
 
 /// The calls about tokens.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router.call(list::<S>).call(issue::<S>).call(revoke::<S>)
 }
 
-async fn list<S: Store>(
+async fn list<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, .. }: Asked<calls::Tokens>,
 ) -> Answered<calls::Tokens> {
@@ -150,7 +150,7 @@ async fn list<S: Store>(
     Ok(seen.map(TokenView::from).collect())
 }
 
-async fn issue<S: Store>(
+async fn issue<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::IssueToken>,
 ) -> Answered<calls::IssueToken> {
@@ -161,9 +161,7 @@ async fn issue<S: Store>(
         .map_err(Refusal::forbidden)?;
     known_tenant(&operator.config.load(), wanted.tenant.as_ref())
         .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
-    let issued = issue_token(&operator.store, wanted).await?;
-    operator.gate.reload(&operator.store).await?;
-    Ok(issued)
+    Ok(issue_token(&operator.store, wanted).await?)
 }
 
 /// A token of a tenant that is not there would open nothing, and everything of whoever gets that name later.
@@ -186,7 +184,7 @@ pub fn known_tenant(config: &Config, tenant: Option<&TenantName>) -> Result<(), 
 ///
 /// # Errors
 /// When the system has no random bytes, or the store does not keep it.
-pub async fn issue_token(store: &impl Store, wanted: WantedToken) -> Result<IssuedToken, StoreError> {
+pub async fn issue_token(store: &impl Control, wanted: WantedToken) -> Result<IssuedToken, StoreError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| StoreError::Database {
         detail: format!("the system's random source: {error}"),
@@ -221,7 +219,7 @@ pub async fn issue_token(store: &impl Store, wanted: WantedToken) -> Result<Issu
     })
 }
 
-async fn revoke<S: Store>(
+async fn revoke<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -238,6 +236,5 @@ async fn revoke<S: Store>(
         return Err(Refusal::not_found(format!("{id} does not exist")));
     }
     let revoked = operator.store.revoke_token(id, end).await?;
-    operator.gate.reload(&operator.store).await?;
     Ok(RevokedToken { id, revoked })
 }

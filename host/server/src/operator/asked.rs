@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, on};
 use axum::{Json, Router};
 use tollgate_api::{Call, Method, read_body, read_query};
 use tollgate_core::access::Caller;
-use tollgate_store::Store;
+use tollgate_store::{Control, Views};
 
 use super::{Operator, Refusal};
 
@@ -83,7 +83,7 @@ pub(super) trait Routes<S>: Sized {
         T: 'static;
 }
 
-impl<S: Store> Routes<S> for Router<Arc<Operator<S>>> {
+impl<S: Views + Control> Routes<S> for Router<Arc<Operator<S>>> {
     fn call<C, F, A>(self, handler: F) -> Self
     where
         C: Call,

@@ -10,13 +10,13 @@ use tollgate_core::fixture::{Acted, Ending, Fixture};
 use tollgate_core::forward;
 use tollgate_core::ids::{ReceiptId, RouteName};
 use tollgate_core::review::Target;
-use tollgate_store::{JobView, RecordedRun, RecordedRunFilter, Store, StoreError, TraceBy, TraceQuery};
+use tollgate_store::{Control, JobView, RecordedRun, RecordedRunFilter, StoreError, TraceBy, TraceQuery, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
 
 /// The call about fixtures.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router.call(get::<S>)
 }
 
@@ -39,7 +39,7 @@ impl From<NoFixture> for Refusal {
     }
 }
 
-async fn get<S: Store>(
+async fn get<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::Fixture>,
 ) -> Answered<calls::Fixture> {
@@ -54,7 +54,7 @@ async fn get<S: Store>(
 /// # Errors
 /// When there is no such receipt, several routes ran and none is named, or the event's body is no text.
 pub async fn fixture_of(
-    store: &impl Store,
+    store: &impl Views,
     receipt: ReceiptId,
     route: Option<RouteName>,
 ) -> Result<FixtureText, NoFixture> {

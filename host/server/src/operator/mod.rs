@@ -31,7 +31,7 @@ use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{SetAsideCount, Store, StoreError};
+use tollgate_store::{Control, LogStanding, SetAsideCount, StoreError, Views};
 
 use crate::clock;
 use crate::config::{Config, Runs};
@@ -63,6 +63,7 @@ pub(crate) struct Operator<S> {
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) ward: Arc<Ward>,
     pub(crate) gate: Gate,
+    pub(crate) log_standing: Box<dyn Fn() -> LogStanding + Send + Sync>,
     /// Of the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -78,7 +79,7 @@ pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::Tc
 }
 
 /// Serves the private listener until shutdown.
-pub(crate) async fn serve<S: Store>(
+pub(crate) async fn serve<S: Views + Control>(
     operator: Operator<S>,
     listener: tokio::net::TcpListener,
     shutdown: CancellationToken,
@@ -204,20 +205,20 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn health<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<&'static str, Refusal> {
+async fn health<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> Result<&'static str, Refusal> {
     operator.store.next_due().await?;
     Ok("ok\n")
 }
 
-async fn counts<S: Store>(operator: Arc<Operator<S>>, _: Asked<calls::Counts>) -> Answered<calls::Counts> {
+async fn counts<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::Counts>) -> Answered<calls::Counts> {
     Ok(operator.store.counts().await?)
 }
 
-async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<String, Refusal> {
+async fn metrics<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> Result<String, Refusal> {
     let mut text = String::new();
     operator.counters.render(&mut text);
     operator.worker_counters.render(&mut text);
-    operator.ward.render(&mut text);
+    operator.ward.held(&operator.store).await?.render(&mut text);
     operator.breakers.render(&mut text);
     watch::render(&operator.config.load(), clock::wall(), &mut text);
     let _ = writeln!(
@@ -227,7 +228,7 @@ async fn metrics<S: Store>(State(operator): State<Arc<Operator<S>>>) -> Result<S
         operator.registry.shelf().len()
     );
     broken_tenants(&operator.config.load(), &mut text);
-    let log = operator.store.log_standing();
+    let log = (operator.log_standing)();
     let pinned_s = log.pinned_for.map_or(0, |pinned| pinned.as_secs());
     let counts = operator.store.counts().await?;
     for (name, help, value) in [
@@ -325,7 +326,7 @@ fn render_set_aside(text: &mut String, counts: &[SetAsideCount], now: UnixMillis
     );
 }
 
-async fn trace<S: Store>(
+async fn trace<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::Trace>,
 ) -> Answered<calls::Trace> {
@@ -337,7 +338,7 @@ async fn trace<S: Store>(
     Ok(operator.store.trace(query).await?)
 }
 
-async fn dead_letters<S: Store>(
+async fn dead_letters<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::DeadLetters>,
 ) -> Answered<calls::DeadLetters> {
@@ -346,7 +347,7 @@ async fn dead_letters<S: Store>(
     Ok(operator.store.dead_letters(filter).await?)
 }
 
-async fn replay<S: Store>(
+async fn replay<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::Replay>,
 ) -> Answered<calls::Replay> {
@@ -362,7 +363,7 @@ async fn replay<S: Store>(
     Ok(replay_by_now(&operator.store, &config, asked, clock::now()).await?)
 }
 
-async fn resend<S: Store>(
+async fn resend<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::Resend>,
 ) -> Answered<calls::Resend> {
@@ -373,7 +374,7 @@ async fn resend<S: Store>(
     Ok(resend_by_now(&operator.store, &config, asked, clock::now()).await?)
 }
 
-async fn held<S: Store>(
+async fn held<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::Held>,
 ) -> Answered<calls::Held> {
@@ -385,7 +386,7 @@ async fn held<S: Store>(
     Ok(operator.store.set_aside(filter).await?)
 }
 
-async fn held_counts<S: Store>(
+async fn held_counts<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::HeldCounts>,
 ) -> Answered<calls::HeldCounts> {
@@ -393,7 +394,7 @@ async fn held_counts<S: Store>(
     Ok(operator.store.set_aside_counts(tenant).await?)
 }
 
-async fn review<S: Store>(
+async fn review<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::Review>,
 ) -> Answered<calls::Review> {

@@ -21,11 +21,11 @@ use tollgate_core::ids::{PluginDigest, TenantName};
 use tollgate_core::registry::{Canary, Change, Refused, Share, Step};
 use tollgate_core::signature::{DOCUMENT_BYTES_MAX, PluginSignature, PublicKey};
 use tollgate_core::{limits, mask};
-use tollgate_store::Store;
 use tollgate_store::registry::{
     Act, HistoryFilter, KeyRegistered, NewPublisherKey, RevokePublisherKey, ShadowFilter, StepRequest, VersionFilter,
     VersionKey,
 };
+use tollgate_store::{Control, Views};
 
 use super::access::actor;
 use super::asked::{Answered, Asked, Heading, Routes as _};
@@ -74,7 +74,7 @@ impl From<Refused> for Refusal {
 }
 
 /// The registry's calls.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router
         .other(calls::UploadPlugin, upload::<S>)
         .call(list::<S>)
@@ -126,7 +126,7 @@ fn tenant_of(caller: &Caller, asked: Option<&str>) -> Result<Option<TenantName>,
 // Versions.
 
 /// `POST /v1/plugins`: the body is the component.
-async fn upload<S: Store>(
+async fn upload<S: Views + Control>(
     State(operator): State<Arc<Operator<S>>>,
     Heading { caller, query, .. }: Heading<calls::UploadPlugin>,
     headers: HeaderMap,
@@ -221,7 +221,7 @@ async fn receive(folder: &std::path::Path, mut body: Body, announced: Option<usi
 }
 
 /// `GET /v1/plugins`.
-async fn list<S: Store>(
+async fn list<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::Plugins>,
 ) -> Answered<calls::Plugins> {
@@ -234,7 +234,7 @@ async fn list<S: Store>(
 }
 
 /// The version that a text means among those that a tenant sees: by digest, by the first digits of one, by `name@version`.
-pub(super) async fn meant<S: Store>(
+pub(super) async fn meant<S: Views + Control>(
     store: &S,
     tenant: Option<TenantName>,
     text: &str,
@@ -280,7 +280,7 @@ pub(super) async fn meant<S: Store>(
 }
 
 /// `GET /v1/plugins/{plugin}`.
-async fn show<S: Store>(
+async fn show<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -294,7 +294,7 @@ async fn show<S: Store>(
 }
 
 /// `GET /v1/plugins/{plugin}/history`.
-async fn history<S: Store>(
+async fn history<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -325,7 +325,7 @@ async fn step<S, C>(
     step: Step,
 ) -> Result<PluginVersion, Refusal>
 where
-    S: Store,
+    S: Views + Control,
     C: Call<Path = PluginPath, Query = PluginQuery, Body = ActBody>,
 {
     let act = act(body, &caller)?;
@@ -379,7 +379,7 @@ fn route_view(tenant: &TenantName, live: &LiveRoute) -> RouteView {
 }
 
 /// `GET /v1/tenants/{tenant}/routes`.
-async fn routes<S: Store>(
+async fn routes<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         path: TenantPath { tenant },
@@ -392,7 +392,7 @@ async fn routes<S: Store>(
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}`.
-async fn route<S: Store>(
+async fn route<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         path: RoutePath { tenant, route },
@@ -407,7 +407,7 @@ async fn route<S: Store>(
 }
 
 /// `PUT /v1/tenants/{tenant}/routes/{route}`.
-async fn set_route<S: Store>(
+async fn set_route<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -433,7 +433,7 @@ async fn set_route<S: Store>(
 }
 
 /// `DELETE /v1/tenants/{tenant}/routes/{route}`.
-async fn remove_route<S: Store>(
+async fn remove_route<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -467,7 +467,7 @@ async fn change<S, C>(
     wanted: Wanted,
 ) -> Result<BindingChange, Refusal>
 where
-    S: Store,
+    S: Views + Control,
     C: Call<Path = RoutePath, Body = ChangeBody>,
 {
     let ChangeBody {
@@ -512,7 +512,7 @@ where
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}/shadow-runs`.
-async fn shadow_runs<S: Store>(
+async fn shadow_runs<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         path: RoutePath { tenant, route },
@@ -530,7 +530,7 @@ async fn shadow_runs<S: Store>(
 }
 
 /// `GET /v1/tenants/{tenant}/routes/{route}/history`.
-async fn route_history<S: Store>(
+async fn route_history<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         path: RoutePath { tenant, route },
@@ -550,7 +550,7 @@ async fn route_history<S: Store>(
 // Publishers.
 
 /// `GET /v1/tenants/{tenant}/publishers`.
-async fn publishers<S: Store>(
+async fn publishers<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         path: TenantPath { tenant },
@@ -561,7 +561,7 @@ async fn publishers<S: Store>(
 }
 
 /// `POST /v1/tenants/{tenant}/publishers`.
-async fn register_publisher<S: Store>(
+async fn register_publisher<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -606,7 +606,7 @@ async fn register_publisher<S: Store>(
 }
 
 /// `POST /v1/tenants/{tenant}/publishers/{publisher}/{key}/revoke`.
-async fn revoke_publisher<S: Store>(
+async fn revoke_publisher<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,

@@ -6,23 +6,23 @@ use axum::Router;
 use tollgate_api::calls;
 use tollgate_api::plugins::RoutePath;
 use tollgate_core::access::Permission;
-use tollgate_store::Store;
+use tollgate_store::{Control, Views};
 
 use super::Operator;
 use super::asked::{Answered, Asked, Routes as _};
 use super::plugins::act;
 
 /// The calls about quarantines.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router.call(list::<S>).call(lift::<S>)
 }
 
 /// `GET /v1/quarantines`.
-async fn list<S: Store>(
+async fn list<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, .. }: Asked<calls::Quarantines>,
 ) -> Answered<calls::Quarantines> {
-    let mut seen = operator.ward.all();
+    let mut seen = operator.ward.held(&operator.store).await?.all();
     seen.retain(|one| caller.sees(Some(&one.tenant)).is_ok());
     if !caller.role.may(Permission::ReceiptRead) {
         // What a plugin says when it ends may be of the event that it ran on.
@@ -34,7 +34,7 @@ async fn list<S: Store>(
 }
 
 /// `POST /v1/tenants/{tenant}/routes/{route}/lift-quarantine`. Answers what was lifted.
-async fn lift<S: Store>(
+async fn lift<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,
@@ -44,5 +44,5 @@ async fn lift<S: Store>(
     }: Asked<calls::LiftQuarantine>,
 ) -> Answered<calls::LiftQuarantine> {
     let act = act(body, &caller)?;
-    Ok(operator.ward.lift(&operator.store, tenant, route, act).await?)
+    Ok(operator.store.lift_quarantine(tenant, route, act).await?)
 }

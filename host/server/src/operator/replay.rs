@@ -5,8 +5,8 @@ use tollgate_core::admission::{self, NewJob};
 use tollgate_core::mode::Accept;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding, RouteTargets, Store,
-    StoreError,
+    Control, ReplayReport, ReplayRequest, ReplayWhat, Routable, RoutableFilter, RoutableStanding, RouteTargets,
+    StoreError, Views,
 };
 
 use crate::config::{Config, Tenant};
@@ -16,7 +16,7 @@ use crate::config::{Config, Tenant};
 /// # Errors
 /// When the store does not do it, or what is named is not there.
 pub async fn replay(
-    store: &impl Store,
+    store: &(impl Views + Control),
     config: &Config,
     asked: AskedReplay,
     now: UnixMillis,

@@ -2,7 +2,7 @@
 
 use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{ResendRequest, Sent, SentState, Store, StoreError};
+use tollgate_store::{Control, ResendRequest, Sent, SentState, StoreError, Views};
 
 use crate::config::Config;
 
@@ -11,7 +11,7 @@ use crate::config::Config;
 /// # Errors
 /// When the store does not do it, or what is named is not there.
 pub async fn resend(
-    store: &impl Store,
+    store: &(impl Views + Control),
     config: &Config,
     asked: AskedResend,
     now: UnixMillis,

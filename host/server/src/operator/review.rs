@@ -6,7 +6,7 @@ use tollgate_core::ids::{ActionId, DeliveryId};
 use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{ReviewDecision, ReviewReport, ReviewRequest, Store, StoreError, Targets};
+use tollgate_store::{Control, ReceiptKey, ReviewDecision, ReviewReport, ReviewRequest, StoreError, Targets, Views};
 
 use crate::config::{Config, Tenant};
 
@@ -26,7 +26,7 @@ pub enum ReviewError {
 /// # Errors
 /// When it is not there, not held, reviewed before, or the decision does not fit it.
 pub async fn review(
-    store: &impl Store,
+    store: &(impl Views + Control),
     config: &Config,
     asked: Asked,
     now: UnixMillis,
@@ -76,7 +76,7 @@ pub async fn review(
 }
 
 /// Where the route of now sends what the job of an action proposed.
-async fn targets_of(store: &impl Store, config: &Config, action: ActionId) -> Result<Targets, ReviewError> {
+async fn targets_of(store: &impl Views, config: &Config, action: ActionId) -> Result<Targets, ReviewError> {
     let (tenant, route) = store.route_of(action).await?;
     let found = config.tenants.get(&tenant).and_then(|tenant| {
         let route = tenant.routes.iter().find(|found| found.name == route)?;
@@ -90,7 +90,11 @@ async fn targets_of(store: &impl Store, config: &Config, action: ActionId) -> Re
 }
 
 /// A conflicting delivery as an event of its own, by the lifecycle and the routes of now.
-async fn on_its_own(store: &impl Store, config: &Config, delivery: DeliveryId) -> Result<Admission, ReviewError> {
+async fn on_its_own(
+    store: &(impl ReceiptKey + Views),
+    config: &Config,
+    delivery: DeliveryId,
+) -> Result<Admission, ReviewError> {
     let kept = store.kept_delivery(delivery).await?;
     let lifecycle = config.lifecycle_of(&kept.event);
     let tenant = tenant(config, &kept.event)?;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::Router;
 use tollgate_api::calls;
 use tollgate_api::state::{EditView, Shown, StateList, StateReport, StateView};
-use tollgate_store::{StateEdit, StateEditView, StateEdited, StateFilter, Store, StoreError};
+use tollgate_store::{Control, StateEdit, StateEditView, StateEdited, StateFilter, StoreError, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
 use crate::clock;
 
 /// The calls about plugins' state.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router.call(list::<S>).call(change::<S>)
 }
 
@@ -20,7 +20,7 @@ pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Op
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn state(store: &impl Store, filter: StateFilter) -> Result<StateList, StoreError> {
+pub async fn state(store: &(impl Views + Control), filter: StateFilter) -> Result<StateList, StoreError> {
     let edits = match &filter.key {
         Some(key) => {
             store
@@ -64,7 +64,10 @@ fn shown(edit: StateEditView) -> EditView {
 ///
 /// # Errors
 /// In words when it has another version; or when the store does not do it.
-pub async fn edit(store: &impl Store, edit: StateEdit) -> Result<Result<StateReport, String>, StoreError> {
+pub async fn edit(
+    store: &(impl Views + Control),
+    edit: StateEdit,
+) -> Result<Result<StateReport, String>, StoreError> {
     let (dry_run, key, seen) = (edit.dry_run, edit.key.clone(), edit.version);
     Ok(match store.edit_state(edit).await? {
         StateEdited::Done { version } => Ok(StateReport { dry_run, key, version }),
@@ -75,7 +78,7 @@ pub async fn edit(store: &impl Store, edit: StateEdit) -> Result<Result<StateRep
     })
 }
 
-async fn list<S: Store>(
+async fn list<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, query, .. }: Asked<calls::PluginState>,
 ) -> Answered<calls::PluginState> {
@@ -84,7 +87,7 @@ async fn list<S: Store>(
     Ok(state(&operator.store, filter).await?)
 }
 
-async fn change<S: Store>(
+async fn change<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::ChangeState>,
 ) -> Answered<calls::ChangeState> {

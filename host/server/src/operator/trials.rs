@@ -11,7 +11,7 @@ use tollgate_core::registry::TrialResult;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 use tollgate_store::registry::TrialRecord;
-use tollgate_store::{RecordedRunFilter, Store};
+use tollgate_store::{Control, RecordedRunFilter, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::plugins::meant;
@@ -21,7 +21,7 @@ use crate::repeat::Trial;
 use crate::thread_priority;
 
 /// The call about trials.
-pub(super) fn calls<S: Store>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
     router.call(run::<S>)
 }
 
@@ -30,7 +30,7 @@ const RUNS_MAX: u64 = 1_000_000;
 
 /// `POST /v1/tenants/{tenant}/routes/{route}/trials`. Runs the candidate over what the version that is active now did on the route,
 /// without effects, and keeps the result. On one thread, which gives way to everything else.
-async fn run<S: Store>(
+async fn run<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {
         caller,

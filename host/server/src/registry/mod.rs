@@ -11,9 +11,12 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tollgate_core::forward;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
@@ -25,7 +28,7 @@ use tollgate_store::registry::{
     Act, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, NamespaceChange, NewVersion,
     PluginVersion, RouteNamespace, SetRoute, StepRequest, VersionFilter,
 };
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Changes, Control, StoreError, Topic, Views};
 
 use crate::clock;
 use crate::config::{
@@ -83,8 +86,11 @@ pub(crate) struct Registry<S> {
     /// With bindings and routes set by API: what everybody else looks at.
     config: Arc<ArcSwap<Config>>,
     shelf: Arc<Shelf<S>>,
-    /// Changes go one by one, so that no older state is swapped in over a newer one.
-    changing: tokio::sync::Mutex<()>,
+    /// The store's changes of what the registry reads.
+    changes: watch::Receiver<u64>,
+    /// Changes go one by one, so that no older state is swapped in over a newer one. The number of changes that the configuration of
+    /// now is as new as.
+    changing: tokio::sync::Mutex<u64>,
     /// One component is vetted at a time: it is the most that a caller can make the host compute.
     vetting: Turns,
 }
@@ -113,7 +119,7 @@ impl Loaded {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn published(store: &impl Store) -> Result<Published, StoreError> {
+pub async fn published(store: &impl Views) -> Result<Published, StoreError> {
     let versions = store.plugin_versions(VersionFilter::default()).await?;
     let schemas = schemas(&versions, &store.bindings(None).await?);
     let published = versions
@@ -160,7 +166,7 @@ fn schema_of(version: &PluginVersion) -> VersionSchema {
 ///
 /// # Errors
 /// As [`read_plugins`].
-pub(crate) fn load<S: Store>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settled) -> anyhow::Result<Loaded> {
+pub(crate) fn load<S: Views>(shelf: &Shelf<S>, sandbox: &Sandbox, settled: Settled) -> anyhow::Result<Loaded> {
     let Settled { config, good } = settled;
     let mut versions = Vec::new();
     for (version, plugin) in read_plugins(sandbox, &config)? {
@@ -218,7 +224,7 @@ fn by_configuration() -> Act {
     }
 }
 
-impl<S: Store> Registry<S> {
+impl<S: Views + Control> Registry<S> {
     /// Starts with what the files and the store say of sources and routes, and without plugins: enough to take events in, not to
     /// run their jobs. [`Self::begin`] adds the plugins.
     ///
@@ -229,17 +235,21 @@ impl<S: Store> Registry<S> {
         sandbox: Sandbox,
         shelf: Arc<Shelf<S>>,
         config: Config,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StoreError>
+    where
+        S: Changes,
+    {
         let registry = Self {
             files: ArcSwap::from_pointee(FileConfig {
                 config: config.clone(),
                 plugins: BTreeMap::new(),
             }),
             config: Arc::new(ArcSwap::from_pointee(config)),
+            changes: store.subscribe(Topic::Registry),
+            changing: tokio::sync::Mutex::default(),
             store,
             sandbox,
             shelf,
-            changing: tokio::sync::Mutex::new(()),
             vetting: Turns::default(),
         };
         let (config, _) = registry.assembled().await?;
@@ -253,9 +263,9 @@ impl<S: Store> Registry<S> {
     /// # Errors
     /// When the store cannot be read or written.
     pub(crate) async fn begin(&self, loaded: Loaded) -> Result<(), StoreError> {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         self.follow(loaded).await?;
-        self.refresh(by_configuration()).await?;
+        self.refresh(by_configuration(), &mut changing).await?;
         Ok(())
     }
 
@@ -278,7 +288,7 @@ impl<S: Store> Registry<S> {
     /// # Errors
     /// When the store does not take it; then nothing has changed.
     pub(crate) async fn adopt(&self, mut loaded: Loaded) -> anyhow::Result<BTreeMap<TenantName, Kept>> {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         let versions = self.published().await?;
         let running = self.files.load_full();
         loaded.stay_where_broken(&running.config);
@@ -300,7 +310,7 @@ impl<S: Store> Registry<S> {
         }
         let good = loaded.good.clone();
         self.follow(loaded).await?;
-        self.refresh(by_configuration()).await?;
+        self.refresh(by_configuration(), &mut changing).await?;
         Ok(good)
     }
 
@@ -386,7 +396,8 @@ impl<S: Store> Registry<S> {
 
     /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in. Answers the routes whose
     /// operations move to another namespace by that; `by` says who moves them.
-    async fn refresh(&self, by: Act) -> Result<Vec<NamespaceChange>, StoreError> {
+    async fn refresh(&self, by: Act, as_new_as: &mut u64) -> Result<Vec<NamespaceChange>, StoreError> {
+        let number = *self.changes.borrow();
         let (config, digests) = self.assembled().await?;
         // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
         for digest in &digests {
@@ -403,7 +414,33 @@ impl<S: Store> Registry<S> {
         self.shelf.keep_only(&digests);
         let sandbox = self.sandbox.clone();
         let _ = tokio::task::spawn_blocking(move || sandbox.pin(digests)).await;
+        *as_new_as = number;
         Ok(moved)
+    }
+
+    /// Takes over what others change of versions, bindings and routes in the store, until shutdown.
+    pub(crate) async fn follow_changes(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changes = self.changes.clone();
+        let mut is_behind = false;
+        loop {
+            let changed = async {
+                match is_behind {
+                    true => tokio::time::sleep(Duration::from_secs(1)).await,
+                    false => drop(changes.changed().await),
+                }
+            };
+            if shutdown.run_until_cancelled(changed).await.is_none() {
+                return;
+            }
+            let mut changing = self.changing.lock().await;
+            is_behind = *changing != *changes.borrow_and_update();
+            if is_behind {
+                match self.refresh(by_configuration(), &mut changing).await {
+                    Ok(_) => is_behind = false,
+                    Err(error) => tracing::error!(%error, "what changed in the registry cannot be read yet"),
+                }
+            }
+        }
     }
 
     /// The configuration of now from the files and the store, and the plugins that its routes run.
@@ -538,7 +575,7 @@ impl<S: Store> Registry<S> {
         change: impl FnOnce(Option<PluginDigest>) -> Result<Change, Error>,
         act: Act,
     ) -> Result<BindingChange, Error> {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         let files = self.files.load_full();
         let gate = files.tenant(&tenant)?.gate;
         let set_by_api = self.api_route(&tenant, &route).await?.is_some();
@@ -557,7 +594,7 @@ impl<S: Store> Registry<S> {
         };
         let done = self.store.change_binding(request).await??;
         if !act.dry_run {
-            self.refresh(act).await?;
+            self.refresh(act, &mut changing).await?;
         }
         Ok(done)
     }
@@ -618,7 +655,7 @@ impl<S: Store> Registry<S> {
         digest: Option<PluginDigest>,
         act: Act,
     ) -> Result<BindingChange, Error> {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         let files = self.files.load_full();
         let gate = files.tenant(&tenant)?.gate;
         let versions = self.published().await?;
@@ -662,7 +699,7 @@ impl<S: Store> Registry<S> {
             for warning in &done.warnings {
                 tracing::warn!(tenant = %done.tenant, route = %done.route, "{warning}");
             }
-            self.refresh(act).await?;
+            self.refresh(act, &mut changing).await?;
         }
         Ok(done)
     }
@@ -677,7 +714,7 @@ impl<S: Store> Registry<S> {
         route: RouteName,
         act: Act,
     ) -> Result<BindingChange, Error> {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         let files = self.files.load_full();
         files.tenant(&tenant)?;
         let configured = files.route(&tenant, &route);
@@ -696,7 +733,7 @@ impl<S: Store> Registry<S> {
         let moved = if act.dry_run {
             self.store.follow_namespaces(back, act).await?
         } else {
-            self.refresh(act).await?
+            self.refresh(act, &mut changing).await?
         };
         Ok(BindingChange {
             warnings: moved.iter().map(NamespaceChange::warning).collect(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::ids::PluginDigest;
 use tollgate_sandbox::{Plugin, Sandbox};
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{StoreError, Views};
 
 /// A plugin that did not load is not compiled again for every job that needs it.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl fmt::Display for Unloadable {
     }
 }
 
-impl<S: Store> Shelf<S> {
+impl<S: Views> Shelf<S> {
     pub(crate) fn new(store: S, sandbox: Sandbox) -> Self {
         Self {
             store,
@@ -86,16 +86,15 @@ impl<S: Store> Shelf<S> {
         if let Some(failed) = failed.as_ref().filter(|failed| failed.at.elapsed() < RETRY_AFTER) {
             return Err(Unloadable::Refused(failed.why.clone()));
         }
-        let (store, sandbox) = (self.store.clone(), self.sandbox.clone());
+        let bytes = self.store.component(digest).await.map_err(Unloadable::Store)?;
+        let sandbox = self.sandbox.clone();
         let loaded = tokio::task::spawn_blocking(move || {
-            let bytes = store.component(digest).map_err(Unloadable::Store)?;
-            sandbox
-                .load(&bytes)
-                .map_err(|refusal| Unloadable::Refused(refusal.to_string()))
+            let loaded = sandbox.load(&bytes);
+            loaded.map_err(|refusal| refusal.to_string())
         });
         let loaded = match loaded.await {
             Ok(loaded) => loaded,
-            Err(lost) => Err(Unloadable::Refused(lost.to_string())),
+            Err(lost) => Err(lost.to_string()),
         };
         match loaded {
             Ok(plugin) => {
@@ -104,14 +103,13 @@ impl<S: Store> Shelf<S> {
                 inside.loading.remove(&digest);
                 Ok(plugin)
             }
-            Err(Unloadable::Refused(why)) => {
+            Err(why) => {
                 *failed = Some(Failed {
                     why: why.clone(),
                     at: Instant::now(),
                 });
                 Err(Unloadable::Refused(why))
             }
-            Err(store) => Err(store),
         }
     }
 
@@ -133,7 +131,7 @@ impl<S: Store> Shelf<S> {
 mod tests {
     use tollgate_sandbox::SandboxOptions;
     use tollgate_store::registry::{Act, NewVersion};
-    use tollgate_store::{OpenOptions, SqliteStore};
+    use tollgate_store::{Control as _, OpenOptions, SqliteStore, Store as _};
 
     use super::*;
 

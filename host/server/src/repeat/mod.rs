@@ -6,6 +6,7 @@ mod trial;
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use tokio::runtime::Runtime;
 use tollgate_core::difference::{Said, StateUse};
 use tollgate_core::forward;
 use tollgate_core::grant::Grant;
@@ -14,7 +15,7 @@ use tollgate_core::outcome::{Fault, Outcome};
 use tollgate_core::quarantine;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_sandbox::{Plugin, RunInput, RunLimits, Sandbox, StateSource};
-use tollgate_store::{RecordedRun, Store};
+use tollgate_store::{RecordedRun, Views};
 
 use crate::config::{Config, Route};
 pub use trial::Trial;
@@ -197,15 +198,17 @@ pub struct Components<'a, S> {
     store: &'a S,
     config: Option<&'a Config>,
     sandbox: &'a Sandbox,
+    runtime: &'a Runtime,
     loaded: HashMap<PluginDigest, Result<Plugin, String>>,
 }
 
-impl<'a, S: Store> Components<'a, S> {
-    pub fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox) -> Self {
+impl<'a, S: Views> Components<'a, S> {
+    pub fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox, runtime: &'a Runtime) -> Self {
         Self {
             store,
             config,
             sandbox,
+            runtime,
             loaded: HashMap::new(),
         }
     }
@@ -229,7 +232,7 @@ impl<'a, S: Store> Components<'a, S> {
     }
 
     fn bytes(&self, digest: PluginDigest) -> Result<Vec<u8>, String> {
-        let missing = match self.store.component(digest) {
+        let missing = match self.runtime.block_on(self.store.component(digest)) {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };

@@ -29,7 +29,9 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::worker::{Deadlines, Judged, Next, Ran, Rules, Terms};
 use tollgate_sandbox::{Plugin, RUNTIME, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
-use tollgate_store::{ClaimRequest, JobClaim, Quarantine, RunEnd, Settlement, Store, StoreError, Targets};
+use tollgate_store::{
+    BlockingReads as _, ClaimRequest, JobClaim, Quarantine, RunEnd, Settlement, StoreError, Targets, Views, Work,
+};
 
 use crate::clock;
 use crate::config::{Config, Route};
@@ -192,7 +194,7 @@ impl<S> Worker<S> {
 }
 
 /// Claims and runs jobs until shutdown; then lets running jobs settle.
-pub(crate) async fn run<S: Store>(worker: Worker<S>) {
+pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
     let worker = Arc::new(worker);
     let settings = worker.config.load().worker.clone();
     let paces = Arc::new(Paces::start(settings.threads));
@@ -228,9 +230,6 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
             let _ = seats.acquire().await;
             continue;
         }
-        // Registered before the store is asked, so that what becomes ready in between is not missed.
-        let mut woken = std::pin::pin!(worker.store.work_signal().notified());
-        woken.as_mut().enable();
         let request = ClaimRequest {
             worker: name.clone(),
             now: clock::now(),
@@ -256,7 +255,8 @@ pub(crate) async fn run<S: Store>(worker: Worker<S>) {
                 nap(&worker.store).await
             };
             tokio::select! {
-                () = woken.as_mut() => {}
+                // What became ready since the store was asked is not missed: it completes at once.
+                () = worker.store.work_ready() => {}
                 () = paces.freed().notified(), if passes_over => {}
                 () = tokio::time::sleep(nap) => {}
                 () = worker.shutdown.cancelled() => {}
@@ -294,7 +294,7 @@ fn lease_ms(deadline_ms: u64) -> i64 {
 }
 
 /// How long to sleep when nothing is ready: until the next job is due, a second at the most.
-async fn nap<S: Store>(store: &S) -> Duration {
+async fn nap<S: Work + Views>(store: &S) -> Duration {
     let longest = Duration::from_secs(1);
     match store.next_due().await {
         Ok(due) => due.job.map_or(longest, |at| {
@@ -314,7 +314,7 @@ async fn pause(shutdown: &CancellationToken, duration: Duration) {
 
 /// Runs one job to its settlement, on a quick thread. A run whose state went stale is repeated at once under the same lease. The seat
 /// is given up when the job turns out to be slow: others go on.
-async fn process<S: Store>(
+async fn process<S: Work + Views>(
     worker: Arc<Worker<S>>,
     paces: Arc<Paces>,
     shadows: Arc<shadow::Desk>,
@@ -417,7 +417,7 @@ impl Ending {
         }
     }
 
-    async fn note<S: Store>(self, worker: &Worker<S>, claim: &JobClaim) {
+    async fn note<S: Work + Views>(self, worker: &Worker<S>, claim: &JobClaim) {
         let counters = &worker.counters;
         let (tenant, route) = (&claim.event.tenant, &claim.route);
         if let Some(rule) = self.violation {
@@ -439,7 +439,7 @@ impl Ending {
 }
 
 /// Counts faults in a row, and puts a version into quarantine that has too many.
-async fn note_end<S: Store>(worker: &Worker<S>, end: RunEnd) {
+async fn note_end<S: Work + Views>(worker: &Worker<S>, end: RunEnd) {
     let faults_max = worker.config.load().worker.quarantine_after;
     let Some(quarantine) = worker.ward.note(end, faults_max) else {
         return;
@@ -454,7 +454,7 @@ async fn note_end<S: Store>(worker: &Worker<S>, end: RunEnd) {
         ..
     } = quarantine.clone();
     let reason = mask::line(&reason, 300);
-    match worker.ward.put(&worker.store, quarantine).await {
+    match worker.store.quarantine(quarantine).await {
         Ok(()) => tracing::warn!(%tenant, %route, %plugin, %digest, faults, reason,
             "a plugin is in quarantine; its jobs go to the dead-letter queue until another version is promoted or it is lifted"),
         Err(error) => {
@@ -473,7 +473,7 @@ enum Place {
 
 /// Runs a job, first on this quick thread unless its plugin is known to be slow. `None` when the slow threads are gone, or the job is
 /// no longer this worker's.
-async fn run_at_its_pace<S: Store>(
+async fn run_at_its_pace<S: Work + Views>(
     worker: &Arc<Worker<S>>,
     paces: &Arc<Paces>,
     claim: &Arc<JobClaim>,
@@ -518,7 +518,7 @@ async fn run_at_its_pace<S: Store>(
 }
 
 /// Extends the lease of a job that waits for a slow thread: behind many others it would outlast it, be leased again and wait twice.
-async fn hold_job<S: Store>(worker: &Worker<S>, claim: &JobClaim, lease_ms: i64) -> Held {
+async fn hold_job<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, lease_ms: i64) -> Held {
     let until = clock::now().plus_ms(lease_ms);
     match worker.store.extend_lease(claim.job, claim.epoch, until).await {
         Ok(true) => Held::Still,
@@ -583,7 +583,7 @@ impl Prepared {
 /// # Errors
 /// What is settled without a run: of a route that forwards, its one action; where there is nothing to run, a host fault, tried again
 /// as such.
-async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepared, Box<Settlement>> {
+async fn prepare<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepared, Box<Settlement>> {
     let config = worker.config.load_full();
     let (rules, tenant) = (rules(&config), &claim.event.tenant);
     let found = config.tenants.get(tenant).and_then(|tenant| {
@@ -602,7 +602,9 @@ async fn prepare<S: Store>(worker: &Worker<S>, claim: &JobClaim) -> Result<Prepa
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
         return Err(unrunnable(&why));
     };
-    let held = |digest| worker.ward.holds(tenant, &route.name, digest);
+    let held = worker.ward.held(&worker.store).await;
+    let held = held.map_err(|error| unrunnable(&format!("quarantines cannot be read: {error}")))?;
+    let held = |digest| held.get(tenant, &route.name, digest);
     let mut digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
     if digest != binding.active && held(digest).is_some() {
         // A canary that failed hands its share back.
@@ -642,7 +644,7 @@ fn run_limits(route: &Route) -> RunLimits {
 }
 
 /// One run, on a plugin thread: from claim to what is to be settled. Blocking.
-fn execute<S: Store>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Judged {
+fn execute<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, prepared: &Prepared, deadline_ms: u64) -> Judged {
     let Prepared {
         route, plugin, targets, ..
     } = prepared;
@@ -685,10 +687,11 @@ struct PluginState<'a, S> {
     plugin: &'a PluginName,
 }
 
-impl<S: Store> StateSource for PluginState<'_, S> {
+impl<S: Work + Views> StateSource for PluginState<'_, S> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
         self.worker
             .store
+            .blocking()
             .read_state(&self.claim.event.tenant, self.plugin, key)
             .map_err(|error| error.to_string())
     }

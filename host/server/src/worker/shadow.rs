@@ -15,8 +15,8 @@ use tollgate_core::ids::{PluginDigest, RunId};
 use tollgate_core::outcome::judged;
 use tollgate_core::state::{StateRead, StateValue};
 use tollgate_sandbox::{Plugin, RunInput, StateSource};
-use tollgate_store::Store;
 use tollgate_store::registry::{RunResult, ShadowRecord};
+use tollgate_store::{BlockingReads as _, Views, Work};
 
 use super::pool::Pool;
 use super::run_limits;
@@ -66,7 +66,7 @@ impl Desk {
 
 /// Starts the one thread that runs shadows. `seats` are the jobs in flight: there is spare time while fewer than `threads` of
 /// `seats_max` are taken.
-pub(super) fn start<S: Store>(
+pub(super) fn start<S: Work + Views>(
     store: S,
     shelf: Arc<Shelf<S>>,
     counters: Arc<ShadowCounters>,
@@ -118,7 +118,7 @@ pub(super) fn start<S: Store>(
 }
 
 /// One shadow run, on the shadows' own thread.
-fn execute<S: Store>(store: &S, plugin: &Plugin, task: Task) -> ShadowRecord {
+fn execute<S: Work + Views>(store: &S, plugin: &Plugin, task: Task) -> ShadowRecord {
     let started_at = clock::now();
     let recorded = task.reads.into_iter().map(|read| (read.key.clone(), read)).collect();
     let state = RecordedState {
@@ -170,7 +170,7 @@ struct RecordedState<'a, S> {
     route: &'a Route,
 }
 
-impl<S: Store> StateSource for RecordedState<'_, S> {
+impl<S: Work + Views> StateSource for RecordedState<'_, S> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
         match self.recorded.get(key) {
             Some(read) => Ok(StateValue {
@@ -179,6 +179,7 @@ impl<S: Store> StateSource for RecordedState<'_, S> {
             }),
             None => self
                 .store
+                .blocking()
                 .read_state(&self.event.tenant, &self.route.plugin, key)
                 .map_err(|error| error.to_string()),
         }

@@ -4,41 +4,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::quarantine::Row;
-use tollgate_store::registry::Act;
-use tollgate_store::{Quarantine, RunEnd, Store, StoreError};
+use tollgate_store::{Changes, Quarantine, RunEnd, StoreError, Topic, Views};
+
+use crate::cached::Cached;
 
 /// A version on a route.
 type Place = (TenantName, RouteName, PluginDigest);
 
-/// The versions in quarantine, and the faults in a row of those that are not.
-#[derive(Default)]
-pub(crate) struct Ward {
-    held: ArcSwap<BTreeMap<Place, Quarantine>>,
-    rows: Mutex<HashMap<Place, Row>>,
-}
+/// The versions in quarantine.
+pub(crate) struct Held(BTreeMap<Place, Quarantine>);
 
-impl Ward {
-    /// # Errors
-    /// When the store cannot be read.
-    pub(crate) async fn load(store: &impl Store) -> Result<Self, StoreError> {
-        let ward = Self::default();
-        ward.reload(store).await?;
-        Ok(ward)
-    }
-
-    async fn reload(&self, store: &impl Store) -> Result<(), StoreError> {
-        let held = store.quarantines().await?.into_iter();
-        let by_place = held.map(|one| ((one.tenant.clone(), one.route.clone(), one.digest), one));
-        self.held.store(Arc::new(by_place.collect()));
-        Ok(())
-    }
-
-    /// What is in quarantine, by tenant and route.
+impl Held {
+    /// By tenant and route.
     pub(crate) fn all(&self) -> Vec<Quarantine> {
-        self.held.load().values().cloned().collect()
+        self.0.values().cloned().collect()
+    }
+
+    pub(super) fn get(&self, tenant: &TenantName, route: &RouteName, digest: PluginDigest) -> Option<&Quarantine> {
+        // Nothing is looked up, and no name copied, on a host where nothing is in quarantine.
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&(tenant.clone(), route.clone(), digest))
     }
 
     /// What is in quarantine, in Prometheus' text format.
@@ -48,8 +37,7 @@ impl Ward {
              # TYPE tollgate_quarantined gauge\n",
         );
         let mut routes: BTreeMap<_, usize> = BTreeMap::new();
-        let held = self.held.load();
-        for one in held.values() {
+        for one in self.0.values() {
             let Quarantine {
                 tenant, route, plugin, ..
             } = one;
@@ -62,14 +50,31 @@ impl Ward {
             );
         }
     }
+}
 
-    pub(super) fn holds(&self, tenant: &TenantName, route: &RouteName, digest: PluginDigest) -> Option<Quarantine> {
-        let held = self.held.load();
-        // Nothing is looked up, and no name copied, on a host where nothing is in quarantine.
-        if held.is_empty() {
-            return None;
+/// The versions in quarantine, and the faults in a row of those that are not.
+pub(crate) struct Ward {
+    held: Cached<Held>,
+    rows: Mutex<HashMap<Place, Row>>,
+}
+
+impl Ward {
+    pub(crate) fn new(store: &impl Changes) -> Self {
+        Self {
+            held: Cached::of(store, Topic::Quarantines),
+            rows: Mutex::default(),
         }
-        held.get(&(tenant.clone(), route.clone(), digest)).cloned()
+    }
+
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn held(&self, store: &impl Views) -> Result<Arc<Held>, StoreError> {
+        let read = async {
+            let held = store.quarantines().await?.into_iter();
+            let by_place = held.map(|one| ((one.tenant.clone(), one.route.clone(), one.digest), one));
+            Ok(Held(by_place.collect()))
+        };
+        self.held.get(read).await
     }
 
     /// Notes how a run ended. Answers what is to be put into quarantine, if it was one fault too many.
@@ -83,28 +88,5 @@ impl Ward {
         let faults = rows.entry(place.clone()).or_default().add(Some(fault), faults_max)?;
         rows.remove(&place);
         end.quarantine(faults)
-    }
-
-    /// # Errors
-    /// When the store does not keep it.
-    pub(super) async fn put(&self, store: &impl Store, quarantine: Quarantine) -> Result<(), StoreError> {
-        store.quarantine(quarantine).await?;
-        self.reload(store).await
-    }
-
-    /// Lets a route's versions run again. Answers which were held.
-    ///
-    /// # Errors
-    /// When the store does not keep it.
-    pub(crate) async fn lift(
-        &self,
-        store: &impl Store,
-        tenant: TenantName,
-        route: RouteName,
-        act: Act,
-    ) -> Result<Vec<Quarantine>, StoreError> {
-        let lifted = store.lift_quarantine(tenant, route, act).await?;
-        self.reload(store).await?;
-        Ok(lifted)
     }
 }

@@ -16,24 +16,14 @@ use super::open::{self, StorePath};
 use super::receipts::{self, Layout, Receipt, Segments, View, Ways, Whole};
 use super::relations;
 use super::transaction::{ChainHead, read_chain_head};
+use crate::StoreError;
 use crate::audit::{AuditProgress, AuditReport, Broken, BrokenWhat, CheckpointFound, TenantFound};
 use crate::sql::Connection;
-use crate::{IntegrityReport, StoreError};
 
 /// Problems of the file that SQLite names before it gives up.
 const PAGE_PROBLEMS_MAX: u32 = 20;
 /// Receipts between two words about how far it is.
 const RECEIPTS_PER_WORD: u64 = 512;
-
-/// For whoever has the store open and asks for no more than whether it is whole.
-pub(super) fn check_integrity(view: View<'_>, whole: &dyn Whole) -> Result<IntegrityReport, Fault> {
-    let report = examine(view.connection, whole, None, &[], &mut |_| {});
-    let broken = report.first_broken.iter().map(ToString::to_string);
-    Ok(IntegrityReport {
-        receipts: report.whole.receipts,
-        problems: report.problems.iter().cloned().chain(broken).collect(),
-    })
-}
 
 /// Audits a store's files, beside a process that may be writing them. What is damaged is part of the answer.
 pub(super) fn audit(

@@ -8,7 +8,7 @@ use super::receipts::View;
 use super::rows::{self, get};
 use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, params};
-use crate::{NewToken, Revocation, TokenRecord};
+use crate::{NewToken, Revocation, TokenRecord, Topic};
 
 /// Keeps a token.
 pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Result<TokenId, Fault> {
@@ -28,6 +28,7 @@ pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Resu
             token.why,
             token.expires_at.map(|at| at.0),
         ])?;
+    transaction.changed.push(Topic::Tokens);
     Ok(TokenId(transaction.connection.last_insert_rowid()))
 }
 
@@ -86,5 +87,6 @@ pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revoc
             "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3, revoked_why = ?4 WHERE id = ?1 AND revoked_at IS NULL",
         )?
         .execute(params![id.0, end.at.0, end.by, end.why])?;
+    transaction.changed.push(Topic::Tokens);
     Ok(changed == 1)
 }

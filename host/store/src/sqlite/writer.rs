@@ -41,7 +41,7 @@ use super::pin::{self, Pin};
 use super::receipts::{self, Gathered, MemoryBounds};
 use super::state::StateAhead;
 use super::transaction::{Memory, Transaction};
-use crate::{LogStanding, StoreError};
+use crate::{LogStanding, StoreError, Topic};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
@@ -74,7 +74,8 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
-    /// Held by who syncs the log.
+    pub(super) changes: ChangeCounts,
+    /// Serialises fsyncs of the log.
     pub(super) syncing: Mutex<()>,
     /// There are answered groups that readers do not see yet.
     open: AtomicBool,
@@ -88,6 +89,24 @@ pub(super) struct Shared {
     log_bytes: AtomicU64,
     /// Since when a reader keeps the log from being emptied.
     pinned_since: Mutex<Option<Instant>>,
+}
+
+/// How often each topic has changed since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct ChangeCounts {
+    tokens: watch::Sender<u64>,
+    quarantines: watch::Sender<u64>,
+    registry: watch::Sender<u64>,
+}
+
+impl ChangeCounts {
+    pub(super) fn of(&self, topic: Topic) -> &watch::Sender<u64> {
+        match topic {
+            Topic::Tokens => &self.tokens,
+            Topic::Quarantines => &self.quarantines,
+            Topic::Registry => &self.registry,
+        }
+    }
 }
 
 impl Shared {
@@ -486,6 +505,7 @@ struct Done {
     outbox_ready: bool,
     must_sync: bool,
     must_commit: bool,
+    changed: Vec<Topic>,
 }
 
 struct Thread {
@@ -728,6 +748,9 @@ impl Thread {
         if done.outbox_ready {
             self.shared.outbox_signal.notify_one();
         }
+        for topic in done.changed {
+            self.shared.changes.of(topic).send_modify(|changes| *changes += 1);
+        }
         Ok(())
     }
 
@@ -750,6 +773,7 @@ impl Thread {
             outbox_ready: transaction.outbox_ready,
             must_sync: transaction.must_sync,
             must_commit: transaction.must_commit,
+            changed: transaction.changed,
         };
         let (origins, state) = (transaction.new_origins, transaction.state);
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {

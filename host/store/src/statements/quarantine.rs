@@ -10,7 +10,7 @@ use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use crate::registry::Act;
 use crate::sql::{OptionalExtension as _, params};
-use crate::{Quarantine, RunEnd};
+use crate::{Quarantine, RunEnd, Topic};
 
 /// Puts a version into quarantine, if it is not there.
 pub(crate) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) -> Result<(), Fault> {
@@ -42,6 +42,7 @@ pub(crate) fn put(transaction: &mut Transaction<'_>, quarantine: &Quarantine) ->
         at: quarantine.at,
         dry_run: false,
     };
+    transaction.changed.push(Topic::Quarantines);
     history::append(connection, &act, &line(quarantine, "quarantined"))
 }
 
@@ -142,5 +143,6 @@ pub(crate) fn lift(
     for quarantine in &lifted {
         history::append(connection, act, &line(quarantine, "quarantine lifted"))?;
     }
+    transaction.changed.push(Topic::Quarantines);
     Ok(lifted)
 }

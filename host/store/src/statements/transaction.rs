@@ -9,6 +9,7 @@ use tollgate_core::state::StateValue;
 use super::fault::Fault;
 use super::receipts::{ReceiptsWriter, View, coverage};
 use crate::sql::{Connection, OptionalExtension as _, params};
+use crate::Topic;
 
 /// A transaction under way, or a group's part of one: the connection, what the writer remembers, and what it will have made ready.
 pub(crate) struct Transaction<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) new_origins: Vec<NewOrigin>,
     /// Plugin state that it wrote.
     pub(crate) state: Vec<StateChange>,
+    /// What it changed that hosts keep in memory.
+    pub(crate) changed: Vec<Topic>,
 }
 
 /// A key of a plugin's state, and what it has now.
@@ -59,6 +62,7 @@ impl<'a> Transaction<'a> {
             must_commit: false,
             new_origins: Vec::new(),
             state: Vec::new(),
+            changed: Vec::new(),
         }
     }
 

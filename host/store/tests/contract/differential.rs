@@ -15,9 +15,10 @@ use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::{Target, Word};
 use tollgate_core::subject::Scope;
 use tollgate_store::{
-    AttemptRecord, DeadLetterFilter, JobClaim, Layout, OpenOptions, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat,
-    ReviewDecision, ReviewRequest, RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore,
-    Store as _, Targets, TraceBy, TraceQuery,
+    AttemptRecord, Control as _, DeadLetterFilter, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _,
+    OutboxClaim, OutboxHold, ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewDecision, ReviewRequest, Rooms,
+    RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore, Store as _, Targets, TraceBy,
+    TraceQuery, Views as _, Work as _,
 };
 
 use crate::sqlite::Sqlite;
@@ -252,15 +253,9 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             let mut answers = Vec::new();
             for (position, request) in burst.iter().enumerate() {
                 let admitting = store.clone();
-                let mut admissions: Vec<_> = request.iter().map(|sent| sent.admission(&store)).collect();
+                let admissions: Vec<_> = request.iter().map(|sent| sent.admission(&store)).collect();
                 answers.push(tokio::spawn(async move {
-                    match admissions.pop() {
-                        Some(only) if admissions.is_empty() => format!("{:?}", admitting.admit(only).await),
-                        last => {
-                            admissions.extend(last);
-                            format!("{:?}", admitting.admit_all(admissions).await)
-                        }
-                    }
+                    format!("{:?}", admitting.admit(admissions).await)
                 }));
                 if *guilty && position % 3 == 1 {
                     let mut nobody = settlement_of_nobody(&request[0], &store);
@@ -303,7 +298,11 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
             vec![format!("{:?}", store.settle(settlement).await)]
         }
         Work::ClaimOutbox { rows_max } => {
-            let claims = store.claim_outbox(claim_request(at(now), *rows_max)).await.unwrap();
+            let claims = store
+                .claim_outbox(claim_request(at(now), *rows_max), Rooms::unlimited())
+                .await
+                .unwrap()
+                .claims;
             let said = claims.iter().map(|claim| format!("{claim:?}")).collect();
             side.deliveries.extend(claims);
             said
@@ -618,7 +617,7 @@ impl Pair {
             );
         }
         for side in [&self.plain, &self.fast] {
-            assert_eq!(side.store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+            assert_eq!(side.store.audited().unwrap().in_words(), [] as [String; 0]);
         }
         let (plain, fast) = (everything(&self.plain).await, everything(&self.fast).await);
         assert!(plain == fast, "{said}: the traces differ");

@@ -7,7 +7,10 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::ids::LeaseEpoch;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::Reviewed;
-use tollgate_store::{Admitted, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, Store, StoreError};
+use tollgate_store::{
+    Admitted, Control as _, Intake as _, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, StoreError, Views as _,
+    Work as _,
+};
 
 use crate::sqlite::Sqlite;
 use crate::support::{Backend as _, LEASE_MS, Sent, SettlementExt as _, at, claim, dismiss, map, name, settlement};
@@ -117,7 +120,7 @@ proptest! {
                     .iter()
                     .map(|event| {
                         let (store, admission) = (store.clone(), event.sent().admission(&store));
-                        tokio::spawn(async move { store.admit(admission).await.unwrap() })
+                        tokio::spawn(async move { store.admit(vec![admission]).await.unwrap().remove(0) })
                     })
                     .collect();
                 for (event, answer) in burst.iter().zip(answers) {
@@ -128,7 +131,7 @@ proptest! {
             assert_eq!(counts.receipts, model.receipts.len() as u64);
             let deliveries: u32 = model.receipts.values().map(|(_, deliveries)| deliveries - 1).sum();
             assert_eq!(counts.redeliveries + counts.conflicts, u64::from(deliveries));
-            assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+            assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
         });
     }
 }
@@ -277,7 +280,7 @@ async fn run_reviews(steps: &[ReviewStep]) {
     let counts = store.counts().await.unwrap();
     let open = model.held.values().flatten().count() as u64;
     assert_eq!((counts.held, counts.jobs_waiting), (open, model.jobs));
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
 }
 
 proptest! {

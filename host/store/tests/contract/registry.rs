@@ -13,7 +13,7 @@ use tollgate_store::registry::{
     NewVersion, PluginVersion, RevokePublisherKey, RouteNamespace, RunResult, SetRoute, ShadowFilter, ShadowRecord,
     StepRequest, TrialRecord, VersionFilter, VersionKey,
 };
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Control as _, Store, StoreError, Views as _, Work as _};
 
 use crate::sqlite::Sqlite;
 use crate::support::{Backend, T0, name};
@@ -177,9 +177,9 @@ mod contract {
         assert_eq!((added.standing, added.component_bytes), (Standing::Vetted, 3));
         // The same again is the same, whoever sends it.
         add(&store, version("acme", "one", "1.0.0")).await;
-        assert_eq!(store.component(digest("one")).unwrap(), b"one");
+        assert_eq!(store.component(digest("one")).await.unwrap(), b"one");
         assert!(matches!(
-            store.component(digest("none")),
+            store.component(digest("none")).await,
             Err(StoreError::NotFound { .. })
         ));
         assert_eq!(
@@ -267,7 +267,7 @@ mod contract {
         assert_eq!(store.api_routes().await.unwrap(), []);
         assert_eq!((history(&store).await, binding(&store).await), (lines, before));
         assert!(matches!(
-            store.component(digest("four")),
+            store.component(digest("four")).await,
             Err(StoreError::NotFound { .. })
         ));
     }
@@ -754,6 +754,6 @@ mod contract {
         };
         let store = backend.open();
         assert_eq!(binding(&store).await, before);
-        assert_eq!(store.component(digest("two")).unwrap(), b"two");
+        assert_eq!(store.component(digest("two")).await.unwrap(), b"two");
     }
 }

@@ -6,7 +6,8 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::ids::Digest;
 use tollgate_core::route::Late;
 use tollgate_store::{
-    Admitted, Layout, NewToken, OpenOptions, ReplyBatcher, Settled, SqliteStore, Store as _, TraceBy, TraceQuery,
+    Admitted, BlockingReads as _, Control as _, Intake as _, Layout, NewToken, OpenOptions, ReplyBatcher, Settled,
+    SqliteStore, Store as _, TraceBy, TraceQuery, Views as _, Work as _,
 };
 
 use crate::sqlite::Sqlite;
@@ -37,7 +38,7 @@ fn number(place: &Sqlite, sql: &str) -> i64 {
 }
 
 async fn assert_whole(store: &SqliteStore, what: &str) {
-    let problems = store.check_integrity().await.unwrap().problems;
+    let problems = store.audited().unwrap().in_words();
     assert_eq!(problems, [] as [String; 0], "{what}");
 }
 
@@ -108,14 +109,14 @@ async fn a_death_between_any_two_commits_loses_no_key_and_no_status() {
                 event.admission(&store)
             })
             .collect();
-        let admitted = store.admit_all(burst).await.unwrap();
+        let admitted = store.admit(burst).await.unwrap();
         assert!(admitted.iter().all(|admitted| *admitted == ACCEPTED), "{admitted:?}");
 
         let copy = place.copied_as_it_is(options);
         let after = copy.open();
         assert_whole(&after, &format!("commit {commit}")).await;
         let again = sent.iter().map(|event| event.admission(&after)).collect();
-        let again = after.admit_all(again).await.unwrap();
+        let again = after.admit(again).await.unwrap();
         let new = again
             .iter()
             .position(|admitted| *admitted != Admitted::Same { delivery: 2 });
@@ -157,7 +158,7 @@ async fn what_the_disk_lost_of_the_database_comes_back_from_the_records() {
                 event.admission(&store)
             })
             .collect();
-        let _ = store.admit_all(burst).await.unwrap();
+        let _ = store.admit(burst).await.unwrap();
         if commit % 5 == 4 {
             // Neither claims nor settlements are synced, so they may be lost as well.
             for claim in claim(&store, at(1_000_000), 3).await {
@@ -189,7 +190,7 @@ async fn what_the_disk_lost_of_the_database_comes_back_from_the_records() {
         };
         assert_eq!(links(&left), links(&place), "the chain is the same, from {kept} on");
         let again = sent.iter().map(|event| event.admission(&after)).collect();
-        let again = after.admit_all(again).await.unwrap();
+        let again = after.admit(again).await.unwrap();
         assert!(
             again.iter().all(|admitted| *admitted == Admitted::Same { delivery: 2 }),
             "from {kept} on: {again:?}"
@@ -264,7 +265,7 @@ async fn a_record_inside_a_body_and_one_that_was_undone_are_nothing() {
         .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON segments BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
         .unwrap();
     let undone = Sent::new("e2").admission(&store);
-    assert!(store.admit(undone).await.is_err());
+    assert!(store.admit(vec![undone]).await.is_err());
     place.raw().execute_batch("DROP TRIGGER fails").unwrap();
     let bodies = std::fs::read(place.bodies_path()).unwrap();
     let left = place.after_power_loss(&place.copied_as_it_is(options), &bodies);
@@ -282,7 +283,7 @@ async fn a_commit_that_is_synced_is_not_admitted_from_its_record() {
     assert_eq!(Sent::new("e0").admit(&store).await, ACCEPTED);
     let earlier = place.copied_as_it_is(options);
     let both = vec![Sent::new("e0").admission(&store), Sent::new("e1").admission(&store)];
-    let both = store.admit_all(both).await.unwrap();
+    let both = store.admit(both).await.unwrap();
     assert_eq!(both, [Admitted::Same { delivery: 2 }, ACCEPTED]);
     let bodies = std::fs::read(place.bodies_path()).unwrap();
     let left = place.after_power_loss(&earlier, &bodies);
@@ -311,7 +312,7 @@ async fn a_record_that_a_start_passed_over_is_not_found_by_the_next() {
     store.counts().await.unwrap();
     let earlier = place.copied_as_it_is(options);
     let both = vec![Sent::new("e0").admission(&store), Sent::new("e1").admission(&store)];
-    let _ = store.admit_all(both).await.unwrap();
+    let _ = store.admit(both).await.unwrap();
     let bodies = std::fs::read(place.bodies_path()).unwrap();
     let left = place.after_power_loss(&earlier, &bodies);
     for start in 0..3 {
@@ -359,7 +360,10 @@ async fn what_was_acknowledged_outlives_a_transaction_that_fails() {
         assert_eq!(second.admit(&store).await, ACCEPTED);
         let meanwhile = claim(&store, at(2), 8).await;
         assert_eq!(meanwhile.len(), 1);
-        let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
+        let read = store
+            .blocking()
+            .read_state(&name("acme"), &name("cashback"), "limit")
+            .unwrap();
         assert_eq!(read.version, run.0, "runs see what was settled before they began");
         if in_commit {
             assert_eq!(
@@ -370,7 +374,7 @@ async fn what_was_acknowledged_outlives_a_transaction_that_fails() {
         } else {
             let mut stranger = Sent::new("e3");
             stranger.source = "s2";
-            assert!(store.admit(stranger.admission(&store)).await.is_err());
+            assert!(store.admit(vec![stranger.admission(&store)]).await.is_err());
             assert_eq!(
                 store.counts().await.unwrap().receipts,
                 2,
@@ -386,7 +390,10 @@ async fn what_was_acknowledged_outlives_a_transaction_that_fails() {
             .reads("limit", run.0, Some(b"1"))
             .acts("op-2", 1);
         assert_eq!(settle(&store, late).await, Settled::LeaseLost, "{how}");
-        let read = store.read_state(&name("acme"), &name("cashback"), "limit").unwrap();
+        let read = store
+            .blocking()
+            .read_state(&name("acme"), &name("cashback"), "limit")
+            .unwrap();
         assert_eq!(read.version, 0, "{how}: what that run wrote never was");
         for claim in &again {
             let done = settlement(claim).acts("op-1", 1);
@@ -485,7 +492,7 @@ async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
         .unwrap();
     let sent: Vec<Sent> = (0..5).map(|id| Sent::new(&format!("e{id}"))).collect();
     let admissions = sent.iter().map(|event| event.admission(&store)).collect();
-    assert_eq!(store.admit_all(admissions).await.unwrap(), vec![ACCEPTED; 5]);
+    assert_eq!(store.admit(admissions).await.unwrap(), vec![ACCEPTED; 5]);
     let died = place.copied_as_it_is(options);
     died.raw().execute_batch("DROP TRIGGER fails").unwrap();
     assert_eq!(
@@ -522,7 +529,7 @@ async fn what_no_route_took_is_known_after_a_death_too() {
         .map(|(id, routes)| Sent::new(&format!("e{id}")).routes(routes))
         .collect();
     let admissions = sent.iter().map(|event| event.admission(&store)).collect();
-    assert_eq!(store.admit_all(admissions).await.unwrap(), vec![ACCEPTED; 4]);
+    assert_eq!(store.admit(admissions).await.unwrap(), vec![ACCEPTED; 4]);
     let died = place.copied_as_it_is(options);
     died.raw().execute_batch("DROP TRIGGER fails").unwrap();
     let after = died.open();
@@ -552,7 +559,7 @@ async fn jobs_of_late_events_are_known_after_a_death_too() {
     for (job, says) in admission.jobs.iter_mut().zip([Late::Run, Late::Skip, Late::Hold]) {
         job.late = says;
     }
-    store.admit_all(vec![later.admission(&store), admission]).await.unwrap();
+    store.admit(vec![later.admission(&store), admission]).await.unwrap();
     let died = place.copied_as_it_is(options);
     died.raw().execute_batch("DROP TRIGGER fails").unwrap();
     let after = died.open();
@@ -582,7 +589,7 @@ async fn an_audit_misses_what_is_held_and_not_listed() {
         ));
         assert_whole(&store, "untouched").await;
         place.raw().execute_batch(sql).unwrap();
-        let problems = store.check_integrity().await.unwrap().problems;
+        let problems = store.audited().unwrap().in_words();
         assert_eq!(problems.len(), 1, "{sql}: {problems:?}");
         assert!(
             problems[0].contains("list of superseded and held"),
@@ -640,13 +647,13 @@ async fn a_failure_at_any_place_leaves_no_trace() {
                     }
                     event.body = "x".repeat(id % 5 * 400);
                     let (store, admission) = (store.clone(), event.admission(&store));
-                    let sent = tokio::spawn(async move { store.admit(admission).await });
+                    let sent = tokio::spawn(async move { store.admit(vec![admission]).await });
                     sending.push((event, sent));
                 }
                 for (event, sent) in sending {
                     match sent.await.unwrap() {
                         Ok(admitted) => {
-                            assert_eq!(admitted, ACCEPTED, "{trigger} {round}: {event:?}");
+                            assert_eq!(admitted, [ACCEPTED], "{trigger} {round}: {event:?}");
                             if let Some(subject) = &event.subject {
                                 let step = ["created", "pending", "completed"]
                                     .iter()
@@ -728,10 +735,7 @@ async fn bodies_of_all_sizes_come_back() {
             .collect();
         let (together, alone) = events.split_at(130);
         let admissions = together.iter().map(|event| event.admission(&store)).collect();
-        assert_eq!(
-            store.admit_all(admissions).await.unwrap(),
-            vec![ACCEPTED; together.len()]
-        );
+        assert_eq!(store.admit(admissions).await.unwrap(), vec![ACCEPTED; together.len()]);
         for event in alone {
             assert_eq!(event.admit(&store).await, ACCEPTED);
         }
@@ -833,7 +837,7 @@ fn a_thread_outlives_its_batcher() {
         raw.execute_batch("BEGIN IMMEDIATE").unwrap();
         let waiting = tokio::spawn({
             let (store, admission) = (store.clone(), Sent::new("e4").admission(&store));
-            async move { store.admit(admission).await }
+            async move { store.admit(vec![admission]).await }
         });
         tokio::task::yield_now().await;
         raw.execute_batch("ROLLBACK").unwrap();

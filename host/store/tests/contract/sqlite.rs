@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, DeadLetterFilter, Layout, OpenOptions, ReplayRequest, ReplayWhat, ReviewAnswer, Rooms, Settled,
-    SqliteStore, Store as _, StoreError, TraceBy,
+    Admitted, BlockingReads as _, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _,
+    ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewAnswer, Rooms, Settled, SqliteStore, Store as _, StoreError,
+    TraceBy, Views as _, Work as _,
 };
 
 use crate::support::{
@@ -124,6 +125,10 @@ impl Backend for Sqlite {
     fn open(&self) -> SqliteStore {
         self.try_open(self.1).unwrap()
     }
+
+    fn problems(&self, store: &SqliteStore) -> Vec<String> {
+        store.audited().unwrap().in_words()
+    }
 }
 
 /// A file that was removed or replaced takes writes and syncs, and loses them with the process.
@@ -148,7 +153,7 @@ async fn a_store_whose_files_are_gone_acknowledges_nothing() {
             std::fs::remove_file(&path).unwrap();
         }
         for event in ["e2", "e3"] {
-            let error = store.admit(Sent::new(event).admission(&store)).await.unwrap_err();
+            let error = store.admit(vec![Sent::new(event).admission(&store)]).await.unwrap_err();
             assert!(matches!(error, StoreError::Fatal { .. }), "{file} {replaced}: {error}");
         }
     }
@@ -172,7 +177,7 @@ async fn a_full_queue_answers_at_once_and_a_failure_harms_no_neighbour() {
     raw.execute_batch("BEGIN IMMEDIATE").unwrap();
     let admit = |id: &str| {
         let (store, admission) = (store.clone(), Sent::new(id).admission(&store));
-        tokio::spawn(async move { store.admit(admission).await })
+        tokio::spawn(async move { store.admit(vec![admission]).await })
     };
     let first = admit("e1");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -187,7 +192,7 @@ async fn a_full_queue_answers_at_once_and_a_failure_harms_no_neighbour() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     let before = Instant::now();
     assert!(matches!(
-        store.admit(Sent::new("e5").admission(&store)).await,
+        store.admit(vec![Sent::new("e5").admission(&store)]).await,
         Err(StoreError::Full)
     ));
     assert!(
@@ -196,19 +201,19 @@ async fn a_full_queue_answers_at_once_and_a_failure_harms_no_neighbour() {
     );
     raw.execute_batch("ROLLBACK").unwrap();
 
-    assert_eq!(first.await.unwrap().unwrap(), ACCEPTED);
+    assert_eq!(first.await.unwrap().unwrap(), [ACCEPTED]);
     for answer in queued {
         assert_eq!(
             answer.await.unwrap().unwrap(),
-            ACCEPTED,
+            [ACCEPTED],
             "a neighbour of the failing piece"
         );
     }
     let error = failing.await.unwrap().unwrap_err();
     assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
-    let report = store.check_integrity().await.unwrap();
+    let report = store.audited().unwrap();
     assert_eq!(
-        (report.receipts, report.problems),
+        (report.whole.receipts, report.in_words()),
         (5, vec![]),
         "the chain survives a rollback"
     );
@@ -226,7 +231,7 @@ async fn what_was_handed_over_is_written_even_if_nobody_waits() {
     let raw = place.raw();
     raw.execute_batch("BEGIN IMMEDIATE").unwrap();
     let admission = Sent::new("e1").admission(&store);
-    let gave_up = tokio::time::timeout(Duration::from_millis(50), store.admit(admission)).await;
+    let gave_up = tokio::time::timeout(Duration::from_millis(50), store.admit(vec![admission])).await;
     assert!(gave_up.is_err());
     raw.execute_batch("ROLLBACK").unwrap();
     store.close().await;
@@ -283,7 +288,10 @@ async fn a_reader_reads_beside_the_writer_and_writes_nothing() {
     );
     assert!(seen(2).await, "it sees what is committed");
 
-    let error = reader.admit(Sent::new("e3").admission(&reader)).await.unwrap_err();
+    let error = reader
+        .admit(vec![Sent::new("e3").admission(&reader)])
+        .await
+        .unwrap_err();
     assert!(
         matches!(&error, StoreError::ReadOnly { path } if path.ends_with("tollgate.db")),
         "{error:?}"
@@ -395,12 +403,17 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
         each_max: 0,
         of: [((name("globex"), name("shop")), room)].into(),
     };
-    let within = |room| store.claim_outbox_within(claim_request(at(1000), 10), rooms(room));
+    let within = |room| store.claim_outbox(claim_request(at(1000), 10), rooms(room));
     assert_eq!(within(0).await.unwrap().claims.len(), 0);
     assert_eq!(within(1).await.unwrap().claims.len(), 1);
-    let state = |tenant: &str| store.read_state(&name(tenant), &name("cashback"), "count").unwrap();
+    let state = |tenant: &str| {
+        store
+            .blocking()
+            .read_state(&name(tenant), &name("cashback"), "count")
+            .unwrap()
+    };
     assert_eq!(state("globex").value.as_deref(), Some(&b"1"[..]));
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
 }
 
 #[test]
@@ -468,7 +481,7 @@ async fn damage_each_page(whole: Sqlite) {
         };
         for number in 1..=21 {
             let sent = Sent::new(&format!("e{number}")).of("r_1");
-            match store.admit(sent.admission(&store)).await {
+            match store.admit(vec![sent.admission(&store)]).await {
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Database { .. }) => {}
                 Err(other) => panic!("page {page}, receipt {number}: {other:?}"),
             }
@@ -485,9 +498,8 @@ async fn damage_each_page(whole: Sqlite) {
             Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Database { .. }) => {}
             Err(other) => panic!("page {page}: {other:?}"),
         }
-        let report = store.check_integrity().await.unwrap();
         assert!(
-            !report.problems.is_empty(),
+            !store.audited().unwrap().in_words().is_empty(),
             "page {page} is damaged and the check says nothing"
         );
     }
@@ -498,7 +510,7 @@ async fn touched_receipts_are_named(whole: &Sqlite, checks: &[(&str, &str, &str)
     for (what, sql, expect) in checks {
         let place = whole.copy();
         place.raw().execute_batch(sql).unwrap();
-        let problems = place.open().check_integrity().await.unwrap().problems;
+        let problems = place.open().audited().unwrap().in_words();
         assert_eq!(problems.len(), 1, "{what}: {problems:?}");
         assert!(problems[0].contains(expect), "{what}: {problems:?}");
     }
@@ -683,7 +695,7 @@ async fn bodies_that_were_touched_or_lost_are_found() {
         .unwrap();
     other[fifth as usize + 100] ^= 1;
     std::fs::write(touched.bodies_path(), other).unwrap();
-    let problems = touched.open().check_integrity().await.unwrap().problems;
+    let problems = touched.open().audited().unwrap().in_words();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(
         problems[0].contains(PLACE_OF_5) && problems[0].contains("its body is not the one"),
@@ -714,7 +726,7 @@ async fn bodies_that_were_touched_or_lost_are_found() {
     std::fs::write(longer.bodies_path(), [bodies, b"left over".to_vec()].concat()).unwrap();
     let store = longer.open();
     assert_eq!(Sent::new("e10").body("the next").admit(&store).await, ACCEPTED);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
 }
 
 #[tokio::test]
@@ -733,8 +745,8 @@ async fn fill(place: Sqlite) {
     let sent = |number: usize| Sent::new(&format!("e{number}")).body(&"x".repeat(20_000));
     let mut kept = 0;
     let error = loop {
-        match store.admit(sent(kept).admission(&store)).await {
-            Ok(admitted) => assert_eq!(admitted, ACCEPTED),
+        match store.admit(vec![sent(kept).admission(&store)]).await {
+            Ok(admitted) => assert_eq!(admitted, [ACCEPTED]),
             Err(error) => break error,
         }
         kept += 1;
@@ -746,15 +758,15 @@ async fn fill(place: Sqlite) {
     );
     assert_eq!(store.counts().await.unwrap().receipts, kept as u64, "reading goes on");
     assert!(matches!(
-        store.admit(sent(kept).admission(&store)).await,
+        store.admit(vec![sent(kept).admission(&store)]).await,
         Err(StoreError::NoSpace { .. })
     ));
     drop(store);
     let store = place.open();
     assert_eq!(sent(kept).admit(&store).await, ACCEPTED, "there is space again");
     assert_eq!(sent(0).admit(&store).await, Admitted::Same { delivery: 2 });
-    let report = store.check_integrity().await.unwrap();
-    assert_eq!((report.receipts, report.problems), (kept as u64 + 1, vec![]));
+    let report = store.audited().unwrap();
+    assert_eq!((report.whole.receipts, report.in_words()), (kept as u64 + 1, vec![]));
 }
 
 #[tokio::test]
@@ -856,7 +868,7 @@ async fn child_admits_until_it_dies() {
         let sent = Sent::new(&format!("e{number}"))
             .of(&format!("r_{}", number % 7))
             .body(&"x".repeat(4000));
-        let line = match store.admit(sent.admission(&store)).await {
+        let line = match store.admit(vec![sent.admission(&store)]).await {
             Ok(_) => format!("acked e{number}"),
             Err(error) => format!("error {error:?}"),
         };
@@ -865,7 +877,7 @@ async fn child_admits_until_it_dies() {
         }
     }
     for _ in 0..3 {
-        let after = store.admit(Sent::new("after").admission(&store)).await;
+        let after = store.admit(vec![Sent::new("after").admission(&store)]).await;
         let read = store.counts().await;
         let _ = writeln!(out, "after {after:?} {read:?}");
     }
@@ -924,11 +936,7 @@ async fn a_killed_process_loses_nothing_it_answered_and_leaves_no_lock() {
             let found = trace_text(&store, &format!("e{number}")).await;
             assert_eq!(found.len(), 1, "round {round}: e{number} was answered and is not there");
         }
-        assert_eq!(
-            store.check_integrity().await.unwrap().problems,
-            [] as [String; 0],
-            "round {round}"
-        );
+        assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0], "round {round}");
     }
 }
 
@@ -949,5 +957,5 @@ async fn a_failing_disk_is_fatal() {
     let store = place.open();
     let kept = store.counts().await.unwrap().receipts;
     assert!(kept >= acked as u64, "{kept} receipts, but {acked} were answered");
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
 }

@@ -17,11 +17,12 @@ use tollgate_core::state::StateValue;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetterFilter, DeadWork, JobClaim, NewToken,
-    OutboxClaim, OutboxHold, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
-    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, Rooms, RoutableFilter,
-    RoutableStanding, RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled,
-    Settlement, StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, ClaimRequest, Control as _, Counts, DeadLetterFilter,
+    DeadWork, Intake as _, JobClaim, NewToken, Outbox as _, OutboxClaim, OutboxHold, ReceiptKey as _,
+    RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork, ResendRequest, ReviewAnswer,
+    ReviewDecision, ReviewReport, ReviewRequest, Revocation, Rooms, RoutableFilter, RoutableStanding, RouteTargets,
+    SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, StateEdit, StateEdited,
+    StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _, Work as _,
 };
 
 use crate::support::{
@@ -241,7 +242,9 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
         let body = if number % 3 == 0 { "{\"a\":1}" } else { "{\"a\":2}" };
         let admission = Sent::new("evt_1").body(body).admission(&store);
         let store = store.clone();
-        waiting.push(tokio::spawn(async move { store.admit(admission).await.unwrap() }));
+        waiting.push(tokio::spawn(async move {
+            store.admit(vec![admission]).await.unwrap().remove(0)
+        }));
     }
     let mut news = 0;
     let mut deliveries = Vec::new();
@@ -282,7 +285,7 @@ pub(crate) async fn the_events_of_one_request_are_admitted_together_in_their_ord
     ];
     let admissions = sent.iter().map(|sent| sent.admission(&store)).collect();
     assert_eq!(
-        store.admit_all(admissions).await.unwrap(),
+        store.admit(admissions).await.unwrap(),
         [
             ACCEPTED,
             Admitted::Same { delivery: 2 },
@@ -292,8 +295,8 @@ pub(crate) async fn the_events_of_one_request_are_admitted_together_in_their_ord
         ]
     );
     assert_eq!(finish_all(&store, at(0)).await, ["e1", "e2", "e3"]);
-    assert_eq!(store.admit_all(Vec::new()).await.unwrap(), []);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(store.admit(Vec::new()).await.unwrap(), []);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn the_event_comes_back_as_it_was_admitted(backend: &impl Backend) {
@@ -537,7 +540,7 @@ pub(crate) async fn redeliveries_are_counted_and_kept_one_by_one_up_to_a_bound(b
     assert_eq!(other.admit(&store).await, ACCEPTED);
     assert_eq!(other.admit(&store).await, Admitted::Same { delivery: 2 });
     assert_eq!(trace_one(&store, &other).await.deliveries.len(), 1);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn other_bytes_are_kept_once_each_and_up_to_a_bound(backend: &impl Backend) {
@@ -586,7 +589,7 @@ pub(crate) async fn other_bytes_are_kept_once_each_and_up_to_a_bound(backend: &i
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.conflicts, counts.redeliveries), (44, 1));
     assert_eq!(counts.conflicts_open, 1 + u64::from(limits::CONFLICTS_KEPT_MAX));
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 /// The conflicts that wait for somebody.
@@ -691,7 +694,7 @@ pub(crate) async fn a_conflict_is_listed_and_becomes_an_event_of_its_own(backend
         Admitted::Conflict { delivery: 3 }
     );
     assert_eq!(conflicts(&store).await.len(), 0);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_conflict_that_was_decided_stays_so_when_it_comes_again(backend: &impl Backend) {
@@ -793,7 +796,7 @@ pub(crate) async fn suspected_replays_are_kept_once_each_listed_and_decided_like
     let trace = trace_one(&store, &sent).await;
     assert_eq!(trace.deliveries.len(), limits::CONFLICTS_KEPT_MAX as usize);
     assert_eq!(store.counts().await.unwrap().suspected_replays, 43);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn suspected_replays_wait_for_nobody_where_the_source_says_so(backend: &impl Backend) {
@@ -839,7 +842,7 @@ pub(crate) async fn suspected_replays_wait_for_nobody_where_the_source_says_so(b
     assert_eq!(finish_all(&store, at(60)).await.len(), 1);
     let answer = store.review(request()).await.unwrap();
     assert!(matches!(answer, ReviewAnswer::AlreadyReviewed(_)), "{answer:?}");
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_held_receipt_is_replaced_by_another_form_of_it(backend: &impl Backend) {
@@ -889,7 +892,7 @@ pub(crate) async fn a_held_receipt_is_replaced_by_another_form_of_it(backend: &i
         store.review(dismiss(&store, &held, 40)).await.unwrap(),
         ReviewAnswer::AlreadyReviewed(_)
     ));
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn another_form_replaces_what_is_held_by_itself_where_the_source_says_so(backend: &impl Backend) {
@@ -929,7 +932,7 @@ pub(crate) async fn another_form_replaces_what_is_held_by_itself_where_the_sourc
     assert_eq!(accepted.admit(&store).await, ACCEPTED);
     let other = accepted.clone().status("completed").body("other").at(60);
     assert_eq!(other.admit(&store).await, Admitted::Conflict { delivery: 2 });
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 /// Jobs whose plugin holds them, by event and route.
@@ -1203,7 +1206,7 @@ pub(crate) async fn what_no_route_took_is_listed_and_routed_once(backend: &impl 
         Some(&name("completed")),
         "as it was reviewed"
     );
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn what_was_superseded_is_routed_when_somebody_says_so(backend: &impl Backend) {
@@ -1270,7 +1273,7 @@ pub(crate) async fn late_is_not_never_jobs_of_late_events_run_or_wait_for_a_pers
     {
         job.late = says;
     }
-    assert_eq!(store.admit(admission).await.unwrap(), superseded("completed"));
+    assert_eq!(store.admit(vec![admission]).await.unwrap(), [superseded("completed")]);
     let trace = trace_one(&store, &late).await;
     let jobs: Vec<_> = trace
         .jobs
@@ -1326,7 +1329,7 @@ pub(crate) async fn late_is_not_never_jobs_of_late_events_run_or_wait_for_a_pers
         Some(&name("pending")),
         "as it was reviewed"
     );
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_source_moves_no_subject_of_another_unless_they_share_it_and_a_person_sets_it_right(
@@ -1357,11 +1360,11 @@ pub(crate) async fn a_source_moves_no_subject_of_another_unless_they_share_it_an
         (sent, admission)
     };
     let (_, wrong) = shared("s1", "partner", "rolledback");
-    assert_eq!(store.admit(wrong).await.unwrap(), ACCEPTED);
+    assert_eq!(store.admit(vec![wrong]).await.unwrap(), [ACCEPTED]);
     let (held, admission) = shared("s2", "shop", "completed");
     assert!(matches!(
-        store.admit(admission).await.unwrap(),
-        Admitted::New(Disposition::Held { .. })
+        store.admit(vec![admission]).await.unwrap().as_slice(),
+        [Admitted::New(Disposition::Held { .. })]
     ));
     assert_eq!(traces(&store, "r_2").await, 2);
     let refused = store.review(map(&store, &held, "completed", 5)).await.unwrap();
@@ -1387,8 +1390,8 @@ pub(crate) async fn a_source_moves_no_subject_of_another_unless_they_share_it_an
     assert!(said.contains(&"subject"), "{said:?}");
     let (_, late) = shared("s3", "shop", "pending");
     assert_eq!(
-        store.admit(late).await.unwrap(),
-        superseded("completed"),
+        store.admit(vec![late]).await.unwrap(),
+        [superseded("completed")],
         "it is completed from now on"
     );
 
@@ -1400,7 +1403,7 @@ pub(crate) async fn a_source_moves_no_subject_of_another_unless_they_share_it_an
         .await
         .unwrap();
     assert!(matches!(mapped, ReviewAnswer::Reviewed(_)), "{mapped:?}");
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 /// How many receipts a trace by this text finds.
@@ -1456,6 +1459,7 @@ pub(crate) async fn state_is_changed_by_hand_once_and_with_who_and_why(backend: 
         .writes("customer/c_1", Some(b"old"));
     assert!(!matches!(settle(&store, read).await, Settled::Committed { .. }));
     let seen = store
+        .blocking()
         .read_state(&name("acme"), &name("cashback"), "customer/c_1")
         .unwrap();
     assert_eq!((seen.version, seen.value.as_deref()), (version, Some(b"{}".as_slice())));
@@ -1487,7 +1491,7 @@ pub(crate) async fn state_is_changed_by_hand_once_and_with_who_and_why(backend: 
         .map(|edit| (edit.actor.as_str(), edit.before.is_some(), edit.after.is_some()))
         .collect();
     assert_eq!(said, [("ann", true, false), ("ann", false, true)]);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn lists_and_traces_go_on_where_they_ended(backend: &impl Backend) {
@@ -1611,7 +1615,7 @@ pub(crate) async fn a_mapped_receipt_goes_on_with_the_status_that_it_was_given(b
     assert_eq!(store.event(sent.receipt(&store)).await.unwrap().reading.status(), None);
     assert_eq!(sent.at(9000).admit(&store).await, Admitted::Same { delivery: 2 });
     assert_eq!(store.counts().await.unwrap().held, 0);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_mapped_receipt_that_came_late_is_superseded(backend: &impl Backend) {
@@ -1921,7 +1925,10 @@ pub(crate) async fn an_expired_lease_that_nobody_took_still_settles(backend: &im
 // State.
 
 fn read(store: &impl Store, key: &str) -> StateValue {
-    store.read_state(&name("acme"), &name("cashback"), key).unwrap()
+    store
+        .blocking()
+        .read_state(&name("acme"), &name("cashback"), key)
+        .unwrap()
 }
 
 pub(crate) async fn state_is_read_written_and_removed(backend: &impl Backend) {
@@ -1968,7 +1975,10 @@ pub(crate) async fn state_is_read_written_and_removed(backend: &impl Backend) {
             value: None
         }
     );
-    let elsewhere = store.read_state(&name("globex"), &name("cashback"), "other").unwrap();
+    let elsewhere = store
+        .blocking()
+        .read_state(&name("globex"), &name("cashback"), "other")
+        .unwrap();
     assert_eq!(elsewhere.version, 0, "another tenant's state is its own");
 }
 
@@ -2211,7 +2221,7 @@ pub(crate) async fn conflicts_with_the_ledger_are_kept_once_listed_and_counted(b
         (again.verdict, again.id.to_string()),
         (Verdict::Conflict, listed[1].id.clone())
     );
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(backend: &impl Backend) {
@@ -2292,7 +2302,11 @@ pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(back
         matches!(settle(&store, later).await, Settled::Committed { verdicts, .. } if verdicts == [Verdict::AlreadyDone])
     );
     assert_eq!(act(&store, &Sent::new("e6"), "op", 4).await, [Verdict::Conflict]);
-    let claims = store.claim_outbox(claim_request(at(400), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(400), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let mut sent: Vec<_> = claims
         .iter()
         .map(|claim| format!("{} to {}", claim.operation_key, claim.destination))
@@ -2328,7 +2342,7 @@ pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(back
         ..RecordedRunFilter::default()
     };
     assert_eq!(store.recorded_runs(run).await.unwrap()[0].actions.len(), 1);
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn an_operation_belongs_to_its_namespace(backend: &impl Backend) {
@@ -2351,7 +2365,11 @@ pub(crate) async fn an_operation_belongs_to_its_namespace(backend: &impl Backend
     // A successor in the same namespace finds what was done.
     assert_eq!(act(&store, &Sent::new("e3"), "op", 2).await, [Verdict::AlreadyDone]);
     assert_eq!(store.counts().await.unwrap().actions, 2);
-    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let sent: Vec<_> = claims
         .iter()
         .map(|claim| (claim.namespace.as_str(), claim.operation_key.as_str()))
@@ -2390,7 +2408,11 @@ pub(crate) async fn a_repeat_adds_the_destinations_that_are_missing(backend: &im
         send_op(&store, "e3", &["crm", "ledger", "crm"], &[]).await,
         Verdict::AlreadyDone
     );
-    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let to: Vec<_> = claims.iter().map(|claim| claim.destination.as_str()).collect();
     assert_eq!(to, ["books", "crm", "ledger"], "each destination that was meant, once");
     assert!(claims.iter().all(|claim| claim.action == claims[0].action));
@@ -2481,16 +2503,17 @@ pub(crate) async fn what_was_delivered_is_sent_again_on_purpose_under_its_own_na
         *detail,
         format!("{entry} (to ledger) by ana, {id}: their database was lost")
     );
-    assert_eq!(
-        store.check_integrity().await.unwrap().problems,
-        <[String; 0]>::default()
-    );
+    assert_eq!(backend.problems(&store), <[String; 0]>::default());
 }
 
 pub(crate) async fn a_resend_takes_what_was_delivered_and_matches(backend: &impl Backend) {
     let store = backend.open();
     assert_eq!(send_op(&store, "e1", &["crm", "ledger"], &[]).await, Verdict::Recorded);
-    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let (crm, ledger) = (&claims[0], &claims[1]);
     let end = |claim, ms, end| store.record_attempt(attempt(claim, ms, end));
     assert_eq!(
@@ -2580,7 +2603,11 @@ pub(crate) async fn what_went_to_a_renamed_destination_is_not_sent_again(backend
         send_op(&store, "e2", &["books", "crm"], &renamed).await,
         Verdict::AlreadyDone
     );
-    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let to: Vec<_> = claims.iter().map(|claim| claim.destination.as_str()).collect();
     assert_eq!(to, ["crm", "ledger"]);
 }
@@ -2688,7 +2715,11 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
     )
     .await;
     assert!(matches!(settled, Settled::Committed { .. }));
-    let claims = store.claim_outbox(claim_request(at(10), 10)).await.unwrap();
+    let claims = store
+        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     let targets: Vec<_> = claims
         .iter()
         .map(|claim| (claim.operation_key.as_str(), claim.destination.as_str()))
@@ -2718,9 +2749,10 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
     }
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(LEASE_MS * 9), 10))
+            .claim_outbox(claim_request(at(LEASE_MS * 9), 10), Rooms::unlimited())
             .await
             .unwrap()
+            .claims
             .len(),
         0
     );
@@ -2747,7 +2779,7 @@ pub(crate) async fn destinations_take_turns_and_keep_to_their_room(backend: &imp
             of: [((name("acme"), name("down")), down)].into(),
         };
         let request = claim_request(at(10), rows_max);
-        let claimed = store.claim_outbox_within(request, rooms).await.unwrap();
+        let claimed = store.claim_outbox(request, rooms).await.unwrap();
         let of = claimed
             .claims
             .iter()
@@ -2783,7 +2815,15 @@ pub(crate) async fn a_failed_attempt_is_tried_again_when_due(backend: &impl Back
         store.record_attempt(attempt(&first, 10, end)).await.unwrap(),
         AttemptRecorded::Recorded
     );
-    assert_eq!(store.claim_outbox(claim_request(at(4999), 10)).await.unwrap().len(), 0);
+    assert_eq!(
+        store
+            .claim_outbox(claim_request(at(4999), 10), Rooms::unlimited())
+            .await
+            .unwrap()
+            .claims
+            .len(),
+        0
+    );
     let second = claim_outbox_one(&store, at(5000)).await;
     assert_eq!(
         (second.entry, second.attempt, second.epoch),
@@ -2855,12 +2895,25 @@ pub(crate) async fn a_released_entry_counts_no_attempt(backend: &impl Backend) {
         epoch: first.epoch,
     };
     store.release_outbox(vec![hold], at(100)).await.unwrap();
-    assert_eq!(store.claim_outbox(claim_request(at(99), 10)).await.unwrap().len(), 0);
+    assert_eq!(
+        store
+            .claim_outbox(claim_request(at(99), 10), Rooms::unlimited())
+            .await
+            .unwrap()
+            .claims
+            .len(),
+        0
+    );
     let second = claim_outbox_one(&store, at(100)).await;
     assert_eq!((second.attempt, second.epoch), (1, LeaseEpoch(2)));
     store.release_outbox(vec![hold], at(0)).await.unwrap();
     assert_eq!(
-        store.claim_outbox(claim_request(at(101), 10)).await.unwrap().len(),
+        store
+            .claim_outbox(claim_request(at(101), 10), Rooms::unlimited())
+            .await
+            .unwrap()
+            .claims
+            .len(),
         0,
         "an old hold releases nothing"
     );
@@ -3087,7 +3140,12 @@ pub(crate) async fn a_replay_works_once_and_has_no_second_effect(backend: &impl 
     };
     assert_eq!(verdicts, [Verdict::AlreadyDone]);
     assert_eq!(
-        store.claim_outbox(claim_request(at(9100), 10)).await.unwrap().len(),
+        store
+            .claim_outbox(claim_request(at(9100), 10), Rooms::unlimited())
+            .await
+            .unwrap()
+            .claims
+            .len(),
         0,
         "no second delivery"
     );
@@ -3450,34 +3508,34 @@ pub(crate) async fn next_due_is_the_earliest(backend: &impl Backend) {
 }
 
 /// Whether the signal has woken since it was asked last.
-async fn woken(signal: &tokio::sync::Notify) -> bool {
-    tokio::time::timeout(std::time::Duration::from_millis(50), signal.notified())
+async fn woken(ready: impl Future<Output = ()>) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(50), ready)
         .await
         .is_ok()
 }
 
 pub(crate) async fn signals_wake_when_work_is_ready(backend: &impl Backend) {
     let store = backend.open();
-    assert!(!woken(store.work_signal()).await);
+    assert!(!woken(store.work_ready()).await);
     assert_eq!(Sent::new("e1").of("r_1").admit(&store).await, ACCEPTED);
-    assert!(woken(store.work_signal()).await);
+    assert!(woken(store.work_ready()).await);
     assert_eq!(
         Sent::new("e1").of("r_1").admit(&store).await,
         Admitted::Same { delivery: 2 }
     );
     assert_eq!(Sent::new("e2").of("r_1").admit(&store).await, ACCEPTED);
     assert!(
-        !woken(store.work_signal()).await,
+        !woken(store.work_ready()).await,
         "neither a redelivery nor a job that must wait is work"
     );
     let claim = claim_one(&store, at(0)).await;
-    assert!(!woken(store.outbox_signal()).await);
+    assert!(!woken(store.outbox_ready()).await);
     assert!(matches!(
         settle(&store, settlement(&claim).acts("op", 1).to("shop")).await,
         Settled::Committed { .. }
     ));
-    assert!(woken(store.work_signal()).await, "the lane's next");
-    assert!(woken(store.outbox_signal()).await);
+    assert!(woken(store.work_ready()).await, "the lane's next");
+    assert!(woken(store.outbox_ready()).await);
 }
 
 // The whole.
@@ -3573,7 +3631,7 @@ pub(crate) async fn reopening_keeps_everything_and_frees_leases(backend: &impl B
         settle(&store, settlement(&job_again)).await,
         Settled::Committed { .. }
     ));
-    assert_eq!(store.check_integrity().await.unwrap().problems, [] as [String; 0]);
+    assert_eq!(backend.problems(&store), [] as [String; 0]);
 }
 
 pub(crate) async fn a_closed_store_says_so(backend: &impl Backend) {
@@ -3583,12 +3641,12 @@ pub(crate) async fn a_closed_store_says_so(backend: &impl Backend) {
     store.close().await;
     store.close().await;
     assert!(matches!(
-        other.admit(Sent::new("e2").admission(&other)).await,
+        other.admit(vec![Sent::new("e2").admission(&other)]).await,
         Err(StoreError::Closed)
     ));
     assert!(matches!(other.counts().await, Err(StoreError::Closed)));
     assert!(matches!(
-        other.read_state(&name("acme"), &name("cashback"), "k"),
+        other.blocking().read_state(&name("acme"), &name("cashback"), "k"),
         Err(StoreError::Closed)
     ));
 }
@@ -3625,8 +3683,8 @@ pub(crate) async fn integrity_is_well_after_work(backend: &impl Backend) {
             .status("pending");
         assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
     }
-    let report = store.check_integrity().await.unwrap();
-    assert_eq!((report.receipts, report.problems), (52, vec![]));
+    assert_eq!(backend.problems(&store), [""; 0]);
+    assert_eq!(store.counts().await.unwrap().receipts, 52);
 }
 
 pub(crate) async fn recorded_runs_come_back_with_all_that_they_read(backend: &impl Backend) {

@@ -17,14 +17,16 @@ use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, RunRecord, Settled, Settlement,
-    Store, Targets, Trace, TraceBy, TraceQuery,
+    Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, Rooms, RunRecord, Settled,
+    Settlement, Store, Targets, Trace, TraceBy, TraceQuery,
 };
 
 /// A place for one store, that can be opened, closed and opened again.
 pub(crate) trait Backend {
     type Store: Store;
     fn open(&self) -> Self::Store;
+    /// What an audit of the open store finds to be wrong.
+    fn problems(&self, store: &Self::Store) -> Vec<String>;
 }
 
 /// The beginning of every test's time.
@@ -209,7 +211,7 @@ impl Sent {
     }
 
     pub(crate) async fn admit(&self, store: &impl Store) -> Admitted {
-        store.admit(self.admission(store)).await.unwrap()
+        store.admit(vec![self.admission(store)]).await.unwrap().remove(0)
     }
 }
 
@@ -298,7 +300,11 @@ pub(crate) async fn claim_one(store: &impl Store, now: UnixMillis) -> JobClaim {
 }
 
 pub(crate) async fn claim_outbox_one(store: &impl Store, now: UnixMillis) -> OutboxClaim {
-    let mut claims = store.claim_outbox(claim_request(now, 10)).await.unwrap();
+    let mut claims = store
+        .claim_outbox(claim_request(now, 10), Rooms::unlimited())
+        .await
+        .unwrap()
+        .claims;
     assert_eq!(claims.len(), 1, "exactly one outbox entry is due");
     claims.remove(0)
 }

@@ -237,7 +237,7 @@ impl Server {
 
     /// Waits until no job is waiting; how long that took.
     pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
-        use tollgate_store::Store as _;
+        use tollgate_store::Views as _;
         let start = Instant::now();
         let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.store_path()?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -20,7 +20,10 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Keyring, verify};
 use tollgate_sandbox::{Plugin, RUNTIME, Run, RunInput, RunLimits, Sandbox, SandboxOptions, StateSource};
 use tollgate_store::sqlite::{OpenOptions, SqliteStore};
-use tollgate_store::{ClaimRequest, JobClaim, RunRecord, Settled, Settlement, Store as _, Targets};
+use tollgate_store::{
+    BlockingReads as _, ClaimRequest, Intake as _, JobClaim, ReceiptKey as _, RunRecord, Settled, Settlement,
+    Store as _, Targets, Work as _,
+};
 
 use super::load::body;
 use super::process::{SECRET, empty_folder, stat};
@@ -86,7 +89,7 @@ fn settled(plugin: &Plugin, runs: u32) -> anyhow::Result<f64> {
             let mut together = tokio::task::JoinSet::new();
             for number in first..(first + TOGETHER as u32).min(runs) {
                 let (store, admission) = (store.clone(), admission(store.receipt_key(), number)?);
-                together.spawn(async move { store.admit(admission).await });
+                together.spawn(async move { store.admit(vec![admission]).await });
             }
             while let Some(admitted) = together.join_next().await {
                 let _ = admitted??;
@@ -131,6 +134,7 @@ struct StoreState<'a> {
 impl StateSource for StoreState<'_> {
     fn read(&self, key: &str) -> Result<StateValue, String> {
         self.store
+            .blocking()
             .read_state(self.tenant, &self.plugin, key)
             .map_err(|error| error.to_string())
     }

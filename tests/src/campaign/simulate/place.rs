@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use tollgate_store::{Layout, OpenOptions, SqliteStore, Store as _};
+use tollgate_store::{Layout, OpenOptions, Outbox as _, SqliteStore, Store as _, Views as _};
 
 use crate::random::Random;
 

@@ -23,8 +23,9 @@ use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::worker::{self, Deadlines, Next, Ran, Terms};
 use tollgate_store::{
-    ClaimRequest, DeadLetterFilter, JobClaim, OutboxClaim, OutboxHold, ReplayRequest, ReplayWhat, Settled, Settlement,
-    SqliteStore, Store as _, Targets, Trace, TraceBy, TraceQuery,
+    BlockingReads as _, ClaimRequest, Control as _, DeadLetterFilter, Intake as _, JobClaim, Outbox as _, OutboxClaim,
+    OutboxHold, ReceiptKey as _, ReplayRequest, ReplayWhat, Rooms, Settled, Settlement, SqliteStore, Targets, Trace,
+    TraceBy, TraceQuery, Views as _, Work as _,
 };
 
 use super::model::{End, Model, Operation, STATUSES, Work};
@@ -303,10 +304,7 @@ impl World {
             1
         };
         let admissions: Vec<_> = (0..events).map(|_| self.any_event()).collect();
-        let answers = match &admissions[..] {
-            [only] => vec![self.store()?.admit(only.clone()).await?],
-            all => self.store()?.admit_all(all.to_vec()).await?,
-        };
+        let answers = self.store()?.admit(admissions.clone()).await?;
         self.journal.note(format!("{} admits {:?}", self.now, answers));
         for (admission, answer) in admissions.iter().zip(&answers) {
             self.model.admitted(admission, answer, &mut self.met)?;
@@ -399,7 +397,9 @@ impl World {
             None => {
                 let (store, model, tenant) = (self.store()?, &self.model, claim.event.tenant.as_str());
                 let ran = plugin::run(&claim.event, |key| {
-                    let found = store.read_state(&claim.event.tenant, &self.rules.plugin, key)?;
+                    let found = store
+                        .blocking()
+                        .read_state(&claim.event.tenant, &self.rules.plugin, key)?;
                     let (writing, value) = model.read(tenant, key);
                     ensure!(
                         found.value.as_deref() == value,
@@ -490,7 +490,9 @@ impl World {
             .iter()
             .map(|admission| {
                 let (store, admission) = (store.clone(), admission.clone());
-                tokio::spawn(async move { store.admit(admission).await })
+                tokio::spawn(async move {
+                    Ok::<_, tollgate_store::StoreError>(store.admit(vec![admission]).await?.remove(0))
+                })
             })
             .collect();
         let mut settling = Vec::new();
@@ -539,7 +541,11 @@ impl World {
     /// As a round of the server's delivery: leases what is due, and gives back what its lane does not let through.
     async fn claim_outbox_for(&mut self, deliverer: usize, rows_max: usize) -> Result<usize> {
         let request = self.request(&format!("delivery-{deliverer}"), limits::OUTBOX_LEASE_MS, rows_max);
-        let claims = self.store()?.claim_outbox(request.clone()).await?;
+        let claims = self
+            .store()?
+            .claim_outbox(request.clone(), Rooms::unlimited())
+            .await?
+            .claims;
         let said: Vec<_> = claims.iter().map(|claim| (claim.entry, claim.epoch.0)).collect();
         self.journal
             .note(format!("{} {} claims {said:?}", self.now, request.worker));
@@ -820,8 +826,8 @@ impl World {
     /// Holds what the store tells of everything against what must be there.
     async fn judge(&mut self) -> Result<()> {
         self.compare().await?;
-        let integrity = self.store()?.check_integrity().await?;
-        ensure!(integrity.problems.is_empty(), "integrity: {:?}", integrity.problems);
+        let problems = self.store()?.audited()?.in_words();
+        ensure!(problems.is_empty(), "integrity: {problems:?}");
         let everything = TraceQuery {
             by: TraceBy::Newest,
             tenant: None,

@@ -1,0 +1,49 @@
+//! What a host keeps in memory of its store, and reads again once the store says that it changed.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tollgate_store::{Changes, StoreError, Topic};
+
+/// One thing that is kept. Whoever changes it tells nobody: the store does.
+pub(crate) struct Cached<T> {
+    changes: watch::Receiver<u64>,
+    kept: ArcSwapOption<Kept<T>>,
+}
+
+struct Kept<T> {
+    /// The number of changes that the value is as new as.
+    number: u64,
+    value: Arc<T>,
+}
+
+impl<T> Cached<T> {
+    /// Nothing is read yet.
+    pub(crate) fn of(store: &impl Changes, topic: Topic) -> Self {
+        Self {
+            changes: store.subscribe(topic),
+            kept: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The value with every change in it that anybody was told of. `read` is awaited only when there was one since it was read last.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(crate) async fn get(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<Arc<T>, StoreError> {
+        // Looked at before the store is read: what changes meanwhile has it read again.
+        let number = *self.changes.borrow();
+        if let Some(kept) = &*self.kept.load()
+            && kept.number == number
+        {
+            return Ok(Arc::clone(&kept.value));
+        }
+        let value = Arc::new(read.await?);
+        self.kept.store(Some(Arc::new(Kept {
+            number,
+            value: Arc::clone(&value),
+        })));
+        Ok(value)
+    }
+}
