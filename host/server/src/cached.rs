@@ -47,3 +47,39 @@ impl<T> Cached<T> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Told(watch::Sender<u64>);
+
+    impl Changes for Told {
+        fn subscribe(&self, _: Topic) -> watch::Receiver<u64> {
+            self.0.subscribe()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_read_again_after_each_change_and_not_without_one() {
+        let told = Told(watch::Sender::new(5));
+        let cached = Cached::of(&told, Topic::Tokens);
+        let unread = async { panic!("it is read without a change") };
+        let change = || told.0.send_modify(|number| *number += 1);
+        assert_eq!(*cached.get(async { Ok(1) }).await.unwrap(), 1);
+        assert_eq!(*cached.get(unread).await.unwrap(), 1);
+        // A change in the midst of reading: what was read may lack it.
+        change();
+        let overtaken = async {
+            change();
+            Ok(2)
+        };
+        assert_eq!(*cached.get(overtaken).await.unwrap(), 2);
+        assert!(matches!(
+            cached.get(async { Err(StoreError::Full) }).await,
+            Err(StoreError::Full)
+        ));
+        assert_eq!(*cached.get(async { Ok(3) }).await.unwrap(), 3);
+    }
+}

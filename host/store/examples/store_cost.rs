@@ -18,8 +18,8 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _, ReceiptKey as _, Views as _, Rooms,
-    RunRecord, Settlement, SqliteStore, Store as _, Targets, Work as _,
+    AttemptRecord, ClaimRequest, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _, ReceiptKey as _, Rooms,
+    RunRecord, Settlement, SqliteStore, Store as _, Targets, Views as _, Work as _,
 };
 
 const BODY_BYTES: usize = 2_500;

@@ -916,3 +916,55 @@ pub(crate) fn report_json(report: &VetReport) -> serde_json::Value {
         "runtime": tollgate_sandbox::RUNTIME,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tollgate_sandbox::SandboxOptions;
+    use tollgate_store::{OpenOptions, SqliteStore};
+
+    use super::*;
+
+    const OPERATOR: &str = "[edge]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"tollgate.db\"\n";
+    const TENANT: &str = "[sources.shop]\nprovider = \"native\"\nsecrets = [{ env = \"KEY\" }]\n\
+                          [destinations.books]\nurl = \"https://books.example/\"\nsecrets = [{ env = \"KEY\" }]\n";
+
+    /// As another host on the same store would change it: no call of this registry has a part in it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn o2_what_others_change_in_the_store_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
+        let env = |_: &str| Some("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
+        let config = config::load_from_texts(OPERATOR, &[("acme", TENANT)], &env)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let options = SandboxOptions {
+            instances_max: 1,
+            ..SandboxOptions::default()
+        };
+        let sandbox = Sandbox::new(options).unwrap();
+        let shelf = Arc::new(Shelf::new(store.clone(), sandbox.clone()));
+        let registry = Registry::start(store.clone(), sandbox, shelf, config).await.unwrap();
+        let config = registry.config();
+        let shutdown = CancellationToken::new();
+        let following = tokio::spawn(Arc::new(registry).follow_changes(shutdown.clone()));
+        let request = SetRoute {
+            tenant: "acme".parse().unwrap(),
+            route: "archive".parse().unwrap(),
+            definition: serde_json::json!({ "forward": "body", "destinations": ["books"] }),
+            plugin: None,
+            namespace: "forward".parse().unwrap(),
+            digest: None,
+            gate: PromotionGate::default(),
+            act: by_configuration(),
+        };
+        let _ = store.set_route(request).await.unwrap().unwrap();
+        let begun = Instant::now();
+        while config.load().tenants.values().all(|tenant| tenant.routes.is_empty()) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the route never came");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        shutdown.cancel();
+        following.await.unwrap();
+    }
+}

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tollgate_core::ids::{PluginDigest, RunId};
+use tollgate_core::access::Role;
+use tollgate_core::ids::{Digest, PluginDigest, RunId, TokenId};
 use tollgate_core::registry::{
     Binding, Canary, Change, PromotionGate, Refused, ShadowTally, Share, Standing, Step, TrialResult, Unmet,
 };
@@ -13,7 +14,9 @@ use tollgate_store::registry::{
     NewVersion, PluginVersion, RevokePublisherKey, RouteNamespace, RunResult, SetRoute, ShadowFilter, ShadowRecord,
     StepRequest, TrialRecord, VersionFilter, VersionKey,
 };
-use tollgate_store::{Control as _, Store, StoreError, Views as _, Work as _};
+use tollgate_store::{
+    Changes as _, Control as _, NewToken, Quarantine, Revocation, Store, StoreError, Topic, Views as _, Work as _,
+};
 
 use crate::sqlite::Sqlite;
 use crate::support::{Backend, T0, name};
@@ -46,6 +49,7 @@ registry_contract!(
     a_gate_asks_for_trials_and_shadow_runs_against_the_active_version,
     many_who_promote_at_once_leave_one_whole_history,
     the_registry_survives_reopening,
+    what_hosts_keep_in_memory_is_told_to_have_changed_before_the_change_is_answered,
 );
 
 fn act(why: &str) -> Act {
@@ -742,6 +746,79 @@ mod contract {
         let mut path = now.previous.clone();
         path.push(now.active);
         assert!(path.windows(2).all(|pair| pair[0] != pair[1]), "{path:?}");
+    }
+
+    pub(super) async fn what_hosts_keep_in_memory_is_told_to_have_changed_before_the_change_is_answered(
+        backend: &impl Backend,
+    ) {
+        let store = bound(backend).await;
+        let mut watched = [Topic::Tokens, Topic::Quarantines, Topic::Registry].map(|topic| store.subscribe(topic));
+        // Asked of a clone: which topics have moved since it was asked last.
+        let mut moved = move || {
+            watched.each_mut().map(|numbers| {
+                let moved = numbers.has_changed().unwrap();
+                numbers.mark_unchanged();
+                moved
+            })
+        };
+        let (tokens, quarantines, registry) = ([true, false, false], [false, true, false], [false, false, true]);
+        let nothing = [false; 3];
+        assert_eq!(moved(), nothing, "what was there before is no change");
+        let other = store.clone();
+
+        let token = NewToken {
+            digest: Digest([1; 32]),
+            name: "night".into(),
+            role: Role::Viewer,
+            tenant: None,
+            created_by: "me".into(),
+            why: String::new(),
+            now: T0,
+            expires_at: None,
+        };
+        let id = other.issue_token(token).await.unwrap();
+        assert_eq!(moved(), tokens);
+        let end = Revocation {
+            by: "me".into(),
+            why: String::new(),
+            at: T0,
+        };
+        assert!(other.revoke_token(id, end.clone()).await.unwrap());
+        assert_eq!(moved(), tokens);
+        assert!(other.revoke_token(TokenId(77), end).await.is_err());
+        assert_eq!(moved(), nothing, "what failed has changed nothing");
+
+        let quarantine = Quarantine {
+            tenant: name("acme"),
+            route: name("main"),
+            plugin: name("cashback"),
+            digest: digest("one"),
+            at: T0,
+            faults: 3,
+            reason: "trap: it fell".into(),
+        };
+        other.quarantine(quarantine).await.unwrap();
+        assert_eq!(moved(), quarantines);
+        let lift = async |act: Act| {
+            other
+                .lift_quarantine(name("acme"), name("main"), act)
+                .await
+                .unwrap()
+                .len()
+        };
+        assert_eq!((lift(dry()).await, moved()), (1, nothing));
+        assert_eq!((lift(act("mended")).await, moved()), (1, quarantines));
+
+        let _ = change(&other, canary("two", 7)).await.unwrap().unwrap();
+        assert_eq!(moved(), registry);
+        other
+            .add_version(version("", "nine", "9"), dry())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(moved(), nothing, "a dry run changes nothing");
+        add(&other, version("", "nine", "9")).await;
+        assert_eq!(moved(), registry);
     }
 
     pub(super) async fn the_registry_survives_reopening(backend: &impl Backend) {
