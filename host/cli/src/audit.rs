@@ -13,12 +13,12 @@ use serde::Serialize;
 use tollgate_core::checkpoint::{Checkpoint, CheckpointError, Mark, SignedCheckpoint};
 use tollgate_core::ids::TenantName;
 use tollgate_core::signature::PublicKey;
-use tollgate_store::SqliteStore;
 use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound, TenantFound};
 
 use super::key_file::{private_key, write_new};
 use super::show::{BAD, BOLD, DIM, GOOD};
 use super::{Exit, Refused, Usage, print_json, read};
+use tollgate_server::store::LocalStore;
 use tollgate_server::{clock, config};
 
 #[derive(clap::Subcommand)]
@@ -102,7 +102,7 @@ impl Place {
         } else {
             ProgressBar::new(0)
         };
-        let report = SqliteStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
+        let report = LocalStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
         bar.finish_and_clear();
         Ok((path, report?))
     }

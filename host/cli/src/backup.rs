@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tollgate_store::SqliteStore;
 use tollgate_store::backup::{BackupProgress, Manifest};
 
 use super::show::{BAD, DIM, GOOD};
 use super::{Exit, Usage, print_json};
+use tollgate_server::store::LocalStore;
 use tollgate_server::{clock, config};
 
 #[derive(clap::Args)]
@@ -89,7 +89,7 @@ fn take(take: &Take) -> anyhow::Result<Exit> {
     };
     let json = take.place.json;
     let begun_at = clock::now();
-    let store = SqliteStore::open_read_only(take.place.store()?)?;
+    let store = LocalStore::open_read_only(take.place.store()?)?;
     let bar = progress(json);
     let made = store.backup_to(to, env!("CARGO_PKG_VERSION"), begun_at, &mut |done| show(&bar, done));
     bar.finish_and_clear();
@@ -99,13 +99,13 @@ fn take(take: &Take) -> anyhow::Result<Exit> {
 fn verify(folder: &Path, json: bool) -> anyhow::Result<Exit> {
     let bar = progress(json);
     bar.set_message("reading the backup");
-    let checked = SqliteStore::verify_backup(folder);
+    let checked = LocalStore::verify_backup(folder);
     let manifest = match checked {
         Ok(manifest) => manifest,
         Err(error) => return broken(&[error.to_string()], json),
     };
     bar.set_message("auditing the store in it");
-    let report = SqliteStore::audit(manifest.database(folder), &[], &mut |_| {})?;
+    let report = LocalStore::audit(manifest.database(folder), &[], &mut |_| {})?;
     bar.finish_and_clear();
     let mut problems = report.in_words();
     if report.whole != manifest.newest {
@@ -124,7 +124,7 @@ fn restore(folder: &Path, place: &Place) -> anyhow::Result<Exit> {
     let store = place.store()?;
     let bar = progress(place.json);
     bar.set_message("copying the backup back");
-    let restored = SqliteStore::restore_backup(folder, &store);
+    let restored = LocalStore::restore_backup(folder, &store);
     bar.finish_and_clear();
     said("restored", &restored?, &store, place.json)
 }

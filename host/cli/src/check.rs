@@ -8,10 +8,11 @@ use tollgate_core::action::ActionKind;
 use tollgate_core::ids::PluginName;
 use tollgate_sandbox::{Sandbox, SandboxOptions};
 use tollgate_store::registry::{Act, ApiRoute, NamespaceChange, VersionFilter};
-use tollgate_store::{Control as _, SqliteStore, Views as _};
+use tollgate_store::{Control as _, Views as _};
 
 use super::{Exit, Target, ask, print_json, show};
 use tollgate_server::config::{self, Config, Published, Runs, StoreConfig, Warning};
+use tollgate_server::store::LocalStore;
 use tollgate_server::{clock, registry};
 
 /// A tenant whose file is wrong, and what a host makes of that.
@@ -130,7 +131,7 @@ fn list(target: &Target, config: &Config) {
 /// What is published in the store's registry. Without a store there is nothing; one that cannot be read is the server's to complain of.
 fn published(store: &StoreConfig) -> Published {
     let read = || {
-        let store = SqliteStore::open_read_only(&store.path).ok()?;
+        let store = LocalStore::open_read_only(&store.path).ok()?;
         ask::runtime().ok()?.block_on(registry::published(&store)).ok()
     };
     let exists = store.path.exists();
@@ -140,7 +141,7 @@ fn published(store: &StoreConfig) -> Published {
 /// What pushed plugins ask for, by name: all their versions together.
 fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>> {
     let read = || {
-        let store = SqliteStore::open_read_only(&config.store.path).ok()?;
+        let store = LocalStore::open_read_only(&config.store.path).ok()?;
         let versions = store.plugin_versions(VersionFilter::default());
         ask::runtime().ok()?.block_on(versions).ok()
     };
@@ -158,7 +159,7 @@ fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>
 /// the file's.
 fn moved_namespaces(config: &Config) -> Vec<Warning> {
     let read = || {
-        let store = SqliteStore::open_read_only(&config.store.path).ok()?;
+        let store = LocalStore::open_read_only(&config.store.path).ok()?;
         let asked = async {
             let by_api = store.api_routes().await.ok()?;
             let mut named = registry::namespaces(config);

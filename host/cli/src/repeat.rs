@@ -14,12 +14,13 @@ use tollgate_core::mask;
 use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::{Plugin, RUNTIME, Sandbox};
-use tollgate_store::{RecordedRun, RecordedRunFilter, SqliteStore, StoreError, Views as _};
+use tollgate_store::{RecordedRun, RecordedRunFilter, StoreError, Views as _};
 
 use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use tollgate_server::clock;
 use tollgate_server::config::{self, Config};
 use tollgate_server::repeat::{Components, Trial, limits, recorded, repeat, route_of, unrepeatable};
+use tollgate_server::store::LocalStore;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -163,7 +164,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
 /// The store that is read, and what runs plugins beside the host that may be using it.
 struct Bench {
     config: Config,
-    store: SqliteStore,
+    store: LocalStore,
     sandbox: Sandbox,
     runtime: tokio::runtime::Runtime,
 }
@@ -176,7 +177,7 @@ impl Bench {
         }
         let config = config::load(&target.config)?;
         Ok(Self {
-            store: SqliteStore::open_read_only(&config.store.path)?,
+            store: LocalStore::open_read_only(&config.store.path)?,
             sandbox: tollgate_server::serve::sandbox(&config)?,
             runtime: ask::runtime()?,
             config,
@@ -187,7 +188,7 @@ impl Bench {
         self.runtime.block_on(self.store.recorded_runs(filter))
     }
 
-    fn components(&self) -> Components<'_, SqliteStore> {
+    fn components(&self) -> Components<'_, LocalStore> {
         Components::new(&self.store, Some(&self.config), &self.sandbox, &self.runtime)
     }
 

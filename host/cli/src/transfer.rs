@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tollgate_store::SqliteStore;
 use tollgate_store::audit::AuditReport;
 
 use super::{Exit, Usage, print_json};
+use tollgate_server::store::LocalStore;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -28,13 +28,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.to.exists() {
         return Err(Usage(format!("{} is there already; name another place", args.to.display())).into());
     }
-    let source = SqliteStore::open_read_only(&args.from)?;
+    let source = LocalStore::open_read_only(&args.from)?;
     let before = source.audited()?;
     if !before.is_whole() {
         return answer(args, &before);
     }
     source.copy_to(&args.to)?;
-    let copy = SqliteStore::open_read_only(&args.to).context("the copy cannot be read")?;
+    let copy = LocalStore::open_read_only(&args.to).context("the copy cannot be read")?;
     answer(args, &copy.audited()?)
 }
 

@@ -16,6 +16,7 @@ mod points;
 pub mod registry;
 pub mod repeat;
 pub mod serve;
+pub mod store;
 mod telemetry;
 mod thread_priority;
 mod watch;

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tollgate_core::ids::TenantName;
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
 use tollgate_store::Store as _;
-use tollgate_store::sqlite::{OpenOptions, SqliteStore};
 
 use crate::clock;
 use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
@@ -23,6 +22,7 @@ use crate::edge::{self, Edge, Listeners};
 use crate::operator::{self, Operator};
 use crate::points;
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
+use crate::store::{self, LocalStore};
 use crate::telemetry::EdgeCounters;
 use crate::thread_priority;
 use crate::watch;
@@ -62,12 +62,7 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     };
     // First of all: an address that somebody else has is known at once, and whoever connects from now on is kept, not refused.
     let listeners = edge::listen(draft.edge())?;
-    let options = OpenOptions {
-        wal_bytes_max: draft.store().wal_bytes_max,
-        keys_in_memory_max: draft.store().keys_in_memory_max,
-        ..OpenOptions::default()
-    };
-    let store = SqliteStore::open(&draft.store().path, options)?;
+    let store = store::open(draft.store())?;
     let last_good = LastGood::beside(&draft.store().path);
     let published = runtime.block_on(registry::published(&store))?;
     let kept = |tenant: &TenantName| last_good.read(tenant);
@@ -227,8 +222,8 @@ impl Signals {
 
 struct Host {
     path: PathBuf,
-    store: SqliteStore,
-    registry: Arc<Registry<SqliteStore>>,
+    store: LocalStore,
+    registry: Arc<Registry<LocalStore>>,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
     shutdown: CancellationToken,
@@ -326,7 +321,7 @@ impl Host {
     /// Starts the private listener, where there is to be one. Its address, for the log.
     async fn start_operator(
         &self,
-        worker: &Worker<SqliteStore>,
+        worker: &Worker<LocalStore>,
         breakers: &Arc<Breakers>,
         rooms: &mut tokio::task::JoinSet<()>,
     ) -> anyhow::Result<String> {
@@ -454,8 +449,8 @@ fn say_gone_destinations(before: &Config, after: &Config) {
 /// Reads the configuration and loads its plugins. Takes as long as compiling takes.
 fn load(
     path: &Path,
-    registry: &Registry<SqliteStore>,
-    store: &SqliteStore,
+    registry: &Registry<LocalStore>,
+    store: &LocalStore,
     last_good: &LastGood,
     runtime: &tokio::runtime::Handle,
 ) -> anyhow::Result<Loaded> {

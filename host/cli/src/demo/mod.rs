@@ -16,14 +16,14 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_core::mask;
 use tollgate_store::audit::AuditReport;
-use tollgate_store::sqlite::SqliteStore;
-use tollgate_store::{Counts, Trace, TraceBy, TraceQuery, Views as _};
+use tollgate_store::{Counts, Trace, TraceBy, TraceQuery, Views};
 
 use super::show::{BAD, BOLD, DIM, GOOD};
 use super::wire::Http;
 use super::{Exit, print_json, show};
 use scene::Scene;
 use story::{Check, Sent, Step};
+use tollgate_server::store::LocalStore;
 
 /// How long the last action may take to be delivered.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ async fn play(args: &Args) -> anyhow::Result<Exit> {
         sent.push(send(&scene, &http, step, loud).await?);
     }
 
-    let store = SqliteStore::open_read_only(scene.store())?;
+    let store = LocalStore::open_read_only(scene.store())?;
     let settled = settle(&store).await?;
     let traces = store
         .trace(TraceQuery {
@@ -177,7 +177,7 @@ async fn send(scene: &Scene, http: &Http, step: &Step, loud: bool) -> anyhow::Re
 }
 
 /// Waits until nothing is left to do. False when that took too long.
-async fn settle(store: &SqliteStore) -> anyhow::Result<bool> {
+async fn settle(store: &impl Views) -> anyhow::Result<bool> {
     let start = Instant::now();
     while start.elapsed() < SETTLE_MAX {
         let counts = store.counts().await?;
@@ -260,7 +260,7 @@ fn arrived(effect: &destination::Effect) {
 }
 
 /// Stays up for the person to play with, and shows what comes in and what goes out.
-async fn linger(scene: &Scene, store: &SqliteStore, report: &Report) -> anyhow::Result<()> {
+async fn linger(scene: &Scene, store: &impl Views, report: &Report) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.display();
     let config = scene.config().display().to_string();
@@ -309,7 +309,7 @@ struct Seen {
 }
 
 impl Seen {
-    async fn tell_new(&mut self, store: &SqliteStore, destination: &destination::Destination) -> anyhow::Result<()> {
+    async fn tell_new(&mut self, store: &impl Views, destination: &destination::Destination) -> anyhow::Result<()> {
         let query = TraceQuery {
             by: TraceBy::Newest,
             tenant: None,

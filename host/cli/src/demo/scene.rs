@@ -12,7 +12,6 @@ use tollgate_core::ids::KeyId;
 use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_store::Views as _;
-use tollgate_store::sqlite::SqliteStore;
 
 use super::destination::Destination;
 use super::story::Step;
@@ -20,6 +19,7 @@ use crate::Usage;
 use crate::provider::find as find_profile;
 use crate::send::tampered;
 use tollgate_server::clock;
+use tollgate_server::store::LocalStore;
 
 const OPERATOR: &str = include_str!("tollgate.toml");
 const TENANTS: [(&str, &str); 2] = [
@@ -161,7 +161,7 @@ impl Scene {
         let mut host = self.host.take().context("no host to kill")?;
         host.kill()?;
         host.wait()?;
-        let store = SqliteStore::open_read_only(self.store())?;
+        let store = LocalStore::open_read_only(self.store())?;
         let counts = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.counts()))?;
         Ok(counts.jobs_waiting + counts.outbox_waiting)
     }

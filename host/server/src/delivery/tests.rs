@@ -26,7 +26,7 @@ use tollgate_core::profile;
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::verify::{Keyring, verify};
-use tollgate_store::sqlite::{OpenOptions, SqliteStore};
+use tollgate_store::OpenOptions;
 use tollgate_store::{
     AttemptView, Control as _, Intake as _, OutboxView, ReceiptKey as _, RunRecord, Settlement, Store as _, Targets,
     TraceBy, TraceQuery, Work as _,
@@ -34,6 +34,7 @@ use tollgate_store::{
 
 use super::*;
 use crate::config::{OutboundRules, load_from_texts};
+use crate::store::LocalStore;
 
 const OLD_SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 const NEW_SECRET: &str = "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY=";
@@ -188,7 +189,7 @@ impl Body for Endless {
 
 /// A host that delivers to a peer.
 struct Host {
-    store: SqliteStore,
+    store: LocalStore,
     config: Arc<ArcSwap<Config>>,
     shutdown: CancellationToken,
     running: Option<JoinHandle<()>>,
@@ -215,7 +216,7 @@ impl Host {
     fn open(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
-            store: SqliteStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap(),
+            store: LocalStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap(),
             config: Arc::new(ArcSwap::from_pointee(config)),
             shutdown: CancellationToken::new(),
             running: None,

@@ -64,10 +64,7 @@ fn shown(edit: StateEditView) -> EditView {
 ///
 /// # Errors
 /// In words when it has another version; or when the store does not do it.
-pub async fn edit(
-    store: &(impl Views + Control),
-    edit: StateEdit,
-) -> Result<Result<StateReport, String>, StoreError> {
+pub async fn edit(store: &(impl Views + Control), edit: StateEdit) -> Result<Result<StateReport, String>, StoreError> {
     let (dry_run, key, seen) = (edit.dry_run, edit.key.clone(), edit.version);
     Ok(match store.edit_state(edit).await? {
         StateEdited::Done { version } => Ok(StateReport { dry_run, key, version }),

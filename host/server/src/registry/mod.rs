@@ -922,9 +922,10 @@ mod tests {
     use std::time::Instant;
 
     use tollgate_sandbox::SandboxOptions;
-    use tollgate_store::{OpenOptions, SqliteStore};
+    use tollgate_store::OpenOptions;
 
     use super::*;
+    use crate::store::LocalStore;
 
     const OPERATOR: &str = "[edge]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"tollgate.db\"\n";
     const TENANT: &str = "[sources.shop]\nprovider = \"native\"\nsecrets = [{ env = \"KEY\" }]\n\
@@ -934,7 +935,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn o2_what_others_change_in_the_store_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
+        let store = LocalStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
         let env = |_: &str| Some("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
         let config = config::load_from_texts(OPERATOR, &[("acme", TENANT)], &env)
             .unwrap_or_else(|problems| panic!("{problems}"));

@@ -131,14 +131,15 @@ impl<S: Views> Shelf<S> {
 mod tests {
     use tollgate_sandbox::SandboxOptions;
     use tollgate_store::registry::{Act, NewVersion};
-    use tollgate_store::{Control as _, OpenOptions, SqliteStore, Store as _};
+    use tollgate_store::{Control as _, OpenOptions, Store as _};
 
     use super::*;
+    use crate::store::LocalStore;
 
     #[tokio::test]
     async fn what_does_not_load_is_said_and_not_tried_again_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
+        let store = LocalStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
         let sandbox = Sandbox::new(SandboxOptions {
             instances_max: 1,
             ..SandboxOptions::default()
