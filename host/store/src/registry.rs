@@ -1,6 +1,11 @@
 //! The plugin registry as its callers see it: what is asked, and what is answered. The rules are `tollgate_core::registry`'s; what
 //! they refuse is an answer here, [`Answered`], and not an error.
 
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod rows;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod rules;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +30,17 @@ pub struct Act {
     pub at: UnixMillis,
     /// Says what would be done, and writes nothing.
     pub dry_run: bool,
+}
+
+/// A line of the registry's history, on its way in.
+pub(crate) struct Line<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) tenant: Option<&'a TenantName>,
+    pub(crate) route: Option<&'a RouteName>,
+    pub(crate) plugin: Option<&'a PluginName>,
+    pub(crate) digest: Option<PluginDigest>,
+    pub(crate) was: Option<String>,
+    pub(crate) became: Option<String>,
 }
 
 /// A component that was vetted, on its way in.

@@ -46,10 +46,11 @@ use self::receipts::{Layout, MemoryBounds, View, Whole};
 use self::writer::{Shared, Writer, WriterBounds};
 use crate::audit::{AuditProgress, AuditReport};
 use crate::backup::{BackupError, BackupProgress, Manifest};
+use crate::registry::rows::RegistryRows as _;
 use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
     NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
-    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
+    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter, rules,
 };
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
@@ -514,7 +515,7 @@ impl Views for SqliteStore {
     }
 
     async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
-        self.read(move |view| registry::bindings(view.connection, tenant.as_ref())).await
+        self.read(move |view| view.connection.bindings(tenant.as_ref())).await
     }
 
     async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
@@ -522,8 +523,7 @@ impl Views for SqliteStore {
     }
 
     async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
-        self.read(move |view| registry::publisher_keys(view.connection, tenant.as_ref()))
-            .await
+        self.read(move |view| view.connection.publisher_keys(tenant.as_ref())).await
     }
 
     async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
@@ -600,21 +600,19 @@ impl Control for SqliteStore {
 
     async fn add_version(&self, version: NewVersion, act: Act) -> Answered<PluginVersion> {
         self.act(act.dry_run, move |connection| {
-            registry::add_version(connection, &version, &act)
+            rules::add_version(connection, &version, &act)
         })
         .await
     }
 
     async fn step_version(&self, request: StepRequest) -> Answered<PluginVersion> {
-        self.act(request.act.dry_run, move |connection| {
-            registry::step(connection, &request)
-        })
-        .await
+        self.act(request.act.dry_run, move |connection| rules::step(connection, &request))
+            .await
     }
 
     async fn change_binding(&self, request: ChangeRequest) -> Answered<BindingChange> {
         self.act(request.act.dry_run, move |connection| {
-            registry::change(connection, &request)
+            rules::change(connection, &request)
         })
         .await
     }
@@ -624,7 +622,7 @@ impl Control for SqliteStore {
         routes: Vec<ConfiguredRoute>,
         act: Act,
     ) -> Result<Vec<ConfiguredRoute>, StoreError> {
-        self.act(false, move |connection| registry::follow(connection, &routes, &act))
+        self.act(false, move |connection| rules::follow(connection, &routes, &act))
             .await
     }
 
@@ -635,16 +633,16 @@ impl Control for SqliteStore {
     ) -> Result<Vec<NamespaceChange>, StoreError> {
         if act.dry_run {
             return self
-                .read(move |view| registry::follow_namespaces(view.connection, &routes, &act))
+                .read(move |view| rules::follow_namespaces(view.connection, &routes, &act))
                 .await;
         }
-        self.write(move |transaction| registry::follow_namespaces(transaction.connection, &routes, &act))
+        self.write(move |transaction| rules::follow_namespaces(transaction.connection, &routes, &act))
             .await
     }
 
     async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
         self.act(request.act.dry_run, move |connection| {
-            registry::set_route(connection, &request)
+            rules::set_route(connection, &request)
         })
         .await
     }
@@ -657,21 +655,19 @@ impl Control for SqliteStore {
         act: Act,
     ) -> Answered<BindingChange> {
         self.act(act.dry_run, move |connection| {
-            registry::remove_route(connection, &tenant, &route, configured.as_ref(), &act)
+            rules::remove_route(connection, &tenant, &route, configured.as_ref(), &act)
         })
         .await
     }
 
     async fn register_publisher_key(&self, key: NewPublisherKey) -> Result<KeyRegistered, StoreError> {
-        self.act(key.act.dry_run, move |connection| {
-            registry::register_key(connection, &key)
-        })
-        .await
+        self.act(key.act.dry_run, move |connection| rules::register_key(connection, &key))
+            .await
     }
 
     async fn revoke_publisher_key(&self, request: RevokePublisherKey) -> Result<bool, StoreError> {
         self.act(request.act.dry_run, move |connection| {
-            registry::revoke_key(connection, &request)
+            rules::revoke_key(connection, &request)
         })
         .await
     }

@@ -1,39 +1,29 @@
-//! The plugin registry: versions, bindings, routes set by API, publishers' keys, and what is known of a version before it advances.
-//!
-//! Every change is one transaction: what it does, and its line of history. A change that is tried dry goes the same way and stops
-//! before it writes.
+//! The registry's rows: versions, bindings, routes set by API, publishers' keys, and what is known of a version before it advances.
+//! What may be written is decided by `crate::registry::rules`.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tollgate_core::ids::{Digest, Namespace, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
-use tollgate_core::registry::{
-    Bindable, Binding, Canary, Change, Evidence, PromotionGate, Refused, ShadowTally, Share, Standing, TrialResult,
-};
+use tollgate_core::registry::{Binding, Canary, ShadowTally, Share, Standing, TrialResult};
 use tollgate_core::signature::{PluginSignature, PublicKey};
+use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::history::{Line, append, owner_text};
+use super::history::{append, owner_text};
 use super::rows::{self, get, id, id_opt, signed};
+use crate::registry::rows::{Missing, RegistryRows, VersionRow};
+use crate::registry::rules::{bound_to, signature_view};
 use crate::registry::{
-    Act, ApiRoute, BindingChange, BoundRoute, BoundView, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
-    NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
-    RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, ShadowRunView, SignatureView, StepRequest,
-    TrialRecord, VersionFilter, VersionKey,
+    Act, ApiRoute, BoundRoute, HistoryFilter, Line, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView,
+    RegistryLine, RevokePublisherKey, ShadowFilter, ShadowRecord, ShadowReport, ShadowRunView, TrialRecord,
+    VersionFilter, VersionKey,
 };
 use crate::sql::{Connection, OptionalExtension as _, Params, Row, params};
 
-/// What a transaction found that a request cannot be done, and why.
-type Judged<T> = Result<Result<T, Refused>, Fault>;
-
-/// Goes on with what was not refused.
-macro_rules! granted {
-    ($judged:expr) => {
-        match $judged {
-            Ok(value) => value,
-            Err(refused) => return Ok(Err(refused)),
-        }
-    };
+impl From<Missing> for Fault {
+    fn from(Missing(what): Missing) -> Self {
+        Self::NotFound(what)
+    }
 }
 
 fn standing_code(standing: Standing) -> i64 {
@@ -73,10 +63,6 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<T, Fault> {
     serde_json::from_str(&text).map_err(|error| Fault::damaged(column, error))
 }
 
-fn to_json(value: &impl Serialize) -> Result<String, Fault> {
-    serde_json::to_string(value).map_err(|error| Fault::damaged("json", error))
-}
-
 /// Each row of a query.
 fn collect<T>(
     connection: &Connection,
@@ -92,6 +78,416 @@ fn collect<T>(
     }
     Ok(all)
 }
+
+/// The first row of a query.
+fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    Ok(collect(connection, sql, parameters, read)?.into_iter().next())
+}
+
+fn count(connection: &Connection, sql: &str, parameters: impl Params) -> Result<usize, Fault> {
+    let count: i64 = connection
+        .prepare_cached(sql)?
+        .query_row(parameters, |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn run(connection: &Connection, sql: &str, parameters: impl Params) -> Result<(), Fault> {
+    connection.prepare_cached(sql)?.execute(parameters)?;
+    Ok(())
+}
+
+fn signature(row: &Row<'_>) -> Result<Option<PluginSignature>, Fault> {
+    get::<Option<String>>(row, "signature")?
+        .map(|text| PluginSignature::from_json(text.as_bytes()))
+        .transpose()
+        .map_err(|error| Fault::damaged("signature", error))
+}
+
+fn version_row(row: &Row<'_>) -> Result<VersionRow, Fault> {
+    Ok(VersionRow {
+        id: get(row, "id")?,
+        name: id(row, "name")?,
+        version: get(row, "version")?,
+        standing: standing(row)?,
+        signature: signature(row)?,
+    })
+}
+
+const VERSIONS: &str =
+    "SELECT v.*, length(c.bytes) AS component_bytes FROM plugin_versions v JOIN components c ON c.digest = v.digest";
+
+fn version(row: &Row<'_>) -> Result<PluginVersion, Fault> {
+    Ok(PluginVersion {
+        digest: rows::digest(row, "digest")?,
+        owner: owner(row, "owner")?,
+        name: id(row, "name")?,
+        version: get(row, "version")?,
+        publisher: get(row, "publisher")?,
+        standing: standing(row)?,
+        component_bytes: rows::unsigned(row, "component_bytes")?,
+        manifest: json(row, "manifest")?,
+        report: json(row, "report")?,
+        signature: signature(row)?.as_ref().map(signature_view),
+        added_at: rows::millis(row, "added_at")?.to_string(),
+        added_by: get(row, "added_by")?,
+        bound: Vec::new(),
+    })
+}
+
+fn binding(row: &Row<'_>) -> Result<Binding, Fault> {
+    let share = get::<Option<u16>>(row, "share")?
+        .map(Share::per_mille)
+        .transpose()
+        .map_err(|error| Fault::damaged("share", error))?;
+    Ok(Binding {
+        plugin: id(row, "plugin")?,
+        active: rows::digest(row, "active")?,
+        canary: digest_opt(row, "canary")?
+            .zip(share)
+            .map(|(digest, share)| Canary { digest, share }),
+        shadow: digest_opt(row, "shadow")?,
+        previous: json(row, "previous")?,
+        by_hand: get(row, "by_hand")?,
+    })
+}
+
+fn publisher_key(row: &Row<'_>) -> Result<PublisherKeyView, Fault> {
+    let key =
+        PublicKey::from_bytes(&rows::bytes(row, "public_key")?).map_err(|error| Fault::damaged("public_key", error))?;
+    Ok(PublisherKeyView {
+        tenant: id(row, "tenant")?,
+        publisher: id(row, "publisher")?,
+        key_id: id(row, "key_id")?,
+        public_key: key.to_text(),
+        registered_at: rows::millis(row, "registered_at")?.to_string(),
+        registered_by: get(row, "registered_by")?,
+        revoked_at: rows::millis_opt(row, "revoked_at")?.map(|at| at.to_string()),
+        revoked_by: get(row, "revoked_by")?,
+    })
+}
+
+impl RegistryRows for Connection {
+    type Error = Fault;
+
+    fn versions_of(&self, key: &VersionKey) -> Result<Vec<VersionRow>, Fault> {
+        collect(
+            self,
+            "SELECT id, name, version, standing, signature FROM plugin_versions WHERE owner = ?1 AND digest = ?2 ORDER BY id",
+            params![owner_text(key.owner.as_ref()), key.digest.0.as_slice()],
+            version_row,
+        )
+    }
+
+    fn shown(&self, version_id: i64) -> Result<PluginVersion, Fault> {
+        first(self, &format!("{VERSIONS} WHERE v.id = ?1"), [version_id], version)?
+            .ok_or_else(|| Fault::damaged("plugin version", format_args!("{version_id} does not exist")))
+    }
+
+    fn count_versions(&self, owner: Option<&TenantName>, standing: Option<Standing>) -> Result<usize, Fault> {
+        count(
+            self,
+            "SELECT count(*) FROM plugin_versions WHERE owner = ?1 AND (?2 IS NULL OR standing = ?2)",
+            params![owner_text(owner), standing.map(standing_code)],
+        )
+    }
+
+    fn other_of_that_version(&self, key: &VersionKey, row: &VersionRow) -> Result<Option<PluginDigest>, Fault> {
+        first(
+            self,
+            "SELECT digest FROM plugin_versions WHERE owner = ?1 AND name = ?2 AND version = ?3 AND standing <> 0 AND digest <> ?4",
+            params![
+                owner_text(key.owner.as_ref()),
+                row.name.as_str(),
+                row.version,
+                key.digest.0.as_slice()
+            ],
+            |row| rows::digest(row, "digest"),
+        )
+    }
+
+    fn bindable(
+        &self,
+        tenant: &TenantName,
+        plugin: &PluginName,
+        digest: PluginDigest,
+    ) -> Result<Option<VersionRow>, Fault> {
+        first(
+            self,
+            "SELECT id, name, version, standing, signature FROM plugin_versions WHERE digest = ?1 AND owner IN ('', ?2) \
+             ORDER BY name = ?3 DESC, standing = 1 DESC, owner DESC LIMIT 1",
+            params![digest.0.as_slice(), tenant.as_str(), plugin.as_str()],
+            version_row,
+        )
+    }
+
+    fn newest_published(&self, tenant: &TenantName, plugin: &PluginName) -> Result<Option<PluginDigest>, Fault> {
+        first(
+            self,
+            "SELECT digest FROM plugin_versions WHERE owner IN ('', ?1) AND name = ?2 AND standing = 1 \
+             ORDER BY owner DESC, id DESC LIMIT 1",
+            params![tenant.as_str(), plugin.as_str()],
+            |row| rows::digest(row, "digest"),
+        )
+    }
+
+    fn insert_version(&self, new: &NewVersion, standing: Standing, act: &Act) -> Result<i64, Fault> {
+        self.prepare_cached("INSERT INTO components (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING")?
+            .execute(params![new.digest.0.as_slice(), &*new.bytes])?;
+        self
+            .prepare_cached(
+                "INSERT INTO plugin_versions (owner, digest, name, version, publisher, standing, manifest, report, signature, added_at, \
+                 added_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                owner_text(new.owner.as_ref()),
+                new.digest.0.as_slice(),
+                new.name.as_str(),
+                new.version,
+                new.publisher,
+                standing_code(standing),
+                new.manifest_json,
+                new.report_json,
+                new.signature.as_ref().map(PluginSignature::to_json),
+                act.at.0,
+                act.actor,
+            ])?;
+        Ok(self.last_insert_rowid())
+    }
+
+    fn set_signature(&self, version: i64, signature: &PluginSignature) -> Result<(), Fault> {
+        run(
+            self,
+            "UPDATE plugin_versions SET signature = ?2 WHERE id = ?1",
+            params![version, signature.to_json()],
+        )
+    }
+
+    fn set_standing(&self, version: i64, standing: Standing) -> Result<(), Fault> {
+        run(
+            self,
+            "UPDATE plugin_versions SET standing = ?2 WHERE id = ?1",
+            params![version, standing_code(standing)],
+        )
+    }
+
+    fn bindings(&self, tenant: Option<&TenantName>) -> Result<Vec<BoundRoute>, Fault> {
+        collect(
+            self,
+            "SELECT * FROM plugin_bindings WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, route",
+            params![tenant.map(TenantName::as_str)],
+            |row| {
+                Ok(BoundRoute {
+                    tenant: id(row, "tenant")?,
+                    route: id(row, "route")?,
+                    binding: binding(row)?,
+                    changed_at: rows::millis(row, "changed_at")?.to_string(),
+                })
+            },
+        )
+    }
+
+    fn binding(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<Binding>, Fault> {
+        first(
+            self,
+            "SELECT * FROM plugin_bindings WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+            binding,
+        )
+    }
+
+    fn put_binding(
+        &self,
+        tenant: &TenantName,
+        route: &RouteName,
+        binding: &Binding,
+        at: UnixMillis,
+    ) -> Result<(), Fault> {
+        let previous = serde_json::to_string(&binding.previous).map_err(|error| Fault::damaged("json", error))?;
+        run(
+            self,
+            "INSERT OR REPLACE INTO plugin_bindings (tenant, route, plugin, active, canary, share, shadow, previous, by_hand, \
+             changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                tenant.as_str(),
+                route.as_str(),
+                binding.plugin.as_str(),
+                binding.active.0.as_slice(),
+                binding.canary.map(|canary| canary.digest.0.to_vec()),
+                binding.canary.map(|canary| canary.share.as_per_mille()),
+                binding.shadow.map(|shadow| shadow.0.to_vec()),
+                previous,
+                binding.by_hand,
+                at.0,
+            ],
+        )
+    }
+
+    fn remove_binding(&self, tenant: &TenantName, route: &RouteName) -> Result<(), Fault> {
+        run(
+            self,
+            "DELETE FROM plugin_bindings WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+        )
+    }
+
+    fn count_other_routes(&self, tenant: &TenantName, route: &RouteName) -> Result<usize, Fault> {
+        count(
+            self,
+            "SELECT count(*) FROM api_routes WHERE tenant = ?1 AND route <> ?2",
+            params![tenant.as_str(), route.as_str()],
+        )
+    }
+
+    fn definition(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<String>, Fault> {
+        first(
+            self,
+            "SELECT definition FROM api_routes WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+            |row| get(row, "definition"),
+        )
+    }
+
+    fn put_route(&self, tenant: &TenantName, route: &RouteName, definition: &str, act: &Act) -> Result<(), Fault> {
+        run(
+            self,
+            "INSERT OR REPLACE INTO api_routes (tenant, route, definition, changed_at, changed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![tenant.as_str(), route.as_str(), definition, act.at.0, act.actor],
+        )
+    }
+
+    fn remove_route(&self, tenant: &TenantName, route: &RouteName) -> Result<(), Fault> {
+        run(
+            self,
+            "DELETE FROM api_routes WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+        )
+    }
+
+    fn namespace(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<Namespace>, Fault> {
+        first(
+            self,
+            "SELECT namespace FROM route_namespaces WHERE tenant = ?1 AND route = ?2",
+            params![tenant.as_str(), route.as_str()],
+            |row| id(row, "namespace"),
+        )
+    }
+
+    fn put_namespace(
+        &self,
+        tenant: &TenantName,
+        route: &RouteName,
+        namespace: &Namespace,
+        since: UnixMillis,
+    ) -> Result<(), Fault> {
+        run(
+            self,
+            "INSERT OR REPLACE INTO route_namespaces (tenant, route, namespace, since) VALUES (?1, ?2, ?3, ?4)",
+            params![tenant.as_str(), route.as_str(), namespace.as_str(), since.0],
+        )
+    }
+
+    fn publisher_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<PublisherKeyView>, Fault> {
+        collect(
+            self,
+            "SELECT * FROM publisher_keys WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, publisher, key_id",
+            params![tenant.map(TenantName::as_str)],
+            publisher_key,
+        )
+    }
+
+    fn insert_key(&self, new: &NewPublisherKey) -> Result<(), Fault> {
+        run(
+            self,
+            "INSERT INTO publisher_keys (tenant, publisher, key_id, public_key, registered_at, registered_by) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                new.tenant.as_str(),
+                new.publisher.as_str(),
+                new.key_id.as_str(),
+                new.public_key.as_bytes().as_slice(),
+                new.act.at.0,
+                new.act.actor
+            ],
+        )
+    }
+
+    fn set_key_revoked(&self, request: &RevokePublisherKey) -> Result<(), Fault> {
+        run(
+            self,
+            "UPDATE publisher_keys SET revoked_at = ?4, revoked_by = ?5 WHERE tenant = ?1 AND publisher = ?2 AND key_id = ?3",
+            params![
+                request.tenant.as_str(),
+                request.publisher.as_str(),
+                request.key_id.as_str(),
+                request.act.at.0,
+                request.act.actor
+            ],
+        )
+    }
+
+    fn trial(
+        &self,
+        tenant: &TenantName,
+        route: &RouteName,
+        active: PluginDigest,
+        candidate: PluginDigest,
+    ) -> Result<Option<TrialResult>, Fault> {
+        first(
+            self,
+            "SELECT runs, differences, unreadable FROM plugin_trials \
+             WHERE tenant = ?1 AND route = ?2 AND candidate = ?3 AND active = ?4 ORDER BY runs DESC, id DESC LIMIT 1",
+            params![
+                tenant.as_str(),
+                route.as_str(),
+                candidate.0.as_slice(),
+                active.0.as_slice()
+            ],
+            |row| {
+                Ok(TrialResult {
+                    runs: rows::unsigned(row, "runs")?,
+                    differences: rows::unsigned(row, "differences")?,
+                    unreadable: rows::unsigned(row, "unreadable")?,
+                })
+            },
+        )
+    }
+
+    fn tally(
+        &self,
+        tenant: &TenantName,
+        route: &RouteName,
+        active: PluginDigest,
+        shadow: PluginDigest,
+    ) -> Result<Option<ShadowTally>, Fault> {
+        first(
+            self,
+            "SELECT runs, differences FROM shadow_tallies WHERE tenant = ?1 AND route = ?2 AND active = ?3 AND shadow = ?4",
+            params![
+                tenant.as_str(),
+                route.as_str(),
+                active.0.as_slice(),
+                shadow.0.as_slice()
+            ],
+            |row| {
+                Ok(ShadowTally {
+                    runs: rows::unsigned(row, "runs")?,
+                    differences: rows::unsigned(row, "differences")?,
+                })
+            },
+        )
+    }
+
+    fn append(&self, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
+        append(self, act, line)
+    }
+}
+
+// What is listed.
 
 pub(super) fn history(connection: &Connection, filter: &HistoryFilter) -> Result<Vec<RegistryLine>, Fault> {
     let limit = i64::try_from(filter.rows_max).unwrap_or(i64::MAX);
@@ -123,172 +519,6 @@ pub(super) fn history(connection: &Connection, filter: &HistoryFilter) -> Result
     )
 }
 
-// Versions.
-
-/// A version's row, as far as the rules must know it.
-struct VersionRow {
-    id: i64,
-    name: PluginName,
-    version: String,
-    standing: Standing,
-    signature: Option<String>,
-}
-
-fn version_row(row: &Row<'_>) -> Result<VersionRow, Fault> {
-    Ok(VersionRow {
-        id: get(row, "id")?,
-        name: id(row, "name")?,
-        version: get(row, "version")?,
-        standing: standing(row)?,
-        signature: get(row, "signature")?,
-    })
-}
-
-/// Takes a vetted component in. One that is there already under this owner and name is answered as it is; a signature that it
-/// lacked, or another one, is kept with it.
-pub(super) fn add_version(connection: &Connection, new: &NewVersion, act: &Act) -> Judged<PluginVersion> {
-    let owner = owner_text(new.owner.as_ref());
-    let existing = collect(
-        connection,
-        "SELECT id, name, version, standing, signature FROM plugin_versions WHERE owner = ?1 AND digest = ?2 AND name = ?3",
-        params![owner, new.digest.0.as_slice(), new.name.as_str()],
-        version_row,
-    )?;
-    let signature = new.signature.as_ref().map(PluginSignature::to_json);
-    let line = |what, was: Option<String>, became: String| Line {
-        what,
-        tenant: new.owner.as_ref(),
-        route: None,
-        plugin: Some(&new.name),
-        digest: Some(new.digest),
-        was,
-        became: Some(became),
-    };
-    if let Some(existing) = existing.first() {
-        if signature.is_some() && signature != existing.signature && !act.dry_run {
-            connection
-                .prepare_cached("UPDATE plugin_versions SET signature = ?2 WHERE id = ?1")?
-                .execute(params![existing.id, signature])?;
-            append(
-                connection,
-                act,
-                &line("signed", existing.signature.clone(), signature.unwrap_or_default()),
-            )?;
-        }
-        if new.published && existing.standing == Standing::Vetted && !act.dry_run {
-            set_standing(connection, existing.id, Standing::Published)?;
-            append(
-                connection,
-                act,
-                &line("published", Some("vetted".to_owned()), "published".to_owned()),
-            )?;
-        }
-        return one_version(connection, existing.id).map(Ok);
-    }
-    let count = |condition: &str| -> Result<usize, Fault> {
-        let sql = format!("SELECT count(*) FROM plugin_versions WHERE owner = ?1 AND {condition}");
-        let count: i64 = connection.query_row(&sql, [owner], |row| row.get(0))?;
-        Ok(usize::try_from(count).unwrap_or(usize::MAX))
-    };
-    // What the operator's own file names is the operator's business.
-    if !new.published {
-        for (condition, count_max) in [
-            ("1", limits::PLUGIN_VERSIONS_MAX),
-            ("standing = 0", limits::PLUGIN_VERSIONS_VETTED_MAX),
-        ] {
-            if count(condition)? >= count_max {
-                return Ok(Err(Refused::TooMany { count_max }));
-            }
-        }
-    }
-    let standing = if new.published {
-        Standing::Published
-    } else {
-        Standing::Vetted
-    };
-    if act.dry_run {
-        return Ok(Ok(PluginVersion {
-            digest: new.digest,
-            owner: new.owner.clone(),
-            name: new.name.clone(),
-            version: new.version.clone(),
-            publisher: new.publisher.clone(),
-            standing,
-            component_bytes: new.bytes.len() as u64,
-            manifest: serde_json::from_str(&new.manifest_json).unwrap_or_default(),
-            report: serde_json::from_str(&new.report_json).unwrap_or_default(),
-            signature: new.signature.as_ref().map(signature_view),
-            added_at: act.at.to_string(),
-            added_by: act.actor.clone(),
-            bound: Vec::new(),
-        }));
-    }
-    connection
-        .prepare_cached("INSERT INTO components (digest, bytes) VALUES (?1, ?2) ON CONFLICT (digest) DO NOTHING")?
-        .execute(params![new.digest.0.as_slice(), &*new.bytes])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO plugin_versions (owner, digest, name, version, publisher, standing, manifest, report, signature, added_at, \
-             added_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            owner,
-            new.digest.0.as_slice(),
-            new.name.as_str(),
-            new.version,
-            new.publisher,
-            standing_code(standing),
-            new.manifest_json,
-            new.report_json,
-            signature,
-            act.at.0,
-            act.actor,
-        ])?;
-    let row = connection.last_insert_rowid();
-    append(connection, act, &line("added", None, standing.to_string()))?;
-    one_version(connection, row).map(Ok)
-}
-
-fn signature_view(signature: &PluginSignature) -> SignatureView {
-    SignatureView {
-        publisher: signature.publisher.clone(),
-        key_id: signature.key_id.clone(),
-    }
-}
-
-const VERSIONS: &str =
-    "SELECT v.*, length(c.bytes) AS component_bytes FROM plugin_versions v JOIN components c ON c.digest = v.digest";
-
-fn version(row: &Row<'_>) -> Result<PluginVersion, Fault> {
-    let signature = get::<Option<String>>(row, "signature")?
-        .map(|text| PluginSignature::from_json(text.as_bytes()))
-        .transpose()
-        .map_err(|error| Fault::damaged("signature", error))?;
-    Ok(PluginVersion {
-        digest: rows::digest(row, "digest")?,
-        owner: owner(row, "owner")?,
-        name: id(row, "name")?,
-        version: get(row, "version")?,
-        publisher: get(row, "publisher")?,
-        standing: standing(row)?,
-        component_bytes: rows::unsigned(row, "component_bytes")?,
-        manifest: json(row, "manifest")?,
-        report: json(row, "report")?,
-        signature: signature.as_ref().map(signature_view),
-        added_at: rows::millis(row, "added_at")?.to_string(),
-        added_by: get(row, "added_by")?,
-        bound: Vec::new(),
-    })
-}
-
-fn one_version(connection: &Connection, row: i64) -> Result<PluginVersion, Fault> {
-    let found = collect(connection, &format!("{VERSIONS} WHERE v.id = ?1"), [row], version)?;
-    found
-        .into_iter()
-        .next()
-        .ok_or_else(|| Fault::damaged("plugin version", format_args!("{row} does not exist")))
-}
-
 pub(super) fn versions(connection: &Connection, filter: &VersionFilter) -> Result<Vec<PluginVersion>, Fault> {
     let mut found = collect(
         connection,
@@ -303,36 +533,8 @@ pub(super) fn versions(connection: &Connection, filter: &VersionFilter) -> Resul
         ],
         version,
     )?;
-    let bindings = bindings(connection, filter.tenant.as_ref())?;
-    for version in &mut found {
-        version.bound = bindings
-            .iter()
-            .filter(|bound| {
-                bound.binding.plugin == version.name
-                    && version.owner.as_ref().is_none_or(|owner| *owner == bound.tenant)
-            })
-            .flat_map(|bound| stages(bound, version.digest))
-            .collect();
-    }
+    bound_to(&mut found, &connection.bindings(filter.tenant.as_ref())?);
     Ok(found)
-}
-
-/// What a version is to a route: nothing, or one or two of active, canary, shadow.
-fn stages(bound: &BoundRoute, digest: PluginDigest) -> Vec<BoundView> {
-    let binding = &bound.binding;
-    [
-        ("active", Some(binding.active)),
-        ("canary", binding.canary.map(|canary| canary.digest)),
-        ("shadow", binding.shadow),
-    ]
-    .into_iter()
-    .filter(|(_, found)| *found == Some(digest))
-    .map(|(stage, _)| BoundView {
-        tenant: bound.tenant.clone(),
-        route: bound.route.clone(),
-        stage: stage.to_owned(),
-    })
-    .collect()
 }
 
 /// The bytes of a component.
@@ -343,386 +545,6 @@ pub(super) fn component(connection: &Connection, digest: PluginDigest) -> Result
         .optional()?
         .ok_or_else(|| Fault::NotFound(format!("the component {digest}")))
 }
-
-fn set_standing(connection: &Connection, row: i64, standing: Standing) -> Result<(), Fault> {
-    connection
-        .prepare_cached("UPDATE plugin_versions SET standing = ?2 WHERE id = ?1")?
-        .execute(params![row, standing_code(standing)])?;
-    Ok(())
-}
-
-fn rows_of(connection: &Connection, key: &VersionKey) -> Result<Vec<VersionRow>, Fault> {
-    let found = collect(
-        connection,
-        "SELECT id, name, version, standing, signature FROM plugin_versions WHERE owner = ?1 AND digest = ?2 ORDER BY id",
-        params![owner_text(key.owner.as_ref()), key.digest.0.as_slice()],
-        version_row,
-    )?;
-    if found.is_empty() {
-        return Err(Fault::NotFound(format!("the plugin version {}", key.digest)));
-    }
-    Ok(found)
-}
-
-/// Publishes or retires a version, under all names that it has.
-pub(super) fn step(connection: &Connection, request: &StepRequest) -> Judged<PluginVersion> {
-    let StepRequest {
-        version: key,
-        step,
-        act,
-    } = request;
-    let rows = rows_of(connection, key)?;
-    let mut after = Standing::Vetted;
-    for row in &rows {
-        after = granted!(row.standing.next(*step));
-        match after {
-            Standing::Published => granted!(require_free(connection, key, row)?),
-            Standing::Retired => granted!(require_unbound(connection, key)?),
-            Standing::Vetted => {}
-        }
-    }
-    if act.dry_run {
-        let mut view = one_version(connection, rows[0].id)?;
-        view.standing = after;
-        return Ok(Ok(view));
-    }
-    for row in &rows {
-        set_standing(connection, row.id, after)?;
-        let line = Line {
-            what: if after == Standing::Published {
-                "published"
-            } else {
-                "retired"
-            },
-            tenant: key.owner.as_ref(),
-            route: None,
-            plugin: Some(&row.name),
-            digest: Some(key.digest),
-            was: Some(row.standing.to_string()),
-            became: Some(after.to_string()),
-        };
-        append(connection, act, &line)?;
-    }
-    one_version(connection, rows[0].id).map(Ok)
-}
-
-/// A name and version mean one digest for ever.
-fn require_free(connection: &Connection, key: &VersionKey, row: &VersionRow) -> Judged<()> {
-    let other = connection
-        .prepare_cached(
-            "SELECT digest FROM plugin_versions WHERE owner = ?1 AND name = ?2 AND version = ?3 AND standing <> 0 AND digest <> ?4",
-        )?
-        .query_row(
-            params![owner_text(key.owner.as_ref()), row.name.as_str(), row.version, key.digest.0.as_slice()],
-            |row| Ok(Digest(row.get::<_, [u8; 32]>(0)?)),
-        )
-        .optional()?;
-    Ok(match other {
-        None => Ok(()),
-        Some(digest) => Err(Refused::VersionTaken {
-            name: row.name.clone(),
-            version: row.version.clone(),
-            digest,
-        }),
-    })
-}
-
-fn require_unbound(connection: &Connection, key: &VersionKey) -> Judged<()> {
-    let routes: Vec<String> = bindings(connection, key.owner.as_ref())?
-        .iter()
-        .filter(|bound| bound.binding.digests().any(|digest| digest == key.digest))
-        .map(|bound| format!("{}/{}", bound.tenant, bound.route))
-        .collect();
-    Ok(if routes.is_empty() {
-        Ok(())
-    } else {
-        Err(Refused::InUse { routes })
-    })
-}
-
-/// A version that a tenant may bind under this name: its own before the operator's, a published one before others. Without one of
-/// this name, one of another, so that the refusal can name it.
-fn bindable(
-    connection: &Connection,
-    tenant: &TenantName,
-    plugin: &PluginName,
-    digest: PluginDigest,
-) -> Result<Option<VersionRow>, Fault> {
-    let found = collect(
-        connection,
-        "SELECT id, name, version, standing, signature FROM plugin_versions WHERE digest = ?1 AND owner IN ('', ?2) \
-         ORDER BY name = ?3 DESC, standing = 1 DESC, owner DESC LIMIT 1",
-        params![digest.0.as_slice(), tenant.as_str(), plugin.as_str()],
-        version_row,
-    )?;
-    Ok(found.into_iter().next())
-}
-
-// Bindings.
-
-fn binding(row: &Row<'_>) -> Result<Binding, Fault> {
-    let share = get::<Option<u16>>(row, "share")?
-        .map(Share::per_mille)
-        .transpose()
-        .map_err(|error| Fault::damaged("share", error))?;
-    Ok(Binding {
-        plugin: id(row, "plugin")?,
-        active: rows::digest(row, "active")?,
-        canary: digest_opt(row, "canary")?
-            .zip(share)
-            .map(|(digest, share)| Canary { digest, share }),
-        shadow: digest_opt(row, "shadow")?,
-        previous: json(row, "previous")?,
-        by_hand: get(row, "by_hand")?,
-    })
-}
-
-fn binding_of(connection: &Connection, tenant: &TenantName, route: &RouteName) -> Result<Option<Binding>, Fault> {
-    let found = collect(
-        connection,
-        "SELECT * FROM plugin_bindings WHERE tenant = ?1 AND route = ?2",
-        params![tenant.as_str(), route.as_str()],
-        binding,
-    )?;
-    Ok(found.into_iter().next())
-}
-
-pub(super) fn bindings(connection: &Connection, tenant: Option<&TenantName>) -> Result<Vec<BoundRoute>, Fault> {
-    collect(
-        connection,
-        "SELECT * FROM plugin_bindings WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, route",
-        params![tenant.map(TenantName::as_str)],
-        |row| {
-            Ok(BoundRoute {
-                tenant: id(row, "tenant")?,
-                route: id(row, "route")?,
-                binding: binding(row)?,
-                changed_at: rows::millis(row, "changed_at")?.to_string(),
-            })
-        },
-    )
-}
-
-/// The swap: one statement, so that whoever reads sees one binding or the other.
-fn write_binding(
-    connection: &Connection,
-    tenant: &TenantName,
-    route: &RouteName,
-    binding: &Binding,
-    act: &Act,
-) -> Result<(), Fault> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO plugin_bindings (tenant, route, plugin, active, canary, share, shadow, previous, by_hand, \
-             changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            tenant.as_str(),
-            route.as_str(),
-            binding.plugin.as_str(),
-            binding.active.0.as_slice(),
-            binding.canary.map(|canary| canary.digest.0.to_vec()),
-            binding.canary.map(|canary| canary.share.as_per_mille()),
-            binding.shadow.map(|shadow| shadow.0.to_vec()),
-            to_json(&binding.previous)?,
-            binding.by_hand,
-            act.at.0,
-        ])?;
-    Ok(())
-}
-
-pub(super) fn change(connection: &Connection, request: &ChangeRequest) -> Judged<BindingChange> {
-    let ChangeRequest {
-        tenant,
-        route,
-        change,
-        gate,
-        act,
-    } = request;
-    let before = binding_of(connection, tenant, route)?
-        .ok_or_else(|| Fault::NotFound(format!("the route `{route}` of `{tenant}`")))?;
-    let after = granted!(before.after(change));
-    let mut warnings = Vec::new();
-    if let Some(brought) = change.brings() {
-        let evidence = granted!(may_bring(connection, tenant, route, &before, change, brought, gate)?);
-        warnings.extend(evidence.warning(change));
-    }
-    // The way back may lead to a version that was retired meanwhile.
-    if after.active != before.active && change.brings().is_none() {
-        let version = bindable(connection, tenant, &after.plugin, after.active)?;
-        let standing = version.map_or(Standing::Retired, |version| version.standing);
-        granted!(after.admits(&Bindable {
-            name: &after.plugin,
-            standing,
-        }));
-    }
-    let report = BindingChange {
-        dry_run: act.dry_run,
-        tenant: tenant.clone(),
-        route: route.clone(),
-        what: change.name().to_owned(),
-        before: Some(before),
-        after: Some(after),
-        warnings,
-    };
-    record_change(connection, &report, act)?;
-    Ok(Ok(report))
-}
-
-/// Whether a version may come to a route, by the rules and by what the tenant asks of it; with what is known of it.
-fn may_bring(
-    connection: &Connection,
-    tenant: &TenantName,
-    route: &RouteName,
-    binding: &Binding,
-    change: &Change,
-    digest: PluginDigest,
-    gate: &PromotionGate,
-) -> Judged<Evidence> {
-    let version = bindable(connection, tenant, &binding.plugin, digest)?
-        .ok_or_else(|| Fault::NotFound(format!("the plugin version {digest}")))?;
-    granted!(binding.admits(&Bindable {
-        name: &version.name,
-        standing: version.standing,
-    }));
-    let evidence = Evidence {
-        unsigned: unsigned(connection, tenant, &version, digest)?,
-        trial: trial(connection, tenant, route, binding.active, digest)?,
-        shadow: tally(connection, tenant, route, binding.active, digest)?.unwrap_or_default(),
-    };
-    let unmet = gate.unmet(change, &evidence);
-    Ok(if unmet.is_empty() {
-        Ok(evidence)
-    } else {
-        Err(Refused::Unmet { unmet })
-    })
-}
-
-/// Writes what a change made, and its line; a dry run ends here.
-fn record_change(connection: &Connection, report: &BindingChange, act: &Act) -> Result<(), Fault> {
-    let (Some(after), false) = (&report.after, report.dry_run) else {
-        return Ok(());
-    };
-    write_binding(connection, &report.tenant, &report.route, after, act)?;
-    let line = Line {
-        what: &report.what,
-        tenant: Some(&report.tenant),
-        route: Some(&report.route),
-        plugin: Some(&after.plugin),
-        digest: Some(match report.what.as_str() {
-            "shadow" => after.shadow.unwrap_or(after.active),
-            "canary" => after.canary.map_or(after.active, |canary| canary.digest),
-            _ => after.active,
-        }),
-        was: report.before.as_ref().map(ToString::to_string),
-        became: Some(after.to_string()),
-    };
-    append(connection, act, &line)
-}
-
-/// Lets routes that nobody bound by hand run what the configuration names. A route that names another plugin now starts anew: what
-/// was bound to it is of no use. Answers the routes that were left as they were because their version is retired.
-pub(super) fn follow(
-    connection: &Connection,
-    routes: &[ConfiguredRoute],
-    act: &Act,
-) -> Result<Vec<ConfiguredRoute>, Fault> {
-    let mut left = Vec::new();
-    for configured in routes {
-        let ConfiguredRoute {
-            tenant,
-            route,
-            plugin,
-            digest,
-        } = configured;
-        let before = binding_of(connection, tenant, route)?;
-        let after = match &before {
-            Some(before) if before.plugin == *plugin && (before.by_hand || before.active == *digest) => continue,
-            Some(before) if before.plugin == *plugin => {
-                let by_hand = Binding {
-                    by_hand: true,
-                    ..before.clone()
-                };
-                match by_hand.after(&Change::FollowFile(*digest)) {
-                    Ok(after) => after,
-                    Err(_) => continue,
-                }
-            }
-            Some(_) | None => Binding::new(plugin.clone(), *digest),
-        };
-        let standing = bindable(connection, tenant, plugin, *digest)?.map(|version| version.standing);
-        if standing != Some(Standing::Published) {
-            left.push(configured.clone());
-            continue;
-        }
-        let report = BindingChange {
-            dry_run: false,
-            tenant: tenant.clone(),
-            route: route.clone(),
-            what: "follows the file".to_owned(),
-            before,
-            after: Some(after),
-            warnings: Vec::new(),
-        };
-        record_change(connection, &report, act)?;
-    }
-    Ok(left)
-}
-
-/// Keeps under which namespaces routes record from now on, and answers those that did so under another.
-pub(super) fn follow_namespaces(
-    connection: &Connection,
-    routes: &[RouteNamespace],
-    act: &Act,
-) -> Result<Vec<NamespaceChange>, Fault> {
-    let mut moved = Vec::new();
-    for RouteNamespace {
-        tenant,
-        route,
-        namespace,
-    } in routes
-    {
-        let known = collect(
-            connection,
-            "SELECT namespace FROM route_namespaces WHERE tenant = ?1 AND route = ?2",
-            params![tenant.as_str(), route.as_str()],
-            |row| id::<Namespace>(row, "namespace"),
-        )?;
-        let before = known.into_iter().next();
-        if before.as_ref() == Some(namespace) {
-            continue;
-        }
-        if !act.dry_run {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO route_namespaces (tenant, route, namespace, since) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![tenant.as_str(), route.as_str(), namespace.as_str(), act.at.0])?;
-        }
-        let Some(before) = before else { continue };
-        if !act.dry_run {
-            let line = Line {
-                what: "operations moved",
-                tenant: Some(tenant),
-                route: Some(route),
-                plugin: None,
-                digest: None,
-                was: Some(before.to_string()),
-                became: Some(namespace.to_string()),
-            };
-            append(connection, act, &line)?;
-        }
-        moved.push(NamespaceChange {
-            tenant: tenant.clone(),
-            route: route.clone(),
-            before,
-            after: namespace.clone(),
-        });
-    }
-    Ok(moved)
-}
-
-// Routes.
 
 pub(super) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault> {
     collect(
@@ -740,335 +562,6 @@ pub(super) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault
         },
     )
 }
-
-fn definition_of(connection: &Connection, tenant: &TenantName, route: &RouteName) -> Result<Option<String>, Fault> {
-    Ok(connection
-        .prepare_cached("SELECT definition FROM api_routes WHERE tenant = ?1 AND route = ?2")?
-        .query_row(params![tenant.as_str(), route.as_str()], |row| row.get(0))
-        .optional()?)
-}
-
-/// Sets a route and, if it has none of this plugin yet, its binding, in one commit.
-pub(super) fn set_route(connection: &Connection, request: &SetRoute) -> Judged<BindingChange> {
-    let SetRoute {
-        tenant,
-        route,
-        definition,
-        plugin,
-        namespace,
-        digest,
-        gate,
-        act,
-    } = request;
-    let count: i64 = connection.query_row(
-        "SELECT count(*) FROM api_routes WHERE tenant = ?1 AND route <> ?2",
-        params![tenant.as_str(), route.as_str()],
-        |row| row.get(0),
-    )?;
-    if usize::try_from(count).unwrap_or(usize::MAX) >= limits::API_ROUTES_MAX {
-        return Ok(Err(Refused::TooMany {
-            count_max: limits::API_ROUTES_MAX,
-        }));
-    }
-    let before = binding_of(connection, tenant, route)?;
-    let after = match (plugin, &before, digest) {
-        (None, _, _) => None,
-        (Some(plugin), Some(before), None) if before.plugin == *plugin => Some(before.clone()),
-        (Some(plugin), Some(before), Some(digest)) if before.plugin == *plugin && before.active == *digest => {
-            Some(before.clone())
-        }
-        (Some(plugin), Some(before), Some(digest)) if before.plugin == *plugin => {
-            let promote = Change::Promote(*digest);
-            granted!(may_bring(connection, tenant, route, before, &promote, *digest, gate)?);
-            Some(granted!(before.after(&promote)))
-        }
-        (Some(plugin), _, digest) => {
-            let digest = match digest {
-                Some(digest) => *digest,
-                None => newest_published(connection, tenant, plugin)?
-                    .ok_or_else(|| Fault::NotFound(format!("a published version of the plugin `{plugin}`")))?,
-            };
-            let first = Binding {
-                by_hand: true,
-                ..Binding::new(plugin.clone(), digest)
-            };
-            // There is nothing yet that a trial or a shadow could be held against: only the signature is asked for.
-            let signed_only = PromotionGate {
-                require_signed: gate.require_signed,
-                ..PromotionGate::default()
-            };
-            let promote = Change::Promote(digest);
-            granted!(may_bring(
-                connection,
-                tenant,
-                route,
-                &first,
-                &promote,
-                digest,
-                &signed_only
-            )?);
-            Some(first)
-        }
-    };
-    let named = RouteNamespace {
-        tenant: tenant.clone(),
-        route: route.clone(),
-        namespace: namespace.clone(),
-    };
-    let moved = follow_namespaces(connection, &[named], act)?;
-    let report = BindingChange {
-        dry_run: act.dry_run,
-        tenant: tenant.clone(),
-        route: route.clone(),
-        what: "route set".to_owned(),
-        before: before.clone(),
-        after: after.clone(),
-        warnings: moved.iter().map(NamespaceChange::warning).collect(),
-    };
-    if act.dry_run {
-        return Ok(Ok(report));
-    }
-    let was = definition_of(connection, tenant, route)?;
-    let became = to_json(definition)?;
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO api_routes (tenant, route, definition, changed_at, changed_by) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![tenant.as_str(), route.as_str(), became, act.at.0, act.actor])?;
-    match &after {
-        Some(after) if before.as_ref() != Some(after) => write_binding(connection, tenant, route, after, act)?,
-        Some(_) => {}
-        None => {
-            connection
-                .prepare_cached("DELETE FROM plugin_bindings WHERE tenant = ?1 AND route = ?2")?
-                .execute(params![tenant.as_str(), route.as_str()])?;
-        }
-    }
-    let line = Line {
-        what: "route set",
-        tenant: Some(tenant),
-        route: Some(route),
-        plugin: plugin.as_ref(),
-        digest: after.as_ref().map(|after| after.active),
-        was,
-        became: Some(became),
-    };
-    append(connection, act, &line)?;
-    Ok(Ok(report))
-}
-
-/// Named once, when a route is set without a digest; what is bound is the digest.
-fn newest_published(
-    connection: &Connection,
-    tenant: &TenantName,
-    plugin: &PluginName,
-) -> Result<Option<PluginDigest>, Fault> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT digest FROM plugin_versions WHERE owner IN ('', ?1) AND name = ?2 AND standing = 1 \
-             ORDER BY owner DESC, id DESC LIMIT 1",
-        )?
-        .query_row(params![tenant.as_str(), plugin.as_str()], |row| {
-            Ok(Digest(row.get::<_, [u8; 32]>(0)?))
-        })
-        .optional()?)
-}
-
-/// Removes a route that was set by API. `configured` is what the file's route of the same name runs, when there is one: it comes
-/// back.
-pub(super) fn remove_route(
-    connection: &Connection,
-    tenant: &TenantName,
-    route: &RouteName,
-    configured: Option<&ConfiguredRoute>,
-    act: &Act,
-) -> Judged<BindingChange> {
-    let was = definition_of(connection, tenant, route)?
-        .ok_or_else(|| Fault::NotFound(format!("a route `{route}` of `{tenant}` that was set by API")))?;
-    let before = binding_of(connection, tenant, route)?;
-    let after = configured.map(|configured| Binding::new(configured.plugin.clone(), configured.digest));
-    let report = BindingChange {
-        dry_run: act.dry_run,
-        tenant: tenant.clone(),
-        route: route.clone(),
-        what: "route removed".to_owned(),
-        before: before.clone(),
-        after: after.clone(),
-        warnings: Vec::new(),
-    };
-    if act.dry_run {
-        return Ok(Ok(report));
-    }
-    for table in ["api_routes", "plugin_bindings"] {
-        connection
-            .prepare_cached(&format!("DELETE FROM {table} WHERE tenant = ?1 AND route = ?2"))?
-            .execute(params![tenant.as_str(), route.as_str()])?;
-    }
-    if let Some(after) = &after {
-        write_binding(connection, tenant, route, after, act)?;
-    }
-    let line = Line {
-        what: "route removed",
-        tenant: Some(tenant),
-        route: Some(route),
-        plugin: before.as_ref().map(|binding| &binding.plugin),
-        digest: before.as_ref().map(|binding| binding.active),
-        was: Some(was),
-        became: after.as_ref().map(ToString::to_string),
-    };
-    append(connection, act, &line)?;
-    Ok(Ok(report))
-}
-
-// Publishers.
-
-pub(super) fn publisher_keys(
-    connection: &Connection,
-    tenant: Option<&TenantName>,
-) -> Result<Vec<PublisherKeyView>, Fault> {
-    collect(
-        connection,
-        "SELECT * FROM publisher_keys WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, publisher, key_id",
-        params![tenant.map(TenantName::as_str)],
-        |row| {
-            let key = PublicKey::from_bytes(&rows::bytes(row, "public_key")?)
-                .map_err(|error| Fault::damaged("public_key", error))?;
-            Ok(PublisherKeyView {
-                tenant: id(row, "tenant")?,
-                publisher: id(row, "publisher")?,
-                key_id: id(row, "key_id")?,
-                public_key: key.to_text(),
-                registered_at: rows::millis(row, "registered_at")?.to_string(),
-                registered_by: get(row, "registered_by")?,
-                revoked_at: rows::millis_opt(row, "revoked_at")?.map(|at| at.to_string()),
-                revoked_by: get(row, "revoked_by")?,
-            })
-        },
-    )
-}
-
-/// Answers whether the key is new. The same key again is no change; another one under a known id is refused as damage would be:
-/// an id means one key for ever.
-pub(super) fn register_key(connection: &Connection, new: &NewPublisherKey) -> Result<KeyRegistered, Fault> {
-    let NewPublisherKey {
-        tenant,
-        publisher,
-        key_id,
-        public_key,
-        act,
-    } = new;
-    let known = publisher_keys(connection, Some(tenant))?;
-    if let Some(existing) = known
-        .iter()
-        .find(|key| key.publisher == *publisher && key.key_id == *key_id)
-    {
-        return Ok(if existing.public_key != public_key.to_text() {
-            KeyRegistered::OtherKey
-        } else if existing.revoked_at.is_some() {
-            KeyRegistered::Revoked
-        } else {
-            KeyRegistered::Known
-        });
-    }
-    if known.len() >= limits::PUBLISHER_KEYS_MAX {
-        return Ok(KeyRegistered::TooMany);
-    }
-    if !act.dry_run {
-        connection
-            .prepare_cached(
-                "INSERT INTO publisher_keys (tenant, publisher, key_id, public_key, registered_at, registered_by) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                tenant.as_str(),
-                publisher.as_str(),
-                key_id.as_str(),
-                public_key.as_bytes().as_slice(),
-                act.at.0,
-                act.actor
-            ])?;
-        append(
-            connection,
-            act,
-            &key_line("key registered", tenant, format!("{publisher}/{key_id}")),
-        )?;
-    }
-    Ok(KeyRegistered::New)
-}
-
-fn key_line<'a>(what: &'a str, tenant: &'a TenantName, key: String) -> Line<'a> {
-    Line {
-        what,
-        tenant: Some(tenant),
-        route: None,
-        plugin: None,
-        digest: None,
-        was: None,
-        became: Some(key),
-    }
-}
-
-/// Answers whether the key was not revoked before.
-pub(super) fn revoke_key(connection: &Connection, request: &RevokePublisherKey) -> Result<bool, Fault> {
-    let RevokePublisherKey {
-        tenant,
-        publisher,
-        key_id,
-        act,
-    } = request;
-    let known = publisher_keys(connection, Some(tenant))?;
-    let key = known
-        .iter()
-        .find(|key| key.publisher == *publisher && key.key_id == *key_id)
-        .ok_or_else(|| Fault::NotFound(format!("the key `{key_id}` of the publisher `{publisher}`")))?;
-    let is_new = key.revoked_at.is_none();
-    if is_new && !act.dry_run {
-        connection
-            .prepare_cached(
-                "UPDATE publisher_keys SET revoked_at = ?4, revoked_by = ?5 WHERE tenant = ?1 AND publisher = ?2 AND key_id = ?3",
-            )?
-            .execute(params![tenant.as_str(), publisher.as_str(), key_id.as_str(), act.at.0, act.actor])?;
-        append(
-            connection,
-            act,
-            &key_line("key revoked", tenant, format!("{publisher}/{key_id}")),
-        )?;
-    }
-    Ok(is_new)
-}
-
-/// Why a version's signature does not count for a tenant; `None` when it does.
-fn unsigned(
-    connection: &Connection,
-    tenant: &TenantName,
-    version: &VersionRow,
-    digest: PluginDigest,
-) -> Result<Option<String>, Fault> {
-    let Some(text) = &version.signature else {
-        return Ok(Some("it carries no signature".to_owned()));
-    };
-    let signature = PluginSignature::from_json(text.as_bytes()).map_err(|error| Fault::damaged("signature", error))?;
-    let keys = publisher_keys(connection, Some(tenant))?;
-    let named = keys
-        .iter()
-        .find(|key| key.publisher == signature.publisher && key.key_id == signature.key_id);
-    Ok(match named {
-        None => Some(format!(
-            "its signature names the key `{}` of `{}`, which the tenant has not registered",
-            signature.key_id, signature.publisher
-        )),
-        Some(key) if key.revoked_at.is_some() => Some(format!(
-            "the key `{}` of `{}`, which signed it, is revoked",
-            key.key_id, key.publisher
-        )),
-        Some(key) => {
-            let public = PublicKey::from_text(&key.public_key).map_err(|error| Fault::damaged("public_key", error))?;
-            signature.verify(&public, digest).err().map(|error| error.to_string())
-        }
-    })
-}
-
-// What is known before a version advances.
 
 pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Result<(), Fault> {
     connection
@@ -1088,61 +581,6 @@ pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Resu
             signed(trial.result.unreadable),
         ])?;
     Ok(())
-}
-
-fn trial(
-    connection: &Connection,
-    tenant: &TenantName,
-    route: &RouteName,
-    active: PluginDigest,
-    candidate: PluginDigest,
-) -> Result<Option<TrialResult>, Fault> {
-    let found = collect(
-        connection,
-        "SELECT runs, differences, unreadable FROM plugin_trials \
-         WHERE tenant = ?1 AND route = ?2 AND candidate = ?3 AND active = ?4 \
-         ORDER BY runs DESC, id DESC LIMIT 1",
-        params![
-            tenant.as_str(),
-            route.as_str(),
-            candidate.0.as_slice(),
-            active.0.as_slice()
-        ],
-        |row| {
-            Ok(TrialResult {
-                runs: rows::unsigned(row, "runs")?,
-                differences: rows::unsigned(row, "differences")?,
-                unreadable: rows::unsigned(row, "unreadable")?,
-            })
-        },
-    )?;
-    Ok(found.into_iter().next())
-}
-
-fn tally(
-    connection: &Connection,
-    tenant: &TenantName,
-    route: &RouteName,
-    active: PluginDigest,
-    shadow: PluginDigest,
-) -> Result<Option<ShadowTally>, Fault> {
-    let found = collect(
-        connection,
-        "SELECT runs, differences FROM shadow_tallies WHERE tenant = ?1 AND route = ?2 AND active = ?3 AND shadow = ?4",
-        params![
-            tenant.as_str(),
-            route.as_str(),
-            active.0.as_slice(),
-            shadow.0.as_slice()
-        ],
-        |row| {
-            Ok(ShadowTally {
-                runs: rows::unsigned(row, "runs")?,
-                differences: rows::unsigned(row, "differences")?,
-            })
-        },
-    )?;
-    Ok(found.into_iter().next())
 }
 
 pub(super) fn record_shadow(connection: &Connection, record: &ShadowRecord) -> Result<(), Fault> {
@@ -1197,12 +635,12 @@ pub(super) fn shadow_report(connection: &Connection, filter: &ShadowFilter) -> R
         differing_only,
         rows_max,
     } = filter;
-    let binding = binding_of(connection, tenant, route)?;
+    let binding = connection.binding(tenant, route)?;
     let tally = match binding
         .as_ref()
         .and_then(|binding| Some((binding.active, binding.shadow?)))
     {
-        Some((active, shadow)) => tally(connection, tenant, route, active, shadow)?,
+        Some((active, shadow)) => connection.tally(tenant, route, active, shadow)?,
         None => None,
     };
     let runs = collect(

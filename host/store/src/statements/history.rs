@@ -1,9 +1,9 @@
 //! The registry's history: one line for each change of what runs where.
 
-use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{PluginName, RouteName, TenantName};
 
 use super::fault::Fault;
-use crate::registry::Act;
+use crate::registry::{Act, Line};
 use crate::sql::{Connection, params};
 
 /// An owner or a tenant as its column has it: '' is the operator.
@@ -11,17 +11,7 @@ pub(crate) fn owner_text(owner: Option<&TenantName>) -> &str {
     owner.map_or("", TenantName::as_str)
 }
 
-/// A line of history.
-pub(crate) struct Line<'a> {
-    pub(crate) what: &'a str,
-    pub(crate) tenant: Option<&'a TenantName>,
-    pub(crate) route: Option<&'a RouteName>,
-    pub(crate) plugin: Option<&'a PluginName>,
-    pub(crate) digest: Option<PluginDigest>,
-    pub(crate) was: Option<String>,
-    pub(crate) became: Option<String>,
-}
-
+/// Appends a line.
 pub(crate) fn append(connection: &Connection, act: &Act, line: &Line<'_>) -> Result<(), Fault> {
     connection
         .prepare_cached(

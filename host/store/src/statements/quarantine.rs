@@ -4,11 +4,11 @@ use tollgate_core::ids::{RouteName, TenantName};
 use tollgate_core::quarantine::Row;
 
 use super::fault::Fault;
-use super::history::{self, Line};
+use super::history;
 use super::receipts::View;
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
-use crate::registry::Act;
+use crate::registry::{Act, Line};
 use crate::sql::{OptionalExtension as _, params};
 use crate::{Quarantine, RunEnd, Topic};
 
