@@ -29,9 +29,9 @@ use tollgate_core::work::IllegalEvent;
 
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
-pub use sql::{Answer, Driver, DriverError, Value};
 #[cfg(not(target_family = "wasm"))]
 pub use seam::{BlockingReads, Changes, Control, Intake, Outbox, ReceiptKey, Store, Views, Work};
+pub use sql::{Answer, Driver, DriverError, Value};
 #[cfg(not(target_family = "wasm"))]
 pub use sqlite::{OpenOptions, ReplyBatcher, SqliteStore};
 pub use statements::Layout;

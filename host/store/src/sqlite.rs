@@ -507,11 +507,13 @@ impl Views for SqliteStore {
     }
 
     async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
-        self.read(move |view| registry::versions(view.connection, &filter)).await
+        self.read(move |view| registry::versions(view.connection, &filter))
+            .await
     }
 
     async fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
-        self.read(move |view| registry::component(view.connection, digest)).await
+        self.read(move |view| registry::component(view.connection, digest))
+            .await
     }
 
     async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
@@ -523,7 +525,8 @@ impl Views for SqliteStore {
     }
 
     async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
-        self.read(move |view| view.connection.publisher_keys(tenant.as_ref())).await
+        self.read(move |view| view.connection.publisher_keys(tenant.as_ref()))
+            .await
     }
 
     async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
@@ -531,14 +534,17 @@ impl Views for SqliteStore {
     }
 
     async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
-        self.read(move |view| registry::shadow_report(view.connection, &filter)).await
+        self.read(move |view| registry::shadow_report(view.connection, &filter))
+            .await
     }
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         // The writer answers, so that whoever only asks has nothing committed for it.
         let asked = self.write_unsynced(|transaction| counts::next_due(transaction.connection));
         match asked.await {
-            Err(StoreError::Full | StoreError::ReadOnly { .. }) => self.read(|view| counts::next_due(view.connection)).await,
+            Err(StoreError::Full | StoreError::ReadOnly { .. }) => {
+                self.read(|view| counts::next_due(view.connection)).await
+            }
             answered => answered,
         }
     }

@@ -31,7 +31,11 @@ macro_rules! granted {
 
 /// Takes a vetted component in. One that is there already under this owner and name is returned as it is; a signature that it
 /// lacked, or another one, is kept with it.
-pub(crate) fn add_version<R: RegistryRows + ?Sized>(rows: &R, new: &NewVersion, act: &Act) -> Judged<PluginVersion, R::Error> {
+pub(crate) fn add_version<R: RegistryRows + ?Sized>(
+    rows: &R,
+    new: &NewVersion,
+    act: &Act,
+) -> Judged<PluginVersion, R::Error> {
     let key = VersionKey {
         owner: new.owner.clone(),
         digest: new.digest,
@@ -553,7 +557,10 @@ pub(crate) fn remove_route<R: RegistryRows + ?Sized>(
 // Publishers.
 
 /// The same key again is no change; another one under a known id is refused: an id means one key for ever.
-pub(crate) fn register_key<R: RegistryRows + ?Sized>(rows: &R, new: &NewPublisherKey) -> Result<KeyRegistered, R::Error> {
+pub(crate) fn register_key<R: RegistryRows + ?Sized>(
+    rows: &R,
+    new: &NewPublisherKey,
+) -> Result<KeyRegistered, R::Error> {
     let known = rows.publisher_keys(Some(&new.tenant))?;
     let same_id = known
         .iter()

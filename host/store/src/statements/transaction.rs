@@ -8,8 +8,8 @@ use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
 use super::receipts::{ReceiptsWriter, View, coverage};
-use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::Topic;
+use crate::sql::{Connection, OptionalExtension as _, params};
 
 /// A transaction under way, or a group's part of one: the connection, what the writer remembers, and what it will have made ready.
 pub(crate) struct Transaction<'a> {
