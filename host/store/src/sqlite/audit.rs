@@ -13,7 +13,7 @@ use tollgate_core::ids::{Digest, TenantName};
 
 use super::fault::Fault;
 use super::open::{self, StorePath};
-use super::receipts::{self, Layout, Receipt, Segments, View, Ways, Whole};
+use super::receipts::{self, Layout, Receipt, Segments, Ways, Whole};
 use super::relations;
 use super::transaction::{ChainHead, read_chain_head};
 use crate::StoreError;
