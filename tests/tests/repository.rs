@@ -286,6 +286,19 @@ fn sql_is_spoken_only_in_the_store_and_wasmtime_only_in_the_sandbox() {
 }
 
 #[test]
+fn the_host_names_its_store_in_one_place() {
+    let host = |name: &str| {
+        let of_host = name.starts_with("host/server/src/") || name.starts_with("host/cli/src/");
+        of_host && name != "host/server/src/store.rs"
+    };
+    assert_absent(
+        &needles(&["Sqlite|Store"]),
+        "ask for the traits of tollgate_store, or take `LocalStore` from host/server/src/store.rs",
+        host,
+    );
+}
+
+#[test]
 fn the_map_names_places_that_exist() {
     let Ok(map) = fs::read_to_string(root().join("ARCHITECTURE.md")) else {
         println!("skipped: there is no ARCHITECTURE.md yet");
