@@ -927,8 +927,7 @@ mod tests {
     use super::*;
     use crate::store::LocalStore;
 
-    const OPERATOR: &str = "[edge]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"tollgate.db\"\n";
-    const TENANT: &str = "[sources.shop]\nprovider = \"native\"\nsecrets = [{ env = \"KEY\" }]\n\
+    const TENANT: &str = "[sources.rewards]\nprovider = \"voucherify\"\nsecrets = [{ id = \"a\", value = { env = \"KEY\" } }]\n\
                           [destinations.books]\nurl = \"https://books.example/\"\nsecrets = [{ env = \"KEY\" }]\n";
 
     /// As another host on the same store would change it: no call of this registry has a part in it.
@@ -936,9 +935,9 @@ mod tests {
     async fn o2_what_others_change_in_the_store_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalStore::open(folder.path().join("tollgate.db"), OpenOptions::default()).unwrap();
-        let env = |_: &str| Some("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
-        let config = config::load_from_texts(OPERATOR, &[("acme", TENANT)], &env)
-            .unwrap_or_else(|problems| panic!("{problems}"));
+        let env = |_: &str| Some("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".to_owned());
+        let config =
+            config::load_from_texts("", &[("acme", TENANT)], &env).unwrap_or_else(|problems| panic!("{problems}"));
         let options = SandboxOptions {
             instances_max: 1,
             ..SandboxOptions::default()
