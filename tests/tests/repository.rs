@@ -533,3 +533,94 @@ fn what_is_shipped_carries_no_symbols() {
     let release = release.split("\n[").next().unwrap();
     assert!(release.contains("strip = true"), "{release}");
 }
+
+/// The files of a crate as paths of modules, with what each says outside of its tests and comments.
+fn modules(texts: &[(String, String)], source: &str) -> BTreeMap<Vec<String>, String> {
+    let module = |(name, text): &(String, String)| {
+        let path = name.strip_prefix(source)?.strip_suffix(".rs")?;
+        let path = path.split('/').filter(|part| !["lib", "main", "mod"].contains(part));
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code: Vec<_> = code.lines().filter_map(|line| line.split("//").next()).collect();
+        Some((path.map(str::to_owned).collect(), code.join("\n")))
+    };
+    texts.iter().filter_map(module).collect()
+}
+
+/// The paths that stand behind `crate::` and `super::`, of trees in braces each.
+fn named_paths(code: &str) -> Vec<String> {
+    fn take(tree: &str, before: &str, paths: &mut Vec<String>) -> usize {
+        let end = tree.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        let end = end.unwrap_or(tree.len());
+        let path = format!("{before}{}", &tree[..end]);
+        if !path.ends_with("::") || !tree[end..].starts_with('{') {
+            paths.push(path);
+            return end;
+        }
+        let mut at = end + 1;
+        while at < tree.len() && !tree[at..].starts_with('}') {
+            let skipped = tree[at..].find(|c: char| c.is_alphanumeric() || c == '_' || c == '}');
+            at += skipped.unwrap_or(tree.len() - at);
+            if !tree[at..].starts_with('}') {
+                at += take(&tree[at..], &path, paths).max(1);
+            }
+        }
+        at + 1
+    }
+    let mut paths = Vec::new();
+    for start in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(start) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+                take(&code[at..], "", &mut paths);
+            }
+        }
+    }
+    paths
+}
+
+/// Two files of a crate that need each other cannot be read one after the other. A room and the files in it may: they are one thing.
+#[test]
+fn no_files_of_a_crate_need_each_other_in_a_circle() {
+    let texts = tracked_texts();
+    let mut circles = Vec::new();
+    for source in ["api", "core", "enclose", "sandbox", "server", "tenants"].map(|name| format!("host/{name}/src/")) {
+        let modules = modules(&texts, &source);
+        let mut uses: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+        for (module, code) in &modules {
+            for path in named_paths(code) {
+                let parts: Vec<&str> = path.split("::").filter(|part| !part.is_empty()).collect();
+                let up = parts.iter().take_while(|part| **part == "super").count();
+                let base = if up == 0 { 0 } else { module.len().saturating_sub(up) };
+                let named = parts[up.max(1)..].iter().map(|part| (*part).to_owned());
+                let whole: Vec<String> = module[..base].iter().cloned().chain(named).collect();
+                let Some((target, _)) = (0..=whole.len())
+                    .rev()
+                    .find_map(|to| modules.get_key_value(&whole[..to]))
+                else {
+                    continue;
+                };
+                if !target.starts_with(module) && !module.starts_with(target) {
+                    uses.entry(module).or_default().insert(target);
+                }
+            }
+        }
+        for module in uses.keys() {
+            let (mut seen, mut next) = (BTreeSet::new(), vec![*module]);
+            while let Some(at) = next.pop() {
+                let used = uses.get(at).into_iter().flatten();
+                next.extend(used.filter(|target| seen.insert(**target)));
+            }
+            if seen.contains(module) {
+                circles.push(format!("{source}{}", module.join("/")));
+            }
+        }
+        assert!(
+            uses.len() > 2 || modules.len() < 4,
+            "{source}: nothing is found of what uses what"
+        );
+    }
+    assert!(
+        circles.is_empty(),
+        "these stand in circles; put what they share into a file of its own: {circles:#?}"
+    );
+}

@@ -21,7 +21,7 @@ pub struct Listed {
     /// What its answer is, for people.
     pub returns: &'static str,
     #[cfg(feature = "document")]
-    pub(crate) schemas: crate::document::Schemas,
+    pub(crate) schemas: crate::schemas::Schemas,
 }
 
 impl Listed {
@@ -108,7 +108,7 @@ macro_rules! calls {
                 says: concat!($($says),+),
                 returns: $returns,
                 #[cfg(feature = "document")]
-                schemas: crate::document::Schemas::of::<
+                schemas: crate::schemas::Schemas::of::<
                     or_nothing!($($in_path)?),
                     or_nothing!($($query)?),
                     or_nothing!($($body)?),

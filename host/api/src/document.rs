@@ -1,31 +1,11 @@
 //! The OpenAPI document, generated from the table of calls and their types.
 
+use schemars::Schema;
 use schemars::generate::{Contract, SchemaGenerator, SchemaSettings};
-use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Content, ErrorBody};
 use crate::calls::{ALL, ALWAYS, Listed};
-
-/// What the types of a call are as schemas.
-pub(crate) struct Schemas {
-    path: fn(&mut SchemaGenerator) -> Schema,
-    query: fn(&mut SchemaGenerator) -> Schema,
-    body: fn(&mut SchemaGenerator) -> Schema,
-    answer: fn(&mut SchemaGenerator) -> Schema,
-}
-
-impl Schemas {
-    pub(crate) const fn of<P: JsonSchema, Q: JsonSchema, B: JsonSchema, A: JsonSchema>() -> Self {
-        Self {
-            // Parameters are taken apart: each field is one.
-            path: P::json_schema,
-            query: Q::json_schema,
-            body: SchemaGenerator::subschema_for::<B>,
-            answer: SchemaGenerator::subschema_for::<A>,
-        }
-    }
-}
 
 const ABOUT: &str = "What operators and tenants ask and do. Every call but /healthz and /openapi.json needs \
     `Authorization: Bearer TOKEN`; `x-permission` names the permission that the token's role must have. A token of a tenant sees \

@@ -20,6 +20,8 @@ pub mod plugins;
 pub mod quarantines;
 pub mod replay;
 pub mod resend;
+#[cfg(feature = "document")]
+mod schemas;
 pub mod set_aside;
 pub mod state;
 pub mod tokens;

@@ -1,7 +1,7 @@
 //! The plugin registry as its callers see it: versions, what routes run, routes and publishers' keys.
 
 use serde::{Deserialize, Serialize};
-use tollgate_core::forward::ForwardForm;
+use tollgate_core::action::ForwardForm;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     DestinationName, Digest, KeyId, Namespace, PluginDigest, PluginName, PublisherName, RouteName, RunId, SourceName,

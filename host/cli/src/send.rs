@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tollgate_core::ids::KeyId;
 use tollgate_core::mask;
-use tollgate_core::profile::Profile;
+use tollgate_core::profile::{Profile, Vector, VectorEvent};
 use tollgate_core::request::signed_url;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::vector::{self, Outcome, Vector, VectorEvent};
+use tollgate_core::vector::{self, Outcome};
 
 use super::request::{ParameterArgs, parse_header, read_body, read_secrets};
 use super::wire::Http;

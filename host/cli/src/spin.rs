@@ -10,11 +10,11 @@ use anyhow::Context as _;
 use tollgate_core::ids::{PluginName, RouteName, TenantName};
 use tollgate_enclose::{Kit, enclose, plugin_of};
 use tollgate_sandbox::{Sandbox, SandboxOptions, VetReport};
-use tollgate_tenants::Built;
+use tollgate_tenants::{BuildError, Built};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::{Exit, Usage, print_json};
-use tollgate_server::config::{self, Schemas, Source, VersionSchema};
+use tollgate_server::config::{Ink, Problems, Schemas, VersionSchema};
 
 /// The component that takes events in.
 const INGEST: &str = "ingest";
@@ -451,26 +451,35 @@ fn tenants(app: &App) -> anyhow::Result<Exit> {
     let built = match tollgate_tenants::build(&folder, true) {
         Ok(built) => built,
         Err(error) => {
+            let problems = match &error {
+                BuildError::Tenants(problems) => Some(problems),
+                BuildError::File { .. } | BuildError::Encoding { .. } => None,
+            };
             if app.json {
-                print_json(&serde_json::json!({ "built": false, "message": error.to_string() }))?;
+                let problems = problems.map(Problems::as_data);
+                print_json(&serde_json::json!({ "built": false, "message": error.to_string(), "problems": problems }))?;
             } else {
                 let bad = super::show::BAD;
-                anstream::println!("{bad}refused{bad:#}  {error}");
+                match problems {
+                    Some(problems) => anstream::println!("{}", problems.render(Ink::Coloured)),
+                    None => anstream::println!("{bad}refused{bad:#}  {error}"),
+                }
             }
             return Ok(Exit::No);
         }
     };
+    let sources: usize = built.tenants.values().map(|pieces| pieces.sources.len()).sum();
     if app.json {
         print_json(&serde_json::json!({
-            "built": true, "changed": built.changed, "tenants": built.tenants, "sources": built.sources,
+            "built": true, "changed": built.changed, "tenants": built.tenants.len(), "sources": sources,
         }))?;
     } else {
         let good = super::show::GOOD;
         let word = if built.changed { "built" } else { "unchanged" };
         anstream::println!(
             "{good}{word}{good:#}  {} tenants, {} sources",
-            built.tenants,
-            built.sources
+            built.tenants.len(),
+            sources
         );
     }
     Ok(Exit::Yes)
@@ -583,44 +592,28 @@ fn check_own(manifest: &Manifest<'_>, id: &str, findings: &mut Findings) {
 
 /// The tenants' files themselves, and what they need of spin.toml: variables, plugins, hosts.
 fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Findings) -> anyhow::Result<()> {
-    let asked = std::cell::RefCell::new(BTreeSet::new());
-    let unset = std::cell::RefCell::new(BTreeSet::new());
-    let env = |name: &str| {
-        asked.borrow_mut().insert(name.to_lowercase());
-        // As Spin's own environment provider has it.
-        let value = std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok();
-        if value.is_none() {
-            unset.borrow_mut().insert(name.to_owned());
-        }
-        value
-    };
     let folder = tenants_folder(manifest)?;
-    let tenants = match config::check_tenants(&folder, &env, std::mem::take(&mut findings.schemas)) {
-        Ok(tenants) => tenants,
-        Err(problems) => {
+    let schemas = std::mem::take(&mut findings.schemas);
+    // As Spin's own environment provider has it.
+    let variable = |name: &str| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok();
+    let built = tollgate_tenants::build(&folder, false).and_then(|built| {
+        let problems = tollgate_tenants::check(&folder, &variable, &schemas).err();
+        Ok((built, problems))
+    });
+    let (built, problems) = built.unwrap_or_else(|error| (Built::default(), Some(error)));
+    match problems {
+        None => {}
+        Some(BuildError::Tenants(problems)) => {
             for problem in problems.as_data() {
                 let line = problem.line.map_or(String::new(), |line| format!(":{line}"));
-                let help = if unset
-                    .borrow()
-                    .iter()
-                    .any(|name| problem.message.contains(&format!("`{name}`")))
-                {
-                    "set SPIN_VARIABLE_ and its name, as for `spin up`"
-                } else {
-                    &problem.help
-                };
-                findings.problem(format!("{}{line}: {} ({help})", problem.file, problem.message));
+                findings.problem(format!(
+                    "{}{line}: {} ({})",
+                    problem.file, problem.message, problem.help
+                ));
             }
-            Default::default()
         }
-    };
-    let built = match tollgate_tenants::build(&folder, false) {
-        Ok(built) => built,
-        Err(error) => {
-            findings.problem(error.to_string());
-            Built::default()
-        }
-    };
+        Some(error) => findings.problem(error.to_string()),
+    }
     if built.changed {
         findings.problem(format!(
             "{}: the tenants' files were edited after they were built: tollgate spin tenants",
@@ -645,8 +638,9 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         );
     }
     let tokens = ["operator_token", "sweep_token"].map(str::to_owned);
-    for name in asked.into_inner().into_iter().chain(tokens) {
-        let declared = variables.and_then(|variables| variables.get(&name));
+    let named = built.intake_variables.iter().chain(&built.work_variables);
+    for name in named.chain(&tokens).collect::<BTreeSet<_>>() {
+        let declared = variables.and_then(|variables| variables.get(name));
         if declared
             .and_then(|declared| declared.get("secret"))
             .and_then(Item::as_bool)
@@ -658,31 +652,26 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
         }
         for id in [INGEST, WORKER]
             .into_iter()
-            .filter(|id| needs(id, &name) && !given(id, &name))
+            .filter(|id| needs(id, name) && !given(id, name))
         {
             findings.problem(format!(
                 "component `{id}` is not given `{name}`: add {name} = \"{{{{ {name} }}}}\" to its variables"
             ));
         }
     }
-    for tenant in tenants.values() {
-        for (name, source) in &tenant.sources {
-            for what in cannot_be_held(source) {
-                findings.problem(format!("tenant {}, source {name}: {what}", tenant.name));
-            }
-        }
-        for route in tenant.routes.iter().filter(|route| route.forward.is_none()) {
+    for (tenant, pieces) in &built.tenants {
+        for route in pieces.work.routes.iter().filter(|route| route.forward.is_none()) {
             let id = match component_id(&route.plugin) {
                 Ok(id) => id,
                 Err(error) => {
-                    findings.problem(format!("tenant {}, route {}: {error}", tenant.name, route.name));
+                    findings.problem(format!("tenant {tenant}, route {}: {error}", route.name));
                     continue;
                 }
             };
             if manifest.component(&id).is_none() {
                 findings.problem(format!(
-                    "tenant {}, route {}: the app has no plugin `{}`: tollgate spin add",
-                    tenant.name, route.name, route.plugin
+                    "tenant {tenant}, route {}: the app has no plugin `{}`: tollgate spin add",
+                    route.name, route.plugin
                 ));
             } else if !outbound.contains(&chained(&id)) {
                 findings.problem(format!(
@@ -691,15 +680,15 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
                 ));
             }
         }
-        for (name, destination) in &tenant.destinations {
+        let renamed = |name| pieces.work.renamed.iter().any(|(old, _)| old == name);
+        for (name, destination) in pieces.work.destinations.iter().filter(|(name, _)| !renamed(*name)) {
             let Ok(url) = url::Url::parse(&destination.url) else {
                 continue;
             };
             let origin = url.origin().ascii_serialization();
             if !outbound.contains(&origin) {
                 findings.problem(format!(
-                    "tenant {}, destination {name}: `{WORKER}` may not call {origin}: add it to allowed_outbound_hosts",
-                    tenant.name
+                    "tenant {tenant}, destination {name}: `{WORKER}` may not call {origin}: add it to allowed_outbound_hosts"
                 ));
             }
         }
@@ -718,21 +707,6 @@ fn has_no_sweep_token(variables: Option<&Table>) -> bool {
         Ok(token) => token.trim().is_empty(),
         Err(_) => default.is_some_and(|default| default.trim().is_empty()),
     }
-}
-
-/// What a source asks for that Spin gives nobody the means to do.
-fn cannot_be_held(source: &Source) -> Vec<&'static str> {
-    let mut cannot = Vec::new();
-    if !source.access.allow_networks.is_empty() {
-        cannot.push("`allow_networks` cannot be held on Spin: leave it to what stands in front of the app");
-    }
-    if !source.published_keys.is_empty() {
-        cannot.push("`published_keys` cannot be held on Spin, where no key is fetched: give the key as a secret");
-    }
-    if source.profile.fetches_keys() && source.keyring.key_ids().next().is_none() {
-        cannot.push("its provider's keys are fetched, and a Spin app fetches none: pin the key as a secret");
-    }
-    cannot
 }
 
 /// A component that is not ours to trust: private, granted nothing, and a plugin enclosed as it was vetted.

@@ -1,11 +1,11 @@
 //! Actions: what a plugin may ask for, in the host's own types. One case per case of `wit/`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::forward::Forward;
-use crate::ids::{Digest, OperationKey};
+use crate::ids::{Digest, OperationKey, ReceiptId};
 use crate::money::Money;
 
 /// One action as it stands in the ledger and is delivered. The JSON form is `{"kind": "credit", …}`.
@@ -232,6 +232,56 @@ pub struct UncheckedTransfer {
 pub struct UncheckedMoney {
     pub minor_units: i64,
     pub currency: String,
+}
+
+/// As what an event is handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardForm {
+    /// JSON: what was read of the event, with its body in it.
+    Envelope,
+    /// The body as it came, byte for byte.
+    Body,
+    /// CloudEvents 1.0, structured, in JSON.
+    CloudEvents,
+}
+
+impl ForwardForm {
+    pub const ALL: [Self; 3] = [Self::Envelope, Self::Body, Self::CloudEvents];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Body => "body",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
+impl fmt::Display for ForwardForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ForwardForm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|form| form.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is no form of an event; there are envelope, body and cloudevents"))
+    }
+}
+
+/// What the ledger keeps of an event that is handed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Forward {
+    pub receipt: ReceiptId,
+    pub form: ForwardForm,
 }
 
 /// An action that was judged and may be recorded. Only [`crate::grant::judge`] makes one of a proposal; [`crate::forward::action`] makes

@@ -3,15 +3,12 @@
 //! What it records is an action like any other, made here and by no plugin. It holds none of the event: what a destination receives is
 //! composed from the receipt when it is delivered, the same at every attempt.
 
-use std::fmt;
-use std::str::FromStr;
-
 use data_encoding::BASE64;
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::action::{Action, GrantedAction};
+use crate::action::{Action, Forward, ForwardForm, GrantedAction};
 use crate::event::Event;
 use crate::ids::{OperationKey, PluginName, ReceiptId};
 use crate::money::Money;
@@ -23,56 +20,6 @@ pub const NAME: &str = "forward";
 
 /// What the run of such a job is called: [`crate::outcome::Outcome::name`] of what no plugin ran.
 pub const OUTCOME: &str = "forwarded";
-
-/// As what an event is handed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum ForwardForm {
-    /// JSON: what was read of the event, with its body in it.
-    Envelope,
-    /// The body as it came, byte for byte.
-    Body,
-    /// CloudEvents 1.0, structured, in JSON.
-    CloudEvents,
-}
-
-impl ForwardForm {
-    pub const ALL: [Self; 3] = [Self::Envelope, Self::Body, Self::CloudEvents];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Envelope => "envelope",
-            Self::Body => "body",
-            Self::CloudEvents => "cloudevents",
-        }
-    }
-}
-
-impl fmt::Display for ForwardForm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for ForwardForm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|form| form.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is no form of an event; there are envelope, body and cloudevents"))
-    }
-}
-
-/// What the ledger keeps of an event that is handed on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Forward {
-    pub receipt: ReceiptId,
-    pub form: ForwardForm,
-}
 
 /// [`NAME`], as a plugin's name.
 pub fn plugin_name() -> PluginName {

@@ -65,6 +65,7 @@ pub mod outbox;
 pub mod delivery;
 pub mod forward;
 pub mod own_header;
+pub mod network;
 pub mod breaker;
 
 // What people may see of it, and do.

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::action::ForwardForm;
 use crate::action::{GrantedAction, Verdict};
 use crate::event::Event;
-use crate::forward::{self, ForwardForm};
+use crate::forward;
 use crate::grant::Grant;
 use crate::ids::{
     DestinationName, Digest, JobId, LeaseEpoch, Namespace, PluginDigest, PluginName, ReceiptId, RouteName, RunId,

@@ -7,7 +7,7 @@ use tollgate_core::outcome::Fault;
 use wasmtime::ResourceLimiter;
 
 use crate::contract;
-use crate::run::{RunLimits, StateSource};
+use crate::limits::{RunLimits, StateSource};
 
 /// Everything that one run has: it lives as long as the run's store.
 pub(crate) struct RunState {

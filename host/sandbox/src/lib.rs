@@ -20,6 +20,8 @@ mod engine;
 
 // How it runs.
 mod contract;
+mod limits;
+mod pool;
 mod host;
 mod run;
 
@@ -29,8 +31,9 @@ pub use cache::CacheDir;
 pub use compile::{Compiler, compile_child_main};
 pub use engine::PoolTuning;
 pub use inspect::{carries_golden, imports, manifest_of, with_golden, with_manifest};
+pub use limits::{RunLimits, StateSource};
 pub use refusal::{Found, Refusal};
-pub use run::{Plugin, Run, RunInput, RunLimits, StateSource};
+pub use run::{Plugin, Run, RunInput};
 pub use sandbox::{GoldenEnding, Proven, Sandbox, SandboxError, SandboxOptions, VetReport};
 
 /// What runs the plugins, as kept with each run: a recorded run repeats exactly only on the same one.

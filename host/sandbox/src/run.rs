@@ -19,7 +19,8 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use crate::contract::{self, ProcessorPre, types};
 use crate::engine::Ticker;
 use crate::host::{Lent, RunState};
-use crate::sandbox::Shared;
+use crate::limits::{RunLimits, StateSource};
+use crate::pool::Pool;
 
 /// What a run gets.
 #[derive(Debug, Clone, Copy)]
@@ -27,60 +28,6 @@ pub struct RunInput<'a> {
     pub event: &'a Event,
     /// The route's configuration, a JSON document. The plugin reads it; the sandbox does not.
     pub config_json: &'a str,
-}
-
-/// Where a run reads its plugin's state. Called on the run's own thread, once per key.
-///
-/// The deadline does not interrupt a read: what blocks here blocks the run. Bound it where it is implemented.
-pub trait StateSource {
-    /// The value under a key with its version; version 0 and no value when there is none.
-    ///
-    /// # Errors
-    /// What went wrong, in words. The run ends as a host fault and is tried again.
-    fn read(&self, key: &str) -> Result<StateValue, String>;
-}
-
-/// The bounds of one run. Crossing any of them but `log_lines_max` ends the run with the fault that is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunLimits {
-    /// About one unit per WebAssembly instruction; the same on every machine. [`Fault::OutOfFuel`]. A `memory.copy` or
-    /// `memory.fill` costs its length too, but calls into the host cost no more than any call: `host_calls_max` bounds those.
-    pub fuel: u64,
-    /// Wall-clock time, to within 10 ms. [`Fault::Deadline`]. It is looked at in the plugin's code only: it does not interrupt a
-    /// state read or one long `memory.copy`, and does not count time before the run has an instance.
-    pub deadline_ms: u64,
-    /// All memories and tables of the instance together. [`Fault::Memory`]. Not more than the sandbox's own bound. What the
-    /// host itself holds for a run (compiled code, copied values) is bounded by the other limits, not by this one.
-    pub memory_bytes_max: usize,
-    /// Calls to state and log. [`Fault::OutputTooBig`].
-    pub host_calls_max: u32,
-    /// What the host copies out of the plugin's memory for one call, and for the answer, measured in the host's own
-    /// representation. [`Fault::OutputTooBig`].
-    pub lifted_bytes_max: usize,
-    /// Log lines kept. Further ones are counted, dropped and decide nothing, but each is a host call.
-    pub log_lines_max: usize,
-    /// Proposals in the answer. [`Fault::OutputTooBig`].
-    pub actions_max: usize,
-    /// Distinct state keys read or written. [`Fault::OutputTooBig`].
-    pub state_keys_max: usize,
-    /// State bytes: values read from the store plus every value set. [`Fault::OutputTooBig`].
-    pub state_bytes_max: usize,
-}
-
-impl Default for RunLimits {
-    fn default() -> Self {
-        Self {
-            fuel: limits::RUN_FUEL,
-            deadline_ms: limits::RUN_DEADLINE_MS,
-            memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
-            host_calls_max: limits::RUN_HOST_CALLS_MAX,
-            lifted_bytes_max: limits::RUN_LIFTED_BYTES_MAX,
-            log_lines_max: limits::RUN_LOG_LINES_MAX,
-            actions_max: limits::ACTIONS_PER_RUN_MAX,
-            state_keys_max: limits::STATE_KEYS_PER_RUN_MAX,
-            state_bytes_max: limits::STATE_BYTES_PER_RUN_MAX,
-        }
-    }
 }
 
 /// What came of a run, and what is kept of it.
@@ -108,7 +55,7 @@ const TRIAL_DEADLINE_MS: u64 = 10_000;
 pub struct Plugin(Arc<Inner>);
 
 struct Inner {
-    shared: Arc<Shared>,
+    pool: Arc<Pool>,
     digest: PluginDigest,
     manifest: Manifest,
     pre: ProcessorPre<RunState>,
@@ -124,14 +71,9 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Plugin {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        digest: PluginDigest,
-        manifest: Manifest,
-        pre: ProcessorPre<RunState>,
-    ) -> Self {
+    pub(crate) fn new(pool: Arc<Pool>, digest: PluginDigest, manifest: Manifest, pre: ProcessorPre<RunState>) -> Self {
         Self(Arc::new(Inner {
-            shared,
+            pool,
             digest,
             manifest,
             pre,
@@ -206,24 +148,24 @@ impl Plugin {
         limits: &RunLimits,
         work: impl FnOnce(&mut Store<RunState>) -> wasmtime::Result<Outcome>,
     ) -> Run {
-        let shared = &self.0.shared;
-        let Some(_instance) = shared.instances.take(Duration::from_millis(limits.deadline_ms)) else {
+        let pool = &self.0.pool;
+        let Some(_instance) = pool.instances.take(Duration::from_millis(limits.deadline_ms)) else {
             return Run::not_begun("all instances were busy for the whole deadline");
         };
         let start = Instant::now();
         let limits = RunLimits {
-            memory_bytes_max: limits.memory_bytes_max.min(shared.memory_bytes_max),
+            memory_bytes_max: limits.memory_bytes_max.min(pool.memory_bytes_max),
             ..*limits
         };
         // SAFETY: `store` owns the only `RunState`; it is taken apart at the end of this function, which `state` outlives, and
         // `work` gets a borrow of the store that it cannot keep.
         #[expect(unsafe_code, reason = "lends the state source to the store for this call")]
         let source = unsafe { Lent::new(state) };
-        let mut store = Store::new(&shared.engine, RunState::new(source, limits));
+        let mut store = Store::new(&pool.engine, RunState::new(source, limits));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.lifted_bytes_max);
         store.set_epoch_deadline(Ticker::ticks(limits.deadline_ms));
-        let running = shared.ticker.running();
+        let running = pool.ticker.running();
         let answer = store.set_fuel(limits.fuel).and_then(|()| work(&mut store));
         drop(running);
         let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::golden;
@@ -12,7 +12,6 @@ use tollgate_core::limits;
 use tollgate_core::manifest::Manifest;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, Outcome};
-use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 
@@ -22,6 +21,7 @@ use crate::contract::{self, Processor, ProcessorPre};
 use crate::engine::{self, PoolTuning, Ticker};
 use crate::host::RunState;
 use crate::inspect::{Inspection, inspect};
+use crate::pool::{Permits, Pool};
 use crate::refusal::Refusal;
 use crate::run::Plugin;
 
@@ -73,13 +73,9 @@ pub enum SandboxError {
 #[derive(Clone)]
 pub struct Sandbox(Arc<Shared>);
 
-/// What a sandbox and all of its plugins share. Its engine's clock stops when the last of them is dropped.
-pub(crate) struct Shared {
-    pub(crate) ticker: Ticker,
-    pub(crate) engine: Engine,
-    pub(crate) instances: Permits,
+struct Shared {
+    pool: Arc<Pool>,
     compilers: Permits,
-    pub(crate) memory_bytes_max: usize,
     compatibility: Digest,
     component_bytes_max: usize,
     cache: Option<Cache>,
@@ -164,16 +160,18 @@ impl Sandbox {
         };
         let ticker = Ticker::start(&engine).map_err(|source| SandboxError::Ticker { source })?;
         Ok(Self(Arc::new(Shared {
-            ticker,
-            instances: Permits::new(options.instances_max),
             compilers: Permits::new(COMPILERS_MAX),
-            memory_bytes_max: options.memory_bytes_max,
             compatibility: engine::compatibility(&engine),
             component_bytes_max: options.component_bytes_max,
             cache,
             compiler: options.compiler,
             linker,
-            engine,
+            pool: Arc::new(Pool {
+                ticker,
+                instances: Permits::new(options.instances_max),
+                memory_bytes_max: options.memory_bytes_max,
+                engine,
+            }),
         })))
     }
 
@@ -304,7 +302,7 @@ impl Sandbox {
         };
         let pre = shared.linker.instantiate_pre(&component).map_err(wrong_world)?;
         let pre = ProcessorPre::new(pre).map_err(wrong_world)?;
-        let plugin = Plugin::new(Arc::clone(shared), digest, inspection.manifest.clone(), pre);
+        let plugin = Plugin::new(Arc::clone(&shared.pool), digest, inspection.manifest.clone(), pre);
         Ok(Prepared {
             plugin,
             inspection,
@@ -343,7 +341,7 @@ impl Shared {
             let _only = self.compilers.take(COMPILER_WAIT_MAX).ok_or_else(|| Refusal::Host {
                 detail: "other components are being compiled; try again later".to_owned(),
             })?;
-            compile::compile(&self.compiler, &self.engine, bytes)?
+            compile::compile(&self.compiler, &self.pool.engine, bytes)?
         };
         let component = self.load_code(&code)?;
         Ok((component, Some(code)))
@@ -363,7 +361,7 @@ impl Shared {
             unsafe_code,
             reason = "machine code must be loaded somewhere; this is the only place"
         )]
-        let component = unsafe { Component::deserialize(&self.engine, code) };
+        let component = unsafe { Component::deserialize(&self.pool.engine, code) };
         component.map_err(|error| Refusal::OverLimits {
             detail: mask::line(&format!("{error:#}"), 512),
         })
@@ -379,14 +377,14 @@ impl Shared {
         };
         let ty = component.component_type();
         let handler = ty
-            .exports(&self.engine)
+            .exports(&self.pool.engine)
             .find(|(name, _)| name.starts_with("tollgate:plugin/handler@1."))
             .map(|(_, export)| export.ty);
         let Some(ComponentItem::ComponentInstance(handler)) = handler else {
             return wrong("its export tollgate:plugin/handler is not an interface");
         };
         let process = handler
-            .get_export(&self.engine, contract::PROCESS)
+            .get_export(&self.pool.engine, contract::PROCESS)
             .map(|export| export.ty);
         let Some(ComponentItem::ComponentFunc(process)) = process else {
             return wrong("its tollgate:plugin/handler has no function `process`");
@@ -399,47 +397,5 @@ impl Shared {
                     mask::line(&format!("{error:#}"), 512)
                 ),
             })
-    }
-}
-
-/// Counts instances, so that the pool never runs dry; and compilers.
-#[derive(Debug)]
-pub(crate) struct Permits {
-    free: Mutex<u32>,
-    returned: Condvar,
-}
-
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Permit<'a>(&'a Permits);
-
-impl Permits {
-    fn new(count: u32) -> Self {
-        Self {
-            free: Mutex::new(count),
-            returned: Condvar::new(),
-        }
-    }
-
-    /// Waits for a free instance, but no longer than `time_max`.
-    pub(crate) fn take(&self, time_max: Duration) -> Option<Permit<'_>> {
-        // A count cannot be left half-changed, so a panic elsewhere does not spoil it.
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut free, _) = self
-            .returned
-            .wait_timeout_while(free, time_max, |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        if *free == 0 {
-            return None;
-        }
-        *free -= 1;
-        Some(Permit(self))
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.returned.notify_one();
     }
 }

@@ -111,7 +111,7 @@ fn refuse_unknown(config: &Config) -> Result<(), config::Problems> {
         .values()
         .filter(|broken| broken.runs == Runs::Nothing)
         .map(|broken| broken.problems.clone())
-        .reduce(config::Problems::and_all)
+        .reduce(config::Problems::and)
         .map_or(Ok(()), |problems| {
             Err(problems.with_note(
                 "nothing good is known of this tenant yet; `tollgate serve --without-broken-tenants` starts without it",

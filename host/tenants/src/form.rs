@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
-use tollgate_core::forward::ForwardForm;
-use tollgate_core::grant::Grant;
-use tollgate_core::ids::{
-    DestinationName, Digest, FamilyName, KeyId, Namespace, PluginName, RouteName, SourceName, TenantName,
-};
+use tollgate_core::ids::{DestinationName, FamilyName, KeyId, RouteName, SourceName, TenantName};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::mode::Accept;
 use tollgate_core::profile::Profile;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::subject::Sharing;
 use tollgate_core::time::UnixMillis;
+
+use crate::route::Route;
 
 /// Stands before each piece. The form has no other mark of its shape, so it goes with the version that reads and writes it.
 const WRITTEN_BY: &[u8] = concat!("tollgate-tenants ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
@@ -31,7 +29,7 @@ pub enum FormError {
 
 /// A tenant, in pieces.
 #[derive(Debug, Clone)]
-pub struct Tenant {
+pub struct Pieces {
     pub sources: BTreeMap<SourceName, Intake>,
     pub work: Work,
 }
@@ -65,24 +63,25 @@ pub struct Intake {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable(pub String);
 
+/// One of a source's secrets, as `S` refers to it, with the window in which it may verify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretRef {
+pub struct SecretRef<S = Variable> {
     pub id: KeyId,
-    pub value: Variable,
+    pub value: S,
     pub not_before: Option<UnixMillis>,
     pub not_after: Option<UnixMillis>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Parameter {
+pub enum Parameter<S = Variable> {
     Text(String),
-    Secret(Variable),
+    Secret(S),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Basic {
+pub struct Basic<S = Variable> {
     pub user: String,
-    pub password: Variable,
+    pub password: S,
 }
 
 /// One tenant: what is done after the acknowledgement.
@@ -99,25 +98,6 @@ pub struct Work {
     pub sharing: Sharing,
     /// Which events each source gives effect, for those who look at one again.
     pub accepts: BTreeMap<SourceName, Accept>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Route {
-    pub name: RouteName,
-    pub matches: RouteMatch,
-    pub plugin: PluginName,
-    /// Set where it runs no plugin, and hands the event itself on in this form.
-    pub forward: Option<ForwardForm>,
-    /// The plugin's configuration as the JSON document it is handed: keys in order of their bytes, as natively.
-    pub config_json: String,
-    pub config_digest: Digest,
-    pub grants: Vec<Grant>,
-    /// Whose operation keys its actions are recorded under.
-    pub namespace: Namespace,
-    pub destinations: Vec<DestinationName>,
-    pub deadline_ms: u64,
-    pub fuel: u64,
-    pub memory_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -115,7 +115,7 @@ fn main() {
         fixture::Series::name(_, _, _);
         fixture::Series::only(_);
         fixture::state_from_json(_);
-        forward::ForwardForm::as_str(_);
+        action::ForwardForm::as_str(_);
         forward::action(_, _);
         forward::form_of(_);
         forward::plugin_name();
@@ -152,6 +152,8 @@ fn main() {
         money::Money::new(_, _);
         outbox::idempotency_key(_, _, _);
         outbox::message_id(_, _, _, _, _, _);
+        network::Network::contains(_, _);
+        network::judge(_, _);
         outcome::Fault::as_str(_);
         outcome::Fault::is_deterministic(_);
         outcome::Outcome::message(_);
@@ -197,6 +199,8 @@ fn main() {
         profile::Profile::with_event_type(_, _);
         profile::Profile::with_kept_headers(_, _);
         profile::shipped();
+        profile::Vector::parameters(_);
+        profile::Vector::secrets(_);
         quarantine::Row::add(_, _, _);
         quarantine::Row::faults(_);
         quarantine::Row::of(_);
@@ -261,8 +265,6 @@ fn main() {
         time::UnixMillis::plus_ms(_, _);
         time::UnixMillis::since(_, _);
         time::UnixMillis::unix_seconds(_);
-        vector::Vector::parameters(_);
-        vector::Vector::secrets(_);
         vector::of(_);
         vector::run(_, _);
         vector::shipped();

@@ -5,10 +5,11 @@
 
 use std::sync::OnceLock;
 
+use tollgate_core::profile::Vector;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::request::{Header, RawRequest};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::vector::{self, Vector};
+use tollgate_core::vector;
 use tollgate_core::verify::{Keyring, verify};
 use tollgate_core::{challenge, envelope, explain};
 

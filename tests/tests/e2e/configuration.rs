@@ -663,3 +663,132 @@ fn a_tenant_whose_secret_is_gone_goes_on_as_it_runs() {
     let refused = stage.try_start().expect_err("a start without the secret");
     assert!(refused.contains("secrets/shop"), "{refused}");
 }
+
+/// One file serves both hosts: each key builds for Spin, or is refused there with the key, its line and the reason, by every command that
+/// reads it.
+#[test]
+fn r2_a_native_tenants_file_builds_for_spin_or_is_refused_with_key_line_and_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let cashback = plugins_dir().join("cashback.wasm").display().to_string();
+    let config = write("tollgate.toml", &format!("[plugins.cashback]\npath = \"{cashback}\"\n"));
+    let manifest = write(
+        "spin.toml",
+        "[component.ingest]\nfiles = [{ source = \"tenants/built\", destination = \"/tenants\" }]\n\
+         [component.worker]\nfiles = [{ source = \"tenants/built\", destination = \"/tenants\" }]\n",
+    );
+    let (secret, whsec) = (
+        "0123456789abcdef0123456789abcdef",
+        "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    );
+    let variables = [
+        ("ACME_SECRET", secret),
+        ("SPIN_VARIABLE_ACME_SECRET", secret),
+        ("ACME_BOOKS", whsec),
+        ("SPIN_VARIABLE_ACME_BOOKS", whsec),
+    ];
+    let tenant = "[sources.shop]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { env = \"ACME_SECRET\" } }]\n\
+                  [destinations.books]\nurl = \"https://books.example/\"\nsecrets = [{ env = \"ACME_BOOKS\" }]\n\
+                  [routes.cashback]\nplugin = \"cashback\"\n\
+                  config = { rate_bps = 500, cap_minor_units = 2000, currency = \"USD\", amount = \"/a\" }\n";
+    for (place, line, on_both, on_spin) in [
+        ("sources.shop", "", "", ""),
+        (
+            "sources.shop",
+            "allow_networks = [\"203.0.113.0/24\"]",
+            "",
+            "`allow_networks` cannot be held on Spin",
+        ),
+        ("sources.shop", "bearer = [{ env = \"ACME_SECRET\" }]", "", ""),
+        (
+            "sources.shop",
+            "conflict_status = 500",
+            "a conflict is answered 202 or 409",
+            "",
+        ),
+        (
+            "destinations.books",
+            "in_flight_max = 2",
+            "",
+            "`in_flight_max` cannot be held on Spin",
+        ),
+        ("destinations.books", "timeout_ms = 500", "", ""),
+        (
+            "routes.cashback",
+            "limits = { state_keys = 3 }",
+            "",
+            "`state_keys` cannot be held on Spin",
+        ),
+        ("routes.cashback", "limits = { state_total_bytes = 1000 }", "", ""),
+        (
+            "routes.cashback",
+            "grants = [{ kind = \"credit\" }]",
+            "a grant of `credit` needs `amount_max`",
+            "",
+        ),
+        (
+            "routes.cashback",
+            "destinations = [\"nobody\"]",
+            "there is no destination `nobody`",
+            "",
+        ),
+        (
+            "routes.cashback",
+            "sources = [\"nobody\"]",
+            "there is no source `nobody`",
+            "",
+        ),
+        (
+            "",
+            "[promotion]\nrequire_signed = true",
+            "",
+            "`promotion` cannot be held on Spin",
+        ),
+    ] {
+        let header = format!("[{place}]\n");
+        let text = match place {
+            "" => format!("{tenant}{line}\n"),
+            _ => tenant.replace(&header, &format!("{header}{line}\n")),
+        };
+        let at = text.find(line).map_or(1, |at| text[..at].matches('\n').count() + 1);
+        write("tenants/acme.toml", &text);
+        let ask = |arguments: &[&str]| tollgate_with(&variables, arguments, b"");
+        let native = ask(&["check", "--json", "--config", &config]);
+        assert_eq!(native.code == 0, on_both.is_empty(), "{line}: {native:?}");
+        assert!(native.stdout.contains(on_both), "{line}: {native:?}");
+        let expect = [on_both, on_spin].concat();
+        let built = ask(&["spin", "tenants", "--json", "--manifest", &manifest]);
+        assert_eq!(built.code == 0, expect.is_empty(), "{line}: {built:?}");
+        let checked = ask(&["spin", "check", "--json", "--manifest", &manifest]);
+        let problems = checked.json()["problems"].clone();
+        let problems: Vec<_> = problems
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let of_tenant: Vec<_> = problems
+            .iter()
+            .filter(|problem| problem.contains("acme.toml"))
+            .collect();
+        if expect.is_empty() {
+            assert_eq!(of_tenant, Vec::<&&str>::new(), "{line}");
+            continue;
+        }
+        let found = built.json()["problems"][0].clone();
+        assert!(
+            found["message"].as_str().is_some_and(|said| said.contains(&expect)),
+            "{line}: {built:?}"
+        );
+        assert_eq!(found["line"], at, "{line}: {built:?}");
+        assert!(
+            matches!(of_tenant[..], [problem] if problem.contains(&expect) && problem.contains(&format!("acme.toml:{at}: "))),
+            "{line}: {of_tenant:?}"
+        );
+    }
+}

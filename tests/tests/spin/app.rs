@@ -334,17 +334,17 @@ fn r2_what_spin_cannot_hold_is_refused() {
     let built = spin(&stage, &["tenants"]);
     assert_eq!(built.code, 1, "{built:?}");
     let why = built.json()["message"].as_str().unwrap().to_owned();
-    assert!(why.contains("source shop: `allow_networks` cannot be held"), "{why}");
+    assert!(why.contains("acme.toml:4: `allow_networks` cannot be held on Spin"), "{why}");
     assert!(!stage.path("tenants/built").exists());
     let checked = spin(&stage, &["check"]);
     let problems = checked.json()["problems"].to_string();
     assert_eq!(checked.code, 1);
     assert!(
-        problems.contains("source shop: `allow_networks` cannot be held"),
+        problems.contains("acme.toml:4: `allow_networks` cannot be held on Spin"),
         "{problems}"
     );
     assert!(
-        problems.contains("source bank: its provider's keys are fetched"),
+        problems.contains("[sources.bank]: its provider's keys are fetched"),
         "{problems}"
     );
 }

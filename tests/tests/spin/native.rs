@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde_json::Value;
 use tollgate_core::ids::KeyId;
+use tollgate_core::profile::Vector;
 use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
-use tollgate_core::vector::{self, Vector};
+use tollgate_core::vector;
 use tollgate_store::{TraceBy, TraceQuery, Views as _};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, now, redeemed, signer};

@@ -7,6 +7,7 @@
 
 mod check;
 mod raw;
+mod vector;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::json::{Pointers, Slot};
 use crate::mode::Accept;
 use crate::money::Currency;
 use crate::route::TypePattern;
-use crate::vector::Vector;
+pub use vector::{Vector, VectorEvent, VectorSecret};
 
 /// A checked profile. It is serialised for a guest alone, which is given what was checked where it was built; a file of a person's
 /// goes through [`Profile::from_toml`].

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::Spanned;
 
+use super::vector::Vector;
 use super::{
     About, Algorithm, AmountUnit, BodyFormat, CredentialKind, Decoding, EmptyBatch, Encoding, IdentityRule, Parameter,
     TimeFormat,
 };
 use crate::ids::{FamilyName, ProviderName, Status};
 use crate::money::Currency;
-use crate::vector::Vector;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Configuration in two stages: `raw` is what the files say, [`Config`] is what was checked. Nothing takes effect before
+//! Configuration: [`Config`] is what was checked of the files. Nothing takes effect before
 //! all of it is checked, and every error points at its line.
 //!
 //! One `tollgate.toml` belongs to the operator; each `tenants/<name>.toml` beside it belongs to the tenant of that name. A
@@ -8,16 +8,13 @@
 //! A tenant's file that is wrong harms that tenant alone: `Draft::read_tenants` takes the tenant as it last was good instead
 //! (`last_good`), or leaves it out, and says so. Only what is wrong in the operator's file is wrong for all.
 //!
-//! The raw stage is a TOML table whose keys and values all know their place in the file (`raw`); `operator` and `tenant` take it
-//! apart. They go on after a problem, so that one look shows all of them. serde would stop at the first one of each file.
+//! Files are read by [`tollgate_tenants::file`], which knows a tenant's keys; `operator` knows those of the operator's, and `tenant` what a
+//! tenant is here. Reading goes on after a problem, so that one look shows all of them. serde would stop at the first one of each file.
 
 mod last_good;
 mod operator;
-mod problem;
-mod raw;
 mod reach;
-mod reference;
-mod schemas;
+mod references;
 mod tenant;
 mod tls;
 mod warnings;
@@ -25,40 +22,32 @@ mod warnings;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::HeaderName;
 use rustls::pki_types::CertificateDer;
-use tollgate_core::admission::{OnHeld, OnReplay};
-use tollgate_core::answer::Ack;
 use tollgate_core::event::Event;
-use tollgate_core::forward::ForwardForm;
-use tollgate_core::grant::Grant;
-use tollgate_core::ids::{
-    DestinationName, Digest, FamilyName, Namespace, PluginDigest, PluginName, RouteName, SourceName, TenantName,
-};
+use tollgate_core::ids::{FamilyName, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::limits::COMPONENT_BYTES_MAX;
-use tollgate_core::profile::Profile;
+use tollgate_core::network::Network;
 use tollgate_core::rate::Rate;
-use tollgate_core::registry::{Binding, PromotionGate};
 use tollgate_core::retry::RetryPolicy;
-use tollgate_core::route::RouteMatch;
-use tollgate_core::secret::{Secret, SourceSecret};
-use tollgate_core::subject::Sharing;
+use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_core::verify::{Credential, Keyring};
-use tollgate_store::Targets;
+use tollgate_tenants::PluginLimits;
+use tollgate_tenants::file::{self, File, TenantFile};
 
 use crate::clock;
 pub(crate) use last_good::{Kept, LastGood};
-pub use problem::{Ink, Problems};
-use raw::{Desk, File};
-use reach::{Reach, Trust};
-pub use schemas::{Schemas, VersionSchema};
+use operator::Settings;
+use reach::Reach;
+use references::References;
+pub use tenant::{Destination, Source, Tenant};
 pub(crate) use tls::TlsConfig;
+pub use tollgate_tenants::Route;
+pub use tollgate_tenants::file::{Ink, Problems, Schemas, VersionSchema};
 pub use warnings::{Warning, warnings};
 
 /// Reads and checks `path` and the tenants' files beside it, for somebody who asks about what is there. Changes nothing. A tenant whose
@@ -96,42 +85,6 @@ pub fn check(path: &Path, published: &dyn Fn(&StoreConfig) -> Published) -> Resu
     draft.strictly(&env, &published)
 }
 
-/// Checks the tenants' files of `folder` for a host that has no `tollgate.toml`, as a Spin app. Where a destination may be is that
-/// host's own rule. Configurations of plugins must fit `schemas`.
-///
-/// # Errors
-/// All that is wrong in all of the files.
-pub fn check_tenants(
-    folder: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
-    schemas: Schemas,
-) -> Result<BTreeMap<TenantName, Tenant>, Problems> {
-    let desk = Desk::new(env, PluginFiles::Unchecked);
-    let mut house = operator::House::default();
-    house.delivery.outbound.allow_http = true;
-    house.delivery.outbound.allow_networks = ["0.0.0.0", "::"]
-        .into_iter()
-        .filter_map(|address| address.parse().ok())
-        .map(|address| Network {
-            address,
-            prefix_length: 0,
-        })
-        .collect();
-    // On Spin a secret is a variable that spin.toml declares, so that the app's owner has said yes to each.
-    house.tenancy.trust = Trust::Whole;
-    house.schemas = schemas;
-    let files = tenant_files(folder, &desk);
-    desk.finish(std::iter::empty())?;
-    let draft = Draft {
-        path: PathBuf::new(),
-        house,
-        problems: None,
-        plugin_files: PluginFiles::Unchecked,
-    };
-    let reading = draft.check_tenants(files, env, &Published::Unknown, &|_| None);
-    Ok(reading.strictly()?.tenants)
-}
-
 /// Checks one route of a tenant that is not in a file: `definition` has the keys of a file's `[routes.NAME]`, and is held against
 /// what `config` offers the tenant. A plugin may be one of `published` as well; its configuration must fit `schemas`.
 ///
@@ -145,41 +98,38 @@ pub(crate) fn check_route(
     published: &BTreeSet<PluginName>,
     schemas: Schemas,
 ) -> Result<Route, Problems> {
-    let no_env = |_: &str| None;
-    let desk = Desk::new(&no_env, PluginFiles::Unchecked);
     // As the file would have it, so that one reader judges both.
     let mut routes = serde_json::Map::new();
     routes.insert(name.to_string(), definition.clone());
     let whole = serde_json::json!({ "routes": routes });
-    let (text, unspeakable) = match toml::to_string(&whole) {
-        Ok(text) => (text, None),
-        Err(error) => (String::new(), Some(error.to_string())),
-    };
-    let file = File::new(format!("the route `{name}`"), text, Path::new(""));
-    let mut house = operator::House {
+    let title = format!("the route `{name}`");
+    let text = toml::to_string(&whole).map_err(|error| {
+        Problems::of_one(
+            &title,
+            &format!("the definition cannot be used: {error}"),
+            "write an object without null, with numbers of 64 bits",
+        )
+    })?;
+    let settings = Settings {
         worker: config.worker.clone(),
         lifecycles: config.lifecycles.clone(),
         schemas,
-        ..operator::House::default()
+        ..Settings::default()
     };
-    house.plugin_names = Some(config.plugins.keys().chain(published).cloned().collect());
-    if let Some(reason) = unspeakable {
-        file.misnamed(
-            &desk,
-            format!("the definition cannot be used: {reason}"),
-            "write an object without null, with numbers of 64 bits",
-        );
-    }
-    let route = tenant::check_route(&file, &desk, name, tenant, &house);
-    desk.finish(std::iter::once(&file))?;
-    // Without a problem there is a route.
-    route.ok_or_else(|| {
-        Problems::of_one(
-            file.name(),
-            "the definition makes no route",
-            "compare it with one of a file",
-        )
-    })
+    let plugins = config.plugins.keys().chain(published).cloned().collect();
+    let declared = (
+        &tenant.name,
+        tenant.sources.keys().cloned().collect(),
+        tenant.destinations.keys().cloned().collect(),
+    );
+    let no_env = |_: &str| None;
+    file::check_route(
+        name,
+        &File::new(title, text, Path::new("")),
+        declared,
+        &settings.offer(Some(&plugins), Some(&settings.schemas)),
+        &References::new(&no_env, Reach::Operator),
+    )
 }
 
 /// Whether a plugin's missing file is a problem. The worker reads the files itself and says so with more detail.
@@ -224,42 +174,43 @@ impl Published {
 /// The operator's file, read and checked; those of the tenants beside it are next.
 pub(crate) struct Draft {
     path: PathBuf,
-    house: operator::House,
+    settings: Settings,
     problems: Option<Problems>,
-    plugin_files: PluginFiles,
 }
 
 impl Draft {
     /// Goes on with the shipped defaults where the file is wrong, so that the tenants' files can be looked at all the same.
     pub(crate) fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, plugin_files: PluginFiles) -> Self {
-        let desk = Desk::new(env, plugin_files);
         let folder = path.parent().unwrap_or(Path::new(""));
         let file = match std::fs::read_to_string(path) {
-            Ok(text) => Some(File::new(path.display().to_string(), text, folder)),
-            Err(error) => {
-                desk.unreadable(
-                    path,
-                    &error,
-                    "start from the example file, or name another file with --config",
-                );
-                None
-            }
+            Ok(text) => Ok(File::new(path.display().to_string(), text, folder)),
+            Err(error) => Err(unreadable(
+                path,
+                &error,
+                "start from the example file, or name another file with --config",
+            )),
         };
-        Self::of(path, file, desk, plugin_files)
+        Self::of(path, file, env, plugin_files)
     }
 
-    fn of(path: &Path, file: Option<File>, desk: Desk, plugin_files: PluginFiles) -> Self {
-        let mut house = file
-            .as_ref()
-            .and_then(|file| operator::check(file, &desk))
-            .unwrap_or_default();
-        house.schemas.files = schemas_of(&house.plugins);
-        house.tenancy.operators_file = path.to_owned();
+    fn of(
+        path: &Path,
+        file: Result<File, Problems>,
+        env: &dyn Fn(&str) -> Option<String>,
+        plugin_files: PluginFiles,
+    ) -> Self {
+        let references = References::new(env, Reach::Operator);
+        let (settings, problems) = match file {
+            Ok(file) => operator::check(&file, &references, plugin_files),
+            Err(unreadable) => (None, Some(unreadable)),
+        };
+        let mut settings = settings.unwrap_or_default();
+        settings.schemas.files = schemas_of(&settings.plugins);
+        settings.tenancy.operators_file = path.to_owned();
         Self {
             path: path.to_owned(),
-            house,
-            problems: desk.finish(file.iter()).err(),
-            plugin_files,
+            settings,
+            problems,
         }
     }
 
@@ -270,11 +221,11 @@ impl Draft {
     }
 
     pub(crate) fn edge(&self) -> &EdgeConfig {
-        &self.house.edge
+        &self.settings.edge
     }
 
     pub(crate) fn store(&self) -> &StoreConfig {
-        &self.house.store
+        &self.settings.store
     }
 
     /// Reads and checks the tenants' files, each by itself. `kept` gives a tenant's configuration as it last was good; it is asked
@@ -288,10 +239,13 @@ impl Draft {
         published: &Published,
         kept: &dyn Fn(&TenantName) -> Option<Kept>,
     ) -> Result<Reading, Problems> {
-        let desk = Desk::new(env, self.plugin_files);
         let folder = self.path.parent().unwrap_or(Path::new("")).join("tenants");
-        let files = tenant_files(&folder, &desk);
-        desk.finish(std::iter::empty())?;
+        let files = match file::files(&folder) {
+            Ok(files) => files,
+            // Without the folder there are no tenants.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(unreadable(&folder, &error, "let Tollgate read this folder")),
+        };
         Ok(self.check_tenants(files, env, published, kept))
     }
 
@@ -305,92 +259,95 @@ impl Draft {
         published: &Published,
     ) -> Result<Config, Problems> {
         let of_operator = self.problems.take();
-        match (of_operator, self.read_tenants(env, published, &|_| None)) {
-            (None, Ok(reading)) => reading.strictly(),
-            (Some(problems), Ok(reading)) => Err(problems.and(reading.strictly().err())),
-            (of_operator, Err(unreadable)) => Err(match of_operator {
-                Some(problems) => problems.and(Some(unreadable)),
-                None => unreadable,
-            }),
-        }
+        let read = self.read_tenants(env, published, &|_| None);
+        together(of_operator, read.and_then(Reading::strictly))
     }
 
     fn check_tenants(
         self,
-        files: Vec<(String, FileRead)>,
+        files: Vec<TenantFile>,
         env: &dyn Fn(&str) -> Option<String>,
         published: &Published,
         kept: &dyn Fn(&TenantName) -> Option<Kept>,
     ) -> Reading {
-        let mut house = self.house;
+        let mut settings = self.settings;
         if let Published::Known { schemas, .. } = published {
-            house.schemas = house.schemas.and(schemas);
+            settings.schemas = settings.schemas.and(schemas);
         }
-        let tenancy = Arc::new(house.tenancy.clone());
-        let names = Arc::new(files.iter().map(|(name, _)| name.clone()).collect());
-        let tenants = files
-            .into_iter()
-            .map(|(name, file)| {
-                let reach = Reach::of_tenant(&name, &names, &tenancy);
-                let plugins = published.to(&name, house.plugin_names.as_ref());
-                let check = |file: &File, schemas: Option<&Schemas>| {
-                    let desk = Desk::new(env, self.plugin_files);
-                    let tenant = tenant::check(&name, file, &house, plugins.as_ref(), schemas, &desk);
-                    desk.finish(std::iter::once(file))?;
-                    // Without a problem there is a tenant.
-                    tenant.ok_or_else(|| {
-                        Problems::of_one(file.name(), "the file makes no tenant", "compare it with the example")
-                    })
-                };
-                let (problems, file, as_written) = match file {
-                    FileRead::Text(file) => {
-                        let file = file.within(reach);
-                        match check(&file, Some(&house.schemas)) {
-                            Ok(tenant) => {
-                                let kept = Kept::of(file.text().to_owned(), file.named_texts(), clock::now());
-                                return TenantReading::Good { tenant, kept };
-                            }
-                            // What only a plugin's schema refuses can be run: the plugin holds what it cannot read.
-                            Err(problems) => {
-                                let as_written = check(&file, None).ok().map(Box::new);
-                                (problems, file, as_written)
-                            }
-                        }
-                    }
-                    FileRead::Unreadable(path, problems) => {
-                        let folder = path.parent().unwrap_or(Path::new(""));
-                        let file = File::new(path.display().to_string(), String::new(), folder);
-                        (problems, file.within(reach), None)
-                    }
-                };
-                let instead = name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
-                    Some((
-                        check(&file.as_kept(kept.text.clone(), kept.files.clone()), None).ok()?,
-                        kept,
-                    ))
-                });
-                TenantReading::Broken {
-                    name,
-                    problems,
-                    instead,
-                    as_written,
+        let tenancy = Arc::new(settings.tenancy.clone());
+        let names = Arc::new(files.iter().map(|file| file.tenant.clone()).collect());
+        let read = |TenantFile {
+                        tenant: name,
+                        file,
+                        unreadable,
+                    }: TenantFile| {
+            let plugins = published.to(&name, settings.plugin_names.as_ref());
+            let check = |file: &File, references: &References, schemas: Option<&Schemas>| {
+                let offer = settings.offer(plugins.as_ref(), schemas);
+                let checked = file::check(&name, file, &offer, references)?;
+                Tenant::of(checked).ok_or_else(|| {
+                    Problems::of_one(
+                        file.name(),
+                        "a secret is not known here",
+                        "see that each reference leads to one",
+                    )
+                })
+            };
+            let references = References::new(env, Reach::of_tenant(&name, &names, &tenancy));
+            let checked = match unreadable {
+                None => check(&file, &references, Some(&settings.schemas)).map_err(|problems| {
+                    // What only a plugin's schema refuses can be run: the plugin holds what it cannot read.
+                    (problems, check(&file, &references, None).ok())
+                }),
+                Some(problems) => Err((problems, None)),
+            };
+            let (problems, as_written) = match checked {
+                Ok(tenant) => {
+                    let named = references.read.into_inner();
+                    let kept = Kept::of(file.text().to_owned(), named, clock::now());
+                    return TenantReading::Good { tenant, kept };
                 }
-            })
-            .collect();
+                Err(wrong) => wrong,
+            };
+            let instead = name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
+                let tenant = check(&file.with(&kept.text), &references.as_kept(&kept.files), None);
+                Some((tenant.ok()?, kept))
+            });
+            TenantReading::Broken {
+                name,
+                problems,
+                instead,
+                as_written: as_written.map(Box::new),
+            }
+        };
+        let tenants = files.into_iter().map(read).collect();
         Reading {
             config: Config {
-                edge: house.edge,
-                operator: house.operator,
-                store: house.store,
-                worker: house.worker,
-                delivery: house.delivery,
-                plugins: house.plugins,
+                edge: settings.edge,
+                operator: settings.operator,
+                store: settings.store,
+                worker: settings.worker,
+                delivery: settings.delivery,
+                plugins: settings.plugins,
                 tenants: BTreeMap::new(),
-                lifecycles: house.lifecycles,
+                lifecycles: settings.lifecycles,
                 broken: BTreeMap::new(),
             },
             tenants,
         }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error, help: &str) -> Problems {
+    Problems::of_one(&path.display().to_string(), &format!("cannot be read: {error}"), help)
+}
+
+/// What was read of the tenants' files, unless something is wrong there or in the operator's.
+fn together(of_operator: Option<Problems>, read: Result<Config, Problems>) -> Result<Config, Problems> {
+    match (of_operator, read) {
+        (None, read) => read,
+        (Some(problems), Ok(_)) => Err(problems),
+        (Some(problems), Err(others)) => Err(problems.and(others)),
     }
 }
 
@@ -428,21 +385,16 @@ impl Reading {
     /// All that is wrong with all tenants.
     pub(crate) fn strictly(self) -> Result<Config, Problems> {
         let mut config = self.config;
-        let mut wrong: Option<Problems> = None;
+        let mut wrong = Vec::new();
         for tenant in self.tenants {
             match tenant {
                 TenantReading::Good { tenant, .. } => {
                     config.tenants.insert(tenant.name.clone(), tenant);
                 }
-                TenantReading::Broken { problems, .. } => {
-                    wrong = Some(match wrong {
-                        Some(wrong) => wrong.and(Some(problems)),
-                        None => problems,
-                    });
-                }
+                TenantReading::Broken { problems, .. } => wrong.push(problems),
             }
         }
-        wrong.map_or(Ok(config), Err)
+        wrong.into_iter().reduce(Problems::and).map_or(Ok(config), Err)
     }
 
     /// Takes each tenant whose file is wrong as it last was good. `config.broken` says which ones, and which are left out.
@@ -504,23 +456,18 @@ pub(crate) fn load_from_texts(
     tenants: &[(&str, &str)],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let desk = Desk::new(env, PluginFiles::Unchecked);
     let path = Path::new("tollgate.toml");
     let operator = File::new("tollgate.toml".to_owned(), operator.to_owned(), Path::new(""));
-    let mut draft = Draft::of(path, Some(operator), desk, PluginFiles::Unchecked);
-    let tenants: Vec<_> = tenants
-        .iter()
-        .map(|(name, text)| {
-            let file = File::new(format!("tenants/{name}.toml"), (*text).to_owned(), Path::new("tenants"));
-            ((*name).to_owned(), FileRead::Text(file))
-        })
-        .collect();
+    let mut draft = Draft::of(path, Ok(operator), env, PluginFiles::Unchecked);
+    let file = |(name, text): &(&str, &str)| TenantFile {
+        tenant: (*name).to_owned(),
+        file: File::new(format!("tenants/{name}.toml"), (*text).to_owned(), Path::new("tenants")),
+        unreadable: None,
+    };
     let of_operator = draft.problems.take();
+    let tenants = tenants.iter().map(file).collect();
     let reading = draft.check_tenants(tenants, env, &Published::nothing(), &|_| None);
-    match (of_operator, reading.strictly()) {
-        (None, read) => read,
-        (Some(problems), read) => Err(problems.and(read.err())),
-    }
+    together(of_operator, reading.strictly())
 }
 
 /// What the components that the operator's file names say of their configurations. A component that cannot be read is a problem of
@@ -541,52 +488,6 @@ fn schemas_of(plugins: &BTreeMap<PluginName, PluginConfig>) -> BTreeMap<PluginNa
         ))
     });
     known.collect()
-}
-
-/// One tenant's file.
-enum FileRead {
-    Text(File),
-    Unreadable(PathBuf, Problems),
-}
-
-/// The tenants' files by tenant name, in the order of their names. Without the folder there are no tenants.
-fn tenant_files(folder: &Path, desk: &Desk) -> Vec<(String, FileRead)> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            desk.unreadable(folder, &error, "let Tollgate read this folder");
-            return Vec::new();
-        }
-    };
-    let mut paths: Vec<_> = entries
-        .filter_map(|entry| {
-            entry
-                .map_err(|error| desk.unreadable(folder, &error, "let Tollgate read this folder"))
-                .ok()
-        })
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
-    paths.sort();
-    paths
-        .into_iter()
-        .map(|path| {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let file = match std::fs::read_to_string(&path) {
-                Ok(text) => FileRead::Text(File::new(path.display().to_string(), text, folder)),
-                Err(error) => {
-                    let problems = Problems::of_one(
-                        &path.display().to_string(),
-                        &format!("cannot be read: {error}"),
-                        "let Tollgate read this file, and keep it UTF-8",
-                    );
-                    FileRead::Unreadable(path, problems)
-                }
-            };
-            (name, file)
-        })
-        .collect()
 }
 
 /// A tenant whose file is wrong.
@@ -690,20 +591,6 @@ pub(crate) struct WorkerConfig {
     pub(crate) limits: PluginLimits,
 }
 
-/// What one run of a plugin may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PluginLimits {
-    pub(crate) fuel: u64,
-    pub(crate) deadline_ms: u64,
-    pub(crate) memory_bytes_max: usize,
-    /// Distinct state keys that one run reads or writes.
-    pub(crate) state_keys_max: usize,
-    /// State bytes that one run reads or writes.
-    pub(crate) state_bytes_max: usize,
-    /// State bytes that the plugin has for the tenant in all, keys and values.
-    pub(crate) state_total_max: u64,
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryConfig {
     pub(crate) retry: RetryPolicy,
@@ -723,102 +610,12 @@ pub(crate) struct OutboundRules {
     pub(crate) extra_roots: Arc<[CertificateDer<'static>]>,
 }
 
-/// An IP network, for allow-lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    pub(crate) address: IpAddr,
-    pub(crate) prefix_length: u8,
-}
-
 /// A plugin that the operator offers to tenants.
 #[derive(Debug, Clone)]
 pub struct PluginConfig {
     pub(crate) path: PathBuf,
     /// Refuses to start when the file has another digest.
     pub(crate) digest: Option<PluginDigest>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Tenant {
-    pub name: TenantName,
-    pub sources: BTreeMap<SourceName, Source>,
-    pub routes: Vec<Arc<Route>>,
-    pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
-    /// What a plugin's version must have behind it before it advances on a route of this tenant.
-    pub(crate) gate: PromotionGate,
-    /// The families that its sources share.
-    pub(crate) sharing: Sharing,
-}
-
-#[derive(Debug, Clone)]
-pub struct Source {
-    pub name: SourceName,
-    pub profile: Arc<Profile>,
-    /// The source's own keys; see the edge for those that are fetched.
-    pub keyring: Arc<Keyring>,
-    /// How the provider wants to be answered.
-    pub(crate) ack: Ack,
-    pub access: Access,
-    /// The largest body that is taken, in bytes.
-    pub(crate) body_bytes_max: usize,
-    /// What another form of a held event becomes.
-    pub(crate) on_held: OnHeld,
-    /// What a suspected replay waits for.
-    pub(crate) on_replay: OnReplay,
-    /// The public URL of this source, for schemes that sign it: scheme, host and port, or the whole.
-    pub(crate) public_url: Option<String>,
-    /// As the file refers to them; the keyring is made of them.
-    pub(crate) secrets: Vec<SourceSecret>,
-    /// Names of published keys that are fetched ahead.
-    pub published_keys: Vec<String>,
-}
-
-/// Who may speak to a source, beside the signature (promise I7).
-#[derive(Debug, Clone, Default)]
-pub struct Access {
-    /// One of them must be presented; empty: none is asked for. Several while one replaces another.
-    pub(crate) credentials: Vec<Credential>,
-    /// The credentials are basic auth, which a refusal has to ask for.
-    pub(crate) asks_basic: bool,
-    /// The client must be in one of them; empty: from anywhere.
-    pub allow_networks: Vec<Network>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Route {
-    pub name: RouteName,
-    pub(crate) matches: RouteMatch,
-    /// [`tollgate_core::forward::NAME`] where it forwards.
-    pub plugin: PluginName,
-    /// Set where it runs no plugin, and hands the event itself on in this form.
-    pub forward: Option<ForwardForm>,
-    /// The plugin's configuration as the JSON document it is handed.
-    pub(crate) config_json: String,
-    pub(crate) config_digest: Digest,
-    pub grants: Vec<Grant>,
-    /// Whose operation keys its actions are recorded under: the plugin's, unless the route says `operations`.
-    pub(crate) namespace: Namespace,
-    /// Where actions go; empty leaves them in the ledger.
-    pub destinations: Vec<DestinationName>,
-    pub(crate) limits: PluginLimits,
-    /// Which versions of the plugin it runs. No file says it: the registry adds it to the routes of a running host, so that a job
-    /// sees a route and its binding of the same moment.
-    pub(crate) binding: Option<Binding>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Destination {
-    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
-    pub url: String,
-    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
-    pub(crate) secrets: Vec<SourceSecret>,
-    pub(crate) in_flight_max: usize,
-    /// Sent with each delivery beside ours, names in lower case. Some values are secret, so all are kept so.
-    pub(crate) headers: Vec<(HeaderName, Secret)>,
-    /// From the start of an attempt to the end of the answer; absent: what holds for all.
-    pub(crate) timeout_ms: Option<u64>,
-    /// Names that it had before: what waits for them goes here.
-    pub(crate) formerly: Vec<DestinationName>,
 }
 
 impl Rates {
@@ -831,50 +628,5 @@ impl Config {
     /// The lifecycle that judges an event's status; none when its family has none.
     pub(crate) fn lifecycle_of(&self, event: &Event) -> Option<Arc<Lifecycle>> {
         self.lifecycles.get(event.reading.family()?).cloned()
-    }
-}
-
-impl Tenant {
-    /// The destination of this name, or the one that was formerly called so.
-    pub(crate) fn destination(&self, name: &DestinationName) -> Option<&Arc<Destination>> {
-        self.destinations.get(name).or_else(|| {
-            self.destinations
-                .values()
-                .find(|destination| destination.formerly.contains(name))
-        })
-    }
-
-    /// Names that destinations had before, each with the name of now.
-    fn renamed_destinations(&self) -> Vec<(DestinationName, DestinationName)> {
-        let renamed = self.destinations.iter().flat_map(|(now, destination)| {
-            let before = destination.formerly.iter();
-            before.map(move |old| (old.clone(), now.clone()))
-        });
-        renamed.collect()
-    }
-
-    /// Where a route's actions go.
-    pub(crate) fn targets(&self, route: &Route) -> Targets {
-        Targets {
-            destinations: route.destinations.clone(),
-            renamed: self.renamed_destinations(),
-        }
-    }
-
-    /// What each route takes.
-    pub(crate) fn matches(&self) -> impl Iterator<Item = (&RouteName, &RouteMatch)> {
-        self.routes.iter().map(|route| (&route.name, &route.matches))
-    }
-}
-
-impl Network {
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
-            IpAddr::V6(v6) => (v6.to_bits(), 128),
-        };
-        let ((network, width), (candidate, candidate_width)) = (bits(self.address), bits(address));
-        let keep = u32::from(self.prefix_length.min(width as u8));
-        width == candidate_width && (keep == 0 || (network ^ candidate) >> (128 - keep) == 0)
     }
 }

@@ -1,67 +1,48 @@
 //! The operator's file, checked: listeners, store, worker, delivery, plugins, lifecycles.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use tollgate_core::forward;
 use tollgate_core::ids::{FamilyName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
+use tollgate_core::network::Network;
 use tollgate_core::quarantine;
 use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
-
-use super::raw::{Desk, File, Section, Value};
-use super::reach::{Leave, Tenancy, Trust};
-use super::{
-    DeliveryConfig, EdgeConfig, Network, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, PluginLimits, Rates,
-    Schemas, StoreConfig, WorkerConfig, reference, tls,
+use tollgate_core::secret::Secret;
+use tollgate_tenants::PluginLimits;
+use tollgate_tenants::file::{
+    self, BODY_BYTES_LEAST, File, Findings, Host, Leave, Offer, Problems, Schemas, Section, Value, WRITE_A_NETWORK, set,
 };
 
-pub(super) const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
-const THREADS_MAX: u32 = 256;
-const RATE_MOST: u32 = 1_000_000;
-pub(super) const BODY_BYTES_LEAST: u32 = 1024;
-const BODY_BYTES_MOST: u32 = 16 * 1024 * 1024;
-const WAL_BYTES_LEAST: u32 = 64 * 1024;
-const WAL_BYTES_MOST: u32 = 1024 * 1024 * 1024;
-const READ_MS_MOST: u32 = 120_000;
-const IDLE_MS_MOST: u32 = 3_600_000;
-const CONNECTIONS_MOST: u32 = 1_000_000;
-const IN_FLIGHT_MOST: u32 = 1_000;
-const ATTEMPTS_MOST: u32 = 1_000;
-const RETRY_BASE_MS_MOST: u32 = 60 * 60 * 1000;
-const RETRY_CAP_MS_MOST: u32 = 24 * 60 * 60 * 1000;
+use super::reach::{Tenancy, Trust};
+use super::references::References;
+use super::{
+    DeliveryConfig, EdgeConfig, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, Rates, StoreConfig,
+    WorkerConfig, tls,
+};
 
-impl PluginLimits {
-    /// What a plugin gets when nobody says otherwise.
-    pub(crate) const DEFAULT: Self = Self {
-        fuel: limits::RUN_FUEL,
-        deadline_ms: limits::RUN_DEADLINE_MS,
-        memory_bytes_max: limits::RUN_MEMORY_BYTES_MAX,
-        state_keys_max: limits::STATE_KEYS_PER_RUN_MAX,
-        state_bytes_max: limits::STATE_BYTES_PER_RUN_MAX,
-        state_total_max: limits::STATE_TOTAL_BYTES,
-    };
-    /// What an operator may give at most. The deadline leaves a job's lease time to settle.
-    pub(crate) const MOST: Self = Self {
-        fuel: 100_000_000_000,
-        deadline_ms: 10_000,
-        memory_bytes_max: 1024 * MIB,
-        state_keys_max: 1024,
-        state_bytes_max: 4 * MIB,
-        state_total_max: 1 << 40,
-    };
-}
-
-const MIB: usize = 1024 * 1024;
+/// A shorter token of the operator's could be guessed by whoever reaches the private listener.
+const OPERATOR_TOKEN_BYTES_MIN: usize = 16;
+const THREADS_MAX: i64 = 256;
+const RATE_MOST: i64 = 1_000_000;
+const BODY_BYTES_MOST: i64 = 16 * 1024 * 1024;
+const WAL_BYTES_LEAST: i64 = 64 * 1024;
+const WAL_BYTES_MOST: i64 = 1024 * 1024 * 1024;
+const READ_MS_MOST: i64 = 120_000;
+const IDLE_MS_MOST: i64 = 3_600_000;
+const CONNECTIONS_MOST: i64 = 1_000_000;
+const IN_FLIGHT_MOST: i64 = 1_000;
+const ATTEMPTS_MOST: i64 = 1_000;
+const RETRY_BASE_MS_MOST: i64 = 60 * 60 * 1000;
+const RETRY_CAP_MS_MOST: i64 = 24 * 60 * 60 * 1000;
 
 /// The operator's part of the configuration.
-pub(super) struct House {
+pub(super) struct Settings {
     pub(super) edge: EdgeConfig,
     pub(super) operator: OperatorConfig,
     pub(super) store: StoreConfig,
@@ -76,7 +57,7 @@ pub(super) struct House {
     pub(super) tenancy: Tenancy,
 }
 
-impl Default for House {
+impl Default for Settings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -125,21 +106,49 @@ impl Default for House {
     }
 }
 
-pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
-    file.read(desk, |top| {
-        let mut house = House::default();
-        if let Some(section) = section(top, "edge") {
-            edge(&section, &mut house.edge);
+impl Settings {
+    /// What tenants are offered: routes may name `plugins`, and their configurations are held against `schemas`.
+    pub(super) fn offer<'o>(
+        &'o self,
+        plugins: Option<&'o BTreeSet<PluginName>>,
+        schemas: Option<&'o Schemas>,
+    ) -> Offer<'o> {
+        Offer {
+            host: Host::Native,
+            body_bytes_max: self.edge.body_bytes_max,
+            source_body_bytes_max: self.edge.source_body_bytes_max,
+            in_flight_max: self.delivery.in_flight_max,
+            allow_http: self.delivery.outbound.allow_http,
+            allow_networks: &self.delivery.outbound.allow_networks,
+            limits: self.worker.limits,
+            lifecycles: &self.lifecycles,
+            plugins,
+            schemas,
         }
-        if let Some(section) = section(top, "operator") {
-            operator(&section, &mut house.operator, house.edge.listen);
+    }
+}
+
+/// All that is wrong with the file, and what it comes to with defaults where it is wrong; nothing where it is no TOML.
+pub(super) fn check(
+    file: &File,
+    references: &References,
+    plugin_files: PluginFiles,
+) -> (Option<Settings>, Option<Problems>) {
+    let findings = Findings::new(references);
+    let read = file.read(&findings, |top| {
+        let mut settings = Settings::default();
+        if let Some(section) = top.section("edge") {
+            edge(&section, &mut settings.edge);
         }
-        store(top, &mut house.store, desk);
-        if let Some(section) = section(top, "worker") {
-            worker(&section, &mut house.worker);
+        if let Some(section) = top.section("operator") {
+            operator(&section, &mut settings.operator, settings.edge.listen);
         }
-        if let Some(section) = section(top, "delivery") {
-            delivery(&section, &mut house.delivery);
+        store(top, &mut settings.store, plugin_files);
+        if let Some(section) = top.section("worker") {
+            worker(&section, &mut settings.worker);
+        }
+        if let Some(section) = top.section("delivery") {
+            delivery(&section, &mut settings.delivery);
         }
         let plugins = top.named::<PluginName>("plugins");
         for (_, section) in plugins.iter().filter(|(name, _)| name.as_str() == forward::NAME) {
@@ -151,46 +160,47 @@ pub(super) fn check(file: &File, desk: &Desk) -> Option<House> {
                 "rename it",
             );
         }
-        house.plugin_names = Some(plugins.iter().map(|(name, _)| name.clone()).collect());
-        house.plugins = plugins
+        settings.plugin_names = Some(plugins.iter().map(|(name, _)| name.clone()).collect());
+        settings.plugins = plugins
             .into_iter()
-            .filter_map(|(name, section)| Some((name, plugin(&section, desk)?)))
+            .filter_map(|(name, section)| Some((name, plugin(&section, plugin_files)?)))
             .collect();
         if let Some(files) = top.get("lifecycles") {
-            lifecycles(&files, &mut house.lifecycles);
+            lifecycles(&files, &mut settings.lifecycles);
         }
-        house.tenancy = tenancy(top);
-        house.tenancy.operators_env = desk.variables.borrow().clone();
-        Some(house)
-    })
+        settings.tenancy = tenancy(top);
+        settings.tenancy.operators_env = references.variables.borrow().clone();
+        Some(settings)
+    });
+    (read, findings.finish(std::iter::once(file)).err())
 }
 
 fn edge(section: &Section, edge: &mut EdgeConfig) {
     set(&mut edge.listen, section.get("listen").and_then(|value| listen(&value)));
-    set(&mut edge.threads, count(section, "threads", 1..=THREADS_MAX));
+    set(&mut edge.threads, section.number("threads", 1..=THREADS_MAX));
     set(
         &mut edge.body_bytes_max,
-        count(section, "body_bytes_max", BODY_BYTES_LEAST..=BODY_BYTES_MOST),
+        section.number("body_bytes_max", BODY_BYTES_LEAST..=BODY_BYTES_MOST),
     );
-    let most = u32::try_from(limits::SOURCE_BODY_BYTES_MOST).unwrap_or(u32::MAX);
+    let most = i64::try_from(limits::SOURCE_BODY_BYTES_MOST).unwrap_or(i64::MAX);
     set(
         &mut edge.source_body_bytes_max,
-        count(section, "source_body_bytes_max", BODY_BYTES_LEAST..=most),
+        section.number("source_body_bytes_max", BODY_BYTES_LEAST..=most),
     );
     set(
         &mut edge.header_read_ms_max,
-        count(section, "header_read_ms_max", 100..=READ_MS_MOST),
+        section.number("header_read_ms_max", 100..=READ_MS_MOST),
     );
     set(
         &mut edge.body_read_ms_max,
-        count(section, "body_read_ms_max", 100..=READ_MS_MOST),
+        section.number("body_read_ms_max", 100..=READ_MS_MOST),
     );
-    set(&mut edge.idle_ms_max, count(section, "idle_ms_max", 100..=IDLE_MS_MOST));
+    set(&mut edge.idle_ms_max, section.number("idle_ms_max", 100..=IDLE_MS_MOST));
     set(
         &mut edge.connections_max,
-        count(section, "connections_max", 1..=CONNECTIONS_MOST),
+        section.number("connections_max", 1..=CONNECTIONS_MOST),
     );
-    let tls_section = self::section(section, "tls");
+    let tls_section = section.section("tls");
     let speaks_tls = tls_section.is_some();
     edge.tls = tls_section.and_then(|section| tls::tls(&section));
     if let Some(proxies) = section.get("trusted_proxies") {
@@ -205,7 +215,7 @@ fn edge(section: &Section, edge: &mut EdgeConfig) {
             );
         }
     }
-    if let Some(section) = self::section(section, "rate") {
+    if let Some(section) = section.section("rate") {
         edge.rates.every = rate(&section);
         for (name, section) in section.named::<TenantName>("tenants") {
             let of_tenant = rate(&section);
@@ -239,9 +249,9 @@ fn rate(section: &Section) -> Option<Rate> {
     if let (None, Some(burst)) = (&per_s, &burst) {
         burst.problem("`burst` bounds nothing without `requests_per_s`", "add requests_per_s");
     }
-    let per_s = per_s?.count(1..=RATE_MOST)?;
+    let per_s = section.number("requests_per_s", 1..=RATE_MOST)?;
     let burst = match burst {
-        Some(burst) => burst.count(1..=RATE_MOST)?,
+        Some(_) => section.number("burst", 1..=RATE_MOST)?,
         None => per_s,
     };
     Rate::new(per_s, burst)
@@ -253,9 +263,7 @@ fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr
     let short_token = leave(section, "short_token");
     let clear_text = leave(section, "clear_text");
     operator.listen = at.as_ref().and_then(listen);
-    operator.token = token
-        .as_ref()
-        .and_then(|token| reference::operator_token(token, short_token));
+    operator.token = token.as_ref().and_then(|token| operator_token(token, short_token));
     if let (Some(at), Some(address), Leave::Refused) = (&at, operator.listen, clear_text)
         && !address.ip().to_canonical().is_loopback()
     {
@@ -282,6 +290,23 @@ fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr
     section.finish();
 }
 
+/// Reads the operator's token, which opens the whole private listener. `short` is the operator's word that a short one is meant.
+fn operator_token(value: &Value, short: Leave) -> Option<Secret> {
+    let token = file::any_secret(value)?.text?;
+    let bytes = token.expose().len();
+    if bytes < OPERATOR_TOKEN_BYTES_MIN && short == Leave::Refused {
+        value.problem(
+            format!("the token that this refers to has {bytes} bytes: it could be guessed, and it opens everything"),
+            &format!(
+                "use at least {OPERATOR_TOKEN_BYTES_MIN} random bytes, for example: openssl rand -hex 24; or say \
+                 short_token = true in [operator]"
+            ),
+        );
+        return None;
+    }
+    Some(token)
+}
+
 /// Whether the file gives leave to something that is refused by default.
 fn leave(section: &Section, key: &'static str) -> Leave {
     match section.get(key).and_then(|value| value.boolean()) {
@@ -298,7 +323,7 @@ fn tenancy(top: &Section) -> Tenancy {
         folder: top.beside("."),
         ..Tenancy::default()
     };
-    let Some(section) = section(top, "tenants") else {
+    let Some(section) = top.section("tenants") else {
         return tenancy;
     };
     for (key, folders) in [("secrets", &mut tenancy.secrets), ("profiles", &mut tenancy.profiles)] {
@@ -331,14 +356,14 @@ fn tenancy(top: &Section) -> Tenancy {
     tenancy
 }
 
-fn store(top: &Section, store: &mut StoreConfig, desk: &Desk) {
+fn store(top: &Section, store: &mut StoreConfig, plugin_files: PluginFiles) {
     // A default path is relative to the file as well.
-    match section(top, "store") {
+    match top.section("store") {
         Some(section) => {
             let path = section.require("path", "add path = \"tollgate.db\"");
             set(&mut store.path, path.as_ref().and_then(|path| path.path()));
             let folder = store.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let (Some(path), Some(folder), PluginFiles::MustExist) = (&path, folder, desk.plugin_files)
+            if let (Some(path), Some(folder), PluginFiles::MustExist) = (&path, folder, plugin_files)
                 && !folder.is_dir()
             {
                 path.problem(
@@ -348,11 +373,11 @@ fn store(top: &Section, store: &mut StoreConfig, desk: &Desk) {
             }
             set(
                 &mut store.wal_bytes_max,
-                count(&section, "wal_bytes_max", WAL_BYTES_LEAST..=WAL_BYTES_MOST),
+                section.number("wal_bytes_max", WAL_BYTES_LEAST..=WAL_BYTES_MOST),
             );
             set(
                 &mut store.keys_in_memory_max,
-                count(&section, "keys_in_memory_max", 1_000..=10_000_000),
+                section.number("keys_in_memory_max", 1_000..=10_000_000),
             );
             section.finish();
         }
@@ -361,18 +386,22 @@ fn store(top: &Section, store: &mut StoreConfig, desk: &Desk) {
 }
 
 fn worker(section: &Section, worker: &mut WorkerConfig) {
-    set(&mut worker.threads, count(section, "threads", 1..=THREADS_MAX));
+    set(&mut worker.threads, section.number("threads", 1..=THREADS_MAX));
     set(
         &mut worker.quarantine_after,
-        count(section, "quarantine_after", 0..=1_000_000),
+        section.number("quarantine_after", 0..=1_000_000),
     );
     worker.cache = section.get("cache").and_then(|path| path.path());
     set(
         &mut worker.cache_bytes_max,
-        count::<u64>(section, "cache_mib_max", 1..=1024 * 1024).map(|mib| mib * 1024 * 1024),
+        section
+            .number::<u64>("cache_mib_max", 1..=1024 * 1024)
+            .map(|mib| mib * 1024 * 1024),
     );
     retry(section, &mut worker.retry);
-    plugin_limits(section, &mut worker.limits, &PluginLimits::MOST);
+    if let Some(section) = section.section("limits") {
+        worker.limits.read(&section, &PluginLimits::MOST);
+    }
     section.finish();
 }
 
@@ -383,7 +412,7 @@ fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
     );
     set(
         &mut delivery.in_flight_max,
-        count(section, "in_flight_max", 1..=IN_FLIGHT_MOST),
+        section.number("in_flight_max", 1..=IN_FLIGHT_MOST),
     );
     retry(section, &mut delivery.retry);
     if let Some(networks) = section.get("allow_networks") {
@@ -396,24 +425,23 @@ fn delivery(section: &Section, delivery: &mut DeliveryConfig) {
 }
 
 fn retry(parent: &Section, retry: &mut RetryPolicy) {
-    let Some(section) = section(parent, "retry") else {
+    let Some(section) = parent.section("retry") else {
         return;
     };
     set(
         &mut retry.attempts_max,
-        count(&section, "attempts_max", 1..=ATTEMPTS_MOST),
+        section.number("attempts_max", 1..=ATTEMPTS_MOST),
     );
     let base = section.get("base_ms");
     set(
         &mut retry.base_ms,
-        base.as_ref()
-            .and_then(|value| value.integer(1..=i64::from(RETRY_BASE_MS_MOST))),
+        base.as_ref().and_then(|value| value.integer(1..=RETRY_BASE_MS_MOST)),
     );
     set(
         &mut retry.cap_ms,
         section
             .get("cap_ms")
-            .and_then(|value| value.integer(1..=i64::from(RETRY_CAP_MS_MOST))),
+            .and_then(|value| value.integer(1..=RETRY_CAP_MS_MOST)),
     );
     if retry.cap_ms < retry.base_ms {
         section.problem(
@@ -429,37 +457,7 @@ fn retry(parent: &Section, retry: &mut RetryPolicy) {
     section.finish();
 }
 
-/// Reads `limits` of a worker or a route; nothing may exceed `most`.
-pub(super) fn plugin_limits(parent: &Section, limits: &mut PluginLimits, most: &PluginLimits) {
-    let Some(section) = section(parent, "limits") else {
-        return;
-    };
-    let read = |key, least: i64, most: u64| {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        section
-            .get(key)?
-            .integer(least..=most)
-            .and_then(|number| u64::try_from(number).ok())
-    };
-    set(&mut limits.fuel, read("fuel", 10_000, most.fuel));
-    set(&mut limits.deadline_ms, read("deadline_ms", 1, most.deadline_ms));
-    let mib = read("memory_mib", 1, (most.memory_bytes_max / MIB) as u64);
-    set(
-        &mut limits.memory_bytes_max,
-        mib.and_then(|mib| usize::try_from(mib).ok()).map(|mib| mib * MIB),
-    );
-    let size = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
-    let (keys, bytes) = (most.state_keys_max as u64, most.state_bytes_max as u64);
-    set(&mut limits.state_keys_max, size(read("state_keys", 0, keys)));
-    set(&mut limits.state_bytes_max, size(read("state_bytes", 0, bytes)));
-    set(
-        &mut limits.state_total_max,
-        read("state_total_bytes", 0, most.state_total_max),
-    );
-    section.finish();
-}
-
-fn plugin(section: &Section, desk: &Desk) -> Option<PluginConfig> {
+fn plugin(section: &Section, plugin_files: PluginFiles) -> Option<PluginConfig> {
     let path = section.require("path", "add path = \"plugins/NAME.wasm\"");
     let digest = section
         .get("digest")
@@ -467,7 +465,7 @@ fn plugin(section: &Section, desk: &Desk) -> Option<PluginConfig> {
     section.finish();
     let file = path.as_ref().and_then(|path| path.path());
     if let (Some(path), Some(file)) = (&path, &file)
-        && desk.plugin_files == PluginFiles::MustExist
+        && plugin_files == PluginFiles::MustExist
         && !file.is_file()
     {
         path.problem(
@@ -521,89 +519,4 @@ fn listen(value: &Value) -> Option<SocketAddr> {
         );
     }
     address
-}
-
-pub(super) fn section<'a>(parent: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
-    parent.get(key)?.section()
-}
-
-/// A number that fits whatever holds it.
-pub(super) fn count<T: TryFrom<u32>>(
-    section: &Section,
-    key: &'static str,
-    bounds: std::ops::RangeInclusive<u32>,
-) -> Option<T> {
-    section
-        .get(key)?
-        .count(bounds)
-        .and_then(|number| T::try_from(number).ok())
-}
-
-/// Takes what was said; keeps the default otherwise.
-fn set<T>(place: &mut T, said: Option<T>) {
-    if let Some(said) = said {
-        *place = said;
-    }
-}
-
-/// Why a text is not a [`Network`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NetworkError {
-    #[error("`{0}` is not a network")]
-    Shape(String),
-    #[error("`{text}` has address bits beyond its prefix; the network is `{network}`")]
-    HostBits { text: String, network: Network },
-}
-
-/// `10.0.0.0/8`; an address alone is the network of just that address.
-impl FromStr for Network {
-    type Err = NetworkError;
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let shape = || NetworkError::Shape(text.to_owned());
-        let (address, prefix) = text
-            .split_once('/')
-            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| shape())?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_length = match prefix {
-            None => width,
-            Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => prefix
-                .parse::<u8>()
-                .ok()
-                .filter(|length| *length <= width)
-                .ok_or_else(shape)?,
-            Some(_) => return Err(shape()),
-        };
-        let network = Self {
-            address: first_address(address, prefix_length),
-            prefix_length,
-        };
-        if network.address == address {
-            Ok(network)
-        } else {
-            Err(NetworkError::HostBits {
-                text: text.to_owned(),
-                network,
-            })
-        }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_length)
-    }
-}
-
-fn first_address(address: IpAddr, prefix_length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
 }

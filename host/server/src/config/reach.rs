@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use tollgate_core::ids::TenantName;
+use tollgate_tenants::file::{Leave, Owner, Refused};
 
 /// What the operator says about tenants' files in `[tenants]`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tenancy {
     pub(super) trust: Trust,
-    /// Secrets that are shorter than [`super::reference::SECRET_BYTES_MIN`].
+    /// Secrets that are shorter than [`tollgate_tenants::file::SECRET_BYTES_MIN`].
     pub(super) short_secrets: Leave,
     /// Folders with a folder of secrets for each tenant. The first one is named in messages.
     pub(super) secrets: Vec<PathBuf>,
@@ -55,14 +56,6 @@ pub(super) enum Trust {
     Whole,
 }
 
-/// Whether something is let through that is refused by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Leave {
-    #[default]
-    Refused,
-    Given,
-}
-
 /// What the references of one file may reach.
 #[derive(Debug, Clone)]
 pub(super) enum Reach {
@@ -79,13 +72,6 @@ pub(super) struct TenantReach {
     tenancy: Arc<Tenancy>,
 }
 
-/// Why a reference is not followed, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) message: String,
-    pub(super) help: String,
-}
-
 /// Why a file was not opened.
 #[derive(Debug)]
 pub(super) enum Unopened {
@@ -98,15 +84,6 @@ pub(super) enum Unopened {
 pub(super) enum Kind {
     Secret,
     Profile,
-}
-
-/// Whose a file is that a reader may be shown lines of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// Of whoever wrote the reference.
-    Own,
-    /// Somebody else put it there: its lines are shown to nobody.
-    Foreign,
 }
 
 impl Reach {
@@ -326,7 +303,7 @@ pub(super) fn prefix(tenant: &str) -> String {
 }
 
 /// Opens for reading, and does not wait: a pipe that nobody writes would stop the host's start.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed())

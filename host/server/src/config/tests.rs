@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use tollgate_core::forward::ForwardForm;
+use tollgate_core::action::ForwardForm;
+use tollgate_core::ids::Digest;
 
 use super::*;
 

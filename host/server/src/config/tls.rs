@@ -7,9 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig, crypto};
-
-use super::raw::{Section, Value};
-use super::reference::{FileProblem, read_secret_file};
+use tollgate_tenants::file::{Section, Value};
 
 const NAME_A_KEY: &str = "name the PEM file with the certificate's private key";
 /// A chain of certificates is some kilobytes.
@@ -107,24 +105,16 @@ fn chain(value: &Value) -> Option<Vec<CertificateDer<'static>>> {
 
 fn private_key(value: &Value) -> Option<PrivateKeyDer<'static>> {
     let path = value.path()?;
-    match read_secret_file(&path, value.reach()) {
-        Ok(pem) => {
-            // The error says at most what kind of PEM it is, and is left out all the same: the file holds a secret.
-            let key = PrivateKeyDer::from_pem_slice(pem.expose()).ok();
-            if key.is_none() {
-                value.problem(format!("{} holds no private key in PEM", path.display()), NAME_A_KEY);
-            }
-            key
-        }
-        Err(FileProblem::Unusable { message, help }) => {
-            value.problem(format!("the key's file {}: {message}", path.display()), help);
-            None
-        }
-        Err(FileProblem::OutOfReach { message, help }) => {
-            value.problem(message, &help);
-            None
-        }
+    let pem = value.resolver().secret_file(&path);
+    let pem = pem
+        .map_err(|refused| value.problem(refused.message, &refused.help))
+        .ok()?;
+    // The error says at most what kind of PEM it is, and is left out all the same: the file holds a secret.
+    let key = PrivateKeyDer::from_pem_slice(pem.expose()).ok();
+    if key.is_none() {
+        value.problem(format!("{} holds no private key in PEM", path.display()), NAME_A_KEY);
     }
+    key
 }
 
 fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {

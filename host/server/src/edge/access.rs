@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use http::HeaderMap;
 use tollgate_core::answer::Rejection;
 use tollgate_core::ids::TenantName;
+use tollgate_core::network::Network;
 use tollgate_core::rate::{Bucket, Rate};
 use tollgate_core::request::RawRequest;
 use tollgate_core::verify::Unproven;
@@ -16,7 +17,7 @@ use tollgate_store::Intake;
 
 use super::Edge;
 use crate::clock;
-use crate::config::{EdgeConfig, Network, Source, Tenant};
+use crate::config::{EdgeConfig, Source, Tenant};
 use crate::telemetry::Whose;
 
 /// The other end of a connection.

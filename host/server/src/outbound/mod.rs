@@ -2,8 +2,6 @@
 //! no proxies, and connects only to addresses that the guard let through: each new connection resolves the name once, judges every
 //! address, and dials one of exactly those.
 
-pub(crate) mod guard;
-
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -24,9 +22,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tollgate_core::limits;
+use tollgate_core::network::{self, Forbidden, Network};
 
-use self::guard::Forbidden;
-use crate::config::{Network, OutboundRules};
+use crate::config::OutboundRules;
 
 /// One address of several may be dead; the others get their turn.
 const CONNECT_MS_MAX: u64 = 5_000;
@@ -181,7 +179,7 @@ async fn connect(uri: &Uri, allow_networks: &[Network]) -> Result<TcpStream, Con
         .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     let addresses = resolve(host, port).await?;
     for address in &addresses {
-        guard::judge(address.ip(), allow_networks).map_err(ConnectError::Forbidden)?;
+        network::judge(address.ip(), allow_networks).map_err(ConnectError::Forbidden)?;
     }
     let mut failed = ConnectError::Resolve {
         host: host.to_owned(),

@@ -65,7 +65,7 @@ pub(crate) fn host(plugin: &PluginName) -> String {
 pub(crate) async fn digest(route: &Route) -> Option<PluginDigest> {
     let url = format!("http://{}{DIGEST_PATH}", host(&route.plugin));
     let begun = clock::within(
-        route.deadline_ms + CHAINING_MS,
+        route.limits.deadline_ms + CHAINING_MS,
         web::begin(&url, Vec::new(), Vec::new()),
     )
     .await?;
@@ -84,12 +84,12 @@ pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Res
         config: route.config_json.clone(),
         state: snapshot.values.into_iter().map(value_of).collect(),
         complete: snapshot.complete,
-        fuel: route.fuel,
-        memory_bytes: route.memory_bytes_max,
+        fuel: route.limits.fuel,
+        memory_bytes: route.limits.memory_bytes_max as u64,
         proposals_max: limits::ACTIONS_PER_RUN_MAX,
     };
     for _ in 0..ROUNDS_MAX {
-        let (digest, called) = call(&url, &request, route.deadline_ms).await;
+        let (digest, called) = call(&url, &request, route.limits.deadline_ms).await;
         match called {
             Called::Answered(Answer::Ended(ended)) => return Ok(ended_run(digest, ended)),
             Called::Answered(Answer::Missing(keys)) => {

@@ -233,8 +233,7 @@ async fn execute(store: &GuestStore, held: &[Quarantine], claim: &JobClaim) -> R
         config_digest: route.config_digest,
         grants: &route.grants,
         namespace: &route.namespace,
-        // The app sets no bound on state.
-        state_total_max: None,
+        state_total_max: Some(route.limits.state_total_max),
         targets: &targets,
     };
     if let Some(unrun) = RULES.unrun(claim, &terms, clock::moment()) {

@@ -14,16 +14,16 @@ pub struct Problem {
     /// From 1; absent when the file could not be read at all.
     pub line: Option<usize>,
     /// From 1, in characters.
-    pub(crate) column: Option<usize>,
+    pub column: Option<usize>,
     pub message: String,
     /// How to mend it.
     pub help: String,
     /// What it is about, for example `routes.cashback.grants`; absent for a file as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) field: Option<String>,
+    pub field: Option<String>,
     /// What the caret marks, in bytes of the file.
     #[serde(skip)]
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 /// All that is wrong with a configuration; at least one.
@@ -44,7 +44,7 @@ pub enum Ink {
 
 impl Problem {
     /// A problem at a place of a file.
-    pub(super) fn at(file: &str, text: &str, span: Range<usize>, message: String, help: String) -> Self {
+    pub(crate) fn at(file: &str, text: &str, span: Range<usize>, message: String, help: String) -> Self {
         let start = floor_char_boundary(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -60,7 +60,7 @@ impl Problem {
     }
 
     /// A problem with a file as a whole.
-    pub(super) fn of_file(file: String, message: String, help: String) -> Self {
+    pub(crate) fn of_file(file: String, message: String, help: String) -> Self {
         Self {
             file,
             line: None,
@@ -73,39 +73,32 @@ impl Problem {
     }
 
     /// Orders problems of one file as a reader meets them.
-    pub(super) fn place(&self) -> usize {
+    pub(crate) fn place(&self) -> usize {
         self.span.start
     }
 }
 
 impl Problems {
-    pub(super) fn new(problems: Vec<Problem>, texts: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(problems: Vec<Problem>, texts: BTreeMap<String, String>) -> Self {
         Self { problems, texts }
     }
 
-    pub(crate) fn of_one(file: &str, message: &str, help: &str) -> Self {
+    pub fn of_one(file: &str, message: &str, help: &str) -> Self {
         let problem = Problem::of_file(file.to_owned(), message.to_owned(), help.to_owned());
         Self::new(vec![problem], BTreeMap::new())
     }
 
     /// These, and then `others`.
-    pub(super) fn and(mut self, others: Option<Self>) -> Self {
-        if let Some(others) = others {
-            self.problems.extend(others.problems);
-            self.texts.extend(others.texts);
-        }
-        self
-    }
-
-    /// These, and then those.
     #[must_use]
-    pub(crate) fn and_all(self, others: Self) -> Self {
-        self.and(Some(others))
+    pub fn and(mut self, others: Self) -> Self {
+        self.problems.extend(others.problems);
+        self.texts.extend(others.texts);
+        self
     }
 
     /// The same with a further word of help for each.
     #[must_use]
-    pub(crate) fn with_note(mut self, note: &str) -> Self {
+    pub fn with_note(mut self, note: &str) -> Self {
         for problem in &mut self.problems {
             problem.help = format!("{}; {note}", problem.help);
         }
@@ -113,7 +106,7 @@ impl Problems {
     }
 
     /// In a few words, for a log line: each with its place.
-    pub(crate) fn in_words(&self) -> String {
+    pub fn in_words(&self) -> String {
         let one = |problem: &Problem| {
             let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
             format!("{}{line}: {} ({})", problem.file, problem.message, problem.help)

@@ -1,8 +1,8 @@
 //! The raw stage: what a file says, each key and value with its place. Reading a value checks its type; what is wrong goes to
-//! the [`Desk`], and reading goes on.
+//! the [`Findings`], and reading goes on.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -12,43 +12,30 @@ use tollgate_core::config_schema::{ConfigPath, Segment};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::PluginFiles;
 use super::problem::{Problem, Problems};
-use super::reach::{Kind, Owner, Reach, Unopened};
+use super::resolver::{Owner, Resolver};
 
-/// A file that a configuration names is some kilobytes.
-const NAMED_FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Where problems are gathered while files are checked, and what a check may ask of the world.
-pub(super) struct Desk<'a> {
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
-    pub(super) plugin_files: PluginFiles,
+/// Where problems are gathered while files are checked.
+pub struct Findings<'a> {
+    resolver: &'a dyn Resolver,
     problems: RefCell<Vec<Problem>>,
     /// Parts of files that must not be shown: (file, bytes).
     blots: RefCell<Vec<(String, Range<usize>)>>,
     /// Texts of files that a configuration names and that have problems of their own, by name.
     named: RefCell<BTreeMap<String, String>>,
-    /// Names of the variables that were asked for.
-    pub(super) variables: RefCell<BTreeSet<String>>,
 }
 
 /// One file's text.
-pub(super) struct File {
+pub struct File {
     name: String,
     text: String,
     /// What relative paths in it start from.
     folder: PathBuf,
-    /// What its references may reach.
-    reach: Reach,
-    /// Texts of the files that it names, by their paths as written, when it is read as it was at an earlier time.
-    kept: Option<BTreeMap<String, String>>,
-    /// The same, as they were read now.
-    read: RefCell<BTreeMap<String, String>>,
 }
 
 /// A table of a file. Remembers which keys were asked for: the others are unknown.
-pub(super) struct Section<'a> {
-    desk: &'a Desk<'a>,
+pub struct Section<'a> {
+    findings: &'a Findings<'a>,
     file: &'a File,
     /// As people write it in a header, for example `routes.cashback`; empty for the whole file.
     path: String,
@@ -60,39 +47,27 @@ pub(super) struct Section<'a> {
 
 /// A value of a file under its key.
 #[derive(Clone)]
-pub(super) struct Value<'a> {
-    desk: &'a Desk<'a>,
+pub struct Value<'a> {
+    findings: &'a Findings<'a>,
     file: &'a File,
     path: String,
     key_span: Range<usize>,
     value: &'a Spanned<DeValue<'a>>,
 }
 
-impl<'a> Desk<'a> {
-    pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>, plugin_files: PluginFiles) -> Self {
+impl<'a> Findings<'a> {
+    pub fn new(resolver: &'a dyn Resolver) -> Self {
         Self {
-            env,
-            plugin_files,
+            resolver,
             problems: RefCell::default(),
             blots: RefCell::default(),
             named: RefCell::default(),
-            variables: RefCell::default(),
         }
-    }
-
-    /// Reports a file or folder that could not be read.
-    pub(super) fn unreadable(&self, path: &Path, error: &std::io::Error, help: &str) {
-        let problem = Problem::of_file(
-            path.display().to_string(),
-            format!("cannot be read: {error}"),
-            help.to_owned(),
-        );
-        self.problems.borrow_mut().push(problem);
     }
 
     /// # Errors
     /// When there are problems: all of them, in the order of the files and their lines.
-    pub(super) fn finish<'f>(self, files: impl Iterator<Item = &'f File>) -> Result<(), Problems> {
+    pub fn finish<'f>(self, files: impl Iterator<Item = &'f File>) -> Result<(), Problems> {
         let mut problems = self.problems.into_inner();
         if problems.is_empty() {
             return Ok(());
@@ -128,6 +103,16 @@ impl<'a> Desk<'a> {
         Err(Problems::new(problems, texts))
     }
 
+    /// What was read of a file, when nothing was found.
+    ///
+    /// # Errors
+    /// What was found.
+    pub fn made<T>(self, read: Option<T>, file: &File) -> Result<T, Problems> {
+        self.finish(std::iter::once(file))?;
+        // Without a problem there is something.
+        read.ok_or_else(|| Problems::of_one(&file.name, "the file makes nothing", "compare it with the example"))
+    }
+
     /// `field` is empty for what is about no one value.
     fn report(&self, file: &File, field: &str, span: Range<usize>, message: String, help: String) {
         self.problems.borrow_mut().push(Problem {
@@ -138,52 +123,32 @@ impl<'a> Desk<'a> {
 }
 
 impl File {
-    /// A file of the operator's, or a text that names no files.
-    pub(super) fn new(name: String, text: String, folder: &Path) -> Self {
+    pub fn new(name: String, text: String, folder: &Path) -> Self {
         Self {
             name,
             text,
             folder: folder.to_owned(),
-            reach: Reach::Operator,
-            kept: None,
-            read: RefCell::default(),
         }
     }
 
-    /// The same, with references that reach only so far.
-    pub(super) fn within(self, reach: Reach) -> Self {
-        Self { reach, ..self }
+    /// The file as it was when this was its text.
+    #[must_use]
+    pub fn with(&self, text: &str) -> Self {
+        Self::new(self.name.clone(), text.to_owned(), &self.folder)
     }
 
-    /// The file as it was when its text and those of the files that it names were these.
-    pub(super) fn as_kept(&self, text: String, files: BTreeMap<String, String>) -> Self {
-        Self {
-            name: self.name.clone(),
-            text,
-            folder: self.folder.clone(),
-            reach: self.reach.clone(),
-            kept: Some(files),
-            read: RefCell::default(),
-        }
-    }
-
-    pub(super) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
-    }
-
-    /// The texts of the files that it names, as far as they were read, by their paths as written.
-    pub(super) fn named_texts(&self) -> BTreeMap<String, String> {
-        self.read.borrow().clone()
     }
 
     /// Reads the file as TOML and hands its table to `check`. A file with a syntax error is not checked further: what follows
     /// the error would be guessed.
-    pub(super) fn read<T>(&self, desk: &Desk, check: impl FnOnce(&Section) -> Option<T>) -> Option<T> {
+    pub fn read<T>(&self, findings: &Findings, check: impl FnOnce(&Section) -> Option<T>) -> Option<T> {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            blot_likely_secrets(self, desk);
-            desk.report(
+            blot_likely_secrets(self, findings);
+            findings.report(
                 self,
                 "",
                 span,
@@ -195,7 +160,7 @@ impl File {
             return None;
         }
         let section = Section {
-            desk,
+            findings,
             file: self,
             path: String::new(),
             span: 0..0,
@@ -207,27 +172,28 @@ impl File {
         checked
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// A problem with the file's name.
-    pub(super) fn misnamed(&self, desk: &Desk, message: String, help: &str) {
-        desk.problems
+    pub fn misnamed(&self, findings: &Findings, message: String, help: &str) {
+        findings
+            .problems
             .borrow_mut()
             .push(Problem::of_file(self.name.clone(), message, help.to_owned()));
     }
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn get(&self, key: &'static str) -> Option<Value<'a>> {
+    pub fn get(&self, key: &'static str) -> Option<Value<'a>> {
         self.asked.borrow_mut().push(key);
         let (name, value) = self.table.get_key_value(key)?;
         Some(self.value(name, value))
     }
 
     /// As [`Section::get`]; absence is a problem.
-    pub(super) fn require(&self, key: &'static str, help: &str) -> Option<Value<'a>> {
+    pub fn require(&self, key: &'static str, help: &str) -> Option<Value<'a>> {
         let value = self.get(key);
         if value.is_none() {
             self.problem(format!("{} needs `{key}`", self.title()), help);
@@ -235,8 +201,18 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// The table under `key`.
+    pub fn section(&self, key: &'static str) -> Option<Self> {
+        self.get(key)?.section()
+    }
+
+    /// A whole number within `bounds`, in whatever holds it.
+    pub fn number<T: TryFrom<i64>>(&self, key: &'static str, bounds: RangeInclusive<i64>) -> Option<T> {
+        T::try_from(self.get(key)?.integer(bounds)?).ok()
+    }
+
     /// All values of the table with their keys. Whatever the keys are, they are asked for.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
+    pub fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
         self.table
             .iter()
             .map(|(name, value)| (name.get_ref().as_ref(), self.value(name, value)))
@@ -245,7 +221,7 @@ impl<'a> Section<'a> {
 
     /// The tables under `key` by the names that people gave them, as in `[routes.cashback]`. A name of the wrong shape is a
     /// problem and left out.
-    pub(super) fn named<N: FromStr<Err: Display>>(&self, key: &'static str) -> Vec<(N, Section<'a>)> {
+    pub fn named<N: FromStr<Err: Display>>(&self, key: &'static str) -> Vec<(N, Section<'a>)> {
         let Some(group) = self.get(key).and_then(|value| value.section()) else {
             return Vec::new();
         };
@@ -256,7 +232,7 @@ impl<'a> Section<'a> {
                 Ok(parsed) => Some(parsed),
                 Err(error) => {
                     let field = format!("{}.{}", group.path, name.get_ref());
-                    self.desk
+                    self.findings
                         .report(self.file, &field, name.span(), error.to_string(), "rename it".into());
                     None
                 }
@@ -270,7 +246,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports the keys that nobody asked for. Call it last.
-    pub(super) fn finish(&self) {
+    pub fn finish(&self) {
         let asked = self.asked.borrow();
         for name in self
             .table
@@ -281,12 +257,12 @@ impl<'a> Section<'a> {
             let message = format!("unknown key `{}` in {}", name.get_ref(), self.title());
             let dot = if self.path.is_empty() { "" } else { "." };
             let field = format!("{}{dot}{}", self.path, name.get_ref());
-            self.desk.report(self.file, &field, name.span(), message, help);
+            self.findings.report(self.file, &field, name.span(), message, help);
         }
     }
 
-    pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
-        self.desk.report(
+    pub fn problem(&self, message: impl Into<String>, help: &str) {
+        self.findings.report(
             self.file,
             &self.path,
             self.span.clone(),
@@ -295,7 +271,7 @@ impl<'a> Section<'a> {
         );
     }
 
-    pub(super) fn title(&self) -> String {
+    pub fn title(&self) -> String {
         if self.path.is_empty() {
             "the file".to_owned()
         } else {
@@ -304,14 +280,14 @@ impl<'a> Section<'a> {
     }
 
     /// A path relative to the file's folder.
-    pub(super) fn beside(&self, path: &str) -> PathBuf {
+    pub fn beside(&self, path: &str) -> PathBuf {
         self.file.folder.join(path)
     }
 
     fn value(&self, name: &Spanned<toml::de::DeString<'a>>, value: &'a Spanned<DeValue<'a>>) -> Value<'a> {
         let dot = if self.path.is_empty() { "" } else { "." };
         Value {
-            desk: self.desk,
+            findings: self.findings,
             file: self.file,
             path: format!("{}{dot}{}", self.path, name.get_ref()),
             key_span: name.span(),
@@ -321,7 +297,7 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub fn text(&self) -> Option<&'a str> {
         let text = self.value.get_ref().as_str();
         if text.is_none() {
             self.mistyped("a text in quotes");
@@ -329,7 +305,7 @@ impl<'a> Value<'a> {
         text
     }
 
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub fn boolean(&self) -> Option<bool> {
         let boolean = self.value.get_ref().as_bool();
         if boolean.is_none() {
             self.mistyped("true or false");
@@ -338,7 +314,7 @@ impl<'a> Value<'a> {
     }
 
     /// A whole number within `bounds`.
-    pub(super) fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
+    pub fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
         let DeValue::Integer(integer) = self.value.get_ref() else {
             self.mistyped("a whole number");
             return None;
@@ -356,14 +332,8 @@ impl<'a> Value<'a> {
         number
     }
 
-    /// As [`Value::integer`] for numbers that are not negative.
-    pub(super) fn count(&self, bounds: RangeInclusive<u32>) -> Option<u32> {
-        self.integer(i64::from(*bounds.start())..=i64::from(*bounds.end()))
-            .and_then(|number| u32::try_from(number).ok())
-    }
-
     /// A text that a type reads.
-    pub(super) fn parse<T: FromStr<Err: Display>>(&self, help: &str) -> Option<T> {
+    pub fn parse<T: FromStr<Err: Display>>(&self, help: &str) -> Option<T> {
         self.text()?
             .parse()
             .map_err(|error: T::Err| self.problem(error.to_string(), help))
@@ -371,7 +341,7 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of a list.
-    pub(super) fn list(&self) -> Option<Vec<Self>> {
+    pub fn list(&self) -> Option<Vec<Self>> {
         let Some(elements) = self.value.get_ref().as_array() else {
             self.mistyped("a list in [ ]");
             return None;
@@ -390,7 +360,7 @@ impl<'a> Value<'a> {
 
     /// The elements of a list, each taken by `take`; `None` elements are left out, as their problem is reported. The same text
     /// twice is a problem.
-    pub(super) fn list_of<T>(&self, take: impl Fn(&Self) -> Option<T>) -> Vec<T> {
+    pub fn list_of<T>(&self, take: impl Fn(&Self) -> Option<T>) -> Vec<T> {
         let elements = self.list().unwrap_or_default();
         for (at, element) in elements.iter().enumerate() {
             let text = element.value.get_ref().as_str();
@@ -409,13 +379,13 @@ impl<'a> Value<'a> {
     }
 
     /// The table that the value is.
-    pub(super) fn section(&self) -> Option<Section<'a>> {
+    pub fn section(&self) -> Option<Section<'a>> {
         let Some(table) = self.value.get_ref().as_table() else {
             self.mistyped("a table");
             return None;
         };
         Some(Section {
-            desk: self.desk,
+            findings: self.findings,
             file: self.file,
             path: self.path.clone(),
             span: self.key_span.clone(),
@@ -425,7 +395,7 @@ impl<'a> Value<'a> {
     }
 
     /// A path, made relative to the file's folder.
-    pub(super) fn path(&self) -> Option<PathBuf> {
+    pub fn path(&self) -> Option<PathBuf> {
         let text = self.text()?;
         if text.is_empty() {
             self.problem(format!("`{}` is empty", self.key()), "name a file");
@@ -435,46 +405,16 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a small file that the value names, and whether a reader of problems may be shown lines of it.
-    pub(super) fn file_text(&self) -> Option<(String, Owner)> {
+    pub fn file_text(&self) -> Option<(String, Owner)> {
         let path = self.path()?;
-        let written = self.text()?;
-        if let Some(kept) = &self.file.kept {
-            let text = kept.get(written).cloned();
-            if text.is_none() {
-                self.problem(format!("{written} was not kept"), "mend the file of today");
-            }
-            return text.map(|text| (text, Owner::Own));
-        }
-        let help = "mend the path; a relative one starts in the folder of this file";
-        let unreadable = |error: std::io::Error| {
-            self.problem(format!("{} cannot be read: {error}", path.display()), help);
-        };
-        let (file, owner) = match self.file.reach.open(&path, Kind::Profile) {
-            Ok(opened) => opened,
-            Err(Unopened::Refused(refused)) => {
-                self.problem(refused.message, &refused.help);
-                return None;
-            }
-            Err(Unopened::Io(error)) => {
-                unreadable(error);
-                return None;
-            }
-        };
-        match read_text(file) {
-            Ok(text) => {
-                self.file.read.borrow_mut().insert(written.to_owned(), text.clone());
-                Some((text, owner))
-            }
-            Err(error) => {
-                unreadable(error);
-                None
-            }
-        }
+        let text = self.resolver().text(&path, self.text()?);
+        text.map_err(|refused| self.problem(refused.message, &refused.help))
+            .ok()
     }
 
     /// A problem in the file that the value names, at its line and column where they are known. Of a file that is somebody else's no
     /// line is shown.
-    pub(super) fn problem_in_named_file(
+    pub fn problem_in_named_file(
         &self,
         (text, owner): &(String, Owner),
         place: Option<(usize, usize)>,
@@ -503,17 +443,17 @@ impl<'a> Value<'a> {
                 .sum::<usize>();
         let end = line_start + rest.lines().next().map_or(0, str::len);
         let problem = Problem::at(&name, text, start..end.max(start), message, help.to_owned());
-        self.desk.problems.borrow_mut().push(problem);
-        self.desk.named.borrow_mut().insert(name, text.clone());
+        self.findings.problems.borrow_mut().push(problem);
+        self.findings.named.borrow_mut().insert(name, text.clone());
     }
 
-    /// What the file's references may reach.
-    pub(super) fn reach(&self) -> &'a Reach {
-        &self.file.reach
+    /// What the file's references lead to.
+    pub fn resolver(&self) -> &'a dyn Resolver {
+        self.findings.resolver
     }
 
     /// The value at a path inside this one, or the nearest around it that the file has.
-    pub(super) fn at(&self, path: &ConfigPath) -> Self {
+    pub fn at(&self, path: &ConfigPath) -> Self {
         let mut found = self.clone();
         for segment in &path.0 {
             let next = match (segment, found.value.get_ref()) {
@@ -536,26 +476,22 @@ impl<'a> Value<'a> {
         found
     }
 
-    pub(super) fn is_empty_list(&self) -> bool {
+    pub fn is_empty_list(&self) -> bool {
         self.raw().as_array().is_some_and(|elements| elements.is_empty())
     }
 
-    pub(super) fn raw(&self) -> &'a DeValue<'a> {
+    pub fn raw(&self) -> &'a DeValue<'a> {
         self.value.get_ref()
     }
 
     /// The last part of the path: what people call this value.
-    pub(super) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         self.path.rsplit('.').next().unwrap_or_default()
     }
 
-    pub(super) fn desk(&self) -> &'a Desk<'a> {
-        self.desk
-    }
-
     /// Points at the value.
-    pub(super) fn problem(&self, message: impl Into<String>, help: &str) {
-        self.desk.report(
+    pub fn problem(&self, message: impl Into<String>, help: &str) {
+        self.findings.report(
             self.file,
             &self.path,
             self.value.span(),
@@ -565,25 +501,19 @@ impl<'a> Value<'a> {
     }
 
     /// Points at the key, or at an element of a list itself.
-    pub(super) fn problem_of_key(&self, message: impl Into<String>, help: String) {
-        self.desk
+    pub fn problem_of_key(&self, message: impl Into<String>, help: String) {
+        self.findings
             .report(self.file, &self.path, self.key_span.clone(), message.into(), help);
     }
 
     /// Points at the value and suggests the nearest of `candidates`.
-    pub(super) fn unknown<'c>(
-        &self,
-        message: String,
-        word: &str,
-        candidates: impl Iterator<Item = &'c str>,
-        known: &str,
-    ) {
+    pub fn unknown<'c>(&self, message: String, word: &str, candidates: impl Iterator<Item = &'c str>, known: &str) {
         self.problem(message, &suggestion(word, candidates, known));
     }
 
     /// Keeps the value out of every rendering.
-    pub(super) fn blot(&self) {
-        self.desk
+    pub fn blot(&self) {
+        self.findings
             .blots
             .borrow_mut()
             .push((self.file.name.clone(), self.value.span()));
@@ -603,6 +533,13 @@ impl<'a> Value<'a> {
             format!("`{}` must be {expected}, but it is {found}", self.key()),
             &format!("write {expected}"),
         );
+    }
+}
+
+/// Takes what was said; keeps the default otherwise.
+pub fn set<T>(place: &mut T, said: Option<T>) {
+    if let Some(said) = said {
+        *place = said;
     }
 }
 
@@ -644,8 +581,8 @@ const SECRET_WORDS: [&str; 9] = [
 
 /// Blots out what looks like a secret, for a file whose structure is not known: what begins like a signing secret, and what
 /// follows a key that holds one.
-fn blot_likely_secrets(file: &File, desk: &Desk) {
-    let mut blots = desk.blots.borrow_mut();
+fn blot_likely_secrets(file: &File, findings: &Findings) {
+    let mut blots = findings.blots.borrow_mut();
     let mut line_start = 0;
     for line in file.text.split_inclusive('\n') {
         if let Some((key, value)) = line.split_once('=')
@@ -694,21 +631,6 @@ fn secret_looking(text: &str) -> impl Iterator<Item = Range<usize>> + use<> {
         line_start += line.len();
     }
     spans.into_iter()
-}
-
-fn read_text(file: std::fs::File) -> std::io::Result<String> {
-    use std::io::Read as _;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    let mut text = String::new();
-    let read = file.take(NAMED_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if read as u64 > NAMED_FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!(
-            "it is longer than {NAMED_FILE_BYTES_MAX} bytes"
-        )));
-    }
-    Ok(text)
 }
 
 /// The text with each span's characters replaced by as many bytes of `*`, so that places stay where they are.

@@ -10,9 +10,9 @@ use tollgate_core::ids::{PluginName, RouteName, TenantName};
 #[derive(Debug, Clone)]
 pub struct VersionSchema {
     /// For example `1.2.0`.
-    pub(crate) version: String,
+    pub version: String,
     /// Absent: the version says nothing, and only its run will tell.
-    pub(crate) schema: Option<Arc<ConfigSchema>>,
+    pub schema: Option<Arc<ConfigSchema>>,
 }
 
 impl VersionSchema {
@@ -30,14 +30,14 @@ pub struct Schemas {
     /// Of the plugins that `tollgate.toml` names.
     pub files: BTreeMap<PluginName, VersionSchema>,
     /// Of the versions that a person bound to a route: its active one and its canary.
-    pub(crate) bound: BTreeMap<(TenantName, RouteName, PluginName), Vec<VersionSchema>>,
+    pub bound: BTreeMap<(TenantName, RouteName, PluginName), Vec<VersionSchema>>,
     /// Of the newest published version, by whose it is; without an owner everybody's.
-    pub(crate) newest: BTreeMap<(Option<TenantName>, PluginName), VersionSchema>,
+    pub newest: BTreeMap<(Option<TenantName>, PluginName), VersionSchema>,
 }
 
 impl Schemas {
     /// Adds what `other` knows.
-    pub(crate) fn and(mut self, other: &Self) -> Self {
+    pub fn and(mut self, other: &Self) -> Self {
         let Self { files, bound, newest } = other.clone();
         self.files.extend(files);
         self.bound.extend(bound);
@@ -47,7 +47,7 @@ impl Schemas {
 
     /// The versions whose schemas a route's configuration must fit: those that a person bound to it, else the file's, else the newest
     /// that is published to the tenant, which the route begins with.
-    pub(crate) fn of(&self, tenant: &TenantName, route: &RouteName, plugin: &PluginName) -> Vec<&VersionSchema> {
+    pub fn of(&self, tenant: &TenantName, route: &RouteName, plugin: &PluginName) -> Vec<&VersionSchema> {
         let bound = self.bound.get(&(tenant.clone(), route.clone(), plugin.clone()));
         if let Some(bound) = bound {
             return bound.iter().collect();

@@ -1,21 +1,101 @@
-//! Where deliveries may go: the public internet, and what the operator allows beside it.
+//! IP networks, and where deliveries may go: the public internet, and what the operator allows beside it.
 //!
 //! A tenant chooses the host name and the name's owner chooses the addresses, so every address is judged after it was resolved
 //! and before anything is sent to it; the connection is then made to exactly that address. Names are not judged.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-use crate::config::Network;
+/// An IP network, for allow-lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    pub address: IpAddr,
+    pub prefix_length: u8,
+}
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let ((network, width), (candidate, candidate_width)) = (bits(self.address), bits(address));
+        let keep = u32::from(self.prefix_length.min(width as u8));
+        width == candidate_width && (keep == 0 || (network ^ candidate) >> (128 - keep) == 0)
+    }
+}
+
+/// Why a text is not a [`Network`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    #[error("`{0}` is not a network")]
+    Shape(String),
+    #[error("`{text}` has address bits beyond its prefix; the network is `{network}`")]
+    HostBits { text: String, network: Network },
+}
+
+/// `10.0.0.0/8`; an address alone is the network of just that address.
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let shape = || NetworkError::Shape(text.to_owned());
+        let (address, prefix) = text
+            .split_once('/')
+            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| shape())?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_length = match prefix {
+            None => width,
+            Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => prefix
+                .parse::<u8>()
+                .ok()
+                .filter(|length| *length <= width)
+                .ok_or_else(shape)?,
+            Some(_) => return Err(shape()),
+        };
+        let network = Self {
+            address: first_address(address, prefix_length),
+            prefix_length,
+        };
+        if network.address == address {
+            Ok(network)
+        } else {
+            Err(NetworkError::HostBits {
+                text: text.to_owned(),
+                network,
+            })
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_length)
+    }
+}
+
+fn first_address(address: IpAddr, prefix_length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix_length)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
 
 /// An address that deliveries must not go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Forbidden {
-    pub(crate) address: IpAddr,
+pub struct Forbidden {
+    pub address: IpAddr,
     /// What kind of address it is.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// The address that is meant, when `address` only wraps it.
-    pub(crate) wraps: Option<IpAddr>,
+    pub wraps: Option<IpAddr>,
 }
 
 impl fmt::Display for Forbidden {
@@ -38,7 +118,7 @@ impl std::error::Error for Forbidden {}
 /// # Errors
 /// When it is not public and no allowed network contains it. An IPv6 address that wraps an IPv4 address is judged by the
 /// wrapped one, and allowed where either is.
-pub(crate) fn judge(address: IpAddr, allow_networks: &[Network]) -> Result<(), Forbidden> {
+pub fn judge(address: IpAddr, allow_networks: &[Network]) -> Result<(), Forbidden> {
     let allowed = |address: IpAddr| allow_networks.iter().any(|network| network.contains(address));
     if allowed(address) {
         return Ok(());

@@ -1,0 +1,93 @@
+//! Known answers as a profile's file, or the list of the shipped ones, has them. [`crate::vector`] runs them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::ids::KeyId;
+use crate::secret::{Parameters, Secret, SourceSecret};
+
+/// One request and what becomes of it. Everything in it is public: its secrets are samples.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vector {
+    pub id: String,
+    /// Whose profile it proves; not needed in a profile's own.
+    pub provider: Option<String>,
+    /// What it shows.
+    pub what: String,
+    /// Absent where every key is fetched.
+    pub secret: Option<VectorSecret>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    #[serde(default = "post")]
+    pub method: String,
+    pub query: Option<String>,
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub url: Option<String>,
+    pub received_at_s: i64,
+    /// What the provider publishes where the request says that its key is; stands in for the network.
+    pub published: Option<String>,
+    /// The name of the reason for which it is refused; it verifies when absent.
+    pub refused: Option<String>,
+    /// What is read of it, event by event; not looked at when absent.
+    #[serde(default)]
+    pub events: Vec<VectorEvent>,
+    /// The name of the reason for which it is no event although it verifies.
+    pub unreadable: Option<String>,
+    /// The private key whose signature the vector carries, where signing again must give the same.
+    pub signing_secret: Option<String>,
+    /// Why it cannot be run as a request; then it is not.
+    pub not_run: Option<String>,
+}
+
+fn post() -> String {
+    "POST".into()
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorSecret {
+    pub id: String,
+    pub text: String,
+}
+
+/// What is read of an event; what is absent is not looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorEvent {
+    pub id: Option<String>,
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    pub subject: Option<String>,
+    pub occurred_at: Option<String>,
+    pub status: Option<String>,
+}
+
+impl Vector {
+    /// The vector's secret as a source has it.
+    ///
+    /// # Errors
+    /// When its id is none.
+    pub fn secrets(&self) -> Result<Vec<SourceSecret>, String> {
+        let secret = |secret: &VectorSecret| {
+            Ok(SourceSecret {
+                id: KeyId::new(&secret.id).map_err(|error| error.to_string())?,
+                text: Secret::new(secret.text.as_str()),
+                not_before: None,
+                not_after: None,
+            })
+        };
+        self.secret.iter().map(secret).collect()
+    }
+
+    /// The vector's parameters as a source has them.
+    pub fn parameters(&self) -> Parameters {
+        self.parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), Secret::new(value.as_str())))
+            .collect()
+    }
+}

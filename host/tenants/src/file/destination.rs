@@ -1,0 +1,195 @@
+//! A destination: where actions go, what signs them, and what goes with them.
+
+use std::collections::BTreeSet;
+
+use tollgate_core::ids::DestinationName;
+use tollgate_core::limits::{self, SECRETS_MAX};
+use tollgate_core::{network, own_header};
+
+use super::raw::{Section, Value};
+use super::reference::{self, Referred};
+use super::{Destination, Offer};
+use crate::form::Parameter;
+
+/// `declared` are the names of all destinations of the file; `succeeded` the old names that others took over.
+pub(super) fn destination(
+    section: &Section,
+    offer: &Offer,
+    declared: &BTreeSet<DestinationName>,
+    succeeded: &mut BTreeSet<DestinationName>,
+) -> Option<Destination> {
+    let url = section
+        .require("url", "add url = \"https://…\"")
+        .map(|value| destination_url(&value, offer));
+    let secrets: Vec<Referred> =
+        match section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret") {
+            Some(list) => {
+                let elements = list.list().unwrap_or_default();
+                if list.raw().is_array() && elements.is_empty() {
+                    list.problem(
+                        "`secrets` is empty: deliveries could not be signed",
+                        "add { env = \"NAME\" }",
+                    );
+                }
+                if elements.len() > SECRETS_MAX {
+                    list.problem(
+                        format!("{} secrets; at most {SECRETS_MAX} are allowed", elements.len()),
+                        "remove the old ones",
+                    );
+                }
+                elements.iter().filter_map(reference::signing_key).collect()
+            }
+            None => Vec::new(),
+        };
+    let formerly = section
+        .get("formerly")
+        .map(|list| formerly(&list, declared, succeeded))
+        .unwrap_or_default();
+    offer.natively_only(
+        section,
+        &["in_flight_max"],
+        "leave it out: requests that deliver side by side know nothing of each other",
+    );
+    let most = i64::try_from(offer.in_flight_max).unwrap_or(i64::MAX);
+    let in_flight_max = section.number("in_flight_max", 1..=most).unwrap_or(offer.in_flight_max);
+    let headers = section
+        .get("headers")
+        .map(|value| own_headers(&value))
+        .unwrap_or_default();
+    let timeout_ms = section.number(
+        "timeout_ms",
+        limits::ATTEMPT_MS_MIN as i64..=limits::ATTEMPT_MS_MAX as i64,
+    );
+    section.finish();
+    Some(Destination {
+        url: url??,
+        secrets,
+        in_flight_max,
+        headers,
+        timeout_ms,
+        formerly,
+    })
+}
+
+/// Headers that a destination has of its own. A credential's value stands in no file.
+fn own_headers(value: &Value) -> Vec<(String, Parameter<Referred>)> {
+    let Some(section) = value.section() else {
+        return Vec::new();
+    };
+    let entries = section.entries();
+    if entries.len() > limits::OWN_HEADERS_MAX {
+        let most = limits::OWN_HEADERS_MAX;
+        value.problem(
+            format!(
+                "{} headers; at most {most} are sent beside Tollgate's own",
+                entries.len()
+            ),
+            "remove some",
+        );
+    }
+    let mut headers: Vec<(String, Parameter<Referred>)> = Vec::new();
+    for (name, value) in entries {
+        let Some(text) = own_header(name, &value) else { continue };
+        match own_header::name(name) {
+            Err(problem) => value.problem(problem, "rename or remove it"),
+            Ok(header) if headers.iter().any(|(known, _)| *known == header) => {
+                value.problem(format!("the header `{header}` stands twice in `headers`"), "remove one");
+            }
+            Ok(header) => headers.push((header, text)),
+        }
+    }
+    headers
+}
+
+/// The value of such a header, as it stands there or where it refers to.
+fn own_header(name: &str, value: &Value) -> Option<Parameter<Referred>> {
+    let is_secret = !value.raw().is_str() || own_header::carries_credential(&name.to_ascii_lowercase());
+    // A credential that stands in the file is reported.
+    let text = if is_secret {
+        Parameter::Secret(reference::secret(value)?)
+    } else {
+        Parameter::Text(value.text()?.to_owned())
+    };
+    let known = match &text {
+        Parameter::Text(text) => Some(text.as_bytes()),
+        Parameter::Secret(secret) => secret.text.as_ref().map(|text| text.expose()),
+    };
+    if let Some(Err(problem)) = known.map(own_header::check_value) {
+        value.problem(format!("`{}`: {problem}", value.key()), "mend it where it is kept");
+        return None;
+    }
+    Some(text)
+}
+
+/// Names that the destination had before: what waits for them goes to it.
+fn formerly(
+    list: &Value,
+    declared: &BTreeSet<DestinationName>,
+    succeeded: &mut BTreeSet<DestinationName>,
+) -> Vec<DestinationName> {
+    let names = list.list_of(|element| {
+        let name = element.parse::<DestinationName>("write the destination's old name")?;
+        if declared.contains(&name) {
+            element.problem(
+                format!("there is a destination `{name}` in this file: what waits for it goes there"),
+                "remove it from `formerly`, or remove that destination",
+            );
+        }
+        Some((element.clone(), name))
+    });
+    names
+        .into_iter()
+        .map(|(element, name)| {
+            if !succeeded.insert(name.clone()) {
+                element.problem(
+                    format!("two destinations were formerly `{name}`"),
+                    "name it in one of them",
+                );
+            }
+            name
+        })
+        .collect()
+}
+
+fn destination_url(value: &Value, offer: &Offer) -> Option<String> {
+    let text = value.text()?;
+    let Ok(url) = url::Url::parse(text) else {
+        value.problem(
+            format!("`{text}` is not a URL"),
+            "write https://, the host and the path",
+        );
+        return None;
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        value.blot();
+        value.problem(
+            "a URL must not carry user and password",
+            "remove them; deliveries are signed with the destination's secret",
+        );
+        return None;
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if offer.allow_http => {}
+        "http" => value.problem(
+            "the destination is not reached by https",
+            "use https; for a destination on your own network the operator may set allow_http = true in [delivery]",
+        ),
+        other => value.problem(format!("`{other}` is not a way to deliver"), "use https"),
+    }
+    if url.fragment().is_some() {
+        value.problem("the part of a URL after # is never sent", "remove it");
+    }
+    let address = match url.host() {
+        Some(url::Host::Ipv4(address)) => Some(address.into()),
+        Some(url::Host::Ipv6(address)) => Some(address.into()),
+        Some(url::Host::Domain(_)) | None => None,
+    };
+    if let Some(Err(forbidden)) = address.map(|address| network::judge(address, &offer.allow_networks)) {
+        value.problem(
+            forbidden.to_string(),
+            "name a public host, or let the operator allow its network",
+        );
+    }
+    Some(url.into())
+}

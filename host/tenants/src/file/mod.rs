@@ -1,0 +1,333 @@
+//! A tenant's file, read and checked once for every host: against itself and against what the host offers.
+//!
+//! `raw` is what the file says, a TOML table whose keys and values all know their place; the others take it apart and go on after a
+//! problem, so that one look shows all of them, each at its line. What a reference leads to is said by a [`Resolver`], since the
+//! reader has neither an environment nor a disk. What one host
+//! cannot hold is refused at its key with the reason, and never ignored.
+
+mod config;
+mod destination;
+mod grant;
+mod problem;
+mod profile;
+mod raw;
+mod reference;
+mod resolver;
+mod route;
+mod schemas;
+mod secrets;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tollgate_core::admission::{OnHeld, OnReplay};
+use tollgate_core::answer::Ack;
+use tollgate_core::ids::{DestinationName, FamilyName, PluginName, RouteName, SourceName, TenantName};
+use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::network::Network;
+use tollgate_core::profile::Profile;
+use tollgate_core::registry::PromotionGate;
+use tollgate_core::subject::Sharing;
+use tollgate_core::verify::Keyring;
+
+use crate::form::{Basic, Parameter, SecretRef};
+use crate::route::{PluginLimits, Route};
+pub use problem::{Ink, Problem, Problems};
+pub use raw::{File, Findings, Section, Value, set};
+pub use reference::{Referred, SECRET_BYTES_MIN, any_secret};
+pub use resolver::{Leave, Owner, Refused, Resolver};
+use route::Scope;
+pub use schemas::{Schemas, VersionSchema};
+
+/// What to write for a network, for messages.
+pub const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";
+/// The least that a body's bound may be.
+pub const BODY_BYTES_LEAST: i64 = 1024;
+
+/// A tenant as its file has it, checked.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    pub name: TenantName,
+    pub sources: BTreeMap<SourceName, Source>,
+    pub routes: Vec<Route>,
+    pub destinations: BTreeMap<DestinationName, Destination>,
+    /// What a plugin's version must have behind it before it advances on a route of this tenant.
+    pub gate: PromotionGate,
+    /// The families that its sources share.
+    pub sharing: Sharing,
+}
+
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub name: SourceName,
+    pub profile: Arc<Profile>,
+    pub parameters: BTreeMap<String, Parameter<Referred>>,
+    pub secrets: Vec<SecretRef<Referred>>,
+    /// The source's own keys; absent where its secrets are not known here.
+    pub keyring: Option<Arc<Keyring>>,
+    /// Beside the signature; one of these and of `basic` must be presented, if there are any.
+    pub bearer: Vec<Referred>,
+    pub basic: Vec<Basic<Referred>>,
+    /// The client must be in one of them; empty: from anywhere.
+    pub allow_networks: Vec<Network>,
+    /// How the provider wants to be answered.
+    pub ack: Ack,
+    /// The largest body that is taken, in bytes.
+    pub body_bytes_max: usize,
+    /// What another form of a held event becomes.
+    pub on_held: OnHeld,
+    /// What a suspected replay waits for.
+    pub on_replay: OnReplay,
+    /// The public URL of this source, for schemes that sign it: scheme, host and port, or the whole.
+    pub public_url: Option<String>,
+    /// Names of published keys that are fetched ahead.
+    pub published_keys: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
+    pub url: String,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
+    pub secrets: Vec<Referred>,
+    pub in_flight_max: usize,
+    /// Sent with each delivery beside ours, names in lower case.
+    pub headers: Vec<(String, Parameter<Referred>)>,
+    /// From the start of an attempt to the end of the answer; absent: what holds for all.
+    pub timeout_ms: Option<u64>,
+    /// Names that it had before: what waits for them goes here.
+    pub formerly: Vec<DestinationName>,
+}
+
+/// Who will run the tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Native,
+    Spin,
+}
+
+/// What a host offers its tenants, and the most that they may have of it.
+#[derive(Debug, Clone)]
+pub struct Offer<'o> {
+    pub host: Host,
+    /// For sources that say nothing and whose provider sends no larger ones.
+    pub body_bytes_max: usize,
+    /// What a source may set its own bound to, and what a provider's is cut to.
+    pub source_body_bytes_max: usize,
+    /// Deliveries at once to one destination.
+    pub in_flight_max: usize,
+    /// Whether destinations may be reached without TLS.
+    pub allow_http: bool,
+    /// Networks outside the public internet that destinations may be in.
+    pub allow_networks: &'o [Network],
+    pub limits: PluginLimits,
+    pub lifecycles: &'o BTreeMap<FamilyName, Arc<Lifecycle>>,
+    /// The plugins that routes may name; absent: any, as far as is known here.
+    pub plugins: Option<&'o BTreeSet<PluginName>>,
+    /// What configurations of plugins are held against; absent: nothing.
+    pub schemas: Option<&'o Schemas>,
+}
+
+impl Offer<'_> {
+    /// Refuses keys that only the native host can hold.
+    fn natively_only(&self, section: &Section, keys: &[&'static str], help: &str) {
+        if self.host == Host::Spin {
+            for value in keys.iter().filter_map(|key| section.get(key)) {
+                value.problem_of_key(format!("`{}` cannot be held on Spin", value.key()), help.to_owned());
+            }
+        }
+    }
+}
+
+/// One file of a folder of tenants.
+pub struct TenantFile {
+    /// What the file's name says; whether it is a tenant's name is [`check`]'s to say.
+    pub tenant: String,
+    /// Empty where it cannot be read.
+    pub file: File,
+    pub unreadable: Option<Problems>,
+}
+
+/// The tenants' files of a folder, in the order of their names.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn files(folder: &Path) -> io::Result<Vec<TenantFile>> {
+    let entries: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
+    let mut paths: Vec<_> = entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let name = path.display().to_string();
+        let (text, unreadable) = match std::fs::read_to_string(path) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                let help = "let Tollgate read this file, and keep it UTF-8";
+                (String::new(), Some(Problems::of_one(&name, &message, help)))
+            }
+        };
+        TenantFile {
+            tenant: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            file: File::new(name, text, folder),
+            unreadable,
+        }
+    };
+    Ok(paths.iter().map(read).collect())
+}
+
+/// Checks a tenant's file.
+///
+/// # Errors
+/// All that is wrong with it, in the order of its lines.
+pub fn check(name: &str, file: &File, offer: &Offer, resolver: &dyn Resolver) -> Result<Tenant, Problems> {
+    let findings = Findings::new(resolver);
+    let name = match name.parse::<TenantName>() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            file.misnamed(
+                &findings,
+                error.to_string(),
+                "a tenant's file is called tenants/NAME.toml after its tenant",
+            );
+            None
+        }
+    };
+    let read = file.read(&findings, |top| {
+        let sources = top.named::<SourceName>("sources");
+        let destinations = top.named::<DestinationName>("destinations");
+        let routes = top.named::<RouteName>("routes");
+        let scope = Scope {
+            tenant: name.as_ref(),
+            offer,
+            sources: sources.iter().map(|(name, _)| name.clone()).collect(),
+            destinations: destinations.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let sources: BTreeMap<_, _> = sources
+            .into_iter()
+            .filter_map(|(name, section)| Some((name.clone(), source::source(name, &section, offer)?)))
+            .collect();
+        let mut succeeded = BTreeSet::new();
+        let destinations: BTreeMap<_, _> = destinations
+            .into_iter()
+            .filter_map(|(name, section)| {
+                let read = destination::destination(&section, offer, &scope.destinations, &mut succeeded);
+                Some((name, read?))
+            })
+            .collect();
+        let routes = routes
+            .into_iter()
+            .filter_map(|(name, section)| route::route(name, &section, &scope))
+            .collect();
+        offer.natively_only(
+            top,
+            &["promotion"],
+            "leave it out: plugins are built into a Spin app, and none is promoted there",
+        );
+        let gate = top.section("promotion").map(|section| promotion(&section));
+        Some(Tenant {
+            name: name.clone()?,
+            sources,
+            routes,
+            destinations,
+            gate: gate.unwrap_or_default(),
+            sharing: sharing(top, &scope),
+        })
+    });
+    findings.made(read, file)
+}
+
+/// Checks the route of this name that stands alone in `file`, held against what the tenant has declared.
+///
+/// # Errors
+/// All that is wrong with it, each with the field that it is about.
+pub fn check_route(
+    name: &RouteName,
+    file: &File,
+    (tenant, sources, destinations): (&TenantName, BTreeSet<SourceName>, BTreeSet<DestinationName>),
+    offer: &Offer,
+    resolver: &dyn Resolver,
+) -> Result<Route, Problems> {
+    let findings = Findings::new(resolver);
+    let route = file.read(&findings, |top| {
+        let scope = Scope {
+            tenant: Some(tenant),
+            offer,
+            sources,
+            destinations,
+        };
+        let mut routes = top.named::<RouteName>("routes").into_iter();
+        let (_, section) = routes.find(|(found, _)| found == name)?;
+        route::route(name.clone(), &section, &scope)
+    });
+    findings.made(route, file)
+}
+
+/// The families of which sources mean the same subjects.
+fn sharing(top: &Section, scope: &Scope) -> Sharing {
+    let families = top
+        .named::<FamilyName>("families")
+        .into_iter()
+        .map(|(family, section)| {
+            let known = scope.offer.lifecycles;
+            let shared_by = section.require("shared_by", "name the sources whose subjects are the same");
+            let sources: BTreeSet<SourceName> = shared_by
+                .map(|list| {
+                    if !known.contains_key(&family) {
+                        let names = known.keys().map(FamilyName::as_str);
+                        let said = format!("there is no lifecycle of the family `{family}`");
+                        list.unknown(said, family.as_str(), names, "there are");
+                    }
+                    references(&list, &scope.sources, "source").into_iter().collect()
+                })
+                .unwrap_or_default();
+            section.finish();
+            (family, sources)
+        });
+    Sharing(families.collect())
+}
+
+/// What a version must have behind it before it advances.
+fn promotion(section: &Section) -> PromotionGate {
+    let yes = |key| section.get(key).and_then(|value| value.boolean()).unwrap_or(false);
+    let runs = 0..=i64::from(u32::MAX);
+    let gate = PromotionGate {
+        require_signed: yes("require_signed"),
+        require_trial: yes("require_trial"),
+        shadow_runs_min: section.number("shadow_runs_min", runs.clone()).unwrap_or(0),
+        shadow_differences_max: section.number("shadow_differences_max", runs),
+    };
+    section.finish();
+    gate
+}
+
+/// Names that must be declared in the same file.
+fn references<N>(list: &Value, declared: &BTreeSet<N>, what: &str) -> Vec<N>
+where
+    N: FromStr<Err: Display> + Ord + AsRef<str> + Display,
+{
+    list.list_of(|element| {
+        let text = element.text()?;
+        let name = declared.iter().find(|name| (*name).as_ref() == text);
+        if name.is_none() {
+            let known = declared.iter().map(AsRef::as_ref);
+            element.unknown(
+                format!("there is no {what} `{text}` in this file"),
+                text,
+                known,
+                "declared here",
+            );
+        }
+        name.and_then(|name| name.as_ref().parse().ok())
+    })
+}
