@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
 use tollgate_core::ids::{FamilyName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
@@ -14,7 +15,7 @@ use tollgate_core::profile::{self, Profile};
 use tollgate_core::secret::Secret;
 
 use crate::file::{self, Host, Leave, Offer, Owner, Problems, Referred, Refused, Resolver, Schemas, Tenant};
-use crate::form::{Basic, Destination, Intake, Parameter, Pieces, SecretRef, Variable, Work, encode};
+use crate::form::{Basic, Destination, Intake, Parameter, Pieces, SecretRef, Variable, WRITTEN_BY, Work};
 use crate::{BUILT, PluginLimits};
 
 /// Why the pieces were not built. What was there before stays.
@@ -294,6 +295,36 @@ fn basic(basic: Basic<Referred>) -> Basic {
         user: basic.user,
         password: variable(basic.password),
     }
+}
+
+impl Intake {
+    /// The app's variables that it names.
+    fn variables(&self) -> impl Iterator<Item = &Variable> {
+        let secrets = self.secrets.iter().map(|secret| &secret.value);
+        let parameters = self.parameters.values().filter_map(|parameter| match parameter {
+            Parameter::Secret(variable) => Some(variable),
+            Parameter::Text(_) => None,
+        });
+        let passwords = self.basic.iter().map(|basic| &basic.password);
+        secrets.chain(parameters).chain(&self.bearer).chain(passwords)
+    }
+}
+
+impl Work {
+    /// The app's variables that it names.
+    fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.destinations.values().flat_map(|destination| {
+            let headers = destination.headers.iter().filter_map(|(_, value)| match value {
+                Parameter::Secret(variable) => Some(variable),
+                Parameter::Text(_) => None,
+            });
+            destination.secrets.iter().chain(headers)
+        })
+    }
+}
+
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(value, WRITTEN_BY.to_vec())
 }
 
 fn put(pieces: &[(String, Vec<u8>)], folder: &Path, write: bool) -> Result<bool, BuildError> {

@@ -16,7 +16,7 @@ use tollgate_core::time::UnixMillis;
 use crate::route::Route;
 
 /// Stands before each piece. The form has no other mark of its shape, so it goes with the version that reads and writes it.
-const WRITTEN_BY: &[u8] = concat!("tollgate-tenants ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+pub(crate) const WRITTEN_BY: &[u8] = concat!("tollgate-tenants ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
 
 /// A piece that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -125,17 +125,6 @@ impl Intake {
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
     }
-
-    /// The app's variables that it names.
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
-        let secrets = self.secrets.iter().map(|secret| &secret.value);
-        let parameters = self.parameters.values().filter_map(|parameter| match parameter {
-            Parameter::Secret(variable) => Some(variable),
-            Parameter::Text(_) => None,
-        });
-        let passwords = self.basic.iter().map(|basic| &basic.password);
-        secrets.chain(parameters).chain(&self.bearer).chain(passwords)
-    }
 }
 
 impl Work {
@@ -152,17 +141,6 @@ impl Work {
 
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
-    }
-
-    /// The app's variables that it names.
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.destinations.values().flat_map(|destination| {
-            let headers = destination.headers.iter().filter_map(|(_, value)| match value {
-                Parameter::Secret(variable) => Some(variable),
-                Parameter::Text(_) => None,
-            });
-            destination.secrets.iter().chain(headers)
-        })
     }
 
     /// Which events of a source have effect. One that is gone accepts what every source does that says nothing of it.
@@ -188,16 +166,13 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FormError> {
     }
 }
 
-pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_extend(value, WRITTEN_BY.to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use tollgate_core::profile::shipped;
     use tollgate_core::vector::{self, Outcome};
 
     use super::*;
+    use crate::build::encode;
 
     fn intake(profile: &Profile) -> Intake {
         Intake {
