@@ -334,7 +334,10 @@ fn r2_what_spin_cannot_hold_is_refused() {
     let built = spin(&stage, &["tenants"]);
     assert_eq!(built.code, 1, "{built:?}");
     let why = built.json()["message"].as_str().unwrap().to_owned();
-    assert!(why.contains("acme.toml:4: `allow_networks` cannot be held on Spin"), "{why}");
+    assert!(
+        why.contains("acme.toml:4: `allow_networks` cannot be held on Spin"),
+        "{why}"
+    );
     assert!(!stage.path("tenants/built").exists());
     let checked = spin(&stage, &["check"]);
     let problems = checked.json()["problems"].to_string();
