@@ -27,7 +27,7 @@ use crate::statements::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NextDue, OutboxClaim, OutboxHold, Quarantine, ReplayReport, ReplayRequest, ResendRequest,
+    KeptDelivery, NextDue, OutboxClaims, OutboxHold, Quarantine, ReplayReport, ReplayRequest, ResendRequest,
     ReviewAnswer, ReviewRequest, Rooms, Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount,
     SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
@@ -102,14 +102,6 @@ impl GuestStore {
         &self.receipt_key
     }
 
-    /// As [`crate::Intake::admit`].
-    ///
-    /// # Errors
-    /// In each case nothing was kept: do not acknowledge.
-    pub fn admit(&self, admission: &Admission) -> Result<Admitted, StoreError> {
-        self.write(|transaction| admit::admit(transaction, &self.receipt_key, admission))
-    }
-
     /// As [`crate::Intake::admit`]. Answers as well how long, in milliseconds, the caller is to leave this store open: 0 when
     /// somebody else does.
     ///
@@ -146,16 +138,24 @@ impl GuestStore {
         self.read(|view| is_at_work(view.connection, now))
     }
 
-    /// As [`crate::Work::claim_jobs`], but nothing while somebody else holds a lease: one works, and all others leave.
+    /// As [`crate::Work::claim_jobs`].
     ///
     /// # Errors
     /// When nothing was leased.
     pub fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
+        self.write(|transaction| claim_jobs(transaction, request))
+    }
+
+    /// The same, but nothing while somebody else holds a lease: one works, and all others leave.
+    ///
+    /// # Errors
+    /// When nothing was leased.
+    pub fn claim_jobs_alone(&self, request: &ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write(|transaction| {
             if is_at_work(transaction.connection, request.now)? {
                 return Ok(Vec::new());
             }
-            jobs::claim(transaction, request)
+            claim_jobs(transaction, request)
         })
     }
 
@@ -163,13 +163,10 @@ impl GuestStore {
     ///
     /// # Errors
     /// When nothing was written.
-    pub fn extend_leases(&self, leases: &[(JobId, LeaseEpoch)], until: UnixMillis) -> Result<(), StoreError> {
+    pub fn extend_leases(&self, leases: &[(JobId, LeaseEpoch)], until: UnixMillis) -> Result<Vec<bool>, StoreError> {
         self.write(|transaction| {
-            for (job, epoch) in leases {
-                // One that was lost meanwhile is seen when its run is settled.
-                let _ = jobs::extend_lease(transaction, *job, *epoch, until)?;
-            }
-            Ok(())
+            let extend = |(job, epoch): &_| jobs::extend_lease(transaction, *job, *epoch, until);
+            leases.iter().map(extend).collect()
         })
     }
 
@@ -221,9 +218,8 @@ impl GuestStore {
     ///
     /// # Errors
     /// When nothing was leased.
-    pub fn claim_outbox(&self, request: &ClaimRequest) -> Result<Vec<OutboxClaim>, StoreError> {
-        let claimed = self.write(|transaction| outbox::claim(transaction, request, &Rooms::unlimited()))?;
-        Ok(claimed.claims)
+    pub fn claim_outbox(&self, request: &ClaimRequest, rooms: &Rooms) -> Result<OutboxClaims, StoreError> {
+        self.write(|transaction| claim_outbox(transaction, request, rooms))
     }
 
     /// As [`crate::Outbox::record_attempt`], many in one transaction.
@@ -329,8 +325,8 @@ impl GuestStore {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn set_aside_counts(&self) -> Result<Vec<SetAsideCount>, StoreError> {
-        self.read(|view| set_aside::counts(view, None))
+    pub fn set_aside_counts(&self, tenant: Option<&TenantName>) -> Result<Vec<SetAsideCount>, StoreError> {
+        self.read(|view| set_aside::counts(view, tenant))
     }
 
     /// As [`crate::Views::kept_delivery`].
@@ -445,13 +441,61 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Until when somebody keeps the database open: what the store knows about itself, so that all instances see it.
+/// What the store knows about itself under a name, so that all instances see it.
+fn remembered(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+    Ok(connection
+        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?)
+}
+
+fn remember(connection: &Connection, name: &str, value: &[u8]) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )?
+        .execute(params![name, value])?;
+    Ok(())
+}
+
+/// Whose turn it was last is a row: else whoever is first by name would be served before all others, whatever waits there.
+fn claim_jobs(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
+    let connection = transaction.connection;
+    let last = remembered(connection, "last_turn")?.unwrap_or_default();
+    transaction.memory.last_turn = String::from_utf8_lossy(&last).into_owned();
+    let claims = jobs::claim(transaction, request)?;
+    if !claims.is_empty() {
+        remember(connection, "last_turn", transaction.memory.last_turn.as_bytes())?;
+    }
+    Ok(claims)
+}
+
+/// The same for destinations. No name has a slash.
+fn claim_outbox(
+    transaction: &mut Transaction<'_>,
+    request: &ClaimRequest,
+    rooms: &Rooms,
+) -> Result<OutboxClaims, Fault> {
+    let connection = transaction.connection;
+    let last = remembered(connection, "last_delivered")?.unwrap_or_default();
+    let last = String::from_utf8_lossy(&last);
+    let (tenant, destination) = last.split_once('/').unwrap_or_default();
+    transaction.memory.last_delivered = (tenant.to_owned(), destination.to_owned());
+    let claimed = outbox::claim(transaction, request, rooms)?;
+    if !claimed.claims.is_empty() {
+        let (tenant, destination) = &transaction.memory.last_delivered;
+        remember(
+            connection,
+            "last_delivered",
+            format!("{tenant}/{destination}").as_bytes(),
+        )?;
+    }
+    Ok(claimed)
+}
+
+/// Until when somebody keeps the database open. Another length than ours is nobody's promise.
 fn kept_open_until(connection: &Connection) -> Result<Option<UnixMillis>, Fault> {
-    let until: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'kept_open_until'")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    // Another length than ours is nobody's promise.
+    let until = remembered(connection, "kept_open_until")?;
     Ok(until.and_then(|bytes| Some(UnixMillis(i64::from_be_bytes(bytes.try_into().ok()?)))))
 }
 
@@ -466,12 +510,11 @@ fn take_keeping(connection: &Connection, now: UnixMillis) -> Result<u64, Fault> 
     if is_kept_open(connection, now)? {
         return Ok(0);
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO meta (name, value) VALUES ('kept_open_until', ?1) \
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        )?
-        .execute(params![now.plus_ms(KEPT_OPEN_MS).0.to_be_bytes().as_slice()])?;
+    remember(
+        connection,
+        "kept_open_until",
+        &now.plus_ms(KEPT_OPEN_MS).0.to_be_bytes(),
+    )?;
     Ok(KEPT_OPEN_MS.unsigned_abs())
 }
 
@@ -497,14 +540,8 @@ fn migrate(connection: &Connection) -> Result<(), Fault> {
             if step == 0 {
                 let mut key = [0; 32];
                 getrandom::fill(&mut key).map_err(|error| Fault::damaged("the host's random source", error))?;
-                connection.execute(
-                    "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
-                    params![key.as_slice()],
-                )?;
-                connection.execute(
-                    "INSERT INTO meta (name, value) VALUES ('layout', ?1)",
-                    params![Layout::Rows.name().as_bytes()],
-                )?;
+                remember(connection, "receipt_key", &key)?;
+                remember(connection, "layout", Layout::Rows.name().as_bytes())?;
             }
         }
         connection.execute(&format!("PRAGMA user_version = {SCHEMA_VERSION}"), [])?;
@@ -528,11 +565,7 @@ fn statements(sql: &str) -> Vec<String> {
 }
 
 fn read_receipt_key(connection: &Connection) -> Result<Secret, Fault> {
-    let key: Option<Vec<u8>> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
+    let key = remembered(connection, "receipt_key")?;
     match key {
         Some(key) if key.len() == 32 => Ok(Secret::new(key)),
         Some(key) => Err(Fault::damaged(

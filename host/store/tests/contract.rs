@@ -14,6 +14,8 @@ mod differential;
 mod model;
 #[path = "contract/registry.rs"]
 mod registry;
+#[path = "contract/rows.rs"]
+mod rows;
 #[path = "contract/segments.rs"]
 mod segments;
 #[path = "contract/sqlite.rs"]
@@ -29,4 +31,8 @@ mod segments_without_memory_keep_the_contract {
 
 mod rows_keep_the_contract {
     crate::contract!(crate::sqlite::Sqlite::of_rows());
+}
+
+mod a_guests_rows_keep_the_contract {
+    crate::contract!(crate::rows::Rows::new(), of rows);
 }

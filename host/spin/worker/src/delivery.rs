@@ -11,7 +11,7 @@ use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, StoreError};
+use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, Rooms, StoreError};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{tenants, variable, web};
@@ -29,7 +29,8 @@ pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError>
     if store.next_due()?.outbox.is_none_or(|due| due > clock::now()) {
         return Ok(0);
     }
-    let claims = store.claim_outbox(&claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE))?;
+    let request = claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE);
+    let claims = store.claim_outbox(&request, &Rooms::unlimited())?.claims;
     if claims.is_empty() {
         return Ok(0);
     }

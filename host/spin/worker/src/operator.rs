@@ -155,7 +155,7 @@ async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) 
     }
     if asks::<calls::HeldCounts>(head) {
         let tenant = query::<calls::HeldCounts>(head)?.checked().map_err(Refusal::bad)?;
-        let mut counts = open()?.set_aside_counts()?;
+        let mut counts = open()?.set_aside_counts(None)?;
         counts.retain(|count| tenant.as_ref().is_none_or(|tenant| count.tenant == *tenant));
         return json::<calls::HeldCounts>(&counts);
     }

@@ -111,7 +111,7 @@ async fn run_due(store: &GuestStore) -> Result<usize, StoreError> {
     if store.next_due()?.job.is_none_or(|due| due > clock::now()) {
         return Ok(0);
     }
-    let claims = store.claim_jobs(&claim_request(LEASE_MS, JOBS_AT_ONCE))?;
+    let claims = store.claim_jobs_alone(&claim_request(LEASE_MS, JOBS_AT_ONCE))?;
     if claims.is_empty() {
         return Ok(0);
     }
@@ -137,8 +137,8 @@ async fn under_lease<T>(store: &GuestStore, claims: &[JobClaim], work: impl Futu
             return done;
         }
         match store.extend_leases(&leases, clock::now().plus_ms(LEASE_MS)) {
-            // There is time for another try.
-            Ok(()) | Err(StoreError::Busy) => {}
+            // A lease that was lost meanwhile is seen when its run is settled; and there is time for another try.
+            Ok(_) | Err(StoreError::Busy) => {}
             Err(error) => log(&format!("leases were not renewed: {error}")),
         }
     }

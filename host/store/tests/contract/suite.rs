@@ -30,10 +30,23 @@ use crate::support::{
     decision, dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
 };
 
-/// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`.
+/// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`; of what a store of rows keeps as well, with
+/// `contract!(Rows::new(), of rows)`.
 #[macro_export]
 macro_rules! contract {
     ($backend:expr) => {
+        $crate::contract!($backend, of rows);
+        // What only the one process can do that has the store to itself, or nothing on Spin asks for.
+        $crate::contract!(
+            $backend,
+            state_is_changed_by_hand_once_and_with_who_and_why,
+            tokens_are_kept_listed_and_revoked,
+            signals_wake_when_work_is_ready,
+            reopening_keeps_everything_and_frees_leases,
+            a_closed_store_says_so,
+        );
+    };
+    ($backend:expr, of rows) => {
         $crate::contract!(
             $backend,
             a_redelivery_is_the_same_and_other_bytes_conflict,
@@ -71,7 +84,6 @@ macro_rules! contract {
             what_no_route_took_is_listed_and_routed_once,
             what_was_superseded_is_routed_when_somebody_says_so,
             late_is_not_never_jobs_of_late_events_run_or_wait_for_a_person,
-            state_is_changed_by_hand_once_and_with_who_and_why,
             a_source_moves_no_subject_of_another_unless_they_share_it_and_a_person_sets_it_right,
             lists_and_traces_go_on_where_they_ended,
             jobs_are_claimed_oldest_first,
@@ -113,12 +125,8 @@ macro_rules! contract {
             a_trace_keeps_to_its_tenant,
             a_trace_shows_what_was_repeated,
             recorded_runs_come_back_with_all_that_they_read,
-            tokens_are_kept_listed_and_revoked,
             next_due_is_the_earliest,
-            signals_wake_when_work_is_ready,
             counts_count,
-            reopening_keeps_everything_and_frees_leases,
-            a_closed_store_says_so,
             what_does_not_exist_is_not_found,
             integrity_is_well_after_work,
         );
