@@ -8,6 +8,7 @@ mod value;
 
 pub(crate) use self::hosted::Hosted;
 pub use self::hosted::{Answer, Driver, DriverError};
+use self::value::NotThat;
 pub use self::value::Value;
 pub(crate) use self::value::{FromSql, ToSql, ValueRef};
 
@@ -101,7 +102,8 @@ impl Statement<'_> {
         parameters: impl Params,
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.query(parameters)?.next()?.map_or(Err(Error::NoRow), read)
+        let mut rows = self.query(parameters)?;
+        read(first(&mut *rows)?)
     }
 
     pub(crate) fn query_map<T, F>(&mut self, parameters: impl Params, read: F) -> Result<MappedRows<'_, F>>
@@ -111,6 +113,10 @@ impl Statement<'_> {
         let rows = self.query(parameters)?;
         Ok(MappedRows { rows, read })
     }
+}
+
+fn first<'r>(rows: &'r mut dyn NextRow) -> Result<&'r Row<'r>> {
+    rows.next()?.ok_or(Error::NoRow)
 }
 
 /// Rows, each read by a function.
@@ -131,11 +137,17 @@ impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for MappedRows<'_, F> {
 impl dyn Columns + '_ {
     pub(crate) fn get<'n, C: Into<Column<'n>>, T: FromSql>(&self, column: C) -> Result<T> {
         let column = column.into();
-        T::of(self.value(column)?).map_err(|error| Error::Column(format!("column {column}: {error}")))
+        T::of(self.value(column)?).map_err(|error| column.lacks(&error))
     }
 
     pub(crate) fn get_ref<'n>(&self, column: impl Into<Column<'n>>) -> Result<ValueRef<'_>> {
         self.value(column.into())
+    }
+}
+
+impl Column<'_> {
+    fn lacks(self, error: &NotThat) -> Error {
+        Error::Column(format!("column {self}: {error}"))
     }
 }
 

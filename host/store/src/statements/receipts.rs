@@ -116,19 +116,10 @@ pub(crate) trait ReceiptsWriter: Receipts {
     /// Changes a subject without a receipt.
     fn move_subject(&mut self, connection: &Connection, moved: Moved) -> Result<(), Fault>;
 
-    /// A receipt was accepted and no route took it.
-    fn note_unrouted(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
-        unrouted::insert(connection, &[(seq, origin)])
-    }
-
-    /// An older receipt was accepted by a review, and no route took it.
-    fn note_unrouted_later(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
-        unrouted::put(connection, seq, origin)
-    }
-
-    /// A route took it after all.
-    fn note_routed(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
-        unrouted::remove(connection, seq)
+    /// Where the receipts wait for the commit that were accepted and that no route took: number and origin. None where they are
+    /// written at once.
+    fn unrouted(&mut self) -> Option<&mut Vec<(i64, i64)>> {
+        None
     }
 
     /// Whether a commit that only admits is durable without a sync of the database's own log.
@@ -408,6 +399,27 @@ pub(crate) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result
     Ok(all)
 }
 
+/// In the writer: an older receipt was accepted by a review, and no route took it.
+pub(crate) fn note_unrouted_later(transaction: &mut Transaction<'_>, seq: i64, origin: i64) -> Result<(), Fault> {
+    // Its place may be among those that this commit will write.
+    match transaction.memory.receipts.unrouted() {
+        Some(waiting) if waiting.first().is_some_and(|(first, _)| *first <= seq) => {
+            waiting.push((seq, origin));
+            waiting.sort_unstable();
+            Ok(())
+        }
+        _ => unrouted::put(transaction.connection, seq, origin),
+    }
+}
+
+/// In the writer: a route took it after all.
+pub(crate) fn note_routed(transaction: &mut Transaction<'_>, seq: i64) -> Result<(), Fault> {
+    if let Some(waiting) = transaction.memory.receipts.unrouted() {
+        waiting.retain(|(unrouted, _)| *unrouted != seq);
+    }
+    unrouted::remove(transaction.connection, seq)
+}
+
 /// In the writer: appends a receipt, moves its subject on, and answers its number.
 pub(crate) fn append(
     transaction: &mut Transaction<'_>,
@@ -460,7 +472,10 @@ pub(crate) fn append(
     });
     let (connection, receipts) = (transaction.connection, &mut transaction.memory.receipts);
     if *disposition == Disposition::Accepted && jobs.is_empty() {
-        receipts.note_unrouted(connection, seq, origin)?;
+        match receipts.unrouted() {
+            Some(waiting) => waiting.push((seq, origin)),
+            None => unrouted::insert(connection, &[(seq, origin)])?,
+        }
     }
     receipts.append(connection, receipt, origin, moved, jobs)?;
     transaction.memory.head = ChainHead { seq, link };

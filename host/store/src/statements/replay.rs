@@ -207,10 +207,7 @@ fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> 
         step.receipt_seq,
         now,
     )?;
-    transaction
-        .memory
-        .receipts
-        .note_routed(transaction.connection, step.receipt_seq)
+    receipts::note_routed(transaction, step.receipt_seq)
 }
 
 fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {

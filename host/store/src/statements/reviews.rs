@@ -243,10 +243,7 @@ pub(crate) fn review(
                 insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
             if jobs.is_empty() {
                 let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
-                transaction
-                    .memory
-                    .receipts
-                    .note_unrouted_later(transaction.connection, receipt.seq, origin)?;
+                receipts::note_unrouted_later(transaction, receipt.seq, origin)?;
             }
         }
         (Reviewed::Superseded { .. }, ReviewDecision::Map { .. }) => {

@@ -140,24 +140,8 @@ impl ReceiptsWriter for Packed {
         self.keys.move_subject(moved.key, moved.state)
     }
 
-    fn note_unrouted(&mut self, _connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
-        self.unrouted.push((seq, origin));
-        Ok(())
-    }
-
-    fn note_unrouted_later(&mut self, connection: &Connection, seq: i64, origin: i64) -> Result<(), Fault> {
-        // Its place may be among those that this commit will write.
-        if self.unrouted.first().is_some_and(|(first, _)| *first <= seq) {
-            self.unrouted.push((seq, origin));
-            self.unrouted.sort_unstable();
-            return Ok(());
-        }
-        unrouted::put(connection, seq, origin)
-    }
-
-    fn note_routed(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
-        self.unrouted.retain(|(unrouted, _)| *unrouted != seq);
-        unrouted::remove(connection, seq)
+    fn unrouted(&mut self) -> Option<&mut Vec<(i64, i64)>> {
+        Some(&mut self.unrouted)
     }
 
     fn is_logged(&self) -> bool {
