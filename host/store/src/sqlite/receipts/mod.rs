@@ -31,15 +31,14 @@ pub(super) use crate::statements::receipts::{
 };
 use crate::statements::receipts::{rows, unrouted};
 
+/// What is done with each receipt and its body, or why the body cannot be read. It says whether to go on.
+pub(super) type Each<'e> = dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault> + 'e;
+
 /// What readers find, who see commits only, and who reads all of it.
 pub(super) trait Whole: Receipts {
     /// Reads every receipt with its body, in order. `each` gets what stands under each number, and says whether to go on; facts that
     /// cannot be read end it. A body that cannot be read is for `each` to judge.
-    fn walk(
-        &self,
-        connection: &Connection,
-        each: &mut dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
-    ) -> Result<(), Fault>;
+    fn walk(&self, connection: &Connection, each: &mut Each<'_>) -> Result<(), Fault>;
 
     /// For the audit: what leads to receipts, to be held against the receipts themselves, which come one by one and in order. None
     /// for rows, whose indexes are part of the file's own integrity.
@@ -59,11 +58,7 @@ pub(super) fn of_readers(layout: Layout, path: &StorePath) -> Result<Arc<dyn Who
 }
 
 impl Whole for Rows {
-    fn walk(
-        &self,
-        connection: &Connection,
-        each: &mut dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
-    ) -> Result<(), Fault> {
+    fn walk(&self, connection: &Connection, each: &mut Each<'_>) -> Result<(), Fault> {
         let mut statement = connection.prepare_cached(&format!(
             "SELECT {}, {EVENT_COLUMNS}, r.body FROM receipts r LEFT JOIN origins o ON o.id = r.origin ORDER BY r.seq",
             rows::RECEIPT_COLUMNS
@@ -131,11 +126,7 @@ impl Receipts for Segments {
 }
 
 impl Whole for Segments {
-    fn walk(
-        &self,
-        connection: &Connection,
-        each: &mut dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
-    ) -> Result<(), Fault> {
+    fn walk(&self, connection: &Connection, each: &mut Each<'_>) -> Result<(), Fault> {
         segments::walk(connection, self.0.as_ref(), each)
     }
 

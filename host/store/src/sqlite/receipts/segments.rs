@@ -17,7 +17,7 @@ use tollgate_core::time::UnixMillis;
 use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
 use super::bodies;
-use super::{Body, Receipt, keys};
+use super::{Body, Each, Receipt, keys};
 use crate::sql::{Connection, Row, params};
 
 /// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
@@ -390,11 +390,7 @@ impl SegmentBodies {
     }
 }
 
-pub(super) fn walk(
-    connection: &Connection,
-    bodies: Option<&File>,
-    each: &mut dyn FnMut(&Receipt, Result<&[u8], Fault>) -> Result<bool, Fault>,
-) -> Result<(), Fault> {
+pub(super) fn walk(connection: &Connection, bodies: Option<&File>, each: &mut Each<'_>) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
