@@ -111,7 +111,7 @@ impl<'a> Manifest<'a> {
         })
     }
 
-    /// Writes the file whole or not at all. Answers whether anything changed.
+    /// Writes the file whole or not at all. Returns whether anything changed.
     fn write(&self, text: &str) -> anyhow::Result<bool> {
         if text == self.before {
             return Ok(false);

@@ -128,7 +128,7 @@ impl Operated<'_> {
         read(Http::new().get(&url, &self.headers()?).await?)
     }
 
-    /// Sends `body` to a path with its query; `headers` are added to the usual ones and replace them. Answers the status and the
+    /// Sends `body` to a path with its query; `headers` are added to the usual ones and replace them. Returns the status and the
     /// text, whatever they are.
     ///
     /// # Errors

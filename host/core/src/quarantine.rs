@@ -38,7 +38,7 @@ impl Row {
         self.0
     }
 
-    /// Adds a run that ended with `fault`, or with none. Answers how many there are in a row if they are now enough for quarantine.
+    /// Adds a run that ended with `fault`, or with none. Returns how many there are in a row if they are now enough for quarantine.
     /// `faults_max` 0 never is.
     pub fn add(&mut self, fault: Option<Fault>, faults_max: u32) -> Option<u32> {
         match fault {

@@ -12,7 +12,7 @@ mod edge;
 pub mod log;
 pub mod operator;
 mod outbound;
-mod points;
+mod failpoints;
 pub mod registry;
 pub mod repeat;
 pub mod serve;

@@ -19,14 +19,14 @@ use crate::clock;
 use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
 use crate::delivery::{self, Breakers};
 use crate::edge::{self, Edge, Listeners};
+use crate::failpoints;
 use crate::operator::{self, Operator};
-use crate::points;
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
 use crate::store::{self, LocalStore};
 use crate::telemetry::EdgeCounters;
 use crate::thread_priority;
 use crate::watch;
-use crate::worker::{self, Ward, Worker, WorkerCounters};
+use crate::worker::{self, Quarantines, Worker, WorkerCounters};
 
 /// The hidden command under which the program that uses this library compiles plugins in a child process: it has to call
 /// [`tollgate_sandbox::compile_child_main`].
@@ -46,7 +46,7 @@ const COMPILER_MS_MAX: u64 = 120_000;
 /// # Errors
 /// When it cannot start: bad configuration, a plugin that is refused, a store in use, a port taken; or when the store's disk failed.
 pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
-    points::check().map_err(anyhow::Error::msg)?;
+    failpoints::check().map_err(anyhow::Error::msg)?;
     let mut draft = config::Draft::read(path, &variable, PluginFiles::Unchecked);
     draft.accepted()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -143,7 +143,7 @@ fn say_broken(config: &Config) {
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
 pub fn sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     let options = SandboxOptions {
-        // Beside the worker's threads of both paces: shadows, one component that is vetted, one trial.
+        // Beside the worker's threads of both classes: shadows, one component that is vetted, one trial.
         instances_max: u32::try_from(config.worker.threads.max(1) * 2 + 4).unwrap_or(u32::MAX),
         cache: config.worker.cache.clone().map(|path| CacheDir {
             path,
@@ -274,19 +274,19 @@ impl Host {
             config: Arc::clone(&self.config),
             shelf: self.registry.shelf(),
             counters: Arc::<WorkerCounters>::default(),
-            ward: Arc::new(Ward::new(&self.store)),
+            quarantines: Arc::new(Quarantines::new(&self.store)),
             shutdown: self.shutdown.clone(),
         };
         let breakers = Arc::<Breakers>::default();
-        let mut rooms = tokio::task::JoinSet::new();
-        let operator_address = self.start_operator(&worker, &breakers, &mut rooms).await?;
-        rooms.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
-        rooms.spawn(watch::run(
+        let mut tasks = tokio::task::JoinSet::new();
+        let operator_address = self.start_operator(&worker, &breakers, &mut tasks).await?;
+        tasks.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
+        tasks.spawn(watch::run(
             Arc::clone(&self.config),
             Arc::clone(&self.counters),
             self.shutdown.clone(),
         ));
-        rooms.spawn(delivery::run(
+        tasks.spawn(delivery::run(
             self.store.clone(),
             Arc::clone(&self.config),
             breakers,
@@ -298,8 +298,8 @@ impl Host {
 
         let stop = match self.load_plugins(&mut signals, settled).await {
             Ok(Began::Loaded) => {
-                rooms.spawn(worker::run(worker));
-                rooms.spawn(Arc::clone(&self.registry).follow_changes(self.shutdown.clone()));
+                tasks.spawn(worker::run(worker));
+                tasks.spawn(Arc::clone(&self.registry).follow_changes(self.shutdown.clone()));
                 tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
                 self.wait(signals).await
             }
@@ -309,7 +309,7 @@ impl Host {
 
         self.shutdown.cancel();
         tracing::info!("stopping: no new connections, running work is finished");
-        while rooms.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
         let joined =
             tokio::task::spawn_blocking(move || edge_threads.into_iter().for_each(|thread| drop(thread.join())));
         let _ = joined.await;
@@ -323,7 +323,7 @@ impl Host {
         &self,
         worker: &Worker<LocalStore>,
         breakers: &Arc<Breakers>,
-        rooms: &mut tokio::task::JoinSet<()>,
+        tasks: &mut tokio::task::JoinSet<()>,
     ) -> anyhow::Result<String> {
         let settings = self.config.load().operator.clone();
         let (Some(listen), Some(token)) = (settings.listen, settings.token) else {
@@ -340,13 +340,13 @@ impl Host {
             breakers: Arc::clone(breakers),
             gate: operator::Gate::new(&self.store, token),
             trial: Turns::default(),
-            ward: Arc::clone(&worker.ward),
+            quarantines: Arc::clone(&worker.quarantines),
             log_standing: {
                 let store = self.store.clone();
                 Box::new(move || store.log_standing())
             },
         };
-        rooms.spawn(operator::serve(operator, listener, self.shutdown.clone()));
+        tasks.spawn(operator::serve(operator, listener, self.shutdown.clone()));
         Ok(address.to_string())
     }
 

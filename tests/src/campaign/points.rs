@@ -1,7 +1,7 @@
 //! The points campaign: a host under load dies at each named point between the steps of an event, again and again, and is started
 //! on the same store; at the end everything that it ever acknowledged is looked for, as in the kill campaign.
 //!
-//! The points are those of `host/server/src/points.rs`, which only a build with debug assertions has. The host lists them itself
+//! The points are those of `host/server/src/failpoints.rs`, which only a build with debug assertions has. The host lists them itself
 //! and must die by SIGKILL at the one that it is told, so that a point that is gone or never passed is a problem and not a silence.
 
 use std::os::unix::process::ExitStatusExt as _;

@@ -135,7 +135,7 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot find {}", path.display()))
 }
 
-/// Answers the component that cargo made.
+/// Returns the component that cargo made.
 fn rust(folder: &Path) -> anyhow::Result<PathBuf> {
     need_target(folder)?;
     say("cargo build");

@@ -31,14 +31,14 @@ struct State {
     policy: BreakerPolicy,
     in_flight: usize,
     in_flight_max: usize,
-    /// The loop was told of less room than it may have had work for.
+    /// The loop was told of a smaller quota than it may have had work for.
     was_short: bool,
     client: Arc<Client>,
 }
 
 /// How many attempts a lane would let begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct Quota {
     pub(super) attempts: usize,
     /// When there is none: when a breaker lets the next probe through. Else a finished attempt makes room.
     pub(super) opens_at: Option<UnixMillis>,
@@ -76,7 +76,7 @@ impl Lane {
     }
 
     /// Says how many attempts may begin now.
-    pub(super) fn room(&self, in_flight_max: usize, now: UnixMillis) -> Room {
+    pub(super) fn quota(&self, in_flight_max: usize, now: UnixMillis) -> Quota {
         let mut state = self.state();
         state.in_flight_max = in_flight_max.max(1);
         let free = state.in_flight_max.saturating_sub(state.in_flight);
@@ -87,7 +87,7 @@ impl Lane {
             Breaker::Probing => (0, None),
         };
         state.was_short = attempts < state.in_flight_max;
-        Room { attempts, opens_at }
+        Quota { attempts, opens_at }
     }
 
     /// Asks for one more attempt.
@@ -181,9 +181,9 @@ mod tests {
         lane.pass(&POLICY, 4, UnixMillis(now))
     }
 
-    fn room(lane: &Arc<Lane>, now: i64) -> (usize, Option<UnixMillis>) {
-        let room = lane.room(4, UnixMillis(now));
-        (room.attempts, room.opens_at)
+    fn quota(lane: &Arc<Lane>, now: i64) -> (usize, Option<UnixMillis>) {
+        let quota = lane.quota(4, UnixMillis(now));
+        (quota.attempts, quota.opens_at)
     }
 
     async fn woke(lane: &Arc<Lane>) -> bool {
@@ -194,14 +194,14 @@ mod tests {
     #[tokio::test]
     async fn a_full_lane_has_no_room_and_says_when_it_has_again() {
         let lane = lane();
-        assert_eq!(room(&lane, 0), (4, None));
+        assert_eq!(quota(&lane, 0), (4, None));
         let mut tickets: Vec<_> = (0..4).map(|_| pass(&lane, 0).unwrap()).collect();
         assert!(pass(&lane, 0).is_none());
-        assert_eq!(room(&lane, 0), (0, None));
+        assert_eq!(quota(&lane, 0), (0, None));
         tickets.remove(0).finish(true, UnixMillis(10));
         assert!(woke(&lane).await);
-        assert_eq!(room(&lane, 10), (1, None));
-        // It was told of the room, and then of more: nobody waits for each single end.
+        assert_eq!(quota(&lane, 10), (1, None));
+        // It was told of the quota, and then of a larger one: nobody waits for each single end.
         tickets.remove(0).finish(true, UnixMillis(10));
         assert!(woke(&lane).await);
         tickets.remove(0).finish(true, UnixMillis(10));
@@ -214,19 +214,19 @@ mod tests {
         for _ in 0..2 {
             pass(&lane, 0).unwrap().finish(false, UnixMillis(0));
         }
-        assert_eq!(room(&lane, 999), (0, Some(UnixMillis(1_000))));
+        assert_eq!(quota(&lane, 999), (0, Some(UnixMillis(1_000))));
         assert!(pass(&lane, 999).is_none());
-        assert_eq!(room(&lane, 1_000), (1, None));
+        assert_eq!(quota(&lane, 1_000), (1, None));
         let probe = pass(&lane, 1_000).unwrap();
-        assert_eq!(room(&lane, 1_000), (0, None), "one probe at a time");
+        assert_eq!(quota(&lane, 1_000), (0, None), "one probe at a time");
         assert!(pass(&lane, 1_000).is_none());
         // A probe that vanishes opens the breaker again instead of blocking it for ever.
         drop(probe);
-        assert_eq!(room(&lane, 1_999), (0, Some(UnixMillis(2_000))));
+        assert_eq!(quota(&lane, 1_999), (0, Some(UnixMillis(2_000))));
         let probe = pass(&lane, 2_000).unwrap();
         assert!(!woke(&lane).await);
         probe.finish(true, UnixMillis(2_000));
         assert!(woke(&lane).await, "the whole lane is free at once");
-        assert_eq!(room(&lane, 2_000), (4, None));
+        assert_eq!(quota(&lane, 2_000), (4, None));
     }
 }

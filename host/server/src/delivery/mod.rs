@@ -35,7 +35,7 @@ use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxH
 
 use crate::clock;
 use crate::config::{Config, Destination};
-use crate::points::{Point, pass};
+use crate::failpoints::{Failpoint, pass};
 pub(crate) use breakers::Breakers;
 use client::Attempt;
 use lane::{Lane, Ticket};
@@ -174,7 +174,7 @@ impl<S: Outbox + Views> Delivery<S> {
     /// Leases due entries and starts their attempts.
     async fn round(&self, rows_max: usize, attempts: &mut JoinSet<()>) -> Result<Round, StoreError> {
         let config = self.config.load_full();
-        let (rooms, opens_at) = self.rooms(&config);
+        let (quotas, opens_at) = self.quotas(&config);
         let request = ClaimRequest {
             worker: format!("delivery-{}", std::process::id()),
             now: clock::now(),
@@ -182,9 +182,9 @@ impl<S: Outbox + Views> Delivery<S> {
             rows_max,
             passed_over: Vec::new(),
         };
-        let claimed = self.store.claim_outbox(request, rooms).await?;
+        let claimed = self.store.claim_outbox(request, quotas).await?;
         if !claimed.claims.is_empty() {
-            pass(Point::AfterOutboxClaim);
+            pass(Failpoint::AfterOutboxClaim);
         }
         let round = Round {
             claimed: claimed.claims.len(),
@@ -226,9 +226,9 @@ impl<S: Outbox + Views> Delivery<S> {
 
     /// How much each destination may be given, and when the first breaker lets a probe through. A lane whose destination is gone is
     /// dropped; an attempt that still runs keeps its own.
-    fn rooms(&self, config: &Config) -> (Rooms, Option<UnixMillis>) {
+    fn quotas(&self, config: &Config) -> (Rooms, Option<UnixMillis>) {
         let now = clock::now();
-        let mut rooms = Rooms {
+        let mut quotas = Rooms {
             each_max: config.delivery.in_flight_max,
             of: BTreeMap::new(),
         };
@@ -244,14 +244,14 @@ impl<S: Outbox + Views> Delivery<S> {
                 self.breakers.forget(key);
                 return false;
             };
-            let room = lane.room(destination.in_flight_max, now);
-            opens_at = opens_at.into_iter().chain(room.opens_at).min();
-            if room.attempts != rooms.each_max {
-                rooms.of.insert(key.clone(), room.attempts);
+            let quota = lane.quota(destination.in_flight_max, now);
+            opens_at = opens_at.into_iter().chain(quota.opens_at).min();
+            if quota.attempts != quotas.each_max {
+                quotas.of.insert(key.clone(), quota.attempts);
             }
             true
         });
-        (rooms, opens_at)
+        (quotas, opens_at)
     }
 
     /// The lane of a destination, made over when the rules for connections have changed.
@@ -273,7 +273,7 @@ impl<S: Outbox + Views> Delivery<S> {
         } = passed;
         let started_at = clock::now();
         let clock = Instant::now();
-        pass(Point::BeforeDeliver);
+        pass(Failpoint::BeforeDeliver);
         let own = destination.headers.iter();
         let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
         let attempt = match self.compose(&claim, &destination, &own).await {
@@ -285,7 +285,7 @@ impl<S: Outbox + Views> Delivery<S> {
             Err(end) => Attempt::without_answer(end),
         };
         let took = clock.elapsed();
-        pass(Point::AfterDeliver);
+        pass(Failpoint::AfterDeliver);
         let turned = ticket.finish(attempt.end.is_healthy(), clock::now());
         self.record(&claim, started_at, took, attempt).await;
         if let Some(turn) = turned {
@@ -329,11 +329,11 @@ impl<S: Outbox + Views> Delivery<S> {
         let took = (started_at, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         let record = claim.attempted(took, attempt.end, attempt.answer, &policy, clock::moment());
         let mut pause = Duration::from_millis(RECORD_PAUSE_MS);
-        pass(Point::BeforeMark);
+        pass(Failpoint::BeforeMark);
         loop {
             match self.store.record_attempt(record.clone()).await {
                 Ok(AttemptRecorded::Recorded) => {
-                    pass(Point::AfterMark);
+                    pass(Failpoint::AfterMark);
                     return log_end(claim, &record.entry_end);
                 }
                 Ok(AttemptRecorded::LeaseLost) => {

@@ -113,7 +113,7 @@ impl Buckets {
     ///
     /// # Errors
     /// When it would not: nanoseconds until the next one fits.
-    fn has_room(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
+    fn has_token(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
         // Taken from a copy.
         let mut bucket = self.buckets().get(tenant).copied().unwrap_or_default();
         bucket.take(rate, clock::steady_ns())
@@ -222,7 +222,7 @@ pub(super) fn check_credential<S: Intake>(
 /// When the tenant has used up its rate: with the seconds after which to come again.
 pub(super) fn check_rate<S: Intake>(edge: &Edge<S>, tenant: &Tenant, rate: Option<Rate>) -> Result<(), Refused> {
     let Some(rate) = rate else { return Ok(()) };
-    edge.buckets.has_room(&tenant.name, rate).map_err(rate_limited)
+    edge.buckets.has_token(&tenant.name, rate).map_err(rate_limited)
 }
 
 /// Takes a token of the tenant's rate for a verified request.
@@ -330,7 +330,7 @@ mod tests {
             })
         };
         for _ in 0..50 {
-            assert_eq!(buckets.has_room(&tenant, rate), Ok(()), "to look takes nothing");
+            assert_eq!(buckets.has_token(&tenant, rate), Ok(()), "to look takes nothing");
         }
         for _ in 0..50 {
             drop(token().expect("what was refused, evicted or cut off takes nothing"));
@@ -338,7 +338,7 @@ mod tests {
         for _ in 0..2 {
             token().expect("a token of a burst of 2").spend();
         }
-        assert!(token().is_none() && buckets.has_room(&tenant, rate).is_err());
+        assert!(token().is_none() && buckets.has_token(&tenant, rate).is_err());
     }
 
     #[test]

@@ -33,7 +33,7 @@ use super::time_budget;
 use super::{Edge, HEALTH_PATH};
 use crate::clock;
 use crate::config::{Config, Source, Tenant};
-use crate::points::{Point, pass};
+use crate::failpoints::{Failpoint, pass};
 use crate::telemetry::Whose;
 
 /// How often one request looks for the key that it names: others may fetch other keys of its source meanwhile.
@@ -274,12 +274,12 @@ impl<S: Intake> Asked<'_, S> {
         access::check_address(self.edge, self.tenant, self.source, self.client)?;
         // A question that comes by another method is asked by whoever sets the endpoint up, and carries what the profile asks for.
         if request.method() == Method::POST && !self.source.access.credentials.is_empty() {
-            let mut room = NO_HEADERS;
+            let mut slots = NO_HEADERS;
             let head = raw_request(
                 request.method(),
                 request.uri(),
                 request.headers(),
-                &mut room,
+                &mut slots,
                 self.source,
             )
             .map_err(|rejection| self.tell(rejection))?;
@@ -292,12 +292,12 @@ impl<S: Intake> Asked<'_, S> {
 
     /// Answers a question that comes before any event and without a signature, where the profile knows one.
     fn preflight(&self, request: &Request<Incoming>) -> Result<Reply, Rejection> {
-        let mut room = NO_HEADERS;
+        let mut slots = NO_HEADERS;
         let head = raw_request(
             request.method(),
             request.uri(),
             request.headers(),
-            &mut room,
+            &mut slots,
             self.source,
         )?;
         let reply = challenge::preflight(&self.source.profile, &self.source.keyring, &head);
@@ -330,10 +330,10 @@ impl<S: Intake> Asked<'_, S> {
             self.tell(refused.rejection);
         })?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
-        pass(Point::BeforeAdmit);
+        pass(Failpoint::BeforeAdmit);
         let admitted = edge.store.admit(admissions).await;
         let admitted = admitted.map_err(|error| self.unkept(&error))?;
-        pass(Point::AfterAdmit);
+        pass(Failpoint::AfterAdmit);
         token.spend();
         self.tell_what_is_held(&receipts, &admitted);
         Ok(Outcome::Events(
@@ -423,11 +423,11 @@ impl<S: Intake> Asked<'_, S> {
         received_at: UnixMillis,
     ) -> Result<Proved, NotProved> {
         let Self { tenant, source, .. } = self;
-        let mut room = NO_HEADERS;
+        let mut slots = NO_HEADERS;
         let request = RawRequest {
             body,
             received_at,
-            ..raw_request(&head.method, &head.uri, &head.headers, &mut room, source).map_err(|rejection| {
+            ..raw_request(&head.method, &head.uri, &head.headers, &mut slots, source).map_err(|rejection| {
                 self.tell(rejection);
                 NotProved::Rejected(rejection)
             })?
@@ -486,16 +486,16 @@ enum Outcome {
     Events(Vec<Happening>),
 }
 
-/// Room for a request's headers, so that reading them allocates nothing.
-type HeaderRoom<'a> = [Header<'a>; limits::HEADER_COUNT_MAX];
-const NO_HEADERS: HeaderRoom<'static> = [Header { name: "", value: &[] }; limits::HEADER_COUNT_MAX];
+/// Places for a request's headers, so that reading them allocates nothing.
+type HeaderSlots<'a> = [Header<'a>; limits::HEADER_COUNT_MAX];
+const NO_HEADERS: HeaderSlots<'static> = [Header { name: "", value: &[] }; limits::HEADER_COUNT_MAX];
 
 /// The request as core sees it, without a body and as of no time.
 fn raw_request<'a>(
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
-    room: &'a mut HeaderRoom<'a>,
+    room: &'a mut HeaderSlots<'a>,
     source: &'a Source,
 ) -> Result<RawRequest<'a>, Rejection> {
     // The listener reads no more than there is room for, but it is not this function's place to know.

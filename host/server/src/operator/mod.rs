@@ -39,7 +39,7 @@ use crate::delivery::Breakers;
 use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::watch;
-use crate::worker::{Ward, WorkerCounters};
+use crate::worker::{Quarantines, WorkerCounters};
 pub(crate) use access::Gate;
 pub use access::{issue_token, known_tenant};
 use asked::{Answered, Asked, Routes as _};
@@ -61,7 +61,7 @@ pub(crate) struct Operator<S> {
     pub(crate) counters: Arc<EdgeCounters>,
     pub(crate) worker_counters: Arc<WorkerCounters>,
     pub(crate) breakers: Arc<Breakers>,
-    pub(crate) ward: Arc<Ward>,
+    pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
     pub(crate) log_standing: Box<dyn Fn() -> LogStanding + Send + Sync>,
     /// Of the one trial that runs at a time.
@@ -218,7 +218,7 @@ async fn metrics<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -
     let mut text = String::new();
     operator.counters.render(&mut text);
     operator.worker_counters.render(&mut text);
-    operator.ward.held(&operator.store).await?.render(&mut text);
+    operator.quarantines.held(&operator.store).await?.render(&mut text);
     operator.breakers.render(&mut text);
     watch::render(&operator.config.load(), clock::wall(), &mut text);
     let _ = writeln!(

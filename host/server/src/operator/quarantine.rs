@@ -22,7 +22,7 @@ async fn list<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, .. }: Asked<calls::Quarantines>,
 ) -> Answered<calls::Quarantines> {
-    let mut seen = operator.ward.held(&operator.store).await?.all();
+    let mut seen = operator.quarantines.held(&operator.store).await?.all();
     seen.retain(|one| caller.sees(Some(&one.tenant)).is_ok());
     if !caller.role.may(Permission::ReceiptRead) {
         // What a plugin says when it ends may be of the event that it ran on.
@@ -33,7 +33,7 @@ async fn list<S: Views + Control>(
     Ok(seen)
 }
 
-/// `POST /v1/tenants/{tenant}/routes/{route}/lift-quarantine`. Answers what was lifted.
+/// `POST /v1/tenants/{tenant}/routes/{route}/lift-quarantine`. Returns what was lifted.
 async fn lift<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked {

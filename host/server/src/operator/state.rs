@@ -16,7 +16,7 @@ pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Rou
     router.call(list::<S>).call(change::<S>)
 }
 
-/// Answers what a plugin keeps.
+/// Returns what a plugin keeps.
 ///
 /// # Errors
 /// When the store cannot be read.

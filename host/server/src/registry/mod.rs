@@ -283,7 +283,7 @@ impl<S: Views + Control> Registry<S> {
     }
 
     /// Adopts what the files say now. A tenant whose file is wrong, or in which a route that was set by API does not fit any more,
-    /// stays as it runs; `config().broken` says so. Answers the tenants that are as their files say.
+    /// stays as it runs; `config().broken` says so. Returns the tenants that are as their files say.
     ///
     /// # Errors
     /// When the store does not take it; then nothing has changed.
@@ -394,7 +394,7 @@ impl<S: Views + Control> Registry<S> {
         self.store.plugin_versions(VersionFilter::default()).await
     }
 
-    /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in. Answers the routes whose
+    /// Makes the configuration of now from the files and the store, has its plugins loaded, and swaps it in. Returns the routes whose
     /// operations move to another namespace by that; `by` says who moves them.
     async fn refresh(&self, by: Act, as_new_as: &mut u64) -> Result<Vec<NamespaceChange>, StoreError> {
         let number = *self.changes.borrow();

@@ -3,11 +3,11 @@
 //! One dispatcher leases jobs and hands them to a bounded number of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
-mod pace;
+mod run_class;
 mod pool;
-mod quick;
+mod fast_pool;
 mod shadow;
-mod ward;
+mod quarantines;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,13 +35,13 @@ use tollgate_store::{
 
 use crate::clock;
 use crate::config::{Config, Route};
-use crate::points::{Point, pass};
+use crate::failpoints::{Failpoint, pass};
 use crate::registry::Shelf;
 use crate::telemetry::Tally;
-use pace::{Held, Pace, Paces, QUICK_MS, SlowJob};
-use quick::Quick;
+use fast_pool::FastPool;
+pub(crate) use quarantines::Quarantines;
+use run_class::{FAST_MS, Held, RunClass, RunClasses, SlowJob};
 use shadow::ShadowCounters;
-pub(crate) use ward::Ward;
 
 /// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
 const IN_FLIGHT_PER_THREAD: usize = 16;
@@ -61,7 +61,7 @@ pub(crate) struct Worker<S> {
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) shelf: Arc<Shelf<S>>,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) ward: Arc<Ward>,
+    pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -197,37 +197,37 @@ impl<S> Worker<S> {
 pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
     let worker = Arc::new(worker);
     let settings = worker.config.load().worker.clone();
-    let paces = Arc::new(Paces::start(settings.threads));
+    let classes = Arc::new(RunClasses::start(settings.threads));
     let in_flight_max = settings.threads.max(1) * IN_FLIGHT_PER_THREAD;
-    let seats = Arc::new(Semaphore::new(in_flight_max));
+    let in_flight = Arc::new(Semaphore::new(in_flight_max));
     let name = format!("worker-{}", std::process::id());
     let shadows = Arc::new(shadow::start(
         worker.store.clone(),
         Arc::clone(&worker.shelf),
         Arc::clone(&worker.counters.shadow),
-        Arc::clone(&seats),
+        Arc::clone(&in_flight),
         in_flight_max,
         settings.threads.max(1),
         worker.shutdown.clone(),
     ));
 
-    let quick = {
-        let (worker, paces) = (Arc::clone(&worker), Arc::clone(&paces));
-        Quick::start(settings.threads, move |(claim, seat)| {
+    let fast = {
+        let (worker, classes) = (Arc::clone(&worker), Arc::clone(&classes));
+        FastPool::start(settings.threads, move |(claim, permit)| {
             process(
                 Arc::clone(&worker),
-                Arc::clone(&paces),
+                Arc::clone(&classes),
                 Arc::clone(&shadows),
                 claim,
-                seat,
+                permit,
             )
         })
     };
 
     while !worker.shutdown.is_cancelled() {
-        let free = seats.available_permits().min(limits::JOB_CLAIM_MAX);
+        let free = in_flight.available_permits().min(limits::JOB_CLAIM_MAX);
         if free == 0 {
-            let _ = seats.acquire().await;
+            let _ = in_flight.acquire().await;
             continue;
         }
         let request = ClaimRequest {
@@ -235,7 +235,7 @@ pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
             now: clock::now(),
             lease_ms: lease_ms(worker.config.load().worker.limits.deadline_ms),
             rows_max: free,
-            passed_over: paces.passed_over(),
+            passed_over: classes.passed_over(),
         };
         let passes_over = !request.passed_over.is_empty();
         let claims = match worker.store.claim_jobs(request).await {
@@ -257,27 +257,27 @@ pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
             tokio::select! {
                 // What became ready since the store was asked is not missed: it completes at once.
                 () = worker.store.work_ready() => {}
-                () = paces.freed().notified(), if passes_over => {}
+                () = classes.freed().notified(), if passes_over => {}
                 () = tokio::time::sleep(nap) => {}
                 () = worker.shutdown.cancelled() => {}
             }
             continue;
         }
-        pass(Point::AfterClaim);
+        pass(Failpoint::AfterClaim);
         let mut jobs = Vec::with_capacity(claims.len());
         for claim in claims {
-            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
             };
-            jobs.push((claim, seat));
+            jobs.push((claim, permit));
         }
-        quick.hand_in(jobs);
+        fast.hand_in(jobs);
     }
     let everyone = u32::try_from(in_flight_max).unwrap_or(u32::MAX);
     let settled = async {
-        let _ = seats.acquire_many(everyone).await;
-        while !paces.is_idle() {
-            paces.freed().notified().await;
+        let _ = in_flight.acquire_many(everyone).await;
+        while !classes.is_idle() {
+            classes.freed().notified().await;
         }
     };
     if tokio::time::timeout(Duration::from_secs(10), settled).await.is_err() {
@@ -312,17 +312,17 @@ async fn pause(shutdown: &CancellationToken, duration: Duration) {
     }
 }
 
-/// Runs one job to its settlement, on a quick thread. A run whose state went stale is repeated at once under the same lease. The seat
-/// is given up when the job turns out to be slow: others go on.
+/// Runs one job to its settlement, on a thread of the fast pool. A run whose state went stale is repeated at once under the same
+/// lease. The permit is given up when the job turns out to be slow, so that others go on.
 async fn process<S: Work + Views>(
     worker: Arc<Worker<S>>,
-    paces: Arc<Paces>,
-    shadows: Arc<shadow::Desk>,
+    classes: Arc<RunClasses>,
+    shadows: Arc<shadow::Shadows>,
     claim: JobClaim,
-    seat: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let claim = Arc::new(claim);
-    let mut place = Place::Seat(seat);
+    let mut place = Place::Fast(permit);
     'runs: for reruns in 0.. {
         let (judged, mut shadow) = match prepare(&worker, &claim).await {
             Err(settlement) => {
@@ -331,7 +331,7 @@ async fn process<S: Work + Views>(
             }
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
-                let Some(judged) = run_at_its_pace(&worker, &paces, &claim, &prepared, &mut place).await else {
+                let Some(judged) = run_by_class(&worker, &classes, &claim, &prepared, &mut place).await else {
                     // The threads are gone, the host stops, and the lease runs out; or the job is another worker's already.
                     return;
                 };
@@ -346,7 +346,7 @@ async fn process<S: Work + Views>(
         loop {
             let ending = Ending::of(&claim, &settlement, violation);
             let tried = settlement.may_be_refused().then(|| settlement.clone());
-            pass(Point::BeforeSettle);
+            pass(Failpoint::BeforeSettle);
             let answer = match worker.store.settle(settlement).await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -362,7 +362,7 @@ async fn process<S: Work + Views>(
                     return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
                 }
                 Next::Settled { run, verdicts } => {
-                    pass(Point::AfterSettle);
+                    pass(Failpoint::AfterSettle);
                     // Here, so that a run that was repeated because its state went stale counts once.
                     ending.note(&worker, &claim).await;
                     if verdicts.contains(&Verdict::Conflict) {
@@ -441,7 +441,7 @@ impl Ending {
 /// Counts faults in a row, and puts a version into quarantine that has too many.
 async fn note_end<S: Work + Views>(worker: &Worker<S>, end: RunEnd) {
     let faults_max = worker.config.load().worker.quarantine_after;
-    let Some(quarantine) = worker.ward.note(end, faults_max) else {
+    let Some(quarantine) = worker.quarantines.note(end, faults_max) else {
         return;
     };
     let Quarantine {
@@ -467,28 +467,28 @@ async fn note_end<S: Work + Views>(worker: &Worker<S>, end: RunEnd) {
 /// What a job in flight takes up.
 #[expect(dead_code, reason = "held, and let go when dropped")]
 enum Place {
-    Seat(OwnedSemaphorePermit),
+    Fast(OwnedSemaphorePermit),
     Slow(SlowJob),
 }
 
-/// Runs a job, first on this quick thread unless its plugin is known to be slow. `None` when the slow threads are gone, or the job is
-/// no longer this worker's.
-async fn run_at_its_pace<S: Work + Views>(
+/// Runs a job, first on this thread of the fast pool unless its plugin is known to be slow. `None` when the slow threads are gone, or
+/// the job is no longer this worker's.
+async fn run_by_class<S: Work + Views>(
     worker: &Arc<Worker<S>>,
-    paces: &Arc<Paces>,
+    classes: &Arc<RunClasses>,
     claim: &Arc<JobClaim>,
     prepared: &Arc<Prepared>,
     place: &mut Place,
 ) -> Option<Judged> {
     let (tenant, digest) = (&claim.event.tenant, prepared.plugin.digest());
     let deadline_ms = prepared.route.limits.deadline_ms;
-    if deadline_ms <= QUICK_MS {
+    if deadline_ms <= FAST_MS {
         return Some(execute(worker, claim, prepared, deadline_ms));
     }
-    if paces.of(tenant, digest, clock::now()) == Pace::Quick {
-        let judged = execute(worker, claim, prepared, QUICK_MS);
+    if classes.of(tenant, digest, clock::now()) == RunClass::Fast {
+        let judged = execute(worker, claim, prepared, FAST_MS);
         match judged.settlement.run.fault() {
-            Some(Fault::Deadline) => paces.remember(tenant, digest, Pace::Slow, clock::now()),
+            Some(Fault::Deadline) => classes.remember(tenant, digest, RunClass::Slow, clock::now()),
             // Nothing of the plugin's: no instance was free for so short a time, say. On the slow threads it waits for one.
             Some(Fault::HostFault) => {}
             Some(Fault::InvalidOutput | Fault::OutOfFuel | Fault::Memory | Fault::OutputTooBig | Fault::Trap)
@@ -497,8 +497,8 @@ async fn run_at_its_pace<S: Work + Views>(
             }
         }
     }
-    if matches!(place, Place::Seat(_)) {
-        *place = Place::Slow(paces.count_slow(tenant));
+    if matches!(place, Place::Fast(_)) {
+        *place = Place::Slow(classes.count_slow(tenant));
     }
     let task = {
         let (worker, claim, prepared) = (Arc::clone(worker), Arc::clone(claim), Arc::clone(prepared));
@@ -507,13 +507,13 @@ async fn run_at_its_pace<S: Work + Views>(
     let lease_ms = lease_ms(deadline_ms);
     let hold_every = Duration::from_millis(lease_ms.unsigned_abs() / LEASE_EXTENSIONS);
     let hold = async || hold_job(worker, claim, lease_ms).await;
-    let judged = paces.run_slowly(tenant, task, hold_every, hold).await?;
-    let pace = if judged.settlement.run.duration_us < QUICK_MS * 1000 {
-        Pace::Quick
+    let judged = classes.run_slowly(tenant, task, hold_every, hold).await?;
+    let class = if judged.settlement.run.duration_us < FAST_MS * 1000 {
+        RunClass::Fast
     } else {
-        Pace::Slow
+        RunClass::Slow
     };
-    paces.remember(tenant, digest, pace, clock::now());
+    classes.remember(tenant, digest, class, clock::now());
     Some(judged)
 }
 
@@ -602,7 +602,7 @@ async fn prepare<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim) -> Resul
         let why = format!("no version of the plugin `{}` is bound to the route", route.plugin);
         return Err(unrunnable(&why));
     };
-    let held = worker.ward.held(&worker.store).await;
+    let held = worker.quarantines.held(&worker.store).await;
     let held = held.map_err(|error| unrunnable(&format!("quarantines cannot be read: {error}")))?;
     let held = |digest| held.get(tenant, &route.name, digest);
     let mut digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
@@ -654,7 +654,7 @@ fn execute<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, prepared: &Pre
         claim,
         plugin: &route.plugin,
     };
-    pass(Point::BeforeRun);
+    pass(Failpoint::BeforeRun);
     let run = plugin.run(
         &RunInput {
             event: &claim.event,
@@ -666,7 +666,7 @@ fn execute<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, prepared: &Pre
             ..run_limits(route)
         },
     );
-    pass(Point::AfterRun);
+    pass(Failpoint::AfterRun);
     let ran = Ran {
         outcome: run.outcome,
         digest: plugin.digest(),

@@ -50,12 +50,12 @@ pub(crate) struct ShadowCounters {
 }
 
 /// Where tasks are handed in.
-pub(super) struct Desk {
+pub(super) struct Shadows {
     queue: mpsc::Sender<Task>,
     counters: Arc<ShadowCounters>,
 }
 
-impl Desk {
+impl Shadows {
     /// Never waits: the active runs come first.
     pub(super) fn hand_in(&self, task: Task) {
         if self.queue.try_send(task).is_err() {
@@ -64,19 +64,19 @@ impl Desk {
     }
 }
 
-/// Starts the one thread that runs shadows. `seats` are the jobs in flight: there is spare time while fewer than `threads` of
-/// `seats_max` are taken.
+/// Starts the one thread that runs shadows. `in_flight` are the jobs in flight: there is spare time while fewer than `threads` of
+/// `in_flight_max` are taken.
 pub(super) fn start<S: Work + Views>(
     store: S,
     shelf: Arc<Shelf<S>>,
     counters: Arc<ShadowCounters>,
-    seats: Arc<Semaphore>,
-    seats_max: usize,
+    in_flight: Arc<Semaphore>,
+    in_flight_max: usize,
     threads: usize,
     shutdown: CancellationToken,
-) -> Desk {
+) -> Shadows {
     let (queue, mut waiting) = mpsc::channel::<Task>(QUEUE_MAX);
-    let desk = Desk {
+    let shadows = Shadows {
         queue,
         counters: Arc::clone(&counters),
     };
@@ -88,7 +88,7 @@ pub(super) fn start<S: Work + Views>(
                 () = shutdown.cancelled() => None,
             };
             let Some(task) = task else { return };
-            while seats_max.saturating_sub(seats.available_permits()) >= threads && !shutdown.is_cancelled() {
+            while in_flight_max.saturating_sub(in_flight.available_permits()) >= threads && !shutdown.is_cancelled() {
                 tokio::time::sleep(SPARE_STEP).await;
             }
             let plugin = match shelf.ready(task.shadow).await {
@@ -114,7 +114,7 @@ pub(super) fn start<S: Work + Views>(
             }
         }
     });
-    desk
+    shadows
 }
 
 /// One shadow run, on the shadows' own thread.

@@ -423,7 +423,7 @@ impl SourceKeys {
         self.known.store(Arc::new(known));
     }
 
-    /// A fetch is over. Answers how it ended, and for names that are vouched for how often in a row they failed.
+    /// A fetch is over. Returns how it ended, and for names that are vouched for how often in a row they failed.
     fn land(&self, need: &KeyNeed, document: Result<Bytes, NoKey>, whose: Whose) -> Result<(), (NoKey, u32)> {
         let mut inside = self.inside();
         inside.under_way.remove(need.name());

@@ -53,12 +53,12 @@ impl Held {
 }
 
 /// The versions in quarantine, and the faults in a row of those that are not.
-pub(crate) struct Ward {
+pub(crate) struct Quarantines {
     held: Cached<Held>,
     rows: Mutex<HashMap<Place, Row>>,
 }
 
-impl Ward {
+impl Quarantines {
     pub(crate) fn new(store: &impl Changes) -> Self {
         Self {
             held: Cached::of(store, Topic::Quarantines),
@@ -77,7 +77,7 @@ impl Ward {
         self.held.get(read).await
     }
 
-    /// Notes how a run ended. Answers what is to be put into quarantine, if it was one fault too many.
+    /// Notes how a run ended. Returns what is to be put into quarantine, if it was one fault too many.
     pub(super) fn note(&self, end: RunEnd, faults_max: u32) -> Option<Quarantine> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (end.tenant.clone(), end.route.clone(), end.digest);

@@ -1,6 +1,6 @@
-//! Two paces, so that a slow plugin holds up nobody but its own tenant (promise P6).
+//! Two classes, so that a slow plugin holds up nobody but its own tenant (promise P6).
 //!
-//! Every run begins on the quick threads and gets [`QUICK_MS`] there. What is not through by then is stopped and begun again on the
+//! Every run begins on the fast pool and gets [`FAST_MS`] there. What is not through by then is stopped and begun again on the
 //! slow threads with its whole deadline: a run is a pure function of what it reads, so nothing is lost but that time. What was slow
 //! a moment ago begins there. The slow threads have a lower priority, tenants take turns at them, and a tenant whose slow runs wait
 //! gets no new jobs until they are through. However long a run waits there, its job's lease is extended, so that nobody else begins it.
@@ -16,8 +16,8 @@ use tollgate_core::time::UnixMillis;
 use super::pool::Pool;
 use crate::thread_priority;
 
-/// Wall-clock time of a run on the quick threads.
-pub(super) const QUICK_MS: u64 = 25;
+/// Wall-clock time of a run on the fast pool.
+pub(super) const FAST_MS: u64 = 25;
 /// How long a version that was slow for a tenant is taken to be slow.
 const SLOW_FOR_MS: i64 = 10_000;
 /// Slow threads at the least: with a single one, each run that takes its whole deadline holds up all other slow tenants.
@@ -25,9 +25,12 @@ const SLOW_THREADS_MIN: usize = 2;
 /// Slow runs of one tenant that wait or run before it is passed over.
 const SLOW_PER_TENANT_MAX: usize = 8;
 
+/// How long a run may take before it makes way for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    Quick,
+pub(super) enum RunClass {
+    /// Within [`FAST_MS`].
+    Fast,
+    /// With its whole deadline.
     Slow,
 }
 
@@ -39,7 +42,7 @@ pub(super) enum Held {
 }
 
 /// The slow threads, and who is slow.
-pub(super) struct Paces {
+pub(super) struct RunClasses {
     slow: Pool,
     known: Mutex<HashMap<(TenantName, PluginDigest), UnixMillis>>,
     slow_in_flight: Mutex<BTreeMap<TenantName, usize>>,
@@ -47,8 +50,8 @@ pub(super) struct Paces {
     freed: Notify,
 }
 
-impl Paces {
-    /// Half as many slow threads as there are quick ones, at least [`SLOW_THREADS_MIN`].
+impl RunClasses {
+    /// Half as many slow threads as there are fast ones, at least [`SLOW_THREADS_MIN`].
     pub(super) fn start(threads: usize) -> Self {
         Self {
             slow: Pool::start(
@@ -63,23 +66,23 @@ impl Paces {
     }
 
     /// Where a run of this version for this tenant begins.
-    pub(super) fn of(&self, tenant: &TenantName, digest: PluginDigest, now: UnixMillis) -> Pace {
+    pub(super) fn of(&self, tenant: &TenantName, digest: PluginDigest, now: UnixMillis) -> RunClass {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, until| now < *until);
         if known.contains_key(&(tenant.clone(), digest)) {
-            Pace::Slow
+            RunClass::Slow
         } else {
-            Pace::Quick
+            RunClass::Fast
         }
     }
 
     /// Remembers how a run went.
-    pub(super) fn remember(&self, tenant: &TenantName, digest: PluginDigest, pace: Pace, now: UnixMillis) {
+    pub(super) fn remember(&self, tenant: &TenantName, digest: PluginDigest, class: RunClass, now: UnixMillis) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let whose = (tenant.clone(), digest);
-        match pace {
-            Pace::Quick => known.remove(&whose),
-            Pace::Slow => known.insert(whose, now.plus_ms(SLOW_FOR_MS)),
+        match class {
+            RunClass::Fast => known.remove(&whose),
+            RunClass::Slow => known.insert(whose, now.plus_ms(SLOW_FOR_MS)),
         };
     }
 
@@ -104,12 +107,12 @@ impl Paces {
         }
     }
 
-    /// Counts a job as slow until the answer is dropped.
+    /// Counts a job as slow until what this returns is dropped.
     pub(super) fn count_slow(self: &Arc<Self>, tenant: &TenantName) -> SlowJob {
         let mut in_flight = self.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         *in_flight.entry(tenant.clone()).or_default() += 1;
         SlowJob {
-            paces: Arc::clone(self),
+            classes: Arc::clone(self),
             tenant: tenant.clone(),
         }
     }
@@ -135,13 +138,17 @@ impl Paces {
 
 /// A job that runs slowly, or waits for that.
 pub(super) struct SlowJob {
-    paces: Arc<Paces>,
+    classes: Arc<RunClasses>,
     tenant: TenantName,
 }
 
 impl Drop for SlowJob {
     fn drop(&mut self) {
-        let mut in_flight = self.paces.slow_in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_flight = self
+            .classes
+            .slow_in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = in_flight.get_mut(&self.tenant) {
             *count -= 1;
             if *count == 0 {
@@ -149,7 +156,7 @@ impl Drop for SlowJob {
             }
         }
         drop(in_flight);
-        self.paces.freed.notify_one();
+        self.classes.freed.notify_one();
     }
 }
 
@@ -159,31 +166,31 @@ mod tests {
 
     #[tokio::test]
     async fn p6_who_was_slow_begins_slowly_for_a_while_and_is_passed_over() {
-        let paces = Arc::new(Paces::start(1));
+        let classes = Arc::new(RunClasses::start(1));
         let (acme, globex): (TenantName, TenantName) = ("acme".parse().unwrap(), "globex".parse().unwrap());
         let digest = PluginDigest::of(b"a component");
         let now = UnixMillis(1_000);
-        assert_eq!(paces.of(&acme, digest, now), Pace::Quick);
-        paces.remember(&acme, digest, Pace::Slow, now);
-        assert_eq!(paces.of(&acme, digest, now.plus_ms(SLOW_FOR_MS - 1)), Pace::Slow);
+        assert_eq!(classes.of(&acme, digest, now), RunClass::Fast);
+        classes.remember(&acme, digest, RunClass::Slow, now);
+        assert_eq!(classes.of(&acme, digest, now.plus_ms(SLOW_FOR_MS - 1)), RunClass::Slow);
         assert_eq!(
-            paces.of(&globex, digest, now),
-            Pace::Quick,
-            "of another tenant it is quick"
+            classes.of(&globex, digest, now),
+            RunClass::Fast,
+            "of another tenant it is fast"
         );
-        assert_eq!(paces.of(&acme, digest, now.plus_ms(SLOW_FOR_MS)), Pace::Quick);
-        paces.remember(&acme, digest, Pace::Slow, now);
-        paces.remember(&acme, digest, Pace::Quick, now);
-        assert_eq!(paces.of(&acme, digest, now), Pace::Quick, "it has become quick");
+        assert_eq!(classes.of(&acme, digest, now.plus_ms(SLOW_FOR_MS)), RunClass::Fast);
+        classes.remember(&acme, digest, RunClass::Slow, now);
+        classes.remember(&acme, digest, RunClass::Fast, now);
+        assert_eq!(classes.of(&acme, digest, now), RunClass::Fast, "it has become fast");
 
-        let mut slow: Vec<_> = (0..SLOW_PER_TENANT_MAX).map(|_| paces.count_slow(&acme)).collect();
-        slow.push(paces.count_slow(&globex));
-        assert_eq!(paces.passed_over(), [acme]);
+        let mut slow: Vec<_> = (0..SLOW_PER_TENANT_MAX).map(|_| classes.count_slow(&acme)).collect();
+        slow.push(classes.count_slow(&globex));
+        assert_eq!(classes.passed_over(), [acme]);
         slow.remove(0);
-        assert_eq!(paces.passed_over(), []);
+        assert_eq!(classes.passed_over(), []);
         let held = async || Held::Still;
         assert_eq!(
-            paces.run_slowly(&globex, || 7, MOMENT, held).await,
+            classes.run_slowly(&globex, || 7, MOMENT, held).await,
             Some(7),
             "there is a slow thread where there is one thread"
         );
@@ -193,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn p6_the_lease_of_a_slow_run_is_extended_while_it_waits_and_runs_and_a_lost_one_is_left() {
-        let paces = Paces::start(1);
+        let classes = RunClasses::start(1);
         let acme: TenantName = "acme".parse().unwrap();
         let extended = std::cell::Cell::new(0);
         let slow = || std::thread::sleep(10 * MOMENT);
@@ -201,10 +208,10 @@ mod tests {
             extended.set(extended.get() + 1);
             Held::Still
         };
-        assert_eq!(paces.run_slowly(&acme, slow, MOMENT, hold).await, Some(()));
+        assert_eq!(classes.run_slowly(&acme, slow, MOMENT, hold).await, Some(()));
         assert!(extended.get() > 2, "{}", extended.get());
 
         let lost = async || Held::Lost;
-        assert_eq!(paces.run_slowly(&acme, slow, MOMENT, lost).await, None);
+        assert_eq!(classes.run_slowly(&acme, slow, MOMENT, lost).await, None);
     }
 }

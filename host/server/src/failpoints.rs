@@ -1,11 +1,11 @@
-//! Points between the steps of an event where a test may end the process as a power cut would: no handler, no goodbye.
+//! Failpoints: steps of an event at which a test may end the process as a power cut would, with no handler and no goodbye.
 //!
 //! Only a build with debug assertions has them: `TOLLGATE_DIE_AT=after-run:3` kills it when it passes `after-run` for the third
 //! time. In a release build [`pass`] is empty and the variable is not read. The campaign `points` dies at each of them.
 
-/// A point, by the step that it stands before or after.
+/// A failpoint, by the step that it stands before or after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Point {
+pub(crate) enum Failpoint {
     /// Proved and read; nothing is kept yet.
     BeforeAdmit,
     /// Kept; the sender has no answer yet.
@@ -35,7 +35,7 @@ mod absent {
         Ok(())
     }
 
-    pub(crate) const fn pass(_: super::Point) {}
+    pub(crate) const fn pass(_: super::Failpoint) {}
 }
 
 #[cfg(debug_assertions)]
@@ -45,28 +45,28 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::Point;
+    use super::Failpoint;
 
     const VARIABLE: &str = "TOLLGATE_DIE_AT";
 
-    const NAMES: [(&str, Point); 12] = [
-        ("before-admit", Point::BeforeAdmit),
-        ("after-admit", Point::AfterAdmit),
-        ("after-claim", Point::AfterClaim),
-        ("before-run", Point::BeforeRun),
-        ("after-run", Point::AfterRun),
-        ("before-settle", Point::BeforeSettle),
-        ("after-settle", Point::AfterSettle),
-        ("after-outbox-claim", Point::AfterOutboxClaim),
-        ("before-deliver", Point::BeforeDeliver),
-        ("after-deliver", Point::AfterDeliver),
-        ("before-mark", Point::BeforeMark),
-        ("after-mark", Point::AfterMark),
+    const NAMES: [(&str, Failpoint); 12] = [
+        ("before-admit", Failpoint::BeforeAdmit),
+        ("after-admit", Failpoint::AfterAdmit),
+        ("after-claim", Failpoint::AfterClaim),
+        ("before-run", Failpoint::BeforeRun),
+        ("after-run", Failpoint::AfterRun),
+        ("before-settle", Failpoint::BeforeSettle),
+        ("after-settle", Failpoint::AfterSettle),
+        ("after-outbox-claim", Failpoint::AfterOutboxClaim),
+        ("before-deliver", Failpoint::BeforeDeliver),
+        ("after-deliver", Failpoint::AfterDeliver),
+        ("before-mark", Failpoint::BeforeMark),
+        ("after-mark", Failpoint::AfterMark),
     ];
 
     /// Where the process is to die, and how many times it still passes there, that time included.
     struct Death {
-        point: Point,
+        point: Failpoint,
         passings: AtomicU32,
     }
 
@@ -93,7 +93,7 @@ mod armed {
         }
     }
 
-    /// A name that is no point's would make a test that can never fail: it is refused when the process starts.
+    /// A name that no failpoint has would make a test that can never fail: it is refused when the process starts.
     ///
     /// # Errors
     /// With the names that there are.
@@ -101,8 +101,8 @@ mod armed {
         std::env::var(VARIABLE).map_or(Ok(()), |told| parse(&told).map(|_| ()))
     }
 
-    /// Dies here if this is the point and the time.
-    pub(crate) fn pass(point: Point) {
+    /// Dies here if this is the failpoint and the time.
+    pub(crate) fn pass(point: Failpoint) {
         let Some(death) = DEATH.as_ref().filter(|death| death.point == point) else {
             return;
         };
@@ -120,14 +120,14 @@ mod armed {
         use super::*;
 
         #[test]
-        fn a_point_is_named_with_its_count_or_refused() {
+        fn a_failpoint_is_named_with_its_count_or_refused() {
             let told = |text: &str| {
                 let death = parse(text).map_err(|_| ())?;
                 Ok(death.map(|death| (death.point, death.passings.into_inner())))
             };
             assert_eq!(told(""), Ok(None));
-            assert_eq!(told("after-run"), Ok(Some((Point::AfterRun, 1))));
-            assert_eq!(told("before-mark:7"), Ok(Some((Point::BeforeMark, 7))));
+            assert_eq!(told("after-run"), Ok(Some((Failpoint::AfterRun, 1))));
+            assert_eq!(told("before-mark:7"), Ok(Some((Failpoint::BeforeMark, 7))));
             for text in ["after-lunch", "after-run:0", "after-run:x", "after-run:", ":1"] {
                 assert_eq!(told(text), Err(()), "{text}");
             }

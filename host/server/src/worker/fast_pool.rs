@@ -1,4 +1,4 @@
-//! The quick threads: each takes jobs from one line and sees them through, from the preparation to the settlement.
+//! The fast pool: each of its threads takes jobs from one line and sees them through, from the preparation to the settlement.
 //!
 //! A thread runs one plugin at a time. While the store commits what was settled it takes the next job, and what the store answers
 //! comes to it once per commit: so a job is handed from one thread to another only where it must be, to the writer and back.
@@ -14,8 +14,8 @@ use tollgate_store::ReplyBatcher;
 
 use crate::thread_priority;
 
-/// The line before the quick threads. Dropping it ends them, each after its current run; what has not settled then is left.
-pub(super) struct Quick<J> {
+/// The line before the fast pool. Dropping it ends them, each after its current run; what has not settled then is left.
+pub(super) struct FastPool<J> {
     line: Arc<Line<J>>,
     threads: usize,
 }
@@ -30,7 +30,7 @@ struct Inside<J> {
     is_closed: bool,
 }
 
-impl<J: Send + 'static> Quick<J> {
+impl<J: Send + 'static> FastPool<J> {
     /// Starts `threads` threads, at least one, that do `process` with each job. It may block: its thread is its own. A panic in it
     /// costs its job and no other.
     pub(super) fn start<F>(threads: usize, process: impl Fn(J) -> F + Clone + Send + 'static) -> Self
@@ -70,7 +70,7 @@ impl<J: Send + 'static> Quick<J> {
     }
 }
 
-impl<J> Drop for Quick<J> {
+impl<J> Drop for FastPool<J> {
     fn drop(&mut self) {
         self.line.inside().is_closed = true;
         for _ in 0..self.threads {
@@ -136,14 +136,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_panic_costs_one_job_and_no_thread() {
         let (done, seen) = mpsc::channel();
-        let quick = Quick::start(1, move |job: u32| {
+        let pool = FastPool::start(1, move |job: u32| {
             let done = done.clone();
             async move {
                 assert!(job != 2, "on purpose");
                 let _ = done.send(job);
             }
         });
-        quick.hand_in(vec![1, 2, 3]);
+        pool.hand_in(vec![1, 2, 3]);
         let seen = tokio::task::spawn_blocking(move || [seen.recv_timeout(SOON), seen.recv_timeout(SOON)]);
         assert_eq!(seen.await.unwrap(), [Ok(1), Ok(3)]);
     }
@@ -153,7 +153,7 @@ mod tests {
         let (done, seen) = mpsc::channel();
         let (release, blocked) = mpsc::channel::<()>();
         let (blocked, never) = (Arc::new(Mutex::new(blocked)), Arc::new(Notify::new()));
-        let quick = Quick::start(2, move |job: u32| {
+        let pool = FastPool::start(2, move |job: u32| {
             let (done, blocked, never) = (done.clone(), Arc::clone(&blocked), Arc::clone(&never));
             async move {
                 match job {
@@ -163,9 +163,9 @@ mod tests {
                 }
             }
         });
-        quick.hand_in(vec![0]);
-        quick.hand_in(vec![1, 1, 2, 3]);
-        quick.hand_in(vec![4]);
+        pool.hand_in(vec![0]);
+        pool.hand_in(vec![1, 1, 2, 3]);
+        pool.hand_in(vec![4]);
         let mut seen: Vec<u32> =
             tokio::task::spawn_blocking(move || (0..3).map_while(|_| seen.recv_timeout(SOON).ok()).collect())
                 .await
@@ -179,11 +179,11 @@ mod tests {
     async fn without_a_line_the_threads_end() {
         let alive = Arc::new(());
         let its = Arc::clone(&alive);
-        let quick = Quick::start(2, move |(): ()| {
+        let pool = FastPool::start(2, move |(): ()| {
             let its = Arc::clone(&its);
             async move { drop(its) }
         });
-        drop(quick);
+        drop(pool);
         for _ in 0..1000 {
             if Arc::strong_count(&alive) == 1 {
                 return;
