@@ -52,6 +52,7 @@ pub mod registry;
 pub mod action;
 pub mod grant;
 pub mod state;
+pub mod habits;
 pub mod host_calls;
 pub mod outcome;
 pub mod quarantine;

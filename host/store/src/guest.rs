@@ -41,6 +41,10 @@ const LOCK_WAIT_MS: u32 = 4_500;
 const KEPT_OPEN_MS: i64 = 60_000;
 /// With less than this left, in milliseconds, the next one keeps it open.
 const KEPT_OPEN_MS_MIN: i64 = 20_000;
+/// Until when somebody keeps it open.
+const KEPT_OPEN_UNTIL: &str = "kept_open_until";
+/// Who works, and until when nobody else does.
+const WORKS_UNTIL: &str = "works_until";
 /// How errors speak of the database, which has no path here.
 const PLACE: &str = "(the host's database)";
 
@@ -50,7 +54,7 @@ pub struct GuestStore {
     receipt_key: Secret,
 }
 
-/// All state of one plugin for one tenant, or as much as was asked for.
+/// What one plugin has for one tenant: all of it, or as much as was asked for.
 #[derive(Debug, Clone)]
 pub struct StateSnapshot {
     pub values: Vec<StateRead>,
@@ -59,6 +63,10 @@ pub struct StateSnapshot {
 }
 
 impl GuestStore {
+    /// How long a lease of jobs lasts, in milliseconds. Nobody else works meanwhile, also when its holder was killed: so it is short, and
+    /// who lives extends it.
+    pub const LEASE_MS: i64 = 10_000;
+
     /// Opens the database, makes the store if there is none, and migrates it if it is older.
     ///
     /// # Errors
@@ -123,19 +131,19 @@ impl GuestStore {
     /// When nothing was written.
     pub fn keep_open(&self, now: UnixMillis) -> Result<u64, StoreError> {
         // Looking takes no lock, and whoever takes the lock looks again.
-        if self.read(|view| is_kept_open(view.connection, now))? {
+        if self.glance(|connection| is_kept_open(connection, now))? {
             return Ok(0);
         }
         self.write(|transaction| take_keeping(transaction.connection, now))
     }
 
-    /// Whether somebody holds a lease of a job. Who holds one looks for more once it is settled: what was committed before this
-    /// was asked is seen then, and nobody else needs to be woken.
+    /// Whether somebody works, or stays for a while after it has. It looks for more: what was committed before this was asked is seen
+    /// then, and nobody else needs to be woken.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn is_at_work(&self, now: UnixMillis) -> Result<bool, StoreError> {
-        self.read(|view| is_at_work(view.connection, now))
+        self.glance(|connection| Ok(at_work(connection, now)?.is_some()))
     }
 
     /// As [`crate::Work::claim_jobs`].
@@ -146,16 +154,23 @@ impl GuestStore {
         self.write(|transaction| claim_jobs(transaction, request))
     }
 
-    /// The same, but nothing while somebody else holds a lease: one works, and all others leave.
+    /// The same, but nothing while somebody else works: one does, and all others leave. Who claimed works until its lease ends, or it says
+    /// otherwise.
     ///
     /// # Errors
     /// When nothing was leased.
     pub fn claim_jobs_alone(&self, request: &ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
         self.write(|transaction| {
-            if is_at_work(transaction.connection, request.now)? {
+            let at_work = at_work(transaction.connection, request.now)?;
+            if at_work.is_some_and(|worker| worker != request.worker.as_bytes()) {
                 return Ok(Vec::new());
             }
-            claim_jobs(transaction, request)
+            let claims = claim_jobs(transaction, request)?;
+            if !claims.is_empty() {
+                let until = request.now.plus_ms(request.lease_ms);
+                promise(transaction.connection, WORKS_UNTIL, until, request.worker.as_bytes())?;
+            }
+            Ok(claims)
         })
     }
 
@@ -163,15 +178,22 @@ impl GuestStore {
     ///
     /// # Errors
     /// When nothing was written.
-    pub fn extend_leases(&self, leases: &[(JobId, LeaseEpoch)], until: UnixMillis) -> Result<Vec<bool>, StoreError> {
+    pub fn extend_leases(
+        &self,
+        worker: &str,
+        leases: &[(JobId, LeaseEpoch)],
+        until: UnixMillis,
+    ) -> Result<Vec<bool>, StoreError> {
         self.write(|transaction| {
+            promise(transaction.connection, WORKS_UNTIL, until, worker.as_bytes())?;
             let extend = |(job, epoch): &_| jobs::extend_lease(transaction, *job, *epoch, until);
             leases.iter().map(extend).collect()
         })
     }
 
     /// As [`crate::Work::settle`], many in one transaction, in their order. One that is not committed hinders no other. The ends of
-    /// those that are count towards quarantine, which `faults_max` in a row are enough for; answers with what began.
+    /// those that are count towards quarantine, which `faults_max` in a row are enough for; answers with what began. `worker` looks for
+    /// more until `until`, and nobody else is woken.
     ///
     /// # Errors
     /// When nothing was written.
@@ -179,6 +201,8 @@ impl GuestStore {
         &self,
         finished: &[(Settlement, Option<RunEnd>)],
         faults_max: u32,
+        worker: &str,
+        until: UnixMillis,
     ) -> Result<(Vec<Settled>, Vec<Quarantine>), StoreError> {
         self.write(|transaction| {
             let (mut all, mut begun) = (Vec::new(), Vec::new());
@@ -189,6 +213,7 @@ impl GuestStore {
                 }
                 all.push(settled);
             }
+            promise(transaction.connection, WORKS_UNTIL, until, worker.as_bytes())?;
             Ok((all, begun))
         })
     }
@@ -249,7 +274,7 @@ impl GuestStore {
         self.read(|view| jobs::read_state(view.connection, tenant, plugin, key))
     }
 
-    /// All state of a plugin if its keys and values are at most `bytes_max` bytes; else none of it.
+    /// All state of a plugin if its keys and values are at most `bytes_max` bytes; else what it has under `keys`.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -258,8 +283,9 @@ impl GuestStore {
         tenant: &TenantName,
         plugin: &PluginName,
         bytes_max: usize,
+        keys: Vec<String>,
     ) -> Result<StateSnapshot, StoreError> {
-        self.read(|view| snapshot_state(view.connection, tenant, plugin, bytes_max))
+        self.read(|view| snapshot_state(view.connection, tenant, plugin, bytes_max, keys))
     }
 
     /// As [`crate::Views::next_due`].
@@ -407,6 +433,11 @@ impl GuestStore {
         })
     }
 
+    /// One statement that only reads: it sees one commit without a transaction.
+    fn glance<T>(&self, statement: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        statement(&*self.connection).map_err(|fault| fault.of_writer(PLACE))
+    }
+
     /// One transaction that only reads: every statement of `work` sees the same commit.
     fn read<T>(&self, work: impl FnOnce(View<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.commit("BEGIN", |connection| work(View::new(connection, &Rows)))
@@ -493,16 +524,36 @@ fn claim_outbox(
     Ok(claimed)
 }
 
-/// Until when somebody keeps the database open. Another length than ours is nobody's promise.
-fn kept_open_until(connection: &Connection) -> Result<Option<UnixMillis>, Fault> {
-    let until = remembered(connection, "kept_open_until")?;
-    Ok(until.and_then(|bytes| Some(UnixMillis(i64::from_be_bytes(bytes.try_into().ok()?)))))
+/// Who promised something, and for how much longer.
+struct Promise {
+    left_ms: i64,
+    who: Vec<u8>,
 }
 
-/// A clock that was set back makes no promise last longer than one does.
+/// A promise that is not over. A clock that was set back makes none last longer than `ms_max`, which is the longest that one is given for.
+fn promised(connection: &Connection, name: &str, now: UnixMillis, ms_max: i64) -> Result<Option<Promise>, Fault> {
+    let found = remembered(connection, name)?;
+    // What is shorter than ours is nobody's.
+    let Some((until, who)) = found.as_deref().and_then(|bytes| bytes.split_first_chunk()) else {
+        return Ok(None);
+    };
+    let left_ms = i64::from_be_bytes(*until).saturating_sub(now.0);
+    let who = who.to_vec();
+    Ok((1..=ms_max).contains(&left_ms).then_some(Promise { left_ms, who }))
+}
+
+fn promise(connection: &Connection, name: &str, until: UnixMillis, who: &[u8]) -> Result<(), Fault> {
+    remember(connection, name, &[until.0.to_be_bytes().as_slice(), who].concat())
+}
+
+/// Who works.
+fn at_work(connection: &Connection, now: UnixMillis) -> Result<Option<Vec<u8>>, Fault> {
+    Ok(promised(connection, WORKS_UNTIL, now, GuestStore::LEASE_MS)?.map(|promise| promise.who))
+}
+
 fn is_kept_open(connection: &Connection, now: UnixMillis) -> Result<bool, Fault> {
-    let left_ms = kept_open_until(connection)?.map_or(0, |until| until.0.saturating_sub(now.0));
-    Ok((KEPT_OPEN_MS_MIN..=KEPT_OPEN_MS).contains(&left_ms))
+    let promise = promised(connection, KEPT_OPEN_UNTIL, now, KEPT_OPEN_MS)?;
+    Ok(promise.is_some_and(|promise| promise.left_ms >= KEPT_OPEN_MS_MIN))
 }
 
 /// Promises to keep the database open, if nobody does for long enough. Answers for how long, in milliseconds.
@@ -510,11 +561,7 @@ fn take_keeping(connection: &Connection, now: UnixMillis) -> Result<u64, Fault> 
     if is_kept_open(connection, now)? {
         return Ok(0);
     }
-    remember(
-        connection,
-        "kept_open_until",
-        &now.plus_ms(KEPT_OPEN_MS).0.to_be_bytes(),
-    )?;
+    promise(connection, KEPT_OPEN_UNTIL, now.plus_ms(KEPT_OPEN_MS), &[])?;
     Ok(KEPT_OPEN_MS.unsigned_abs())
 }
 
@@ -576,41 +623,27 @@ fn read_receipt_key(connection: &Connection) -> Result<Secret, Fault> {
     }
 }
 
-fn is_at_work(connection: &Connection, now: UnixMillis) -> Result<bool, Fault> {
-    // A leased job is due again when its lease runs out. By tenant, because the index has them so.
-    let found = connection
-        .prepare_cached(
-            "WITH RECURSIVE t (tenant) AS (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) UNION ALL \
-             SELECT (SELECT min(tenant) FROM jobs WHERE state IN (1, 2) AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL) \
-             SELECT 1 FROM t JOIN jobs ON jobs.tenant = t.tenant \
-             WHERE jobs.state IN (1, 2) AND jobs.due_at > ?1 AND jobs.state = 2 LIMIT 1",
-        )?
-        .query_row([now.0], |_| Ok(()))
-        .optional()?;
-    Ok(found.is_some())
-}
-
 fn snapshot_state(
     connection: &Connection,
     tenant: &TenantName,
     plugin: &PluginName,
     bytes_max: usize,
+    keys: Vec<String>,
 ) -> Result<StateSnapshot, Fault> {
-    let names = params![tenant.as_str(), plugin.as_str()];
-    let bytes: i64 = connection.query_row(
-        "SELECT coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) FROM plugin_state WHERE tenant = ?1 AND plugin = ?2",
-        names,
-        |row| row.get(0),
-    )?;
+    let bytes = jobs::state_total(connection, tenant, plugin)?;
     if usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max) {
+        let read = |key: String| {
+            let StateValue { version, value } = jobs::read_state(connection, tenant, plugin, &key)?;
+            Ok(StateRead { key, version, value })
+        };
         return Ok(StateSnapshot {
-            values: Vec::new(),
+            values: keys.into_iter().map(read).collect::<Result<_, Fault>>()?,
             complete: false,
         });
     }
     let values = connection
         .prepare_cached("SELECT key, version, value FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 ORDER BY key")?
-        .query_map(names, |row| {
+        .query_map(params![tenant.as_str(), plugin.as_str()], |row| {
             Ok(StateRead {
                 key: row.get(0)?,
                 version: row.get(1)?,

@@ -121,6 +121,8 @@ fn main() {
         forward::plugin_name();
         grant::Grant::of(_);
         grant::judge(_, _);
+        habits::Habits::keys(_, _, _);
+        habits::Habits::note(_, _, _, _);
         ids::Digest::of(_);
         ids::LeaseEpoch::next(_);
         ids::TenantName::as_str(_);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::disk::{Image, Operation, Watch};
 use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
-use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup};
+use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::spin_stand_in;
 use tollgate_tests::stage::wait_until;
 
@@ -193,7 +193,7 @@ fn p1_an_idle_acknowledgement_syncs_the_log_once() {
             let answer = stage.post("shop", &shop.sign("", plain("order.placed", &format!("evt_{at}"))));
             assert_eq!(answer.verdict(), (202, "accepted".into()), "{at}");
             // What comes after the answer counts as well: the connection is closed, or not.
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
         };
         match begins_with {
             "a sweep" => drop(stage.sweep()),
@@ -213,28 +213,69 @@ fn p1_an_idle_acknowledgement_syncs_the_log_once() {
     }
 }
 
-/// While somebody holds leases nobody else works; of a worker that was killed they end soon.
-#[test]
-fn r7_work_goes_on_soon_after_a_worker_was_killed() {
-    let route = "\n[routes.spin]\ntypes = [\"spin\"]\nplugin = \"spin\"\n";
-    let mut stage = SpinSetup::acme(&format!("{CASHBACK}{route}"))
-        .plugin("cashback")
-        .hostile("spin")
-        .start();
+/// An app that has begun to run a plugin for longer than a lease lasts: its state comes to it one key at a time. Answers with the receipt.
+fn at_work_for_long() -> (SpinStage, String) {
+    let route = "\n[routes.slow]\ntypes = [\"lay\", \"read\", \"compute\"]\nplugin = \"slow_state\"\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = SpinSetup::acme(route).hostile("slow_state").start();
     let shop = signer("shop");
-    stage.post("shop", &shop.sign("", plain("spin", "evt_0")));
-    wait_until("it is at work", || (stage.counts()["jobs_waiting"] == 1).then_some(()));
-    let is_leased = stage.traces("evt_0")[0]["jobs"][0]["state"] == "leased";
-    stage.kill();
-    stage.start();
-    let start = Instant::now();
-    let answer = stage.post("shop", &shop.sign("", redeemed("evt_1", "red_1", "success")));
-    wait_until("the next job is done", || {
-        stage.sweep();
-        (stage.traces(&answer.receipt())[0]["jobs"][0]["state"] == "done").then_some(())
+    let post = |kind: &str, event: &str| stage.post("shop", &shop.sign("", plain(kind, event))).receipt();
+    stage.finished(&post("lay", "evt"));
+    // Sixty runs of so long are longer than a lease, and each is far from its deadline.
+    const RUN_MS: u64 = 250;
+    let timed = stage.finished(&post("compute", "evt-1000"));
+    let ms = timed["jobs"][0]["runs"][0]["duration_us"].as_u64().expect("a duration") / 1000;
+    let times = (1000 * RUN_MS / ms.max(1)).min(2900);
+    let receipt = post("read", &format!("evt-{times}"));
+    wait_until("it is at work", || {
+        (job(&stage, &receipt)["state"] == "leased").then_some(())
     });
-    println!("the killed worker held a lease: {is_leased}; {:?}", start.elapsed());
-    assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());
+    (stage, receipt)
+}
+
+fn job(stage: &SpinStage, receipt: &str) -> Value {
+    stage.traces(receipt)[0]["jobs"][0].clone()
+}
+
+/// While somebody holds leases nobody else works, and who works renews them: what lasts longer than one is not run twice.
+#[test]
+fn r7_what_lasts_longer_than_a_lease_is_nobody_elses() {
+    let (stage, receipt) = at_work_for_long();
+    while job(&stage, &receipt)["state"] == "leased" {
+        assert_eq!(stage.sweep()["jobs"], 0, "{:#}", job(&stage, &receipt));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let job = job(&stage, &receipt);
+    let runs = job["runs"].as_array().expect("runs");
+    assert_eq!(
+        (job["state"].as_str(), job["attempts"].as_u64(), runs.len()),
+        (Some("done"), Some(1), 1)
+    );
+    let lasted_ms = runs[0]["duration_us"].as_u64().expect("a duration") / 1000;
+    assert!(lasted_ms > 11_000, "it lasted {lasted_ms} ms: no longer than a lease");
+    assert_eq!(runs[0]["actions"][0]["action"]["reasons"][0], "60", "{job:#}");
+}
+
+/// Of a worker that was killed, leases end by themselves, and soon.
+#[test]
+fn r7_what_a_killed_worker_held_is_taken_over_within_ten_seconds() {
+    let (mut stage, receipt) = at_work_for_long();
+    stage.kill();
+    let killed = Instant::now();
+    stage.start();
+    let mut sweeps = Vec::new();
+    wait_until("somebody takes it over", || {
+        // Whoever does answers when it is done, for which nobody waits here.
+        let token = ("authorization".to_owned(), format!("Bearer {SWEEP_TOKEN}"));
+        let mut client = Client::connect(stage.address).expect("it takes connections");
+        client
+            .send(&request("POST", "/v1/sweep", &[token], b""))
+            .expect("a request");
+        sweeps.push(client);
+        std::thread::sleep(Duration::from_millis(100));
+        (job(&stage, &receipt)["attempts"] == 2).then_some(())
+    });
+    let waited = killed.elapsed();
+    assert!(waited < Duration::from_secs(12), "taken over after {waited:?}");
 }
 
 /// Another writer holds the lock longer than the app waits for it.

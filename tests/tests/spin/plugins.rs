@@ -238,6 +238,21 @@ fn p6_plugins_that_loop_take_nobody_with_them() {
     assert_eq!(run(&stage.finished(&answer.receipt()))["outcome"], "completed");
 }
 
+/// Nobody can stop a guest on Spin. One that has not answered at its deadline may still compute, and another try would take a second
+/// thread: the deadline is the end of the job.
+#[test]
+fn w2_a_deadline_is_final_and_no_second_try_is_made() {
+    let tenant =
+        "\n[routes.slow]\nplugin = \"slow_state\"\nlimits = { deadline_ms = 50 }\ngrants = [{ kind = \"flag\" }]\n";
+    let stage = SpinSetup::acme(tenant).hostile("slow_state").start();
+    let answer = stage.post("shop", &signer("shop").sign("", plain("compute", "evt-2900")));
+    let trace = stage.finished(&answer.receipt());
+    let job = &trace["jobs"][0];
+    let runs = job["runs"].as_array().map(Vec::len);
+    assert_eq!((job["state"].as_str(), runs), (Some("dead"), Some(1)), "{trace:#}");
+    assert_eq!(run(&trace)["outcome"], "deadline");
+}
+
 /// One bad event is no reason; twenty faults in a row of one version on one route are. It is the same rule as natively, over a store
 /// that all invocations share: nothing else remembers.
 #[test]

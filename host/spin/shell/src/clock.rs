@@ -36,6 +36,14 @@ pub fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
 }
 
+/// A number that is hardly drawn twice; without a random source the time in nanoseconds.
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
 /// For a decision that is made now.
 pub fn moment() -> Moment {
     Moment {

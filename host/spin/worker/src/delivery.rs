@@ -3,50 +3,51 @@
 //! Where they may go is bounded twice: by the tenant's file, and by `allowed_outbound_hosts` of spin.toml, which Spin enforces.
 //! No redirect is followed. What an attempt's end means is the core's decision, committed by the store under the lease.
 
+use std::rc::Rc;
+
 use tollgate_core::delivery::{AttemptEnd, Outgoing, Recipient, kept_answer};
 use tollgate_core::ids::KeyId;
 use tollgate_core::limits;
 use tollgate_core::own_header;
-use tollgate_core::profile::Profile;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, Rooms, StoreError};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
-use tollgate_spin_shell::{tenants, variable, web};
+use tollgate_spin_shell::{variable, web};
 use tollgate_tenants::{Parameter, Work};
 
-use crate::work::{claim_request, patiently};
+use crate::tenants::Tenants;
+use crate::work::{Worker, patiently};
 
 const USER_AGENT: &str = concat!("tollgate-spin/", env!("CARGO_PKG_VERSION"));
 /// Entries leased at once: their attempts go side by side, and all must end within their lease.
 const ENTRIES_AT_ONCE: usize = 16;
 
-/// Attempts every delivery that is due, up to a bound. Answers how many.
-pub(crate) async fn deliver_due(store: &GuestStore) -> Result<usize, StoreError> {
-    // Looking takes no lock.
-    if store.next_due()?.outbox.is_none_or(|due| due > clock::now()) {
-        return Ok(0);
+impl Worker<'_> {
+    /// Attempts every delivery that is due, up to a bound. Answers how many.
+    pub(crate) async fn deliver_due(&self) -> Result<usize, StoreError> {
+        let request = self.claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE);
+        let claims = self.store.claim_outbox(&request, &Rooms::unlimited())?.claims;
+        if claims.is_empty() {
+            return Ok(0);
+        }
+        let attempts = claims.iter().map(|claim| attempt(self.store, &self.tenants, claim));
+        let attempts = futures::future::join_all(attempts).await;
+        for recorded in patiently(|| self.store.record_attempts(&attempts))? {
+            // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
+            let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = recorded;
+        }
+        Ok(claims.len())
     }
-    let request = claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE);
-    let claims = store.claim_outbox(&request, &Rooms::unlimited())?.claims;
-    if claims.is_empty() {
-        return Ok(0);
-    }
-    let attempts = futures::future::join_all(claims.iter().map(|claim| attempt(store, claim))).await;
-    for recorded in patiently(|| store.record_attempts(&attempts))? {
-        // Another invocation that took the entry over decides what follows; the attempt is kept as history all the same.
-        let (AttemptRecorded::Recorded | AttemptRecorded::LeaseLost) = recorded;
-    }
-    Ok(claims.len())
 }
 
 /// One attempt, from composing to what follows from its end.
-async fn attempt(store: &GuestStore, claim: &OutboxClaim) -> AttemptRecord {
+async fn attempt(store: &GuestStore, tenants: &Tenants, claim: &OutboxClaim) -> AttemptRecord {
     let started_at = clock::now();
     let watch = Stopwatch::start();
-    let sent = match destination(claim) {
+    let sent = match destination(tenants, claim) {
         Ok(destination) => send(store, claim, &destination, started_at).await,
         Err(end) => Err(end),
     };
@@ -61,18 +62,15 @@ struct Destination {
     secrets: Vec<SourceSecret>,
     headers: Vec<(String, Secret)>,
     timeout_ms: u64,
-    signing: Profile,
+    /// For how deliveries are signed.
+    tenant: Rc<Work>,
 }
 
-fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
+fn destination(tenants: &Tenants, claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
     let failed = |reason: String| AttemptEnd::Failed { reason };
     let gone = || claim.without_destination();
-    let Work {
-        mut destinations,
-        signing,
-        ..
-    } = tenants::work(&claim.tenant).map_err(failed)?.ok_or_else(gone)?;
-    let found = destinations.remove(&claim.destination).ok_or_else(gone)?;
+    let tenant = tenants.get(&claim.tenant).map_err(failed)?.ok_or_else(gone)?;
+    let found = tenant.destinations.get(&claim.destination).ok_or_else(gone)?;
     let mut secrets = Vec::new();
     for (at, secret) in found.secrets.iter().enumerate() {
         secrets.push(SourceSecret {
@@ -83,20 +81,20 @@ fn destination(claim: &OutboxClaim) -> Result<Destination, AttemptEnd> {
         });
     }
     let mut headers = Vec::new();
-    for (name, value) in found.headers {
+    for (name, value) in &found.headers {
         let value = match value {
-            Parameter::Text(text) => Secret::new(text),
-            Parameter::Secret(reference) => variable(&reference).map_err(failed)?,
+            Parameter::Text(text) => Secret::new(text.as_str()),
+            Parameter::Secret(reference) => variable(reference).map_err(failed)?,
         };
         own_header::check_value(value.expose()).map_err(|problem| failed(format!("its header `{name}`: {problem}")))?;
-        headers.push((name, value));
+        headers.push((name.clone(), value));
     }
     Ok(Destination {
-        url: found.url,
+        url: found.url.clone(),
         secrets,
         headers,
         timeout_ms: found.timeout_ms,
-        signing,
+        tenant,
     })
 }
 
@@ -119,7 +117,7 @@ async fn send(
     let own = destination.headers.iter();
     let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
     let recipient = Recipient {
-        scheme: &destination.signing,
+        scheme: &destination.tenant.signing,
         secrets: &destination.secrets,
         headers: &own,
         user_agent: USER_AGENT,

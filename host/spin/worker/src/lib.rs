@@ -9,6 +9,7 @@
 
 // An event is run, and what came of it leaves.
 mod work;
+mod tenants;
 mod plugin;
 mod delivery;
 

@@ -26,7 +26,7 @@ use tollgate_tenants::Work;
 use tollgate_spin_shell::web::{self, Head, Whole};
 use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, tenants};
 
-use crate::work;
+use crate::work::Worker;
 
 /// The variable that holds what proves an operator.
 const OPERATOR_TOKEN: &str = "operator_token";
@@ -206,8 +206,7 @@ fn json<C: Call>(answer: &C::Answer) -> Result<String, Refusal> {
 
 async fn sweep(kept: &mut Option<Kept>) -> Result<String, Refusal> {
     let store = open()?;
-    let done = work::work(&store, SWEEP_MS_MAX).await;
-    let due = store.next_due()?;
+    let (done, due) = Worker::new(&store, SWEEP_MS_MAX).work().await?;
     let swept = to_json(&Swept {
         jobs: done.jobs,
         deliveries: done.deliveries,

@@ -1,9 +1,12 @@
 //! A plugin's run, by service chaining: the event and its state go out, what came of the run comes back.
 
+use std::cell::RefCell;
+
 use tollgate_core::action::{
     Extension, Flag, Notice, Proposal, Stock, UncheckedAction, UncheckedMoney, UncheckedTransfer,
 };
 use tollgate_core::event::Event;
+use tollgate_core::habits::Habits;
 use tollgate_core::ids::{PluginDigest, PluginName};
 use tollgate_core::limits;
 use tollgate_core::mask;
@@ -18,7 +21,7 @@ use tollgate_spin_shell::web::{self, BodyEnd};
 use tollgate_tenants::Route;
 
 /// State that is sent whole with the first request.
-const STATE_BYTES_SENT: usize = 64 * 1024;
+const STATE_BYTES_SENT: usize = 1024;
 /// State that is sent whole after a run failed while keys were not at hand.
 const STATE_BYTES_SENT_MAX: usize = 2 * 1024 * 1024;
 /// Rounds of one run at most: each brings at least one key more.
@@ -76,9 +79,15 @@ pub(crate) async fn digest(route: &Route) -> Option<PluginDigest> {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Result<Run, StoreError> {
+pub(crate) async fn run(
+    store: &GuestStore,
+    habits: &RefCell<Habits>,
+    route: &Route,
+    event: &Event,
+) -> Result<Run, StoreError> {
     let url = format!("http://{}/run", host(&route.plugin));
-    let snapshot = store.snapshot_state(&event.tenant, &route.plugin, STATE_BYTES_SENT)?;
+    let keys = habits.borrow().keys(&route.plugin, event);
+    let snapshot = store.snapshot_state(&event.tenant, &route.plugin, STATE_BYTES_SENT, keys)?;
     let mut request = Request {
         event: event_of(event),
         config: route.config_json.clone(),
@@ -91,7 +100,11 @@ pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Res
     for _ in 0..ROUNDS_MAX {
         let (digest, called) = call(&url, &request, route.limits.deadline_ms).await;
         match called {
-            Called::Answered(Answer::Ended(ended)) => return Ok(ended_run(digest, ended)),
+            Called::Answered(Answer::Ended(ended)) => {
+                let run = ended_run(digest, ended);
+                habits.borrow_mut().note(&route.plugin, event, &run.reads);
+                return Ok(run);
+            }
             Called::Answered(Answer::Missing(keys)) => {
                 for key in keys {
                     let value = store.read_state(&event.tenant, &route.plugin, &key)?;
@@ -108,7 +121,7 @@ pub(crate) async fn run(store: &GuestStore, route: &Route, event: &Event) -> Res
             }
             // It failed without all of its state at hand, so perhaps because of that.
             Called::Failed(fault @ (Fault::Trap | Fault::Deadline), message) if !request.complete => {
-                let snapshot = store.snapshot_state(&event.tenant, &route.plugin, STATE_BYTES_SENT_MAX)?;
+                let snapshot = store.snapshot_state(&event.tenant, &route.plugin, STATE_BYTES_SENT_MAX, Vec::new())?;
                 if !snapshot.complete {
                     let message = format!("{message}; its state is too large to be handed over whole");
                     return Ok(Run::fault(digest, fault, message));

@@ -344,8 +344,8 @@ fn growth(
     Ok(growth)
 }
 
-/// What the plugin has for the tenant in all.
-fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
+/// What the plugin has for the tenant in all, in bytes of keys and values.
+pub(crate) fn state_total(connection: &Connection, tenant: &TenantName, plugin: &PluginName) -> Result<i64, Fault> {
     let total = connection
         .prepare_cached("SELECT bytes FROM plugin_state_totals WHERE tenant = ?1 AND plugin = ?2")?
         .query_row(params![tenant.as_str(), plugin.as_str()], |row| row.get(0))

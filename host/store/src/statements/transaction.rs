@@ -87,24 +87,28 @@ impl<'a> Transaction<'a> {
             source.as_str(),
             family.map_or("", |family| family.as_str())
         ];
-        let is_new = self
-            .connection
-            .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-            .execute(texts)?
-            > 0;
-        let id = self
+        let known = self
             .connection
             .prepare_cached("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?
-            .query_row(texts, |row| row.get(0))?;
-        if is_new {
-            let (tenant, source, family) = name.clone();
-            self.new_origins.push(NewOrigin {
-                id,
-                tenant,
-                source,
-                family,
-            });
-        }
+            .query_row(texts, |row| row.get(0))
+            .optional()?;
+        let id = match known {
+            Some(id) => id,
+            None => {
+                self.connection
+                    .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3)")?
+                    .execute(texts)?;
+                let id = self.connection.last_insert_rowid();
+                let (tenant, source, family) = name.clone();
+                self.new_origins.push(NewOrigin {
+                    id,
+                    tenant,
+                    source,
+                    family,
+                });
+                id
+            }
+        };
         self.memory.origins.insert(name, id);
         Ok(id)
     }

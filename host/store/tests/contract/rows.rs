@@ -161,11 +161,13 @@ impl Work for RowStore {
     }
 
     async fn extend_lease(&self, job: JobId, epoch: LeaseEpoch, until: UnixMillis) -> Result<bool, StoreError> {
-        Ok(self.of_guest()?.extend_leases(&[(job, epoch)], until)? == [true])
+        Ok(self.of_guest()?.extend_leases("w", &[(job, epoch)], until)? == [true])
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
-        let (mut settled, begun) = self.of_guest()?.settle_all(&[(settlement, None)], 0)?;
+        let (mut settled, begun) = self
+            .of_guest()?
+            .settle_all(&[(settlement, None)], 0, "w", UnixMillis(0))?;
         assert_eq!(begun, []);
         Ok(settled.remove(0))
     }
