@@ -92,13 +92,13 @@ const COMMANDS: [Command; 11] = [
         name: "bench",
         usage: "bench [--quick] [--only NAME,…] | --million | --render | --spin | --memory RECEIPTS | --plugins COUNT",
         summary: "Measure what Tollgate and others cost on this machine, for docs/performance.md",
-        details: "Release builds. The arguments go to the `bench` binary of the tests crate; one that it does not know prints what can be measured.",
+        details: "Release builds. The arguments go to the `bench` binary of the folder `bench`; one that it does not know prints what can be measured.",
         run: |arguments| {
             if arguments.iter().any(|argument| argument == "--spin") {
                 spin::build()?;
                 spin::build_stand_in()?;
             }
-            run_built(Profile::Release, "bench", arguments)
+            run_built(Profile::Release, "tollgate-bench", "bench", arguments)
         },
     },
     Command {
@@ -221,7 +221,7 @@ fn campaign(arguments: &[String]) -> Result<()> {
     // The points at which it dies are compiled only into a build with debug assertions.
     let needs_points = passed_on(arguments).first().is_some_and(|name| name == "points");
     let profile = if needs_points { Profile::Debug } else { Profile::Release };
-    run_built(profile, "campaign", arguments)
+    run_built(profile, "tollgate-tests", "campaign", arguments)
 }
 
 /// How cargo builds, and where it puts what it built.
@@ -232,7 +232,7 @@ enum Profile {
 }
 
 /// Builds the server and one binary of the tests crate, then becomes that binary.
-fn run_built(profile: Profile, binary: &str, arguments: &[String]) -> Result<()> {
+fn run_built(profile: Profile, package: &str, binary: &str, arguments: &[String]) -> Result<()> {
     guests::build(guests::Kind::Hostile)?;
     let (name, flags): (_, &[&str]) = match profile {
         Profile::Debug => ("debug", &[]),
@@ -240,7 +240,7 @@ fn run_built(profile: Profile, binary: &str, arguments: &[String]) -> Result<()>
     };
     // One cargo call, so that both are built with one set of features and nothing is compiled twice.
     step(&format!("build the server and `{binary}` ({name})"), || {
-        let packages = ["tollgate", "tollgate-tests", "tollgate-test-disk"];
+        let packages = ["tollgate", package, "tollgate-test-disk"];
         run(cargo(&["build", "--locked", "--lib"])
             .args(flags)
             .args(packages.iter().flat_map(|package| ["--package", package]))

@@ -1,4 +1,4 @@
-//! Other people's servers, each with the smallest honest program (`tests/peers`), installed on demand into `target/peers`.
+//! Other people's servers, each with the smallest honest program (`bench/peers`), installed on demand into `target/peers`.
 //!
 //! Nothing of them is needed to build or to test Tollgate. What cannot be installed or started here is skipped, and the report says why.
 
@@ -66,7 +66,7 @@ impl Peer {
         self == Self::Restate
     }
 
-    /// Its folder in `tests/peers`.
+    /// Its folder in `bench/peers`.
     fn folder(self) -> &'static str {
         match self {
             Self::Fastify | Self::FastifyGrouped | Self::FastifyTwo => "fastify",
@@ -77,7 +77,7 @@ impl Peer {
     }
 
     fn source(self) -> PathBuf {
-        tollgate_tests::root().join("tests/peers").join(self.folder())
+        tollgate_tests::root().join("bench/peers").join(self.folder())
     }
 
     fn installed(self) -> anyhow::Result<PathBuf> {
