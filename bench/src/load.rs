@@ -18,7 +18,7 @@ use tollgate_core::time::UnixMillis;
 use super::process::{SECRET, Server};
 
 /// A real event; its ids are replaced in each request.
-pub(super) const BODY: &str = include_str!("../../../samples/voucherify-customer.reward_redemptions.pending.json");
+pub(super) const BODY: &str = include_str!("../../tests/samples/voucherify-customer.reward_redemptions.pending.json");
 /// Its ids with their prefixes: event, redemption, reward redemption, customer.
 const IDS: [(&str, &str); 4] = [
     ("evcus_1f3611301g3127bega", "evcus_"),

@@ -727,8 +727,8 @@ fn r2_a_native_tenants_file_builds_for_spin_or_is_refused_with_key_line_and_reas
         ("routes.cashback", "limits = { state_total_bytes = 1000 }", "", ""),
         (
             "routes.cashback",
-            "grants = [{ kind = \"credit\" }]",
-            "a grant of `credit` needs `amount_max`",
+            "grants = [{ kind = \"flag\", amount_max = 1 }]",
+            "`amount_max` bounds nothing in a grant of `flag`",
             "",
         ),
         (

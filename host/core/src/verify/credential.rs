@@ -1,11 +1,9 @@
 //! Static credentials: a shared text in a header. It proves who sent a request, and of what it says nothing.
 
-use data_encoding::BASE64;
-
-use super::keys::{Keyring, Wanted};
+use super::keys::{Keyring, Wanted, spelled};
 use super::message::{Candidate, Message, Tag};
 use super::{Found, Strictness, Unproven, single};
-use crate::profile::{CredentialKind, CredentialRule, Profile, Rule};
+use crate::profile::{CredentialKind, CredentialRule, Profile};
 use crate::request::RawRequest;
 use crate::secret::Secret;
 
@@ -59,21 +57,6 @@ impl Credential {
                 header: self.header.clone(),
             }),
         }
-    }
-}
-
-/// What a header must say for a secret.
-pub(super) fn expected(profile: &Profile, key: &[u8]) -> Secret {
-    match &profile.rule {
-        Rule::Credential(rule) => spelled(rule.kind, key),
-        _ => Secret::new(key),
-    }
-}
-
-fn spelled(kind: CredentialKind, key: &[u8]) -> Secret {
-    match kind {
-        CredentialKind::Bearer | CredentialKind::Value => Secret::new(key),
-        CredentialKind::Basic => Secret::new(BASE64.encode(key)),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::limits::{
     FETCHED_KEY_BYTES_MAX, FETCHED_KEY_MS_MAX, FETCHED_KEY_RENEWED_MS_MIN, FETCHED_KEYS_MAX, PARAMETER_BYTES_MAX,
     SECRETS_MAX, SIGNATURE_ENTRIES_MAX,
 };
-use crate::profile::{Algorithm, Decoding, FetchKind, KeyRule, Piece, Profile, Rule, Scheme};
+use crate::profile::{Algorithm, CredentialKind, Decoding, FetchKind, KeyRule, Piece, Profile, Rule, Scheme};
 use crate::secret::{Parameters, Secret, SourceSecret};
 use crate::time::UnixMillis;
 
@@ -802,6 +802,22 @@ impl Key {
     }
 }
 
+/// What a header must say for a secret.
+fn expected(profile: &Profile, key: &[u8]) -> Secret {
+    match &profile.rule {
+        Rule::Credential(rule) => spelled(rule.kind, key),
+        _ => Secret::new(key),
+    }
+}
+
+/// A secret as a header has it.
+pub(super) fn spelled(kind: CredentialKind, key: &[u8]) -> Secret {
+    match kind {
+        CredentialKind::Bearer | CredentialKind::Value => Secret::new(key),
+        CredentialKind::Basic => Secret::new(BASE64.encode(key)),
+    }
+}
+
 impl Material {
     /// `None` for an algorithm without shared keys.
     fn shared(profile: &Profile, scheme: usize, key: &[u8]) -> Option<Self> {
@@ -809,7 +825,7 @@ impl Material {
             Algorithm::HmacSha1 => Hmac::new_from_slice(key).ok().map(Self::HmacSha1),
             Algorithm::HmacSha256 => Hmac::new_from_slice(key).ok().map(Self::HmacSha256),
             Algorithm::HmacSha512 => Hmac::new_from_slice(key).ok().map(Self::HmacSha512),
-            Algorithm::Credential => Some(Self::Credential(super::credential::expected(profile, key))),
+            Algorithm::Credential => Some(Self::Credential(expected(profile, key))),
             _ => None,
         }
     }

@@ -83,7 +83,7 @@ pub(crate) fn in_world(wit: &str, world: &str, core: &str, manifest: Option<&str
         }
     }
     let world = resolve.select_world(&packages, Some(world)).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
 }
 
