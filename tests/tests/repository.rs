@@ -317,6 +317,19 @@ fn the_map_names_places_that_exist() {
     );
 }
 
+/// Files that whoever reads one event down from its socket to the ledger and out has to open.
+const WALK_FILES_MAX: usize = 30;
+
+#[test]
+fn one_event_is_read_down_in_thirty_files() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let section = section(&map, "one event, from socket to ledger").expect("its walk");
+    let files: Vec<_> = backticked(section).filter(|text| is_path(text)).collect();
+    let missing: Vec<_> = files.iter().filter(|path| !root().join(path).is_file()).collect();
+    assert!(missing.is_empty(), "the walk names what does not exist: {missing:?}");
+    assert!((1..=WALK_FILES_MAX).contains(&files.len()), "{} files", files.len());
+}
+
 /// The promises that a test's name says it holds: `i4_p1_nothing_is_lost` holds i4 and p1.
 fn promises_of(test: &str) -> impl Iterator<Item = &str> {
     test.split('_').take_while(|word| {
