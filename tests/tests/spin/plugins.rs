@@ -245,7 +245,7 @@ fn w2_a_deadline_is_final_and_no_second_try_is_made() {
     let tenant =
         "\n[routes.slow]\nplugin = \"slow_state\"\nlimits = { deadline_ms = 50 }\ngrants = [{ kind = \"flag\" }]\n";
     let stage = SpinSetup::acme(tenant).hostile("slow_state").start();
-    let answer = stage.post("shop", &signer("shop").sign("", plain("compute", "evt-2900")));
+    let answer = stage.post("shop", &signer("shop").sign("", plain("compute", "evt-2000")));
     let trace = stage.finished(&answer.receipt());
     let job = &trace["jobs"][0];
     let runs = job["runs"].as_array().map(Vec::len);
