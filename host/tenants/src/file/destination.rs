@@ -185,7 +185,7 @@ fn destination_url(value: &Value, offer: &Offer) -> Option<String> {
         Some(url::Host::Ipv6(address)) => Some(address.into()),
         Some(url::Host::Domain(_)) | None => None,
     };
-    if let Some(Err(forbidden)) = address.map(|address| network::judge(address, &offer.allow_networks)) {
+    if let Some(Err(forbidden)) = address.map(|address| network::judge(address, offer.allow_networks)) {
         value.problem(
             forbidden.to_string(),
             "name a public host, or let the operator allow its network",
