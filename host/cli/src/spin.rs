@@ -596,10 +596,8 @@ fn check_tenants(manifest: &Manifest<'_>, outbound: &[String], findings: &mut Fi
     let schemas = std::mem::take(&mut findings.schemas);
     // As Spin's own environment provider has it.
     let variable = |name: &str| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok();
-    let built = tollgate_tenants::build(&folder, false).and_then(|built| {
-        let problems = tollgate_tenants::check(&folder, &variable, &schemas).err();
-        Ok((built, problems))
-    });
+    let built = tollgate_tenants::build(&folder, false)
+        .map(|built| (built, tollgate_tenants::check(&folder, &variable, &schemas).err()));
     let (built, problems) = built.unwrap_or_else(|error| (Built::default(), Some(error)));
     match problems {
         None => {}
