@@ -1,6 +1,6 @@
 //! Tenants' files, read and checked once for every host.
 //!
-//! [`file`] reads the file that a person writes, with every problem at its line: for the native host, whose configuration is made of it,
+//! [`mod@file`] reads the file that a person writes, with every problem at its line: for the native host, whose configuration is made of it,
 //! and for the Spin app. A component of that app lives for one request, so it has neither TOML to parse nor a profile to check: `form` is
 //! what is made for it where the app is built, one piece per source, with all that an event of it needs until it is acknowledged, and one
 //! per tenant, with all that is done later. [`build`] puts the pieces into a folder.
