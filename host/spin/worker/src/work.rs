@@ -94,15 +94,13 @@ impl<'s> Worker<'s> {
             let due = self.store.next_due()?;
             let stays = now < self.until.get();
             let is_due = |at: Option<UnixMillis>| at.is_some_and(|at| at <= now);
-            if !is_due(due.job) && !is_due(due.outbox) {
-                if !stays {
-                    return Ok((done, due));
-                }
+            let has_work = is_due(due.job) || is_due(due.outbox);
+            if !stays && (!has_work || self.is_over()) {
+                return Ok((done, due));
+            }
+            if !has_work {
                 clock::sleep(LOOKS_EVERY_MS).await;
                 continue;
-            }
-            if self.is_over() && !stays {
-                return Ok((done, due));
             }
             let round = async {
                 let jobs = if is_due(due.job) { self.run_due().await? } else { 0 };
@@ -114,6 +112,8 @@ impl<'s> Worker<'s> {
                 Ok::<_, StoreError>(Done { jobs, deliveries })
             };
             match round.await {
+                // Others took it first. Whoever said that it stays still looks: until then nobody else is woken.
+                Ok(Done { jobs: 0, deliveries: 0 }) if stays => clock::sleep(LOOKS_EVERY_MS).await,
                 Ok(Done { jobs: 0, deliveries: 0 }) => return Ok((done, due)),
                 Ok(round) => {
                     done.jobs += round.jobs;
