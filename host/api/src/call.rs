@@ -148,6 +148,10 @@ pub fn read_body<C: Call>(bytes: &[u8]) -> Result<C::Body, String> {
         Content::Json => bytes,
         Content::Nothing | Content::Component | Content::Metrics => b"{}",
     };
+    // A list would be read as the fields in their order, which nobody means.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err("the body is not what is asked for: it is no JSON object".to_owned());
+    }
     serde_json::from_slice(bytes).map_err(|error| format!("the body is not what is asked for: {error}"))
 }
 
@@ -206,6 +210,22 @@ fn escaped(segment: &str) -> String {
 mod tests {
     use super::*;
     use crate::calls;
+
+    #[test]
+    fn a_body_is_an_object() {
+        let check = |body: &[u8], expect: Result<(), &str>| {
+            let read = read_body::<calls::LiftQuarantine>(body).map(|_| ());
+            match (read, expect) {
+                (Ok(()), Ok(())) => {}
+                (Err(found), Err(expect)) => assert!(found.contains(expect), "{found}"),
+                (read, _) => panic!("{}: {read:?}", String::from_utf8_lossy(body)),
+            }
+        };
+        check(br#" {"why":"w","actor":"a"}"#, Ok(()));
+        check(br#"["acme","r","w"]"#, Err("no JSON object"));
+        check(b"7", Err("no JSON object"));
+        check(b"{", Err("EOF"));
+    }
 
     #[test]
     fn a_question_reads_back_what_it_was_written_from() {

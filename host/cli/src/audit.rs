@@ -17,9 +17,10 @@ use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound,
 
 use super::key_file::{private_key, write_new};
 use super::show::{BAD, BOLD, DIM, GOOD};
+use super::store_files::StoreFiles;
 use super::{Exit, Refused, Usage, print_json, read};
+use tollgate_server::clock;
 use tollgate_server::store::LocalStore;
-use tollgate_server::{clock, config};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -41,22 +42,9 @@ pub(super) enum Command {
 }
 
 #[derive(clap::Args)]
-struct Place {
-    /// The operator's configuration file, which names the store
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
-    config: PathBuf,
-    /// The store's file, for example a backup's; then no configuration is read
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(clap::Args)]
 pub(super) struct Verify {
     #[command(flatten)]
-    place: Place,
+    files: StoreFiles,
     /// A checkpoint: the store must still begin with what it says. May be given several times
     #[arg(long = "checkpoint", value_name = "FILE", requires = "key")]
     checkpoints: Vec<PathBuf>,
@@ -71,7 +59,7 @@ pub(super) struct Verify {
 #[derive(clap::Args)]
 pub(super) struct Write {
     #[command(flatten)]
-    place: Place,
+    files: StoreFiles,
     /// The file of the private key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -90,22 +78,17 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-impl Place {
-    /// Reads everything.
-    fn audit(&self, checkpoints: &[Checkpoint]) -> anyhow::Result<(PathBuf, AuditReport)> {
-        let path = match &self.store {
-            Some(path) => path.clone(),
-            None => config::load(&self.config)?.store.path,
-        };
-        let bar = if self.json {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        let report = LocalStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
-        bar.finish_and_clear();
-        Ok((path, report?))
-    }
+/// Reads everything, and shows how far it is.
+fn read_whole(files: &StoreFiles, checkpoints: &[Checkpoint]) -> anyhow::Result<(PathBuf, AuditReport)> {
+    let path = files.database()?;
+    let bar = if files.json {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(0)
+    };
+    let report = LocalStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    Ok((path, report?))
 }
 
 /// On a terminal, how far it is; without one, nothing.
@@ -170,7 +153,7 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
             Err(error) => return Err(unusable(file, &error)),
         }
     }
-    let (path, mut report) = args.place.audit(&checkpoints)?;
+    let (path, mut report) = read_whole(&args.files, &checkpoints)?;
     if let Some(tenant) = &args.tenant {
         narrow(&mut report, tenant, &checkpoints);
     }
@@ -191,7 +174,7 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
             found: found.clone(),
         })
         .collect();
-    if args.place.json {
+    if args.files.json {
         let whole_store = args.tenant.is_none();
         print_json(&Answer {
             ok,
@@ -297,7 +280,7 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
 
 fn checkpoint(args: &Write) -> anyhow::Result<Exit> {
     let key = private_key(&args.key)?;
-    let (path, mut report) = args.place.audit(&[])?;
+    let (path, mut report) = read_whole(&args.files, &[])?;
     if !report.is_whole() {
         tell(&path, &report, &[], None, false);
         return Err(Refused("the store is not whole; nothing was signed".to_owned()).into());
@@ -323,7 +306,7 @@ fn checkpoint(args: &Write) -> anyhow::Result<Exit> {
         return Ok(Exit::Yes);
     };
     write_new(output, &text, false)?;
-    if args.place.json {
+    if args.files.json {
         print_json(&serde_json::json!({ "file": output, "store": store, "chain": report.whole }))?;
     } else {
         anstream::println!(

@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tollgate_store::backup::{BackupProgress, Manifest};
 
 use super::show::{BAD, DIM, GOOD};
+use super::store_files::StoreFiles;
 use super::{Exit, Usage, print_json};
+use tollgate_server::clock;
 use tollgate_server::store::LocalStore;
-use tollgate_server::{clock, config};
 
 #[derive(clap::Args)]
 #[command(
@@ -31,20 +32,7 @@ struct Take {
     #[arg(long, value_name = "FOLDER", required = true)]
     to: Option<PathBuf>,
     #[command(flatten)]
-    place: Place,
-}
-
-#[derive(clap::Args)]
-struct Place {
-    /// The operator's configuration file, which names the store
-    #[arg(long, short, env = "TOLLGATE_CONFIG", default_value = "tollgate.toml")]
-    config: PathBuf,
-    /// The store's file; then no configuration is read
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
+    files: StoreFiles,
 }
 
 #[derive(clap::Subcommand)]
@@ -62,24 +50,15 @@ enum Command {
         /// The backup's folder
         folder: PathBuf,
         #[command(flatten)]
-        place: Place,
+        files: StoreFiles,
     },
-}
-
-impl Place {
-    fn store(&self) -> anyhow::Result<PathBuf> {
-        match &self.store {
-            Some(store) => Ok(store.clone()),
-            None => Ok(config::load(&self.config)?.store.path),
-        }
-    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.command {
         None => take(&args.take),
         Some(Command::Verify { folder, json }) => verify(&folder, json),
-        Some(Command::Restore { folder, place }) => restore(&folder, &place),
+        Some(Command::Restore { folder, files }) => restore(&folder, &files),
     }
 }
 
@@ -87,9 +66,9 @@ fn take(take: &Take) -> anyhow::Result<Exit> {
     let Some(to) = &take.to else {
         return Err(Usage("where to? name a folder with --to".to_owned()).into());
     };
-    let json = take.place.json;
+    let json = take.files.json;
     let begun_at = clock::now();
-    let store = LocalStore::open_read_only(take.place.store()?)?;
+    let store = LocalStore::open_read_only(take.files.database()?)?;
     let bar = progress(json);
     let made = store.backup_to(to, env!("CARGO_PKG_VERSION"), begun_at, &mut |done| show(&bar, done));
     bar.finish_and_clear();
@@ -120,13 +99,13 @@ fn verify(folder: &Path, json: bool) -> anyhow::Result<Exit> {
     }
 }
 
-fn restore(folder: &Path, place: &Place) -> anyhow::Result<Exit> {
-    let store = place.store()?;
-    let bar = progress(place.json);
+fn restore(folder: &Path, files: &StoreFiles) -> anyhow::Result<Exit> {
+    let store = files.database()?;
+    let bar = progress(files.json);
     bar.set_message("copying the backup back");
     let restored = LocalStore::restore_backup(folder, &store);
     bar.finish_and_clear();
-    said("restored", &restored?, &store, place.json)
+    said("restored", &restored?, &store, files.json)
 }
 
 fn progress(json: bool) -> ProgressBar {

@@ -16,6 +16,7 @@ mod request;
 mod send;
 mod show;
 mod spin;
+mod store_files;
 mod test_key;
 mod token;
 mod transfer;

@@ -23,7 +23,7 @@ pub trait Line {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn room(&mut self, name: &Self::Name) -> Result<usize, Self::Error>;
+    fn quota(&mut self, name: &Self::Name) -> Result<usize, Self::Error>;
 
     /// Leases up to `rows_max` of what is due of the party.
     ///
@@ -50,17 +50,17 @@ pub fn take<L: Line>(line: &mut L, last: &mut L::Name, rows_max: usize) -> Resul
     while !waiting.is_empty() && left > 0 {
         let share = (left / waiting.len()).max(1);
         let mut with_more = Vec::new();
-        for (name, room) in waiting {
-            let wanted = share.min(left).min(room);
+        for (name, quota) in waiting {
+            let wanted = share.min(left).min(quota);
             if wanted == 0 {
                 break;
             }
             let leased = line.lease(&name, wanted)?;
             left = left.saturating_sub(leased.rows);
             *last = name.clone();
-            let room = room.saturating_sub(leased.rows);
-            if leased.may_be_more && room > 0 {
-                with_more.push((name, room));
+            let quota = quota.saturating_sub(leased.rows);
+            if leased.may_be_more && quota > 0 {
+                with_more.push((name, quota));
             }
         }
         waiting = with_more;
@@ -68,7 +68,7 @@ pub fn take<L: Line>(line: &mut L, last: &mut L::Name, rows_max: usize) -> Resul
     Ok(())
 }
 
-/// Those with room, behind `last` in the order of their names and then from the first on, `last` itself at the end. Leaves in
+/// Those with quota, behind `last` in the order of their names and then from the first on, `last` itself at the end. Leaves in
 /// `last` how far it looked.
 fn in_turn<L: Line>(line: &mut L, last: &mut L::Name, parties_max: usize) -> Result<Vec<(L::Name, usize)>, L::Error> {
     let nobody = L::Name::default();
@@ -81,9 +81,9 @@ fn in_turn<L: Line>(line: &mut L, last: &mut L::Name, parties_max: usize) -> Res
             Some(name) if wrapped && begun_at != nobody && name > begun_at => break,
             Some(name) => {
                 looks += 1;
-                let room = line.room(&name)?;
-                if room > 0 {
-                    waiting.push((name.clone(), room));
+                let quota = line.quota(&name)?;
+                if quota > 0 {
+                    waiting.push((name.clone(), quota));
                 }
                 *last = name;
             }
@@ -138,9 +138,9 @@ mod tests {
             Ok(self.parties.range(name + 1..).next().map(|(name, _)| *name))
         }
 
-        fn room(&mut self, name: &u32) -> Result<usize, Infallible> {
-            let (due, room) = self.parties[name];
-            Ok(if due == 0 { 0 } else { room })
+        fn quota(&mut self, name: &u32) -> Result<usize, Infallible> {
+            let (due, quota) = self.parties[name];
+            Ok(if due == 0 { 0 } else { quota })
         }
 
         fn lease(&mut self, name: &u32, rows_max: usize) -> Result<Leased, Infallible> {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is left lying while there is room, nobody is given more than its room or than waits, and the shares of two who
+        /// Nothing is left lying while there is quota, nobody is given more than its quota or than waits, and the shares of two who
         /// could both take more differ by one.
         #[test]
         fn shares_are_fair(
@@ -191,13 +191,13 @@ mod tests {
             let before = Waiting { parties, given: Vec::new() };
             let mut line = before.clone();
             let given = line.claim(&mut last, rows_max);
-            let could: usize = before.parties.values().map(|(due, room)| due.min(room)).sum();
+            let could: usize = before.parties.values().map(|(due, quota)| due.min(quota)).sum();
             prop_assert_eq!(given.values().sum::<usize>(), could.min(rows_max));
             let of = |name: &u32| given.get(name).copied().unwrap_or(0);
-            for (name, (due, room)) in &before.parties {
-                prop_assert!(of(name) <= *due.min(room));
-                for (other, (their_due, their_room)) in &before.parties {
-                    let both_want = of(name) < *due.min(room) && of(other) < *their_due.min(their_room);
+            for (name, (due, quota)) in &before.parties {
+                prop_assert!(of(name) <= *due.min(quota));
+                for (other, (their_due, their_quota)) in &before.parties {
+                    let both_want = of(name) < *due.min(quota) && of(other) < *their_due.min(their_quota);
                     if both_want {
                         prop_assert!(of(name).abs_diff(of(other)) <= 1, "{} of {name}, {} of {other}", of(name), of(other));
                     }

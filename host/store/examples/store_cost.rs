@@ -18,7 +18,7 @@ use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    AttemptRecord, ClaimRequest, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _, ReceiptKey as _, Rooms,
+    AttemptRecord, ClaimRequest, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _, Quotas, ReceiptKey as _,
     RunRecord, Settlement, SqliteStore, Store as _, Targets, Views as _, Work as _,
 };
 
@@ -348,7 +348,7 @@ async fn deliver(store: &SqliteStore, entries: usize, waiting: usize) {
     let (mut claiming, mut recording) = (Meter::new(), Meter::new());
     let mut done = 0;
     while done < entries {
-        let claiming_some = store.claim_outbox(request(waiting), Rooms::unlimited());
+        let claiming_some = store.claim_outbox(request(waiting), Quotas::unlimited());
         let claims = claiming.measure(claiming_some).await.unwrap().claims;
         done += claims.len();
         let attempts: Vec<_> = claims

@@ -27,8 +27,8 @@ use crate::statements::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NextDue, OutboxClaims, OutboxHold, Quarantine, ReplayReport, ReplayRequest, ResendRequest,
-    ReviewAnswer, ReviewRequest, Rooms, Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount,
+    KeptDelivery, NextDue, OutboxClaims, OutboxHold, Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount,
     SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
@@ -110,7 +110,7 @@ impl GuestStore {
         &self.receipt_key
     }
 
-    /// As [`crate::Intake::admit`]. Answers as well how long, in milliseconds, the caller is to leave this store open: 0 when
+    /// As [`crate::Intake::admit`]. Returns as well how long, in milliseconds, the caller is to leave this store open: 0 when
     /// somebody else does.
     ///
     /// # Errors
@@ -243,8 +243,8 @@ impl GuestStore {
     ///
     /// # Errors
     /// When nothing was leased.
-    pub fn claim_outbox(&self, request: &ClaimRequest, rooms: &Rooms) -> Result<OutboxClaims, StoreError> {
-        self.write(|transaction| claim_outbox(transaction, request, rooms))
+    pub fn claim_outbox(&self, request: &ClaimRequest, quotas: &Quotas) -> Result<OutboxClaims, StoreError> {
+        self.write(|transaction| claim_outbox(transaction, request, quotas))
     }
 
     /// As [`crate::Outbox::record_attempt`], many in one transaction.
@@ -505,14 +505,14 @@ fn claim_jobs(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Resu
 fn claim_outbox(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
-    rooms: &Rooms,
+    quotas: &Quotas,
 ) -> Result<OutboxClaims, Fault> {
     let connection = transaction.connection;
     let last = remembered(connection, "last_delivered")?.unwrap_or_default();
     let last = String::from_utf8_lossy(&last);
     let (tenant, destination) = last.split_once('/').unwrap_or_default();
     transaction.memory.last_delivered = (tenant.to_owned(), destination.to_owned());
-    let claimed = outbox::claim(transaction, request, rooms)?;
+    let claimed = outbox::claim(transaction, request, quotas)?;
     if !claimed.claims.is_empty() {
         let (tenant, destination) = &transaction.memory.last_delivered;
         remember(
@@ -556,7 +556,7 @@ fn is_kept_open(connection: &Connection, now: UnixMillis) -> Result<bool, Fault>
     Ok(promise.is_some_and(|promise| promise.left_ms >= KEPT_OPEN_MS_MIN))
 }
 
-/// Promises to keep the database open, if nobody does for long enough. Answers for how long, in milliseconds.
+/// Promises to keep the database open, if nobody does for long enough. Returns for how long, in milliseconds.
 fn take_keeping(connection: &Connection, now: UnixMillis) -> Result<u64, Fault> {
     if is_kept_open(connection, now)? {
         return Ok(0);

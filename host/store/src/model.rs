@@ -90,14 +90,14 @@ pub struct ClaimRequest {
 
 /// How many outbox entries each destination may be given.
 #[derive(Debug, Clone)]
-pub struct Rooms {
+pub struct Quotas {
     /// To one that `of` does not name.
     pub each_max: usize,
     /// To these: 0 while nothing may be sent there. Their entries stay due and cost nothing.
     pub of: BTreeMap<(TenantName, DestinationName), usize>,
 }
 
-impl Rooms {
+impl Quotas {
     /// As many to each as there are.
     pub const fn unlimited() -> Self {
         Self {

@@ -27,10 +27,10 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NewToken, NextDue, OutboxClaims, OutboxHold, Quarantine, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Rooms, Routable,
-    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    KeptDelivery, NewToken, NextDue, OutboxClaims, OutboxHold, Quarantine, Quotas, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
+    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView,
+    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -61,7 +61,7 @@ pub trait Work: Clone + Send + Sync + 'static {
     /// while an older job of its lane is unfinished.
     fn claim_jobs(&self, request: ClaimRequest) -> impl Future<Output = Result<Vec<JobClaim>, StoreError>> + Send;
 
-    /// Moves the end of a job's lease to `until`, for a run that waits or takes longer than its lease. Answers false when the lease is
+    /// Moves the end of a job's lease to `until`, for a run that waits or takes longer than its lease. Returns false when the lease is
     /// no longer the job's newest: somebody else has the job, or it has ended.
     fn extend_lease(
         &self,
@@ -104,7 +104,7 @@ pub trait Outbox: Clone + Send + Sync + 'static {
     fn claim_outbox(
         &self,
         request: ClaimRequest,
-        rooms: Rooms,
+        quotas: Quotas,
     ) -> impl Future<Output = Result<OutboxClaims, StoreError>> + Send;
 
     /// Appends an attempt and ends its outbox entry, if the claim's lease epoch is still the newest.

@@ -62,8 +62,8 @@ use crate::statements::{
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Counts, DeadLetter,
     DeadLetterFilter, Intake, JobClaim, KeptDelivery, LogStanding, NewToken, NextDue, Outbox, OutboxClaims, OutboxHold,
-    Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Rooms, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
+    Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
     SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store,
     StoreError, TokenRecord, Topic, Trace, TraceQuery, Views, Work,
 };
@@ -418,8 +418,8 @@ impl BlockingReads for SqliteStore {
 }
 
 impl Outbox for SqliteStore {
-    async fn claim_outbox(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
-        self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &rooms))
+    async fn claim_outbox(&self, request: ClaimRequest, quotas: Quotas) -> Result<OutboxClaims, StoreError> {
+        self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &quotas))
             .await
     }
 

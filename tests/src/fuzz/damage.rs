@@ -24,8 +24,8 @@ use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _,
-    ReceiptKey as _, RecordedRunFilter, Rooms, RunRecord, SetAsideFilter, Settlement, SqliteStore, Store as _, Targets,
+    Admitted, AttemptRecord, ClaimRequest, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _, Quotas,
+    ReceiptKey as _, RecordedRunFilter, RunRecord, SetAsideFilter, Settlement, SqliteStore, Store as _, Targets,
     TraceBy, TraceQuery, Views as _, Work as _,
 };
 
@@ -257,7 +257,7 @@ async fn work(store: &SqliteStore) {
         let _ = store.settle(settlement).await.expect("a settlement");
     }
     for (at, claim) in store
-        .claim_outbox(claims(4), Rooms::unlimited())
+        .claim_outbox(claims(4), Quotas::unlimited())
         .await
         .expect("claims")
         .claims
@@ -458,7 +458,7 @@ fn write(path: &Path, image: &Image, is_whole: bool) {
             }
         }
         let _ = store.claim_jobs(claims(50)).await;
-        let _ = store.claim_outbox(claims(50), Rooms::unlimited()).await;
+        let _ = store.claim_outbox(claims(50), Quotas::unlimited()).await;
         let _ = store.audited();
         store.close().await;
     });

@@ -31,7 +31,7 @@ use tollgate_core::limits;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxHold, Rooms, StoreError, Views};
+use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxHold, Quotas, StoreError, Views};
 
 use crate::clock;
 use crate::config::{Config, Destination};
@@ -226,9 +226,9 @@ impl<S: Outbox + Views> Delivery<S> {
 
     /// How much each destination may be given, and when the first breaker lets a probe through. A lane whose destination is gone is
     /// dropped; an attempt that still runs keeps its own.
-    fn quotas(&self, config: &Config) -> (Rooms, Option<UnixMillis>) {
+    fn quotas(&self, config: &Config) -> (Quotas, Option<UnixMillis>) {
         let now = clock::now();
-        let mut quotas = Rooms {
+        let mut quotas = Quotas {
             each_max: config.delivery.in_flight_max,
             of: BTreeMap::new(),
         };

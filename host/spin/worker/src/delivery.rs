@@ -12,7 +12,7 @@ use tollgate_core::own_header;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, Rooms, StoreError};
+use tollgate_store::{AttemptRecord, AttemptRecorded, GuestStore, OutboxClaim, Quotas, StoreError};
 
 use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::{variable, web};
@@ -26,10 +26,10 @@ const USER_AGENT: &str = concat!("tollgate-spin/", env!("CARGO_PKG_VERSION"));
 const ENTRIES_AT_ONCE: usize = 16;
 
 impl Worker<'_> {
-    /// Attempts every delivery that is due, up to a bound. Answers how many.
+    /// Attempts every delivery that is due, up to a bound. Returns how many.
     pub(crate) async fn deliver_due(&self) -> Result<usize, StoreError> {
         let request = self.claim_request(limits::OUTBOX_LEASE_MS, ENTRIES_AT_ONCE);
-        let claims = self.store.claim_outbox(&request, &Rooms::unlimited())?.claims;
+        let claims = self.store.claim_outbox(&request, &Quotas::unlimited())?.claims;
         if claims.is_empty() {
             return Ok(0);
         }

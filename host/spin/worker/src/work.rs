@@ -82,7 +82,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Works until nothing is due for a while, or its time is over. Answers with what is due next as well.
+    /// Works until nothing is due for a while, or its time is over. Returns what is due next as well.
     ///
     /// # Errors
     /// When it cannot be seen what is due.
@@ -202,7 +202,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Commits runs, and says what went into quarantine because of them. Answers each with what became of it.
+    /// Commits runs, and says what went into quarantine because of them. Returns each with what became of it.
     fn settle(
         &self,
         claims: &[JobClaim],

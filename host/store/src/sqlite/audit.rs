@@ -226,7 +226,7 @@ impl<'a> Walk<'a> {
         self.look_for_the_right_one(connection, whole);
     }
 
-    /// Looks at what stands next. Answers whether to go on.
+    /// Looks at what stands next. Returns whether to go on.
     fn receipt(
         &mut self,
         connection: &Connection,

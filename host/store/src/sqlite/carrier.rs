@@ -56,12 +56,12 @@ impl Carrier {
         })
     }
 
-    /// Has what is committed in the log made durable. Answers whether that is on its way.
+    /// Has what is committed in the log made durable. Returns whether that is on its way.
     pub(super) fn sync(&mut self, log: &Arc<File>) -> bool {
         self.ask(Ask::Sync(Arc::clone(log)))
     }
 
-    /// Has the log carried as it is now, while nobody writes. Answers whether that is on its way.
+    /// Has the log carried as it is now, while nobody writes. Returns whether that is on its way.
     pub(super) fn carry(&mut self, log: &Arc<File>) -> bool {
         let pinned = self
             .pin
@@ -134,7 +134,7 @@ fn serve(connection: &Connection, asked: &Receiver<Ask>, ended: &SyncSender<()>,
     }
 }
 
-/// Answers whether the whole log is in the file now.
+/// Returns whether the whole log is in the file now.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Fault> {
     let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
     let (busy, in_wal, moved) = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], row)?;

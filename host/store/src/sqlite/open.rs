@@ -415,7 +415,7 @@ pub(super) fn checkpoint_on_close(connection: &Connection, does: bool) -> Result
     Ok(())
 }
 
-/// Settings of the writer and of the file. Answers the file's schema version, 0 for a new one.
+/// Settings of the writer and of the file. Returns the file's schema version, 0 for a new one.
 fn prepare_file(connection: &Connection, file_bytes_max: Option<u64>) -> Result<u32, Fault> {
     connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES};"))?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

@@ -71,7 +71,7 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
     Ok(tokens)
 }
 
-/// Ends a token. Answers whether it was not ended before.
+/// Ends a token. Returns whether it was not ended before.
 pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revocation) -> Result<bool, Fault> {
     let connection: &Connection = transaction.connection;
     let exists = connection

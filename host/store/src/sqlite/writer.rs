@@ -1048,7 +1048,7 @@ impl Thread {
         })
     }
 
-    /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Answers whether it gave some.
+    /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Returns whether it gave some.
     fn wal_made_room(&mut self) -> bool {
         // A transaction under way keeps the log.
         let _ = self.commit();
@@ -1056,7 +1056,7 @@ impl Thread {
         self.place.log().is_some_and(takes_some) && self.truncate_wal()
     }
 
-    /// Answers whether the WAL is empty now.
+    /// Returns whether the WAL is empty now.
     fn truncate_wal(&mut self) -> bool {
         self.carrier.wait();
         if let Err(fault) = self.wait_for_locks(TRUNCATE_WAIT_MS) {

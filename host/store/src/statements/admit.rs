@@ -193,7 +193,7 @@ pub(crate) fn find_subject(
     receipts::subject(view, key).map(Some)
 }
 
-/// Makes a receipt's jobs, each behind what waits in its lane; what is held waits for nobody but a person. Answers whether one of
+/// Makes a receipt's jobs, each behind what waits in its lane; what is held waits for nobody but a person. Returns whether one of
 /// them is ready.
 pub(crate) fn insert_jobs(
     connection: &Connection,

@@ -67,7 +67,7 @@ fn totals(connection: &Connection, seq: i64) -> Result<Totals, Fault> {
     })
 }
 
-/// Writes the totals, to which one delivery of the kind `what` was added. Answers that delivery's number.
+/// Writes the totals, to which one delivery of the kind `what` was added. Returns that delivery's number.
 fn write(connection: &Connection, admission: &Admission, seq: i64, totals: &Totals, what: i64) -> Result<u32, Fault> {
     connection
         .prepare_cached(
@@ -95,7 +95,7 @@ fn number(totals: &Totals) -> u32 {
     u32::try_from(totals.same + totals.conflicts + totals.suspected + 1).unwrap_or(u32::MAX)
 }
 
-/// The receipt's own event came again. Answers which delivery of it this is.
+/// The receipt's own event came again. Returns which delivery of it this is.
 pub(crate) fn note_same(connection: &Connection, admission: &Admission, seq: i64) -> Result<u32, Fault> {
     let mut totals = totals(connection, seq)?;
     totals.same += 1;

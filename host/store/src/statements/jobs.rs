@@ -59,7 +59,7 @@ impl turns::Line for Tenants<'_, '_, '_> {
     }
 
     /// One whose jobs all wait or are leased takes nobody's turn: few seats may be asked for, and somebody else's job be due.
-    fn room(&mut self, tenant: &String) -> Result<usize, Fault> {
+    fn quota(&mut self, tenant: &String) -> Result<usize, Fault> {
         if self.request.passed_over.iter().any(|name| name.as_str() == tenant) {
             return Ok(0);
         }
@@ -162,7 +162,7 @@ pub(crate) struct Waiting {
 }
 
 /// While a job was leased, a replay may have put an older one behind it. When the lease ends without an end of the job, the
-/// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Answers with the older one,
+/// older goes first, and who held the lease has lost it: two jobs of one lane never run at once. Returns the older one,
 /// ready now, if there was one. `state` is the job's.
 pub(crate) fn yield_to_older(
     connection: &Connection,

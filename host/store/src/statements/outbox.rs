@@ -16,19 +16,19 @@ use super::receipts;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
-use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Rooms, Targets};
+use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Quotas, Targets};
 
-/// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no room is not touched.
+/// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no quota left is not touched.
 pub(crate) fn claim(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
-    rooms: &Rooms,
+    quotas: &Quotas,
 ) -> Result<OutboxClaims, Fault> {
     let mut last = std::mem::take(&mut transaction.memory.last_delivered);
     let mut destinations = Destinations {
         transaction,
         request,
-        rooms,
+        quotas,
         claims: Vec::new(),
         next_due: None,
     };
@@ -49,7 +49,7 @@ pub(crate) fn claim(
 struct Destinations<'t, 'c, 'r> {
     transaction: &'t mut Transaction<'c>,
     request: &'r ClaimRequest,
-    rooms: &'r Rooms,
+    quotas: &'r Quotas,
     claims: Vec<OutboxClaim>,
     /// When the first entry is due of those that could be given more, as far as the claim came to look.
     next_due: Option<UnixMillis>,
@@ -87,9 +87,9 @@ impl turns::Line for Destinations<'_, '_, '_> {
         Ok(found.optional()?)
     }
 
-    fn room(&mut self, name: &Self::Name) -> Result<usize, Fault> {
-        let room = room_of(self.rooms, name);
-        if room == 0 {
+    fn quota(&mut self, name: &Self::Name) -> Result<usize, Fault> {
+        let quota = quota_of(self.quotas, name);
+        if quota == 0 {
             return Ok(0);
         }
         match self.due(name)? {
@@ -97,7 +97,7 @@ impl turns::Line for Destinations<'_, '_, '_> {
                 self.note_due(Some(at));
                 Ok(0)
             }
-            _ => Ok(room),
+            _ => Ok(quota),
         }
     }
 
@@ -128,12 +128,12 @@ impl turns::Line for Destinations<'_, '_, '_> {
     }
 }
 
-fn room_of(rooms: &Rooms, (tenant, destination): &(String, String)) -> usize {
+fn quota_of(quotas: &Quotas, (tenant, destination): &(String, String)) -> usize {
     // A name that is none any more cannot be in the list.
     let (Ok(tenant), Ok(destination)) = (tenant.parse(), destination.parse()) else {
-        return rooms.each_max;
+        return quotas.each_max;
     };
-    *rooms.of.get(&(tenant, destination)).unwrap_or(&rooms.each_max)
+    *quotas.of.get(&(tenant, destination)).unwrap_or(&quotas.each_max)
 }
 
 fn lease(

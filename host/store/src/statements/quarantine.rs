@@ -58,7 +58,7 @@ fn line<'a>(quarantine: &'a Quarantine, what: &'a str) -> Line<'a> {
     }
 }
 
-/// Counts how a run ended, for a host that remembers nothing itself. Answers with the version that is in quarantine from now on, if
+/// Counts how a run ended, for a host that remembers nothing itself. Returns the version that is in quarantine from now on, if
 /// it was one fault too many.
 pub(crate) fn count(
     transaction: &mut Transaction<'_>,
@@ -120,7 +120,7 @@ pub(crate) fn list(view: View<'_>) -> Result<Vec<Quarantine>, Fault> {
     Ok(quarantines)
 }
 
-/// Lets a route's versions run again; with a dry run, says which would. Answers which were in quarantine.
+/// Lets a route's versions run again; with a dry run, says which would. Returns which were in quarantine.
 pub(crate) fn lift(
     transaction: &mut Transaction<'_>,
     tenant: &TenantName,

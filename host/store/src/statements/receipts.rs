@@ -1,4 +1,4 @@
-//! How receipts are kept. Two layouts answer the same questions, and nobody outside this room knows which one a store has.
+//! How receipts are kept. Two layouts answer the same questions, and nobody outside this module knows which one a store has.
 //!
 //! [`Rows`] is the plain one: a row per receipt, a unique index over its id, a row per subject. It needs no memory, so any
 //! number of processes may write it; it is the reference that the other is tested against. Segments, which need the one writer

@@ -129,7 +129,7 @@ fn read(view: View<'_>, row: &Row<'_>) -> Result<Sent, Fault> {
     })
 }
 
-/// Puts delivered entries back to work. Answers which of them: one that is no longer delivered is left as it is.
+/// Puts delivered entries back to work. Returns which of them: one that is no longer delivered is left as it is.
 pub(crate) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest) -> Result<Vec<OutboxId>, Fault> {
     let connection = transaction.connection;
     if request.entries.is_empty() {

@@ -16,7 +16,7 @@ use tollgate_core::review::{Target, Word};
 use tollgate_core::subject::Scope;
 use tollgate_store::{
     AttemptRecord, Control as _, DeadLetterFilter, Intake as _, JobClaim, Layout, OpenOptions, Outbox as _,
-    OutboxClaim, OutboxHold, ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewDecision, ReviewRequest, Rooms,
+    OutboxClaim, OutboxHold, Quotas, ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewDecision, ReviewRequest,
     RoutableFilter, RoutableStanding, SetAsideFilter, SetAsideKind, SqliteStore, Store as _, Targets, TraceBy,
     TraceQuery, Views as _, Work as _,
 };
@@ -299,7 +299,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
         }
         Work::ClaimOutbox { rows_max } => {
             let claims = store
-                .claim_outbox(claim_request(at(now), *rows_max), Rooms::unlimited())
+                .claim_outbox(claim_request(at(now), *rows_max), Quotas::unlimited())
                 .await
                 .unwrap()
                 .claims;

@@ -26,10 +26,10 @@ use tollgate_store::registry::{
 use tollgate_store::{
     Admitted, Answer, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Counts,
     DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, JobClaim, KeptDelivery, NewToken, NextDue,
-    Outbox, OutboxClaims, OutboxHold, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport,
-    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Rooms, Routable, RoutableFilter, Sent,
-    SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView,
-    StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    Outbox, OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport,
+    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter,
+    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited,
+    StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -194,8 +194,8 @@ impl BlockingReads for RowStore {
 }
 
 impl Outbox for RowStore {
-    async fn claim_outbox(&self, request: ClaimRequest, rooms: Rooms) -> Result<OutboxClaims, StoreError> {
-        self.of_guest()?.claim_outbox(&request, &rooms)
+    async fn claim_outbox(&self, request: ClaimRequest, quotas: Quotas) -> Result<OutboxClaims, StoreError> {
+        self.of_guest()?.claim_outbox(&request, &quotas)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
     Admitted, BlockingReads as _, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _,
-    ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewAnswer, Rooms, Settled, SqliteStore, Store as _, StoreError,
+    Quotas, ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, SqliteStore, Store as _, StoreError,
     TraceBy, Views as _, Work as _,
 };
 
@@ -399,11 +399,11 @@ async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() 
     let writes = settlement(&claims[0]).writes("count", Some(b"1"));
     assert!(matches!(store.settle(writes).await.unwrap(), Settled::Committed { .. }));
     // Whose an outbox entry is, is known again.
-    let rooms = |room| Rooms {
+    let quotas = |room| Quotas {
         each_max: 0,
         of: [((name("globex"), name("shop")), room)].into(),
     };
-    let within = |room| store.claim_outbox(claim_request(at(1000), 10), rooms(room));
+    let within = |room| store.claim_outbox(claim_request(at(1000), 10), quotas(room));
     assert_eq!(within(0).await.unwrap().claims.len(), 0);
     assert_eq!(within(1).await.unwrap().claims.len(), 1);
     let state = |tenant: &str| {

@@ -18,9 +18,9 @@ use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, ClaimRequest, Control as _, Counts, DeadLetterFilter,
-    DeadWork, Intake as _, JobClaim, NewToken, Outbox as _, OutboxClaim, OutboxHold, ReceiptKey as _,
+    DeadWork, Intake as _, JobClaim, NewToken, Outbox as _, OutboxClaim, OutboxHold, Quotas, ReceiptKey as _,
     RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork, ResendRequest, ReviewAnswer,
-    ReviewDecision, ReviewReport, ReviewRequest, Revocation, Rooms, RoutableFilter, RoutableStanding, RouteTargets,
+    ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter, RoutableStanding, RouteTargets,
     SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, StateEdit, StateEdited,
     StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _, Work as _,
 };
@@ -2311,7 +2311,7 @@ pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(back
     );
     assert_eq!(act(&store, &Sent::new("e6"), "op", 4).await, [Verdict::Conflict]);
     let claims = store
-        .claim_outbox(claim_request(at(400), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(400), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2374,7 +2374,7 @@ pub(crate) async fn an_operation_belongs_to_its_namespace(backend: &impl Backend
     assert_eq!(act(&store, &Sent::new("e3"), "op", 2).await, [Verdict::AlreadyDone]);
     assert_eq!(store.counts().await.unwrap().actions, 2);
     let claims = store
-        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(10), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2417,7 +2417,7 @@ pub(crate) async fn a_repeat_adds_the_destinations_that_are_missing(backend: &im
         Verdict::AlreadyDone
     );
     let claims = store
-        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(10), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2518,7 +2518,7 @@ pub(crate) async fn a_resend_takes_what_was_delivered_and_matches(backend: &impl
     let store = backend.open();
     assert_eq!(send_op(&store, "e1", &["crm", "ledger"], &[]).await, Verdict::Recorded);
     let claims = store
-        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(10), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2612,7 +2612,7 @@ pub(crate) async fn what_went_to_a_renamed_destination_is_not_sent_again(backend
         Verdict::AlreadyDone
     );
     let claims = store
-        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(10), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2724,7 +2724,7 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
     .await;
     assert!(matches!(settled, Settled::Committed { .. }));
     let claims = store
-        .claim_outbox(claim_request(at(10), 10), Rooms::unlimited())
+        .claim_outbox(claim_request(at(10), 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;
@@ -2757,7 +2757,7 @@ pub(crate) async fn an_action_goes_to_each_destination_once(backend: &impl Backe
     }
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(LEASE_MS * 9), 10), Rooms::unlimited())
+            .claim_outbox(claim_request(at(LEASE_MS * 9), 10), Quotas::unlimited())
             .await
             .unwrap()
             .claims
@@ -2782,12 +2782,12 @@ pub(crate) async fn destinations_take_turns_and_keep_to_their_room(backend: &imp
         }
     }
     let claim = async |rows_max, down: usize| {
-        let rooms = Rooms {
+        let quotas = Quotas {
             each_max: 8,
             of: [((name("acme"), name("down")), down)].into(),
         };
         let request = claim_request(at(10), rows_max);
-        let claimed = store.claim_outbox(request, rooms).await.unwrap();
+        let claimed = store.claim_outbox(request, quotas).await.unwrap();
         let of = claimed
             .claims
             .iter()
@@ -2825,7 +2825,7 @@ pub(crate) async fn a_failed_attempt_is_tried_again_when_due(backend: &impl Back
     );
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(4999), 10), Rooms::unlimited())
+            .claim_outbox(claim_request(at(4999), 10), Quotas::unlimited())
             .await
             .unwrap()
             .claims
@@ -2905,7 +2905,7 @@ pub(crate) async fn a_released_entry_counts_no_attempt(backend: &impl Backend) {
     store.release_outbox(vec![hold], at(100)).await.unwrap();
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(99), 10), Rooms::unlimited())
+            .claim_outbox(claim_request(at(99), 10), Quotas::unlimited())
             .await
             .unwrap()
             .claims
@@ -2917,7 +2917,7 @@ pub(crate) async fn a_released_entry_counts_no_attempt(backend: &impl Backend) {
     store.release_outbox(vec![hold], at(0)).await.unwrap();
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(101), 10), Rooms::unlimited())
+            .claim_outbox(claim_request(at(101), 10), Quotas::unlimited())
             .await
             .unwrap()
             .claims
@@ -3149,7 +3149,7 @@ pub(crate) async fn a_replay_works_once_and_has_no_second_effect(backend: &impl 
     assert_eq!(verdicts, [Verdict::AlreadyDone]);
     assert_eq!(
         store
-            .claim_outbox(claim_request(at(9100), 10), Rooms::unlimited())
+            .claim_outbox(claim_request(at(9100), 10), Quotas::unlimited())
             .await
             .unwrap()
             .claims

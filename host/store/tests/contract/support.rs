@@ -17,7 +17,7 @@ use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, ClaimRequest, JobClaim, OutboxClaim, ReviewDecision, ReviewRequest, Rooms, RunRecord, Settled,
+    Admitted, ClaimRequest, JobClaim, OutboxClaim, Quotas, ReviewDecision, ReviewRequest, RunRecord, Settled,
     Settlement, Store, Targets, Trace, TraceBy, TraceQuery,
 };
 
@@ -301,7 +301,7 @@ pub(crate) async fn claim_one(store: &impl Store, now: UnixMillis) -> JobClaim {
 
 pub(crate) async fn claim_outbox_one(store: &impl Store, now: UnixMillis) -> OutboxClaim {
     let mut claims = store
-        .claim_outbox(claim_request(now, 10), Rooms::unlimited())
+        .claim_outbox(claim_request(now, 10), Quotas::unlimited())
         .await
         .unwrap()
         .claims;

@@ -24,7 +24,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::worker::{self, Deadlines, Next, Ran, Terms};
 use tollgate_store::{
     BlockingReads as _, ClaimRequest, Control as _, DeadLetterFilter, Intake as _, JobClaim, Outbox as _, OutboxClaim,
-    OutboxHold, ReceiptKey as _, ReplayRequest, ReplayWhat, Rooms, Settled, Settlement, SqliteStore, Targets, Trace,
+    OutboxHold, Quotas, ReceiptKey as _, ReplayRequest, ReplayWhat, Settled, Settlement, SqliteStore, Targets, Trace,
     TraceBy, TraceQuery, Views as _, Work as _,
 };
 
@@ -543,7 +543,7 @@ impl World {
         let request = self.request(&format!("delivery-{deliverer}"), limits::OUTBOX_LEASE_MS, rows_max);
         let claims = self
             .store()?
-            .claim_outbox(request.clone(), Rooms::unlimited())
+            .claim_outbox(request.clone(), Quotas::unlimited())
             .await?
             .claims;
         let said: Vec<_> = claims.iter().map(|claim| (claim.entry, claim.epoch.0)).collect();

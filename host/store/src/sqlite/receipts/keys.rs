@@ -446,7 +446,7 @@ impl Entry<'_> {
     }
 }
 
-/// Reads `recent` in the order of what happened: each entry with its row and, for a receipt, its number. Answers the newest row,
+/// Reads `recent` in the order of what happened: each entry with its row and, for a receipt, its number. Returns the newest row,
 /// 0 if there is none.
 fn each_recent(
     connection: &Connection,

@@ -90,7 +90,7 @@ impl Recorder {
         }
     }
 
-    /// Appends a commit's record, durably. Answers where its bodies begin.
+    /// Appends a commit's record, durably. Returns where its bodies begin.
     pub(super) fn write(&mut self, file: &mut Bodies, commit: &Commit<'_>) -> Result<u64, Fault> {
         let plan = Plan {
             origins: commit
@@ -465,7 +465,7 @@ impl Record {
         Ok(Some(next))
     }
 
-    /// Writes the rows. Answers the chain's new head, or nothing as [`Record::head_after`].
+    /// Writes the rows. Returns the chain's new head, or nothing as [`Record::head_after`].
     fn admit(
         &self,
         connection: &Connection,
