@@ -399,6 +399,23 @@ mod tests {
     }
 
     #[test]
+    fn only_an_answer_that_asks_for_patience_names_a_time() {
+        let check = |status, expect| {
+            let end = AttemptEnd::answered(status, Some("120"), UnixMillis(0));
+            let AttemptEnd::Answered { retry_after_ms, .. } = end else {
+                panic!("{end:?}");
+            };
+            assert_eq!(retry_after_ms, expect, "{status}");
+        };
+        for status in [200, 204, 299, 410] {
+            check(status, None);
+        }
+        for status in [302, 429, 503] {
+            check(status, Some(120_000));
+        }
+    }
+
+    #[test]
     fn of_an_answer_one_kibibyte_is_kept_and_no_secret() {
         let kept = |bytes: &[u8]| kept_answer(bytes, &[&Secret::new("Bearer hunter2hunter2"), &Secret::new("abc")]);
         assert_eq!(kept(b" <b>no\r\n\x1b[2J\xff</b> "), "<b>no   [2J\u{fffd}</b>");

@@ -265,9 +265,13 @@ mod tests {
 
     use super::*;
     use crate::action::ActionKind;
+    use crate::delivery::{AttemptEnd, Recipient};
     use crate::event::StatusReading;
+    use crate::ids::KeyId;
     use crate::outbox::idempotency_key;
     use crate::outbox::tests::claim;
+    use crate::profile;
+    use crate::secret::{Secret, SourceSecret};
     use crate::time::UnixMillis;
 
     const RECEIPT: ReceiptId = ReceiptId([0xab; 16]);
@@ -332,6 +336,63 @@ mod tests {
         assert!("Body".parse::<ForwardForm>().is_err());
         assert_eq!(ActionKind::from_name("forward"), None, "no plugin may ask for it");
         assert_eq!(ActionKind::of_ledger("forward"), Some(ActionKind::Forward));
+    }
+
+    #[test]
+    fn a_kept_header_gives_way_to_the_destinations_own_and_each_name_stands_once() {
+        let mut event = event(b"{}");
+        for (name, value) in [("x-region", "eu"), ("x-request-id", "req-1")] {
+            event
+                .attributes
+                .push((format!("{}{name}", own_header::KEPT), value.to_owned()));
+        }
+        let granted = action(RECEIPT, ForwardForm::Body);
+        let claim = OutboxClaim {
+            namespace: NAME.parse().unwrap(),
+            operation_key: granted.operation_key().clone(),
+            kind: ActionKind::Forward,
+            action_json: granted.action().to_json(),
+            ..claim()
+        };
+        assert!(claim.hands_on_event());
+        let region = Secret::new("us");
+        let secret = |text: &str| SourceSecret {
+            id: KeyId::new("a").unwrap(),
+            text: Secret::new(text),
+            not_before: None,
+            not_after: None,
+        };
+        let composed = |secret: &SourceSecret| {
+            let to = Recipient {
+                scheme: profile::standard_webhooks(),
+                secrets: std::slice::from_ref(secret),
+                headers: &[("x-region", &region)],
+                user_agent: "tollgate",
+            };
+            claim.compose(Some(&event), &to, UnixMillis(1_777_975_200_000))
+        };
+        let outgoing = composed(&secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+        assert_eq!(outgoing.body, b"{}");
+        let mut sent: Vec<_> = outgoing
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), std::str::from_utf8(value.expose()).unwrap()))
+            .collect();
+        for pair in [
+            ("content-type", "application/json"),
+            ("user-agent", "tollgate"),
+            ("webhook-id", "msg_1"),
+            ("x-region", "us"),
+            ("x-request-id", "req-1"),
+        ] {
+            assert!(sent.contains(&pair), "{pair:?} of {sent:?}");
+        }
+        let names = sent.len();
+        sent.sort_unstable();
+        sent.dedup_by_key(|(name, _)| *name);
+        assert_eq!(sent.len(), names, "a name stands twice");
+        // What cannot be signed never can be: it is not tried again.
+        assert!(matches!(composed(&secret("whsec_")), Err(AttemptEnd::Forbidden { .. })));
     }
 
     #[test]

@@ -350,7 +350,7 @@ impl turns::Line for NobodyWaits {
         Ok(black_box((*name == 0).then_some(1)))
     }
 
-    fn room(&mut self, name: &u32) -> Result<usize, Self::Error> {
+    fn quota(&mut self, name: &u32) -> Result<usize, Self::Error> {
         Ok(black_box(*name as usize))
     }
 

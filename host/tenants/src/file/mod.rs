@@ -2,8 +2,7 @@
 //!
 //! `raw` is what the file says, a TOML table whose keys and values all know their place; the others take it apart and go on after a
 //! problem, so that one look shows all of them, each at its line. What a reference leads to is said by a [`Resolver`], since the
-//! reader has neither an environment nor a disk. What one host
-//! cannot hold is refused at its key with the reason, and never ignored.
+//! reader has neither an environment nor a disk. What one host cannot hold is refused at its key with the reason, and never ignored.
 
 mod config;
 mod destination;
