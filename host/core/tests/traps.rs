@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use tollgate_core::admission::{Admission, Decision, Existing, Identity, decide};
 use tollgate_core::answer::{self, Happening, Rejection};
-use tollgate_core::challenge::{self, Reply};
+use tollgate_core::challenge;
 use tollgate_core::envelope::Unreadable;
 use tollgate_core::explain::Differs;
 use tollgate_core::ids::{Digest, ReceiptId};
@@ -26,33 +26,57 @@ use tollgate_core::verify::{Credential, KeyError, Keyring, Unproven, verify};
 
 // What is signed, and what is not.
 
+/// What a profile leaves open is known, and changes by a decision only.
 #[test]
-fn unsigned_ids_are_known_and_the_bytes_beside_them_stay_the_same() {
-    let unsigned: Vec<_> = shipped()
-        .values()
-        .filter(|profile| !profile.id_is_signed())
-        .map(|profile| profile.name.as_str())
-        .collect();
-    assert_eq!(
-        unsigned,
-        [
-            "braze",
-            "cloudevents-http",
-            "github",
-            "hookdeck",
-            "ietf-idempotency-key",
-            "mollie-classic",
-            "razorpay",
-            "shopify",
-            "talon-one"
-        ]
-    );
+fn what_profiles_leave_open_is_known() {
+    type Known<'a> = (&'a str, fn(&Profile) -> bool, &'a str);
+    let known: [Known<'_>; 5] = [
+        (
+            "an id that no signature holds",
+            |profile| !profile.id_is_signed(),
+            "braze cloudevents-http github hookdeck ietf-idempotency-key mollie-classic razorpay shopify talon-one",
+        ),
+        (
+            "a body that no signature holds",
+            |profile| !profile.body_is_signed(),
+            "adyen braze cloudevents-http ietf-idempotency-key mailgun mollie-classic paypal talon-one",
+        ),
+        (
+            "a URL that is signed",
+            Profile::signs_url,
+            "rfc9421-http-message-signatures square twilio",
+        ),
+        (
+            "a word for test and live",
+            Profile::tells_mode,
+            "adyen adyen-platform mollie paypal plaid shopify stripe wise",
+        ),
+        (
+            "no known answer: no scheme of its own, or nothing published",
+            |profile| {
+                vector::of(profile)
+                    .iter()
+                    .all(|vector| vector.refused.is_some() || vector.not_run.is_some())
+            },
+            "adyen-platform braze cloudevents-http generic-hmac-timestamped ietf-idempotency-key meta mollie-classic \
+             rfc9421-http-message-signatures talon-one voucherify-2018 voucherify-raw",
+        ),
+    ];
+    for (what, holds, expect) in known {
+        let profiles = shipped().values().filter(|profile| holds(profile));
+        let names: Vec<_> = profiles.map(|profile| profile.name.as_str()).collect();
+        assert_eq!(names.join(" "), expect, "{what}");
+    }
+}
+
+/// The digest that is kept beside an unsigned id tells two deliveries for one.
+#[test]
+fn the_bytes_beside_an_unsigned_id_stay_the_same() {
     let message = Message::signed("razorpay", &[("a", "s")], r#"{"event":"payment.captured","id":"1"}"#);
     let mut replayed = message.clone();
     replayed.set("x-razorpay-event-id", "another");
     let (first, second) = (message.read().unwrap(), replayed.read().unwrap());
     assert_ne!(first.id, second.id);
-    // The digest that is kept beside the id tells the two for one.
     assert_eq!(Digest::of(&first.payload), Digest::of(&second.payload));
 }
 
@@ -185,73 +209,18 @@ fn every_event_of_every_provider_has_an_operation() {
     assert_ne!(ann.1, unstarred.1);
 }
 
+/// PayPal's checksum is unsigned and decimal: the published one of a known body, which has its highest bit set.
 #[test]
-fn a_profile_cannot_tell_events_apart_by_a_message_that_each_try_signs_anew() {
-    let file = include_str!("../profiles/stripe.toml").replace("[event]\n", "[event]\nidentity = \"signed-message\"\n");
-    let error = Profile::from_toml(&file).unwrap_err();
-    assert!(error.to_string().contains("without an instant"), "{error}");
-    let file = include_str!("../profiles/github.toml").replace("[event]\n", "[event]\nidentity = \"event-id\"\n");
-    let error = Profile::from_toml(&file).unwrap_err();
-    assert!(error.to_string().contains("write `signed-message`"), "{error}");
-}
-
-#[test]
-fn bodies_that_no_signature_holds_are_known() {
-    let loose: Vec<_> = shipped()
-        .values()
-        .filter(|profile| !profile.body_is_signed())
-        .map(|profile| profile.name.as_str())
-        .collect();
-    assert_eq!(
-        loose,
-        [
-            "adyen",
-            "braze",
-            "cloudevents-http",
-            "ietf-idempotency-key",
-            "mailgun",
-            "mollie-classic",
-            "paypal",
-            "talon-one"
-        ]
-    );
-}
-
-#[test]
-fn mailguns_token_is_the_id_so_that_one_signature_counts_once() {
-    let message = Message::sample("mailgun");
-    let event = message.read().unwrap();
-    let mut forged = message.clone();
-    forged.body = String::from_utf8(forged.body)
-        .unwrap()
-        .replace("delivered", "complained")
-        .into_bytes();
-    let other = forged.read().unwrap();
-    assert_eq!(event.id, other.id, "the forged event conflicts with the first");
-    assert_ne!(Digest::of(&event.payload), Digest::of(&other.payload));
-}
-
-#[test]
-fn paypals_transmission_is_the_id_because_a_crc_can_be_kept() {
-    let message = Message::sample("paypal");
-    assert_eq!(message.reason(), "verified");
-    assert_eq!(message.header("paypal-transmission-id"), "msg_1");
-    let event = Message::signed(
-        "paypal",
-        &[("a", RSA_KEY)],
-        r#"{"id":"WH-1","event_type":"PAYMENT.CAPTURE.COMPLETED","resource":{"id":"c1","status":"COMPLETED","amount":{"value":"1.50","currency_code":"USD"}}}"#,
-    )
-    .read()
-    .unwrap();
-    assert_eq!(event.id.as_str(), "msg_1");
-    assert_eq!(event.amount.unwrap().to_string(), "1.50 USD");
-    // The checksum is unsigned and decimal: the published one of a known body, which has its highest bit set.
+fn a_checksum_with_its_highest_bit_set_is_the_published_one() {
     let crc = vector::shipped()
         .iter()
         .find(|vector| vector.id == "paypal-crc32")
         .unwrap();
     let signed = Message::signed("paypal", &[("a", RSA_KEY)], &crc.body);
-    let own = own_crc_profile("2771810304");
+    let text = include_str!("../profiles/paypal.toml")
+        .replace("{body-crc32}", "2771810304")
+        .replace("{config:webhook_id}", "WH-1");
+    let own = Arc::new(Profile::from_toml(&text).unwrap());
     let mut same = Message::signed_by(own, &[("a", RSA_KEY)], &crc.body);
     same.profile = signed.profile.clone();
     same.parameters = parameters("paypal");
@@ -261,128 +230,6 @@ fn paypals_transmission_is_the_id_because_a_crc_can_be_kept() {
         }
     }
     assert_eq!(same.reason(), "verified");
-}
-
-/// PayPal's template with a literal for the checksum.
-fn own_crc_profile(crc: &str) -> Arc<Profile> {
-    let text = include_str!("../profiles/paypal.toml")
-        .replace("{body-crc32}", crc)
-        .replace("{config:webhook_id}", "WH-1");
-    Arc::new(Profile::from_toml(&text).unwrap())
-}
-
-#[test]
-fn adyen_proves_eight_fields_and_each_of_them() {
-    let message = Message::sample("adyen");
-    assert_eq!(message.reason(), "verified");
-    let bend = |from: &str, to: &str| {
-        let mut bent = message.clone();
-        let text = String::from_utf8(bent.body.clone()).unwrap();
-        assert!(text.contains(from), "{from}");
-        bent.body = text.replacen(from, to, 1).into_bytes();
-        bent.reason()
-    };
-    for (from, to) in [
-        ("7914073381342284", "7914073381342285"),
-        ("TestMerchant", "TestMerchanT"),
-        ("order:1", "order:2"),
-        ("1130", "1131"),
-        ("EUR", "USD"),
-        ("AUTHORISATION", "CAPTURE"),
-        ("\"success\":\"true\"", "\"success\":\"false\""),
-        ("\"pspReference\":", "\"originalReference\":\"x\",\"pspReference\":"),
-    ] {
-        assert_eq!(bend(from, to), "no-match", "{from}");
-    }
-    assert_eq!(bend("2024-01-01", "2024-01-02"), "verified", "the date is not proved");
-    assert_eq!(
-        bend("\"success\":\"true\"", "\"success\":true"),
-        "verified",
-        "a boolean is its text"
-    );
-    assert_eq!(
-        bend("\"value\":1130", "\"value\":\"1130\""),
-        "verified",
-        "a number is its text"
-    );
-}
-
-#[test]
-fn adyens_separator_moves_nothing_between_fields() {
-    // In Adyen's own libraries `x` and `y:z` sign like `x:y` and `z`. Only the merchant's reference may hold a colon.
-    let message = |original: &str, account: &str| {
-        let text = body("adyen")
-            .replace("\"TestMerchant\"", &format!("\"{account}\""))
-            .replace(
-                "\"pspReference\"",
-                &format!("\"originalReference\":\"{original}\",\"pspReference\""),
-            );
-        Message::signed("adyen", &[("a", key("adyen"))], &text)
-    };
-    assert_eq!(message("x", "y").reason(), "verified");
-    assert_eq!(message("x", "y:z").reason(), "forbidden-shape");
-    assert_eq!(message("x:y", "z").reason(), "forbidden-shape");
-}
-
-/// What is joined by colons must be read in one way only, whatever may hold one.
-#[test]
-fn a_reports_reference_may_hold_colons_as_a_merchants_may() {
-    let item = |psp: &str, reference: &str, code: &str| {
-        let text = body("adyen")
-            .replace("7914073381342284", psp)
-            .replace("order:1", reference)
-            .replace("AUTHORISATION", code);
-        Message::signed("adyen", &[("a", key("adyen"))], &text)
-    };
-    let report = "fx_report_2027-01-04T00:00:00_2027-01-04T23:59:59.csv";
-    let message = item(report, "", "REPORT_AVAILABLE");
-    assert_eq!(message.reason(), "verified");
-    let event = message.read().unwrap();
-    assert!(event.id.as_str().contains(report), "{}", event.id);
-    assert_eq!(item("7914", "a:b:c", "AUTHORISATION").reason(), "verified");
-    assert_eq!(
-        item("79:14", "a", "AUTHORISATION").reason(),
-        "forbidden-shape",
-        "no other reference is a file"
-    );
-    assert_eq!(
-        item(report, "a:b", "REPORT_AVAILABLE").reason(),
-        "forbidden-shape",
-        "one part at most is free"
-    );
-}
-
-#[test]
-fn which_part_is_free_is_said_by_a_part_that_cannot_be_moved() {
-    let text = include_str!("../profiles/adyen.toml");
-    let refused = |from: &str, to: &str, expect: &str| {
-        assert!(text.contains(from), "{from}");
-        let error = Profile::from_toml(&text.replacen(from, to, 1)).unwrap_err().to_string();
-        assert!(error.contains(expect), "{error}");
-    };
-    let when = "when = \"json:/eventCode\"";
-    refused(
-        when,
-        "when = \"json:/originalReference\"",
-        "left or right of all parts that may be free",
-    );
-    refused(
-        when,
-        "when = \"json:/merchantReference\"",
-        "left or right of all parts that may be free",
-    );
-    refused(when, "when = \"json:/nowhere\"", "is not a signed part");
-    refused("is = [\"REPORT_AVAILABLE\"]", "is = []", "one needs the other");
-    refused(
-        ", when = \"json:/eventCode\", is = [\"REPORT_AVAILABLE\"]",
-        "",
-        "so it comes last",
-    );
-    refused(
-        "}:{json?:/originalReference}",
-        "}::{json?:/originalReference}",
-        "separates nothing for certain",
-    );
 }
 
 proptest! {
@@ -512,11 +359,6 @@ fn listed_headers_are_signed_where_the_profile_pins_what_may_be_listed() {
             .replace(all, "content-type x-event-type x-event-id"),
     );
     assert_eq!(bent.reason(), "no-match");
-    let own = include_str!("../profiles/coinbase-cdp.toml");
-    let error = |from: &str, to: &str| Profile::from_toml(&own.replacen(from, to, 1)).unwrap_err().to_string();
-    assert!(error("listed = {", "# {").contains("needs `listed = { headers = [..] }`"));
-    assert!(error(".{body}\"", ".{body-sha256-hex}\"").contains("could be split in two ways"));
-    assert!(error("free = \"x-event-type\"", "free = \"host\"").contains("not among the headers"));
     assert!(profile.body_is_signed() && profile.id_is_signed());
 }
 
@@ -642,30 +484,6 @@ fn a_form_is_signed_sorted_and_a_json_body_by_its_digest() {
 // Downgrades.
 
 #[test]
-fn absence_of_a_header_never_selects_a_weaker_mode() {
-    // Mollie's library takes a request without the header for a classic one; GitHub and Square have SHA-1 headers beside.
-    for (provider, strong, weak) in [
-        ("mollie", "x-mollie-signature", "x-mollie-classic"),
-        ("github", "x-hub-signature-256", "x-hub-signature"),
-        ("square", "x-square-hmacsha256-signature", "x-square-signature"),
-    ] {
-        let mut message = Message::sample(provider);
-        message.unset(strong);
-        message.set(weak, "sha1=da39a3ee5e6b4b0d3255bfef95601890afd80709");
-        assert_eq!(message.reason(), "missing-header", "{provider}");
-    }
-    let mut stripe = Message::sample("stripe");
-    let v0 = stripe.header("stripe-signature").replace("v1=", "v0=");
-    stripe.set("stripe-signature", &v0);
-    assert_eq!(stripe.reason(), "malformed-signature", "v0 is test mode's decoy");
-    let mut paypal = Message::sample("paypal");
-    paypal.set("paypal-auth-algo", "SHA1withRSA");
-    assert_eq!(paypal.reason(), "foreign");
-    paypal.unset("paypal-auth-algo");
-    assert_eq!(paypal.reason(), "missing-header");
-}
-
-#[test]
 fn fetch_back_is_refused_when_it_is_configured() {
     let error = Keyring::new(&shipped()["mollie-classic"], &[secret("a", "s")]).unwrap_err();
     assert!(matches!(error, KeyError::FetchBack { .. }));
@@ -688,7 +506,7 @@ fn whsec_means_two_things() {
 
 #[test]
 fn hexadecimal_of_any_case_is_one_signature() {
-    for provider in ["stripe", "github", "razorpay", "slack", "paddle"] {
+    for provider in ["stripe", "github", "razorpay", "slack", "paddle", "voucherify"] {
         let mut message = Message::sample(provider);
         for (name, value) in &mut message.headers {
             if name.contains("signature") {
@@ -702,38 +520,6 @@ fn hexadecimal_of_any_case_is_one_signature() {
 }
 
 #[test]
-fn malformed_timestamps_are_no_timestamps() {
-    for (provider, header) in [
-        ("standard-webhooks", "webhook-timestamp"),
-        ("slack", "x-slack-request-timestamp"),
-        ("sendgrid", "x-twilio-email-event-webhook-timestamp"),
-    ] {
-        for text in [
-            "01700000000x",
-            "+1700000000",
-            " 1700000000",
-            "1700000000abc",
-            "1700000000.9",
-            "0x6553f100",
-            "",
-        ] {
-            let mut message = Message::sample(provider);
-            message.set(header, text);
-            assert!(
-                ["malformed-timestamp", "forbidden-shape"].contains(&message.reason()),
-                "{provider} {text:?}: {}",
-                message.reason()
-            );
-        }
-    }
-    for text in ["2023-11-14 22:13:20Z", "2023-11-14T22: 13: 20Z", "2023-11-14T22:13:20"] {
-        let mut message = Message::sample("zendesk");
-        message.set("x-zendesk-webhook-signature-timestamp", text);
-        assert_eq!(message.reason(), "malformed-timestamp", "{text:?}");
-    }
-}
-
-#[test]
 fn a_timestamp_far_in_the_future_is_refused_everywhere() {
     for provider in provable() {
         let mut message = Message::sample(provider);
@@ -743,60 +529,6 @@ fn a_timestamp_far_in_the_future_is_refused_everywhere() {
             assert_eq!(message.explain().differs, Differs::Time, "{provider}");
         }
     }
-}
-
-#[test]
-fn a_dot_in_an_id_moves_nothing_into_the_body() {
-    // In the reference library id `a.1`, instant 2, body `x` signs like id `a`, instant 1, body `2.x`.
-    for provider in ["standard-webhooks", "svix"] {
-        let mut message = Message::sample(provider);
-        let header = if provider == "svix" { "svix-id" } else { "webhook-id" };
-        message.set(header, "msg.1");
-        assert_eq!(message.reason(), "forbidden-shape", "{provider}");
-    }
-}
-
-#[test]
-fn bytes_are_judged_as_they_came() {
-    // A byte order mark, CRLF and bytes that are no UTF-8 are part of what is signed; Stripe's own library refuses two of them.
-    for text in ["\u{feff}{}", "{}\r\n", "{\r\n}"] {
-        let message = Message::signed("stripe", &[("a", "s")], text);
-        assert_eq!(message.reason(), "verified", "{text:?}");
-        let mut trimmed = message.clone();
-        trimmed.body = text.trim_matches(['\u{feff}', '\r', '\n']).as_bytes().to_vec();
-        trimmed.body.retain(|b| *b != b'\r');
-        assert_eq!(trimmed.reason(), "no-match", "{text:?}");
-    }
-    let mut sendgrid = Message::signed("sendgrid", &[("a", key("sendgrid"))], "[{}]\r\n");
-    sendgrid.body.truncate(4);
-    assert_eq!(sendgrid.reason(), "no-match");
-    assert!(
-        sendgrid.explain().hints[0].contains("something removed it"),
-        "{:?}",
-        sendgrid.explain()
-    );
-}
-
-#[test]
-fn a_key_that_comes_twice_is_two_readings_and_none_of_ours() {
-    let check = |provider: &str, text: &str, reason: &str| {
-        let message = Message::signed(provider, &[("a", key(provider))], text);
-        assert_eq!(message.read_all().unwrap_err().reason(), reason, "{provider}: {text}");
-    };
-    check("stripe", r#"{"id":"1","id":"2","type":"t"}"#, "repeated-key");
-    check("twilio", "MessageSid=1&MessageSid=2", "repeated-key");
-    check(
-        "meta",
-        r#"{"entry":[],"entry":[{"id":"1"}],"object":"page"}"#,
-        "not-json",
-    );
-    // Where a repeated key is among what is signed, not even that is believed.
-    let mut adyen = Message::sample("adyen");
-    let text = String::from_utf8(adyen.body).unwrap();
-    adyen.body = text
-        .replace("\"pspReference\":", "\"pspReference\":\"x\",\"pspReference\":")
-        .into_bytes();
-    assert_eq!(adyen.reason(), "unreadable-body");
 }
 
 #[test]
@@ -845,13 +577,7 @@ fn a_shared_public_key_proves_the_provider_and_not_the_recipient() {
 
 #[test]
 fn the_url_is_configured_and_never_the_requests() {
-    let signs_url: Vec<_> = shipped()
-        .values()
-        .filter(|profile| profile.signs_url())
-        .map(|profile| profile.name.as_str())
-        .collect();
-    assert_eq!(signs_url, ["rfc9421-http-message-signatures", "square", "twilio"]);
-    for provider in signs_url {
+    for provider in ["rfc9421-http-message-signatures", "square", "twilio"] {
         let mut message = Message::sample(provider);
         message.set("host", "in.example.test");
         message.set("x-forwarded-host", "in.example.test");
@@ -860,21 +586,6 @@ fn the_url_is_configured_and_never_the_requests() {
         message.url = None;
         assert_eq!(message.reason(), "no-url", "{provider}");
     }
-}
-
-#[test]
-fn a_redelivery_with_other_bytes_keeps_its_id() {
-    let attempt = |number: u32| {
-        let text = format!(r#"{{"id":1,"attempt_number":{number},"event":{{"id":"e1","type":"charge:created"}}}}"#);
-        Message::signed("coinbase-commerce", &[("a", "s")], &text)
-            .read()
-            .unwrap()
-    };
-    assert_eq!(
-        attempt(1).id,
-        attempt(2).id,
-        "the digest of the body would be no id here"
-    );
 }
 
 // Families beyond a header's HMAC.
@@ -1035,38 +746,13 @@ fn a_key_that_nobody_has_is_asked_for_at_a_listed_place_only() {
 }
 
 #[test]
-fn a_certificates_url_is_the_attackers_until_it_is_listed() {
+fn a_certificate_proves_within_its_own_time_and_for_its_own_name() {
     let vector = vector::shipped()
         .iter()
         .find(|vector| vector.id == "paypal-java-sdk")
         .unwrap();
     let mut message = Message::sample("paypal");
     message.secrets = Vec::new();
-    let judge = |url: &str| {
-        let mut message = message.clone();
-        message.set("paypal-cert-url", url);
-        message.reason()
-    };
-    assert_eq!(
-        judge("https://api.paypal.com/v1/notifications/certs/CERT-1"),
-        "needs-key"
-    );
-    for url in [
-        "http://api.paypal.com/v1/notifications/certs/CERT-1",
-        "https://api.paypal.com.evil.test/v1/notifications/certs/CERT-1",
-        "https://api.paypal.com@evil.test/v1/notifications/certs/CERT-1",
-        "https://evil.test/api.paypal.com/v1/notifications/certs/CERT-1",
-        "https://api.paypal.com:8443/v1/notifications/certs/CERT-1",
-        "https://api.paypal.com/other/CERT-1",
-        "https://api.paypal.com/v1/notifications/../../other",
-        "https://api.paypal.com/v1/notifications/certs/x?y=z",
-        "https://api.paypal.com/v1/notifications//certs",
-        "HTTPS://API.PAYPAL.COM/v1/notifications/certs/CERT-1",
-        "",
-    ] {
-        assert_eq!(judge(url), "foreign-key", "{url}");
-    }
-    // A certificate proves within its own time, and for its own name.
     let profile = &shipped()["paypal"];
     let need = message.verify().unwrap_err().needs_key().unwrap().clone();
     let published = vector.published.as_ref().unwrap();
@@ -1088,7 +774,7 @@ fn a_certificates_url_is_the_attackers_until_it_is_listed() {
 }
 
 #[test]
-fn message_signatures_cover_method_target_and_body_or_prove_nothing() {
+fn message_signatures_are_made_and_proved_with_keys_of_each_kind() {
     let provider = "rfc9421-http-message-signatures";
     for key in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", message::P256_KEY, RSA_KEY] {
         let message = Message::signed(provider, &[("k1", key)], body(provider));
@@ -1100,27 +786,6 @@ fn message_signatures_cover_method_target_and_body_or_prove_nothing() {
         put.method = "PUT".into();
         assert_eq!(put.reason(), "no-match");
     }
-    let message = Message::sample(provider);
-    let bend = |from: &str, to: &str| {
-        let mut bent = message.clone();
-        let input = bent.header("signature-input");
-        assert!(input.contains(from), "{input}");
-        bent.set("signature-input", &input.replace(from, to));
-        bent.reason()
-    };
-    assert_eq!(bend("\"content-digest\"", ""), "uncovered");
-    assert_eq!(bend("\"@method\" ", ""), "uncovered");
-    assert_eq!(bend("keyid=\"a\"", "keyid=\"b\""), "unknown-key");
-    assert_eq!(bend("keyid=\"a\"", "keyid=\"a\";alg=\"ed25519\""), "no-active-secret");
-    assert_eq!(
-        bend("keyid=\"a\"", "keyid=\"a\";alg=\"rsa-pss-sha512\""),
-        "malformed-signature"
-    );
-    assert_eq!(bend("created=1700000000", "created=1700000001"), "no-match");
-    assert_eq!(bend("created=1700000000;", ""), "malformed-timestamp");
-    assert_eq!(bend("keyid", "expires=1699999999;keyid"), "expired");
-    assert_eq!(bend("\"@method\"", "\"@method\" \"@method\""), "malformed-signature");
-    assert_eq!(bend("\"@method\"", "\"@method\";req"), "malformed-signature");
 }
 
 #[test]
@@ -1176,29 +841,7 @@ fn content_digests_are_the_published_ones() {
 }
 
 #[test]
-fn static_credentials_are_compared_whole() {
-    for (provider, right) in [
-        ("cloudevents-http", "Bearer s3cRe7-at-least-10"),
-        ("talon-one", "s3cRe7-at-least-10"),
-    ] {
-        let message = Message::sample(provider);
-        assert_eq!(message.header("authorization"), right);
-        for wrong in [
-            "",
-            "s3cRe7",
-            "Bearer ",
-            "Bearer s3cRe7-at-least-1",
-            "Basic s3cRe7-at-least-10",
-            "Bearer s3cRe7-at-least-100",
-        ] {
-            let mut bent = message.clone();
-            bent.set("authorization", wrong);
-            assert_eq!(bent.reason(), "wrong-credential", "{provider} {wrong:?}");
-        }
-        let mut twice = message.clone();
-        twice.headers.push(("authorization".into(), right.as_bytes().to_vec()));
-        assert_eq!(twice.reason(), "repeated-header");
-    }
+fn a_sources_own_credential_is_compared_whole() {
     let mut message = Message::sample("github");
     let check = |message: &Message, credential: &Credential| {
         message.request(|_, request| credential.check(&request).map_err(|unproven| unproven.reason()))
@@ -1222,33 +865,16 @@ fn static_credentials_are_compared_whole() {
 // Batches.
 
 #[test]
-fn a_batch_is_several_events_all_or_none() {
+fn a_batch_has_as_many_items_as_are_allowed() {
     let element = |id: usize| format!(r#"{{"sg_event_id":"e{id}","event":"delivered"}}"#);
-    let read = |items: &[String]| {
-        Message::signed(
-            "sendgrid",
-            &[("a", key("sendgrid"))],
-            &format!("[{}]", items.join(", ")),
-        )
-        .read_all()
-    };
-    let events = read(&[element(1), element(2)]).unwrap();
-    let ids: Vec<_> = events.iter().map(|event| event.id.as_str()).collect();
-    assert_eq!(ids, ["e1", "e2"]);
-    assert_eq!(events[1].payload, element(2).as_bytes(), "each has its own bytes");
-    assert_eq!(read(&[]).unwrap_err(), Unreadable::EmptyBatch);
-    assert_eq!(
-        read(&[element(1), "{}".into()]).unwrap_err().to_string(),
-        "item 1 of the batch (the first is 0): no event id: the profile looks for it at /sg_event_id"
-    );
     let many: Vec<_> = (0..=BATCH_ITEMS_MAX).map(element).collect();
+    let read = |items: &[String]| {
+        let body = format!("[{}]", items.join(", "));
+        Message::signed("sendgrid", &[("a", key("sendgrid"))], &body).read_all()
+    };
     let too_many = read(&many).unwrap_err();
-    assert_eq!(
-        too_many,
-        Unreadable::BatchTooLarge {
-            items: BATCH_ITEMS_MAX + 1
-        }
-    );
+    let items = BATCH_ITEMS_MAX + 1;
+    assert_eq!(too_many, Unreadable::BatchTooLarge { items });
     assert_eq!(Rejection::from(&too_many), Rejection::BatchTooLarge);
     assert_eq!(read(&many[1..]).unwrap().len(), BATCH_ITEMS_MAX);
 }
@@ -1265,14 +891,7 @@ fn every_item_of_a_signed_batch_is_proved() {
         message
     };
     let other = item.replace("2024-01-01", "2024-02-02");
-    let events = batch(&[item, &other]).read_all().unwrap();
-    assert_eq!(events.len(), 2);
-    assert_eq!(
-        events[0].id.as_str(),
-        "TestMerchant:AUTHORISATION:true:7914073381342284"
-    );
-    assert_eq!(events[0].reading.status().unwrap().as_str(), "authorized");
-    assert!(events[0].attributes.contains(&("live".into(), "false".into())));
+    assert_eq!(batch(&[item, &other]).read_all().unwrap().len(), 2);
     let forged = item.replace("1130", "9130");
     let unproven = batch(&[item, &forged]).verify().unwrap_err();
     assert!(matches!(&unproven, Unproven::Item { index: 1, .. }), "{unproven}");
@@ -1281,236 +900,91 @@ fn every_item_of_a_signed_batch_is_proved() {
 }
 
 #[test]
-fn cloudevents_come_in_three_modes() {
-    let token = &[("a", "t0ken")];
-    let mut binary = Message::signed("cloudevents-http", token, r#"{"id":"not this one","order":1}"#);
-    binary.set("ce-id", "1%20a");
-    binary.set("ce-source", "/shop");
-    binary.set("ce-type", "order.paid");
-    binary.set("ce-time", "2024-01-01T00:00:00Z");
-    binary.set("content-type", "application/json");
-    let event = binary.read().unwrap();
-    assert_eq!(
-        (event.id.as_str(), event.event_type.as_str()),
-        ("/shop 1 a", "order.paid")
-    );
-    assert_eq!(event.occurred_at.unwrap().to_string(), "2024-01-01T00:00:00.000Z");
-    let one = r#"{"specversion":"1.0","id":"2","source":"/shop","type":"order.paid","subject":"o2","data":{}}"#;
-    let mut structured = Message::signed("cloudevents-http", token, one);
-    structured.set("content-type", "application/cloudevents+json; charset=utf-8");
-    structured.set("ce-id", "stray");
-    structured.set("ce-source", "stray");
-    let event = structured.read().unwrap();
-    assert_eq!(event.id.as_str(), "/shop 2", "stray headers are not looked at");
-    assert_eq!(event.subject.unwrap().as_str(), "o2");
-    let mut batched = Message::signed(
-        "cloudevents-http",
-        token,
-        &format!("[{one},{}]", one.replace("\"2\"", "\"3\"")),
-    );
-    batched.set("content-type", "application/cloudevents-batch+json");
-    let events = batched.read_all().unwrap();
-    assert_eq!(
-        events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(),
-        ["/shop 2", "/shop 3"]
-    );
-    let spaced = one.replace("/shop", "/a b");
-    let read = |text: &str| {
-        let mut message = Message::signed("cloudevents-http", token, text);
-        message.set("content-type", "application/cloudevents+json");
-        message.read().unwrap().id
-    };
-    let id = read(&spaced);
-    assert!(id.as_str().contains(" 2") && !id.as_str().contains("/a b"), "{id}");
-    assert_ne!(
-        id,
-        read(&one.replace("/shop", "/a").replace("\"2\"", "\"b 2\"")),
-        "the parts stay apart"
-    );
-    let mut broken = binary.clone();
-    broken.set("ce-id", "%zz");
-    assert_eq!(
-        broken.read().unwrap().id.as_str(),
-        "/shop %zz",
-        "a `%` that begins no escape is itself"
-    );
-}
-
-#[test]
-fn the_envelopes_that_differ_are_read_as_they_are() {
-    let old = r#"{"id":"ev_1","object":"event","webhook_id":"whs_1","type":"redemption.succeeded","created_at":"2024-01-01T00:00:00Z","data":{"id":"r_1"}}"#;
-    let event = Message::signed("voucherify-2018", &[("a", "s")], old).read().unwrap();
-    assert_eq!((event.id.as_str(), event.subject.unwrap().as_str()), ("ev_1", "r_1"));
-    let free = r#"{"id":"whs_1","type":"Our campaign went out!","event":{"id":"ev_2","type":"customer.rewarded"}}"#;
-    let event = Message::signed("voucherify", &[("a", "s")], free).read().unwrap();
-    assert_eq!(
-        (event.id.as_str(), event.event_type.as_str()),
-        ("ev_2", "customer.rewarded")
-    );
-    let thin = r#"{"id":"evt_1","object":"v2.core.event","type":"v1.billing.meter.error","created":"2024-09-17T06:20:52.246Z","related_object":{"id":"mtr_1"}}"#;
-    let event = Message::signed("stripe", &[("a", "s")], thin).read().unwrap();
-    assert_eq!(event.occurred_at.unwrap().to_string(), "2024-09-17T06:20:52.246Z");
-    assert_eq!(event.subject.unwrap().as_str(), "mtr_1");
-    let raw = Message::signed("voucherify-raw", &[("a", "s")], r#"{"points": 5}"#);
-    assert_eq!(raw.read().unwrap_err().reason(), "missing-type");
-    let mut typed = raw.clone();
+fn i8_an_event_without_a_type_takes_its_sources() {
+    let mut raw = Message::signed("voucherify-raw", &[("a", "s")], r#"{"points": 5}"#);
     let profile = Profile::clone(&raw.profile).with_event_type(&"loyalty.points".parse().unwrap());
-    typed.profile = Arc::new(profile);
-    let event = typed.read().unwrap();
+    raw.profile = Arc::new(profile);
+    let event = raw.read().unwrap();
     assert_eq!(event.event_type.as_str(), "loyalty.points");
     let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(br#"{"points": 5}"#));
     assert_eq!(event.id.as_str(), digest);
-    let talon = r#"{"TotalResultSize":2,"NotificationType":"LoyaltyPointsAdded","Data":[{"TransactionUUID":"t1"},{"TransactionUUID":"t2"}]}"#;
-    let events = Message::signed("talon-one", &[("a", "s")], talon).read_all().unwrap();
-    assert_eq!(events.len(), 2);
-    assert_eq!(events[1].event_type.as_str(), "LoyaltyPointsAdded");
-    let mut keyed = Message::signed("ietf-idempotency-key", &[("a", "s")], r#"{"type":"t"}"#);
-    for text in ["\"8e03978e\"", "8e03978e"] {
-        keyed.set("idempotency-key", text);
-        assert_eq!(keyed.read().unwrap().id.as_str(), "8e03978e");
-    }
-    keyed.set("idempotency-key", "\"8e03");
-    assert_eq!(
-        keyed.read().unwrap().id.as_str(),
-        "\"8e03",
-        "a quote without its other half is itself"
-    );
-}
-
-#[test]
-fn refunds_payouts_and_orders_have_lifecycles() {
-    let check = |provider: &str, text: &str, family: &str, status: &str| {
-        let mut message = Message::signed(provider, &[("a", key(provider))], text);
-        if provider == "shopify" {
-            message.set("x-shopify-topic", "orders/paid");
-        }
-        let event = message.read().unwrap();
-        assert_eq!(
-            event.reading.family().map(|family| family.as_str()),
-            Some(family),
-            "{text}"
-        );
-        assert_eq!(
-            event.reading.status().map(|status| status.as_str()),
-            Some(status),
-            "{text}"
-        );
-    };
-    let stripe = |kind: &str, status: &str| {
-        format!(r#"{{"id":"e","type":"{kind}","data":{{"object":{{"id":"o","status":"{status}"}}}}}}"#)
-    };
-    check("stripe", &stripe("refund.updated", "succeeded"), "refund", "completed");
-    check("stripe", &stripe("payout.paid", "paid"), "payout", "paid");
-    check(
-        "razorpay",
-        r#"{"event":"order.paid","payload":{"order":{"entity":{"id":"o","status":"paid"}}}}"#,
-        "order",
-        "paid",
-    );
-    check("wise", body("wise"), "payout", "pending");
-    check(
-        "shopify",
-        r#"{"id":1,"financial_status":"paid","total_price":"10.00","currency":"USD"}"#,
-        "order",
-        "paid",
-    );
 }
 
 // Challenges and acknowledgements.
 
+/// `messages.toml` has what is answered with what.
 #[test]
-fn challenges_are_answered_after_the_signature_only() {
-    let slack = Message::signed(
-        "slack",
-        &[("a", "s")],
-        r#"{"type":"url_verification","challenge":"3eZbrw1aB10"}"#,
-    );
+fn i9_a_challenge_is_answered_as_text_and_no_ordinary_event_is_one() {
     let answer = |message: &Message| message.verified(|verified| challenge::answer(&message.profile, verified));
-    let reply = answer(&slack).unwrap();
+    let asked = |text: &str| {
+        let body = format!(r#"{{"type":"url_verification","challenge":"{text}"}}"#);
+        answer(&Message::signed("slack", &[("a", "s")], &body))
+    };
+    let reply = asked("3eZbrw1aB10").unwrap();
     assert_eq!((reply.http_status, reply.body.as_str()), (200, "3eZbrw1aB10"));
     assert!(reply.content_type.starts_with("text/plain"));
-    let mut forged = slack.clone();
-    forged.body = br#"{"type":"url_verification","challenge":"another"}"#.to_vec();
-    assert_eq!(forged.reason(), "no-match", "nobody gets as far as the challenge");
-    for text in [
-        r#"{"type":"event_callback","challenge":"x"}"#,
-        r#"{"type":"url_verification"}"#,
-        r#"{"type":"url_verification","challenge":"<script>alert(1)</script> x"}"#,
-        r#"{"type":"url_verification","challenge":7}"#,
-    ] {
-        assert_eq!(answer(&Message::signed("slack", &[("a", "s")], text)), None, "{text}");
+    assert_eq!(asked(&"x".repeat(1025)), None);
+    for provider in provable() {
+        assert_eq!(answer(&Message::sample(provider)), None, "{provider}");
     }
-    let long = format!(r#"{{"type":"url_verification","challenge":"{}"}}"#, "x".repeat(1025));
-    assert_eq!(answer(&Message::signed("slack", &[("a", "s")], &long)), None);
-    let mut twitch = Message::signed("twitch", &[("a", "s3cRe7-at-least-10")], r#"{"challenge":"pogchamp"}"#);
-    assert_eq!(answer(&twitch), None, "without its type it is an event");
-    twitch.set("twitch-eventsub-message-type", "webhook_callback_verification");
-    assert_eq!(answer(&twitch).unwrap().body, "pogchamp");
-    let replying: Vec<_> = provable()
-        .into_iter()
-        .filter(|provider| answer(&Message::sample(provider)).is_some())
-        .collect();
-    assert_eq!(replying, [""; 0], "no ordinary event is a challenge");
 }
 
 #[test]
-fn handshakes_without_a_signature_need_what_the_source_said() {
-    let ask = |provider: &str, method: &str, query: Option<&str>, headers: &[(&str, &str)], own: &Parameters| {
+fn i9_handshakes_without_a_signature_need_what_the_source_said() {
+    let good = "hub.mode=subscribe&hub.verify_token=t0ken&hub.challenge=1158201444";
+    let wrong = good.replace("t0ken", "other");
+    let markup = good.replace("1158201444", "%3Cscript%3E%20");
+    let (own, none) = (
+        parameters as fn(&str) -> Parameters,
+        (|_| Parameters::new()) as fn(&str) -> Parameters,
+    );
+    let (origin, evil) = ("events.example.test", "evil.example.test");
+    // Who is asked, how, with which query or origin, and what the source said; the answer's body and its allowed origin.
+    for (provider, method, query, from, said, expect) in [
+        ("meta", "GET", good, "", own, Some(Ok("1158201444"))),
+        ("meta", "GET", &wrong, "", own, Some(Err(Rejection::Unauthentic))),
+        ("meta", "GET", good, "", none, Some(Err(Rejection::Unauthentic))),
+        ("meta", "GET", "", "", own, Some(Err(Rejection::Malformed))),
+        ("meta", "GET", &markup, "", own, Some(Err(Rejection::Malformed))),
+        ("meta", "OPTIONS", good, "", own, None),
+        ("stripe", "GET", good, "", none, None),
+        ("cloudevents-http", "OPTIONS", "", origin, own, Some(Ok(""))),
+        (
+            "cloudevents-http",
+            "OPTIONS",
+            "",
+            origin,
+            none,
+            Some(Err(Rejection::Method)),
+        ),
+        (
+            "cloudevents-http",
+            "OPTIONS",
+            "",
+            evil,
+            own,
+            Some(Err(Rejection::Method)),
+        ),
+    ] {
         let mut message = Message::sample(provider);
         message.method = method.into();
-        message.query = query.map(str::to_owned);
-        message.headers = headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
-            .collect();
-        let keyring = Keyring::with_parameters(&message.profile, &message.secrets, own).unwrap();
-        message.request_with(&keyring, |keyring, request| {
+        message.query = (!query.is_empty()).then(|| query.to_owned());
+        message.headers.clear();
+        if !from.is_empty() {
+            message.set("webhook-request-origin", from);
+        }
+        let keyring = Keyring::with_parameters(&message.profile, &message.secrets, &said(provider)).unwrap();
+        let reply = message.request_with(&keyring, |keyring, request| {
             challenge::preflight(&message.profile, keyring, &request)
-        })
-    };
-    let body = |reply: Option<Result<Reply, Rejection>>| reply.unwrap().map(|reply| reply.body);
-    let meta = parameters("meta");
-    let good = "hub.mode=subscribe&hub.verify_token=t0ken&hub.challenge=1158201444";
-    assert_eq!(
-        body(ask("meta", "GET", Some(good), &[], &meta)),
-        Ok("1158201444".into())
-    );
-    let wrong = good.replace("t0ken", "other");
-    assert_eq!(
-        body(ask("meta", "GET", Some(&wrong), &[], &meta)),
-        Err(Rejection::Unauthentic)
-    );
-    assert_eq!(
-        body(ask("meta", "GET", Some(good), &[], &NO_PARAMETERS)),
-        Err(Rejection::Unauthentic)
-    );
-    assert_eq!(body(ask("meta", "GET", None, &[], &meta)), Err(Rejection::Malformed));
-    let markup = good.replace("1158201444", "%3Cscript%3E%20");
-    assert_eq!(
-        body(ask("meta", "GET", Some(&markup), &[], &meta)),
-        Err(Rejection::Malformed)
-    );
-    assert_eq!(ask("meta", "OPTIONS", Some(good), &[], &meta), None);
-    assert_eq!(ask("stripe", "GET", Some(good), &[], &NO_PARAMETERS), None);
-    let origin = [("webhook-request-origin", "events.example.test")];
-    let cloud = parameters("cloudevents-http");
-    let reply = ask("cloudevents-http", "OPTIONS", None, &origin, &cloud)
-        .unwrap()
-        .unwrap();
-    assert!(
-        reply
-            .headers
-            .contains(&("webhook-allowed-origin", "events.example.test".into()))
-    );
-    assert_eq!(
-        body(ask("cloudevents-http", "OPTIONS", None, &origin, &NO_PARAMETERS)),
-        Err(Rejection::Method)
-    );
-    let other = [("webhook-request-origin", "evil.example.test")];
-    assert_eq!(
-        body(ask("cloudevents-http", "OPTIONS", None, &other, &cloud)),
-        Err(Rejection::Method)
-    );
+        });
+        let row = format!("{provider} {method} {query} {from}");
+        if let Some(Ok(reply)) = &reply {
+            let allowed = ("webhook-allowed-origin", from.to_owned());
+            assert!(from.is_empty() || reply.headers.contains(&allowed), "{row}");
+        }
+        let body = reply.map(|reply| reply.map(|reply| reply.body));
+        assert_eq!(body, expect.map(|expect| expect.map(str::to_owned)), "{row}");
+    }
 }
 
 #[test]
