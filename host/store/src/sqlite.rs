@@ -12,12 +12,7 @@ mod open;
 mod pin;
 mod readers;
 mod receipts;
-mod registry;
-mod relations;
-mod runs;
 mod state;
-mod state_edits;
-mod tokens;
 mod writer;
 
 pub use self::writer::ReplyBatcher;
@@ -56,8 +51,8 @@ use crate::sql::Connection;
 use crate::statements::fault::Fault;
 use crate::statements::transaction::{self, Transaction};
 use crate::statements::{
-    admit, counts, deliveries, fault, history, jobs, outbox, quarantine, replay, resends, reviews, rows, schema,
-    set_aside, trace,
+    admit, counts, deliveries, fault, jobs, outbox, quarantine, registry, relations, replay, resends, reviews, rows,
+    runs, schema, set_aside, state_edits, tokens, trace,
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Counts, DeadLetter,

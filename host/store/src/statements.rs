@@ -10,12 +10,22 @@ pub(crate) mod jobs;
 pub(crate) mod outbox;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod registry;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod relations;
 pub(crate) mod replay;
 pub(crate) mod resends;
 pub(crate) mod reviews;
 pub(crate) mod rows;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod set_aside;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod state_edits;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod tokens;
 pub(crate) mod trace;
 pub(crate) mod transaction;
 

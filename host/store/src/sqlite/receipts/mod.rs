@@ -26,8 +26,7 @@ use super::rows::EVENT_COLUMNS;
 use crate::StoreError;
 use crate::sql::Connection;
 pub(super) use crate::statements::receipts::{
-    Body, Gathered, Layout, Moved, Near, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View,
-    coverage,
+    Body, Gathered, Layout, Moved, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View, coverage,
 };
 use crate::statements::receipts::{rows, unrouted};
 

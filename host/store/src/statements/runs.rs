@@ -12,7 +12,7 @@ use crate::sql::{Connection, params};
 use crate::{RecordedRun, RecordedRunFilter};
 
 /// Lists recorded runs, the oldest first.
-pub(super) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec<RecordedRun>, Fault> {
+pub(crate) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec<RecordedRun>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT r.id, j.receipt, j.route, r.plugin, r.digest, c.text AS config, r.runtime, r.started_at, r.fuel, r.outcome, \
          r.message FROM runs r JOIN jobs j ON j.id = r.job JOIN configs c ON c.digest = r.config_digest \

@@ -278,7 +278,7 @@ impl RegistryRows for Connection {
     fn bindings(&self, tenant: Option<&TenantName>) -> Result<Vec<BoundRoute>, Fault> {
         collect(
             self,
-            "SELECT * FROM plugin_bindings WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, route",
+            "SELECT * FROM plugin_bindings WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, route",
             params![tenant.map(TenantName::as_str)],
             |row| {
                 Ok(BoundRoute {
@@ -394,7 +394,7 @@ impl RegistryRows for Connection {
     fn publisher_keys(&self, tenant: Option<&TenantName>) -> Result<Vec<PublisherKeyView>, Fault> {
         collect(
             self,
-            "SELECT * FROM publisher_keys WHERE ?1 IS NULL OR tenant = ?1 ORDER BY tenant, publisher, key_id",
+            "SELECT * FROM publisher_keys WHERE (?1 IS NULL OR tenant = ?1) ORDER BY tenant, publisher, key_id",
             params![tenant.map(TenantName::as_str)],
             publisher_key,
         )
@@ -489,7 +489,7 @@ impl RegistryRows for Connection {
 
 // What is listed.
 
-pub(super) fn history(connection: &Connection, filter: &HistoryFilter) -> Result<Vec<RegistryLine>, Fault> {
+pub(crate) fn history(connection: &Connection, filter: &HistoryFilter) -> Result<Vec<RegistryLine>, Fault> {
     let limit = i64::try_from(filter.rows_max).unwrap_or(i64::MAX);
     let read = |row: &Row<'_>| {
         Ok(RegistryLine {
@@ -519,7 +519,7 @@ pub(super) fn history(connection: &Connection, filter: &HistoryFilter) -> Result
     )
 }
 
-pub(super) fn versions(connection: &Connection, filter: &VersionFilter) -> Result<Vec<PluginVersion>, Fault> {
+pub(crate) fn versions(connection: &Connection, filter: &VersionFilter) -> Result<Vec<PluginVersion>, Fault> {
     let mut found = collect(
         connection,
         &format!(
@@ -538,7 +538,7 @@ pub(super) fn versions(connection: &Connection, filter: &VersionFilter) -> Resul
 }
 
 /// The bytes of a component.
-pub(super) fn component(connection: &Connection, digest: PluginDigest) -> Result<Vec<u8>, Fault> {
+pub(crate) fn component(connection: &Connection, digest: PluginDigest) -> Result<Vec<u8>, Fault> {
     connection
         .prepare_cached("SELECT bytes FROM components WHERE digest = ?1")?
         .query_row([digest.0.as_slice()], |row| row.get(0))
@@ -546,7 +546,7 @@ pub(super) fn component(connection: &Connection, digest: PluginDigest) -> Result
         .ok_or_else(|| Fault::NotFound(format!("the component {digest}")))
 }
 
-pub(super) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault> {
+pub(crate) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault> {
     collect(
         connection,
         "SELECT * FROM api_routes ORDER BY tenant, route",
@@ -563,7 +563,7 @@ pub(super) fn api_routes(connection: &Connection) -> Result<Vec<ApiRoute>, Fault
     )
 }
 
-pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Result<(), Fault> {
+pub(crate) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Result<(), Fault> {
     connection
         .prepare_cached(
             "INSERT INTO plugin_trials (at, actor, tenant, route, active, candidate, runs, differences, unreadable) \
@@ -583,7 +583,7 @@ pub(super) fn record_trial(connection: &Connection, trial: &TrialRecord) -> Resu
     Ok(())
 }
 
-pub(super) fn record_shadow(connection: &Connection, record: &ShadowRecord) -> Result<(), Fault> {
+pub(crate) fn record_shadow(connection: &Connection, record: &ShadowRecord) -> Result<(), Fault> {
     let differs = record.differs();
     connection
         .prepare_cached(
@@ -628,7 +628,7 @@ pub(super) fn record_shadow(connection: &Connection, record: &ShadowRecord) -> R
     Ok(())
 }
 
-pub(super) fn shadow_report(connection: &Connection, filter: &ShadowFilter) -> Result<ShadowReport, Fault> {
+pub(crate) fn shadow_report(connection: &Connection, filter: &ShadowFilter) -> Result<ShadowReport, Fault> {
     let ShadowFilter {
         tenant,
         route,

@@ -16,7 +16,7 @@ use crate::{StateEdit, StateEditView, StateEdited, StateEntry, StateFilter};
 const EDITS_MAX: i64 = 100;
 
 /// Keys in the order of their bytes, each with its value and by whom it was last changed by hand.
-pub(super) fn list(view: View<'_>, filter: &StateFilter) -> Result<Vec<StateEntry>, Fault> {
+pub(crate) fn list(view: View<'_>, filter: &StateFilter) -> Result<Vec<StateEntry>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT key, version, value FROM plugin_state WHERE tenant = ?1 AND plugin = ?2 AND key > ?3 \
          AND (?4 IS NULL OR key = ?4) AND substr(key, 1, length(?5)) = ?5 ORDER BY key LIMIT ?6",
@@ -41,7 +41,7 @@ pub(super) fn list(view: View<'_>, filter: &StateFilter) -> Result<Vec<StateEntr
 }
 
 /// What people changed at a key, the newest first.
-pub(super) fn edits(
+pub(crate) fn edits(
     view: View<'_>,
     tenant: &TenantName,
     plugin: &PluginName,
@@ -87,7 +87,7 @@ fn current(connection: &Connection, edit: &StateEdit) -> Result<StateValue, Faul
 }
 
 /// What an edit would be. A dry run ends here.
-pub(super) fn plan(view: View<'_>, edit: &StateEdit) -> Result<StateEdited, Fault> {
+pub(crate) fn plan(view: View<'_>, edit: &StateEdit) -> Result<StateEdited, Fault> {
     let now = current(view.connection, edit)?;
     Ok(if now.version == edit.version {
         StateEdited::Done { version: now.version }
@@ -97,7 +97,7 @@ pub(super) fn plan(view: View<'_>, edit: &StateEdit) -> Result<StateEdited, Faul
 }
 
 /// Sets or removes a key, if it still has the version that whoever changes it saw.
-pub(super) fn edit(transaction: &mut Transaction<'_>, edit: &StateEdit) -> Result<StateEdited, Fault> {
+pub(crate) fn edit(transaction: &mut Transaction<'_>, edit: &StateEdit) -> Result<StateEdited, Fault> {
     let connection = transaction.connection;
     let before = current(connection, edit)?;
     if before.version != edit.version {

@@ -11,7 +11,7 @@ use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::{NewToken, Revocation, TokenRecord, Topic};
 
 /// Keeps a token.
-pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Result<TokenId, Fault> {
+pub(crate) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Result<TokenId, Fault> {
     transaction
         .connection
         .prepare_cached(
@@ -33,7 +33,7 @@ pub(super) fn issue(transaction: &mut Transaction<'_>, token: &NewToken) -> Resu
 }
 
 /// All tokens, the newest first.
-pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
+pub(crate) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT id, digest, name, role, tenant, created_at, created_by, why, expires_at, revoked_at, revoked_by, revoked_why \
          FROM tokens ORDER BY id DESC",
@@ -72,7 +72,7 @@ pub(super) fn list(view: View<'_>) -> Result<Vec<TokenRecord>, Fault> {
 }
 
 /// Ends a token. Returns whether it was not ended before.
-pub(super) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revocation) -> Result<bool, Fault> {
+pub(crate) fn revoke(transaction: &mut Transaction<'_>, id: TokenId, end: &Revocation) -> Result<bool, Fault> {
     let connection: &Connection = transaction.connection;
     let exists = connection
         .prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?

@@ -132,7 +132,7 @@ const DIGESTS: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// What does not fit together, one line for each kind.
-pub(super) fn problems(connection: &Connection, head: i64) -> Result<Vec<String>, Fault> {
+pub(crate) fn problems(connection: &Connection, head: i64) -> Result<Vec<String>, Fault> {
     let mut problems = Vec::new();
     for table in WITHOUT_GAPS {
         let (rows, last): (i64, i64) = connection.query_row(
