@@ -15,6 +15,7 @@ pub mod random;
 pub mod spin;
 pub mod stage;
 pub mod tls;
+pub mod transcript;
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -822,6 +822,8 @@ pub fn tollgate_with(variables: &[(&str, &str)], arguments: &[&str], stdin: &[u8
         .env_remove("TOLLGATE_CONFIG")
         .env_remove("TOLLGATE_URL")
         .env_remove("TOLLGATE_TOKEN")
+        // How wide a terminal is.
+        .env_remove("COLUMNS")
         .env("USER", "tester")
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())

@@ -245,6 +245,9 @@ pub struct UploadQuery {
     pub tenant: Option<String>,
     /// Vet it, and keep nothing.
     pub dry_run: bool,
+    /// Who hands it in, for the history.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub actor: String,
 }
 
 /// Whose plugins are meant.

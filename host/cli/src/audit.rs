@@ -16,7 +16,7 @@ use tollgate_core::signature::PublicKey;
 use tollgate_store::audit::{AuditProgress, AuditReport, Broken, CheckpointFound, TenantFound};
 
 use super::key_file::{private_key, write_new};
-use super::show::{BAD, BOLD, DIM, GOOD};
+use super::show::{BAD, BOLD, DIM, GOOD, counted};
 use super::store_files::StoreFiles;
 use super::{Exit, Refused, Usage, print_json, read};
 use tollgate_server::clock;
@@ -223,11 +223,17 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
         Some(tenant) => {
             let receipts = report.tenants.get(tenant).map_or(0, |found| found.mark.receipts);
             let (style, word) = if ok { (GOOD, "whole") } else { (BAD, "broken") };
-            anstream::println!("{style}{word}{style:#}  {receipts} receipts of {tenant}  {DIM}{place}{DIM:#}");
+            anstream::println!(
+                "{style}{word}{style:#}  {} of {tenant}  {DIM}{place}{DIM:#}",
+                counted(receipts, "receipt")
+            );
         }
         None if report.first_broken.is_none() && report.problems.is_empty() => {
             let Mark { receipts, head } = report.whole;
-            anstream::println!("{GOOD}whole{GOOD:#}  {receipts} receipts, the chain holds  {DIM}{place}{DIM:#}");
+            anstream::println!(
+                "{GOOD}whole{GOOD:#}  {}, the chain holds  {DIM}{place}{DIM:#}",
+                counted(receipts, "receipt")
+            );
             anstream::println!("  {DIM}ends with{DIM:#} {head}");
         }
         None => {}
@@ -237,7 +243,8 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
         if tenant.is_none() {
             let (before, after) = (report.whole.receipts, report.after);
             anstream::println!(
-                "  {before} receipts before it are whole; behind it {} are whole by themselves and {} broken",
+                "  whole before it: {}; of those after it, {} whole by themselves and {} broken",
+                counted(before, "receipt"),
                 after.whole,
                 after.broken
             );
@@ -253,8 +260,8 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
             broken => format!("  {BAD}{broken} of them broken{BAD:#}"),
         };
         anstream::println!(
-            "  {BOLD}{name}{BOLD:#}  {} receipts  {DIM}{}{DIM:#}{broken}",
-            mark.receipts,
+            "  {BOLD}{name}{BOLD:#}  {}  {DIM}{}{DIM:#}{broken}",
+            counted(mark.receipts, "receipt"),
             mark.head
         );
     }

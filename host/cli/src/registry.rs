@@ -15,7 +15,7 @@ use tollgate_api::plugins::{
 };
 use tollgate_api::quarantines::Quarantine;
 use tollgate_api::trials::{TrialBody, TrialReport};
-use tollgate_api::{Call, Content, ErrorBody, Nothing, SIGNATURE_HEADER, calls, question};
+use tollgate_api::{Call, Content, Nothing, SIGNATURE_HEADER, calls, question};
 use tollgate_core::action::Action;
 use tollgate_core::difference::{Said, differences};
 use tollgate_core::ids::{IdError, OperationKey};
@@ -303,17 +303,7 @@ fn sent<C: Call>(
     if status == 200 {
         return Ok(serde_json::from_str(&text)?);
     }
-    let message = match serde_json::from_str::<ErrorBody>(&text) {
-        Ok(said) => said.problems.iter().fold(said.error, |message, problem| {
-            format!(
-                "{message}\n  {}: {} ({})",
-                problem.field.as_deref().unwrap_or_default(),
-                problem.message,
-                problem.help
-            )
-        }),
-        Err(_) => text.trim().to_owned(),
-    };
+    let message = wire::refusal(&text);
     // What the host says no to is an answer; what it could not do is not.
     if status < 500 && status != 401 {
         return Err(Refused(message).into());
@@ -470,6 +460,7 @@ fn push(of: &Of, file: &Path, signature: Option<&Path>, dry_run: bool) -> anyhow
     let query = UploadQuery {
         tenant: of.tenant.clone(),
         dry_run,
+        actor: ask::actor(),
     };
     let question = question::<calls::UploadPlugin>(&Nothing {}, &query)?;
     let version = sent::<calls::UploadPlugin>(ask::host(&of.target)?, &question, &headers, bytes, PUSH_PATIENCE)?;
@@ -594,7 +585,7 @@ fn shadow_report(on: &OnRoute) -> anyhow::Result<Exit> {
         return Ok(Exit::Yes);
     }
     match &report.tally {
-        Some(tally) => anstream::println!("{} runs, {} differ", tally.runs, tally.differences),
+        Some(tally) => anstream::println!("{}, {} differ", show::counted(tally.runs, "run"), tally.differences),
         None => anstream::println!("no shadow ran beside the active version"),
     }
     for run in report.runs.iter().filter(|run| run.differs) {
@@ -648,13 +639,17 @@ fn version_line(version: &PluginVersion) {
         .iter()
         .map(|bound| format!("{} on {}/{}", bound.stage, bound.tenant, bound.route))
         .collect();
+    let where_to = if where_to.is_empty() {
+        String::new()
+    } else {
+        format!("  {}", where_to.join(", "))
+    };
     anstream::println!(
-        "{bold}{}@{}{bold:#}  {}  {dim}{}{dim:#}  of {of}  {}",
+        "{bold}{}@{}{bold:#}  {}  {dim}{}{dim:#}  of {of}{where_to}",
         version.name,
         version.version,
         version.standing,
         version.digest,
-        where_to.join(", ")
     );
 }
 
@@ -875,7 +870,7 @@ pub(super) fn publisher(command: PublisherCommand) -> anyhow::Result<Exit> {
                 actor: ask::actor(),
             };
             let done = asked::<calls::RegisterPublisher>(&target, &tenant_path(&tenant)?, &Nothing {}, &body)?;
-            said(&target, &done, "believed")
+            said(&target, &done, "added")
         }
         PublisherCommand::Revoke {
             target,
@@ -890,7 +885,7 @@ pub(super) fn publisher(command: PublisherCommand) -> anyhow::Result<Exit> {
                 key: named("key", &key_id)?,
             };
             let done = asked::<calls::RevokePublisher>(&target, &path, &Nothing {}, &act.body())?;
-            said(&target, &done, "not believed any more")
+            said(&target, &done, "revoked")
         }
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn receipts(traces: &[Trace]) {
         let count = |of: fn(&Redelivered) -> u64| redelivered.as_ref().map_or(0, of);
         let again = match count(|again| again.same) {
             0 => String::new(),
+            1 => format!("  {DIM}+1 delivery{DIM:#}"),
             count => format!("  {DIM}+{count} deliveries{DIM:#}"),
         };
         let conflicts = match count(|again| again.conflicts) {
@@ -467,6 +468,14 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
+/// A number of things, as a person says it.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
 pub(super) fn dead_letters(letters: &[DeadLetter]) {
     for letter in letters {
         let replayed = letter
@@ -475,7 +484,7 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) {
             .map(|at| format!("  {GOOD}replayed {at}{GOOD:#}"))
             .unwrap_or_default();
         anstream::println!(
-            "{BOLD}{}{BOLD:#}  {}  {}/{}  {}{replayed}\n  {DIM}event{DIM:#}   {} {}\n  {DIM}reason{DIM:#}  {} {DIM}({} attempts){DIM:#}",
+            "{BOLD}{}{BOLD:#}  {}  {}/{}  {}{replayed}\n  {DIM}event{DIM:#}   {} {}\n  {DIM}reason{DIM:#}  {} {DIM}({}){DIM:#}",
             letter.id,
             letter.died_at,
             letter.tenant,
@@ -484,7 +493,7 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) {
             mask::shown(letter.event_type.as_str()),
             mask::shown(letter.event_id.as_str()),
             mask::line(&letter.reason, 300),
-            letter.attempts,
+            counted(u64::from(letter.attempts), "attempt"),
         );
         if let Some(answer) = &letter.answer {
             anstream::println!("  {DIM}answer{DIM:#}  {}", mask::line(answer, 300));

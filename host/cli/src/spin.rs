@@ -477,9 +477,9 @@ fn tenants(app: &App) -> anyhow::Result<Exit> {
         let good = super::show::GOOD;
         let word = if built.changed { "built" } else { "unchanged" };
         anstream::println!(
-            "{good}{word}{good:#}  {} tenants, {} sources",
-            built.tenants.len(),
-            sources
+            "{good}{word}{good:#}  {}, {}",
+            super::show::counted(built.tenants.len() as u64, "tenant"),
+            super::show::counted(sources as u64, "source")
         );
     }
     Ok(Exit::Yes)

@@ -74,7 +74,7 @@ fn revoke(target: &Target, id: &str, why: String) -> anyhow::Result<Exit> {
     if target.json {
         print_json(&done)?;
     } else if done.revoked {
-        anstream::println!("{} proves nobody any more", done.id);
+        anstream::println!("{} is revoked", done.id);
     } else {
         anstream::println!("{} was revoked before", done.id);
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use tollgate_core::answer::{self, Happening, Rejection};
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{KeyId, SourceName, TenantName};
@@ -268,7 +269,12 @@ fn print(answer: &Answer) {
         for event in &answer.events {
             let fields = event.as_object().into_iter().flatten();
             for (name, value) in fields.filter(|(_, value)| !value.is_null()) {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let text = match value {
+                    Value::String(text) => text.clone(),
+                    // How a status was read: its parts, in their order.
+                    Value::Object(parts) => parts.values().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+                };
                 anstream::println!("  {dim}{name:8}{dim:#} {}", mask::shown(&text));
             }
         }

@@ -10,6 +10,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tollgate_api::ErrorBody;
 use tollgate_core::secret::Secret;
 
 use super::Refused;
@@ -112,9 +113,7 @@ impl Operated<'_> {
         let body = serde_json::to_vec(body)?.into();
         let (status, text) = Http::new().post(&url, &self.headers()?, body).await?;
         if status == 409 {
-            let said = serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default();
-            let said = said["error"].as_str().unwrap_or(text.trim()).to_owned();
-            return Err(Refused(said).into());
+            return Err(Refused(refusal(&text)).into());
         }
         read((status, text))
     }
@@ -161,6 +160,21 @@ impl Operated<'_> {
 }
 
 fn read<T: serde::de::DeserializeOwned>((status, text): (u16, String)) -> anyhow::Result<T> {
-    anyhow::ensure!(status == 200, "it answered {status}: {}", text.trim());
+    anyhow::ensure!(status == 200, "it answered {status}: {}", refusal(&text));
     serde_json::from_str(&text).context("its answer is not what was asked for")
+}
+
+/// What a host says when it refuses: its words and each problem with its mend, or the text as it came where it is no such answer.
+pub(super) fn refusal(text: &str) -> String {
+    match serde_json::from_str::<ErrorBody>(text) {
+        Ok(said) => said.problems.iter().fold(said.error, |message, problem| {
+            format!(
+                "{message}\n  {}: {} ({})",
+                problem.field.as_deref().unwrap_or_default(),
+                problem.message,
+                problem.help
+            )
+        }),
+        Err(_) => text.trim().to_owned(),
+    }
 }

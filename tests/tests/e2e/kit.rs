@@ -444,27 +444,6 @@ fn w5_a_panic_shows_its_words_and_where_it_was() {
 }
 
 #[test]
-fn w5_what_is_not_usable_is_said_with_its_mend() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = text(folder.path());
-    for (arguments, code, says) in [
-        (vec!["new", "Bonus", "--lang", "rust"], 2, "has the character 'B'"),
-        (vec!["new", "7up", "--lang", "rust"], 2, "must begin with a letter"),
-        (vec!["build", path], 2, "start one with `tollgate plugin new"),
-        (vec!["test", path], 2, "start one with `tollgate plugin new"),
-        (vec!["run", "/no/such/event.json", path], 2, "holds no plugin"),
-    ] {
-        let ran = plugin(&arguments);
-        assert_eq!(ran.code, code, "{ran:?}");
-        assert!(ran.stderr.contains(says), "{}", ran.stderr);
-    }
-    fs::write(folder.path().join("mine"), "").expect("a file");
-    let ran = plugin(&["new", "bonus", "--lang", "rust", "--folder", path]);
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("is not empty"), "{}", ran.stderr);
-}
-
-#[test]
 fn w5_a_signature_is_for_one_component_and_its_key_is_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");

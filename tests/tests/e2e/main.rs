@@ -32,3 +32,4 @@ mod published;
 mod uploads;
 mod kit;
 mod configuration;
+mod transcripts;

@@ -122,38 +122,6 @@ fn r1_a_reload_takes_new_secrets_and_keeps_the_old_ones_when_the_new_are_wrong()
     assert_eq!(status("the-new-one", "evt_4"), 202);
 }
 
-#[test]
-fn r1_the_command_line_explains_itself() {
-    for command in [
-        vec!["--help"],
-        vec!["serve", "--help"],
-        vec!["demo", "--help"],
-        vec!["check", "--help"],
-        vec!["send", "--help"],
-        vec!["verify", "--help"],
-        vec!["trace", "--help"],
-        vec!["dlq", "--help"],
-        vec!["dlq", "list", "--help"],
-        vec!["replay", "--help"],
-        vec!["plugin", "check", "--help"],
-        vec!["--version"],
-    ] {
-        let ran = tollgate(&command, b"");
-        assert_eq!(ran.code, 0, "{command:?}");
-        assert!(
-            ran.stdout.lines().count() >= 1 && ran.stderr.is_empty(),
-            "{command:?}: {ran:?}"
-        );
-    }
-    assert_eq!(tollgate(&["no-such-command"], b"").code, 2);
-    assert_eq!(tollgate(&[], b"").code, 2);
-    // Nothing to read is no crash.
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("tollgate.toml");
-    let ran = tollgate(&["check", "--json", "--config", config.to_str().expect("UTF-8")], b"");
-    assert_eq!((ran.code, &ran.json()["ok"]), (1, &json!(false)));
-}
-
 /// A demo that does not outlive its test: it takes its host and its folder along.
 struct Demo(Child);
 

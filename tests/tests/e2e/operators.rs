@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, redeemed, signer};
-use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, Setup, Stage, books, free_port, tollgate};
+use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate};
 
 fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
@@ -281,105 +281,6 @@ fn o9_send_signs_as_the_provider_would_and_misbehaves_on_demand() {
 }
 
 #[test]
-fn o9_send_says_what_it_cannot_do() {
-    let stage = Setup::acme("").set();
-    let secret = stage.path("secrets/shop");
-    let secret = secret.to_str().expect("UTF-8");
-    let nobody = format!("http://{}/in/acme/shop", free_port());
-    let run = |more: &[&str]| tollgate(&[&["send", "--url", &nobody], more].concat(), b"");
-    let dry = run(&["--secret-file", secret, "--sample", "reward-redeemed", "--dry-run"]);
-    assert_eq!(dry.code, 0, "{dry:?}");
-    assert!(
-        dry.stdout.contains("x-signature: ") && dry.stdout.contains("evt_12345"),
-        "{}",
-        dry.stdout
-    );
-    assert!(!dry.stdout.contains("shop-secret"), "a secret was shown");
-    for (what, arguments, code) in [
-        (
-            "nobody listens",
-            vec!["--secret-file", secret, "--sample", "reward-redeemed"],
-            3,
-        ),
-        (
-            "no such sample",
-            vec!["--secret-file", secret, "--sample", "nothing"],
-            2,
-        ),
-        ("nothing to send", vec!["--secret-file", secret], 2),
-        ("no secret", vec!["--sample", "reward-redeemed"], 2),
-        (
-            "no such file",
-            vec!["--secret-file", "/nowhere/at-all", "--sample", "reward-redeemed"],
-            2,
-        ),
-        (
-            "no such value",
-            vec![
-                "--secret-file",
-                secret,
-                "--sample",
-                "reward-redeemed",
-                "--set",
-                "nowhere=1",
-            ],
-            2,
-        ),
-    ] {
-        let ran = run(&arguments);
-        assert_eq!(ran.code, code, "{what}: {ran:?}");
-        assert!(!ran.stderr.trim().is_empty(), "{what}");
-    }
-}
-
-#[test]
-fn o9_verify_says_what_it_cannot_work_with() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let secret = folder.path().join("secret");
-    let secret_text = secret.to_str().expect("UTF-8");
-    std::fs::write(&secret, "whsec_test").expect("a file");
-    for (what, arguments) in [
-        (
-            "no such provider",
-            vec!["verify", "--provider", "nobody", "--secret-file", secret_text],
-        ),
-        ("no provider", vec!["verify", "--secret-file", secret_text]),
-        ("no secret", vec!["verify", "--provider", "stripe"]),
-        (
-            "no such file",
-            vec!["verify", "--provider", "stripe", "--secret-file", "/nowhere/at-all"],
-        ),
-        (
-            "no header",
-            vec![
-                "verify",
-                "--provider",
-                "stripe",
-                "--secret-file",
-                secret_text,
-                "--header",
-                "nonsense",
-            ],
-        ),
-        (
-            "no instant",
-            vec![
-                "verify",
-                "--provider",
-                "stripe",
-                "--secret-file",
-                secret_text,
-                "--at",
-                "noon",
-            ],
-        ),
-    ] {
-        let ran = tollgate(&arguments, b"{}");
-        assert_eq!(ran.code, 2, "{what}: {ran:?}");
-    }
-}
-
-#[test]
 fn o3_check_points_at_the_line_that_is_wrong() {
     let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
     stage.stop();
@@ -410,18 +311,9 @@ fn o3_check_points_at_the_line_that_is_wrong() {
             "{field} in {problem}"
         );
     }
-    // For people: the file with its line, and the line itself.
-    let config = stage.config();
-    let ran = tollgate(&["check", "--config", config.to_str().expect("UTF-8")], b"");
-    assert_eq!(ran.code, 1);
-    assert!(
-        ran.stderr.contains(&format!("acme.toml:{line}")) && ran.stderr.contains("cashbak"),
-        "{}",
-        ran.stderr
-    );
     // And a host does not start with it, where nothing good is known of the tenant.
     std::fs::remove_dir_all(stage.path("last-good.tollgate.db")).expect("a folder");
-    let ran = tollgate(&["serve", "--config", config.to_str().expect("UTF-8")], b"");
+    let ran = stage.ask_for_people(&["serve"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains(&format!("acme.toml:{line}")), "{}", ran.stderr);
 }

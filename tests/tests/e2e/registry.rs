@@ -52,7 +52,7 @@ fn section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
     component.extend(body);
 }
 
-fn cashback(version: &str) -> Vec<u8> {
+pub(super) fn cashback(version: &str) -> Vec<u8> {
     as_cashback(plugins_dir().join("cashback.wasm"), version)
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{redeemed, signer};
-use tollgate_tests::stage::{CASHBACK, Setup, Stage, tollgate};
+use tollgate_tests::stage::{CASHBACK, Setup, Stage};
 
 fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
@@ -93,8 +93,6 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(late.verdict(), (202, "superseded".to_owned()));
     assert_eq!(stage.metric("tollgate_held"), 1);
 
-    for_people(&stage, &receipt, &other);
-
     // Set aside for good.
     let ran = stage.ask(&["review", &other, "--dismiss", "--why", "a test of the provider's"]);
     assert_eq!((ran.code, &ran.json()["became"]), (0, &json!("dismissed")));
@@ -105,29 +103,6 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(all[0]["review"]["why"], "a test of the provider's");
     assert_eq!(list(&stage.trace(&other)["jobs"]).len(), 0);
     stage.assert_whole();
-}
-
-/// What a person reads: the reason, what to do next, and what was decided.
-fn for_people(stage: &Stage, reviewed: &str, held: &str) {
-    let config = stage.config().display().to_string();
-    let said = |arguments: &[&str]| {
-        let ran = tollgate(&[arguments, &["--config", &config]].concat(), b"");
-        assert_eq!(ran.code, 0, "{ran:?}");
-        ran.stdout
-    };
-    let list = said(&["review"]);
-    assert!(list.contains("status `teleported` is not mapped"), "{list}");
-    assert!(
-        list.contains(&format!("tollgate review {held} --map STATUS --dry-run")),
-        "{list}"
-    );
-    let dry = said(&["review", held, "--map", "completed", "--dry-run"]);
-    assert!(
-        dry.contains("would be accepted, mapped to completed") && dry.contains("cashback"),
-        "{dry}"
-    );
-    let trace = said(&["trace", reviewed]);
-    assert!(trace.contains("accepted, mapped to completed by tester"), "{trace}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::Value;
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
-use tollgate_tests::stage::Ran;
+use tollgate_tests::stage::{Ran, tollgate};
+use tollgate_tests::transcript::Transcript;
 use tollgate_tests::{hostile_dir, plugins_dir, root};
 
 /// Runs `tollgate spin …` on a stage's manifest, with its variables.
@@ -397,4 +398,35 @@ fn r2_the_ingest_component_is_small() {
     let bytes = fs::metadata(&path).unwrap().len();
     println!("{bytes} bytes");
     assert!(bytes < 1_000_000, "{} has {bytes} bytes", path.display());
+}
+
+#[test]
+fn r1_r2_what_is_read_of_a_spin_app() {
+    let stage = SpinSetup::acme("").set();
+    let manifest = stage.path("spin.toml").display().to_string();
+    let plugins = ["cashback.wasm", "hostile/wasi_import.wasm"];
+    let [cashback, forbidden] = plugins.map(|name| plugins_dir().join(name).display().to_string());
+    let kit = stage.path("kit").display().to_string();
+    let mut said = Transcript::default();
+    let mut ask = |arguments: &[&str]| {
+        let arguments = [&["spin"], arguments, &["--manifest", &manifest]].concat();
+        let ran = tollgate(&arguments, b"");
+        said.add(&arguments, &ran);
+    };
+    ask(&["check"]);
+    ask(&["add", &forbidden, "--kit", &kit, "--route", "acme/cashback"]);
+    ask(&["add", &cashback, "--kit", &kit, "--route", "acme/cashback"]);
+    ask(&["add", &cashback, "--kit", &kit, "--route", "acme/cashback"]);
+    ask(&["check"]);
+    ask(&["remove", "cashback"]);
+    ask(&["remove", "cashback"]);
+    let tenant = stage.path("tenants/acme.toml");
+    let right = fs::read_to_string(&tenant).expect("the tenant's file");
+    for text in [right.clone(), right.replacen("provider = ", "providr = ", 1)] {
+        fs::write(&tenant, text).expect("the tenant's file");
+        ask(&["tenants"]);
+        ask(&["check"]);
+    }
+    said.run(&["spin", "check", "--manifest", "/nowhere/spin.toml"]);
+    said.hold("spin");
 }

@@ -176,6 +176,8 @@ pub(crate) struct Draft {
     path: PathBuf,
     settings: Settings,
     problems: Option<Problems>,
+    /// Whether the file could be read as TOML at all.
+    is_readable: bool,
 }
 
 impl Draft {
@@ -204,6 +206,7 @@ impl Draft {
             Ok(file) => operator::check(&file, &references, plugin_files),
             Err(unreadable) => (None, Some(unreadable)),
         };
+        let is_readable = settings.is_some();
         let mut settings = settings.unwrap_or_default();
         settings.schemas.files = schemas_of(&settings.plugins);
         settings.tenancy.operators_file = path.to_owned();
@@ -211,6 +214,7 @@ impl Draft {
             path: path.to_owned(),
             settings,
             problems,
+            is_readable,
         }
     }
 
@@ -258,6 +262,10 @@ impl Draft {
         env: &dyn Fn(&str) -> Option<String>,
         published: &Published,
     ) -> Result<Config, Problems> {
+        if !self.is_readable {
+            // Held against defaults that nobody wrote, every tenant's file would look wrong.
+            self.accepted()?;
+        }
         let of_operator = self.problems.take();
         let read = self.read_tenants(env, published, &|_| None);
         together(of_operator, read.and_then(Reading::strictly))

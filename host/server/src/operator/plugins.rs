@@ -144,6 +144,7 @@ async fn upload<S: Views + Control>(
         Some(value) if value.len() > DOCUMENT_BYTES_MAX => return Err(Refusal::bad("the signature is too long")),
         Some(value) => Some(PluginSignature::from_json(value.as_bytes()).map_err(registry::Error::from)?),
     };
+    mask::check_note("actor", &query.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
@@ -163,7 +164,7 @@ async fn upload<S: Views + Control>(
         bytes,
         signature,
         act: Act {
-            actor: actor(&caller, String::new()),
+            actor: actor(&caller, query.actor),
             why: None,
             at: clock::now(),
             dry_run: query.dry_run,
