@@ -12,7 +12,7 @@ use crate::secret::Secret;
 /// What a token begins with, so that people and scanners for leaked secrets know one when they see it.
 const TOKEN_PREFIX: &str = "tgt_";
 
-/// What a caller is to the host.
+/// What a caller may do on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Runs the host: everything, of every tenant.
@@ -21,13 +21,15 @@ pub enum Role {
     TenantAdmin,
     /// Writes plugins for one tenant: uploads and tries them, but does not put them to work, and does not see receipts.
     PluginAuthor,
-    /// Looks, and changes nothing.
+    /// Reads, and changes nothing.
     Viewer,
 }
 
 impl Role {
+    /// Every role, the one with the most permissions first.
     pub const ALL: [Self; 4] = [Self::Operator, Self::TenantAdmin, Self::PluginAuthor, Self::Viewer];
 
+    /// The name that files, tokens and the operator API know the role by.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
@@ -37,7 +39,7 @@ impl Role {
         }
     }
 
-    /// Whether the role has the permission at all; of what, the caller's tenant says.
+    /// Whether the role has the permission at all. The caller's tenant limits what it applies to.
     pub fn may(self, permission: Permission) -> bool {
         match self {
             Self::Operator => true,
@@ -75,7 +77,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role that there is not.
+/// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no role; there are operator, tenant-admin, plugin-author and viewer")]
 pub struct NoSuchRole(String);
@@ -102,7 +104,7 @@ pub enum Permission {
     ReceiptWrite,
     /// Plugins, their reports, history and routes.
     PluginRead,
-    /// Hand in a plugin.
+    /// Upload a plugin.
     PluginUpload,
     /// Run a plugin on recorded runs, without effects.
     PluginTrial,
@@ -112,11 +114,14 @@ pub enum Permission {
     RouteWrite,
     /// Whose signatures are believed.
     PublisherWrite,
+    /// Lists tokens, without what proves them.
     TokenRead,
+    /// Makes tokens and revokes them.
     TokenWrite,
 }
 
 impl Permission {
+    /// The name that the operator API and its messages know the permission by.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HostRead => "host-read",
@@ -135,28 +140,38 @@ impl Permission {
     }
 }
 
-/// Whoever proved to be somebody.
+/// Somebody who proved with a token who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// For the history: what the token was named.
+    /// The name of the token, which the history keeps.
     pub name: String,
+    /// Limits what the caller may do.
     pub role: Role,
-    /// The tenant that the caller is of; none is of the whole host.
+    /// The only tenant that the caller sees; none for a caller who sees the whole host.
     pub tenant: Option<TenantName>,
 }
 
-/// Why a caller is not let.
+/// Why a call is refused to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
+    /// The caller's role lacks the permission.
     #[error("the role {role} has no permission {}", permission.as_str())]
-    Role { role: Role, permission: Permission },
-    /// Something of another tenant or of the whole host. Says nothing of whether it exists.
+    Role {
+        /// The caller's role.
+        role: Role,
+        /// What the call needs.
+        permission: Permission,
+    },
+    /// The call is about another tenant or about the whole host. The message does not say whether its object exists.
     #[error("this token is for the tenant `{own}` only")]
-    Tenant { own: TenantName },
+    Tenant {
+        /// The only tenant that the caller may know of.
+        own: TenantName,
+    },
 }
 
 impl Caller {
-    /// The one behind the operator's own token, which the configuration names.
+    /// The holder of the operator's own token, which the configuration names.
     pub fn operator() -> Self {
         Self {
             name: "operator".to_owned(),
@@ -179,8 +194,10 @@ impl Caller {
         self.sees(tenant)
     }
 
+    /// Checks that the caller may know of what belongs to `tenant`; without one, of what belongs to the whole host.
+    ///
     /// # Errors
-    /// When something of `tenant` is not the caller's to know.
+    /// When the caller may not.
     pub fn sees(&self, tenant: Option<&TenantName>) -> Result<(), Denied> {
         match &self.tenant {
             Some(own) if tenant != Some(own) => Err(Denied::Tenant { own: own.clone() }),
@@ -219,8 +236,8 @@ pub fn token(random: [u8; 32]) -> Secret {
     Secret::new(format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&random)))
 }
 
-/// What a host keeps of a token, and finds it by. A plain hash is enough, because a token is 256 random bits and not a word that
-/// somebody chose; and who compares hashes tells a guesser nothing by the time it takes.
+/// The digest that a host keeps of a token, and finds it by. A plain hash is enough, because a token is 256 random bits and not a word that
+/// somebody chose; and the time that a comparison of hashes takes tells a guesser nothing.
 pub fn token_digest(token: &[u8]) -> Digest {
     Digest(Sha256::digest(token).into())
 }

@@ -13,15 +13,23 @@ use crate::money::Money;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Action {
+    /// Adds value to an account.
     Credit(Transfer),
+    /// Takes value from an account.
     Debit(Transfer),
+    /// Holds stock for a customer or an order.
     ReserveStock(Stock),
+    /// Lets held stock go.
     ReleaseStock(Stock),
+    /// Issues a gift card.
     IssueGiftCard(GiftCard),
+    /// Marks a subject as suspicious.
     Flag(Flag),
+    /// Sends somebody a message.
     Notify(Notice),
+    /// Does something that the contract has no case for.
     Extension(Extension),
-    /// Of a route without a plugin: the event itself is handed on. No plugin can ask for it.
+    /// Hands on the event itself. Only a route without a plugin makes it; no plugin can ask for it.
     Forward(Forward),
 }
 
@@ -29,8 +37,11 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transfer {
+    /// Whose balance changes, as the receiving system names it.
     pub account: String,
+    /// How much is moved; at least 1 minor unit.
     pub amount: Money,
+    /// Why, for people.
     pub reason: String,
 }
 
@@ -38,16 +49,23 @@ pub struct Transfer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stock {
+    /// The article.
     pub sku: String,
+    /// How many pieces; at least 1.
     pub quantity: u32,
+    /// What the stock is held for, for example an order.
     pub reference: String,
 }
 
+/// A gift card that the receiving system is to issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GiftCard {
+    /// Who gets the card, as the receiving system names them.
     pub recipient: String,
+    /// The value of the card; at least 1 minor unit.
     pub amount: Money,
+    /// Which template the receiving system makes the card from.
     pub template: String,
 }
 
@@ -55,17 +73,25 @@ pub struct GiftCard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Flag {
+    /// Who or what is judged.
     pub subject: String,
+    /// From 0 (harmless) to 100 (certain).
     pub score: u32,
+    /// Why, for people; at most 32.
     pub reasons: Vec<String>,
 }
 
+/// A message to somebody, which the receiving system writes and sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Notice {
+    /// How it is sent, for example `email`.
     pub channel: String,
+    /// Who gets it, as the channel addresses them.
     pub recipient: String,
+    /// Which template the receiving system writes it from.
     pub template: String,
+    /// What is put into the template, by name; at most 32.
     pub values: Vec<(String, String)>,
 }
 
@@ -73,8 +99,11 @@ pub struct Notice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extension {
+    /// The name that routes grant it by.
     pub name: String,
+    /// The schema of `body`, for the receiver.
     pub schema: String,
+    /// A JSON document.
     pub body: String,
 }
 
@@ -83,20 +112,28 @@ pub struct Extension {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionKind {
+    /// [`Action::Credit`].
     Credit,
+    /// [`Action::Debit`].
     Debit,
+    /// [`Action::ReserveStock`].
     ReserveStock,
+    /// [`Action::ReleaseStock`].
     ReleaseStock,
+    /// [`Action::IssueGiftCard`].
     IssueGiftCard,
+    /// [`Action::Flag`].
     Flag,
+    /// [`Action::Notify`].
     Notify,
+    /// [`Action::Extension`].
     Extension,
     /// Made by a route that forwards, and never granted.
     Forward,
 }
 
 impl ActionKind {
-    /// Those that a plugin may ask for.
+    /// The kinds that a plugin may ask for.
     pub const ALL: [Self; 8] = [
         Self::Credit,
         Self::Debit,
@@ -108,6 +145,7 @@ impl ActionKind {
         Self::Extension,
     ];
 
+    /// The name in grants, in the ledger and in the JSON of an action.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Credit => "credit",
@@ -122,12 +160,12 @@ impl ActionKind {
         }
     }
 
-    /// One of those that a plugin may ask for.
+    /// The kind with this name, if it is one that a plugin may ask for.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// One of those that the ledger holds.
+    /// The kind with this name, if it is one that the ledger holds.
     pub fn of_ledger(name: &str) -> Option<Self> {
         Self::from_name(name).or_else(|| (name == Self::Forward.as_str()).then_some(Self::Forward))
     }
@@ -139,6 +177,7 @@ impl fmt::Display for ActionKind {
 }
 
 impl Action {
+    /// The case of this action.
     pub fn kind(&self) -> ActionKind {
         match self {
             Self::Credit(_) => ActionKind::Credit,
@@ -172,7 +211,7 @@ impl Action {
         serde_json::to_string(self).expect("an action is strings and integers")
     }
 
-    /// What "the same content" means for an operation key that comes twice.
+    /// Two actions under one operation key have the same content when this digest is the same.
     pub fn content_digest(&self) -> Digest {
         Digest::of(self.to_json().as_bytes())
     }
@@ -201,40 +240,59 @@ impl fmt::Display for Action {
 pub struct Proposal {
     /// As the guest gave it; not yet an [`OperationKey`].
     pub operation_key: String,
+    /// What was proposed, not yet checked.
     pub action: UncheckedAction,
 }
 
 /// Guest output before judgement: the same cases, with amounts and currencies that nobody has checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UncheckedAction {
+    /// Adds value to an account.
     Credit(UncheckedTransfer),
+    /// Takes value from an account.
     Debit(UncheckedTransfer),
+    /// Holds stock.
     ReserveStock(Stock),
+    /// Lets held stock go.
     ReleaseStock(Stock),
+    /// Issues a gift card.
     IssueGiftCard {
+        /// As in [`GiftCard`].
         recipient: String,
+        /// The value of the card.
         amount: UncheckedMoney,
+        /// As in [`GiftCard`].
         template: String,
     },
+    /// Marks a subject as suspicious; the score may be over 100.
     Flag(Flag),
+    /// Sends somebody a message.
     Notify(Notice),
+    /// Does something that the contract has no case for; the body may be no JSON.
     Extension(Extension),
 }
 
+/// A [`Transfer`] whose amount nobody has checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncheckedTransfer {
+    /// As in [`Transfer`].
     pub account: String,
+    /// How much is moved.
     pub amount: UncheckedMoney,
+    /// As in [`Transfer`].
     pub reason: String,
 }
 
+/// An amount as the guest gave it: of any size, also negative, in what may be no currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncheckedMoney {
+    /// In minor units of `currency`.
     pub minor_units: i64,
+    /// What should be a currency code.
     pub currency: String,
 }
 
-/// As what an event is handed on.
+/// The form in which an event is handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -248,8 +306,10 @@ pub enum ForwardForm {
 }
 
 impl ForwardForm {
+    /// Every form.
     pub const ALL: [Self; 3] = [Self::Envelope, Self::Body, Self::CloudEvents];
 
+    /// The name that files and the ledger know the form by.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
@@ -280,7 +340,9 @@ impl FromStr for ForwardForm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forward {
+    /// Whose event is handed on.
     pub receipt: ReceiptId,
+    /// In which form the event is handed on.
     pub form: ForwardForm,
 }
 
@@ -297,10 +359,12 @@ impl GrantedAction {
         Self { operation_key, action }
     }
 
+    /// The name of its business effect.
     pub fn operation_key(&self) -> &OperationKey {
         &self.operation_key
     }
 
+    /// What is recorded.
     pub fn action(&self) -> &Action {
         &self.action
     }

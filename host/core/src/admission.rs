@@ -30,8 +30,8 @@ pub fn receipt_id(key: &Secret, tenant: &TenantName, source: &SourceName, event:
     )
 }
 
-/// Names the receipt of (tenant, source, signed message). The empty part stands where an event id would, which is never empty: no event id
-/// reads like a message.
+/// Names the receipt of (tenant, source, signed message). Where an event id would stand is an empty part, and no event id is empty: so no
+/// event's receipt has the name of a message's.
 pub fn receipt_id_of_message(key: &Secret, tenant: &TenantName, source: &SourceName, message: &Digest) -> ReceiptId {
     named(
         key,
@@ -51,8 +51,8 @@ fn named(key: &Secret, parts: &[&[u8]]) -> ReceiptId {
     ReceiptId(id)
 }
 
-/// Jobs of one lane are run in the order of their receipts. A lane is (tenant, route, subject), and the source whose subject it is, if it is one's
-/// own; an event without a subject has a lane of its own. Two lanes that hash alike only wait for each other.
+/// The number of a job's lane. Jobs of one lane are run in the order of their receipts. A lane is (tenant, route, subject), with the source
+/// where subjects are each source's own; an event without a subject has a lane of its own. Two lanes that hash alike only wait for each other.
 pub fn lane(
     tenant: &TenantName,
     route: &RouteName,
@@ -94,10 +94,13 @@ pub enum Identity {
 /// One verified, read event on its way into the store: everything the commit needs, so that the store asks nobody.
 #[derive(Debug, Clone)]
 pub struct Admission {
+    /// The receipt that the event has or gets.
     pub receipt: ReceiptId,
-    /// What `receipt` was named by.
+    /// What the name of `receipt` is made from.
     pub identity: Identity,
+    /// What was read of the request.
     pub event: Arc<Event>,
+    /// How the request was proved.
     pub proof: Proof,
     /// SHA-256 of the body.
     pub body_digest: Digest,
@@ -107,9 +110,11 @@ pub struct Admission {
     pub jobs: Vec<JobSpec>,
     /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
+    /// The source's choice for a delivery that comes in another form while its receipt is held.
     pub on_held: OnHeld,
-    /// Whose its subject is.
+    /// Whether the subject is the tenant's or the source's own.
     pub scope: Scope,
+    /// The source's choice for a suspected replay.
     pub on_replay: OnReplay,
 }
 
@@ -166,7 +171,7 @@ impl Admission {
         }
     }
 
-    /// The same about a subject of this scope.
+    /// Returns the admission with its subject in this scope.
     #[must_use]
     pub fn about(mut self, scope: Scope) -> Self {
         let event = &self.event;
@@ -183,7 +188,7 @@ impl Admission {
         self
     }
 
-    /// The same, held where the source does not accept such events.
+    /// Returns the admission, held where the source does not accept events of this mode.
     #[must_use]
     pub fn accepted_by(mut self, accept: Accept) -> Self {
         self.hold = accept.why_not(&self.event.attributes);
@@ -260,6 +265,7 @@ pub struct Kept {
     pub same: u64,
     /// Other bodies that are kept.
     pub conflicts: u64,
+    /// Bytes of the conflicts' bodies that are kept, together.
     pub conflict_bytes: u64,
 }
 
@@ -322,15 +328,18 @@ pub fn jobs<'r>(
 /// A job that a route gives to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSpec {
+    /// The route that the job is made for.
     pub route: RouteName,
+    /// The job's lane, as [`lane`] numbers it.
     pub lane: i64,
-    /// What becomes of it if the event came late.
+    /// What the route says of it if the event came late.
     pub late: Late,
 }
 
 /// A job as it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
+    /// What the route gives to the event.
     pub spec: JobSpec,
     /// Why it waits for a person from its beginning, if it does.
     pub held: Option<String>,
@@ -352,7 +361,7 @@ pub fn made_late(
     let lateness = lifecycle
         .zip(status)
         .and_then(|(lifecycle, status)| lifecycle.lateness(current, status))
-        // The lifecycle of now knows one of the two no more: no reason to let it run.
+        // The lifecycle no longer knows one of the two: that is no reason to let the job run.
         .unwrap_or(Lateness::Overtaken);
     let made = jobs.iter().filter_map(|job| {
         let held = match job.late.job(lateness) {
@@ -372,9 +381,17 @@ pub fn made_late(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
     /// The receipt is named by the event's id.
-    ById { body_digest: Digest },
+    ById {
+        /// SHA-256 of the body that the receipt keeps.
+        body_digest: Digest,
+    },
     /// The receipt is named by the signed message, which was received before under this id and type.
-    ByMessage { id: EventId, event_type: EventType },
+    ByMessage {
+        /// The id under which the message came first.
+        id: EventId,
+        /// The type under which the message came first.
+        event_type: EventType,
+    },
 }
 
 /// The four answers of deduplication (promise I6).
@@ -402,9 +419,15 @@ pub enum Disposition {
     Accepted,
     /// It came late: a later status of the subject is already known. Its subject stays where it is; it has jobs only where its route or
     /// its lifecycle says that what is late is due.
-    Superseded { current: Status },
+    Superseded {
+        /// The status that the subject has.
+        current: Status,
+    },
     /// Waits for a person; no jobs.
-    Held { reason: String },
+    Held {
+        /// Why, for the person who decides.
+        reason: String,
+    },
 }
 
 /// Decides an admission from what the commit's transaction found.

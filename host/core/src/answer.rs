@@ -1,5 +1,5 @@
-//! The answer table: what the edge answers to what happened. Providers retry by status, so this is policy, in one place. What a
-//! provider wants otherwise, its profile says ([`Ack`]), and only here is it looked at.
+//! The answer table: what the edge answers to what happened. Providers retry by status, so this is policy, in one place. A profile says
+//! what its provider wants otherwise ([`Ack`]), and only this module looks at that.
 
 use std::borrow::Cow;
 
@@ -29,13 +29,13 @@ pub enum Happening {
 /// Why nothing was kept. The name is what is counted and logged; the sender learns the status and the public message only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
-    /// No such tenant or source.
+    /// There is no such tenant or source.
     UnknownSource,
-    /// Not POST.
+    /// The method is not POST.
     Method,
-    /// Not over HTTPS, where the operator demands it.
+    /// The request did not come over HTTPS, where the operator demands it.
     Insecure,
-    /// From an address that the source does not list.
+    /// The request came from an address that the source does not list.
     Address,
     /// The tenant has used up its rate.
     RateLimited,
@@ -68,6 +68,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Every rejection, in the order of this enum.
     pub const ALL: [Self; 18] = [
         Self::UnknownSource,
         Self::Method,
@@ -148,6 +149,7 @@ impl Ack {
 /// What goes back to the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// The status of the HTTP response.
     pub http_status: u16,
     /// One word for programs.
     pub status: &'static str,
@@ -200,6 +202,7 @@ impl Answer {
         self
     }
 
+    /// The media type of [`Answer::body`].
     pub fn content_type(&self) -> &'static str {
         match self.text {
             Some(_) => "text/plain; charset=utf-8",

@@ -12,6 +12,7 @@ pub struct BreakerPolicy {
 }
 
 impl BreakerPolicy {
+    /// The policy for deliveries: 5 failures in a row open a breaker for 10 seconds.
     pub const DELIVERIES: Self = Self {
         failures_max: 5,
         open_ms: 10_000,
@@ -21,31 +22,37 @@ impl BreakerPolicy {
 /// The state of one destination's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {
+    /// Attempts are sent.
     Closed {
+        /// How many attempts failed in a row, up to now.
         failures: u32,
     },
     /// Nothing is sent before this instant.
     Open {
+        /// When the next attempt may be sent, as a probe.
         until: UnixMillis,
     },
     /// One probe is on its way.
     Probing,
 }
 
-/// What a breaker says to one more attempt.
+/// What a breaker answers when one more attempt wants to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Permission {
+    /// The attempt may be made.
     Send,
+    /// No attempt may be made before this instant.
     WaitUntil(UnixMillis),
 }
 
 impl Breaker {
+    /// A closed breaker without failures.
     pub const fn new() -> Self {
         Self::Closed { failures: 0 }
     }
 
-    /// Asks before an attempt. Whoever is told to send must report with [`Breaker::finished`].
+    /// Returns whether an attempt may be made now. Whoever is told to send must report with [`Breaker::finished`].
     pub fn permit(&mut self, policy: &BreakerPolicy, now: UnixMillis) -> Permission {
         match *self {
             Self::Closed { .. } => Permission::Send,
@@ -73,6 +80,7 @@ impl Breaker {
         };
     }
 
+    /// Whether attempts are held back, also while a probe is on its way.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Open { .. } | Self::Probing)
     }

@@ -12,27 +12,32 @@ use crate::ids::{Digest, ReceiptId};
 /// The link before the first receipt.
 pub const GENESIS: Digest = Digest([0; 32]);
 
-/// What of a receipt its digest covers. A store keeps the coverage that it was made with, so that its chain stays one.
+/// Which facts of a receipt its digest covers. A store keeps the coverage that it was made with, so that its chain stays one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coverage {
-    /// Who, which event, when, how proved, the body and the disposition's name: stores of schema 1.
+    /// Tenant, source, event, times, proof, body and the disposition's name: stores of schema 1.
     Core,
     /// Everything that the receipt says.
     Whole,
 }
 
-/// What a receipt says for ever: who, what, when, how it was proved and read, what became of it. The admission and the auditor
-/// make its digest from the same.
+/// What a receipt says for ever: who, what, when, how it was proved and read, what became of it. Admission and audit both make its digest
+/// from these facts.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiptFacts<'a> {
+    /// The receipt's name.
     pub receipt: ReceiptId,
     /// Its payload is not looked at: `body_digest` stands for it.
     pub event: &'a Event,
+    /// How the request was proved.
     pub proof: &'a Proof,
     /// [`crate::event::ENVELOPE_VERSION`] when it was admitted.
     pub envelope_version: u32,
+    /// The version of the lifecycle that judged the event, if one did.
     pub lifecycle_version: Option<u32>,
+    /// SHA-256 of the body.
     pub body_digest: Digest,
+    /// What became of the receipt when it was admitted.
     pub disposition: &'a Disposition,
 }
 
@@ -120,7 +125,7 @@ impl Facts {
     }
 }
 
-/// The next link.
+/// The link of a receipt with this digest, behind `previous`.
 pub fn link(previous: &Digest, receipt: &Digest) -> Digest {
     let mut hash = Sha256::new();
     hash.update(previous.0);

@@ -1,8 +1,8 @@
 //! Questions that are answered instead of kept (promise I9): a provider asks whether the endpoint is ours before it sends events.
 //!
-//! [`preflight`] answers those that come without a signature, before a body is read; [`answer`] those that are signed, after
-//! [`crate::verify::verify`]; an empty batch is such a one where the profile says so. Neither stores anything, and neither says more than the provider already knows: what is repeated is
-//! bounded, printable ASCII, and plain text that no browser takes for a page.
+//! [`preflight`] answers those that come without a signature, before a body is read. [`answer`] answers those that are signed, after
+//! [`crate::verify::verify`]; an empty batch is one of them where the profile says so. Neither stores anything, and neither says more than
+//! the provider already knows: what is repeated is bounded, printable ASCII, and plain text that no browser takes for a page.
 
 use crate::answer::Rejection;
 use crate::batch::{self, BatchError};
@@ -13,13 +13,16 @@ use crate::profile::{EmptyBatch, FieldSource, Handshake, Profile};
 use crate::request::RawRequest;
 use crate::verify::{Keyring, Verified};
 
-/// What is sent back.
+/// The HTTP response to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
+    /// The status of the HTTP response.
     pub http_status: u16,
+    /// Its media type: never one that a browser runs.
     pub content_type: &'static str,
     /// Names in lower case.
     pub headers: Vec<(&'static str, String)>,
+    /// What the provider asked to have repeated, or nothing.
     pub body: String,
 }
 
@@ -68,7 +71,7 @@ fn web_hook_origin(allowed: Option<&[u8]>, request: &RawRequest<'_>) -> Result<R
         content_type: "text/plain; charset=utf-8",
         headers: vec![
             ("webhook-allowed-origin", origin.to_owned()),
-            // Rates are the tenant's limits, which answer with 429 where they are reached.
+            // A tenant's rate limit is enforced by answering 429, so no rate is announced here.
             ("webhook-allowed-rate", "*".into()),
             ("allow", "POST, OPTIONS".into()),
         ],

@@ -20,17 +20,17 @@ use crate::secret::Secret;
 use crate::signature::{PrivateKey, PublicKey, SIGNATURE_BYTES};
 use crate::time::UnixMillis;
 
-/// What the document calls itself; a change of its meaning changes it.
+/// The value of `format` in the document. Every change of the document's meaning changes it.
 pub const FORMAT: &str = "tollgate-checkpoint/1";
-/// About 160 bytes for each tenant.
+/// The longest document that is read. A tenant takes about 160 bytes of it.
 pub const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Which store it is: follows from the store's own key, and says nothing of it.
+/// Names a store. It is derived from the store's own key, and reveals nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StoreId([u8; 16]);
 
 impl StoreId {
-    /// Of the store with this receipt key.
+    /// The id of the store that has this receipt key.
     pub fn of(receipt_key: &Secret) -> Self {
         use sha2::Digest as _;
         let mut hash = sha2::Sha256::new();
@@ -72,22 +72,24 @@ impl<'de> Deserialize<'de> for StoreId {
     }
 }
 
-/// A place in a chain: so many receipts, and the link of the last.
+/// A place in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
+    /// How many receipts the chain has up to here.
     pub receipts: u64,
+    /// The link of the last of them.
     pub head: Digest,
 }
 
 impl Mark {
-    /// Before the first receipt.
+    /// The place before the first receipt.
     pub const NONE: Self = Self {
         receipts: 0,
         head: chain::GENESIS,
     };
 
-    /// One receipt further, whose facts have this digest.
+    /// The place behind one more receipt, whose facts have this digest.
     #[must_use]
     pub fn after(self, receipt: &Digest) -> Self {
         Self {
@@ -100,7 +102,9 @@ impl Mark {
 /// What a store had at an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// Which store it is of.
     pub store: StoreId,
+    /// When it was made.
     pub at: UnixMillis,
     /// The store's own chain; none where the checkpoint is for one tenant, who is told nothing of others.
     pub chain: Option<Mark>,
@@ -108,7 +112,7 @@ pub struct Checkpoint {
     pub tenants: BTreeMap<TenantName, Mark>,
 }
 
-/// A checkpoint with somebody's signature. Not checked against any key until [`SignedCheckpoint::verify`] is.
+/// A checkpoint with somebody's signature, which only [`SignedCheckpoint::verify`] checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCheckpoint {
     checkpoint: Checkpoint,
@@ -118,12 +122,25 @@ pub struct SignedCheckpoint {
 /// Why a document is not a checkpoint, or not one that counts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
+    /// The document is over the bound.
     #[error("the checkpoint is {bytes} bytes long; at most {DOCUMENT_BYTES_MAX} are allowed")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The document cannot be read.
     #[error("the checkpoint is not the JSON document that `tollgate audit checkpoint` writes: {reason}")]
-    Document { reason: String },
+    Document {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The document is of another version.
     #[error("the checkpoint has the format `{found}`; this Tollgate knows {FORMAT}")]
-    Format { found: String },
+    Format {
+        /// What it calls its format.
+        found: String,
+    },
+    /// The signature is not of this checkpoint by this key.
     #[error("the checkpoint's signature does not fit it and the key: it was changed, or another key signed it")]
     Forged,
 }
@@ -154,7 +171,7 @@ impl Checkpoint {
         text.into_bytes()
     }
 
-    /// Vouches for it.
+    /// Signs the checkpoint.
     pub fn signed(self, key: &PrivateKey) -> SignedCheckpoint {
         SignedCheckpoint {
             signature: key.sign_message(&self.message()),
@@ -164,7 +181,7 @@ impl Checkpoint {
 }
 
 impl SignedCheckpoint {
-    /// Reads the document. Nothing is said yet about whether the signature is good.
+    /// Reads the document. Does not check its signature.
     ///
     /// # Errors
     /// What is wrong with the document.

@@ -21,13 +21,16 @@ pub struct ConfigSchema(Value);
 pub struct SchemaError {
     /// For example `configuration.properties.rate_bps.minimum`.
     pub place: String,
+    /// What is wrong, in words.
     pub reason: String,
 }
 
 /// One segment of the path from a configuration to a value inside it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Segment {
+    /// A member of an object.
     Key(String),
+    /// An element of a list, from 0.
     Index(usize),
 }
 
@@ -38,6 +41,7 @@ pub struct ConfigPath(pub Vec<Segment>);
 /// What is wrong with a configuration. Texts of the configuration are not repeated, since they may be secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
+    /// Where in the configuration.
     pub path: ConfigPath,
     /// Goes on where the path ends: "must be an integer, but is a text".
     pub message: String,

@@ -28,30 +28,49 @@ use crate::time::UnixMillis;
 pub enum AttemptEnd {
     /// The destination answered with this status.
     Answered {
+        /// The status of the answer.
         http_status: u16,
+        /// How long the destination asks to be left alone, where its answer asks for that.
         retry_after_ms: Option<i64>,
     },
     /// No whole answer: refused, reset, timed out, TLS or DNS trouble.
-    Failed { reason: String },
+    Failed {
+        /// What went wrong, in words.
+        reason: String,
+    },
     /// The host's own rules forbid to connect there. No attempt will ever pass until the configuration changes.
-    Forbidden { reason: String },
+    Forbidden {
+        /// Which rule, in words.
+        reason: String,
+    },
 }
 
 /// What becomes of an outbox entry after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum EntryEnd {
+    /// The destination has it.
     Delivered,
-    RetryAt { at: UnixMillis, reason: String },
-    Dead { reason: String },
+    /// One more attempt follows.
+    RetryAt {
+        /// Not before this instant.
+        at: UnixMillis,
+        /// Why this attempt was not enough.
+        reason: String,
+    },
+    /// No further attempt follows; the entry is a dead letter.
+    Dead {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
-/// What is sent depends on this of the destination.
+/// What of a destination the sending depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipient<'a> {
     /// The shipped profile `standard-webhooks`.
     pub scheme: &'a Profile,
-    /// All of them sign. At least one.
+    /// Every one of them signs. There is at least one.
     pub secrets: &'a [SourceSecret],
     /// Its own headers. No name is one of ours ([`crate::own_header::name`]).
     pub headers: &'a [(&'a str, &'a Secret)],
@@ -62,7 +81,9 @@ pub struct Recipient<'a> {
 /// A POST as it goes out. Each name stands once; values are kept as secrets are, since some of them are.
 #[derive(Debug)]
 pub struct Outgoing {
+    /// Names in lower case, with their values.
     pub headers: Vec<(String, Secret)>,
+    /// What was signed.
     pub body: Vec<u8>,
 }
 
@@ -198,13 +219,19 @@ impl OutboxClaim {
 /// One attempt and its consequence.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
+    /// The entry that was attempted.
     pub entry: OutboxId,
+    /// The lease under which it was attempted.
     pub epoch: LeaseEpoch,
+    /// When the attempt began.
     pub started_at: UnixMillis,
+    /// How long it took, in microseconds.
     pub duration_us: u64,
+    /// How it ended.
     pub end: AttemptEnd,
-    /// [`kept_answer`].
+    /// What is kept of the destination's answer, as [`kept_answer`] cuts it.
     pub answer: String,
+    /// What becomes of the entry.
     pub entry_end: EntryEnd,
 }
 
@@ -228,6 +255,7 @@ impl AttemptEnd {
         }
     }
 
+    /// Whether the destination took the message: it answered 2xx.
     pub fn is_success(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! One run held against another: a recorded run against its repetition (promise W3), an old version against a new one (W4).
+//! Compares runs: a recorded run with its repetition (promise W3), an old version with a new one (W4).
 //!
 //! What counts is meaning: which operation has which effect. The order of actions and the words of a refusal do not.
 
@@ -12,13 +12,16 @@ use crate::grant::{self, Grant};
 use crate::ids::{OperationKey, TenantName};
 use crate::outcome::{Fault, Outcome};
 
-/// What one run came to, after its route's grants were asked.
+/// What one run came to, after the route's grants judged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     /// [`Outcome::name`].
     pub outcome: String,
+    /// What the plugin or the host said about the end; empty for a completed run.
     pub message: String,
+    /// The granted actions, in the order of the run.
     pub actions: Vec<(OperationKey, Action)>,
+    /// The fuel that the run used.
     pub fuel: u64,
 }
 
@@ -67,6 +70,7 @@ pub enum StateUse {
 }
 
 impl StateUse {
+    /// What this outcome says of it.
     pub fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Completed { .. } | Outcome::Refused { .. } => Self::Used,
@@ -82,20 +86,34 @@ impl StateUse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "difference", rename_all = "kebab-case")]
 pub enum Difference {
-    /// They ended otherwise.
-    Outcome { before: String, after: String },
+    /// The runs ended differently.
+    Outcome {
+        /// The name of the outcome that the first run had.
+        before: String,
+        /// The name of the outcome that the second run had.
+        after: String,
+    },
+    /// Only the second run has this operation.
     Added {
+        /// The name of the operation.
         operation_key: OperationKey,
+        /// What the second run does.
         action: Action,
     },
+    /// Only the first run has this operation.
     Removed {
+        /// The name of the operation.
         operation_key: OperationKey,
+        /// What the first run did.
         action: Action,
     },
     /// The same operation with another effect.
     Changed {
+        /// The name of the operation.
         operation_key: OperationKey,
+        /// What the first run did.
         before: Action,
+        /// What the second run does.
         after: Action,
     },
 }
@@ -153,7 +171,7 @@ pub fn differences(before: &Said, after: &Said) -> Vec<Difference> {
     found
 }
 
-/// Many runs of one version held against the same runs of another.
+/// Compares many runs of one version with the same runs of another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
@@ -163,13 +181,19 @@ pub struct Tally {
     pub differing: u64,
     /// Of those, how many read state that the recorded run had not read, so that nobody knows what it held then.
     pub beyond_record: u64,
+    /// Operations that only the new version has, by kind of action.
     pub actions_added: BTreeMap<ActionKind, u64>,
+    /// Operations that only the old version has, by kind of action.
     pub actions_removed: BTreeMap<ActionKind, u64>,
+    /// Operations with another effect, by kind of action.
     pub actions_changed: BTreeMap<ActionKind, u64>,
     /// How often one outcome became another, by `before → after`.
     pub outcomes_changed: BTreeMap<String, u64>,
+    /// What is moved in all, before and after.
     pub money: Vec<MoneyLine>,
+    /// Fuel of the recorded runs.
     pub fuel_before: Percentiles,
+    /// Fuel of the repeated runs.
     pub fuel_after: Percentiles,
     /// Of the repeated runs, in microseconds of this machine.
     pub micros_after: Percentiles,
@@ -206,25 +230,34 @@ impl Tally {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MoneyLine {
+    /// Whose actions these are.
     pub tenant: TenantName,
+    /// Their kind.
     pub kind: ActionKind,
+    /// Their currency.
     pub currency: String,
+    /// What the recorded runs move.
     pub before: i64,
+    /// What the repeated runs move.
     pub after: i64,
 }
 
-/// Of the values that were seen. All 0 when there were none.
+/// Percentiles of the values that were seen. All are 0 when there were none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Percentiles {
+    /// Half of the values are at most this.
     pub p50: u64,
+    /// 95 of 100 values are at most this.
     pub p95: u64,
+    /// 99 of 100 values are at most this.
     pub p99: u64,
+    /// The largest value.
     pub max: u64,
 }
 
 impl Percentiles {
-    /// By the nearest rank.
+    /// The percentiles of these values, by the nearest rank.
     pub fn of(mut values: Vec<u64>) -> Self {
         values.sort_unstable();
         let at = |per_cent: usize| {
@@ -251,7 +284,7 @@ pub struct Tallying {
 }
 
 impl Tallying {
-    /// Adds one run and its repetition; answers how they differ.
+    /// Adds one run and its repetition, which took `micros` microseconds. Returns how they differ.
     pub fn add(
         &mut self,
         tenant: &TenantName,
@@ -290,6 +323,7 @@ impl Tallying {
         found
     }
 
+    /// Closes the tally.
     pub fn finish(self) -> Tally {
         let lines = self.money.into_iter();
         Tally {

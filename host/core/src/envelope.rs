@@ -1,4 +1,4 @@
-//! Reading: a verified request into the house's one [`Event`] shape, by the places that the profile names (promises I3, I8, I11, T5).
+//! Reading: turns a verified request into the one [`Event`] shape, by the places that the profile names (promises I3, I8, I11, T5).
 //!
 //! The body is checked whole but only once, and only what the profile names is kept. What is authentic and has its id and its type is
 //! kept: only a body that cannot be read, or a missing id or type, refuses. A value that cannot be what the profile says it is, or
@@ -42,28 +42,72 @@ pub const READING_NOTES: &str = "reading_notes";
 /// Why an authentic request is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
+    /// A body must be UTF-8.
     #[error("the body is not UTF-8: byte {at} begins no character")]
-    NotUtf8 { at: usize },
+    NotUtf8 {
+        /// The position of the first byte that is not, from 0.
+        at: usize,
+    },
+    /// The body has JSON's place, and is none.
     #[error("the body is not JSON: line {line}, column {column}: {detail}")]
-    NotJson { line: usize, column: usize, detail: String },
+    NotJson {
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser expected.
+        detail: String,
+    },
+    /// The nesting is over the bound.
     #[error("the body is nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
+    /// One object has a key twice.
     #[error("the body has the key `{key}` twice in one object, so two readers could understand it differently")]
-    RepeatedKey { key: String },
+    RepeatedKey {
+        /// That key.
+        key: String,
+    },
+    /// The profile reads this header, and several came.
     #[error("the header `{name}` came more than once")]
-    RepeatedHeader { name: String },
+    RepeatedHeader {
+        /// The header's name.
+        name: String,
+    },
+    /// None of the profile's places holds an id.
     #[error("no event id: the profile looks for it at {where_}")]
-    MissingId { where_: String },
+    MissingId {
+        /// The places, in words.
+        where_: String,
+    },
+    /// None of the profile's places holds a type.
     #[error("no event type: the profile looks for it at {where_}")]
-    MissingType { where_: String },
+    MissingType {
+        /// The places, in words.
+        where_: String,
+    },
+    /// The body has a form's place, and is none.
     #[error("the body is not a form: {detail}")]
-    NotAForm { detail: &'static str },
+    NotAForm {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// A batch must have an item.
     #[error("the batch is empty")]
     EmptyBatch,
+    /// The batch has more items than the bound.
     #[error("the batch has {items} items; at most {BATCH_ITEMS_MAX} are allowed")]
-    BatchTooLarge { items: usize },
+    BatchTooLarge {
+        /// How many it has.
+        items: usize,
+    },
+    /// One item of a batch cannot be read, so the request is not.
     #[error("item {index} of the batch (the first is 0): {cause}")]
-    Item { index: usize, cause: Box<Unreadable> },
+    Item {
+        /// The item's position, from 0.
+        index: usize,
+        /// Why the item cannot be read.
+        cause: Box<Unreadable>,
+    },
 }
 
 impl Unreadable {
@@ -89,7 +133,7 @@ impl From<&Unreadable> for Rejection {
     fn from(unreadable: &Unreadable) -> Self {
         match unreadable {
             Unreadable::BatchTooLarge { .. } => Self::BatchTooLarge,
-            // Whatever we are taught later, these bytes stay what they are.
+            // No later profile can read these bytes.
             Unreadable::NotUtf8 { .. }
             | Unreadable::NotJson { .. }
             | Unreadable::TooDeep
@@ -128,7 +172,7 @@ pub fn read(
 ) -> Result<Vec<Event>, Unreadable> {
     let text = json::document(verified.body()).map_err(|at| Unreadable::NotUtf8 { at })?;
     let field = match &profile.event.form_field {
-        // A form is told by its bytes, which are signed, and not by its Content-Type, which is not.
+        // The bytes, which are signed, tell whether the body is a form; the Content-Type is not signed.
         Some(name) if !text.trim_start().starts_with(['{', '[']) => Some(json_in_form(text, name)?),
         _ => None,
     };
@@ -330,7 +374,7 @@ impl Fields<'_> {
         self.notes.borrow_mut().push(format!("{name}: {what}"));
     }
 
-    /// A value that only shows something: what cannot be told is left out.
+    /// A value that decides nothing: one that is ambiguous is left out.
     fn shown<'s>(&'s self, name: &str, sources: &'s [FieldSource]) -> Option<FoundValue<'s>> {
         match self.first(sources) {
             Ok(found) => found,

@@ -10,17 +10,26 @@ use crate::time::UnixMillis;
 /// Version of [`Event`]'s meaning, kept with each receipt.
 pub const ENVELOPE_VERSION: u32 = 1;
 
-/// One authentic event, read into the shape that the rest of the house works with. As JSON it is without its payload.
+/// One authentic event, in the shape that the rest of the host works with. Its JSON form leaves out the payload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
+    /// Whose source it came to.
     pub tenant: TenantName,
+    /// Where it came in.
     pub source: SourceName,
+    /// The provider's id; with a profile that has none, one that is made from the message.
     pub id: EventId,
+    /// The provider's type.
     pub event_type: EventType,
+    /// What it is about, where the profile reads that.
     pub subject: Option<Subject>,
+    /// What the profile made of the provider's status.
     pub reading: StatusReading,
+    /// When it happened, as the provider says; decides nothing.
     pub occurred_at: Option<UnixMillis>,
+    /// When this host had the whole request.
     pub received_at: UnixMillis,
+    /// The money that it is about, where the profile reads that.
     pub amount: Option<Money>,
     /// Further named values that the profile reads, in the profile's order.
     pub attributes: Vec<(String, String)>,
@@ -36,12 +45,23 @@ pub enum StatusReading {
     /// The event belongs to no family with a lifecycle.
     Stateless,
     /// The label is mapped.
-    Mapped { family: FamilyName, status: Status },
+    Mapped {
+        /// The family of the event's lifecycle.
+        family: FamilyName,
+        /// The status within it.
+        status: Status,
+    },
     /// The event belongs to a family, but its label is not mapped, or absent where the family needs one: held for review.
-    Unmapped { family: FamilyName, label: Option<String> },
+    Unmapped {
+        /// The family of the event's lifecycle.
+        family: FamilyName,
+        /// The provider's own word for the status, if there was one.
+        label: Option<String>,
+    },
 }
 
 impl StatusReading {
+    /// The family, where the event belongs to one.
     pub fn family(&self) -> Option<&FamilyName> {
         match self {
             Self::Stateless => None,
@@ -49,6 +69,7 @@ impl StatusReading {
         }
     }
 
+    /// The status, where it is mapped.
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Mapped { status, .. } => Some(status),
@@ -61,6 +82,7 @@ impl StatusReading {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Proof {
+    /// Whose profile it was.
     pub provider: ProviderName,
     /// Version of the profile whose rules verified and read the event.
     pub profile_version: u32,

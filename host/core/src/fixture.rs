@@ -50,22 +50,24 @@ const RECEIVED_AT: UnixMillis = UnixMillis(1_777_975_200_000);
 /// One fixture, checked.
 #[derive(Debug, Clone)]
 pub struct Fixture {
+    /// What the plugin is given.
     pub event: Event,
     /// The route's configuration, a JSON document.
     pub config_json: String,
+    /// The state that the run meets.
     pub state: State,
-    /// None in a fixture that is still to be filled in.
+    /// How the run must end; none in a fixture that is still to be filled in.
     pub expect: Option<Ending>,
 }
 
-/// What a fixture's file holds: events that come one after the other, over one state. Mostly it is one.
+/// The events of a fixture's file, which come one after the other, over one state. Most files have one.
 #[derive(Debug, Clone)]
 pub struct Series {
     /// At least one. Only the first has a state of its own.
     steps: Vec<Fixture>,
 }
 
-/// Events of one file.
+/// The most events that one file may have.
 pub const SERIES_EVENTS_MAX: usize = 64;
 
 /// A plugin's whole state, by key.
@@ -75,12 +77,16 @@ pub type State = BTreeMap<String, Vec<u8>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ending {
+    /// The plugin completed with these actions, in this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actions: Option<Vec<Acted>>,
+    /// The plugin refused the event with this message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuse: Option<String>,
+    /// The plugin asked for a person with this message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+    /// The plugin asked for another try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Later>,
     /// What the run wrote: each key's new value, or null where it was removed. Left out, it is not compared.
@@ -92,7 +98,9 @@ pub struct Ending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acted {
+    /// The name of the business effect.
     pub operation_key: String,
+    /// What is asked for.
     pub action: Action,
 }
 
@@ -100,34 +108,66 @@ pub struct Acted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Later {
+    /// The wait that it asked for, in milliseconds; without one, the host's retry policy decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_ms: Option<u64>,
+    /// Why, as the plugin says it.
     pub message: String,
 }
 
 /// Why a document is no fixture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FixtureError {
+    /// The document cannot be read.
     #[error("it is not JSON as expected: {reason}")]
-    Json { reason: String },
+    Json {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// A file has no event, or too many.
     #[error("`events` lists {count} events; 1 to {SERIES_EVENTS_MAX} are allowed")]
-    Count { count: usize },
+    Count {
+        /// How many it lists.
+        count: usize,
+    },
+    /// One event of several is wrong.
     #[error("`events[{at}]`: {error}")]
-    Step { at: usize, error: Box<FixtureError> },
+    Step {
+        /// Its position in `events`, from 0.
+        at: usize,
+        /// What is wrong with it.
+        error: Box<FixtureError>,
+    },
+    /// A status means nothing without its family.
     #[error("`event` has a status and no family; name the family, for example \"reward-redemption\"")]
     StatusWithoutFamily,
+    /// A time is not in the form of RFC 3339.
     #[error("`event.{field}` is `{found}`; write an instant such as 2026-05-05T10:00:00Z")]
-    Instant { field: &'static str, found: String },
+    Instant {
+        /// The field of `event`.
+        field: &'static str,
+        /// What it says.
+        found: String,
+    },
+    /// A state value that should be base64 is none.
     #[error("`state`: `{key}` starts with `base64:` and is no base64")]
-    Base64 { key: String },
+    Base64 {
+        /// The key of the value.
+        key: String,
+    },
+    /// An expectation has no ending, or several.
     #[error("`expect` must have exactly one of `actions`, `refuse`, `hold` and `retry`")]
     NotOneEnding,
+    /// An action is not as the host would write it, so a misspelt field would be ignored.
     #[error(
         "`expect.actions`: action {at} has a field that a `{kind}` has not, or writes one otherwise; it reads {canonical}"
     )]
     StrangeAction {
+        /// Its position in `expect.actions`, from 0.
         at: usize,
+        /// The kind that it names.
         kind: ActionKind,
+        /// The action as the host reads it.
         canonical: String,
     },
 }
@@ -136,7 +176,9 @@ pub enum FixtureError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}: {message}")]
 pub struct Broken {
+    /// What was wrong with the run.
     pub fault: Fault,
+    /// What the host says about it.
     pub message: String,
 }
 
@@ -275,7 +317,7 @@ impl Series {
     /// # Errors
     /// The first thing that is wrong, naming the field, and the event where there are several.
     pub fn from_json(json: &[u8]) -> Result<Self, FixtureError> {
-        // What is no object at all is said by the reader of one event.
+        // The reader of one event reports a document that is no object at all.
         let is_series = serde_json::from_slice(json).is_ok_and(|form: Form| form.events.is_some());
         if !is_series {
             return Ok(Self {
@@ -327,7 +369,7 @@ impl Series {
         }
     }
 
-    /// Runs each event in its order over the state that those before it left. `run` answers what it makes of one, and what that wrote:
+    /// Runs each event in its order over the state that those before it left. `run` returns what it makes of one event, and what that wrote:
     /// as on a host, nothing unless the run completed.
     pub fn play<R>(&self, mut run: impl FnMut(&Fixture) -> (R, Vec<StateWrite>)) -> Vec<R> {
         let mut state = State::new();

@@ -1,4 +1,4 @@
-//! Golden events: what a plugin's author says that it does, tried before the plugin is taken in.
+//! Golden events: what a plugin's author says that it does. A host tries them before it accepts the plugin.
 //!
 //! They travel inside the component as the custom section [`SECTION`], so the digest covers them: a JSON list of names and
 //! [fixtures](crate::fixture). A component without one is tried on [`neutral`], of which is only asked that it ends in something
@@ -16,9 +16,9 @@ use crate::state::StateWrite;
 
 /// The name of the custom section that holds golden events.
 pub const SECTION: &str = "tollgate:golden";
-/// The section's contents.
+/// The longest contents of that section.
 pub const SECTION_BYTES_MAX: usize = 256 * 1024;
-/// Golden events of one component: each is a run before anything is published.
+/// The most golden events of one component: each is a run before anything is published.
 pub const EVENTS_MAX: usize = 16;
 
 /// One golden event: what goes in, and what must come out.
@@ -26,6 +26,7 @@ pub const EVENTS_MAX: usize = 16;
 pub struct Golden {
     /// For people: what it shows. At most 128 bytes, on one line.
     pub name: String,
+    /// The events that are run, and how each must end.
     pub series: Series,
 }
 
@@ -40,14 +41,32 @@ struct RawGolden<'a> {
 /// Why a section is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GoldenError {
+    /// The section is over the bound.
     #[error("it is {bytes} bytes long; at most {SECTION_BYTES_MAX} are allowed")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The section cannot be read.
     #[error("it is not the JSON list that is expected: {reason}")]
-    Json { reason: String },
+    Json {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The section has no event, or too many.
     #[error("it lists {count} events, those of one fixture counted one by one; 1 to {EVENTS_MAX} are allowed")]
-    Count { count: usize },
+    Count {
+        /// How many it lists, those of one fixture counted one by one.
+        count: usize,
+    },
+    /// One of the fixtures is wrong.
     #[error("`{name}`: {error}")]
-    Fixture { name: String, error: FixtureError },
+    Fixture {
+        /// The name of the golden event.
+        name: String,
+        /// What is wrong with its fixture.
+        error: FixtureError,
+    },
 }
 
 /// Reads the section.
@@ -79,7 +98,7 @@ pub fn from_json(json: &[u8]) -> Result<Vec<Golden>, GoldenError> {
     Ok(golden)
 }
 
-/// How many runs these are.
+/// How many runs these golden events take.
 pub fn events(golden: &[Golden]) -> usize {
     golden.iter().map(|golden| golden.series.count()).sum()
 }
@@ -101,10 +120,10 @@ pub fn neutral(manifest: &Manifest) -> Golden {
     }
 }
 
-/// Holds how a run of a golden event ended, and what it wrote, against what is expected. Without an expectation it must not have failed.
+/// Compares how a run of a golden event ended, and what it wrote, with what is expected. Without an expectation it must not have failed.
 ///
 /// # Errors
-/// What came out otherwise, in words.
+/// The difference, in words.
 pub fn check(
     expected: Option<&Ending>,
     outcome: &Outcome,

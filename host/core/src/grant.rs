@@ -19,6 +19,7 @@ use crate::money::{Currency, Money};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Grant {
+    /// What the plugin may propose.
     pub kind: ActionKind,
     /// For kinds that move money: the most per action, in minor units. Money needs this bound.
     pub amount_max: Option<i64>,
@@ -49,76 +50,171 @@ impl Grant {
 /// Why proposals were not granted. `at` counts proposals from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
+    /// The run proposed more actions than the bound.
     #[error("{count} actions in one run; at most {} are allowed", limits::ACTIONS_PER_RUN_MAX)]
-    TooMany { count: usize },
+    TooMany {
+        /// How many it proposed.
+        count: usize,
+    },
+    /// The operation key cannot be one.
     #[error("action {at}: {source}")]
-    OperationKey { at: usize, source: IdError },
+    OperationKey {
+        /// Which proposal.
+        at: usize,
+        /// What is wrong with the key.
+        source: IdError,
+    },
+    /// Two proposals of one kind have the same operation key.
     #[error("action {at}: the operation key `{key}` came before in this run for another {kind}")]
     RepeatedKey {
+        /// The later of the two.
         at: usize,
+        /// The key that they share.
         key: OperationKey,
+        /// Their kind.
         kind: ActionKind,
     },
+    /// The route has no grant of this kind.
     #[error("action {at}: the route does not grant `{kind}`; grant it on the route or remove it from the plugin")]
-    NotGranted { at: usize, kind: ActionKind },
+    NotGranted {
+        /// Which proposal.
+        at: usize,
+        /// The kind that it proposes.
+        kind: ActionKind,
+    },
+    /// The currency has not the form of one.
     #[error("action {at}: `{currency}` is not a currency code such as USD")]
-    Currency { at: usize, currency: String },
+    Currency {
+        /// Which proposal.
+        at: usize,
+        /// What stands in the currency's place.
+        currency: String,
+    },
+    /// The amount is zero, negative or too large to be exact everywhere.
     #[error("action {at}: the amount {minor_units} must be at least 1 and at most 2^53−1 minor units")]
-    Amount { at: usize, minor_units: i64 },
+    Amount {
+        /// Which proposal.
+        at: usize,
+        /// The amount, in minor units.
+        minor_units: i64,
+    },
+    /// The amount is over the grant's bound.
     #[error("action {at}: {amount} is over the route's {amount_max} minor units per `{kind}`")]
     AmountOverGrant {
+        /// Which proposal.
         at: usize,
+        /// The kind that it proposes.
         kind: ActionKind,
+        /// How much it would move.
         amount: Money,
+        /// The grant's bound, in minor units.
         amount_max: i64,
     },
-    #[error("action {at}: the route grants `{kind}` not in {currency}")]
+    /// The grant does not list the currency.
+    #[error("action {at}: the route does not grant `{kind}` in {currency}")]
     CurrencyNotGranted {
+        /// Which proposal.
         at: usize,
+        /// The kind that it proposes.
         kind: ActionKind,
+        /// The currency that it proposes.
         currency: Currency,
     },
+    /// The quantity is zero.
     #[error("action {at}: a quantity must be at least 1")]
-    NoQuantity { at: usize },
+    NoQuantity {
+        /// Which proposal.
+        at: usize,
+    },
+    /// The quantity is over the grant's bound.
     #[error("action {at}: quantity {quantity} is over the route's {quantity_max}")]
     QuantityOverGrant {
+        /// Which proposal.
         at: usize,
+        /// How many pieces it would hold or let go.
         quantity: u32,
+        /// The grant's bound.
         quantity_max: u32,
     },
+    /// The grant is for other articles.
     #[error("action {at}: article `{sku}` does not start with the route's `{prefix}`")]
-    SkuNotGranted { at: usize, sku: String, prefix: String },
+    SkuNotGranted {
+        /// Which proposal.
+        at: usize,
+        /// The article that it proposes.
+        sku: String,
+        /// What the article must start with.
+        prefix: String,
+    },
+    /// The score is over 100.
     #[error("action {at}: score {score} is over 100")]
-    Score { at: usize, score: u32 },
+    Score {
+        /// Which proposal.
+        at: usize,
+        /// The score that it gives.
+        score: u32,
+    },
+    /// The grant does not list the extension.
     #[error("action {at}: the extension `{name}` is not granted on this route")]
-    ExtensionNotGranted { at: usize, name: String },
+    ExtensionNotGranted {
+        /// Which proposal.
+        at: usize,
+        /// The extension that it proposes.
+        name: String,
+    },
+    /// The body of an extension is no JSON.
     #[error("action {at}: the extension's body is not JSON: {reason}")]
-    ExtensionBody { at: usize, reason: String },
+    ExtensionBody {
+        /// Which proposal.
+        at: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A text that the receiver needs is empty.
     #[error("action {at}: `{field}` is empty")]
-    EmptyText { at: usize, field: &'static str },
+    EmptyText {
+        /// Which proposal.
+        at: usize,
+        /// The field of the action.
+        field: &'static str,
+    },
+    /// A text is over the bound.
     #[error(
         "action {at}: `{field}` is {bytes} bytes long; at most {} are allowed",
         limits::ACTION_TEXT_BYTES_MAX
     )]
     LongText {
+        /// Which proposal.
         at: usize,
+        /// The field of the action.
         field: &'static str,
+        /// How long it is.
         bytes: usize,
     },
+    /// A list is over the bound.
     #[error(
         "action {at}: `{field}` has {count} entries; at most {} are allowed",
         limits::ACTION_LIST_MAX
     )]
     LongList {
+        /// Which proposal.
         at: usize,
+        /// The field of the action.
         field: &'static str,
+        /// How many entries it has.
         count: usize,
     },
+    /// The whole action is over the bound.
     #[error(
         "action {at}: {bytes} bytes as JSON; at most {} are allowed",
         limits::ACTION_BYTES_MAX
     )]
-    TooBig { at: usize, bytes: usize },
+    TooBig {
+        /// Which proposal.
+        at: usize,
+        /// Its length as JSON.
+        bytes: usize,
+    },
 }
 
 impl Violation {
@@ -144,7 +240,7 @@ impl Violation {
     }
 }
 
-/// Judges a run's proposals against the route's grants and the house's bounds.
+/// Judges a run's proposals by the route's grants and the host's bounds.
 ///
 /// # Errors
 /// The first violation; then none of the proposals is granted.
@@ -156,7 +252,7 @@ pub fn judge(proposals: Vec<Proposal>, grants: &[Grant]) -> Result<Vec<GrantedAc
         .collect())
 }
 
-/// What a run's proposals are when they keep to the house's bounds, whatever a route would grant. For trying plugins.
+/// The actions that a run's proposals are when they keep to the host's bounds, whatever a route would grant. For trying plugins.
 ///
 /// # Errors
 /// The first violation.
@@ -352,7 +448,7 @@ fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
         | Action::IssueGiftCard(_)
         | Action::Flag(_)
         | Action::Notify(_)
-        // Nothing that is proposed becomes one.
+        // No proposal becomes a forward.
         | Action::Forward(_) => {}
     }
     Ok(())
@@ -402,7 +498,7 @@ mod tests {
         check(
             credit(1, "EUR"),
             &up_to_50_usd(),
-            Some("action 0: the route grants `credit` not in EUR"),
+            Some("action 0: the route does not grant `credit` in EUR"),
         );
         check(
             credit(0, "USD"),

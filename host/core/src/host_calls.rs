@@ -38,7 +38,9 @@ impl Default for HostCallLimits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Stop {
+    /// What the run ends with.
     pub fault: Fault,
+    /// Which bound was crossed, or what failed.
     pub message: String,
 }
 
@@ -77,12 +79,14 @@ pub struct Remains {
     pub reads: Vec<StateRead>,
     /// Sorted by key.
     pub writes: Vec<StateWrite>,
+    /// In the order in which they were logged; a last one says how many were dropped.
     pub logs: Vec<LogLine>,
     /// What the plugin logged as an error in its last call: a panic's message, when a trap follows.
     pub last_words: Option<String>,
 }
 
 impl HostCalls {
+    /// A run that has made no calls yet.
     pub fn new(limits: HostCallLimits) -> Self {
         Self {
             limits,
@@ -160,6 +164,7 @@ impl HostCalls {
         Ok(())
     }
 
+    /// Ends the run's calls.
     pub fn into_remains(self) -> Remains {
         let mut reads = Vec::new();
         let mut writes = Vec::new();

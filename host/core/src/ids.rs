@@ -1,4 +1,4 @@
-//! Every identifier, in one registry.
+//! Every identifier, in one file.
 //!
 //! Three identifiers of an event have one purpose each (promise T1): the provider's [`EventId`] dedupes, the [`Subject`]
 //! orders and is the internal reference, the [`OperationKey`] names the business effect.
@@ -14,30 +14,49 @@ use sha2::Digest as _;
 /// Why a text is not the identifier it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
+    /// The text is empty.
     #[error("{what} is empty")]
-    Empty { what: &'static str },
+    Empty {
+        /// Which identifier it was taken for.
+        what: &'static str,
+    },
+    /// The text is over the bound.
     #[error("{what} is {bytes} bytes long; at most {bytes_max} are allowed")]
     TooLong {
+        /// Which identifier it was taken for.
         what: &'static str,
+        /// How long it is.
         bytes: usize,
+        /// How long it may be.
         bytes_max: usize,
     },
+    /// The text has a character that the identifier must not have.
     #[error("{what} has the character {found:?} at byte {at}; allowed: {allowed}")]
     Character {
+        /// Which identifier it was taken for.
         what: &'static str,
+        /// That character.
         found: char,
+        /// Its position in bytes, from 0.
         at: usize,
+        /// The characters that are allowed, in words.
         allowed: &'static str,
     },
+    /// The text has not the form of the identifier.
     #[error("{what} must look like {example}")]
-    Shape { what: &'static str, example: &'static str },
+    Shape {
+        /// Which identifier it was taken for.
+        what: &'static str,
+        /// What it should look like.
+        example: &'static str,
+    },
 }
 
 /// Stands in a name that was shortened, before the SHA-256 of the whole in hexadecimal.
 const SHORTENED: &str = "…sha256:";
 
-/// A text that names, made to fit: as it is when it has at most `bytes_max` bytes and no control characters, and its beginning with its
-/// SHA-256 otherwise. Two different texts never become the same one: a text that looks as if it had been shortened is shortened too.
+/// Makes the text of a name fit: it stays as it is when it has at most `bytes_max` bytes and no control characters, and becomes its beginning
+/// with its SHA-256 otherwise. Two different texts never become the same one: a text that looks as if it had been shortened is shortened too.
 ///
 /// `bytes_max` is at least 80.
 pub(crate) fn fit(text: &str, bytes_max: usize) -> Cow<'_, str> {
@@ -109,6 +128,8 @@ macro_rules! text_id {
             /// The longest allowed text, in bytes.
             pub const BYTES_MAX: usize = $bytes_max;
 
+            /// Checks the text.
+            ///
             /// # Errors
             /// When the text is empty, too long or holds a character outside the allowed set.
             pub fn new(text: &str) -> Result<Self, IdError> {
@@ -125,6 +146,7 @@ macro_rules! text_id {
                 Ok(Self(Arc::from(text)))
             }
 
+            /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -210,7 +232,7 @@ text_id!(
     ProviderName, "provider name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
 text_id!(
-    /// Which of a source's secrets verified a request. Never the secret itself.
+    /// Names the secret of a source that verified a request. It is never the secret itself.
     KeyId, "key id", 63, "visible ASCII", is_visible_ascii
 );
 text_id!(
@@ -370,6 +392,7 @@ text_schema!(ReceiptId, "rcpt_ and 32 hex digits");
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
     }
@@ -421,8 +444,10 @@ pub type PluginDigest = Digest;
 pub struct LeaseEpoch(pub i64);
 
 impl LeaseEpoch {
+    /// The epoch of a row that was never leased.
     pub const NONE: Self = Self(0);
 
+    /// The epoch of the next lease.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

@@ -15,6 +15,7 @@ use crate::ids::{FamilyName, Status};
 /// A checked lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifecycle {
+    /// The events that it is for.
     pub family: FamilyName,
     /// Rises with every change of meaning; kept with each receipt that it judged.
     pub version: u32,
@@ -50,47 +51,99 @@ pub enum Lateness {
 pub enum Transition {
     /// It moves the subject on, or repeats its status (then operation keys see to it that nothing happens twice).
     Apply,
-    /// The subject is already further.
-    Superseded { current: Status },
+    /// It came late: the subject has a later status.
+    Superseded {
+        /// The status that the subject has.
+        current: Status,
+    },
     /// Neither may follow the other, as `completed` and `rolledback`.
-    Contradicts { current: Status },
+    Contradicts {
+        /// The status that the subject has.
+        current: Status,
+    },
     /// The lifecycle does not know this status.
-    Unknown { status: Status },
+    Unknown {
+        /// The status that came.
+        status: Status,
+    },
 }
 
-/// Why a declared lifecycle is none.
+/// What is wrong with a lifecycle file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LifecycleError {
+    /// The file cannot be read; the text says why.
     #[error("not a lifecycle file: {0}")]
     Syntax(String),
+    /// A status stands twice.
     #[error("lifecycle `{family}`: `{status}` is declared more than once")]
-    Repeated { family: FamilyName, status: Status },
+    Repeated {
+        /// The lifecycle's family.
+        family: FamilyName,
+        /// That status.
+        status: Status,
+    },
+    /// A status leads to one that is not declared.
     #[error("lifecycle `{family}`: `{status}` leads to `{next}`, which is not declared")]
     Dangling {
+        /// The lifecycle's family.
         family: FamilyName,
+        /// Where the step begins.
         status: Status,
+        /// Where it leads.
         next: Status,
     },
+    /// A status leads back to itself.
     #[error("lifecycle `{family}`: `{status}` can be reached from itself; a lifecycle has no cycles")]
-    Cycle { family: FamilyName, status: Status },
+    Cycle {
+        /// The lifecycle's family.
+        family: FamilyName,
+        /// That status.
+        status: Status,
+    },
+    /// A status is marked terminal and leads on.
     #[error("lifecycle `{family}`: `{status}` is marked terminal but leads on")]
-    NotTerminal { family: FamilyName, status: Status },
+    NotTerminal {
+        /// The lifecycle's family.
+        family: FamilyName,
+        /// That status.
+        status: Status,
+    },
+    /// A status leads nowhere and is not marked terminal.
     #[error("lifecycle `{family}`: `{status}` leads nowhere but is not marked terminal")]
-    DeadEnd { family: FamilyName, status: Status },
+    DeadEnd {
+        /// The lifecycle's family.
+        family: FamilyName,
+        /// That status.
+        status: Status,
+    },
+    /// A status leaves one due or open that does not come before it.
     #[error("lifecycle `{family}`: `{status}` leaves `{earlier}` due or open, which does not come before it")]
     NotEarlier {
+        /// The lifecycle's family.
         family: FamilyName,
+        /// The status that leaves it so.
         status: Status,
+        /// The one that does not come before.
         earlier: Status,
     },
+    /// A status leaves an earlier one both due and open.
     #[error("lifecycle `{family}`: `{status}` leaves `{earlier}` both due and open")]
     DueAndOpen {
+        /// The lifecycle's family.
         family: FamilyName,
+        /// The status that leaves it so.
         status: Status,
+        /// The earlier status.
         earlier: Status,
     },
+    /// The lifecycle has more than 64 statuses.
     #[error("lifecycle `{family}` declares {statuses} statuses; at most 64 are allowed")]
-    TooMany { family: FamilyName, statuses: usize },
+    TooMany {
+        /// The lifecycle's family.
+        family: FamilyName,
+        /// How many it declares.
+        statuses: usize,
+    },
 }
 
 #[derive(Deserialize)]
@@ -249,7 +302,7 @@ impl Lifecycle {
         }
     }
 
-    /// What `incoming` is, if it comes late: when it is one from which `current` can be reached.
+    /// What the late status `incoming` is once the subject is at `current`; none when it is not late.
     pub fn lateness(&self, current: &Status, incoming: &Status) -> Option<Lateness> {
         let (at, late) = (self.position(current)?, self.position(incoming)?);
         if at == late || self.statuses[late].reachable & (1 << at) == 0 {
@@ -265,14 +318,17 @@ impl Lifecycle {
         })
     }
 
+    /// Whether the status is declared.
     pub fn knows(&self, status: &Status) -> bool {
         self.position(status).is_some()
     }
 
+    /// Whether the status is declared, and nothing may follow it.
     pub fn is_terminal(&self, status: &Status) -> bool {
         self.position(status).is_some_and(|at| self.statuses[at].terminal)
     }
 
+    /// Every declared status, in the order of the file.
     pub fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.statuses.iter().map(|node| &node.name)
     }

@@ -155,8 +155,9 @@ pub const STATE_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// One delivery attempt, from connect to the end of the answer, where its destination says nothing.
 pub const ATTEMPT_MS: u64 = 15_000;
-/// The shortest and the longest `timeout_ms` of a destination: an attempt and its record must end within [`OUTBOX_LEASE_MS`].
+/// The shortest `timeout_ms` of a destination. The longest leaves an attempt and its record time to end within [`OUTBOX_LEASE_MS`].
 pub const ATTEMPT_MS_MIN: u64 = 100;
+/// The longest `timeout_ms` of a destination.
 pub const ATTEMPT_MS_MAX: u64 = 30_000;
 /// What is kept of the body of a destination's answer, for the person who reads the attempt.
 pub const ANSWER_BYTES_KEPT: usize = 1024;

@@ -18,9 +18,11 @@ pub const SECTION: &str = "tollgate:manifest";
 /// A plugin's statement about itself, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
+    /// What the plugin is published under.
     pub name: PluginName,
     /// The author's version, for people; the digest is what pins a plugin.
     pub version: String,
+    /// Who wrote it, for people: at most 127 bytes. A signature vouches for a publisher, and not this text.
     pub publisher: String,
     /// The event types that the plugin is written for. At least one.
     pub events: Vec<TypePattern>,
@@ -30,32 +32,66 @@ pub struct Manifest {
     pub state: bool,
     /// The fuel that one run needs at most, as its author measured it. At least 1.
     pub fuel: Option<u64>,
+    /// What it does, for people; at most [`MANIFEST_TEXT_BYTES_MAX`] bytes.
     pub description: Option<String>,
-    /// What a route's configuration may be. Without one the plugin alone judges it, when it runs.
+    /// The schema of a route's configuration. Without one only the plugin judges the configuration, when it runs.
     pub configuration: Option<ConfigSchema>,
 }
 
 /// Why a document is not a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
+    /// The document is over the bound.
     #[error("it is {bytes} bytes long; at most {MANIFEST_BYTES_MAX} are allowed")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The document cannot be read.
     #[error("it is not the JSON document that is expected: {reason}")]
-    Json { reason: String },
+    Json {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The name cannot be a plugin's.
     #[error("`name`: {0}")]
     Name(IdError),
+    /// A text is empty, too long or not printable.
     #[error("`{field}` must be 1 to {bytes_max} bytes of printable text")]
-    Text { field: &'static str, bytes_max: usize },
+    Text {
+        /// The field of the document.
+        field: &'static str,
+        /// The field's bound.
+        bytes_max: usize,
+    },
+    /// No event type is listed, or too many are.
     #[error("`events` must list 1 to {MANIFEST_EVENTS_MAX} type patterns, but lists {count}")]
-    EventCount { count: usize },
+    EventCount {
+        /// How many are listed.
+        count: usize,
+    },
+    /// A listed type pattern is none.
     #[error("`events`: {reason}")]
-    Event { reason: String },
+    Event {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An action is listed that there is none of.
     #[error("`actions`: `{found}` is not an action kind; the kinds are {}", kinds())]
-    Action { found: String },
+    Action {
+        /// What is listed.
+        found: String,
+    },
+    /// A kind of action is listed more than once.
     #[error("`actions` lists `{kind}` twice")]
-    RepeatedAction { kind: ActionKind },
+    RepeatedAction {
+        /// That kind.
+        kind: ActionKind,
+    },
+    /// The fuel is 0.
     #[error("`fuel` must be at least 1; leave it out when it is not known")]
     NoFuel,
+    /// The schema of the configuration is none.
     #[error(transparent)]
     Configuration(#[from] SchemaError),
 }

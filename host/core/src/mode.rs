@@ -5,17 +5,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The attribute that holds an event's mode. No profile may name one of its own so.
+/// The attribute that holds an event's mode. No profile may use this name for another attribute.
 pub const MODE: &str = "mode";
 
 /// Which events a source gives effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Accept {
-    /// Live ones, and those whose provider does not say.
+    /// Live ones, and those whose provider does not say what they are.
     #[default]
     Live,
     /// Test ones alone.
     Test,
+    /// Live and test ones.
     Both,
 }
 

@@ -25,6 +25,7 @@ impl Currency {
             .then(|| Self(bytes.map(|b| b.to_ascii_uppercase())))
     }
 
+    /// The three letters, in upper case.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
@@ -85,10 +86,12 @@ impl Money {
             .then_some(Self { minor_units, currency })
     }
 
+    /// The amount; may be negative.
     pub fn minor_units(&self) -> i64 {
         self.minor_units
     }
 
+    /// The currency whose minor units are counted.
     pub fn currency(&self) -> Currency {
         self.currency
     }

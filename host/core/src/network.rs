@@ -10,11 +10,14 @@ use std::str::FromStr;
 /// An IP network, for allow-lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
+    /// Its first address.
     pub address: IpAddr,
+    /// How many leading bits all its addresses share: at most 32 for IPv4, 128 for IPv6.
     pub prefix_length: u8,
 }
 
 impl Network {
+    /// Whether the address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
@@ -29,10 +32,17 @@ impl Network {
 /// Why a text is not a [`Network`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
+    /// The text is no address with a prefix length.
     #[error("`{0}` is not a network")]
     Shape(String),
+    /// The text names an address within the network, not its first.
     #[error("`{text}` has address bits beyond its prefix; the network is `{network}`")]
-    HostBits { text: String, network: Network },
+    HostBits {
+        /// The text.
+        text: String,
+        /// The network that is probably meant.
+        network: Network,
+    },
 }
 
 /// `10.0.0.0/8`; an address alone is the network of just that address.
@@ -91,6 +101,7 @@ fn first_address(address: IpAddr, prefix_length: u8) -> IpAddr {
 /// An address that deliveries must not go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forbidden {
+    /// The address that was judged.
     pub address: IpAddr,
     /// What kind of address it is.
     pub kind: &'static str,

@@ -1,4 +1,4 @@
-//! An outbox entry on its way to a destination, and what the destination knows it by.
+//! An outbox entry on its way to a destination, and the ids by which the destination recognises it.
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,27 +14,37 @@ use crate::time::UnixMillis;
 /// A leased outbox entry, with all that its delivery needs.
 #[derive(Debug, Clone)]
 pub struct OutboxClaim {
+    /// The entry that is leased.
     pub entry: OutboxId,
-    /// [`message_id`].
+    /// The `webhook-id`, made by [`message_id`].
     pub message_id: String,
+    /// The lease; an attempt is recorded only while it is the newest.
     pub epoch: LeaseEpoch,
     /// Which attempt this is, from 1. Counts since the entry was made or last replayed.
     pub attempt: u32,
+    /// Whose entry it is.
     pub tenant: TenantName,
+    /// Where it goes.
     pub destination: DestinationName,
+    /// The recorded action that it carries.
     pub action: ActionId,
+    /// Together with `kind` and `operation_key`: which effect it is.
     pub namespace: Namespace,
+    /// The name of the business effect.
     pub operation_key: OperationKey,
+    /// The case of the action.
     pub kind: ActionKind,
     /// [`Action::to_json`](crate::action::Action::to_json), byte for byte as recorded.
     pub action_json: String,
+    /// The receipt whose event led to the action.
     pub receipt: ReceiptId,
+    /// When the ledger recorded the action.
     pub recorded_at: UnixMillis,
     /// Set when it was delivered before, and somebody has it sent again.
     pub resend: Option<ResendId>,
 }
 
-/// What a destination knows an effect by: `{namespace}/{kind}/{operation key}`, at most 300 bytes of visible ASCII. Neither a namespace
+/// The `Idempotency-Key` of an effect: `{namespace}/{kind}/{operation key}`, at most 300 bytes of visible ASCII. Neither a namespace
 /// nor a kind holds a slash, so the first two end where they say, and no two effects of a tenant share one.
 pub fn idempotency_key(namespace: &Namespace, kind: ActionKind, key: &OperationKey) -> String {
     format!("{namespace}/{kind}/{key}")

@@ -14,18 +14,37 @@ use crate::time::UnixMillis;
 #[must_use]
 pub enum Outcome {
     /// The plugin answered with proposals (possibly none).
-    Completed { proposals: Vec<Proposal> },
+    Completed {
+        /// What it asks for, not yet judged.
+        proposals: Vec<Proposal>,
+    },
     /// The plugin says that the event is not for its rule.
-    Refused { message: String },
+    Refused {
+        /// Why, as the plugin says it.
+        message: String,
+    },
     /// The plugin asks for a person.
-    Held { message: String },
+    Held {
+        /// Why, as the plugin says it.
+        message: String,
+    },
     /// The plugin asks for another try, not before `after_ms` from now.
-    RetryAfter { after_ms: Option<u64>, message: String },
+    RetryAfter {
+        /// The wait that it asks for; without one, the retry policy decides.
+        after_ms: Option<u64>,
+        /// Why, as the plugin says it.
+        message: String,
+    },
     /// The plugin failed, or was stopped.
-    Fault { fault: Fault, message: String },
+    Fault {
+        /// What was wrong.
+        fault: Fault,
+        /// Details, from the sandbox or the plugin.
+        message: String,
+    },
 }
 
-/// What was wrong with a run.
+/// How a run failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
@@ -46,6 +65,7 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every fault, in the order of this enum.
     pub const ALL: [Self; 7] = [
         Self::InvalidOutput,
         Self::OutOfFuel,
@@ -56,6 +76,7 @@ impl Fault {
         Self::HostFault,
     ];
 
+    /// The name that runs and metrics keep.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidOutput => "invalid-output",
@@ -86,21 +107,28 @@ impl fmt::Display for Fault {
 /// A line that a plugin logged, kept with its run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
+    /// How much it matters, as the plugin says.
     pub level: LogLevel,
+    /// What the plugin said; at most [`RUN_MESSAGE_BYTES_MAX`](crate::limits::RUN_MESSAGE_BYTES_MAX) bytes.
     pub message: String,
 }
 
+/// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// For the author of the plugin.
     Debug,
+    /// For whoever watches the plugin work.
     Info,
+    /// Something is wrong, and the run goes on.
     Warn,
+    /// Something failed.
     Error,
 }
 
-/// The short name of an outcome, as runs keep it and people read it.
 impl Outcome {
+    /// The short name, as runs keep it and people read it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Completed { .. } => "completed",
@@ -128,7 +156,7 @@ pub fn judged(outcome: Outcome, grants: &[Grant]) -> (Outcome, Vec<GrantedAction
     judged_with(outcome, grants, |_| ())
 }
 
-/// As [`judged`]; a violation is shown to `watch` as well, for who counts them.
+/// Like [`judged`], and hands a violation to `watch` as well, so that a host can count it.
 pub fn judged_with(
     outcome: Outcome,
     grants: &[Grant],
@@ -157,11 +185,22 @@ pub enum JobEnd {
     /// Finished: with actions, with none, or refused by the plugin.
     Done,
     /// Waits for a person.
-    Held { reason: String },
+    Held {
+        /// Why, for that person.
+        reason: String,
+    },
     /// Tried again at this instant.
-    RetryAt { at: UnixMillis, reason: String },
+    RetryAt {
+        /// When it is tried again.
+        at: UnixMillis,
+        /// Why this try was not enough.
+        reason: String,
+    },
     /// Given up: to the dead-letter queue.
-    Dead { reason: String },
+    Dead {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// Decides what follows a run. `attempt` counts this one, from 1.

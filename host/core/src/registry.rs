@@ -1,7 +1,7 @@
-//! The registry's rules: how a plugin's version comes to run on a route, and how it goes again.
+//! The registry's rules: how a plugin's version comes to run on a route, and how it stops.
 //!
-//! A *version* is one component, named by its digest. It is vetted when it is taken in, published by a person, and retired when it
-//! shall never run again ([`Standing`]). A *binding* says which version a route runs ([`Binding`]): the active one, perhaps a canary
+//! A *version* is one component, named by its digest. It is vetted when it is uploaded, published by a person, and retired when it
+//! must never run again ([`Standing`]). A *binding* says which version a route runs ([`Binding`]): the active one, perhaps a canary
 //! that runs in its stead for a share of subjects, perhaps a shadow that runs beside it without effect. A binding names digests and
 //! never tags, so what runs changes only by a [`Change`], and each change is one value that replaces another.
 //!
@@ -22,24 +22,28 @@ pub const PREVIOUS_MAX: usize = 16;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// Taken in and found well; bound to nothing yet.
+    /// Uploaded and vetted; bound to nothing yet.
     Vetted,
-    /// Fit to be bound: its name and version mean this digest for ever.
+    /// May be bound: its name and version mean this digest for ever.
     Published,
-    /// Never to be bound again. Its bytes stay, for the runs that it made.
+    /// Never bound again. Its bytes are kept, for the runs that it made.
     Retired,
 }
 
 /// What a person does to a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Makes it fit to be bound.
     Publish,
+    /// Keeps it from being bound, for ever.
     Retire,
 }
 
 impl Standing {
+    /// The standing after a step.
+    ///
     /// # Errors
-    /// When the step does not follow.
+    /// When the step cannot be made from this standing.
     pub fn next(self, step: Step) -> Result<Self, Refused> {
         match (self, step) {
             (Self::Vetted, Step::Publish) => Ok(Self::Published),
@@ -67,6 +71,8 @@ impl fmt::Display for Standing {
 pub struct Share(u16);
 
 impl Share {
+    /// A share of so many thousandths.
+    ///
     /// # Errors
     /// When it is not 1 to 999.
     pub fn per_mille(thousandths: u16) -> Result<Self, Refused> {
@@ -77,6 +83,7 @@ impl Share {
         }
     }
 
+    /// The number of thousandths, 1 to 999.
     pub fn as_per_mille(self) -> u16 {
         self.0
     }
@@ -102,6 +109,7 @@ impl fmt::Display for Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Canary {
+    /// The version that serves those subjects.
     pub digest: PluginDigest,
     /// In thousandths.
     #[cfg_attr(feature = "schema", schemars(with = "u16"))]
@@ -114,13 +122,15 @@ pub struct Canary {
 pub struct Binding {
     /// The name under which the plugin keeps its state. Versions of a binding have it in common.
     pub plugin: PluginName,
+    /// The version that runs with effect for every subject that no canary serves.
     pub active: PluginDigest,
+    /// The version that serves a share of the subjects, if one does.
     pub canary: Option<Canary>,
     /// Runs after the active one on the same input; what it proposes is compared and dropped.
     pub shadow: Option<PluginDigest>,
-    /// What was active before, the newest last: the way back.
+    /// The versions that were active before, the newest last; a rollback goes back to it.
     pub previous: Vec<PluginDigest>,
-    /// A person bound it. One that nobody touched follows the configuration file.
+    /// Whether a person bound it. A binding that nobody touched follows the configuration file.
     pub by_hand: bool,
 }
 
@@ -129,11 +139,13 @@ pub struct Binding {
 pub enum Change {
     /// Runs a version beside the active one.
     Shadow(PluginDigest),
+    /// Ends the shadow.
     EndShadow,
     /// Gives a version a share of the subjects; also changes the share.
     Canary(Canary),
+    /// Ends the canary; its subjects go back to the active version.
     EndCanary,
-    /// Makes a version the active one. Ends what it was before here.
+    /// Makes a version the active one. It stops being the route's canary or shadow.
     Promote(PluginDigest),
     /// Takes the last step forward back: ends the canary if there is one, or else makes the active version of before active again.
     /// A shadow ends as well.
@@ -166,49 +178,86 @@ impl Change {
     }
 }
 
-/// Why something was not done. Nothing was changed.
+/// Why a change was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
+    /// A version is published once.
     #[error("the version is published already")]
     AlreadyPublished,
+    /// A version is retired once.
     #[error("the version is retired already")]
     AlreadyRetired,
+    /// A retired version stays so.
     #[error("the version is retired, which is for ever; upload another one")]
     Retired,
+    /// Only a published version may be bound.
     #[error("the version is not published yet; publish it first")]
     NotPublished,
+    /// The name and version already mean another component.
     #[error("{name} {version} is published already, with the digest {digest}; give the new component another version")]
     VersionTaken {
+        /// The plugin's name.
         name: PluginName,
+        /// The author's version.
         version: String,
+        /// The component that they mean.
         digest: PluginDigest,
     },
+    /// A version that runs somewhere cannot be retired.
     #[error("the version runs on {}; bind them to another one first", routes.join(", "))]
-    InUse { routes: Vec<String> },
+    InUse {
+        /// The routes that it runs on.
+        routes: Vec<String>,
+    },
+    /// A binding keeps to versions of one plugin.
     #[error(
         "the version is of the plugin `{found}`, but the route runs `{expected}`: its state is kept under that name"
     )]
-    OtherPlugin { found: PluginName, expected: PluginName },
-    #[error("a canary's share is 1 to 999 thousandths, not {thousandths}; promote a version that shall serve all")]
-    Share { thousandths: u16 },
+    OtherPlugin {
+        /// The plugin that the version is of.
+        found: PluginName,
+        /// The plugin that the route runs.
+        expected: PluginName,
+    },
+    /// The share of a canary is out of range.
+    #[error("a canary's share is 1 to 999 thousandths, not {thousandths}; promote a version that is to serve all")]
+    Share {
+        /// What was asked for.
+        thousandths: u16,
+    },
+    /// The change would change nothing.
     #[error("the version is active on this route already")]
     AlreadyActive,
+    /// The change would change nothing.
     #[error("the version is the route's canary with that share already")]
     AlreadyCanary,
+    /// The change would change nothing.
     #[error("the version is the route's shadow already")]
     AlreadyShadow,
+    /// There is no shadow to end.
     #[error("the route has no shadow")]
     NoShadow,
+    /// There is no canary to end.
     #[error("the route has no canary")]
     NoCanary,
+    /// There is no earlier version to go back to.
     #[error("nothing was active here before; there is no way back")]
     NothingBefore,
+    /// The change would change nothing.
     #[error("the route follows the file already")]
     FollowsAlready,
+    /// The tenant's promotion gate does not let the version advance.
     #[error("the version may not advance: {}", sentences(unmet))]
-    Unmet { unmet: Vec<Unmet> },
+    Unmet {
+        /// What is missing.
+        unmet: Vec<Unmet>,
+    },
+    /// The owner has as many versions as are kept.
     #[error("{count_max} versions are kept of each owner, and as many are there")]
-    TooMany { count_max: usize },
+    TooMany {
+        /// The bound.
+        count_max: usize,
+    },
 }
 
 fn sentences(unmet: &[Unmet]) -> String {
@@ -244,12 +293,14 @@ impl Refused {
 /// A version as far as a binding must know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bindable<'a> {
+    /// The plugin that it is a version of.
     pub name: &'a PluginName,
+    /// How far it has come.
     pub standing: Standing,
 }
 
 impl Binding {
-    /// What a route runs before anybody touched it.
+    /// The binding of a route that nobody has changed yet.
     pub fn new(plugin: PluginName, active: PluginDigest) -> Self {
         Self {
             plugin,
@@ -413,13 +464,13 @@ fn slot(tenant: &TenantName, route: &RouteName, subject: Option<&Subject>, recei
 /// What a tenant asks of a version before it has effects on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PromotionGate {
-    /// Signed by a publisher whose key the tenant registered. Asked of a shadow as well.
+    /// Whether it must be signed by a publisher whose key the tenant registered. Asked of a shadow as well.
     pub require_signed: bool,
-    /// A trial over recorded runs against the active version that found no differences.
+    /// Whether a trial over recorded runs against the active version must have found no differences.
     pub require_trial: bool,
-    /// Runs as this route's shadow, at least. 0 asks for none.
+    /// The least number of runs as this route's shadow. 0 asks for none.
     pub shadow_runs_min: u64,
-    /// Of those, the most that may differ from the active version's.
+    /// The most of those runs that may differ from the active version's.
     pub shadow_differences_max: Option<u64>,
 }
 
@@ -430,13 +481,16 @@ pub struct Evidence {
     pub unsigned: Option<String>,
     /// Its widest trial against the version that is active now: both are fixed, so what it found stands.
     pub trial: Option<TrialResult>,
+    /// How it did as the route's shadow.
     pub shadow: ShadowTally,
 }
 
 /// What a trial over recorded runs found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialResult {
+    /// Runs that were repeated.
     pub runs: u64,
+    /// Of those, how many differ in meaning.
     pub differences: u64,
     /// Runs after which the active version could not go on with the state that the candidate wrote.
     pub unreadable: u64,
@@ -446,36 +500,65 @@ pub struct TrialResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShadowTally {
+    /// Runs that were made.
     pub runs: u64,
+    /// Of those, how many differ in meaning.
     pub differences: u64,
 }
 
 /// What a version lacks to advance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
+    /// No signature counts for the tenant.
     #[error("the tenant requires a signed plugin: {why}")]
-    Unsigned { why: String },
+    Unsigned {
+        /// Why it does not count.
+        why: String,
+    },
+    /// No trial was made against the active version.
     #[error("the tenant requires a trial against the active version; run `tollgate plugin trial`")]
     NoTrial,
+    /// A trial found differences.
     #[error("the trial found {differences} differences in {runs} runs")]
-    TrialDiffers { runs: u64, differences: u64 },
+    TrialDiffers {
+        /// Runs that were repeated.
+        runs: u64,
+        /// Of those, how many differ.
+        differences: u64,
+    },
+    /// A trial found state that the active version could not go on with.
     #[error(
         "the trial found {unreadable} of {runs} runs after which the active version cannot read the state that this one wrote: \
          it would hold those customers' events after a rollback"
     )]
-    TrialUnreadable { runs: u64, unreadable: u64 },
+    TrialUnreadable {
+        /// Runs that were repeated.
+        runs: u64,
+        /// Of those, how many left such state.
+        unreadable: u64,
+    },
+    /// The version has not run often enough as the route's shadow.
     #[error("the tenant requires {runs_min} shadow runs against the active version; there were {runs}")]
-    FewShadowRuns { runs: u64, runs_min: u64 },
+    FewShadowRuns {
+        /// How often it has.
+        runs: u64,
+        /// How often it must.
+        runs_min: u64,
+    },
+    /// The version differed too often as the route's shadow.
     #[error("{differences} of {runs} shadow runs differed; the tenant allows {differences_max}")]
     ShadowDiffers {
+        /// How often it ran.
         runs: u64,
+        /// How often it differed.
         differences: u64,
+        /// How often it may.
         differences_max: u64,
     },
 }
 
 impl Evidence {
-    /// What whoever makes the change should know, whether the tenant asks for it or not. Nothing where the change gives the version no
+    /// A warning for whoever makes the change, whether the tenant asks for evidence or not. None where the change gives the version no
     /// effects.
     pub fn warning(&self, change: &Change) -> Option<String> {
         let has_effects = match change {

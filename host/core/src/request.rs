@@ -1,11 +1,13 @@
-//! What came in over HTTP, as it came: nothing is parsed yet and nothing is believed.
+//! An HTTP request as it came in: nothing is parsed yet and nothing is believed.
 
 use crate::time::UnixMillis;
 
 /// One header as received. Names are lower case; values are raw bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
+    /// In lower case.
     pub name: &'a str,
+    /// As it came, without the white space around it.
     pub value: &'a [u8],
 }
 
@@ -18,6 +20,7 @@ pub struct RawRequest<'a> {
     pub path: Option<&'a str>,
     /// The query of the request's target, without the `?`, as it came.
     pub query: Option<&'a str>,
+    /// In the order in which they came; a name may come several times.
     pub headers: &'a [Header<'a>],
     /// Exactly the bytes that were sent.
     pub body: &'a [u8],

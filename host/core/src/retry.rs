@@ -32,7 +32,9 @@ impl Jitter {
 /// The time of a decision, and the chance by which a next try is put off.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
+    /// When the decision is made.
     pub now: UnixMillis,
+    /// The random part of the delay.
     pub jitter: Jitter,
 }
 
@@ -40,7 +42,9 @@ pub struct Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum NextStep {
+    /// It is tried again at this instant.
     RetryAt(UnixMillis),
+    /// It is not tried again.
     GiveUp,
 }
 

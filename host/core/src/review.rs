@@ -1,4 +1,4 @@
-//! Review: what a person's word makes of what was set aside: of a held receipt, a held job, a delivery in conflict, a proposal that
+//! Review: what a person's decision makes of what was set aside: of a held receipt, a held job, a delivery in conflict, a proposal that
 //! conflicts with the ledger (promise T4).
 //!
 //! Admission never guesses, so a status that it cannot place waits. A person then says what the status means, and the lifecycle
@@ -72,23 +72,31 @@ pub struct ReviewBody {
     /// A receipt, a job, a delivery or an action.
     #[serde(alias = "receipt")]
     pub id: String,
+    /// The status that a held receipt's event has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
     /// With `map`: the subject has this status, whatever it was.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_right: bool,
+    /// The delivery (`dlv_…`) that takes a held receipt's place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_with: Option<String>,
+    /// Runs a held job again, or a conflicting delivery as an event of its own.
     #[serde(default)]
     pub run: bool,
+    /// Nothing is to be done; `why` must say the reason.
     #[serde(default)]
     pub dismiss: bool,
+    /// What the ledger has recorded stands; `why` must say the reason.
     #[serde(default)]
     pub keep: bool,
+    /// The operation key under which the conflicting proposal is recorded as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
+    /// The reason, for the history; at most 1024 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Returns what would become of it, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// Who decides, for the history.
@@ -98,13 +106,19 @@ pub struct ReviewBody {
 /// A [`ReviewBody`], checked.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    /// What the decision is about.
     pub target: Target,
+    /// What was decided.
     pub decision: Decision,
+    /// The reason, where one was given.
     pub why: Option<String>,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
+    /// Who decided, for the history.
     pub actor: String,
 }
 
+/// What a person decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The held receipt's event has this status.
@@ -121,18 +135,20 @@ pub enum Decision {
     Record(OperationKey),
 }
 
-/// What the word of whoever maps an event is worth.
+/// How a status that a person gives is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// As much as a provider's: the lifecycle judges it by what the subject is.
+    /// Like one from a provider: the lifecycle judges it by the status that the subject has.
     Judged,
-    /// What the subject is is wrong: it is set right to this status, whatever it was.
+    /// As a correction: the subject gets this status, whatever it had.
     SetsRight,
 }
 
 impl ReviewBody {
+    /// Checks the request.
+    ///
     /// # Errors
-    /// In words, when it decides nothing, two things, or something that is not what it says.
+    /// In words, when it decides nothing, decides two things, or decides something that its target does not allow.
     pub fn checked(self) -> Result<Asked, String> {
         let why = self.why.filter(|why| !why.trim().is_empty());
         let target: Target = self.id.parse()?;
@@ -218,15 +234,26 @@ impl ReviewBody {
 #[must_use]
 pub enum Reviewed {
     /// The status applies: the subject moves and the receipt's jobs are made.
-    Accepted { status: Status },
+    Accepted {
+        /// The status that the event was given.
+        status: Status,
+    },
     /// The status came late: recorded so, with jobs only where its route or its lifecycle says that what is late is due.
-    Superseded { status: Status, current: Status },
+    Superseded {
+        /// The status that the event was given.
+        status: Status,
+        /// The status that the subject keeps.
+        current: Status,
+    },
     /// Nothing is to be done with it.
     Dismissed,
     /// The delivery took the held receipt's place, as an event of its own.
     Replaced {
+        /// The delivery that took the place.
         delivery: DeliveryId,
+        /// The receipt that it has as an event of its own.
         own_receipt: ReceiptId,
+        /// What became of that receipt.
         #[serde(flatten)]
         disposition: Disposition,
     },
@@ -234,15 +261,22 @@ pub enum Reviewed {
     RunAgain,
     /// The conflicting delivery is an event of its own.
     Admitted {
+        /// The receipt that it has as an event of its own.
         own_receipt: ReceiptId,
+        /// What became of that receipt.
         #[serde(flatten)]
         disposition: Disposition,
     },
     /// What was recorded first stands. The conflicting proposal has no effect, now or when it comes again.
-    Kept { action: ActionId },
+    Kept {
+        /// The action that stands.
+        action: ActionId,
+    },
     /// The conflicting proposal is recorded too, under a key of its own. A dry run does not know its number yet.
     Recorded {
+        /// The key of its own.
         operation_key: OperationKey,
+        /// Its number in the ledger.
         #[serde(skip_serializing_if = "Option::is_none")]
         action: Option<ActionId>,
     },
@@ -251,25 +285,39 @@ pub enum Reviewed {
 /// Why a status cannot be given to a held event. Nothing is recorded; the receipt stays held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unmappable {
+    /// Only an event of a family with a lifecycle has a status.
     #[error("the event belongs to no family with a lifecycle, so it has no status")]
     NoFamily,
+    /// A status moves a subject, and the event has none.
     #[error("no subject was found in the event, so there is nothing that the status could move; dismiss it")]
     NoSubject,
+    /// The family has no lifecycle now.
     #[error("no lifecycle is declared for the family `{family}`")]
-    NoLifecycle { family: FamilyName },
+    NoLifecycle {
+        /// That family.
+        family: FamilyName,
+    },
+    /// The lifecycle does not have the status.
     #[error("the lifecycle `{family}` has no status `{status}`; it has: {known}")]
     UnknownStatus {
+        /// The family of the lifecycle.
         family: FamilyName,
+        /// The status that was asked for.
         status: Status,
+        /// The statuses that it has, in words.
         known: String,
     },
+    /// The status is on no way with the one that the subject has.
     #[error(
         "`{status}` can neither follow nor precede `{current}`, which the subject has, in the lifecycle `{family}`; map to another \
          status, dismiss it, or set the subject right"
     )]
     Contradicts {
+        /// The family of the lifecycle.
         family: FamilyName,
+        /// The status that was asked for.
         status: Status,
+        /// The status that the subject has.
         current: Status,
     },
 }

@@ -16,6 +16,8 @@ pub struct TypePattern {
 }
 
 impl TypePattern {
+    /// Reads a pattern.
+    ///
     /// # Errors
     /// When the pattern is empty or has a `*` anywhere but at its end.
     pub fn new(pattern: &str) -> Result<Self, String> {
@@ -34,6 +36,7 @@ impl TypePattern {
         })
     }
 
+    /// Whether the event type fits the pattern.
     pub fn matches(&self, event_type: &str) -> bool {
         if self.prefix {
             event_type.starts_with(&self.text)
@@ -57,9 +60,13 @@ impl fmt::Debug for TypePattern {
 /// When a route takes an event. Empty lists and absent fields take everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteMatch {
+    /// The sources whose events it takes.
     pub sources: Vec<SourceName>,
+    /// The types that it takes.
     pub types: Vec<TypePattern>,
+    /// The lifecycle statuses that it takes; an event without one is then not taken.
     pub statuses: Vec<Status>,
+    /// What it does with late events.
     pub late: Late,
 }
 
@@ -70,14 +77,18 @@ pub enum Late {
     /// What the lifecycle says: what is due runs, what is open is held, what is overtaken is left out.
     #[default]
     AsDeclared,
+    /// Runs the job as for an event that came on time.
     Run,
+    /// Makes no job.
     Skip,
+    /// Makes a job that waits for a person.
     Hold,
 }
 
 /// How the job of a late event begins, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LateJob {
+    /// It runs as for an event that came on time.
     Runs,
     /// It waits for a person, who lets it run or dismisses it.
     Held,
@@ -89,6 +100,7 @@ impl Late {
     /// The words of a route's `late`, and what they mean.
     pub const WORDS: [(&'static str, Self); 3] = [("run", Self::Run), ("skip", Self::Skip), ("hold", Self::Hold)];
 
+    /// What a route's word means; none when there is no such word.
     pub fn from_word(word: &str) -> Option<Self> {
         let known = Self::WORDS.iter().find(|(known, _)| *known == word);
         known.map(|(_, late)| *late)
@@ -100,6 +112,7 @@ impl Late {
         known.map(|(word, _)| *word)
     }
 
+    /// How the job of an event begins that comes so late.
     #[must_use]
     pub fn job(self, lateness: Lateness) -> LateJob {
         match (self, lateness) {
@@ -111,6 +124,7 @@ impl Late {
 }
 
 impl RouteMatch {
+    /// Whether the route takes the event.
     pub fn takes(&self, event: &Event) -> bool {
         (self.sources.is_empty() || self.sources.contains(&event.source))
             && (self.types.is_empty()

@@ -13,11 +13,12 @@ use crate::time::UnixMillis;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
+    /// Keeps the bytes; they are wiped when the last copy is dropped.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes themselves, for the one who computes with them. Never log the result.
+    /// The bytes themselves, for computing with them. Never log the result.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -43,10 +44,11 @@ pub static NO_PARAMETERS: Parameters = Parameters::new();
 /// One of a source's secrets as configured, with the window in which it may verify.
 #[derive(Debug, Clone)]
 pub struct SourceSecret {
+    /// What the proof of a request names it by.
     pub id: KeyId,
     /// The text as the provider shows it, prefix included. The profile says how it becomes a key.
     pub text: Secret,
-    /// Verifies from this instant on; from ever when absent.
+    /// Verifies from this instant on; always until `not_after` when absent.
     pub not_before: Option<UnixMillis>,
     /// Verifies before this instant; for ever when absent.
     pub not_after: Option<UnixMillis>,

@@ -1,7 +1,7 @@
 //! Signing: the inverse of [`crate::verify`], by the same profile. For samples, the demo, tests and outgoing deliveries.
 //!
 //! Shared secrets, Ed25519 and ECDSA may be real ones. RSA signs without blinding, which leaks time about the key
-//! (RUSTSEC-2023-0071): its keys must be made for the test that they serve. Nothing that this house delivers is signed with RSA.
+//! (RUSTSEC-2023-0071): its keys must be made for the test that they serve. Nothing that Tollgate delivers is signed with RSA.
 
 use std::borrow::Cow;
 
@@ -25,6 +25,7 @@ use crate::verify::{
 /// One message to sign.
 #[derive(Debug, Clone, Copy)]
 pub struct SignInput<'a> {
+    /// The bytes to sign.
     pub body: &'a [u8],
     /// The message id, for schemes with an id header. It must come again with each redelivery.
     pub id: &'a str,
@@ -34,7 +35,7 @@ pub struct SignInput<'a> {
     pub url: Option<&'a str>,
 }
 
-/// What a sender sends: with POST, to the receiver's URL.
+/// What a sender sends to the receiver's URL, with POST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed<'a> {
     /// What the scheme adds; names in lower case.
@@ -48,20 +49,41 @@ pub struct Signed<'a> {
 /// Why a message was not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
+    /// A secret is no key by the profile's rule.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A public key verifies and cannot sign.
     #[error("secret `{id}` is a public key, which cannot sign: use the private one")]
-    PublicKey { id: KeyId },
+    PublicKey {
+        /// The secret.
+        id: KeyId,
+    },
+    /// Every secret begins later or has ended.
     #[error("none of the secrets is valid at the time of signing")]
     NoActiveSecret,
+    /// The URL is signed, and the input has none.
     #[error("the scheme signs the receiver's URL, and none was given")]
     NoUrl,
+    /// A part of what is signed comes from the provider alone.
     #[error("the scheme signs `{part}`, which a sender cannot make up")]
-    Unfillable { part: String },
+    Unfillable {
+        /// The part, as the profile writes it.
+        part: String,
+    },
+    /// The id would make the signed bytes ambiguous.
     #[error("the message id `{id}` may not contain {text:?}, which the scheme puts beside it")]
-    ForbiddenId { id: String, text: String },
+    ForbiddenId {
+        /// The id.
+        id: String,
+        /// The text that it must not hold.
+        text: String,
+    },
+    /// The signature goes into the body, and the body has no place for it.
     #[error("the scheme puts its signature into the body, which must be {expected}")]
-    Body { expected: &'static str },
+    Body {
+        /// What the body must be.
+        expected: &'static str,
+    },
 }
 
 /// Signs as the provider would. Every secret that is active at `input.at` signs, in the given order; a scheme that carries one
@@ -314,7 +336,7 @@ impl Signer<'_, '_> {
                 add(&mut signed.headers, name, &value);
             }
         }
-        // Nothing is there; a receiver who pins the key never looks.
+        // There is no document at this URL; a receiver who pins the key never looks for it.
         if let Some(fetch) = &self.profile.fetch
             && let FetchKind::Certificate { url, .. } = &fetch.kind
             && let Some(host) = fetch.hosts.first()
@@ -350,7 +372,7 @@ impl Signer<'_, '_> {
                 (Part::BodySha256Base64, _) => text(BASE64.encode(&Sha256::digest(body))),
                 (Part::BodyCrc32, _) => text(crc32fast::hash(body).to_string()),
                 (Part::Url, _) => Cow::Borrowed(self.input.url.ok_or(SignError::NoUrl)?.as_bytes()),
-                // A sender lists what it likes; one of those that may be is enough.
+                // A sender may list any of the headers; one is enough.
                 (Part::Listed { headers, .. }, _) => {
                     let name = headers.first().map_or("", String::as_str);
                     let value = if name == "content-type" {

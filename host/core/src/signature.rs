@@ -14,19 +14,22 @@ use zeroize::Zeroizing;
 use crate::ids::{KeyId, PluginDigest, PublisherName};
 use crate::mask;
 
-/// What the document calls itself; a change of its meaning changes it.
+/// The value of `format` in the document. Every change of the document's meaning changes it.
 pub const FORMAT: &str = "tollgate-plugin-signature/1";
-/// A signature document is about 300 bytes long.
+/// The longest document that is read. A usual one has about 300 bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 4096;
 
 const KEY_BYTES: usize = 32;
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 
-/// A publisher's word for one component. Not checked against any key until [`PluginSignature::verify`] is.
+/// A publisher's statement that it vouches for one component. Only [`PluginSignature::verify`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginSignature {
+    /// Who vouches.
     pub publisher: PublisherName,
+    /// Which of the publisher's keys signed.
     pub key_id: KeyId,
+    /// The component that was signed.
     pub digest: PluginDigest,
     signature: [u8; SIGNATURE_BYTES],
 }
@@ -42,30 +45,55 @@ pub struct PrivateKey(SigningKey);
 /// Why a document is not a signature, or not one that counts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
+    /// The document is over the bound.
     #[error("the signature is {bytes} bytes long; at most {DOCUMENT_BYTES_MAX} are allowed")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The document cannot be read.
     #[error("the signature is not the JSON document that `tollgate plugin sign` writes: {reason}")]
-    Document { reason: String },
+    Document {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The document is of another version.
     #[error("the signature has the format `{found}`; this Tollgate knows {FORMAT}")]
-    Format { found: String },
+    Format {
+        /// What it calls its format.
+        found: String,
+    },
+    /// The signature is not base64 of the right length.
     #[error("`signature` must be {SIGNATURE_BYTES} bytes in base64")]
     Encoding,
+    /// The signature is for another component.
     #[error("the signature is for {signed}, but the component is {component}; sign the component that you upload")]
     OtherComponent {
+        /// The component that was signed.
         signed: PluginDigest,
+        /// The component that was uploaded.
         component: PluginDigest,
     },
+    /// The signature is not by this key.
     #[error("the signature does not fit the component and the key `{key_id}` of `{publisher}`")]
-    Forged { publisher: PublisherName, key_id: KeyId },
+    Forged {
+        /// Who was said to vouch.
+        publisher: PublisherName,
+        /// The key that was said to have signed.
+        key_id: KeyId,
+    },
 }
 
 /// Why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
+    /// The text is not base64 of the right length.
     #[error("a key is {KEY_BYTES} bytes in base64, 44 characters")]
     Encoding,
+    /// No key of Ed25519 has these bytes.
     #[error("the bytes are no public key of Ed25519")]
     NotAPoint,
+    /// The key is of small order, so that signatures can be made for it without its private half.
     #[error("the key is one of the few that would fit any signature")]
     Weak,
 }
@@ -163,6 +191,8 @@ impl PublicKey {
         Self::from_bytes(&*key_bytes(text)?)
     }
 
+    /// Takes the key as RFC 8032 encodes it.
+    ///
     /// # Errors
     /// As [`PublicKey::from_text`].
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<Self, KeyTextError> {
@@ -178,6 +208,7 @@ impl PublicKey {
         BASE64.encode(self.0.as_bytes())
     }
 
+    /// The key as RFC 8032 encodes it.
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.as_bytes()
     }
@@ -208,11 +239,12 @@ impl PrivateKey {
         Zeroizing::new(BASE64.encode(self.0.as_bytes()))
     }
 
+    /// The public half, which others verify with.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
-    /// Vouches for a component.
+    /// Signs a component in a publisher's name.
     pub fn sign(&self, publisher: PublisherName, key_id: KeyId, digest: PluginDigest) -> PluginSignature {
         let signature = self.sign_message(&signed_message(&publisher, &key_id, digest));
         PluginSignature {

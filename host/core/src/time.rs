@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
-    /// Saturates at the end of time instead of wrapping into the past.
+    /// The instant `ms` milliseconds later. Saturates at the largest value.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -27,6 +27,7 @@ impl UnixMillis {
         self.0.div_euclid(1000)
     }
 
+    /// So many whole seconds since the Unix epoch, saturating.
     pub fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1000))
     }

@@ -1,4 +1,4 @@
-//! Turns: who is given work when more waits than one claim takes. For tenants' jobs and for destinations' outbox entries alike.
+//! Turns: decides who is given work when more waits than one claim takes, for tenants' jobs and for destinations' outbox entries alike.
 //!
 //! Whoever waits gets an equal share of each claim, and the next claim goes on behind the last that got one; so a party with much
 //! waiting delays no other, and none waits for longer than it takes to come round to it. What one leaves of its share goes to those
@@ -7,10 +7,11 @@
 /// Parties that one claim looks at; the next goes on behind them.
 const LOOKS_MAX: usize = 256;
 
-/// What waits, by party.
+/// What waits, by party: a tenant or a destination.
 pub trait Line {
-    /// Of a party; the default comes before all of them, and is none itself.
+    /// The name of a party. The default comes before every name, and is no party's.
     type Name: Ord + Clone + Default;
+    /// Why what waits cannot be read or leased.
     type Error;
 
     /// The first party behind `name` for which something waits, due or not.
@@ -35,6 +36,7 @@ pub trait Line {
 /// What one party was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leased {
+    /// How many rows it was given.
     pub rows: usize,
     /// Whether more of it may be due.
     pub may_be_more: bool,

@@ -16,10 +16,11 @@ use crate::verify::{Keyring, verify};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {
+    /// It came out as the vector says.
     Passed,
-    /// Says what came out instead.
+    /// It came out otherwise; the text says how.
     Failed(String),
-    /// Says why.
+    /// It was not run; the text says why.
     NotRun(String),
 }
 
@@ -44,7 +45,7 @@ pub fn of(profile: &Profile) -> Vec<Vector> {
     shipped().iter().filter(is_its).cloned().collect()
 }
 
-/// Runs one.
+/// Runs one vector against a profile.
 pub fn run(profile: &Profile, vector: &Vector) -> Outcome {
     if let Some(reason) = &vector.not_run {
         return Outcome::NotRun(reason.clone());

@@ -61,6 +61,7 @@ pub enum EntryState {
     Ready,
     /// A deliverer has it, or had it when its lease ended.
     Leased,
+    /// The destination took it.
     Delivered,
     /// Given up: in the dead-letter queue.
     Dead,
@@ -88,13 +89,26 @@ pub enum EntryEvent {
 /// What cannot happen in a state. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalEvent {
+    /// A job cannot go that way.
     #[error("a job that is {state} cannot {event}")]
-    Job { state: JobState, event: JobEvent },
+    Job {
+        /// Its state.
+        state: JobState,
+        /// What was to happen.
+        event: JobEvent,
+    },
+    /// An outbox entry cannot go that way.
     #[error("a delivery that is {state} cannot {event}")]
-    Entry { state: EntryState, event: EntryEvent },
+    Entry {
+        /// Its state.
+        state: EntryState,
+        /// What was to happen.
+        event: EntryEvent,
+    },
 }
 
 impl JobState {
+    /// Every state, in the order of this enum.
     pub const ALL: [Self; 7] = [
         Self::Blocked,
         Self::Ready,
@@ -105,7 +119,7 @@ impl JobState {
         Self::Dismissed,
     ];
 
-    /// As people read it; a blocked job is one that is ready but for its turn.
+    /// The state as people read it. A blocked job is called ready, as it lacks only its turn.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blocked | Self::Ready => "ready",
@@ -117,8 +131,8 @@ impl JobState {
         }
     }
 
-    /// Whether who was given the lease `epoch` may still say what becomes of the job, whose newest lease is `newest`. A lease that
-    /// ended holds until somebody else takes the job.
+    /// Whether the holder of the lease `epoch` may still settle the job, whose newest lease is `newest`. A lease that ended holds until
+    /// somebody else leases the job.
     pub fn is_held_under(self, newest: LeaseEpoch, epoch: LeaseEpoch) -> bool {
         self == Self::Leased && newest == epoch
     }
@@ -171,9 +185,10 @@ impl JobState {
 }
 
 impl EntryState {
+    /// Every state, in the order of this enum.
     pub const ALL: [Self; 4] = [Self::Ready, Self::Leased, Self::Delivered, Self::Dead];
 
-    /// As people read it.
+    /// The state as people read it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -247,7 +262,7 @@ impl From<&EntryEnd> for EntryEvent {
 impl fmt::Display for JobState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            // Told apart where it is the reason.
+            // In an error the difference from a ready job is the reason, so it is named.
             Self::Blocked => "behind an older one",
             other => other.as_str(),
         })

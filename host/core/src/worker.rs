@@ -22,37 +22,51 @@ use crate::time::UnixMillis;
 /// A leased job, with all that its run needs.
 #[derive(Debug, Clone)]
 pub struct JobClaim {
+    /// The job that is leased.
     pub job: JobId,
+    /// The lease; a settlement takes effect only while it is the newest.
     pub epoch: LeaseEpoch,
+    /// The route that the job is on.
     pub route: RouteName,
     /// Which attempt this is, from 1. Counts since the job was made or last replayed.
     pub attempt: u32,
+    /// The receipt that the job is for.
     pub receipt: ReceiptId,
+    /// What the plugin is given.
     pub event: Arc<Event>,
 }
 
 /// What is kept of one run (promises T6, W3): all that it read, and how it ended.
 #[derive(Debug, Clone)]
 pub struct RunRecord {
+    /// The plugin that was run.
     pub plugin: PluginName,
+    /// The version that was run.
     pub digest: PluginDigest,
     /// SHA-256 of the route's configuration as the plugin saw it.
     pub config_digest: Digest,
+    /// That configuration, as JSON.
     pub config: String,
     /// The runtime that ran it, for example `wasmtime 48.0.8`; of a job that no plugin was run for, the host.
     pub runtime: String,
+    /// When the run began.
     pub started_at: UnixMillis,
+    /// How long it took, in microseconds.
     pub duration_us: u64,
+    /// The fuel that it used.
     pub fuel: u64,
     /// [`Outcome::name`].
     pub outcome: String,
+    /// What the plugin or the host said about the end; empty for a completed run.
     pub message: String,
+    /// The state that it read.
     pub reads: Vec<StateRead>,
+    /// What the plugin logged.
     pub logs: Vec<LogLine>,
 }
 
 impl RunRecord {
-    /// What was wrong with it, if it failed.
+    /// How the run failed, if it did.
     pub fn fault(&self) -> Option<Fault> {
         Fault::ALL.into_iter().find(|fault| fault.as_str() == self.outcome)
     }
@@ -61,9 +75,13 @@ impl RunRecord {
 /// All that one run changes.
 #[derive(Debug, Clone)]
 pub struct Settlement {
+    /// The job that is settled.
     pub job: JobId,
+    /// The lease under which it was run.
     pub epoch: LeaseEpoch,
+    /// What is kept of the run.
     pub run: RunRecord,
+    /// What becomes of the job.
     pub end: JobEnd,
     /// Committed only with [`JobEnd::Done`], and only if the run proposed nothing or at least one of its actions is recorded:
     /// a run that repeats what was done has no effect on state either.
@@ -99,51 +117,75 @@ pub struct Targets {
 #[must_use]
 pub enum Settled {
     /// Committed; one verdict per action, in their order.
-    Committed { run: RunId, verdicts: Vec<Verdict> },
+    Committed {
+        /// The run's number.
+        run: RunId,
+        /// What the ledger said to each action.
+        verdicts: Vec<Verdict>,
+    },
     /// Another worker holds a newer lease. Nothing was written.
     LeaseLost,
     /// Some of the state that the run read has changed since. Nothing was written: run again.
     StaleState,
     /// The plugin's state would grow to so many bytes, over its bound. Nothing was written.
-    OverQuota { bytes: u64 },
+    OverQuota {
+        /// What the state would come to, keys and values.
+        bytes: u64,
+    },
 }
 
-/// What a route says to the jobs on it.
+/// What a route prescribes for the jobs on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'r> {
+    /// The plugin that the route runs.
     pub plugin: &'r PluginName,
     /// Set where it runs no plugin, and hands the event itself on in this form.
     pub forward: Option<ForwardForm>,
+    /// The configuration that the plugin is given, as JSON.
     pub config_json: &'r str,
+    /// SHA-256 of that configuration.
     pub config_digest: Digest,
+    /// What the plugin may propose.
     pub grants: &'r [Grant],
+    /// Whose operation keys the actions are recorded under.
     pub namespace: &'r Namespace,
     /// Bytes of state that the plugin may have for the tenant, all together. None for no bound.
     pub state_total_max: Option<u64>,
+    /// Where the actions go.
     pub targets: &'r Targets,
 }
 
 /// What one run of a plugin came to.
 #[derive(Debug, Clone)]
 pub struct Ran {
+    /// How it ended.
     pub outcome: Outcome,
+    /// The version that was run.
     pub digest: PluginDigest,
+    /// When it began.
     pub started_at: UnixMillis,
+    /// How long it took, in microseconds.
     pub duration_us: u64,
+    /// The fuel that it used.
     pub fuel: u64,
+    /// The state that it read.
     pub reads: Vec<StateRead>,
+    /// The state that it would write.
     pub writes: Vec<StateWrite>,
+    /// What the plugin logged.
     pub logs: Vec<LogLine>,
 }
 
-/// By which rules a host works.
+/// The rules by which a host works.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// The host, for the person who reads a run that was not made.
+    /// The host's name and version, which the record of a job without a run shows.
     pub host: &'static str,
-    /// What runs plugins there, for the person who reads a run.
+    /// The runtime's name and version, which the record of a run shows.
     pub runtime: &'static str,
+    /// How often and how soon a job is run again.
     pub retry: RetryPolicy,
+    /// What happens at a run's deadline.
     pub deadlines: Deadlines,
     /// How often a job is run again under one lease because its state changed under it; then it gives way.
     pub stale_reruns_max: u32,
@@ -161,6 +203,7 @@ pub enum Deadlines {
 /// A run as it was judged.
 #[derive(Debug, Clone)]
 pub struct Judged {
+    /// What the store is to commit.
     pub settlement: Settlement,
     /// The rule that its proposals broke.
     pub violation: Option<&'static str>,
@@ -171,7 +214,12 @@ pub struct Judged {
 #[must_use]
 pub enum Next {
     /// Nothing: the job is settled.
-    Settled { run: RunId, verdicts: Vec<Verdict> },
+    Settled {
+        /// The run's number.
+        run: RunId,
+        /// What the ledger said to each action.
+        verdicts: Vec<Verdict>,
+    },
     /// Nothing: another worker has the job, and this run was not committed.
     Leave,
     /// Run the job again under the same lease; it reads the state as it is now.
@@ -277,7 +325,7 @@ impl Rules {
             Settled::Committed { run, verdicts } => Next::Settled { run, verdicts },
             Settled::LeaseLost => Next::Leave,
             Settled::StaleState => match tried {
-                // Another run wins every time: stand back, and take the ordinary retry. What it read is no longer so.
+                // Another run wins every time, so the job takes the ordinary retry. What this run read has changed.
                 Some(mut tried) if reruns >= self.stale_reruns_max => {
                     tried.run.reads.clear();
                     let outcome = host_fault(format!("its state kept changing under it ({reruns} times)"));
@@ -325,7 +373,7 @@ impl Rules {
         end(outcome, &self.retry, claim.attempt, moment.now, moment.jitter)
     }
 
-    /// Of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
+    /// The record of a job that no plugin was run for; `outcome` and `message` say why. The digest is that of no component: zeros.
     fn record(&self, terms: Option<&Terms<'_>>, (outcome, message): (&str, &str), moment: Moment) -> RunRecord {
         RunRecord {
             plugin: terms.map_or_else(unknown_plugin, |terms| terms.plugin.clone()),
@@ -371,7 +419,7 @@ fn host_fault(message: String) -> Outcome {
     }
 }
 
-/// Of a route that is gone nobody knows what it ran.
+/// The plugin's name in the record of a job whose route is gone.
 fn unknown_plugin() -> PluginName {
     PluginName::new("unknown").expect("a constant name")
 }

@@ -1,9 +1,9 @@
-//! Provider profiles: how a provider proves its requests, where its events keep what the envelope needs, and what it wants to
-//! hear. A provider is a TOML file, never a function.
+//! Provider profiles: how a provider proves its requests, where its events keep what the envelope needs, and how it wants to be
+//! answered. A provider is a TOML file, never a function.
 //!
 //! [`Profile::from_toml`] checks a file whole; what it returns can be applied to any request without further questions. The
-//! grammar is described in `profiles/README.md`. Here is what a profile is; `raw.rs` is what a file says, `check.rs` the way from
-//! one to the other.
+//! grammar is described in `profiles/README.md`. This module has the checked profile; `raw.rs` has
+//! what a file says, and `check.rs` makes the one from the other.
 
 mod check;
 mod raw;
@@ -23,10 +23,11 @@ use crate::money::Currency;
 use crate::route::TypePattern;
 pub use vector::{Vector, VectorEvent, VectorSecret};
 
-/// A checked profile. It is serialised for a guest alone, which is given what was checked where it was built; a file of a person's
+/// A checked profile. It is serialised only for a Spin app, which is given what was checked when it was built; a file that a person wrote
 /// goes through [`Profile::from_toml`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Profile {
+    /// The provider, as sources name it.
     pub name: ProviderName,
     /// Rises with every change of meaning; kept with each receipt that the profile verified and read.
     pub version: u32,
@@ -59,7 +60,7 @@ pub struct Profile {
     signed: Signed,
 }
 
-/// What of an event is proved by its signature.
+/// Which parts of an event its signature proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Signed {
     id: bool,
@@ -373,8 +374,11 @@ pub(crate) struct TimeRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeFormat {
+    /// Seconds since the Unix epoch: 1 to 12 decimal digits.
     UnixSeconds,
+    /// Milliseconds since the Unix epoch: 1 to 15 decimal digits.
     UnixMillis,
+    /// An instant of RFC 3339, with any offset.
     Rfc3339,
 }
 
@@ -467,7 +471,7 @@ pub(crate) struct EventRule {
     pub(crate) by_type: Vec<(Vec<TypePattern>, TypeRule)>,
     /// For types that no rule takes.
     pub(crate) otherwise: TypeRule,
-    /// The provider's labels in the house's statuses.
+    /// The status that each of the provider's labels stands for.
     pub(crate) statuses: BTreeMap<FamilyName, BTreeMap<String, Status>>,
     pub(crate) amounts: Amounts,
     /// Of each request, as attributes behind those of the profile.
@@ -482,6 +486,7 @@ pub struct Amounts {
     pub source: Option<String>,
     /// For every currency that `exponents` does not name; nothing: as ISO 4217 has it.
     pub exponent: Option<u32>,
+    /// Digits behind the point, for the currencies that the provider writes otherwise than the rest.
     pub exponents: BTreeMap<Currency, u32>,
 }
 
@@ -653,9 +658,11 @@ pub(crate) enum Handshake {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
+    /// The name that a source sets it by.
     pub name: String,
     /// For the tenant: what it is and where the provider shows it.
     pub what: String,
+    /// Whether a source must set it.
     #[serde(default)]
     pub required: bool,
     /// Kept as a secret is.
@@ -675,6 +682,7 @@ pub struct About {
     pub rotation: String,
     /// How the provider repeats what was not acknowledged.
     pub retries: String,
+    /// What has surprised people, one sentence or more each.
     pub gotchas: Vec<String>,
 }
 
@@ -924,6 +932,7 @@ impl Profile {
         self.body_bytes_max
     }
 
+    /// What people should know of the provider.
     pub fn about(&self) -> &About {
         &self.about
     }

@@ -11,22 +11,30 @@ use crate::secret::{Parameters, Secret, SourceSecret};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
+    /// Names the vector in the list and in messages.
     pub id: String,
-    /// Whose profile it proves; not needed in a profile's own.
+    /// The provider whose profile it proves; not needed in a profile's own file.
     pub provider: Option<String>,
     /// What it shows.
     pub what: String,
     /// Absent where every key is fetched.
     pub secret: Option<VectorSecret>,
+    /// What the source says beside its secrets, by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// In capitals; POST where the file does not say.
     #[serde(default = "post")]
     pub method: String,
+    /// The URL's query, without the `?`.
     pub query: Option<String>,
+    /// Name and value, in the order in which they are sent.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// The bytes of the body, as text.
     pub body: String,
+    /// The source's public URL, for schemes that sign it.
     pub url: Option<String>,
+    /// When the request came in, in seconds since the Unix epoch.
     pub received_at_s: i64,
     /// What the provider publishes where the request says that its key is; stands in for the network.
     pub published: Option<String>,
@@ -47,10 +55,13 @@ fn post() -> String {
     "POST".into()
 }
 
+/// The sample secret that a vector's request is signed with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorSecret {
+    /// The id that the proof names it by.
     pub id: String,
+    /// The secret as the provider shows it.
     pub text: String,
 }
 
@@ -58,11 +69,16 @@ pub struct VectorSecret {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorEvent {
+    /// [`Event::id`](crate::event::Event::id).
     pub id: Option<String>,
+    /// [`Event::event_type`](crate::event::Event::event_type).
     #[serde(rename = "type")]
     pub event_type: Option<String>,
+    /// [`Event::subject`](crate::event::Event::subject).
     pub subject: Option<String>,
+    /// [`Event::occurred_at`](crate::event::Event::occurred_at), as RFC 3339.
     pub occurred_at: Option<String>,
+    /// The status that the reading maps to.
     pub status: Option<String>,
 }
 

@@ -37,14 +37,16 @@ pub struct Keyring {
 /// When one of a source's keys verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window<'k> {
+    /// The key's id.
     pub id: &'k KeyId,
-    /// From this instant on; from ever when absent.
+    /// It verifies from this instant on; without a beginning when absent.
     pub not_before: Option<UnixMillis>,
-    /// Before this instant; for ever when absent.
+    /// It verifies before this instant; for ever when absent.
     pub not_after: Option<UnixMillis>,
 }
 
 impl Window<'_> {
+    /// Whether the key verifies at this instant.
     pub fn holds(&self, at: UnixMillis) -> bool {
         self.not_before.is_none_or(|from| from <= at) && self.not_after.is_none_or(|until| at < until)
     }
@@ -80,71 +82,141 @@ enum Material {
 /// Why a secret is no key. Names the secret by its id and shows nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
+    /// The profile needs a secret, and the source has none.
     #[error("a source needs at least one secret")]
     NoSecrets,
+    /// The source has more secrets than the bound.
     #[error("{count} secrets; a source has at most {SECRETS_MAX}")]
-    TooMany { count: usize },
+    TooMany {
+        /// How many it has.
+        count: usize,
+    },
+    /// An id names one secret.
     #[error("two secrets have the id `{id}`")]
-    RepeatedId { id: KeyId },
+    RepeatedId {
+        /// The id that two have.
+        id: KeyId,
+    },
+    /// A secret has no characters.
     #[error("secret `{id}` is empty")]
-    Empty { id: KeyId },
+    Empty {
+        /// Its id.
+        id: KeyId,
+    },
+    /// A secret begins or ends with white space, which no provider's does.
     #[error("secret `{id}` begins or ends with white space, perhaps a line break at the end of its file: remove it")]
-    WhiteSpace { id: KeyId },
-    /// Something came with it when it was copied.
+    WhiteSpace {
+        /// Its id.
+        id: KeyId,
+    },
+    /// Something that is no part of the secret came with it when it was copied.
     #[error("secret `{id}` {what}")]
-    Pasted { id: KeyId, what: &'static str },
+    Pasted {
+        /// Its id.
+        id: KeyId,
+        /// What came with it, and how to mend it.
+        what: &'static str,
+    },
+    /// A secret lacks the beginning that all of the provider's have.
     #[error("secret `{id}` does not begin with {expected}, as {provider} secrets do")]
     Prefix {
+        /// Its id.
         id: KeyId,
+        /// The provider.
         provider: ProviderName,
+        /// The beginnings that it may have, in words.
         expected: String,
     },
+    /// A secret is not written as the profile says.
     #[error("secret `{id}` is not {expected}{after}")]
     Encoding {
+        /// Its id.
         id: KeyId,
+        /// How it must be written.
         expected: &'static str,
+        /// Behind which prefix, in words; empty where there is none.
         after: String,
     },
+    /// A secret has not the length of a key.
     #[error("secret `{id}` decodes to {bytes} bytes; {expected}")]
     Length {
+        /// Its id.
         id: KeyId,
+        /// How many bytes it decodes to.
         bytes: usize,
+        /// How many it must have, in words.
         expected: &'static str,
     },
+    /// A secret has the length of an ed25519 key, and is none.
     #[error("secret `{id}` is not a valid ed25519 key")]
-    NotAKey { id: KeyId },
+    NotAKey {
+        /// Its id.
+        id: KeyId,
+    },
+    /// A secret is a key of another algorithm, or none.
     #[error(
         "secret `{id}` is no key that {provider} could sign with: it must be {expected}, of the algorithm {algorithm}"
     )]
     Unsuitable {
+        /// Its id.
         id: KeyId,
+        /// The provider.
         provider: ProviderName,
+        /// What it must be.
         expected: &'static str,
+        /// The algorithms that the profile knows.
         algorithm: String,
     },
+    /// A parameter that the profile requires is absent.
     #[error("the source does not say `{name}`: {what}")]
-    MissingParameter { name: String, what: String },
+    MissingParameter {
+        /// Its name.
+        name: String,
+        /// What it is and where the provider shows it.
+        what: String,
+    },
+    /// The source sets a parameter that the profile does not have.
     #[error("{provider} has no parameter `{name}`; it has {known}")]
     UnknownParameter {
+        /// Its name.
         name: String,
+        /// The provider.
         provider: ProviderName,
+        /// The parameters that the profile has, in words.
         known: String,
     },
+    /// A parameter's value cannot be one.
     #[error(
         "the parameter `{name}` is empty, longer than {PARAMETER_BYTES_MAX} bytes, or has characters outside printable ASCII"
     )]
-    BadParameter { name: String },
+    BadParameter {
+        /// Its name.
+        name: String,
+    },
+    /// The provider's requests can be proved only by asking the provider.
     #[error(
         "{provider} proves nothing about its requests: each would have to be fetched back from the provider, which is off"
     )]
-    FetchBack { provider: ProviderName },
+    FetchBack {
+        /// The provider.
+        provider: ProviderName,
+    },
+    /// The source's parameters lead to no place that a key may be fetched from.
     #[error("{provider} keys cannot be fetched with the source's parameters: {detail}")]
     Unfetchable {
+        /// The provider.
         provider: ProviderName,
+        /// What is wrong with them.
         detail: &'static str,
     },
+    /// What was fetched is not the key that was needed.
     #[error("what was fetched from {url} is no key for this source: {detail}")]
-    Fetched { url: String, detail: String },
+    Fetched {
+        /// Where it was fetched from.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 /// A key that a request names and the keyring does not have. Its URL is of a host that the profile lists.
@@ -568,7 +640,7 @@ impl Keyring {
         };
         let scheme = profile.schemes.iter().position(|scheme| key.suits(scheme.algorithm));
         let scheme = scheme.ok_or_else(|| failed("the key is for another algorithm"))?;
-        // Of one document under two names, two keys: who asks by id which name proved a request is told the right one.
+        // One document under two names makes two keys, so that the id of a key leads back to the name that a request used.
         let digest = Sha256::new()
             .chain_update(&need.name)
             .chain_update([0])
@@ -643,7 +715,7 @@ impl Keyring {
     pub fn need(&self, profile: &Profile, name: &[u8]) -> Option<KeyNeed> {
         let rule = profile.fetch.as_ref()?;
         let name = std::str::from_utf8(name).ok()?;
-        // The sender chooses the name: it must be as plain as every provider's is.
+        // The sender chooses the name, so only names of the form that providers use are accepted.
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'/' | b':');
         if name.is_empty() || name.len() > 512 || !name.bytes().all(is_plain) {
             return None;
@@ -651,7 +723,7 @@ impl Keyring {
         let url = match &rule.kind {
             FetchKind::Certificate { .. } => name.to_owned(),
             FetchKind::Jwk { url, .. } => {
-                // Without the source's credentials there is nothing to ask with.
+                // A key can be asked for only with the source's credentials.
                 self.fill(&rule.body, name, str::to_owned)?;
                 self.fill(url, name, str::to_owned)?
             }

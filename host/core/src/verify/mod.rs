@@ -2,10 +2,10 @@
 //!
 //! [`verify`] is the only maker of [`Verified`]. It reads headers and body bytes as they came; it parses a body only where a
 //! profile signs a field of it. Tags are decoded to bytes and compared in constant time. Time is judged against the instant of
-//! receipt, never against a clock. Keys that a request names and nobody has yet are asked for, never fetched: that is the
-//! host's ([`KeyNeed`]).
+//! receipt, never against a clock. Where a request names a key that nobody has yet, this module says which ([`KeyNeed`]), and the host
+//! fetches it.
 //!
-//! One room for each family of schemes: `template.rs` (a tag over joined parts), `jws.rs`, `http_signatures.rs` (RFC 9421) and
+//! Each family of schemes has a file: `template.rs` (a tag over joined parts), `jws.rs`, `http_signatures.rs` (RFC 9421) and
 //! `credential.rs`. All of them make a `message::Message` and candidates, and `keys.rs` finds the key that fits.
 
 mod credential;
@@ -45,15 +45,17 @@ pub struct Verified<'a> {
 }
 
 impl<'a> Verified<'a> {
+    /// How the request was proved.
     pub fn proof(&self) -> &Proof {
         &self.proof
     }
 
-    /// For who has read all that there is to read.
+    /// The proof, for a caller that needs nothing else of the request.
     pub fn into_proof(self) -> Proof {
         self.proof
     }
 
+    /// The request as it came.
     pub fn request(&self) -> &RawRequest<'a> {
         &self.request
     }
@@ -83,49 +85,141 @@ impl<'a> Verified<'a> {
 /// Why a request is not proved. `Display` explains it to the tenant; the sender is told nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
+    /// A header that the profile needs is absent.
     #[error("the header `{name}` is missing")]
-    MissingHeader { name: String },
+    MissingHeader {
+        /// Its name.
+        name: String,
+    },
+    /// A header that must be unique is not.
     #[error("the header `{name}` came more than once")]
-    RepeatedHeader { name: String },
+    RepeatedHeader {
+        /// Its name.
+        name: String,
+    },
+    /// A signature cannot be read.
     #[error("`{header}` is not a signature: {detail}")]
-    MalformedSignature { header: String, detail: String },
+    MalformedSignature {
+        /// The header that it stands in.
+        header: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A signed instant cannot be read.
     #[error("the timestamp in `{part}` is not {expected}")]
-    MalformedTimestamp { part: String, expected: TimeFormat },
+    MalformedTimestamp {
+        /// The part of the signed bytes.
+        part: String,
+        /// How it must be written.
+        expected: TimeFormat,
+    },
     /// `seconds` from the signed instant to the receipt; negative when the instant lies in the future.
     #[error("{}; at most {tolerance_s} s are allowed", distance(*seconds))]
-    TimestampOutsideTolerance { seconds: i64, tolerance_s: u32 },
+    TimestampOutsideTolerance {
+        /// The distance.
+        seconds: i64,
+        /// How far it may be, in seconds.
+        tolerance_s: u32,
+    },
+    /// The signature names its own end, and the request came after it.
     #[error("the signature expired {seconds} s before the request came in")]
-    Expired { seconds: i64 },
+    Expired {
+        /// How long after it.
+        seconds: i64,
+    },
+    /// A signed part has a form that would make the signed bytes ambiguous.
     #[error("`{part}` {detail}")]
-    ForbiddenShape { part: String, detail: String },
+    ForbiddenShape {
+        /// The part, as the profile writes it.
+        part: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The URL is signed, and the source has none.
     #[error("the scheme signs the source's public URL, and the source has none configured")]
     NoUrl,
+    /// The signature covers a field that cannot be read.
     #[error("the scheme signs the field `{pointer}` of the body, which cannot be read: {detail}")]
-    UnreadableBody { pointer: String, detail: String },
+    UnreadableBody {
+        /// Where in the body.
+        pointer: String,
+        /// Why it cannot be read.
+        detail: String,
+    },
+    /// The sender lists a header as signed that the profile does not.
     #[error("the header `{header}` lists `{name}` as signed, which the profile does not expect there")]
-    Unlisted { header: String, name: String },
+    Unlisted {
+        /// The header with the list.
+        header: String,
+        /// What it lists.
+        name: String,
+    },
+    /// The request names a secret by an id that the source does not have.
     #[error("the header `{header}` names a secret that the source does not have")]
-    UnknownKey { header: String },
+    UnknownKey {
+        /// The header that names it.
+        header: String,
+    },
+    /// The key that the request names must be fetched first.
     #[error("the request names the key `{}`, which has to be fetched from {}", .0.name(), .0.url())]
     NeedsKey(KeyNeed),
+    /// The request names a key at a place that the profile does not list.
     #[error("the header `{header}` names a key at a place that the profile does not list")]
-    ForeignKey { header: String },
+    ForeignKey {
+        /// The header that names it.
+        header: String,
+    },
+    /// Every secret of this scheme begins later or has ended.
     #[error("none of the source's secrets was valid for this scheme when the request came in")]
     NoActiveSecret,
+    /// No signature of the request was made with a secret of the source.
     #[error("no signature matches: {signatures} looked at, {secrets} active secrets tried")]
-    NoMatch { signatures: usize, secrets: usize },
+    NoMatch {
+        /// How many signatures were looked at.
+        signatures: usize,
+        /// How many secrets were tried.
+        secrets: usize,
+    },
+    /// The shared text in the header is another one.
     #[error("the header `{header}` does not carry the source's credential")]
-    WrongCredential { header: String },
+    WrongCredential {
+        /// The header.
+        header: String,
+    },
+    /// The signature leaves out a component that the profile demands.
     #[error("the signature does not cover `{component}`, which it must")]
-    Uncovered { component: String },
+    Uncovered {
+        /// That component.
+        component: String,
+    },
+    /// The signed digest is not the body's.
     #[error("the signature is right, but the digest of the body in `{part}` is another: the body was altered")]
-    WrongDigest { part: String },
+    WrongDigest {
+        /// Where the digest stands.
+        part: String,
+    },
+    /// The provider proved the request, and it is meant for another of its customers.
     #[error("the signature is right, but `{place}` is not what this source expects: the request is for somebody else")]
-    Foreign { place: String },
+    Foreign {
+        /// The value that tells.
+        place: String,
+    },
+    /// One item of a batch is not proved, so the request is not.
     #[error("item {index} of the batch (the first is 0): {cause}")]
-    Item { index: usize, cause: Box<Unproven> },
+    Item {
+        /// The item's position, from 0.
+        index: usize,
+        /// Why it is not proved.
+        cause: Box<Unproven>,
+    },
+    /// The keyring was made for another profile or version.
     #[error("the secrets were decoded for {provider}, version {version}, not for this profile")]
-    ForeignKeyring { provider: ProviderName, version: u32 },
+    ForeignKeyring {
+        /// The provider that it was made for.
+        provider: ProviderName,
+        /// The version that it was made for.
+        version: u32,
+    },
 }
 
 fn distance(seconds: i64) -> String {
@@ -178,7 +272,7 @@ impl Unproven {
 /// Proves a request by the profile's rule.
 ///
 /// # Errors
-/// Whatever keeps it from being proved. Nothing is guessed and no weaker rule is tried.
+/// The reason why it is not proved. Nothing is guessed and no weaker rule is tried.
 pub fn verify<'a>(profile: &Profile, keyring: &Keyring, request: RawRequest<'a>) -> Result<Verified<'a>, Unproven> {
     let found = attempt(profile, keyring, &request, Strictness::FULL)?;
     let name = profile.schemes[found.scheme].name.as_str();
