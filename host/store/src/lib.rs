@@ -18,6 +18,8 @@ mod sql;
 #[cfg(not(target_family = "wasm"))]
 mod seam;
 #[cfg(not(target_family = "wasm"))]
+pub mod postgres;
+#[cfg(not(target_family = "wasm"))]
 pub mod sqlite;
 #[cfg_attr(
     target_family = "wasm",
@@ -29,6 +31,8 @@ use tollgate_core::work::IllegalEvent;
 
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
+#[cfg(not(target_family = "wasm"))]
+pub use postgres::PostgresStore;
 #[cfg(not(target_family = "wasm"))]
 pub use seam::{BlockingReads, Changes, Control, Intake, Outbox, ReceiptKey, Store, Views, Work};
 pub use sql::{Answer, Driver, DriverError, Value};
@@ -51,6 +55,9 @@ pub enum StoreError {
     /// A write or fsync failed. What is on the disk is unknown: the host must stop and not acknowledge.
     #[error("the store's disk failed: {detail}")]
     Fatal { detail: String },
+    /// The database server cannot be reached, or ended the connection before it had committed. Nothing is queued: try again later.
+    #[error("the database server is away: {detail}")]
+    Away { detail: String },
     /// Another process has the store open.
     #[error("another process already uses the store {path}; one process at a time may write it")]
     InUse { path: String },

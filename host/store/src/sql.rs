@@ -207,6 +207,10 @@ pub(crate) use params;
 pub(crate) enum Error {
     #[error("{text} (SQLite code {code})")]
     Failed { kind: Kind, code: i32, text: String },
+    /// A server said so, or is not there to say anything.
+    #[error("{text}")]
+    #[cfg(not(target_family = "wasm"))]
+    Server { kind: Kind, text: String },
     #[error("the query returned no rows")]
     NoRow,
     /// What a column holds is not what was asked for.
@@ -228,6 +232,9 @@ pub(crate) enum Kind {
     Disk,
     /// The file is not a database, or not whole.
     Corrupt,
+    /// A server cannot be reached, or has ended the connection. What was not committed is not written.
+    #[cfg(not(target_family = "wasm"))]
+    Away,
     Other,
 }
 

@@ -7,6 +7,8 @@ pub(crate) mod deliveries;
 pub(crate) mod fault;
 pub(crate) mod history;
 pub(crate) mod jobs;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod operators;
 pub(crate) mod outbox;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;

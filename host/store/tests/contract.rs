@@ -12,6 +12,8 @@ mod audit;
 mod differential;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "contract/postgres.rs"]
+mod postgres;
 #[path = "contract/registry.rs"]
 mod registry;
 #[path = "contract/rows.rs"]
@@ -35,4 +37,11 @@ mod rows_keep_the_contract {
 
 mod a_guests_rows_keep_the_contract {
     crate::contract!(crate::rows::Rows::new(), of rows);
+}
+
+mod postgres_keeps_the_contract {
+    crate::contract!(match crate::postgres::Postgres::if_there() {
+        Some(postgres) => postgres,
+        None => return,
+    });
 }

@@ -42,6 +42,8 @@ impl Fault {
     fn kind(&self) -> Option<Kind> {
         match self {
             Self::Sql(Error::Failed { kind, .. }) => Some(*kind),
+            #[cfg(not(target_family = "wasm"))]
+            Self::Sql(Error::Server { kind, .. }) => Some(*kind),
             _ => None,
         }
     }
@@ -70,6 +72,12 @@ impl Fault {
         self.kind() == Some(Kind::Corrupt)
     }
 
+    /// The connection to a server is gone.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn is_of_connection(&self) -> bool {
+        self.kind() == Some(Kind::Away)
+    }
+
     /// What is stored is not what was stored.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_)) || self.is_corruption()
@@ -89,6 +97,8 @@ impl Fault {
         match self {
             _ if self.is_corruption() => StoreError::Damaged { detail: self.detail() },
             _ if self.kind() == Some(Kind::Busy) => StoreError::Busy,
+            #[cfg(not(target_family = "wasm"))]
+            _ if self.is_of_connection() => StoreError::Away { detail: self.detail() },
             Self::Sql(_) | Self::Io(_) => StoreError::Database { detail: self.detail() },
             Self::Damaged(detail) => StoreError::Damaged { detail },
             Self::NotFound(what) => StoreError::NotFound { what },

@@ -412,7 +412,7 @@ fn write_state(
     connection
         .prepare_cached(
             "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = bytes + excluded.bytes",
+             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
         )?
         .execute(params![tenant.as_str(), plugin.as_str(), growth])?;
     Ok(())

@@ -616,7 +616,8 @@ pub(crate) fn record_shadow(connection: &Connection, record: &ShadowRecord) -> R
     connection
         .prepare_cached(
             "INSERT INTO shadow_tallies (tenant, route, active, shadow, runs, differences) VALUES (?1, ?2, ?3, ?4, 1, ?5) \
-             ON CONFLICT (tenant, route, active, shadow) DO UPDATE SET runs = runs + 1, differences = differences + excluded.differences",
+             ON CONFLICT (tenant, route, active, shadow) DO UPDATE SET runs = shadow_tallies.runs + 1, \
+             differences = shadow_tallies.differences + excluded.differences",
         )?
         .execute(params![
             record.tenant.as_str(),

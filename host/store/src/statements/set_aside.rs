@@ -427,7 +427,7 @@ impl Tally<'_> {
         let mut statement = view.prepare_cached(
             "SELECT o.tenant, o.source, d.conflict, count(*) AS count, min(d.received_at) AS oldest \
              FROM deliveries d JOIN origins o ON o.id = d.origin WHERE d.conflict <> 0 AND d.decided = 0 \
-             GROUP BY d.origin, d.conflict",
+             GROUP BY o.id, d.conflict",
         )?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {

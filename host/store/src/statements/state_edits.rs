@@ -127,7 +127,7 @@ pub(crate) fn edit(transaction: &mut Transaction<'_>, edit: &StateEdit) -> Resul
     connection
         .prepare_cached(
             "INSERT INTO plugin_state_totals (tenant, plugin, bytes) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = bytes + excluded.bytes",
+             ON CONFLICT (tenant, plugin) DO UPDATE SET bytes = plugin_state_totals.bytes + excluded.bytes",
         )?
         .execute(params![tenant, plugin, bytes(&edit.value) - bytes(&before.value)])?;
     let version = if edit.value.is_some() { version } else { 0 };

@@ -297,7 +297,7 @@ fn actions(view: View<'_>, key: &Secret, run: i64) -> Result<Vec<ActionView>, Fa
     let sql = "SELECT CASE WHEN at < 0 THEN -1 - at ELSE at END AS place, at < 0 AS by_review, id, receipt, namespace, operation_key, json, \
                CASE conflict WHEN 0 THEN 'recorded' ELSE 'conflict' END AS verdict FROM actions WHERE run = ?1 \
                UNION ALL \
-               SELECT p.at, 0, a.id, a.receipt, a.namespace, a.operation_key, a.json, \
+               SELECT p.at, false, a.id, a.receipt, a.namespace, a.operation_key, a.json, \
                CASE a.conflict WHEN 0 THEN 'already_done' ELSE 'conflict' END \
                FROM repeats p JOIN actions a ON a.id = p.action WHERE p.run = ?1 ORDER BY 1, 2";
     each(view.connection, sql, run, |row| {

@@ -23,6 +23,26 @@ use crate::support::{Backend, T0, name};
 
 /// Makes the list of the suite's tests for a backend.
 macro_rules! registry_contract {
+    ($backend:expr) => {
+        registry_contract!(
+            $backend,
+            a_version_is_taken_in_published_and_retired_once,
+            a_name_and_version_mean_one_digest,
+            a_dry_run_writes_nothing,
+            an_owner_keeps_a_bounded_number_of_versions,
+            a_binding_goes_forward_and_back_with_its_history,
+            a_route_takes_only_published_versions_of_its_plugin_that_its_tenant_may_see,
+            what_runs_is_not_retired_and_what_is_retired_does_not_come_back,
+            a_route_follows_the_file_until_somebody_binds_it,
+            a_route_is_set_and_removed_with_its_binding,
+            a_route_that_moves_to_another_namespace_is_said_and_kept_in_the_history,
+            only_a_registered_key_counts_and_not_once_it_is_revoked,
+            a_gate_asks_for_trials_and_shadow_runs_against_the_active_version,
+            many_who_promote_at_once_leave_one_whole_history,
+            the_registry_survives_reopening,
+            what_hosts_keep_in_memory_is_told_to_have_changed_before_the_change_is_answered,
+        );
+    };
     ($backend:expr, $($test:ident),* $(,)?) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,24 +53,16 @@ macro_rules! registry_contract {
     };
 }
 
-registry_contract!(
-    Sqlite::new(),
-    a_version_is_taken_in_published_and_retired_once,
-    a_name_and_version_mean_one_digest,
-    a_dry_run_writes_nothing,
-    an_owner_keeps_a_bounded_number_of_versions,
-    a_binding_goes_forward_and_back_with_its_history,
-    a_route_takes_only_published_versions_of_its_plugin_that_its_tenant_may_see,
-    what_runs_is_not_retired_and_what_is_retired_does_not_come_back,
-    a_route_follows_the_file_until_somebody_binds_it,
-    a_route_is_set_and_removed_with_its_binding,
-    a_route_that_moves_to_another_namespace_is_said_and_kept_in_the_history,
-    only_a_registered_key_counts_and_not_once_it_is_revoked,
-    a_gate_asks_for_trials_and_shadow_runs_against_the_active_version,
-    many_who_promote_at_once_leave_one_whole_history,
-    the_registry_survives_reopening,
-    what_hosts_keep_in_memory_is_told_to_have_changed_before_the_change_is_answered,
-);
+registry_contract!(Sqlite::new());
+
+mod on_postgres {
+    use super::contract;
+
+    registry_contract!(match crate::postgres::Postgres::if_there() {
+        Some(postgres) => postgres,
+        None => return,
+    });
+}
 
 fn act(why: &str) -> Act {
     Act {

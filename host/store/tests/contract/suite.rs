@@ -2691,7 +2691,7 @@ pub(crate) async fn operations_of_two_tenants_are_apart(backend: &impl Backend) 
 
 // Outbox.
 
-fn attempt(claim: &OutboxClaim, ms: i64, end: EntryEnd) -> AttemptRecord {
+pub(crate) fn attempt(claim: &OutboxClaim, ms: i64, end: EntryEnd) -> AttemptRecord {
     AttemptRecord {
         entry: claim.entry,
         epoch: claim.epoch,

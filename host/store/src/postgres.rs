@@ -1,0 +1,239 @@
+//! The store of many hosts: PostgreSQL. Any host takes in, any host works, any may end.
+//!
+//! The statements are those of the row layout, the same that SQLite is asked (`dialect` says them in PostgreSQL's words). What differs is who
+//! commits: the `writer` thread of each host, behind one lock that all hosts share; `readers` read beside it; the `listener` hears what
+//! other hosts changed. See `docs/decisions/0014-postgresql.md`.
+
+mod check;
+mod client;
+mod dialect;
+mod listener;
+mod readers;
+mod schema;
+mod target;
+mod writer;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tollgate_core::admission::Admission;
+use tollgate_core::ids::{JobId, LeaseEpoch, PluginName, TenantName};
+use tollgate_core::secret::Secret;
+use tollgate_core::state::StateValue;
+use tollgate_core::time::UnixMillis;
+
+pub use self::check::ServerFound;
+use self::client::Client;
+use self::listener::Listener;
+use self::readers::Readers;
+use self::target::Target;
+use self::writer::{Shared, Writer};
+use crate::registry::ShadowRecord;
+use crate::statements::fault::Fault;
+use crate::statements::operators::Transacts;
+use crate::statements::receipts::{Rows, View};
+use crate::statements::transaction::Transaction;
+use crate::statements::{admit, jobs, outbox, quarantine, registry};
+use crate::{
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, Outbox,
+    OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic, Work,
+};
+
+/// A host's handle of the store. Clones share its connections, which are closed when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    receipt_key: Arc<Secret>,
+    shared: Arc<Shared>,
+    readers: Readers,
+    // The last to be closed: it ends what holds this host's place.
+    _listener: Listener,
+    writer: Writer,
+}
+
+impl PostgresStore {
+    /// Opens the store at a URL such as `postgres://user:password@host/database`, makes it if there is none, and migrates it if it is
+    /// older. Blocks. Where no other host has it open, jobs and outbox entries that were leased are free at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`], [`StoreError::NewerSchema`], and [`StoreError::Open`] for all else.
+    pub fn open(url: &Secret) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let shared = Arc::new(Shared::default());
+        let (writer, opened) = Writer::start(&target, &shared)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                receipt_key: Arc::new(opened.receipt_key),
+                readers: Readers::start(&target)?,
+                _listener: Listener::start(&target, opened.host, opened.heard, &shared)?,
+                shared,
+                writer,
+            }),
+        })
+    }
+
+    /// Connects, and says what is there and what of it is dangerous. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`], and [`StoreError::Open`] when the URL is none or who connects may not.
+    pub fn find(url: &Secret) -> Result<ServerFound, StoreError> {
+        let target = Target::parse(url)?;
+        let shown = target.shown.clone();
+        let find = move || -> Result<ServerFound, Fault> {
+            let client = Client::connect(&target)?;
+            let schema = schema::version(&client)?;
+            check::found(&client, schema)
+        };
+        // On a thread of its own: a connection waits, and whoever asks may be where nothing may.
+        let found = std::thread::spawn(find).join();
+        found
+            .unwrap_or_else(|_| Err(Fault::damaged("connection", "its thread panicked")))
+            .map_err(|fault| match fault.of_reader() {
+                error @ StoreError::Away { .. } => error,
+                error => StoreError::Open {
+                    path: shown,
+                    detail: error.to_string(),
+                },
+            })
+    }
+
+    /// Reads every receipt and row, and says in words what is not whole. Blocks, for as long as it takes to read all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn problems(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.shared.check()?;
+        self.inner.readers.read_here(check::problems)
+    }
+
+    /// A write that nobody outside is told of: its commit does not wait for the disk, unless it marks itself as one that must.
+    async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.writer.write(false, work).await
+    }
+}
+
+impl Transacts for PostgresStore {
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.writer.write(true, work).await
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.shared.check()?;
+        self.inner
+            .readers
+            .read(move |connection| work(View::new(connection, &Rows)))
+            .await
+    }
+}
+
+impl Store for PostgresStore {
+    async fn close(&self) {
+        self.inner.writer.close().await;
+    }
+}
+
+impl ReceiptKey for PostgresStore {
+    fn receipt_key(&self) -> &Secret {
+        &self.inner.receipt_key
+    }
+}
+
+impl Intake for PostgresStore {
+    async fn admit(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.write_unsynced(move |transaction| {
+            let admit = |admission| admit::admit(transaction, &key, admission);
+            admissions.iter().map(admit).collect()
+        })
+        .await
+    }
+}
+
+impl Work for PostgresStore {
+    async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
+        self.write_unsynced(move |transaction| jobs::claim(transaction, &request))
+            .await
+    }
+
+    async fn extend_lease(&self, job: JobId, epoch: LeaseEpoch, until: UnixMillis) -> Result<bool, StoreError> {
+        self.write_unsynced(move |transaction| jobs::extend_lease(transaction, job, epoch, until))
+            .await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.write_unsynced(move |transaction| jobs::settle(transaction, &settlement))
+            .await
+    }
+
+    async fn quarantine(&self, quarantine: Quarantine) -> Result<(), StoreError> {
+        self.write(move |transaction| quarantine::put(transaction, &quarantine))
+            .await
+    }
+
+    async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
+        self.write_unsynced(move |transaction| registry::record_shadow(transaction.connection, &record))
+            .await
+    }
+
+    fn work_ready(&self) -> impl Future<Output = ()> + Send {
+        self.inner.shared.work_signal.notified()
+    }
+
+    fn blocking(&self) -> &impl BlockingReads {
+        self
+    }
+}
+
+impl BlockingReads for PostgresStore {
+    fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
+        self.inner.shared.check()?;
+        let (tenant, plugin, key) = (tenant.clone(), plugin.clone(), key.to_owned());
+        self.inner
+            .readers
+            .read_here(move |connection| jobs::read_state(connection, &tenant, &plugin, &key))
+    }
+}
+
+impl Outbox for PostgresStore {
+    async fn claim_outbox(&self, request: ClaimRequest, quotas: Quotas) -> Result<OutboxClaims, StoreError> {
+        self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &quotas))
+            .await
+    }
+
+    async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {
+        self.write_unsynced(move |transaction| outbox::record_attempt(transaction, &attempt))
+            .await
+    }
+
+    async fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> Result<(), StoreError> {
+        self.write_unsynced(move |transaction| outbox::release(transaction, &claims, at))
+            .await
+    }
+
+    fn outbox_ready(&self) -> impl Future<Output = ()> + Send {
+        self.inner.shared.outbox_signal.notified()
+    }
+}
+
+impl Changes for PostgresStore {
+    fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
+        self.inner.shared.changes_of(topic).subscribe()
+    }
+}

@@ -1,0 +1,124 @@
+//! What is there: whether the rows are whole, and what the server is set to.
+
+use tollgate_core::ids::Digest;
+
+use crate::sql::Connection;
+use crate::statements::fault::Fault;
+use crate::statements::receipts::{self, Body, Rows, View, coverage};
+use crate::statements::relations;
+use crate::statements::transaction::read_chain_head;
+
+/// What is not whole, in words: receipts whose body, facts or link are not what was admitted, and rows that do not fit together.
+pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
+    let view = View::new(connection, &Rows);
+    let (head, coverage) = (read_chain_head(connection)?, coverage(connection)?);
+    let mut problems = Vec::new();
+    let mut link = tollgate_core::chain::GENESIS;
+    for seq in 1..=head.seq {
+        let Some(receipt) = receipts::get(view, seq, Body::With)? else {
+            problems.push(format!("receipt {seq} is missing"));
+            return Ok(problems);
+        };
+        if Digest::of(&receipt.event.payload) != receipt.body_digest {
+            problems.push(format!("receipt {seq}: its body is not the one that was admitted"));
+        }
+        if receipt.link_after(&link, coverage) != receipt.link {
+            problems.push(format!(
+                "receipt {seq}: it is not the one that was admitted in this place"
+            ));
+        }
+        link = receipt.link;
+    }
+    if link != head.link {
+        problems.push(format!(
+            "the chain's head is receipt {}, but with another link than it has",
+            head.seq
+        ));
+    }
+    problems.extend(relations::problems(connection, head.seq)?);
+    Ok(problems)
+}
+
+/// A PostgreSQL server as a store finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFound {
+    /// As the server says it, such as `15.18 (Debian 15.18-1)`.
+    pub version: String,
+    /// Of the store in it; 0 when there is none yet.
+    pub schema: u32,
+    pub fsync: String,
+    pub full_page_writes: String,
+    pub synchronous_commit: String,
+    pub synchronous_standby_names: String,
+    pub max_connections: String,
+    /// What of it can lose what was acknowledged, or keep hosts from working, and why.
+    pub dangers: Vec<String>,
+}
+
+/// The oldest PostgreSQL that the statements are tested with.
+const OLDEST: i64 = 150_000;
+/// Connections that one host has at the most.
+const CONNECTIONS_OF_A_HOST: i64 = 5;
+
+pub(super) fn found(connection: &Connection, schema: u32) -> Result<ServerFound, Fault> {
+    let setting = |name: &str| -> Result<String, Fault> {
+        Ok(connection.query_row("SELECT current_setting(?1)", [name], |row| row.get(0))?)
+    };
+    let mut found = ServerFound {
+        version: setting("server_version")?,
+        schema,
+        fsync: setting("fsync")?,
+        full_page_writes: setting("full_page_writes")?,
+        synchronous_commit: setting("synchronous_commit")?,
+        synchronous_standby_names: setting("synchronous_standby_names")?,
+        max_connections: setting("max_connections")?,
+        dangers: Vec::new(),
+    };
+    let number = setting("server_version_num")?.parse::<i64>().unwrap_or_default();
+    let is_standby: bool = connection.query_row("SELECT pg_is_in_recovery()", [], |row| row.get(0))?;
+    let connections = found.max_connections.parse::<i64>().unwrap_or_default();
+    for (is_so, why) in [
+        (
+            number < OLDEST,
+            "this PostgreSQL is older than 15, with which nothing of Tollgate was tested".to_owned(),
+        ),
+        (
+            found.fsync != "on",
+            "`fsync` is off: a loss of power loses acknowledged events and can damage the database".to_owned(),
+        ),
+        (
+            found.full_page_writes != "on",
+            "`full_page_writes` is off: a loss of power can leave torn pages".to_owned(),
+        ),
+        (
+            matches!(found.synchronous_commit.as_str(), "off" | "local"),
+            format!(
+                "`synchronous_commit` is {}: an event is acknowledged before it is {}",
+                found.synchronous_commit,
+                match found.synchronous_commit.as_str() {
+                    "off" => "on any disk, and up to a second of them is lost with the server",
+                    _ => "on a standby, which may be promoted without it",
+                }
+            ),
+        ),
+        (
+            found.synchronous_standby_names.is_empty(),
+            "`synchronous_standby_names` is empty: a standby that is promoted may lack what was acknowledged last. With one server and no \
+             failover this is no danger"
+                .to_owned(),
+        ),
+        (
+            is_standby,
+            "this server is a standby and takes no writes".to_owned(),
+        ),
+        (
+            connections < 4 * CONNECTIONS_OF_A_HOST,
+            format!("`max_connections` is {connections}: a host has up to {CONNECTIONS_OF_A_HOST}, and a few are kept for administrators"),
+        ),
+    ] {
+        if is_so {
+            found.dangers.push(why);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,383 @@
+//! A connection to PostgreSQL as the store's database: one per thread that uses it, which waits for each answer.
+//!
+//! A connection has a runtime of its own, which runs while an answer is waited for and at no other time. No wait is without an end:
+//! the server ends a statement, and where the server says nothing any more, the wait here ends and the connection with it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::runtime::Runtime;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
+
+use super::dialect::{Translated, translate};
+use super::target::Target;
+use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, ValueRef};
+
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// What the server does with a statement that takes longer, with one that waits for a lock, and with a transaction whose host is silent.
+/// In milliseconds.
+const SETTINGS: &str = "SET statement_timeout = 10000; SET lock_timeout = 5000; SET idle_in_transaction_session_timeout = 15000; \
+                        SET client_min_messages = warning; SET search_path = tollgate, pg_catalog";
+/// After this the server is thought to be gone. Longer than anything that it is allowed to take.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
+
+pub(super) struct Client {
+    // Ended by hand: a runtime must not be dropped where futures are polled.
+    runtime: Option<Runtime>,
+    client: tokio_postgres::Client,
+    prepared: RefCell<HashMap<String, Arc<Ready>>>,
+    last_number: Cell<i64>,
+    /// Something was executed that may have changed something, since it was last asked.
+    wrote: Cell<bool>,
+}
+
+/// A statement that the server knows.
+struct Ready {
+    statement: tokio_postgres::Statement,
+    gives_number: bool,
+    writes: bool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    /// # Errors
+    /// [`Kind::Away`] when there is no server, or it takes no more connections.
+    pub(super) fn connect(target: &Target) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Misused(format!("cannot make a connection's runtime: {error}")))?;
+        let connecting = async {
+            let (client, connection) = target.config.connect(tokio_postgres::NoTls).await?;
+            // Ends with the client. What it ended with, the client's next answer says.
+            drop(tokio::spawn(connection));
+            client.batch_execute(SETTINGS).await?;
+            Ok(client)
+        };
+        let connected = runtime.block_on(async { tokio::time::timeout(CONNECT_MAX, connecting).await });
+        let client = match connected {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                return Err(failed(&error));
+            }
+            Err(_) => {
+                runtime.shutdown_background();
+                return Err(away("the server does not answer"));
+            }
+        };
+        Ok(Self {
+            runtime: Some(runtime),
+            client,
+            prepared: RefCell::default(),
+            last_number: Cell::new(0),
+            wrote: Cell::new(false),
+        })
+    }
+
+    fn wait<T>(&self, answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or_else(|| away("the connection was ended"))?;
+        match runtime.block_on(async { tokio::time::timeout(ANSWER_MAX, answer).await }) {
+            Ok(answer) => answer.map_err(|error| failed(&error)),
+            Err(_) => Err(away("the server does not answer")),
+        }
+    }
+
+    /// Several statements without parameters, in PostgreSQL's own words.
+    pub(super) fn batch(&self, sql: &str) -> Result<()> {
+        self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Whether something was executed that may have changed something, since this was last asked.
+    pub(super) fn has_written(&self) -> bool {
+        self.wrote.take()
+    }
+
+    fn ready(&self, sql: &str) -> Result<Arc<Ready>> {
+        if let Some(ready) = self.prepared.borrow().get(sql) {
+            return Ok(Arc::clone(ready));
+        }
+        let Translated {
+            text,
+            gives_number,
+            writes,
+        } = translate(sql);
+        let ready = Arc::new(Ready {
+            statement: self.wait(self.client.prepare(&text))?,
+            gives_number,
+            writes,
+        });
+        self.prepared.borrow_mut().insert(sql.to_owned(), Arc::clone(&ready));
+        Ok(ready)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Sql for Client {
+    fn prepare(&self, sql: &str) -> Result<Box<dyn Prepared + '_>> {
+        Ok(Box::new(Asked {
+            client: self,
+            ready: self.ready(sql)?,
+        }))
+    }
+
+    fn last_insert_rowid(&self) -> i64 {
+        self.last_number.get()
+    }
+}
+
+struct Asked<'c> {
+    client: &'c Client,
+    ready: Arc<Ready>,
+}
+
+impl Asked<'_> {
+    fn ask(&self, parameters: &[&dyn ToSql]) -> Result<Vec<tokio_postgres::Row>> {
+        let Self { client, ready } = self;
+        if ready.writes {
+            client.wrote.set(true);
+        }
+        let rows = with_parameters(ready, parameters, |parameters| {
+            client.wait(client.client.query(&ready.statement, parameters))
+        })?;
+        if ready.gives_number
+            && let Some(last) = rows.last()
+        {
+            client.last_number.set(last.get(last.len() - 1));
+        }
+        Ok(rows)
+    }
+}
+
+fn with_parameters<T>(
+    ready: &Ready,
+    parameters: &[&dyn ToSql],
+    with: impl FnOnce(&[&(dyn ToWire + Sync)]) -> Result<T>,
+) -> Result<T> {
+    let (expected, found) = (ready.statement.params().len(), parameters.len());
+    if expected != found {
+        return Err(Error::Misused(format!("{found} parameters instead of {expected}")));
+    }
+    let values: Vec<Lent<'_>> = parameters.iter().map(|parameter| Lent(parameter.to_sql())).collect();
+    let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
+    with(&values)
+}
+
+impl Prepared for Asked<'_> {
+    fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
+        if self.ready.gives_number {
+            return Ok(self.ask(parameters)?.len());
+        }
+        let Self { client, ready } = self;
+        client.wrote.set(true);
+        let changed = with_parameters(ready, parameters, |parameters| {
+            client.wait(client.client.execute(&ready.statement, parameters))
+        })?;
+        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    }
+
+    fn query(&mut self, parameters: &[&dyn ToSql]) -> Result<Rows<'_>> {
+        Ok(Box::new(Answered {
+            waiting: self.ask(parameters)?.into_iter(),
+            row: None,
+        }))
+    }
+}
+
+/// An answer that is read row by row.
+struct Answered {
+    waiting: std::vec::IntoIter<tokio_postgres::Row>,
+    row: Option<tokio_postgres::Row>,
+}
+
+impl NextRow for Answered {
+    fn next(&mut self) -> Result<Option<&Row<'_>>> {
+        self.row = self.waiting.next();
+        Ok(self.row.as_ref().map(|_| self as &Row<'_>))
+    }
+}
+
+impl Columns for Answered {
+    fn value(&self, column: Column<'_>) -> Result<ValueRef<'_>> {
+        let missing = || Error::Misused(format!("there is no column {column}"));
+        let row = self.row.as_ref().ok_or_else(missing)?;
+        let at = match column {
+            Column::At(at) => Some(at).filter(|at| *at < row.len()),
+            Column::Named(name) => row
+                .columns()
+                .iter()
+                .position(|found| found.name().eq_ignore_ascii_case(name)),
+        };
+        let at = at.ok_or_else(missing)?;
+        row.try_get::<_, Read<'_>>(at)
+            .map(|Read(value)| value)
+            .map_err(|error| Error::Column(format!("column {column}: {error}")))
+    }
+}
+
+type Boxed = Box<dyn std::error::Error + Sync + Send>;
+
+/// A value of the store as a parameter of whatever type the statement gives it.
+#[derive(Debug)]
+struct Lent<'a>(ValueRef<'a>);
+
+impl ToWire for Lent<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Boxed> {
+        match self.0 {
+            ValueRef::Null => Ok(IsNull::Yes),
+            ValueRef::Integer(number) => match *ty {
+                Type::INT8 => ToWire::to_sql(&number, ty, out),
+                Type::INT4 => ToWire::to_sql(&i32::try_from(number)?, ty, out),
+                Type::BOOL => ToWire::to_sql(&(number != 0), ty, out),
+                _ => Err(format!("a number where PostgreSQL takes {ty}").into()),
+            },
+            ValueRef::Real(number) => ToWire::to_sql(&number, &Type::FLOAT8, out),
+            ValueRef::Text(text) => match *ty {
+                Type::TEXT | Type::VARCHAR => match text.contains('\0') {
+                    // The one character that PostgreSQL keeps in no text. It may stand in what a plugin or a destination says, and in no name.
+                    true => ToWire::to_sql(&text.replace('\0', "\u{fffd}"), ty, out),
+                    false => ToWire::to_sql(&text, ty, out),
+                },
+                _ => Err(format!("a text where PostgreSQL takes {ty}").into()),
+            },
+            ValueRef::Blob(bytes) => match *ty {
+                Type::BYTEA => ToWire::to_sql(&bytes, ty, out),
+                _ => Err(format!("bytes where PostgreSQL takes {ty}").into()),
+            },
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+/// A column as the store knows it.
+struct Read<'a>(ValueRef<'a>);
+
+impl<'a> FromSql<'a> for Read<'a> {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> std::result::Result<Self, Boxed> {
+        Ok(Self(match *ty {
+            Type::INT8 => ValueRef::Integer(i64::from_sql(ty, raw)?),
+            Type::INT4 => ValueRef::Integer(i32::from_sql(ty, raw)?.into()),
+            Type::BOOL => ValueRef::Integer(bool::from_sql(ty, raw)?.into()),
+            Type::NUMERIC => ValueRef::Integer(whole(raw)?),
+            Type::FLOAT8 => ValueRef::Real(f64::from_sql(ty, raw)?),
+            Type::TEXT | Type::VARCHAR => ValueRef::Text(<&str>::from_sql(ty, raw)?),
+            Type::BYTEA => ValueRef::Blob(raw),
+            _ => return Err(format!("a {ty}, which no statement asks for").into()),
+        }))
+    }
+
+    fn from_sql_null(_: &Type) -> std::result::Result<Self, Boxed> {
+        Ok(Self(ValueRef::Null))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// A NUMERIC that is a whole number, which sums of numbers are: how many digits of base 10,000, the power of the first, sign and
+/// scale, two bytes each, and then the digits.
+fn whole(raw: &[u8]) -> std::result::Result<i64, Boxed> {
+    let (parts, []) = raw.as_chunks::<2>() else {
+        return Err("a NUMERIC of an odd length".into());
+    };
+    let mut parts = parts.iter().map(|part| u16::from_be_bytes(*part));
+    let mut next = || parts.next().ok_or("a NUMERIC that is cut off");
+    let (digits, power, sign, _) = (next()?, next()?.cast_signed(), next()?, next()?);
+    let mut number: i64 = 0;
+    for at in 0..=i32::from(power) {
+        let digit = if at < i32::from(digits) { next()? } else { 0 };
+        let larger = number
+            .checked_mul(10_000)
+            .and_then(|number| number.checked_add(digit.into()));
+        number = larger.ok_or("a sum beyond 64 bits")?;
+    }
+    match sign {
+        0 => Ok(number),
+        0x4000 => Ok(-number),
+        _ => Err("a sum that is no number".into()),
+    }
+}
+
+fn away(text: &str) -> Error {
+    Error::Server {
+        kind: Kind::Away,
+        text: text.to_owned(),
+    }
+}
+
+/// What PostgreSQL answered, or why it did not.
+fn failed(error: &tokio_postgres::Error) -> Error {
+    let Some(said) = error.as_db_error() else {
+        let text =
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        // What is wrong with a parameter or a column stands in the statement, and the connection is well.
+        return if error.is_closed() || !text.contains("serializing parameter") {
+            Error::Server { kind: Kind::Away, text }
+        } else {
+            Error::Misused(text)
+        };
+    };
+    let code = said.code();
+    let ends = matches!(
+        said.parsed_severity(),
+        Some(tokio_postgres::error::Severity::Fatal | tokio_postgres::error::Severity::Panic)
+    );
+    let kind = match code {
+        _ if ends => Kind::Away,
+        &SqlState::DISK_FULL => Kind::NoSpace,
+        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => Kind::Corrupt,
+        &SqlState::LOCK_NOT_AVAILABLE
+        | &SqlState::QUERY_CANCELED
+        | &SqlState::T_R_SERIALIZATION_FAILURE
+        | &SqlState::T_R_DEADLOCK_DETECTED => Kind::Busy,
+        // Read-only: a standby, or a primary that was demoted. Another connection may find the new one.
+        &SqlState::OUT_OF_MEMORY | &SqlState::TOO_MANY_CONNECTIONS | &SqlState::READ_ONLY_SQL_TRANSACTION => Kind::Away,
+        _ => Kind::Other,
+    };
+    Error::Server {
+        kind,
+        text: format!("{} (PostgreSQL code {})", said.message(), code.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_read_as_a_number() {
+        let numeric =
+            |parts: &[u16]| whole(&parts.iter().flat_map(|part| part.to_be_bytes()).collect::<Vec<u8>>()).ok();
+        assert_eq!(numeric(&[0, 0, 0, 0]), Some(0));
+        assert_eq!(numeric(&[1, 0, 0, 0, 42]), Some(42));
+        assert_eq!(numeric(&[1, 1, 0, 0, 3]), Some(30_000));
+        assert_eq!(numeric(&[2, 1, 0x4000, 0, 1, 2]), Some(-10_002));
+        assert_eq!(numeric(&[1, 0, 0xc000, 0, 0]), None);
+        assert_eq!(numeric(&[1, 9, 0, 0, 9999]), None, "beyond 64 bits");
+        assert_eq!(numeric(&[2, 1, 0, 0, 1]), None, "cut off");
+    }
+}

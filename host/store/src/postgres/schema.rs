@@ -1,0 +1,139 @@
+//! The numbered steps of the schema, and what a store is made with.
+
+use tollgate_core::chain;
+use tollgate_core::secret::Secret;
+
+use super::client::Client;
+use crate::StoreError;
+use crate::sql::{Connection, OptionalExtension as _, params};
+use crate::statements::fault::Fault;
+
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+/// The schema that this binary knows.
+pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+/// Names the lock under which one host at a time migrates.
+const MIGRATING: i64 = 0x746f_6c6c_6701;
+
+/// The schema that is there; 0 where there is none.
+pub(super) fn version(connection: &Connection) -> Result<u32, Fault> {
+    let is_there: bool =
+        connection.query_row("SELECT to_regclass('tollgate.schema_version') IS NOT NULL", [], |row| {
+            row.get(0)
+        })?;
+    if !is_there {
+        return Ok(0);
+    }
+    Ok(
+        connection.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| {
+            row.get(0)
+        })?,
+    )
+}
+
+/// Brings the schema up to date, in one transaction. Of several hosts that try at once, the first does it and the others find it done.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`], and whatever else keeps it from being done. Then nothing was changed.
+pub(super) fn migrate(client: &Client, shown: &str) -> Result<(), StoreError> {
+    let opening = |fault: Fault| match fault.of_writer(shown) {
+        error @ (StoreError::Away { .. } | StoreError::Busy | StoreError::NoSpace { .. }) => error,
+        error => StoreError::Open {
+            path: shown.to_owned(),
+            detail: error.to_string(),
+        },
+    };
+    let newer = |found: u32| match found > VERSION {
+        true => Err(StoreError::NewerSchema {
+            path: shown.to_owned(),
+            found,
+            known: VERSION,
+        }),
+        false => Ok(found),
+    };
+    if newer(version(client).map_err(opening)?)? == VERSION {
+        return Ok(());
+    }
+    let step = || -> Result<Result<(), StoreError>, Fault> {
+        client.batch(&format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({MIGRATING}); CREATE SCHEMA IF NOT EXISTS tollgate; \
+             CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        ))?;
+        let from = match newer(version(client)?) {
+            Ok(from) => from,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(from as usize) {
+            tracing::info!(store = shown, schema = number, "migrating");
+            client.batch(sql)?;
+            let connection: &Connection = client;
+            connection.execute("INSERT INTO schema_version (version) VALUES (?1)", [number])?;
+            if number == 1 {
+                make(connection)?;
+            }
+        }
+        client.batch("COMMIT")?;
+        Ok(Ok(()))
+    };
+    let done = step().map_err(opening).flatten();
+    if done.is_err() {
+        // Where the connection is gone, so is the transaction.
+        let _ = client.batch("ROLLBACK");
+    }
+    done
+}
+
+/// What a new store begins with.
+fn make(connection: &Connection) -> Result<(), Fault> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| Fault::damaged("the random source", error))?;
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
+        params![key.as_slice()],
+    )?;
+    connection.execute(
+        "INSERT INTO chain_heads (chain, seq, link) VALUES (0, 0, ?1)",
+        params![chain::GENESIS.0.as_slice()],
+    )?;
+    Ok(())
+}
+
+pub(super) fn receipt_key(connection: &Connection) -> Result<Secret, Fault> {
+    let key: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    match key {
+        Some(key) if key.len() == 32 => Ok(Secret::new(key)),
+        Some(key) => Err(Fault::damaged(
+            "receipt key",
+            format_args!("{} bytes instead of 32", key.len()),
+        )),
+        None => Err(Fault::damaged("receipt key", "it is missing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every insert of the store's into a numbered table asks for the number, and every numbered table is known to the dialect.
+    #[test]
+    fn the_dialect_knows_every_numbered_table() {
+        for line in MIGRATIONS.iter().flat_map(|sql| sql.lines()) {
+            let Some(table) = line
+                .split_once("DEFAULT next_")
+                .and_then(|(_, rest)| rest.split_once("()"))
+            else {
+                continue;
+            };
+            let insert = format!("INSERT INTO {} (a) VALUES (?1)", table.0);
+            // The one that is written here alone, which needs no number back.
+            assert_eq!(
+                super::super::dialect::translate(&insert).gives_number,
+                table.0 != "hosts",
+                "{insert}"
+            );
+        }
+    }
+}

@@ -1,0 +1,686 @@
+//! The writer: one thread per host that owns the one connection that writes, and commits in groups.
+//!
+//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, a group, and does it in one transaction, which begins
+//! with the lock on the chain's head: so of all hosts one writes at a time, and the statements may rely on what they read, as on SQLite.
+//! A group is answered when its transaction is committed; where nobody outside is told of it, the commit does not wait for the disk.
+//!
+//! **A COMMIT whose answer is lost is found out about, never guessed.** The last statement before it writes the transaction's number into the
+//! host's own row. On a new connection, behind the lock that the old transaction held, that row says whether it was committed; then the
+//! group is answered, or done again. Where no connection can be had in time, the answer is [`StoreError::Away`]: whoever sends again is
+//! recognised by the receipt.
+//!
+//! While there is no server, nothing waits: each piece of work is answered at once, and a connection is tried after a growing, uneven pause.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot, watch};
+use tollgate_core::ids::Digest;
+use tollgate_core::secret::Secret;
+use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
+
+use super::client::Client;
+use super::listener::{self, Heard};
+use super::schema;
+use super::target::Target;
+use crate::sql::{Connection, Error, OptionalExtension as _};
+use crate::statements::fault::Fault;
+use crate::statements::receipts::Rows;
+use crate::statements::transaction::{ChainHead, Memory, Transaction};
+use crate::statements::{jobs, rows};
+use crate::{StoreError, Topic};
+
+/// Writes that wait at most; one more is answered [`StoreError::Full`].
+const QUEUE_MAX: usize = 4096;
+/// Writes in one transaction at most.
+const GROUP_MAX: usize = 256;
+/// The first pause between two connections that fail, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// For how long a commit's outcome is looked for.
+const FIND_OUT_MAX: Duration = Duration::from_secs(5);
+/// Names the lock that every host shares while it has the store open: who has it alone knows that nobody else is there.
+const HOSTS: i64 = 0x746f_6c6c_6702;
+/// How often a host that opens looks whether it is alone: one that has just ended is still seen for a moment.
+const ALONE_TRIES: u32 = 5;
+
+/// The writer as its callers see it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Mutex<Option<SyncSender<Box<dyn Work>>>>,
+    shared: Arc<Shared>,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the host's threads and their callers all see.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) work_signal: Notify,
+    pub(super) outbox_signal: Notify,
+    closing: AtomicBool,
+    tokens: watch::Sender<u64>,
+    quarantines: watch::Sender<u64>,
+    registry: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.closing.load(Ordering::Acquire) {
+            true => Err(StoreError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn changes_of(&self, topic: Topic) -> &watch::Sender<u64> {
+        match topic {
+            Topic::Tokens => &self.tokens,
+            Topic::Quarantines => &self.quarantines,
+            Topic::Registry => &self.registry,
+        }
+    }
+
+    pub(super) fn note_change(&self, topic: Topic) {
+        self.changes_of(topic).send_modify(|changes| *changes += 1);
+    }
+}
+
+/// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
+trait Work: Send {
+    /// May be called again, after a rollback.
+    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
+    /// Sends the last result, now that it is committed.
+    fn answer(self: Box<Self>);
+    /// Sends an error; whatever was applied is rolled back.
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+struct Task<T, F> {
+    work: F,
+    must_sync: bool,
+    result: Option<Result<T, StoreError>>,
+    waiting: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Work for Task<T, F>
+where
+    T: Send + 'static,
+    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+{
+    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        transaction.must_sync |= self.must_sync;
+        self.result = match (self.work)(transaction) {
+            Ok(result) => Some(Ok(result)),
+            // Everyday work looks for what it is about before it writes, so there is nothing to take back.
+            Err(Fault::NotFound(what)) if !self.must_sync => Some(Err(StoreError::NotFound { what })),
+            Err(fault) => return Err(fault),
+        };
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(result) = self.result {
+            // Nobody may be waiting any more; the commit stands all the same.
+            let _ = self.waiting.send(result);
+        }
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let _ = self.waiting.send(Err(error));
+    }
+}
+
+impl std::fmt::Debug for dyn Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
+    }
+}
+
+/// What the thread found when it opened the store.
+pub(super) struct Opened {
+    pub(super) receipt_key: Secret,
+    /// This host's row.
+    pub(super) host: i64,
+    /// What other hosts had counted.
+    pub(super) heard: Heard,
+}
+
+impl Writer {
+    /// Opens the store on the writer's thread, and blocks until that is done.
+    pub(super) fn start(target: &Target, shared: &Arc<Shared>) -> Result<(Self, Opened), StoreError> {
+        let (queue, waiting) = sync_channel(QUEUE_MAX);
+        let (alive, ended) = watch::channel(());
+        let (opened, opening) = sync_channel(1);
+        let (target, of_thread) = (target.clone(), Arc::clone(shared));
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                match Thread::open(target, of_thread, waiting) {
+                    Ok((thread, found)) => {
+                        let _ = opened.send(Ok(found));
+                        thread.run();
+                    }
+                    Err(error) => {
+                        let _ = opened.send(Err(error));
+                    }
+                }
+                drop(alive);
+            })
+            .map_err(|error| StoreError::Database {
+                detail: format!("cannot start the writer thread: {error}"),
+            })?;
+        let found = opening.recv().unwrap_or(Err(StoreError::Closed))?;
+        let writer = Self {
+            queue: Mutex::new(Some(queue)),
+            shared: Arc::clone(shared),
+            ended,
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok((writer, found))
+    }
+
+    /// Does `work` in a transaction, and answers when it is committed; with `must_sync`, or where the work says so, when the commit is on the
+    /// disk. Never blocks: a full queue is an answer.
+    ///
+    /// `work` may run again, what it did before being rolled back; so it takes its input by reference.
+    pub(super) async fn write<T, F>(&self, must_sync: bool, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.shared.check()?;
+        let (sender, receiver) = oneshot::channel();
+        let task = Box::new(Task {
+            work,
+            must_sync,
+            result: None,
+            waiting: sender,
+        });
+        let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(queue) => queue.try_send(task),
+            None => return Err(StoreError::Closed),
+        };
+        match sent {
+            Ok(()) => receiver.await.unwrap_or(Err(StoreError::Closed)),
+            Err(TrySendError::Full(_)) => Err(StoreError::Full),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Takes no more work, and waits until what was queued is committed and the connection is closed.
+    pub(super) async fn close(&self) {
+        self.stop_taking();
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: this returns when the thread drops its end.
+        while ended.changed().await.is_ok() {}
+    }
+
+    fn stop_taking(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Dropping the last handle closes as [`Writer::close`] does, and blocks for as long.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop_taking();
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a group leaves to be told.
+#[derive(Default)]
+struct Done {
+    jobs_ready: bool,
+    outbox_ready: bool,
+    changed: Vec<Topic>,
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed(Done),
+    /// Nothing was written, and the connection is well.
+    Refused(StoreError),
+    /// Nothing was written, and the connection is gone.
+    Lost(StoreError),
+    /// The COMMIT was sent, and its answer did not come.
+    Unknown(Done),
+}
+
+/// A connection, and what is remembered of what it read.
+struct Link {
+    client: Client,
+    memory: Memory,
+}
+
+struct Thread {
+    target: Target,
+    shared: Arc<Shared>,
+    waiting: Receiver<Box<dyn Work>>,
+    /// This host's row.
+    host: i64,
+    /// The number of the last transaction.
+    mark: i64,
+    link: Option<Link>,
+    pause: Pause,
+}
+
+/// How long no connection is tried after one that failed.
+struct Pause {
+    next: Duration,
+    until: Option<Instant>,
+    /// Why the last one failed.
+    why: String,
+}
+
+impl Pause {
+    fn new() -> Self {
+        Self {
+            next: PAUSE.0,
+            until: None,
+            why: String::new(),
+        }
+    }
+
+    /// After a connection failed: twice as long as the last time, and up to half of that less, so that hosts do not come back all at once.
+    fn begin(&mut self, why: String) {
+        let mut random = [0; 1];
+        // Without randomness it is even: nothing depends on it.
+        let _ = getrandom::fill(&mut random);
+        let less = self.next / 2 * u32::from(random[0]) / 255;
+        self.until = Some(Instant::now() + self.next - less);
+        self.next = (self.next * 2).min(PAUSE.1);
+        self.why = why;
+    }
+}
+
+impl Thread {
+    fn open(
+        target: Target,
+        shared: Arc<Shared>,
+        waiting: Receiver<Box<dyn Work>>,
+    ) -> Result<(Self, Opened), StoreError> {
+        let shown = target.shown.clone();
+        let opening = |fault: Fault| match fault.of_writer(&shown) {
+            error @ (StoreError::Away { .. } | StoreError::Busy | StoreError::NoSpace { .. }) => error,
+            error => StoreError::Open {
+                path: shown.clone(),
+                detail: error.to_string(),
+            },
+        };
+        let client = Client::connect(&target).map_err(|error| opening(error.into()))?;
+        schema::migrate(&client, &shown)?;
+        let receipt_key = schema::receipt_key(&client).map_err(opening)?;
+        let (host, heard) = begin(&client).map_err(opening)?;
+        let memory = Memory::load(&client, Box::new(Rows)).map_err(opening)?;
+        let thread = Self {
+            target,
+            shared,
+            waiting,
+            host,
+            mark: 0,
+            link: Some(Link { client, memory }),
+            pause: Pause::new(),
+        };
+        let opened = Opened {
+            receipt_key,
+            host,
+            heard,
+        };
+        Ok((thread, opened))
+    }
+
+    fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        // Ends when every sender is gone and the queue is empty.
+        while let Ok(first) = self.waiting.recv() {
+            group.push(first);
+            while group.len() < GROUP_MAX
+                && let Ok(work) = self.waiting.try_recv()
+            {
+                group.push(work);
+            }
+            self.serve(&mut group);
+        }
+        if let Some(link) = self.link.take() {
+            // So that whoever opens the store next does not take this host for one that is still there.
+            let _ = link.client.batch("SELECT pg_advisory_unlock_all()");
+        }
+    }
+
+    /// Does a group; if that fails, each of its pieces alone.
+    fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
+        match self.finish(group) {
+            Ok(()) => group.drain(..).for_each(|work| work.answer()),
+            Err(error) if group.len() == 1 || matches!(error, StoreError::Away { .. }) => {
+                let mut pieces = group.drain(..);
+                let Some(last) = pieces.next_back() else { return };
+                pieces.for_each(|work| work.fail(of_many(&error)));
+                last.fail(error);
+            }
+            Err(_) => {
+                let mut alone = Vec::with_capacity(1);
+                for work in std::mem::take(group) {
+                    alone.push(work);
+                    self.serve(&mut alone);
+                }
+            }
+        }
+    }
+
+    /// Brings a group to its end. A connection that was lost between two groups shows at the next: it is done once more on another.
+    fn finish(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
+        let mut again = false;
+        loop {
+            self.connect()?;
+            let lost = match self.transact(group) {
+                Ended::Committed(done) => {
+                    self.tell(done);
+                    return Ok(());
+                }
+                Ended::Refused(error) => return Err(error),
+                Ended::Lost(error) => error,
+                Ended::Unknown(done) => match self.find_out() {
+                    Some(true) => {
+                        self.tell(done);
+                        return Ok(());
+                    }
+                    Some(false) => StoreError::Away {
+                        detail: "the connection was lost, and what was sent was not committed".to_owned(),
+                    },
+                    None => {
+                        return Err(StoreError::Away {
+                            detail: "the connection was lost while a commit was under way, and whether it was made cannot be asked".to_owned(),
+                        });
+                    }
+                },
+            };
+            if std::mem::replace(&mut again, true) {
+                return Err(lost);
+            }
+        }
+    }
+
+    /// Has a connection, if one can be had now.
+    fn connect(&mut self) -> Result<(), StoreError> {
+        if self.link.is_some() {
+            return Ok(());
+        }
+        if let Some(until) = self.pause.until
+            && Instant::now() < until
+        {
+            return Err(StoreError::Away {
+                detail: self.pause.why.clone(),
+            });
+        }
+        match self.link_again() {
+            Ok(link) => {
+                if self.pause.until.is_some() {
+                    tracing::info!(store = self.target.shown, "the database server is back");
+                }
+                self.pause = Pause::new();
+                self.link = Some(link);
+                Ok(())
+            }
+            Err(fault) => {
+                let detail = fault.detail();
+                if self.pause.until.is_none() {
+                    tracing::error!(
+                        store = self.target.shown,
+                        detail,
+                        "the database server is away; nothing is taken in until it is back"
+                    );
+                }
+                self.pause.begin(detail.clone());
+                Err(StoreError::Away { detail })
+            }
+        }
+    }
+
+    /// A new connection for a host that has been here.
+    fn link_again(&self) -> Result<Link, Fault> {
+        let client = Client::connect(&self.target)?;
+        let found = schema::version(&client)?;
+        if found != schema::VERSION {
+            let known = schema::VERSION;
+            return Err(Fault::damaged(
+                "schema",
+                format_args!("it is {found} now, and this Tollgate knows {known}"),
+            ));
+        }
+        client.batch(&format!(
+            "SELECT pg_advisory_lock_shared({HOSTS}); INSERT INTO hosts (id) VALUES ({}) ON CONFLICT DO NOTHING",
+            self.host
+        ))?;
+        let memory = Memory::load(&client, Box::new(Rows))?;
+        Ok(Link { client, memory })
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Work>]) -> Ended {
+        let Some(mut link) = self.link.take() else {
+            return Ended::Lost(StoreError::Away {
+                detail: "there is no connection".to_owned(),
+            });
+        };
+        let applied = apply(&mut link, group);
+        let (done, must_sync) = match applied {
+            Ok(applied) => applied,
+            Err(fault) => {
+                let head = link.memory.head;
+                link.memory.forget(head);
+                let is_lost = fault.is_of_connection() || link.client.batch("ROLLBACK").is_err();
+                let error = fault.of_writer(&self.target.shown);
+                if is_lost {
+                    return Ended::Lost(error);
+                }
+                self.link = Some(link);
+                return Ended::Refused(error);
+            }
+        };
+        if !must_sync && !link.client.has_written() {
+            if link.client.batch("ROLLBACK").is_ok() {
+                self.link = Some(link);
+            }
+            return Ended::Committed(done);
+        }
+        self.mark += 1;
+        match link.client.batch(&self.commit(&link.memory.head, &done, must_sync)) {
+            Ok(()) => {
+                self.link = Some(link);
+                Ended::Committed(done)
+            }
+            // The server refused a statement before the COMMIT, or the COMMIT itself: it has rolled back.
+            Err(error @ Error::Server { .. }) if !Fault::from(error.clone()).is_of_connection() => {
+                let head = link.memory.head;
+                link.memory.forget(head);
+                if link.client.batch("ROLLBACK").is_ok() {
+                    self.link = Some(link);
+                }
+                Ended::Refused(Fault::from(error).of_writer(&self.target.shown))
+            }
+            Err(_) => Ended::Unknown(done),
+        }
+    }
+
+    /// What ends a transaction: the chain's new head, and what this host has to say to the others. A commit that waits for a standby must not be
+    /// ended by a timeout of the server's: that would answer it as if it were there.
+    fn commit(&self, head: &ChainHead, done: &Done, must_sync: bool) -> String {
+        let mut sql = String::with_capacity(400);
+        if must_sync {
+            sql.push_str("SET LOCAL statement_timeout = 0; ");
+        } else {
+            sql.push_str("SET LOCAL synchronous_commit = off; ");
+        }
+        let mut link = String::with_capacity(64);
+        for byte in head.link.0 {
+            let _ = write!(link, "{byte:02x}");
+        }
+        let _ = write!(
+            sql,
+            "UPDATE chain_heads SET seq = {}, link = '\\x{link}' WHERE chain = 0 AND seq <> {0}; UPDATE hosts SET seen_at = now(), mark = {}",
+            head.seq, self.mark,
+        );
+        let moved = |topic: Topic| done.changed.contains(&topic);
+        for (column, moved) in [
+            ("jobs", done.jobs_ready),
+            ("outbox", done.outbox_ready),
+            ("tokens", moved(Topic::Tokens)),
+            ("quarantines", moved(Topic::Quarantines)),
+            ("registry", moved(Topic::Registry)),
+        ] {
+            if moved {
+                let _ = write!(sql, ", {column} = {column} + 1");
+            }
+        }
+        let _ = write!(sql, " WHERE id = {}; COMMIT", self.host);
+        sql
+    }
+
+    /// Tells this host what it has committed. The others see it in the host's row.
+    fn tell(&self, done: Done) {
+        if done.jobs_ready {
+            self.shared.work_signal.notify_one();
+        }
+        if done.outbox_ready {
+            self.shared.outbox_signal.notify_one();
+        }
+        for topic in done.changed {
+            self.shared.note_change(topic);
+        }
+    }
+
+    /// Whether the last transaction was committed; nothing when that cannot be found out in time.
+    fn find_out(&mut self) -> Option<bool> {
+        tracing::warn!(
+            store = self.target.shown,
+            "the connection was lost while a commit was under way; asking whether it was made"
+        );
+        let begun = Instant::now();
+        while begun.elapsed() < FIND_OUT_MAX {
+            if self.connect().is_ok()
+                && let Some(link) = self.link.take()
+                && let Ok(mark) = last_mark(&link.client, self.host)
+            {
+                self.link = Some(link);
+                return Some(mark == Some(self.mark));
+            }
+            std::thread::sleep(PAUSE.0);
+        }
+        None
+    }
+}
+
+/// The number of a host's last transaction. Behind the lock that a transaction under way would hold; and committed once more, so that what is
+/// seen is on the disk, and on the standby where there is one: the commit that is asked about may have been ended before it was.
+fn last_mark(client: &Client, host: i64) -> Result<Option<i64>, Fault> {
+    client.batch("BEGIN")?;
+    lock(client)?;
+    let connection: &Connection = client;
+    let mark = connection
+        .query_row("SELECT mark FROM hosts WHERE id = ?1", [host], |row| row.get(0))
+        .optional()?;
+    client.batch(&format!(
+        "SET LOCAL statement_timeout = 0; UPDATE hosts SET seen_at = now() WHERE id = {host}; COMMIT"
+    ))?;
+    Ok(mark)
+}
+
+/// Waits until no other host writes, and returns what the last one left.
+fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
+    Ok(connection.query_row(
+        "SELECT seq, link FROM chain_heads WHERE chain = 0 FOR UPDATE",
+        [],
+        |row| {
+            Ok(ChainHead {
+                seq: row.get(0)?,
+                link: Digest(row.get(1)?),
+            })
+        },
+    )?)
+}
+
+/// A group's changes, in a transaction that it begins.
+fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(Done, bool), Fault> {
+    link.client.batch("BEGIN")?;
+    link.memory.head = lock(&link.client)?;
+    link.client.has_written();
+    let mut transaction = Transaction::new(&link.client, &mut link.memory);
+    for work in group {
+        work.apply(&mut transaction)?;
+    }
+    let must_sync = transaction.must_sync;
+    let done = Done {
+        jobs_ready: transaction.jobs_ready,
+        outbox_ready: transaction.outbox_ready,
+        changed: std::mem::take(&mut transaction.changed),
+    };
+    Ok((done, must_sync))
+}
+
+/// Takes a row for this host, and frees what was leased if nobody else is there to hold it.
+fn begin(client: &Client) -> Result<(i64, Heard), Fault> {
+    let connection: &Connection = client;
+    let mut is_alone = false;
+    for attempt in 0..ALONE_TRIES {
+        if attempt > 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        is_alone = connection.query_row(&format!("SELECT pg_try_advisory_lock({HOSTS})"), [], |row| row.get(0))?;
+        if is_alone {
+            break;
+        }
+    }
+    client.batch("BEGIN")?;
+    lock(client)?;
+    if is_alone {
+        release_leases(connection)?;
+    }
+    let host = connection.query_row("INSERT INTO hosts (mark) VALUES (0) RETURNING id", [], |row| row.get(0))?;
+    let heard = listener::look(connection, host)?;
+    client.batch("COMMIT")?;
+    client.batch(&format!("SELECT pg_advisory_lock_shared({HOSTS})"))?;
+    if is_alone {
+        client.batch(&format!("SELECT pg_advisory_unlock({HOSTS})"))?;
+    }
+    Ok((host, heard))
+}
+
+/// The hosts that held these leases are gone, so what they held may be claimed at once. Its attempts stay counted.
+fn release_leases(connection: &Connection) -> Result<(), Fault> {
+    let (from, to) = (JobState::Leased, JobState::Leased.next(JobEvent::Release)?);
+    let leased = connection
+        .prepare_cached("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
+        .query_map([rows::job_code(from)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, i64)>, _>>()?;
+    release("jobs", rows::job_code(from), rows::job_code(to), connection)?;
+    for (job, lane) in leased {
+        jobs::yield_to_older(connection, job, lane, to)?;
+    }
+    let (from, to) = (EntryState::Leased, EntryState::Leased.next(EntryEvent::Release)?);
+    release("outbox", rows::entry_code(from), rows::entry_code(to), connection)
+}
+
+fn release(table: &str, from: i64, to: i64, connection: &Connection) -> Result<(), Fault> {
+    connection.execute(
+        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
+        crate::sql::params![from, to],
+    )?;
+    Ok(())
+}
+
+/// An error that several are told: those that come of one connection.
+fn of_many(error: &StoreError) -> StoreError {
+    StoreError::Away {
+        detail: match error {
+            StoreError::Away { detail } => detail.clone(),
+            other => other.to_string(),
+        },
+    }
+}

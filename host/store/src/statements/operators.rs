@@ -1,0 +1,304 @@
+//! What operators see and do, of any store that gives the row layout's transactions: the statements are the same ones.
+
+use std::future::Future;
+
+use tollgate_core::event::Event;
+use tollgate_core::ids::{
+    ActionId, DeliveryId, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+};
+use tollgate_core::review::Target;
+
+use super::fault::Fault;
+use super::receipts::View;
+use super::transaction::Transaction;
+use super::{
+    counts, deliveries, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits, tokens, trace,
+};
+use crate::registry::rows::RegistryRows as _;
+use crate::registry::{
+    Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
+    NamespaceChange, NewPublisherKey, NewVersion, PluginVersion, PublisherKeyView, RegistryLine, RevokePublisherKey,
+    RouteNamespace, SetRoute, ShadowFilter, ShadowReport, StepRequest, TrialRecord, VersionFilter, rules,
+};
+use crate::sql::Connection;
+use crate::{
+    Control, Counts, DeadLetter, DeadLetterFilter, KeptDelivery, NewToken, NextDue, Quarantine, ReceiptKey,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+};
+
+/// Gives the store's transactions.
+pub(crate) trait Transacts: ReceiptKey {
+    /// Does `work` in a transaction that may write, and answers when it is committed and on the disk. `work` may run again after a rollback.
+    fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static;
+
+    /// Reads in one transaction: every statement of `work` sees the same commit.
+    fn read<T, F>(&self, work: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static;
+}
+
+/// A change of the registry, which may be tried dry: then it is done where nothing can be written.
+async fn change_registry<S, T, F>(store: &S, dry_run: bool, work: F) -> Result<T, StoreError>
+where
+    S: Transacts,
+    T: Send + 'static,
+    F: Fn(&Connection) -> Result<T, Fault> + Send + 'static,
+{
+    if dry_run {
+        store.read(move |view| work(view.connection)).await
+    } else {
+        let change = move |transaction: &mut Transaction<'_>| {
+            transaction.changed.push(Topic::Registry);
+            work(transaction.connection)
+        };
+        store.write(change).await
+    }
+}
+
+impl<S: Transacts> Views for S {
+    async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
+        let key = self.receipt_key().clone();
+        self.read(move |view| trace::trace(view, &key, &query)).await
+    }
+
+    async fn event(&self, receipt: ReceiptId) -> Result<Event, StoreError> {
+        self.read(move |view| reviews::event(view, receipt)).await
+    }
+
+    async fn receipt_of(&self, target: Target) -> Result<ReceiptId, StoreError> {
+        self.read(move |view| reviews::receipt_of(view, target)).await
+    }
+
+    async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
+        self.read(move |view| reviews::route_of(view, action)).await
+    }
+
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(move |view| replay::dead_letters(view, &filter)).await
+    }
+
+    async fn sent(&self, filter: SentFilter) -> Result<Vec<Sent>, StoreError> {
+        self.read(move |view| resends::sent(view, &filter)).await
+    }
+
+    async fn set_aside(&self, filter: SetAsideFilter) -> Result<Vec<SetAside>, StoreError> {
+        self.read(move |view| set_aside::list(view, &filter)).await
+    }
+
+    async fn set_aside_counts(&self, tenant: Option<TenantName>) -> Result<Vec<SetAsideCount>, StoreError> {
+        self.read(move |view| set_aside::counts(view, tenant.as_ref())).await
+    }
+
+    async fn kept_delivery(&self, delivery: DeliveryId) -> Result<KeptDelivery, StoreError> {
+        self.read(move |view| deliveries::kept(view, delivery)).await
+    }
+
+    async fn routable(&self, filter: RoutableFilter) -> Result<Vec<Routable>, StoreError> {
+        self.read(move |view| replay::routable(view, &filter)).await
+    }
+
+    async fn recorded_runs(&self, filter: RecordedRunFilter) -> Result<Vec<RecordedRun>, StoreError> {
+        self.read(move |view| runs::recorded(view, &filter)).await
+    }
+
+    async fn plugin_state(&self, filter: StateFilter) -> Result<Vec<StateEntry>, StoreError> {
+        self.read(move |view| state_edits::list(view, &filter)).await
+    }
+
+    async fn state_edits(
+        &self,
+        tenant: TenantName,
+        plugin: PluginName,
+        key: String,
+    ) -> Result<Vec<StateEditView>, StoreError> {
+        self.read(move |view| state_edits::edits(view, &tenant, &plugin, &key))
+            .await
+    }
+
+    async fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.read(quarantine::list).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.read(tokens::list).await
+    }
+
+    async fn plugin_versions(&self, filter: VersionFilter) -> Result<Vec<PluginVersion>, StoreError> {
+        self.read(move |view| registry::versions(view.connection, &filter))
+            .await
+    }
+
+    async fn component(&self, digest: PluginDigest) -> Result<Vec<u8>, StoreError> {
+        self.read(move |view| registry::component(view.connection, digest))
+            .await
+    }
+
+    async fn bindings(&self, tenant: Option<TenantName>) -> Result<Vec<BoundRoute>, StoreError> {
+        self.read(move |view| view.connection.bindings(tenant.as_ref())).await
+    }
+
+    async fn api_routes(&self) -> Result<Vec<ApiRoute>, StoreError> {
+        self.read(|view| registry::api_routes(view.connection)).await
+    }
+
+    async fn publisher_keys(&self, tenant: Option<TenantName>) -> Result<Vec<PublisherKeyView>, StoreError> {
+        self.read(move |view| view.connection.publisher_keys(tenant.as_ref()))
+            .await
+    }
+
+    async fn registry_history(&self, filter: HistoryFilter) -> Result<Vec<RegistryLine>, StoreError> {
+        self.read(move |view| registry::history(view.connection, &filter)).await
+    }
+
+    async fn shadow_runs(&self, filter: ShadowFilter) -> Result<ShadowReport, StoreError> {
+        self.read(move |view| registry::shadow_report(view.connection, &filter))
+            .await
+    }
+
+    async fn next_due(&self) -> Result<NextDue, StoreError> {
+        self.read(|view| counts::next_due(view.connection)).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(counts::counts).await
+    }
+}
+
+impl<S: Transacts> Control for S {
+    async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
+        if request.dry_run {
+            return self.read(move |view| replay::plan(view, &request)).await;
+        }
+        self.write(move |transaction| replay::replay(transaction, &request))
+            .await
+    }
+
+    async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
+        self.write(move |transaction| resends::resend(transaction, &request))
+            .await
+    }
+
+    async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
+        let key = self.receipt_key().clone();
+        if request.dry_run {
+            return self.read(move |view| reviews::plan(view, &key, &request)).await;
+        }
+        self.write(move |transaction| reviews::review(transaction, &key, &request))
+            .await
+    }
+
+    async fn edit_state(&self, edit: StateEdit) -> Result<StateEdited, StoreError> {
+        if edit.dry_run {
+            return self.read(move |view| state_edits::plan(view, &edit)).await;
+        }
+        self.write(move |transaction| state_edits::edit(transaction, &edit))
+            .await
+    }
+
+    async fn lift_quarantine(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        act: Act,
+    ) -> Result<Vec<Quarantine>, StoreError> {
+        self.write(move |transaction| quarantine::lift(transaction, &tenant, &route, &act))
+            .await
+    }
+
+    async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
+        self.write(move |transaction| tokens::issue(transaction, &token)).await
+    }
+
+    async fn revoke_token(&self, id: TokenId, end: Revocation) -> Result<bool, StoreError> {
+        self.write(move |transaction| tokens::revoke(transaction, id, &end))
+            .await
+    }
+
+    async fn add_version(&self, version: NewVersion, act: Act) -> Answered<PluginVersion> {
+        change_registry(self, act.dry_run, move |connection| {
+            rules::add_version(connection, &version, &act)
+        })
+        .await
+    }
+
+    async fn step_version(&self, request: StepRequest) -> Answered<PluginVersion> {
+        change_registry(self, request.act.dry_run, move |connection| {
+            rules::step(connection, &request)
+        })
+        .await
+    }
+
+    async fn change_binding(&self, request: ChangeRequest) -> Answered<BindingChange> {
+        change_registry(self, request.act.dry_run, move |connection| {
+            rules::change(connection, &request)
+        })
+        .await
+    }
+
+    async fn follow_configuration(
+        &self,
+        routes: Vec<ConfiguredRoute>,
+        act: Act,
+    ) -> Result<Vec<ConfiguredRoute>, StoreError> {
+        change_registry(self, false, move |connection| rules::follow(connection, &routes, &act)).await
+    }
+
+    async fn follow_namespaces(
+        &self,
+        routes: Vec<RouteNamespace>,
+        act: Act,
+    ) -> Result<Vec<NamespaceChange>, StoreError> {
+        if act.dry_run {
+            return self
+                .read(move |view| rules::follow_namespaces(view.connection, &routes, &act))
+                .await;
+        }
+        self.write(move |transaction| rules::follow_namespaces(transaction.connection, &routes, &act))
+            .await
+    }
+
+    async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
+        change_registry(self, request.act.dry_run, move |connection| {
+            rules::set_route(connection, &request)
+        })
+        .await
+    }
+
+    async fn remove_route(
+        &self,
+        tenant: TenantName,
+        route: RouteName,
+        configured: Option<ConfiguredRoute>,
+        act: Act,
+    ) -> Answered<BindingChange> {
+        change_registry(self, act.dry_run, move |connection| {
+            rules::remove_route(connection, &tenant, &route, configured.as_ref(), &act)
+        })
+        .await
+    }
+
+    async fn register_publisher_key(&self, key: NewPublisherKey) -> Result<KeyRegistered, StoreError> {
+        change_registry(self, key.act.dry_run, move |connection| {
+            rules::register_key(connection, &key)
+        })
+        .await
+    }
+
+    async fn revoke_publisher_key(&self, request: RevokePublisherKey) -> Result<bool, StoreError> {
+        change_registry(self, request.act.dry_run, move |connection| {
+            rules::revoke_key(connection, &request)
+        })
+        .await
+    }
+
+    async fn record_trial(&self, trial: TrialRecord) -> Result<(), StoreError> {
+        self.write(move |transaction| registry::record_trial(transaction.connection, &trial))
+            .await
+    }
+}

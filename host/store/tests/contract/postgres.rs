@@ -1,0 +1,572 @@
+//! The store of many hosts, on a PostgreSQL of the test's own: a new cluster in a folder that goes with it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tollgate_core::secret::Secret;
+use tollgate_store::PostgresStore;
+
+use crate::support::Backend;
+
+/// Who the server runs as where the tests run as root, which it refuses to.
+const UNPRIVILEGED: &str = "nobody";
+
+/// A server with one empty database. Ends with the test, however that ends.
+pub(crate) struct Postgres {
+    server: Child,
+    folder: TempDir,
+}
+
+/// Where the server's programs are.
+fn programs() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+                .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+                .unwrap_or_default();
+            folders.sort();
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            folders
+                .into_iter()
+                .rev()
+                .chain(std::env::split_paths(&path))
+                .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+        })
+        .as_deref()
+}
+
+/// Whether there is a PostgreSQL to test with. Says so where there is none, and where there must be one, ends the test.
+#[expect(clippy::print_stderr, reason = "a test that is left out must be seen")]
+fn is_there() -> bool {
+    if programs().is_some() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("TOLLGATE_TEST_POSTGRES").is_none(),
+        "TOLLGATE_TEST_POSTGRES is set, and there is no initdb: install PostgreSQL 15 or newer"
+    );
+    eprintln!("SKIPPED: there is no initdb, so nothing of PostgreSQL was tested; install PostgreSQL 15 or newer");
+    false
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
+}
+
+/// A command of the server's, as whoever may run it. It ends when the thread that began it does.
+fn command(program: &str) -> Command {
+    let program = programs().unwrap().join(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if is_root() {
+        command.args(["--reuid", UNPRIVILEGED, "--regid", "nogroup", "--clear-groups"]);
+    }
+    command.arg("--").arg(program).stdout(Stdio::null());
+    command
+}
+
+fn done(command: &mut Command) {
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// A folder that the server's user may write.
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("tollgate-pg-")
+        .tempdir_in("/dev/shm")
+        .unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}
+
+/// A new cluster, made once for all tests of this build: that takes longer than most of them.
+fn template() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let version = programs().unwrap().display().to_string().replace('/', "-");
+        let template = place.join(format!("postgres{version}"));
+        // Tests are processes: one makes it, the others wait.
+        let lock = std::fs::File::create(place.join("postgres.lock")).unwrap();
+        lock.lock().unwrap();
+        if !template.exists() {
+            let folder = folder();
+            let data = folder.path().join("data");
+            done(command("initdb").arg("-D").arg(&data).args([
+                "--auth=trust",
+                "--username=tollgate",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "--wal-segsize=1",
+                "--no-instructions",
+            ]));
+            let half = place.join("postgres.half");
+            let _ = std::fs::remove_dir_all(&half);
+            copy(&data, &half);
+            std::fs::rename(half, &template).unwrap();
+        }
+        template
+    })
+}
+
+/// With owners and permissions.
+fn copy(from: &Path, to: &Path) {
+    done(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+impl Postgres {
+    /// Nothing where there is no PostgreSQL to test with, which is said.
+    pub(crate) fn if_there() -> Option<Self> {
+        is_there().then(Self::new)
+    }
+
+    fn new() -> Self {
+        let folder = folder();
+        copy(template(), &folder.path().join("data"));
+        Self {
+            server: serve(folder.path()),
+            folder,
+        }
+    }
+
+    pub(crate) fn url(&self) -> Secret {
+        let path = self.folder.path().display().to_string().replace('/', "%2F");
+        Secret::new(format!("postgres://tollgate@{path}/postgres").into_bytes())
+    }
+
+    /// Has a statement executed that is none of the store's.
+    async fn execute(&self, sql: &str) {
+        let url = String::from_utf8(self.url().expose().to_vec()).unwrap();
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+        drop(client);
+        connection.await.unwrap().unwrap();
+    }
+
+    /// Ends the server at once, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.server = serve(self.folder.path());
+    }
+}
+
+/// Starts the server, and waits until it takes connections.
+fn serve(folder: &Path) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    let mut server = command("postgres")
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        // No machine fails in these tests, only processes.
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"])
+        .args(["-c", "shared_buffers=16MB", "-c", "dynamic_shared_memory_type=mmap"])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !done_quietly(command("pg_isready").arg("-h").arg(folder)) {
+        let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(server.try_wait().unwrap().is_none(), "the server ended: {}", log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "the server does not start: {}",
+            log()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+fn done_quietly(command: &mut Command) -> bool {
+    command
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Backend for Postgres {
+    type Store = PostgresStore;
+
+    fn open(&self) -> PostgresStore {
+        PostgresStore::open(&self.url()).unwrap()
+    }
+
+    fn problems(&self, store: &PostgresStore) -> Vec<String> {
+        store.problems().unwrap()
+    }
+}
+
+mod hosts {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tollgate_core::action::Verdict;
+    use tollgate_core::delivery::EntryEnd;
+    use tollgate_store::{
+        Admitted, Changes as _, Control as _, Intake as _, NewToken, Outbox as _, PostgresStore, ReceiptKey as _,
+        Settled, Store as _, StoreError, Topic, Views as _, Work as _,
+    };
+
+    use super::*;
+    use crate::support::{
+        ACCEPTED, Sent, SettlementExt as _, T0, at, claim, claim_one, claim_outbox_one, settle, settlement, trace_one,
+    };
+
+    /// A test on a server of its own, or none where there is no server.
+    macro_rules! server {
+        () => {
+            match Postgres::if_there() {
+                Some(server) => server,
+                None => return,
+            }
+        };
+    }
+
+    async fn within<T>(seconds: u64, what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(seconds), what).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn any_host_takes_in_any_host_works() {
+        let server = server!();
+        let (one, other) = (server.open(), server.open());
+        assert_eq!(one.receipt_key().expose(), other.receipt_key().expose());
+        assert_eq!(Sent::new("e1").of("r_1").admit(&one).await, ACCEPTED);
+        assert_eq!(
+            Sent::new("e1").of("r_1").admit(&other).await,
+            Admitted::Same { delivery: 2 }
+        );
+        within(3, other.work_ready()).await;
+        let taken = claim_one(&other, at(0)).await;
+        assert!(claim(&one, at(1), 10).await.is_empty(), "one host at a time has a job");
+        let Settled::Committed { verdicts, .. } = settle(&other, settlement(&taken).acts("op", 1).to("shop")).await
+        else {
+            panic!("not settled");
+        };
+        assert_eq!(verdicts, [Verdict::Recorded]);
+        within(3, one.outbox_ready()).await;
+        let entry = claim_outbox_one(&one, at(10)).await;
+        assert_eq!(entry.epoch.0, 1);
+        // Both append to one chain.
+        for number in 0..20 {
+            let host = if number % 2 == 0 { &one } else { &other };
+            assert_eq!(Sent::new(&format!("n{number}")).admit(host).await, ACCEPTED);
+        }
+        assert_eq!(one.counts().await.unwrap().receipts, 21);
+        assert_eq!(server.problems(&one), [] as [String; 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_hosts_that_take_in_at_once_lose_and_double_nothing() {
+        let server = server!();
+        let hosts = [server.open(), server.open(), server.open()];
+        let tasks: Vec<_> = (0..90)
+            .map(|number: usize| {
+                let host = hosts[number % 3].clone();
+                // Each event comes to two hosts.
+                tokio::spawn(async move { Sent::new(&format!("e{}", number / 2)).of("r").admit(&host).await })
+            })
+            .collect();
+        let mut new = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Admitted::New(_) => new += 1,
+                Admitted::Same { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(new, 45);
+        assert_eq!(hosts[0].counts().await.unwrap().receipts, 45);
+        assert_eq!(server.problems(&hosts[1]), [] as [String; 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_one_host_changes_the_others_hear_of_within_a_second() {
+        let server = server!();
+        let (one, other) = (server.open(), server.open());
+        let mut heard = other.subscribe(Topic::Tokens);
+        heard.mark_unchanged();
+        let token = NewToken {
+            digest: tollgate_core::ids::Digest([7; 32]),
+            name: "ci".into(),
+            role: tollgate_core::access::Role::Operator,
+            tenant: None,
+            created_by: "tester".into(),
+            why: "a test".into(),
+            now: T0,
+            expires_at: None,
+        };
+        let id = one.issue_token(token).await.unwrap();
+        within(1, heard.changed()).await.unwrap();
+        assert_eq!(other.tokens().await.unwrap().first().unwrap().id, id);
+        assert!(!other.subscribe(Topic::Registry).has_changed().unwrap());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_host_that_opens_beside_another_takes_no_lease_from_it() {
+        let server = server!();
+        let one = server.open();
+        assert_eq!(Sent::new("e1").admit(&one).await, ACCEPTED);
+        let held = claim_one(&one, at(0)).await;
+        let other = server.open();
+        assert!(claim(&other, at(1), 10).await.is_empty());
+        assert!(matches!(
+            settle(&one, settlement(&held)).await,
+            Settled::Committed { .. }
+        ));
+        // A lease that is over is anybody's, and who had it settles no more.
+        assert_eq!(Sent::new("e2").admit(&one).await, ACCEPTED);
+        let held = claim_one(&one, at(0)).await;
+        let taken = claim_one(&other, at(60_000)).await;
+        assert_eq!((taken.job, taken.epoch.0), (held.job, 2));
+        assert_eq!(settle(&one, settlement(&held)).await, Settled::LeaseLost);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn hosts_that_open_a_new_database_at_once_make_it_once() {
+        let server = server!();
+        let opening: Vec<_> = (0..4)
+            .map(|_| {
+                let url = server.url();
+                std::thread::spawn(move || PostgresStore::open(&url).unwrap())
+            })
+            .collect();
+        let hosts: Vec<_> = opening.into_iter().map(|opening| opening.join().unwrap()).collect();
+        for host in &hosts {
+            assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
+        }
+        let found = PostgresStore::find(&server.url()).unwrap();
+        assert_eq!(found.schema, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_older_binary_refuses_a_newer_schema() {
+        let server = server!();
+        server.open().close().await;
+        server
+            .execute("INSERT INTO tollgate.schema_version (version) VALUES (77)")
+            .await;
+        let error = PostgresStore::open(&server.url()).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                StoreError::NewerSchema {
+                    found: 77,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_of_a_server_is_dangerous_is_said() {
+        let server = server!();
+        let found = PostgresStore::find(&server.url()).unwrap();
+        assert_eq!((found.schema, found.fsync.as_str()), (0, "off"));
+        let said = found.dangers.join("\n");
+        assert!(
+            said.contains("`fsync` is off") && said.contains("`synchronous_standby_names` is empty"),
+            "{said}"
+        );
+        assert!(!said.contains("synchronous_commit` is"), "{said}");
+        server.execute("ALTER SYSTEM SET synchronous_commit = off").await;
+        server.execute("SELECT pg_reload_conf()").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let said = PostgresStore::find(&server.url()).unwrap().dangers.join("\n");
+        assert!(said.contains("`synchronous_commit` is off"), "{said}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_that_is_away_is_said_at_once_and_is_used_again_when_it_is_back() {
+        let mut server = server!();
+        let store = server.open();
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        server.kill();
+        for number in 0..5 {
+            let begun = Instant::now();
+            let answer = store
+                .admit(vec![Sent::new(&format!("lost{number}")).admission(&store)])
+                .await;
+            assert!(matches!(answer, Err(StoreError::Away { .. })), "{answer:?}");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            assert!(matches!(store.counts().await, Err(StoreError::Away { .. })));
+        }
+        server.start_again();
+        let begun = Instant::now();
+        loop {
+            match store.admit(vec![Sent::new("e2").admission(&store)]).await {
+                Ok(admitted) => break assert_eq!(admitted, [ACCEPTED]),
+                Err(StoreError::Away { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(begun.elapsed() < Duration::from_secs(8), "it does not come back");
+        }
+        assert_eq!(store.counts().await.unwrap().receipts, 2);
+        assert_eq!(server.problems(&store), [] as [String; 0]);
+    }
+
+    /// What lies between a host and its server, and cuts their connection when it is told to.
+    struct Wire {
+        _folder: TempDir,
+        url: Secret,
+        /// Messages of the host's until the cut; below zero there is none to come.
+        left: Arc<AtomicI64>,
+        cut: Arc<Mutex<Cut>>,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Cut {
+        /// The message does not reach the server.
+        Before,
+        /// The server does what the message says, and its answer does not reach the host.
+        After,
+    }
+
+    impl Wire {
+        fn to(server: &Postgres) -> Self {
+            let folder = folder();
+            let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
+            let (left, cut) = (Arc::new(AtomicI64::new(-1)), Arc::new(Mutex::new(Cut::Before)));
+            let behind = server.folder.path().join(".s.PGSQL.5432");
+            let (counted, how) = (Arc::clone(&left), Arc::clone(&cut));
+            std::thread::spawn(move || {
+                for host in listener.incoming().flatten() {
+                    let (behind, counted, how) = (behind.clone(), Arc::clone(&counted), Arc::clone(&how));
+                    std::thread::spawn(move || carry(host, &behind, &counted, &how));
+                }
+            });
+            let path = folder.path().display().to_string().replace('/', "%2F");
+            Self {
+                url: Secret::new(format!("postgres://tollgate@{path}/postgres").into_bytes()),
+                _folder: folder,
+                left,
+                cut,
+            }
+        }
+
+        fn cut_at(&self, message: i64, cut: Cut) {
+            *self.cut.lock().unwrap() = cut;
+            self.left.store(message, Ordering::SeqCst);
+        }
+
+        /// Whether the cut that was asked for was made.
+        fn has_cut(&self) -> bool {
+            self.left.swap(-1, Ordering::SeqCst) < 0
+        }
+    }
+
+    fn carry(mut host: UnixStream, behind: &Path, left: &AtomicI64, cut: &Mutex<Cut>) {
+        let Ok(mut server) = UnixStream::connect(behind) else {
+            return;
+        };
+        let (mut back_from, mut back_to) = (server.try_clone().unwrap(), host.try_clone().unwrap());
+        let silent = Arc::new(Mutex::new(false));
+        let is_silent = Arc::clone(&silent);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 65_536];
+            while let Ok(count) = back_from.read(&mut bytes) {
+                if count == 0 || *is_silent.lock().unwrap() || back_to.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = back_to.shutdown(std::net::Shutdown::Both);
+        });
+        let mut bytes = [0; 65_536];
+        while let Ok(count) = host.read(&mut bytes) {
+            if count == 0 {
+                break;
+            }
+            if left.load(Ordering::SeqCst) >= 0 && left.fetch_sub(1, Ordering::SeqCst) == 0 {
+                if *cut.lock().unwrap() == Cut::After {
+                    *silent.lock().unwrap() = true;
+                    let _ = server.write_all(&bytes[..count]);
+                    // Until the server has answered, which nobody hears.
+                    std::thread::sleep(Duration::from_millis(60));
+                }
+                break;
+            }
+            if server.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = host.shutdown(std::net::Shutdown::Both);
+        let _ = server.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// A connection is cut before and after each message that a host sends while it takes in, claims, settles and delivers: before, within and after
+    /// each COMMIT. Each is answered as what it became, nothing is lost and nothing is done twice.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_connection_cut_at_every_message_loses_and_doubles_nothing() {
+        let server = server!();
+        let wire = Wire::to(&server);
+        let store = PostgresStore::open(&wire.url).unwrap();
+        // Statements are made ready once per connection; then a cut is in the work and not in that.
+        let mut done = 0;
+        for cut in [Cut::Before, Cut::After] {
+            for message in 0.. {
+                let id = format!("{cut:?}{message}");
+                let sent = Sent::new(&id).of(&id);
+                wire.cut_at(message, cut);
+                assert_eq!(sent.admit(&store).await, ACCEPTED, "{id}");
+                let claim = claim_one(&store, at(0)).await;
+                let settled = settle(&store, settlement(&claim).acts(&id, 1).to("shop")).await;
+                let Settled::Committed { verdicts, .. } = settled else {
+                    panic!("{id}: {settled:?}")
+                };
+                assert_eq!(verdicts, [Verdict::Recorded], "{id}");
+                let entry = claim_outbox_one(&store, at(10)).await;
+                let attempt = crate::suite::attempt(&entry, 20, EntryEnd::Delivered);
+                let _ = store.record_attempt(attempt).await.unwrap();
+                done += 1;
+                if !wire.has_cut() {
+                    assert!(message > 20, "only {message} messages were cut at");
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let counts = store.counts().await.unwrap();
+        assert_eq!(
+            (
+                counts.receipts,
+                counts.redeliveries,
+                counts.runs,
+                counts.actions,
+                counts.delivered
+            ),
+            (done, 0, done, done, done)
+        );
+        assert_eq!(trace_one(&store, &Sent::new("After3").of("After3")).await.jobs.len(), 1);
+        assert_eq!(server.problems(&store), [] as [String; 0]);
+    }
+}
