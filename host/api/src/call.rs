@@ -7,16 +7,22 @@ use tollgate_core::access::Permission;
 /// One call of the operator API. Its types say what goes over the wire; the table in [`crate::calls`] is the only place that
 /// names them.
 pub trait Call: 'static {
+    /// The method of the request.
     const METHOD: Method;
     /// With `{name}` for each field of [`Call::Path`]. `{tenant}` is the tenant that the call is about.
     const PATH: &'static str;
+    /// What the caller must be allowed.
     const PERMISSION: Permission;
     /// What the request's body is.
     const TAKES: Content;
 
+    /// The values in the path, one field for each `{name}`; [`Nothing`] where it has none.
     type Path: Serialize + DeserializeOwned + Send;
+    /// The parameters of the query; [`Nothing`] where there are none.
     type Query: Serialize + DeserializeOwned + Send;
+    /// The request's body as JSON; [`Nothing`] where there is none.
     type Body: Serialize + DeserializeOwned + Send;
+    /// The body of the answer 200; [`Nothing`] where that is no JSON.
     type Answer: Serialize + DeserializeOwned + Send;
 }
 
@@ -26,16 +32,21 @@ pub trait Call: 'static {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
+/// The HTTP methods that calls use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
+    /// Reads, and changes nothing.
     Get,
+    /// Changes something, or adds something.
     Post,
+    /// Puts something in the place of what was there.
     Put,
+    /// Removes something.
     Delete,
 }
 
 impl Method {
-    /// As it stands in a request.
+    /// The method as a request has it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -49,7 +60,9 @@ impl Method {
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
+    /// There is none.
     Nothing,
+    /// A JSON document.
     Json,
     /// A WebAssembly component.
     Component,
@@ -78,7 +91,9 @@ pub struct ErrorBody {
 pub struct FieldProblem {
     /// What it is about, for example `routes.cashback.grants`; null where it is the whole.
     pub field: Option<String>,
+    /// What is wrong.
     pub message: String,
+    /// How to mend it.
     pub help: String,
 }
 
@@ -102,7 +117,7 @@ pub fn read_path<C: Call>(path: &str) -> Result<C::Path, String> {
     let pairs = C::PATH.split('/').zip(path.split('/'));
     let named = pairs.filter_map(|(part, segment)| {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
-        // As in a form, but for the plus.
+        // As in a form, except that a plus stands for itself.
         let form = format!("{name}={}", segment.replace('+', "%2B"));
         form_urlencoded::parse(form.as_bytes())
             .next()
@@ -118,7 +133,7 @@ pub fn read_path<C: Call>(path: &str) -> Result<C::Path, String> {
 /// In words, naming the parameter, when one is unknown, or not what its name says.
 pub fn read_query<C: Call>(text: &str) -> Result<C::Query, String> {
     serde_urlencoded::from_str(text).map_err(|error| {
-        // The error says what is wrong but not where: at the parameter without which all is well.
+        // The error says what is wrong and not where: it is at the parameter without which all is well.
         let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         let is_wrong = |at: &usize| {
             let others = pairs.iter().enumerate().filter(|(other, _)| other != at);
@@ -143,7 +158,7 @@ pub fn read_query<C: Call>(text: &str) -> Result<C::Query, String> {
 /// In words, when it is not what the call takes.
 pub fn read_body<C: Call>(bytes: &[u8]) -> Result<C::Body, String> {
     let bytes = match C::TAKES {
-        // Whoever has nothing to say sends nothing.
+        // An empty body stands for an empty object.
         Content::Json if bytes.is_empty() => b"{}",
         Content::Json => bytes,
         Content::Nothing | Content::Component | Content::Metrics => b"{}",

@@ -10,11 +10,17 @@ use crate::{
 
 /// A call of the table, without its types.
 pub struct Listed {
+    /// The name of its type, which is the operation's id in the OpenAPI document.
     pub name: &'static str,
+    /// [`Call::METHOD`].
     pub method: Method,
+    /// [`Call::PATH`].
     pub path: &'static str,
+    /// [`Call::PERMISSION`].
     pub permission: Permission,
+    /// [`Call::TAKES`].
     pub takes: Content,
+    /// What the body of its answer is.
     pub gives: Content,
     /// What it does, for people.
     pub says: &'static str,
@@ -39,7 +45,7 @@ impl Listed {
 /// The statuses with which every call may refuse.
 pub const ALWAYS: &[u16] = &[400, 401, 403, 404, 500, 503];
 
-/// The permission of a call; none when there is no such call. `path` is as in the table.
+/// The permission that a call needs; none when there is no such call. `path` is as in the table.
 pub fn permission(method: &str, path: &str) -> Option<Permission> {
     ALL.iter()
         .find(|call| call.method.as_str() == method && call.path == path)

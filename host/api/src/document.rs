@@ -182,6 +182,29 @@ mod tests {
         }
     }
 
+    fn descriptions<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(description)) = fields.get("description") {
+                    found.push(description);
+                }
+                fields.values().for_each(|value| descriptions(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| descriptions(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn o2_no_description_is_written_for_readers_of_the_source() {
+        let document = document();
+        let mut found = Vec::new();
+        descriptions(&document, &mut found);
+        assert!(found.len() > 300, "{}", found.len());
+        found.retain(|description| description.contains("[`") || description.contains("::"));
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
     #[test]
     fn no_name_of_a_schema_means_two_things() {
         let document = document();

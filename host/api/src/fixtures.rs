@@ -11,6 +11,7 @@ use crate::check::{parse, read};
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FixtureQuery {
+    /// The receipt whose event is asked for.
     pub receipt: String,
     /// Needed where several routes ran a plugin on the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,6 +19,8 @@ pub struct FixtureQuery {
 }
 
 impl FixtureQuery {
+    /// Checks the question.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(&self) -> Result<(ReceiptId, Option<RouteName>), String> {

@@ -18,18 +18,29 @@ const LINES_DEFAULT: usize = 50;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PluginVersion {
+    /// SHA-256 of the component.
     pub digest: PluginDigest,
+    /// The tenant that uploaded it; null for the operator's, which every tenant sees.
     pub owner: Option<TenantName>,
+    /// The plugin's name, from the manifest.
     pub name: PluginName,
+    /// The author's version, from the manifest.
     pub version: String,
     /// As the manifest says; proven by the signature only.
     pub publisher: String,
+    /// How far it has come in the registry.
     pub standing: Standing,
+    /// How long the component is.
     pub component_bytes: u64,
+    /// What the plugin says of itself.
     pub manifest: serde_json::Value,
+    /// What vetting found.
     pub report: serde_json::Value,
+    /// Who vouches for it, if somebody signed it.
     pub signature: Option<SignatureView>,
+    /// When it was uploaded (RFC 3339).
     pub added_at: String,
+    /// Who uploaded it.
     pub added_by: String,
     /// Where it runs, of the tenants that the question was narrowed to.
     pub bound: Vec<BoundView>,
@@ -39,7 +50,9 @@ pub struct PluginVersion {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct SignatureView {
+    /// Who vouches.
     pub publisher: PublisherName,
+    /// Which of the publisher's keys signed.
     pub key_id: KeyId,
 }
 
@@ -47,7 +60,9 @@ pub struct SignatureView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct BoundView {
+    /// The tenant that runs it.
     pub tenant: TenantName,
+    /// The route that runs it.
     pub route: RouteName,
     /// `active`, `canary` or `shadow`.
     pub stage: String,
@@ -57,8 +72,11 @@ pub struct BoundView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RouteView {
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// Its name.
     pub route: RouteName,
+    /// Where its definition is.
     pub set_by: SetBy,
     /// As it was set by API; the same keys as in a tenant's file.
     pub definition: Option<serde_json::Value>,
@@ -66,21 +84,31 @@ pub struct RouteView {
     pub plugin: Option<PluginName>,
     /// The form in which it hands the event itself on, without a plugin.
     pub forward: Option<ForwardForm>,
+    /// Which versions it runs; null where it forwards.
     pub binding: Option<Binding>,
+    /// The plugin's configuration, as JSON.
     pub config: serde_json::Value,
+    /// SHA-256 of that configuration.
     pub config_digest: Digest,
+    /// What the plugin may propose.
     pub grants: Vec<Grant>,
     /// The namespace under which its operations are recorded.
     pub operations: Namespace,
+    /// Where its actions go; empty leaves them in the ledger.
     pub destinations: Vec<DestinationName>,
+    /// The sources whose events it takes; empty for all.
     pub sources: Vec<SourceName>,
     /// Patterns of event types.
     pub types: Vec<String>,
+    /// The lifecycle statuses that it takes; empty for all.
     pub statuses: Vec<Status>,
     /// What the route does with an event that comes late: run, skip or hold; null: what the lifecycle says.
     pub late: Option<String>,
+    /// What one run may use.
     pub limits: RouteLimits,
+    /// When it was last set by a call (RFC 3339); null for one of a file.
     pub changed_at: Option<String>,
+    /// Who set it.
     pub changed_by: Option<String>,
 }
 
@@ -89,11 +117,14 @@ pub struct RouteView {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SetBy {
+    /// It was set by a call.
     Api,
+    /// It is in the tenant's file.
     File,
 }
 
 impl SetBy {
+    /// The word in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -106,10 +137,15 @@ impl SetBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RouteLimits {
+    /// Fuel.
     pub fuel: u64,
+    /// Time by the clock, in milliseconds.
     pub deadline_ms: u64,
+    /// All memories and tables together, in bytes.
     pub memory_bytes: u64,
+    /// Distinct state keys, read or written.
     pub state_keys: u64,
+    /// Bytes of state, read or written.
     pub state_bytes: u64,
 }
 
@@ -117,6 +153,7 @@ pub struct RouteLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PublisherRegistered {
+    /// Always true: the key is believed.
     pub registered: bool,
     /// Whether it was not known before.
     pub new: bool,
@@ -134,11 +171,17 @@ pub struct PublisherRevoked {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct BindingChange {
+    /// Whether nothing was changed.
     pub dry_run: bool,
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// The route.
     pub route: RouteName,
+    /// What was done, as the history names it.
     pub what: String,
+    /// What it ran; null when it ran nothing.
     pub before: Option<Binding>,
+    /// What it runs; null when it runs nothing.
     pub after: Option<Binding>,
     /// What whoever changes it should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -149,14 +192,21 @@ pub struct BindingChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PublisherKeyView {
+    /// Who believes it.
     pub tenant: TenantName,
+    /// Whose key it is.
     pub publisher: PublisherName,
+    /// The name of the key, unique for the publisher.
     pub key_id: KeyId,
     /// Base64.
     pub public_key: String,
+    /// When it was registered (RFC 3339).
     pub registered_at: String,
+    /// Who registered it.
     pub registered_by: String,
+    /// When it was revoked (RFC 3339); null while it is believed.
     pub revoked_at: Option<String>,
+    /// Who revoked it.
     pub revoked_by: Option<String>,
 }
 
@@ -164,19 +214,33 @@ pub struct PublisherKeyView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ShadowRunView {
+    /// The active version's run.
     pub run: RunId,
+    /// The version that ran with effect.
     pub active: PluginDigest,
+    /// The version that ran without.
     pub shadow: PluginDigest,
+    /// When the shadow's run began (RFC 3339).
     pub started_at: String,
+    /// How long it took, in microseconds.
     pub duration_us: u64,
+    /// The fuel that it used.
     pub fuel: u64,
+    /// How it ended.
     pub outcome: String,
+    /// What the plugin or the host said about the end.
     pub message: String,
+    /// What it proposed.
     pub actions: serde_json::Value,
+    /// How the active version's run ended.
     pub active_outcome: String,
+    /// What the active version proposed.
     pub active_actions: serde_json::Value,
+    /// The fuel that the active version used.
     pub active_fuel: u64,
+    /// Whether it read state that the active version's run had not read, and which may have changed since.
     pub beyond_record: bool,
+    /// Whether the two differ in meaning.
     pub differs: bool,
 }
 
@@ -184,7 +248,9 @@ pub struct ShadowRunView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ShadowReport {
+    /// How the version that is the shadow now did; null when there is none.
     pub tally: Option<ShadowTally>,
+    /// The runs that were asked for, the newest first.
     pub runs: Vec<ShadowRunView>,
 }
 
@@ -192,15 +258,25 @@ pub struct ShadowReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RegistryLine {
+    /// When it was done (RFC 3339).
     pub at: String,
+    /// Who did it.
     pub actor: String,
+    /// What was done.
     pub what: String,
+    /// The reason, where one was given.
     pub why: Option<String>,
+    /// The tenant that it is about.
     pub tenant: Option<TenantName>,
+    /// The route that it is about.
     pub route: Option<RouteName>,
+    /// The plugin that it is about.
     pub plugin: Option<PluginName>,
+    /// The version that it is about.
     pub digest: Option<PluginDigest>,
+    /// What was before.
     pub from: Option<String>,
+    /// What is since.
     pub to: Option<String>,
 }
 
@@ -208,6 +284,7 @@ pub struct RegistryLine {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PluginPath {
+    /// A digest, the first digits of one, or `name@version`.
     pub plugin: String,
 }
 
@@ -215,7 +292,9 @@ pub struct PluginPath {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RoutePath {
+    /// The tenant's name.
     pub tenant: TenantName,
+    /// The route's name.
     pub route: RouteName,
 }
 
@@ -223,6 +302,7 @@ pub struct RoutePath {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct TenantPath {
+    /// The tenant's name.
     pub tenant: TenantName,
 }
 
@@ -230,12 +310,15 @@ pub struct TenantPath {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PublisherPath {
+    /// The tenant's name.
     pub tenant: TenantName,
+    /// Whose key it is.
     pub publisher: PublisherName,
+    /// The name of the key.
     pub key: KeyId,
 }
 
-/// How a component is handed in.
+/// How a component is uploaded.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -243,7 +326,7 @@ pub struct UploadQuery {
     /// Whose it is; without one, the operator's or that of the token's tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Vet it, and keep nothing.
+    /// Vets it, and keeps nothing.
     pub dry_run: bool,
     /// Who hands it in, for the history.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -287,6 +370,7 @@ pub struct PluginHistoryQuery {
 }
 
 impl PluginHistoryQuery {
+    /// How many lines are returned at most.
     pub fn rows_max(&self) -> usize {
         rows_within(self.limit, LINES_DEFAULT, ROWS_MAX)
     }
@@ -303,6 +387,7 @@ pub struct RouteHistoryQuery {
 }
 
 impl RouteHistoryQuery {
+    /// How many lines are returned at most.
     pub fn rows_max(&self) -> usize {
         rows_within(self.limit, LINES_DEFAULT, ROWS_MAX)
     }
@@ -321,6 +406,7 @@ pub struct ShadowRunsQuery {
 }
 
 impl ShadowRunsQuery {
+    /// How many runs are returned at most.
     pub fn rows_max(&self) -> usize {
         rows_within(self.limit, LINES_DEFAULT, ROWS_MAX)
     }
@@ -334,6 +420,7 @@ pub struct ActBody {
     /// For the history. Required: somebody will read it when things went wrong.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// Who asks, beside the name of the token.
@@ -352,15 +439,18 @@ pub struct ChangeBody {
     /// A canary's share of subjects, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_mille: Option<u16>,
+    /// The reason, for the history. Required.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
 }
 
-/// A route on its way in.
+/// A route that is to be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -370,27 +460,35 @@ pub struct RouteBody {
     /// What it runs: digest, first digits of it, or `name@version`. Absent: what it is bound to, or the newest that is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// The reason, for the history. Required.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
 }
 
-/// A publisher's key on its way in.
+/// A publisher's key that is to be registered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PublisherBody {
+    /// Whose key it is.
     pub publisher: String,
+    /// The name of the key, which means this key for ever.
     pub key_id: String,
     /// Ed25519, 32 bytes in base64.
     pub public_key: String,
+    /// The reason, for the history. Required.
     #[serde(default)]
     pub why: String,
+    /// Returns what would be done, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
 }

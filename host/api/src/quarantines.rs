@@ -8,9 +8,13 @@ use tollgate_core::time::UnixMillis;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Quarantine {
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// The route that does not run it.
     pub route: RouteName,
+    /// The plugin.
     pub plugin: PluginName,
+    /// The version.
     pub digest: PluginDigest,
     /// Since when; as JSON, RFC 3339.
     #[serde(with = "crate::as_text")]

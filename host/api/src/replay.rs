@@ -1,4 +1,4 @@
-//! Replay: what ended, put back to work.
+//! Replay: puts back to work what ended.
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{
@@ -17,25 +17,33 @@ use crate::set_aside::{HeldQuery, SetAsideFilter};
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReplayBody {
+    /// One receipt (`rcpt_…`): its jobs are run again, and missing ones are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
+    /// The open dead letters that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLetterQuery>,
+    /// The held jobs that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_jobs: Option<HeldQuery>,
+    /// The receipts that match: the jobs that routing gives them now are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<RoutingQuery>,
+    /// Returns what would be put back, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// Who asks, and why, for the history.
     pub actor: String,
+    /// The reason, where one is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
 impl ReplayBody {
+    /// Checks the request.
+    ///
     /// # Errors
-    /// In words, when it names nothing, several things, or something that is not what it says.
+    /// In words, when it names nothing, names several things, or a field is not what its name says.
     pub fn checked(self) -> Result<AskedReplay, String> {
         let what = match (self.receipt, self.dead_letters, self.held_jobs, self.receipts) {
             (Some(receipt), None, None, None) => ReplayOf::Receipt(read("receipt", &receipt)?),
@@ -61,16 +69,24 @@ impl ReplayBody {
 /// A replay request, checked.
 #[derive(Debug, Clone)]
 pub struct AskedReplay {
+    /// What is put back.
     pub what: ReplayOf,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
+    /// Who asks, for the history.
     pub actor: String,
+    /// The reason, where one is given.
     pub why: Option<String>,
 }
 
+/// What a replay is of.
 #[derive(Debug, Clone)]
 pub enum ReplayOf {
+    /// Open dead letters that match.
     DeadLetters(DeadLetterFilter),
+    /// Held jobs that match.
     HeldJobs(SetAsideFilter),
+    /// One receipt.
     Receipt(ReceiptId),
     /// Receipts that are routed again.
     Receipts(RoutableFilter),
@@ -81,19 +97,25 @@ pub enum ReplayOf {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RoutingQuery {
+    /// Only those of this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// Only those that came in at this source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// An event type, or the beginning of some with a `*` at its end.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
+    /// Only those with this lifecycle status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Only those about this subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Only those received at or after this instant (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// Only those received before this instant (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// `accepted`, which is meant when nothing is said, or `superseded`.
@@ -101,13 +123,17 @@ pub struct RoutingQuery {
     pub disposition: Option<String>,
     /// Only receipts without any job.
     pub no_route: bool,
+    /// Goes on behind this receipt, the `next` of the answer before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// At most this many, in the order of admission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
 impl RoutingQuery {
+    /// Checks the filter.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<RoutableFilter, String> {
@@ -139,20 +165,29 @@ impl RoutingQuery {
 /// Receipts that may be routed again. Absent fields take everything.
 #[derive(Debug, Clone, Default)]
 pub struct RoutableFilter {
+    /// Only this one.
     pub receipt: Option<ReceiptId>,
+    /// Only those of this tenant.
     pub tenant: Option<TenantName>,
+    /// Only those that came in at this source.
     pub source: Option<SourceName>,
+    /// Only those of such a type.
     pub event_type: Option<TypePattern>,
+    /// Only those with this lifecycle status.
     pub status: Option<Status>,
+    /// Only those about this subject.
     pub subject: Option<Subject>,
     /// Only those received at or after this instant, and before that one.
     pub since: Option<UnixMillis>,
+    /// Only those received before this instant.
     pub until: Option<UnixMillis>,
+    /// Which judgement they must have.
     pub standing: RoutableStanding,
     /// Only those without any job.
     pub without_jobs: bool,
     /// Only those that were admitted after this one: a list goes on where the last one ended.
     pub after: Option<ReceiptId>,
+    /// The most receipts that are returned.
     pub rows_max: usize,
 }
 
@@ -168,25 +203,35 @@ pub enum RoutableStanding {
     Superseded,
 }
 
+/// What a replay did, or would do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ReplayReport {
+    /// Whether nothing was changed.
     pub dry_run: bool,
+    /// What was put back.
     pub replayed: Vec<Replayed>,
     /// Where there were more receipts than one answer is about: the last of them, behind which the next replay goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<ReceiptId>,
 }
 
+/// Something that is put back to work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Replayed {
+    /// The receipt of the event.
     pub receipt: ReceiptId,
+    /// Whose it is.
     pub tenant: TenantName,
+    /// The provider's id of the event.
     pub event_id: String,
+    /// The provider's type of the event.
     pub event_type: String,
+    /// What is put back.
     #[serde(flatten)]
     pub work: ReplayedWork,
+    /// Why it had ended, or why it is made.
     pub reason: String,
     /// Deliveries that are missing: the job recorded these actions, and its route of now names destinations that they never went to. The
     /// run that is repeated sends them there.
@@ -198,8 +243,11 @@ pub struct Replayed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct MissingDelivery {
+    /// The action that was not sent there.
     pub action: ActionId,
+    /// The name of its business effect.
     pub operation_key: String,
+    /// Where it is sent now.
     pub destination: DestinationName,
 }
 
@@ -209,16 +257,28 @@ pub struct MissingDelivery {
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum ReplayedWork {
     /// A job that had ended.
-    Job { job: JobId, route: RouteName },
+    Job {
+        /// The job.
+        job: JobId,
+        /// The route that it is on.
+        route: RouteName,
+    },
     /// A delivery that had been given up.
     Delivery {
+        /// The outbox entry.
         entry: OutboxId,
+        /// Where it goes.
         destination: DestinationName,
+        /// The action that it carries.
         action: ActionId,
+        /// The name of the action's business effect.
         operation_key: String,
     },
     /// A job that the receipt did not have: its route came later, or takes it now.
-    NewJob { route: RouteName },
+    NewJob {
+        /// The route that it is made for.
+        route: RouteName,
+    },
 }
 
 impl From<DeadWork> for ReplayedWork {

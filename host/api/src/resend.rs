@@ -1,4 +1,4 @@
-//! Resend: what was delivered, sent again on purpose.
+//! Resend: sends again on purpose what was delivered.
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::ids::{ActionId, DestinationName, Namespace, OutboxId, ReceiptId, SourceName, TenantName};
@@ -13,16 +13,21 @@ use crate::trace::TraceBy;
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResendBody {
+    /// Which deliveries are sent again.
     pub deliveries: SentQuery,
+    /// Returns what would be sent, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// Who asks, and why, for the history.
     pub actor: String,
+    /// The reason, for the history. Required.
     #[serde(default)]
     pub why: String,
 }
 
 impl ResendBody {
+    /// Checks the request.
+    ///
     /// # Errors
     /// In words, when nothing narrows it, or a field is not what its name says, or nothing says why.
     pub fn checked(self) -> Result<AskedResend, String> {
@@ -82,6 +87,8 @@ pub struct SentQuery {
 }
 
 impl SentQuery {
+    /// Checks the filter.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says, or when nothing narrows it: nobody means all that was ever delivered.
     pub fn checked(self) -> Result<SentFilter, String> {
@@ -127,9 +134,13 @@ impl SentQuery {
 /// A resend request, checked.
 #[derive(Debug, Clone)]
 pub struct AskedResend {
+    /// Which deliveries are sent again.
     pub of: SentFilter,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
+    /// Who asks, for the history.
     pub actor: String,
+    /// The reason.
     pub why: String,
 }
 
@@ -138,21 +149,28 @@ pub struct AskedResend {
 pub struct SentFilter {
     /// Those of one thing, in whatever state they are; without it, only what was delivered.
     pub of: Option<SentOf>,
+    /// Only those of this tenant.
     pub tenant: Option<TenantName>,
+    /// Only those whose event came in at this source.
     pub source: Option<SourceName>,
+    /// Only those to this destination.
     pub destination: Option<DestinationName>,
     /// Only those delivered at or after this instant, and before that one.
     pub since: Option<UnixMillis>,
+    /// Only those delivered before this instant.
     pub until: Option<UnixMillis>,
     /// Only those behind this one in the list: it goes on where the last one ended.
     pub after: Option<OutboxId>,
+    /// The most entries that are returned.
     pub rows_max: usize,
 }
 
 /// What deliveries are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SentOf {
+    /// One outbox entry.
     Entry(OutboxId),
+    /// All entries of one action.
     Action(ActionId),
     /// All that the receipt's runs recorded.
     Receipt(ReceiptId),
@@ -162,21 +180,34 @@ pub enum SentOf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Sent {
+    /// The outbox entry.
     pub entry: OutboxId,
+    /// Where it goes.
     pub destination: DestinationName,
+    /// How far it has come.
     #[serde(flatten)]
     pub state: SentState,
+    /// The action that it carries.
     pub action: ActionId,
+    /// The namespace of the operation key.
     pub namespace: Namespace,
+    /// The kind of the action.
     pub kind: String,
+    /// The name of the action's business effect.
     pub operation_key: String,
+    /// The receipt of the event.
     pub receipt: ReceiptId,
+    /// Whose it is.
     pub tenant: TenantName,
+    /// Where the event came in.
     pub source: SourceName,
+    /// The provider's id of the event.
     pub event_id: String,
+    /// The provider's type of the event.
     pub event_type: String,
 }
 
+/// How far a delivery has come, and what a resend makes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -184,7 +215,10 @@ pub enum SentState {
     /// It is still on its way.
     Waiting,
     /// `at` is when it was the last time.
-    Delivered { at: String },
+    Delivered {
+        /// RFC 3339.
+        at: String,
+    },
     /// It was given up.
     Dead,
 }
@@ -193,8 +227,11 @@ pub enum SentState {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ResendReport {
+    /// Whether nothing was changed.
     pub dry_run: bool,
+    /// What is sent again.
     pub resent: Vec<Sent>,
+    /// What matches and is not sent again.
     pub passed_over: Vec<PassedOver>,
     /// Where there were more than one answer is about: the last that was looked at, behind which the next resend goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,8 +242,10 @@ pub struct ResendReport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct PassedOver {
+    /// The delivery.
     #[serde(flatten)]
     pub sent: Sent,
+    /// Why not.
     pub because: String,
 }
 

@@ -29,6 +29,7 @@ pub enum SetAsideKind {
 }
 
 impl SetAsideKind {
+    /// Every kind, in the order of lists.
     pub const ALL: [Self; 7] = [
         Self::HeldReceipt,
         Self::HeldJob,
@@ -39,6 +40,7 @@ impl SetAsideKind {
         Self::NoRoute,
     ];
 
+    /// The word in JSON, in metrics and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::HeldReceipt => "held-receipt",
@@ -51,7 +53,7 @@ impl SetAsideKind {
         }
     }
 
-    /// Whether it waits for a person's word.
+    /// Whether it waits for a person's decision.
     pub const fn waits(self) -> bool {
         match self {
             Self::HeldReceipt | Self::HeldJob | Self::Conflict | Self::SuspectedReplay | Self::LedgerConflict => true,
@@ -76,7 +78,9 @@ impl std::str::FromStr for SetAsideKind {
 pub struct SetAsideFilter {
     /// None: the kinds that wait for a person.
     pub kind: Option<SetAsideKind>,
+    /// Only those of this tenant.
     pub tenant: Option<TenantName>,
+    /// Only those whose event came in at this source.
     pub source: Option<SourceName>,
     /// Only held jobs of this route, and conflicts with the ledger that its jobs came into.
     pub route: Option<RouteName>,
@@ -88,6 +92,7 @@ pub struct SetAsideFilter {
     pub with_reviewed: bool,
     /// Only those behind this one in the list: it goes on where the last one ended.
     pub after: Option<Target>,
+    /// The most rows that are returned.
     pub rows_max: usize,
 }
 
@@ -128,6 +133,8 @@ pub struct HeldQuery {
 }
 
 impl HeldQuery {
+    /// Checks the filter.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<SetAsideFilter, String> {
@@ -150,11 +157,14 @@ impl HeldQuery {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HeldCountsQuery {
+    /// Only this tenant's; without it all tenants'.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
 }
 
 impl HeldCountsQuery {
+    /// Checks the question.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<Option<TenantName>, String> {
@@ -166,17 +176,25 @@ impl HeldCountsQuery {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct SetAside {
+    /// Why it is set aside.
     pub kind: SetAsideKind,
     /// What a review names, and where a list goes on: the receipt, the job, the delivery or the action.
     pub id: String,
+    /// The receipt of the event.
     pub receipt: ReceiptId,
+    /// Whose it is.
     pub tenant: TenantName,
+    /// Where the event came in.
     pub source: SourceName,
     /// Of a held job, and of a conflict with the ledger.
     pub route: Option<RouteName>,
+    /// The provider's id of the event.
     pub event_id: String,
+    /// The provider's type of the event.
     pub event_type: String,
+    /// What the event is about, where that is known.
     pub subject: Option<String>,
+    /// The family of the event's lifecycle, where it has one.
     pub family: Option<String>,
     /// The provider's label, or a mapped status.
     pub status: Option<String>,
@@ -184,7 +202,9 @@ pub struct SetAside {
     pub received_at: String,
     /// Since when it is set aside.
     pub since: String,
+    /// Why, in words.
     pub reason: String,
+    /// What a person decided, if somebody did.
     pub review: Option<ReviewView>,
 }
 
@@ -192,10 +212,15 @@ pub struct SetAside {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct SetAsideCount {
+    /// Which kind is counted.
     pub kind: SetAsideKind,
+    /// Whose they are.
     pub tenant: TenantName,
+    /// The source where they came in; null where the place is a route.
     pub source: Option<SourceName>,
+    /// The route; null where the place is a source.
     pub route: Option<RouteName>,
+    /// How many there are.
     pub count: u64,
     /// Since when the oldest of them is; as JSON, RFC 3339.
     #[serde(with = "crate::as_text")]
@@ -207,20 +232,28 @@ pub struct SetAsideCount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ReviewView {
+    /// When it was decided (RFC 3339).
     pub at: String,
+    /// Who decided.
     pub actor: String,
+    /// The reason, where one was given.
     pub why: Option<String>,
+    /// What it became.
     #[serde(flatten)]
     pub reviewed: Reviewed,
+    /// The version of the lifecycle that judged the status, where one was given.
     pub lifecycle_version: Option<u32>,
 }
 
+/// What a decision did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct ReviewReport {
+    /// Whether nothing was changed.
     pub dry_run: bool,
     /// The receipt that it is about, or that the job or delivery belongs to.
     pub receipt: ReceiptId,
+    /// What it became.
     #[serde(flatten)]
     pub reviewed: Reviewed,
     /// The routes whose jobs are made.

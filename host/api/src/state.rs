@@ -16,7 +16,9 @@ const KEYS_MAX: usize = 100;
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StateQuery {
+    /// Whose state it is.
     pub tenant: String,
+    /// The plugin that keeps it.
     pub plugin: String,
     /// This key, with what people changed of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,11 +29,14 @@ pub struct StateQuery {
     /// Keys behind this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// At most this many keys, up to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
 impl StateQuery {
+    /// Checks the question.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self) -> Result<StateFilter, String> {
@@ -49,13 +54,17 @@ impl StateQuery {
 /// Which of a plugin's state is asked for.
 #[derive(Debug, Clone)]
 pub struct StateFilter {
+    /// Whose state it is.
     pub tenant: TenantName,
+    /// The plugin that keeps it.
     pub plugin: PluginName,
     /// Only this key, or only those that begin so.
     pub key: Option<String>,
+    /// Only keys that begin so.
     pub prefix: Option<String>,
     /// Only keys behind this one: a list goes on where the last one ended.
     pub after: Option<String>,
+    /// The most keys that are returned.
     pub rows_max: usize,
 }
 
@@ -65,15 +74,20 @@ pub struct StateFilter {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "document", schemars(rename = "StateValue"))]
 pub enum Shown {
+    /// Bytes that are UTF-8.
     Text(String),
+    /// Bytes that are not UTF-8, in base64.
     Base64(String),
 }
 
 impl Shown {
+    /// Shows bytes.
     pub fn of(bytes: Vec<u8>) -> Self {
         String::from_utf8(bytes).map_or_else(|error| Self::Base64(BASE64.encode(error.as_bytes())), Self::Text)
     }
 
+    /// The bytes that are shown.
+    ///
     /// # Errors
     /// In words, when it is not base64.
     pub fn bytes(self) -> Result<Vec<u8>, String> {
@@ -90,10 +104,13 @@ impl Shown {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct StateView {
+    /// The plugin's name for the value.
     pub key: String,
     /// Positive: the run that wrote it. Negative: the edit. An edit has to name it.
     pub version: i64,
+    /// How long the value is.
     pub bytes: usize,
+    /// The value.
     pub value: Shown,
 }
 
@@ -101,17 +118,25 @@ pub struct StateView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct EditView {
+    /// The version that the edit made.
     pub version: i64,
+    /// When it was made (RFC 3339).
     pub at: String,
+    /// Who made it.
     pub actor: String,
+    /// The reason.
     pub why: String,
+    /// The value that was there; null when there was none.
     pub before: Option<Shown>,
+    /// The value that is there since; null when it was removed.
     pub after: Option<Shown>,
 }
 
+/// Keys of a plugin's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct StateList {
+    /// In the order of their bytes.
     pub keys: Vec<StateView>,
     /// Of the one key that was asked for, the newest first.
     pub edits: Vec<EditView>,
@@ -124,20 +149,29 @@ pub struct StateList {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StateBody {
+    /// Whose state it is.
     pub tenant: String,
+    /// The plugin that keeps it.
     pub plugin: String,
+    /// The plugin's name for the value.
     pub key: String,
+    /// The new value; without it the key is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Shown>,
-    /// That was seen; 0: the key is new.
+    /// The version that the person saw; 0 for a key that is new.
     pub version: i64,
+    /// Who asks, for the history.
     pub actor: String,
+    /// The reason, for the history. Required.
     pub why: String,
+    /// Returns what would be done, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
 }
 
 impl StateBody {
+    /// Checks the change, which is made at `now`.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says, or nobody says why.
     pub fn checked(self, now: UnixMillis) -> Result<StateEdit, String> {
@@ -179,16 +213,23 @@ impl StateBody {
 /// A person's change of one key.
 #[derive(Debug, Clone)]
 pub struct StateEdit {
+    /// Whose state it is.
     pub tenant: TenantName,
+    /// The plugin that keeps it.
     pub plugin: PluginName,
+    /// The plugin's name for the value.
     pub key: String,
     /// None removes the key.
     pub value: Option<Vec<u8>>,
-    /// That the key has, as far as the person knows; 0: there is none.
+    /// The version that the key has, as far as the person knows; 0 where there is none.
     pub version: i64,
+    /// Who asks, for the history.
     pub actor: String,
+    /// The reason.
     pub why: String,
+    /// When it is made.
     pub now: UnixMillis,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
 }
 
@@ -196,8 +237,10 @@ pub struct StateEdit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct StateReport {
+    /// Whether nothing was changed.
     pub dry_run: bool,
+    /// The key that was named.
     pub key: String,
-    /// That the key has now; 0: there is none.
+    /// The version that the key has now; 0 where there is none.
     pub version: i64,
 }

@@ -1,4 +1,4 @@
-//! Tokens of the private listener: asked for, shown, ended (promise O2).
+//! Tokens of the private listener: how they are asked for, shown and revoked (promise O2).
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
@@ -46,6 +46,8 @@ pub struct NewTokenBody {
 }
 
 impl NewTokenBody {
+    /// Checks the request, which is made at `now`.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self, now: UnixMillis) -> Result<WantedToken, String> {
@@ -74,7 +76,9 @@ impl NewTokenBody {
 /// A [`NewTokenBody`], checked.
 #[derive(Debug, Clone)]
 pub struct WantedToken {
+    /// What it is for, for people and the history.
     pub name: String,
+    /// What its holder may do.
     pub role: Role,
     /// None for the whole host.
     pub tenant: Option<TenantName>,
@@ -90,11 +94,17 @@ pub struct WantedToken {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct IssuedToken {
+    /// Names the token.
     pub id: TokenId,
+    /// What its holder presents.
     pub token: String,
+    /// What it is for.
     pub name: String,
+    /// What its holder may do.
     pub role: String,
+    /// The only tenant that its holder sees; null for the whole host.
     pub tenant: Option<TenantName>,
+    /// From when on it proves nothing (RFC 3339); null when it ends only by revocation.
     pub expires_at: Option<String>,
 }
 
@@ -102,17 +112,27 @@ pub struct IssuedToken {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct TokenView {
+    /// Names the token.
     pub id: TokenId,
+    /// What it is for.
     pub name: String,
+    /// What its holder may do.
     pub role: String,
+    /// The only tenant that its holder sees; null for the whole host.
     pub tenant: Option<TenantName>,
+    /// When it was made (RFC 3339).
     pub created_at: String,
+    /// Who asked for it.
     pub created_by: String,
     /// Why it was made; empty where nobody said.
     pub why: String,
+    /// From when on it proves nothing (RFC 3339); null when it ends only by revocation.
     pub expires_at: Option<String>,
+    /// When it was revoked (RFC 3339); null while it was not.
     pub revoked_at: Option<String>,
+    /// Who revoked it.
     pub revoked_by: Option<String>,
+    /// Why it was revoked.
     pub revoked_why: Option<String>,
 }
 
@@ -121,6 +141,7 @@ pub struct TokenView {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokeBody {
+    /// The reason, for the history.
     #[serde(default)]
     pub why: String,
     /// Who asks, beside the name of the token.
@@ -129,6 +150,8 @@ pub struct RevokeBody {
 }
 
 impl RevokeBody {
+    /// Checks the request, which is made at `at`.
+    ///
     /// # Errors
     /// In words, when a field is not what its name says.
     pub fn checked(self, at: UnixMillis) -> Result<Revocation, String> {
@@ -145,9 +168,11 @@ impl RevokeBody {
 /// Who ended a token, why, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
+    /// Who asked for it.
     pub by: String,
     /// Empty where nobody said.
     pub why: String,
+    /// From when on the token proves nothing.
     pub at: UnixMillis,
 }
 
@@ -155,6 +180,7 @@ pub struct Revocation {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RevokedToken {
+    /// The token that was named.
     pub id: TokenId,
     /// Whether it was valid until now.
     pub revoked: bool,
@@ -164,5 +190,6 @@ pub struct RevokedToken {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct TokenPath {
+    /// The token's id.
     pub token: TokenId,
 }

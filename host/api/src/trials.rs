@@ -1,4 +1,4 @@
-//! Trials on the host itself: a candidate over a route's recorded runs.
+//! Trials on the host itself: they run a candidate over a route's recorded runs.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,11 @@ pub struct TrialBody {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct TrialReport {
+    /// The version that was tried.
     pub candidate: PluginDigest,
+    /// The version that it was compared with; null where that was what was recorded.
     pub against: Option<PluginDigest>,
+    /// What the comparison found.
     #[serde(flatten)]
     pub tally: Tally,
     /// Recorded runs that were not compared, by why.
@@ -41,7 +44,9 @@ pub struct TrialReport {
     /// Whether the version before the candidate can go on with what the candidate wrote.
     #[serde(default)]
     pub state: ReadBack,
+    /// How long the trial took.
     pub seconds: f64,
+    /// How many threads it used.
     pub threads: usize,
     /// What is left out or rounded, because the caller may not read receipts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,12 +80,17 @@ impl TrialReport {
     }
 }
 
+/// What a trial found on one route.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct RouteTally {
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// The route.
     pub route: RouteName,
+    /// Runs that were compared.
     pub runs: u64,
+    /// Of those, how many differ in meaning.
     pub differing: u64,
 }
 
@@ -115,12 +125,15 @@ impl ReadBack {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Unreadable {
+    /// The recorded run.
     pub run: RunId,
+    /// The provider's id of its event.
     pub event_id: String,
     /// The keys that the candidate wrote.
     pub keys: Vec<String>,
     /// How the version before it ended on them.
     pub outcome: String,
+    /// What that version said about its end.
     pub message: String,
 }
 
@@ -128,12 +141,18 @@ pub struct Unreadable {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Example {
+    /// The recorded run.
     pub run: RunId,
+    /// Whose it is.
     pub tenant: TenantName,
+    /// The route that it is on.
     pub route: RouteName,
+    /// The provider's id of its event.
     pub event_id: String,
     /// What the candidate said about its end, if anything.
     pub message: String,
+    /// Whether the candidate read state that the recorded run had not read.
     pub beyond_record: bool,
+    /// What differs.
     pub differences: Vec<Difference>,
 }

@@ -41,21 +41,39 @@ const PLACEHOLDER: &[u8; 71] = b"sha256:----------------tollgate:digest-of-the-e
 /// The components that a plugin is enclosed with, as `cargo xtask spin` builds them.
 #[derive(Debug, Clone, Copy)]
 pub struct Kit<'a> {
+    /// Answers the plugin's imports.
     pub host_calls: &'a [u8],
+    /// Calls the plugin's export; holds the place for its digest.
     pub caller: &'a [u8],
 }
 
 /// Why a plugin was not enclosed, or what looks like an enclosed one is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncloseError {
+    /// The bytes are no component.
     #[error("{what} is no component")]
-    NoComponent { what: &'static str },
+    NoComponent {
+        /// Which of the three it was.
+        what: &'static str,
+    },
+    /// The caller's place for the digest is not there once.
     #[error("the caller has the place for the digest {found} times instead of once: it is another version's")]
-    Placeholder { found: usize },
+    Placeholder {
+        /// How often it is there.
+        found: usize,
+    },
+    /// The plugin's code cannot be metered.
     #[error("the plugin cannot be put on a budget: {why}")]
-    CannotMeter { why: String },
+    CannotMeter {
+        /// Why.
+        why: String,
+    },
+    /// What should be an enclosed plugin is none.
     #[error("it is no enclosed plugin: {reason}")]
-    NotEnclosed { reason: &'static str },
+    NotEnclosed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 /// Encloses `plugin`. The caller of this function has vetted it.

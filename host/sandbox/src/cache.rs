@@ -19,12 +19,14 @@ use tollgate_core::secret::Secret;
 /// The directory in which compiled plugins are kept. It is made when it does not exist.
 #[derive(Debug, Clone)]
 pub struct CacheDir {
+    /// The folder.
     pub path: PathBuf,
     /// What its entries may take in all, but for those that are in use. What was not used for longest goes first.
     pub bytes_max: u64,
 }
 
 impl CacheDir {
+    /// A cache in this folder, with [`PLUGIN_CACHE_BYTES_MAX`](limits::PLUGIN_CACHE_BYTES_MAX).
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),

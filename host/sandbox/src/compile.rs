@@ -14,7 +14,7 @@ use wasmtime::Engine;
 use crate::engine;
 use crate::refusal::Refusal;
 
-/// Compiled code of one component.
+/// The most bytes of compiled code that one component may have.
 pub(crate) const ARTIFACT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What is kept of a compiler's complaint.
 const DETAIL_BYTES_MAX: usize = 512;
@@ -42,7 +42,9 @@ pub enum Compiler {
     /// A child process that gets a component on standard input and writes compiled code to standard output, as
     /// [`compile_child_main`] does.
     Child {
+        /// What is started.
         program: PathBuf,
+        /// Its arguments.
         args: Vec<OsString>,
         /// The child's address space, and so all memory that it can take. A Rust plugin of 0.2 MB compiles in 256 MiB; with
         /// less it is slow before it fails.

@@ -35,50 +35,111 @@ impl fmt::Display for Found {
 /// Why a component cannot become a plugin. `Display` says what is wrong and how to mend it; [`Refusal::code`] is for programs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The component is over the host's bound.
     #[error(
         "the component is {bytes} bytes long; at most {bytes_max} are allowed. Build with opt-level \"s\", lto and strip = \
          \"debuginfo\""
     )]
-    TooBig { bytes: usize, bytes_max: usize },
+    TooBig {
+        /// How long it is.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The bytes are something else than a component.
     #[error("not a component: {found}")]
-    NotAComponent { found: Found },
+    NotAComponent {
+        /// What they are.
+        found: Found,
+    },
+    /// The component's structure is broken.
     #[error("the component is damaged: {detail}. Build and upload it again")]
-    Damaged { detail: String },
+    Damaged {
+        /// Where and how.
+        detail: String,
+    },
+    /// The component imports what no plugin is given.
     #[error("the import `{import}` is outside the world tollgate:plugin/processor@1.0.0: {mend}")]
-    ImportOutsideWorld { import: String, mend: &'static str },
+    ImportOutsideWorld {
+        /// That import.
+        import: String,
+        /// How to build without it.
+        mend: &'static str,
+    },
+    /// The component's imports and exports are not those of a plugin.
     #[error("not the world tollgate:plugin/processor@1.0.0: {detail}. Build against wit/tollgate.wit of this release")]
-    WrongWorld { detail: String },
+    WrongWorld {
+        /// Which one is not, and how.
+        detail: String,
+    },
+    /// The component is built against another version of the contract.
     #[error(
         "the component is built against `{found}`; this host speaks tollgate:plugin 1.x. Build against wit/tollgate.wit of this release"
     )]
-    WrongVersion { found: String },
+    WrongVersion {
+        /// That version.
+        found: String,
+    },
+    /// The component does not say what it is.
     #[error(
         "the component has no manifest; use the SDK's `manifest!` macro or add a custom section `tollgate:manifest`"
     )]
     MissingManifest,
+    /// The component says several times what it is.
     #[error("the component has {count} manifests in its nested modules and none of its own; keep one")]
-    ManyManifests { count: usize },
+    ManyManifests {
+        /// How many manifests it has.
+        count: usize,
+    },
+    /// The manifest is none.
     #[error("the manifest cannot be used: {0}. Correct it and build again")]
     BadManifest(ManifestError),
+    /// The compiler does not take the component.
     #[error(
         "the component does not compile: {detail}. Build it with a current toolchain, without threads, tail calls or memory64"
     )]
-    CompileFailed { detail: String },
+    CompileFailed {
+        /// What the compiler says.
+        detail: String,
+    },
+    /// Compiling takes more memory or time than an upload may.
     #[error("compiling the component went over the host's limits: {detail}. Make it smaller, or split huge functions")]
-    CompileLimits { detail: String },
+    CompileLimits {
+        /// Which bound.
+        detail: String,
+    },
+    /// An instance needs more than a run is given.
     #[error("the component asks for more than an instance gets: {detail}. Lower its memories, tables or instances")]
-    OverLimits { detail: String },
+    OverLimits {
+        /// Which bound.
+        detail: String,
+    },
+    /// No instance comes up.
     #[error("a trial instance failed before any event came: {detail}. Do no work while the component starts")]
-    TrialFailed { detail: String },
+    TrialFailed {
+        /// How making one ended.
+        detail: String,
+    },
+    /// The section with golden events is none.
     #[error("the golden events cannot be used: {0}. Correct the section `tollgate:golden` and build again")]
     BadGolden(GoldenError),
+    /// A golden event did not end as it must.
     #[error(
         "the golden event `{name}` failed: {detail}. Correct the plugin or its golden event; a plugin without golden events must \
          not fail on an empty event with an empty configuration: let it refuse or hold what it cannot use"
     )]
-    GoldenFailed { name: String, detail: String },
+    GoldenFailed {
+        /// Its name.
+        name: String,
+        /// How it ended.
+        detail: String,
+    },
+    /// The host failed, and says nothing of the component.
     #[error("the host could not vet the component: {detail}. This is not the component's doing; try again")]
-    Host { detail: String },
+    Host {
+        /// What failed.
+        detail: String,
+    },
 }
 
 impl Refusal {

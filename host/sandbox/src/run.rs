@@ -25,6 +25,7 @@ use crate::pool::Pool;
 /// What a run gets.
 #[derive(Debug, Clone, Copy)]
 pub struct RunInput<'a> {
+    /// What the plugin is to act on.
     pub event: &'a Event,
     /// The route's configuration, a JSON document. The plugin reads it; the sandbox does not.
     pub config_json: &'a str,
@@ -38,6 +39,7 @@ pub struct Run {
     pub outcome: Outcome,
     /// Fuel used. With the same input, state and runtime, always the same.
     pub fuel: u64,
+    /// How long it took by the clock.
     pub duration: Duration,
     /// All memories and tables together, at their peak.
     pub memory_bytes: usize,
@@ -45,6 +47,7 @@ pub struct Run {
     pub reads: Vec<StateRead>,
     /// What is to be committed with the outcome, sorted by key. Empty unless the run completed.
     pub writes: Vec<StateWrite>,
+    /// What the plugin logged, also where it failed.
     pub logs: Vec<LogLine>,
 }
 
@@ -80,6 +83,7 @@ impl Plugin {
         }))
     }
 
+    /// SHA-256 of the component.
     pub fn digest(&self) -> PluginDigest {
         self.0.digest
     }

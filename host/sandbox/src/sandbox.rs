@@ -25,7 +25,7 @@ use crate::pool::{Permits, Pool};
 use crate::refusal::Refusal;
 use crate::run::Plugin;
 
-/// Components that are compiled at once: one for who hands plugins in, who take turns, and one for what routes run.
+/// Components that are compiled at once: one for uploads, which take turns, and one for what routes run.
 const COMPILERS_MAX: u32 = 2;
 /// How long one waits for the others.
 const COMPILER_WAIT_MAX: Duration = Duration::from_secs(300);
@@ -41,6 +41,7 @@ pub struct SandboxOptions {
     pub component_bytes_max: usize,
     /// Where compiled plugins are kept between starts; without it each start compiles again.
     pub cache: Option<CacheDir>,
+    /// Where components are compiled.
     pub compiler: Compiler,
 }
 
@@ -59,14 +60,32 @@ impl Default for SandboxOptions {
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    /// The options contradict each other, or one is out of range.
     #[error("the sandbox's options cannot be used: {detail}")]
-    Options { detail: &'static str },
+    Options {
+        /// Which one, and what it must be.
+        detail: &'static str,
+    },
+    /// The engine refuses its configuration.
     #[error("the WebAssembly engine does not start: {detail}")]
-    Engine { detail: String },
+    Engine {
+        /// What it says.
+        detail: String,
+    },
+    /// The folder cannot be made, read or trusted.
     #[error("the cache of compiled plugins in {} cannot be used", path.display())]
-    Cache { path: PathBuf, source: io::Error },
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The thread that ends runs at their deadline does not start.
     #[error("the clock of the sandbox does not start")]
-    Ticker { source: io::Error },
+    Ticker {
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 /// Vets components and makes plugins of them. Cheap to clone; one per process is enough.
@@ -86,11 +105,15 @@ struct Shared {
 /// What vetting found out about a component that may be published.
 #[derive(Debug, Clone)]
 pub struct VetReport {
+    /// SHA-256 of the component.
     pub digest: PluginDigest,
+    /// What the plugin says of itself.
     pub manifest: Manifest,
+    /// The names of what it imports; each is in the contract.
     pub imports: Vec<String>,
     /// An export besides the handler is tolerated and never called.
     pub exports: Vec<String>,
+    /// How long it is.
     pub component_bytes: usize,
     /// How long compiling took, or loading when the cache had it.
     pub compile_time: Duration,
@@ -106,6 +129,7 @@ pub struct VetReport {
 /// or was only tried.
 #[derive(Debug)]
 pub struct Proven {
+    /// What vetting found.
     pub report: VetReport,
     compiled: Compiled,
 }
@@ -121,13 +145,17 @@ struct Compiled {
 /// How a golden event ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoldenEnding {
+    /// The name of the golden event.
     pub name: String,
     /// [`Outcome::name`].
     pub outcome: String,
+    /// The fuel that the run used.
     pub fuel: u64,
 }
 
 impl Sandbox {
+    /// Starts the engine and opens the cache.
+    ///
     /// # Errors
     /// When the engine does not start with these options, or the cache directory cannot be used.
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {

@@ -1,4 +1,4 @@
-//! What an audit is asked and what it answers.
+//! What an audit reports: how far it is, and what it found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,19 +12,25 @@ use tollgate_core::ids::{ReceiptId, TenantName};
 pub enum AuditProgress {
     /// SQLite looks at its pages, which it does in one piece.
     Pages,
-    /// So many receipts were read, of so many that the store says it has.
-    Receipts { done: u64, of: u64 },
-    /// What leads from row to row beside the chain.
+    /// Receipts are read and held against their chain.
+    Receipts {
+        /// Receipts that were read.
+        done: u64,
+        /// Receipts that the store says it has.
+        of: u64,
+    },
+    /// References between rows, beside the chain, are looked up.
     Relations,
 }
 
 /// What an audit found.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditReport {
-    /// None when its key cannot be read.
+    /// The store's id; none when its key cannot be read.
     pub store: Option<StoreId>,
     /// The chain as far as it is whole: all of it, or up to the first broken row.
     pub whole: Mark,
+    /// The first row that is wrong; none when the chain is whole.
     pub first_broken: Option<Broken>,
     /// Receipts behind the first broken row, each judged by its own body, facts and link.
     pub after: After,
@@ -32,7 +38,7 @@ pub struct AuditReport {
     pub tenants: BTreeMap<TenantName, TenantFound>,
     /// What else is wrong, in words: pages, indexes, rows that are in no chain.
     pub problems: Vec<String>,
-    /// For each checkpoint, in the order in which they were given.
+    /// What was found for each checkpoint, in the order in which they were given.
     pub checkpoints: Vec<CheckpointFound>,
 }
 
@@ -53,15 +59,18 @@ impl AuditReport {
 /// Receipts behind the first broken one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct After {
+    /// Receipts whose body, facts and link are right.
     pub whole: u64,
+    /// Receipts with something wrong.
     pub broken: u64,
-    /// Not there, or behind a place from which on nothing can be read.
+    /// Receipts that are not there, or stand behind a place from which on nothing can be read.
     pub missing: u64,
 }
 
 /// A tenant's receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct TenantFound {
+    /// How many receipts the tenant has, and the link of the last.
     #[serde(flatten)]
     pub mark: Mark,
     /// How many of them are broken.
@@ -86,6 +95,7 @@ pub struct Broken {
     pub receipt: Option<ReceiptId>,
     /// As the row says it; none where what is wrong is that rows are not there.
     pub tenant: Option<TenantName>,
+    /// What is wrong with it.
     pub what: BrokenWhat,
 }
 
@@ -94,19 +104,33 @@ pub struct Broken {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum BrokenWhat {
     /// Receipts before this one are not there, from this number on.
-    Missing { from: i64 },
+    Missing {
+        /// The number of the first that is missing.
+        from: i64,
+    },
     /// Its body is not the one that its facts name.
     Body,
     /// Its body or its facts cannot be read.
-    Unreadable { detail: String },
+    Unreadable {
+        /// What stands there instead.
+        detail: String,
+    },
     /// It is not the one that the chain was linked over.
     Facts,
     /// As before, and the right one stands elsewhere.
-    Swapped { receipt: ReceiptId, stands_at: i64 },
+    Swapped {
+        /// The receipt that the chain was linked over.
+        receipt: ReceiptId,
+        /// The number under which it stands now.
+        stands_at: i64,
+    },
     /// Its facts fit the row after it; its own link was changed.
     Link,
     /// The last receipt that is there is not the one that the chain's head names.
-    End { head: u64 },
+    End {
+        /// The number that the head names.
+        head: u64,
+    },
 }
 
 impl fmt::Display for Broken {

@@ -9,7 +9,7 @@ use tollgate_core::ids::Digest;
 /// The manifest's name in the folder. It is written last: a folder without one is no backup.
 pub const MANIFEST: &str = "backup.json";
 
-/// The form of the manifest.
+/// The version of the manifest's form.
 pub const FORMAT: u32 = 1;
 
 /// How far a backup is.
@@ -17,8 +17,13 @@ pub const FORMAT: u32 = 1;
 pub enum BackupProgress {
     /// SQLite copies the database, in one piece.
     Database,
-    /// So many bytes of bodies were copied, of so many.
-    Bodies { done: u64, of: u64 },
+    /// Bodies are copied.
+    Bodies {
+        /// Bytes that were copied.
+        done: u64,
+        /// Bytes that there are.
+        of: u64,
+    },
     /// The copy is hashed and synced.
     Sealing,
 }
@@ -33,6 +38,7 @@ pub struct Manifest {
     pub version: String,
     /// When it was begun (RFC 3339): every event that was acknowledged before is in it.
     pub begun_at: String,
+    /// The store that was copied.
     pub store: StoreId,
     /// The newest receipt and its link: `tollgate audit verify` of the copy comes to the same.
     pub newest: Mark,
@@ -44,28 +50,69 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupFile {
+    /// Its name in the folder, without a path.
     pub name: String,
+    /// How long it was.
     pub bytes: u64,
+    /// SHA-256 of its contents.
     pub sha256: Digest,
 }
 
 /// Why a folder is not a backup, or not a whole one.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// The folder has no manifest.
     #[error("{path} has no {MANIFEST}: it is no backup, or one that was not finished")]
-    NoManifest { path: PathBuf },
+    NoManifest {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file or the manifest cannot be read.
     #[error("{path} cannot be read: {detail}")]
-    Unreadable { path: PathBuf, detail: String },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why, in words.
+        detail: String,
+    },
+    /// The backup is of another version.
     #[error("{path} is a backup of format {found}; this Tollgate knows {FORMAT}")]
-    Format { path: PathBuf, found: u32 },
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// The format that it says.
+        found: u32,
+    },
+    /// A file has another length than the manifest says.
     #[error("{path} has {found} bytes, but was backed up with {expected}: it was cut or changed")]
-    Size { path: PathBuf, found: u64, expected: u64 },
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        found: u64,
+        /// The length in bytes that the manifest says.
+        expected: u64,
+    },
+    /// A file has other contents than the manifest says.
     #[error("{path} is not the file that was backed up: its SHA-256 is another")]
-    Changed { path: PathBuf },
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The place that a restore would write to is not empty.
     #[error("{path} is there already: a restore never writes over a store; move it away first")]
-    Occupied { path: PathBuf },
+    Occupied {
+        /// The file that is there.
+        path: PathBuf,
+    },
+    /// A file of the restored store cannot be written.
     #[error("{path} cannot be written: {detail}")]
-    Unwritable { path: PathBuf, detail: String },
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why, in words.
+        detail: String,
+    },
 }
 
 impl Manifest {

@@ -41,9 +41,9 @@ const LOCK_WAIT_MS: u32 = 4_500;
 const KEPT_OPEN_MS: i64 = 60_000;
 /// With less than this left, in milliseconds, the next one keeps it open.
 const KEPT_OPEN_MS_MIN: i64 = 20_000;
-/// Until when somebody keeps it open.
+/// The row that says until when somebody keeps the database open.
 const KEPT_OPEN_UNTIL: &str = "kept_open_until";
-/// Who works, and until when nobody else does.
+/// The row that says who works, and until when nobody else does.
 const WORKS_UNTIL: &str = "works_until";
 /// How errors speak of the database, which has no path here.
 const PLACE: &str = "(the host's database)";
@@ -57,6 +57,7 @@ pub struct GuestStore {
 /// What one plugin has for one tenant: all of it, or as much as was asked for.
 #[derive(Debug, Clone)]
 pub struct StateSnapshot {
+    /// Keys with their versions and values, in the order of the keys.
     pub values: Vec<StateRead>,
     /// Whether there are no other keys.
     pub complete: bool,

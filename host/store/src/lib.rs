@@ -1,10 +1,10 @@
 //! Tollgate's durable store: the only crate that knows SQL.
 //!
-//! Six traits are what the rest of the host sees of it, together a [`Store`]. A method that returns `Ok` has committed; what it
+//! The rest of the host sees six traits of it, together a [`Store`]. A method that returns `Ok` has committed; what it
 //! returns was decided by `tollgate-core` from what the commit's own transaction found. The commit is on the disk when somebody
-//! outside is told of it: an admission, what an operator changed, a settlement before its actions are delivered. Other settlements, claims and attempts
-//! reach the disk within a second: a process that dies loses none of them, and after a loss of power they are done again from
-//! the receipts, which are all there. Nothing here knows HTTP, plugins or clocks.
+//! outside is told of it: an admission, what an operator changed, a settlement before its actions are delivered. Other settlements,
+//! claims and attempts reach the disk within a second: a process that dies loses none of them, and after a loss of power they are done
+//! again from the receipts, which are all there. Nothing here knows HTTP, plugins or clocks.
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_family = "wasm"))]
@@ -49,43 +49,84 @@ pub enum StoreError {
     /// More writes are waiting than the queue takes. Nothing was written; try again later.
     #[error("the store's write queue is full")]
     Full,
-    /// No space left. Nothing was written; works again when space returns.
+    /// The disk is full. Nothing was written; writes work again when there is space.
     #[error("no space left for the store at {path}: free some; nothing more is taken in until then")]
-    NoSpace { path: String },
+    NoSpace {
+        /// Where the store is.
+        path: String,
+    },
     /// A write or fsync failed. What is on the disk is unknown: the host must stop and not acknowledge.
     #[error("the store's disk failed: {detail}")]
-    Fatal { detail: String },
+    Fatal {
+        /// What failed.
+        detail: String,
+    },
     /// The database server cannot be reached, or ended the connection before it had committed. Nothing is queued: try again later.
     #[error("the database server is away: {detail}")]
-    Away { detail: String },
+    Away {
+        /// What the connection says.
+        detail: String,
+    },
     /// Another process has the store open.
     #[error("another process already uses the store {path}; one process at a time may write it")]
-    InUse { path: String },
+    InUse {
+        /// Where the store is.
+        path: String,
+    },
     /// The store was written by a newer Tollgate.
     #[error("the store {path} has schema {found}, but this Tollgate knows up to {known}; use the newer Tollgate")]
-    NewerSchema { path: String, found: u32, known: u32 },
+    NewerSchema {
+        /// Where the store is.
+        path: String,
+        /// The schema's version in the file.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
     /// The store was opened for reading only.
     #[error("the store {path} is open for reading only here")]
-    ReadOnly { path: String },
+    ReadOnly {
+        /// Where the store is.
+        path: String,
+    },
     /// The file cannot be opened as a store.
     #[error("cannot open the store {path}: {detail}")]
-    Open { path: String, detail: String },
+    Open {
+        /// Where the store is.
+        path: String,
+        /// Why, in words.
+        detail: String,
+    },
     /// The file is damaged in a place without which nothing of it can be read.
     #[error("the store {path} is damaged: {detail}; `tollgate audit verify` says what is left of it")]
-    Corrupt { path: String, detail: String },
+    Corrupt {
+        /// Where the store is.
+        path: String,
+        /// What is wrong, in words.
+        detail: String,
+    },
     /// Something of that id does not exist.
     #[error("{what} does not exist")]
-    NotFound { what: String },
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
     /// The job or the delivery has moved on, or was never where it would have to be. Nothing was written.
     #[error("{0}; nothing was changed")]
     Illegal(IllegalEvent),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
-    /// Stored bytes that cannot be what they should be.
+    /// A row has bytes that no Tollgate wrote.
     #[error("damaged row: {detail}")]
-    Damaged { detail: String },
-    /// Any other database trouble. Nothing was written.
+    Damaged {
+        /// Which row, and what is wrong with it.
+        detail: String,
+    },
+    /// The database failed in another way. Nothing was written.
     #[error("database: {detail}")]
-    Database { detail: String },
+    Database {
+        /// What the database says.
+        detail: String,
+    },
 }

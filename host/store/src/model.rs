@@ -43,20 +43,28 @@ pub use tollgate_core::worker::{JobClaim, RunRecord, Settled, Settlement, Target
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Admitted {
+    /// It is the first of its event: a receipt was made, with this disposition.
     New(Disposition),
-    /// The receipt's disposition, and which delivery of it this is (the first is 1).
+    /// The event was received before, with the same bytes.
     Same {
+        /// Which delivery of the receipt this is; the first is 1.
         delivery: u32,
     },
+    /// It has the id of a receipt and other bytes. It is kept beside the receipt and flagged.
     Conflict {
+        /// Which delivery of the receipt this is; the first is 1.
         delivery: u32,
     },
+    /// It has the signed message of a receipt under another id or type. It is flagged, and has no effect by itself.
     SuspectedReplay {
+        /// Which delivery of the receipt this is; the first is 1.
         delivery: u32,
     },
     /// The event's receipt was held, and this delivery in another form took its place as an event of its own.
     Replaced {
+        /// The receipt that it has as an event of its own.
         own: ReceiptId,
+        /// What became of that receipt.
         disposition: Disposition,
     },
 }
@@ -81,24 +89,27 @@ impl Admitted {
 pub struct ClaimRequest {
     /// Who claims, for the person who reads the row.
     pub worker: String,
+    /// When it is asked.
     pub now: UnixMillis,
+    /// How long the leases last, in milliseconds.
     pub lease_ms: i64,
+    /// The most rows that are leased.
     pub rows_max: usize,
-    /// Of jobs: these tenants get none now.
+    /// Tenants that are given no jobs now.
     pub passed_over: Vec<TenantName>,
 }
 
 /// How many outbox entries each destination may be given.
 #[derive(Debug, Clone)]
 pub struct Quotas {
-    /// To one that `of` does not name.
+    /// The quota of a destination that `of` does not name.
     pub each_max: usize,
-    /// To these: 0 while nothing may be sent there. Their entries stay due and cost nothing.
+    /// The quotas of these destinations; 0 while nothing may be sent there. Their entries stay due and cost nothing.
     pub of: BTreeMap<(TenantName, DestinationName), usize>,
 }
 
 impl Quotas {
-    /// As many to each as there are.
+    /// No bound: each destination is handed as many entries as are due.
     pub const fn unlimited() -> Self {
         Self {
             each_max: usize::MAX,
@@ -110,6 +121,7 @@ impl Quotas {
 /// Leased outbox entries.
 #[derive(Debug, Clone)]
 pub struct OutboxClaims {
+    /// In the order in which they are to be delivered.
     pub claims: Vec<OutboxClaim>,
     /// When the next entry is due of a destination that has room left, as far as the claim came to look.
     pub next_due: Option<UnixMillis>,
@@ -118,13 +130,17 @@ pub struct OutboxClaims {
 /// A leased outbox entry that its holder gives back.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxHold {
+    /// The entry.
     pub entry: OutboxId,
+    /// The lease that is given back; an older one changes nothing.
     pub epoch: LeaseEpoch,
 }
 
+/// What recording an attempt did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum AttemptRecorded {
+    /// The attempt and its consequence are committed.
     Recorded,
     /// Another deliverer holds a newer lease; the attempt is kept as history, the entry is the other's.
     LeaseLost,
@@ -133,41 +149,54 @@ pub enum AttemptRecorded {
 /// When the earliest waiting work is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NextDue {
+    /// When the earliest job is due; none when no job waits.
     pub job: Option<UnixMillis>,
+    /// When the earliest outbox entry is due; none when no entry waits.
     pub outbox: Option<UnixMillis>,
 }
 
 /// Delivered entries that are to be sent again.
 #[derive(Debug, Clone)]
 pub struct ResendRequest {
+    /// Their ids. Those that are not delivered are passed over.
     pub entries: Vec<OutboxId>,
+    /// When it is asked.
     pub now: UnixMillis,
     /// Who asked, and why, for the history.
     pub actor: String,
+    /// The reason.
     pub why: String,
 }
 
 /// What to replay.
 #[derive(Debug, Clone)]
 pub struct ReplayRequest {
+    /// Which work is put back.
     pub what: ReplayWhat,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
-    /// Of the configuration of now, as far as the caller knows it: then the answer says which deliveries are missing.
+    /// The routes that the caller knows, as they are configured now: for them the answer says which deliveries are missing.
     pub routes: Vec<RouteTargets>,
+    /// When it is asked.
     pub now: UnixMillis,
     /// Who asked, and why, for the history.
     pub actor: String,
+    /// The reason, where one was given.
     pub why: Option<String>,
 }
 
 /// Where a route's actions go, by the configuration of now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTargets {
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// The route.
     pub route: RouteName,
+    /// Where its actions go.
     pub targets: Targets,
 }
 
+/// Which work a replay puts back.
 #[derive(Debug, Clone)]
 pub enum ReplayWhat {
     /// Open dead letters that match; `id` set replays one.
@@ -175,7 +204,12 @@ pub enum ReplayWhat {
     /// Jobs that their plugins held and that match; other kinds in the filter are passed over.
     HeldJobs(SetAsideFilter),
     /// Runs a receipt's finished, held or dead jobs again, and makes those that routing gives to it now and that it has not.
-    Receipt { receipt: ReceiptId, jobs: Vec<NewJob> },
+    Receipt {
+        /// The receipt.
+        receipt: ReceiptId,
+        /// The jobs that routing gives to it now.
+        jobs: Vec<NewJob>,
+    },
     /// Makes the jobs that routing gives to these receipts now and that they have not. A receipt has one job per route at most.
     Routed(Vec<(ReceiptId, Vec<NewJob>)>),
 }
@@ -183,6 +217,7 @@ pub enum ReplayWhat {
 /// A receipt that may be routed.
 #[derive(Debug, Clone)]
 pub struct Routable {
+    /// Names the receipt.
     pub receipt: ReceiptId,
     /// As plugins see it, without its payload.
     pub event: Arc<Event>,
@@ -195,63 +230,91 @@ pub struct Routable {
 /// A conflicting delivery as it is kept, with its body.
 #[derive(Debug, Clone)]
 pub struct KeptDelivery {
+    /// Names the delivery.
     pub id: DeliveryId,
     /// Whose id it has.
     pub receipt: ReceiptId,
+    /// What was read of it.
     pub event: Event,
+    /// How it was proved.
     pub proof: Proof,
 }
 
+/// One key of a plugin's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEntry {
+    /// The plugin's name for the value.
     pub key: String,
     /// Positive: the run that wrote it. Negative: the edit.
     pub version: i64,
+    /// The bytes that the plugin wrote, or a person.
     pub value: Vec<u8>,
 }
 
+/// What a person's change of one key did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum StateEdited {
     /// Committed; the key has this version now. With `dry_run`: it would be, and has this version yet.
-    Done { version: i64 },
+    Done {
+        /// The version after the change.
+        version: i64,
+    },
     /// The key has another version than the person saw. Nothing was changed.
-    OtherVersion { version: i64 },
+    OtherVersion {
+        /// The version that the key has.
+        version: i64,
+    },
 }
 
 /// A change that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEditView {
+    /// The version that the edit made.
     pub version: i64,
+    /// When it was made.
     pub at: UnixMillis,
+    /// Who made it.
     pub actor: String,
+    /// The reason.
     pub why: String,
+    /// The value that was there; none when there was none.
     pub before: Option<Vec<u8>>,
+    /// The value that is there since; none when it was removed.
     pub after: Option<Vec<u8>>,
 }
 
 /// A decision to be taken about something that is set aside.
 #[derive(Debug, Clone)]
 pub struct ReviewRequest {
+    /// What is decided about.
     pub target: Target,
+    /// What is decided.
     pub decision: ReviewDecision,
     /// Who decided, and why: for the history.
     pub actor: String,
+    /// The reason, where one was given.
     pub why: Option<String>,
+    /// When it is decided.
     pub now: UnixMillis,
+    /// Whether nothing must be changed.
     pub dry_run: bool,
 }
 
+/// A decision with what carrying it out takes.
 #[derive(Debug, Clone)]
 pub enum ReviewDecision {
     /// The event has this status. `jobs` are those that routing gives to the event with it; made only if the status applies.
     Map {
+        /// The status that the event is given.
         status: Status,
+        /// How the status is taken.
         word: Word,
-        /// Of the event's family, when it is declared.
+        /// The lifecycle of the event's family, when there is one.
         lifecycle: Option<Arc<Lifecycle>>,
-        /// Whose the event's subject is.
+        /// Whether the event's subject is the tenant's or the source's own.
         scope: Scope,
+        /// The jobs that routing gives to the event with that status.
         jobs: Vec<JobSpec>,
     },
     /// A held job runs again.
@@ -260,7 +323,9 @@ pub enum ReviewDecision {
     Admit(Box<Admission>),
     /// The same, and it takes the place of the held receipt that it conflicts with.
     ReplaceWith {
+        /// The delivery that takes the place.
         delivery: DeliveryId,
+        /// The delivery as an event of its own.
         admission: Box<Admission>,
     },
     /// Nothing is to be done.
@@ -269,7 +334,9 @@ pub enum ReviewDecision {
     Keep,
     /// A conflicting proposal is recorded under this key too, and sent there.
     Record {
+        /// The key of its own.
         operation_key: OperationKey,
+        /// Where it is sent.
         targets: Targets,
     },
 }
@@ -316,6 +383,7 @@ impl ReviewAnswer {
 /// The write-ahead log of a store on this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStanding {
+    /// How long the log is.
     pub bytes: u64,
     /// How long a reader has kept it over twice its bound; none while nobody does.
     pub pinned_for: Option<std::time::Duration>,
@@ -339,12 +407,15 @@ pub struct NewToken {
     pub digest: Digest,
     /// What it is for, for people and the history.
     pub name: String,
+    /// What its holder may do.
     pub role: Role,
     /// None for the whole host.
     pub tenant: Option<TenantName>,
+    /// Who asked for it.
     pub created_by: String,
     /// Empty where nobody said.
     pub why: String,
+    /// When it is made.
     pub now: UnixMillis,
     /// From this instant on it proves nothing.
     pub expires_at: Option<UnixMillis>,
@@ -353,16 +424,25 @@ pub struct NewToken {
 /// A token as the store knows it.
 #[derive(Debug, Clone)]
 pub struct TokenRecord {
+    /// Names the token.
     pub id: TokenId,
+    /// [`tollgate_core::access::token_digest`] of it.
     pub digest: Digest,
+    /// What it is for.
     pub name: String,
+    /// What its holder may do.
     pub role: Role,
+    /// The only tenant that its holder sees; none for the whole host.
     pub tenant: Option<TenantName>,
+    /// When it was made.
     pub created_at: UnixMillis,
+    /// Who asked for it.
     pub created_by: String,
     /// Why it was made; empty where nobody said.
     pub why: String,
+    /// From this instant on it proves nothing; none when it ends only by revocation.
     pub expires_at: Option<UnixMillis>,
+    /// Who revoked it, if somebody did.
     pub revoked: Option<Revocation>,
 }
 
@@ -387,36 +467,50 @@ impl From<TokenRecord> for TokenView {
 /// Which recorded runs, the oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedRunFilter {
-    /// This one only.
+    /// Only this run.
     pub run: Option<RunId>,
+    /// Only runs of this tenant.
     pub tenant: Option<TenantName>,
+    /// Only runs on this route.
     pub route: Option<RouteName>,
+    /// Only runs of this plugin.
     pub plugin: Option<PluginName>,
+    /// Only runs of this version.
     pub digest: Option<PluginDigest>,
     /// Only those that started at or after this instant.
     pub since: Option<UnixMillis>,
     /// Only those behind this one: a list goes on where the last one ended.
     pub after: Option<RunId>,
+    /// The most runs that are returned.
     pub rows_max: usize,
 }
 
 /// A run as it was recorded, with all that it read: what repeating it takes (promise W3).
 #[derive(Debug, Clone)]
 pub struct RecordedRun {
+    /// Names the run.
     pub id: RunId,
+    /// The route that the job was on.
     pub route: RouteName,
     /// As the plugin saw it.
     pub event: Arc<Event>,
+    /// The plugin that was run.
     pub plugin: PluginName,
+    /// The version that was run.
     pub digest: PluginDigest,
     /// The route's configuration as the plugin saw it.
     pub config: String,
+    /// What ran it, for example `wasmtime 48.0.8`.
     pub runtime: String,
+    /// When it began.
     pub started_at: UnixMillis,
+    /// The fuel that it used.
     pub fuel: u64,
     /// [`tollgate_core::outcome::Outcome::name`].
     pub outcome: String,
+    /// What the plugin or the host said about the end; empty for a completed run.
     pub message: String,
+    /// The state that it read.
     pub reads: Vec<StateRead>,
     /// What it proposed, whatever became of that; only of a run whose job is done.
     pub actions: Vec<(OperationKey, Action)>,
@@ -425,10 +519,15 @@ pub struct RecordedRun {
 /// How a run of a plugin ended, as far as quarantine goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
+    /// Whose route it is.
     pub tenant: TenantName,
+    /// The route that the job was on.
     pub route: RouteName,
+    /// The plugin that was run.
     pub plugin: PluginName,
+    /// The version that was run.
     pub digest: PluginDigest,
+    /// When it ended.
     pub at: UnixMillis,
     /// Absent: it ended in no fault.
     pub fault: Option<Fault>,

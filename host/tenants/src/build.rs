@@ -21,18 +21,25 @@ use crate::{BUILT, PluginLimits};
 /// Why the pieces were not built. What was there before stays.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// A file cannot be read or written.
     #[error("cannot {what} {}", path.display())]
     File {
+        /// What was tried, as it follows on "cannot".
         what: &'static str,
+        /// The file or folder.
         path: PathBuf,
+        /// What the system says.
         source: io::Error,
     },
     /// All that is wrong with the tenants' files.
     #[error("{}", .0.in_words())]
     Tenants(Problems),
+    /// A piece cannot be put into its compact form.
     #[error("the pieces of the tenant `{tenant}` cannot be written")]
     Encoding {
+        /// Whose piece.
         tenant: TenantName,
+        /// What the encoder says.
         source: postcard::Error,
     },
 }
@@ -40,16 +47,18 @@ pub enum BuildError {
 /// What was built.
 #[derive(Debug, Clone, Default)]
 pub struct Built {
+    /// Each tenant's pieces.
     pub tenants: BTreeMap<TenantName, Pieces>,
-    /// The app's variables that the sources name, and those that the destinations name.
+    /// The app's variables that the sources name.
     pub intake_variables: BTreeSet<String>,
+    /// The app's variables that the destinations name.
     pub work_variables: BTreeSet<String>,
     /// Whether any piece is not as it was before.
     pub changed: bool,
 }
 
 /// Reads every tenant's file in `folder` and writes the pieces into its folder [`BUILT`]. A piece appears whole or not at all, one
-/// that is as it was is not touched, and one whose source is gone goes. With `write` unset nothing is written: the answer says
+/// that is as it was is not touched, and one whose source is gone is removed. With `write` unset nothing is written: the answer says
 /// whether something would be.
 ///
 /// # Errors
@@ -109,7 +118,7 @@ fn read(
         host: Host::Spin,
         body_bytes_max: limits::BODY_BYTES_MAX,
         source_body_bytes_max: limits::SOURCE_BODY_BYTES_MAX,
-        // Nobody bounds it, so no file may.
+        // On Spin nobody bounds it, so no file may set it.
         in_flight_max: usize::MAX,
         allow_http: true,
         allow_networks: &anywhere,

@@ -21,8 +21,10 @@ pub(crate) const WRITTEN_BY: &[u8] = concat!("tollgate-tenants ", env!("CARGO_PK
 /// A piece that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
+    /// Another version of Tollgate wrote it.
     #[error("it was built by another version; build the tenants again")]
     OtherVersion,
+    /// The bytes behind the first line are not such a piece.
     #[error("it is damaged; build the tenants again")]
     Damaged,
 }
@@ -30,13 +32,16 @@ pub enum FormError {
 /// A tenant, in pieces.
 #[derive(Debug, Clone)]
 pub struct Pieces {
+    /// What the ingest component is given, one piece for each source.
     pub sources: BTreeMap<SourceName, Intake>,
+    /// What the worker is given.
     pub work: Work,
 }
 
 /// One source: what its events need until they are acknowledged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intake {
+    /// How the provider proves and says things, with the source's own settings.
     pub profile: Profile,
     /// How the provider wants to be answered.
     pub ack: Ack,
@@ -44,16 +49,21 @@ pub struct Intake {
     pub on_held: OnHeld,
     /// What a suspected replay waits for.
     pub on_replay: OnReplay,
+    /// The public URL of the source, for schemes that sign it.
     pub public_url: Option<String>,
     /// The largest body that is taken, in bytes.
     pub body_bytes_max: usize,
+    /// The secrets that events are verified with.
     pub secrets: Vec<SecretRef>,
+    /// What the source says beside its secrets, by name.
     pub parameters: BTreeMap<String, Parameter>,
     /// Beside the signature; one of these and of `basic` must be there, if there are any.
     pub bearer: Vec<Variable>,
+    /// Users who may speak to the source, each with a password.
     pub basic: Vec<Basic>,
     /// What each route of the tenant takes that may take an event of this source.
     pub routes: Vec<(RouteName, RouteMatch)>,
+    /// The lifecycles of the families that its events can be of.
     pub lifecycles: Vec<Lifecycle>,
     /// The families that sources of the tenant share.
     pub sharing: Sharing,
@@ -66,33 +76,46 @@ pub struct Variable(pub String);
 /// One of a source's secrets, as `S` refers to it, with the window in which it may verify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRef<S = Variable> {
+    /// What the proof of a request names it by.
     pub id: KeyId,
+    /// Where the secret is.
     pub value: S,
+    /// It verifies from this instant on; without a beginning when absent.
     pub not_before: Option<UnixMillis>,
+    /// It verifies before this instant; for ever when absent.
     pub not_after: Option<UnixMillis>,
 }
 
+/// Something that may be secret, in the file or behind a reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Parameter<S = Variable> {
+    /// It stands in the file.
     Text(String),
+    /// The file refers to it.
     Secret(S),
 }
 
+/// Basic authentication of one user (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basic<S = Variable> {
+    /// The user's name; holds no colon.
     pub user: String,
+    /// Where the password is.
     pub password: S,
 }
 
 /// One tenant: what is done after the acknowledgement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Work {
+    /// In the order of the file.
     pub routes: Vec<Route>,
+    /// Where actions go, by name.
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// Names that destinations had before, each with the name of now.
     pub renamed: Vec<(DestinationName, DestinationName)>,
     /// How deliveries are signed.
     pub signing: Profile,
+    /// The lifecycles of the tenant's families.
     pub lifecycles: Vec<Lifecycle>,
     /// The families that sources of the tenant share.
     pub sharing: Sharing,
@@ -100,9 +123,12 @@ pub struct Work {
     pub accepts: BTreeMap<SourceName, Accept>,
 }
 
+/// Where actions of a tenant are delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
+    /// Checked and normalised.
     pub url: String,
+    /// Every one of them signs. There is at least one.
     pub secrets: Vec<Variable>,
     /// Sent with each delivery beside ours, names in lower case.
     pub headers: Vec<(String, Parameter)>,
@@ -122,6 +148,7 @@ impl Intake {
         decode(bytes)
     }
 
+    /// The lifecycle of a family; none when the family has none.
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
     }
@@ -139,6 +166,7 @@ impl Work {
         decode(bytes)
     }
 
+    /// The lifecycle of a family; none when the family has none.
     pub fn lifecycle(&self, family: &FamilyName) -> Option<&Lifecycle> {
         of_family(&self.lifecycles, family)
     }

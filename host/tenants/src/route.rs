@@ -8,9 +8,12 @@ use tollgate_core::limits;
 use tollgate_core::registry::Binding;
 use tollgate_core::route::RouteMatch;
 
+/// A tenant's rule that hands matching events to one plugin, or on to destinations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Route {
+    /// The name that jobs and the operator API know it by.
     pub name: RouteName,
+    /// Which events it takes.
     pub matches: RouteMatch,
     /// [`tollgate_core::forward::NAME`] where it forwards.
     pub plugin: PluginName,
@@ -18,12 +21,15 @@ pub struct Route {
     pub forward: Option<ForwardForm>,
     /// The plugin's configuration as the JSON document it is handed: keys in order of their bytes.
     pub config_json: String,
+    /// SHA-256 of `config_json`.
     pub config_digest: Digest,
+    /// What the plugin may propose.
     pub grants: Vec<Grant>,
     /// Whose operation keys its actions are recorded under: the plugin's, unless the route says `operations`.
     pub namespace: Namespace,
     /// Where actions go; empty leaves them in the ledger.
     pub destinations: Vec<DestinationName>,
+    /// What one run may use.
     pub limits: PluginLimits,
     /// Which versions of the plugin it runs. No file says it: the registry of a running host adds it, so that a job sees a route and its
     /// binding of the same moment.
@@ -34,8 +40,11 @@ pub struct Route {
 /// What one run of a plugin may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginLimits {
+    /// Fuel.
     pub fuel: u64,
+    /// Time by the clock, in milliseconds.
     pub deadline_ms: u64,
+    /// All memories and tables together, in bytes.
     pub memory_bytes_max: usize,
     /// Distinct state keys that one run reads or writes.
     pub state_keys_max: usize,

@@ -59,16 +59,20 @@ pub enum Word {
 
 /// Names that end so are meant; the folder itself has the name `.`.
 pub const SUFFIX_AT: usize = 64;
+/// The length of the control page.
 pub const PAGE_BYTES: usize = 128;
 
 /// What fails.
 pub mod fault {
+    /// A write fails, and nothing is written.
     pub const WRITE: u64 = 1;
     /// Half of it is written, and the call says so.
     pub const SHORT_WRITE: u64 = 2;
     /// Half of it is written, and the next write fails: how a disk gets full.
     pub const TORN_WRITE: u64 = 3;
+    /// A sync fails.
     pub const SYNC: u64 = 4;
+    /// A change of a file's size fails.
     pub const TRUNCATE: u64 = 5;
     /// The sync does nothing and says that it went well: what no host can notice, for proof that a campaign does.
     pub const LYING_SYNC: u64 = 6;

@@ -144,9 +144,11 @@ pub(crate) enum PluginFiles {
 pub enum Published {
     /// Nobody looked: a route may name any plugin.
     Unknown,
+    /// What is in the registry.
     Known {
         /// Names by whose they are; without an owner, everybody's.
         names: BTreeSet<(Option<TenantName>, PluginName)>,
+        /// The schemas of those plugins' configurations, and of the versions that routes are bound to.
         schemas: Schemas,
     },
 }
@@ -501,6 +503,7 @@ fn schemas_of(plugins: &BTreeMap<PluginName, PluginConfig>) -> BTreeMap<PluginNa
 /// A tenant whose file is wrong.
 #[derive(Debug, Clone)]
 pub struct Broken {
+    /// What it runs until the file is mended.
     pub runs: Runs,
     pub(crate) problems: Problems,
 }
@@ -509,7 +512,12 @@ pub struct Broken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runs {
     /// Its configuration as it was adopted at `of`; the file is wrong at least since `since`.
-    LastGood { of: UnixMillis, since: UnixMillis },
+    LastGood {
+        /// When that configuration was adopted.
+        of: UnixMillis,
+        /// Since when the file has been wrong, at the latest.
+        since: UnixMillis,
+    },
     /// Its file as it is, since nothing but a plugin's schema refuses it and nothing good is known: the plugin holds what it cannot read.
     AsWritten,
     /// Nothing good is known: it is left out.
@@ -520,11 +528,15 @@ pub enum Runs {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) edge: EdgeConfig,
+    /// The private listener and who may ask it.
     pub operator: OperatorConfig,
+    /// Where the store is, and how it keeps its files.
     pub store: StoreConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) delivery: DeliveryConfig,
+    /// The plugins' files that the operator names, by plugin.
     pub plugins: BTreeMap<PluginName, PluginConfig>,
+    /// The tenants that are run, by name.
     pub tenants: BTreeMap<TenantName, Tenant>,
     pub(crate) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
     /// Tenants whose files are wrong, by the files' names. Those that run as they last were good are among `tenants`.
@@ -575,6 +587,7 @@ pub struct OperatorConfig {
     pub token: Option<Secret>,
 }
 
+/// Where the store is, and how it keeps its files.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// The SQLite file.

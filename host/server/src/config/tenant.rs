@@ -17,11 +17,16 @@ use tollgate_core::verify::{Credential, Keyring};
 use tollgate_store::Targets;
 use tollgate_tenants::{Parameter, Route, SecretRef, file};
 
+/// One tenant, checked, with its secrets.
 #[derive(Debug, Clone)]
 pub struct Tenant {
+    /// The name of its file, and the first part of its sources' URLs.
     pub name: TenantName,
+    /// Where its events come in.
     pub sources: BTreeMap<SourceName, Source>,
+    /// What is done with them, in the order of the file.
     pub routes: Vec<Arc<Route>>,
+    /// Where its actions go.
     pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
     /// What a plugin's version must have behind it before it advances on a route of this tenant.
     pub(crate) gate: PromotionGate,
@@ -29,14 +34,18 @@ pub struct Tenant {
     pub(crate) sharing: Sharing,
 }
 
+/// Where events of one provider come in.
 #[derive(Debug, Clone)]
 pub struct Source {
+    /// The last part of its URL.
     pub name: SourceName,
+    /// How the provider proves and says things, with the source's own settings.
     pub profile: Arc<Profile>,
     /// The source's own keys; see the edge for those that are fetched.
     pub keyring: Arc<Keyring>,
     /// How the provider wants to be answered.
     pub(crate) ack: Ack,
+    /// Who may speak to it at all.
     pub access: Access,
     /// The largest body that is taken, in bytes.
     pub(crate) body_bytes_max: usize,
@@ -63,6 +72,7 @@ pub struct Access {
     pub allow_networks: Vec<Network>,
 }
 
+/// Where actions are delivered.
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.

@@ -16,6 +16,7 @@ pub struct Warning {
     /// What it is about, for example `acme.sources.rewards`; absent for the whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What is hardly meant.
     pub message: String,
     /// What may be done about it.
     pub help: String,

@@ -23,6 +23,7 @@ pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Rou
 /// Why there is no fixture of a receipt.
 #[derive(Debug, thiserror::Error)]
 pub enum NoFixture {
+    /// The store cannot be read, or has no such receipt.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// In words.

@@ -13,6 +13,7 @@ use crate::config::{Config, Tenant};
 /// Why a review was not taken. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
+    /// The store cannot be read or written, or has no such thing.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It cannot be, in words.

@@ -22,6 +22,7 @@ pub use trial::Trial;
 
 /// What a repeated run came to.
 pub struct Repeated {
+    /// How it ended, and what it proposed.
     pub said: Said,
     /// It read state that the recorded run had not read: what that held then is not known, and it was told that it is absent.
     pub beyond_record: bool,
@@ -203,6 +204,7 @@ pub struct Components<'a, S> {
 }
 
 impl<'a, S: Views> Components<'a, S> {
+    /// Nothing is compiled yet. Without a configuration only the store's components are found.
     pub fn new(store: &'a S, config: Option<&'a Config>, sandbox: &'a Sandbox, runtime: &'a Runtime) -> Self {
         Self {
             store,

@@ -31,6 +31,7 @@ pub(super) type Active<'a> = dyn Fn(PluginDigest) -> Result<Plugin, String> + Sy
 
 /// What is tried.
 pub struct Trial<'a> {
+    /// The version that is tried.
     pub candidate: &'a Plugin,
     /// Run afresh instead of what was recorded.
     pub against: Option<&'a Plugin>,
@@ -38,9 +39,11 @@ pub struct Trial<'a> {
     pub active: &'a Active<'a>,
     /// Which recorded runs. `after` and `rows_max` are the trial's own.
     pub filter: RecordedRunFilter,
+    /// The most recorded runs that are looked at.
     pub runs_max: u64,
     /// Whose grants and limits count now; none when there is no configuration to ask.
     pub config: Option<&'a Config>,
+    /// How many threads run plugins; at least 1.
     pub threads: usize,
     /// Called first by each of the threads.
     pub begin: fn(),

@@ -21,7 +21,9 @@ pub trait Driver {
 /// All that a statement gave.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
+    /// The names of the result's columns.
     pub columns: Vec<String>,
+    /// One value for each column, row by row.
     pub rows: Vec<Vec<Value>>,
 }
 

@@ -3,10 +3,15 @@
 /// A value of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
+    /// SQL's NULL.
     Null,
+    /// A whole number of up to 8 bytes.
     Integer(i64),
+    /// A floating-point number.
     Real(f64),
+    /// UTF-8.
     Text(String),
+    /// Bytes.
     Blob(Vec<u8>),
 }
 

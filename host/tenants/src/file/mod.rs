@@ -53,9 +53,13 @@ pub const BODY_BYTES_LEAST: i64 = 1024;
 /// A tenant as its file has it, checked.
 #[derive(Debug, Clone)]
 pub struct Tenant {
+    /// The name of its file, and the first part of its sources' URLs.
     pub name: TenantName,
+    /// Where its events come in.
     pub sources: BTreeMap<SourceName, Source>,
+    /// What is done with them, in the order of the file.
     pub routes: Vec<Route>,
+    /// Where its actions go.
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// What a plugin's version must have behind it before it advances on a route of this tenant.
     pub gate: PromotionGate,
@@ -63,16 +67,22 @@ pub struct Tenant {
     pub sharing: Sharing,
 }
 
+/// Where events of one provider come in, as the file has it.
 #[derive(Debug, Clone)]
 pub struct Source {
+    /// The last part of its URL.
     pub name: SourceName,
+    /// How the provider proves and says things, with the source's own settings.
     pub profile: Arc<Profile>,
+    /// What the source says beside its secrets, by name.
     pub parameters: BTreeMap<String, Parameter<Referred>>,
+    /// The secrets that events are verified with.
     pub secrets: Vec<SecretRef<Referred>>,
     /// The source's own keys; absent where its secrets are not known here.
     pub keyring: Option<Arc<Keyring>>,
     /// Beside the signature; one of these and of `basic` must be presented, if there are any.
     pub bearer: Vec<Referred>,
+    /// Users who may speak to the source, each with a password.
     pub basic: Vec<Basic<Referred>>,
     /// The client must be in one of them; empty: from anywhere.
     pub allow_networks: Vec<Network>,
@@ -90,12 +100,14 @@ pub struct Source {
     pub published_keys: Vec<String>,
 }
 
+/// Where actions are delivered, as the file has it.
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
     pub url: String,
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub secrets: Vec<Referred>,
+    /// The most deliveries that are under way to it at once.
     pub in_flight_max: usize,
     /// Sent with each delivery beside ours, names in lower case.
     pub headers: Vec<(String, Parameter<Referred>)>,
@@ -108,13 +120,16 @@ pub struct Destination {
 /// Who will run the tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
+    /// The host that may serve many tenants and swap plugins while it runs.
     Native,
+    /// A Spin app, into which tenants and plugins are built.
     Spin,
 }
 
 /// What a host offers its tenants, and the most that they may have of it.
 #[derive(Debug, Clone)]
 pub struct Offer<'o> {
+    /// Where the tenant will be run.
     pub host: Host,
     /// For sources that say nothing and whose provider sends no larger ones.
     pub body_bytes_max: usize,
@@ -126,7 +141,9 @@ pub struct Offer<'o> {
     pub allow_http: bool,
     /// Networks outside the public internet that destinations may be in.
     pub allow_networks: &'o [Network],
+    /// The most that one run of a plugin may use.
     pub limits: PluginLimits,
+    /// The lifecycles that events may have, by family.
     pub lifecycles: &'o BTreeMap<FamilyName, Arc<Lifecycle>>,
     /// The plugins that routes may name; absent: any, as far as is known here.
     pub plugins: Option<&'o BTreeSet<PluginName>>,
@@ -151,6 +168,7 @@ pub struct TenantFile {
     pub tenant: String,
     /// Empty where it cannot be read.
     pub file: File,
+    /// Why the file cannot be read, if so.
     pub unreadable: Option<Problems>,
 }
 

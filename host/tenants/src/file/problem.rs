@@ -10,11 +10,13 @@ use serde::Serialize;
 /// One thing that is wrong. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// The file's name.
     pub file: String,
     /// From 1; absent when the file could not be read at all.
     pub line: Option<usize>,
     /// From 1, in characters.
     pub column: Option<usize>,
+    /// What is wrong.
     pub message: String,
     /// How to mend it.
     pub help: String,
@@ -37,8 +39,9 @@ pub struct Problems {
 /// Whether rendered text carries colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
+    /// It carries none: for logs and files.
     Plain,
-    /// For a terminal.
+    /// It carries them: for a terminal.
     Coloured,
 }
 
@@ -83,12 +86,13 @@ impl Problems {
         Self { problems, texts }
     }
 
+    /// A problem that has no place in a file.
     pub fn of_one(file: &str, message: &str, help: &str) -> Self {
         let problem = Problem::of_file(file.to_owned(), message.to_owned(), help.to_owned());
         Self::new(vec![problem], BTreeMap::new())
     }
 
-    /// These, and then `others`.
+    /// These problems, and then `others`.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {
         self.problems.extend(others.problems);
@@ -96,7 +100,7 @@ impl Problems {
         self
     }
 
-    /// The same with a further word of help for each.
+    /// The same problems, each with `note` behind its help.
     #[must_use]
     pub fn with_note(mut self, note: &str) -> Self {
         for problem in &mut self.problems {

@@ -56,6 +56,7 @@ pub struct Value<'a> {
 }
 
 impl<'a> Findings<'a> {
+    /// No problems yet; references are followed by `resolver`.
     pub fn new(resolver: &'a dyn Resolver) -> Self {
         Self {
             resolver,
@@ -65,6 +66,8 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Ends the checking of these files.
+    ///
     /// # Errors
     /// When there are problems: all of them, in the order of the files and their lines.
     pub fn finish<'f>(self, files: impl Iterator<Item = &'f File>) -> Result<(), Problems> {
@@ -123,6 +126,7 @@ impl<'a> Findings<'a> {
 }
 
 impl File {
+    /// A file with this text, whose relative paths start from `folder`.
     pub fn new(name: String, text: String, folder: &Path) -> Self {
         Self {
             name,
@@ -137,6 +141,7 @@ impl File {
         Self::new(self.name.clone(), text.to_owned(), &self.folder)
     }
 
+    /// The text as it was read.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -172,6 +177,7 @@ impl File {
         checked
     }
 
+    /// The name that problems say.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -186,6 +192,7 @@ impl File {
 }
 
 impl<'a> Section<'a> {
+    /// The value under a key, if it is there. The key then counts as known.
     pub fn get(&self, key: &'static str) -> Option<Value<'a>> {
         self.asked.borrow_mut().push(key);
         let (name, value) = self.table.get_key_value(key)?;
@@ -261,6 +268,7 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reports a problem with the table as a whole.
     pub fn problem(&self, message: impl Into<String>, help: &str) {
         self.findings.report(
             self.file,
@@ -271,6 +279,7 @@ impl<'a> Section<'a> {
         );
     }
 
+    /// What people call the table.
     pub fn title(&self) -> String {
         if self.path.is_empty() {
             "the file".to_owned()
@@ -297,6 +306,7 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// A text.
     pub fn text(&self) -> Option<&'a str> {
         let text = self.value.get_ref().as_str();
         if text.is_none() {
@@ -305,6 +315,7 @@ impl<'a> Value<'a> {
         text
     }
 
+    /// True or false.
     pub fn boolean(&self) -> Option<bool> {
         let boolean = self.value.get_ref().as_bool();
         if boolean.is_none() {
@@ -476,10 +487,12 @@ impl<'a> Value<'a> {
         found
     }
 
+    /// Whether it is a list without elements.
     pub fn is_empty_list(&self) -> bool {
         self.raw().as_array().is_some_and(|elements| elements.is_empty())
     }
 
+    /// The value as TOML has it.
     pub fn raw(&self) -> &'a DeValue<'a> {
         self.value.get_ref()
     }

@@ -18,27 +18,31 @@ pub trait Resolver {
     /// When the file is out of reach, or may not hold a secret.
     fn secret_file(&self, path: &Path) -> Result<Secret, Refused>;
 
-    /// The text of a small file that is `written` so, and whose it is.
+    /// The text of the small file at `path`, which the reference writes as `written`, and whose it is.
     ///
     /// # Errors
     /// When it is out of reach or cannot be read.
     fn text(&self, path: &Path, written: &str) -> Result<(String, Owner), Refused>;
 
+    /// Checks the hosts that a profile of the file's own fetches keys from.
+    ///
     /// # Errors
-    /// Names the first host that a profile of the file's own may not ask for keys.
+    /// Names the first host that it may not ask.
     fn fetch_hosts(&self, hosts: &[String]) -> Result<(), Refused>;
 
     /// Whether secrets may be short.
     fn short_secrets(&self) -> Leave;
 
-    /// What to write for a secret, for messages.
+    /// How a reference to a secret is written here, for messages.
     fn example(&self) -> String;
 }
 
 /// Why a reference is not followed, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// Why, for whoever wrote the file.
     pub message: String,
+    /// What to write instead.
     pub help: String,
 }
 
@@ -54,12 +58,15 @@ pub enum Owner {
 /// Whether something is let through that is refused by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Leave {
+    /// It is refused.
     #[default]
     Refused,
+    /// It is let through.
     Given,
 }
 
 impl Refused {
+    /// A refusal.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),

@@ -16,6 +16,7 @@ pub struct VersionSchema {
 }
 
 impl VersionSchema {
+    /// A version with the schema from its manifest.
     pub fn of(version: String, schema: Option<ConfigSchema>) -> Self {
         Self {
             version,
@@ -24,14 +25,14 @@ impl VersionSchema {
     }
 }
 
-/// The schemas that routes' configurations are held against.
+/// The schemas that routes' configurations must fit.
 #[derive(Debug, Clone, Default)]
 pub struct Schemas {
-    /// Of the plugins that `tollgate.toml` names.
+    /// The versions that `tollgate.toml` names.
     pub files: BTreeMap<PluginName, VersionSchema>,
-    /// Of the versions that a person bound to a route: its active one and its canary.
+    /// The versions that a person bound to a route: its active one and its canary.
     pub bound: BTreeMap<(TenantName, RouteName, PluginName), Vec<VersionSchema>>,
-    /// Of the newest published version, by whose it is; without an owner everybody's.
+    /// The newest published version of each plugin, by owner; one without an owner is for every tenant.
     pub newest: BTreeMap<(Option<TenantName>, PluginName), VersionSchema>,
 }
 
