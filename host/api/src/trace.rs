@@ -77,11 +77,11 @@ pub struct Trace {
     pub review: Option<ReviewView>,
     /// How often the event was delivered again in all; `None` where it never was.
     pub redelivered: Option<Redelivered>,
-    /// Further deliveries of the same event that are kept one by one, in their order; see [`tollgate_core::admission::Kept`].
+    /// Further deliveries of the same event that are kept one by one, in their order. Further ones are only counted.
     pub deliveries: Vec<DeliveryView>,
     /// One for each route that took the event.
     pub jobs: Vec<JobView>,
-    /// What people did to it: replays, reviews. The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`].
+    /// What people did to it: replays, reviews. The newest, at most 100.
     pub history: Vec<HistoryView>,
 }
 
@@ -196,7 +196,7 @@ pub struct JobView {
     pub reason: Option<String>,
     /// How often it was replayed.
     pub replays: u32,
-    /// The newest, at most [`tollgate_core::limits::TRACE_ROWS_MAX`], in their order.
+    /// The newest, at most 100, in their order.
     pub runs: Vec<RunView>,
 }
 
@@ -272,7 +272,7 @@ pub struct OutboxView {
     pub state: String,
     /// When a waiting entry is due (RFC 3339).
     pub due_at: Option<String>,
-    /// Its attempts, the newest at most [`tollgate_core::limits::TRACE_ROWS_MAX`], in their order.
+    /// Its attempts, the newest at most 100, in their order.
     pub attempts: Vec<AttemptView>,
 }
 

@@ -112,21 +112,21 @@ pub struct Extension {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionKind {
-    /// [`Action::Credit`].
+    /// Adds value to an account.
     Credit,
-    /// [`Action::Debit`].
+    /// Takes value from an account.
     Debit,
-    /// [`Action::ReserveStock`].
+    /// Holds stock.
     ReserveStock,
-    /// [`Action::ReleaseStock`].
+    /// Lets held stock go.
     ReleaseStock,
-    /// [`Action::IssueGiftCard`].
+    /// Issues a gift card.
     IssueGiftCard,
-    /// [`Action::Flag`].
+    /// Marks a subject as suspicious.
     Flag,
-    /// [`Action::Notify`].
+    /// Sends somebody a message.
     Notify,
-    /// [`Action::Extension`].
+    /// Does something that the contract has no case for.
     Extension,
     /// Made by a route that forwards, and never granted.
     Forward,

@@ -6,7 +6,6 @@
 //!
 //! Read it in the order of the modules below: it is the order in which an event passes through.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 // The words.
 pub mod ids;
