@@ -42,14 +42,19 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
 /// A PostgreSQL server as a store finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFound {
-    /// As the server says it, such as `15.18 (Debian 15.18-1)`.
+    /// The version as the server says it, such as `15.18 (Debian 15.18-1)`.
     pub version: String,
-    /// Of the store in it; 0 when there is none yet.
+    /// The schema's version of the store in it; 0 when there is none yet.
     pub schema: u32,
+    /// The setting `fsync`: `off` loses commits with the power.
     pub fsync: String,
+    /// The setting `full_page_writes`: `off` can leave torn pages.
     pub full_page_writes: String,
+    /// The setting `synchronous_commit` of this connection.
     pub synchronous_commit: String,
+    /// The standby servers that a commit waits for; empty for none.
     pub synchronous_standby_names: String,
+    /// How many connections the server takes from everybody together.
     pub max_connections: String,
     /// What of it can lose what was acknowledged, or keep hosts from working, and why.
     pub dangers: Vec<String>,
