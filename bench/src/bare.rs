@@ -27,7 +27,7 @@ use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::verify::{Keyring, verify};
 
-use super::process::SECRET;
+use super::load::SECRET;
 
 /// As many as the store's: writes that wait, and writes in one commit.
 const WAITING_MAX: usize = 4096;

@@ -2,6 +2,7 @@
 //! paced, each event has its instant, and how late it was answered counts from there.
 
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,36 @@ use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
 
-use super::process::{SECRET, Server};
+use super::system::folder_bytes;
+
+/// What requests are signed with.
+pub(super) const SECRET: &str = "bench-secret";
+
+/// Where a server takes events in.
+pub(super) struct Door {
+    /// The server's.
+    pub(super) name: &'static str,
+    pub(super) port: u16,
+    /// Where the source is.
+    pub(super) path: &'static str,
+    /// Whether a request names its event in a header, because the server does not look for it in the body.
+    pub(super) with_key: bool,
+    /// The folder where each body is, as it came, when it is answered; of a server that keeps none, none.
+    pub(super) keeps_in: Option<PathBuf>,
+}
+
+impl Door {
+    /// Fails when a server that says that it keeps events has not kept so many: it would be cheap for another reason.
+    fn check_kept(&self, requests: u64) -> anyhow::Result<()> {
+        let Some(folder) = &self.keeps_in else { return Ok(()) };
+        let (name, kept, sent) = (self.name, folder_bytes(folder)?, requests * BODY.len() as u64);
+        anyhow::ensure!(
+            kept >= sent,
+            "{name} answered {sent} bytes of events and keeps only {kept}"
+        );
+        Ok(())
+    }
+}
 
 /// A real event; its ids are replaced in each request.
 pub(super) const BODY: &str = include_str!("../../tests/samples/voucherify-customer.reward_redemptions.pending.json");
@@ -41,13 +71,13 @@ pub(super) struct Load {
     pub(super) elapsed: Duration,
 }
 
-/// Loads `server` over `connections` for `duration`, or until the prepared requests are used up.
+/// Loads a server over `connections` for `duration`, or until the prepared requests are used up.
 ///
 /// # Errors
 /// When a request is answered by anything but 202.
-pub(super) async fn run(server: &Server, connections: usize, duration: Duration) -> anyhow::Result<Load> {
+pub(super) async fn run(door: &Door, connections: usize, duration: Duration) -> anyhow::Result<Load> {
     let requests_max = REQUESTS_PER_SECOND_MAX * duration.as_secs().max(1);
-    closed(server, connections, requests_max, duration, Busy::Fails).await
+    closed(door, connections, requests_max, duration, Busy::Fails).await
 }
 
 /// What an answer of 503 means.
@@ -64,33 +94,33 @@ enum Busy {
 /// # Errors
 /// When a request is answered by anything but 202 and 503.
 pub(super) async fn run_counted(
-    server: &Server,
+    door: &Door,
     connections: usize,
     requests_max: u64,
     duration: Duration,
 ) -> anyhow::Result<Load> {
-    closed(server, connections, requests_max, duration, Busy::IsCounted).await
+    closed(door, connections, requests_max, duration, Busy::IsCounted).await
 }
 
 /// The same for so many requests, however long they take.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn run_count(server: &Server, connections: usize, requests: u64) -> anyhow::Result<Load> {
-    closed(server, connections, requests, Duration::from_secs(3600), Busy::Fails).await
+pub(super) async fn run_count(door: &Door, connections: usize, requests: u64) -> anyhow::Result<Load> {
+    closed(door, connections, requests, Duration::from_secs(3600), Busy::Fails).await
 }
 
 async fn closed(
-    server: &Server,
+    door: &Door,
     connections: usize,
     requests_max: u64,
     duration: Duration,
     busy: Busy,
 ) -> anyhow::Result<Load> {
-    let prepared = Arc::new(Prepared::new(server, requests_max)?);
+    let prepared = Arc::new(Prepared::new(door, requests_max)?);
     let start = Instant::now();
     let tasks: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(connection(server.port, Arc::clone(&prepared), start + duration, busy)))
+        .map(|_| tokio::spawn(connection(door.port, Arc::clone(&prepared), start + duration, busy)))
         .collect();
     let (mut requests, mut turned_away) = (0, 0);
     for task in tasks {
@@ -99,7 +129,7 @@ async fn closed(
         turned_away += refused;
     }
     let elapsed = start.elapsed();
-    server.check_kept(requests)?;
+    door.check_kept(requests)?;
     Ok(Load {
         requests,
         turned_away,
@@ -133,23 +163,23 @@ async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant, busy: Busy
 }
 
 /// Sends `per_second` requests, each at its instant whether or not those before are answered, over so many connections. How long
-/// after its instant each was answered: a request that had to wait for a connection was waiting for the server.
+/// after its instant each was answered: a request that had to wait for a connection was waiting for the door.
 ///
 /// # Errors
 /// As [`run`].
 pub(super) fn paced(
-    server: &Server,
+    door: &Door,
     per_second: u64,
     duration: Duration,
     connections: usize,
 ) -> anyhow::Result<Vec<Duration>> {
     let requests = per_second * duration.as_secs();
-    let prepared = Prepared::new(server, requests)?;
+    let prepared = Prepared::new(door, requests)?;
     let start = Instant::now() + Duration::from_millis(200);
     // Threads, because they wake within some ten microseconds of their instant; the runtime's clock ticks in milliseconds.
     let latencies = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
-            .map(|_| scope.spawn(|| on_its_instants(server.port, &prepared, start, per_second)))
+            .map(|_| scope.spawn(|| on_its_instants(door.port, &prepared, start, per_second)))
             .collect();
         let mut latencies = Vec::new();
         for thread in threads {
@@ -157,7 +187,7 @@ pub(super) fn paced(
         }
         anyhow::Ok(latencies)
     })?;
-    server.check_kept(requests)?;
+    door.check_kept(requests)?;
     Ok(latencies)
 }
 
@@ -179,11 +209,11 @@ fn on_its_instants(port: u16, prepared: &Prepared, start: Instant, per_second: u
 ///
 /// # Errors
 /// When nobody listens, or the answer is not 202.
-pub(super) fn one(server: &Server) -> anyhow::Result<()> {
-    let prepared = Prepared::new(server, 1)?;
+pub(super) fn one(door: &Door) -> anyhow::Result<()> {
+    let prepared = Prepared::new(door, 1)?;
     let mut request = prepared.template.bytes.clone();
     prepared.next(&mut request);
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port))?;
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", door.port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     exchange(&mut stream, &request)
 }
@@ -212,9 +242,9 @@ struct Prepared {
 const SIGNATURE_BYTES: usize = 64;
 
 impl Prepared {
-    fn new(server: &Server, requests: u64) -> anyhow::Result<Self> {
+    fn new(door: &Door, requests: u64) -> anyhow::Result<Self> {
         let first = NEXT.fetch_add(requests, Ordering::Relaxed);
-        let template = Template::new(server.path, server.with_key)?;
+        let template = Template::new(door.path, door.with_key)?;
         let mut body = BODY.as_bytes().to_vec();
         let signatures = (first..first + requests)
             .map(|number| {

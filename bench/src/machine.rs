@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tollgate_core::time::UnixMillis;
 
-use super::process::{folder, spent_by_servers, stat};
+use super::system::{folder, spent_by_servers, stat};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Machine {

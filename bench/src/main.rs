@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod runs;
 mod spin;
+mod system;
 
 use std::path::Path;
 use std::time::Duration;
@@ -140,7 +141,7 @@ fn memory(receipts: u64) -> anyhow::Result<()> {
     let mut done = 0;
     while done < receipts {
         done += runtime
-            .block_on(load::run(&server, 64, Duration::from_secs(5)))?
+            .block_on(load::run(&server.door, 64, Duration::from_secs(5)))?
             .requests;
         let resident = server.resident_bytes()? as f64 / (1024.0 * 1024.0);
         let stored = server.store_bytes()? as f64 / (1024.0 * 1024.0);

@@ -12,8 +12,9 @@ use tokio::runtime::Runtime;
 use super::bare::Mode;
 use super::load;
 use super::peers::Peer;
-use super::process::{Server, Setup, spent, stat};
+use super::process::{Server, Setup};
 use super::runs;
+use super::system::{say, spent, stat};
 
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
@@ -143,11 +144,6 @@ pub(super) fn at(name: &str, connections: usize) -> String {
     format!("{name}, {connections} connections")
 }
 
-#[expect(clippy::print_stderr, reason = "a tool for the terminal")]
-pub(super) fn say(line: &str) {
-    eprintln!("{line}");
-}
-
 /// One stretch of load.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -192,7 +188,7 @@ fn way(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()> 
         say(&format!("round {round} of {}: {WAY}", plan.rounds));
         let server = Server::start(Setup::WholeWay)?;
         let before = server.cpu_time()?;
-        let load = runtime.block_on(load::run(&server, 64, Duration::from_secs(plan.seconds)))?;
+        let load = runtime.block_on(load::run(&server.door, 64, Duration::from_secs(plan.seconds)))?;
         let drained = server.wait_until_settled()?;
         found.load(WAY, Sample::of(&load, server.cpu_time()? - before));
         let seconds = (load.elapsed + drained).as_secs_f64();
@@ -228,7 +224,7 @@ const RECORDED: u64 = 25_000;
 fn repeat(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()> {
     say(&format!("recording {RECORDED} runs"));
     let server = Server::start(Setup::WholeWay)?;
-    runtime.block_on(load::run_count(&server, 64, RECORDED))?;
+    runtime.block_on(load::run_count(&server.door, 64, RECORDED))?;
     server.wait_until_settled()?;
     let folder = server.leave()?;
     let config = folder.path().join("tollgate.toml");
@@ -305,13 +301,18 @@ fn stall(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()
             plan.paced_seconds
         ));
         let server = Server::start(setup)?;
-        runtime.block_on(load::run_count(&server, 256, PACED_AFTER))?;
+        runtime.block_on(load::run_count(&server.door, 256, PACED_AFTER))?;
         let begun = server.checkpoints()?.unwrap_or(0);
         let mut latencies = Vec::new();
         let mut checkpoints = None;
         // A stretch without a checkpoint says nothing of what one costs.
         for _ in 0..PACED_STRETCHES_MAX {
-            latencies.extend(load::paced(&server, PACED_PER_SECOND, duration, PACED_CONNECTIONS)?);
+            latencies.extend(load::paced(
+                &server.door,
+                PACED_PER_SECOND,
+                duration,
+                PACED_CONNECTIONS,
+            )?);
             checkpoints = server.checkpoints()?.map(|now| now.wrapping_sub(begun));
             if checkpoints != Some(0) {
                 break;
@@ -425,14 +426,14 @@ fn warm(
     runtime: &Runtime,
 ) -> anyhow::Result<Sample> {
     let server = Server::start(setup)?;
-    runtime.block_on(load::run(&server, connections, before))?;
+    runtime.block_on(load::run(&server.door, connections, before))?;
     // Not worth the wait where only the rate is looked at.
     let works_afterwards = matches!(setup, Setup::Peer(peer) if peer.works_afterwards()) && duration > SECOND;
     if works_afterwards {
         server.wait_until_idle()?;
     }
     let before = server.cpu_time()?;
-    let load = runtime.block_on(load::run(&server, connections, duration))?;
+    let load = runtime.block_on(load::run(&server.door, connections, duration))?;
     if works_afterwards {
         server.wait_until_idle()?;
     }
@@ -455,7 +456,7 @@ fn million(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<
         let mut stored = 0;
         while stored < receipts {
             let next = FILL.min(receipts - stored);
-            stored += runtime.block_on(load::run_count(&server, 256, next))?.requests;
+            stored += runtime.block_on(load::run_count(&server.door, 256, next))?.requests;
             say(&format!("{stored} of {receipts} receipts stored"));
         }
         server.leave()
@@ -473,7 +474,7 @@ fn million(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<
             };
             let server = Server::start_in(Setup::Ingest, folder)?;
             let before = server.cpu_time()?;
-            let load = runtime.block_on(load::run_count(&server, 256, WINDOW))?;
+            let load = runtime.block_on(load::run_count(&server.door, 256, WINDOW))?;
             found.load(name, Sample::of(&load, server.cpu_time()? - before));
             found.sample(
                 format!("{name}: {RESIDENT}"),

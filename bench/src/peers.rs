@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-use super::process::{SECRET, folder, free_port};
+use super::load::SECRET;
+use super::system::{folder, free_port};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {

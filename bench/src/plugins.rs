@@ -7,7 +7,7 @@ use tollgate_core::manifest::Manifest;
 use tollgate_core::outcome::Outcome;
 use tollgate_sandbox::{CacheDir, Sandbox, SandboxOptions, with_manifest};
 
-use super::process::resident_bytes;
+use super::system::resident_bytes;
 
 /// Publishes `count` plugins, then starts as a host does that finds all of them compiled.
 pub(super) fn many(count: usize) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::bare::Mode;
-use super::chart::{self, Bar, Kind};
+use super::chart::{self, Bar, Kind, number};
 use super::machine::{Machine, Watch, today};
 use super::measures::{
     EVENTS_PER_SECOND, FEW, Found, MANY, PACED, Plan, RECEIPTS, REPLAY_PER_CPU_SECOND, RESIDENT, RUN, SETTLED_RUN,
@@ -553,25 +553,6 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         }
     }
     text
-}
-
-/// With three digits or a few more, and thousands apart.
-pub(super) fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        size if size >= 99.95 || size.fract() == 0.0 => 0,
-        size if size >= 9.995 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.decimals$}");
-    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let mut grouped = String::new();
-    for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped + rest
 }
 
 #[cfg(test)]

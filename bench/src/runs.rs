@@ -25,8 +25,8 @@ use tollgate_store::{
     Store as _, Targets, Work as _,
 };
 
-use super::load::body;
-use super::process::{SECRET, empty_folder, stat};
+use super::load::{SECRET, body};
+use super::system::{empty_folder, stat};
 
 /// Cashback on the points that a pending redemption spends.
 pub(super) const CONFIG: &str = r#"{"currency":"USD","points":{"from":"/data/voucher/redemption/redeemed_points","value_minor_units":2},"rate_bps":10000,"statuses":["pending"]}"#;

@@ -82,10 +82,10 @@ struct Taken {
 
 fn taken(runtime: &Runtime, app: App, connections: usize) -> anyhow::Result<Taken> {
     let server = Server::start(Setup::Spin(app))?;
-    runtime.block_on(load::run_counted(&server, connections, 10_000, WARMING))?;
+    runtime.block_on(load::run_counted(&server.door, connections, 10_000, WARMING))?;
     server.wait_until_settled()?;
     let before = server.cpu_time()?;
-    let load = runtime.block_on(load::run_counted(&server, connections, 10_000, DURATION))?;
+    let load = runtime.block_on(load::run_counted(&server.door, connections, 10_000, DURATION))?;
     server.wait_until_settled()?;
     let spent = server.cpu_time()? - before;
     server.stop()?;
@@ -101,10 +101,10 @@ fn taken(runtime: &Runtime, app: App, connections: usize) -> anyhow::Result<Take
 /// Jobs that are left when the burst ends, and a while later; and how many events were turned away.
 fn burst(runtime: &Runtime) -> anyhow::Result<(u64, u64, u64)> {
     let server = Server::start(Setup::Spin(App::TwoPlugins))?;
-    runtime.block_on(load::run_counted(&server, 4, 100, WARMING))?;
+    runtime.block_on(load::run_counted(&server.door, 4, 100, WARMING))?;
     server.wait_until_settled()?;
     let patience = Duration::from_secs(120);
-    let load = runtime.block_on(load::run_counted(&server, BURST_CONNECTIONS, BURST, patience))?;
+    let load = runtime.block_on(load::run_counted(&server.door, BURST_CONNECTIONS, BURST, patience))?;
     let waiting = || {
         let counts = server.app()?.counts();
         counts["jobs_waiting"].as_u64().context("no count of jobs")
@@ -119,7 +119,7 @@ fn burst(runtime: &Runtime) -> anyhow::Result<(u64, u64, u64)> {
 /// Acknowledgements per second without and with a plugin that loops; how many of its runs there were, and how many its budget ended.
 fn with_a_loop(runtime: &Runtime) -> anyhow::Result<(f64, f64, u64, u64)> {
     let server = Server::start(Setup::Spin(App::WithALoop))?;
-    let load = |duration| runtime.block_on(load::run_counted(&server, 8, 10_000, duration));
+    let load = |duration| runtime.block_on(load::run_counted(&server.door, 8, 10_000, duration));
     let per_second = |load: load::Load| load.requests as f64 / load.elapsed.as_secs_f64();
     load(WARMING)?;
     let without = per_second(load(DURATION)?);

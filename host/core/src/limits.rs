@@ -61,11 +61,6 @@ pub const VOUCHED_KEYS_MAX: usize = 12;
 /// Amounts of money, in minor units: what a JSON number holds exactly everywhere.
 pub const MINOR_UNITS_MAX: i64 = (1 << 53) - 1;
 
-/// Admissions, settlements and delivery results waiting for the store's writer. Over it: 503.
-pub const WRITE_QUEUE_MAX: usize = 4096;
-/// Writes that share one commit.
-pub const WRITE_BATCH_MAX: usize = 512;
-
 /// Redeliveries of one receipt that are kept one by one; further ones are counted, with the time of the last.
 pub const REDELIVERIES_KEPT_MAX: u32 = 16;
 /// Bodies of one receipt's conflicts that are kept, each once however often it comes; further ones are counted.

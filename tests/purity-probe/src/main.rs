@@ -195,7 +195,6 @@ fn main() {
         profile::Profile::signs_url(_);
         profile::Profile::tolerance_s(_);
         profile::Profile::statuses(_);
-        profile::Profile::type_is_signed(_);
         profile::Profile::vectors(_);
         profile::Profile::with_currency(_, _);
         profile::Profile::with_event_type(_, _);

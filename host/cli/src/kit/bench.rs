@@ -10,8 +10,9 @@ use tollgate_sandbox::{CacheDir, RunLimits};
 
 use super::super::show::{BOLD, DIM, WARN};
 use super::super::{Exit, Refused, Usage, print_json, read};
-use super::project::{Limits, Named, Which, grouped, run as run_plugin, sandbox, share, size};
+use super::project::{Limits, Named, grouped, run as run_plugin, sandbox, share, size};
 use super::test::{chosen, folder_of};
+use super::which::Which;
 
 /// Loads from the compiled cache that are measured.
 const COLD_STARTS: usize = 20;

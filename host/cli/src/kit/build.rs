@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use tollgate_sandbox::Refusal;
 
 use super::super::{Exit, Refused, Usage, read};
-use super::check;
 use super::new::CONTRACT;
 use super::project::{Language, Project, fixtures, sandbox};
+use super::vetting;
 
 /// What a plugin in Rust is built for: no WASI at all.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -44,10 +44,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let golden = args.golden.then(|| golden(&project)).transpose()?;
     // What a host tries before it takes the component in is tried here as well, so that `build` and `check` say the same.
     let proved = match build(&project, golden.as_deref())? {
-        Ok(()) => check::prove(&sandbox(Some(project.cache()?))?, &project.component())?,
+        Ok(()) => vetting::prove(&sandbox(Some(project.cache()?))?, &project.component())?,
         Err(refusal) => Err(refusal),
     };
-    check::tell(&project.component().display().to_string(), proved, args.json)
+    vetting::tell(&project.component().display().to_string(), proved, args.json)
 }
 
 /// Builds a project and vets what came of it. Only a component that starts becomes the project's; how its golden events end is not

@@ -12,6 +12,8 @@ mod project;
 mod run;
 mod sign;
 mod test;
+mod vetting;
+mod which;
 
 use super::Exit;
 

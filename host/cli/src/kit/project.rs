@@ -1,8 +1,7 @@
-//! Where a plugin is: a project's folder, or a component that somebody else built.
+//! A plugin's project: its folder, its fixtures, and the sandbox and limits that it is run with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use tollgate_core::fixture::{Fixture, Series, State};
@@ -11,24 +10,13 @@ use tollgate_core::manifest::Manifest;
 use tollgate_core::state::StateValue;
 use tollgate_sandbox::{CacheDir, Compiler, Plugin, Run, RunInput, RunLimits, Sandbox, SandboxOptions, StateSource};
 
-use super::super::{Refused, Usage, read};
-use super::build;
+use super::super::{Usage, read};
 
 /// What a project builds.
 pub(super) const COMPONENT: &str = "plugin.wasm";
 pub(super) const MANIFEST: &str = "manifest.json";
 /// What the kit keeps for itself in a project: compiled code, tools' output.
 const OWN_FOLDER: &str = ".tollgate";
-/// What a build never reads.
-const NO_SOURCES: [&str; 6] = [
-    "fixtures",
-    "node_modules",
-    "target",
-    "__pycache__",
-    COMPONENT,
-    "README.md",
-];
-
 /// A language that plugins are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Language {
@@ -106,54 +94,6 @@ impl Project {
         let json = read(&path)?;
         Manifest::from_json(&json).map_err(|error| Usage(format!("{}: {error}", path.display())).into())
     }
-
-    /// Builds where a source is newer than the component. What carries golden events goes on carrying the fixtures of now: so what is
-    /// tested is, byte for byte, what is signed and pushed.
-    fn build_if_older(&self) -> anyhow::Result<()> {
-        let is_golden = fs::read(self.component()).is_ok_and(|component| tollgate_sandbox::carries_golden(&component));
-        let built = fs::metadata(self.component()).and_then(|component| component.modified());
-        let source = newest(&self.folder).and_then(|source| match is_golden {
-            true => Ok(source.max(newest_in(&self.folder.join("fixtures"))?)),
-            false => Ok(source),
-        });
-        if built.is_ok_and(|built| source.is_ok_and(|source| source <= built)) {
-            return Ok(());
-        }
-        let golden = is_golden.then(|| build::golden(self)).transpose()?;
-        match build::build(self, golden.as_deref())? {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(Refused(format!("the component is refused: {refusal}")).into()),
-        }
-    }
-}
-
-/// When the newest file of a folder without folders in it was changed; the beginning of time where there is no such folder.
-fn newest_in(folder: &Path) -> std::io::Result<SystemTime> {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        newest = newest.max(entry?.metadata()?.modified()?);
-    }
-    Ok(newest)
-}
-
-/// When the newest source in a folder was changed.
-fn newest(folder: &Path) -> std::io::Result<SystemTime> {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name != ".cargo" || NO_SOURCES.contains(&&*name) {
-            continue;
-        }
-        let changed = if entry.file_type()?.is_dir() {
-            self::newest(&entry.path())?
-        } else {
-            entry.metadata()?.modified()?
-        };
-        newest = newest.max(changed);
-    }
-    Ok(newest)
 }
 
 fn own_folder(project: &Path) -> anyhow::Result<PathBuf> {
@@ -162,64 +102,9 @@ fn own_folder(project: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn compiled(project: &Path) -> anyhow::Result<CacheDir> {
+/// Where the compiled code of a project's folder is kept.
+pub(super) fn compiled(project: &Path) -> anyhow::Result<CacheDir> {
     Ok(CacheDir::new(own_folder(project)?.join("compiled")))
-}
-
-/// Which plugin.
-#[derive(clap::Args)]
-pub(super) struct Which {
-    /// A project's folder, or a component (.wasm)
-    #[arg(default_value = ".")]
-    pub(super) path: PathBuf,
-}
-
-impl Which {
-    /// The component's file; a project is built first when a source is newer.
-    pub(super) fn component(&self) -> anyhow::Result<PathBuf> {
-        if !self.path.is_dir() {
-            return Ok(self.path.clone());
-        }
-        let project = Project::open(&self.path)?;
-        project.build_if_older()?;
-        Ok(project.component())
-    }
-
-    /// When the newest of what a test looks at was changed: sources or the component, and the fixtures in `fixtures`.
-    pub(super) fn changed(&self, fixtures: &Path) -> std::io::Result<SystemTime> {
-        let plugin = if self.path.is_dir() {
-            newest(&self.path)?
-        } else {
-            fs::metadata(&self.path)?.modified()?
-        };
-        Ok(plugin.max(newest_in(fixtures)?))
-    }
-
-    /// The folder of the project that the plugin belongs to, if it belongs to one.
-    pub(super) fn project(&self) -> Option<&Path> {
-        let folder = if self.path.is_dir() {
-            &self.path
-        } else {
-            self.path.parent()?
-        };
-        folder.join(MANIFEST).is_file().then_some(folder)
-    }
-
-    /// Where compiled code is kept, for a project.
-    pub(super) fn cache(&self) -> anyhow::Result<Option<CacheDir>> {
-        self.project().map(compiled).transpose()
-    }
-
-    /// The plugin, compiled; a project keeps the compiled code.
-    ///
-    /// # Errors
-    /// When it is refused, with how to mend it.
-    pub(super) fn load(&self) -> anyhow::Result<Plugin> {
-        let bytes = read(&self.component()?)?;
-        let sandbox = sandbox(self.cache()?)?;
-        let refused = |refusal| Refused(format!("{} is refused: {refusal}", self.path.display()));
-        Ok(sandbox.load(&bytes).map_err(refused)?)
-    }
 }
 
 /// Time of the kit's compiler. It gives way to all else on the author's machine, who waits for it and has nobody to protect.

@@ -7,8 +7,9 @@ use tollgate_core::mask;
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json, read};
-use super::project::{Limits, Which, grouped, read_state, run as run_plugin, share, size};
+use super::project::{Limits, grouped, read_state, run as run_plugin, share, size};
 use super::test::{SILENT_TRAP, says_nothing, show_logs};
+use super::which::Which;
 
 #[derive(clap::Args)]
 #[command(

@@ -12,7 +12,8 @@ use tollgate_core::signature::PrivateKey;
 use super::super::key_file::{private_key, public_file, random, write_new};
 use super::super::show::{DIM, GOOD};
 use super::super::{Exit, Usage, print_json, read};
-use super::project::{Which, sandbox};
+use super::project::sandbox;
+use super::which::Which;
 
 #[derive(clap::Args)]
 #[command(
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let component = read(&path)?;
     let report = match sandbox(args.which.cache()?)?.vet(&component) {
         Ok(report) => report,
-        Err(refusal) => return super::check::tell(&path.display().to_string(), Err(refusal), args.json),
+        Err(refusal) => return super::vetting::tell(&path.display().to_string(), Err(refusal), args.json),
     };
     let publisher = match &args.publisher {
         Some(publisher) => publisher.clone(),

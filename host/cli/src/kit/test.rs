@@ -14,7 +14,8 @@ use tollgate_sandbox::{Plugin, RunLimits};
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json};
-use super::project::{Limits, Named, Which, fixtures, grouped, run as run_plugin, share, size};
+use super::project::{Limits, Named, fixtures, grouped, run as run_plugin, share, size};
+use super::which::Which;
 
 #[derive(clap::Args)]
 #[command(

@@ -1174,10 +1174,6 @@ impl Check<'_> {
             .id
             .iter()
             .all(|source| is_signed(source, rule, event, body_signed));
-        let event_type = event
-            .event_type
-            .iter()
-            .all(|source| is_signed(source, rule, event, body_signed));
         match (&raw.id_signed, id) {
             (None, false) => Err(self.problem(
                 &raw.id,
@@ -1189,7 +1185,6 @@ impl Check<'_> {
             )),
             _ => Ok(Signed {
                 id,
-                event_type,
                 body: body_signed,
             }),
         }

@@ -64,7 +64,6 @@ pub struct Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Signed {
     id: bool,
-    event_type: bool,
     body: bool,
 }
 
@@ -795,11 +794,6 @@ impl Profile {
     /// again under another id, so the same body under a new id is a suspected replay.
     pub fn id_is_signed(&self) -> bool {
         self.signed.id
-    }
-
-    /// Whether the event type is among the signed bytes.
-    pub fn type_is_signed(&self) -> bool {
-        self.signed.event_type
     }
 
     /// Whether the signature holds the whole body. Where it does not, whoever has one authentic request can make up others.
