@@ -43,7 +43,7 @@ pub(crate) fn split<'a>(rule: &BatchRule, body: &'a str) -> Result<Option<Vec<&'
                 found
             }
             Step::Each => {
-                // There is one list, so there is one text here.
+                // The rule names one list, so one text is found.
                 let text = level.first().copied().unwrap_or_default();
                 if rule.optional && !text.trim_start().starts_with('[') {
                     return Ok(None);

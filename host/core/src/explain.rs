@@ -14,7 +14,7 @@ pub struct Explanation {
     pub differs: Differs,
     /// What is wrong, in one sentence.
     pub summary: String,
-    /// What was found by trying; a sentence each.
+    /// What was found by trying, one sentence for each finding.
     pub hints: Vec<String>,
 }
 
@@ -132,7 +132,7 @@ fn tried(profile: &Profile, keyring: &Keyring, request: &RawRequest<'_>) -> (Opt
     (differs, hints)
 }
 
-/// What people and proxies make of a URL: the URL, its query, and what is said of it.
+/// The URLs that people and proxies make of the one that was called: each with its query, and what is said when it fits.
 fn url_variants(request: &RawRequest<'_>) -> Vec<(String, Option<String>, &'static str)> {
     const CONFIGURE: &str = "configure the URL exactly as the provider has it";
     let Some(whole) = request.url else { return Vec::new() };
@@ -182,7 +182,7 @@ fn url_variants(request: &RawRequest<'_>) -> Vec<(String, Option<String>, &'stat
     variants
 }
 
-/// What proxies, frameworks and copy and paste do to a body.
+/// The bodies that proxies, frameworks and copy and paste make of the one that was sent.
 fn body_variants(body: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
     let mut variants = Vec::new();
     let mut trimmed = body;

@@ -48,7 +48,7 @@ pub(crate) fn decode(text: &str, plus: bool) -> Result<Cow<'_, str>, &'static st
     }
 }
 
-/// The same, whatever comes out.
+/// Like [`decode`], but returns bytes, which need not be UTF-8.
 pub(crate) fn bytes(text: &str, plus: bool) -> Cow<'_, [u8]> {
     if !text.bytes().any(|b| b == b'%' || (plus && b == b'+')) {
         return Cow::Borrowed(text.as_bytes());
@@ -72,7 +72,7 @@ pub(crate) fn bytes(text: &str, plus: bool) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// Encodes what may not stand in a form as it is.
+/// Percent-encodes every character that a form cannot hold as it is.
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for b in text.bytes() {

@@ -15,7 +15,7 @@ use crate::money::Money;
 use crate::outbox::OutboxClaim;
 use crate::own_header;
 
-/// What stands where other routes have their plugin's name, in runs and as the namespace of operations. No plugin may have it.
+/// Stands in the place of a plugin's name for routes that forward, in runs and as the namespace of operations. No plugin may have it.
 pub const NAME: &str = "forward";
 
 /// What the run of such a job is called: [`crate::outcome::Outcome::name`] of what no plugin ran.
@@ -78,7 +78,7 @@ pub(crate) fn body(form: ForwardForm, claim: &OutboxClaim, event: &Event) -> Vec
     }
 }
 
-/// The content type of [`body`]. That of the request is not kept, so of a body alone it is told from its look.
+/// The content type of [`body`]. The request's own is not kept, so that of a body alone is told from the body's form.
 pub(crate) fn content_type(form: ForwardForm, event: &Event) -> &'static str {
     match form {
         ForwardForm::Envelope => "application/json",
@@ -87,14 +87,14 @@ pub(crate) fn content_type(form: ForwardForm, event: &Event) -> &'static str {
     }
 }
 
-/// What says of a forwarded event where it is from, beside its body.
+/// The headers that say where a forwarded event is from.
 pub(crate) fn headers(receipt: ReceiptId, event: &Event) -> Vec<(String, String)> {
     let mut headers = vec![
         ("tollgate-receipt".to_owned(), receipt.to_string()),
         ("tollgate-tenant".to_owned(), event.tenant.to_string()),
         ("tollgate-source".to_owned(), event.source.to_string()),
     ];
-    // What is not one word of ASCII is no value of a header; the other forms say it in their JSON.
+    // A header's value must be one word of ASCII; the other forms say the rest in their JSON.
     for (name, value) in [
         ("tollgate-event-id", event.id.as_str()),
         ("tollgate-event-type", event.event_type.as_str()),
@@ -121,7 +121,7 @@ fn to_vec(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts, numbers and JSON that was read")
 }
 
-/// A body by what it is, for a place in JSON.
+/// A body in a JSON document: as JSON where it is JSON, else as text or base64.
 enum Payload<'a> {
     Json(&'a RawValue),
     Text(&'a str),
@@ -185,10 +185,10 @@ struct Read<'a> {
     attributes: Attributes<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    /// Of a body that is no JSON.
+    /// The body where it is text and no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_text: Option<&'a str>,
-    /// Of one that is no text either.
+    /// The body in base64, where it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
 }

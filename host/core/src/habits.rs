@@ -10,9 +10,9 @@ use crate::event::Event;
 use crate::ids::{EventType, PluginName, TenantName};
 use crate::state::StateRead;
 
-/// Of a plugin that asks for more, no more is guessed.
+/// The most keys that are guessed for one run.
 const KEYS_MAX: usize = 8;
-/// What an event says in fewer bytes stands in any text.
+/// A shorter value of an event may stand in a key by chance, so it names none.
 const SAID_BYTES_MIN: usize = 3;
 
 /// How the keys are named that each plugin asked for, last, on events of each type.
@@ -23,7 +23,7 @@ pub struct Habits(BTreeMap<(TenantName, PluginName, EventType), BTreeSet<Name>>)
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     before: String,
-    /// What of the event stands in the middle, if anything does.
+    /// The part of the event that stands in the middle of the key, if one does.
     said: Option<Said>,
     after: String,
 }
@@ -61,7 +61,7 @@ fn said(event: &Event) -> impl Iterator<Item = (Said, &str)> {
 }
 
 impl Name {
-    /// A key is named by the longest text in it that its event says.
+    /// Finds the longest text of the event that the key holds: the key is named by it.
     fn of(key: &str, event: &Event) -> Self {
         let in_key = said(event).filter(|(_, text)| text.len() >= SAID_BYTES_MIN && key.contains(text));
         let longest = in_key.max_by_key(|(_, text)| text.len());

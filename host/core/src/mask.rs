@@ -1,5 +1,5 @@
-//! What people may see in logs and lists. Whole values stay in the store; here they are cut, and what would not be seen as it is, or
-//! would have something else seen, is written out.
+//! What people may see in logs and lists. The store keeps whole values; here they are cut, and characters that would not be seen, or
+//! would change how others are seen, are written out.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Checks what a person says for the history, or is called in it: one line, with nothing hidden in it.
+/// Checks a text or a name that a person gives for the history: it must be one line, with no hidden character.
 ///
 /// # Errors
 /// In words, beginning with the field's name: it is too long, or has a hidden character, which it names with its place.

@@ -44,7 +44,7 @@ const CREDENTIAL_WORDS: [&str; 10] = [
     "credential",
 ];
 
-/// Reads the name of a header that a destination has of its own, and answers it in lower case.
+/// Reads the name of a header that a destination has of its own, and returns it in lower case.
 ///
 /// # Errors
 /// In words: it is no name (RFC 9110 section 5.1), too long, or one that deliveries have anyhow.
@@ -67,7 +67,7 @@ pub fn name(text: &str) -> Result<String, String> {
 /// Words of names that prove who sent a request, beside those of credentials.
 const PROOF_WORDS: [&str; 7] = ["hmac", "jws", "jwt", "session", "sig", "sign", "signatures"];
 
-/// Reads the names of the headers that a source keeps of each request, and answers them in lower case.
+/// Reads the names of the headers that a source keeps of each request, and returns them in lower case.
 ///
 /// # Errors
 /// In words: there are too many, one comes twice, is no name that can be sent on (as [`name`]), or is of a header that proves who sent the

@@ -1,13 +1,13 @@
 //! Quarantine: a version that fails again and again on a route is not run there any more (promise P6).
 //!
-//! One bad event is no reason; a row of them, of which none went well, is.
+//! One failed run is no reason for it; many failed runs in a row are.
 
 use crate::outcome::Fault;
 
 /// The outcome of a run that was not made, because its plugin is in quarantine.
 pub const OUTCOME: &str = "quarantined";
 
-/// Faults in a row that are enough for quarantine, where nobody says another number.
+/// How many faults in a row are enough for quarantine, unless the operator says another number.
 pub const FAULTS_MAX: u32 = 20;
 
 /// Whether a fault speaks against the plugin. What the host did does not.
@@ -28,7 +28,7 @@ pub fn counts(fault: Fault) -> bool {
 pub struct Row(u32);
 
 impl Row {
-    /// A row of so many, kept elsewhere meanwhile.
+    /// So many faults in a row, as a store has counted them.
     pub fn of(faults: u32) -> Self {
         Self(faults)
     }

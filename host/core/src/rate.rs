@@ -3,7 +3,7 @@
 //! The generic cell rate algorithm: a token bucket that keeps one instant instead of a count and a time, so it is exact and needs no
 //! refilling. Time is whole nanoseconds of a clock that never goes back.
 
-/// A bound: so many in a second on average, so many at once.
+/// A bound on requests: how many in a second on average, and how many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     per_s: u32,
@@ -24,7 +24,7 @@ impl Rate {
     }
 }
 
-/// What one sender has used of its [`Rate`]. The new one is full.
+/// What one sender has used of its [`Rate`]. A new one has used nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// When all that was taken is earned again.

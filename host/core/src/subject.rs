@@ -1,4 +1,4 @@
-//! Subjects: whose they are (promises T3, T4).
+//! Subjects: whether they belong to a tenant or to one source (promises T3, T4).
 //!
 //! A subject is a name that a source gives to what its events are about. Two sources of one tenant may use one name for two things, and each
 //! is believed by its own secret only: so a subject belongs to its source, unless the tenant says that sources share a family.
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 use crate::ids::{FamilyName, SourceName};
 
-/// Whose the subject of an event is.
+/// Who else means the same by the subject of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Its source's own: no other source moves it.
+    /// The subject is its source's own: no other source moves it.
     #[default]
     Source,
-    /// The same for all sources that share the family.
+    /// The subject is the same for all sources that share the family.
     Shared,
 }
 
@@ -35,7 +35,7 @@ impl Scope {
 pub struct Sharing(pub BTreeMap<FamilyName, BTreeSet<SourceName>>);
 
 impl Sharing {
-    /// Whose subject an event is about.
+    /// The scope of the subject that an event is about.
     pub fn scope(&self, event: &Event) -> Scope {
         let sharing = event.reading.family().and_then(|family| self.0.get(family));
         match sharing {

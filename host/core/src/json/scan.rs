@@ -1,7 +1,7 @@
 //! The usual document, read in one pass over its bytes: the grammar is checked and the wanted scalars are picked out.
 //!
-//! Whatever is wrong, and what is rare, makes it give up, and the careful reader beside it decides, with serde_json and with words for
-//! what is wrong. So there is one thing to hold: what is taken here is taken there, with the same values. The tests compare them.
+//! It gives up on whatever is wrong or rare, and the careful reader beside it decides, with serde_json and with words for
+//! what is wrong. One property must hold: a document that is taken here is taken there too, with the same values. The tests compare them.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub(super) fn read<'a>(pointers: &Pointers, text: &'a str) -> Option<Values<'a>>
     }
 }
 
-/// Its methods take where something begins and answer what is behind it, so that the place stays in a register.
+/// Its methods take where something begins and return what is behind it, so that the place stays in a register.
 struct Scan<'p, 'a> {
     pointers: &'p Pointers,
     text: &'a str,
@@ -75,7 +75,7 @@ impl<'p, 'a> Scan<'p, 'a> {
             let (end, escaped) = self.string(at)?;
             let inner = match node {
                 None => None,
-                // It may be a wanted one in disguise.
+                // With its escapes undone it may be a wanted one.
                 Some(_) if escaped => return None,
                 Some(node) => {
                     let key = self.bytes.get(at..end)?;
@@ -179,7 +179,7 @@ impl<'p, 'a> Scan<'p, 'a> {
         let is_negative = bytes.get(start) == Some(&b'-');
         let whole = start + usize::from(is_negative);
         let mut end = digits(whole)?;
-        // With a zero before other digits it is none, and minus zero is no integer.
+        // A number has no zero before other digits, and minus zero is no integer.
         if bytes.get(whole) == Some(&b'0') && (end > whole + 1 || is_negative) {
             return None;
         }

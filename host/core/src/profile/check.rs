@@ -1,4 +1,4 @@
-//! From what a profile file says to a profile that can be applied without further questions, or to the line that is wrong.
+//! Checks what a profile file says, and makes of it a profile that can be applied to any request, or an error at the line that is wrong.
 
 use std::ops::Range;
 
@@ -70,7 +70,7 @@ struct Check<'t> {
     parameters: Vec<Parameter>,
 }
 
-/// What an event's places point into.
+/// The texts that an event's places point into.
 struct Places {
     event: Pointers,
     around: Pointers,
@@ -594,7 +594,7 @@ impl Check<'_> {
         }))
     }
 
-    /// Sees to it that the joined bytes can be split in one way only: a part never contains a literal that stands beside it,
+    /// Makes sure that the joined bytes can be split in one way only: a part never contains a literal that stands beside it,
     /// and two parts without a literal between need one whose length is fixed. One part may be free of this where its provider
     /// needs it to be ([`Free`]): what stands before it is then found from the start, and what stands after it from the end.
     ///
@@ -680,7 +680,7 @@ impl Check<'_> {
         }
     }
 
-    /// Reads which parts may be free, and sees to it that the joined bytes say which one is.
+    /// Reads which parts may be free, and makes sure that the joined bytes say which one is.
     fn free(&self, raw: &Spanned<RawFreeParts>, parts: &mut [Part]) -> Result<Vec<Free>, ProfileError> {
         let has_body = parts
             .iter()
@@ -735,7 +735,7 @@ impl Check<'_> {
             (Rule::Template(rule), Some(signature), _) => {
                 let binds_body = |part: &Part| match part {
                     Part::Body | Part::BodySha256Hex | Part::BodySha256Base64 | Part::FormSorted { .. } => true,
-                    // A checksum that anybody can keep while changing the rest.
+                    // Anybody can change the rest and keep this checksum.
                     Part::BodyCrc32 => false,
                     Part::Literal(_)
                     | Part::Header { .. }
@@ -1234,7 +1234,7 @@ impl Check<'_> {
         Ok(Some(family.get_ref().clone()))
     }
 
-    /// A literal status is one of the house's statuses, not a label of the provider.
+    /// A literal status is a status of a lifecycle, not a label of the provider.
     fn statuses(
         &self,
         raw: Option<&Spanned<Alternatives>>,

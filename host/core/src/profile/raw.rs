@@ -1,4 +1,4 @@
-//! What a profile file says, before anything of it is believed.
+//! What a profile file says, before it is checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -177,7 +177,7 @@ pub(super) struct RawCredential {
     pub(super) kind: CredentialKind,
 }
 
-/// What would have to be fetched; for people, as long as it is off.
+/// What would have to be fetched back; only people read it, as long as fetch-back is off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFetchBack {

@@ -1,4 +1,4 @@
-//! Known answers as a profile's file, or the list of the shipped ones, has them. [`crate::vector`] runs them.
+//! Known answers, in the form that a profile's file and the list of the shipped ones have. [`crate::vector`] runs them.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub struct Vector {
     pub url: Option<String>,
     /// When the request came in, in seconds since the Unix epoch.
     pub received_at_s: i64,
-    /// What the provider publishes where the request says that its key is; stands in for the network.
+    /// The document that the provider publishes at the place that the request names; stands in for the network.
     pub published: Option<String>,
     /// The name of the reason for which it is refused; it verifies when absent.
     pub refused: Option<String>,

@@ -1,4 +1,4 @@
-//! Static credentials: a shared text in a header. It proves who sent a request, and of what it says nothing.
+//! Static credentials: a shared text in a header. It proves who sent a request, and nothing of what the request says.
 
 use super::keys::{Keyring, Wanted, spelled};
 use super::message::{Candidate, Message, Tag};
@@ -60,7 +60,7 @@ impl Credential {
     }
 }
 
-/// What a header's value offers: all of it, or what follows the scheme, whose case does not matter (RFC 9110, section 11.1).
+/// The credential in a header's value: all of it, or what follows the scheme, whose case does not matter (RFC 9110, section 11.1).
 fn offered(kind: CredentialKind, value: &[u8]) -> Option<&[u8]> {
     let scheme: &[u8] = match kind {
         CredentialKind::Bearer => b"bearer ",

@@ -191,7 +191,7 @@ fn derived_component(request: &RawRequest<'_>, name: &str) -> Result<String, Unp
     let authority = authority.to_ascii_lowercase();
     let default_port = if scheme == "https" { ":443" } else { ":80" };
     let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
-    // Of the URL that was called: the request's own, or the configured one where a proxy took it off.
+    // The path and query that were called: the request's own, or the configured ones where a proxy rewrites paths.
     let query = request.query.or(url.split_once('?').map(|(_, query)| query));
     let behind = query.map(|query| format!("?{query}")).unwrap_or_default();
     Ok(match name {
@@ -302,7 +302,7 @@ fn input(text: &str) -> Option<Input<'_>> {
     let (list, mut rest) = text.strip_prefix('(')?.split_once(')')?;
     let mut components: Vec<&str> = Vec::new();
     for name in list.split(' ').filter(|name| !name.is_empty()) {
-        // A component with parameters (`;sf`, `;key`, `;req`) is not known here, and ends in no quote.
+        // A component with parameters (`;sf`, `;key`, `;req`) does not end in a quote, and is refused.
         let name = name.strip_prefix('"')?.strip_suffix('"')?;
         let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'@');
         if name.is_empty() || !name.bytes().all(is_name) || components.contains(&name) {
@@ -326,7 +326,7 @@ fn input(text: &str) -> Option<Input<'_>> {
         }
         seen.push(name);
         let (value, more) = match after.strip_prefix('"') {
-            // Ids and algorithms have no escapes; what has one is refused below by its quote.
+            // Ids and algorithms have no escapes; a value with one is refused below by its quote.
             Some(quoted) => {
                 let (value, more) = quoted.split_once('"')?;
                 if value.contains('\\') {

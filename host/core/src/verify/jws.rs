@@ -57,7 +57,7 @@ pub(super) fn attempt(
             "its header has `crit`, which names rules that are not known here",
         ));
     }
-    // The profile decides which algorithms there are; the token only says which of them it is.
+    // The profile decides which algorithms are taken; the token only says which of them it uses.
     let scheme = profile.schemes.iter().position(|scheme| scheme.name == protected.alg);
     let scheme = scheme.ok_or_else(|| malformed("its `alg` is not one that this provider signs with"))?;
 

@@ -1,4 +1,4 @@
-//! What is signed and what came as its signature, whatever the family.
+//! The signed message and its candidate signatures, in one form for every family of schemes.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

@@ -39,14 +39,14 @@ pub(crate) enum PublicKey {
 pub(crate) enum PrivateKey {
     Ed25519(ed25519_dalek::SigningKey),
     P256(p256::ecdsa::SigningKey),
-    /// The private half is taken apart when something is to be signed: who only verifies needs nothing of that arithmetic.
+    /// The private half is decoded when something is to be signed: a host that only verifies needs nothing of that arithmetic.
     Rsa {
         public: RsaPublicKey,
         pkcs8: zeroize::Zeroizing<Vec<u8>>,
     },
 }
 
-/// What a text holds.
+/// The key that a text holds.
 pub(crate) enum Pair {
     Public(PublicKey),
     Private(PrivateKey),
@@ -66,7 +66,7 @@ impl PublicKey {
         )
     }
 
-    /// Whether `signature` is this key's. Who needs the `message` itself asks for it (Ed25519, and RSA natively), the others for its
+    /// Whether `signature` is this key's. Some algorithms ask for the `message` itself (Ed25519, and RSA natively), the others for its
     /// `digest` (SHA-256).
     pub(crate) fn verifies<'m>(
         &self,
@@ -198,7 +198,7 @@ pub(crate) fn from_text(text: &[u8]) -> Option<Pair> {
     }
 }
 
-/// What a certificate says of its key.
+/// A certificate's key, with the names that it is for and the time that it is valid.
 pub(crate) struct CertifiedKey {
     pub(crate) key: PublicKey,
     pub(crate) dns_names: Vec<String>,

@@ -9,6 +9,7 @@ use spin_executor::{CancelOnDropToken, push_waker_and_get_token};
 use tollgate_core::retry::{Jitter, Moment};
 use tollgate_core::time::UnixMillis;
 
+/// The time of the host's clock.
 pub fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -18,20 +19,23 @@ pub fn now() -> UnixMillis {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
+    /// Begins to measure.
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
+    /// Whole microseconds since it began.
     pub fn micros(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Whether so many milliseconds have passed.
     pub fn is_over(&self, ms: u64) -> bool {
         self.0.elapsed() >= Duration::from_millis(ms)
     }
 }
 
-/// Without a random source the longest delay is the safe one.
+/// A random delay. Without a random source it is the longest one, which is safe.
 pub fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
 }
@@ -44,7 +48,7 @@ pub fn random() -> u64 {
     })
 }
 
-/// For a decision that is made now.
+/// The time and the jitter for a decision that is made now.
 pub fn moment() -> Moment {
     Moment {
         now: now(),

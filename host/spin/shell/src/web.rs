@@ -25,12 +25,15 @@ const ADDED_BY_SPIN: [&str; 7] = [
 pub struct Head {
     /// In capitals, as it came.
     pub method: String,
+    /// The path of the request's target, as it came.
     pub path: String,
+    /// The query without the `?`, as it came.
     pub query: Option<String>,
     headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
+    /// Takes the head of a request, without what Spin adds.
     pub fn of(request: &IncomingRequest) -> Self {
         let whole = request.path_with_query().unwrap_or_default();
         let (path, query) = match whole.split_once('?') {
@@ -50,10 +53,12 @@ impl Head {
         }
     }
 
+    /// Whether the request has this method, written in capitals.
     pub fn is(&self, method: &str) -> bool {
         self.method == method
     }
 
+    /// Every header, in the order in which they came.
     pub fn headers(&self) -> Vec<Header<'_>> {
         self.headers
             .iter()
@@ -61,7 +66,7 @@ impl Head {
             .collect()
     }
 
-    /// Empty when there is none.
+    /// The query; empty when there is none.
     pub fn query(&self) -> &str {
         self.query.as_deref().unwrap_or_default()
     }
@@ -74,7 +79,7 @@ impl Head {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// The bounds that are looked at before a body is read.
+    /// Checks the bounds that can be checked before a body is read.
     pub fn check_bounds(&self, body_bytes_max: usize) -> Result<(), Rejection> {
         let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > limits::HEADER_BYTES_MAX || self.headers.len() > limits::HEADER_COUNT_MAX {
@@ -132,9 +137,13 @@ pub async fn body(request: IncomingRequest, bytes_max: usize) -> Result<Vec<u8>,
 
 /// A whole answer.
 pub struct Whole<'a> {
+    /// The status.
     pub status: u16,
+    /// The media type of the body.
     pub content_type: &'a str,
+    /// Further headers.
     pub headers: Vec<(&'a str, String)>,
+    /// The body.
     pub body: String,
 }
 
@@ -201,14 +210,19 @@ impl Begun {
 
 /// What came back from a POST.
 pub struct Reply {
+    /// The status.
     pub status: u16,
     headers: Vec<(String, Vec<u8>)>,
+    /// As much of the body as was read.
     pub body: Vec<u8>,
+    /// Whether that is all of it.
     pub end: BodyEnd,
 }
 
+/// How the reading of a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
+    /// All of it was read.
     Whole,
     /// It broke off.
     Broken,
@@ -217,6 +231,7 @@ pub enum BodyEnd {
 }
 
 impl Reply {
+    /// The first value of a header, if it is text; `name` may have any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
