@@ -1,4 +1,4 @@
-//! An instant as people read it.
+//! Writes an instant as RFC 3339, and reads it back.
 
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 use tollgate_core::time::UnixMillis;

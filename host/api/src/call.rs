@@ -9,7 +9,7 @@ use tollgate_core::access::Permission;
 pub trait Call: 'static {
     /// The method of the request.
     const METHOD: Method;
-    /// With `{name}` for each field of [`Call::Path`]. `{tenant}` is the tenant that the call is about.
+    /// The path, with `{name}` for each field of [`Call::Path`]. `{tenant}` is the tenant that the call is about.
     const PATH: &'static str;
     /// What the caller must be allowed.
     const PERMISSION: Permission;
@@ -26,7 +26,7 @@ pub trait Call: 'static {
     type Answer: Serialize + DeserializeOwned + Send;
 }
 
-/// No parameters, or no body.
+/// Stands where a call has no parameters, or no body.
 #[derive(Debug, Default, Clone, Copy, Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -70,14 +70,14 @@ pub enum Content {
     Metrics,
 }
 
-/// An answer that is not the one asked for: what every status but 200 comes with.
+/// The body of every answer whose status is not 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "document", schemars(rename = "Error"))]
 pub struct ErrorBody {
     /// In words: what is wrong, where, and how to mend it.
     pub error: String,
-    /// For programs, where there is one.
+    /// A word for programs, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// Each thing that is wrong with what was sent, where there may be several.

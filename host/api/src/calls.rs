@@ -148,7 +148,7 @@ calls! {
         answer: Vec<dead_letters::DeadLetter>,
         returns: "dead letters, newest first"
     }
-    /// Put dead or held work back, or give receipts the jobs that the routes of now give them; operation keys keep it from having
+    /// Put dead or held work back, or give receipts the jobs that the routes give them now; operation keys keep it from having
     /// a second effect
     Replay = Post "/v1/replay" needs ReceiptWrite {
         body: replay::ReplayBody,
@@ -211,7 +211,7 @@ calls! {
         answer: tokens::IssuedToken,
         returns: "the token, shown this once"
     }
-    /// End a token, at once
+    /// Revoke a token, at once
     RevokeToken = Post "/v1/tokens/{token}/revoke" needs TokenWrite {
         path: tokens::TokenPath,
         body: tokens::RevokeBody,
@@ -224,7 +224,7 @@ calls! {
         answer: Vec<plugins::PluginVersion>,
         returns: "the versions"
     }
-    /// Hand in a component: it is vetted and, if it is well, kept. A signature document may come in the header
+    /// Upload a component: it is vetted, and kept if nothing is wrong with it. A signature document may come in the header
     /// tollgate-plugin-signature
     UploadPlugin = Post "/v1/plugins" needs PluginUpload {
         query: plugins::UploadQuery,
@@ -274,7 +274,7 @@ calls! {
         answer: plugins::RouteView,
         returns: "the route"
     }
-    /// Set a route: it is checked as a file's would be, and stands in for the file's of its name
+    /// Set a route: it is checked like one in a file, and takes the place of the file's route of its name
     SetRoute = Put "/v1/tenants/{tenant}/routes/{route}" needs RouteWrite {
         path: plugins::RoutePath,
         body: plugins::RouteBody,

@@ -1,10 +1,10 @@
-//! What requests say as text, read.
+//! Reads the texts of requests.
 
 use tollgate_core::time::UnixMillis;
 
-/// Rows of one answer when nobody asks for another number.
+/// How many rows one answer has when nobody asks for another number.
 const ROWS_DEFAULT: usize = 20;
-/// Rows of one answer at the most.
+/// The most rows that one answer has.
 pub(crate) const ROWS_MAX: usize = 1000;
 
 /// How many rows an answer may have. Whoever asks counts in 64 bits, also where a host has 32.

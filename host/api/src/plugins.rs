@@ -26,7 +26,7 @@ pub struct PluginVersion {
     pub name: PluginName,
     /// The author's version, from the manifest.
     pub version: String,
-    /// As the manifest says; proven by the signature only.
+    /// The publisher that the manifest names; only the signature proves it.
     pub publisher: String,
     /// How far it has come in the registry.
     pub standing: Standing,
@@ -78,9 +78,9 @@ pub struct RouteView {
     pub route: RouteName,
     /// Where its definition is.
     pub set_by: SetBy,
-    /// As it was set by API; the same keys as in a tenant's file.
+    /// The definition that was set by API, with the keys of a tenant's file; null for a route of a file.
     pub definition: Option<serde_json::Value>,
-    /// None where it forwards.
+    /// The plugin that it runs; null where it forwards.
     pub plugin: Option<PluginName>,
     /// The form in which it hands the event itself on, without a plugin.
     pub forward: Option<ForwardForm>,
@@ -98,7 +98,7 @@ pub struct RouteView {
     pub destinations: Vec<DestinationName>,
     /// The sources whose events it takes; empty for all.
     pub sources: Vec<SourceName>,
-    /// Patterns of event types.
+    /// Patterns of the event types that it takes; empty for all.
     pub types: Vec<String>,
     /// The lifecycle statuses that it takes; empty for all.
     pub statuses: Vec<Status>,
@@ -198,7 +198,7 @@ pub struct PublisherKeyView {
     pub publisher: PublisherName,
     /// The name of the key, unique for the publisher.
     pub key_id: KeyId,
-    /// Base64.
+    /// The key's 32 bytes, in base64.
     pub public_key: String,
     /// When it was registered (RFC 3339).
     pub registered_at: String,
@@ -417,7 +417,7 @@ impl ShadowRunsQuery {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActBody {
-    /// For the history. Required: somebody will read it when things went wrong.
+    /// The reason, for the history. Required: somebody will read it when things went wrong.
     #[serde(default)]
     pub why: String,
     /// Returns what would be done, and changes nothing.

@@ -16,7 +16,7 @@ pub struct Quarantine {
     pub plugin: PluginName,
     /// The version.
     pub digest: PluginDigest,
-    /// Since when; as JSON, RFC 3339.
+    /// Since when it is not run; as JSON, RFC 3339.
     #[serde(with = "crate::as_text")]
     #[cfg_attr(feature = "document", schemars(with = "String"))]
     pub at: UnixMillis,

@@ -233,8 +233,8 @@ pub struct Replayed {
     pub work: ReplayedWork,
     /// Why it had ended, or why it is made.
     pub reason: String,
-    /// Deliveries that are missing: the job recorded these actions, and its route of now names destinations that they never went to. The
-    /// run that is repeated sends them there.
+    /// Deliveries that are missing: the job recorded these actions, and its route now names destinations that they never went to. The
+    /// repeated run sends them there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adds: Vec<MissingDelivery>,
 }

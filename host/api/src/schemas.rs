@@ -13,7 +13,7 @@ pub(crate) struct Schemas {
 impl Schemas {
     pub(crate) const fn of<P: JsonSchema, Q: JsonSchema, B: JsonSchema, A: JsonSchema>() -> Self {
         Self {
-            // Parameters are taken apart: each field is one.
+            // Each field of the struct is a parameter of its own.
             path: P::json_schema,
             query: Q::json_schema,
             body: SchemaGenerator::subschema_for::<B>,

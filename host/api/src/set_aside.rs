@@ -186,7 +186,7 @@ pub struct SetAside {
     pub tenant: TenantName,
     /// Where the event came in.
     pub source: SourceName,
-    /// Of a held job, and of a conflict with the ledger.
+    /// The route of a held job or of a conflict with the ledger; null for other kinds.
     pub route: Option<RouteName>,
     /// The provider's id of the event.
     pub event_id: String,

@@ -8,7 +8,7 @@ use tollgate_core::{limits, mask};
 
 use crate::check::{read, rows_within};
 
-/// Keys of one answer.
+/// The most keys that one answer has.
 const KEYS_MAX: usize = 100;
 
 /// Which state is asked for, as a query.
@@ -106,7 +106,7 @@ impl Shown {
 pub struct StateView {
     /// The plugin's name for the value.
     pub key: String,
-    /// Positive: the run that wrote it. Negative: the edit. An edit has to name it.
+    /// Positive: the number of the run that wrote it. Negative: that of the edit. An edit has to name the version.
     pub version: i64,
     /// How long the value is.
     pub bytes: usize,
@@ -138,7 +138,7 @@ pub struct EditView {
 pub struct StateList {
     /// In the order of their bytes.
     pub keys: Vec<StateView>,
-    /// Of the one key that was asked for, the newest first.
+    /// What people changed of the one key that was asked for, the newest first.
     pub edits: Vec<EditView>,
     /// Where there were more keys than one answer holds: the last of them.
     pub next: Option<String>,

@@ -210,7 +210,7 @@ pub struct RunView {
     pub attempt: u32,
     /// The plugin that was run.
     pub plugin: PluginName,
-    /// As the registry has it for the digest; absent where it never had it.
+    /// The author's version of it; absent where the registry never had the digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The version that was run.
@@ -249,9 +249,9 @@ pub struct ActionView {
     pub verdict: Verdict,
     /// What is recorded, or for a conflict what was proposed.
     pub action: Action,
-    /// In words, for people.
+    /// The action in words, for people.
     pub summary: String,
-    /// Of a conflict: what a person decided.
+    /// What a person decided about a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<ReviewView>,
     /// One for each destination.

@@ -35,7 +35,7 @@ pub struct TrialReport {
     /// What the comparison found.
     #[serde(flatten)]
     pub tally: Tally,
-    /// Recorded runs that were not compared, by why.
+    /// How many recorded runs were not compared, by the reason.
     pub skipped: BTreeMap<String, u64>,
     /// Some that differ, the oldest first.
     pub examples: Vec<Example>,
@@ -60,7 +60,7 @@ impl TrialReport {
         self.tally = self.tally.coarse();
         self.examples.clear();
         for route in &mut self.routes {
-            // A trial is of one route.
+            // A trial on a host covers one route.
             route.differing = self.tally.differing;
         }
         self.state = self.state.coarse();

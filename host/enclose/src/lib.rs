@@ -2,16 +2,16 @@
 //!
 //! A plugin imports its state and its log, which no Spin host offers. So it is nested between two components of ours: the host calls
 //! behind its imports and the caller in front of its export (`host/spin/wit`). The three are instantiated inside of one
-//! component that imports nothing and exports one interface. What a plugin could reach is thereby decided here, and not by what
-//! a runtime denies. What it may use up is decided here as well: its code is put on a budget ([`meter`]).
+//! component that imports nothing and exports one interface. So the enclosing decides what a plugin can reach, whatever a runtime
+//! allows. It decides what a plugin may use up as well: its code is put on a budget ([`meter`]).
 //!
 //! ```text
 //! enclosed = host calls ──types, state, log──▶ metered plugin ──handler, meter──▶ caller ──▶ tollgate:runner/plugin
 //!                 └────────────────────────host calls─────────────────────────────▲
 //! ```
 //!
-//! The author's own bytes travel along in a custom section, so that whoever looks at an enclosed plugin can take them out and
-//! enclose them again: the result must be the same.
+//! A custom section holds the author's own bytes. Whoever checks an enclosed plugin takes them out and encloses them again: the result
+//! must be the same.
 #![forbid(unsafe_code)]
 
 pub mod meter;

@@ -40,7 +40,7 @@ pub const START_FUEL: i64 = 200_000_000;
 pub const START_MEMORY_BYTES: i64 = 64 * 1024 * 1024;
 
 const PAGE_BYTES: i64 = 65536;
-/// As natively: a pointer.
+/// What a table's element takes of the memory bound, in bytes: as natively, a pointer.
 const TABLE_ELEMENT_BYTES: i64 = 8;
 /// What is wiped at the front of a memory when a run is ended: the answer that is read there is an empty one.
 const ANSWER_BYTES: i32 = 256;
@@ -107,7 +107,7 @@ pub fn metered(component: &[u8]) -> Result<Vec<u8>> {
 enum Place {
     /// Its meter is asked: functions return.
     Outermost,
-    /// Nobody could ask: a trap.
+    /// A trap, where nobody could ask for the reason.
     Nested,
 }
 
@@ -536,7 +536,7 @@ struct ModuleMeter {
     place: Option<Place>,
     /// Parameters and results of each type.
     types: Vec<(u32, Vec<wasmparser::ValType>)>,
-    /// Of each function of its own.
+    /// The type of each function of the module's own.
     functions: Vec<u32>,
     /// How many of those were written.
     written: u32,

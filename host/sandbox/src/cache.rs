@@ -35,14 +35,14 @@ impl CacheDir {
     }
 }
 
-/// Starts every entry; a change of the entry's layout changes it.
+/// The beginning of every entry. Every change of the entry's layout changes it.
 const MAGIC: &[u8; 8] = b"tollgat1";
 const TAG_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 /// A bound on what is read back: no artifact that this crate writes is bigger.
 const ENTRY_BYTES_MAX: u64 = crate::compile::ARTIFACT_BYTES_MAX as u64 + 64;
 
-/// A file that a process was writing when it died is left over after this.
+/// A temporary file that is older than this was left by a process that died.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// An opened [`CacheDir`].
@@ -76,7 +76,7 @@ impl Cache {
         })
     }
 
-    /// From now on the code of these plugins never goes, and that of others when there is too much.
+    /// From now on the code of these plugins is never evicted. Code of others is, when there is too much.
     pub(crate) fn pin(&self, in_use: BTreeSet<PluginDigest>) {
         *self.in_use() = Some(in_use);
         self.evict();
@@ -89,7 +89,7 @@ impl Cache {
     /// Removes what was not used for longest, until the entries keep to their bound or only those in use are left; and what a process that
     /// died was writing.
     fn evict(&self) {
-        // Held meanwhile: what is pinned next is not removed now.
+        // The lock is held until the end, so that nothing is removed that is pinned meanwhile.
         let in_use = self.in_use();
         let Some(in_use) = &*in_use else { return };
         let entries = match self.entries() {
@@ -159,7 +159,7 @@ impl Cache {
             return None;
         }
         entry.drain(..start);
-        // Who was used last goes last. A folder that cannot be written is used in the order in which it was filled.
+        // The entry that was used last is evicted last. In a folder that cannot be written the order stays that of filling.
         let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(entry)
     }

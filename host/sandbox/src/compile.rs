@@ -28,9 +28,9 @@ const EXIT_UNABLE: u8 = 4;
 
 const MEMORY_VARIABLE: &str = "TOLLGATE_COMPILE_MEMORY_BYTES_MAX";
 const TIME_VARIABLE: &str = "TOLLGATE_COMPILE_MS_MAX";
-/// Read by the library whose threads compile functions side by side.
+/// How many threads compile functions side by side; read by the library that starts them.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
-/// Steps of niceness below whoever asked: the child has what nobody else of the host wants.
+/// Steps of niceness below the parent's: the child gets the processor time that the rest of the host leaves.
 const NICENESS: i32 = 15;
 const NICENESS_MOST: i32 = 19;
 

@@ -95,7 +95,7 @@ impl MemoryMeter {
     }
 
     fn grow_failed(error: &wasmtime::Error) -> wasmtime::Result<()> {
-        // It was allowed, so the machine is short of memory. To tell the plugin would make its answer depend on that.
+        // The bound allowed it, so the machine is short of memory. A plugin that was told so could answer differently because of it.
         let message = format!(
             "the host has no memory left: {}",
             mask::line(&error.to_string(), limits::RUN_MESSAGE_BYTES_MAX)

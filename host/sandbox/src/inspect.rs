@@ -20,7 +20,7 @@ const STRANGER_MEND: &str = "a plugin may import only tollgate:plugin/types, tol
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) manifest: Manifest,
-    /// Empty when the component brings none.
+    /// The golden events; empty when the component brings none.
     pub(crate) golden: Vec<Golden>,
     /// In the component's own order.
     pub(crate) imports: Vec<String>,

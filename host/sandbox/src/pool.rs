@@ -1,4 +1,4 @@
-//! What the runs of all plugins share: an engine with its clock, and so many instances.
+//! What the runs of all plugins share: an engine with its clock, and a bounded number of instances.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) struct Pool {
     pub(crate) memory_bytes_max: usize,
 }
 
-/// Counts what there is only so much of: instances, so that the pool never runs dry, and compilers.
+/// Counts permits: of instances, so that the pool never runs out of them, and of compilers.
 #[derive(Debug)]
 pub(crate) struct Permits {
     free: Mutex<u32>,

@@ -116,7 +116,7 @@ impl Plugin {
         })
     }
 
-    /// Makes an instance and lets it go again, without an event: what vetting tries, and the floor of what a run costs.
+    /// Makes an instance and drops it again, without an event. Vetting tries this; it is also the least that a run costs.
     pub fn trial(&self) -> Run {
         // Vetting may wait longer than an event may: a busy host should not refuse a good component.
         let limits = RunLimits {
@@ -345,7 +345,7 @@ fn frames(error: &wasmtime::Error) -> Option<String> {
         })
         .collect();
     let panicking = frames.iter().take_while(|(_, name)| is_panic_machinery(name)).count();
-    // A guest may call its own functions what it likes, and something must be shown.
+    // A guest chooses the names of its functions, so some names must be shown even when all look like machinery.
     let skip = if panicking == frames.len() { 0 } else { panicking };
     let shown = frames.iter().skip(skip).take(FRAMES_SHOWN_MAX);
     let is_named = shown.clone().any(|(is_named, _)| *is_named);

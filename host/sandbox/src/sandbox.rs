@@ -37,7 +37,7 @@ pub struct SandboxOptions {
     pub instances_max: u32,
     /// The most that any run may take for memories and tables, whatever its [`RunLimits`](crate::RunLimits) say.
     pub memory_bytes_max: usize,
-    /// A bigger component is refused unread.
+    /// The longest component that is read, in bytes; a longer one is refused.
     pub component_bytes_max: usize,
     /// Where compiled plugins are kept between starts; without it each start compiles again.
     pub cache: Option<CacheDir>,
@@ -125,7 +125,7 @@ pub struct VetReport {
     pub golden: Vec<GoldenEnding>,
 }
 
-/// A component that was proved, and its compiled code, which nothing of the disk holds yet: most of what is proved is refused in the end,
+/// A component that was proved, and its compiled code, which is not on the disk yet: most of what is proved is refused in the end,
 /// or was only tried.
 #[derive(Debug)]
 pub struct Proven {
@@ -138,7 +138,7 @@ pub struct Proven {
 #[derive(Debug)]
 struct Compiled {
     digest: PluginDigest,
-    /// Absent: the cache had it.
+    /// The code; none where the cache had it.
     code: Option<Vec<u8>>,
 }
 
@@ -238,8 +238,8 @@ impl Sandbox {
     }
 
     /// Checks everything that [`Sandbox::vet`] checks, and that each of the component's golden events ends as its author says; a
-    /// component without any is tried on a neutral event, which must not end in a fault. What a stranger hands in goes this way, and
-    /// leaves nothing on the disk before it is [kept](Self::keep).
+    /// component without any is tried on a neutral event, which must not end in a fault. Uploads go this way, and leave
+    /// nothing on the disk before they are [kept](Self::keep).
     ///
     /// # Errors
     /// The first thing that is wrong with the component, with how to mend it.
@@ -354,14 +354,14 @@ struct Prepared {
 }
 
 impl Shared {
-    /// Compiled, by the cache or now; then with the code, which nobody has kept yet.
+    /// The component, compiled. Where the cache did not have it, the code comes too, since nobody has kept it yet.
     fn component(&self, digest: PluginDigest, bytes: &[u8]) -> Result<(Component, Option<Vec<u8>>), Refusal> {
         if let Some(cache) = &self.cache
             && let Some(code) = cache.read(digest, self.compatibility)
         {
             match self.load_code(&code) {
                 Ok(component) => return Ok((component, None)),
-                // Proven to be ours and yet not loadable: compiled again below, and written anew.
+                // The entry is ours and does not load, so the component is compiled again below and the entry written anew.
                 Err(refusal) => tracing::warn!(plugin = %digest, %refusal, "cached code does not load"),
             }
         }

@@ -1,4 +1,4 @@
-//! What the host asks of its store, by who asks: a backend implements these traits, and nothing outside of this crate knows more.
+//! The traits of a store, one for each kind of caller. A backend implements them, and nothing outside of this crate knows more of it.
 //!
 //! [`Intake`] is the edge's, [`Work`] the worker's, [`Outbox`] the delivery's, [`Views`] and [`Control`] the operators'. [`Changes`]
 //! tells whoever keeps something of the store in memory when it is out of date. [`Store`] is all of them.
@@ -99,8 +99,7 @@ pub trait BlockingReads: Sync {
 
 /// Leases outbox entries and records what became of them.
 pub trait Outbox: Clone + Send + Sync + 'static {
-    /// Leases outbox entries that are due, destinations by turns, the oldest of each first, and no more of a destination's than it has
-    /// room for.
+    /// Leases outbox entries that are due, destinations by turns, the oldest of each first, and at most a destination's quota of its entries.
     fn claim_outbox(
         &self,
         request: ClaimRequest,
@@ -270,8 +269,8 @@ pub trait Control: ReceiptKey {
     /// [`StoreError::NotFound`] when there is no such thing. A decision that cannot be taken is an answer, not an error.
     fn review(&self, request: ReviewRequest) -> impl Future<Output = Result<ReviewAnswer, StoreError>> + Send;
 
-    /// Sets or removes one key by a person's word, if it still has the version that the person saw. Runs that read it before are begun
-    /// again.
+    /// Sets or removes one key because a person asks for it, if it still has the version that the person saw. Runs that read it before are
+    /// made again.
     ///
     /// # Errors
     /// When the store cannot be written; nothing is changed then.
@@ -294,7 +293,7 @@ pub trait Control: ReceiptKey {
     /// [`StoreError::NotFound`] when there is no such token.
     fn revoke_token(&self, id: TokenId, end: Revocation) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Takes a vetted component into the registry. One that is there already is answered as it is.
+    /// Keeps a vetted component in the registry. One that is there already is returned as it is.
     fn add_version(&self, version: NewVersion, act: Act) -> impl Future<Output = Answered<PluginVersion>> + Send;
 
     /// Publishes or retires a version.
@@ -317,7 +316,7 @@ pub trait Control: ReceiptKey {
         act: Act,
     ) -> impl Future<Output = Result<Vec<ConfiguredRoute>, StoreError>> + Send;
 
-    /// Keeps under which namespaces these routes record from now on, and answers those that did so under another before: what was
+    /// Keeps under which namespaces these routes record from now on, and returns those that did so under another before: what was
     /// recorded there is not recognised under the new one. Each of them is a line of the registry's history. A dry run changes nothing.
     fn follow_namespaces(
         &self,
@@ -362,7 +361,7 @@ pub trait Control: ReceiptKey {
     fn record_trial(&self, trial: TrialRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Tells when something is out of date that was kept in memory.
+/// Tells a host when something that it keeps in memory is out of date.
 pub trait Changes: Clone + Send + Sync + 'static {
     /// The number of changes of a topic, by whomever: it moves once a change is committed, and before whoever asked for the change is
     /// answered. What is read after the number was looked at is at least as new as the number.

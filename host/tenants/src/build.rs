@@ -1,4 +1,4 @@
-//! The folder of the pieces that a Spin app's components are given.
+//! Builds the folder of pieces that a Spin app's components are given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -104,7 +104,7 @@ fn read(
     schemas: Option<&Schemas>,
 ) -> Result<BTreeMap<TenantName, Tenant>, BuildError> {
     let lifecycles = lifecycle::shipped();
-    // Where deliveries may go is spin.toml's to say.
+    // spin.toml says where deliveries may go.
     let anywhere = ["0.0.0.0", "::"].map(|address| address.parse().ok());
     let anywhere: Vec<_> = anywhere
         .into_iter()
@@ -150,7 +150,7 @@ fn read(
 /// who builds the app; spin.toml declares each variable, so that the app's owner has said yes to it.
 struct App<'a> {
     folder: &'a Path,
-    /// Absent: nobody asks for them now.
+    /// Gives a variable's value; none where values are not looked at.
     values: Option<Values<'a>>,
 }
 
@@ -192,7 +192,7 @@ impl Resolver for App<'_> {
     }
 
     fn fetch_hosts(&self, _: &[String]) -> Result<(), Refused> {
-        // None is fetched.
+        // A Spin app fetches no keys.
         Ok(())
     }
 
@@ -257,7 +257,7 @@ fn pieces(tenant: Tenant) -> Pieces {
                 .collect(),
             timeout_ms: destination.timeout_ms.unwrap_or(limits::ATTEMPT_MS),
         };
-        // What waits for an old name goes where the new one is.
+        // Entries that wait for an old name go to the destination that took its place.
         for old in destination.formerly {
             renamed.push((old.clone(), name.clone()));
             destinations.insert(old, piece.clone());

@@ -16,7 +16,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// `Ok(None)` when there is no such source.
+    /// Reads a source's piece and its secrets; `Ok(None)` when there is no such source.
     ///
     /// # Errors
     /// In words, when its piece or its secrets are not usable.

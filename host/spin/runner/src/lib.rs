@@ -1,4 +1,4 @@
-//! The door of an enclosed plugin. It stands on a private route: only the ingest component reaches it, by service chaining.
+//! The HTTP component in front of an enclosed plugin, on a private route: only the worker component reaches it, by service chaining.
 //!
 //! It answers 200 before the plugin is started, so that an answer which breaks off is known to be the plugin's doing. At `/digest` it
 //! answers which plugin it is, and starts none.
@@ -21,7 +21,7 @@ async fn handle(request: IncomingRequest, answer: ResponseOutparam) {
     let is_run = request.path_with_query().is_none_or(|path| path != DIGEST_PATH);
     let request = match request.into_body().await {
         Ok(body) => body,
-        // Whoever sent half a request reads no answer.
+        // A caller that sent half a request does not read an answer.
         Err(_) => return,
     };
     let headers = Headers::new();

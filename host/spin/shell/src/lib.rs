@@ -1,7 +1,7 @@
 //! What the components of the Spin app share: HTTP, the clock, the database, the app's variables and the tenants' pieces.
 //!
-//! Thin: what is decided stands in `tollgate-core`, what is kept in `tollgate-store`. A component's instance lives for one request
-//! and remembers nothing; several run at once.
+//! It decides nothing and keeps nothing: `tollgate-core` decides, and `tollgate-store` keeps. A component's instance lives for one
+//! request; several run at once.
 
 pub mod clock;
 pub mod database;

@@ -1,4 +1,4 @@
-//! HTTP as this shell speaks it: bounded bodies in, whole answers out.
+//! HTTP for the app's components: bodies are read within bounds, and answers are sent whole.
 
 use futures::{SinkExt as _, TryStreamExt as _};
 use spin_sdk::http::{
@@ -224,9 +224,9 @@ pub struct Reply {
 pub enum BodyEnd {
     /// All of it was read.
     Whole,
-    /// It broke off.
+    /// It ended before its end.
     Broken,
-    /// There is more than was to be read.
+    /// The body is longer than the bound.
     Cut,
 }
 

@@ -1,4 +1,4 @@
-//! What a timer and an operator ask.
+//! The calls of a timer and of operators.
 
 use std::sync::Arc;
 
@@ -212,7 +212,7 @@ async fn sweep(kept: &mut Option<Kept>) -> Result<String, Refusal> {
         deliveries: done.deliveries,
         next_due_at: due.job.into_iter().chain(due.outbox).min().map(|at| at.to_string()),
     });
-    // That it cannot be promised costs a few syncs, and no work.
+    // Without the promise a few more syncs are made, and nothing is lost.
     let keep_ms = store.keep_open(clock::now()).unwrap_or(0);
     *kept = (keep_ms > 0).then_some((store, keep_ms));
     swept

@@ -1,4 +1,4 @@
-//! A plugin's run, by service chaining: the event and its state go out, what came of the run comes back.
+//! Runs a plugin by service chaining: sends the event and the state, and reads what the run came to.
 
 use std::cell::RefCell;
 
@@ -20,9 +20,9 @@ use tollgate_spin_shell::clock::{self, Stopwatch};
 use tollgate_spin_shell::web::{self, BodyEnd};
 use tollgate_tenants::Route;
 
-/// State that is sent whole with the first request.
+/// The most bytes of state that are sent whole with the first request.
 const STATE_BYTES_SENT: usize = 1024;
-/// State that is sent whole after a run failed while keys were not at hand.
+/// The most bytes of state that are sent whole after a run failed while keys were not at hand.
 const STATE_BYTES_SENT_MAX: usize = 2 * 1024 * 1024;
 /// Rounds of one run at most: each brings at least one key more.
 const ROUNDS_MAX: usize = limits::STATE_KEYS_PER_RUN_MAX + 2;

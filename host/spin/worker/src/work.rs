@@ -40,7 +40,7 @@ const STAYS_MS: i64 = 100;
 const LOOKS_EVERY_MS: u64 = 20;
 /// How often a write is tried that finds the database busy; all of it within the lease.
 const BUSY_TRIES_MAX: usize = 5;
-/// By which rules the app works. What does not answer may still compute, and nobody can stop it.
+/// The rules by which the app works. A plugin that does not answer may still compute, and nobody can stop it.
 const RULES: Rules = Rules {
     host: RUNTIME,
     runtime: RUNTIME,
@@ -62,7 +62,7 @@ pub(crate) struct Worker<'s> {
     pub(crate) tenants: Tenants,
     begun: Stopwatch,
     ms_max: u64,
-    /// No other invocation has the same.
+    /// Names this invocation, unlike any other.
     name: String,
     /// Until then nobody else is woken, as the store has it.
     until: Cell<UnixMillis>,
@@ -218,7 +218,7 @@ impl Worker<'_> {
             })
             .collect();
         let now = clock::now();
-        // One whose time is over leaves: whatever comes wakes another.
+        // An invocation whose time is over ends: whatever comes next wakes another.
         let until = if self.is_over() { now } else { now.plus_ms(STAYS_MS) };
         let (settled, begun) = patiently(|| {
             self.store

@@ -23,8 +23,8 @@ pub(crate) struct VersionRow {
     pub(crate) signature: Option<PluginSignature>,
 }
 
-/// Reads and writes rows, and judges nothing. A backend whose connection is asynchronous calls the rules on a thread that may block:
-/// what changes the registry is rare.
+/// Reads and writes rows, and judges nothing. A backend whose connection is asynchronous calls the rules on a thread that may block,
+/// since the registry changes rarely.
 pub(crate) trait RegistryRows {
     type Error: From<Missing>;
 
@@ -72,7 +72,7 @@ pub(crate) trait RegistryRows {
     -> Result<(), Self::Error>;
     fn remove_route(&self, tenant: &TenantName, route: &RouteName) -> Result<(), Self::Error>;
 
-    /// Under which namespace a route recorded so far.
+    /// The namespace under which a route has recorded so far.
     fn namespace(&self, tenant: &TenantName, route: &RouteName) -> Result<Option<Namespace>, Self::Error>;
     fn put_namespace(
         &self,

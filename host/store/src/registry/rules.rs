@@ -1,6 +1,6 @@
 //! The registry's rules: what each request makes of the rows that it finds, what is refused, and which line of history follows. Every
 //! backend applies them inside of the transaction of the request; a request that is tried dry goes the same way and stops before it
-//! writes. What a version, a binding and a gate mean is `tollgate_core::registry`'s.
+//! writes. `tollgate_core::registry` says what a version, a binding and a gate mean.
 
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
@@ -17,7 +17,7 @@ use super::{
 /// What a request came to, or why it is refused.
 type Judged<T, E> = Result<Result<T, Refused>, E>;
 
-/// Goes on with what was not refused.
+/// Returns the refusal at once, and goes on with what was not refused.
 macro_rules! granted {
     ($judged:expr) => {
         match $judged {
@@ -29,7 +29,7 @@ macro_rules! granted {
 
 // Versions.
 
-/// Takes a vetted component in. One that is there already under this owner and name is returned as it is; a signature that it
+/// Keeps a vetted component. One that is there already under this owner and name is returned as it is; a signature that it
 /// lacked, or another one, is kept with it.
 pub(crate) fn add_version<R: RegistryRows + ?Sized>(
     rows: &R,

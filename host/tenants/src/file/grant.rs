@@ -44,7 +44,7 @@ fn grant(section: &Section) -> Option<Grant> {
         ActionKind::Credit | ActionKind::Debit | ActionKind::IssueGiftCard => Bounds::Money,
         ActionKind::ReserveStock | ActionKind::ReleaseStock => Bounds::Stock,
         ActionKind::Extension => Bounds::Names,
-        // A forward has no name that a grant could say.
+        // A grant cannot name a forward.
         ActionKind::Flag | ActionKind::Notify | ActionKind::Forward => Bounds::None,
     };
     for (value, belongs) in [

@@ -1,8 +1,8 @@
 //! A tenant's file, read and checked once for every host: against itself and against what the host offers.
 //!
-//! `raw` is what the file says, a TOML table whose keys and values all know their place; the others take it apart and go on after a
-//! problem, so that one look shows all of them, each at its line. What a reference leads to is said by a [`Resolver`], since the
-//! reader has neither an environment nor a disk. What one host cannot hold is refused at its key with the reason, and never ignored.
+//! `raw` is what the file says, a TOML table whose keys and values all know their place; the other modules check it part by part and go
+//! on after a problem, so that one look shows all problems, each at its line. A [`Resolver`] says what a reference leads to, since the
+//! reader has neither an environment nor a disk. A key that a host cannot hold is refused with the reason, and never ignored.
 
 mod config;
 mod destination;

@@ -112,7 +112,7 @@ impl<'a> Findings<'a> {
     /// What was found.
     pub fn made<T>(self, read: Option<T>, file: &File) -> Result<T, Problems> {
         self.finish(std::iter::once(file))?;
-        // Without a problem there is something.
+        // A file without a problem makes something.
         read.ok_or_else(|| Problems::of_one(&file.name, "the file makes nothing", "compare it with the example"))
     }
 
@@ -549,7 +549,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Takes what was said; keeps the default otherwise.
+/// Puts what the file says into `place`, which else keeps its default.
 pub fn set<T>(place: &mut T, said: Option<T>) {
     if let Some(said) = said {
         *place = said;

@@ -7,9 +7,9 @@ use tollgate_core::verify::pasted;
 use super::raw::Value;
 use super::resolver::Leave;
 
-/// A shorter secret of a tenant's is guessed in minutes, and what it signs is believed.
+/// The least length of a tenant's secret in bytes: a shorter one can be guessed in minutes, and whoever has it can sign events.
 pub const SECRET_BYTES_MIN: usize = 4;
-/// Standard Webhooks asks for 24 to 64 bytes.
+/// The lengths of a signing secret in bytes that Standard Webhooks asks for.
 const SIGNING_KEY_BYTES_MIN: usize = 24;
 const SIGNING_KEY_BYTES_MAX: usize = 64;
 

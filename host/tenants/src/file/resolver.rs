@@ -49,7 +49,7 @@ pub struct Refused {
 /// Whose a file is that a reader may be shown lines of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// Of whoever wrote the reference.
+    /// The file belongs to whoever wrote the reference.
     Own,
     /// Somebody else put it there: its lines are shown to nobody.
     Foreign,

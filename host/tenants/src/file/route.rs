@@ -15,7 +15,7 @@ use crate::route::{MIB, PluginLimits, Route};
 
 /// What a route may name.
 pub(super) struct Scope<'o> {
-    /// Absent: its configuration is held against no schema.
+    /// The tenant whose route it is; none where the file has no tenant's name: then configurations are checked against no schema.
     pub(super) tenant: Option<&'o TenantName>,
     pub(super) offer: &'o Offer<'o>,
     pub(super) sources: BTreeSet<SourceName>,

@@ -1,4 +1,4 @@
-//! What plugins say that their configurations may be, as far as it is known when a tenant's file is judged: before anything is compiled.
+//! The schemas of plugins' configurations, as far as they are known when a tenant's file is checked: before anything is compiled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tollgate_core::ids::{PluginName, RouteName, TenantName};
 pub struct VersionSchema {
     /// For example `1.2.0`.
     pub version: String,
-    /// Absent: the version says nothing, and only its run will tell.
+    /// The schema; none where the version has none, and only its run tells what it refuses.
     pub schema: Option<Arc<ConfigSchema>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a source's requests are verified with: its secrets, and what it says beside them.
+//! The secrets and parameters that a source's requests are verified with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +60,7 @@ pub(super) fn parameters(section: &Section, profile: Option<&Profile>) -> BTreeM
     parameters
 }
 
-/// Those of a source's parameters that are known here.
+/// The parameters of a source whose values are known here.
 pub(super) fn known(parameters: &BTreeMap<String, Parameter<Referred>>) -> Parameters {
     let known = parameters.iter().filter_map(|(name, parameter)| {
         let text = match parameter {
