@@ -137,7 +137,7 @@ async fn closed(
     })
 }
 
-/// Answers how many were answered 202, and how many 503.
+/// Returns how many were answered 202, and how many 503.
 async fn connection(port: u16, prepared: Arc<Prepared>, end: Instant, busy: Busy) -> anyhow::Result<(u64, u64)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tollgate_store::{Changes, StoreError, Topic};
 
-/// One thing that is kept. Whoever changes it tells nobody: the store does.
+/// One thing that is kept in memory. The store says when it is out of date, whoever changed it.
 pub(crate) struct Cached<T> {
     changes: watch::Receiver<u64>,
     kept: ArcSwapOption<Kept<T>>,
@@ -30,7 +30,7 @@ impl<T> Cached<T> {
     /// The value with every change in it that anybody was told of. `read` is awaited only when there was one since it was read last.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// Those that `read` returns.
     pub(crate) async fn get(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<Arc<T>, StoreError> {
         // Looked at before the store is read: what changes meanwhile has it read again.
         let number = *self.changes.borrow();

@@ -38,7 +38,7 @@ fn jitter() -> Jitter {
     getrandom::u32().map_or(Jitter::FULL, Jitter)
 }
 
-/// For a decision that is made now.
+/// The time and the jitter for a decision that is made now.
 pub(crate) fn moment() -> Moment {
     Moment {
         now: now(),

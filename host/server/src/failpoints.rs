@@ -96,7 +96,7 @@ mod armed {
     /// A name that no failpoint has would make a test that can never fail: it is refused when the process starts.
     ///
     /// # Errors
-    /// With the names that there are.
+    /// When the variable names no failpoint; the message lists those that there are.
     pub(crate) fn check() -> Result<(), String> {
         std::env::var(VARIABLE).map_or(Ok(()), |told| parse(&told).map(|_| ()))
     }

@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait.
+/// The most bytes of lines that may wait.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a stop waits for the last lines.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
-/// Before a descriptor that takes nothing now is tried again; somebody else made it non-blocking.
+/// The pause before a descriptor that takes nothing now is tried again; somebody else made it non-blocking.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 

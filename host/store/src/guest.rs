@@ -65,7 +65,7 @@ pub struct StateSnapshot {
 
 impl GuestStore {
     /// How long a lease of jobs lasts, in milliseconds. Nobody else works meanwhile, also when its holder was killed: so it is short, and
-    /// who lives extends it.
+    /// a living holder extends it.
     pub const LEASE_MS: i64 = 10_000;
 
     /// Opens the database, makes the store if there is none, and migrates it if it is older.
@@ -155,8 +155,8 @@ impl GuestStore {
         self.write(|transaction| claim_jobs(transaction, request))
     }
 
-    /// The same, but nothing while somebody else works: one does, and all others leave. Who claimed works until its lease ends, or it says
-    /// otherwise.
+    /// Like [`Self::claim_jobs`], but leases nothing while another worker works. A worker that claimed is at work until its leases end, or
+    /// until it says otherwise.
     ///
     /// # Errors
     /// When nothing was leased.
@@ -193,7 +193,7 @@ impl GuestStore {
     }
 
     /// As [`crate::Work::settle`], many in one transaction, in their order. One that is not committed hinders no other. The ends of
-    /// those that are count towards quarantine, which `faults_max` in a row are enough for; answers with what began. `worker` looks for
+    /// those that are count towards quarantine, which `faults_max` in a row are enough for; returns what began. `worker` looks for
     /// more until `until`, and nobody else is woken.
     ///
     /// # Errors
@@ -490,7 +490,7 @@ fn remember(connection: &Connection, name: &str, value: &[u8]) -> Result<(), Fau
     Ok(())
 }
 
-/// Whose turn it was last is a row: else whoever is first by name would be served before all others, whatever waits there.
+/// Leases jobs. A row keeps whose turn it was last; without it the first tenant by name would be served before all others.
 fn claim_jobs(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
     let connection = transaction.connection;
     let last = remembered(connection, "last_turn")?.unwrap_or_default();
@@ -502,7 +502,7 @@ fn claim_jobs(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Resu
     Ok(claims)
 }
 
-/// The same for destinations. No name has a slash.
+/// Leases outbox entries. A row keeps which destination had its turn last, as tenant and name with a slash between: no name has one.
 fn claim_outbox(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
@@ -525,7 +525,7 @@ fn claim_outbox(
     Ok(claimed)
 }
 
-/// Who promised something, and for how much longer.
+/// A promise: who gave it, and for how much longer it holds.
 struct Promise {
     left_ms: i64,
     who: Vec<u8>,
@@ -534,7 +534,7 @@ struct Promise {
 /// A promise that is not over. A clock that was set back makes none last longer than `ms_max`, which is the longest that one is given for.
 fn promised(connection: &Connection, name: &str, now: UnixMillis, ms_max: i64) -> Result<Option<Promise>, Fault> {
     let found = remembered(connection, name)?;
-    // What is shorter than ours is nobody's.
+    // A value that is too short is no promise.
     let Some((until, who)) = found.as_deref().and_then(|bytes| bytes.split_first_chunk()) else {
         return Ok(None);
     };
@@ -547,7 +547,7 @@ fn promise(connection: &Connection, name: &str, until: UnixMillis, who: &[u8]) -
     remember(connection, name, &[until.0.to_be_bytes().as_slice(), who].concat())
 }
 
-/// Who works.
+/// The worker that is at work, if one is.
 fn at_work(connection: &Connection, now: UnixMillis) -> Result<Option<Vec<u8>>, Fault> {
     Ok(promised(connection, WORKS_UNTIL, now, GuestStore::LEASE_MS)?.map(|promise| promise.who))
 }

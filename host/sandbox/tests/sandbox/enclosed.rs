@@ -228,7 +228,7 @@ fn comparable(answer: Option<Value>) -> Value {
     answer
 }
 
-/// Runs an event both ways, compares all that came of it, and answers how it ended.
+/// Runs an event both ways, compares all that came of it, and returns how it ended.
 #[track_caller]
 fn same(what: &str, native: &tollgate_sandbox::Plugin, enclosed: &Enclosed<'_>, fixture: &Fixture) -> Run {
     let input = RunInput {

@@ -58,7 +58,7 @@ impl LastGood {
         }
     }
 
-    /// What was kept of a tenant; nothing when there is none that can be read.
+    /// The configuration that was kept of a tenant; none when none can be read.
     pub(crate) fn read(&self, tenant: &TenantName) -> Option<Kept> {
         let path = self.file(tenant.as_str());
         let text = match fs::read_to_string(&path) {
@@ -77,7 +77,7 @@ impl LastGood {
     }
 
     /// Keeps what is in effect now: the good ones as they are. What was kept of those in `stale` stays, with the moment from which on
-    /// their own files are wrong. What belongs to no file of today goes.
+    /// their own files are wrong. What belongs to no file any more is removed.
     ///
     /// # Errors
     /// The first that the disk did not take. The others are kept.
@@ -119,7 +119,7 @@ impl LastGood {
     }
 
     fn write(&self, tenant: &TenantName, kept: &Kept) -> io::Result<()> {
-        // A temporary file of this kind is made for its owner alone.
+        // Only the owner may read such a temporary file.
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(&serde_json::to_vec_pretty(kept)?)?;
         file.as_file().sync_all()?;

@@ -56,7 +56,7 @@ pub(super) enum Trust {
     Whole,
 }
 
-/// What the references of one file may reach.
+/// The variables and files that the references of one file may reach.
 #[derive(Debug, Clone)]
 pub(super) enum Reach {
     /// The operator's own file.
@@ -116,7 +116,7 @@ impl Reach {
         let real = match fs::canonicalize(path) {
             Ok(real) => real,
             Err(error) => {
-                // Nothing is there, as far as may be told to somebody who may look there.
+                // The author of the file may look there, and may be told that nothing is there.
                 judge(&normal(path)).map_err(Unopened::Refused)?;
                 return Err(Unopened::Io(error));
             }

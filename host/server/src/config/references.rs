@@ -12,9 +12,9 @@ use tollgate_tenants::file::{Leave, Owner, Refused, Resolver};
 
 use super::reach::{Kind, Reach, Unopened};
 
-/// A secret is a line, not a document.
+/// The longest file that a secret is read from, in bytes.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
-/// A file that a configuration names is some kilobytes.
+/// The longest file that a configuration may name, in bytes.
 const NAMED_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The references of one file.

@@ -121,7 +121,7 @@ impl Tenant {
     }
 }
 
-/// What a file says becomes what this host runs. Nothing, where a secret is not known: natively each is, or its absence is a problem.
+/// Makes of what a file says what this host runs. None where a secret is not known: natively each is, or its absence is a problem.
 impl Tenant {
     pub(super) fn of(tenant: file::Tenant) -> Option<Self> {
         Some(Self {
@@ -175,7 +175,7 @@ impl Source {
 
 impl Destination {
     fn of(destination: file::Destination) -> Option<Self> {
-        // Its secrets have no windows and need no names: all of them sign.
+        // A destination's secrets have no windows and need no names, since all of them sign.
         let secrets = destination.secrets.into_iter().enumerate().map(|(at, secret)| {
             Some(SourceSecret {
                 id: KeyId::new(&format!("{}", at + 1)).ok()?,

@@ -10,7 +10,7 @@ use rustls::{RootCertStore, ServerConfig, crypto};
 use tollgate_tenants::file::{Section, Value};
 
 const NAME_A_KEY: &str = "name the PEM file with the certificate's private key";
-/// A chain of certificates is some kilobytes.
+/// The longest PEM file that is read, in bytes.
 const CERTIFICATES_BYTES_MAX: u64 = 256 * 1024;
 
 /// How the public listener speaks TLS: 1.2 and 1.3, HTTP/1.1 inside.
@@ -19,7 +19,7 @@ pub(crate) struct TlsConfig {
     pub(crate) server: Arc<ServerConfig>,
 }
 
-/// A key is in there: nothing of it is shown.
+/// Shows nothing of what it holds, since a key is in it.
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TlsConfig(…)")

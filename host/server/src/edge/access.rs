@@ -104,7 +104,7 @@ fn forwarded_https(headers: &HeaderMap) -> Option<bool> {
     said
 }
 
-/// What each tenant has used of its rate. As many entries as there ever were tenants with a limit.
+/// What each tenant has used of its rate. It has at most one entry for each tenant that ever had a limit.
 #[derive(Debug, Default)]
 pub(crate) struct Buckets(Mutex<BTreeMap<TenantName, Bucket>>);
 
@@ -114,7 +114,7 @@ impl Buckets {
     /// # Errors
     /// When it would not: nanoseconds until the next one fits.
     fn has_token(&self, tenant: &TenantName, rate: Rate) -> Result<(), u64> {
-        // Taken from a copy.
+        // The first token is taken from a copy.
         let mut bucket = self.buckets().get(tenant).copied().unwrap_or_default();
         bucket.take(rate, clock::steady_ns())
     }
@@ -216,7 +216,7 @@ pub(super) fn check_credential<S: Intake>(
     Err(Rejection::Unauthentic.into())
 }
 
-/// Looks from the head alone; takes nothing.
+/// Whether the tenant's rate has a token left. Takes none.
 ///
 /// # Errors
 /// When the tenant has used up its rate: with the seconds after which to come again.

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const SLOTS_PER_EVICTED: usize = 64;
 /// A body that holds less is not evicted for its memory.
 const BODY_BYTES_MUCH: usize = 16 * 1024;
-/// In place of an instant: the host works for the peer.
+/// Stands in the place of an instant: the host works for the peer, which is then never evicted.
 const AT_WORK: u64 = u64::MAX;
 
 /// The connections of one edge thread, or of the private listener, by slot.
@@ -50,11 +50,11 @@ pub(crate) struct Connections {
 #[derive(Default)]
 struct Slots {
     taken: Vec<Option<Arc<Connection>>>,
-    /// Indices of `taken` that hold none.
+    /// Indices of `taken` that are free.
     free: Vec<usize>,
 }
 
-/// What decides whether a connection is evicted.
+/// The state by which a connection is evicted or not.
 struct Connection {
     /// Since when the host has waited for the peer, or [`AT_WORK`].
     waits_since_ns: AtomicU64,

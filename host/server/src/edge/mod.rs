@@ -75,7 +75,7 @@ pub(crate) struct Listeners {
     listeners: Vec<std::net::TcpListener>,
 }
 
-/// Listens. Nothing is taken in yet; the kernel keeps those who come.
+/// Opens the public listeners. No connection is accepted yet; the kernel keeps those that come.
 ///
 /// # Errors
 /// When the address cannot be bound, as when anybody else listens there.

@@ -42,7 +42,7 @@ pub(crate) struct Wire<'a, I> {
     has_spoken: bool,
 }
 
-/// What the next byte belongs to.
+/// The part of a request that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// A line of a head. `begun`: one that is not empty came before it.
@@ -131,7 +131,7 @@ impl Place {
         }
     }
 
-    /// Goes over the next bytes, and answers how many of them may be handed over: those up to the end of a head, or all.
+    /// Goes over the next bytes, and returns how many of them may be handed over: those up to the end of a head, or all.
     fn go_over(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -295,7 +295,7 @@ impl<'a, I> Wire<'a, I> {
 
     /// When the peer will have taken too long.
     fn end(&self, pause: Pause, now: Instant) -> Instant {
-        // Whoever is being answered is not waited for.
+        // A peer that is being answered is not waited for.
         let since = match pause {
             _ if self.slot.is_being_answered() => now,
             Pause::Head => self.head_since.unwrap_or(now),

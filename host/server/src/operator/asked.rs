@@ -1,4 +1,4 @@
-//! From a request to a call of the table, and from its answer to a response: the one place where either is read or written.
+//! Reads requests as calls of the table, and writes their answers as responses. Nothing else reads or writes either.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct Heading<C: Call> {
     pub(super) query: C::Query,
 }
 
-/// A call as it was asked for.
+/// A call with its caller and the values of its request.
 pub(super) struct Asked<C: Call> {
     pub(super) caller: Caller,
     pub(super) path: C::Path,
@@ -29,14 +29,14 @@ pub(super) struct Asked<C: Call> {
     pub(super) body: C::Body,
 }
 
-/// What a call is answered.
+/// What a handler returns: the call's answer, or why it is refused.
 pub(super) type Answered<C> = Result<<C as Call>::Answer, Refusal>;
 
 impl<C: Call, S: Send + Sync> FromRequestParts<S> for Heading<C> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        // Without the gate's word nobody gets here.
+        // The gate puts the caller there, and lets no request through without one.
         let caller = parts.extensions.get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Refusal::internal("nobody looked at who asks"))?;
         let query = read_query::<C>(parts.uri.query().unwrap_or_default()).map_err(Refusal::bad)?;

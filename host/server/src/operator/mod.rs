@@ -1,4 +1,4 @@
-//! The private listener: health, metrics, and what operators and tenants ask and do. Never on the public port.
+//! The private listener: health, metrics, and the calls of operators and tenants. It never has the public port.
 //!
 //! `tollgate_api::calls` lists every call with its permission and its types; the document at `/openapi.json` is generated from it.
 
@@ -52,10 +52,10 @@ pub use state::{edit as edit_state_by_now, state as state_by_now};
 /// What the calls take and return, generated from their table once somebody asks.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| tollgate_api::document::document().to_string());
 
-/// What the private listener speaks for.
+/// Everything that the calls work on.
 pub(crate) struct Operator<S> {
     pub(crate) store: S,
-    /// Says where a mapped receipt's jobs go.
+    /// The configuration that is in effect now; it says where a mapped receipt's jobs go.
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
@@ -64,7 +64,7 @@ pub(crate) struct Operator<S> {
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
     pub(crate) log_standing: Box<dyn Fn() -> LogStanding + Send + Sync>,
-    /// Of the one trial that runs at a time.
+    /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
 
@@ -120,11 +120,11 @@ pub(crate) async fn serve<S: Views + Control>(
     listener::serve(router, listener, shutdown).await;
 }
 
-/// An answer that is not the one asked for.
+/// The answer to a call that is refused.
 struct Refusal {
     status: StatusCode,
     message: String,
-    /// For programs, where there is one.
+    /// A word for programs, where there is one.
     code: Option<&'static str>,
     /// Each thing that is wrong with what was sent, where there may be several.
     problems: Vec<FieldProblem>,
@@ -296,7 +296,7 @@ fn broken_tenants(config: &Config, out: &mut String) {
     }
 }
 
-/// What has not the effect that it would have had, by place and kind, and the age of the oldest.
+/// The gauges of what is set aside, by place and kind, with the age of the oldest.
 fn render_set_aside(text: &mut String, counts: &[SetAsideCount], now: UnixMillis) {
     let mut gauge = |name: &str, help: &str, value: fn(&SetAsideCount, UnixMillis) -> i64| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");

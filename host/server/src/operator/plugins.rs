@@ -33,9 +33,9 @@ use super::{Operator, Refusal};
 use crate::clock;
 use crate::registry::{self, LiveRoute, Upload};
 
-/// From the head of an upload to the end of its body.
+/// The most time from the head of an upload to the end of its body.
 const UPLOAD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(120);
-/// Fewer digits of a digest could be a name.
+/// The fewest digits that a shortened digest has; fewer could be a plugin's name.
 const DIGEST_DIGITS_MIN: usize = 8;
 
 impl From<registry::Error> for Refusal {
@@ -149,7 +149,7 @@ async fn upload<S: Views + Control>(
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<usize>().ok());
-    // Beside the store, which is where the host may write.
+    // The file is beside the store, since the host may write there.
     let store = operator.config.load().store.path.clone();
     let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(std::path::Path::new("."));

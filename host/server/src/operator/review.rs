@@ -1,4 +1,4 @@
-//! Review: a person's decision about what was set aside, joined with what the configuration says now (promise T4).
+//! Review: joins a person's decision about what was set aside with what the configuration says now (promise T4).
 
 use tollgate_core::admission::{self, Admission, Identity};
 use tollgate_core::event::Event;
@@ -21,8 +21,8 @@ pub enum ReviewError {
     Refused(String),
 }
 
-/// Decides about a held receipt, a held job, a delivery in conflict or a conflict with the ledger. The routes and the lifecycle are those of `config`, not those
-/// of the day it came in.
+/// Decides about a held receipt, a held job, a delivery in conflict or a conflict with the ledger. The routes and the lifecycle are those
+/// of `config`, not those of the day it came in.
 ///
 /// # Errors
 /// When it is not there, not held, reviewed before, or the decision does not fit it.
@@ -99,7 +99,7 @@ async fn on_its_own(
     let kept = store.kept_delivery(delivery).await?;
     let lifecycle = config.lifecycle_of(&kept.event);
     let tenant = tenant(config, &kept.event)?;
-    // A source that is gone accepts what every source does that says nothing of it.
+    // A source that is gone accepts what a source accepts by default.
     let source = tenant.sources.get(&kept.event.source);
     let accept = source.map_or(Accept::default(), |source| source.profile.accept());
     let scope = tenant.sharing.scope(&kept.event);

@@ -1,4 +1,4 @@
-//! Trials on the host itself: a candidate over a route's recorded runs, kept as evidence for its promotion.
+//! Trials on the host itself: they run a candidate over a route's recorded runs, and keep the result as evidence for its promotion.
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ use crate::config::OutboundRules;
 const CONNECT_MS_MAX: u64 = 5_000;
 /// The head of an answer.
 const ANSWER_HEAD_BYTES_MAX: usize = 32 * 1024;
-/// An idle connection is kept this long.
+/// How long an idle connection is kept.
 const IDLE_MS_MAX: u64 = 30_000;
 
 /// An HTTP/1.1 client under the operator's rules. Cheap to keep: connections are opened when needed and closed when idle.
@@ -111,7 +111,7 @@ impl fmt::Debug for Client {
 fn tls(rules: &OutboundRules) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    // Each was held to be one when the configuration was read.
+    // Each was checked to be a certificate when the configuration was read.
     roots.add_parsable_certificates(rules.extra_roots.iter().cloned());
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -45,7 +45,7 @@ pub(crate) enum Error {
     /// The rules say no.
     #[error("{0}")]
     Refused(#[from] Refused),
-    /// Vetting says no.
+    /// Vetting refuses the component.
     #[error("{0}")]
     Vetting(#[from] Refusal),
     #[error("{0}")]
@@ -55,14 +55,14 @@ pub(crate) enum Error {
     Definition(Problems),
     #[error("there is no tenant `{0}`")]
     NoTenant(TenantName),
-    /// Something that only the configuration file can do.
+    /// Only the configuration file can do this.
     #[error("{0}")]
     File(String),
     #[error("other uploads are being vetted; try again in a minute")]
     Busy,
 }
 
-/// An upload, whole.
+/// A component that is uploaded, with what belongs to it.
 pub(crate) struct Upload {
     /// Absent: the operator's, for every tenant.
     pub(crate) owner: Option<TenantName>,
@@ -81,9 +81,9 @@ pub(crate) struct LiveRoute {
 pub(crate) struct Registry<S> {
     store: S,
     sandbox: Sandbox,
-    /// As the files say.
+    /// The configuration as the files say it.
     files: ArcSwap<FileConfig>,
-    /// With bindings and routes set by API: what everybody else looks at.
+    /// The configuration with bindings and routes set by API, which everybody else looks at.
     config: Arc<ArcSwap<Config>>,
     shelf: Arc<Shelf<S>>,
     /// The store's changes of what the registry reads.
@@ -153,7 +153,7 @@ fn schemas(versions: &[PluginVersion], bindings: &[BoundRoute]) -> Schemas {
     schemas
 }
 
-/// What was taken in was vetted; a manifest that is none any more says nothing.
+/// The schema of a version that was vetted; none where its manifest cannot be read any more.
 fn schema_of(version: &PluginVersion) -> VersionSchema {
     let manifest = Manifest::from_json(version.manifest.to_string().as_bytes()).ok();
     VersionSchema::of(
@@ -269,7 +269,7 @@ impl<S: Views + Control> Registry<S> {
         Ok(())
     }
 
-    /// What a job is routed and run by.
+    /// The configuration by which a job is routed and run.
     pub(crate) fn config(&self) -> Arc<ArcSwap<Config>> {
         Arc::clone(&self.config)
     }
@@ -399,7 +399,7 @@ impl<S: Views + Control> Registry<S> {
     async fn refresh(&self, by: Act, as_new_as: &mut u64) -> Result<Vec<NamespaceChange>, StoreError> {
         let number = *self.changes.borrow();
         let (config, digests) = self.assembled().await?;
-        // Before anybody is sent there. What does not load is tried again when a job needs it, and harms nobody else.
+        // Plugins are loaded before jobs are sent to them. What does not load is tried again when a job needs it, and harms nobody else.
         for digest in &digests {
             if let Err(problem) = self.shelf.ready(*digest).await {
                 tracing::error!(%digest, %problem, "a plugin does not load; jobs that need it are tried again");
@@ -475,7 +475,7 @@ impl<S: Views + Control> Registry<S> {
         Ok((config, digests))
     }
 
-    /// Vets a component and takes it in. What is there already is answered as it is, without vetting it again.
+    /// Vets a component and keeps it. A component that is there already is returned as it is, without vetting it again.
     ///
     /// # Errors
     /// When vetting, the signature or the rules say no.
@@ -643,7 +643,7 @@ impl<S: Views + Control> Registry<S> {
             .find(|api| api.tenant == *tenant && api.route == *route))
     }
 
-    /// Sets a route, checked as a file's would be.
+    /// Sets a route, after checking it like one in a file.
     ///
     /// # Errors
     /// When the definition, the rules or the tenant's gate say no.

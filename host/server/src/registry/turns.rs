@@ -1,4 +1,4 @@
-//! Turns at what only one may do at a time, by who asks: whoever hands in many waits behind itself, and not others behind it.
+//! Turns at work that only one may do at a time, divided by asker: an asker with many requests waits behind itself, and delays no other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,7 +98,7 @@ impl Drop for Turn {
             next
         };
         if let Some(next) = next {
-            // Who has gone in this moment gives it back, and it is passed on.
+            // An asker that has gone in this moment gives its turn back, and it is passed on.
             drop(next.send(Turn(Arc::clone(&self.0))));
         }
     }

@@ -1,4 +1,4 @@
-//! Recorded runs, run again: by their own version, to prove what was recorded (promise W3), or by another, to see what it would do
+//! Repeats recorded runs: by their own version, to prove what was recorded (promise W3), or by another, to see what it would do
 //! otherwise (W4). Nothing that a repeated run proposes has any effect.
 
 mod trial;
@@ -125,7 +125,7 @@ pub fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
             )
         },
     );
-    // Such a run had just this much.
+    // A run that ended because its fuel was gone had just this much.
     let fuel = if run.outcome == Fault::OutOfFuel.as_str() {
         run.fuel
     } else {
@@ -139,7 +139,7 @@ pub fn limits(route: Option<&Route>, run: &RecordedRun) -> RunLimits {
     }
 }
 
-/// A repetition may take so many times as long as the run itself might.
+/// How many times as long a repetition may take as the run itself.
 const DEADLINES: u64 = 10;
 
 /// The route of a recorded run as the configuration has it now.

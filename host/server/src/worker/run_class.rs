@@ -16,7 +16,7 @@ use tollgate_core::time::UnixMillis;
 use super::pool::Pool;
 use crate::thread_priority;
 
-/// Wall-clock time of a run on the fast pool.
+/// The wall-clock time that a run gets on the fast pool.
 pub(super) const FAST_MS: u64 = 25;
 /// How long a version that was slow for a tenant is taken to be slow.
 const SLOW_FOR_MS: i64 = 10_000;
@@ -28,9 +28,9 @@ const SLOW_PER_TENANT_MAX: usize = 8;
 /// How long a run may take before it makes way for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunClass {
-    /// Within [`FAST_MS`].
+    /// The run gets [`FAST_MS`] on the fast pool.
     Fast,
-    /// With its whole deadline.
+    /// The run gets its whole deadline on a slow thread.
     Slow,
 }
 

@@ -25,7 +25,7 @@ use crate::config::Route;
 use crate::registry::Shelf;
 use crate::thread_priority;
 
-/// Shadow runs that wait. One more is left out.
+/// How many shadow runs may wait. Further ones are left out.
 const QUEUE_MAX: usize = 256;
 /// How often it is looked whether there is spare time.
 const SPARE_STEP: Duration = Duration::from_millis(2);
@@ -41,7 +41,7 @@ pub(super) struct Task {
     pub(super) result: RunResult,
 }
 
-/// What became of shadows, for the metrics.
+/// Counters of shadow runs, for the metrics.
 #[derive(Default)]
 pub(crate) struct ShadowCounters {
     pub(crate) run: AtomicU64,

@@ -82,7 +82,7 @@ impl KeyFile {
         // Renamed by the C library, as all else of the store's folder is: campaigns look at what that does.
         let part = file.into_temp_path();
         fs::rename(&part, &self.path)?;
-        // It has its name now, and nothing is left to remove.
+        // The file has its name now, so there is no temporary file left to remove.
         part.keep().map_err(|error| error.error)?;
         fs::File::open(folder)?.sync_all()
     }

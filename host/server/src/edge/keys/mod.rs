@@ -35,13 +35,13 @@ use crate::clock;
 use crate::config::{Config, OutboundRules, Source, Tenant};
 use crate::outbound;
 
-/// From the first byte to the last. Providers wait longer for their answer than this.
+/// The most time that a fetch may take, to its last byte. Providers wait longer for their answer than this.
 const FETCH_MS_MAX: u64 = 5_000;
 /// How often it is looked what is to be fetched ahead, and what waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A name that proved a request is forgotten when it proved none for so long.
+/// How long a name is remembered after it last proved a request.
 const UNUSED_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-/// A key that is fetched ahead and could not be had is not asked for again so long, while requests do not wait for it.
+/// How long a key that is fetched ahead and could not be had is not asked for again, while no request waits for it.
 const AHEAD_AGAIN_NS: u64 = 60_000_000_000;
 
 /// Why a key could not be had, in one line for the operator.
@@ -320,7 +320,7 @@ impl Keys {
         its
     }
 
-    /// Lets go of what belongs to no source any more. What is known of a tenant whose file is wrong stays.
+    /// Drops what belongs to no source any more. What is known of a tenant whose file is wrong stays.
     fn forget_removed(&self, config: &Config) {
         let is_there = |tenant: &TenantName, source: &SourceName| {
             config.broken.contains_key(tenant.as_str())
@@ -476,7 +476,7 @@ impl SourceKeys {
             let oldest = known.vouched.iter().min_by_key(|(_, at)| used_at(at));
             match oldest.map(|(name, at)| (name.clone(), used_at(at))) {
                 Some((oldest, at)) if at != i64::MAX => known.vouched.remove(&oldest),
-                // All are listed.
+                // The source lists all of them, so none is dropped.
                 Some(_) | None => return,
             };
         }
