@@ -11,6 +11,7 @@ pub mod disk;
 pub mod documented;
 pub mod events;
 pub mod fuzz;
+pub mod json;
 pub mod random;
 pub mod spin;
 pub mod stage;

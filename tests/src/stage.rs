@@ -3,6 +3,7 @@
 //! The host's log is kept and shown only when the test fails. The process is killed when the stage is dropped.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_store::SqliteStore;
 
 use crate::client::{Answer, Client, request};
 use crate::destination::{DESTINATION_SECRET, Destination};
 use crate::documented;
-use crate::events::{FAMILIES, Message};
+use crate::events::{FAMILIES, Message, redeemed, signer};
 use crate::{hostile_dir, plugin_cache, plugins_dir, tollgate_bin};
 
 /// Longer than anything takes that a test waits for, on a busy machine.
@@ -123,6 +124,11 @@ impl Setup {
     /// One tenant, `acme`, with [`SOURCES`] and these routes and destinations.
     pub fn acme(rest: &str) -> Self {
         Self::default().tenant("acme", &format!("{SOURCES}{rest}"))
+    }
+
+    /// As [`Setup::acme`], with 10 % cashback delivered to `destination` as `books`.
+    pub fn to_books(destination: &Destination) -> Self {
+        Self::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", destination))).plugin("cashback")
     }
 
     #[must_use]
@@ -257,6 +263,13 @@ impl Setup {
     }
 }
 
+/// A source table of this provider, whose one secret is the file `secrets/{name}`, with further lines of its own.
+pub fn source(name: &str, provider: &str, lines: &str) -> String {
+    format!(
+        "\n[sources.{name}]\nprovider = \"{provider}\"\nsecrets = [{{ id = \"a\", value = {{ file = \"../secrets/{name}\" }} }}]\n{lines}\n"
+    )
+}
+
 /// A destination table that points to `destination`.
 pub fn books(name: &str, destination: &Destination) -> String {
     books_at(name, &destination.url())
@@ -297,6 +310,22 @@ impl Ran {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON: {error}\n{self:?}"))
+    }
+
+    /// # Panics
+    /// When it did not succeed.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// # Panics
+    /// When it did not end with this status, or said something else to whoever sits there.
+    #[track_caller]
+    pub fn fails(&self, code: i32, says: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stderr.contains(says), "{self:?} does not say `{says}`");
     }
 }
 
@@ -457,6 +486,11 @@ impl Stage {
     pub fn offer(&mut self, name: &str, file: &Path) {
         self.setup.plugins.insert(name.to_owned(), file.to_owned());
         self.configure();
+    }
+
+    /// Gives the host other lines of `[delivery]`: from the next start on.
+    pub fn delivery(&mut self, lines: &str) {
+        self.setup.delivery = lines.to_owned();
     }
 
     /// Has the running host read its configuration again, and waits until it has.
@@ -622,6 +656,27 @@ impl Stage {
         self.connect()
             .post(&format!("/in/{tenant}/{source}"), message)
             .expect("an answer")
+    }
+
+    /// Posts the `number`th redeemed reward to the shop: the event `evt_{number}` about `red_{number}`.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    #[track_caller]
+    pub fn redeem(&self, number: impl Display) -> Answer {
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        self.post("shop", &signer("shop").sign("", body))
+    }
+
+    /// Makes a token of this role for a tenant.
+    ///
+    /// # Panics
+    /// When none is made.
+    #[track_caller]
+    pub fn token(&self, role: &str, tenant: &str) -> String {
+        let body = json!({ "name": format!("a {role}"), "role": role, "tenant": tenant });
+        let answer = self.operator_post("/v1/tokens", &body.to_string()).json();
+        answer["token"].as_str().expect("a token").to_owned()
     }
 
     /// Asks the private listener.
@@ -809,6 +864,15 @@ impl Drop for Stage {
 #[track_caller]
 pub fn tollgate(arguments: &[&str], stdin: &[u8]) -> Ran {
     tollgate_with(&[], arguments, stdin)
+}
+
+/// As [`tollgate`], with the arguments as words of one line.
+///
+/// # Panics
+/// When it cannot be started.
+#[track_caller]
+pub fn tollgate_line(line: &str, stdin: &[u8]) -> Ran {
+    tollgate(&line.split_whitespace().collect::<Vec<_>>(), stdin)
 }
 
 /// Runs `tollgate` with `stdin` and these variables beside those of the tests.

@@ -31,43 +31,28 @@ fn i3_what_is_signed_but_is_no_event_is_refused() {
             "]".repeat(levels)
         )
     };
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("empty", Vec::new()),
-        ("no JSON", b"event=reward.redeemed".to_vec()),
-        ("half a document", br#"{"event":"a","event_id":"b""#.to_vec()),
-        ("two documents", br#"{"event":"a","event_id":"b"}{}"#.to_vec()),
-        ("a list", br#"["event","event_id"]"#.to_vec()),
-        ("no UTF-8", b"{\"event\":\"a\",\"event_id\":\"b\xff\"}".to_vec()),
-        ("no id", br#"{"event":"a"}"#.to_vec()),
-        ("no type", br#"{"event_id":"b"}"#.to_vec()),
-        ("an empty id", br#"{"event":"a","event_id":""}"#.to_vec()),
-        ("an id that is an object", br#"{"event":"a","event_id":{}}"#.to_vec()),
-        ("two ids", br#"{"event":"a","event_id":"b","event_id":"c"}"#.to_vec()),
+    // Of each cause one; tollgate-core has more of them.
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("not-json", b"event=reward.redeemed".to_vec()),
+        ("not-utf8", b"{\"event\":\"a\",\"event_id\":\"b\xff\"}".to_vec()),
+        ("missing-id", br#"{"event":"a"}"#.to_vec()),
+        ("missing-type", br#"{"event_id":"b"}"#.to_vec()),
         (
-            "an id under an escaped name too",
+            "repeated-key",
             br#"{"event":"a","event_id":"b","event\u005fid":"c"}"#.to_vec(),
         ),
-        ("two types", br#"{"event":"a","event":"a","event_id":"b"}"#.to_vec()),
-        ("too deep", nested(200).into_bytes()),
-        ("far too deep", nested(200_000).into_bytes()),
+        ("too-deep", nested(200_000).into_bytes()),
     ];
-    let count = cases.len() as u64;
-    for (what, body) in cases {
+    for (cause, body) in cases {
         let answer = stage.post("shop", &signer("shop").sign("", body));
-        assert_eq!(answer.verdict(), refused(400, "malformed"), "{what}");
+        assert_eq!(answer.verdict(), refused(400, "malformed"), "{cause}");
+        assert_eq!(
+            stage.metric(&format!("tollgate_refused_total{{cause=\"{cause}\"}}")),
+            1,
+            "{cause}"
+        );
     }
-    assert_eq!(stage.metric("tollgate_intake_total{result=\"malformed\"}"), count);
-    for cause in [
-        "not-json",
-        "not-utf8",
-        "missing-id",
-        "missing-type",
-        "repeated-key",
-        "too-deep",
-    ] {
-        let counted = stage.metric(&format!("tollgate_refused_total{{cause=\"{cause}\"}}"));
-        assert!(counted >= 1, "{cause} was not counted");
-    }
+    assert_eq!(stage.metric("tollgate_intake_total{result=\"malformed\"}"), 6);
     assert_kept(&stage, 0);
     // What is just inside is kept: 127 lists in one object are 128 levels.
     let answer = stage.post("shop", &signer("shop").sign("", nested(127)));

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::json::{holds, list};
 use tollgate_tests::plugins_dir;
-use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, books_at, tollgate_with, wait_until};
+use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, books_at, tollgate_line, tollgate_with, wait_until};
 
 /// A tenant with a source whose secret, or other reference, is `reference`.
 fn shop_with(reference: &str) -> String {
@@ -105,45 +106,17 @@ fn a_tenants_file_reaches_nothing_of_the_operators_or_of_another_tenant() {
     };
     let destination =
         |reference: &str| format!("[destinations.d]\nurl = \"https://d.example/\"\nsecrets = [{reference}]\n");
+    // The tests of `reach` in tollgate-server have every way to name something; here is one of each kind.
     let others = [
         (shop_with("{ env = \"OPTOK\" }"), "is not one of the tenant `mallory`"),
-        (
-            shop_with("{ env = \"AWS_SECRET_ACCESS_KEY\" }"),
-            "is not one of the tenant `mallory`",
-        ),
-        (
-            shop_with("{ env = \"NOT_EVEN_SET\" }"),
-            "is not one of the tenant `mallory`",
-        ),
         (
             destination("{ env = \"GLOBEX_LEDGER\" }"),
             "is not one of the tenant `mallory`",
         ),
-        (
-            format!(
-                "{}basic = [{{ user = \"u\", password = {{ env = \"GLOBEX_LEDGER\" }} }}]\n",
-                shop_with("{ env = \"MALLORY_KEY\" }")
-            ),
-            "is not one of the tenant `mallory`",
-        ),
         (shop_with("{ file = \"../secrets/globex/key\" }"), "out of the reach"),
-        (
-            shop_with("{ file = \"../secrets/mallory/../globex/key\" }"),
-            "out of the reach",
-        ),
         (shop_with("{ file = \"../secrets/mallory/link\" }"), "out of the reach"),
-        (shop_with("{ file = \"../secrets/shop\" }"), "out of the reach"),
-        (shop_with("{ file = \"../outside\" }"), "out of the reach"),
-        (
-            shop_with("{ file = \"../../../../../../etc/passwd\" }"),
-            "out of the reach",
-        ),
-        (shop_with(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
         (destination(&format!("{{ file = \"{outside}\" }}")), "out of the reach"),
         (profile("/etc/passwd"), "out of the reach"),
-        (profile("../outside"), "out of the reach"),
-        (profile("../tollgate.toml"), "out of the reach"),
-        (profile("globex.toml"), "out of the reach"),
         (profile("../profiles/globex/broken.toml"), "out of the reach"),
         (profile("../profiles/evil.toml"), "which the operator does not list"),
     ];
@@ -347,8 +320,9 @@ fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
         "plugin = \"cashback\"\ndestinations = [\"books\"]\nconfig = { rate_bps = 100 }\n",
     );
     let file = stage.path("bonus.toml").display().to_string();
-    let set = stage.ask(&["route", "set", "acme", "bonus", "--file", &file, "--why", "a test"]);
-    assert_eq!(set.code, 0, "{set:?}");
+    stage
+        .ask(&["route", "set", "acme", "bonus", "--file", &file, "--why", "a test"])
+        .ok();
     stage.write("tenants/acme.toml", &format!("{SOURCES}{CASHBACK}"));
     stage.write("tenants/globex.toml", &format!("{SOURCES}{CASHBACK}"));
     stage.reload();
@@ -412,8 +386,7 @@ fn the_files_of_a_store_are_their_owners_alone() {
     let copy = stage.path("copy.db").display().to_string();
     let from = stage.path("tollgate.db").display().to_string();
     stage.stop();
-    let exported = tollgate_with(&[], &["export", "--from", &from, "--to", &copy, "--json"], b"");
-    assert_eq!(exported.code, 0, "{exported:?}");
+    tollgate_with(&[], &["export", "--from", &from, "--to", &copy, "--json"], b"").ok();
     assert_eq!(fs::metadata(&copy).expect("a copy").mode() & 0o777, 0o600);
 }
 
@@ -423,8 +396,7 @@ fn check_finds_what_would_go_wrong_later() {
     let _ = stage.try_start();
     stage.kill();
     let warnings = |stage: &Stage| {
-        let checked = stage.ask(&["check"]);
-        assert_eq!(checked.code, 0, "{checked:?}");
+        let checked = stage.ask(&["check"]).ok();
         let json = checked.json();
         let found = json["warnings"].as_array().into_iter().flatten();
         found
@@ -485,49 +457,30 @@ fn check_finds_what_would_go_wrong_later() {
 fn w7_a_configuration_that_its_plugins_schema_refuses_never_takes_effect() {
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
     let good = format!("{SOURCES}{CASHBACK}");
-    for (wrong, at, message, help) in [
-        (
-            good.replace("rate_bps = 1000", "rate_bsp = 1000"),
-            "rate_bsp = 1000",
-            "`rate_bsp` is no key of this configuration",
-            "did you mean `rate_bps`?",
-        ),
-        (
-            good.replace("rate_bps = 1000", "rate_bps = \"1000\""),
-            "rate_bps = \"1000\"",
-            "`rate_bps` must be an integer, but is a text",
-            "`cashback` 1.0.0 asks for it in its manifest",
-        ),
-        (
-            good.replace(
-                "rate_bps = 1000",
-                "rate_bps = 1000\nlimit = { amount_minor_units = 5, window_days = 400 }",
-            ),
-            "window_days = 400",
-            "`limit.window_days` is 400; it must be at most 366",
-            "`cashback` 1.0.0 asks for it in its manifest",
-        ),
-    ] {
-        stage.write("tenants/acme.toml", &wrong);
-        let checked = stage.ask(&["check"]);
-        assert_eq!(checked.code, 1, "{checked:?}");
-        let json = checked.json();
-        let problems = json["problems"].as_array().expect("problems");
-        let problem = problems
-            .iter()
-            .find(|problem| problem["message"] == message)
-            .unwrap_or_else(|| panic!("{message}: {problems:#?}"));
-        let line = wrong.lines().position(|line| line.contains(at)).expect("the line") + 1;
-        assert_eq!(problem["line"], line, "{problem:#}");
-        assert_eq!(problem["help"], help, "{problem:#}");
-    }
+    // tollgate-core has what a schema can say; here is where it is shown.
+    let wrong = good.replace("rate_bps = 1000", "rate_bsp = 1000");
+    stage.write("tenants/acme.toml", &wrong);
+    let checked = stage.ask(&["check"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    let problems = list(&checked.json()["problems"]);
+    let message = "`rate_bsp` is no key of this configuration";
+    let problem = problems
+        .iter()
+        .find(|problem| problem["message"] == message)
+        .expect(message);
+    let line = wrong
+        .lines()
+        .position(|line| line.contains("rate_bsp"))
+        .expect("the line")
+        + 1;
+    holds(problem, &json!({ "line": line, "help": "did you mean `rate_bps`?" }));
     // A reload keeps the tenant as it runs, and leaves nobody else behind.
     stage.write("tenants/globex.toml", &good.replace("shop-1", "globex-1"));
     stage.reload();
     wait_until("the tenant's file is known to be wrong", || {
         (metric_of(&stage, "stale", "acme") == 1).then_some(())
     });
-    let answer = stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    let answer = stage.redeem(1);
     assert_eq!(answer.status, 202, "{answer:?}");
     stage.quiet();
     assert_eq!(
@@ -563,14 +516,13 @@ fn a_tenants_file_may_name_a_plugin_that_was_pushed() {
     stage.reload();
     assert_eq!(metric_of(&stage, "stale", "acme"), 1, "nobody has such a plugin");
     let file = plugins_dir().join("cashback.wasm").display().to_string();
-    let pushed = stage.ask(&["plugin", "push", &file, "--tenant", "acme"]);
-    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let pushed = stage.ask(&["plugin", "push", &file, "--tenant", "acme"]).ok();
     assert_eq!(stage.ask(&["check"]).code, 1, "vetted is not published");
     let digest = pushed.json()["digest"].as_str().expect("a digest").to_owned();
-    let published = stage.ask(&["plugin", "publish", &digest, "--tenant", "acme", "--why", "a test"]);
-    assert_eq!(published.code, 0, "{published:?}");
-    let checked = stage.ask(&["check"]);
-    assert_eq!(checked.code, 0, "{checked:?}");
+    stage
+        .ask(&["plugin", "publish", &digest, "--tenant", "acme", "--why", "a test"])
+        .ok();
+    stage.ask(&["check"]).ok();
     stage.reload();
     assert_eq!(metric_of(&stage, "stale", "acme"), 0);
     assert!(
@@ -587,36 +539,22 @@ fn a_tenants_file_may_name_a_plugin_that_was_pushed() {
 #[test]
 fn a_request_that_is_only_shown_is_json_where_json_is_asked_for() {
     let stage = Setup::default().secret("one", "0123456789").set();
-    let secret = stage.path("secrets/one").display().to_string();
-    let ran = tollgate_with(
-        &[],
-        &[
-            "send",
-            "--url",
-            "http://127.0.0.1:9/in/acme/shop",
-            "--secret-file",
-            &secret,
-            "--sample",
-            "reward-redeemed",
-            "--dry-run",
-            "--json",
-        ],
-        b"",
+    let url = "http://127.0.0.1:9/in/acme/shop";
+    let secret = stage.path("secrets/one");
+    let line = format!(
+        "send --url {url} --secret-file {} --sample reward-redeemed --dry-run --json",
+        secret.display()
     );
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let shown = ran.json();
-    assert_eq!(
-        (&shown["method"], &shown["url"]),
-        (&json!("POST"), &json!("http://127.0.0.1:9/in/acme/shop"))
-    );
-    let headers = shown["headers"].as_array().cloned().unwrap_or_default();
-    assert!(headers.iter().any(|header| header["name"] == "x-signature"), "{shown}");
+    let shown = tollgate_line(&line, b"").ok().json();
+    holds(&shown, &json!({ "method": "POST", "url": url }));
     assert!(
-        shown["body"]
-            .as_str()
-            .is_some_and(|body| serde_json::from_str::<Value>(body).is_ok()),
+        list(&shown["headers"])
+            .iter()
+            .any(|header| header["name"] == "x-signature"),
         "{shown}"
     );
+    let body = shown["body"].as_str().expect("a body");
+    assert!(serde_json::from_str::<Value>(body).is_ok(), "{shown}");
 }
 
 /// Where people read a digest, its version stands beside it.
@@ -635,7 +573,7 @@ fn a_digest_is_shown_with_its_version() {
     );
     credit(&stage, "evt_1");
     let run = stage.trace("evt_1")["jobs"][0]["runs"][0].clone();
-    assert_eq!((&run["plugin"], &run["version"]), (&json!("cashback"), &json!(version)));
+    holds(&run, &json!({ "plugin": "cashback", "version": version }));
     assert!(
         shown(&["trace", "evt_1"]).contains(&format!(" cashback@{version} ")),
         "{}",

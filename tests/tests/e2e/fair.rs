@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage};
 
 const FLAGS: &str = "grants = [{ kind = \"flag\" }]\n";
@@ -135,7 +136,7 @@ fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
         assert_eq!(outcome(&stage, &format!("evt_{number}"))["outcome"], "trap");
     }
     let run = outcome(&stage, "evt_4");
-    assert_eq!((&run["outcome"], &run["fuel"]), (&json!("quarantined"), &json!(0)));
+    holds(&run, &json!({ "outcome": "quarantined", "fuel": 0 }));
     assert!(
         run["message"].as_str().is_some_and(
             |said| said.contains("3 faults in a row") && said.contains("tollgate plugin lift --tenant acme panic")
@@ -166,10 +167,7 @@ fn p6_a_plugin_that_only_fails_goes_into_quarantine_and_back() {
     assert_eq!(letters.as_array().map(Vec::len), Some(3), "{letters:#}");
 
     // Lifted it runs, and fails, again.
-    assert_eq!(
-        stage.ask(&["plugin", "lift", "acme", "panic", "--why", "mended"]).code,
-        0
-    );
+    stage.ask(&["plugin", "lift", "acme", "panic", "--why", "mended"]).ok();
     assert_eq!(stage.ask(&["plugin", "quarantined"]).code, 1);
     assert_eq!(outcome(&stage, "evt_6")["outcome"], "trap");
     let history = stage.operator_get("/v1/tenants/acme/routes/panic/history").json();

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books};
 
 fn send(stage: &Stage, number: u32) -> String {
-    let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
-    stage.post("shop", &signer("shop").sign("", body)).receipt()
+    stage.redeem(number).receipt()
 }
 
 /// The deliveries of a receipt's one action.
@@ -54,9 +54,7 @@ fn forward_a_destination_has_headers_and_a_timeout_of_its_own_and_no_value_is_sh
 #[test]
 fn forward_what_was_delivered_is_sent_again_under_its_own_names_and_the_trace_says_who_and_why() {
     let destination = Destination::start();
-    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
-        .start();
+    let stage = Setup::to_books(&destination).start();
     let receipt = send(&stage, 1);
     let first = destination.wait_for(1).remove(0);
     stage.quiet();
@@ -64,9 +62,9 @@ fn forward_what_was_delivered_is_sent_again_under_its_own_names_and_the_trace_sa
 
     // Nobody says why, or means everything.
     assert_eq!(stage.ask(&["resend", &receipt]).code, 2);
-    let everything = stage.ask(&["resend", "--why", "x", "--dry-run"]);
-    assert_eq!(everything.code, 2, "{everything:?}");
-    assert!(everything.stderr.contains("never sent again at once"), "{everything:?}");
+    stage
+        .ask(&["resend", "--why", "x", "--dry-run"])
+        .fails(2, "never sent again at once");
     // A dry run says what would be.
     let dry = stage.ask(&["resend", &receipt, "--dry-run"]).json();
     assert_eq!(dry["resent"][0]["entry"], "out_1");
@@ -75,8 +73,7 @@ fn forward_what_was_delivered_is_sent_again_under_its_own_names_and_the_trace_sa
 
     // By each of its names.
     for (at, id) in [receipt.as_str(), "act_1", "out_1"].into_iter().enumerate() {
-        let done = stage.ask(&["resend", id, "--why", "their database was lost"]);
-        assert_eq!(done.code, 0, "{done:?}");
+        stage.ask(&["resend", id, "--why", "their database was lost"]).ok();
         let arrival = destination.wait_for(at + 2).remove(at + 1);
         stage.quiet();
         assert!(arrival.is_authentic);
@@ -175,13 +172,6 @@ fn forward_a_tenants_token_resends_its_own_and_nothing_of_another() {
     let receipt = send(&stage, 1);
     destination.wait_for(1);
     stage.quiet();
-    let token = |role: &str, tenant: &str| {
-        let body = json!({ "name": "t", "role": role, "tenant": tenant }).to_string();
-        stage.operator_post("/v1/tokens", &body).json()["token"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
     let body = |deliveries: Value| {
         json!({ "deliveries": deliveries, "actor": "ana", "why": "x" })
             .to_string()
@@ -193,7 +183,7 @@ fn forward_a_tenants_token_resends_its_own_and_nothing_of_another() {
         json!({ "id": "out_1" }),
         json!({ "tenant": "acme" }),
     ];
-    let others = token("tenant-admin", "other");
+    let others = stage.token("tenant-admin", "other");
     for deliveries in &all_of_it {
         let answer = stage.ask_as(&others, "POST", "/v1/resend", &body(deliveries.clone()));
         assert!(matches!(answer.status, 403 | 404), "{deliveries}: {answer:?}");
@@ -201,14 +191,14 @@ fn forward_a_tenants_token_resends_its_own_and_nothing_of_another() {
     let nothing = stage.ask_as(&others, "POST", "/v1/resend", &body(json!({ "destination": "books" })));
     assert_eq!((nothing.status, &nothing.json()["resent"]), (200, &json!([])));
     let viewer = stage.ask_as(
-        &token("viewer", "acme"),
+        &stage.token("viewer", "acme"),
         "POST",
         "/v1/resend",
         &body(all_of_it[0].clone()),
     );
     assert_eq!(viewer.status, 403);
     let own = stage.ask_as(
-        &token("tenant-admin", "acme"),
+        &stage.token("tenant-admin", "acme"),
         "POST",
         "/v1/resend",
         &body(all_of_it[0].clone()),
@@ -268,7 +258,7 @@ fn forward_a_route_without_a_plugin_hands_the_event_itself_on_in_each_form() {
     );
     assert_eq!(envelope.header("content-type"), "application/json");
     let told = envelope.json();
-    assert_eq!((&told["type"], &told["receipt"]), (&json!("event"), &json!(receipt)));
+    holds(&told, &json!({ "type": "event", "receipt": receipt }));
     assert_eq!(told["event"]["type"], "order.placed");
     assert_eq!(told["event"]["id"], "evt_1");
     let text = String::from_utf8(envelope.body).expect("JSON is text");
@@ -279,9 +269,9 @@ fn forward_a_route_without_a_plugin_hands_the_event_itself_on_in_each_form() {
     );
     let told: Value = serde_json::from_slice(&cloud.body).expect("JSON");
     assert_eq!(told["specversion"], "1.0");
-    assert_eq!(
-        (&told["id"], &told["source"], &told["type"]),
-        (&json!("evt_1"), &json!("/tollgate/acme/shop"), &json!("order.placed"))
+    holds(
+        &told,
+        &json!({ "id": "evt_1", "source": "/tollgate/acme/shop", "type": "order.placed" }),
     );
     assert_eq!(told["data"], serde_json::from_str::<Value>(ORDER).expect("JSON"));
 
@@ -294,10 +284,7 @@ fn forward_a_route_without_a_plugin_hands_the_event_itself_on_in_each_form() {
         .flatten()
         .map(|job| {
             let run = &job["runs"][0];
-            assert_eq!(
-                (&run["outcome"], &run["plugin"]),
-                (&json!("forwarded"), &json!("forward"))
-            );
+            holds(&run, &json!({ "outcome": "forwarded", "plugin": "forward" }));
             let action = &run["actions"][0];
             assert_eq!(action["action"]["kind"], "forward");
             assert!(!action["action"].to_string().contains("customer"));
@@ -338,13 +325,13 @@ fn forward_what_cannot_be_delivered_is_a_dead_letter_that_a_replay_delivers_from
     // After a restart the body is still there.
     stage.stop();
     stage.start();
-    assert_eq!(stage.ask(&["replay", "dead_1"]).code, 0);
+    stage.ask(&["replay", "dead_1"]).ok();
     let arrivals = destination.wait_for(2);
     stage.quiet();
     assert_eq!(names(&arrivals[0]), names(&arrivals[1]));
     assert_eq!(arrivals[1].body, ORDER.as_bytes());
     // It is delivered, so it can be sent again on purpose.
-    assert_eq!(stage.ask(&["resend", &receipt, "--why", "x"]).code, 0);
+    stage.ask(&["resend", &receipt, "--why", "x"]).ok();
     let arrivals = destination.wait_for(3);
     stage.quiet();
     assert_eq!(names(&arrivals[2]), names(&arrivals[0]));
@@ -372,9 +359,7 @@ fn forward_what_the_source_does_not_accept_or_a_lifecycle_holds_is_not_handed_on
 #[test]
 fn forward_a_route_is_set_by_api_and_takes_the_place_of_a_plugin() {
     let destination = Destination::start();
-    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
-        .start();
+    let stage = Setup::to_books(&destination).start();
     let path = "/v1/tenants/acme/routes/cashback";
     let put = |definition: Value, dry_run: bool| {
         let body = json!({ "definition": definition, "why": "we book it ourselves now", "dry_run": dry_run });
@@ -388,10 +373,7 @@ fn forward_a_route_is_set_by_api_and_takes_the_place_of_a_plugin() {
     assert_eq!(dry.json()["after"], Value::Null, "no version runs there");
     assert_eq!(put(definition, false).status, 200);
     let shown = stage.operator_get(path).json();
-    assert_eq!(
-        (&shown["forward"], &shown["plugin"], &shown["binding"]),
-        (&json!("body"), &Value::Null, &Value::Null)
-    );
+    holds(&shown, &json!({ "forward": "body", "plugin": null, "binding": null }));
     assert!(
         stage
             .ask_for_people(&["route", "list", "--tenant", "acme"])

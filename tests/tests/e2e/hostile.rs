@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tollgate_tests::events::{plain, redeemed_by, signer};
 use tollgate_tests::hostile_dir;
+use tollgate_tests::json::list;
 use tollgate_tests::stage::{CASHBACK, Setup, tollgate};
 
 /// How each guest's run ends.
@@ -51,10 +52,6 @@ const REFUSED: [(&str, &str); 9] = [
     ("wrong_world", "wrong-world"),
     ("text", "not-a-component"),
 ];
-
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
 
 #[test]
 fn w2_every_hostile_guest_ends_in_its_named_outcome_and_alone() {
@@ -136,8 +133,7 @@ fn w2_a_component_that_wants_more_than_the_world_is_refused_by_name() {
         );
     }
     let good = hostile_dir().join("good.wasm");
-    let ran = tollgate(&["plugin", "check", good.to_str().expect("UTF-8"), "--json"], b"");
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = tollgate(&["plugin", "check", good.to_str().expect("UTF-8"), "--json"], b"").ok();
     let imports = ran.json()["plugin"]["imports"].clone();
     assert!(
         list(&imports).iter().all(|import| import

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tollgate_tests::destination::Destination;
 use tollgate_tests::events::Signer;
+use tollgate_tests::json::{holds, list};
 use tollgate_tests::stage::{Setup, Stage, books};
 
 const PROFILE: &str = include_str!("orders.toml");
@@ -55,10 +56,6 @@ fn send_as(stage: &Stage, source: &str, order: &str, status: &str) -> (String, S
     (answer.receipt(), became)
 }
 
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
-
 /// `ROUTE/ORDER` of everything that arrived, in order of names.
 fn arrived(destination: &Destination) -> Vec<String> {
     let mut keys: Vec<String> = destination
@@ -93,19 +90,12 @@ fn t4_late_is_not_never() {
     // What a person must say is listed with its reason, and runs when they say so.
     let held = list(&stage.ask(&["review"]).json());
     assert_eq!(held.len(), 1, "{held:?}");
-    assert_eq!(
-        (&held[0]["kind"], &held[0]["route"], &held[0]["reason"]),
-        (
-            &json!("held-job"),
-            &json!("cash"),
-            &json!("it came late: its subject was already `refunded`")
-        )
+    holds(
+        &held[0],
+        &json!({ "kind": "held-job", "route": "cash", "reason": "it came late: its subject was already `refunded`" }),
     );
     let job = held[0]["id"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(
-        stage.ask(&["review", &job, "--run", "--why", "it was paid again"]).code,
-        0
-    );
+    stage.ask(&["review", &job, "--run", "--why", "it was paid again"]).ok();
     destination.wait_for(4);
     stage.quiet();
     assert_eq!(arrived(&destination).last().map(String::as_str), Some("cashback:d"));
@@ -222,8 +212,9 @@ fn t3_a_source_moves_its_own_subjects_only() {
         2,
         "nobody says why"
     );
-    let set = stage.ask(&[&map[..], &["--set-right", "--why", "the partner took it back"]].concat());
-    assert_eq!(set.code, 0, "{set:?}");
+    stage
+        .ask(&[&map[..], &["--set-right", "--why", "the partner took it back"]].concat())
+        .ok();
     destination.wait_for(2);
     stage.quiet();
     assert_eq!(arrived(&destination), ["cashback:a", "cashback:b"]);
@@ -371,7 +362,7 @@ fn o1_a_plugins_state_is_seen_and_changed_by_hand() {
     assert_eq!(set(&broken, &["--why", "as it was before"]).code, 0);
     let held = list(&stage.ask(&["review"]).json());
     let job = held[0]["id"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(stage.ask(&["review", &job, "--run"]).code, 0);
+    stage.ask(&["review", &job, "--run"]).ok();
     stage.quiet();
     assert_eq!(stage.counts()["actions"], 2);
     let after = show();

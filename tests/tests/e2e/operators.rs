@@ -1,24 +1,18 @@
 //! O3, O9 and the command line: what an operator asks, replays, checks and sends.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tollgate_tests::destination::{Destination, Reply};
-use tollgate_tests::events::{plain, redeemed, signer};
-use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate};
-
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
+use tollgate_tests::events::{plain, signer};
+use tollgate_tests::json::{holds, list, text};
+use tollgate_tests::stage::{CASHBACK, Setup, Stage, tollgate_line};
 
 /// A stage whose destination refuses everything for good, with `count` dead deliveries.
 fn with_dead_letters(count: u32) -> (Stage, Destination) {
     let destination = Destination::start();
     destination.otherwise(Reply::Status(410));
-    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
-        .start();
+    let stage = Setup::to_books(&destination).start();
     for number in 1..=count {
-        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
-        assert_eq!(stage.post("shop", &signer("shop").sign("", body)).status, 202);
+        assert_eq!(stage.redeem(number).status, 202);
         stage.quiet();
     }
     (stage, destination)
@@ -31,18 +25,7 @@ fn o3_dead_letters_are_listed_filtered_and_shown() {
     let events: Vec<_> = letters.iter().map(|letter| letter["event_id"].clone()).collect();
     assert_eq!(events, ["evt_3", "evt_2", "evt_1"], "newest first");
     for letter in &letters {
-        for field in [
-            "id",
-            "work",
-            "tenant",
-            "source",
-            "receipt",
-            "event_type",
-            "subject",
-            "died_at",
-            "attempts",
-            "reason",
-        ] {
+        for field in "id work tenant source receipt event_type subject died_at attempts reason".split(' ') {
             assert!(!letter[field].is_null(), "{field} in {letter}");
         }
     }
@@ -92,8 +75,7 @@ fn o3_a_dry_run_writes_nothing_and_a_replay_delivers() {
         .find(|letter| letter["event_id"] == "evt_2")
         .expect("a dead letter");
     let id = letter["id"].as_str().expect("an id");
-    let ran = stage.ask(&["replay", id]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = stage.ask(&["replay", id]).ok();
     assert_eq!(list(&ran.json()["replayed"]).len(), 1);
     assert_eq!(ran.json()["replayed"][0]["event_id"], "evt_2");
     destination.wait_for(4);
@@ -134,9 +116,9 @@ fn o3_a_dry_run_writes_nothing_and_a_replay_delivers() {
     assert_eq!((ran.code, list(&ran.json()["replayed"]).len()), (0, 2));
     destination.wait_for(6);
     let counts = stage.quiet();
-    assert_eq!(
-        (&counts["dead_letters_open"], &counts["delivered"], &counts["actions"]),
-        (&json!(0), &json!(3), &json!(3))
+    holds(
+        &counts,
+        &json!({ "dead_letters_open": 0, "delivered": 3, "actions": 3 }),
     );
     // Without an id or a filter it must be said that all are meant.
     assert_eq!(stage.ask(&["replay"]).code, 2);
@@ -145,28 +127,20 @@ fn o3_a_dry_run_writes_nothing_and_a_replay_delivers() {
 #[test]
 fn o3_replaying_a_receipt_has_no_second_effect() {
     let destination = Destination::start();
-    let mut stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
-        .start();
-    let receipt = stage
-        .post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")))
-        .receipt();
+    let mut stage = Setup::to_books(&destination).start();
+    let receipt = stage.redeem(1).receipt();
     stage.quiet();
     // Beside the running host, twice, and once without it.
     for _ in 0..2 {
-        let ran = stage.ask(&["replay", &receipt]);
-        assert_eq!(ran.code, 0, "{ran:?}");
+        let ran = stage.ask(&["replay", &receipt]).ok();
         assert_eq!(ran.json()["replayed"][0]["work"], "job");
         stage.quiet();
     }
     stage.stop();
-    assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    stage.ask(&["replay", &receipt]).ok();
     stage.start();
     let counts = stage.quiet();
-    assert_eq!(
-        (&counts["runs"], &counts["actions"], &counts["delivered"]),
-        (&json!(4), &json!(1), &json!(1))
-    );
+    holds(&counts, &json!({ "runs": 4, "actions": 1, "delivered": 1 }));
     let runs = list(&stage.trace(&receipt)["jobs"][0]["runs"]);
     let verdicts: Vec<_> = runs.iter().map(|run| run["actions"][0]["verdict"].clone()).collect();
     assert_eq!(verdicts, ["recorded", "already_done", "already_done", "already_done"]);
@@ -187,96 +161,65 @@ fn o3_a_dead_job_runs_again_after_its_plugin_was_mended() {
     // A new file, and SIGHUP: no restart.
     stage.offer("mended", &tollgate_tests::hostile_dir().join("good.wasm"));
     stage.reload();
-    assert_eq!(stage.ask(&["replay", "--all"]).code, 0);
+    stage.ask(&["replay", "--all"]).ok();
     stage.quiet();
     let job = stage.trace(&receipt)["jobs"][0].clone();
-    assert_eq!((&job["state"], &job["replays"]), (&json!("done"), &json!(1)));
+    holds(&job, &json!({ "state": "done", "replays": 1 }));
     assert_eq!(job["runs"][1]["actions"][0]["operation_key"], "good:evt_1");
 }
 
 #[test]
 fn o9_send_signs_as_the_provider_would_and_misbehaves_on_demand() {
     let stage = Setup::acme("").start();
-    let send = |source: &str, more: &[&str]| {
-        let url = format!("http://{}/in/acme/{source}", stage.edge);
-        let secret = stage.path(&format!("secrets/{source}"));
-        let arguments = [
-            "send",
-            "--json",
-            "--url",
-            &url,
-            "--secret-file",
-            secret.to_str().expect("UTF-8"),
-        ];
-        let ran = tollgate(&[&arguments[..], more].concat(), b"");
-        let statuses: Vec<_> = list(&ran.json())
-            .iter()
-            .map(|answer| {
-                (
-                    answer["http_status"].as_u64().unwrap_or(0),
-                    answer["answer"]["status"].as_str().unwrap_or_default().to_owned(),
-                )
-            })
-            .collect();
-        (ran.code, statuses)
-    };
-    let answers = |answers: &[(u64, &str)]| {
-        answers
-            .iter()
-            .map(|(status, word)| (*status, (*word).to_owned()))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        send("rewards", &["--sample", "voucherify-completed"]),
-        (0, answers(&[(202, "accepted")]))
-    );
-    assert_eq!(
-        send("rewards", &["--sample", "voucherify-pending"]),
-        (0, answers(&[(202, "superseded")])),
-        "out of order: the pending event after the completed one"
-    );
-    assert_eq!(
-        send("rewards", &["--sample", "voucherify-rewarded", "--times", "3"]),
-        (0, answers(&[(202, "accepted"), (200, "same"), (200, "same")]))
-    );
-    assert_eq!(
-        send("rewards", &["--sample", "voucherify-rewarded", "--tamper"]),
-        (1, answers(&[(401, "unauthentic")]))
-    );
-    assert_eq!(
-        send("shop", &["--sample", "reward-redeemed", "--set", "event_id=evt_set"]),
-        (0, answers(&[(202, "accepted")]))
-    );
-    assert_eq!(
-        send(
-            "shop",
-            &[
-                "--sample",
-                "reward-redeemed",
-                "--set",
-                "event_id=evt_set",
-                "--set",
-                "user_id=other"
-            ]
-        ),
-        (0, answers(&[(202, "conflict")]))
-    );
     // A recorded body, by a scheme that signs the time: fresh, and an hour old.
-    let body = stage.path("body.json");
     stage.write("body.json", &tollgate_tests::events::order("ord_1"));
-    let recorded = [
-        "--provider",
-        "standard-webhooks",
-        "--body",
-        body.to_str().expect("UTF-8"),
-        "--id",
-        "msg_1",
-    ];
-    assert_eq!(send("orders", &recorded), (0, answers(&[(202, "accepted")])));
-    assert_eq!(
-        send("orders", &[&recorded[..], &["--age", "3600"]].concat()),
-        (1, answers(&[(401, "unauthentic")]))
+    let recorded = format!(
+        "--provider standard-webhooks --body {} --id msg_1",
+        stage.path("body.json").display()
     );
+    for (source, line, code, answers) in [
+        ("rewards", "--sample voucherify-completed", 0, "202 accepted"),
+        // Out of order: the pending event after the completed one.
+        ("rewards", "--sample voucherify-pending", 0, "202 superseded"),
+        (
+            "rewards",
+            "--sample voucherify-rewarded --times 3",
+            0,
+            "202 accepted, 200 same, 200 same",
+        ),
+        ("rewards", "--sample voucherify-rewarded --tamper", 1, "401 unauthentic"),
+        (
+            "shop",
+            "--sample reward-redeemed --set event_id=evt_set",
+            0,
+            "202 accepted",
+        ),
+        (
+            "shop",
+            "--sample reward-redeemed --set event_id=evt_set --set user_id=other",
+            0,
+            "202 conflict",
+        ),
+        ("orders", &recorded, 0, "202 accepted"),
+        ("orders", &format!("{recorded} --age 3600"), 1, "401 unauthentic"),
+    ] {
+        let secret = stage.path(&format!("secrets/{source}"));
+        let to = format!(
+            "--url http://{}/in/acme/{source} --secret-file {}",
+            stage.edge,
+            secret.display()
+        );
+        let ran = tollgate_line(&format!("send --json {to} {line}"), b"");
+        let said = list(&ran.json())
+            .iter()
+            .map(|one| format!("{} {}", one["http_status"], text(&one["answer"], "status")))
+            .collect::<Vec<_>>();
+        assert_eq!(
+            (ran.code, said.join(", ").as_str()),
+            (code, answers),
+            "{source}: {line}"
+        );
+    }
     assert_eq!(stage.counts()["receipts"], 5);
 }
 
@@ -313,7 +256,5 @@ fn o3_check_points_at_the_line_that_is_wrong() {
     }
     // And a host does not start with it, where nothing good is known of the tenant.
     std::fs::remove_dir_all(stage.path("last-good.tollgate.db")).expect("a folder");
-    let ran = stage.ask_for_people(&["serve"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains(&format!("acme.toml:{line}")), "{}", ran.stderr);
+    stage.ask_for_people(&["serve"]).fails(2, &format!("acme.toml:{line}"));
 }

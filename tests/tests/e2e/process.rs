@@ -7,11 +7,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use tollgate_tests::client::{Answer, Client, request};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{Message, any_event, redeemed, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{
     CASHBACK, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, free_port, tollgate_with, wait_until,
 };
@@ -126,11 +127,7 @@ fn ports_are_open_while_plugins_are_loaded_and_jobs_wait() {
         starting.join().expect("it is up");
     });
     let counts = stage.quiet();
-    assert_eq!(
-        (&counts["receipts"], &counts["actions"]),
-        (&2.into(), &2.into()),
-        "{counts}"
-    );
+    holds(&counts, &json!({ "receipts": 2, "actions": 2 }));
     let order = ["events are taken in", "plugin loaded", "tollgate is up"];
     let log = stage.log().join("\n");
     let places: Vec<_> = order.iter().map(|text| log.find(text)).collect();
@@ -544,9 +541,7 @@ fn the_private_listener_waits_for_no_body_and_reads_none_of_a_stranger() {
 fn o7_a_breaker_that_opens_says_so_once_and_in_a_metric() {
     let destination = Destination::start();
     destination.otherwise(Reply::Status(500));
-    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
-        .start();
+    let stage = Setup::to_books(&destination).start();
     for number in 0..6 {
         assert_eq!(stage.post("shop", &redemption(&format!("evt_{number}"))).status, 202);
     }
@@ -555,10 +550,7 @@ fn o7_a_breaker_that_opens_says_so_once_and_in_a_metric() {
     let said = wait_until("it is said", || {
         lines(&stage, "a breaker has opened").into_iter().next()
     });
-    assert_eq!(
-        (&said["tenant"], &said["destination"]),
-        (&"acme".into(), &"books".into())
-    );
+    holds(&said, &json!({ "tenant": "acme", "destination": "books" }));
     destination.otherwise(Reply::Status(204));
     wait_until("it closes", || (stage.metric(metric) == 0).then_some(()));
     wait_until("that is said", || {
@@ -591,15 +583,12 @@ fn o7_a_plugin_that_traps_and_its_quarantine_say_so_once_and_in_a_metric() {
     assert!((20..=21).contains(&faults), "{faults} faults");
     let quarantines = lines(&stage, "is in quarantine");
     assert_eq!(quarantines.len(), 1, "{quarantines:?}");
-    assert_eq!(
-        (&quarantines[0]["tenant"], &quarantines[0]["route"]),
-        (&"acme".into(), &"bad".into())
-    );
+    holds(&quarantines[0], &json!({ "tenant": "acme", "route": "bad" }));
     let failed = lines(&stage, "a run failed");
     assert!((1..20).contains(&failed.len()), "sampled: {failed:?}");
-    assert_eq!(
-        (&failed[0]["tenant"], &failed[0]["route"], &failed[0]["fault"]),
-        (&"acme".into(), &"bad".into(), &"trap".into())
+    holds(
+        &failed[0],
+        &json!({ "tenant": "acme", "route": "bad", "fault": "trap" }),
     );
 }
 
@@ -637,17 +626,14 @@ fn what_people_say_of_themselves_forges_no_line_and_hides_nothing() {
     for (what, body) in [
         (
             "/v1/review",
-            serde_json::json!({ "receipt": held, "dismiss": true, "why": "a test", "actor": forged }),
+            json!({ "receipt": held, "dismiss": true, "why": "a test", "actor": forged }),
         ),
         (
             "/v1/review",
-            serde_json::json!({ "receipt": held, "dismiss": true, "why": "a\u{202e}b", "actor": "ana" }),
+            json!({ "receipt": held, "dismiss": true, "why": "a\u{202e}b", "actor": "ana" }),
         ),
-        ("/v1/replay", serde_json::json!({ "receipt": held, "actor": forged })),
-        (
-            "/v1/tokens",
-            serde_json::json!({ "name": "ci\u{200b}", "role": "viewer" }),
-        ),
+        ("/v1/replay", json!({ "receipt": held, "actor": forged })),
+        ("/v1/tokens", json!({ "name": "ci\u{200b}", "role": "viewer" })),
     ] {
         let answer = stage.operator_post(what, &body.to_string());
         let said = String::from_utf8_lossy(&answer.body).into_owned();
@@ -658,8 +644,7 @@ fn what_people_say_of_themselves_forges_no_line_and_hides_nothing() {
     let config = stage.config();
     let config = config.to_str().expect("a path in UTF-8");
     let arguments = ["review", &held, "--dismiss", "--why", "a test", "--config", config];
-    let ran = tollgate_with(&[("USER", forged)], &arguments, b"");
-    assert_eq!(ran.code, 0, "{ran:?}");
+    tollgate_with(&[("USER", forged)], &arguments, b"").ok();
     let shown = stage.ask_for_people(&["trace", &held]).stdout;
     assert!(shown.contains("ana\\u{a}") || shown.contains("ana\\\\u{a}"), "{shown}");
     assert!(
@@ -688,8 +673,7 @@ fn what_people_say_of_themselves_forges_no_line_and_hides_nothing() {
 #[test]
 fn a_clock_that_goes_back_two_hours_delays_nothing_that_was_scheduled() {
     let destination = Destination::start();
-    let mut stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
-        .plugin("cashback")
+    let mut stage = Setup::to_books(&destination)
         .delivery(
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 8\nbase_ms = 3000\n\
              cap_ms = 3000",

@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::json::{holds, list};
 use tollgate_tests::stage::{CASHBACK, Setup, Stage, block_on, wait_until};
-
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
 
 fn post_plain(stage: &Stage, count: usize) -> Vec<String> {
     let mut client = stage.connect();
@@ -59,7 +56,7 @@ fn p1_a_kill_in_the_middle_of_the_work_neither_loses_nor_doubles_it() {
     let start = Instant::now();
     let counts = stage.quiet();
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
-    assert_eq!((&counts["jobs_done"], &counts["actions"]), (&json!(120), &json!(120)));
+    holds(&counts, &json!({ "jobs_done": 120, "actions": 120 }));
     assert_eq!(tallies(&stage, &receipts), (1..=120).collect());
     stage.assert_whole();
 }
@@ -99,10 +96,7 @@ fn p1_a_stop_finishes_what_runs_and_a_start_goes_on() {
     assert_eq!(stage.stop(), Some(0), "SIGTERM ends it in order");
     stage.start();
     let counts = stage.quiet();
-    assert_eq!(
-        (&counts["jobs_done"], &counts["actions"], &counts["runs"]),
-        (&json!(40), &json!(40), &json!(40))
-    );
+    holds(&counts, &json!({ "jobs_done": 40, "actions": 40, "runs": 40 }));
 }
 
 #[test]
@@ -117,8 +111,7 @@ fn p2_one_consumer_fails_and_the_others_do_not_notice() {
         .hostile("retry")
         .start();
     for number in 0..5 {
-        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
-        let receipt = stage.post("shop", &signer("shop").sign("", body)).receipt();
+        let receipt = stage.redeem(number).receipt();
         let trace = wait_until("two of three routes are finished", || {
             let trace = stage.operator_get(&format!("/v1/trace?id={receipt}")).json();
             let state = |route: &str| {
@@ -224,7 +217,7 @@ fn p4_a_run_that_fails_leaves_no_state_behind() {
     stage.stop();
     stage.offer("tally", &tollgate_tests::hostile_dir().join("counter.wasm"));
     stage.start();
-    assert_eq!(stage.ask(&["replay", &receipt]).code, 0);
+    stage.ask(&["replay", &receipt]).ok();
     stage.quiet();
     let trace = stage.trace(&receipt);
     let runs = list(&trace["jobs"][0]["runs"]);
@@ -259,11 +252,7 @@ fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
     };
 
     let late = job("late");
-    assert_eq!(
-        (&late["state"], &late["attempts"]),
-        (&json!("dead"), &json!(3)),
-        "{late:#}"
-    );
+    holds(&late, &json!({ "state": "dead", "attempts": 3 }));
     let outcomes: Vec<_> = list(&late["runs"]).iter().map(|run| run["outcome"].clone()).collect();
     assert_eq!(
         outcomes,
@@ -278,11 +267,7 @@ fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
 
     // A pure function fails the same way again: trying is no help.
     let broken = job("broken");
-    assert_eq!(
-        (&broken["state"], &broken["attempts"]),
-        (&json!("dead"), &json!(1)),
-        "{broken:#}"
-    );
+    holds(&broken, &json!({ "state": "dead", "attempts": 1 }));
     assert!(
         broken["reason"].as_str().is_some_and(|why| why.starts_with("trap: ")),
         "{broken:#}"
@@ -291,11 +276,8 @@ fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
     let letters = list(&stage.ask(&["dlq", "list"]).json());
     assert_eq!(letters.len(), 2);
     for letter in letters {
-        assert_eq!((&letter["work"], &letter["receipt"]), (&json!("job"), &json!(receipt)));
-        assert_eq!(
-            (&letter["event_id"], &letter["event_type"]),
-            (&json!("evt_1"), &json!("note"))
-        );
+        holds(&letter, &json!({ "work": "job", "receipt": receipt }));
+        holds(&letter, &json!({ "event_id": "evt_1", "event_type": "note" }));
         let route = letter["route"].as_str().unwrap_or_default();
         assert_eq!(
             (&letter["attempts"], &letter["reason"]),
@@ -308,7 +290,7 @@ fn p5_what_may_pass_is_tried_again_and_what_cannot_is_told_at_once() {
 fn p1_a_reader_beside_the_host_sees_what_is_committed() {
     use tollgate_store::Views as _;
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
-    stage.post("shop", &signer("shop").sign("", redeemed("evt_1", "red_1", "success")));
+    stage.redeem(1);
     stage.quiet();
     let counts = block_on(stage.store().counts()).expect("counts");
     assert_eq!((counts.receipts, counts.jobs_done, counts.actions), (1, 1, 1));

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tollgate_tests::client::Client;
 use tollgate_tests::disk_library;
 use tollgate_tests::events::{Message, Signer, now};
-use tollgate_tests::stage::{Setup, Stage, tollgate, wait_until};
+use tollgate_tests::json::holds;
+use tollgate_tests::stage::{Setup, Stage, source as source_of, tollgate, tollgate_line, wait_until};
 use tollgate_tests::tls::{FIRST, PAYPAL_LIKE, Publisher};
 
 const SECRET: &str = "fetch-secret-of-the-tests";
@@ -58,22 +59,8 @@ impl Jwk {
     /// Made in the stage's folder under that name.
     fn made(stage: &Stage, name: &str) -> Self {
         let file = stage.path(name).display().to_string();
-        let ran = tollgate(
-            &[
-                "send",
-                "--provider",
-                "plaid",
-                "--url",
-                "http://127.0.0.1:1/",
-                "--test-key",
-                &file,
-                "--body",
-                "-",
-                "--dry-run",
-            ],
-            b"{}",
-        );
-        assert_eq!(ran.code, 0, "{ran:?}");
+        let line = format!("send --provider plaid --url http://127.0.0.1:1/ --test-key {file} --body - --dry-run");
+        tollgate_line(&line, b"{}").ok();
         let read = |file: &str| serde_json::from_str(&std::fs::read_to_string(file).expect("a key")).expect("a JWK");
         let mut jwk = Self {
             private: read(&file),
@@ -224,6 +211,53 @@ fn i1_made_up_names_of_keys_keep_no_genuine_event_out() {
     stage.assert_whole();
 }
 
+/// What is published is no key, or nothing, or the operator does not allow the way there: ours to mend, so the sender is asked to come again.
+#[test]
+fn i1_a_key_is_fetched_once_where_the_profile_lists_it_and_a_failure_is_never_a_refusal() {
+    let publisher = Publisher::start(&FIRST, b"nothing yet");
+    let mut stage = bank(&publisher, "");
+    let genuine = Jwk::made(&stage, "genuine");
+    let other = source("").replace("[sources.bank]", "[sources.other]");
+    stage.write("tenants/acme.toml", &format!("{}{other}", source("")));
+    stage.start();
+    let send = |source: &str, item: &str| stage.post(source, &genuine.event(None, item, "")).verdict();
+    let unavailable = (503, "key-unavailable".to_owned());
+    assert_eq!(send("bank", "item-1"), unavailable);
+    let (first, body) = publisher.asked().remove(0);
+    assert_eq!(first, "POST /webhook_verification_key/get HTTP/1.1");
+    let said: Value = serde_json::from_slice(&body).expect("a JSON body");
+    holds(&said, &json!({ "client_id": "client-1", "secret": SECRET }));
+    // The failure is remembered: nobody is asked again so soon.
+    assert_eq!(send("bank", "item-1"), unavailable);
+    assert_eq!(publisher.asked().len(), 1);
+
+    // Another source fetches by itself; its key is published by now, and asked for once.
+    publisher.answer(200, &genuine.published());
+    for number in 0..3 {
+        assert_eq!(send("other", &format!("item-{number}")).0, 200);
+    }
+    assert_eq!(publisher.asked().len(), 2);
+    assert_eq!(stage.trace("item-2")["receipt"]["proof"]["key_id"], "genuine");
+    // The host that publishes is down: what is known still verifies.
+    publisher.answer(500, b"");
+    assert_eq!(send("other", "item-10").0, 200);
+    let log = stage.log().join("\n");
+    assert!(log.contains("key-unavailable") && !log.contains(SECRET), "{log}");
+    assert_eq!(stage.counts()["receipts"], 4);
+}
+
+#[test]
+fn i1_a_key_is_not_fetched_from_a_network_that_the_operator_does_not_allow() {
+    let publisher = Publisher::start(&FIRST, b"{}");
+    let mut stage = bank(&publisher, "");
+    let genuine = Jwk::made(&stage, "genuine");
+    stage.delivery("extra_roots = \"secrets/roots.pem\"");
+    stage.start();
+    assert_eq!(stage.post("bank", &genuine.event(None, "item-1", "")).status, 503);
+    assert_eq!(publisher.asked().len(), 0, "the guard stands before the connection");
+    assert_eq!(stage.counts()["receipts"], 0);
+}
+
 #[test]
 fn i1_names_from_another_address_wait_for_nobody_who_asks_for_many() {
     let publisher = Publisher::start(&FIRST, b"{}");
@@ -276,7 +310,7 @@ fn i1_listed_keys_are_fetched_before_anybody_names_them() {
         (source("published_keys = [\"a b\"]"), "leads to no key"),
         (source("published_keys = [\"a\", \"a\"]"), "stands twice"),
         (
-            "[sources.shop]\nprovider = \"generic-hmac\"\npublished_keys = [\"a\"]\nsecrets = [{ id = \"a\", value = { file = \"../secrets/plaid-secret\" } }]\n".to_owned(),
+            source_of("shop", "generic-hmac", "published_keys = [\"a\"]"),
             "publishes no keys",
         ),
     ] {

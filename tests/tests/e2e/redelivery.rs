@@ -2,9 +2,10 @@
 
 use std::sync::Barrier;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, any_event, redeemed, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup};
 
 fn list(value: &Value) -> &Vec<Value> {
@@ -132,7 +133,7 @@ fn i6_other_bytes_under_a_known_id_are_kept_flagged_and_change_nothing() {
         assert_eq!(stage.trace(&first.receipt())["deliveries"][0]["times"], 2, "{source}");
     }
     let counts = stage.counts();
-    assert_eq!((&counts["conflicts"], &counts["actions"]), (&4.into(), &2.into()));
+    holds(&counts, &json!({ "conflicts": 4, "actions": 2 }));
     assert_eq!(stage.metric("tollgate_intake_total{result=\"conflict\"}"), 4);
 }
 
@@ -211,8 +212,9 @@ fn i10_suspected_replays_wait_for_a_person_or_for_nobody_as_their_source_says() 
     let delivery = &trace.expect("its trace")["deliveries"][0];
     assert_eq!(delivery["decision"], "suspected-replay");
     let answered = delivery["id"].as_str().expect("an id").to_owned();
-    let ran = stage.ask(&["review", &answered, "--run", "--why", "it was another star"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    stage
+        .ask(&["review", &answered, "--run", "--why", "it was another star"])
+        .ok();
     assert_eq!(stage.counts()["receipts"], 4);
     stage.assert_whole();
 }
@@ -284,7 +286,7 @@ fn i10_one_capture_is_one_receipt_and_its_other_names_are_suspected_replays() {
         assert!(said.iter().any(|line| line.contains(source)), "{said:?}");
     }
     let counts = stage.counts();
-    assert_eq!((&counts["receipts"], &counts["conflicts"]), (&4.into(), &0.into()));
+    holds(&counts, &json!({ "receipts": 4, "conflicts": 0 }));
     assert_eq!(counts["suspected_replays"], 4);
     let metrics = String::from_utf8_lossy(&stage.operator_get("/metrics").body).into_owned();
     for source in ["repos", "store"] {

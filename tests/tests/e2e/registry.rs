@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::signature::PrivateKey;
 use tollgate_tests::events::{redeemed_by, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, Ran, Setup, Stage, wait_until};
 use tollgate_tests::{hostile_dir, plugins_dir};
 
@@ -70,11 +71,11 @@ fn push(stage: &Stage, component: &[u8]) -> Ran {
 
 /// Pushes and publishes; answers the digest.
 fn publish(stage: &Stage, component: &[u8]) -> String {
-    let pushed = push(stage, component);
-    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let pushed = push(stage, component).ok();
     let digest = pushed.json()["digest"].as_str().expect("a digest").to_owned();
-    let published = stage.ask(&["plugin", "publish", &digest, "--tenant", "acme", "--why", "tested"]);
-    assert_eq!(published.code, 0, "{published:?}");
+    stage
+        .ask(&["plugin", "publish", &digest, "--tenant", "acme", "--why", "tested"])
+        .ok();
     digest
 }
 
@@ -148,13 +149,9 @@ fn w7_a_version_that_the_routes_configuration_does_not_fit_is_not_bound() {
     }
     // A schema that no host would hold is refused when it is handed in, with its place.
     let dialect = json!({ "type": "object", "properties": { "code": { "type": "string", "pattern": "^[A-Z]+$" } } });
-    let refused = push(&stage, &cashback_asking("3.0.0", &dialect));
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(
-        refused
-            .stderr
-            .contains("`configuration.properties.code.pattern`: no host checks this keyword"),
-        "{refused:?}"
+    push(&stage, &cashback_asking("3.0.0", &dialect)).fails(
+        1,
+        "`configuration.properties.code.pattern`: no host checks this keyword",
     );
     // What fits is bound, and from then on a route set by hand is held against it.
     let fits = json!({
@@ -162,7 +159,7 @@ fn w7_a_version_that_the_routes_configuration_does_not_fit_is_not_bound() {
         "properties": { "rate_bps": { "type": "integer", "maximum": 1000 }, "currency": { "type": "string" } },
     });
     let digest = publish(&stage, &cashback_asking("4.0.0", &fits));
-    assert_eq!(plugin(&stage, "promote", &[&digest]).code, 0);
+    plugin(&stage, "promote", &[&digest]).ok();
     let definition = |config: Value| {
         let definition = json!({
             "types": ["reward.redeemed"], "plugin": "cashback",
@@ -202,13 +199,11 @@ fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
     assert_eq!(pushed["standing"], "vetted");
     assert_eq!(pushed["report"]["golden"][0]["outcome"], "held", "{pushed:#}");
     let two = pushed["digest"].as_str().expect("a digest").to_owned();
-    let early = plugin(&stage, "promote", &[&two]);
-    assert_eq!(early.code, 1, "{early:?}");
-    assert!(early.stderr.contains("publish it first"), "{early:?}");
+    plugin(&stage, "promote", &[&two]).fails(1, "publish it first");
     assert_eq!(publish(&stage, &component), two);
 
     // Beside the active one: the same input, no effect.
-    assert_eq!(plugin(&stage, "shadow", &["cashback@2.0.0"]).code, 0);
+    plugin(&stage, "shadow", &["cashback@2.0.0"]).ok();
     assert!(send(&stage, 3..13).values().all(|digest| *digest == one));
     let report = wait_until("the shadow has run beside all", || {
         let report = stage.operator_get(&format!("{MAIN}/shadow-runs")).json();
@@ -218,7 +213,7 @@ fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
     assert_eq!(stage.counts()["actions"], 13, "a shadow records nothing in the ledger");
 
     // For half of the subjects, with effects; the same subject stays where it is.
-    assert_eq!(plugin(&stage, "canary", &[&two, "--per-mille", "500"]).code, 0);
+    plugin(&stage, "canary", &[&two, "--per-mille", "500"]).ok();
     let halves = send(&stage, 13..53);
     let served: BTreeSet<_> = halves.values().cloned().collect();
     assert_eq!(served, BTreeSet::from([one.clone(), two.clone()]));
@@ -227,7 +222,7 @@ fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
     let dry = plugin(&stage, "promote", &[&two[..20], "--dry-run"]).json();
     assert_eq!((&dry["dry_run"], &dry["after"]["active"]), (&json!(true), &json!(two)));
     assert_eq!(binding(&stage)["active"], json!(one));
-    assert_eq!(plugin(&stage, "promote", &[&two]).code, 0);
+    plugin(&stage, "promote", &[&two]).ok();
     assert!(send(&stage, 53..58).values().all(|digest| *digest == two));
     assert_eq!(stage.pid(), pid, "all of it without a restart");
     stage.kill();
@@ -238,29 +233,19 @@ fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
     );
 
     // Back with one command; then nobody runs it any more and it can go.
-    let in_use = stage.ask(&["plugin", "retire", &two, "--tenant", "acme", "--why", "old"]);
-    assert!(
-        in_use.code == 1 && in_use.stderr.contains("acme/cashback"),
-        "{in_use:?}"
-    );
-    assert_eq!(plugin(&stage, "rollback", &[]).code, 0);
+    stage
+        .ask(&["plugin", "retire", &two, "--tenant", "acme", "--why", "old"])
+        .fails(1, "acme/cashback");
+    plugin(&stage, "rollback", &[]).ok();
     assert!(send(&stage, 60..63).values().all(|digest| *digest == one));
-    assert_eq!(
-        stage
-            .ask(&["plugin", "retire", &two, "--tenant", "acme", "--why", "old"])
-            .code,
-        0
-    );
-    let gone = plugin(&stage, "promote", &[&two]);
-    assert!(gone.code == 1 && gone.stderr.contains("retired"), "{gone:?}");
+    stage
+        .ask(&["plugin", "retire", &two, "--tenant", "acme", "--why", "old"])
+        .ok();
+    plugin(&stage, "promote", &[&two]).fails(1, "retired");
 
     // Every event had its effect once, whoever ran it.
     let counts = stage.quiet();
-    assert_eq!(
-        (&counts["receipts"], &counts["actions"]),
-        (&json!(63), &json!(63)),
-        "{counts}"
-    );
+    holds(&counts, &json!({ "receipts": 63, "actions": 63 }));
     assert_eq!(counts["dead_letters_open"], 0);
     let lines = stage.operator_get(&format!("{MAIN}/history")).json();
     let whats: Vec<_> = lines
@@ -285,7 +270,7 @@ fn w1_a_plugin_lives_its_whole_life_while_events_flow() {
 fn w1_a_shadow_that_differs_is_counted_and_has_no_effect() {
     let stage = stage();
     let other = publish(&stage, &as_cashback(hostile_dir().join("refuse.wasm"), "3.0.0"));
-    assert_eq!(plugin(&stage, "shadow", &[&other]).code, 0);
+    plugin(&stage, "shadow", &[&other]).ok();
     send(&stage, 0..5);
     let report = wait_until("the shadow has run beside all", || {
         let ran = stage.ask(&["plugin", "shadow", "acme", "cashback", "--report"]).json();
@@ -311,12 +296,9 @@ fn w1_a_shadow_that_differs_is_counted_and_has_no_effect() {
             "cashback:red_4"
         ])
     );
-    assert_eq!(
-        (&stage.counts()["actions"], &stage.counts()["runs"]),
-        (&json!(5), &json!(5))
-    );
+    holds(&stage.counts(), &json!({ "actions": 5, "runs": 5 }));
     assert_eq!(stage.metric("tollgate_shadow_runs_total{result=\"differing\"}"), 5);
-    assert_eq!(plugin(&stage, "shadow", &["--end"]).code, 0);
+    plugin(&stage, "shadow", &["--end"]).ok();
     assert_eq!(plugin(&stage, "shadow", &["--end"]).code, 1);
 }
 
@@ -441,17 +423,18 @@ fn w2_a_tenant_can_require_signatures_of_keys_that_it_knows() {
     refused("promote", &[&signed], "does not fit");
     assert_eq!(push_signed(&forged).code, 1, "and now it is seen at the upload");
     assert_eq!(push_signed(&good).code, 0);
-    assert_eq!(plugin(&stage, "promote", &[&signed]).code, 0);
+    plugin(&stage, "promote", &[&signed]).ok();
     assert_eq!(
         send(&stage, 1..3).into_values().collect::<BTreeSet<_>>(),
         BTreeSet::from([signed.clone()])
     );
 
     // A key that is not believed any more lets nothing new in; what runs goes on, and the way back is free.
-    let revoke = stage.ask(&["publisher", "revoke", "acme", "labs", "2026", "--why", "stolen"]);
-    assert_eq!(revoke.code, 0, "{revoke:?}");
+    stage
+        .ask(&["publisher", "revoke", "acme", "labs", "2026", "--why", "stolen"])
+        .ok();
     send(&stage, 3..4);
-    assert_eq!(plugin(&stage, "rollback", &[]).code, 0);
+    plugin(&stage, "rollback", &[]).ok();
     refused("promote", &[&signed], "is revoked");
 }
 
@@ -482,19 +465,13 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
     let kept = trial(&["--keep"]);
     let said = kept.json();
     // An author sees what differs in all, and nothing of receipts.
-    let author = json!({ "name": "an author", "role": "plugin-author", "tenant": "acme" });
-    let author = stage.operator_post("/v1/tokens", &author.to_string()).json();
-    let author = author["token"].as_str().expect("a token");
+    let author = stage.token("plugin-author", "acme");
     let other = publish(&stage, &as_cashback(plugins_dir().join("inventory.wasm"), "3.0.0"));
     let body = json!({ "plugin": other }).to_string();
     let seen = stage
-        .ask_as(author, "POST", &format!("{MAIN}/trials"), body.as_bytes())
+        .ask_as(&author, "POST", &format!("{MAIN}/trials"), body.as_bytes())
         .json();
-    assert_eq!(
-        (&seen["differing"], &seen["examples"]),
-        (&json!(4), &json!([])),
-        "{seen:#}"
-    );
+    holds(&seen, &json!({ "differing": 4, "examples": [] }));
     assert_eq!(trial(&["--keep"]).code, 0, "it is of another candidate");
     assert_eq!(
         (kept.code, &said["runs"], &said["differing"]),
@@ -513,7 +490,7 @@ fn w4_a_gate_asks_for_a_trial_and_for_shadow_runs() {
         let report = stage.operator_get(&format!("{MAIN}/shadow-runs")).json();
         (report["tally"]["runs"] == 4).then_some(())
     });
-    assert_eq!(plugin(&stage, "promote", &[&two]).code, 0);
+    plugin(&stage, "promote", &[&two]).ok();
     assert_eq!(plugin(&stage, "rollback", &[]).code, 0, "the way back asks for nothing");
 }
 
@@ -545,21 +522,14 @@ fn w4_a_trial_and_a_promotion_say_when_the_active_version_cannot_read_what_the_c
         let seen = trial(&wider, kept);
         let said = seen.json();
         assert_eq!((seen.code, &said["differing"]), (1, &json!(0)), "{seen:?}");
-        assert_eq!(
-            (&said["state"]["read"], &said["state"]["unreadable"]),
-            (&json!(3), &json!(3)),
-            "{said:#}"
-        );
+        holds(&said["state"], &json!({ "read": 3, "unreadable": 3 }));
         // In the order of the runs, which is not that of the events: two workers ran them.
         let examples = said["state"]["examples"].as_array().expect("examples");
         let mut named: Vec<_> = examples.iter().map(|example| example["event_id"].as_str()).collect();
         named.sort_unstable();
         assert_eq!(named, [Some("evt_1"), Some("evt_2"), Some("evt_3")], "{said:#}");
         for example in examples {
-            assert_eq!(
-                (&example["keys"], &example["outcome"]),
-                (&json!(["visits"]), &json!("held"))
-            );
+            holds(&example, &json!({ "keys": ["visits"], "outcome": "held" }));
         }
         let seen = trial(&same, kept);
         let said = seen.json();
@@ -573,11 +543,14 @@ fn w4_a_trial_and_a_promotion_say_when_the_active_version_cannot_read_what_the_c
     let shown = stage.ask_for_people(&["plugin", "trial", &wider, "--route", "visits"]);
     assert!(shown.stdout.contains("cannot go on with what it wrote"), "{shown:?}");
     // An author is told that it is so, and of no event.
-    let author = json!({ "name": "an author", "role": "plugin-author", "tenant": "acme" });
-    let author = stage.operator_post("/v1/tokens", &author.to_string()).json();
-    let author = author["token"].as_str().expect("a token");
+    let author = stage.token("plugin-author", "acme");
     let body = json!({ "plugin": wider }).to_string();
-    let seen = stage.ask_as(author, "POST", "/v1/tenants/acme/routes/visits/trials", body.as_bytes());
+    let seen = stage.ask_as(
+        &author,
+        "POST",
+        "/v1/tenants/acme/routes/visits/trials",
+        body.as_bytes(),
+    );
     let seen = seen.json();
     assert_eq!(
         (&seen["state"]["unreadable"], &seen["state"]["examples"]),
@@ -613,9 +586,9 @@ fn w4_a_gate_that_asks_for_a_trial_asks_for_a_way_back() {
         "plugin", "trial", &wider, "--tenant", "acme", "--route", "visits", "--keep",
     ]);
     assert_eq!((kept.code, &kept.json()["differing"]), (1, &json!(0)), "{kept:?}");
-    let refused = stage.ask(&["plugin", "promote", "acme", "visits", &wider, "--why", "a test"]);
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("cannot read the state"), "{refused:?}");
+    stage
+        .ask(&["plugin", "promote", "acme", "visits", &wider, "--why", "a test"])
+        .fails(1, "cannot read the state");
 }
 
 #[test]
@@ -645,15 +618,9 @@ fn w1_a_swap_under_load_loses_and_doubles_nothing() {
     });
     let counts = stage.quiet();
     let sent = sent.into_inner();
-    assert_eq!(
-        (
-            &counts["receipts"],
-            &counts["runs"],
-            &counts["actions"],
-            &counts["dead_letters_open"]
-        ),
-        (&json!(sent), &json!(sent), &json!(sent), &json!(0)),
-        "{counts}"
+    holds(
+        &counts,
+        &json!({ "receipts": sent, "runs": sent, "actions": sent, "dead_letters_open": 0 }),
     );
     let digests: BTreeSet<_> = (0..sent).map(|number| digest_of(&stage, number)).collect();
     assert_eq!(digests, BTreeSet::from([one, two]), "of {sent} events");
@@ -793,17 +760,18 @@ fn o1_a_route_is_set_by_api_checked_as_a_file_and_removed() {
          currencies = [\"INR\"]\n[config]\nrate_bps = 500\ncurrency = \"INR\"\n[limits]\nfuel = 50000000\nstate_keys = 2\n",
     );
     let file = stage.path("bonus.toml");
-    let set = stage.ask(&[
-        "route",
-        "set",
-        "acme",
-        "bonus",
-        "--file",
-        file.to_str().expect("UTF-8"),
-        "--why",
-        "a bonus",
-    ]);
-    assert_eq!(set.code, 0, "{set:?}");
+    stage
+        .ask(&[
+            "route",
+            "set",
+            "acme",
+            "bonus",
+            "--file",
+            file.to_str().expect("UTF-8"),
+            "--why",
+            "a bonus",
+        ])
+        .ok();
     let shown = stage.operator_get(path).json();
     assert_eq!(
         (
@@ -835,15 +803,10 @@ fn o1_a_route_is_set_by_api_checked_as_a_file_and_removed() {
     // It stays over a restart and a reload, and goes when it is told to.
     stage.reload();
     assert_eq!(stage.operator_get(path).status, 200);
-    let from_file = stage.ask(&["route", "remove", "acme", "cashback", "--why", "no"]);
-    assert!(
-        from_file.code == 1 && from_file.stderr.contains("stands in the file"),
-        "{from_file:?}"
-    );
-    assert_eq!(
-        stage.ask(&["route", "remove", "acme", "bonus", "--why", "over"]).code,
-        0
-    );
+    stage
+        .ask(&["route", "remove", "acme", "cashback", "--why", "no"])
+        .fails(1, "stands in the file");
+    stage.ask(&["route", "remove", "acme", "bonus", "--why", "over"]).ok();
     assert_eq!(stage.operator_get(path).status, 404);
     post(&stage, 2);
     stage.quiet();
@@ -869,11 +832,11 @@ fn w1_a_route_follows_its_file_until_a_hand_binds_it_and_again_when_told() {
         "the file is followed"
     );
     let two = publish(&stage, &cashback("2.0.0"));
-    assert_eq!(plugin(&stage, "promote", &[&two]).code, 0);
+    plugin(&stage, "promote", &[&two]).ok();
     stage.offer("cashback", &plugins_dir().join("cashback.wasm"));
     stage.reload();
     assert_eq!(binding(&stage)["active"], json!(two), "a hand wins");
-    assert_eq!(plugin(&stage, "follow-file", &[]).code, 0);
+    plugin(&stage, "follow-file", &[]).ok();
     assert_eq!(
         (&binding(&stage)["active"], &binding(&stage)["by_hand"]),
         (&one, &json!(false))

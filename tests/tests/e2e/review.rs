@@ -1,13 +1,10 @@
 //! T4, T6: what is held waits for a person, and a person's decision is history.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::json::{holds, list};
 use tollgate_tests::stage::{CASHBACK, Setup, Stage};
-
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
 
 /// Sends a redemption whose status nobody mapped. Its receipt.
 #[track_caller]
@@ -30,9 +27,9 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     let held = list(&stage.ask(&["review"]).json());
     let events: Vec<_> = held.iter().map(|held| held["event_id"].clone()).collect();
     assert_eq!(events, ["evt_2", "evt_1"], "newest first");
-    assert_eq!(
-        (&held[1]["receipt"], &held[1]["status"], &held[1]["review"]),
-        (&json!(receipt), &json!("teleported"), &Value::Null)
+    holds(
+        &held[1],
+        &json!({ "receipt": receipt, "status": "teleported", "review": null }),
     );
     for (filter, count) in [
         (["--tenant", "globex"], 0),
@@ -70,19 +67,9 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(trace["receipt"], before.1["receipt"]);
     assert_eq!(trace["receipt"]["disposition"], "held");
     let review = &trace["review"];
-    assert_eq!(
-        (
-            &review["became"],
-            &review["actor"],
-            &review["why"],
-            &review["lifecycle_version"]
-        ),
-        (
-            &json!("accepted"),
-            &json!("tester"),
-            &json!("renamed in March"),
-            &json!(1)
-        )
+    holds(
+        &review,
+        &json!({ "became": "accepted", "actor": "tester", "why": "renamed in March", "lifecycle_version": 1 }),
     );
     assert_eq!(
         trace["history"][0]["detail"],
@@ -182,8 +169,7 @@ fn t4_the_routes_of_now_take_the_mapped_event() {
     stage.write("tenants/acme.toml", &late);
     stage.reload();
     assert_eq!(routes_for("completed"), json!(["cashback", "completed"]));
-    let ran = stage.ask(&["review", &receipt, "--map", "completed"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    stage.ask(&["review", &receipt, "--map", "completed"]).ok();
     assert_eq!(list(&stage.finished(&receipt)["jobs"]).len(), 2);
     assert_eq!(stage.counts()["actions"], 1, "two routes, one operation, one effect");
 }

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::json;
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, tollgate_with};
 
 const ROLES: [&str; 3] = ["tenant-admin", "plugin-author", "viewer"];
@@ -198,17 +199,14 @@ fn o2_a_token_ends_at_once_and_is_hashed_at_rest() {
     stage.start();
     assert_eq!(stage.ask_as(&text, "GET", trace, b"").status, 200);
     let listed = stage.ask(&["token", "list"]).json();
-    assert_eq!(
-        (&listed[0]["id"], &listed[0]["name"]),
-        (&json!(id), &json!("CI of acme"))
-    );
+    holds(&listed[0], &json!({ "id": id, "name": "CI of acme" }));
     assert!(listed[0].get("digest").is_none());
     assert_eq!(listed[0]["why"], "ticket 7", "{listed:#}");
     assert!(
         listed[0]["created_by"].as_str().is_some_and(|by| !by.is_empty()),
         "{listed:#}"
     );
-    assert_eq!(stage.ask(&["token", "revoke", &id, "--why", "seen in a log"]).code, 0);
+    stage.ask(&["token", "revoke", &id, "--why", "seen in a log"]).ok();
     let ended = stage.ask(&["token", "list"]).json();
     assert_eq!(ended[0]["revoked_why"], "seen in a log", "{ended:#}");
     let forged = stage.ask(&["token", "create", "x", "--role", "viewer", "--why", "a\n  b"]);
@@ -234,11 +232,6 @@ fn o2_the_command_line_is_a_client_of_a_host_elsewhere() {
     let ran = tollgate_with(&own, &["trace", "--json"], b"");
     let traces = ran.json().as_array().map(Vec::len);
     assert_eq!((ran.code, traces), (0, Some(2)), "globex' own: {ran:?}");
-    let ran = tollgate_with(&own, &["trace", "--tenant", "acme"], b"");
-    assert!(
-        ran.code == 3 && ran.stderr.contains("for the tenant `globex` only"),
-        "{ran:?}"
-    );
-    let ran = tollgate_with(&own[..1], &["trace"], b"");
-    assert!(ran.code == 2 && ran.stderr.contains("TOLLGATE_TOKEN"), "{ran:?}");
+    tollgate_with(&own, &["trace", "--tenant", "acme"], b"").fails(3, "for the tenant `globex` only");
+    tollgate_with(&own[..1], &["trace"], b"").fails(2, "TOLLGATE_TOKEN");
 }

@@ -11,6 +11,7 @@ use tollgate_core::ids::PluginDigest;
 use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::events::signer;
+use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, wait_until};
 use tollgate_tests::{hostile_dir, plugins_dir};
 
@@ -21,12 +22,6 @@ fn two_tenants() -> Stage {
         .plugin("cashback")
         .worker("cache = 'compiled'")
         .start()
-}
-
-fn token(stage: &Stage, role: &str, tenant: &str) -> String {
-    let body = json!({ "name": format!("a {role}"), "role": role, "tenant": tenant });
-    let answer = stage.operator_post("/v1/tokens", &body.to_string());
-    answer.json()["token"].as_str().expect("a token").to_owned()
 }
 
 /// A component that says of itself that it is this version of `cashback`.
@@ -61,8 +56,8 @@ fn left(stage: &Stage) -> Vec<String> {
 fn p6_uploads_wait_for_those_of_the_same_owner_and_not_others_for_them() {
     let stage = two_tenants();
     let (acme, globex) = (
-        token(&stage, "plugin-author", "acme"),
-        token(&stage, "plugin-author", "globex"),
+        stage.token("plugin-author", "acme"),
+        stage.token("plugin-author", "globex"),
     );
     // Each takes long to compile.
     let long = |version: &str| component(&plugins_dir().join("cashback.wasm"), version);
@@ -98,7 +93,7 @@ fn p6_uploads_wait_for_those_of_the_same_owner_and_not_others_for_them() {
 #[test]
 fn w2_what_is_refused_or_only_tried_leaves_nothing_behind() {
     let stage = two_tenants();
-    let author = token(&stage, "plugin-author", "acme");
+    let author = stage.token("plugin-author", "acme");
     let push = |bytes: &[u8], dry_run: bool| {
         let path = format!("/v1/plugins?tenant=acme&dry_run={dry_run}");
         stage.ask_as(&author, "POST", &path, bytes)
@@ -138,7 +133,7 @@ fn w2_the_compiler_has_its_share_and_the_cache_its_bound() {
         .start();
     let used = stage.operator_get("/v1/tenants/acme/routes/cashback").json()["binding"]["active"].clone();
     let used = used.as_str().expect("a digest")["sha256:".len()..].to_owned();
-    let author = token(&stage, "plugin-author", "acme");
+    let author = stage.token("plugin-author", "acme");
     let seen = thread::scope(|scope| {
         let pushing = scope.spawn(|| {
             for number in 0..3 {
@@ -241,10 +236,10 @@ fn o2_an_author_reads_no_amounts_of_events_by_trials_shadows_or_faults() {
             .expect("an object")
             .extend(more.as_object().expect("an object").clone());
         let path = format!("/v1/tenants/{tenant}/routes/cashback/trials");
-        stage.ask_as(&token(&stage, role, tenant), "POST", &path, body.to_string().as_bytes())
+        stage.ask_as(&stage.token(role, tenant), "POST", &path, body.to_string().as_bytes())
     };
     for tenant in ["acme", "globex"] {
-        let author = token(&stage, "plugin-author", tenant);
+        let author = stage.token("plugin-author", tenant);
         let answer = stage.ask_as(&author, "POST", &format!("/v1/plugins?tenant={tenant}"), &candidate);
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -256,10 +251,10 @@ fn o2_an_author_reads_no_amounts_of_events_by_trials_shadows_or_faults() {
     };
     let (ours, theirs) = (report("acme", "tenant-admin"), report("globex", "tenant-admin"));
     assert_ne!(ours["money"][0]["before"], theirs["money"][0]["before"], "{ours:#}");
-    assert_eq!((&ours["runs"], &ours["differing"]), (&json!(6), &json!(6)));
+    holds(&ours, &json!({ "runs": 6, "differing": 6 }));
     let (ours, theirs) = (report("acme", "plugin-author"), report("globex", "plugin-author"));
     assert_eq!(ours, theirs);
-    assert_eq!((&ours["runs"], &ours["differing"]), (&json!(6), &json!(6)));
+    holds(&ours, &json!({ "runs": 6, "differing": 6 }));
     for withheld in ["money", "examples"] {
         assert_eq!(ours[withheld], json!([]), "{ours:#}");
     }
@@ -280,7 +275,7 @@ fn o2_an_author_reads_no_amounts_of_events_by_trials_shadows_or_faults() {
     let shadows = "/v1/tenants/acme/routes/cashback/shadow-runs";
     for (role, status) in [("plugin-author", 403), ("viewer", 200), ("tenant-admin", 200)] {
         assert_eq!(
-            stage.ask_as(&token(&stage, role, "acme"), "GET", shadows, b"").status,
+            stage.ask_as(&stage.token(role, "acme"), "GET", shadows, b"").status,
             status,
             "{role}"
         );
@@ -307,7 +302,7 @@ fn o2_what_a_plugin_says_when_it_ends_is_not_shown_to_who_reads_no_receipts() {
     }
     let seen = |role: &str| {
         let answer = stage
-            .ask_as(&token(&stage, role, "acme"), "GET", "/v1/quarantines", b"")
+            .ask_as(&stage.token(role, "acme"), "GET", "/v1/quarantines", b"")
             .json();
         answer[0]["reason"].as_str().map(str::to_owned)
     };
@@ -318,7 +313,7 @@ fn o2_what_a_plugin_says_when_it_ends_is_not_shown_to_who_reads_no_receipts() {
         "{all} {fault}"
     );
     let history = stage.ask_as(
-        &token(&stage, "plugin-author", "acme"),
+        &stage.token("plugin-author", "acme"),
         "GET",
         "/v1/tenants/acme/routes/cashback/history",
         b"",

@@ -55,8 +55,7 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
         "acme/cashback",
     ];
 
-    let added = spin(&stage, &add);
-    assert_eq!(added.code, 0, "{added:?}");
+    let added = spin(&stage, &add).ok();
     assert_eq!(added.json()["changed"], true);
     let once = fs::read_to_string(&manifest).unwrap();
     assert!(
@@ -88,8 +87,7 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     fs::write(stage.path("tenants/acme.toml"), said).unwrap();
     assert_eq!(spin(&stage, &["tenants"]).code, 0);
 
-    let checked = spin(&stage, &["check"]);
-    assert_eq!(checked.code, 0, "{checked:?}");
+    let checked = spin(&stage, &["check"]).ok();
     assert_eq!(checked.json()["plugins"][0]["component"], "plugin-cashback");
     assert_eq!(checked.json()["plugins"][0]["digest"], added.json()["digest"]);
 
@@ -277,8 +275,8 @@ fn r2_the_shipped_manifest_is_whole() {
         &["check"],
         manifest.to_str().unwrap(),
         &[("acme_rewards_secret".to_owned(), "any-secret".to_owned())],
-    );
-    assert_eq!(checked.code, 0, "{checked:?}");
+    )
+    .ok();
     let components: Vec<_> = checked.json()["plugins"]
         .as_array()
         .unwrap()
