@@ -137,6 +137,7 @@ mod tests {
     use super::*;
     use crate::Inventory;
     use tollgate_plugin::Plugin;
+    use tollgate_plugin::serde_json::{Value, from_str};
     use tollgate_plugin::testing::{EventBuilder, MemoryState};
 
     fn redemption(status: &str) -> EventBuilder {
@@ -169,122 +170,52 @@ mod tests {
         )])
     }
 
+    /// Rows of `rule.json`: an event, a configuration, and what is reserved.
     #[test]
     fn article_and_quantity_are_read_as_configured() {
-        let check = |event: EventBuilder, config: &str, expect| {
-            assert_eq!(run(event, config, &mut MemoryState::default()), expect, "{config}");
-        };
-        let pending = || redemption("pending");
-        let six = r#"{"products": {"prod_1": {"sku": "bottle", "quantity": 6}}}"#;
-        check(pending(), "{}", reserved("prod_1", 1));
-        check(pending(), r#"{"quantity": 3}"#, reserved("prod_1", 3));
-        check(
-            pending().attribute("quantity", "2"),
-            r#"{"quantity": 3}"#,
-            reserved("prod_1", 2),
-        );
-        check(pending(), six, reserved("bottle", 6));
-        check(pending().attribute("quantity", "2"), six, reserved("bottle", 12));
-        check(
-            pending().payload(r#"{"order": {"items": [{"quantity": 4}]}}"#),
-            r#"{"quantity_from": "/order/items/0/quantity"}"#,
-            reserved("prod_1", 4),
-        );
-        let hold = |message: &str| Err(Failure::hold(message));
-        check(
-            pending(),
-            r#"{"products": {}}"#,
-            hold("the product \"prod_1\" is not listed in `products`"),
-        );
-        check(
-            pending().attribute("quantity", "0"),
-            "{}",
-            hold("0 × 1 of prod_1 is no quantity"),
-        );
-        check(
-            pending().attribute("quantity", "-1"),
-            "{}",
-            hold("-1 × 1 of prod_1 is no quantity"),
-        );
-        check(
-            pending().attribute("quantity", "4294967295"),
-            six,
-            hold("4294967295 × 6 of bottle is no quantity"),
-        );
-        check(
-            pending().attribute("quantity", "two"),
-            "{}",
-            hold("attribute `quantity` is \"two\", which is not a whole number"),
-        );
-        check(
-            redemption("odd"),
-            "{}",
-            Err(Failure::refuse("status `odd` moves no stock")),
-        );
-        let stateless = EventBuilder::new("order.placed").attribute("product", "prod_1");
-        check(
-            stateless.clone(),
-            "{}",
-            Err(Failure::refuse("type `order.placed` moves no stock")),
-        );
-        check(
-            stateless,
-            r#"{"reserve_types": ["order.*"]}"#,
-            Ok(vec![Proposal::reserve_stock(
-                "inventory:reserve:evt_1",
-                "prod_1",
-                1,
-                "evt_1",
-            )]),
-        );
+        let rows: Vec<(String, Value, String)> = from_str(include_str!("rule.json")).unwrap();
+        for (event, config, expect) in rows {
+            let event = match event.as_str() {
+                "pending" => redemption("pending").payload(r#"{"order": {"items": [{"quantity": 4}]}}"#),
+                "odd" => redemption("odd"),
+                "stateless" => EventBuilder::new("order.placed")
+                    .id("r_1")
+                    .attribute("product", "prod_1"),
+                quantity => redemption("pending").attribute("quantity", quantity),
+            };
+            let found = run(event, &config.to_string(), &mut MemoryState::default());
+            let expect = match (expect.split_once(" of "), expect.split_once(": ")) {
+                (_, Some(("held", reason))) => Err(Failure::hold(reason)),
+                (_, Some(("refused", reason))) => Err(Failure::refuse(reason)),
+                (Some((quantity, sku)), _) => reserved(sku, quantity.parse().unwrap()),
+                (None, _) => panic!("{expect}"),
+            };
+            assert_eq!(found, expect, "{config}");
+        }
     }
 
     /// Each step is a status, with what it must propose.
     #[test]
     fn a_reservation_goes_its_way() {
-        let check = |name: &str, steps: &[(&str, Result<Vec<Proposal>, Failure>)]| {
+        for way in [
+            "created hold, pending hold, completed nothing",
+            "pending hold, rolledback free, rolledback free, pending too-late",
+            "rolledback nothing, pending too-late, rolledback nothing",
+            "completed nothing, rolledback nothing",
+            "pending hold, rolledback free, completed nothing, pending too-late",
+        ] {
             let state = &mut MemoryState::default();
-            for (at, (status, expect)) in steps.iter().enumerate() {
-                assert_eq!(&run(redemption(status), "{}", state), expect, "{name}, step {at}");
+            for step in way.split(", ") {
+                let (status, expect) = step.split_once(' ').unwrap();
+                let expect = match expect {
+                    "hold" => reserved("prod_1", 1),
+                    "free" => released("prod_1", 1),
+                    "nothing" => Ok(Vec::new()),
+                    _ => Err(Failure::refuse("r_1 was rolled back already")),
+                };
+                assert_eq!(run(redemption(status), "{}", state), expect, "{way}: {step}");
             }
-        };
-        let nothing = || Ok(Vec::new());
-        let too_late = || Err(Failure::refuse("r_1 was rolled back already"));
-        let (hold, free) = (|| reserved("prod_1", 1), || released("prod_1", 1));
-        check(
-            "the good way",
-            &[("created", hold()), ("pending", hold()), ("completed", nothing())],
-        );
-        check(
-            "rolled back",
-            &[
-                ("pending", hold()),
-                ("rolledback", free()),
-                ("rolledback", free()),
-                ("pending", too_late()),
-            ],
-        );
-        check(
-            "rolled back first",
-            &[
-                ("rolledback", nothing()),
-                ("pending", too_late()),
-                ("rolledback", nothing()),
-            ],
-        );
-        check(
-            "completed first",
-            &[("completed", nothing()), ("rolledback", nothing())],
-        );
-        check(
-            "completed after a roll back",
-            &[
-                ("pending", hold()),
-                ("rolledback", free()),
-                ("completed", nothing()),
-                ("pending", too_late()),
-            ],
-        );
+        }
     }
 
     #[test]

@@ -482,89 +482,31 @@ mod tests {
         schema.check(&configuration).iter().map(ToString::to_string).collect()
     }
 
+    /// `config_schema.json`: two schemas, what is said of each configuration, and how what is said of a schema begins that is refused.
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cases {
+        cashback: Value,
+        said: Vec<(Value, Vec<String>)>,
+        forms: Value,
+        said_of_forms: Vec<(Value, Vec<String>)>,
+        refused: Vec<(Value, String)>,
+    }
+
+    fn cases() -> Cases {
+        serde_json::from_str(include_str!("config_schema.json")).expect("cases")
+    }
+
     #[test]
     fn w7_what_breaks_a_schema_is_said_with_its_place() {
-        let cashback = schema(json!({
-            "type": "object",
-            "properties": {
-                "rate_bps": { "type": "integer", "minimum": 1, "maximum": 10_000 },
-                "fixed_minor_units": { "type": "integer", "minimum": 1 },
-                "currency": { "type": "string", "minLength": 3, "maxLength": 3 },
-                "mode": { "enum": ["strict", "lenient"] },
-                "version": { "const": 2 },
-                "rules": {
-                    "type": "array", "minItems": 1, "maxItems": 2,
-                    "items": { "type": "object", "required": ["name"], "properties": { "name": { "type": "string" } } },
-                },
-                "products": { "type": "object", "additionalProperties": { "type": "object", "required": ["sku"] } },
-                "either": { "type": ["string", "boolean"] },
-            },
-            "oneOf": [{ "required": ["rate_bps"] }, { "required": ["fixed_minor_units"] }],
-            "additionalProperties": false,
-        }));
-        let check = |configuration: Value, expect: &[&str]| {
-            assert_eq!(said(&cashback, configuration.clone()), expect, "{configuration}");
-        };
-        check(json!({ "rate_bps": 500 }), &[]);
-        check(
-            json!({ "rate_bps": 1, "rules": [{ "name": "a" }], "products": { "p": { "sku": 1 } }, "either": true }),
-            &[],
-        );
-        check(
-            json!({ "rate_bps": "500" }),
-            &["`rate_bps` must be an integer, but is a text"],
-        );
-        check(
-            json!({ "rate_bps": 5.0 }),
-            &["`rate_bps` must be an integer, but is 5.0"],
-        );
-        check(json!({ "rate_bps": 0 }), &["`rate_bps` is 0; it must be at least 1"]);
-        check(
-            json!({ "rate_bps": 10_001 }),
-            &["`rate_bps` is 10001; it must be at most 10000"],
-        );
-        check(
-            json!({}),
-            &["the configuration must have exactly one of `rate_bps` and `fixed_minor_units`"],
-        );
-        check(
-            json!({ "rate_bps": 1, "fixed_minor_units": 1 }),
-            &["the configuration must have exactly one of `rate_bps` and `fixed_minor_units`"],
-        );
-        check(
-            json!({ "rate_bps": 1, "currency": "usdollar" }),
-            &["`currency` has 8 characters; it must have at most 3"],
-        );
-        check(
-            json!({ "rate_bps": 1, "currency": "ü" }),
-            &["`currency` has 1 character; it must have at least 3"],
-        );
-        check(
-            json!({ "rate_bps": 1, "mode": "x" }),
-            &["`mode` must be one of \"strict\", \"lenient\""],
-        );
-        check(json!({ "rate_bps": 1, "version": 3 }), &["`version` must be 2"]);
-        check(
-            json!({ "rate_bps": 1, "rules": [] }),
-            &["`rules` has 0 entries; it must have at least 1"],
-        );
-        check(
-            json!({ "rate_bps": 1, "rules": [{ "name": "a" }, { "name": 1 }] }),
-            &["`rules[1].name` must be a text, but is 1"],
-        );
-        check(
-            json!({ "rate_bps": 1, "rules": [{}] }),
-            &["`rules[0]` has no `name`, which is required"],
-        );
-        check(
-            json!({ "rate_bps": 1, "products": { "p": {} } }),
-            &["`products.p` has no `sku`, which is required"],
-        );
-        check(
-            json!({ "rate_bps": 1, "either": 1 }),
-            &["`either` must be a text or true or false, but is 1"],
-        );
-        check(json!([]), &["the configuration must be a table, but is a list"]);
+        let cases = cases();
+        for (document, rows) in [(cases.cashback, cases.said), (cases.forms, cases.said_of_forms)] {
+            let schema = schema(document);
+            for (configuration, expect) in rows {
+                assert_eq!(said(&schema, configuration.clone()), expect, "{configuration}");
+            }
+        }
+        let cashback = schema(self::cases().cashback);
         let unknown = cashback.check(&json!({ "rate_bps": 1, "rate_bsp": 5 }));
         assert_eq!(unknown[0].to_string(), "`rate_bsp` is no key of this configuration");
         assert!(unknown[0].known_keys.as_ref().unwrap().contains(&"rate_bps".to_owned()));
@@ -584,92 +526,16 @@ mod tests {
     }
 
     #[test]
-    fn w7_forms_are_told_apart() {
-        let forms = schema(json!({
-            "type": "object",
-            "properties": { "to": { "oneOf": [{ "type": "string" }, { "type": "object", "required": ["url"] }, { "type": "object" }] } },
-            "anyOf": [{ "required": ["to", "by"] }, { "required": ["at"] }],
-        }));
-        let check = |configuration: Value, expect: &[&str]| {
-            assert_eq!(said(&forms, configuration.clone()), expect, "{configuration}");
-        };
-        check(json!({ "at": 1, "to": "x" }), &[]);
-        check(
-            json!({ "at": 1, "to": 5 }),
-            &["`to` fits none of the 3 forms that it may have; the nearest says: `to` must be a text, but is 5"],
-        );
-        check(
-            json!({ "at": 1, "to": { "url": 1 } }),
-            &["`to` fits 2 of the forms that it may have, and must fit exactly one"],
-        );
-        check(
-            json!({}),
-            &["the configuration must have at least one of `to` with `by` and `at`"],
-        );
-    }
-
-    #[test]
     fn w7_a_schema_that_no_host_would_hold_is_refused_with_its_place() {
-        let check = |document: Value, expect: &str| {
-            let error = ConfigSchema::from_json(document.clone()).expect_err(&document.to_string());
-            assert!(error.to_string().starts_with(expect), "{document}: {error}");
-        };
-        check(json!(true), "`configuration`: a schema is an object");
-        check(json!({}), "`configuration`: a configuration is an object");
-        check(
-            json!({ "type": "array" }),
-            "`configuration`: a configuration is an object",
-        );
-        let with = |property: Value| json!({ "type": "object", "properties": { "a": property } });
-        check(
-            with(json!({ "type": "text" })),
-            "`configuration.properties.a.type`: write one of object",
-        );
-        check(
-            with(json!({ "pattern": "^a" })),
-            "`configuration.properties.a.pattern`: no host checks this keyword",
-        );
-        check(
-            with(json!({ "$ref": "#" })),
-            "`configuration.properties.a.$ref`: no host checks this keyword",
-        );
-        check(
-            with(json!({ "minimum": "1" })),
-            "`configuration.properties.a.minimum`: write a number",
-        );
-        check(
-            with(json!({ "maxLength": -1 })),
-            "`configuration.properties.a.maxLength`: write a whole number",
-        );
-        check(
-            with(json!({ "enum": [] })),
-            "`configuration.properties.a.enum`: write a list",
-        );
-        check(
-            with(json!({ "anyOf": [] })),
-            "`configuration.properties.a.anyOf`: write a list",
-        );
-        check(
-            with(json!({ "oneOf": [{ "type": 1 }] })),
-            "`configuration.properties.a.oneOf.0.type`",
-        );
-        check(
-            with(json!({ "items": 1 })),
-            "`configuration.properties.a.items`: a schema is an object",
-        );
-        check(
-            json!({ "type": "object", "required": "a" }),
-            "`configuration.required`: write a list of keys",
-        );
-        check(
-            with(json!({ "type": "integer", "default": "5" })),
-            "`configuration.properties.a.default`: it does not fit its own schema: the configuration must be an integer",
-        );
         let mut deep = json!({ "type": "object" });
         for _ in 0..=CONFIG_SCHEMA_DEPTH_MAX {
             deep = json!({ "type": "object", "properties": { "a": deep } });
         }
-        check(deep, "`configuration.properties.a");
+        let deep = (deep, "`configuration.properties.a".to_owned());
+        for (document, expect) in cases().refused.into_iter().chain([deep]) {
+            let error = ConfigSchema::from_json(document.clone()).expect_err(&document.to_string());
+            assert!(error.to_string().starts_with(&expect), "{document}: {error}");
+        }
     }
 
     /// Any JSON, not large.

@@ -375,55 +375,32 @@ mod tests {
             http_status,
             retry_after_ms,
         };
-        let check = |end: AttemptEnd, attempt, expect: EntryEnd| {
-            assert_eq!(
-                entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE),
-                expect,
-                "{end:?}"
-            );
+        let failed = AttemptEnd::Failed {
+            reason: "timed out".into(),
         };
-        let retry = |at, reason: &str| EntryEnd::RetryAt {
-            at: UnixMillis(at),
-            reason: reason.into(),
-        };
-        check(answered(204, None), 1, EntryEnd::Delivered);
-        check(answered(302, None), 1, retry(0, "the destination answered 302"));
-        check(
-            answered(429, Some(7000)),
-            1,
-            retry(7000, "the destination answered 429"),
-        );
-        check(
-            answered(503, Some(i64::MAX)),
-            1,
-            retry(RETRY_AFTER_MS_MAX, "the destination answered 503"),
-        );
-        check(
-            answered(500, None),
-            3,
-            EntryEnd::Dead {
-                reason: "the destination answered 500 (gave up after 3 attempts)".into(),
-            },
-        );
-        check(
-            answered(410, None),
-            1,
-            EntryEnd::Dead {
-                reason: "the destination answered 410 Gone".into(),
-            },
-        );
-        check(
-            AttemptEnd::Failed {
-                reason: "timed out".into(),
-            },
-            1,
-            retry(0, "timed out"),
-        );
-        check(
-            AttemptEnd::Forbidden { reason: "no".into() },
-            1,
-            EntryEnd::Dead { reason: "no".into() },
-        );
+        let forbidden = AttemptEnd::Forbidden { reason: "no".into() };
+        let patient = format!("at {RETRY_AFTER_MS_MAX}: the destination answered 503");
+        for (end, attempt, expect) in [
+            (answered(204, None), 1, "delivered"),
+            (answered(302, None), 1, "at 0: the destination answered 302"),
+            (answered(429, Some(7000)), 1, "at 7000: the destination answered 429"),
+            (answered(503, Some(i64::MAX)), 1, &patient),
+            (
+                answered(500, None),
+                3,
+                "dead: the destination answered 500 (gave up after 3 attempts)",
+            ),
+            (answered(410, None), 1, "dead: the destination answered 410 Gone"),
+            (failed, 1, "at 0: timed out"),
+            (forbidden, 1, "dead: no"),
+        ] {
+            let found = match entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE) {
+                EntryEnd::Delivered => "delivered".to_owned(),
+                EntryEnd::RetryAt { at, reason } => format!("at {}: {reason}", at.0),
+                EntryEnd::Dead { reason } => format!("dead: {reason}"),
+            };
+            assert_eq!(found, expect, "{end:?}");
+        }
     }
 
     #[test]

@@ -483,57 +483,50 @@ mod tests {
 
     #[test]
     fn each_overstep_is_named() {
-        let check = |proposal: Proposal, grants: &[Grant], expect: Option<&str>| {
-            let error = judge(vec![proposal], grants)
-                .err()
-                .map(|violation| violation.to_string());
-            assert_eq!(error.as_deref(), expect);
-        };
-        check(credit(5000, "USD"), &up_to_50_usd(), None);
-        check(
-            credit(5001, "USD"),
-            &up_to_50_usd(),
-            Some("action 0: 50.01 USD is over the route's 5000 minor units per `credit`"),
-        );
-        check(
-            credit(1, "EUR"),
-            &up_to_50_usd(),
-            Some("action 0: the route does not grant `credit` in EUR"),
-        );
-        check(
-            credit(0, "USD"),
-            &up_to_50_usd(),
-            Some("action 0: the amount 0 must be at least 1 and at most 2^53−1 minor units"),
-        );
-        check(
-            credit(-5, "USD"),
-            &up_to_50_usd(),
-            Some("action 0: the amount -5 must be at least 1 and at most 2^53−1 minor units"),
-        );
-        check(
-            credit(5, "DOLLARS"),
-            &up_to_50_usd(),
-            Some("action 0: `DOLLARS` is not a currency code such as USD"),
-        );
-        check(
-            credit(5, "USD"),
-            &[Grant::of(ActionKind::Flag)],
-            Some("action 0: the route does not grant `credit`; grant it on the route or remove it from the plugin"),
-        );
-        check(
-            credit(5, "USD"),
-            &[Grant::of(ActionKind::Credit)],
-            Some("action 0: the route does not grant `credit`; grant it on the route or remove it from the plugin"),
-        );
+        let usd = up_to_50_usd();
+        let (flag, unbounded) = ([Grant::of(ActionKind::Flag)], [Grant::of(ActionKind::Credit)]);
+        let not_granted = "the route does not grant `credit`; grant it on the route or remove it from the plugin";
         let spaced = Proposal {
             operation_key: "a b".into(),
             ..credit(5, "USD")
         };
-        check(
-            spaced,
-            &up_to_50_usd(),
-            Some("action 0: operation key has the character ' ' at byte 1; allowed: visible ASCII"),
-        );
+        for (proposal, grants, expect) in [
+            (credit(5000, "USD"), &usd[..], ""),
+            (
+                credit(5001, "USD"),
+                &usd,
+                "50.01 USD is over the route's 5000 minor units per `credit`",
+            ),
+            (credit(1, "EUR"), &usd, "the route does not grant `credit` in EUR"),
+            (
+                credit(0, "USD"),
+                &usd,
+                "the amount 0 must be at least 1 and at most 2^53−1 minor units",
+            ),
+            (
+                credit(-5, "USD"),
+                &usd,
+                "the amount -5 must be at least 1 and at most 2^53−1 minor units",
+            ),
+            (
+                credit(5, "DOLLARS"),
+                &usd,
+                "`DOLLARS` is not a currency code such as USD",
+            ),
+            (credit(5, "USD"), &flag, not_granted),
+            (credit(5, "USD"), &unbounded, not_granted),
+            (
+                spaced,
+                &usd,
+                "operation key has the character ' ' at byte 1; allowed: visible ASCII",
+            ),
+        ] {
+            let found = judge(vec![proposal], grants)
+                .err()
+                .map(|violation| violation.to_string());
+            let expect = (!expect.is_empty()).then(|| format!("action 0: {expect}"));
+            assert_eq!(found, expect);
+        }
     }
 
     #[test]

@@ -755,6 +755,22 @@ mod tests {
         assert!(matches!(admits(&other, Published), Err(Refused::OtherPlugin { .. })));
     }
 
+    /// Of 10 shadow runs with so many that differ, after a trial of 100 with so many that differ and so many that cannot be read.
+    fn evidence(runs: u32, differences: u32, trial: Option<(u32, u32)>) -> Evidence {
+        Evidence {
+            unsigned: None,
+            trial: trial.map(|(differences, unreadable)| TrialResult {
+                runs: 100,
+                differences: differences.into(),
+                unreadable: unreadable.into(),
+            }),
+            shadow: ShadowTally {
+                runs: runs.into(),
+                differences: differences.into(),
+            },
+        }
+    }
+
     #[test]
     fn a_gate_says_all_that_is_missing_and_never_bars_the_way_back() {
         let gate = PromotionGate {
@@ -763,91 +779,52 @@ mod tests {
             shadow_runs_min: 10,
             shadow_differences_max: Some(0),
         };
+        let (promote, shadow) = (Change::Promote(digest("2")), Change::Shadow(digest("2")));
         let nothing = Evidence {
             unsigned: Some("no signature".into()),
-            shadow: ShadowTally {
+            ..evidence(3, 1, None)
+        };
+        let why = "no signature".into();
+        let missing = [
+            Unmet::Unsigned { why },
+            Unmet::NoTrial,
+            Unmet::FewShadowRuns { runs: 3, runs_min: 10 },
+            Unmet::ShadowDiffers {
                 runs: 3,
                 differences: 1,
+                differences_max: 0,
             },
-            ..Evidence::default()
-        };
-        assert_eq!(
-            gate.unmet(&Change::Promote(digest("2")), &nothing),
-            [
-                Unmet::Unsigned {
-                    why: "no signature".into()
-                },
-                Unmet::NoTrial,
-                Unmet::FewShadowRuns { runs: 3, runs_min: 10 },
-                Unmet::ShadowDiffers {
-                    runs: 3,
-                    differences: 1,
-                    differences_max: 0
-                },
-            ]
-        );
-        assert_eq!(
-            gate.unmet(&Change::Shadow(digest("2")), &nothing).len(),
-            1,
-            "no effects, no trial"
-        );
-        for back in [
-            Change::Rollback,
-            Change::EndCanary,
-            Change::EndShadow,
-            Change::FollowFile(digest("1")),
-        ] {
+        ];
+        assert_eq!(gate.unmet(&promote, &nothing), missing);
+        assert_eq!(gate.unmet(&shadow, &nothing).len(), 1, "no effects, no trial");
+        let follow = Change::FollowFile(digest("1"));
+        for back in [Change::Rollback, Change::EndCanary, Change::EndShadow, follow] {
             assert_eq!(gate.unmet(&back, &nothing), []);
         }
-        let enough = Evidence {
-            unsigned: None,
-            trial: Some(TrialResult {
-                runs: 100,
-                differences: 0,
-                unreadable: 0,
-            }),
-            shadow: ShadowTally {
-                runs: 10,
-                differences: 0,
-            },
-        };
-        assert_eq!(gate.unmet(&canary("2", 50), &enough), []);
-        let differing = Evidence {
-            trial: Some(TrialResult {
-                runs: 100,
-                differences: 2,
-                unreadable: 0,
-            }),
-            ..enough.clone()
-        };
+        assert_eq!(
+            PromotionGate::default().unmet(&promote, &nothing),
+            [],
+            "the default asks for nothing"
+        );
+
+        let canary = canary("2", 50);
+        assert_eq!(gate.unmet(&canary, &evidence(10, 0, Some((0, 0)))), []);
+        let differing = evidence(10, 0, Some((2, 0)));
         assert!(matches!(
-            gate.unmet(&canary("2", 50), &differing)[..],
+            gate.unmet(&canary, &differing)[..],
             [Unmet::TrialDiffers { .. }]
         ));
+        assert_eq!(differing.warning(&canary), None, "differences are the trial's own news");
+        let no_way_back = evidence(10, 0, Some((0, 3)));
+        let (runs, unreadable) = (100, 3);
         assert_eq!(
-            differing.warning(&canary("2", 50)),
-            None,
-            "differences are the trial's own news"
-        );
-        let no_way_back = Evidence {
-            trial: Some(TrialResult {
-                runs: 100,
-                differences: 0,
-                unreadable: 3,
-            }),
-            ..enough
-        };
-        assert_eq!(
-            gate.unmet(&canary("2", 50), &no_way_back),
-            [Unmet::TrialUnreadable {
-                runs: 100,
-                unreadable: 3
-            }]
+            gate.unmet(&canary, &no_way_back),
+            [Unmet::TrialUnreadable { runs, unreadable }]
         );
         for (change, warns) in [
-            (Change::Promote(digest("2")), true),
-            (canary("2", 50), true),
-            (Change::Shadow(digest("2")), false),
+            (promote, true),
+            (canary, true),
+            (shadow, false),
             (Change::Rollback, false),
         ] {
             assert_eq!(
@@ -856,11 +833,6 @@ mod tests {
                 "asked for or not: {change:?}"
             );
         }
-        assert_eq!(
-            PromotionGate::default().unmet(&Change::Promote(digest("2")), &nothing),
-            [],
-            "nothing is asked for by default"
-        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tollgate_sandbox::{Run, RunInput, RunLimits};
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Config, Engine, Store, Trap};
 
-use crate::built::built;
+use crate::built::{built, ends};
 use crate::contract::{Given, folder};
 use crate::guest::{GOOD, SANDBOX, component_with, event, limits};
 
@@ -400,29 +400,8 @@ fn fixtures_of_the_examples_do_the_same_enclosed() {
     }
 }
 
-/// How each hostile guest ends natively and enclosed. The words differ where nothing but a trap can end an instance (an answer that
-/// cannot be read, calls without end, recursion), and for a log line that is too long, which the host calls cut.
-const ENDS: [(&str, &str, &str); 18] = [
-    ("bad_utf8", "invalid-output", "trap"),
-    ("burn", "completed", "completed"),
-    ("everything", "completed", "completed"),
-    ("flood_host_calls", "output-too-big", "trap"),
-    ("flood_log_line", "output-too-big", "completed"),
-    ("flood_output", "output-too-big", "output-too-big"),
-    ("flood_state_bytes", "output-too-big", "output-too-big"),
-    ("good", "completed", "completed"),
-    ("hoard", "memory", "memory"),
-    ("many_memories", "memory", "memory"),
-    ("panic", "trap", "trap"),
-    ("recurse", "memory", "trap"),
-    ("spin", "out-of-fuel", "out-of-fuel"),
-    ("spin_after_answer", "out-of-fuel", "out-of-fuel"),
-    ("spin_in_realloc", "out-of-fuel", "out-of-fuel"),
-    ("state_then_trap", "trap", "trap"),
-    ("too_many_actions", "output-too-big", "output-too-big"),
-    ("wild_answer", "invalid-output", "trap"),
-];
-
+/// The words of `ends.json` differ where nothing but a trap can end an instance (an answer that cannot be read, calls without end,
+/// recursion), and for a log line that is too long, which the host calls cut.
 #[test]
 fn each_hostile_guest_ends_enclosed_as_natively() {
     let Some(parts) = Parts::found() else { return };
@@ -438,8 +417,11 @@ fn each_hostile_guest_ends_enclosed_as_natively() {
         config_json: "1000",
     };
     let mut wrong = Vec::new();
-    for (name, natively_expected, enclosed_expected) in ENDS {
-        let bytes = &guests[name];
+    for (name, ends) in ends() {
+        let [natively_expected, enclosed_expected] = &ends[..] else {
+            continue;
+        };
+        let bytes = &guests[&name];
         let native = SANDBOX.load(bytes).unwrap();
         let fixture = Fixture {
             event: event.clone(),
@@ -453,7 +435,7 @@ fn each_hostile_guest_ends_enclosed_as_natively() {
             .name()
             .to_owned();
         let enclosed = parts.enclosed(bytes).outcome(&input, &limits());
-        if (natively.as_str(), enclosed.as_str()) != (natively_expected, enclosed_expected) {
+        if (&natively, &enclosed) != (natively_expected, enclosed_expected) {
             wrong.push(format!("{name}: {natively} natively, {enclosed} enclosed"));
         }
     }
@@ -488,6 +470,7 @@ fn with_more(component: &[u8], text: &str) -> Vec<u8> {
 
 const LOOPS_AT_START: &str = "(core module $m (func $l (loop (br 0))) (start $l)) (core instance (instantiate $m))";
 
+/// Rows of `loops.json`: where a loop stands, what a module has beside its function, what the function does, and how it ends.
 #[test]
 fn loops_end_wherever_they_stand() {
     let Some(parts) = Parts::found() else { return };
@@ -496,72 +479,23 @@ fn loops_end_wherever_they_stand() {
         event: &event,
         config_json: "{}",
     };
-    let good = component_with("", GOOD);
-    let nested = format!("(component $c {LOOPS_AT_START}) (instance (instantiate $c))");
-    let in_realloc = "(func (export \"cabi_post_tollgate:plugin/handler@1.0.0#process\") (param i32) (loop (br 0)))";
-    for (what, plugin, expected) in [
-        ("no loop", good.clone(), "completed"),
-        (
-            "in process",
-            component_with("", "(loop (br 0)) (i32.const 1024)"),
-            "out-of-fuel",
-        ),
-        (
-            "in a start function",
-            component_with("(func $l (loop (br 0))) (start $l)", GOOD),
-            "out-of-fuel",
-        ),
-        ("after the answer", component_with(in_realloc, GOOD), "out-of-fuel"),
-        (
-            "in a second core module",
-            with_more(&good, LOOPS_AT_START),
-            "out-of-fuel",
-        ),
-        // Its meter cannot be asked, so nobody knows why.
-        ("in a nested component", with_more(&good, &nested), "trap"),
-        (
-            "without end through a table",
-            component_with(
-                "(table 1 funcref) (elem (i32.const 0) $f) (func $f (call_indirect (i32.const 0)))",
-                "(call $f) (i32.const 1024)",
-            ),
-            // Recursion: the stack ends first.
-            "trap",
-        ),
-        (
-            "of bulk work",
-            component_with(
-                "",
-                "(loop (memory.fill (i32.const 4096) (i32.const 1) (i32.const 200000)) (br 0)) (i32.const 1024)",
-            ),
-            "out-of-fuel",
-        ),
-        (
-            "of growth",
-            component_with("", "(loop (drop (memory.grow (i32.const 16))) (br 0)) (i32.const 1024)"),
-            "memory",
-        ),
-        (
-            "of growth in two memories",
-            component_with(
-                "(memory $second 1)",
-                "(loop (drop (memory.grow $memory (i32.const 16))) (drop (memory.grow $second (i32.const 16))) (br 0)) (i32.const 1024)",
-            ),
-            "memory",
-        ),
-        (
-            "of host calls",
-            component_with(
-                "",
-                "(loop (call $log (i32.const 0) (i32.const 2000) (i32.const 3)) (br 0)) (i32.const 1024)",
-            ),
-            // The host calls end it, and there is nothing but a trap for that.
-            "trap",
-        ),
-    ] {
-        let enclosed = parts.enclosed(&plugin);
+    let check = |what: &str, plugin: &[u8], expected: &str| {
+        let enclosed = parts.enclosed(plugin);
         assert_eq!(enclosed.outcome(&input, &limits()), expected, "{what}");
+    };
+    let rows: Vec<[String; 4]> = serde_json::from_str(include_str!("loops.json")).unwrap();
+    for [what, beside, body, expected] in rows {
+        check(&what, &component_with(&beside, &body.replace("GOOD", GOOD)), &expected);
     }
+    let good = component_with("", GOOD);
+    check(
+        "in a second core module",
+        &with_more(&good, LOOPS_AT_START),
+        "out-of-fuel",
+    );
+    let nested = format!("(component $c {LOOPS_AT_START}) (instance (instantiate $c))");
+    // Its meter cannot be asked, so nobody knows why.
+    check("in a nested component", &with_more(&good, &nested), "trap");
 }
 
 #[test]
