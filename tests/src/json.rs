@@ -1,4 +1,4 @@
-//! What tests ask of JSON answers.
+//! What tests ask of answers, in JSON and in words.
 
 use serde_json::Value;
 
@@ -19,6 +19,17 @@ pub fn text<'v>(value: &'v Value, field: &str) -> &'v str {
 #[track_caller]
 pub fn holds(value: &Value, expected: &Value) {
     assert!(has(value, expected), "expected {expected:#}\nin {value:#}");
+}
+
+/// Fails unless the text has each of these parts.
+///
+/// # Panics
+/// Then; shows the whole text.
+#[track_caller]
+pub fn says(said: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(said.contains(part), "no `{part}` in: {said}");
+    }
 }
 
 fn has(value: &Value, expected: &Value) -> bool {

@@ -71,6 +71,14 @@ rate_bps = 1000
 currency = "INR"
 "#;
 
+/// A guest that counts: its state would show an effect lost or doubled.
+pub const TALLY: &str = r#"
+[routes.tally]
+types = ["tally"]
+plugin = "counter"
+grants = [{ kind = "flag" }]
+"#;
+
 /// What a stage is set up with. Everything has a default that a small test can live with.
 #[derive(Debug, Clone)]
 pub struct Setup {

@@ -24,7 +24,7 @@ use crate::client::Client;
 use crate::destination::{Destination, Reply};
 use crate::events::{self, Message, Signer};
 use crate::random::Random;
-use crate::stage::{SOURCES, Setup, Stage, block_on, books};
+use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -195,7 +195,7 @@ pub(super) fn setup(destination: &Destination) -> Setup {
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
              cap_ms = 500",
         )
-        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", destination)))
+        .tenant("acme", &format!("{SOURCES}{CASHBACK_TO_BOOKS}{TALLY}{}", books("books", destination)))
 }
 
 /// Starts the host for the last time, lets it finish its work, and judges what is there.
@@ -214,22 +214,6 @@ pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut B
     report.drain = drained.elapsed();
     judge(stage, destination, books, report);
 }
-
-/// Cashback for redeemed rewards, delivered; and a guest that counts, whose state would show an effect lost or doubled.
-const ROUTES: &str = r#"
-[routes.cashback]
-types = ["reward.redeemed"]
-plugin = "cashback"
-destinations = ["books"]
-grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
-[routes.cashback.config]
-rate_bps = 1000
-currency = "INR"
-[routes.tally]
-types = ["tally"]
-plugin = "counter"
-grants = [{ kind = "flag" }]
-"#;
 
 /// One event as it is sent, each time the same.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use super::{Asked, Campaign, Found, Progress};
 use crate::destination::{Closed, Destination, Reply};
 use crate::events::{self, Message, signer};
 use crate::random::Random;
-use crate::stage::{SOURCES, Setup, Stage, block_on, books_at};
+use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books_at};
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -51,21 +51,6 @@ const PHASE: Duration = Duration::from_secs(20);
 /// How long the drain may take, beside the work itself: a breaker may just have opened.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
-const ROUTES: &str = r#"
-[routes.cashback]
-types = ["reward.redeemed"]
-plugin = "cashback"
-destinations = ["first", "second", "third"]
-grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
-[routes.cashback.config]
-rate_bps = 1000
-currency = "INR"
-[routes.tally]
-types = ["tally"]
-plugin = "counter"
-grants = [{ kind = "flag" }]
-"#;
-
 fn run(asked: Asked, progress: &mut Progress) -> Found {
     let mut found = Found::default();
     let is_short = asked.count < COUNT_LARGE;
@@ -82,7 +67,8 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         .worker("threads = 2")
         .delivery("allow_http = true\nallow_networks = [\"127.0.0.0/8\"]");
     for tenant in TENANTS {
-        setup = setup.tenant(tenant, &format!("{SOURCES}{ROUTES}{table}"));
+        let cashback = CASHBACK_TO_BOOKS.replace("[\"books\"]", &format!("{DESTINATIONS:?}"));
+        setup = setup.tenant(tenant, &format!("{SOURCES}{cashback}{TALLY}{table}"));
     }
     let stage = setup.start();
     let watch = Watch::over(stage.pid(), stage.path("tollgate.db-wal"));

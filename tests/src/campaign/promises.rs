@@ -17,23 +17,7 @@ use crate::destination::Destination;
 use crate::disk::Said;
 use crate::events::{self, Message, Signer};
 use crate::random::Random;
-use crate::stage::{SOURCES, Setup, Stage, block_on, books};
-
-/// Cashback for redeemed rewards, delivered; and a guest that counts, whose state would show an effect lost or doubled.
-const ROUTES: &str = r#"
-[routes.cashback]
-types = ["reward.redeemed"]
-plugin = "cashback"
-destinations = ["books"]
-grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
-[routes.cashback.config]
-rate_bps = 1000
-currency = "INR"
-[routes.tally]
-types = ["tally"]
-plugin = "counter"
-grants = [{ kind = "flag" }]
-"#;
+use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
 
 /// A host with these routes that delivers to `destination`.
 pub(super) fn setup(destination: &Destination) -> Setup {
@@ -45,7 +29,7 @@ pub(super) fn setup(destination: &Destination) -> Setup {
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
              cap_ms = 200",
         )
-        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", destination)))
+        .tenant("acme", &format!("{SOURCES}{CASHBACK_TO_BOOKS}{TALLY}{}", books("books", destination)))
 }
 
 /// One event as it is sent, each time the same.

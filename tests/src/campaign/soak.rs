@@ -16,7 +16,7 @@ use crate::destination::Destination;
 use crate::events::{self, Message, signer};
 use crate::plugin_cache;
 use crate::random::Random;
-use crate::stage::{SOURCES, Setup, books};
+use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, TALLY, books};
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -46,21 +46,6 @@ const SLOPE_MAX: f64 = 0.01;
 /// The last part's throughput, in parts of the first's.
 const THROUGHPUT_MIN: f64 = 0.9;
 
-const ROUTES: &str = r#"
-[routes.cashback]
-types = ["reward.redeemed"]
-plugin = "cashback"
-destinations = ["books"]
-grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
-[routes.cashback.config]
-rate_bps = 1000
-currency = "INR"
-[routes.tally]
-types = ["tally"]
-plugin = "counter"
-grants = [{ kind = "flag" }]
-"#;
-
 /// One interval.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
@@ -88,7 +73,10 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         .hostile("counter")
         .worker("threads = 2")
         .delivery("allow_http = true\nallow_networks = [\"127.0.0.0/8\"]")
-        .tenant("acme", &format!("{SOURCES}{ROUTES}{}", books("books", &destination)))
+        .tenant(
+            "acme",
+            &format!("{SOURCES}{CASHBACK_TO_BOOKS}{TALLY}{}", books("books", &destination)),
+        )
         .start();
     let database = stage.path("tollgate.db");
     let watch = Watch::over(stage.pid(), stage.path("tollgate.db-wal"));

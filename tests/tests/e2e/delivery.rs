@@ -45,7 +45,7 @@ fn p7_a_delivery_is_signed_and_says_what_was_recorded() {
         (&json!("user_678"), &action["action"]["amount"])
     );
     let entry = &action["deliveries"][0];
-    holds(&entry, &json!({ "state": "delivered", "destination": "books" }));
+    holds(entry, &json!({ "state": "delivered", "destination": "books" }));
     assert_eq!(entry["attempts"][0]["http_status"], 204);
 }
 
@@ -73,10 +73,10 @@ fn p7_what_cannot_be_delivered_is_a_dead_letter_with_its_reason() {
         assert_eq!(letters.as_array().map(Vec::len), Some(1));
         let letter = &letters[0];
         holds(
-            &letter,
+            letter,
             &json!({ "work": "delivery", "destination": "books", "operation_key": "cashback:red_1" }),
         );
-        holds(&letter, &json!({ "attempts": attempts, "reason": reason }));
+        holds(letter, &json!({ "attempts": attempts, "reason": reason }));
         assert_eq!(stage.counts()["actions"], 1, "the ledger keeps the action");
     }
 }

@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tollgate_tests::documented;
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::json::{says, text};
 use tollgate_tests::plugins_dir;
 use tollgate_tests::stage::{CASHBACK, Setup, Stage};
 
@@ -120,12 +121,7 @@ fn o2_answers_follow_the_document() {
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     }
     let said = stage.operator_get("/v1/trace?limit=many").json();
-    assert!(
-        said["error"]
-            .as_str()
-            .is_some_and(|said| said.contains("limit: `many`")),
-        "{said}"
-    );
+    says(text(&said, "error"), &["limit: `many`"]);
     let too_much = stage.operator_send("POST", "/v1/replay", &vec![b' '; 3 << 20]);
     assert_eq!(too_much.status, 413);
     assert_eq!(stage.ask_as("no token", "GET", "/v1/counts", b"").status, 401);

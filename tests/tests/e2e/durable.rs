@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tollgate_tests::client::Answer;
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{Message, any_event, signer};
+use tollgate_tests::json::says;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, books_at, free_port, tollgate, wait_until};
 
 /// A signed event of about 60 KB.
@@ -185,11 +186,7 @@ fn i4_a_second_process_on_the_same_store_is_refused() {
     let config = stage.config();
     let ran = tollgate(&["serve", "--config", config.to_str().expect("UTF-8")], b"");
     assert_eq!(ran.code, 3, "{ran:?}");
-    assert!(
-        ran.stderr.contains("another process already uses the store") && ran.stderr.contains("tollgate.db"),
-        "{}",
-        ran.stderr
-    );
+    says(&ran.stderr, &["another process already uses the store", "tollgate.db"]);
     // The first is not disturbed.
     assert_eq!(
         stage

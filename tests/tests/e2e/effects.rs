@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tollgate_tests::destination::Destination;
 use tollgate_tests::events::{redeemed, signer};
-use tollgate_tests::json::{holds, list, text};
+use tollgate_tests::json::{holds, list, says, text};
 use tollgate_tests::plugins_dir;
 use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books};
 
@@ -43,21 +43,14 @@ fn t2_a_replay_sends_what_was_recorded_before_its_route_was_mended() {
         "{dry:?}"
     );
     let people = stage.ask_for_people(&["replay", &receipt, "--dry-run"]);
-    assert!(
-        people.stdout.contains("act_1 (cashback:red_1) to books"),
-        "{}",
-        people.stdout
-    );
+    says(&people.stdout, &["act_1 (cashback:red_1) to books"]);
     assert_eq!(stage.counts(), before, "a dry run adds nothing");
     assert!(destination.arrivals().is_empty());
 
     let asked = ["replay", &receipt, "--why", "the route has its destination now"];
     stage.ask(&asked).ok();
     let history = stage.trace(&receipt)["history"].to_string();
-    assert!(
-        history.contains("by tester: the route has its destination now"),
-        "{history}"
-    );
+    says(&history, &["by tester: the route has its destination now"]);
     let arrivals = destination.wait_for(1);
     stage.quiet();
     assert_eq!(arrivals[0].json()["id"], "act_1");
@@ -280,10 +273,7 @@ fn t2_a_conflict_with_the_ledger_is_listed_counted_said_and_decided() {
         "{log:?}"
     );
     let people = stage.ask_for_people(&["review"]).stdout;
-    assert!(
-        people.contains("--keep --why TEXT") && people.contains("--record KEY"),
-        "{people}"
-    );
+    says(&people, &["--keep --why TEXT", "--record KEY"]);
 
     let (kept, wanted) = (text(&listed[0], "id"), text(&listed[1], "id"));
     assert_eq!(stage.trace(wanted)["receipt"]["id"], second);
@@ -322,10 +312,7 @@ fn t2_a_conflict_with_the_ledger_is_listed_counted_said_and_decided() {
     let counts = stage.counts();
     holds(&counts, &json!({ "actions": 3, "ledger_conflicts_open": 0 }));
     let history = stage.trace(&second)["history"].to_string();
-    assert!(
-        history.contains("under cashback:red_1:b") && history.contains("by tester: two orders"),
-        "{history}"
-    );
+    says(&history, &["under cashback:red_1:b", "by tester: two orders"]);
     let people = stage.ask_for_people(&["trace", "evt_4"]).stdout;
     assert!(people.contains("without effect: act_2 stands by tester"), "{people}");
 

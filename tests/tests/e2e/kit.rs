@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tollgate_core::ids::PluginDigest;
 use tollgate_core::signature::{PluginSignature, PublicKey};
 use tollgate_tests::events::signer;
+use tollgate_tests::json::says;
 use tollgate_tests::stage::{Ran, tollgate};
 use tollgate_tests::{hostile_dir, kit_dir, plugins_dir, root, tollgate_bin};
 
@@ -129,11 +130,7 @@ fn w5_a_new_project_in_rust_builds_and_passes() {
     assert_eq!((checked.code, checked.json()), (1, built.json()));
     let shown = plugin(&["test", text(&folder)]);
     assert_eq!(shown.code, 1);
-    assert!(
-        shown.stdout.contains("FAILED  a-pending-order-is-refused"),
-        "{}",
-        shown.stdout
-    );
+    says(&shown.stdout, &["FAILED  a-pending-order-is-refused"]);
     // A fixture that is right again is taken along without a word.
     put(&fixture, right.as_bytes());
     plugin(&["test", text(&folder)]).ok();
@@ -399,11 +396,9 @@ fn w5_a_fixture_that_fails_shows_the_difference_and_can_be_updated() {
     fs::write(format!("{path}/two.json"), r#"{"event": {"type": "a"}, "expct": {}}"#).expect("a broken fixture");
     let ran = ask(&[]);
     assert_eq!(ran.code, 1);
-    assert!(
-        ran.stdout
-            .contains("two.json: it is not JSON as expected: unknown field `expct`"),
-        "{}",
-        ran.stdout
+    says(
+        &ran.stdout,
+        &["two.json: it is not JSON as expected: unknown field `expct`"],
     );
 }
 
@@ -427,11 +422,7 @@ fn w5_a_panic_shows_its_words_and_where_it_was() {
     // The limits are a host's, and can be told otherwise.
     let spin = hostile_dir().join("spin.wasm");
     let ran = plugin(&["run", text(&event), text(&spin), "--fuel", "20000"]);
-    assert!(
-        ran.stdout.contains("the budget of 20000 fuel is used up"),
-        "{}",
-        ran.stdout
-    );
+    says(&ran.stdout, &["the budget of 20000 fuel is used up"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tollgate_tests::client::{Answer, Client, request};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{Message, any_event, redeemed, signer};
-use tollgate_tests::json::holds;
+use tollgate_tests::json::{holds, says};
 use tollgate_tests::stage::{
     CASHBACK, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, free_port, tollgate_with, wait_until,
 };
@@ -49,10 +49,7 @@ fn an_address_in_use_is_refused_whoever_has_it_and_a_restart_has_it_at_once() {
     for listen in [address, SocketAddr::from(([0, 0, 0, 0], address.port()))] {
         let mut second = Setup::acme("").listen(listen).set();
         let said = second.try_start().expect_err("a second host at the same address");
-        assert!(
-            said.contains("cannot listen on") && said.contains("is the port taken?"),
-            "{said}"
-        );
+        says(&said, &["cannot listen on", "is the port taken?"]);
     }
     for number in 0..20 {
         assert_eq!(first.post("shop", &event(&format!("evt_{number}"))).status, 202);

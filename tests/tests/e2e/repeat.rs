@@ -89,10 +89,10 @@ fn w4_a_trial_says_what_another_version_would_do_otherwise() {
     );
     assert_eq!(said["actions_removed"], json!({ "credit": 3 }));
     let money = &said["money"][0];
-    holds(&money, &json!({ "tenant": "acme", "kind": "credit", "after": 0 }));
+    holds(money, &json!({ "tenant": "acme", "kind": "credit", "after": 0 }));
     assert!(money["before"].as_i64() > Some(0), "{said:#}");
     let example = &said["examples"][0];
-    holds(&example, &json!({ "event_id": "evt_1", "route": "cashback" }));
+    holds(example, &json!({ "event_id": "evt_1", "route": "cashback" }));
     assert_eq!(stage.counts(), before, "nothing happened");
     for (narrowed, runs) in [
         (["--tenant", "globex"], 0),

@@ -68,7 +68,7 @@ fn t4_a_mapped_receipt_runs_its_plugin_with_the_mapped_status() {
     assert_eq!(trace["receipt"]["disposition"], "held");
     let review = &trace["review"];
     holds(
-        &review,
+        review,
         &json!({ "became": "accepted", "actor": "tester", "why": "renamed in March", "lifecycle_version": 1 }),
     );
     assert_eq!(

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::json::says;
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::stage::{Ran, tollgate};
 use tollgate_tests::transcript::Transcript;
@@ -58,10 +59,7 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     let added = spin(&stage, &add).ok();
     assert_eq!(added.json()["changed"], true);
     let once = fs::read_to_string(&manifest).unwrap();
-    assert!(
-        once.contains("# Ours; mind the step.\n[component.ingest] # here\n"),
-        "{once}"
-    );
+    says(&once, &["# Ours; mind the step.\n[component.ingest] # here\n"]);
     assert!(once.contains("\"http://plugin-cashback.spin.internal\""), "{once}");
     let tenant = fs::read_to_string(stage.path("tenants/acme.toml")).unwrap();
     assert!(tenant.contains("[routes.cashback]\n"), "{tenant}");
@@ -71,17 +69,16 @@ fn r2_a_plugin_is_added_checked_and_removed_and_comments_stay() {
     assert_eq!(fs::read_to_string(&manifest).unwrap(), once);
 
     // What a route's plugin asks for is a person's to say: the file names it, and the check misses it at its line.
-    assert!(
-        tenant.contains("# config = { ") && tenant.contains("rate_bps"),
-        "{tenant}"
-    );
+    says(&tenant, &["# config = { ", "rate_bps"]);
     let unsaid = spin(&stage, &["check"]);
     assert_eq!(unsaid.code, 1, "{unsaid:?}");
     let problem = unsaid.json()["problems"][0].as_str().unwrap().to_owned();
-    assert!(
-        problem.contains("tenants/acme.toml:")
-            && problem.contains("must have exactly one of `rate_bps` and `fixed_minor_units`"),
-        "{problem}"
+    says(
+        &problem,
+        &[
+            "tenants/acme.toml:",
+            "must have exactly one of `rate_bps` and `fixed_minor_units`",
+        ],
     );
     let said = tenant.replace("grants = []\n", "grants = []\nconfig = { rate_bps = 500 }\n");
     fs::write(stage.path("tenants/acme.toml"), said).unwrap();
@@ -333,22 +330,13 @@ fn r2_what_spin_cannot_hold_is_refused() {
     let built = spin(&stage, &["tenants"]);
     assert_eq!(built.code, 1, "{built:?}");
     let why = built.json()["message"].as_str().unwrap().to_owned();
-    assert!(
-        why.contains("acme.toml:4: `allow_networks` cannot be held on Spin"),
-        "{why}"
-    );
+    says(&why, &["acme.toml:4: `allow_networks` cannot be held on Spin"]);
     assert!(!stage.path("tenants/built").exists());
     let checked = spin(&stage, &["check"]);
     let problems = checked.json()["problems"].to_string();
     assert_eq!(checked.code, 1);
-    assert!(
-        problems.contains("acme.toml:4: `allow_networks` cannot be held on Spin"),
-        "{problems}"
-    );
-    assert!(
-        problems.contains("[sources.bank]: its provider's keys are fetched"),
-        "{problems}"
-    );
+    says(&problems, &["acme.toml:4: `allow_networks` cannot be held on Spin"]);
+    says(&problems, &["[sources.bank]: its provider's keys are fetched"]);
 }
 
 /// A tenant's file is read where the app is built: an edit has no effect before that, and the check says so.

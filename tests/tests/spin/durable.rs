@@ -13,17 +13,7 @@ use tollgate_tests::events::{payment, plain, redeemed, redemption, signer};
 use tollgate_tests::json::holds;
 use tollgate_tests::spin::{SWEEP_TOKEN, SpinSetup, SpinStage};
 use tollgate_tests::spin_stand_in;
-use tollgate_tests::stage::wait_until;
-
-const CASHBACK: &str = r#"
-[routes.cashback]
-types = ["reward.redeemed"]
-plugin = "cashback"
-grants = [{ kind = "credit", amount_max = 5000, currencies = ["INR"] }]
-[routes.cashback.config]
-rate_bps = 1000
-currency = "INR"
-"#;
+use tollgate_tests::stage::{CASHBACK, wait_until};
 
 #[test]
 fn r2_an_event_is_kept_once_and_its_redeliveries_are_told_apart() {

@@ -16,7 +16,7 @@ use tollgate_store::{TraceBy, TraceQuery, Views as _};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, now, redeemed, signer};
 use tollgate_tests::spin::{SpinSetup, SpinStage};
-use tollgate_tests::stage::{Ran, Setup, Stage, block_on, sample, tollgate, wait_until};
+use tollgate_tests::stage::{CASHBACK, Ran, Setup, Stage, block_on, sample, tollgate, wait_until};
 
 /// The cases: what is sent where.
 struct Case {
@@ -270,10 +270,7 @@ fn move_store(command: &str, from: &Path, to: &Path) -> Ran {
 /// A reward is received on Spin, the store moves to a native host, and back: a redelivery is known in both places.
 #[test]
 fn r2_a_store_moves_from_spin_to_native_and_back() {
-    let route = "\n[routes.cashback]\ntypes = [\"reward.redeemed\"]\nplugin = \"cashback\"\n\
-                 grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }]\n\
-                 [routes.cashback.config]\nrate_bps = 1000\ncurrency = \"INR\"\n";
-    let mut spin = SpinSetup::acme(route).plugin("cashback").start();
+    let mut spin = SpinSetup::acme(CASHBACK).plugin("cashback").start();
     let shop = signer("shop");
     let event = |event: &str| shop.sign("", redeemed(event, event, "success"));
     let first = spin.post("shop", &event("evt_1"));
@@ -281,7 +278,7 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     spin.finished(&first.receipt());
     spin.kill();
 
-    let mut native = Setup::acme(route).plugin("cashback").set();
+    let mut native = Setup::acme(CASHBACK).plugin("cashback").set();
     let exported = spin.path("moved.db");
     let report = move_store("export", &spin.database(), &exported);
     assert_eq!(

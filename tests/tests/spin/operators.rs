@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tollgate_tests::events::{payment, plain, redeemed, signer};
 use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage};
-use tollgate_tests::stage::Ran;
+use tollgate_tests::stage::{CASHBACK, Ran};
 
 /// Runs `tollgate … --spin URL --json` with the operator's token.
 fn ask(stage: &SpinStage, arguments: &[&str]) -> Ran {
@@ -60,10 +60,8 @@ fn r2_trace_dlq_and_replay_are_answered_on_spin() {
 
 #[test]
 fn r2_t4_a_person_reviews_on_spin() {
-    let route = "\n[routes.cashback]\ntypes = [\"reward.redeemed\"]\nstatuses = [\"completed\"]\nplugin = \"cashback\"\n\
-                 grants = [{ kind = \"credit\", amount_max = 5000, currencies = [\"INR\"] }]\n\
-                 [routes.cashback.config]\nrate_bps = 1000\ncurrency = \"INR\"\n";
-    let stage = SpinSetup::acme(route).plugin("cashback").start();
+    let route = CASHBACK.replace("plugin =", "statuses = [\"completed\"]\nplugin =");
+    let stage = SpinSetup::acme(&route).plugin("cashback").start();
     let held = |event: &str| {
         let answer = stage.post("shop", &signer("shop").sign("", redeemed(event, event, "teleported")));
         assert_eq!(answer.verdict(), (202, "held".to_owned()));
