@@ -60,29 +60,32 @@ fn i7_a_bearer_token_is_asked_for_beside_the_signature() {
             &shop("bearer = [{ file = \"../secrets/bearer-old\" }, { file = \"../secrets/bearer-new\" }]"),
         )
         .start();
-    let post = |message: &Message| verdict(&stage.post("shop", message));
-    assert_eq!(post(&event("evt_1")), (401, "unauthentic"), "none");
-    let old = with(event("evt_2"), &[("authorization", "Bearer t0ken-of-last-year")]);
-    let new = with(event("evt_3"), &[("authorization", "Bearer t0ken-of-this-year")]);
-    assert_eq!(post(&old), (202, "accepted"));
-    assert_eq!(post(&new), (202, "accepted"));
-    let wrong = with(event("evt_4"), &[("authorization", "Bearer t0ken-of-next-year")]);
-    assert_eq!(post(&wrong), (401, "unauthentic"));
-    let twice = with(new.clone(), &[("authorization", "Bearer t0ken-of-this-year")]);
-    assert_eq!(post(&twice), (401, "unauthentic"));
-    // The token replaces nothing: the signature is still asked for.
-    let unsigned = with(
-        event("evt_5").unsigned(),
-        &[("authorization", "Bearer t0ken-of-this-year")],
-    );
-    assert_eq!(post(&unsigned), (401, "unauthentic"));
-    assert_eq!(
-        post(&with(
-            event("evt_6").tampered(),
-            &[("authorization", "Bearer t0ken-of-this-year")]
-        )),
-        (401, "unauthentic")
-    );
+    let bearer =
+        |message: Message, year: &str| with(message, &[("authorization", &format!("Bearer t0ken-of-{year}-year"))]);
+    for (what, message, expect) in [
+        ("none", event("evt_1"), (401, "unauthentic")),
+        ("the old one", bearer(event("evt_2"), "last"), (202, "accepted")),
+        ("the new one", bearer(event("evt_3"), "this"), (202, "accepted")),
+        ("another", bearer(event("evt_4"), "next"), (401, "unauthentic")),
+        (
+            "twice",
+            bearer(bearer(event("evt_3"), "this"), "this"),
+            (401, "unauthentic"),
+        ),
+        // The token replaces nothing: the signature is still asked for.
+        (
+            "unsigned",
+            bearer(event("evt_5").unsigned(), "this"),
+            (401, "unauthentic"),
+        ),
+        (
+            "tampered",
+            bearer(event("evt_6").tampered(), "this"),
+            (401, "unauthentic"),
+        ),
+    ] {
+        assert_eq!(verdict(&stage.post("shop", &message)), expect, "{what}");
+    }
 
     let answer = without_body(&stage, &[("authorization", "Bearer wrong")]);
     assert_eq!(

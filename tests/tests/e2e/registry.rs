@@ -712,26 +712,6 @@ fn o1_a_route_is_set_by_api_checked_as_a_file_and_removed() {
             "needs `plugin`",
         ),
         (
-            json!({ "plugin": "cashbak" }),
-            "routes.bonus.plugin",
-            "offers no plugin `cashbak`",
-        ),
-        (
-            json!({ "plugin": "cashback", "destinations": ["books"] }),
-            "routes.bonus.destinations",
-            "no destination `books`",
-        ),
-        (
-            json!({ "plugin": "cashback", "grants": [{ "kind": "credit" }] }),
-            "routes.bonus.grants.kind",
-            "needs `amount_max`",
-        ),
-        (
-            json!({ "plugin": "cashback", "limits": { "fuel": 1 } }),
-            "routes.bonus.limits.fuel",
-            "out of bounds",
-        ),
-        (
             json!({ "plugin": "cashback", "colour": "red" }),
             "routes.bonus.colour",
             "unknown key `colour`",
