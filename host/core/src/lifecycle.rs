@@ -384,6 +384,14 @@ mod tests {
             ("payment", "failed", "captured", "apply"),
             ("payment", "captured", "authorized", "superseded"),
             ("payment", "captured", "refunded", "apply"),
+            ("payment", "created", "pending", "apply"),
+            ("payment", "pending", "failed", "apply"),
+            // The payer may try again, but what was under way before the failure is late.
+            ("payment", "failed", "pending", "superseded"),
+            ("payment", "failed", "authorized", "apply"),
+            ("payment", "captured", "created", "superseded"),
+            ("payment", "captured", "failed", "superseded"),
+            ("payment", "canceled", "captured", "superseded"),
             // The rest of an authorization, what was captured of it, and a capture that was tried again.
             ("payment", "captured", "canceled", "apply"),
             ("payment", "canceled", "partially-refunded", "apply"),

@@ -161,41 +161,6 @@ fn t3_no_order_of_arrival_moves_a_redemption_back() {
 }
 
 #[test]
-fn t3_a_payment_goes_forward_only() {
-    let stage = Setup::acme("").start();
-    let post = |event: &str, event_type: &str, status: &str| {
-        let body = payment(event, "pi_1", event_type, status);
-        stage.post("payments", &signer("payments").sign("", body)).verdict()
-    };
-    let kept = |word: &str| (202, word.to_owned());
-    let steps = [
-        ("payment_intent.created", "requires_payment_method", "accepted"),
-        ("payment_intent.processing", "processing", "accepted"),
-        ("payment_intent.payment_failed", "requires_payment_method", "accepted"),
-        // The payer may try again, but what was under way before the failure is late.
-        ("payment_intent.processing", "processing", "superseded"),
-        (
-            "payment_intent.amount_capturable_updated",
-            "requires_capture",
-            "accepted",
-        ),
-        ("payment_intent.succeeded", "succeeded", "accepted"),
-        ("payment_intent.created", "requires_payment_method", "superseded"),
-        ("payment_intent.payment_failed", "requires_payment_method", "superseded"),
-        // The rest of an authorization; whether what was captured stands is then for a person to say.
-        ("payment_intent.canceled", "canceled", "accepted"),
-        ("payment_intent.succeeded", "succeeded", "superseded"),
-    ];
-    for (number, (event_type, status, expect)) in steps.into_iter().enumerate() {
-        assert_eq!(
-            post(&format!("evt_{number}"), event_type, status),
-            kept(expect),
-            "step {number}: {event_type}"
-        );
-    }
-}
-
-#[test]
 fn t3_a_status_that_nobody_mapped_is_held_and_never_dropped() {
     let stage = Setup::acme(CASHBACK).plugin("cashback").start();
     let held = |source: &str, body: String| {

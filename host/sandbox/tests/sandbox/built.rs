@@ -73,6 +73,7 @@ fn all_grants() -> Vec<Grant> {
         .map(|kind| Grant {
             amount_max: Some(i64::MAX),
             currencies: vec![Currency::new("USD").unwrap(), Currency::new("EUR").unwrap()],
+            extensions: vec!["tests/said".to_owned()],
             ..Grant::of(kind)
         })
         .collect()
