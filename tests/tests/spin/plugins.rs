@@ -10,8 +10,7 @@ use tollgate_tests::spin::{OPERATOR_TOKEN, SpinSetup, SpinStage, books};
 use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, wait_until};
 
 /// No more than 1.00 INR a month.
-const LIMIT: &str = "limit = { amount_minor_units = 100, window_days = 30 }
-";
+const LIMIT: &str = "limit = { amount_minor_units = 100, window_days = 30 }\n";
 
 fn run(trace: &Value) -> &Value {
     trace["jobs"][0]["runs"]
