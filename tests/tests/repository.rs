@@ -269,8 +269,8 @@ fn nothing_is_left_for_later_in_the_code() {
 #[test]
 fn sql_is_spoken_only_in_the_store_and_wasmtime_only_in_the_sandbox() {
     // The stand-in for Spin is a host of its own: it gives guests a database and runs them.
-    let rust_outside = |room: &'static str| {
-        move |name: &str| name.ends_with(".rs") && !name.starts_with(room) && !name.starts_with("tests/spin/")
+    let rust_outside = |folder: &'static str| {
+        move |name: &str| name.ends_with(".rs") && !name.starts_with(folder) && !name.starts_with("tests/spin/")
     };
     let sql = [
         "rusqlite|::",
@@ -406,7 +406,7 @@ fn decisions_are_dated_and_say_why() {
 }
 
 /// Words that the host's names had for things that everybody calls otherwise, and the glossary's word for each.
-const STRANGERS: [(&str, &str); 12] = [
+const STRANGERS: [(&str, &str); 13] = [
     ("ward", "quarantines"),
     ("wards", "quarantines"),
     ("pace", "run class"),
@@ -416,9 +416,16 @@ const STRANGERS: [(&str, &str); 12] = [
     ("seats", "slots"),
     ("desk", "host calls"),
     ("courier", "reply batcher"),
+    ("ticket", "permit"),
     ("precedence", "thread priority"),
     ("room", "quota or slot"),
     ("rooms", "quotas or slots"),
+];
+
+/// Words with one meaning each, and the only folders or files where names may use them.
+const ONE_MEANING: [(&str, &[&str]); 2] = [
+    ("lane", &["host/core/src/admission.rs", "host/store/"]),
+    ("share", &["host/core/src/registry.rs"]),
 ];
 
 /// The names that a line declares for others: of an item that is not private to its module, or of a module.
@@ -477,6 +484,11 @@ fn names_are_the_fields_own() {
                 .filter(|(word, _)| words.iter().any(|known| known == word))
             {
                 found.push(format!("{file}:{}: `{name}`: say {instead}", at + 1));
+            }
+            for (word, places) in ONE_MEANING {
+                if words.iter().any(|known| known == word) && !places.iter().any(|place| file.starts_with(place)) {
+                    found.push(format!("{file}:{}: `{name}`: a {word} is something else", at + 1));
+                }
             }
         }
     }
@@ -594,7 +606,7 @@ fn the_purity_probe_reaches_every_public_function_of_core() {
         let Some(module) = module.to_str().and_then(|module| module.strip_suffix(".rs")) else {
             continue;
         };
-        // The files of a room are private to it, and what is public in them is reached through the room.
+        // The files in a module's folder are private to it, and what is public in them is reached through the module.
         let module = module.split('/').next().unwrap_or_default();
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for function in text.lines().filter_map(public_function) {
@@ -677,7 +689,7 @@ fn named_paths(code: &str) -> Vec<String> {
     paths
 }
 
-/// Two files of a crate that need each other cannot be read one after the other. A room and the files in it may: they are one thing.
+/// Two files of a crate that need each other cannot be read one after the other. A module and the files in its folder may: they are one thing.
 #[test]
 fn no_files_of_a_crate_need_each_other_in_a_circle() {
     let texts = tracked_texts();

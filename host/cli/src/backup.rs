@@ -1,4 +1,4 @@
-//! `tollgate backup`: the store as of one moment, copied while the host runs, held against itself, and put back.
+//! `tollgate backup`: copies the store as of one moment while the host runs, verifies a copy, and puts one back.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -145,12 +145,12 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// The dead-letter queue: what was given up, and why
+    /// List dead letters: what was given up, and why
     Dlq {
         #[command(subcommand)]
         command: DlqCommand,
     },
-    /// Put dead or held work back, or give receipts the jobs that the routes of now give them
+    /// Run dead or held work again, or route receipts again by the routes of now
     #[command(
         after_help = "Three kinds of work, each narrowed by its flags, and each with --dry-run first:\n\n\
                       \x20 tollgate replay [FILTER]            open dead letters\n\
@@ -167,7 +167,7 @@ enum Command {
                       A filter sends what was delivered and matches: look first with --dry-run."
     )]
     Resend(ResendArgs),
-    /// What is set aside: list it, and decide about it
+    /// List what is set aside, and decide about it
     #[command(
         after_help = "Without an identifier: the list of what waits for a person's word, kind by kind, of each the newest first.\n\n\
                       A held receipt (rcpt_…) is mapped to the status that you name, and the lifecycle judges it as it would have judged the \
@@ -185,32 +185,32 @@ enum Command {
         #[command(flatten)]
         args: ReviewArgs,
     },
-    /// What Tollgate knows of each provider, and the known answers that prove it
+    /// Show what Tollgate knows of each provider, and run its known answers
     Provider {
         #[command(subcommand)]
         command: ProviderCommand,
     },
-    /// Write, test and look after plugins
+    /// Write, test and manage plugins
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Look after the routes of a running host
+    /// Manage the routes of a running host
     Route {
         #[command(subcommand)]
         command: registry::RouteCommand,
     },
-    /// Say whose signatures a tenant believes
+    /// Manage the publishers' keys that a tenant trusts
     Publisher {
         #[command(subcommand)]
         command: registry::PublisherCommand,
     },
-    /// Say who may ask the private listener what
+    /// Manage the tokens of the private listener
     Token {
         #[command(subcommand)]
         command: TokenCommand,
     },
-    /// Prove that the store is what was admitted, and note what it has for those who come later
+    /// Verify that the store holds what was admitted, and sign checkpoints of it
     Audit {
         #[command(subcommand)]
         command: audit::Command,
@@ -350,13 +350,13 @@ struct ReviewArgs {
 
 #[derive(Subcommand)]
 enum ProviderCommand {
-    /// The providers that ship with Tollgate, with their schemes
+    /// List the providers that ship with Tollgate, with their schemes
     List {
         /// Print the answer as JSON
         #[arg(long)]
         json: bool,
     },
-    /// What one provider needs, signs and does
+    /// Show what one provider needs, signs and does
     Show {
         /// A provider's name, or the file of a profile of your own (own.toml)
         provider: String,
@@ -386,18 +386,18 @@ enum TokenCommand {
         #[command(flatten)]
         token: NewTokenBody,
     },
-    /// The tokens, without their texts
+    /// List the tokens, without their texts
     List {
         #[command(flatten)]
         target: Target,
     },
-    /// End a token, at once
+    /// Revoke a token at once
     Revoke {
         #[command(flatten)]
         target: Target,
         /// For example tok_3
         id: String,
-        /// Why it is ended, kept with it
+        /// Why it is revoked, kept with it
         #[arg(long, default_value = "", hide_default_value = true)]
         why: String,
     },

@@ -79,7 +79,7 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// The versions that the host keeps, the newest first
+    /// List the versions that the host keeps, newest first
     List {
         #[command(flatten)]
         of: Of,
@@ -87,14 +87,14 @@ pub(super) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// One version: its manifest, its report, where it runs
+    /// Show one version: its manifest, its report, where it runs
     Show {
         #[command(flatten)]
         of: Of,
         /// A digest, eight or more of its first digits, or name@version
         plugin: String,
     },
-    /// What was done with a version, by whom and why
+    /// Show what was done with a version, by whom and why
     History {
         #[command(flatten)]
         of: Of,
@@ -110,7 +110,7 @@ pub(super) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Never let a version be bound again; refused while it runs somewhere
+    /// Retire a version: it is never bound again; refused while it runs somewhere
     Retire {
         #[command(flatten)]
         of: Of,
@@ -164,14 +164,14 @@ pub(super) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Take a route's last step forward back: end its canary, or run what ran before
+    /// Undo a route's last step: end its canary, or run what ran before
     Rollback {
         #[command(flatten)]
         on: OnRoute,
         #[command(flatten)]
         act: Act,
     },
-    /// The versions that are not run any more because they failed again and again
+    /// List the versions in quarantine, which failed again and again and are not run
     Quarantined {
         #[command(flatten)]
         target: Target,
@@ -195,7 +195,7 @@ pub(super) enum Command {
 /// Routes of a running host.
 #[derive(Subcommand)]
 pub(super) enum RouteCommand {
-    /// A tenant's routes, and what they run
+    /// List a tenant's routes, and what they run
     List {
         #[command(flatten)]
         target: Target,
@@ -223,7 +223,7 @@ pub(super) enum RouteCommand {
         #[command(flatten)]
         act: Act,
     },
-    /// What was done with a route, by whom and why
+    /// Show what was done with a route, by whom and why
     History {
         #[command(flatten)]
         on: OnRoute,
@@ -233,7 +233,7 @@ pub(super) enum RouteCommand {
 /// Whose signatures a tenant believes.
 #[derive(Subcommand)]
 pub(super) enum PublisherCommand {
-    /// The keys that a tenant knows
+    /// List the keys that a tenant trusts
     List {
         #[command(flatten)]
         target: Target,
@@ -241,7 +241,7 @@ pub(super) enum PublisherCommand {
         #[arg(long)]
         tenant: String,
     },
-    /// Believe what a key signs
+    /// Trust what a key signs
     Add {
         #[command(flatten)]
         target: Target,
@@ -257,7 +257,7 @@ pub(super) enum PublisherCommand {
         #[command(flatten)]
         act: Act,
     },
-    /// Believe a key no more, for ever
+    /// Revoke a key for ever
     Revoke {
         #[command(flatten)]
         target: Target,

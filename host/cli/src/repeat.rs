@@ -1,4 +1,4 @@
-//! `tollgate plugin replay`, `trial` and `proof`: recorded runs, run again.
+//! `tollgate plugin replay`, `trial` and `proof`: run recorded runs again.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

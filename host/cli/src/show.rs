@@ -1,4 +1,4 @@
-//! How answers look to people.
+//! Prints answers for people.
 
 use std::fmt::Write as _;
 

@@ -15,7 +15,7 @@ use tollgate_server::operator::{edit_state_by_now, state_by_now};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// What a plugin keeps for a tenant: looked at, exported, changed with who and why
+    /// Show, export and change what a plugin keeps for a tenant
     #[command(subcommand)]
     State(State),
 }
@@ -50,7 +50,7 @@ pub(super) struct Change {
 
 #[derive(clap::Subcommand)]
 pub(super) enum State {
-    /// The keys, with how long their values are
+    /// List the keys, with the lengths of their values
     List {
         #[command(flatten)]
         place: Place,
@@ -58,14 +58,14 @@ pub(super) enum State {
         #[arg(long)]
         prefix: Option<String>,
     },
-    /// One key: its value, its version, and what people changed of it
+    /// Show one key: its value, its version, and what people changed of it
     Show {
         #[command(flatten)]
         place: Place,
         /// The key
         key: String,
     },
-    /// All keys with their values, one JSON object a line
+    /// Export all keys with their values, one JSON object a line
     Export {
         #[command(flatten)]
         place: Place,

@@ -1,4 +1,4 @@
-//! `tollgate token`: who may ask the private listener what.
+//! `tollgate token`: makes, lists and revokes the tokens of the private listener.
 
 use tollgate_api::tokens::{NewTokenBody, RevokeBody, RevokedToken, TokenPath, TokenView};
 use tollgate_api::{Nothing, calls};
@@ -51,7 +51,7 @@ fn list(target: &Target) -> anyhow::Result<Exit> {
     if target.json {
         print_json(&tokens)?;
     } else if tokens.is_empty() {
-        anstream::println!("no tokens; the configuration's own is the operator's");
+        anstream::println!("no tokens; the operator's own is in the configuration");
     }
     if !target.json {
         tokens.iter().for_each(show::token);

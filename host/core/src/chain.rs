@@ -1,6 +1,6 @@
 //! Evidence: every receipt is hashed into the one before it (promise O5).
 //!
-//! `chain = SHA-256(previous chain ‖ receipt digest)`, per store lane. Changing, removing or swapping a receipt breaks every
+//! `chain = SHA-256(previous chain ‖ receipt digest)`, one chain per store. Changing, removing or swapping a receipt breaks every
 //! later link.
 
 use sha2::{Digest as _, Sha256};

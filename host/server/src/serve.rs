@@ -1,4 +1,4 @@
-//! `tollgate serve`: starts every room, waits, stops in order.
+//! `tollgate serve`: starts every part of the host, waits for a signal, and stops the parts in order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// Address space of the compiler's child process. A componentized Python program of 18 MB needs most of it.
 const COMPILER_MEMORY_BYTES_MAX: u64 = 6 * 1024 * 1024 * 1024;
-/// The child has this share of the machine's memory and processors, at the most.
+/// The child may use one in so many parts of the machine's memory and processors.
 const COMPILER_SHARE: u64 = 2;
 /// Less is of no use to a compiler, however small the machine is.
 const COMPILER_MEMORY_BYTES_LEAST: u64 = 1024 * 1024 * 1024;

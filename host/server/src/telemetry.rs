@@ -283,7 +283,7 @@ fn entry<'m, K: Ord + Clone, V: Default>(map: &'m mut BTreeMap<K, V>, key: &K) -
     map.get_mut(key).expect("it was put there just now")
 }
 
-/// Takes a line's share of the log.
+/// Takes one line from the log's budget.
 fn may_write(lines: &mut Bucket, now: UnixMillis) -> bool {
     let Some(rate) = Rate::new(LINES_PER_S_MAX, LINES_BURST) else {
         return true;
@@ -293,7 +293,7 @@ fn may_write(lines: &mut Bucket, now: UnixMillis) -> bool {
 }
 
 fn left_over(tally: &mut Tally, lines: &mut Bucket, now: UnixMillis) -> Option<u64> {
-    // Asked in this order, so that what has nothing to say takes no share.
+    // Asked in this order, so that what has nothing to say takes nothing from it.
     tally.left_over(now).inspect(|_| {
         let _ = may_write(lines, now);
     })

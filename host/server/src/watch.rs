@@ -1,4 +1,4 @@
-//! What the host looks at once a second, and says once: secrets that end, a system clock that was set back, and refusals that were
+//! Looks once a second at what an operator must hear of, and logs each finding once: secrets that end, a system clock that was set back, and refusals that were
 //! left out of the log.
 
 use std::collections::BTreeSet;

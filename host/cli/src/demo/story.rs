@@ -1,4 +1,4 @@
-//! What is sent, what is expected, and what was promised.
+//! The demo's story: which events are sent, what is expected of each, and which promise it shows.
 
 use serde::Serialize;
 use tollgate_core::action::Verdict;

@@ -1,4 +1,4 @@
-//! `tollgate plugin bench`: what a plugin's runs cost, and how long one takes that a host has not run since it started.
+//! `tollgate plugin bench`: measures what a plugin's runs cost, and how long one takes that a host has not run since it started.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tollgate_sandbox::{CacheDir, RunLimits};
 
 use super::super::show::{BOLD, DIM, WARN};
 use super::super::{Exit, Refused, Usage, print_json, read};
-use super::project::{Limits, Named, grouped, run as run_plugin, sandbox, share, size};
+use super::project::{Limits, Named, grouped, per_cent, run as run_plugin, sandbox, size};
 use super::test::{chosen, folder_of};
 use super::which::Which;
 
@@ -157,7 +157,7 @@ fn show(component_bytes: usize, cold: Percentiles, costs: &[Cost], runs: u32) {
             cost.fixture,
             cost.outcome,
             grouped(cost.fuel),
-            share((cost.fuel_share * 1e6) as u64, 1_000_000),
+            per_cent((cost.fuel_share * 1e6) as u64, 1_000_000),
             size(cost.memory_bytes),
             cost.memory_share * 100.0,
         );

@@ -1,6 +1,6 @@
 //! `tollgate plugin build`: the language's own tools make a component, which gets its manifest and is vetted.
 //!
-//! What the tools need comes from the language's registry, at the versions that the project pins, into the project's folder.
+//! What the tools need comes from the language's package registry, at the versions that the project pins, into the project's folder.
 
 use std::env;
 use std::fs;

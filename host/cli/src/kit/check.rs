@@ -1,4 +1,4 @@
-//! `tollgate plugin check`: would a host take the component, and if not, why.
+//! `tollgate plugin check`: says whether a host would take the component, and if not, why.
 
 use super::super::Exit;
 use super::project::sandbox;

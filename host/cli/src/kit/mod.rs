@@ -33,7 +33,7 @@ pub(super) enum Command {
     Bench(bench::Args),
     /// Write what a plugin was given for a receipt as a fixture
     Fixture(fixture::Args),
-    /// Sign a component: a publisher's word for its exact bytes, in a file beside it
+    /// Sign a component: vouch for its exact bytes as a publisher, in a file beside it
     Sign(sign::Args),
     /// Make a publisher's key
     Key {

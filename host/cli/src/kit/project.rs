@@ -234,7 +234,7 @@ pub(super) fn size(bytes: usize) -> String {
 }
 
 /// `0.04 %` of a limit.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(super) fn per_cent(part: u64, whole: u64) -> String {
     format!("{:.2} %", part as f64 * 100.0 / whole.max(1) as f64)
 }
 

@@ -1,4 +1,4 @@
-//! `tollgate plugin run`: one event, and what a plugin makes of it.
+//! `tollgate plugin run`: runs a plugin on one event and shows what it proposes.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tollgate_core::mask;
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json, read};
-use super::project::{Limits, grouped, read_state, run as run_plugin, share, size};
+use super::project::{Limits, grouped, per_cent, read_state, run as run_plugin, size};
 use super::test::{SILENT_TRAP, says_nothing, show_logs};
 use super::which::Which;
 
@@ -68,9 +68,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         anstream::println!(
             "{DIM}fuel {} ({})  memory {} ({})  {:.2?}{DIM:#}",
             grouped(run.fuel),
-            share(run.fuel, limits.fuel),
+            per_cent(run.fuel, limits.fuel),
             size(run.memory_bytes),
-            share(run.memory_bytes as u64, limits.memory_bytes_max as u64),
+            per_cent(run.memory_bytes as u64, limits.memory_bytes_max as u64),
             run.duration,
         );
     }

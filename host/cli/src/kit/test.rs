@@ -1,4 +1,4 @@
-//! `tollgate plugin test`: the compiled component on each fixture, in the engine and under the limits of a host.
+//! `tollgate plugin test`: runs the compiled component on each fixture, in the engine and under the limits of a host.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tollgate_sandbox::{Plugin, RunLimits};
 
 use super::super::show::{BAD, BOLD, DIM, GOOD, WARN};
 use super::super::{Exit, Usage, print_json};
-use super::project::{Limits, Named, fixtures, grouped, run as run_plugin, share, size};
+use super::project::{Limits, Named, fixtures, grouped, per_cent, run as run_plugin, size};
 use super::which::Which;
 
 #[derive(clap::Args)]
@@ -272,7 +272,7 @@ fn show(plugin: &Plugin, all: &[Tried], limits: &RunLimits, logs: bool) {
             "  {style}{word:7}{style:#} {:width$}  {end:8}  {DIM}fuel {:>10} ({})  memory {}{DIM:#}",
             tried.name,
             grouped(tried.fuel),
-            share(tried.fuel, limits.fuel),
+            per_cent(tried.fuel, limits.fuel),
             size(tried.memory_bytes),
         );
         let failed = tried.end == End::Failed;

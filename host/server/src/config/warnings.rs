@@ -1,4 +1,4 @@
-//! What is not wrong in a configuration, and hardly meant.
+//! Warns of what is not wrong in a configuration but is hardly meant.
 
 use std::collections::{BTreeMap, BTreeSet};
 

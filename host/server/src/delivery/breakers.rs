@@ -1,4 +1,4 @@
-//! Which destinations nothing is sent to for now, for the log and the metrics. Nothing is decided by it.
+//! Says in the log and the metrics which destinations get nothing for now, because their breaker is open. Nothing is decided by it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use tollgate_core::ids::{DestinationName, TenantName};
 
 /// What an attempt's end did to its destination's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Transition {
     /// It was the failure that opened it.
     Opened,
     /// It was the first success after it was open.
@@ -26,17 +26,17 @@ struct State {
 }
 
 impl Breakers {
-    /// Says it, once.
-    pub(super) fn turned(&self, tenant: &TenantName, destination: &DestinationName, turn: Turn) {
+    /// Counts the transition, and logs it.
+    pub(super) fn note(&self, tenant: &TenantName, destination: &DestinationName, transition: Transition) {
         let mut states = self.states();
         let state = states.entry((tenant.clone(), destination.clone())).or_default();
-        match turn {
-            Turn::Opened => {
+        match transition {
+            Transition::Opened => {
                 state.is_open = true;
                 state.opened_total += 1;
                 tracing::warn!(%tenant, %destination, "a breaker has opened: the destination failed too often in a row; its deliveries wait, and one is tried now and then");
             }
-            Turn::Closed => {
+            Transition::Closed => {
                 state.is_open = false;
                 tracing::info!(%tenant, %destination, "a breaker has closed: the destination answers again");
             }

@@ -1,4 +1,4 @@
-//! One destination's client: an attempt, as the outbox wants to know of it.
+//! One destination's client: makes an attempt, and reports how it ended as the outbox records it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -101,8 +101,8 @@ async fn first_bytes(mut body: Incoming, time_to_read: Duration) -> Vec<u8> {
         while kept.len() < limits::ANSWER_BYTES_KEPT {
             let Some(Ok(frame)) = body.frame().await else { break };
             let Ok(data) = frame.into_data() else { continue };
-            let room = limits::ANSWER_BYTES_KEPT - kept.len();
-            kept.extend_from_slice(&data[..data.len().min(room)]);
+            let left = limits::ANSWER_BYTES_KEPT - kept.len();
+            kept.extend_from_slice(&data[..data.len().min(left)]);
         }
     };
     let _ = tokio::time::timeout(time_to_read, reading).await;

@@ -1,6 +1,6 @@
 //! Delivery: recorded actions leave here, and only here, as signed HTTP requests.
 //!
-//! One loop leases due outbox entries, destinations by turns, as many of each as its [`Lane`] has room for, and starts an attempt
+//! One loop leases due outbox entries, destinations by turns, as many of each as its [`Circuit`] allows, and starts an attempt
 //! for each. What an attempt's end means is the core's decision, committed by the store under the lease. First
 //! try, retry, replay and restart take this one path, and wake-ups carry no data: the store is read again.
 //!
@@ -8,8 +8,8 @@
 //! is made again. `webhook-id` and `Idempotency-Key` stay the same, so that it can tell.
 
 mod breakers;
+mod circuit;
 mod client;
-mod lane;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +37,8 @@ use crate::clock;
 use crate::config::{Config, Destination};
 use crate::failpoints::{Failpoint, pass};
 pub(crate) use breakers::Breakers;
+use circuit::{Circuit, Permit};
 use client::Attempt;
-use lane::{Lane, Ticket};
 
 /// What a destination knows this host by.
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -90,12 +90,12 @@ struct Delivery<S> {
     /// How messages are signed.
     scheme: &'static Profile,
     breakers: Arc<Breakers>,
-    lanes: Arc<Mutex<Lanes>>,
-    /// Wakes when a lane has room again that had too little.
+    circuits: Arc<Mutex<Circuits>>,
+    /// Wakes the loop when a circuit that was full lets attempts begin again.
     freed: Arc<Notify>,
 }
 
-type Lanes = BTreeMap<(TenantName, DestinationName), Arc<Lane>>;
+type Circuits = BTreeMap<(TenantName, DestinationName), Arc<Circuit>>;
 
 /// What one look at the store came to.
 struct Round {
@@ -108,7 +108,7 @@ struct Round {
 struct Passed {
     claim: OutboxClaim,
     destination: Arc<Destination>,
-    ticket: Ticket,
+    permit: Permit,
 }
 
 impl<S: Outbox + Views> Delivery<S> {
@@ -126,7 +126,7 @@ impl<S: Outbox + Views> Delivery<S> {
             settings,
             scheme: profile::standard_webhooks(),
             breakers,
-            lanes: Arc::default(),
+            circuits: Arc::default(),
             freed: Arc::default(),
         }
     }
@@ -202,16 +202,16 @@ impl<S: Outbox + Views> Delivery<S> {
                 continue;
             };
             let key = (claim.tenant.clone(), claim.destination.clone());
-            let lane = self.lane(&key, &config);
-            match lane.pass(&self.settings.breaker, destination.in_flight_max, clock::now()) {
-                Some(ticket) => {
+            let circuit = self.circuit(&key, &config);
+            match circuit.try_acquire(&self.settings.breaker, destination.in_flight_max, clock::now()) {
+                Some(permit) => {
                     attempts.spawn(self.clone().deliver(Passed {
                         claim,
                         destination,
-                        ticket,
+                        permit,
                     }));
                 }
-                // A lane that was not known before, or that has closed meanwhile. The next claim passes it over.
+                // The circuit was not known before, or its breaker has opened meanwhile. The next claim passes it over.
                 None => held.push(OutboxHold {
                     entry: claim.entry,
                     epoch: claim.epoch,
@@ -224,8 +224,8 @@ impl<S: Outbox + Views> Delivery<S> {
         Ok(round)
     }
 
-    /// How much each destination may be given, and when the first breaker lets a probe through. A lane whose destination is gone is
-    /// dropped; an attempt that still runs keeps its own.
+    /// How much each destination may be given, and when the first breaker lets a probe through. The circuit of a destination that is gone
+    /// is dropped; an attempt that still runs keeps its own.
     fn quotas(&self, config: &Config) -> (Quotas, Option<UnixMillis>) {
         let now = clock::now();
         let mut quotas = Quotas {
@@ -233,8 +233,8 @@ impl<S: Outbox + Views> Delivery<S> {
             of: BTreeMap::new(),
         };
         let mut opens_at: Option<UnixMillis> = None;
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|key, lane| {
+        let mut circuits = self.circuits.lock().unwrap_or_else(PoisonError::into_inner);
+        circuits.retain(|key, circuit| {
             let (tenant, destination) = key;
             let Some(destination) = config
                 .tenants
@@ -244,7 +244,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 self.breakers.forget(key);
                 return false;
             };
-            let quota = lane.quota(destination.in_flight_max, now);
+            let quota = circuit.quota(destination.in_flight_max, now);
             opens_at = opens_at.into_iter().chain(quota.opens_at).min();
             if quota.attempts != quotas.each_max {
                 quotas.of.insert(key.clone(), quota.attempts);
@@ -254,14 +254,14 @@ impl<S: Outbox + Views> Delivery<S> {
         (quotas, opens_at)
     }
 
-    /// The lane of a destination, made over when the rules for connections have changed.
-    fn lane(&self, key: &(TenantName, DestinationName), config: &Config) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes
+    /// The circuit of a destination. Its client is a new one where the rules for connections have changed.
+    fn circuit(&self, key: &(TenantName, DestinationName), config: &Config) -> Arc<Circuit> {
+        let mut circuits = self.circuits.lock().unwrap_or_else(PoisonError::into_inner);
+        let circuit = circuits
             .entry(key.clone())
-            .or_insert_with(|| Arc::new(Lane::new(&config.delivery.outbound, Arc::clone(&self.freed))));
-        lane.adopt(&config.delivery.outbound);
-        Arc::clone(lane)
+            .or_insert_with(|| Arc::new(Circuit::new(&config.delivery.outbound, Arc::clone(&self.freed))));
+        circuit.adopt(&config.delivery.outbound);
+        Arc::clone(circuit)
     }
 
     /// Makes one attempt and records it.
@@ -269,7 +269,7 @@ impl<S: Outbox + Views> Delivery<S> {
         let Passed {
             claim,
             destination,
-            ticket,
+            permit,
         } = passed;
         let started_at = clock::now();
         let clock = Instant::now();
@@ -280,16 +280,16 @@ impl<S: Outbox + Views> Delivery<S> {
             Ok(request) => {
                 let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
                 let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
-                ticket.client().send(request, Duration::from_millis(ms), &secrets).await
+                permit.client().send(request, Duration::from_millis(ms), &secrets).await
             }
             Err(end) => Attempt::without_answer(end),
         };
         let took = clock.elapsed();
         pass(Failpoint::AfterDeliver);
-        let turned = ticket.finish(attempt.end.is_healthy(), clock::now());
+        let transition = permit.finish(attempt.end.is_healthy(), clock::now());
         self.record(&claim, started_at, took, attempt).await;
-        if let Some(turn) = turned {
-            self.breakers.turned(&claim.tenant, &claim.destination, turn);
+        if let Some(transition) = transition {
+            self.breakers.note(&claim.tenant, &claim.destination, transition);
         }
     }
 

@@ -147,7 +147,7 @@ fn words(rejection: Rejection) -> &'static str {
         Rejection::Encoded => "its body is encoded (Content-Encoding), and what is signed could not be seen",
         Rejection::TooSlow => "its body did not come in time",
         Rejection::KeyUnavailable => "a key that it names cannot be had",
-        Rejection::Overloaded => "there is no room for its body now",
+        Rejection::Overloaded => "there is no memory for its body now",
         Rejection::StoreUnavailable => "the store cannot write",
         Rejection::TenantUnavailable => "the tenant's file is wrong, and nothing good is known of it",
         Rejection::ShuttingDown => "the host stops",
@@ -495,12 +495,12 @@ fn raw_request<'a>(
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
-    room: &'a mut HeaderSlots<'a>,
+    slots: &'a mut HeaderSlots<'a>,
     source: &'a Source,
 ) -> Result<RawRequest<'a>, Rejection> {
-    // The listener reads no more than there is room for, but it is not this function's place to know.
-    let room = room.get_mut(..headers.len()).ok_or(Rejection::HeadersTooLarge)?;
-    for (place, (name, value)) in room.iter_mut().zip(headers) {
+    // The listener reads no more than there are slots, but it is not this function's place to know.
+    let slots = slots.get_mut(..headers.len()).ok_or(Rejection::HeadersTooLarge)?;
+    for (place, (name, value)) in slots.iter_mut().zip(headers) {
         *place = Header {
             name: name.as_str(),
             value: value.as_bytes(),
@@ -510,7 +510,7 @@ fn raw_request<'a>(
         method: method.as_str(),
         path: Some(uri.path()),
         query: uri.query(),
-        headers: room,
+        headers: slots,
         body: &[],
         url: source.public_url.as_deref(),
         received_at: UnixMillis(0),
@@ -617,11 +617,11 @@ async fn read_body(mut body: Incoming, body_bytes_max: usize, held: &mut HeldByt
             ..=SMALL_BODY_BYTES => None,
             _ => held.turn(data.len()).await,
         };
-        // Room is made by halves, not doubled: what is held is what is counted.
+        // Memory grows by halves, not doubled: what is held is what is counted.
         if rest.capacity() < body_bytes {
-            let room = (body_bytes + body_bytes / 2).min(body_bytes_max);
-            held.grow_to(room)?;
-            let mut wider = BytesMut::with_capacity(room);
+            let bytes = (body_bytes + body_bytes / 2).min(body_bytes_max);
+            held.grow_to(bytes)?;
+            let mut wider = BytesMut::with_capacity(bytes);
             wider.extend_from_slice(if rest.is_empty() { &first } else { &rest });
             rest = wider;
             first = Bytes::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock;
 
 /// One nanosecond of so many.
-const SHARE: u64 = 4;
+const PART: u64 = 4;
 /// How long unused budget stays: a sleep ends up to a millisecond late.
 const KEPT_NS: u64 = 2_000_000;
 
@@ -39,7 +39,7 @@ impl TimeBudget {
         let even_at_ns = self.even_at_ns.load(Ordering::Relaxed);
         let begins_ns = even_at_ns.max(now_ns.saturating_sub(KEPT_NS));
         self.even_at_ns.store(
-            begins_ns.saturating_add(cost_ns.saturating_mul(SHARE)),
+            begins_ns.saturating_add(cost_ns.saturating_mul(PART)),
             Ordering::Relaxed,
         );
         even_at_ns.saturating_sub(now_ns)
@@ -62,7 +62,7 @@ mod tests {
             now += REFUSAL_NS;
             taken += REFUSAL_NS;
         }
-        let most = (end - 50_000_000) / SHARE + KEPT_NS;
+        let most = (end - 50_000_000) / PART + KEPT_NS;
         assert!(taken <= most, "{taken} of {most}");
         assert!(
             taken * 10 >= most * 9,
@@ -74,7 +74,7 @@ mod tests {
     fn who_asks_for_little_never_waits() {
         let budget = TimeBudget::default();
         for n in 0..1000 {
-            assert_eq!(budget.take_at(n * REFUSAL_NS * SHARE, REFUSAL_NS), 0);
+            assert_eq!(budget.take_at(n * REFUSAL_NS * PART, REFUSAL_NS), 0);
         }
     }
 }

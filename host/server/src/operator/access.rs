@@ -1,4 +1,4 @@
-//! Who asks: the gate in front of every call of the private listener, and the tokens that open it (promise O2).
+//! The gate in front of every call of the private listener, and the tokens that open it (promise O2).
 
 use std::collections::HashMap;
 use std::sync::Arc;

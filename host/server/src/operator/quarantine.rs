@@ -1,4 +1,4 @@
-//! Versions in quarantine: which, and letting them run again.
+//! Lists the versions in quarantine, and lets them run again.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Replay: what is asked for, joined with what the routes say now.
+//! Replays what is asked for, by what the routes say now.
 
 use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_core::admission::{self, NewJob};

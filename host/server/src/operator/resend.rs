@@ -1,4 +1,4 @@
-//! Resend: what was delivered, sent again on purpose, to the destinations of now.
+//! Sends again what was delivered, on purpose, to the destinations that are configured now.
 
 use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
 use tollgate_core::time::UnixMillis;

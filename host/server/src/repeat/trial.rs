@@ -1,4 +1,4 @@
-//! A trial: another version over recorded runs.
+//! Runs another version over recorded runs, and says what it does otherwise: a trial.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -194,10 +194,10 @@ impl Trial<'_> {
                 (run, active.filter(|_| is_read_back))
             })
             .collect();
-        let share = page.len().div_ceil(self.threads.max(1)).max(1);
+        let chunk = page.len().div_ceil(self.threads.max(1)).max(1);
         std::thread::scope(|scope| {
             let threads: Vec<_> = each
-                .chunks(share)
+                .chunks(chunk)
                 .map(|chunk| {
                     scope.spawn(move || {
                         (self.begin)();
@@ -206,9 +206,9 @@ impl Trial<'_> {
                     })
                 })
                 .collect();
-            let each = threads.into_iter().zip(page.chunks(share));
+            let each = threads.into_iter().zip(page.chunks(chunk));
             each.flat_map(|(thread, chunk)| {
-                // A host that fails in one run says so of its share, and goes on with the rest.
+                // A host that fails in one run says so of its chunk, and goes on with the rest.
                 let lost = || {
                     chunk
                         .iter()

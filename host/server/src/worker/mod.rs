@@ -607,7 +607,7 @@ async fn prepare<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim) -> Resul
     let held = |digest| held.get(tenant, &route.name, digest);
     let mut digest = binding.chosen(tenant, &route.name, claim.event.subject.as_ref(), claim.receipt);
     if digest != binding.active && held(digest).is_some() {
-        // A canary that failed hands its share back.
+        // A canary that failed gives its subjects back to the active version.
         digest = binding.active;
     }
     if let Some(quarantine) = held(digest) {

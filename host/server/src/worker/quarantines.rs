@@ -1,4 +1,4 @@
-//! Who is in quarantine, and how close the others are (promise P6). The store has it; here it is looked up for every run.
+//! Looks up for every run which versions are in quarantine, and how close the others are (promise P6). The store keeps it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;

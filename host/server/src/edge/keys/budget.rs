@@ -165,7 +165,7 @@ impl Turns {
         self.waiting.get(&asker).is_some_and(|its| its.contains(need))
     }
 
-    /// Whether there was room.
+    /// Returns whether the budget allowed it.
     fn push(&mut self, asker: Asker, need: KeyNeed) -> bool {
         match self.waiting.get_mut(&asker) {
             Some(its) if its.len() >= WAITING_OF_ONE_MAX => return false,

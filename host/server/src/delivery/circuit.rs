@@ -1,7 +1,7 @@
-//! A lane per destination: its client with the open connections, its breaker, and how many attempts it may have under way. Kept
-//! in memory only: a restart begins with trust.
+//! A circuit per destination: its client with the open connections, its breaker, and how many attempts it may have under way. It is
+//! kept in memory only: a restart begins with trust.
 //!
-//! What does not fit waits in the store, due as it is, and is not claimed until the lane has room: a destination that is down for
+//! What does not fit waits in the store, due as it is, and is not claimed until the circuit's quota allows it: a destination that is down for
 //! a day costs a probe now and then, whatever its backlog, and works the backlog off from the moment it is back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,16 @@ use tokio::sync::Notify;
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
 use tollgate_core::time::UnixMillis;
 
-use super::breakers::Turn;
+use super::breakers::Transition;
 use super::client::Client;
 use crate::config::OutboundRules;
 
-/// Of a full lane's attempts this share must have ended before the lane asks for more: a claim is a commit.
-const REFILL_SHARE: usize = 4;
+/// One in so many attempts of a full circuit must have ended before more is claimed: a claim is a commit.
+const REFILL_PART: usize = 4;
 
 /// One destination's traffic.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct Circuit {
     state: Mutex<State>,
     /// Wakes the loop that claims.
     freed: Arc<Notify>,
@@ -36,23 +36,23 @@ struct State {
     client: Arc<Client>,
 }
 
-/// How many attempts a lane would let begin.
+/// How many attempts a circuit would let begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quota {
     pub(super) attempts: usize,
-    /// When there is none: when a breaker lets the next probe through. Else a finished attempt makes room.
+    /// When there is none: when a breaker lets the next probe through. Else an attempt that ends raises the quota.
     pub(super) opens_at: Option<UnixMillis>,
 }
 
-/// The right to make one attempt. Dropped without [`Ticket::finish`], it counts as a failure: the breaker waits for a report.
-pub(super) struct Ticket {
-    lane: Arc<Lane>,
+/// The right to make one attempt. Dropped without [`Permit::finish`], it counts as a failure: the breaker waits for a report.
+pub(super) struct Permit {
+    circuit: Arc<Circuit>,
     client: Arc<Client>,
     started_at: UnixMillis,
     reported: bool,
 }
 
-impl Lane {
+impl Circuit {
     pub(super) fn new(rules: &OutboundRules, freed: Arc<Notify>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -90,13 +90,13 @@ impl Lane {
         Quota { attempts, opens_at }
     }
 
-    /// Asks for one more attempt.
-    pub(super) fn pass(
+    /// Permits one more attempt, or none when the circuit is full or its breaker open.
+    pub(super) fn try_acquire(
         self: &Arc<Self>,
         policy: &BreakerPolicy,
         in_flight_max: usize,
         now: UnixMillis,
-    ) -> Option<Ticket> {
+    ) -> Option<Permit> {
         let mut state = self.state();
         state.policy = *policy;
         state.in_flight_max = in_flight_max.max(1);
@@ -107,10 +107,10 @@ impl Lane {
         match state.breaker.permit(policy, now) {
             Permission::Send => {
                 state.in_flight += 1;
-                // What fills the lane may have left more behind.
+                // What fills the circuit may have left more behind.
                 state.was_short |= state.in_flight == state.in_flight_max;
-                Some(Ticket {
-                    lane: Arc::clone(self),
+                Some(Permit {
+                    circuit: Arc::clone(self),
                     client: Arc::clone(&state.client),
                     started_at: now,
                     reported: false,
@@ -128,38 +128,38 @@ impl Lane {
     }
 }
 
-impl Ticket {
+impl Permit {
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Reports how the attempt ended. What that did to the breaker, if anything.
-    pub(super) fn finish(mut self, healthy: bool, now: UnixMillis) -> Option<Turn> {
+    /// Reports how the attempt ended. Returns what that did to the breaker, if anything.
+    pub(super) fn finish(mut self, healthy: bool, now: UnixMillis) -> Option<Transition> {
         self.reported = true;
-        let mut state = self.lane.state();
+        let mut state = self.circuit.state();
         let State { breaker, policy, .. } = &mut *state;
         let was_open = breaker.is_open();
         breaker.finished(policy, healthy, now);
         match (was_open, breaker.is_open()) {
-            (false, true) => Some(Turn::Opened),
-            (true, false) => Some(Turn::Closed),
+            (false, true) => Some(Transition::Opened),
+            (true, false) => Some(Transition::Closed),
             (false, false) | (true, true) => None,
         }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.lane.state();
+        let mut state = self.circuit.state();
         state.in_flight = state.in_flight.saturating_sub(1);
         if !self.reported {
             let State { breaker, policy, .. } = &mut *state;
             breaker.finished(policy, false, self.started_at);
         }
-        let enough = state.in_flight <= state.in_flight_max - state.in_flight_max.div_ceil(REFILL_SHARE);
+        let enough = state.in_flight <= state.in_flight_max - state.in_flight_max.div_ceil(REFILL_PART);
         if state.was_short && enough && !state.breaker.is_open() {
             state.was_short = false;
-            self.lane.freed.notify_one();
+            self.circuit.freed.notify_one();
         }
     }
 }
@@ -173,60 +173,60 @@ mod tests {
         open_ms: 1_000,
     };
 
-    fn lane() -> Arc<Lane> {
-        Arc::new(Lane::new(&OutboundRules::default(), Arc::default()))
+    fn circuit() -> Arc<Circuit> {
+        Arc::new(Circuit::new(&OutboundRules::default(), Arc::default()))
     }
 
-    fn pass(lane: &Arc<Lane>, now: i64) -> Option<Ticket> {
-        lane.pass(&POLICY, 4, UnixMillis(now))
+    fn acquire(circuit: &Arc<Circuit>, now: i64) -> Option<Permit> {
+        circuit.try_acquire(&POLICY, 4, UnixMillis(now))
     }
 
-    fn quota(lane: &Arc<Lane>, now: i64) -> (usize, Option<UnixMillis>) {
-        let quota = lane.quota(4, UnixMillis(now));
+    fn quota(circuit: &Arc<Circuit>, now: i64) -> (usize, Option<UnixMillis>) {
+        let quota = circuit.quota(4, UnixMillis(now));
         (quota.attempts, quota.opens_at)
     }
 
-    async fn woke(lane: &Arc<Lane>) -> bool {
+    async fn woke(circuit: &Arc<Circuit>) -> bool {
         let wait = std::time::Duration::from_millis(20);
-        tokio::time::timeout(wait, lane.freed.notified()).await.is_ok()
+        tokio::time::timeout(wait, circuit.freed.notified()).await.is_ok()
     }
 
     #[tokio::test]
-    async fn a_full_lane_has_no_room_and_says_when_it_has_again() {
-        let lane = lane();
-        assert_eq!(quota(&lane, 0), (4, None));
-        let mut tickets: Vec<_> = (0..4).map(|_| pass(&lane, 0).unwrap()).collect();
-        assert!(pass(&lane, 0).is_none());
-        assert_eq!(quota(&lane, 0), (0, None));
-        tickets.remove(0).finish(true, UnixMillis(10));
-        assert!(woke(&lane).await);
-        assert_eq!(quota(&lane, 10), (1, None));
+    async fn a_full_circuit_has_no_quota_and_wakes_who_claims_when_it_has_one() {
+        let circuit = circuit();
+        assert_eq!(quota(&circuit, 0), (4, None));
+        let mut permits: Vec<_> = (0..4).map(|_| acquire(&circuit, 0).unwrap()).collect();
+        assert!(acquire(&circuit, 0).is_none());
+        assert_eq!(quota(&circuit, 0), (0, None));
+        permits.remove(0).finish(true, UnixMillis(10));
+        assert!(woke(&circuit).await);
+        assert_eq!(quota(&circuit, 10), (1, None));
         // It was told of the quota, and then of a larger one: nobody waits for each single end.
-        tickets.remove(0).finish(true, UnixMillis(10));
-        assert!(woke(&lane).await);
-        tickets.remove(0).finish(true, UnixMillis(10));
-        assert!(!woke(&lane).await);
+        permits.remove(0).finish(true, UnixMillis(10));
+        assert!(woke(&circuit).await);
+        permits.remove(0).finish(true, UnixMillis(10));
+        assert!(!woke(&circuit).await);
     }
 
     #[tokio::test]
-    async fn an_open_breaker_has_room_for_one_probe_at_its_end() {
-        let lane = lane();
+    async fn an_open_breaker_lets_one_probe_through_at_its_end() {
+        let circuit = circuit();
         for _ in 0..2 {
-            pass(&lane, 0).unwrap().finish(false, UnixMillis(0));
+            acquire(&circuit, 0).unwrap().finish(false, UnixMillis(0));
         }
-        assert_eq!(quota(&lane, 999), (0, Some(UnixMillis(1_000))));
-        assert!(pass(&lane, 999).is_none());
-        assert_eq!(quota(&lane, 1_000), (1, None));
-        let probe = pass(&lane, 1_000).unwrap();
-        assert_eq!(quota(&lane, 1_000), (0, None), "one probe at a time");
-        assert!(pass(&lane, 1_000).is_none());
+        assert_eq!(quota(&circuit, 999), (0, Some(UnixMillis(1_000))));
+        assert!(acquire(&circuit, 999).is_none());
+        assert_eq!(quota(&circuit, 1_000), (1, None));
+        let probe = acquire(&circuit, 1_000).unwrap();
+        assert_eq!(quota(&circuit, 1_000), (0, None), "one probe at a time");
+        assert!(acquire(&circuit, 1_000).is_none());
         // A probe that vanishes opens the breaker again instead of blocking it for ever.
         drop(probe);
-        assert_eq!(quota(&lane, 1_999), (0, Some(UnixMillis(2_000))));
-        let probe = pass(&lane, 2_000).unwrap();
-        assert!(!woke(&lane).await);
+        assert_eq!(quota(&circuit, 1_999), (0, Some(UnixMillis(2_000))));
+        let probe = acquire(&circuit, 2_000).unwrap();
+        assert!(!woke(&circuit).await);
         probe.finish(true, UnixMillis(2_000));
-        assert!(woke(&lane).await, "the whole lane is free at once");
-        assert_eq!(quota(&lane, 2_000), (4, None));
+        assert!(woke(&circuit).await, "the whole circuit is free at once");
+        assert_eq!(quota(&circuit, 2_000), (4, None));
     }
 }
