@@ -20,7 +20,7 @@ use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, pr
 use tollgate_server::clock;
 use tollgate_server::config::{self, Config};
 use tollgate_server::operator::{ReviewError, replay_by_now, resend_by_now, review_by_now};
-use tollgate_server::store::{self, LocalStore};
+use tollgate_server::store::{self, HostStore};
 
 /// `tollgate trace`.
 pub(super) fn trace(
@@ -254,7 +254,7 @@ pub(super) fn write<C: Call<Query = Nothing>>(
     target: &Target,
     path: &C::Path,
     body: &C::Body,
-    here: impl AsyncFnOnce(&LocalStore, &Config) -> anyhow::Result<C::Answer>,
+    here: impl AsyncFnOnce(&HostStore, &Config) -> anyhow::Result<C::Answer>,
 ) -> anyhow::Result<C::Answer> {
     let question = question::<C>(path, &Nothing {})?;
     if let Some(remote) = Remote::of(target)? {
@@ -480,7 +480,7 @@ pub(super) fn ask<C: Call>(
     target: &Target,
     path: &C::Path,
     query: &C::Query,
-    here: impl AsyncFnOnce(LocalStore) -> Result<C::Answer, StoreError>,
+    here: impl AsyncFnOnce(HostStore) -> Result<C::Answer, StoreError>,
 ) -> anyhow::Result<C::Answer> {
     ask_or_refused::<C>(target, path, query, async |store| Ok(here(store).await?))
 }
@@ -490,13 +490,13 @@ pub(super) fn ask_or_refused<C: Call>(
     target: &Target,
     path: &C::Path,
     query: &C::Query,
-    here: impl AsyncFnOnce(LocalStore) -> anyhow::Result<C::Answer>,
+    here: impl AsyncFnOnce(HostStore) -> anyhow::Result<C::Answer>,
 ) -> anyhow::Result<C::Answer> {
     if let Some(remote) = Remote::of(target)? {
         return remote.ask(&question::<C>(path, query)?);
     }
     let config = config::load(&target.config)?;
-    let store = LocalStore::open_read_only(&config.store.path)?;
+    let store = store::open_read_only(&config.store)?;
     runtime()?.block_on(here(store))
 }
 

@@ -7,12 +7,13 @@ use serde::Serialize;
 use tollgate_core::action::ActionKind;
 use tollgate_core::ids::PluginName;
 use tollgate_sandbox::{Sandbox, SandboxOptions};
+use tollgate_store::postgres::ServerFound;
 use tollgate_store::registry::{Act, ApiRoute, NamespaceChange, VersionFilter};
-use tollgate_store::{Control as _, Views as _};
+use tollgate_store::{Control as _, StoreError, Views as _};
 
 use super::{Exit, Target, ask, print_json, show};
 use tollgate_server::config::{self, Config, Published, Runs, StoreConfig, Warning};
-use tollgate_server::store::LocalStore;
+use tollgate_server::store::{self, HostStore};
 use tollgate_server::{clock, registry};
 
 /// A tenant whose file is wrong, and what a host makes of that.
@@ -65,22 +66,31 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
     let mut warnings = config::warnings(&config, &asks, clock::now());
     warnings.extend(moved_namespaces(&config));
     warnings.extend(open_folder(&config.store.path));
+    let server = store::server(&config.store);
+    warnings.extend(dangers(&server));
     if target.json {
         let problem = plugins
             .as_ref()
             .err()
             .map(|error| serde_json::json!({ "message": format!("{error:#}") }));
-        print_json(&serde_json::json!({
+        let mut report = serde_json::json!({
             "ok": problem.is_none(),
             "problems": problem.into_iter().collect::<Vec<_>>(),
             "warnings": warnings,
             "tenants": config.tenants.len(),
             "plugins": config.plugins.len(),
-        }))?;
+        });
+        if let Ok(Some(found)) = &server {
+            report["store"] = serde_json::json!(found);
+        }
+        print_json(&report)?;
     } else if let Err(error) = &plugins {
         anstream::eprintln!("{error:#}");
     } else {
         list(target, &config);
+        if let Ok(Some(found)) = &server {
+            show_server(found);
+        }
         for warning in &warnings {
             let (warn, dim) = (show::WARN, show::DIM);
             let field = warning
@@ -96,6 +106,27 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         }
     }
     Ok(if plugins.is_ok() { Exit::Yes } else { Exit::No })
+}
+
+fn show_server(found: &ServerFound) {
+    let dim = show::DIM;
+    let schema = match found.schema {
+        0 => "no schema yet".to_owned(),
+        schema => format!("schema {schema}"),
+    };
+    let standbys = match found.synchronous_standby_names.as_str() {
+        "" => "none",
+        names => names,
+    };
+    anstream::println!(
+        "  store  PostgreSQL {}, {schema} {dim}fsync {}, full_page_writes {}, synchronous_commit {}, synchronous standbys {standbys}, \
+         max_connections {}{dim:#}",
+        found.version,
+        found.fsync,
+        found.full_page_writes,
+        found.synchronous_commit,
+        found.max_connections,
+    );
 }
 
 fn list(target: &Target, config: &Config) {
@@ -128,26 +159,52 @@ fn list(target: &Target, config: &Config) {
     }
 }
 
+/// The store, if there is one that can be read.
+fn existing(config: &StoreConfig) -> Option<HostStore> {
+    if config.url.is_none() && !config.path.exists() {
+        return None;
+    }
+    store::open_read_only(config).ok()
+}
+
+/// What of a shared store's server can lose what was acknowledged, or that it cannot be asked.
+fn dangers(server: &Result<Option<ServerFound>, StoreError>) -> Vec<Warning> {
+    let warning = |message: String, help: &str| Warning {
+        field: Some("store.url".to_owned()),
+        message,
+        help: help.to_owned(),
+    };
+    match server {
+        Ok(None) => Vec::new(),
+        Ok(Some(found)) => {
+            let say = |danger: &String| warning(danger.clone(), "docs/many-hosts.md says what each setting is for");
+            found.dangers.iter().map(say).collect()
+        }
+        Err(error) => vec![warning(
+            format!("the store was not reached: {error}"),
+            "a host that starts now ends with this error",
+        )],
+    }
+}
+
 /// What is published in the store's registry. Without a store there is nothing; one that cannot be read is the server's to complain of.
 fn published(store: &StoreConfig) -> Published {
     let read = || {
-        let store = LocalStore::open_read_only(&store.path).ok()?;
+        let store = existing(store)?;
         ask::runtime().ok()?.block_on(registry::published(&store)).ok()
     };
-    let exists = store.path.exists();
-    exists.then(read).flatten().unwrap_or_else(Published::nothing)
+    read().unwrap_or_else(Published::nothing)
 }
 
 /// What pushed plugins ask for, by name: all their versions together.
 fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>> {
     let read = || {
-        let store = LocalStore::open_read_only(&config.store.path).ok()?;
+        let store = existing(&config.store)?;
         let versions = store.plugin_versions(VersionFilter::default());
         ask::runtime().ok()?.block_on(versions).ok()
     };
-    let exists = config.store.path.exists();
     let mut asks: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for version in exists.then(read).flatten().unwrap_or_default() {
+    for version in read().unwrap_or_default() {
         let kinds = version.manifest["actions"].as_array().into_iter().flatten();
         let kinds = kinds.filter_map(|kind| ActionKind::from_name(kind.as_str()?));
         asks.entry(version.name).or_default().extend(kinds);
@@ -159,7 +216,7 @@ fn asked_by_pushed(config: &Config) -> BTreeMap<PluginName, BTreeSet<ActionKind>
 /// the file's.
 fn moved_namespaces(config: &Config) -> Vec<Warning> {
     let read = || {
-        let store = LocalStore::open_read_only(&config.store.path).ok()?;
+        let store = existing(&config.store)?;
         let asked = async {
             let by_api = store.api_routes().await.ok()?;
             let mut named = registry::namespaces(config);
@@ -177,8 +234,7 @@ fn moved_namespaces(config: &Config) -> Vec<Warning> {
         };
         ask::runtime().ok()?.block_on(asked)
     };
-    let exists = config.store.path.exists();
-    let moved = exists.then(read).flatten().unwrap_or_default();
+    let moved = read().unwrap_or_default();
     let warning = |change: &NamespaceChange| Warning {
         field: Some(format!("{}.routes.{}.operations", change.tenant, change.route)),
         message: format!(

@@ -20,7 +20,7 @@ use super::{Exit, Target, Usage, ask, print_json, registry, show};
 use tollgate_server::clock;
 use tollgate_server::config::{self, Config};
 use tollgate_server::repeat::{Components, Trial, limits, recorded, repeat, route_of, unrepeatable};
-use tollgate_server::store::LocalStore;
+use tollgate_server::store::{self, HostStore};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -164,7 +164,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
 /// The store that is read, and what runs plugins beside the host that may be using it.
 struct Bench {
     config: Config,
-    store: LocalStore,
+    store: HostStore,
     sandbox: Sandbox,
     runtime: tokio::runtime::Runtime,
 }
@@ -177,7 +177,7 @@ impl Bench {
         }
         let config = config::load(&target.config)?;
         Ok(Self {
-            store: LocalStore::open_read_only(&config.store.path)?,
+            store: store::open_read_only(&config.store)?,
             sandbox: tollgate_server::serve::sandbox(&config)?,
             runtime: ask::runtime()?,
             config,
@@ -188,7 +188,7 @@ impl Bench {
         self.runtime.block_on(self.store.recorded_runs(filter))
     }
 
-    fn components(&self) -> Components<'_, LocalStore> {
+    fn components(&self) -> Components<'_, HostStore> {
         Components::new(&self.store, Some(&self.config), &self.sandbox, &self.runtime)
     }
 

@@ -25,7 +25,16 @@ impl StoreFiles {
     pub(super) fn database(&self) -> anyhow::Result<PathBuf> {
         match &self.store {
             Some(path) => Ok(path.clone()),
-            None => Ok(config::load(&self.config)?.store.path),
+            None => {
+                let store = config::load(&self.config)?.store;
+                if store.url.is_some() {
+                    anyhow::bail!(
+                        "the store is in PostgreSQL, and this command is about a store's files: PostgreSQL's own tools back it up and copy it, \
+                         see docs/many-hosts.md"
+                    );
+                }
+                Ok(store.path)
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::edge::{self, Edge, Listeners};
 use crate::failpoints;
 use crate::operator::{self, Operator};
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
-use crate::store::{self, LocalStore};
+use crate::store::{self, HostStore};
 use crate::telemetry::EdgeCounters;
 use crate::thread_priority;
 use crate::watch;
@@ -222,8 +222,8 @@ impl Signals {
 
 struct Host {
     path: PathBuf,
-    store: LocalStore,
-    registry: Arc<Registry<LocalStore>>,
+    store: HostStore,
+    registry: Arc<Registry<HostStore>>,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
     shutdown: CancellationToken,
@@ -321,7 +321,7 @@ impl Host {
     /// Starts the private listener, where there is to be one. Its address, for the log.
     async fn start_operator(
         &self,
-        worker: &Worker<LocalStore>,
+        worker: &Worker<HostStore>,
         breakers: &Arc<Breakers>,
         tasks: &mut tokio::task::JoinSet<()>,
     ) -> anyhow::Result<String> {
@@ -449,8 +449,8 @@ fn say_gone_destinations(before: &Config, after: &Config) {
 /// Reads the configuration and loads its plugins. Takes as long as compiling takes.
 fn load(
     path: &Path,
-    registry: &Registry<LocalStore>,
-    store: &LocalStore,
+    registry: &Registry<HostStore>,
+    store: &HostStore,
     last_good: &LastGood,
     runtime: &tokio::runtime::Handle,
 ) -> anyhow::Result<Loaded> {

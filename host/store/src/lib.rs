@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_family = "wasm"))]
+mod any;
+#[cfg(not(target_family = "wasm"))]
 pub mod audit;
 #[cfg(not(target_family = "wasm"))]
 pub mod backup;
@@ -29,6 +31,8 @@ mod statements;
 
 use tollgate_core::work::IllegalEvent;
 
+#[cfg(not(target_family = "wasm"))]
+pub use any::AnyStore;
 pub use guest::{GuestStore, StateSnapshot};
 pub use model::*;
 #[cfg(not(target_family = "wasm"))]

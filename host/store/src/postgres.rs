@@ -51,7 +51,15 @@ struct Inner {
     receipt_key: Arc<Secret>,
     shared: Arc<Shared>,
     readers: Readers,
-    // The last to be closed: it ends what holds this host's place.
+    /// None where the store was opened for reading only.
+    host: Option<Host>,
+    /// For people.
+    shown: String,
+}
+
+/// What makes whoever has the store open one of its hosts.
+#[derive(Debug)]
+struct Host {
     _listener: Listener,
     writer: Writer,
 }
@@ -70,11 +78,73 @@ impl PostgresStore {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(opened.receipt_key),
                 readers: Readers::start(&target)?,
-                _listener: Listener::start(&target, opened.host, opened.heard, &shared)?,
+                host: Some(Host {
+                    _listener: Listener::start(&target, opened.host, opened.heard, &shared)?,
+                    writer,
+                }),
                 shared,
-                writer,
+                shown: target.shown,
             }),
         })
+    }
+
+    /// Opens an existing store for reading only, beside the hosts that may be using it. Blocks. What writes answers
+    /// [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// [`StoreError::Away`], [`StoreError::NewerSchema`], and [`StoreError::Open`] when there is no store or it has an older schema.
+    pub fn open_read_only(url: &Secret) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let readers = Readers::start(&target)?;
+        let (found, receipt_key) = readers.read_here(|connection| {
+            let found = schema::version(connection)?;
+            let key = (found == schema::VERSION).then(|| schema::receipt_key(connection));
+            Ok((found, key.transpose()?))
+        })?;
+        let known = schema::VERSION;
+        let refused = |detail: String| StoreError::Open {
+            path: target.shown.clone(),
+            detail,
+        };
+        let receipt_key = match receipt_key {
+            Some(key) => key,
+            None if found > known => {
+                return Err(StoreError::NewerSchema {
+                    path: target.shown,
+                    found,
+                    known,
+                });
+            }
+            None if found == 0 => {
+                return Err(refused(
+                    "there is no store yet; a host makes it when it starts".to_owned(),
+                ));
+            }
+            None => {
+                return Err(refused(format!(
+                    "it has schema {found}, and this Tollgate reads {known}; a host of this version brings it up to date when it starts"
+                )));
+            }
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                receipt_key: Arc::new(receipt_key),
+                shared: Arc::default(),
+                readers,
+                host: None,
+                shown: target.shown,
+            }),
+        })
+    }
+
+    fn writer(&self) -> Result<&Writer, StoreError> {
+        self.inner.shared.check()?;
+        match &self.inner.host {
+            Some(host) => Ok(&host.writer),
+            None => Err(StoreError::ReadOnly {
+                path: self.inner.shown.clone(),
+            }),
+        }
     }
 
     /// Connects, and says what is there and what of it is dangerous. Changes nothing. Blocks.
@@ -117,7 +187,7 @@ impl PostgresStore {
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.writer.write(false, work).await
+        self.writer()?.write(false, work).await
     }
 }
 
@@ -127,7 +197,7 @@ impl Transacts for PostgresStore {
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.writer.write(true, work).await
+        self.writer()?.write(true, work).await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -145,7 +215,10 @@ impl Transacts for PostgresStore {
 
 impl Store for PostgresStore {
     async fn close(&self) {
-        self.inner.writer.close().await;
+        match &self.inner.host {
+            Some(host) => host.writer.close().await,
+            None => self.inner.shared.stop(),
+        }
     }
 }
 

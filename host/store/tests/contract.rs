@@ -20,6 +20,8 @@ mod registry;
 mod rows;
 #[path = "contract/segments.rs"]
 mod segments;
+#[path = "contract/server.rs"]
+mod server;
 #[path = "contract/sqlite.rs"]
 mod sqlite;
 

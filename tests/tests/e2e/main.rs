@@ -33,3 +33,6 @@ mod uploads;
 mod kit;
 mod configuration;
 mod transcripts;
+mod postgres;
+#[path = "../../../host/store/tests/contract/server.rs"]
+mod server;

@@ -590,8 +590,10 @@ pub struct OperatorConfig {
 /// Where the store is, and how it keeps its files.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The SQLite file.
+    /// The SQLite file. With `url` there is none; what a host keeps for itself lies beside this path all the same.
     pub path: PathBuf,
+    /// A PostgreSQL that many hosts share, with the password in it.
+    pub url: Option<Secret>,
     /// How long the write-ahead log gets before it is moved into the file.
     pub(crate) wal_bytes_max: u64,
     /// Receipts whose keys wait in memory for their indexes; twice as many at most.

@@ -81,6 +81,7 @@ impl Default for Settings {
             },
             store: StoreConfig {
                 path: PathBuf::from("tollgate.db"),
+                url: None,
                 wal_bytes_max: limits::WAL_BYTES_MAX,
                 keys_in_memory_max: limits::KEYS_IN_MEMORY_MAX,
             },
@@ -360,6 +361,13 @@ fn store(top: &Section, store: &mut StoreConfig, plugin_files: PluginFiles) {
     // A default path is relative to the file as well.
     match top.section("store") {
         Some(section) => {
+            if let Some(url) = section.get("url") {
+                store.url = file::any_secret(&url).and_then(|referred| referred.text);
+                let path = section.get("path").and_then(|path| path.path());
+                store.path = path.unwrap_or_else(|| top.beside("tollgate.db"));
+                section.finish();
+                return;
+            }
             let path = section.require("path", "add path = \"tollgate.db\"");
             set(&mut store.path, path.as_ref().and_then(|path| path.path()));
             let folder = store.path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -135,6 +135,32 @@ fn the_example_files_are_valid_and_say_what_they_show() {
 }
 
 #[test]
+fn a_shared_store_is_named_by_a_reference_and_its_url_is_never_shown() {
+    let env = |name: &str| (name == "STORE").then(|| "postgres://u:sesame@localhost/d".to_owned());
+    let config = load_from_texts("[store]\nurl = { env = \"STORE\" }", &[], &env).unwrap();
+    let url = config.store.url.as_ref().unwrap();
+    assert_eq!(url.expose(), b"postgres://u:sesame@localhost/d");
+    assert!(!format!("{config:?}").contains("sesame"));
+    for (lines, why) in [
+        (
+            "url = \"postgres://u:sesame@localhost/d\"",
+            "the secret itself stands in",
+        ),
+        ("url = { env = \"STORE\" }\nwal_bytes_max = 100000", "wal_bytes_max"),
+        ("url = { env = \"ABSENT\" }", "ABSENT"),
+        ("wal_bytes_max = 100000", "path"),
+    ] {
+        let problems = load_from_texts(&format!("[store]\n{lines}"), &[], &env)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            problems.contains(why) && !problems.contains("sesame"),
+            "{lines}: {problems}"
+        );
+    }
+}
+
+#[test]
 fn commented_defaults_of_the_example_are_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tollgate.toml");
     let text = std::fs::read_to_string(path).unwrap();

@@ -340,9 +340,13 @@ impl<S: Outbox + Views> Delivery<S> {
                     tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");
                     return;
                 }
-                Err(error @ (StoreError::Full | StoreError::NoSpace { .. } | StoreError::Database { .. }))
-                    if clock::now().since(started_at) < limits::OUTBOX_LEASE_MS =>
-                {
+                Err(
+                    error @ (StoreError::Full
+                    | StoreError::Busy
+                    | StoreError::Away { .. }
+                    | StoreError::NoSpace { .. }
+                    | StoreError::Database { .. }),
+                ) if clock::now().since(started_at) < limits::OUTBOX_LEASE_MS => {
                     tracing::warn!(entry = %claim.entry, %error, "an attempt could not be recorded yet");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));

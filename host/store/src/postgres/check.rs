@@ -40,7 +40,7 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
 }
 
 /// A PostgreSQL server as a store finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ServerFound {
     /// The version as the server says it, such as `15.18 (Debian 15.18-1)`.
     pub version: String,

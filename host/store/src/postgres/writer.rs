@@ -76,6 +76,11 @@ impl Shared {
         }
     }
 
+    /// Takes no more work.
+    pub(super) fn stop(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
     pub(super) fn changes_of(&self, topic: Topic) -> &watch::Sender<u64> {
         match topic {
             Topic::Tokens => &self.tokens,
@@ -220,7 +225,7 @@ impl Writer {
     }
 
     fn stop_taking(&self) {
-        self.shared.closing.store(true, Ordering::Release);
+        self.shared.stop();
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

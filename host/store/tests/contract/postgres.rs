@@ -1,220 +1,32 @@
-//! The store of many hosts, on a PostgreSQL of the test's own: a new cluster in a folder that goes with it.
+//! The store of many hosts, on a PostgreSQL of the test's own.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 use tollgate_core::secret::Secret;
 use tollgate_store::PostgresStore;
 
+pub(crate) use crate::server::Postgres;
+use crate::server::folder;
 use crate::support::Backend;
 
-/// Who the server runs as where the tests run as root, which it refuses to.
-const UNPRIVILEGED: &str = "nobody";
-
-/// A server with one empty database. Ends with the test, however that ends.
-pub(crate) struct Postgres {
-    server: Child,
-    folder: TempDir,
+fn secret(server: &Postgres) -> Secret {
+    Secret::new(server.url().into_bytes())
 }
 
-/// Where the server's programs are.
-fn programs() -> Option<&'static Path> {
-    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND
-        .get_or_init(|| {
-            let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-                .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
-                .unwrap_or_default();
-            folders.sort();
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            folders
-                .into_iter()
-                .rev()
-                .chain(std::env::split_paths(&path))
-                .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
-        })
-        .as_deref()
-}
-
-/// Whether there is a PostgreSQL to test with. Says so where there is none, and where there must be one, ends the test.
-#[expect(clippy::print_stderr, reason = "a test that is left out must be seen")]
-fn is_there() -> bool {
-    if programs().is_some() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("TOLLGATE_TEST_POSTGRES").is_none(),
-        "TOLLGATE_TEST_POSTGRES is set, and there is no initdb: install PostgreSQL 15 or newer"
-    );
-    eprintln!("SKIPPED: there is no initdb, so nothing of PostgreSQL was tested; install PostgreSQL 15 or newer");
-    false
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
-}
-
-/// A command of the server's, as whoever may run it. It ends when the thread that began it does.
-fn command(program: &str) -> Command {
-    let program = programs().unwrap().join(program);
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
-    if is_root() {
-        command.args(["--reuid", UNPRIVILEGED, "--regid", "nogroup", "--clear-groups"]);
-    }
-    command.arg("--").arg(program).stdout(Stdio::null());
-    command
-}
-
-fn done(command: &mut Command) {
-    let output = command.stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-}
-
-/// A folder that the server's user may write.
-fn folder() -> TempDir {
-    let folder = tempfile::Builder::new()
-        .prefix("tollgate-pg-")
-        .tempdir_in("/dev/shm")
-        .unwrap_or_else(|_| tempfile::tempdir().unwrap());
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    folder
-}
-
-/// A new cluster, made once for all tests of this build: that takes longer than most of them.
-fn template() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let version = programs().unwrap().display().to_string().replace('/', "-");
-        let template = place.join(format!("postgres{version}"));
-        // Tests are processes: one makes it, the others wait.
-        let lock = std::fs::File::create(place.join("postgres.lock")).unwrap();
-        lock.lock().unwrap();
-        if !template.exists() {
-            let folder = folder();
-            let data = folder.path().join("data");
-            done(command("initdb").arg("-D").arg(&data).args([
-                "--auth=trust",
-                "--username=tollgate",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-                "--wal-segsize=1",
-                "--no-instructions",
-            ]));
-            let half = place.join("postgres.half");
-            let _ = std::fs::remove_dir_all(&half);
-            copy(&data, &half);
-            std::fs::rename(half, &template).unwrap();
-        }
-        template
-    })
-}
-
-/// With owners and permissions.
-fn copy(from: &Path, to: &Path) {
-    done(Command::new("cp").arg("-a").arg(from).arg(to));
-}
-
-impl Postgres {
-    /// Nothing where there is no PostgreSQL to test with, which is said.
-    pub(crate) fn if_there() -> Option<Self> {
-        is_there().then(Self::new)
-    }
-
-    fn new() -> Self {
-        let folder = folder();
-        copy(template(), &folder.path().join("data"));
-        Self {
-            server: serve(folder.path()),
-            folder,
-        }
-    }
-
-    pub(crate) fn url(&self) -> Secret {
-        let path = self.folder.path().display().to_string().replace('/', "%2F");
-        Secret::new(format!("postgres://tollgate@{path}/postgres").into_bytes())
-    }
-
-    /// Has a statement executed that is none of the store's.
-    async fn execute(&self, sql: &str) {
-        let url = String::from_utf8(self.url().expose().to_vec()).unwrap();
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-        let connection = tokio::spawn(connection);
-        client.batch_execute(sql).await.unwrap();
-        drop(client);
-        connection.await.unwrap().unwrap();
-    }
-
-    /// Ends the server at once, as a crash does.
-    pub(crate) fn kill(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-        let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.server = serve(self.folder.path());
-    }
-}
-
-/// Starts the server, and waits until it takes connections.
-fn serve(folder: &Path) -> Child {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join("log"))
+/// Has a statement executed that is none of the store's.
+async fn execute(server: &Postgres, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+        .await
         .unwrap();
-    let mut server = command("postgres")
-        .arg("-D")
-        .arg(folder.join("data"))
-        .arg("-k")
-        .arg(folder)
-        // No machine fails in these tests, only processes.
-        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"])
-        .args(["-c", "shared_buffers=16MB", "-c", "dynamic_shared_memory_type=mmap"])
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while !done_quietly(command("pg_isready").arg("-h").arg(folder)) {
-        let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-        assert!(server.try_wait().unwrap().is_none(), "the server ended: {}", log());
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "the server does not start: {}",
-            log()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    server
-}
-
-fn done_quietly(command: &mut Command) -> bool {
-    command
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
+    let connection = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
 }
 
 impl Backend for Postgres {
     type Store = PostgresStore;
 
     fn open(&self) -> PostgresStore {
-        PostgresStore::open(&self.url()).unwrap()
+        PostgresStore::open(&secret(self)).unwrap()
     }
 
     fn problems(&self, store: &PostgresStore) -> Vec<String> {
@@ -225,8 +37,12 @@ impl Backend for Postgres {
 mod hosts {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    use tempfile::TempDir;
 
     use tollgate_core::action::Verdict;
     use tollgate_core::delivery::EntryEnd;
@@ -355,7 +171,7 @@ mod hosts {
         let server = server!();
         let opening: Vec<_> = (0..4)
             .map(|_| {
-                let url = server.url();
+                let url = secret(&server);
                 std::thread::spawn(move || PostgresStore::open(&url).unwrap())
             })
             .collect();
@@ -363,7 +179,7 @@ mod hosts {
         for host in &hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
-        let found = PostgresStore::find(&server.url()).unwrap();
+        let found = PostgresStore::find(&secret(&server)).unwrap();
         assert_eq!(found.schema, 1);
     }
 
@@ -371,10 +187,8 @@ mod hosts {
     async fn an_older_binary_refuses_a_newer_schema() {
         let server = server!();
         server.open().close().await;
-        server
-            .execute("INSERT INTO tollgate.schema_version (version) VALUES (77)")
-            .await;
-        let error = PostgresStore::open(&server.url()).unwrap_err();
+        execute(&server, "INSERT INTO tollgate.schema_version (version) VALUES (77)").await;
+        let error = PostgresStore::open(&secret(&server)).unwrap_err();
         assert!(
             matches!(
                 &error,
@@ -391,7 +205,7 @@ mod hosts {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_of_a_server_is_dangerous_is_said() {
         let server = server!();
-        let found = PostgresStore::find(&server.url()).unwrap();
+        let found = PostgresStore::find(&secret(&server)).unwrap();
         assert_eq!((found.schema, found.fsync.as_str()), (0, "off"));
         let said = found.dangers.join("\n");
         assert!(
@@ -399,10 +213,10 @@ mod hosts {
             "{said}"
         );
         assert!(!said.contains("synchronous_commit` is"), "{said}");
-        server.execute("ALTER SYSTEM SET synchronous_commit = off").await;
-        server.execute("SELECT pg_reload_conf()").await;
+        execute(&server, "ALTER SYSTEM SET synchronous_commit = off").await;
+        execute(&server, "SELECT pg_reload_conf()").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let said = PostgresStore::find(&server.url()).unwrap().dangers.join("\n");
+        let said = PostgresStore::find(&secret(&server)).unwrap().dangers.join("\n");
         assert!(said.contains("`synchronous_commit` is off"), "{said}");
     }
 
@@ -457,7 +271,7 @@ mod hosts {
             let folder = folder();
             let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
             let (left, cut) = (Arc::new(AtomicI64::new(-1)), Arc::new(Mutex::new(Cut::Before)));
-            let behind = server.folder.path().join(".s.PGSQL.5432");
+            let behind = server.folder().join(".s.PGSQL.5432");
             let (counted, how) = (Arc::clone(&left), Arc::clone(&cut));
             std::thread::spawn(move || {
                 for host in listener.incoming().flatten() {

@@ -1,0 +1,202 @@
+//! A PostgreSQL of a test's own: a new cluster in a folder that goes with it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Who the server runs as where the tests run as root, which it refuses to.
+const UNPRIVILEGED: &str = "nobody";
+
+/// A server with one empty database. Ends with the test, however that ends.
+pub(crate) struct Postgres {
+    server: Child,
+    folder: TempDir,
+}
+
+/// Where the server's programs are.
+fn programs() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+                .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+                .unwrap_or_default();
+            folders.sort();
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            folders
+                .into_iter()
+                .rev()
+                .chain(std::env::split_paths(&path))
+                .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+        })
+        .as_deref()
+}
+
+/// Whether there is a PostgreSQL to test with. Says so where there is none, and where there must be one, ends the test.
+#[expect(clippy::print_stderr, reason = "a test that is left out must be seen")]
+fn is_there() -> bool {
+    if programs().is_some() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("TOLLGATE_TEST_POSTGRES").is_none(),
+        "TOLLGATE_TEST_POSTGRES is set, and there is no initdb: install PostgreSQL 15 or newer"
+    );
+    eprintln!("SKIPPED: there is no initdb, so nothing of PostgreSQL was tested; install PostgreSQL 15 or newer");
+    false
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
+}
+
+/// A command of the server's, as whoever may run it. It ends when the thread that began it does.
+fn command(program: &str) -> Command {
+    let program = programs().unwrap().join(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if is_root() {
+        command.args(["--reuid", UNPRIVILEGED, "--regid", "nogroup", "--clear-groups"]);
+    }
+    command.arg("--").arg(program).stdout(Stdio::null());
+    command
+}
+
+fn done(command: &mut Command) {
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// A folder that the server's user may write.
+pub(crate) fn folder() -> TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("tollgate-pg-")
+        .tempdir_in("/dev/shm")
+        .unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}
+
+/// A new cluster, made once for all tests of this build: that takes longer than most of them.
+fn template() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let version = programs().unwrap().display().to_string().replace('/', "-");
+        let template = place.join(format!("postgres{version}"));
+        // Tests are processes: one makes it, the others wait.
+        let lock = std::fs::File::create(place.join("postgres.lock")).unwrap();
+        lock.lock().unwrap();
+        if !template.exists() {
+            let folder = folder();
+            let data = folder.path().join("data");
+            done(command("initdb").arg("-D").arg(&data).args([
+                "--auth=trust",
+                "--username=tollgate",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "--wal-segsize=1",
+                "--no-instructions",
+            ]));
+            let half = place.join("postgres.half");
+            let _ = std::fs::remove_dir_all(&half);
+            copy(&data, &half);
+            std::fs::rename(half, &template).unwrap();
+        }
+        template
+    })
+}
+
+/// With owners and permissions.
+fn copy(from: &Path, to: &Path) {
+    done(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+impl Postgres {
+    /// Nothing where there is no PostgreSQL to test with, which is said.
+    pub(crate) fn if_there() -> Option<Self> {
+        is_there().then(Self::new)
+    }
+
+    fn new() -> Self {
+        let folder = folder();
+        copy(template(), &folder.path().join("data"));
+        Self {
+            server: serve(folder.path()),
+            folder,
+        }
+    }
+
+    /// Where its socket is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let path = self.folder().display().to_string().replace('/', "%2F");
+        format!("postgres://tollgate@{path}/postgres")
+    }
+
+    /// Ends the server at once, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.server = serve(self.folder.path());
+    }
+}
+
+/// Starts the server, and waits until it takes connections.
+fn serve(folder: &Path) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    let mut server = command("postgres")
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-k")
+        .arg(folder)
+        // No machine fails in these tests, only processes.
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"])
+        .args(["-c", "shared_buffers=16MB", "-c", "dynamic_shared_memory_type=mmap"])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !done_quietly(command("pg_isready").arg("-h").arg(folder)) {
+        let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(server.try_wait().unwrap().is_none(), "the server ended: {}", log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "the server does not start: {}",
+            log()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+fn done_quietly(command: &mut Command) -> bool {
+    command
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}

@@ -1,0 +1,138 @@
+//! R3: many hosts share one PostgreSQL; any takes in, any works, and each may end.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tollgate_tests::destination::Destination;
+use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, wait_until};
+
+use crate::server::Postgres;
+
+/// A test on a server of its own, or none where there is no server.
+macro_rules! server {
+    () => {
+        match Postgres::if_there() {
+            Some(server) => server,
+            None => return,
+        }
+    };
+}
+
+fn host(server: &Postgres, destination: &Destination) -> Setup {
+    Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", destination)))
+        .plugin("cashback")
+        .secret("store", &server.url())
+        .store_lines("url = { file = \"secrets/store\" }")
+}
+
+fn post(stage: &Stage, number: u32) -> (u16, String) {
+    let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+    stage.post("shop", &signer("shop").sign("", body)).verdict()
+}
+
+#[test]
+fn r3_an_event_is_kept_run_and_delivered_on_postgresql_and_found_again_after_a_kill() {
+    let (server, destination) = (server!(), Destination::start());
+    let mut stage = host(&server, &destination).start();
+    let body = redeemed("evt_1", "red_1", "success");
+    let answer = stage.post("shop", &signer("shop").sign("", body));
+    assert_eq!(answer.verdict(), (202, "accepted".to_owned()));
+    let receipt = answer.receipt();
+    stage.quiet();
+    let delivered =
+        |stage: &Stage| stage.trace(&receipt)["jobs"][0]["runs"][0]["actions"][0]["deliveries"][0]["state"].clone();
+    assert_eq!(delivered(&stage), json!("delivered"));
+    assert_eq!(destination.arrivals().len(), 1);
+    assert!(!stage.path("tollgate.db").exists(), "nothing of the store is in files");
+    stage.kill();
+    stage.start();
+    assert_eq!(post(&stage, 1), (200, "same".to_owned()));
+    stage.quiet();
+    assert_eq!(delivered(&stage), json!("delivered"));
+    assert_eq!(destination.arrivals().len(), 1);
+    // The command line reads the store beside the host, and after it.
+    assert_eq!(stage.stop(), Some(0));
+    let traced = stage.ask(&["trace", &receipt]);
+    assert_eq!((traced.code, traced.stdout.contains(&receipt)), (0, true), "{traced:?}");
+}
+
+#[test]
+fn r3_what_a_host_that_was_killed_took_in_another_finishes() {
+    let (server, destination) = (server!(), Destination::start());
+    let mut one = host(&server, &destination).start();
+    let other = host(&server, &destination).start();
+    for number in 0..20 {
+        assert_eq!(post(&one, number), (202, "accepted".to_owned()));
+    }
+    one.kill();
+    // Those that it had leased are free when their leases run out.
+    wait_until("all is delivered", || (other.counts()["delivered"] == 20).then_some(()));
+    let mut seen: Vec<_> = destination
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.header("idempotency-key").to_owned())
+        .collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 20);
+    assert_eq!(post(&other, 3), (200, "same".to_owned()));
+    assert_eq!(
+        (other.counts()["receipts"].clone(), other.counts()["actions"].clone()),
+        (json!(20), json!(20))
+    );
+}
+
+#[test]
+fn r3_while_postgresql_is_away_senders_are_asked_to_come_again_and_the_host_goes_on_by_itself() {
+    let (mut server, destination) = (server!(), Destination::start());
+    let stage = host(&server, &destination).start();
+    assert_eq!(post(&stage, 1).0, 202);
+    stage.quiet();
+    // The mark of its delivery is on the disk within a second; one that is lost before is made again when the lease runs out.
+    std::thread::sleep(Duration::from_millis(1_500));
+    server.kill();
+    for number in 2..5 {
+        let begun = Instant::now();
+        let body = redeemed(&format!("evt_{number}"), &format!("red_{number}"), "success");
+        let answer = stage.post("shop", &signer("shop").sign("", body));
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    server.start_again();
+    wait_until("events are taken in again", || (post(&stage, 2).0 == 202).then_some(()));
+    wait_until("its action is delivered", || {
+        (stage.counts()["delivered"] == 2).then_some(())
+    });
+    assert_eq!(stage.counts()["receipts"], 2);
+}
+
+#[test]
+fn r3_a_check_says_what_of_the_server_is_dangerous_and_keeps_the_password_to_itself() {
+    let (server, destination) = (server!(), Destination::start());
+    let stage = host(&server, &destination)
+        .secret("store", &server.url().replace("tollgate@", "tollgate:sesame@"))
+        .set();
+    let checked = stage.ask(&["check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    let said = checked.json();
+    assert_eq!(
+        (&said["store"]["schema"], &said["store"]["fsync"]),
+        (&json!(0), &json!("off"))
+    );
+    let warned = said["warnings"].to_string();
+    assert!(
+        warned.contains("`fsync` is off") && warned.contains("`synchronous_standby_names` is empty"),
+        "{warned}"
+    );
+    let for_people = stage.ask_for_people(&["check"]).stdout;
+    assert!(
+        for_people.contains("PostgreSQL 1") && for_people.contains("no schema yet"),
+        "{for_people}"
+    );
+    assert!(!format!("{checked:?}{for_people}").contains("sesame"));
+    // A store without files has none to back up.
+    let refused = stage.ask(&["backup", "copy"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+}
