@@ -8,7 +8,7 @@ use crate::stage::{Ran, Stage, tollgate};
 use crate::{hostile_dir, plugins_dir, root};
 
 /// What differs between two runs or two machines, as regular expressions, and what a snapshot says in its place.
-const FILTERS: [(&str, &str); 23] = [
+const FILTERS: [(&str, &str); 25] = [
     (r"[^\s'`(]*/tollgate-(e2e|spin)-\w+", "[stage]"),
     (r"\[stage\]/tollgate\.toml", "tollgate.toml"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]"),
@@ -35,6 +35,12 @@ const FILTERS: [(&str, &str); 23] = [
     (r"[A-Za-z0-9+/]{43}=", "[key]"),
     (r"bytes( +)[0-9]{5,}", "bytes$1[n]"),
     (r"wasmtime [0-9.]+", "wasmtime [version]"),
+    (
+        r"believed up to [0-9]+, and do not lead to [0-9]+",
+        "believed up to [n], and do not lead to [n]",
+    ),
+    // What is underlined may be a path.
+    (r"\^{20,}", "^^^"),
 ];
 
 /// Commands and what they said, one after the other.

@@ -101,6 +101,11 @@ fn show(bar: &ProgressBar, progress: AuditProgress) {
         }
         AuditProgress::Receipts { done, .. } => return bar.set_position(done),
         AuditProgress::Relations => "{spinner} what leads from row to row  {elapsed}",
+        AuditProgress::Log { done, of } => {
+            bar.set_length(of);
+            bar.set_position(done);
+            "{wide_bar} {bytes}/{total_bytes} of the log  {eta} left"
+        }
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
@@ -279,7 +284,7 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
     }
     if !ok {
         anstream::println!(
-            "\nhow to go on: stop the host and keep its files as they are ({place}, -wal and -bodies beside it), for what is in them and\n\
+            "\nhow to go on: stop the host and keep its files as they are ({place}, with -wal, -key and -log-… beside it), for what is in them and\n\
              as evidence; then restore the newest copy that this command calls whole. docs/audit.md has the steps."
         );
     }

@@ -124,7 +124,7 @@ fn show(bar: &ProgressBar, progress: BackupProgress) {
     const MIB: u64 = 1024 * 1024;
     bar.set_message(match progress {
         BackupProgress::Database => "copying the database".to_owned(),
-        BackupProgress::Bodies { done, of } => format!("copying bodies: {} of {} MiB", done / MIB, of.div_ceil(MIB)),
+        BackupProgress::Log { done, of } => format!("copying the log: {} of {} MiB", done / MIB, of.div_ceil(MIB)),
         BackupProgress::Sealing => "hashing and syncing the copy".to_owned(),
     });
 }

@@ -16,6 +16,7 @@ mod request;
 mod send;
 mod show;
 mod spin;
+mod store;
 mod store_files;
 mod test_key;
 mod token;
@@ -217,6 +218,11 @@ enum Command {
     },
     /// Back the store up while the host runs; verify a backup, and put one back
     Backup(backup::Args),
+    /// Mend the files of a store while no host runs
+    Store {
+        #[command(subcommand)]
+        command: store::Command,
+    },
     /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
     Export(transfer::Args),
     /// Copy a store into place, for example as a Spin app's; refuses when its hash chain does not hold
@@ -517,6 +523,7 @@ fn main() -> ExitCode {
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),
         Command::Backup(args) => backup::run(args),
+        Command::Store { command } => store::run(command),
         Command::Export(args) | Command::Import(args) => transfer::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin { command } => match command {

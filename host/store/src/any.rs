@@ -7,6 +7,7 @@ use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
+use crate::log::Kind;
 use crate::registry::ShadowRecord;
 use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
@@ -15,7 +16,7 @@ use crate::statements::transaction::Transaction;
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, LogStanding,
     NextDue, Outbox, OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey, Settled, Settlement,
-    SqliteStore, Store, StoreError, Topic, Views as _, Work,
+    SqliteStore, Store, StoreError, Topic, Work,
 };
 
 /// One of the two stores.
@@ -47,12 +48,12 @@ impl AnyStore {
 }
 
 impl Transacts for AnyStore {
-    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn write<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        either!(self, store => store.write(work).await)
+        either!(self, store => store.write(kind, work).await)
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -64,7 +65,7 @@ impl Transacts for AnyStore {
     }
 
     async fn due_next(&self) -> Result<NextDue, StoreError> {
-        either!(self, store => store.next_due().await)
+        either!(self, store => store.due_next().await)
     }
 }
 

@@ -21,6 +21,13 @@ pub enum AuditProgress {
     },
     /// References between rows, beside the chain, are looked up.
     Relations,
+    /// The log is read.
+    Log {
+        /// Bytes that were read.
+        done: u64,
+        /// Bytes that the index was made from.
+        of: u64,
+    },
 }
 
 /// What an audit found.

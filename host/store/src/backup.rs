@@ -10,15 +10,15 @@ use tollgate_core::ids::Digest;
 pub const MANIFEST: &str = "backup.json";
 
 /// The version of the manifest's form.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How far a backup is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackupProgress {
     /// SQLite copies the database, in one piece.
     Database,
-    /// Bodies are copied.
-    Bodies {
+    /// The log is copied.
+    Log {
         /// Bytes that were copied.
         done: u64,
         /// Bytes that there are.
@@ -142,7 +142,12 @@ impl Manifest {
                 found: manifest.format,
             });
         }
-        let is_plain = |name: &str| !name.is_empty() && Path::new(name).file_name().is_some_and(|last| last == name);
+        // A file of the folder, never one elsewhere, and named as the database is: so that it can be put beside it.
+        let stem = manifest.files.first().map_or("", |database| &database.name);
+        let is_plain = |name: &str| {
+            let is_name = Path::new(name).file_name().is_some_and(|last| last == name);
+            !name.is_empty() && is_name && name.starts_with(stem)
+        };
         match manifest.files.iter().find(|file| !is_plain(&file.name)) {
             Some(file) => Err(unreadable(format!(
                 "`{}` is no name of a file in the folder",

@@ -19,7 +19,7 @@ use tollgate_core::time::UnixMillis;
 use crate::registry::Act;
 use crate::sql::{Connection, Driver, Hosted, OptionalExtension as _, Sql, params};
 use crate::statements::fault::Fault;
-use crate::statements::receipts::{Gathered, Layout, Rows, View};
+use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction};
 use crate::statements::{
@@ -420,15 +420,8 @@ impl GuestStore {
         self.commit("BEGIN IMMEDIATE", |connection| {
             // Nothing is remembered from the last one: others write too.
             let mut memory = Memory::load(connection, Box::new(Rows))?;
-            let previous = memory.head.link;
             let mut transaction = Transaction::new(connection, &mut memory);
             let done = work(&mut transaction)?;
-            let gathered = Gathered {
-                previous,
-                is_synced: true,
-                origins: &transaction.new_origins,
-            };
-            transaction.memory.receipts.write(connection, &gathered)?;
             memory.write_head(connection)?;
             Ok(done)
         })

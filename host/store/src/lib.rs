@@ -14,6 +14,8 @@ pub mod audit;
 #[cfg(not(target_family = "wasm"))]
 pub mod backup;
 mod guest;
+#[cfg(not(target_family = "wasm"))]
+mod log;
 mod model;
 pub mod registry;
 mod sql;

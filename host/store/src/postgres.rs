@@ -29,6 +29,7 @@ use self::listener::Listener;
 use self::readers::Readers;
 use self::target::Target;
 use self::writer::{Shared, Writer};
+use crate::log::Kind;
 use crate::registry::ShadowRecord;
 use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
@@ -192,7 +193,7 @@ impl PostgresStore {
 }
 
 impl Transacts for PostgresStore {
-    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn write<T, F>(&self, _kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
@@ -256,8 +257,10 @@ impl Work for PostgresStore {
     }
 
     async fn quarantine(&self, quarantine: Quarantine) -> Result<(), StoreError> {
-        self.write(move |transaction| quarantine::put(transaction, &quarantine))
-            .await
+        self.write(Kind::Quarantined, move |transaction| {
+            quarantine::put(transaction, &quarantine)
+        })
+        .await
     }
 
     async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {

@@ -56,8 +56,8 @@ struct Kind {
     duty: Duty,
 }
 
-const BODIES: &str = "-bodies";
-const LOG: &str = "-wal";
+const LOG: &str = "-log-0000000000000000";
+const WAL: &str = "-wal";
 const DATABASE: &str = ".db";
 const FOLDER: &str = ".";
 
@@ -72,30 +72,29 @@ const fn kind(what: What, suffix: &'static str, error: u64, calls: u64, duty: Du
 }
 
 /// Every kind. A case of a kind draws by itself which call it is, whether that is while starting, and whether it lasts.
-const KINDS: [Kind; 24] = [
-    kind(What::Write, BODIES, EIO, 20, Duty::Stop),
-    kind(What::Write, LOG, EIO, 400, Duty::Stop),
+const KINDS: [Kind; 23] = [
+    kind(What::Write, LOG, EIO, 20, Duty::Stop),
+    kind(What::Write, WAL, EIO, 400, Duty::Stop),
     kind(What::Write, DATABASE, EIO, 60, Duty::Stop),
-    kind(What::Write, BODIES, ENOSPC, 20, Duty::Stay),
-    kind(What::Write, LOG, ENOSPC, 400, Duty::Stay),
+    kind(What::Write, LOG, ENOSPC, 20, Duty::Stay),
+    kind(What::Write, WAL, ENOSPC, 400, Duty::Stay),
     kind(What::Write, DATABASE, ENOSPC, 60, Duty::Stay),
-    kind(What::TornWrite, BODIES, EIO, 20, Duty::Stop),
-    kind(What::TornWrite, LOG, EIO, 400, Duty::Stop),
+    kind(What::TornWrite, LOG, EIO, 20, Duty::Stop),
+    kind(What::TornWrite, WAL, EIO, 400, Duty::Stop),
     kind(What::TornWrite, DATABASE, EIO, 60, Duty::Stop),
-    kind(What::TornWrite, BODIES, ENOSPC, 20, Duty::Stay),
-    kind(What::TornWrite, LOG, ENOSPC, 400, Duty::Stay),
+    kind(What::TornWrite, LOG, ENOSPC, 20, Duty::Stay),
+    kind(What::TornWrite, WAL, ENOSPC, 400, Duty::Stay),
     kind(What::TornWrite, DATABASE, ENOSPC, 60, Duty::Stay),
-    kind(What::ShortWrite, BODIES, 0, 20, Duty::Carry),
-    kind(What::ShortWrite, LOG, 0, 400, Duty::Carry),
+    kind(What::ShortWrite, LOG, 0, 20, Duty::Carry),
+    kind(What::ShortWrite, WAL, 0, 400, Duty::Carry),
     kind(What::ShortWrite, DATABASE, 0, 60, Duty::Carry),
-    kind(What::Sync, BODIES, EIO, 20, Duty::Stop),
-    kind(What::Sync, LOG, EIO, 40, Duty::Stop),
+    kind(What::Sync, LOG, EIO, 20, Duty::Stop),
+    kind(What::Sync, WAL, EIO, 3, Duty::Stop),
     kind(What::Sync, DATABASE, EIO, 3, Duty::Stop),
     kind(What::Sync, FOLDER, EIO, 1, Duty::Stop),
-    kind(What::Sync, BODIES, ENOSPC, 20, Duty::StopOrStay),
-    kind(What::Sync, LOG, ENOSPC, 40, Duty::StopOrStay),
+    kind(What::Sync, LOG, ENOSPC, 20, Duty::StopOrStay),
+    kind(What::Sync, WAL, ENOSPC, 3, Duty::StopOrStay),
     kind(What::Sync, DATABASE, ENOSPC, 3, Duty::StopOrStay),
-    kind(What::LyingSync, BODIES, 0, 1, Duty::Control),
     kind(What::LyingSync, LOG, 0, 1, Duty::Control),
 ];
 

@@ -12,7 +12,7 @@ use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::json::says;
 use tollgate_tests::stage::{CASHBACK, Ran, SOURCES, Setup, Stage, tollgate};
 
-const FILES: [&str; 2] = ["tollgate.db", "tollgate.db-bodies"];
+const FILES: [&str; 3] = ["tollgate.db", "tollgate.db-log-0000000000000000", "tollgate.db-key"];
 
 /// Two tenants, who are sent in turns, with a plugin that records an action for each event.
 fn stage() -> Stage {
@@ -96,11 +96,10 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
     let named = named(&id);
 
     let folder = copy(&stage, "body");
-    edit(&folder.join(FILES[1]), |bodies| {
-        // Before the body stands what else was admitted, its facts among it: those are the database's to answer for.
-        let at = place_of(bodies, body(5).as_bytes());
+    edit(&folder.join(FILES[1]), |log| {
+        let at = place_of(log, body(5).as_bytes());
         let five = place_of(body(5).as_bytes(), b"red_05");
-        bodies[at + five + 5] = b'6';
+        log[at + five + 5] = b'6';
     });
     assert_broken(
         &folder,
@@ -108,10 +107,10 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
     );
 
     let folder = copy(&stage, "facts");
-    edit(&folder.join(FILES[0]), |store| {
-        // Behind its length, as the segment's facts have it; the ledger's rows have it otherwise.
-        let at = place_of(store, b"\x06evt_05");
-        store[at + 6] = b'4';
+    edit(&folder.join(FILES[1]), |log| {
+        // Behind its length, as the receipt's facts have it; what follows from it has it otherwise.
+        let at = place_of(log, b"\x06evt_05");
+        log[at + 6] = b'4';
     });
     assert_broken(
         &folder,
@@ -120,18 +119,18 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
 
     // Two receipts exchanged, bodies and all: from the receipt's id to the link, facts are of one length here.
     let folder = copy(&stage, "swapped");
-    edit(&folder.join(FILES[0]), |store| {
+    edit(&folder.join(FILES[1]), |log| {
         let facts = |number: usize| {
-            let event = place_of(store, format!("\x06evt_{number:02}").as_bytes());
-            let digest = place_of(store, &Digest::of(body(number).as_bytes()).0);
+            let event = place_of(log, format!("\x06evt_{number:02}").as_bytes());
+            let digest = place_of(log, &Digest::of(body(number).as_bytes()).0);
             // An id of 16 bytes and an origin's number of one stand before the event; the link behind the digest of the body.
             event - 17..digest + 64
         };
         let (five, seven) = (facts(5), facts(7));
         assert_eq!(five.len(), seven.len());
-        let kept = store[five.clone()].to_vec();
-        store.copy_within(seven.clone(), five.start);
-        store[seven].copy_from_slice(&kept);
+        let kept = log[five.clone()].to_vec();
+        log.copy_within(seven.clone(), five.start);
+        log[seven].copy_from_slice(&kept);
     });
     edit(&folder.join(FILES[1]), |bodies| {
         let length = body(5).len();
@@ -151,11 +150,11 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
     edit(&folder.join(FILES[1]), |bodies| {
         bodies.truncate(place_of(bodies, body(5).as_bytes()) + 10)
     });
-    assert_broken(&folder, &format!("{named}) of acme cannot be read: bodies: bytes"));
+    assert_broken(&folder, &format!("{named}) of acme cannot be read: log: bytes"));
 
     let folder = copy(&stage, "gone");
-    fs::remove_file(folder.join(FILES[1])).expect("the bodies");
-    assert_broken(&folder, "receipt 1 (rcpt_");
+    fs::remove_file(folder.join(FILES[1])).expect("the log");
+    assert_broken(&folder, "receipt 1 cannot be read: log: bytes");
 
     let folder = copy(&stage, "half");
     edit(&folder.join(FILES[0]), |store| store.truncate(store.len() / 2));

@@ -79,7 +79,8 @@ fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_ba
     assert_eq!(occupied.code, 3, "a store is there: {occupied:?}");
     for file in [
         "tollgate.db",
-        "tollgate.db-bodies",
+        "tollgate.db-log-0000000000000000",
+        "tollgate.db-key",
         "tollgate.db-wal",
         "tollgate.db-shm",
         "tollgate.db.lock",
@@ -96,7 +97,7 @@ fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_ba
         );
     }
     stage.assert_whole();
-    assert!(stage.log_with("older than its bodies").is_empty(), "{:?}", stage.log());
+    assert!(stage.log_with("was older than the log").is_empty(), "{:?}", stage.log());
 }
 
 #[test]
@@ -114,15 +115,15 @@ fn d4_a_backup_that_was_cut_or_changed_or_not_finished_is_refused() {
     let verify = || tollgate(&["backup", "verify", name], b"");
     assert_eq!(verify().code, 0);
 
-    let bodies = folder.join("tollgate.db-bodies");
-    let kept = fs::read(&bodies).expect("the bodies");
+    let log = folder.join("tollgate.db-log-0000000000000000");
+    let kept = fs::read(&log).expect("the log");
     let mut changed = kept.clone();
     changed[kept.len() / 2] ^= 1;
     for (bytes, expect) in [
         (&kept[..kept.len() - 1], "it was cut or changed"),
         (&changed[..], "SHA-256 is another"),
     ] {
-        fs::write(&bodies, bytes).expect("a file");
+        fs::write(&log, bytes).expect("a file");
         let ran = verify();
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.stdout.contains(expect), "{ran:?}");
@@ -131,9 +132,9 @@ fn d4_a_backup_that_was_cut_or_changed_or_not_finished_is_refused() {
         let restored = tollgate(&["backup", "restore", name, "--store", elsewhere], b"");
         assert_eq!(restored.code, 3, "{restored:?}");
         assert!(!stage.path("elsewhere.db").exists(), "nothing of it is left");
-        assert!(!stage.path("elsewhere.db-bodies").exists(), "nothing of it is left");
+        assert!(!stage.path("elsewhere.db-key").exists(), "nothing of it is left");
     }
-    fs::write(&bodies, &kept).expect("a file");
+    fs::write(&log, &kept).expect("a file");
     fs::remove_file(folder.join("backup.json")).expect("the manifest");
     let unfinished = verify();
     assert_eq!(unfinished.code, 1, "{unfinished:?}");
@@ -141,7 +142,7 @@ fn d4_a_backup_that_was_cut_or_changed_or_not_finished_is_refused() {
 }
 
 #[test]
-fn d4_an_older_database_beside_newer_bodies_loses_no_receipt_and_is_said() {
+fn d4_an_older_index_beside_a_newer_log_loses_nothing_and_is_said() {
     let mut stage = Setup::acme("").start();
     for number in 0..10 {
         assert_eq!(send(&stage, &format!("evt_{number}")).0, 202);
@@ -152,20 +153,23 @@ fn d4_an_older_database_beside_newer_bodies_loses_no_receipt_and_is_said() {
     for number in 10..30 {
         let id = format!("evt_{number}");
         assert_eq!(send(&stage, &id).0, 202);
-        assert_eq!(
-            send(&stage, &id).1,
-            "same",
-            "a redelivery's commit is synced as a whole"
-        );
+        assert_eq!(send(&stage, &id).1, "same");
     }
     stage.stop();
     fs::copy(stage.path("old.db"), stage.path("tollgate.db")).expect("a copy");
     let store = stage.path("tollgate.db");
     let audited = tollgate(&["audit", "verify", "--store", store.to_str().expect("UTF-8")], b"");
     assert_eq!(audited.code, 1, "{audited:?}");
-    assert!(audited.stdout.contains("older than its bodies"), "{audited:?}");
+    assert!(
+        audited.stdout.contains("the index is older than the log"),
+        "{audited:?}"
+    );
     stage.start();
-    assert!(!stage.log_with("older than its bodies").is_empty(), "{:?}", stage.log());
+    assert!(
+        !stage.log_with("the index was older than the log").is_empty(),
+        "{:?}",
+        stage.log()
+    );
     for number in 0..30 {
         assert_eq!(send(&stage, &format!("evt_{number}")).1, "same", "evt_{number}");
     }

@@ -362,7 +362,8 @@ fn the_files_of_a_store_are_their_owners_alone() {
     let found = modes(&stage);
     for name in [
         "tollgate.db",
-        "tollgate.db-bodies",
+        "tollgate.db-log-0000000000000000",
+        "tollgate.db-key",
         "last-good.tollgate.db",
         "tollgate.db-shm",
         "tollgate.db-wal",

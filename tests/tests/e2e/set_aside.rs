@@ -350,7 +350,7 @@ fn o1_redeliveries_and_conflicts_of_one_event_are_bounded_and_a_trace_stays_smal
     }
     let size = || {
         let of = |name: &str| std::fs::metadata(stage.path(name)).map_or(0, |file| file.len());
-        of("tollgate.db") + of("tollgate.db-bodies")
+        of("tollgate.db") + of("tollgate.db-log-0000000000000000")
     };
     for number in 0..200 {
         let other = redeemed("evt_1", &format!("red_{number}_{}", "x".repeat(200)), "success");

@@ -365,18 +365,18 @@ fn r1_o5_what_is_read_of_audits_and_backups() {
     said.run(&["backup", "restore", &backup, "--store", &elsewhere]);
     said.ask(&stage, &["backup", "restore", &backup]);
     stage.stop();
-    let bodies = stage.path("tollgate.db-bodies");
-    let mut bytes = fs::read(&bodies).expect("the bodies");
+    let log = stage.path("tollgate.db-log-0000000000000000");
+    let mut bytes = fs::read(&log).expect("the log");
     let body = redeemed("evt_2", "red_2", "success");
     let place = bytes.windows(body.len()).position(|here| here == body.as_bytes());
     bytes[place.expect("the body is there")] ^= 1;
-    fs::write(&bodies, bytes).expect("the bodies");
+    fs::write(&log, bytes).expect("the log");
     said.ask(&stage, &["audit", "verify"]);
     said.ask(
         &stage,
         &["audit", "verify", "--checkpoint", &checkpoint, "--key", &public],
     );
-    fs::write(stage.path("backup/tollgate.db-bodies"), "cut").expect("a file");
+    fs::write(stage.path("backup/tollgate.db-log-0000000000000000"), "cut").expect("a file");
     said.run(&["backup", "verify", &backup]);
     fs::remove_file(stage.path("backup/backup.json")).expect("the manifest");
     said.run(&["backup", "verify", &backup]);

@@ -152,6 +152,12 @@ macro_rules! integers {
 }
 integers!(i64, i32, u32, u16);
 
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self) -> ValueRef<'_> {
+        *self
+    }
+}
+
 impl ToSql for bool {
     fn to_sql(&self) -> ValueRef<'_> {
         ValueRef::Integer(i64::from(*self))

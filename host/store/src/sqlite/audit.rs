@@ -13,16 +13,19 @@ use tollgate_core::ids::{Digest, TenantName};
 
 use super::fault::Fault;
 use super::open::{self, StorePath};
-use super::receipts::{self, Layout, Receipt, Segments, Ways, Whole};
+use super::receipts::{self, Layout, Receipt, Ways, Whole};
+use super::recovery;
 use super::relations;
 use super::transaction::{ChainHead, read_chain_head};
 use crate::StoreError;
 use crate::audit::{AuditProgress, AuditReport, Broken, BrokenWhat, CheckpointFound, TenantFound};
+use crate::log::{self, Contents, Scan};
 use crate::sql::Connection;
 
 /// Problems of the file that SQLite names before it gives up.
 const PAGE_PROBLEMS_MAX: u32 = 20;
-/// Receipts between two words about how far it is.
+/// Receipts, or records, between two words about how far it is.
+const RECORDS_PER_WORD: u64 = 512;
 const RECEIPTS_PER_WORD: u64 = 512;
 
 /// Audits a store's files, beside a process that may be writing them. What is damaged is part of the answer.
@@ -40,7 +43,6 @@ pub(super) fn audit(
         report.problems.push(format!("database: {}", fault.detail()));
         Ok(report)
     };
-    let was_left_open = path.was_left_open();
     let connection = match open::open_reader(&path) {
         Err(StoreError::Corrupt { detail, .. }) => return unreadable(Fault::Damaged(detail)),
         opened => opened?,
@@ -57,24 +59,66 @@ pub(super) fn audit(
         Ok(layout) => layout,
         Err(fault) => return unreadable(fault),
     };
-    let key = open::receipt_key(&path, &connection).ok();
-    let store = key.as_ref().map(StoreId::of);
-    // A file of bodies that is gone is found by the first receipt that has one.
-    let whole = receipts::of_readers(layout, &path).unwrap_or_else(|_| Arc::new(Segments(None)));
+    // A host that runs is ahead of any snapshot, and one that died may be.
+    let is_closed = !path.was_left_open() && !open::is_in_use(&path);
+    // A store that a guest or a copy made, and that no host has opened, has no log: all that it has is in the database.
+    let is_begun = path.key().exists()
+        || recovery::read_applied(&connection).is_ok_and(|applied| applied != log::Applied::NOTHING);
+    let key = match is_begun {
+        true => open::receipt_key(&path),
+        false => open::key_of_index(&path, &connection),
+    };
+    let store = key.as_ref().ok().map(StoreId::of);
+    let whole = receipts::of_readers(layout, &Arc::new(Contents::new(path.log())));
     let mut report = examine(&connection, &*whole, store, checkpoints, watch);
-    // A host that runs is ahead of any snapshot.
-    if let Some(key) = key.filter(|_| !open::is_in_use(&path)) {
-        match receipts::is_older_than_bodies(&connection, &path, &key, was_left_open) {
-            Ok(false) => {}
-            Ok(true) => report.problems.push(
-                "bodies: behind what the database knows stand whole records of acknowledged receipts: the database is older than its \
-                 bodies. A host that starts on them takes those receipts in, but not what was decided about them"
-                    .to_owned(),
-            ),
-            Err(fault) => report.problems.push(format!("bodies: {}", fault.detail())),
+    let of_log = match key {
+        Ok(_) if !is_begun => Ok(()),
+        Ok(key) => check_log(&connection, &log::Place::new(path.log(), &key), is_closed, watch),
+        Err(error) => Err(Fault::Damaged(error.to_string())),
+    };
+    report.problems.extend(of_log.err().map(|fault| fault.detail()));
+    Ok(report)
+}
+
+/// Reads the whole log: every record's seal, and that the index was made from it; of a store that was closed, from all of it.
+fn check_log(
+    connection: &Connection,
+    place: &log::Place,
+    is_closed: bool,
+    watch: &mut dyn FnMut(AuditProgress),
+) -> Result<(), Fault> {
+    let applied = recovery::read_applied(connection)?;
+    let mut scan = Scan::new(place, log::Applied::NOTHING, Vec::new())?;
+    let (mut leads_to_index, mut records) = (applied == log::Applied::NOTHING, 0_u64);
+    while scan.next()?.is_some() {
+        leads_to_index |= scan.applied() == applied;
+        records += 1;
+        if records.is_multiple_of(RECORDS_PER_WORD) {
+            let (done, of) = (scan.mark().position, applied.end.position);
+            watch(AuditProgress::Log { done, of });
         }
     }
-    Ok(report)
+    let end = scan.applied().end.position;
+    if leads_to_index && is_closed && end > applied.end.position {
+        return Err(Fault::damaged(
+            "log",
+            format_args!(
+                "the index is older than the log, which goes on from {} to {end}: start a host, or make it anew with `tollgate store rebuild`",
+                applied.end.position
+            ),
+        ));
+    }
+    if leads_to_index {
+        return Ok(());
+    }
+    Err(Fault::damaged(
+        "log",
+        format_args!(
+            "its records can be believed up to {}, and do not lead to {}, up to where the index was made from them",
+            scan.mark().position,
+            applied.end.position
+        ),
+    ))
 }
 
 fn nothing(checkpoints: &[Checkpoint]) -> AuditReport {

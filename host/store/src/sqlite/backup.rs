@@ -1,12 +1,12 @@
 //! Backups: the store's files as of one commit, copied beside a host that goes on writing.
 //!
-//! The database is copied first, in one snapshot; then as much of the bodies as that copy knows. Below that end the file of bodies
-//! is never written again, so the two belong together however long the copy takes. The manifest comes last.
+//! The index is copied first, in one snapshot; then as much of the log as that copy was made from. Below that end the log is never
+//! written again, so the two belong together however long the copy takes. The manifest comes last.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
@@ -14,11 +14,13 @@ use tollgate_core::checkpoint::{Mark, StoreId};
 use tollgate_core::ids::Digest;
 use tollgate_core::time::UnixMillis;
 
+use super::fault::Fault;
 use super::open::{self, StorePath};
-use super::receipts::{self, Layout};
+use super::recovery;
 use super::transaction::read_chain_head;
 use crate::StoreError;
 use crate::backup::{BackupError, BackupFile, BackupProgress, FORMAT, MANIFEST, Manifest};
+use crate::log;
 
 /// Bytes that are copied at once.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -29,7 +31,6 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// [`StoreError::Open`] in words, [`StoreError::NoSpace`]. What was copied so far stays, without a manifest.
 pub(super) fn backup(
     from: &StorePath,
-    layout: Layout,
     folder: &Path,
     version: &str,
     begun_at: UnixMillis,
@@ -50,27 +51,31 @@ pub(super) fn backup(
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|error| to.opening(error.into()))?;
-    let read = || {
-        let head = read_chain_head(&copied)?;
-        let end = match layout {
-            Layout::Rows => None,
-            Layout::Segments => Some(receipts::known_bodies_bytes(&copied)?),
-        };
-        Ok((head, end))
-    };
-    let (head, end) = read().map_err(|fault| to.opening(fault))?;
-    let store = StoreId::of(&open::receipt_key(&to, &copied)?);
+    let read = || Ok((read_chain_head(&copied)?, recovery::read_applied(&copied)?));
+    let (head, applied) = read().map_err(|fault: Fault| to.opening(fault))?;
     drop(copied);
-
-    if let Some(end) = end {
-        let source = File::open(from.bodies()).map_err(failed)?;
-        copy_bodies(source, end, &to.bodies(), watch).map_err(failed)?;
+    let key = open::receipt_key(from)?;
+    let store = StoreId::of(&key);
+    let mut places = vec![to.path().to_owned()];
+    for (file, copy) in [(from.key(), to.key()), (from.snapshot(), to.snapshot())] {
+        if file.exists() {
+            std::fs::copy(&file, &copy).map_err(failed)?;
+            places.push(copy);
+        }
+    }
+    let segments = log::files(&log::Place::new(from.log(), &key)).map_err(failed)?;
+    for (start, segment) in segments.into_iter().filter(|(start, _)| *start < applied.end.position) {
+        let name = segment.file_name().unwrap_or_default();
+        let copy = folder.join(name);
+        copy_segment(&segment, start, applied.end.position, &copy, watch).map_err(failed)?;
+        places.push(copy);
     }
     watch(BackupProgress::Sealing);
-    let mut files = vec![sealed(to.path()).map_err(failed)?];
-    if end.is_some() {
-        files.push(sealed(&to.bodies()).map_err(failed)?);
-    }
+    let files = places
+        .iter()
+        .map(|place| sealed(folder, place))
+        .collect::<io::Result<_>>();
+    let files = files.map_err(failed)?;
     let manifest = Manifest {
         format: FORMAT,
         version: version.to_owned(),
@@ -116,12 +121,22 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn copy_bodies(mut source: File, end: u64, to: &Path, watch: &mut dyn FnMut(BackupProgress)) -> io::Result<()> {
+/// Copies a segment up to a position of the log, or all of it.
+fn copy_segment(
+    segment: &Path,
+    start: u64,
+    position: u64,
+    to: &Path,
+    watch: &mut dyn FnMut(BackupProgress),
+) -> io::Result<()> {
+    let mut source = File::open(segment)?;
+    let end = source.metadata()?.len().min(position - start);
     let mut copy = private(to)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut done = 0;
     while done < end {
-        watch(BackupProgress::Bodies { done, of: end });
+        let (done_in_all, of) = (start + done, position);
+        watch(BackupProgress::Log { done: done_in_all, of });
         let length = usize::try_from(end - done).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
         source.read_exact(&mut piece[..length])?;
         copy.write_all(&piece[..length])?;
@@ -130,13 +145,13 @@ fn copy_bodies(mut source: File, end: u64, to: &Path, watch: &mut dyn FnMut(Back
     Ok(())
 }
 
-/// Hashes a finished copy and makes it durable.
-fn sealed(path: &Path) -> io::Result<BackupFile> {
+/// Hashes a finished copy in the backup's folder and makes it durable.
+fn sealed(folder: &Path, path: &Path) -> io::Result<BackupFile> {
     let mut file = File::open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.sync_all()?;
     let (bytes, sha256) = digest(&mut file, io::sink())?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
     Ok(BackupFile { name, bytes, sha256 })
 }
 
@@ -206,12 +221,16 @@ pub(super) fn restore(folder: &Path, store: &Path) -> Result<Manifest, BackupErr
     if let Some(path) = occupied {
         return Err(BackupError::Occupied { path });
     }
-    let places = [to.path().to_owned(), to.bodies()];
-    // The bodies first: a database without them is refused, bodies without a database too.
-    let mut pieces: Vec<_> = manifest.files.iter().zip(&places).collect();
-    pieces.reverse();
+    // The database last: a log without an index makes one, an index without its log is refused.
+    let stem = manifest.files.first().map_or("", |database| &database.name);
+    let place_of = |file: &BackupFile| {
+        let mut place = to.path().as_os_str().to_owned();
+        place.push(file.name.strip_prefix(stem).unwrap_or_default());
+        PathBuf::from(place)
+    };
+    let places: Vec<PathBuf> = manifest.files.iter().map(place_of).collect();
     let mut made: Vec<&Path> = Vec::new();
-    for (file, place) in pieces {
+    for (file, place) in manifest.files.iter().zip(&places).rev() {
         let copied = private(place)
             .map_err(|error| unwritable(place, error.to_string()))
             .and_then(|mut copy| {

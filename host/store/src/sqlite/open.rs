@@ -2,20 +2,21 @@
 
 use std::fs::{File, OpenOptions as FileOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 
-use super::carrier;
+use super::checkpointer;
 use super::fault::Fault;
 use super::jobs;
-use super::receipts::{self, Layout, Whole};
+use super::receipts::{self, Whole};
 use super::rows;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
+use crate::sql::params;
 
 /// Bytes of a new store's pages. Half as many levels as with 4 KiB; larger ones make small commits write too much.
 const PAGE_BYTES: u64 = 8 * 1024;
@@ -24,9 +25,6 @@ const PAGE_BYTES: u64 = 8 * 1024;
 const PRIVATE: u32 = 0o600;
 /// SQLite before this version has a WAL-reset bug that can corrupt the file.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// How long a reader waits for a host to commit what it has acknowledged, and how often it looks.
-const HOST_WAIT_MAX: Duration = Duration::from_secs(2);
-const HOST_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a connection waits for another's lock: only opening and checkpoints ever meet one.
 pub(super) const LOCK_WAIT_MS: u64 = 5_000;
 /// Links that are followed from a path to the store's file; the system follows as many.
@@ -83,14 +81,41 @@ impl StorePath {
         self.beside("-shm")
     }
 
-    /// The file of bodies, where receipts are in segments.
-    pub(super) fn bodies(&self) -> PathBuf {
-        self.beside("-bodies")
+    /// The path of each segment of the log, up to its position.
+    pub(super) fn log(&self) -> PathBuf {
+        self.beside("-log-")
     }
 
-    /// All files that a store at this path has, or had while a host ran.
-    pub(super) fn all_files(&self) -> [PathBuf; 5] {
-        ["", "-bodies", "-wal", "-shm", ".lock"].map(|suffix| self.beside(suffix))
+    /// The store's key.
+    pub(super) fn key(&self) -> PathBuf {
+        self.beside("-key")
+    }
+
+    /// Another index, beside this one.
+    pub(super) fn beside_as_store(&self, suffix: &str) -> Result<Self, StoreError> {
+        Self::new(&self.beside(suffix))
+    }
+
+    /// Removes the index and what SQLite keeps beside it.
+    pub(super) fn remove_index(&self) -> std::io::Result<()> {
+        remove(&self.path)?;
+        self.remove_wal()
+    }
+
+    /// Removes what SQLite keeps beside the index: without it the index is what it was at its last checkpoint.
+    pub(super) fn remove_wal(&self) -> std::io::Result<()> {
+        remove(&self.beside("-wal"))?;
+        remove(&self.beside("-shm"))
+    }
+
+    /// The index as it was when the log began, where the store was not begun with it.
+    pub(super) fn snapshot(&self) -> PathBuf {
+        self.beside("-begun")
+    }
+
+    /// All that a store at this path has, or had while a host ran, but for the log's segments behind the first.
+    pub(super) fn all_files(&self) -> [PathBuf; 7] {
+        ["", "-log-0000000000000000", "-key", "-begun", "-wal", "-shm", ".lock"].map(|suffix| self.beside(suffix))
     }
 
     /// A file of it that could not be read or written.
@@ -120,6 +145,13 @@ impl StorePath {
     }
 }
 
+fn remove(file: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The file that a path means, where the path is a link; there may be none yet.
 fn behind_links(mut path: PathBuf) -> std::io::Result<PathBuf> {
     for _ in 0..LINKS_MAX {
@@ -142,7 +174,7 @@ pub(super) fn private() -> FileOptions {
     options
 }
 
-/// Sees to it that nobody but the host's own user may read the store: a new file is made so before SQLite opens it, which gives its log
+/// Sees to it that nobody but the host's own user may read the store: a new file is made so before SQLite opens it, which gives its WAL
 /// the same mode, and the files of a store that was made before are closed to others.
 ///
 /// # Errors
@@ -154,9 +186,8 @@ pub(super) fn keep_private(path: &StorePath) -> Result<(), StoreError> {
         Err(error) => return Err(path.cannot_open(error)),
     }
     #[cfg(unix)]
-    for suffix in ["", "-wal", "-shm", "-bodies", ".lock"] {
+    for file in path.all_files() {
         use std::os::unix::fs::PermissionsExt as _;
-        let file = path.beside(suffix);
         let Ok(metadata) = file.metadata() else { continue };
         if metadata.permissions().mode() & 0o077 != 0
             && let Err(error) = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(PRIVATE))
@@ -170,18 +201,23 @@ pub(super) fn keep_private(path: &StorePath) -> Result<(), StoreError> {
 /// Proof that this process alone writes the store. The operating system takes the locks back when the process ends, however
 /// it ends; the lock file itself stays and means nothing.
 ///
-/// The file of bodies is locked as well: whoever removes the lock file, as old advice has it, lets nobody in, and whoever removes
-/// the bodies is noticed before the next answer. The database's own file cannot be: closing it would end SQLite's locks on it.
+/// The store's key is locked as well: whoever removes the lock file, as old advice has it, lets nobody in. The database's own file cannot
+/// be: closing it would end SQLite's locks on it.
 #[derive(Debug)]
-pub(super) struct SoleUse(#[expect(dead_code, reason = "held for their locks, never read")] [Option<File>; 2]);
+pub(super) struct SoleUse([Option<File>; 2]);
 
 impl SoleUse {
     pub(super) fn take(path: &StorePath) -> Result<Self, StoreError> {
         let lock = lock_alone(path, &path.beside(".lock"), true)?;
-        // A new store gets its file of bodies here, so that there is no moment in which it is not locked.
-        let is_new = !path.path.exists();
-        let bodies = lock_alone(path, &path.bodies(), is_new)?;
-        Ok(Self([lock, bodies]))
+        Ok(Self([lock, lock_alone(path, &path.key(), false)?]))
+    }
+
+    /// Of a store that had no key before.
+    pub(super) fn lock_key(&mut self, path: &StorePath) -> Result<(), StoreError> {
+        if self.0[1].is_none() {
+            self.0[1] = lock_alone(path, &path.key(), false)?;
+        }
+        Ok(())
     }
 }
 
@@ -211,20 +247,20 @@ pub(super) fn is_in_use(path: &StorePath) -> bool {
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Moves into the file what the log of a process holds that did not end by itself, and removes that log.
+/// Moves into the file what the WAL of a process holds that did not end by itself, and removes that WAL.
 ///
-/// Where it stopped because a sync had failed, part of its log, or the log's name, may be in the kernel's memory alone, and no later sync
-/// would write it; what stands behind such a part is lost with it, synced or not. So the log is written again as it is, and a new one is
-/// begun. What is amiss with the files is said where they are opened; a log without space to move to, or that somebody reads, stays.
+/// Where it stopped because a sync had failed, part of its WAL, or the WAL's name, may be in the kernel's memory alone, and no later sync
+/// would write it; what stands behind such a part is lost with it, synced or not. So the WAL is written again as it is, and a new one is
+/// begun. What is amiss with the files is said where they are opened; a WAL without space to move to, or that somebody reads, stays.
 ///
 /// # Errors
 /// When the disk fails.
-pub(super) fn end_log(path: &StorePath) -> Result<(), StoreError> {
-    let log = path.beside("-wal");
-    if !log.exists() {
+pub(super) fn end_wal(path: &StorePath) -> Result<(), StoreError> {
+    let wal = path.beside("-wal");
+    if !wal.exists() {
         return Ok(());
     }
-    let ended = receipts::rewrite_file(&log)
+    let ended = write_again(&wal)
         .map_err(Fault::Io)
         .and_then(|()| sync_directory(path).map_err(Fault::Io))
         .and_then(|()| {
@@ -232,8 +268,8 @@ pub(super) fn end_log(path: &StorePath) -> Result<(), StoreError> {
             let connection = Connection::open_with_flags(&path.path, flags)?;
             configure(&connection)?;
             checkpoint_on_close(&connection, false)?;
-            if carrier::checkpoint(&connection, "TRUNCATE")? {
-                // Now the log may go with the connection.
+            if checkpointer::checkpoint(&connection, "TRUNCATE")? {
+                // Now the WAL may go with the connection.
                 checkpoint_on_close(&connection, true)?;
             }
             Ok(())
@@ -243,18 +279,25 @@ pub(super) fn end_log(path: &StorePath) -> Result<(), StoreError> {
         Err(fault) if fault.is_of_disk() => Err(path.opening(fault)),
         Err(fault) => {
             let detail = fault.detail();
-            tracing::warn!(path = %path.text, detail, "the log of the last process could not be moved into the file");
+            tracing::warn!(path = %path.text, detail, "the WAL of the last process could not be moved into the file");
             Ok(())
         }
     }
 }
 
-/// Opens the writer's connection: creates the store if there is none, migrates it, and takes back what a dead process had leased.
-pub(super) fn open_writer(
-    path: &StorePath,
-    file_bytes_max: Option<u64>,
-    layout: Layout,
-) -> Result<Connection, StoreError> {
+/// Writes a whole file again as it is, durably.
+fn write_again(path: &Path) -> std::io::Result<()> {
+    let bytes = std::fs::read(path)?;
+    let mut file = FileOptions::new().write(true).open(path)?;
+    std::io::Write::write_all(&mut file, &bytes)?;
+    // The same for its size.
+    file.set_len(bytes.len() as u64 + 1)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_data()
+}
+
+/// Opens the writer's connection: makes the index if there is none, and migrates it.
+pub(super) fn open_writer(path: &StorePath, file_bytes_max: Option<u64>) -> Result<Connection, StoreError> {
     check_version(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
@@ -269,15 +312,7 @@ pub(super) fn open_writer(
             known: SCHEMA_VERSION,
         });
     }
-    let created = known == 0;
-    let bodies = path.bodies();
-    if created && bodies.metadata().is_ok_and(|bodies| bodies.len() > 0) {
-        return Err(path.cannot_open(format_args!(
-            "it does not exist, but the bodies of a store of that name do ({}): restore it, or move them away",
-            bodies.display()
-        )));
-    }
-    let mut made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
+    let mut made_ready = migrate(&mut connection, known);
     if made_ready.as_ref().is_err_and(Fault::is_no_space) {
         // What the last process left in the WAL takes less space in the file.
         connection
@@ -285,16 +320,16 @@ pub(super) fn open_writer(
             .map_err(|error| path.opening(error.into()))?;
         // Some steps may have been taken.
         let known = user_version(&connection).map_err(|fault| path.opening(fault))?;
-        made_ready = migrate(&mut connection, known, layout).and_then(|()| release_leases(&mut connection));
+        made_ready = migrate(&mut connection, known);
     }
     made_ready.map_err(|fault| path.opening(fault))?;
-    // SQLite syncs the directory when it has made a log, but takes no notice when that fails; and what is in a log without a name is lost.
+    // SQLite syncs the directory when it has made a WAL, but takes no notice when that fails; and what is in a WAL without a name is lost.
     sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))?;
     Ok(connection)
 }
 
-/// Opens a connection that moves the log into the file, beside the writer of this process.
-pub(super) fn open_carrier(path: &StorePath) -> Result<Connection, StoreError> {
+/// Opens a connection that moves the WAL into the file, beside the writer of this process.
+pub(super) fn open_checkpointer(path: &StorePath) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path.path, flags).map_err(|error| path.opening(error.into()))?;
     configure(&connection)
@@ -348,6 +383,11 @@ pub(super) fn copy(from: &StorePath, receipts: &dyn Whole, to: &StorePath) -> Re
 fn as_rows(copied: &mut Connection, from: &dyn Whole) -> Result<(), Fault> {
     let transaction = copied.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     receipts::into_rows(&transaction, from)?;
+    // The copy is no index of a log.
+    transaction.execute(
+        "DELETE FROM meta WHERE name IN ('applied_to', 'log_texts', 'keys_carried')",
+        [],
+    )?;
     transaction.commit()?;
     Ok(())
 }
@@ -370,16 +410,80 @@ pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<
     }
 }
 
-pub(super) fn receipt_key(path: &StorePath, connection: &Connection) -> Result<Secret, StoreError> {
+/// The store's key: receipt ids are made with it, and records are sealed with what is made from it. It stands in a file of its own, because
+/// the index can be made again and it cannot.
+pub(super) fn receipt_key(path: &StorePath) -> Result<Secret, StoreError> {
+    let trouble = |detail: String| path.cannot_open(format_args!("its key, {}, {detail}", path.key().display()));
+    let key = std::fs::read(path.key()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => trouble(
+            "is not there: the store was made by a Tollgate that was never released, or part of it is lost".to_owned(),
+        ),
+        _ => trouble(format!("cannot be read: {error}")),
+    })?;
+    match key.len() {
+        32 => Ok(Secret::new(key)),
+        bytes => Err(trouble(format!("has {bytes} bytes instead of 32"))),
+    }
+}
+
+/// The store's key as the index has it, for its statements.
+pub(super) fn key_of_index(path: &StorePath, connection: &Connection) -> Result<Secret, StoreError> {
     let key: Vec<u8> = connection
         .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
             row.get(0)
         })
         .map_err(|error| path.opening(error.into()))?;
-    if key.len() != 32 {
-        return Err(path.cannot_open(format_args!("its receipt key has {} bytes instead of 32", key.len())));
-    }
     Ok(Secret::new(key))
+}
+
+/// Keeps the store's key beside the log, if it is not there: a new key, or that of the database, which a guest or a copy made.
+pub(super) fn begin_log(path: &StorePath, connection: &Connection) -> Result<(), StoreError> {
+    if path.key().exists() {
+        return Ok(());
+    }
+    let known: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'receipt_key'", [], |row| {
+            row.get(0)
+        })
+        .map_or_else(no_row, |key| Ok(Some(key)))
+        .map_err(|fault| path.opening(fault))?;
+    let had = connection
+        .query_row("SELECT count(*) FROM meta WHERE name = 'applied_to'", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .map_err(|error| path.opening(error.into()))?;
+    if had > 0 {
+        return Err(path.cannot_open(format_args!(
+            "its key and its log are not there ({}): restore them; the database alone is an index of the log",
+            path.key().display()
+        )));
+    }
+    let key = match known {
+        Some(key) => key,
+        None => {
+            let mut key = vec![0; 32];
+            getrandom::fill(&mut key)
+                .map_err(|error| path.cannot_open(format_args!("the system's random source: {error}")))?;
+            key
+        }
+    };
+    let make = || -> std::io::Result<()> {
+        let unfinished = path.beside("-key.new");
+        let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
+        std::io::Write::write_all(&mut file, &key)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path.key())?;
+        sync_directory(path)
+    };
+    make().map_err(|error| path.failed(&error))
+}
+
+/// Nothing, where there was no row.
+fn no_row<T>(error: rusqlite::Error) -> Result<Option<T>, Fault> {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(None),
+        other => Err(other.into()),
+    }
 }
 
 fn check_version(path: &StorePath) -> Result<(), StoreError> {
@@ -424,9 +528,9 @@ fn prepare_file(connection: &Connection, file_bytes_max: Option<u64>) -> Result<
             "its file system gives journal mode `{mode}`; Tollgate needs `wal`"
         )));
     }
-    // The writer checkpoints by itself, between commits.
+    // The host checkpoints by itself, between commits. Only a checkpoint syncs: what the index has lost with the power is in the log.
     connection
-        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536;")?;
+        .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536;")?;
     if let Some(bytes) = file_bytes_max {
         let pages = bytes / page_bytes(connection)?;
         connection.execute_batch(&format!("PRAGMA max_page_count = {pages};"))?;
@@ -448,23 +552,11 @@ fn user_version(connection: &Connection) -> Result<u32, Fault> {
     u32::try_from(version).map_err(|_| Fault::damaged("schema version", version))
 }
 
-/// Brings the schema up to date, each step in a transaction of its own. `layout` is that of a new store; an old one keeps its own.
-fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(), Fault> {
+/// Brings the schema up to date, each step in a transaction of its own.
+fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
-        if step == 0 {
-            let mut key = [0; 32];
-            getrandom::fill(&mut key).map_err(|error| Fault::damaged("the system's random source", error))?;
-            transaction.execute(
-                "INSERT INTO meta (name, value) VALUES ('receipt_key', ?1)",
-                params![key.as_slice()],
-            )?;
-            transaction.execute(
-                "INSERT INTO meta (name, value) VALUES ('layout', ?1)",
-                params![layout.name().as_bytes()],
-            )?;
-        }
         transaction.execute_batch(&format!("PRAGMA user_version = {};", step + 1))?;
         transaction.commit()?;
     }
@@ -472,29 +564,14 @@ fn migrate(connection: &mut Connection, from: u32, layout: Layout) -> Result<(),
 }
 
 /// The process that held these leases is gone, so what it held may be claimed at once. Its attempts stay counted.
-fn release_leases(connection: &mut Connection) -> Result<(), Fault> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    release_jobs(&transaction)?;
+pub(super) fn release_leases(connection: &crate::sql::Connection) -> Result<(), Fault> {
     let (from, to) = (EntryState::Leased, EntryState::Leased.next(EntryEvent::Release)?);
-    release("outbox", rows::entry_code(from), rows::entry_code(to), &transaction)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn release(table: &str, from: i64, to: i64, connection: &Connection) -> Result<(), Fault> {
-    connection.execute(
-        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
-        [from, to],
-    )?;
-    Ok(())
-}
-
-fn release_jobs(connection: &Connection) -> Result<(), Fault> {
+    release("outbox", rows::entry_code(from), rows::entry_code(to), connection)?;
     let (from, to) = (JobState::Leased, JobState::Leased.next(JobEvent::Release)?);
     let leased = connection
-        .prepare("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
+        .prepare_cached("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
         .query_map([rows::job_code(from)], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, i64)>, _>>()?;
+        .collect::<crate::sql::Result<Vec<(i64, i64)>>>()?;
     release("jobs", rows::job_code(from), rows::job_code(to), connection)?;
     for (job, lane) in leased {
         jobs::yield_to_older(connection, job, lane, to)?;
@@ -502,90 +579,11 @@ fn release_jobs(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Admits what the database's own log lost with the power, and from then on leaves syncs to the writer: it knows which commit
-/// somebody waits for.
-///
-/// A database that a process closed (`!was_left_open`) knows everything that its bodies hold, so one that does not is older than they are.
-pub(super) fn redo(
-    connection: &mut Connection,
-    path: &StorePath,
-    key: &Secret,
-    was_left_open: bool,
-) -> Result<(), Fault> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let redone = receipts::redo(&*transaction, path, key, was_left_open)?;
-    transaction.commit()?;
-    let receipts = redone.receipts;
-    if redone.passed_a_synced_commit || (receipts > 0 && !was_left_open) {
-        tracing::error!(path = %path.text, receipts, "the database is older than its bodies: receipts that it did not know were taken from \
-            their records again. What was decided since it was written (runs, deliveries, redeliveries, reviews) is not there: it is done \
-            again, under the same operation keys. If this is a restored backup, see docs/backup.md");
-    } else if receipts > 0 {
-        tracing::info!(path = %path.text, receipts, "acknowledged receipts were taken from their records: the last process did not end by itself");
-    }
-    connection.execute_batch("PRAGMA synchronous = NORMAL;")?;
-    Ok(())
-}
-
-/// Sees to it that whoever reads from now on sees what was acknowledged before. Beside a host that runs it waits until that has
-/// committed it, which is never long; of one that died it takes in what that could not commit. Where the files may not be written, or do not
-/// tell, they are read as they are.
-pub(super) fn take_in_records(path: &StorePath) {
-    let was_left_open = path.was_left_open();
-    let is_behind = || {
-        let connection = open_reader(path).ok()?;
-        check_schema(path, &connection).ok()?;
-        let key = receipt_key(path, &connection).ok()?;
-        receipts::is_behind_its_records(&connection, path, &key)
-            .ok()?
-            .then_some(key)
-    };
-    if !path.path.exists() || is_behind().is_none() {
-        return;
-    }
-    let bodies_bytes = path.bodies().metadata().map_or(0, |bodies| bodies.len());
-    let begun = Instant::now();
-    while begun.elapsed() < HOST_WAIT_MAX {
-        if let Ok(_sole_use) = SoleUse::take(path) {
-            // Only now it is sure that no host is about to commit them.
-            if let Some(key) = is_behind()
-                && let Err(fault) = take_in(path, &key, was_left_open)
-            {
-                let detail = fault.detail();
-                tracing::warn!(path = %path.text, detail, "what the last host acknowledged at its end is not shown; start a host");
-            }
-            return;
-        }
-        let known = open_reader(path).map(|connection| receipts::known_bodies_bytes(&connection));
-        if known.is_ok_and(|known| known.is_ok_and(|known| known >= bodies_bytes)) || is_behind().is_none() {
-            return;
-        }
-        std::thread::sleep(HOST_LOOK_EVERY);
-    }
-}
-
-fn take_in(path: &StorePath, key: &Secret, was_left_open: bool) -> Result<(), Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&path.path, flags)?;
-    configure(&connection)?;
-    checkpoint_on_close(&connection, false)?;
-    redo(&mut connection, path, key, was_left_open)
-}
-
-/// The same, in a process that lost a transaction in which up to `leases` leases of one job were given. Whoever has one, or had it
-/// before, can settle nothing with it: the runs that were recorded in that transaction are gone, and their numbers come again, by
-/// which a run knows the state that it read.
-pub(super) fn redo_without_leases(
-    connection: &mut Connection,
-    path: &StorePath,
-    key: &Secret,
-    leases: i64,
-) -> Result<(), Fault> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let _ = receipts::redo(&*transaction, path, key, true)?;
-    release_jobs(&transaction)?;
-    transaction.execute("UPDATE jobs SET epoch = epoch + ?1 WHERE state < 3", [leases + 1])?;
-    transaction.commit()?;
+fn release(table: &str, from: i64, to: i64, connection: &crate::sql::Connection) -> Result<(), Fault> {
+    connection.execute(
+        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
+        params![from, to],
+    )?;
     Ok(())
 }
 

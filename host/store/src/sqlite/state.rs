@@ -55,11 +55,6 @@ impl StateAhead {
             *values = Values::default();
         }
     }
-
-    /// After a transaction was lost: some of it was never so.
-    pub(super) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Values::default();
-    }
 }
 
 /// No name of a tenant or a plugin has a slash.

@@ -1,26 +1,20 @@
-//! The writer: one thread that owns the one connection that writes, and commits in groups.
+//! The writer: one thread that owns the end of the log and the one connection that changes the index, and works in groups.
 //!
-//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, a group, and does it all before it
-//! answers. While it does, the next group gathers: no delay is ever added. A piece of work that fails must not harm its neighbours,
-//! so the group is then rolled back and each piece is done alone.
+//! Whoever writes hands over a piece of work and waits. The thread takes what is waiting, a group, does it in the transaction under way,
+//! and appends a record of it to the log. Then it answers. While it does, the next group gathers: no delay is ever added.
 //!
-//! SQLite writes whole pages, so groups share a transaction: it is committed within `commit_ms_max`, or when somebody needs it to be.
-//! Who does, and what an answer `Ok` says:
+//! What an answer `Ok` says:
 //!
-//! - an acknowledged event is synced, in its record (see `receipts::redo`), whatever becomes of the transaction;
-//! - for a while after a process that did not end by itself, a lease of a job is committed: a run that kills its host is counted;
-//! - an entry that is about to be delivered, and whatever an operator did, is committed and synced;
-//! - what is left (claims, settlements, marks of deliveries) is told to this process only. If that dies, or its machine, before the
-//!   commit, it is done again, by the same rules and with the same outcome. It is on the disk within [`UNSYNCED_MAX`];
+//! - the record of what was done is in the log. It outlives this process, and nothing of it is ever taken back;
+//! - where somebody outside is told of it (an acknowledged event, an entry that is about to be delivered, whatever an operator did), the
+//!   log is synced before the answer. All else is on the disk within [`UNSYNCED_MAX`];
 //! - readers see all that was answered before they began: they have the thread commit first ([`Writer::show`]).
 //!
-//! A commit that finds no space takes with it groups that were answered. Then the thread does what a restart would: it admits
-//! again from the records, and whoever holds a lease has lost it. The same goes for a failure in the midst of everyday work: a
-//! savepoint for each group would have SQLite keep a copy of every page that the group touches. What an operator does can fail
-//! without the disk having failed, and has one; and so has everything for a while after a failure ([`WARY_FOR`]).
+//! The index is committed when it suits: within `commit_ms_max`, and never before the log is synced, so that it knows nothing that a loss
+//! of power could take from the log. A transaction that fails is rolled back, and what was answered of it is applied again from the log,
+//! as after a restart (see `recovery`). What an operator does can fail on a sound disk, so it has a transaction of its own.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,24 +28,25 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::secret::Secret;
 
-use super::carrier::{Carrier, checkpoint, checkpoint_failed};
+use super::checkpointer::{Checkpointer, checkpoint, checkpoint_failed};
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::pin::{self, Pin};
-use super::receipts::{self, Gathered, MemoryBounds};
+use super::receipts::{self, Layout, MemoryBounds};
+use super::recovery::{self, Recovered};
 use super::state::StateAhead;
-use super::transaction::{Memory, Transaction};
+use super::transaction::{ChainHead, Memory, Transaction};
+use crate::log::{Applied, Contents, Group, Kind, Log, Recording};
+use crate::sql::params;
 use crate::{LogStanding, StoreError, Topic};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
-/// How long the attempts of jobs are counted before they begin, after a process that did not end by itself.
-const CAREFUL_FOR: Duration = Duration::from_secs(60);
-/// How long each group has a savepoint after one failed: a full disk stays full for a while, and a restart for each refusal is dear.
-const WARY_FOR: Duration = Duration::from_secs(10);
-/// How long a commit may be on no disk that nobody had to wait for.
+/// After how long an index that could not follow the log tries again, if nobody makes it before.
+const BEHIND_AGAIN: Duration = Duration::from_millis(250);
+/// How long a record may be on no disk that nobody had to wait for.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 /// A truncating checkpoint waits this long for readers before it lets them be. Writers wait meanwhile.
 const TRUNCATE_WAIT_MS: u64 = 50;
@@ -75,8 +70,8 @@ pub(super) struct Shared {
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
     pub(super) changes: ChangeCounts,
-    /// Serialises fsyncs of the log.
-    pub(super) syncing: Mutex<()>,
+    /// Held while the WAL is moved beside the writer.
+    pub(super) checkpointing: Mutex<()>,
     /// There are answered groups that readers do not see yet.
     open: AtomicBool,
     /// Somebody waits to see them.
@@ -85,9 +80,9 @@ pub(super) struct Shared {
     shown: watch::Sender<u64>,
     /// Plugin state as the writer left it.
     pub(super) state: StateAhead,
-    /// Bytes of the log, as the last commit left it.
-    log_bytes: AtomicU64,
-    /// Since when a reader keeps the log from being emptied.
+    /// Bytes of the WAL, as the last commit left it.
+    wal_bytes: AtomicU64,
+    /// Since when a reader keeps the WAL from being emptied.
     pinned_since: Mutex<Option<Instant>>,
 }
 
@@ -133,18 +128,6 @@ impl Shared {
         StoreError::Fatal { detail }
     }
 
-    /// Makes every commit in the log durable. After a failure nobody knows what the disk holds, even if there was only no space.
-    ///
-    /// # Errors
-    /// Fatal, also when somebody else's sync failed meanwhile.
-    pub(super) fn sync_log(&self, log: &File, path: &str) -> Result<(), StoreError> {
-        let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_disk()?;
-        log.sync_data()
-            .map_err(|error| self.fail_for_good(path, format!("the log cannot be synced: {error}")))?;
-        self.check_disk()
-    }
-
     /// Blocks until readers see all that was answered so far: a commit is never far.
     pub(super) fn wait_until_shown(&self) {
         let times = *self.shown.borrow();
@@ -157,11 +140,11 @@ impl Shared {
         *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// How long the log is, and for how long a reader has kept it so.
+    /// How long the WAL is, and for how long a reader has kept it so.
     pub(super) fn log_standing(&self) -> LogStanding {
         let pinned_since = *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner);
         LogStanding {
-            bytes: self.log_bytes.load(Ordering::Relaxed),
+            bytes: self.wal_bytes.load(Ordering::Relaxed),
             pinned_for: pinned_since.map(|since| since.elapsed()),
         }
     }
@@ -180,6 +163,8 @@ pub(super) struct WriterBounds {
     pub(super) wal_bytes_max: u64,
     pub(super) commit_max: Duration,
     pub(super) memory: MemoryBounds,
+    /// Of a new store.
+    pub(super) layout: Layout,
 }
 
 /// What the thread is sent.
@@ -198,6 +183,8 @@ trait Work: Send {
     fn answer(self: Box<Self>);
     /// Whether it can fail on a sound disk.
     fn may_fail(&self) -> bool;
+    /// What the log says that it is.
+    fn kind(&self) -> Kind;
     /// Returns where the waiting thread takes batches of replies from, if it does.
     fn batcher(&mut self) -> Option<Batches>;
     /// Sends an error; whatever was applied is rolled back.
@@ -205,6 +192,7 @@ trait Work: Send {
 }
 
 struct Task<T, F> {
+    kind: Kind,
     work: F,
     must_sync: bool,
     result: Option<Result<T, StoreError>>,
@@ -233,6 +221,10 @@ where
 
     fn may_fail(&self) -> bool {
         self.must_sync
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn batcher(&mut self) -> Option<Batches> {
@@ -316,20 +308,17 @@ impl std::fmt::Debug for dyn Work {
 impl Writer {
     pub(super) fn start(
         mut connection: Connection,
+        recovered: Recovered,
         sole_use: SoleUse,
         path: &StorePath,
         key: &Secret,
-        careful: bool,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
-        let memory = open::redo(&mut connection, path, key, careful)
-            .and_then(|()| receipts::of_writer(&connection, path, key, bounds.memory))
+        let Recovered { log, texts } = recovered;
+        let contents = Arc::new(Contents::new(path.log()));
+        let memory = receipts::of_writer(&connection, &contents, bounds.memory)
             .and_then(|receipts| Memory::load(&connection, receipts))
-            .map(|mut memory| {
-                memory.careful = careful;
-                memory
-            })
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
         let wal_pages = Arc::new(AtomicU64::new(0));
@@ -342,19 +331,21 @@ impl Writer {
             .map_err(|error| path.opening(error.into()))?;
         let (queue, waiting) = sync_channel(bounds.queue_max.max(1));
         let (alive, ended) = watch::channel(());
-        let thread = Thread {
-            connection,
+        let mut thread = Thread {
+            connection: Recording::new(connection, &texts),
+            log,
+            contents,
             memory,
             shared: Arc::clone(&shared),
             waiting,
             path: path.clone(),
             key: key.clone(),
-            carrier: Carrier::start(path, &shared)?,
-            careful_until: careful.then(|| Instant::now() + CAREFUL_FOR),
+            checkpointer: Checkpointer::start(path, &shared)?,
             open: None,
-            lost: false,
-            wary_until: None,
+            behind: None,
             unsynced: None,
+            committed: Applied::NOTHING,
+            texts_committed: (u64::MAX, 0),
             bounds: bounds.memory,
             place: Place::of(path).map_err(|error| path.cannot_open(error))?,
             batch_max: bounds.batch_max.max(1),
@@ -369,6 +360,7 @@ impl Writer {
             },
             pin: None,
         };
+        thread.begin(bounds.layout)?;
         let handle = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -412,28 +404,27 @@ impl Writer {
         }
     }
 
-    /// Does `work` in a transaction of the writer, and answers when the transaction is on the disk. Never blocks: a full queue is an
-    /// answer.
+    /// Does `work` and answers when its record is on the disk. Never blocks: a full queue is an answer.
     ///
     /// `work` may run twice, the first time's effects being rolled back; so it takes its input by reference.
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn write<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.hand_over(work, true).await
+        self.hand_over(kind, work, true).await
     }
 
-    /// The same, but answers when `work` is done, unless that marks the transaction as one that must be synced.
-    pub(super) async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// The same, but answers when the record is in the log, unless `work` marks the transaction as one that must be synced.
+    pub(super) async fn write_unsynced<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.hand_over(work, false).await
+        self.hand_over(kind, work, false).await
     }
 
-    async fn hand_over<T, F>(&self, work: F, must_sync: bool) -> Result<T, StoreError>
+    async fn hand_over<T, F>(&self, kind: Kind, work: F, must_sync: bool) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
@@ -441,6 +432,7 @@ impl Writer {
         self.shared.check()?;
         let (sender, receiver) = oneshot::channel();
         let task = Box::new(Task {
+            kind,
             work,
             must_sync,
             result: None,
@@ -489,62 +481,49 @@ impl Drop for Writer {
     }
 }
 
-/// What stands before a group in its transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
-    Nobody,
-    /// Groups that were answered, and a savepoint.
-    Savepoint,
-    /// Groups that were answered. They go with this one if it fails.
-    Others,
-}
-
 /// What a group leaves to be done.
 struct Done {
     jobs_ready: bool,
     outbox_ready: bool,
     must_sync: bool,
-    must_commit: bool,
     changed: Vec<Topic>,
 }
 
 struct Thread {
-    connection: Connection,
+    connection: Recording,
+    log: Log,
+    /// The log, to be read.
+    contents: Arc<Contents>,
     memory: Memory,
     shared: Arc<Shared>,
     waiting: Receiver<Message>,
     path: StorePath,
     key: Secret,
     place: Place,
-    carrier: Carrier,
-    /// Until when the memory is careful.
-    careful_until: Option<Instant>,
+    checkpointer: Checkpointer,
     /// Since when groups share the transaction under way.
     open: Option<Instant>,
-    /// Answered groups went with a transaction that failed.
-    lost: bool,
-    /// Until when each group has a savepoint.
-    wary_until: Option<Instant>,
-    /// Since when there are commits that are not synced.
+    /// A transaction failed that had groups in it whose records are in the log. The index lacks them, and is to follow from this instant on.
+    behind: Option<Instant>,
+    /// Since when there are records that are not synced.
     unsynced: Option<Instant>,
+    /// What the index was made from, at its last commit.
+    committed: Applied,
+    /// Of how many statements the index has the texts, and of which segment.
+    texts_committed: (u64, u64),
     bounds: MemoryBounds,
     batch_max: usize,
     commit_max: Duration,
     wal: WalSize,
-    /// A reader keeps the log from being emptied.
+    /// A reader keeps the WAL from being emptied.
     pin: Option<Pin>,
 }
 
-/// Which files the store was opened as. A file that was removed or replaced while it is open still takes writes and syncs, and
-/// all of them are gone with the process: so it is compared after each commit, before anybody is answered.
+/// Which files the index was opened as. A file that was removed or replaced while it is open still takes writes and syncs, and
+/// all of them are gone with the process: so it is compared, as the log's own is, before anybody is answered.
 struct Place {
     database: PathBuf,
     database_file: FileId,
-    /// Where receipts are in segments.
-    bodies: Option<(PathBuf, FileId)>,
-    wal: PathBuf,
-    /// Known from the first commit on, and open to be synced.
-    wal_file: Option<(FileId, Arc<File>)>,
 }
 
 /// Device and inode.
@@ -553,55 +532,27 @@ type FileId = (u64, u64);
 impl Place {
     fn of(path: &StorePath) -> std::io::Result<Self> {
         let database = path.path().to_owned();
-        let mut wal = database.clone().into_os_string();
-        wal.push("-wal");
         Ok(Self {
             database_file: file_id(&database)?,
-            bodies: match path.bodies() {
-                bodies if bodies.exists() => {
-                    let file = file_id(&bodies)?;
-                    Some((bodies, file))
-                }
-                _ => None,
-            },
             database,
-            wal: wal.into(),
-            wal_file: None,
         })
     }
 
-    /// Of the log, when there was a commit.
-    fn log(&self) -> Option<&Arc<File>> {
-        self.wal_file.as_ref().map(|(_, file)| file)
-    }
-
     /// # Errors
-    /// In words, when the files at the store's path are no longer those that were opened.
-    fn check(&mut self) -> Result<(), String> {
-        let moved = |path: &Path, detail: &str| {
+    /// In words, when a file at the store's path is no longer the one that was opened.
+    fn check(&self, log: &Log) -> Result<(), String> {
+        let moved = |path: &Path| {
             let path = path.display();
             format!(
-                "{path} {detail} while the store was open: what was written since may be lost; restore it and start again"
+                "{path} was removed or replaced while the store was open: what was written since may be lost; restore it and start again"
             )
         };
-        if let Some((bodies, file)) = &self.bodies
-            && !file_id(bodies).is_ok_and(|now| now == *file)
-        {
-            return Err(moved(bodies, "was removed or replaced"));
+        if !log.is_in_place() {
+            return Err(moved(log.path()));
         }
-        let ids = file_id(&self.database).and_then(|database| Ok((database, file_id(&self.wal)?)));
-        match ids {
-            Ok((database, wal)) if database == self.database_file => match &self.wal_file {
-                Some((known, _)) if *known == wal => Ok(()),
-                Some(_) => Err(moved(&self.wal, "was replaced")),
-                None => {
-                    let file = File::open(&self.wal).map_err(|error| moved(&self.wal, &error.to_string()))?;
-                    self.wal_file = Some((wal, Arc::new(file)));
-                    Ok(())
-                }
-            },
-            Ok(_) => Err(moved(&self.database, "was replaced")),
-            Err(error) => Err(moved(&self.database, &format!("or its WAL is gone ({error})"))),
+        match file_id(&self.database) {
+            Ok(now) if now == self.database_file => Ok(()),
+            _ => Err(moved(&self.database)),
         }
     }
 }
@@ -661,31 +612,76 @@ impl Thread {
             }
             self.finish_what_is_due();
         }
-        self.carrier.stop();
-        // Whoever was answered is told why in the log; here nobody waits.
-        let committed =
-            self.shared.fatal.get().is_none() && self.begin_again_if_lost().and_then(|()| self.commit()).is_ok();
+        self.checkpointer.stop();
+        // What could not be committed is in the log.
+        let committed = self.shared.fatal.get().is_none() && self.catch_up().and_then(|()| self.commit()).is_ok();
         if committed
             && self.truncate_wal()
-            && let Err(fault) = super::open::checkpoint_on_close(&self.connection, true)
+            && let Err(fault) = super::open::checkpoint_on_close(self.connection.apart(), true)
         {
             checkpoint_failed(fault, &self.path.text, &self.shared);
         }
     }
 
+    /// The first records: what a new store is, and that what the last host had leased is free.
+    fn begin(&mut self, layout: Layout) -> Result<(), StoreError> {
+        let is_new = self.log.applied().last == crate::log::Mark::BEGIN;
+        let kind = if is_new { Kind::Created } else { Kind::Opened };
+        let done = self.record(|transaction, connection| {
+            connection.note(kind);
+            if is_new {
+                transaction.connection.execute(
+                    "INSERT OR IGNORE INTO meta (name, value) VALUES ('layout', ?1)",
+                    params![layout.name().as_bytes()],
+                )?;
+            }
+            open::release_leases(transaction.connection)
+        });
+        done.map_err(|fault| self.path.opening(fault))?;
+        self.commit()?;
+        if is_new {
+            self.reload().map_err(|fault| self.path.opening(fault))?;
+        }
+        Ok(())
+    }
+
     /// Waits for work, but for no longer than what is not committed or not synced may wait.
     fn next(&self) -> Result<Message, RecvTimeoutError> {
-        // What is not committed is not synced either, and its turn comes first.
-        let (since, most) = match (self.open, self.unsynced) {
-            (Some(open), _) => (open, self.commit_max),
-            (None, Some(unsynced)) => (unsynced, UNSYNCED_MAX),
-            (None, None) => return self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        self.waiting.recv_timeout(most.saturating_sub(since.elapsed()))
+        let due = self.due();
+        match due {
+            Some(due) => self.waiting.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// When the transaction under way is to be committed, or the log to be synced. A commit needs a sync, so one that nobody waits for
+    /// waits for that.
+    fn due(&self) -> Option<Instant> {
+        match (self.behind, self.open, self.unsynced) {
+            (Some(behind), ..) => Some(behind),
+            (None, _, Some(unsynced)) => Some(unsynced + UNSYNCED_MAX),
+            (None, Some(open), None) => Some(open + self.commit_max),
+            (None, None, None) => None,
+        }
+    }
+
+    /// Does a group. What can fail on a sound disk is done alone, behind a commit: when it is taken back, nothing else goes with it.
+    fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
+        let (alone, mut together): (Vec<_>, Vec<_>) = group.drain(..).partition(|work| work.may_fail());
+        if !together.is_empty() {
+            self.serve_together(&mut together);
+        }
+        for work in alone {
+            let mut one = vec![work];
+            match self.catch_up().and_then(|()| self.commit()) {
+                Ok(()) => self.serve_together(&mut one),
+                Err(error) => one.into_iter().for_each(|work| work.fail(copy(&error))),
+            }
+        }
     }
 
     /// Does a group; if that fails, each of its pieces alone.
-    fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
+    fn serve_together(&mut self, group: &mut Vec<Box<dyn Work>>) {
         if let Err(StoreError::Fatal { detail }) = self.shared.check() {
             return group
                 .drain(..)
@@ -706,38 +702,26 @@ impl Thread {
                 let mut alone = Vec::with_capacity(1);
                 for work in std::mem::take(group) {
                     alone.push(work);
-                    self.serve(&mut alone);
+                    self.serve_together(&mut alone);
                 }
             }
         }
     }
 
-    /// Does all of `group`, and commits where one of them must not be answered before. On an error nothing of it is written, unless the
+    /// Does all of `group`, and syncs where one of them must not be answered before. On an error nothing of it is in the log, unless the
     /// error is fatal.
     fn do_group(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), StoreError> {
-        self.begin_again_if_lost()?;
-        let head = self.memory.head;
-        let may_fail = self.wary_until.is_some() || group.iter().any(|work| work.may_fail());
-        let behind = match self.open {
-            None => Behind::Nobody,
-            Some(_) if may_fail => Behind::Savepoint,
-            Some(_) => Behind::Others,
-        };
-        let done = match self.apply(group, behind) {
-            Ok(done) => done,
-            Err(fault) => {
-                let error = self.failed(fault);
-                self.memory.forget(head);
-                self.wary_until = Some(Instant::now() + WARY_FOR);
-                return Err(self.undo(error, behind));
+        self.catch_up()?;
+        let done = self.record(|transaction, connection| {
+            for work in group {
+                connection.note(work.kind());
+                work.apply(transaction)?;
             }
-        };
-        if let Err(detail) = self.place.check() {
+            Ok(())
+        });
+        let done = done.map_err(|fault| self.failed(fault))?;
+        if let Err(detail) = self.place.check(&self.log) {
             return Err(self.fail_for_good(detail));
-        }
-        self.shared.open.store(true, Ordering::Release);
-        if done.must_sync || done.must_commit {
-            self.commit()?;
         }
         if done.must_sync {
             self.sync()?;
@@ -748,131 +732,146 @@ impl Thread {
         if done.outbox_ready {
             self.shared.outbox_signal.notify_one();
         }
+        if !done.changed.is_empty() {
+            // Whoever is told of a change reads it.
+            self.commit()?;
+        }
         for topic in done.changed {
             self.shared.changes.of(topic).send_modify(|changes| *changes += 1);
         }
         Ok(())
     }
 
-    /// A group's changes, in the transaction under way.
-    fn apply(&mut self, group: &mut [Box<dyn Work>], behind: Behind) -> Result<Done, Fault> {
+    /// Does `work` in the transaction under way, and appends its record. On an error both are as they were, or the index is behind.
+    fn record(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>, &Recording) -> Result<(), Fault>,
+    ) -> Result<Done, Fault> {
         let head = self.memory.head;
+        let done = self.append(work);
+        if done.is_err() {
+            self.take_back(head);
+        }
+        done
+    }
+
+    fn append(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>, &Recording) -> Result<(), Fault>,
+    ) -> Result<Done, Fault> {
+        let (facts_at, is_new_segment) = self.log.begin().map_err(Fault::Io)?;
+        self.connection.begin(is_new_segment);
         if self.open.is_none() {
-            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.connection.apart().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.open = Some(Instant::now());
         }
-        if behind == Behind::Savepoint {
-            self.connection.prepare_cached("SAVEPOINT this_group")?.execute([])?;
-        }
         let mut transaction = Transaction::new(&self.connection, &mut self.memory);
-        for work in group {
-            work.apply(&mut transaction)?;
-        }
+        work(&mut transaction, &self.connection)?;
         let done = Done {
             jobs_ready: transaction.jobs_ready,
             outbox_ready: transaction.outbox_ready,
             must_sync: transaction.must_sync,
-            must_commit: transaction.must_commit,
             changed: transaction.changed,
         };
-        let (origins, state) = (transaction.new_origins, transaction.state);
+        let state = transaction.state;
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
             self.memory.configs.clear();
         }
-        let gathered = Gathered {
-            previous: head.link,
-            is_synced: done.must_sync,
-            origins: &origins,
-        };
-        self.memory.receipts.write(&self.connection, &gathered)?;
-        if behind == Behind::Savepoint {
-            self.connection.prepare_cached("RELEASE this_group")?.execute([])?;
+        self.memory
+            .receipts
+            .write(&self.connection, self.connection.apart(), facts_at)?;
+        let (facts, bodies) = self.memory.receipts.gathered();
+        let log = &mut self.log;
+        let appended = self.connection.with_changes(|changes| match changes {
+            None => Ok(false),
+            Some(changes) => log.append(&Group { facts, bodies, changes }).map(|()| true),
+        });
+        if appended.map_err(Fault::Io)? {
+            self.unsynced.get_or_insert_with(Instant::now);
+            self.shared.open.store(true, Ordering::Release);
         }
         self.memory.receipts.kept();
         self.shared.state.put(state);
         Ok(done)
     }
 
-    /// Takes back what a group did that failed.
-    fn undo(&mut self, error: StoreError, behind: Behind) -> StoreError {
-        if self.open.is_none() || matches!(error, StoreError::Fatal { .. }) {
-            return error;
-        }
-        // After some errors SQLite has already rolled back the whole transaction.
-        let is_gone = self.connection.is_autocommit();
-        let undone = match behind {
-            _ if is_gone => Ok(()),
-            Behind::Savepoint => self
-                .connection
-                .execute_batch("ROLLBACK TO this_group; RELEASE this_group"),
-            Behind::Nobody | Behind::Others => self.connection.execute_batch("ROLLBACK"),
-        };
-        match undone {
-            Ok(()) => {
-                match behind {
-                    Behind::Nobody => self.open = None,
-                    Behind::Savepoint if !is_gone => {}
-                    Behind::Savepoint | Behind::Others => self.lose(),
-                }
-                error
-            }
-            Err(again) => self.fail_for_good(format!("{error}; and rollback failed: {again}")),
+    /// Takes back what a group did whose record is not in the log. The transaction goes, and with it what other groups did in it: that is
+    /// in the log.
+    fn take_back(&mut self, head: ChainHead) {
+        self.connection.forget();
+        self.memory.forget(head);
+        let had_others = self.shared.open.load(Ordering::Acquire);
+        self.roll_back();
+        if had_others {
+            self.behind.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Commits the groups that share a transaction, if there are any.
+    fn roll_back(&mut self) {
+        self.open = None;
+        // After some errors SQLite has already rolled back by itself.
+        if !self.connection.apart().is_autocommit()
+            && let Err(error) = self.connection.apart().execute_batch("ROLLBACK")
+        {
+            self.fail_for_good(format!("rollback failed: {error}"));
+        }
+    }
+
+    /// Commits the groups that share a transaction, if there are any. The log is synced first.
     fn commit(&mut self) -> Result<(), StoreError> {
         if self.open.is_none() {
             return Ok(());
         }
+        self.sync()?;
+        let index = self.connection.apart();
+        let texts = (self.log.start(), self.connection.numbered());
         let committed = self
             .memory
-            .write_head(&self.connection)
-            .and_then(|()| Ok(self.connection.prepare_cached("COMMIT")?.execute([])?));
+            .write_head(index)
+            .and_then(|()| match self.log.applied() == self.committed {
+                // Whoever only looked has nothing written.
+                true => Ok(()),
+                false => recovery::write_applied(index, self.log.applied()),
+            })
+            .and_then(|()| match texts == self.texts_committed {
+                true => Ok(()),
+                false => recovery::write_texts(index, &self.connection.texts()),
+            })
+            .and_then(|()| Ok(index.prepare_cached("COMMIT")?.execute([])?));
         if let Err(fault) = committed {
             let error = self.failed(fault);
-            if self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok() {
-                self.lose();
-                return Err(error);
-            }
-            return Err(self.fail_for_good(format!("{error}; and rollback failed")));
+            self.roll_back();
+            self.behind = Some(Instant::now());
+            return Err(error);
         }
         self.open = None;
+        self.texts_committed = texts;
+        self.committed = self.log.applied();
         self.memory.committed();
-        self.unsynced.get_or_insert_with(Instant::now);
         self.shared.state.committed();
         self.shared.open.store(false, Ordering::Release);
         self.show();
-        self.place.check().map_err(|detail| self.fail_for_good(detail))
+        self.place.check(&self.log).map_err(|detail| self.fail_for_good(detail))
     }
 
-    /// Commits, syncs and moves the log where that is due.
+    /// Commits, syncs and moves the WAL where that is due.
     fn finish_what_is_due(&mut self) {
         if self.shared.fatal.get().is_some() {
             return self.show();
         }
         let show = self.shared.show.swap(false, Ordering::AcqRel);
-        if self
-            .open
-            .is_some_and(|since| show || since.elapsed() >= self.commit_max)
-            || (show && self.lost)
-        {
-            // What was acknowledged comes back from its records, so there is nobody to tell.
-            let _ = self.begin_again_if_lost().and_then(|()| self.commit());
+        // Behind a sync that somebody waited for a commit costs no sync of its own.
+        let is_due = self.due().is_some_and(|due| due <= Instant::now());
+        if show || is_due {
+            // What was answered is in the log, so there is nobody to tell.
+            let done = self.catch_up().and_then(|()| self.commit());
+            if show || done.is_err() {
+                // Also when there was nothing to commit, or it could not be: whoever waits reads what there is.
+                self.show();
+            }
         }
-        if show {
-            // Also when there was nothing to commit, or it could not be: whoever waits reads what there is.
-            self.show();
-        }
-        if self.careful_until.take_if(|until| *until <= Instant::now()).is_some() {
-            self.memory.careful = false;
-        }
-        self.wary_until.take_if(|until| *until <= Instant::now());
-        if self.open.is_some() || self.lost || self.shared.fatal.get().is_some() {
+        if self.open.is_some() || self.behind.is_some() || self.shared.fatal.get().is_some() {
             return;
-        }
-        if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED_MAX) {
-            self.sync_soon();
         }
         self.checkpoint_if_due();
         self.note_pin();
@@ -882,7 +881,7 @@ impl Thread {
     fn note_pin(&mut self) {
         let bytes = self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes;
         let bound = self.wal.pages_max * self.wal.page_bytes;
-        self.shared.log_bytes.store(bytes, Ordering::Relaxed);
+        self.shared.wal_bytes.store(bytes, Ordering::Relaxed);
         if bytes < bound * 2 {
             if let Some(pin) = self.pin.take() {
                 self.shared.note_pinned_since(None);
@@ -892,7 +891,7 @@ impl Thread {
             return;
         }
         // Only what kept a checkpoint from its end is a pin, and the carrier's own is not meant.
-        if self.wal.next_try == 0 || self.carrier.is_under_way() {
+        if self.wal.next_try == 0 || self.checkpointer.is_under_way() {
             return;
         }
         let pin = self.pin.get_or_insert_with(Pin::new);
@@ -913,38 +912,32 @@ impl Thread {
         self.shared.shown.send_modify(|times| *times = times.wrapping_add(1));
     }
 
-    /// The transaction is gone, and groups that were answered with it.
-    fn lose(&mut self) {
-        self.open = None;
-        self.lost = true;
-        // Readers are to see what was acknowledged: they have it taken in again.
-        self.shared.open.store(true, Ordering::Release);
-        tracing::warn!(path = %self.path.text, "a transaction failed; what was acknowledged is taken from its records again");
-    }
-
-    /// After a transaction was lost, does what a restart would: admits again from the records, and learns anew what the store holds.
-    /// Whoever was given a lease meanwhile has lost it.
-    fn begin_again_if_lost(&mut self) -> Result<(), StoreError> {
-        if !self.lost {
+    /// After a transaction was lost, does what a restart would: applies from the log what the index lacks, and learns anew what it holds.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        if self.behind.is_none() {
             return Ok(());
         }
-        let leases = self.memory.leases;
-        let again = open::redo_without_leases(&mut self.connection, &self.path, &self.key, leases)
-            .and_then(|()| receipts::of_writer(&self.connection, &self.path, &self.key, self.bounds))
-            .and_then(|receipts| Memory::load(&self.connection, receipts));
-        match again {
-            Ok(mut memory) => {
-                memory.careful = self.memory.careful;
-                self.memory = memory;
-            }
-            Err(fault) => return Err(self.failed(fault)),
+        self.sync()?;
+        let place = crate::log::Place::new(self.path.log(), &self.key);
+        let caught = recovery::catch_up(self.connection.apart_mut(), &place, &self.contents, &mut |_, _| {})
+            .and_then(|_| self.reload());
+        if let Err(fault) = caught {
+            self.behind = Some(Instant::now() + BEHIND_AGAIN);
+            return Err(self.failed(fault));
         }
-        self.lost = false;
+        self.texts_committed = (u64::MAX, 0);
+        tracing::warn!(path = %self.path.text, "a transaction of the index failed; what was answered was applied again from the log");
+        self.behind = None;
         self.shared.open.store(false, Ordering::Release);
-        self.unsynced.get_or_insert_with(Instant::now);
-        self.shared.state.clear();
-        self.shared.work_signal.notify_one();
-        self.shared.outbox_signal.notify_one();
+        self.show();
+        Ok(())
+    }
+
+    /// Learns anew what the index holds.
+    fn reload(&mut self) -> Result<(), Fault> {
+        let index = self.connection.apart();
+        let receipts = receipts::of_writer(index, &self.contents, self.bounds)?;
+        self.memory = Memory::load(index, receipts)?;
         Ok(())
     }
 
@@ -956,24 +949,14 @@ impl Thread {
         }
     }
 
-    /// Makes every commit durable before it returns.
+    /// Makes every record durable.
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.shared.check_disk()?;
+        self.log
+            .sync()
+            .map_err(|error| self.fail_for_good(format!("{} cannot be synced: {error}", self.log.path().display())))?;
         self.unsynced = None;
-        match self.place.log() {
-            Some(log) => self.shared.sync_log(log, &self.path.text),
-            None => Ok(()),
-        }
-    }
-
-    /// The same, soon, for what nobody waits for.
-    fn sync_soon(&mut self) {
-        let is_asked = !self.carrier.is_under_way() && self.place.log().is_some_and(|log| self.carrier.sync(log));
-        if is_asked {
-            self.unsynced = None;
-        } else {
-            // A failure is for good, and whoever asks next is told.
-            let _ = self.sync();
-        }
+        Ok(())
     }
 
     fn fail_for_good(&self, detail: String) -> StoreError {
@@ -995,12 +978,12 @@ impl Thread {
         if pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
         }
-        if self.carrier.is_under_way() {
+        if self.checkpointer.is_under_way() {
             let most = self.wal.carried_at.unwrap_or(0).max(self.wal.pages_max * 3 / 2) + self.wal.pages_max / 4;
             if pages < most {
                 return;
             }
-            self.carrier.wait();
+            self.checkpointer.wait();
         }
         if pages >= self.wal.pages_max * 4 {
             self.wal.next_try = if self.truncate_wal() {
@@ -1019,9 +1002,7 @@ impl Thread {
         } else {
             // If nobody else does it, the writer does at the next look.
             self.wal.carried_at = Some(pages);
-            if self.place.log().is_some_and(|log| self.carrier.carry(log)) {
-                self.unsynced = None;
-            }
+            self.checkpointer.ask();
         }
     }
 
@@ -1029,7 +1010,7 @@ impl Thread {
     /// left alone: a sync that goes well after another did not says nothing of what was lost.
     fn checkpoint(&self, mode: &str) -> Option<bool> {
         self.shared.check_disk().ok()?;
-        checkpoint(&self.connection, mode)
+        checkpoint(self.connection.apart(), mode)
             .map_err(|fault| checkpoint_failed(fault, &self.path.text, &self.shared))
             .ok()
     }
@@ -1050,15 +1031,14 @@ impl Thread {
 
     /// On a full disk the WAL is space as well: its pages stand there many times, and in the file once. Returns whether it gave some.
     fn wal_made_room(&mut self) -> bool {
-        // A transaction under way keeps the log.
-        let _ = self.commit();
-        let takes_some = |log: &Arc<File>| log.metadata().is_ok_and(|log| log.len() > 0);
-        self.place.log().is_some_and(takes_some) && self.truncate_wal()
+        // A transaction under way keeps the WAL.
+        let _ = self.catch_up().and_then(|()| self.commit());
+        self.wal.pages.load(Ordering::Relaxed) > 0 && self.truncate_wal()
     }
 
     /// Returns whether the WAL is empty now.
     fn truncate_wal(&mut self) -> bool {
-        self.carrier.wait();
+        self.checkpointer.wait();
         if let Err(fault) = self.wait_for_locks(TRUNCATE_WAIT_MS) {
             checkpoint_failed(fault, &self.path.text, &self.shared);
             return false;
@@ -1075,7 +1055,7 @@ impl Thread {
     }
 
     fn wait_for_locks(&self, ms: u64) -> Result<(), Fault> {
-        Ok(self.connection.busy_timeout(Duration::from_millis(ms))?)
+        Ok(self.connection.apart().busy_timeout(Duration::from_millis(ms))?)
     }
 }
 
@@ -1120,8 +1100,8 @@ mod tests {
             .unwrap();
         let write = |sql: &'static str| {
             runtime.block_on(async {
-                let write = writer.write_unsynced(move |transaction| {
-                    transaction.must_commit = true;
+                let write = writer.write_unsynced(Kind::Copied, move |transaction| {
+                    transaction.changed.push(Topic::Tokens);
                     Ok(transaction.connection.execute(sql, [])?)
                 });
                 tokio::time::timeout(Duration::from_millis(500), write).await
@@ -1130,8 +1110,12 @@ mod tests {
         let ballast = "INSERT INTO ballast VALUES (zeroblob(20000))";
         write("CREATE TABLE ballast (x)").unwrap().unwrap();
         {
-            // The carrier does not get further than its first sync.
-            let _disk = writer.shared.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing is moved beside the writer.
+            let _disk = writer
+                .shared
+                .checkpointing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let mut written = 0;
             while let Ok(answer) = write(ballast) {
                 answer.unwrap();

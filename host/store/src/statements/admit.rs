@@ -20,13 +20,12 @@ use crate::Admitted;
 use crate::sql::{Connection, params};
 
 pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
-    transaction.must_sync |= !transaction.memory.receipts.is_logged();
+    transaction.must_sync = true;
     if let Some((seq, body_digest)) = transaction
         .memory
         .receipts
         .existing(transaction.connection, admission.receipt)?
     {
-        transaction.must_sync = true;
         let existing = match admission.identity {
             Identity::EventId => Existing::ById { body_digest },
             Identity::SignedMessage(_) => {

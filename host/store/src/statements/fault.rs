@@ -14,7 +14,7 @@ pub(crate) enum Fault {
     NotFound(String),
     /// The state of a job or an outbox entry does not allow what was asked.
     Illegal(IllegalEvent),
-    /// The file of bodies could not be written or synced.
+    /// The log could not be read, written or synced.
     Io(std::io::Error),
 }
 
@@ -113,7 +113,7 @@ impl Fault {
             Self::Damaged(detail) => detail.clone(),
             Self::NotFound(what) => format!("{what} does not exist"),
             Self::Illegal(event) => event.to_string(),
-            Self::Io(error) => format!("bodies: {error}"),
+            Self::Io(error) => format!("log: {error}"),
         }
     }
 }

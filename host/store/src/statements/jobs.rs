@@ -196,8 +196,6 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
             epoch.0,
             attempts,
         ])?;
-    transaction.memory.leases += 1;
-    transaction.must_commit |= transaction.memory.careful;
     let receipt = receipts::get_ahead(transaction, job.receipt)?;
     Ok(JobClaim {
         job: JobId(job.id),

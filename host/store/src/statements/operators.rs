@@ -14,6 +14,7 @@ use super::transaction::Transaction;
 use super::{
     counts, deliveries, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits, tokens, trace,
 };
+use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
 use crate::registry::{
     Act, Answered, ApiRoute, BindingChange, BoundRoute, ChangeRequest, ConfiguredRoute, HistoryFilter, KeyRegistered,
@@ -30,8 +31,9 @@ use crate::{
 
 /// Gives the store's transactions.
 pub(crate) trait Transacts: ReceiptKey {
-    /// Does `work` in a transaction that may write, and answers when it is committed and on the disk. `work` may run again after a rollback.
-    fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    /// Does `work` in a transaction that may write, and answers when it is committed and on the disk. `work` may run again after a rollback. A store
+    /// with a log says there of what kind it is.
+    fn write<T, F>(&self, kind: Kind, work: F) -> impl Future<Output = Result<T, StoreError>> + Send
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static;
@@ -62,7 +64,7 @@ where
             transaction.changed.push(Topic::Registry);
             work(transaction.connection)
         };
-        store.write(change).await
+        store.write(Kind::RegistryChanged, change).await
     }
 }
 
@@ -180,13 +182,15 @@ impl<S: Transacts> Control for S {
         if request.dry_run {
             return self.read(move |view| replay::plan(view, &request)).await;
         }
-        self.write(move |transaction| replay::replay(transaction, &request))
+        self.write(Kind::Replayed, move |transaction| replay::replay(transaction, &request))
             .await
     }
 
     async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
-        self.write(move |transaction| resends::resend(transaction, &request))
-            .await
+        self.write(Kind::Replayed, move |transaction| {
+            resends::resend(transaction, &request)
+        })
+        .await
     }
 
     async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {
@@ -194,16 +198,20 @@ impl<S: Transacts> Control for S {
         if request.dry_run {
             return self.read(move |view| reviews::plan(view, &key, &request)).await;
         }
-        self.write(move |transaction| reviews::review(transaction, &key, &request))
-            .await
+        self.write(Kind::Reviewed, move |transaction| {
+            reviews::review(transaction, &key, &request)
+        })
+        .await
     }
 
     async fn edit_state(&self, edit: StateEdit) -> Result<StateEdited, StoreError> {
         if edit.dry_run {
             return self.read(move |view| state_edits::plan(view, &edit)).await;
         }
-        self.write(move |transaction| state_edits::edit(transaction, &edit))
-            .await
+        self.write(Kind::StateEdited, move |transaction| {
+            state_edits::edit(transaction, &edit)
+        })
+        .await
     }
 
     async fn lift_quarantine(
@@ -212,17 +220,24 @@ impl<S: Transacts> Control for S {
         route: RouteName,
         act: Act,
     ) -> Result<Vec<Quarantine>, StoreError> {
-        self.write(move |transaction| quarantine::lift(transaction, &tenant, &route, &act))
-            .await
+        self.write(Kind::Quarantined, move |transaction| {
+            quarantine::lift(transaction, &tenant, &route, &act)
+        })
+        .await
     }
 
     async fn issue_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
-        self.write(move |transaction| tokens::issue(transaction, &token)).await
+        self.write(Kind::TokenChanged, move |transaction| {
+            tokens::issue(transaction, &token)
+        })
+        .await
     }
 
     async fn revoke_token(&self, id: TokenId, end: Revocation) -> Result<bool, StoreError> {
-        self.write(move |transaction| tokens::revoke(transaction, id, &end))
-            .await
+        self.write(Kind::TokenChanged, move |transaction| {
+            tokens::revoke(transaction, id, &end)
+        })
+        .await
     }
 
     async fn add_version(&self, version: NewVersion, act: Act) -> Answered<PluginVersion> {
@@ -264,8 +279,10 @@ impl<S: Transacts> Control for S {
                 .read(move |view| rules::follow_namespaces(view.connection, &routes, &act))
                 .await;
         }
-        self.write(move |transaction| rules::follow_namespaces(transaction.connection, &routes, &act))
-            .await
+        self.write(Kind::RegistryChanged, move |transaction| {
+            rules::follow_namespaces(transaction.connection, &routes, &act)
+        })
+        .await
     }
 
     async fn set_route(&self, request: SetRoute) -> Answered<BindingChange> {
@@ -303,7 +320,9 @@ impl<S: Transacts> Control for S {
     }
 
     async fn record_trial(&self, trial: TrialRecord) -> Result<(), StoreError> {
-        self.write(move |transaction| registry::record_trial(transaction.connection, &trial))
-            .await
+        self.write(Kind::Tried, move |transaction| {
+            registry::record_trial(transaction.connection, &trial)
+        })
+        .await
     }
 }

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tollgate_core::admission::{Admission, Disposition, NewJob};
 use tollgate_core::chain::{self, Coverage, ReceiptFacts};
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
@@ -18,7 +19,7 @@ use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
 
 use super::fault::Fault;
 use super::rows::unsigned;
-use super::transaction::{ChainHead, NewOrigin, Transaction, read_chain_head};
+use super::transaction::{ChainHead, Transaction, read_chain_head};
 use crate::sql::{Connection, OptionalExtension as _, params};
 
 pub(crate) use self::rows::Rows;
@@ -91,6 +92,9 @@ pub(crate) trait Receipts: Debug + Send + Sync {
 
     /// Where the receipts stand that were not accepted: what follows `FROM`, up to a condition more.
     fn not_accepted(&self) -> &'static str;
+
+    /// The newest receipt and its link, as the receipts themselves say.
+    fn head(&self, connection: &Connection) -> Result<ChainHead, Fault>;
 }
 
 /// The same in the writer, which adds to it.
@@ -110,7 +114,6 @@ pub(crate) trait ReceiptsWriter: Receipts {
         receipt: Receipt,
         origin: i64,
         moved: Option<Moved>,
-        jobs: &[NewJob],
     ) -> Result<(), Fault>;
 
     /// Changes a subject without a receipt.
@@ -122,30 +125,22 @@ pub(crate) trait ReceiptsWriter: Receipts {
         None
     }
 
-    /// Whether a commit that only admits is durable without a sync of the database's own log.
-    fn is_logged(&self) -> bool {
-        false
+    /// What the group admitted, for its record: facts, and bodies.
+    fn gathered(&self) -> (Vec<&[u8]>, &[Bytes]) {
+        (Vec::new(), &[])
     }
 
-    /// Writes what a group of changes has gathered. Last before the commit.
-    fn write(&mut self, _connection: &Connection, _gathered: &Gathered<'_>) -> Result<(), Fault> {
+    /// Writes the rows of what was gathered, whose facts will begin at a position of the log. Last before the group's record. `index` is
+    /// the same database, for what can be made again from all else: it is in no record.
+    fn write(&mut self, _connection: &Connection, _index: &Connection, _facts_at: u64) -> Result<(), Fault> {
         Ok(())
     }
 
-    /// What was written is in the transaction for good.
+    /// The group's record is in the log.
     fn kept(&mut self) {}
 
     /// Forgets what was gathered.
     fn rolled_back(&mut self) {}
-}
-
-/// What a group of changes gathered beside receipts.
-pub(crate) struct Gathered<'a> {
-    /// The link of the newest receipt before it.
-    pub(crate) previous: Digest,
-    /// The database's own log is synced before anybody is answered.
-    pub(crate) is_synced: bool,
-    pub(crate) origins: &'a [NewOrigin],
 }
 
 /// A connection inside a transaction, and how its receipts are kept.
@@ -477,7 +472,7 @@ pub(crate) fn append(
             None => unrouted::insert(connection, &[(seq, origin)])?,
         }
     }
-    receipts.append(connection, receipt, origin, moved, jobs)?;
+    receipts.append(connection, receipt, origin, moved)?;
     transaction.memory.head = ChainHead { seq, link };
     Ok(seq)
 }

@@ -71,6 +71,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0017_state_edits.sql"),
     statements!("../../migrations/0018_reasons.sql"),
     statements!("../../migrations/0019_fault_rows.sql"),
+    statements!("../../migrations/0020_log.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

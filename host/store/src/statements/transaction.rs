@@ -19,13 +19,10 @@ pub(crate) struct Transaction<'a> {
     pub(crate) jobs_ready: bool,
     /// Wakes the deliverer after the commit.
     pub(crate) outbox_ready: bool,
-    /// Somebody is told of this commit who must not be told of it in vain: it is committed and synced before anybody is answered. What
-    /// is not marked is done again after the process died, by the same rules and with the same outcome.
+    /// Somebody outside is told of this: it is on the disk before anybody is answered. What is not marked is in the log when it is answered,
+    /// which outlives the process, and on the disk within a second; after a loss of power it is done again, by the same rules and with the
+    /// same outcome.
     pub(crate) must_sync: bool,
-    /// What was done is to be known even if the process dies right after: it is committed before anybody is answered.
-    pub(crate) must_commit: bool,
-    /// Origins that this transaction made.
-    pub(crate) new_origins: Vec<NewOrigin>,
     /// Plugin state that it wrote.
     pub(crate) state: Vec<StateChange>,
     /// What it changed that hosts keep in memory.
@@ -41,15 +38,6 @@ pub(crate) struct StateChange {
     pub(crate) value: StateValue,
 }
 
-/// An origin that was not known before.
-#[derive(Debug)]
-pub(crate) struct NewOrigin {
-    pub(crate) id: i64,
-    pub(crate) tenant: TenantName,
-    pub(crate) source: SourceName,
-    pub(crate) family: Option<FamilyName>,
-}
-
 impl<'a> Transaction<'a> {
     /// Nothing is done in it yet.
     pub(crate) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
@@ -59,8 +47,6 @@ impl<'a> Transaction<'a> {
             jobs_ready: false,
             outbox_ready: false,
             must_sync: false,
-            must_commit: false,
-            new_origins: Vec::new(),
             state: Vec::new(),
             changed: Vec::new(),
         }
@@ -98,15 +84,7 @@ impl<'a> Transaction<'a> {
                 self.connection
                     .prepare_cached("INSERT INTO origins (tenant, source, family) VALUES (?1, ?2, ?3)")?
                     .execute(texts)?;
-                let id = self.connection.last_insert_rowid();
-                let (tenant, source, family) = name.clone();
-                self.new_origins.push(NewOrigin {
-                    id,
-                    tenant,
-                    source,
-                    family,
-                });
-                id
+                self.connection.last_insert_rowid()
             }
         };
         self.memory.origins.insert(name, id);
@@ -121,10 +99,6 @@ pub(crate) struct Memory {
     pub(crate) head: ChainHead,
     /// As the file has it.
     written: ChainHead,
-    /// Leases of jobs that were given since the last commit.
-    pub(crate) leases: i64,
-    /// The last process did not end by itself: a job may have killed it, and would again. Its attempts are counted before they begin.
-    pub(crate) careful: bool,
     pub(crate) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(crate) configs: BTreeSet<Digest>,
     /// What the links of its chain cover.
@@ -143,14 +117,20 @@ pub(crate) struct ChainHead {
     pub(crate) link: Digest,
 }
 
+impl ChainHead {
+    /// Of the newest receipt's number and link; of a store without receipts it is the beginning.
+    pub(crate) fn of(newest: Option<(i64, [u8; 32])>) -> Self {
+        let (seq, link) = newest.map_or((0, chain::GENESIS), |(seq, link)| (seq, Digest(link)));
+        Self { seq, link }
+    }
+}
+
 impl Memory {
     pub(crate) fn load(connection: &Connection, receipts: Box<dyn ReceiptsWriter>) -> Result<Self, Fault> {
         let head = read_chain_head(connection)?;
         Ok(Self {
             head,
             written: head,
-            leases: 0,
-            careful: false,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
             coverage: coverage(connection)?,
@@ -170,7 +150,6 @@ impl Memory {
 
     pub(crate) fn committed(&mut self) {
         self.written = self.head;
-        self.leases = 0;
     }
 
     /// After a rollback: what was remembered of rows that are gone is forgotten.
@@ -197,14 +176,5 @@ pub(crate) fn read_chain_head(connection: &Connection) -> Result<ChainHead, Faul
             Ok((row.get(0)?, row.get::<_, [u8; 32]>(1)?))
         })
         .optional()?;
-    Ok(match head {
-        Some((seq, link)) => ChainHead {
-            seq,
-            link: Digest(link),
-        },
-        None => ChainHead {
-            seq: 0,
-            link: chain::GENESIS,
-        },
-    })
+    Ok(ChainHead::of(head))
 }

@@ -8,15 +8,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tollgate_store::{
-    Admitted, BlockingReads as _, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, Outbox as _,
-    Quotas, ReceiptKey as _, ReplayRequest, ReplayWhat, ReviewAnswer, Settled, SqliteStore, Store as _, StoreError,
-    TraceBy, Views as _, Work as _,
+    Admitted, Control as _, DeadLetterFilter, Intake as _, Layout, OpenOptions, ReceiptKey as _, ReplayRequest,
+    ReplayWhat, SqliteStore, Store as _, StoreError, TraceBy, Views as _, Work as _,
 };
 
-use crate::support::{
-    ACCEPTED, Backend, Sent, SettlementExt as _, at, claim, claim_one, claim_request, map, name, settlement, trace_one,
-    trace_text,
-};
+use crate::support::{ACCEPTED, Backend, Sent, at, claim_one, settlement, trace_one, trace_text};
 
 /// A directory for one store, and how it is opened.
 pub(crate) struct Sqlite(TempDir, OpenOptions);
@@ -38,9 +34,11 @@ impl Sqlite {
         })
     }
 
-    /// Keeps receipts in segments and next to nothing of them in memory: keys are on their way into the indexes all the time.
+    /// Keeps receipts in segments and next to nothing of them in memory: keys are on their way into the indexes all the time. The log begins a
+    /// new segment every few records.
     pub(crate) fn of_segments_without_memory() -> Self {
         Self::with(OpenOptions {
+            log_segment_bytes: 8 * 1024,
             layout: Layout::Segments,
             keys_in_memory_max: 2,
             recent_bytes_max: 0,
@@ -60,17 +58,49 @@ impl Sqlite {
         self.0.path().join("tollgate.db")
     }
 
-    pub(crate) fn bodies_path(&self) -> PathBuf {
-        self.0.path().join("tollgate.db-bodies")
+    /// The files of the log, in order, and the key.
+    fn log_files(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        let is_of_log = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("tollgate.db-log-") || ["tollgate.db-key", "tollgate.db-begun"].contains(&name)
+        };
+        let mut files: Vec<_> = files.filter(is_of_log).collect();
+        files.sort();
+        files
     }
 
-    /// What a loss of power leaves of `self` when the disk kept of the database what `earlier` holds, and `bodies` of the bodies.
-    pub(crate) fn after_power_loss(&self, earlier: &Self, bodies: &[u8]) -> Self {
+    /// Gives the store that will be here a key of its own choice.
+    pub(crate) fn with_key(self, key: &[u8]) -> Self {
+        std::fs::write(self.0.path().join("tollgate.db-key"), key).unwrap();
+        self
+    }
+
+    pub(crate) fn key(&self) -> Vec<u8> {
+        std::fs::read(self.0.path().join("tollgate.db-key")).unwrap()
+    }
+
+    /// The newest segment of the log.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.log_files().pop().unwrap()
+    }
+
+    fn copy_log(&self, to: &Self) {
+        for file in self.log_files() {
+            std::fs::copy(&file, to.0.path().join(file.file_name().unwrap())).unwrap();
+        }
+    }
+
+    /// What a loss of power leaves of `self` when the disk kept of the index what `earlier` holds, and `log` of the newest segment.
+    pub(crate) fn after_power_loss(&self, earlier: &Self, log: &[u8]) -> Self {
         let left = Self::with(self.1).quick();
         for file in ["tollgate.db", "tollgate.db-wal"] {
             std::fs::copy(earlier.0.path().join(file), left.0.path().join(file)).unwrap();
         }
-        std::fs::write(left.bodies_path(), bodies).unwrap();
+        self.copy_log(&left);
+        std::fs::write(left.log_path(), log).unwrap();
         left
     }
 
@@ -78,7 +108,7 @@ impl Sqlite {
     pub(crate) fn exported(store: &SqliteStore) -> Self {
         let copy = Self::new().quick();
         store.copy_to(copy.path()).unwrap();
-        assert!(!copy.bodies_path().exists(), "a copy is one file");
+        assert!(copy.log_files().is_empty(), "a copy is one file");
         copy
     }
 
@@ -86,18 +116,17 @@ impl Sqlite {
     pub(crate) fn copy(&self) -> Self {
         let copy = Self::with(self.1).quick();
         std::fs::copy(self.path(), copy.path()).unwrap();
-        if self.bodies_path().exists() {
-            std::fs::copy(self.bodies_path(), copy.bodies_path()).unwrap();
-        }
+        self.copy_log(&copy);
         copy
     }
 
     /// A copy of the files in the middle of whatever goes on: what a process that dies now leaves behind.
     pub(crate) fn copied_as_it_is(&self, options: OpenOptions) -> Self {
         let copy = Self::with(options).quick();
-        for file in ["tollgate.db", "tollgate.db-wal", "tollgate.db-bodies"] {
+        for file in ["tollgate.db", "tollgate.db-wal"] {
             std::fs::copy(self.0.path().join(file), copy.0.path().join(file)).unwrap();
         }
+        self.copy_log(&copy);
         copy
     }
 
@@ -137,9 +166,8 @@ async fn a_store_whose_files_are_gone_acknowledges_nothing() {
     for (file, replaced) in [
         ("tollgate.db", false),
         ("tollgate.db", true),
-        ("tollgate.db-wal", false),
-        ("tollgate.db-bodies", false),
-        ("tollgate.db-bodies", true),
+        ("tollgate.db-log-0000000000000000", false),
+        ("tollgate.db-log-0000000000000000", true),
     ] {
         let place = Sqlite::new();
         let store = place.open();
@@ -332,88 +360,13 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 19,
+                    known: 20,
                     ..
                 }
             ),
             "{error:?}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_store_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
-    let place = Sqlite::of_rows();
-    let sent = Sent::new("e1").of("r_1").status("exploded");
-    place.open().close().await;
-    // What says that its chain covers everything; at that time it did not.
-    place
-        .raw()
-        .execute_batch("DELETE FROM meta WHERE name = 'layout'")
-        .unwrap();
-    let store = place.open();
-    assert!(matches!(sent.admit(&store).await, Admitted::New(_)));
-    assert_eq!(Sent::new("e2").tenant("globex").admit(&store).await, ACCEPTED);
-    let acts = settlement(&claim_one(&store, at(0)).await).acts("op", 1).to("shop");
-    assert!(matches!(store.settle(acts).await.unwrap(), Settled::Committed { .. }));
-    assert_eq!(Sent::new("e3").tenant("globex").admit(&store).await, ACCEPTED);
-    store.close().await;
-    drop(store);
-    place
-        .raw()
-        .execute_batch(
-            "DROP TABLE fault_rows; DROP TABLE state_edits; DROP TABLE resends; ALTER TABLE outbox DROP COLUMN resend; ALTER TABLE attempts DROP COLUMN resend; DROP TABLE route_namespaces; DROP TABLE unrouted; DROP TABLE redelivered; DROP TABLE redelivered_in_all; DROP TABLE work_reviews; DROP INDEX actions_conflicting; \
-             DROP INDEX jobs_set_aside; ALTER TABLE jobs DROP COLUMN ended_at; \
-             CREATE INDEX jobs_set_aside ON jobs (state) WHERE state IN (4, 5); DROP INDEX deliveries_open; \
-             CREATE INDEX deliveries_conflict ON deliveries (conflict) WHERE conflict <> 0; \
-             ALTER TABLE deliveries DROP COLUMN event; ALTER TABLE deliveries DROP COLUMN origin; \
-             ALTER TABLE deliveries DROP COLUMN times; ALTER TABLE deliveries DROP COLUMN last_at; \
-             ALTER TABLE deliveries DROP COLUMN decided; \
-             DROP INDEX actions_operation; DROP INDEX outbox_action; ALTER TABLE actions DROP COLUMN namespace; \
-             CREATE UNIQUE INDEX actions_operation ON actions (operation_key, tenant, kind) WHERE conflict = 0; \
-             CREATE INDEX outbox_action ON outbox (action); \
-             DROP INDEX jobs_lane; CREATE INDEX jobs_lane ON jobs (lane, state) WHERE state IN (0, 1, 2); \
-             DROP INDEX outbox_claimable; ALTER TABLE outbox DROP COLUMN tenant; \
-             CREATE INDEX outbox_claimable ON outbox (due_at) WHERE state IN (1, 2); \
-             DROP TABLE tokens; DROP TABLE components; DROP TABLE plugin_versions; DROP TABLE plugin_bindings; \
-             DROP TABLE plugin_history; DROP TABLE publisher_keys; DROP TABLE api_routes; DROP TABLE shadow_runs; \
-             DROP TABLE shadow_tallies; DROP TABLE quarantines; DROP TABLE plugin_state_totals; DROP TABLE plugin_trials; DROP TABLE reviews; DROP TABLE segments; \
-             DROP TABLE receipt_keys; DROP TABLE recent; DROP TABLE event_ids; DROP TABLE not_accepted; DROP INDEX jobs_claimable; \
-             CREATE INDEX jobs_claimable ON jobs (due_at) WHERE state IN (1, 2); ALTER TABLE origins DROP COLUMN newest; ALTER TABLE jobs DROP COLUMN tenant; \
-             PRAGMA user_version = 1",
-        )
-        .unwrap();
-    let refused = SqliteStore::open_read_only(place.path()).unwrap_err().to_string();
-    assert!(
-        refused.contains("start the server once to migrate it to 19"),
-        "{refused}"
-    );
-
-    // It keeps its layout, whatever is asked for new stores.
-    let store = place.try_open(OpenOptions::default()).unwrap();
-    assert_eq!(store.counts().await.unwrap().held, 1);
-    let answer = store.review(map(&store, &sent, "completed", 1)).await.unwrap();
-    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
-    let mut claims = claim(&store, at(1000), 10).await;
-    claims.retain(|claim| claim.event.tenant.as_str() == "globex");
-    let writes = settlement(&claims[0]).writes("count", Some(b"1"));
-    assert!(matches!(store.settle(writes).await.unwrap(), Settled::Committed { .. }));
-    // Whose an outbox entry is, is known again.
-    let quotas = |room| Quotas {
-        each_max: 0,
-        of: [((name("globex"), name("shop")), room)].into(),
-    };
-    let within = |room| store.claim_outbox(claim_request(at(1000), 10), quotas(room));
-    assert_eq!(within(0).await.unwrap().claims.len(), 0);
-    assert_eq!(within(1).await.unwrap().claims.len(), 1);
-    let state = |tenant: &str| {
-        store
-            .blocking()
-            .read_state(&name(tenant), &name("cashback"), "count")
-            .unwrap()
-    };
-    assert_eq!(state("globex").value.as_deref(), Some(&b"1"[..]));
-    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
 }
 
 #[test]
@@ -464,13 +417,13 @@ async fn damage_each_page(whole: Sqlite) {
     let bytes = std::fs::read(whole.path()).unwrap();
     let page_bytes = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
     let pages = bytes.len() / page_bytes;
-    let bodies = std::fs::read(whole.bodies_path()).unwrap_or_default();
+    let bodies = std::fs::read(whole.log_path()).unwrap_or_default();
     for page in 0..pages + bodies.len() / page_bytes {
         let place = whole.copy();
         let (file, mut damaged, at) = if page < pages {
             (place.path(), bytes.clone(), page * page_bytes)
         } else {
-            (place.bodies_path(), bodies.clone(), (page - pages) * page_bytes)
+            (place.log_path(), bodies.clone(), (page - pages) * page_bytes)
         };
         damaged[at..at + page_bytes].fill(0xA5);
         std::fs::write(file, damaged).unwrap();
@@ -589,36 +542,9 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
         whole.raw().query_row(&sql, [], |row| row.get(0)).unwrap()
     };
     assert!(count("receipt_keys") > 0 && count("recent") > 0);
-    // Of equal length, so that the packed facts can still be read.
-    let packed = |from: &str, to: &str| {
-        let facts: Vec<u8> = whole
-            .raw()
-            .query_row("SELECT facts FROM segments WHERE first = 5", [], |row| row.get(0))
-            .unwrap();
-        let at = facts
-            .windows(from.len())
-            .position(|here| here == from.as_bytes())
-            .unwrap();
-        let mut edited = facts;
-        edited[at..at + to.len()].copy_from_slice(to.as_bytes());
-        let hex: String = edited.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("UPDATE segments SET facts = x'{hex}' WHERE first = 5")
-    };
-    let (amount, attribute, subject) = (packed("USD", "EUR"), packed("prod_1", "prod_2"), packed("r_0", "r_1"));
-    let (event, event_type, key) = (
-        packed("e5", "e6"),
-        packed("customer.rewarded", "customer.punished"),
-        packed("key-2026", "key-2027"),
-    );
     touched_receipts_are_named(
         &whole,
         &[
-            ("an event id", &event, PLACE_OF_5),
-            ("a type", &event_type, PLACE_OF_5),
-            ("a key id", &key, PLACE_OF_5),
-            ("an amount", &amount, PLACE_OF_5),
-            ("an attribute", &attribute, PLACE_OF_5),
-            ("a subject", &subject, PLACE_OF_5),
             (
                 "where its body is",
                 "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5",
@@ -685,7 +611,7 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
 #[tokio::test]
 async fn bodies_that_were_touched_or_lost_are_found() {
     let whole = filled(Sqlite::new(), 9).await;
-    let bodies = std::fs::read(whole.bodies_path()).unwrap();
+    let bodies = std::fs::read(whole.log_path()).unwrap();
 
     let touched = whole.copy();
     let mut other = bodies.clone();
@@ -694,36 +620,76 @@ async fn bodies_that_were_touched_or_lost_are_found() {
         .query_row("SELECT bodies_at FROM segments WHERE first = 5", [], |row| row.get(0))
         .unwrap();
     other[fifth as usize + 100] ^= 1;
-    std::fs::write(touched.bodies_path(), other).unwrap();
+    std::fs::write(touched.log_path(), other).unwrap();
     let problems = touched.open().audited().unwrap().in_words();
-    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(
-        problems[0].contains(PLACE_OF_5) && problems[0].contains("its body is not the one"),
+        problems[0].contains("log: its records can be believed up to"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].contains(PLACE_OF_5) && problems[1].contains("its body is not the one"),
         "{problems:?}"
     );
 
     let cut = whole.copy();
-    std::fs::write(cut.bodies_path(), &bodies[..bodies.len() - 1]).unwrap();
+    std::fs::write(cut.log_path(), &bodies[..bodies.len() - 1]).unwrap();
     let error = cut.try_open(OpenOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("part of it is lost"), "{error}");
+    assert!(
+        error.contains("part of the log is lost") && error.contains("-log-0000"),
+        "{error}"
+    );
 
     let gone = whole.copy();
-    std::fs::remove_file(gone.bodies_path()).unwrap();
-    for error in [
-        gone.try_open(OpenOptions::default()).unwrap_err().to_string(),
-        SqliteStore::open_read_only(gone.path()).unwrap_err().to_string(),
-    ] {
-        assert!(error.contains("tollgate.db-bodies"), "{error}");
-    }
+    std::fs::remove_file(gone.log_path()).unwrap();
+    let error = gone.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("there are no segments at"), "{error}");
 
-    let orphaned = whole.copy();
-    std::fs::remove_file(orphaned.path()).unwrap();
-    let error = orphaned.try_open(OpenOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("restore it, or move them away"), "{error}");
+    // Of a log without an index a new one is made, with all that it says.
+    let alone = whole.copy();
+    std::fs::remove_file(alone.path()).unwrap();
+    let store = alone.open();
+    assert_eq!(store.counts().await.unwrap().receipts, 9);
+    assert_eq!(
+        Sent::new("e1").of("r_1").admit(&store).await,
+        Admitted::Conflict { delivery: 2 }
+    );
+    assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
+
+    // An index without a log is none.
+    let index = whole.copy();
+    index
+        .log_files()
+        .iter()
+        .for_each(|file| std::fs::remove_file(file).unwrap());
+    let error = index.try_open(OpenOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("restore them; the database alone is an index of the log"),
+        "{error}"
+    );
+
+    // Of equal length, so that the facts can still be read.
+    for (from, to) in [
+        ("e5", "e6"),
+        ("customer.rewarded", "customer.punished"),
+        ("key-2026", "key-2027"),
+        ("USD", "EUR"),
+        ("prod_1", "prod_2"),
+        ("r_0", "r_9"),
+    ] {
+        let place = whole.copy();
+        let mut other = bodies.clone();
+        let facts = other[..fifth as usize].windows(from.len());
+        let at = facts.enumerate().rfind(|(_, here)| *here == from.as_bytes()).unwrap().0;
+        other[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(place.log_path(), other).unwrap();
+        let problems = place.open().audited().unwrap().in_words();
+        assert!(problems[1].contains(PLACE_OF_5), "{from}: {problems:?}");
+    }
 
     // What stands behind the end was written for a commit that never came.
     let longer = whole.copy();
-    std::fs::write(longer.bodies_path(), [bodies, b"left over".to_vec()].concat()).unwrap();
+    std::fs::write(longer.log_path(), [bodies, b"left over".to_vec()].concat()).unwrap();
     let store = longer.open();
     assert_eq!(Sent::new("e10").body("the next").admit(&store).await, ACCEPTED);
     assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);

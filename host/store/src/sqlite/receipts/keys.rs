@@ -6,7 +6,8 @@
 //! slice each: then many keys share a page.
 //!
 //! `recent` holds what the indexes may lack, exactly: its rows go in the transaction that carries the last of their keys. How
-//! far a load has come is durable too: processes that end before a load is through would else begin it again for ever.
+//! far a load has come is durable too: processes that end before a load is through would else begin it again for ever. What is carried,
+//! and how far, is in no record of the log: an index that is made again carries its keys by itself.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,7 +19,7 @@ use super::super::fault::Fault;
 use super::super::rows::disposition_codes;
 use super::filter::Filter;
 use super::{Receipt, SubjectKey, SubjectState, rows};
-use crate::sql::{Connection, params};
+use crate::sql::{Connection, OptionalExtension as _, params};
 
 /// Keys that a commit carries into the indexes for each receipt that it admits: more than come, so that one load is through
 /// before the next is full.
@@ -43,8 +44,6 @@ enum Entry<'a> {
         status: Option<&'a str>,
         newest: i64,
     },
-    /// This commit carried the load of the rows up to `through` as far as this many keys.
-    Carried { through: i64, keys: u64 },
 }
 
 /// A map whose keys begin with a keyed hash's bytes: hashing them again would add nothing.
@@ -170,15 +169,9 @@ impl Keys {
         while let Some(row) = origins.next()? {
             keys.origins.insert(row.get(0)?, row.get(1)?);
         }
-        let mut progress = None;
-        keys.committed = each_recent(connection, |_, _, entry| {
-            if let Entry::Carried { through, keys } = *entry {
-                progress = Some((through, keys));
-            }
-            Ok(())
-        })?;
+        keys.committed = each_recent(connection, |_, _, _| Ok(()))?;
         // Without progress, and when that load is through, no row belongs to it.
-        let (through, carried) = progress.unwrap_or_default();
+        let (through, carried) = read_progress(connection)?;
         let mut table = Table::default();
         each_recent(connection, |row, seq, entry| {
             if let Entry::Receipt { origin, .. } = entry {
@@ -188,12 +181,11 @@ impl Keys {
         })?;
         if !(table.receipts.is_empty() && table.subjects.is_empty()) {
             let mut load = Load::new(table, through);
-            load.carried = usize::try_from(carried)
-                .ok()
-                .filter(|carried| *carried < load.len())
-                .ok_or_else(|| {
-                    Fault::damaged("recent keys", format_args!("{carried} of {} are carried", load.len()))
-                })?;
+            if carried >= load.len() {
+                let detail = format_args!("{carried} of {} are carried", load.len());
+                return Err(Fault::damaged("recent keys", detail));
+            }
+            load.carried = carried;
             load.carrying = load.carried;
             keys.expect_in_indexes(&load);
             keys.load = Some(load);
@@ -284,28 +276,23 @@ impl Keys {
         Ok(())
     }
 
-    /// What the transaction adds, for its record.
-    pub(super) fn entries(&self) -> &[u8] {
-        &self.entries
-    }
-
-    /// Writes the transaction's entries and carries a slice of the load.
-    pub(super) fn write(&mut self, connection: &Connection) -> Result<(), Fault> {
+    /// Writes the group's entries, in the row of a number that only grows, and carries a slice of the load.
+    pub(super) fn write(&mut self, connection: &Connection, index: &Connection, row: i64) -> Result<(), Fault> {
         if self.entries.is_empty() {
             return Ok(());
         }
         if let Some(load) = &mut self.load {
             let keys = (self.receipts * CARRIED_PER_RECEIPT).max(CARRIED_MIN);
             load.carrying = (load.carried + keys).min(load.len());
-            load.carry(connection)?;
+            load.carry(index)?;
             if load.carrying == load.len() {
-                load.finish(connection, &self.origins)?;
+                load.finish(index, &self.origins)?;
+                write_progress(index, 0, 0)?;
             } else {
-                let (through, keys) = (load.through, load.carrying as u64);
-                self.note(&Entry::Carried { through, keys })?;
+                write_progress(index, load.through, load.carrying)?;
             }
         }
-        self.newest = self.committed + 1;
+        self.newest = row;
         connection
             .prepare_cached("INSERT INTO recent (id, first, entries) VALUES (?1, ?2, ?3)")?
             .execute(params![self.newest, self.first, self.entries])?;
@@ -405,6 +392,29 @@ impl Load {
     }
 }
 
+/// How far the load of the rows of `recent` up to one has come: that row, and how many of the load's keys are in the indexes.
+fn read_progress(connection: &Connection) -> Result<(i64, usize), Fault> {
+    let found: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'keys_carried'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    match found.as_deref().map(postcard::from_bytes) {
+        None => Ok((0, 0)),
+        Some(Ok(progress)) => Ok(progress),
+        Some(Err(error)) => Err(Fault::damaged("recent keys", error)),
+    }
+}
+
+fn write_progress(connection: &Connection, through: i64, keys: usize) -> Result<(), Fault> {
+    let progress = postcard::to_extend(&(through, keys), Vec::new());
+    let progress = progress.map_err(|error| Fault::damaged("recent keys", error))?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('keys_carried', ?1)")?
+        .execute(params![progress])?;
+    Ok(())
+}
+
 /// Carries every key that waits into the indexes, inside a transaction.
 pub(super) fn carry_all(connection: &Connection) -> Result<(), Fault> {
     let keys = Keys::load(connection, usize::MAX)?;
@@ -412,8 +422,9 @@ pub(super) fn carry_all(connection: &Connection) -> Result<(), Fault> {
     for mut load in keys.load.into_iter().chain([rest]) {
         load.carrying = load.len();
         load.carry(connection)?;
+        load.finish(connection, &keys.origins)?;
     }
-    Ok(())
+    write_progress(connection, 0, 0)
 }
 
 fn state(status: Option<&str>, newest: i64) -> Result<SubjectState, Fault> {
@@ -428,7 +439,6 @@ fn state(status: Option<&str>, newest: i64) -> Result<SubjectState, Fault> {
 }
 
 pub(super) fn indexed_receipt(connection: &Connection, id: ReceiptId) -> Result<Option<i64>, Fault> {
-    use crate::sql::OptionalExtension as _;
     Ok(connection
         .prepare_cached("SELECT seq FROM receipt_keys WHERE id = ?1")?
         .query_row([id.0.as_slice()], |row| row.get(0))
@@ -441,7 +451,6 @@ impl Entry<'_> {
         match *self {
             Self::Receipt { subject, .. } => subject.map(|(key, status)| (key, status, seq)),
             Self::Subject { key, status, newest } => Some((key, status, newest)),
-            Self::Carried { .. } => None,
         }
     }
 }
@@ -526,7 +535,6 @@ impl Ways {
     }
 
     pub(in crate::sqlite) fn check(&mut self, connection: &Connection, receipt: &Receipt) -> Result<(), Fault> {
-        use crate::sql::OptionalExtension as _;
         let places = [
             self.recent.get(&receipt.id.0).copied(),
             indexed_receipt(connection, receipt.id)?,
@@ -630,12 +638,14 @@ mod tests {
     fn a_slice_that_was_rolled_back_is_carried_again() {
         let connection = tables();
         let mut keys = Keys::load(&connection, 64).unwrap();
-        let commit = |keys: &mut Keys, numbers: std::ops::Range<i64>, fails: bool| {
+        let mut row = 0;
+        let mut commit = |keys: &mut Keys, numbers: std::ops::Range<i64>, fails: bool| {
             connection.execute_batch("BEGIN").unwrap();
             for number in numbers {
                 keys.append(number, id(number), 1, Some((id(-number).0, None))).unwrap();
             }
-            keys.write(&connection).unwrap();
+            row += 1;
+            keys.write(&connection, &connection, row).unwrap();
             if fails {
                 connection.execute_batch("ROLLBACK").unwrap();
                 keys.rolled_back();

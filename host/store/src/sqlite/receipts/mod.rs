@@ -1,32 +1,27 @@
 //! Receipts in segments, which only the one writer of a native host makes, and what reads a store's receipts as a whole.
 //!
-//! `segments` packs what one commit admits into few rows, `bodies` appends its bodies to a file, and `keys` holds the newest ids
+//! `segments` packs what one group admits into few rows that say where in the log the receipts stand, and `keys` holds the newest ids
 //! and subjects in memory and carries them into their indexes in key order, so that an event does not touch a random page of
-//! each index. `packed` is what the writer remembers of all three.
+//! each index. `packed` is what the writer remembers of both.
 
-mod bodies;
 mod filter;
 mod keys;
 mod packed;
-mod redo;
 mod segments;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use tollgate_core::ids::{ReceiptId, TenantName};
-use tollgate_core::secret::Secret;
 
 pub(super) use self::keys::Ways;
 use self::packed::Packed;
-pub(super) use self::redo::{Redone, rewrite_file};
 use super::fault::Fault;
-use super::open::StorePath;
 use super::rows::EVENT_COLUMNS;
-use crate::StoreError;
+use super::transaction::ChainHead;
+use crate::log::Contents;
 use crate::sql::Connection;
 pub(super) use crate::statements::receipts::{
-    Body, Gathered, Layout, Moved, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View, coverage,
+    Body, Layout, Moved, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View, coverage,
 };
 use crate::statements::receipts::{rows, unrouted};
 
@@ -45,15 +40,11 @@ pub(super) trait Whole: Receipts {
 }
 
 /// A store's receipts, for its readers.
-pub(super) fn of_readers(layout: Layout, path: &StorePath) -> Result<Arc<dyn Whole>, StoreError> {
-    Ok(match layout {
+pub(super) fn of_readers(layout: Layout, log: &Arc<Contents>) -> Arc<dyn Whole> {
+    match layout {
         Layout::Rows => Arc::new(Rows),
-        Layout::Segments => {
-            Arc::new(Segments(Some(File::open(path.bodies()).map_err(|error| {
-                path.cannot_open(format_args!("{}: {error}", path.bodies().display()))
-            })?)))
-        }
-    })
+        Layout::Segments => Arc::new(Segments(Arc::clone(log))),
+    }
 }
 
 impl Whole for Rows {
@@ -81,18 +72,18 @@ impl Whole for Rows {
     }
 }
 
-/// Receipts in segments, with the file of their bodies. Without it their facts are still found.
+/// Receipts in segments, with the log in which they stand.
 #[derive(Debug)]
-pub(super) struct Segments(pub(super) Option<File>);
+pub(super) struct Segments(Arc<Contents>);
 
 impl Receipts for Segments {
     fn get(&self, connection: &Connection, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
-        Ok(segments::get(connection, self.0.as_ref(), seq, body)?.map(Arc::new))
+        Ok(segments::get(connection, &self.0, seq, body)?.map(Arc::new))
     }
 
     /// The segment that holds it.
     fn around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
-        let segment = segments::segment_of(connection, self.0.as_ref(), seq)?;
+        let segment = segments::segment_of(connection, &self.0, seq)?;
         Ok(segment.into_iter().map(Arc::new).collect())
     }
 
@@ -112,7 +103,7 @@ impl Receipts for Segments {
         before: i64,
         receipts_max: usize,
     ) -> Result<Vec<i64>, Fault> {
-        segments::newest(connection, tenant, before, receipts_max)
+        segments::newest(connection, &self.0, tenant, before, receipts_max)
     }
 
     fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
@@ -122,11 +113,15 @@ impl Receipts for Segments {
     fn not_accepted(&self) -> &'static str {
         segments::NOT_ACCEPTED
     }
+
+    fn head(&self, connection: &Connection) -> Result<ChainHead, Fault> {
+        segments::head(connection, &self.0)
+    }
 }
 
 impl Whole for Segments {
     fn walk(&self, connection: &Connection, each: &mut Each<'_>) -> Result<(), Fault> {
-        segments::walk(connection, self.0.as_ref(), each)
+        segments::walk(connection, &self.0, each)
     }
 
     fn ways(&self, connection: &Connection) -> Result<Option<Ways>, Fault> {
@@ -141,61 +136,26 @@ pub(super) struct MemoryBounds {
     pub(super) keys_max: usize,
     /// Bytes of receipts that are remembered for the jobs that follow.
     pub(super) recent_bytes_max: usize,
-    /// Bytes that the file of bodies may have.
-    pub(super) file_bytes_max: Option<u64>,
 }
 
 /// A store's receipts, for its writer.
 pub(super) fn of_writer(
     connection: &Connection,
-    path: &StorePath,
-    key: &Secret,
+    log: &Arc<Contents>,
     bounds: MemoryBounds,
 ) -> Result<Box<dyn ReceiptsWriter>, Fault> {
     Ok(match Layout::read(connection)? {
-        Layout::Segments => Box::new(Packed::load(connection, path, key, bounds)?),
+        Layout::Segments => Box::new(Packed::load(connection, log, bounds)?),
         Layout::Rows => Box::new(Rows),
     })
 }
 
-/// Admits again what was acknowledged and the database does not know, inside a transaction: its own log lost it with the power, or
-/// somebody restored an older database.
-pub(super) fn redo(
-    connection: &Connection,
-    path: &StorePath,
-    key: &Secret,
-    was_left_open: bool,
-) -> Result<Redone, Fault> {
+/// While an index is made again from its log: carries the keys that wait into their indexes, inside a transaction. They would all be in
+/// memory otherwise when the store is opened.
+pub(super) fn carry_keys(connection: &Connection) -> Result<(), Fault> {
     match Layout::read(connection)? {
-        Layout::Rows => Ok(Redone::default()),
-        Layout::Segments => redo::redo(connection, path, key, was_left_open),
-    }
-}
-
-/// Whether [`redo`] would find receipts.
-pub(super) fn is_behind_its_records(connection: &Connection, path: &StorePath, key: &Secret) -> Result<bool, Fault> {
-    match Layout::read(connection)? {
-        Layout::Rows => Ok(false),
-        Layout::Segments => redo::is_ahead(connection, path, key),
-    }
-}
-
-/// How many bytes of the file of bodies the database knows.
-pub(super) fn known_bodies_bytes(connection: &Connection) -> Result<u64, Fault> {
-    bodies::known_end(connection)
-}
-
-/// Whether the database is older than its bodies: they hold records that no crash would leave behind what it knows.
-pub(super) fn is_older_than_bodies(
-    connection: &Connection,
-    path: &StorePath,
-    key: &Secret,
-    was_left_open: bool,
-) -> Result<bool, Fault> {
-    match Layout::read(connection)? {
-        Layout::Rows => Ok(false),
-        Layout::Segments if was_left_open => redo::is_past_a_synced_commit(connection, path, key),
-        Layout::Segments => redo::is_ahead(connection, path, key),
+        Layout::Rows => Ok(()),
+        Layout::Segments => keys::carry_all(connection),
     }
 }
 

@@ -4,22 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tollgate_core::admission::NewJob;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
-use tollgate_core::secret::Secret;
 
 use super::super::fault::Fault;
-use super::super::open::StorePath;
-use super::super::rows::disposition_codes;
-use super::bodies::Bodies;
+use super::super::rows::{disposition_codes, signed};
+use super::super::transaction::ChainHead;
 use super::keys::{self, Keys};
-use super::redo::{Commit, Job, Recorder};
 use super::segments::{self, Building};
 use super::{
-    Body, Gathered, Layout, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, Whole,
-    rows, unrouted,
+    Body, Layout, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, Whole, rows,
+    unrouted,
 };
+use crate::log::Contents;
 use crate::sql::{Connection, params};
 
 #[derive(Debug)]
@@ -27,28 +24,19 @@ pub(super) struct Packed {
     recent: Recent,
     keys: Keys,
     building: Building,
-    jobs: Vec<Job>,
-    /// Of the commit's receipts those that no route took: number and origin.
+    /// Of the group's receipts those that no route took: number and origin.
     unrouted: Vec<(i64, i64)>,
-    bodies: Bodies,
-    recorder: Recorder,
+    log: Arc<Contents>,
 }
 
 impl Packed {
-    pub(super) fn load(
-        connection: &Connection,
-        path: &StorePath,
-        key: &Secret,
-        bounds: MemoryBounds,
-    ) -> Result<Self, Fault> {
+    pub(super) fn load(connection: &Connection, log: &Arc<Contents>, bounds: MemoryBounds) -> Result<Self, Fault> {
         Ok(Self {
             recent: Recent::new(bounds.recent_bytes_max),
             keys: Keys::load(connection, bounds.keys_max)?,
             building: Building::default(),
-            jobs: Vec::new(),
             unrouted: Vec::new(),
-            bodies: Bodies::open(connection, path, bounds.file_bytes_max)?,
-            recorder: Recorder::new(key),
+            log: Arc::clone(log),
         })
     }
 }
@@ -58,7 +46,7 @@ impl Receipts for Packed {
         if let Some(receipt) = self.recent.get(seq) {
             return Ok(Some(Arc::clone(receipt)));
         }
-        Ok(segments::get(connection, Some(self.bodies.file()), seq, body)?.map(Arc::new))
+        Ok(segments::get(connection, &self.log, seq, body)?.map(Arc::new))
     }
 
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
@@ -79,7 +67,7 @@ impl Receipts for Packed {
         before: i64,
         receipts_max: usize,
     ) -> Result<Vec<i64>, Fault> {
-        segments::newest(connection, tenant, before, receipts_max)
+        segments::newest(connection, &self.log, tenant, before, receipts_max)
     }
 
     fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
@@ -88,6 +76,10 @@ impl Receipts for Packed {
 
     fn not_accepted(&self) -> &'static str {
         segments::NOT_ACCEPTED
+    }
+
+    fn head(&self, connection: &Connection) -> Result<ChainHead, Fault> {
+        segments::head(connection, &self.log)
     }
 }
 
@@ -98,7 +90,7 @@ impl ReceiptsWriter for Packed {
         };
         let digest = match self.recent.get(seq) {
             Some(receipt) => receipt.body_digest,
-            None => segments::body_digest(connection, seq)?,
+            None => segments::body_digest(connection, &self.log, seq)?,
         };
         Ok(Some((seq, digest)))
     }
@@ -106,7 +98,7 @@ impl ReceiptsWriter for Packed {
     /// Remembers the segment that holds it.
     fn read_ahead(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
         if self.recent.get(seq).is_none() {
-            let segment = segments::segment_of(connection, Some(self.bodies.file()), seq)?;
+            let segment = segments::segment_of(connection, &self.log, seq)?;
             self.recent.older = segment.into_iter().map(Arc::new).collect();
         }
         Ok(())
@@ -118,12 +110,7 @@ impl ReceiptsWriter for Packed {
         receipt: Receipt,
         origin: i64,
         moved: Option<Moved>,
-        jobs: &[NewJob],
     ) -> Result<(), Fault> {
-        self.jobs.extend(jobs.iter().map(|job| Job {
-            receipt: receipt.seq,
-            job: job.clone(),
-        }));
         let moved = moved.map(|moved| (moved.key, moved.state.status));
         let before = self.keys.append(receipt.seq, receipt.id, origin, moved)?;
         self.building.push(&receipt, origin, before)?;
@@ -144,45 +131,29 @@ impl ReceiptsWriter for Packed {
         Some(&mut self.unrouted)
     }
 
-    fn is_logged(&self) -> bool {
-        true
+    fn gathered(&self) -> (Vec<&[u8]>, &[Bytes]) {
+        (self.building.facts(), self.building.bodies())
     }
 
-    /// The record first, and durably; then the rows that point at its bodies.
-    fn write(&mut self, connection: &Connection, commit: &Gathered<'_>) -> Result<(), Fault> {
-        if !self.building.is_empty() {
-            let record = Commit {
-                previous: commit.previous,
-                is_synced: commit.is_synced,
-                origins: commit.origins,
-                segments: self.building.segments(),
-                entries: self.keys.entries(),
-                jobs: &self.jobs,
-                bodies: self.building.bodies(),
-            };
-            let bodies_at = self.recorder.write(&mut self.bodies, &record)?;
-            self.building.write(connection, bodies_at)?;
-        }
+    fn write(&mut self, connection: &Connection, index: &Connection, facts_at: u64) -> Result<(), Fault> {
+        self.building.write(connection, facts_at)?;
         unrouted::insert(connection, &self.unrouted)?;
-        self.keys.write(connection)
+        // A position comes only once, so it numbers what the keys keep of this group.
+        self.keys.write(connection, index, signed(facts_at))
     }
 
     fn kept(&mut self) {
         self.building.clear();
-        self.jobs.clear();
         self.unrouted.clear();
         self.keys.kept();
         self.recent.kept();
-        self.bodies.kept();
     }
 
     fn rolled_back(&mut self) {
         self.building.clear();
-        self.jobs.clear();
         self.unrouted.clear();
         self.keys.rolled_back();
         self.recent.rolled_back();
-        self.bodies.rolled_back();
     }
 }
 

@@ -1,9 +1,8 @@
-//! Receipts in segments: what one commit admitted, packed into as few rows as its bytes take.
+//! Receipts in segments: what one group admitted, as few rows that say where in the log the receipts' facts and bodies stand.
 //!
-//! A segment's facts are read without its bodies, and one body without the others; see [`super::bodies`].
+//! A segment's facts are read without its bodies, and one body without the others.
 
 use std::collections::BinaryHeap;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,8 +15,9 @@ use tollgate_core::time::UnixMillis;
 
 use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
-use super::bodies;
+use super::super::transaction::ChainHead;
 use super::{Body, Each, Receipt, keys};
+use crate::log::Contents;
 use crate::sql::{Connection, Row, params};
 
 /// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
@@ -71,13 +71,13 @@ pub(super) struct Building {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Segment {
-    pub(super) first: i64,
-    pub(super) count: i64,
-    pub(super) facts: Vec<u8>,
-    /// Where in the transaction's bodies its own begin, and how many bytes they are.
+struct Segment {
+    first: i64,
+    count: i64,
+    facts: Vec<u8>,
+    /// Where in the group's bodies its own begin, and how many bytes they are.
     at: usize,
-    pub(super) bytes: usize,
+    bytes: usize,
 }
 
 impl Building {
@@ -152,23 +152,37 @@ impl Building {
         &mut self.segments[self.used - 1]
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.used == 0
+    fn segments(&self) -> &[Segment] {
+        &self.segments[..self.used]
     }
 
-    pub(super) fn segments(&self) -> &[Segment] {
-        &self.segments[..self.used]
+    pub(super) fn facts(&self) -> Vec<&[u8]> {
+        self.segments().iter().map(|segment| &segment.facts[..]).collect()
     }
 
     pub(super) fn bodies(&self) -> &[Bytes] {
         &self.bodies
     }
 
-    /// Writes the rows; their bodies begin at `base`.
-    pub(super) fn write(&self, connection: &Connection, base: u64) -> Result<(), Fault> {
+    /// Writes the rows. In the log the facts begin at `facts_at`, and the bodies behind the last of them.
+    pub(super) fn write(&self, connection: &Connection, facts_at: u64) -> Result<(), Fault> {
+        let facts_bytes: usize = self.segments().iter().map(|segment| segment.facts.len()).sum();
+        let (mut at, bodies_at) = (facts_at, facts_at + facts_bytes as u64);
         for segment in self.segments() {
-            let bodies = (base + segment.at as u64, segment.bytes as u64);
-            insert(connection, (segment.first, segment.count), bodies, &segment.facts)?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO segments (first, count, facts_at, facts_bytes, bodies_at, bodies_bytes) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    segment.first,
+                    segment.count,
+                    signed(at),
+                    signed(segment.facts.len() as u64),
+                    signed(bodies_at + segment.at as u64),
+                    signed(segment.bytes as u64),
+                ])?;
+            at += segment.facts.len() as u64;
         }
         Ok(())
     }
@@ -180,54 +194,37 @@ impl Building {
     }
 }
 
-/// Writes a segment's row: its first receipt and how many there are, where its bodies are and how many bytes, and its facts.
-pub(super) fn insert(
-    connection: &Connection,
-    (first, count): (i64, i64),
-    (bodies_at, bodies_bytes): (u64, u64),
-    facts: &[u8],
-) -> Result<(), Fault> {
-    connection
-        .prepare_cached(
-            "INSERT INTO segments (first, count, bodies_at, bodies_bytes, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![first, count, signed(bodies_at), signed(bodies_bytes), facts])?;
-    Ok(())
+/// Where a segment stands in the log, as its row says.
+struct Place {
+    first: i64,
+    count: i64,
+    facts: Range<u64>,
+    bodies: Range<u64>,
 }
 
-/// The link of the last receipt of a segment that is not in its table yet; nothing when a body is not the one that was admitted.
-pub(super) fn last_link(first: i64, count: i64, facts: &[u8], bodies: &[u8]) -> Result<Option<Digest>, Fault> {
-    let mut reader = Reader::new(first, count, (0, bodies.len() as u64), facts)?;
-    let mut last = None;
-    while let Some((_, facts, place)) = reader.next()? {
-        let body = &bodies[place.start as usize..place.end as usize];
-        if Digest::of(body).0 != facts.body_digest {
-            return Ok(None);
-        }
-        last = Some(Digest(facts.link));
+const COLUMNS: &str = "first, count, facts_at, facts_bytes, bodies_at, bodies_bytes";
+
+impl Place {
+    /// Of [`COLUMNS`].
+    fn read(row: &Row<'_>) -> Result<Self, Fault> {
+        let first: i64 = row.get(0)?;
+        let range = |column: usize| -> Result<Range<u64>, Fault> {
+            let (at, bytes): (i64, i64) = (row.get(column)?, row.get(column + 1)?);
+            match (u64::try_from(at), u64::try_from(bytes)) {
+                (Ok(at), Ok(bytes)) => Ok(at..at.saturating_add(bytes)),
+                _ => Err(Fault::damaged(
+                    "segment",
+                    format_args!("{first} has {bytes} bytes at {at}"),
+                )),
+            }
+        };
+        Ok(Self {
+            first,
+            count: row.get(1)?,
+            facts: range(2)?,
+            bodies: range(4)?,
+        })
     }
-    Ok(last)
-}
-
-/// Number, disposition and origin of each receipt of a segment.
-pub(super) fn dispositions(first: i64, count: i64, facts: &[u8]) -> Result<Vec<(i64, i64, i64)>, Fault> {
-    // How many bytes the bodies have is not asked here.
-    let mut reader = Reader::new(first, count, (0, u64::MAX), facts)?;
-    let mut found = Vec::new();
-    for _ in 0..count {
-        match reader.next()? {
-            Some((seq, facts, _)) => found.push((seq, facts.disposition, facts.origin)),
-            None => break,
-        }
-    }
-    Ok(found)
-}
-
-/// Whose a receipt is and when it came.
-pub(super) fn tenant_and_time(connection: &Connection, seq: i64) -> Result<(TenantName, UnixMillis), Fault> {
-    let receipt = get(connection, None, seq, Body::Without)?
-        .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))?;
-    Ok((receipt.event.tenant.clone(), receipt.event.received_at))
 }
 
 /// Reads a segment's facts one after the other.
@@ -241,29 +238,16 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Of the columns `first, count, bodies_at, bodies_bytes, facts`.
-    fn of(row: &'a Row<'_>) -> Result<Self, Fault> {
-        let first: i64 = row.get(0)?;
-        let number = |column| -> Result<u64, Fault> {
-            let number: i64 = row.get(column)?;
-            u64::try_from(number).map_err(|_| Fault::damaged("segment", format_args!("{first} has {number} bytes")))
-        };
-        let (at, bytes) = (number(2)?, number(3)?);
-        let facts = row
-            .get_ref(4)?
-            .as_blob()
-            .map_err(|error| Fault::damaged("segment", error))?;
-        Self::new(first, row.get(1)?, (at, bytes), facts)
-    }
-
-    fn new(first: i64, count: i64, (at, bytes): (u64, u64), facts: &'a [u8]) -> Result<Self, Fault> {
+    /// `facts` are those that stand at the place.
+    fn new(place: &Place, facts: &'a [u8]) -> Result<Self, Fault> {
+        let first = place.first;
         match facts.split_first() {
             Some((&FORMAT, rest)) => Ok(Self {
                 seq: first,
-                end: first.saturating_add(count),
+                end: first.saturating_add(place.count),
                 rest,
-                body_at: at,
-                bodies_end: at.saturating_add(bytes),
+                body_at: place.bodies.start,
+                bodies_end: place.bodies.end,
             }),
             Some((other, _)) => Err(Fault::damaged(
                 "segment",
@@ -310,11 +294,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-const COLUMNS: &str = "first, count, bodies_at, bodies_bytes, facts";
-
 /// Works on the segment that holds a receipt, if there is one.
 fn with_segment_of<T>(
     connection: &Connection,
+    log: &Contents,
     seq: i64,
     work: impl FnOnce(Reader<'_>) -> Result<Option<T>, Fault>,
 ) -> Result<Option<T>, Fault> {
@@ -323,44 +306,58 @@ fn with_segment_of<T>(
     ))?;
     let mut found = statement.query([seq])?;
     let Some(row) = found.next()? else { return Ok(None) };
-    let reader = Reader::of(row)?;
-    if seq >= reader.end {
+    let place = Place::read(row)?;
+    if seq >= place.first.saturating_add(place.count) {
         return Ok(None);
     }
-    work(reader)
+    let facts = log.read(place.facts.clone())?;
+    work(Reader::new(&place, &facts)?)
 }
 
-pub(super) fn get(
-    connection: &Connection,
-    bodies: Option<&File>,
-    seq: i64,
-    body: Body,
-) -> Result<Option<Receipt>, Fault> {
-    with_segment_of(connection, seq, |mut reader| {
+pub(super) fn get(connection: &Connection, log: &Contents, seq: i64, body: Body) -> Result<Option<Receipt>, Fault> {
+    with_segment_of(connection, log, seq, |mut reader| {
         let Some((facts, place)) = reader.skip_to(seq)? else {
             return Ok(None);
         };
         let body = match body {
             Body::Without => Bytes::new(),
-            Body::With => bodies::read(bodies, place)?,
+            Body::With => log.read(place)?,
         };
         unpack(connection, seq, facts, body).map(Some)
     })
 }
 
 /// Of a receipt that exists.
-pub(super) fn body_digest(connection: &Connection, seq: i64) -> Result<Digest, Fault> {
-    with_segment_of(connection, seq, |mut reader| {
+pub(super) fn body_digest(connection: &Connection, log: &Contents, seq: i64) -> Result<Digest, Fault> {
+    with_segment_of(connection, log, seq, |mut reader| {
         Ok(reader.skip_to(seq)?.map(|(facts, _)| Digest(facts.body_digest)))
     })?
     .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
 }
 
+/// The newest receipt and its link.
+pub(super) fn head(connection: &Connection, log: &Contents) -> Result<ChainHead, Fault> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first DESC LIMIT 1"))?;
+    let mut found = statement.query([])?;
+    let Some(row) = found.next()? else {
+        return Ok(ChainHead::of(None));
+    };
+    let place = Place::read(row)?;
+    let facts = log.read(place.facts.clone())?;
+    let mut reader = Reader::new(&place, &facts)?;
+    let mut newest = None;
+    while let Some((seq, facts, _)) = reader.next()? {
+        newest = Some((seq, facts.link));
+    }
+    Ok(ChainHead::of(newest))
+}
+
 /// All receipts of the segment that holds `seq`, with their bodies.
-pub(super) fn segment_of(connection: &Connection, bodies: Option<&File>, seq: i64) -> Result<Vec<Receipt>, Fault> {
-    let receipts = with_segment_of(connection, seq, |mut reader| {
+pub(super) fn segment_of(connection: &Connection, log: &Contents, seq: i64) -> Result<Vec<Receipt>, Fault> {
+    let receipts = with_segment_of(connection, log, seq, |mut reader| {
         let mut receipts = Vec::new();
-        let all = SegmentBodies::read(bodies, &reader)?;
+        let all = SegmentBodies::read(log, &reader)?;
         while let Some((seq, facts, place)) = reader.next()? {
             receipts.push(unpack(connection, seq, facts, all.of(&place))?);
         }
@@ -376,10 +373,10 @@ struct SegmentBodies {
 }
 
 impl SegmentBodies {
-    fn read(bodies: Option<&File>, segment: &Reader<'_>) -> Result<Self, Fault> {
+    fn read(log: &Contents, segment: &Reader<'_>) -> Result<Self, Fault> {
         Ok(Self {
             at: segment.body_at,
-            bytes: bodies::read(bodies, segment.body_at..segment.bodies_end)?,
+            bytes: log.read(segment.body_at..segment.bodies_end)?,
         })
     }
 
@@ -390,17 +387,19 @@ impl SegmentBodies {
     }
 }
 
-pub(super) fn walk(connection: &Connection, bodies: Option<&File>, each: &mut Each<'_>) -> Result<(), Fault> {
+pub(super) fn walk(connection: &Connection, log: &Contents, each: &mut Each<'_>) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let mut reader = Reader::of(row)?;
-        let all = SegmentBodies::read(bodies, &reader).ok();
+        let place = Place::read(row)?;
+        let facts = log.read(place.facts.clone())?;
+        let mut reader = Reader::new(&place, &facts)?;
+        let all = SegmentBodies::read(log, &reader).ok();
         while let Some((seq, facts, place)) = reader.next()? {
-            // Where the file ends inside the segment, the bodies before its end are still there.
+            // Where the log ends inside the segment, the bodies before its end are still there.
             let body = all
                 .as_ref()
-                .map_or_else(|| bodies::read(bodies, place.clone()), |all| Ok(all.of(&place)));
+                .map_or_else(|| log.read(place.clone()), |all| Ok(all.of(&place)));
             let receipt = unpack(connection, seq, facts, Bytes::new())?;
             let body = body.as_deref().map_err(|fault| Fault::Damaged(fault.detail()));
             if !each(&receipt, body)? {
@@ -490,6 +489,7 @@ fn origin_names(connection: &Connection, origin: i64) -> Result<(TenantName, Sou
 /// Follows the tenant's origins back from their newest receipts, all at once.
 pub(super) fn newest(
     connection: &Connection,
+    log: &Contents,
     tenant: &TenantName,
     wanted_before: i64,
     receipts_max: usize,
@@ -502,7 +502,7 @@ pub(super) fn newest(
         if seq < wanted_before {
             found.push(seq);
         }
-        let before = with_segment_of(connection, seq, |mut reader| {
+        let before = with_segment_of(connection, log, seq, |mut reader| {
             Ok(reader.skip_to(seq)?.and_then(|(facts, _)| facts.previous_of_origin))
         })?;
         // Links lead to older receipts; in a damaged file they could lead in a circle.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tollgate_core::admission::NewJob;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 
 use super::super::fault::Fault;
 use super::super::rows::{self, EVENT_COLUMNS, disposition_codes, get as column, reading_codes, to_json};
+use super::super::transaction::ChainHead;
 use super::{Body, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 
@@ -72,6 +72,14 @@ impl Receipts for Rows {
     fn not_accepted(&self) -> &'static str {
         "receipts WHERE disposition <> 0 AND"
     }
+
+    fn head(&self, connection: &Connection) -> Result<ChainHead, Fault> {
+        let newest = connection
+            .prepare_cached("SELECT seq, link FROM receipts ORDER BY seq DESC LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(ChainHead::of(newest))
+    }
 }
 
 impl ReceiptsWriter for Rows {
@@ -87,7 +95,6 @@ impl ReceiptsWriter for Rows {
         receipt: Receipt,
         origin: i64,
         moved: Option<Moved>,
-        _jobs: &[NewJob],
     ) -> Result<(), Fault> {
         insert(connection, &receipt, &receipt.event, origin)?;
         match moved {
