@@ -1,4 +1,4 @@
-//! The embedded store: a log, which is the truth (see [`crate::log`]), and SQLite in one file as the index of it; one process at a time
+//! The embedded store: a log, which is the truth (see `crate::log`), and SQLite in one file as the index of it; one process at a time
 //! writes.
 //!
 //! Cast: the `writer` thread owns the end of the log and the connection that changes the index, and works in groups; `recovery` makes the
