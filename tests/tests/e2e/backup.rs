@@ -174,6 +174,19 @@ fn d4_an_older_index_beside_a_newer_log_loses_nothing_and_is_said() {
         assert_eq!(send(&stage, &format!("evt_{number}")).1, "same", "evt_{number}");
     }
     stage.assert_whole();
+    // An index may also be made anew, while no host runs.
+    let rebuild = |stage: &Stage| stage.ask(&["store", "rebuild"]);
+    let refused = rebuild(&stage);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    stage.stop();
+    fs::write(stage.path("tollgate.db"), b"no database at all").expect("a file");
+    let made = rebuild(&stage);
+    assert_eq!((made.code, &made.json()["ok"]), (0, &true.into()), "{made:?}");
+    stage.start();
+    for number in 0..30 {
+        assert_eq!(send(&stage, &format!("evt_{number}")).1, "same", "evt_{number}");
+    }
+    stage.assert_whole();
 }
 
 #[test]
