@@ -60,8 +60,14 @@ fn r3_an_event_is_kept_run_and_delivered_on_postgresql_and_found_again_after_a_k
 #[test]
 fn r3_what_a_host_that_was_killed_took_in_another_finishes() {
     let (server, destination) = (server!(), Destination::start());
-    let mut one = host(&server, &destination).start();
-    let other = host(&server, &destination).start();
+    // A short deadline, and so the shortest lease of a job that there is.
+    let set = || {
+        let setup = host(&server, &destination);
+        let worker = format!("{}\n[worker.limits]\ndeadline_ms = 400", setup.worker);
+        setup.worker(&worker)
+    };
+    let mut one = set().start();
+    let other = set().start();
     for number in 0..20 {
         assert_eq!(post(&one, number), (202, "accepted".to_owned()));
     }
