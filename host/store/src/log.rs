@@ -63,6 +63,8 @@ pub(crate) struct Group<'g> {
     pub(crate) bodies: &'g [Bytes],
     /// What it does to the index; sealed.
     pub(crate) changes: &'g [u8],
+    /// Bytes that the disk must still have when the record is on it.
+    pub(crate) leaves_bytes: u64,
 }
 
 /// The end of the log, where one process appends.
@@ -175,7 +177,7 @@ impl Log {
         };
         let (head, seal) = header.sealed(&self.place.sealer, &self.end, &group.facts, group.changes);
         let position = self.end.position + header.record_bytes();
-        if position > self.bounds.bytes_max {
+        if position > self.bounds.bytes_max || !self.has_room(header.record_bytes() + group.leaves_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let mut pieces = Vec::with_capacity(2 + group.facts.len() + group.bodies.len());
@@ -191,6 +193,11 @@ impl Log {
         let last = std::mem::replace(&mut self.end, Mark { position, seal });
         self.applied = Applied { end: self.end, last };
         Ok(())
+    }
+
+    /// Whether the disk has so many bytes. One that does not say is full when it is full.
+    fn has_room(&self, bytes: u64) -> bool {
+        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
     }
 
     /// The pieces are not joined first: they are most of what a store writes.

@@ -42,6 +42,10 @@ use crate::{LogStanding, StoreError, Topic};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
+/// Bytes of the disk that only a restart may use: it has the index follow the log, and free what was leased.
+const ROOM_FOR_RESTART: u64 = 1024 * 1024;
+/// Bytes that events leave to the work that they made.
+const ROOM_FOR_WORK: u64 = 1024 * 1024;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
 /// After how long an index that could not follow the log tries again, if nobody makes it before.
@@ -781,10 +785,25 @@ impl Thread {
             .receipts
             .write(&self.connection, self.connection.apart(), facts_at)?;
         let (facts, bodies) = self.memory.receipts.gathered();
+        // The first record of a process.
+        let is_opening = self.committed == Applied::NOTHING;
         let log = &mut self.log;
         let appended = self.connection.with_changes(|changes| match changes {
             None => Ok(false),
-            Some(changes) => log.append(&Group { facts, bodies, changes }).map(|()| true),
+            Some(changes) => {
+                let leaves_bytes = match (is_opening, facts.is_empty()) {
+                    (true, _) => 0,
+                    (false, true) => ROOM_FOR_RESTART,
+                    (false, false) => ROOM_FOR_RESTART + ROOM_FOR_WORK,
+                };
+                let group = Group {
+                    facts,
+                    bodies,
+                    changes,
+                    leaves_bytes,
+                };
+                log.append(&group).map(|()| true)
+            }
         });
         if appended.map_err(Fault::Io)? {
             self.unsynced.get_or_insert_with(Instant::now);
