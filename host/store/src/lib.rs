@@ -17,6 +17,8 @@ mod guest;
 #[cfg(not(target_family = "wasm"))]
 mod log;
 mod model;
+#[cfg(not(target_family = "wasm"))]
+mod queue;
 pub mod registry;
 mod sql;
 #[cfg(not(target_family = "wasm"))]
@@ -40,10 +42,12 @@ pub use model::*;
 #[cfg(not(target_family = "wasm"))]
 pub use postgres::PostgresStore;
 #[cfg(not(target_family = "wasm"))]
+pub use queue::ReplyBatcher;
+#[cfg(not(target_family = "wasm"))]
 pub use seam::{BlockingReads, Changes, Control, Intake, Outbox, ReceiptKey, Store, Views, Work};
 pub use sql::{Answer, Driver, DriverError, Value};
 #[cfg(not(target_family = "wasm"))]
-pub use sqlite::{OpenOptions, ReplyBatcher, SqliteStore};
+pub use sqlite::{OpenOptions, SqliteStore};
 pub use statements::Layout;
 
 /// Why the store did not do what it was asked.

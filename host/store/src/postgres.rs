@@ -28,8 +28,9 @@ use self::client::Client;
 use self::listener::Listener;
 use self::readers::Readers;
 use self::target::Target;
-use self::writer::{Shared, Writer};
+use self::writer::Writer;
 use crate::log::Kind;
+use crate::queue::Signals;
 use crate::registry::ShadowRecord;
 use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
@@ -50,7 +51,7 @@ pub struct PostgresStore {
 #[derive(Debug)]
 struct Inner {
     receipt_key: Arc<Secret>,
-    shared: Arc<Shared>,
+    signals: Arc<Signals>,
     readers: Readers,
     /// None where the store was opened for reading only.
     host: Option<Host>,
@@ -73,17 +74,17 @@ impl PostgresStore {
     /// [`StoreError::Away`], [`StoreError::NewerSchema`], and [`StoreError::Open`] for all else.
     pub fn open(url: &Secret) -> Result<Self, StoreError> {
         let target = Target::parse(url)?;
-        let shared = Arc::new(Shared::default());
-        let (writer, opened) = Writer::start(&target, &shared)?;
+        let signals = Arc::new(Signals::default());
+        let (writer, opened) = Writer::start(&target, &signals)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(opened.receipt_key),
                 readers: Readers::start(&target)?,
                 host: Some(Host {
-                    _listener: Listener::start(&target, opened.host, opened.heard, &shared)?,
+                    _listener: Listener::start(&target, opened.host, opened.heard, &signals)?,
                     writer,
                 }),
-                shared,
+                signals,
                 shown: target.shown,
             }),
         })
@@ -130,7 +131,7 @@ impl PostgresStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(receipt_key),
-                shared: Arc::default(),
+                signals: Arc::default(),
                 readers,
                 host: None,
                 shown: target.shown,
@@ -139,7 +140,7 @@ impl PostgresStore {
     }
 
     fn writer(&self) -> Result<&Writer, StoreError> {
-        self.inner.shared.check()?;
+        self.inner.signals.check()?;
         match &self.inner.host {
             Some(host) => Ok(&host.writer),
             None => Err(StoreError::ReadOnly {
@@ -178,27 +179,27 @@ impl PostgresStore {
     /// # Errors
     /// When the store cannot be read.
     pub fn problems(&self) -> Result<Vec<String>, StoreError> {
-        self.inner.shared.check()?;
+        self.inner.signals.check()?;
         self.inner.readers.read_here(check::problems)
     }
 
     /// A write that nobody outside is told of: its commit does not wait for the disk, unless it marks itself as one that must.
-    async fn write_unsynced<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn write_unsynced<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.writer()?.write(false, work).await
+        self.writer()?.write(kind, false, work).await
     }
 }
 
 impl Transacts for PostgresStore {
-    async fn write<T, F>(&self, _kind: Kind, work: F) -> Result<T, StoreError>
+    async fn write<T, F>(&self, kind: Kind, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.writer()?.write(true, work).await
+        self.writer()?.write(kind, true, work).await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -206,7 +207,7 @@ impl Transacts for PostgresStore {
         T: Send + 'static,
         F: FnOnce(View<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.shared.check()?;
+        self.inner.signals.check()?;
         self.inner
             .readers
             .read(move |connection| work(View::new(connection, &Rows)))
@@ -218,7 +219,7 @@ impl Store for PostgresStore {
     async fn close(&self) {
         match &self.inner.host {
             Some(host) => host.writer.close().await,
-            None => self.inner.shared.stop(),
+            None => self.inner.signals.stop(),
         }
     }
 }
@@ -232,7 +233,7 @@ impl ReceiptKey for PostgresStore {
 impl Intake for PostgresStore {
     async fn admit(&self, admissions: Vec<Admission>) -> Result<Vec<Admitted>, StoreError> {
         let key = Arc::clone(&self.inner.receipt_key);
-        self.write_unsynced(move |transaction| {
+        self.write_unsynced(Kind::Admitted, move |transaction| {
             let admit = |admission| admit::admit(transaction, &key, admission);
             admissions.iter().map(admit).collect()
         })
@@ -242,17 +243,19 @@ impl Intake for PostgresStore {
 
 impl Work for PostgresStore {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
-        self.write_unsynced(move |transaction| jobs::claim(transaction, &request))
+        self.write_unsynced(Kind::Claimed, move |transaction| jobs::claim(transaction, &request))
             .await
     }
 
     async fn extend_lease(&self, job: JobId, epoch: LeaseEpoch, until: UnixMillis) -> Result<bool, StoreError> {
-        self.write_unsynced(move |transaction| jobs::extend_lease(transaction, job, epoch, until))
-            .await
+        self.write_unsynced(Kind::Claimed, move |transaction| {
+            jobs::extend_lease(transaction, job, epoch, until)
+        })
+        .await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
-        self.write_unsynced(move |transaction| jobs::settle(transaction, &settlement))
+        self.write_unsynced(Kind::Settled, move |transaction| jobs::settle(transaction, &settlement))
             .await
     }
 
@@ -264,12 +267,14 @@ impl Work for PostgresStore {
     }
 
     async fn record_shadow_run(&self, record: ShadowRecord) -> Result<(), StoreError> {
-        self.write_unsynced(move |transaction| registry::record_shadow(transaction.connection, &record))
-            .await
+        self.write_unsynced(Kind::Tried, move |transaction| {
+            registry::record_shadow(transaction.connection, &record)
+        })
+        .await
     }
 
     fn work_ready(&self) -> impl Future<Output = ()> + Send {
-        self.inner.shared.work_signal.notified()
+        self.inner.signals.work.notified()
     }
 
     fn blocking(&self) -> &impl BlockingReads {
@@ -279,7 +284,7 @@ impl Work for PostgresStore {
 
 impl BlockingReads for PostgresStore {
     fn read_state(&self, tenant: &TenantName, plugin: &PluginName, key: &str) -> Result<StateValue, StoreError> {
-        self.inner.shared.check()?;
+        self.inner.signals.check()?;
         let (tenant, plugin, key) = (tenant.clone(), plugin.clone(), key.to_owned());
         self.inner
             .readers
@@ -289,27 +294,33 @@ impl BlockingReads for PostgresStore {
 
 impl Outbox for PostgresStore {
     async fn claim_outbox(&self, request: ClaimRequest, quotas: Quotas) -> Result<OutboxClaims, StoreError> {
-        self.write_unsynced(move |transaction| outbox::claim(transaction, &request, &quotas))
-            .await
+        self.write_unsynced(Kind::Taken, move |transaction| {
+            outbox::claim(transaction, &request, &quotas)
+        })
+        .await
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<AttemptRecorded, StoreError> {
-        self.write_unsynced(move |transaction| outbox::record_attempt(transaction, &attempt))
-            .await
+        self.write_unsynced(Kind::Attempted, move |transaction| {
+            outbox::record_attempt(transaction, &attempt)
+        })
+        .await
     }
 
     async fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> Result<(), StoreError> {
-        self.write_unsynced(move |transaction| outbox::release(transaction, &claims, at))
-            .await
+        self.write_unsynced(Kind::Taken, move |transaction| {
+            outbox::release(transaction, &claims, at)
+        })
+        .await
     }
 
     fn outbox_ready(&self) -> impl Future<Output = ()> + Send {
-        self.inner.shared.outbox_signal.notified()
+        self.inner.signals.outbox.notified()
     }
 }
 
 impl Changes for PostgresStore {
     fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
-        self.inner.shared.changes_of(topic).subscribe()
+        self.inner.signals.changes_of(topic).subscribe()
     }
 }

@@ -18,8 +18,6 @@ mod recovery;
 mod state;
 mod writer;
 
-pub use self::writer::ReplyBatcher;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,7 +336,7 @@ impl Store for SqliteStore {
         self.inner.readers.close_idle();
         match &self.inner.access {
             Access::ReadWrite(writer) => writer.close().await,
-            Access::ReadOnly(shared) => shared.stop(),
+            Access::ReadOnly(shared) => shared.signals.stop(),
         }
     }
 }
@@ -393,7 +391,7 @@ impl Work for SqliteStore {
     }
 
     fn work_ready(&self) -> impl Future<Output = ()> + Send {
-        self.shared().work_signal.notified()
+        self.shared().signals.work.notified()
     }
 
     fn blocking(&self) -> &impl BlockingReads {
@@ -436,12 +434,12 @@ impl Outbox for SqliteStore {
     }
 
     fn outbox_ready(&self) -> impl Future<Output = ()> + Send {
-        self.shared().outbox_signal.notified()
+        self.shared().signals.outbox.notified()
     }
 }
 
 impl Changes for SqliteStore {
     fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
-        self.shared().changes.of(topic).subscribe()
+        self.shared().signals.changes_of(topic).subscribe()
     }
 }

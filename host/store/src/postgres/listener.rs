@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::target::Target;
-use super::writer::Shared;
+use crate::queue::Signals;
 use crate::sql::{Connection, Result};
 use crate::{StoreError, Topic};
 
@@ -37,13 +37,13 @@ impl Listener {
         target: &Target,
         host: i64,
         heard: Heard,
-        shared: &Arc<Shared>,
+        signals: &Arc<Signals>,
     ) -> std::result::Result<Self, StoreError> {
         let (stop, stopped) = sync_channel(0);
-        let (target, shared) = (target.clone(), Arc::clone(shared));
+        let (target, signals) = (target.clone(), Arc::clone(signals));
         std::thread::Builder::new()
             .name("store-listener".into())
-            .spawn(move || listen(&target, host, heard, &shared, &stopped))
+            .spawn(move || listen(&target, host, heard, &signals, &stopped))
             .map_err(|error| StoreError::Database {
                 detail: format!("cannot start the listener thread: {error}"),
             })?;
@@ -51,7 +51,7 @@ impl Listener {
     }
 }
 
-fn listen(target: &Target, host: i64, mut last: Heard, shared: &Shared, stopped: &Receiver<()>) {
+fn listen(target: &Target, host: i64, mut last: Heard, signals: &Signals, stopped: &Receiver<()>) {
     let mut client: Option<Client> = None;
     while matches!(stopped.recv_timeout(LOOKS_EVERY), Err(RecvTimeoutError::Timeout)) {
         let looked = match client.take() {
@@ -64,10 +64,10 @@ fn listen(target: &Target, host: i64, mut last: Heard, shared: &Shared, stopped:
             Ok(heard)
         });
         match looked {
-            Ok(heard) => tell(shared, &std::mem::replace(&mut last, heard), &heard),
+            Ok(heard) => tell(signals, &std::mem::replace(&mut last, heard), &heard),
             Err(_) => [Topic::Tokens, Topic::Quarantines, Topic::Registry]
                 .into_iter()
-                .for_each(|topic| shared.note_change(topic)),
+                .for_each(|topic| signals.note_change(topic)),
         }
     }
 }
@@ -89,12 +89,12 @@ pub(super) fn look(connection: &Connection, host: i64) -> Result<Heard> {
     )
 }
 
-fn tell(shared: &Shared, last: &Heard, heard: &Heard) {
+fn tell(signals: &Signals, last: &Heard, heard: &Heard) {
     if heard.jobs != last.jobs {
-        shared.work_signal.notify_one();
+        signals.work.notify_one();
     }
     if heard.outbox != last.outbox {
-        shared.outbox_signal.notify_one();
+        signals.outbox.notify_one();
     }
     for (topic, moved) in [
         (Topic::Tokens, heard.tokens != last.tokens),
@@ -102,7 +102,7 @@ fn tell(shared: &Shared, last: &Heard, heard: &Heard) {
         (Topic::Registry, heard.registry != last.registry),
     ] {
         if moved {
-            shared.note_change(topic);
+            signals.note_change(topic);
         }
     }
 }

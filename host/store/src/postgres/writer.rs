@@ -12,13 +12,10 @@
 //! While there is no server, nothing waits: each piece of work is answered at once, and a connection is tried after a growing, uneven pause.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, oneshot, watch};
 use tollgate_core::ids::Digest;
 use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
@@ -27,6 +24,8 @@ use super::client::Client;
 use super::listener::{self, Heard};
 use super::schema;
 use super::target::Target;
+use crate::log::Kind;
+use crate::queue::{self, Done, Message, Queue, Signals, Work, answer_all};
 use crate::sql::{Connection, Error, OptionalExtension as _};
 use crate::statements::fault::Fault;
 use crate::statements::receipts::Rows;
@@ -50,99 +49,8 @@ const ALONE_TRIES: u32 = 5;
 /// The writer as its callers see it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Box<dyn Work>>>>,
-    shared: Arc<Shared>,
-    /// Closed when the thread has ended.
-    ended: watch::Receiver<()>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the host's threads and their callers all see.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) work_signal: Notify,
-    pub(super) outbox_signal: Notify,
-    closing: AtomicBool,
-    tokens: watch::Sender<u64>,
-    quarantines: watch::Sender<u64>,
-    registry: watch::Sender<u64>,
-}
-
-impl Shared {
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.closing.load(Ordering::Acquire) {
-            true => Err(StoreError::Closed),
-            false => Ok(()),
-        }
-    }
-
-    /// Takes no more work.
-    pub(super) fn stop(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    pub(super) fn changes_of(&self, topic: Topic) -> &watch::Sender<u64> {
-        match topic {
-            Topic::Tokens => &self.tokens,
-            Topic::Quarantines => &self.quarantines,
-            Topic::Registry => &self.registry,
-        }
-    }
-
-    pub(super) fn note_change(&self, topic: Topic) {
-        self.changes_of(topic).send_modify(|changes| *changes += 1);
-    }
-}
-
-/// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
-trait Work: Send {
-    /// May be called again, after a rollback.
-    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
-    /// Sends the last result, now that it is committed.
-    fn answer(self: Box<Self>);
-    /// Sends an error; whatever was applied is rolled back.
-    fn fail(self: Box<Self>, error: StoreError);
-}
-
-struct Task<T, F> {
-    work: F,
-    must_sync: bool,
-    result: Option<Result<T, StoreError>>,
-    waiting: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Work for Task<T, F>
-where
-    T: Send + 'static,
-    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
-{
-    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        transaction.must_sync |= self.must_sync;
-        self.result = match (self.work)(transaction) {
-            Ok(result) => Some(Ok(result)),
-            // Everyday work looks for what it is about before it writes, so there is nothing to take back.
-            Err(Fault::NotFound(what)) if !self.must_sync => Some(Err(StoreError::NotFound { what })),
-            Err(fault) => return Err(fault),
-        };
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>) {
-        if let Some(result) = self.result {
-            // Nobody may be waiting any more; the commit stands all the same.
-            let _ = self.waiting.send(result);
-        }
-    }
-
-    fn fail(self: Box<Self>, error: StoreError) {
-        let _ = self.waiting.send(Err(error));
-    }
-}
-
-impl std::fmt::Debug for dyn Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Work")
-    }
+    queue: Queue,
+    signals: Arc<Signals>,
 }
 
 /// What the thread found when it opened the store.
@@ -156,96 +64,46 @@ pub(super) struct Opened {
 
 impl Writer {
     /// Opens the store on the writer's thread, and blocks until that is done.
-    pub(super) fn start(target: &Target, shared: &Arc<Shared>) -> Result<(Self, Opened), StoreError> {
-        let (queue, waiting) = sync_channel(QUEUE_MAX);
-        let (alive, ended) = watch::channel(());
+    pub(super) fn start(target: &Target, signals: &Arc<Signals>) -> Result<(Self, Opened), StoreError> {
+        let (sender, waiting) = queue::channel(QUEUE_MAX);
         let (opened, opening) = sync_channel(1);
-        let (target, of_thread) = (target.clone(), Arc::clone(shared));
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || {
-                match Thread::open(target, of_thread, waiting) {
-                    Ok((thread, found)) => {
-                        let _ = opened.send(Ok(found));
-                        thread.run();
-                    }
-                    Err(error) => {
-                        let _ = opened.send(Err(error));
-                    }
-                }
-                drop(alive);
-            })
-            .map_err(|error| StoreError::Database {
-                detail: format!("cannot start the writer thread: {error}"),
-            })?;
+        let (target, of_thread) = (target.clone(), Arc::clone(signals));
+        let queue = Queue::start(sender, move || match Thread::open(target, of_thread, waiting) {
+            Ok((thread, found)) => {
+                let _ = opened.send(Ok(found));
+                thread.run();
+            }
+            Err(error) => {
+                let _ = opened.send(Err(error));
+            }
+        })?;
         let found = opening.recv().unwrap_or(Err(StoreError::Closed))?;
-        let writer = Self {
-            queue: Mutex::new(Some(queue)),
-            shared: Arc::clone(shared),
-            ended,
-            thread: Mutex::new(Some(thread)),
-        };
-        Ok((writer, found))
+        let signals = Arc::clone(signals);
+        Ok((Self { queue, signals }, found))
     }
 
-    /// Does `work` in a transaction, and answers when it is committed; with `must_sync`, or where the work says so, when the commit is on the
-    /// disk. Never blocks: a full queue is an answer.
-    ///
-    /// `work` may run again, what it did before being rolled back; so it takes its input by reference.
-    pub(super) async fn write<T, F>(&self, must_sync: bool, work: F) -> Result<T, StoreError>
+    /// As [`Queue::hand_over`].
+    pub(super) async fn write<T, F>(&self, kind: Kind, must_sync: bool, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.shared.check()?;
-        let (sender, receiver) = oneshot::channel();
-        let task = Box::new(Task {
-            work,
-            must_sync,
-            result: None,
-            waiting: sender,
-        });
-        let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.try_send(task),
-            None => return Err(StoreError::Closed),
-        };
-        match sent {
-            Ok(()) => receiver.await.unwrap_or(Err(StoreError::Closed)),
-            Err(TrySendError::Full(_)) => Err(StoreError::Full),
-            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
-        }
+        self.signals.check()?;
+        self.queue.hand_over(kind, must_sync, work).await
     }
 
     /// Takes no more work, and waits until what was queued is committed and the connection is closed.
     pub(super) async fn close(&self) {
-        self.stop_taking();
-        let mut ended = self.ended.clone();
-        // Nothing is ever sent: this returns when the thread drops its end.
-        while ended.changed().await.is_ok() {}
-    }
-
-    fn stop_taking(&self) {
-        self.shared.stop();
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.signals.stop();
+        self.queue.close().await;
     }
 }
 
 /// Dropping the last handle closes as [`Writer::close`] does, and blocks for as long.
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stop_taking();
-        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
-        }
+        self.signals.stop();
     }
-}
-
-/// What a group leaves to be told.
-#[derive(Default)]
-struct Done {
-    jobs_ready: bool,
-    outbox_ready: bool,
-    changed: Vec<Topic>,
 }
 
 /// How a transaction ended.
@@ -267,8 +125,8 @@ struct Link {
 
 struct Thread {
     target: Target,
-    shared: Arc<Shared>,
-    waiting: Receiver<Box<dyn Work>>,
+    signals: Arc<Signals>,
+    waiting: Receiver<Message>,
     /// This host's row.
     host: i64,
     /// The number of the last transaction.
@@ -307,11 +165,7 @@ impl Pause {
 }
 
 impl Thread {
-    fn open(
-        target: Target,
-        shared: Arc<Shared>,
-        waiting: Receiver<Box<dyn Work>>,
-    ) -> Result<(Self, Opened), StoreError> {
+    fn open(target: Target, signals: Arc<Signals>, waiting: Receiver<Message>) -> Result<(Self, Opened), StoreError> {
         let shown = target.shown.clone();
         let opening = |fault: Fault| match fault.of_writer(&shown) {
             error @ (StoreError::Away { .. } | StoreError::Busy | StoreError::NoSpace { .. }) => error,
@@ -327,7 +181,7 @@ impl Thread {
         let memory = Memory::load(&client, Box::new(Rows)).map_err(opening)?;
         let thread = Self {
             target,
-            shared,
+            signals,
             waiting,
             host,
             mark: 0,
@@ -346,12 +200,7 @@ impl Thread {
         let mut group = Vec::with_capacity(GROUP_MAX);
         // Ends when every sender is gone and the queue is empty.
         while let Ok(first) = self.waiting.recv() {
-            group.push(first);
-            while group.len() < GROUP_MAX
-                && let Ok(work) = self.waiting.try_recv()
-            {
-                group.push(work);
-            }
+            queue::gather(&mut group, first, &self.waiting, GROUP_MAX);
             self.serve(&mut group);
         }
         if let Some(link) = self.link.take() {
@@ -363,7 +212,7 @@ impl Thread {
     /// Does a group; if that fails, each of its pieces alone.
     fn serve(&mut self, group: &mut Vec<Box<dyn Work>>) {
         match self.finish(group) {
-            Ok(()) => group.drain(..).for_each(|work| work.answer()),
+            Ok(()) => answer_all(group),
             Err(error) if group.len() == 1 || matches!(error, StoreError::Away { .. }) => {
                 let mut pieces = group.drain(..);
                 let Some(last) = pieces.next_back() else { return };
@@ -387,14 +236,15 @@ impl Thread {
             self.connect()?;
             let lost = match self.transact(group) {
                 Ended::Committed(done) => {
-                    self.tell(done);
+                    // The other hosts see it in this one's row.
+                    self.signals.tell(&done);
                     return Ok(());
                 }
                 Ended::Refused(error) => return Err(error),
                 Ended::Lost(error) => error,
                 Ended::Unknown(done) => match self.find_out() {
                     Some(true) => {
-                        self.tell(done);
+                        self.signals.tell(&done);
                         return Ok(());
                     }
                     Some(false) => StoreError::Away {
@@ -475,7 +325,7 @@ impl Thread {
             });
         };
         let applied = apply(&mut link, group);
-        let (done, must_sync) = match applied {
+        let done = match applied {
             Ok(applied) => applied,
             Err(fault) => {
                 let head = link.memory.head;
@@ -489,14 +339,14 @@ impl Thread {
                 return Ended::Refused(error);
             }
         };
-        if !must_sync && !link.client.has_written() {
+        if !done.must_sync && !link.client.has_written() {
             if link.client.batch("ROLLBACK").is_ok() {
                 self.link = Some(link);
             }
             return Ended::Committed(done);
         }
         self.mark += 1;
-        match link.client.batch(&self.commit(&link.memory.head, &done, must_sync)) {
+        match link.client.batch(&self.commit(&link.memory.head, &done)) {
             Ok(()) => {
                 self.link = Some(link);
                 Ended::Committed(done)
@@ -516,9 +366,9 @@ impl Thread {
 
     /// What ends a transaction: the chain's new head, and what this host has to say to the others. A commit that waits for a standby must not be
     /// ended by a timeout of the server's: that would answer it as if it were there.
-    fn commit(&self, head: &ChainHead, done: &Done, must_sync: bool) -> String {
+    fn commit(&self, head: &ChainHead, done: &Done) -> String {
         let mut sql = String::with_capacity(400);
-        if must_sync {
+        if done.must_sync {
             sql.push_str("SET LOCAL statement_timeout = 0; ");
         } else {
             sql.push_str("SET LOCAL synchronous_commit = off; ");
@@ -546,19 +396,6 @@ impl Thread {
         }
         let _ = write!(sql, " WHERE id = {}; COMMIT", self.host);
         sql
-    }
-
-    /// Tells this host what it has committed. The others see it in the host's row.
-    fn tell(&self, done: Done) {
-        if done.jobs_ready {
-            self.shared.work_signal.notify_one();
-        }
-        if done.outbox_ready {
-            self.shared.outbox_signal.notify_one();
-        }
-        for topic in done.changed {
-            self.shared.note_change(topic);
-        }
     }
 
     /// Whether the last transaction was committed; nothing when that cannot be found out in time.
@@ -612,7 +449,7 @@ fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
 }
 
 /// A group's changes, in a transaction that it begins.
-fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(Done, bool), Fault> {
+fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
     link.client.batch("BEGIN")?;
     link.memory.head = lock(&link.client)?;
     link.client.has_written();
@@ -620,13 +457,7 @@ fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(Done, bool), F
     for work in group {
         work.apply(&mut transaction)?;
     }
-    let must_sync = transaction.must_sync;
-    let done = Done {
-        jobs_ready: transaction.jobs_ready,
-        outbox_ready: transaction.outbox_ready,
-        changed: std::mem::take(&mut transaction.changed),
-    };
-    Ok((done, must_sync))
+    Ok(Done::of(&mut transaction))
 }
 
 /// Takes a row for this host, and frees what was leased if nobody else is there to hold it.

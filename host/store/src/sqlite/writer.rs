@@ -14,18 +14,15 @@
 //! of power could take from the log. A transaction that fails is rolled back, and what was answered of it is applied again from the log,
 //! as after a restart (see `recovery`). What an operator does can fail on a sound disk, so it has a transaction of its own.
 
-use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::watch;
 use tollgate_core::secret::Secret;
 
 use super::checkpointer::{Checkpointer, checkpoint, checkpoint_failed};
@@ -37,8 +34,9 @@ use super::recovery::{self, Recovered};
 use super::state::StateAhead;
 use super::transaction::{ChainHead, Memory, Transaction};
 use crate::log::{Applied, Contents, Group, Kind, Log, Recording};
+use crate::queue::{self, Done, Message, Queue, Signals, Work, answer_all};
 use crate::sql::params;
-use crate::{LogStanding, StoreError, Topic};
+use crate::{LogStanding, StoreError};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
@@ -58,22 +56,16 @@ const TRUNCATE_WAIT_MS: u64 = 50;
 /// The writer as its callers see it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Message>>>,
+    queue: Queue,
     shared: Arc<Shared>,
-    /// Closed when the thread has ended.
-    ended: watch::Receiver<()>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread and its callers both see.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) work_signal: Notify,
-    pub(super) outbox_signal: Notify,
-    closing: AtomicBool,
+    pub(super) signals: Signals,
     /// Set once, when the disk failed.
     fatal: OnceLock<String>,
-    pub(super) changes: ChangeCounts,
     /// Held while the WAL is moved beside the writer.
     pub(super) checkpointing: Mutex<()>,
     /// There are answered groups that readers do not see yet.
@@ -90,31 +82,10 @@ pub(super) struct Shared {
     pinned_since: Mutex<Option<Instant>>,
 }
 
-/// How often each topic has changed since the store was opened.
-#[derive(Debug, Default)]
-pub(super) struct ChangeCounts {
-    tokens: watch::Sender<u64>,
-    quarantines: watch::Sender<u64>,
-    registry: watch::Sender<u64>,
-}
-
-impl ChangeCounts {
-    pub(super) fn of(&self, topic: Topic) -> &watch::Sender<u64> {
-        match topic {
-            Topic::Tokens => &self.tokens,
-            Topic::Quarantines => &self.quarantines,
-            Topic::Registry => &self.registry,
-        }
-    }
-}
-
 impl Shared {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.check_disk()?;
-        match self.closing.load(Ordering::Acquire) {
-            true => Err(StoreError::Closed),
-            false => Ok(()),
-        }
+        self.signals.check()
     }
 
     /// Whether the disk has not failed so far.
@@ -152,11 +123,6 @@ impl Shared {
             pinned_for: pinned_since.map(|since| since.elapsed()),
         }
     }
-
-    /// Takes no more work.
-    pub(super) fn stop(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
 }
 
 /// What bounds the writer.
@@ -169,144 +135,6 @@ pub(super) struct WriterBounds {
     pub(super) memory: MemoryBounds,
     /// Of a new store.
     pub(super) layout: Layout,
-}
-
-/// What the thread is sent.
-#[derive(Debug)]
-enum Message {
-    Work(Box<dyn Work>),
-    /// Look at [`Shared::show`].
-    Look,
-}
-
-/// A piece of work for the writer: something to do inside a transaction, and someone who waits for the result.
-trait Work: Send {
-    /// May be called a second time, after a rollback.
-    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault>;
-    /// Sends the last result, now that it is committed.
-    fn answer(self: Box<Self>);
-    /// Whether it can fail on a sound disk.
-    fn may_fail(&self) -> bool;
-    /// What the log says that it is.
-    fn kind(&self) -> Kind;
-    /// Returns where the waiting thread takes batches of replies from, if it does.
-    fn batcher(&mut self) -> Option<Batches>;
-    /// Sends an error; whatever was applied is rolled back.
-    fn fail(self: Box<Self>, error: StoreError);
-}
-
-struct Task<T, F> {
-    kind: Kind,
-    work: F,
-    must_sync: bool,
-    result: Option<Result<T, StoreError>>,
-    waiting: oneshot::Sender<Result<T, StoreError>>,
-    batcher: Option<Batches>,
-}
-
-/// Carries all the replies that one commit has for one thread.
-type Batches = UnboundedSender<Vec<Box<dyn Work>>>;
-
-impl<T, F> Work for Task<T, F>
-where
-    T: Send + 'static,
-    F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
-{
-    fn apply(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        transaction.must_sync |= self.must_sync;
-        self.result = match (self.work)(transaction) {
-            Ok(result) => Some(Ok(result)),
-            // Everyday work looks for what it is about before it writes, so there is nothing to take back.
-            Err(Fault::NotFound(what)) if !self.must_sync => Some(Err(StoreError::NotFound { what })),
-            Err(fault) => return Err(fault),
-        };
-        Ok(())
-    }
-
-    fn may_fail(&self) -> bool {
-        self.must_sync
-    }
-
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    fn batcher(&mut self) -> Option<Batches> {
-        self.batcher.take()
-    }
-
-    fn answer(self: Box<Self>) {
-        if let Some(result) = self.result {
-            // Nobody may be waiting any more; the commit stands all the same.
-            let _ = self.waiting.send(result);
-        }
-    }
-
-    fn fail(self: Box<Self>, error: StoreError) {
-        let _ = self.waiting.send(Err(error));
-    }
-}
-
-thread_local! {
-    static REPLY_BATCHER: RefCell<Option<Batches>> = const { RefCell::new(None) };
-}
-
-/// Brings the writer's answers to the tasks of one thread. A commit answers many tasks, and each answer from another thread
-/// wakes the sleeping one with a system call; with a reply batcher it is woken once, and the batcher wakes the tasks from inside.
-///
-/// For threads with a single-threaded runtime. What is asked from other threads is answered directly.
-#[derive(Debug)]
-pub struct ReplyBatcher {
-    batches: UnboundedReceiver<Vec<Box<dyn Work>>>,
-}
-
-impl ReplyBatcher {
-    /// Makes this thread take the replies of every store through this batcher from now on. [`run`](Self::run) it on this thread.
-    pub fn of_this_thread() -> Self {
-        let (sender, batches) = unbounded_channel();
-        REPLY_BATCHER.set(Some(sender));
-        Self { batches }
-    }
-
-    /// Answers until the thread's runtime ends.
-    pub async fn run(mut self) {
-        while let Some(answers) = self.batches.recv().await {
-            answers.into_iter().for_each(Work::answer);
-        }
-    }
-}
-
-fn take(group: &mut Vec<Box<dyn Work>>, message: Message) {
-    if let Message::Work(work) = message {
-        group.push(work);
-    }
-}
-
-/// Replies to a whole group, to each thread once.
-fn answer_all(batch: &mut Vec<Box<dyn Work>>) {
-    // As many as the host has threads that ask: a handful.
-    let mut batchers: Vec<(Batches, Vec<Box<dyn Work>>)> = Vec::new();
-    for mut work in batch.drain(..) {
-        match work.batcher() {
-            None => work.answer(),
-            Some(batcher) => match batchers.iter_mut().find(|(known, _)| known.same_channel(&batcher)) {
-                Some((_, answers)) => answers.push(work),
-                None => batchers.push((batcher, vec![work])),
-            },
-        }
-    }
-    for (batcher, answers) in batchers {
-        // The replies of a batcher that is gone are given from here.
-        if let Err(returned) = batcher.send(answers) {
-            returned.0.into_iter().for_each(Work::answer);
-        }
-    }
-}
-
-impl std::fmt::Debug for dyn Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Work")
-    }
 }
 
 impl Writer {
@@ -333,8 +161,7 @@ impl Writer {
                 Ok(())
             }))
             .map_err(|error| path.opening(error.into()))?;
-        let (queue, waiting) = sync_channel(bounds.queue_max.max(1));
-        let (alive, ended) = watch::channel(());
+        let (sender, waiting) = queue::channel(bounds.queue_max);
         let mut thread = Thread {
             connection: Recording::new(connection, &texts),
             log,
@@ -365,23 +192,12 @@ impl Writer {
             pin: None,
         };
         thread.begin(bounds.layout)?;
-        let handle = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || {
-                thread.run();
-                // In this order: the file is closed, then others may open it, then whoever waits for the end goes on.
-                drop(sole_use);
-                drop(alive);
-            })
-            .map_err(|error| StoreError::Database {
-                detail: format!("cannot start the writer thread: {error}"),
-            })?;
-        Ok(Self {
-            queue: Mutex::new(Some(queue)),
-            shared,
-            ended,
-            thread: Mutex::new(Some(handle)),
-        })
+        let queue = Queue::start(sender, move || {
+            thread.run();
+            // In this order: the file is closed, then others may open it, then whoever waits for the end goes on.
+            drop(sole_use);
+        })?;
+        Ok(Self { queue, shared })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -396,11 +212,8 @@ impl Writer {
         // Before the thread is asked: whatever it commits from here on is what is waited for.
         let mut shown = self.shared.shown.subscribe();
         self.shared.show.store(true, Ordering::Release);
-        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A full queue is as good: the thread looks after each group.
-            let _ = queue.try_send(Message::Look);
-        }
-        let mut ended = self.ended.clone();
+        self.queue.look();
+        let mut ended = self.queue.ended();
         tokio::select! {
             _ = shown.changed() => {}
             // The last commit of all.
@@ -434,63 +247,25 @@ impl Writer {
         F: Fn(&mut Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.shared.check()?;
-        let (sender, receiver) = oneshot::channel();
-        let task = Box::new(Task {
-            kind,
-            work,
-            must_sync,
-            result: None,
-            waiting: sender,
-            batcher: REPLY_BATCHER.with_borrow(Clone::clone),
-        });
-        let sent = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.try_send(Message::Work(task)),
-            None => return Err(StoreError::Closed),
-        };
-        match sent {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(StoreError::Full),
-            Err(TrySendError::Disconnected(_)) => return Err(self.gone()),
+        match self.queue.hand_over(kind, must_sync, work).await {
+            // A thread that is gone may have been ended by its disk.
+            Err(StoreError::Closed) => Err(self.shared.check().err().unwrap_or(StoreError::Closed)),
+            done => done,
         }
-        receiver.await.unwrap_or_else(|_| Err(self.gone()))
-    }
-
-    /// Why the thread answers no more.
-    fn gone(&self) -> StoreError {
-        self.shared.check().err().unwrap_or(StoreError::Closed)
     }
 
     /// Takes no more work, and waits until what was queued is committed and the file is closed.
     pub(super) async fn close(&self) {
-        self.stop_taking();
-        let mut ended = self.ended.clone();
-        // Nothing is ever sent: this returns when the thread drops its end.
-        while ended.changed().await.is_ok() {}
-    }
-
-    fn stop_taking(&self) {
-        self.shared.stop();
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.signals.stop();
+        self.queue.close().await;
     }
 }
 
 /// Dropping the last handle closes as [`Writer::close`] does, and blocks for as long: at most the queued commits.
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stop_taking();
-        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic of the thread was already made fatal by `Thread::run`.
-            let _ = thread.join();
-        }
+        self.shared.signals.stop();
     }
-}
-
-/// What a group leaves to be done.
-struct Done {
-    jobs_ready: bool,
-    outbox_ready: bool,
-    must_sync: bool,
-    changed: Vec<Topic>,
 }
 
 struct Thread {
@@ -601,15 +376,9 @@ impl Thread {
         // Ends when every sender is gone and the queue is empty.
         loop {
             match self.next() {
-                Ok(first) => take(&mut group, first),
+                Ok(first) => queue::gather(&mut group, first, &self.waiting, self.batch_max),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-            }
-            while group.len() < self.batch_max {
-                match self.waiting.try_recv() {
-                    Ok(message) => take(&mut group, message),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
             }
             if !group.is_empty() {
                 self.serve(&mut group);
@@ -730,19 +499,11 @@ impl Thread {
         if done.must_sync {
             self.sync()?;
         }
-        if done.jobs_ready {
-            self.shared.work_signal.notify_one();
-        }
-        if done.outbox_ready {
-            self.shared.outbox_signal.notify_one();
-        }
         if !done.changed.is_empty() {
             // Whoever is told of a change reads it.
             self.commit()?;
         }
-        for topic in done.changed {
-            self.shared.changes.of(topic).send_modify(|changes| *changes += 1);
-        }
+        self.shared.signals.tell(&done);
         Ok(())
     }
 
@@ -771,12 +532,7 @@ impl Thread {
         }
         let mut transaction = Transaction::new(&self.connection, &mut self.memory);
         work(&mut transaction, &self.connection)?;
-        let done = Done {
-            jobs_ready: transaction.jobs_ready,
-            outbox_ready: transaction.outbox_ready,
-            must_sync: transaction.must_sync,
-            changed: transaction.changed,
-        };
+        let done = Done::of(&mut transaction);
         let state = transaction.state;
         if self.memory.configs.len() > CONFIGS_REMEMBERED_MAX {
             self.memory.configs.clear();
@@ -1120,7 +876,7 @@ mod tests {
         let write = |sql: &'static str| {
             runtime.block_on(async {
                 let write = writer.write_unsynced(Kind::Copied, move |transaction| {
-                    transaction.changed.push(Topic::Tokens);
+                    transaction.changed.push(crate::Topic::Tokens);
                     Ok(transaction.connection.execute(sql, [])?)
                 });
                 tokio::time::timeout(Duration::from_millis(500), write).await
