@@ -341,9 +341,9 @@ impl Host {
             gate: operator::Gate::new(&self.store, token),
             trial: Turns::default(),
             quarantines: Arc::clone(&worker.quarantines),
-            log_standing: {
+            wal_standing: {
                 let store = self.store.clone();
-                Box::new(move || store.log_standing())
+                Box::new(move || store.wal_standing())
             },
         };
         tasks.spawn(operator::serve(operator, listener, self.shutdown.clone()));

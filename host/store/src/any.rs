@@ -14,9 +14,9 @@ use crate::statements::operators::Transacts;
 use crate::statements::receipts::View;
 use crate::statements::transaction::Transaction;
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, LogStanding,
-    NextDue, Outbox, OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey, Settled, Settlement,
-    SqliteStore, Store, StoreError, Topic, Work,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,
+    OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey, Settled, Settlement, SqliteStore, Store,
+    StoreError, Topic, WalStanding, Work,
 };
 
 /// One of the two stores.
@@ -39,10 +39,10 @@ macro_rules! either {
 
 impl AnyStore {
     /// How long the write-ahead log on this machine is; there is none of a store that many hosts share.
-    pub fn log_standing(&self) -> LogStanding {
+    pub fn wal_standing(&self) -> WalStanding {
         match self {
-            Self::Local(store) => store.log_standing(),
-            Self::Shared(_) => LogStanding::default(),
+            Self::Local(store) => store.wal_standing(),
+            Self::Shared(_) => WalStanding::default(),
         }
     }
 }

@@ -63,9 +63,24 @@ pub(crate) struct Group<'g> {
     pub(crate) bodies: &'g [Bytes],
     /// What it does to the index; sealed.
     pub(crate) changes: &'g [u8],
-    /// Bytes that the disk must still have when the record is on it.
-    pub(crate) leaves_bytes: u64,
+    /// How much of the disk it leaves to others.
+    pub(crate) leaves: Leaves,
 }
+
+/// What a record leaves of the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// Nothing: a restart has the index follow the log, and frees what was leased.
+    #[default]
+    Nothing,
+    /// Room for a restart.
+    Restart,
+    /// The same, and room for the work that events made: they are refused first.
+    RestartAndWork,
+}
+
+/// Room for either is so many bytes, and no more than the 32nd part of the disk.
+const ROOM_BYTES: u64 = 1024 * 1024;
 
 /// The end of the log, where one process appends.
 #[derive(Debug)]
@@ -177,7 +192,7 @@ impl Log {
         };
         let (head, seal) = header.sealed(&self.place.sealer, &self.end, &group.facts, group.changes);
         let position = self.end.position + header.record_bytes();
-        if position > self.bounds.bytes_max || !self.has_room(header.record_bytes() + group.leaves_bytes) {
+        if position > self.bounds.bytes_max || !self.has_room(header.record_bytes(), group.leaves) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let mut pieces = Vec::with_capacity(2 + group.facts.len() + group.bodies.len());
@@ -195,9 +210,18 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the disk has so many bytes. One that does not say is full when it is full.
-    fn has_room(&self, bytes: u64) -> bool {
-        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
+    /// Whether the disk has so many bytes, and what is to be left. One that does not say is full when it is full.
+    fn has_room(&self, bytes: u64, leaves: Leaves) -> bool {
+        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| {
+            let [free, all] = [disk.f_bavail, disk.f_blocks].map(|blocks| blocks.saturating_mul(disk.f_frsize));
+            let room = ROOM_BYTES.min(all / 32);
+            let left = match leaves {
+                Leaves::Nothing => 0,
+                Leaves::Restart => room,
+                Leaves::RestartAndWork => 2 * room,
+            };
+            free >= bytes + left
+        })
     }
 
     /// The pieces are not joined first: they are most of what a store writes.

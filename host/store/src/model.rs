@@ -382,7 +382,7 @@ impl ReviewAnswer {
 
 /// The write-ahead log of a store on this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LogStanding {
+pub struct WalStanding {
     /// How long the log is.
     pub bytes: u64,
     /// How long a reader has kept it over twice its bound; none while nobody does.

@@ -44,9 +44,9 @@ use crate::statements::operators::Transacts;
 use crate::statements::transaction::{self, Transaction};
 use crate::statements::{admit, counts, fault, jobs, outbox, quarantine, registry, relations, rows, schema};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, LogStanding,
-    NextDue, Outbox, OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError,
-    Topic, Work,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,
+    OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic,
+    WalStanding, Work,
 };
 /// Bounds of a [`SqliteStore`].
 #[derive(Debug, Clone, Copy)]
@@ -263,8 +263,8 @@ impl SqliteStore {
     }
 
     /// How long the write-ahead log is.
-    pub fn log_standing(&self) -> LogStanding {
-        self.shared().log_standing()
+    pub fn wal_standing(&self) -> WalStanding {
+        self.shared().wal_standing()
     }
 
     fn shared(&self) -> &Arc<Shared> {

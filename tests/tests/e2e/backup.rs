@@ -236,7 +236,7 @@ fn i4_a_reader_that_keeps_the_log_from_being_emptied_is_named() {
         stage.log_with("cannot be emptied").first().cloned()
     });
     assert!(said.contains(&format!("process {} (python", reader.id())), "{said}");
-    assert!(stage.metric("tollgate_store_log_bytes") >= 2 * 262_144);
+    assert!(stage.metric("tollgate_store_wal_bytes") >= 2 * 262_144);
     drop(reader.stdin.take());
     reader.wait().expect("its end");
     wait_until("the log is moved again", || {
@@ -245,5 +245,5 @@ fn i4_a_reader_that_keeps_the_log_from_being_emptied_is_named() {
         thread::sleep(Duration::from_millis(5));
         (!stage.log_with("is moved again").is_empty()).then_some(())
     });
-    assert_eq!(stage.metric("tollgate_store_log_pinned_seconds"), 0);
+    assert_eq!(stage.metric("tollgate_store_wal_pinned_seconds"), 0);
 }

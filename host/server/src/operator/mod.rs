@@ -31,7 +31,7 @@ use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{Control, LogStanding, SetAsideCount, StoreError, Views};
+use tollgate_store::{Control, SetAsideCount, StoreError, Views, WalStanding};
 
 use crate::clock;
 use crate::config::{Config, Runs};
@@ -63,7 +63,7 @@ pub(crate) struct Operator<S> {
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
-    pub(crate) log_standing: Box<dyn Fn() -> LogStanding + Send + Sync>,
+    pub(crate) wal_standing: Box<dyn Fn() -> WalStanding + Send + Sync>,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -228,14 +228,14 @@ async fn metrics<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -
         operator.registry.shelf().len()
     );
     broken_tenants(&operator.config.load(), &mut text);
-    let log = (operator.log_standing)();
-    let pinned_s = log.pinned_for.map_or(0, |pinned| pinned.as_secs());
+    let wal = (operator.wal_standing)();
+    let pinned_s = wal.pinned_for.map_or(0, |pinned| pinned.as_secs());
     let counts = operator.store.counts().await?;
     for (name, help, value) in [
-        ("store_log_bytes", "Length of the store's write-ahead log.", log.bytes),
+        ("store_wal_bytes", "Length of the store's write-ahead log.", wal.bytes),
         (
-            "store_log_pinned_seconds",
-            "How long a reader has kept the store's log over twice its bound; 0 while none does.",
+            "store_wal_pinned_seconds",
+            "How long a reader has kept the store's WAL over twice its bound; 0 while none does.",
             pinned_s,
         ),
         ("jobs_waiting", "Jobs that are not finished.", counts.jobs_waiting),

@@ -43,7 +43,7 @@ pub(super) struct StorePath {
 impl StorePath {
     pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
         let text = path.display().to_string();
-        // Absolute, because SQLite would read a relative `file:…` as a URI. Behind links, because SQLite keeps its log beside the file
+        // Absolute, because SQLite would read a relative `file:…` as a URI. Behind links, because SQLite keeps its WAL beside the file
         // itself, and what we keep beside it has to be found by whoever opens the file by any name.
         match std::path::absolute(path).and_then(behind_links) {
             Ok(path) => Ok(Self { path, text }),
@@ -71,13 +71,13 @@ impl StorePath {
         name.into()
     }
 
-    /// Whether the last process did not end by itself: it would have emptied its log.
+    /// Whether the last process did not end by itself: it would have emptied its WAL.
     pub(super) fn was_left_open(&self) -> bool {
         self.beside("-wal").metadata().is_ok_and(|wal| wal.len() > 0)
     }
 
-    /// The log's index, on which readers hold their locks.
-    pub(super) fn log_index(&self) -> PathBuf {
+    /// The WAL's index, on which readers hold their locks.
+    pub(super) fn wal_index(&self) -> PathBuf {
         self.beside("-shm")
     }
 
@@ -513,7 +513,7 @@ fn configure(connection: &Connection) -> Result<(), Fault> {
 }
 
 /// Whether the connection moves the log into the file when it is closed. Only after all went well: what of the log is on the disk after
-/// a sync that failed nobody knows, and a file that has half of it is damaged. A log that is left is read at the next start.
+/// a sync that failed nobody knows, and a file that has half of it is damaged. A WAL that is left is read at the next start.
 pub(super) fn checkpoint_on_close(connection: &Connection, does: bool) -> Result<(), Fault> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !does)?;
     Ok(())

@@ -1,5 +1,5 @@
-//! Who keeps the log from being emptied. A reader's snapshot pins the log: nothing that is newer than what somebody reads is moved
-//! into the file, and the log grows with every commit until the reader is done. A shell that was left in a transaction, or a copy
+//! Who keeps the WAL from being emptied. A reader's snapshot pins it: nothing that is newer than what somebody reads is moved
+//! into the file, and the WAL grows with every commit until the reader is done. A shell that was left in a transaction, or a copy
 //! that hangs, does that for ever, and the host cannot end it; it can say who it is.
 
 use std::collections::BTreeSet;
@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The bytes of the log's index that readers lock, one of them each (SQLite's `WAL_READ_LOCK`, 120 bytes and 3 locks in).
+/// The bytes of the WAL's index (`-shm`) that readers lock, one of them each (SQLite's `WAL_READ_LOCK`, 120 bytes and 3 locks in).
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
 /// How often it is said again.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// That the log is kept from being emptied.
+/// That the WAL is kept from being emptied.
 #[derive(Debug)]
 pub(super) struct Pin {
     since: Instant,
@@ -41,7 +41,7 @@ impl Pin {
     }
 }
 
-/// In words, which processes read the database whose log's index is at `index`, as the kernel knows its locks.
+/// In words, which processes read the database whose WAL's index is at `index`, as the kernel knows its locks.
 pub(super) fn readers(index: &Path) -> String {
     let pids = std::fs::metadata(index)
         .ok()

@@ -33,17 +33,13 @@ use super::receipts::{self, Layout, MemoryBounds};
 use super::recovery::{self, Recovered};
 use super::state::StateAhead;
 use super::transaction::{ChainHead, Memory, Transaction};
-use crate::log::{Applied, Contents, Group, Kind, Log, Recording};
+use crate::log::{Applied, Contents, Group, Kind, Leaves, Log, Recording};
 use crate::queue::{self, Done, Message, Queue, Signals, Work, answer_all};
 use crate::sql::params;
-use crate::{LogStanding, StoreError};
+use crate::{StoreError, WalStanding};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
-/// Bytes of the disk that only a restart may use: it has the index follow the log, and free what was leased.
-const ROOM_FOR_RESTART: u64 = 1024 * 1024;
-/// Bytes that events leave to the work that they made.
-const ROOM_FOR_WORK: u64 = 1024 * 1024;
 /// The disk is asked for its space again after so many pages of WAL.
 const SPACE_ASKED_PAGES: u64 = 64;
 /// After how long an index that could not follow the log tries again, if nobody makes it before.
@@ -116,9 +112,9 @@ impl Shared {
     }
 
     /// How long the WAL is, and for how long a reader has kept it so.
-    pub(super) fn log_standing(&self) -> LogStanding {
+    pub(super) fn wal_standing(&self) -> WalStanding {
         let pinned_since = *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner);
-        LogStanding {
+        WalStanding {
             bytes: self.wal_bytes.load(Ordering::Relaxed),
             pinned_for: pinned_since.map(|since| since.elapsed()),
         }
@@ -348,7 +344,7 @@ struct WalSize {
     pages_max: u64,
     /// No checkpoint is tried below this many pages: set when readers kept the last one from finishing.
     next_try: u64,
-    /// How long it was when the carrier was asked for it: the writer moves the rest.
+    /// How long it was when the checkpointer was asked for it: the writer moves the rest.
     carried_at: Option<u64>,
     page_bytes: u64,
     /// How long it was when the disk was last asked for its space.
@@ -547,16 +543,16 @@ impl Thread {
         let appended = self.connection.with_changes(|changes| match changes {
             None => Ok(false),
             Some(changes) => {
-                let leaves_bytes = match (is_opening, facts.is_empty()) {
-                    (true, _) => 0,
-                    (false, true) => ROOM_FOR_RESTART,
-                    (false, false) => ROOM_FOR_RESTART + ROOM_FOR_WORK,
+                let leaves = match (is_opening, facts.is_empty()) {
+                    (true, _) => Leaves::Nothing,
+                    (false, true) => Leaves::Restart,
+                    (false, false) => Leaves::RestartAndWork,
                 };
                 let group = Group {
                     facts,
                     bodies,
                     changes,
-                    leaves_bytes,
+                    leaves,
                 };
                 log.append(&group).map(|()| true)
             }
@@ -652,7 +648,7 @@ impl Thread {
         self.note_pin();
     }
 
-    /// Says who keeps the log from being emptied, when it has grown to what only a reader can make of it.
+    /// Says who keeps the WAL from being emptied, when it has grown to what only a reader can make of it.
     fn note_pin(&mut self) {
         let bytes = self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes;
         let bound = self.wal.pages_max * self.wal.page_bytes;
@@ -661,23 +657,23 @@ impl Thread {
             if let Some(pin) = self.pin.take() {
                 self.shared.note_pinned_since(None);
                 let seconds = pin.since().elapsed().as_secs();
-                tracing::info!(path = %self.path.text, seconds, "the store's log is moved again: its reader is gone");
+                tracing::info!(path = %self.path.text, seconds, "the store's WAL is moved again: its reader is gone");
             }
             return;
         }
-        // Only what kept a checkpoint from its end is a pin, and the carrier's own is not meant.
+        // Only what kept a checkpoint from its end is a pin, and the checkpointer's own is not meant.
         if self.wal.next_try == 0 || self.checkpointer.is_under_way() {
             return;
         }
         let pin = self.pin.get_or_insert_with(Pin::new);
         self.shared.note_pinned_since(Some(pin.since()));
         if pin.is_to_be_said() {
-            let readers = pin::readers(&self.path.log_index());
+            let readers = pin::readers(&self.path.wal_index());
             tracing::warn!(
                 path = %self.path.text,
                 bytes,
                 bound,
-                "the store's log cannot be emptied and grows with every event, because somebody reads an old state of the store: {readers}; \
+                "the store's WAL cannot be emptied and grows with every event, because somebody reads an old state of the store: {readers}; \
                  end that reader"
             );
         }
@@ -738,7 +734,7 @@ impl Thread {
         self.shared.fail_for_good(&self.path.text, detail)
     }
 
-    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer, which waits for the carrier
+    /// Moves the WAL into the file when it has grown over its bound: most of it beside the writer, which waits for the checkpointer
     /// when the WAL comes close to twice its bound. A reader can keep the WAL from being emptied ([`Thread::note_pin`] says who); then it is
     /// tried again after another quarter. From four times the bound on, readers are waited for a little, once per bound's worth of growth: short reads that
     /// overlap for ever would keep the WAL growing for ever.
@@ -748,7 +744,7 @@ impl Thread {
             self.truncate_wal();
             return;
         }
-        // The carrier moved all of it, and it began anew.
+        // The checkpointer moved all of it, and it began anew.
         self.wal.carried_at.take_if(|at| pages < *at);
         if pages < self.wal.pages_max.max(self.wal.next_try) {
             return;
@@ -781,7 +777,7 @@ impl Thread {
         }
     }
 
-    /// Moves the log into the file, and answers whether all of it is there now; or nothing, when it failed. On a disk that failed it is
+    /// Moves the WAL into the file, and returns whether all of it is there now; or nothing, when it failed. On a disk that failed it is
     /// left alone: a sync that goes well after another did not says nothing of what was lost.
     fn checkpoint(&self, mode: &str) -> Option<bool> {
         self.shared.check_disk().ok()?;
@@ -858,7 +854,7 @@ mod tests {
     #[test]
     fn the_log_keeps_its_bound_on_a_disk_that_does_not_follow() {
         let folder = tempfile::tempdir().unwrap();
-        // A new store's log is half of this.
+        // A new store's WAL is half of this.
         let bound = 2 * 1024 * 1024;
         let options = OpenOptions {
             wal_bytes_max: bound,

@@ -232,7 +232,7 @@ struct Reader<'a> {
     seq: i64,
     end: i64,
     rest: &'a [u8],
-    /// Where in the file of bodies the next receipt's begins, and where the segment's end.
+    /// Where in the log the next receipt's body begins, and where the segment's end.
     body_at: u64,
     bodies_end: u64,
 }
