@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tollgate_core::action::ActionKind;
 use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::envelope;
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, EventId, KeyId, PluginName, RouteName, SourceName, TenantName};
@@ -234,7 +235,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
         receipt,
         identity: Identity::EventId,
         proof: verified.proof().clone(),
-        body_digest: Digest::of(&event.payload),
+        body_commitment: body_commitment(key, &tenant, &event.payload),
         lifecycle: event
             .reading
             .family()

@@ -31,6 +31,9 @@ struct Take {
     /// The folder of this backup; it must not exist yet, or be empty
     #[arg(long, value_name = "FOLDER", required = true)]
     to: Option<PathBuf>,
+    /// An earlier backup of this store: what both have of the log takes no room again. Each can be deleted without the other
+    #[arg(long, value_name = "FOLDER")]
+    previous: Option<PathBuf>,
     #[command(flatten)]
     files: StoreFiles,
 }
@@ -70,7 +73,13 @@ fn take(take: &Take) -> anyhow::Result<Exit> {
     let begun_at = clock::now();
     let store = LocalStore::open_read_only(take.files.database()?)?;
     let bar = progress(json);
-    let made = store.backup_to(to, env!("CARGO_PKG_VERSION"), begun_at, &mut |done| show(&bar, done));
+    let made = store.backup_to(
+        to,
+        take.previous.as_deref(),
+        env!("CARGO_PKG_VERSION"),
+        begun_at,
+        &mut |done| show(&bar, done),
+    );
     bar.finish_and_clear();
     said("backed up", &made?, to, json)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::sync::Arc;
 
+use crate::commitment::body_commitment;
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lateness, Lifecycle, Transition};
@@ -102,8 +103,8 @@ pub struct Admission {
     pub event: Arc<Event>,
     /// How the request was proved.
     pub proof: Proof,
-    /// SHA-256 of the body.
-    pub body_digest: Digest,
+    /// [`crate::commitment::body_commitment`] of the body.
+    pub body_commitment: Digest,
     /// The lifecycle of the event's family, when its reading is mapped.
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// One job per matching route; [`Admission::made`] says which of them are made.
@@ -159,7 +160,7 @@ impl Admission {
         Self {
             receipt,
             identity,
-            body_digest: Digest::of(&event.payload),
+            body_commitment: body_commitment(key, &event.tenant, &event.payload),
             proof,
             lifecycle,
             jobs,
@@ -209,12 +210,12 @@ impl Admission {
         }
     }
 
-    /// The same delivery as an event of its own, under an id made from its own and the digest of its body: what a conflict becomes
+    /// The same delivery as an event of its own, under an id made from its own and the commitment to its body: what a conflict becomes
     /// when it is given effect. The same bytes always make the same event.
     #[must_use]
     pub fn on_its_own(&self, key: &Secret) -> Self {
         let event = Event {
-            id: own_id(&self.event.id, &self.body_digest),
+            id: own_id(&self.event.id, &self.body_commitment),
             ..Event::clone(&self.event)
         };
         let receipt = receipt_id(key, &event.tenant, &event.source, &event.id);
@@ -235,7 +236,7 @@ impl Admission {
             jobs: jobs.collect(),
             event: Arc::new(event),
             proof: self.proof.clone(),
-            body_digest: self.body_digest,
+            body_commitment: self.body_commitment,
             lifecycle: self.lifecycle.clone(),
             hold: self.hold.clone(),
             on_held: OnHeld::Review,
@@ -245,11 +246,11 @@ impl Admission {
     }
 }
 
-/// Hex digits of the body's digest in the id of a conflict that became an event of its own.
+/// Hex digits of the body's commitment in the id of a conflict that became an event of its own.
 const OWN_DIGITS: usize = 16;
 
-fn own_id(id: &EventId, body_digest: &Digest) -> EventId {
-    let digits: String = body_digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
+fn own_id(id: &EventId, body_commitment: &Digest) -> EventId {
+    let digits: String = body_commitment.0.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut end = id.as_str().len().min(EventId::BYTES_MAX - OWN_DIGITS - 1);
     while !id.as_str().is_char_boundary(end) {
         end -= 1;
@@ -382,8 +383,8 @@ pub fn made_late(
 pub enum Existing {
     /// The receipt is named by the event's id.
     ById {
-        /// SHA-256 of the body that the receipt keeps.
-        body_digest: Digest,
+        /// Of the body that the receipt keeps.
+        body_commitment: Digest,
     },
     /// The receipt is named by the signed message, which was received before under this id and type.
     ByMessage {
@@ -435,7 +436,7 @@ pub enum Disposition {
 /// `subject_status` is the status that the subject has now, when the event's family has a lifecycle.
 pub fn decide(admission: &Admission, existing: Option<Existing>, subject_status: Option<&Status>) -> Decision {
     match existing {
-        Some(Existing::ById { body_digest }) if body_digest == admission.body_digest => Decision::Same,
+        Some(Existing::ById { body_commitment }) if body_commitment == admission.body_commitment => Decision::Same,
         Some(Existing::ById { .. }) => Decision::Conflict,
         Some(Existing::ByMessage { id, event_type })
             if id == admission.event.id && event_type == admission.event.event_type =>

@@ -12,22 +12,13 @@ use crate::ids::{Digest, ReceiptId};
 /// The link before the first receipt.
 pub const GENESIS: Digest = Digest([0; 32]);
 
-/// Which facts of a receipt its digest covers. A store keeps the coverage that it was made with, so that its chain stays one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coverage {
-    /// Tenant, source, event, times, proof, body and the disposition's name: stores of schema 1.
-    Core,
-    /// Everything that the receipt says.
-    Whole,
-}
-
 /// What a receipt says for ever: who, what, when, how it was proved and read, what became of it. Admission and audit both make its digest
 /// from these facts.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiptFacts<'a> {
     /// The receipt's name.
     pub receipt: ReceiptId,
-    /// Its payload is not looked at: `body_digest` stands for it.
+    /// Its payload is not looked at: `body_commitment` stands for it.
     pub event: &'a Event,
     /// How the request was proved.
     pub proof: &'a Proof,
@@ -35,15 +26,15 @@ pub struct ReceiptFacts<'a> {
     pub envelope_version: u32,
     /// The version of the lifecycle that judged the event, if one did.
     pub lifecycle_version: Option<u32>,
-    /// SHA-256 of the body.
-    pub body_digest: Digest,
+    /// What stands for the body; see [`crate::commitment::body_commitment`].
+    pub body_commitment: Digest,
     /// What became of the receipt when it was admitted.
     pub disposition: &'a Disposition,
 }
 
 impl ReceiptFacts<'_> {
     /// SHA-256 over the length-prefixed facts, so that no two different receipts hash the same bytes.
-    pub fn digest(&self, coverage: Coverage) -> Digest {
+    pub fn digest(&self) -> Digest {
         let (event, proof) = (self.event, self.proof);
         let (disposition, detail) = match self.disposition {
             Disposition::Accepted => ("accepted", None),
@@ -59,39 +50,37 @@ impl ReceiptFacts<'_> {
         hash.bytes(&event.received_at.0.to_le_bytes());
         hash.text(&proof.scheme);
         hash.text(proof.key_id.as_str());
-        hash.bytes(&self.body_digest.0);
+        hash.bytes(&self.body_commitment.0);
         hash.text(disposition);
-        if coverage == Coverage::Whole {
-            hash.optional(detail);
-            hash.optional(event.subject.as_ref().map(|subject| subject.as_str()));
-            let (reading, label) = match &event.reading {
-                StatusReading::Stateless => ("stateless", None),
-                StatusReading::Mapped { status, .. } => ("mapped", Some(status.as_str())),
-                StatusReading::Unmapped { label, .. } => ("unmapped", label.as_deref()),
-            };
-            hash.text(reading);
-            hash.optional(event.reading.family().map(|family| family.as_str()));
-            hash.optional(label);
-            hash.number(event.occurred_at.map(|at| at.0));
-            hash.number(event.amount.map(|amount| amount.minor_units()));
-            hash.optional(
-                event
-                    .amount
-                    .map(|amount| amount.currency())
-                    .as_ref()
-                    .map(|currency| currency.as_str()),
-            );
-            for (name, value) in &event.attributes {
-                hash.text(name);
-                hash.text(value);
-            }
-            hash.number(i64::try_from(event.attributes.len()).ok());
-            hash.text(proof.provider.as_str());
-            hash.number(Some(proof.profile_version.into()));
-            hash.number(proof.signed_at.map(|at| at.0));
-            hash.number(self.lifecycle_version.map(i64::from));
-            hash.number(Some(self.envelope_version.into()));
+        hash.optional(detail);
+        hash.optional(event.subject.as_ref().map(|subject| subject.as_str()));
+        let (reading, label) = match &event.reading {
+            StatusReading::Stateless => ("stateless", None),
+            StatusReading::Mapped { status, .. } => ("mapped", Some(status.as_str())),
+            StatusReading::Unmapped { label, .. } => ("unmapped", label.as_deref()),
+        };
+        hash.text(reading);
+        hash.optional(event.reading.family().map(|family| family.as_str()));
+        hash.optional(label);
+        hash.number(event.occurred_at.map(|at| at.0));
+        hash.number(event.amount.map(|amount| amount.minor_units()));
+        hash.optional(
+            event
+                .amount
+                .map(|amount| amount.currency())
+                .as_ref()
+                .map(|currency| currency.as_str()),
+        );
+        for (name, value) in &event.attributes {
+            hash.text(name);
+            hash.text(value);
         }
+        hash.number(i64::try_from(event.attributes.len()).ok());
+        hash.text(proof.provider.as_str());
+        hash.number(Some(proof.profile_version.into()));
+        hash.number(proof.signed_at.map(|at| at.0));
+        hash.number(self.lifecycle_version.map(i64::from));
+        hash.number(Some(self.envelope_version.into()));
         Digest(hash.0.finalize().into())
     }
 }

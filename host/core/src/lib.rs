@@ -39,6 +39,7 @@ pub mod lifecycle;
 pub mod review;
 pub mod route;
 pub mod chain;
+pub mod commitment;
 
 // It is run, and what it asks for is judged.
 pub mod work;

@@ -95,7 +95,7 @@ fn decision(first: &Message, second: &Message) -> Decision {
     let (first, second) = (admission(first), admission(second));
     let known = (first.receipt == second.receipt).then(|| match first.identity {
         Identity::EventId => Existing::ById {
-            body_digest: first.body_digest,
+            body_commitment: first.body_commitment,
         },
         Identity::SignedMessage(_) => Existing::ByMessage {
             id: first.event.id.clone(),

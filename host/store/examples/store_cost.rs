@@ -1,6 +1,6 @@
 //! What the SQLite store costs: CPU of the whole process per operation, the tasks that wait included.
 //!
-//! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory] [segments|rows]`
+//! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory] [log|rows]`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "it measures; an error ends it")]
 
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_core::action::{ActionKind, Flag, GrantedAction, Proposal, UncheckedAction};
 use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
@@ -78,7 +79,7 @@ async fn main() {
     let options = OpenOptions {
         layout: match arguments.next().as_deref() {
             Some("rows") => Layout::Rows,
-            _ => Layout::Segments,
+            _ => Layout::Log,
         },
         ..OpenOptions::default()
     };
@@ -199,7 +200,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         hold: None,
         receipt,
         identity: Identity::EventId,
-        body_digest: Digest::of(&payload),
+        body_commitment: body_commitment(store.receipt_key(), &tenant, &payload),
         lifecycle: kind.lifecycle.then(|| Arc::clone(lifecycle)),
         jobs: if kind.job { vec![job] } else { vec![] },
         on_held: OnHeld::Review,

@@ -93,10 +93,10 @@ impl GuestStore {
         if found < SCHEMA_VERSION {
             migrate(&*connection).map_err(opening)?;
         }
-        if Layout::read(&*connection).map_err(opening)? == Layout::Segments {
+        if Layout::read(&*connection).map_err(opening)? == Layout::Log {
             return Err(opening(Fault::damaged(
                 "layout",
-                "its receipts are in segments, which only a native host reads; `tollgate export` writes them as rows",
+                "its receipts are in a log, which only a native host reads; `tollgate export` writes them as rows",
             )));
         }
         let receipt_key = read_receipt_key(&*connection).map_err(opening)?;

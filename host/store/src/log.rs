@@ -7,12 +7,13 @@
 //! put into a body are never taken for a record. `FORMAT.md` says what every byte is.
 //!
 //! Cast: `segment` is how records stand in files, `changes` how statements stand in records, [`Log`] appends, [`Scan`] reads in order,
-//! and [`Contents`] reads the pieces that the index points at.
+//! and [`Contents`] reads the pieces that the index points at. Segments that are full are compressed, and `stored` reads them either way.
 
 mod changes;
 mod contents;
 mod scan;
 mod segment;
+mod stored;
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
@@ -25,7 +26,7 @@ use tollgate_core::secret::Secret;
 pub(crate) use self::changes::{Kind, Recording, apply};
 pub(crate) use self::contents::Contents;
 pub(crate) use self::scan::Scan;
-pub(crate) use self::segment::{Applied, HEADER_BYTES, Mark};
+pub(crate) use self::segment::{Applied, HEADER_BYTES, Mark, Segment};
 use self::segment::{Header, Sealer};
 
 /// What bounds a log.
@@ -115,7 +116,12 @@ impl Log {
             segments.pop();
         }
         let (start, path, file) = match segments.pop() {
-            Some(segment) if segment.start <= end.position => {
+            // It is full, and the index that came with it knows of no later one: what is restored from a backup may end so.
+            Some(segment) if segment.is_compressed && segment.start + segment.bytes()? == end.position => {
+                let (path, file) = segment::create(&place.stem, &place.sealer, end)?;
+                (end.position, path, file)
+            }
+            Some(segment) if segment.start <= end.position && !segment.is_compressed => {
                 let file = segment::open_to_append(&segment.path)?;
                 let bytes = end.behind_header(segment.start).position - segment.start;
                 if file.metadata()?.len() > bytes {
@@ -125,7 +131,7 @@ impl Log {
             }
             Some(segment) => {
                 return Err(io::Error::other(format!(
-                    "{} begins behind the last record of the log",
+                    "{} does not end with the last record of the log that can be believed",
                     segment.path.display()
                 )));
             }
@@ -278,7 +284,11 @@ impl Log {
 /// # Errors
 /// When they cannot be read or written.
 pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
-    for segment in segment::list(&place.stem)? {
+    // What is compressed was durable before.
+    for segment in segment::list(&place.stem)?
+        .iter()
+        .filter(|segment| !segment.is_compressed)
+    {
         let file = segment::open_to_append(&segment.path)?;
         let bytes = file.metadata()?.len();
         if segment.start + bytes < from {
@@ -306,7 +316,7 @@ pub(crate) fn write_again(place: &Place, from: u64) -> io::Result<()> {
 /// # Errors
 /// When it cannot be read or kept.
 pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>> {
-    let Some(newest) = segment::list(&place.stem)?.pop() else {
+    let Some(newest) = segment::list(&place.stem)?.pop().filter(|newest| !newest.is_compressed) else {
         return Ok(None);
     };
     let file = File::open(&newest.path)?;
@@ -330,13 +340,12 @@ pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>>
     Ok(Some(kept))
 }
 
-/// The log's files in order, with the position at which each begins.
+/// The log's segments in order.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub(crate) fn files(place: &Place) -> io::Result<Vec<(u64, PathBuf)>> {
-    let list = segment::list(&place.stem)?;
-    Ok(list.into_iter().map(|segment| (segment.start, segment.path)).collect())
+pub(crate) fn segments(place: &Place) -> io::Result<Vec<Segment>> {
+    segment::list(&place.stem)
 }
 
 /// How many bytes the log has, as far as its files tell.
@@ -345,7 +354,38 @@ pub(crate) fn files(place: &Place) -> io::Result<Vec<(u64, PathBuf)>> {
 /// When the folder cannot be read.
 pub(crate) fn bytes(place: &Place) -> io::Result<u64> {
     Ok(match segment::list(&place.stem)?.pop() {
-        Some(newest) => newest.start + std::fs::metadata(&newest.path)?.len(),
+        Some(newest) => newest.start + newest.bytes()?,
         None => 0,
     })
+}
+
+/// Compresses every full segment that is not yet, the oldest first: all but the newest, which is appended to. `goes_on` is asked now and then.
+///
+/// # Errors
+/// What kept a segment from being compressed; it stays as it is. [`io::ErrorKind::StorageFull`] where there is no room for both.
+pub(crate) fn compress_full(place: &Place, contents: &Contents, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    let segments = segment::list(&place.stem)?;
+    let full = segments.split_last().map_or(&[][..], |(_, full)| full);
+    for segment in full.iter().filter(|segment| !segment.is_compressed) {
+        let plain = File::open(&segment.path)?;
+        // Room for a copy that did not become smaller, beside the rooms that events and a restart have.
+        let disk = rustix::fs::fstatvfs(&plain)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < plain.metadata()?.len() + 4 * ROOM_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let compressed = segment::compressed_path(&segment.path);
+        let mut unfinished = compressed.clone().into_os_string();
+        unfinished.push(".new");
+        let unfinished = PathBuf::from(unfinished);
+        if let Err(error) = stored::compress(&plain, &unfinished, goes_on) {
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        std::fs::rename(&unfinished, &compressed)?;
+        segment::sync_folder(&place.stem)?;
+        std::fs::remove_file(&segment.path)?;
+        // Whoever reads through this process opens the new one, and the disk has the old one's room again.
+        contents.close(segment.start);
+    }
+    Ok(())
 }

@@ -180,7 +180,10 @@ impl PostgresStore {
     /// When the store cannot be read.
     pub fn problems(&self) -> Result<Vec<String>, StoreError> {
         self.inner.signals.check()?;
-        self.inner.readers.read_here(check::problems)
+        let key = Arc::clone(&self.inner.receipt_key);
+        self.inner
+            .readers
+            .read_here(move |connection| check::problems(connection, &key))
     }
 
     /// A write that nobody outside is told of: its commit does not wait for the disk, unless it marks itself as one that must.

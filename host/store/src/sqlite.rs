@@ -9,6 +9,7 @@
 mod audit;
 mod backup;
 mod checkpointer;
+mod compressor;
 mod connection;
 mod open;
 mod pin;
@@ -69,11 +70,11 @@ pub struct OpenOptions {
     pub layout: Layout,
     /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each, beside
     /// 8 MiB that say which keys the indexes lack.
-    /// Only for [`Layout::Segments`]. Default 65,536.
+    /// Only for [`Layout::Log`]. Default 65,536.
     pub keys_in_memory_max: usize,
     /// A segment of the log that has this many bytes is followed by a new one. Default 64 MiB.
     pub log_segment_bytes: u64,
-    /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Segments`]. Default 16 MiB.
+    /// Bytes of newest receipts that are kept in memory for their jobs. Only for [`Layout::Log`]. Default 16 MiB.
     pub recent_bytes_max: usize,
 }
 
@@ -153,17 +154,22 @@ impl SqliteStore {
             },
             layout: options.layout,
         };
-        let writer = Writer::start(connection, recovered, sole_use, &path, &receipt_key, bounds)?;
-        Self::with(path, receipt_key, Access::ReadWrite(writer))
+        let contents = Arc::new(Contents::new(path.log()));
+        let writer = Writer::start(connection, recovered, sole_use, &path, &receipt_key, &contents, bounds)?;
+        Self::with(path, receipt_key, &contents, Access::ReadWrite(writer))
     }
 
-    fn with(path: StorePath, receipt_key: Arc<Secret>, access: Access) -> Result<Self, StoreError> {
+    fn with(
+        path: StorePath,
+        receipt_key: Arc<Secret>,
+        contents: &Arc<Contents>,
+        access: Access,
+    ) -> Result<Self, StoreError> {
         let readers = Readers::new(path.clone());
         let layout = readers.read_here(|connection| Layout::read(connection))?;
-        let log = Arc::new(Contents::new(path.log()));
         Ok(Self {
             inner: Arc::new(Inner {
-                receipts: receipts::of_readers(layout, &log),
+                receipts: receipts::of_readers(layout, contents),
                 path,
                 receipt_key,
                 readers,
@@ -183,7 +189,8 @@ impl SqliteStore {
         let connection = open::open_reader(&path)?;
         open::check_schema(&path, &connection)?;
         let receipt_key = Arc::new(open::key_of_index(&path, &connection)?);
-        Self::with(path, receipt_key, Access::ReadOnly(Arc::default()))
+        let contents = Arc::new(Contents::new(path.log()));
+        Self::with(path, receipt_key, &contents, Access::ReadOnly(Arc::default()))
     }
 
     /// Writes a whole copy of the store, as of one commit, to a path where nothing is yet. Blocks. The copy is synced, and no
@@ -198,20 +205,21 @@ impl SqliteStore {
     }
 
     /// Backs the store up into a folder that does not exist or is empty, beside a host that goes on writing. Every event that was
-    /// acknowledged before the call is in it. Blocks. Meanwhile the host's log cannot be emptied and grows with what it takes in.
+    /// acknowledged before the call is in it. What the backup in `previous` has as well of the log is linked where it can be. Blocks. Meanwhile the host's log cannot be emptied and grows with what it takes in.
     ///
     /// # Errors
-    /// [`StoreError::Open`] when the folder is not empty or cannot be written, [`StoreError::NoSpace`]. Then the folder has no manifest.
+    /// [`StoreError::Open`] when the folder is not empty or cannot be written, or `previous` is no backup of this store; [`StoreError::NoSpace`]. Then the folder has no manifest.
     pub fn backup_to(
         &self,
         folder: &Path,
+        previous: Option<&Path>,
         version: &str,
         begun_at: UnixMillis,
         watch: &mut dyn FnMut(BackupProgress),
     ) -> Result<Manifest, StoreError> {
         self.shared().check()?;
         self.shared().wait_until_shown();
-        backup::backup(&self.inner.path, folder, version, begun_at, watch)
+        backup::backup(&self.inner.path, folder, previous, version, begun_at, watch)
     }
 
     /// Holds a backup's files against its manifest. Blocks, for as long as it takes to read all.

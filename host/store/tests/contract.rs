@@ -8,8 +8,12 @@ mod support;
 
 #[path = "contract/audit.rs"]
 mod audit;
+#[path = "contract/compressed.rs"]
+mod compressed;
 #[path = "contract/differential.rs"]
 mod differential;
+#[path = "contract/log.rs"]
+mod log;
 #[path = "contract/model.rs"]
 mod model;
 #[path = "contract/postgres.rs"]
@@ -18,19 +22,17 @@ mod postgres;
 mod registry;
 #[path = "contract/rows.rs"]
 mod rows;
-#[path = "contract/segments.rs"]
-mod segments;
 #[path = "contract/server.rs"]
 mod server;
 #[path = "contract/sqlite.rs"]
 mod sqlite;
 
-mod segments_keep_the_contract {
+mod the_log_keeps_the_contract {
     crate::contract!(crate::sqlite::Sqlite::new());
 }
 
-mod segments_without_memory_keep_the_contract {
-    crate::contract!(crate::sqlite::Sqlite::of_segments_without_memory());
+mod a_log_without_memory_keeps_the_contract {
+    crate::contract!(crate::sqlite::Sqlite::of_log_without_memory());
 }
 
 mod rows_keep_the_contract {

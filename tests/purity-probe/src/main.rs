@@ -66,8 +66,9 @@ fn main() {
         breaker::Breaker::new();
         breaker::Breaker::permit(_, _, _);
         catalogue::markdown();
-        chain::ReceiptFacts::digest(_, _);
+        chain::ReceiptFacts::digest(_);
         chain::link(_, _);
+        commitment::body_commitment(_, _, _);
         challenge::answer(_, _);
         challenge::preflight(_, _, _);
         checkpoint::Checkpoint::signed(_, _);

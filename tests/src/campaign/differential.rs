@@ -22,7 +22,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     run,
 };
 
-const TEST: &str = "differential::segments_answer_like_rows";
+const TEST: &str = "differential::the_log_answers_like_rows";
 /// Lines of the test's words that are shown when it fails, and how much of each: it shows what both stores answered.
 const LINES_SHOWN: usize = 12;
 const LINE_CHARS_SHOWN: usize = 1_500;

@@ -65,8 +65,8 @@ fn images() -> &'static [Image] {
     static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
     IMAGES.get_or_init(|| {
         let layouts = [
-            (Layout::Segments, 4, true),
-            (Layout::Segments, 65_536, false),
+            (Layout::Log, 4, true),
+            (Layout::Log, 65_536, false),
             (Layout::Rows, 4, true),
             (Layout::Rows, 4, false),
         ];

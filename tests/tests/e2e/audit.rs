@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tollgate_core::ids::Digest;
+use tollgate_core::commitment::body_commitment;
+use tollgate_core::secret::Secret;
 use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::json::says;
 use tollgate_tests::stage::{CASHBACK, Ran, SOURCES, Setup, Stage, tollgate};
@@ -119,12 +120,14 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
 
     // Two receipts exchanged, bodies and all: from the receipt's id to the link, facts are of one length here.
     let folder = copy(&stage, "swapped");
+    let key = Secret::new(fs::read(folder.join(FILES[2])).expect("the key"));
     edit(&folder.join(FILES[1]), |log| {
         let facts = |number: usize| {
             let event = place_of(log, format!("\x06evt_{number:02}").as_bytes());
-            let digest = place_of(log, &Digest::of(body(number).as_bytes()).0);
-            // An id of 16 bytes and an origin's number of one stand before the event; the link behind the digest of the body.
-            event - 17..digest + 64
+            let commitment = body_commitment(&key, &"acme".parse().expect("a name"), body(number).as_bytes());
+            let commitment = place_of(log, &commitment.0);
+            // An id of 16 bytes and an origin's number of one stand before the event; behind the commitment the body's form, its key and the link.
+            event - 17..commitment + 32 + 2 + 32
         };
         let (five, seven) = (facts(5), facts(7));
         assert_eq!(five.len(), seven.len());

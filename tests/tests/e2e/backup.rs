@@ -19,7 +19,7 @@ fn send(stage: &Stage, id: &str) -> (u16, String) {
         .verdict()
 }
 
-/// The commands of docs/backup.md, with this folder in place of the page's.
+/// The commands of docs/backup.md, with folders under this one in place of the page's.
 fn documented(folder: &str) -> Vec<Vec<String>> {
     let page = fs::read_to_string(tollgate_tests::root().join("docs/backup.md")).expect("docs/backup.md");
     page.lines()
@@ -27,8 +27,8 @@ fn documented(folder: &str) -> Vec<Vec<String>> {
         .map(|line| {
             let command = line.split('#').next().unwrap_or_default();
             let words = command.split_whitespace();
-            let words = words.map(|word| if word.starts_with("/backups/") { folder } else { word });
-            ["backup"].into_iter().chain(words).map(str::to_owned).collect()
+            let words = words.map(|word| word.replace("/backups", folder));
+            ["backup".to_owned()].into_iter().chain(words).collect()
         })
         .collect()
 }
@@ -36,9 +36,12 @@ fn documented(folder: &str) -> Vec<Vec<String>> {
 #[test]
 fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_backup() {
     let mut stage = Setup::acme("").store_lines("wal_bytes_max = 1048576").start();
-    let folder = stage.path("backup").to_str().expect("UTF-8").to_owned();
+    let folder = stage.path("backups").to_str().expect("UTF-8").to_owned();
+    fs::create_dir(&folder).expect("a folder");
     let commands = documented(&folder);
-    assert_eq!(commands.len(), 3, "take, verify, restore: {commands:?}");
+    let [take, take_next, verify, restore] = commands.as_slice() else {
+        panic!("take, take the next, verify, restore: {commands:?}");
+    };
     let ask = |stage: &Stage, command: &[String]| {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         stage.ask(&words)
@@ -67,15 +70,16 @@ fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_ba
             (acknowledged.lock().expect("the list").len() > 300).then_some(())
         });
         let known = acknowledged.lock().expect("the list").clone();
-        let taken = ask(&stage, &commands[0]);
+        let taken = ask(&stage, take);
         stop.store(true, Ordering::Relaxed);
         assert_eq!(taken.code, 0, "{taken:?}");
+        ask(&stage, take_next).ok();
         known
     });
     stage.kill();
-    let words: Vec<&str> = commands[1].iter().map(String::as_str).collect();
+    let words: Vec<&str> = verify.iter().map(String::as_str).collect();
     tollgate(&words, b"").ok();
-    let occupied = ask(&stage, &commands[2]);
+    let occupied = ask(&stage, restore);
     assert_eq!(occupied.code, 3, "a store is there: {occupied:?}");
     for file in [
         "tollgate.db",
@@ -87,7 +91,7 @@ fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_ba
     ] {
         let _ = fs::rename(stage.path(file), stage.path(&format!("lost-{file}")));
     }
-    ask(&stage, &commands[2]).ok();
+    ask(&stage, restore).ok();
     stage.start();
     for id in &known {
         assert_eq!(

@@ -337,7 +337,7 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     assert!(!spin.path("never.db").exists());
 }
 
-/// Receipts in segments are beyond an app, and it says so instead of taking events that nobody would find.
+/// Receipts in a log are beyond an app, and it says so instead of taking events that nobody would find.
 #[test]
 fn r2_a_native_store_as_it_is_is_refused_and_nothing_acknowledged() {
     let mut native = Setup::acme("").set();

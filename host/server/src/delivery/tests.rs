@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tollgate_core::action::{ActionKind, Flag, Proposal, UncheckedAction};
 use tollgate_core::admission::{Admission, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id};
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::Digest;
@@ -246,7 +247,7 @@ impl Host {
             hold: None,
             receipt,
             identity: Identity::EventId,
-            body_digest: Digest::of(&body),
+            body_commitment: body_commitment(self.store.receipt_key(), &tenant, &body),
             lifecycle: None,
             jobs: vec![JobSpec {
                 route: "cashback".parse().unwrap(),

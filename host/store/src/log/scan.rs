@@ -1,11 +1,10 @@
 //! Reads a log in order, and believes nothing that its seal does not say.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use super::Place;
-use super::segment::{self, Applied, HEADER_BYTES, Header, HeaderFault, Mark, RECORD_BYTES, Segment};
+use super::segment::{self, Applied, HEADER_BYTES, Header, HeaderFault, Mark, RECORD_BYTES, Seal, Sealer, Segment};
+use super::stored::Stored;
 use crate::statements::fault::Fault;
 
 /// One record, as far as an index is made from it.
@@ -23,7 +22,7 @@ pub(crate) struct Scan {
     segments: Vec<Segment>,
     /// The segment under way, by its place in `segments`.
     at: usize,
-    file: Option<File>,
+    file: Option<Stored>,
     mark: Mark,
     /// What an index was made from that has every record that was read.
     applied: Applied,
@@ -46,7 +45,7 @@ impl Scan {
         }
         let stem = place.stem.display();
         let trouble = |what: String| Fault::damaged("log", what);
-        check_row(&segments).map_err(|what| trouble(format!("{stem}…: {what}")))?;
+        check_row(&segments, &place.sealer).map_err(trouble)?;
         let end = applied.end;
         let Some(first) = segments.first() else {
             if applied == Applied::NOTHING {
@@ -74,11 +73,7 @@ impl Scan {
         scan.mark = applied.last;
         let record = scan.record(Bodies::AreNotRead)?;
         if record.is_none_or(|record| record.end != end) {
-            let found = scan
-                .file
-                .as_ref()
-                .and_then(|file| file.metadata().ok())
-                .map_or(0, |file| file.len());
+            let found = scan.file.as_ref().and_then(|file| file.bytes().ok()).unwrap_or(0);
             let reaches = scan.segments.get(at).map_or(0, |segment| segment.start) + found;
             return Err(trouble(match reaches < end.position {
                 true => format!(
@@ -136,25 +131,14 @@ impl Scan {
 
     /// Opens the segment under way and stands before its first record.
     fn enter(&mut self) -> Result<(), Fault> {
-        let Some(Segment { start, path }) = self.segments.get(self.at).cloned() else {
+        let Some(segment) = self.segments.get(self.at).cloned() else {
             return Ok(());
         };
-        let file =
-            File::open(&path).map_err(|error| Fault::damaged("log", format_args!("{}: {error}", path.display())))?;
-        let before = segment::read_header(&file, start, &self.place.sealer).map_err(Fault::Io)?;
-        let seal = before.map_err(|fault| {
-            let what = match fault {
-                HeaderFault::NoSegment => "is no segment of a log, or its beginning is gone",
-                HeaderFault::Newer => "was written by a newer Tollgate; use that",
-                HeaderFault::OfAnother => "is another store's, or was changed",
-                HeaderFault::Misplaced => "has another segment's name",
-            };
-            Fault::damaged("log", format_args!("{} {what}", path.display()))
-        })?;
+        let (file, seal) = opened(&segment, &self.place.sealer).map_err(|what| Fault::damaged("log", what))?;
         self.file = Some(file);
         self.texts.clear();
         self.mark = Mark {
-            position: start + HEADER_BYTES,
+            position: segment.start + HEADER_BYTES,
             seal,
         };
         Ok(())
@@ -202,7 +186,7 @@ impl Scan {
         };
         let read = || -> io::Result<Option<Record>> {
             let at = self.mark.position - segment.start;
-            let left = file.metadata()?.len().saturating_sub(at);
+            let left = file.bytes()?.saturating_sub(at);
             let mut head = [0; RECORD_BYTES as usize];
             if left < RECORD_BYTES {
                 return Ok(None);
@@ -234,7 +218,10 @@ impl Scan {
                 },
             }))
         };
-        let record = read().map_err(Fault::Io)?;
+        let record = read().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Fault::damaged("log", format_args!("{}: {error}", segment.path.display())),
+            _ => Fault::Io(error),
+        })?;
         if let Some(record) = &record {
             self.applied = Applied {
                 end: record.end,
@@ -253,7 +240,7 @@ enum Bodies {
     AreNotRead,
 }
 
-fn crc_of(file: &File, piece: std::ops::Range<u64>) -> io::Result<u32> {
+fn crc_of(file: &Stored, piece: std::ops::Range<u64>) -> io::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut bytes = vec![0; (piece.end - piece.start).min(256 * 1024) as usize];
     let mut at = piece.start;
@@ -266,13 +253,34 @@ fn crc_of(file: &File, piece: std::ops::Range<u64>) -> io::Result<u32> {
     Ok(crc.finalize())
 }
 
-/// Each segment ends where the next begins.
-fn check_row(segments: &[Segment]) -> Result<(), String> {
+/// A segment, and the seal before its first record.
+///
+/// # Errors
+/// In words that name the file, where its header is not that of this place in this store's log.
+fn opened(segment: &Segment, sealer: &Sealer) -> Result<(Stored, Seal), String> {
+    let file = segment.open().map_err(|error| error.to_string())?;
+    let path = segment.path.display();
+    let header = segment::read_header(&file, segment.start, sealer);
+    let seal = header.map_err(|error| format!("{path}: {error}"))?.map_err(|fault| {
+        let what = match fault {
+            HeaderFault::NoSegment => "is no segment of a log, or its beginning is gone",
+            HeaderFault::Newer => "was written by a newer Tollgate; use that",
+            HeaderFault::OfAnother => "is another store's, or was changed",
+            HeaderFault::Misplaced => "has another segment's name",
+        };
+        format!("{path} {what}")
+    })?;
+    Ok((file, seal))
+}
+
+/// Each segment is the one that its name says, and ends where the next begins.
+fn check_row(segments: &[Segment], sealer: &Sealer) -> Result<(), String> {
     for pair in segments.windows(2) {
         let [segment, next] = pair else { continue };
-        let bytes = std::fs::metadata(&segment.path)
-            .map_err(|error| error.to_string())?
-            .len();
+        let (file, _) = opened(segment, sealer)?;
+        let bytes = file
+            .bytes()
+            .map_err(|error| format!("{}: {error}", segment.path.display()))?;
         let end = segment.start + bytes;
         let (here, there) = (segment.path.display(), next.path.display());
         if end < next.start {

@@ -13,6 +13,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tollgate_core::secret::Secret;
 
+use super::stored::Stored;
+
 /// The first bytes of a segment, with the format's number.
 const SEGMENT_MAGIC: [u8; 8] = *b"tollgat1";
 /// The first bytes of a record.
@@ -21,6 +23,8 @@ const RECORD_MAGIC: [u8; 4] = *b"tgr1";
 pub(crate) const HEADER_BYTES: u64 = 8 + 8 + 32 + 32;
 /// What stands before a record's facts: the magic, three lengths, the checksum of the bodies, and the seal.
 pub(super) const RECORD_BYTES: u64 = 4 + 3 * 4 + 4 + 32;
+/// What a compressed segment's name ends with.
+const COMPRESSED: &str = ".zst";
 /// HMAC-SHA-256 of a record and the seal before it.
 pub(crate) type Seal = [u8; 32];
 
@@ -182,24 +186,81 @@ impl Header {
 
 /// A segment's file.
 #[derive(Debug, Clone)]
-pub(super) struct Segment {
-    pub(super) start: u64,
-    pub(super) path: PathBuf,
+pub(crate) struct Segment {
+    /// The position at which it begins.
+    pub(crate) start: u64,
+    pub(crate) path: PathBuf,
+    pub(super) is_compressed: bool,
 }
 
-/// The segments of a log, in order. `stem` is the path of each up to its position.
+impl Segment {
+    /// # Errors
+    /// When it cannot be read; of a compressed one, when its table is none. The error names the file.
+    pub(crate) fn open(&self) -> io::Result<Stored> {
+        let opened = self
+            .file()
+            .and_then(|(path, file)| match path == self.path && !self.is_compressed {
+                true => Ok(Stored::Plain(file)),
+                false => Stored::compressed(file),
+            });
+        opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))
+    }
+
+    /// The file as it stands: its path, compressed if a host has compressed it since it was listed.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn file(&self) -> io::Result<(PathBuf, File)> {
+        match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
+                let compressed = compressed_path(&self.path);
+                File::open(&compressed).map(|file| (compressed, file))
+            }
+            opened => opened.map(|file| (self.path.clone(), file)),
+        }
+    }
+
+    /// Bytes of the segment, its header included.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        self.open()?.bytes()
+    }
+}
+
+/// Where a segment stands when it is compressed.
+pub(super) fn compressed_path(plain: &Path) -> PathBuf {
+    let mut path = plain.as_os_str().to_owned();
+    path.push(COMPRESSED);
+    path.into()
+}
+
+/// The segments of a log, in order, each once. `stem` is the path of each up to its position.
 pub(super) fn list(stem: &Path) -> io::Result<Vec<Segment>> {
     let prefix = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(folder_of(stem))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let start = name.strip_prefix(&prefix).filter(|start| start.len() == 16);
+        let Some(rest) = name.strip_prefix(&prefix) else {
+            continue;
+        };
+        let (start, is_compressed) = rest
+            .strip_suffix(COMPRESSED)
+            .map_or((rest, false), |start| (start, true));
+        let start = Some(start).filter(|start| start.len() == 16);
         if let Some(start) = start.and_then(|start| u64::from_str_radix(start, 16).ok()) {
-            segments.push(Segment { start, path });
+            segments.push(Segment {
+                start,
+                path,
+                is_compressed,
+            });
         }
     }
-    segments.sort_unstable_by_key(|segment| segment.start);
+    // Of one that is there both ways, because its compressing was not finished, the plain one counts.
+    segments.sort_unstable_by_key(|segment| (segment.start, segment.is_compressed));
+    segments.dedup_by_key(|segment| segment.start);
     Ok(segments)
 }
 
@@ -269,9 +330,9 @@ pub(super) enum HeaderFault {
 }
 
 /// The seal before a segment's first record.
-pub(super) fn read_header(file: &File, start: u64, sealer: &Sealer) -> io::Result<Result<Seal, HeaderFault>> {
+pub(super) fn read_header(file: &Stored, start: u64, sealer: &Sealer) -> io::Result<Result<Seal, HeaderFault>> {
     let mut bytes = [0; HEADER_BYTES as usize];
-    if file.metadata()?.len() < HEADER_BYTES {
+    if file.bytes()? < HEADER_BYTES {
         return Ok(Err(HeaderFault::NoSegment));
     }
     file.read_exact_at(&mut bytes, 0)?;
@@ -297,8 +358,8 @@ pub(super) fn read_header(file: &File, start: u64, sealer: &Sealer) -> io::Resul
 
 /// Whether a segment was being made when its process died, or the power went: it has no whole header, and nothing behind it.
 pub(super) fn is_unfinished(segment: &Segment, sealer: &Sealer) -> io::Result<bool> {
-    let file = File::open(&segment.path)?;
-    Ok(file.metadata()?.len() <= HEADER_BYTES && read_header(&file, segment.start, sealer)?.is_err())
+    let file = segment.open()?;
+    Ok(file.bytes()? <= HEADER_BYTES && read_header(&file, segment.start, sealer)?.is_err())
 }
 
 /// Makes the names of new segments durable.
@@ -337,12 +398,13 @@ mod tests {
         };
         let (path, file) = create(&folder.path().join("log-"), &sealer, before).unwrap();
         assert_eq!(list(&folder.path().join("log-")).unwrap()[0].start, before.position);
-        let read = |start| read_header(&file, start, &sealer).unwrap();
+        let stored = Stored::Plain(file.try_clone().unwrap());
+        let read = |start| read_header(&stored, start, &sealer).unwrap();
         assert_eq!(read(before.position), Ok(before.seal));
         assert_eq!(read(before.position + 1), Err(HeaderFault::Misplaced));
         let other = Sealer::new(&Secret::new(vec![8; 32]));
         assert_eq!(
-            read_header(&file, before.position, &other).unwrap(),
+            read_header(&stored, before.position, &other).unwrap(),
             Err(HeaderFault::OfAnother)
         );
         let whole = std::fs::read(&path).unwrap();

@@ -1,17 +1,17 @@
 //! What is there: whether the rows are whole, and what the server is set to.
 
-use tollgate_core::ids::Digest;
+use tollgate_core::secret::Secret;
 
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
-use crate::statements::receipts::{self, Body, Rows, View, coverage};
+use crate::statements::receipts::{self, Body, Rows, View};
 use crate::statements::relations;
 use crate::statements::transaction::read_chain_head;
 
 /// What is not whole, in words: receipts whose body, facts or link are not what was admitted, and rows that do not fit together.
-pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
+pub(super) fn problems(connection: &Connection, key: &Secret) -> Result<Vec<String>, Fault> {
     let view = View::new(connection, &Rows);
-    let (head, coverage) = (read_chain_head(connection)?, coverage(connection)?);
+    let head = read_chain_head(connection)?;
     let mut problems = Vec::new();
     let mut link = tollgate_core::chain::GENESIS;
     for seq in 1..=head.seq {
@@ -19,10 +19,10 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
             problems.push(format!("receipt {seq} is missing"));
             return Ok(problems);
         };
-        if Digest::of(&receipt.event.payload) != receipt.body_digest {
+        if !receipt.has_body(key, &receipt.event.payload) {
             problems.push(format!("receipt {seq}: its body is not the one that was admitted"));
         }
-        if receipt.link_after(&link, coverage) != receipt.link {
+        if receipt.link_after(&link) != receipt.link {
             problems.push(format!(
                 "receipt {seq}: it is not the one that was admitted in this place"
             ));
@@ -35,7 +35,7 @@ pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
             head.seq
         ));
     }
-    problems.extend(relations::problems(connection, head.seq)?);
+    problems.extend(relations::problems(connection, Some(key), head.seq)?);
     Ok(problems)
 }
 

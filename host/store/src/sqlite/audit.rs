@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tollgate_core::chain::{self, Coverage};
+use tollgate_core::chain;
 use tollgate_core::checkpoint::{Checkpoint, Mark, StoreId};
 use tollgate_core::ids::{Digest, TenantName};
+use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::open::{self, StorePath};
@@ -68,9 +69,8 @@ pub(super) fn audit(
         true => open::receipt_key(&path),
         false => open::key_of_index(&path, &connection),
     };
-    let store = key.as_ref().ok().map(StoreId::of);
     let whole = receipts::of_readers(layout, &Arc::new(Contents::new(path.log())));
-    let mut report = examine(&connection, &*whole, store, checkpoints, watch);
+    let mut report = examine(&connection, &*whole, key.as_ref().ok(), checkpoints, watch);
     let of_log = match key {
         Ok(_) if !is_begun => Ok(()),
         Ok(key) => check_log(&connection, &log::Place::new(path.log(), &key), is_closed, watch),
@@ -137,16 +137,16 @@ fn nothing(checkpoints: &[Checkpoint]) -> AuditReport {
 fn examine(
     connection: &Connection,
     whole: &dyn Whole,
-    store: Option<StoreId>,
+    key: Option<&Secret>,
     checkpoints: &[Checkpoint],
     watch: &mut dyn FnMut(AuditProgress),
 ) -> AuditReport {
     watch(AuditProgress::Pages);
     let mut report = nothing(checkpoints);
-    report.store = store;
+    report.store = key.map(StoreId::of);
     report.problems = check_pages(connection);
     let pages_hold = report.problems.is_empty();
-    let mut walk = match Walk::new(connection, whole, checkpoints, report, pages_hold) {
+    let mut walk = match Walk::new(connection, whole, key, checkpoints, report, pages_hold) {
         Ok(walk) => walk,
         Err((mut report, fault)) => {
             report
@@ -164,7 +164,7 @@ fn examine(
         let found = ways
             .map_or(Ok(Vec::new()), |ways| ways.problems(connection))
             .and_then(|mut problems| {
-                problems.extend(relations::problems(connection, walk.head.seq)?);
+                problems.extend(relations::problems(connection, key, walk.head.seq)?);
                 Ok(problems)
             });
         match found {
@@ -196,7 +196,8 @@ fn check_pages(connection: &Connection) -> Vec<String> {
 /// The way along all receipts: recomputes every link from what is kept.
 struct Walk<'a> {
     report: AuditReport,
-    coverage: Coverage,
+    /// Without it nothing is known of bodies; its absence is a problem of its own.
+    key: Option<&'a Secret>,
     head: ChainHead,
     /// The newest receipt that was looked at, and its link as the row has it.
     last: ChainHead,
@@ -214,18 +215,18 @@ impl<'a> Walk<'a> {
     fn new(
         connection: &Connection,
         whole: &dyn Whole,
+        key: Option<&'a Secret>,
         checkpoints: &'a [Checkpoint],
         report: AuditReport,
         with_ways: bool,
     ) -> Result<Self, (Box<AuditReport>, Fault)> {
         let begin = || -> Result<_, Fault> {
             Ok((
-                receipts::coverage(connection)?,
                 read_chain_head(connection)?,
                 if with_ways { whole.ways(connection)? } else { None },
             ))
         };
-        let (coverage, head, ways) = match begin() {
+        let (head, ways) = match begin() {
             Ok(begun) => begun,
             Err(fault) => return Err((Box::new(report), fault)),
         };
@@ -236,7 +237,7 @@ impl<'a> Walk<'a> {
         Ok(Self {
             pins: Pins::new(checkpoints, report.store),
             report,
-            coverage,
+            key,
             head,
             last: nowhere,
             due: None,
@@ -283,7 +284,7 @@ impl<'a> Walk<'a> {
             self.unreadable(expected, &format!("number {} stands there", receipt.seq));
             return Ok(false);
         }
-        let digest = receipt.digest(self.coverage);
+        let digest = receipt.digest();
         let link = chain::link(&self.last.link, &digest);
         // The row before has another link than it should: if this one was linked over the right one, it is whole itself.
         let fits_the_right_one = self.due.is_some_and(|due| chain::link(&due, &digest) == receipt.link);
@@ -299,7 +300,7 @@ impl<'a> Walk<'a> {
         } else {
             match body {
                 Err(fault) => Some(BrokenWhat::Unreadable { detail: fault.detail() }),
-                Ok(body) if Digest::of(body) != receipt.body_digest => Some(BrokenWhat::Body),
+                Ok(body) if self.key.is_some_and(|key| !receipt.has_body(key, body)) => Some(BrokenWhat::Body),
                 Ok(_) if receipt.link != link && !fits_the_right_one => Some(BrokenWhat::Facts),
                 Ok(_) => None,
             }
@@ -413,7 +414,7 @@ impl<'a> Walk<'a> {
             if receipt.seq == number {
                 link_here = Some(receipt.link);
             }
-            let link = chain::link(&self.before_broken, &receipt.digest(self.coverage));
+            let link = chain::link(&self.before_broken, &receipt.digest());
             if receipt.seq != number && (link == receipt.link || Some(link) == link_here) {
                 right = Some((receipt.id, receipt.seq));
             }

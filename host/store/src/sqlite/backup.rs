@@ -4,7 +4,7 @@
 //! written again, so the two belong together however long the copy takes. The manifest comes last.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -25,13 +25,15 @@ use crate::log;
 /// Bytes that are copied at once.
 const PIECE_BYTES: usize = 1024 * 1024;
 
-/// Copies the store into `folder`, which must not exist or be empty. Blocks.
+/// Copies the store into `folder`, which must not exist or be empty. Compressed segments that the backup in `previous` has as well are linked,
+/// not copied. Blocks.
 ///
 /// # Errors
 /// [`StoreError::Open`] in words, [`StoreError::NoSpace`]. What was copied so far stays, without a manifest.
 pub(super) fn backup(
     from: &StorePath,
     folder: &Path,
+    previous: Option<&Path>,
     version: &str,
     begun_at: UnixMillis,
     watch: &mut dyn FnMut(BackupProgress),
@@ -42,6 +44,10 @@ pub(super) fn backup(
         .ok_or_else(|| from.cannot_open("its path names no file"))?;
     let to = StorePath::new(&folder.join(name))?;
     let failed = |error| to.failed(&error);
+    let key = open::receipt_key(from)?;
+    let store = StoreId::of(&key);
+    let previous = previous.map(|folder| Previous::read(folder, store)).transpose();
+    let previous = previous.map_err(|detail| to.cannot_open(detail))?;
     make_folder(folder).map_err(failed)?;
 
     watch(BackupProgress::Database);
@@ -54,8 +60,6 @@ pub(super) fn backup(
     let read = || Ok((read_chain_head(&copied)?, recovery::read_applied(&copied)?));
     let (head, applied) = read().map_err(|fault: Fault| to.opening(fault))?;
     drop(copied);
-    let key = open::receipt_key(from)?;
-    let store = StoreId::of(&key);
     let mut places = vec![to.path().to_owned()];
     for (file, copy) in [(from.key(), to.key()), (from.snapshot(), to.snapshot())] {
         if file.exists() {
@@ -63,17 +67,28 @@ pub(super) fn backup(
             places.push(copy);
         }
     }
-    let segments = log::files(&log::Place::new(from.log(), &key)).map_err(failed)?;
-    for (start, segment) in segments.into_iter().filter(|(start, _)| *start < applied.end.position) {
-        let name = segment.file_name().unwrap_or_default();
-        let copy = folder.join(name);
-        copy_segment(&segment, start, applied.end.position, &copy, watch).map_err(failed)?;
-        places.push(copy);
+    let mut linked = Vec::new();
+    let segments = log::segments(&log::Place::new(from.log(), &key)).map_err(failed)?;
+    for segment in segments.iter().filter(|segment| segment.start < applied.end.position) {
+        let (path, mut file) = segment.file().map_err(failed)?;
+        let copy = folder.join(path.file_name().unwrap_or_default());
+        match previous
+            .as_ref()
+            .map_or(Ok(None), |previous| previous.link(&mut file, &copy))
+        {
+            Ok(Some(known)) => linked.push(known),
+            Ok(None) => {
+                copy_segment(&mut file, segment.start, applied.end.position, &copy, watch).map_err(failed)?;
+                places.push(copy);
+            }
+            Err(error) => return Err(failed(error)),
+        }
     }
     watch(BackupProgress::Sealing);
     let files = places
         .iter()
         .map(|place| sealed(folder, place))
+        .chain(linked.into_iter().map(Ok))
         .collect::<io::Result<_>>();
     let files = files.map_err(failed)?;
     let manifest = Manifest {
@@ -121,15 +136,59 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// An earlier backup of the same store.
+struct Previous {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Previous {
+    /// # Errors
+    /// In words.
+    fn read(folder: &Path, store: StoreId) -> Result<Self, String> {
+        let manifest = Manifest::read(folder).map_err(|error| error.to_string())?;
+        if manifest.store != store {
+            return Err(format!(
+                "the backup in {} is of another store; leave it out, or name one of this store",
+                folder.display()
+            ));
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Makes `copy` a link to the earlier backup's file of that name, where that has what `file` has. Nothing where it has not, or the file system
+    /// cannot link.
+    fn link(&self, file: &mut File, copy: &Path) -> io::Result<Option<BackupFile>> {
+        let name = copy.file_name().unwrap_or_default();
+        let Some(known) = self.manifest.files.iter().find(|known| *known.name == *name) else {
+            return Ok(None);
+        };
+        let there = self.folder.join(name);
+        // The newest segment grows from backup to backup, and only what is never written again may be shared.
+        let is_full = copy.extension().is_some_and(|extension| extension == "zst");
+        if !is_full || file.metadata()?.len() != known.bytes {
+            return Ok(None);
+        }
+        // Two histories of one store, of which one was restored, may have a segment of one name; and the earlier backup may have been damaged.
+        let has_it = |file: &mut File| Ok::<_, io::Error>(digest(file, io::sink())?.1 == known.sha256);
+        let is_the_same =
+            has_it(file)? && File::open(&there).is_ok_and(|mut there| has_it(&mut there).unwrap_or(false));
+        file.rewind()?;
+        Ok((is_the_same && std::fs::hard_link(&there, copy).is_ok()).then(|| known.clone()))
+    }
+}
+
 /// Copies a segment up to a position of the log, or all of it.
 fn copy_segment(
-    segment: &Path,
+    source: &mut File,
     start: u64,
     position: u64,
     to: &Path,
     watch: &mut dyn FnMut(BackupProgress),
 ) -> io::Result<()> {
-    let mut source = File::open(segment)?;
     let end = source.metadata()?.len().min(position - start);
     let mut copy = private(to)?;
     let mut piece = vec![0; PIECE_BYTES];

@@ -114,8 +114,18 @@ impl StorePath {
     }
 
     /// All that a store at this path has, or had while a host ran, but for the log's segments behind the first.
-    pub(super) fn all_files(&self) -> [PathBuf; 7] {
-        ["", "-log-0000000000000000", "-key", "-begun", "-wal", "-shm", ".lock"].map(|suffix| self.beside(suffix))
+    pub(super) fn all_files(&self) -> [PathBuf; 8] {
+        [
+            "",
+            "-log-0000000000000000",
+            "-log-0000000000000000.zst",
+            "-key",
+            "-begun",
+            "-wal",
+            "-shm",
+            ".lock",
+        ]
+        .map(|suffix| self.beside(suffix))
     }
 
     /// A file of it that could not be read or written.

@@ -155,12 +155,12 @@ fn follow(
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<Caught, Fault> {
     let from = read_applied(&*connection)?.end.position;
-    let newest = log::files(place).map_err(Fault::Io)?.pop();
-    if let Some((start, _)) = newest
+    let newest = log::segments(place).map_err(Fault::Io)?.pop();
+    if let Some(newest) = newest
         && log::bytes(place).map_err(Fault::Io)? > from
     {
         // The segments before the newest were on the disk before that was begun.
-        log::write_again(place, from.max(start)).map_err(Fault::Io)?;
+        log::write_again(place, from.max(newest.start)).map_err(Fault::Io)?;
     }
     catch_up(connection, place, contents, watch)
 }
@@ -184,9 +184,9 @@ pub(super) fn recover(
     bounds: log::Bounds,
 ) -> Result<Recovered, Fault> {
     let place = Place::new(path.log(), key);
-    let files = log::files(&place).map_err(Fault::Io)?;
+    let segments = log::segments(&place).map_err(Fault::Io)?;
     let from = read_applied(&*connection)?;
-    if files.is_empty() && from == Applied::NOTHING && is_begun(&*connection)? {
+    if segments.is_empty() && from == Applied::NOTHING && is_begun(&*connection)? {
         keep_beginning(connection, path)?;
     }
     keep_key(&*connection, path, key)?;

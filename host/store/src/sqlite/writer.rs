@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tollgate_core::secret::Secret;
 
 use super::checkpointer::{Checkpointer, checkpoint, checkpoint_failed};
+use super::compressor::Compressor;
 use super::fault::Fault;
 use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
 use super::pin::{self, Pin};
@@ -140,12 +141,12 @@ impl Writer {
         sole_use: SoleUse,
         path: &StorePath,
         key: &Secret,
+        contents: &Arc<Contents>,
         bounds: WriterBounds,
     ) -> Result<Self, StoreError> {
         let page_bytes = page_bytes(&connection).map_err(|fault| path.opening(fault))?;
         let Recovered { log, texts } = recovered;
-        let contents = Arc::new(Contents::new(path.log()));
-        let memory = receipts::of_writer(&connection, &contents, bounds.memory)
+        let memory = receipts::of_writer(&connection, contents, bounds.memory)
             .and_then(|receipts| Memory::load(&connection, receipts))
             .map_err(|fault| path.opening(fault))?;
         let shared = Arc::new(Shared::default());
@@ -161,7 +162,8 @@ impl Writer {
         let mut thread = Thread {
             connection: Recording::new(connection, &texts),
             log,
-            contents,
+            contents: Arc::clone(contents),
+            compressor: Compressor::start(path, crate::log::Place::new(path.log(), key), Arc::clone(contents))?,
             memory,
             shared: Arc::clone(&shared),
             waiting,
@@ -269,6 +271,7 @@ struct Thread {
     log: Log,
     /// The log, to be read.
     contents: Arc<Contents>,
+    compressor: Compressor,
     memory: Memory,
     shared: Arc<Shared>,
     waiting: Receiver<Message>,
@@ -382,6 +385,7 @@ impl Thread {
             self.finish_what_is_due();
         }
         self.checkpointer.stop();
+        self.compressor.stop();
         // What could not be committed is in the log.
         let committed = self.shared.fatal.get().is_none() && self.catch_up().and_then(|()| self.commit()).is_ok();
         if committed
@@ -522,6 +526,9 @@ impl Thread {
     ) -> Result<Done, Fault> {
         let (facts_at, is_new_segment) = self.log.begin().map_err(Fault::Io)?;
         self.connection.begin(is_new_segment);
+        if is_new_segment {
+            self.compressor.ask();
+        }
         if self.open.is_none() {
             self.connection.apart().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             self.open = Some(Instant::now());

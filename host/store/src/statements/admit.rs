@@ -21,13 +21,13 @@ use crate::sql::{Connection, params};
 
 pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
     transaction.must_sync = true;
-    if let Some((seq, body_digest)) = transaction
+    if let Some((seq, body_commitment)) = transaction
         .memory
         .receipts
         .existing(transaction.connection, admission.receipt)?
     {
         let existing = match admission.identity {
-            Identity::EventId => Existing::ById { body_digest },
+            Identity::EventId => Existing::ById { body_commitment },
             Identity::SignedMessage(_) => {
                 let known = receipts::get_ahead(transaction, seq)?;
                 Existing::ByMessage {
@@ -43,7 +43,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             }),
             Decision::Conflict => conflict(transaction, key, admission, seq),
             Decision::SuspectedReplay => {
-                let noted = note_other(transaction, admission, seq, Other::SuspectedReplay { body_digest })?;
+                let noted = note_other(transaction, admission, seq, Other::SuspectedReplay { body_commitment })?;
                 if let (OnReplay::Answer, Some(delivery)) = (admission.on_replay, noted.open) {
                     deliveries::mark_decided(transaction.connection, delivery)?;
                 }
@@ -143,7 +143,7 @@ pub(crate) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Re
             let known = receipts::get_known(view, seq, Body::Without)?;
             Some(match admission.identity {
                 Identity::EventId => Existing::ById {
-                    body_digest: known.body_digest,
+                    body_commitment: known.body_commitment,
                 },
                 Identity::SignedMessage(_) => Existing::ByMessage {
                     id: known.event.id.clone(),

@@ -25,8 +25,8 @@ const SUSPECTED_REPLAY: i64 = 2;
 pub(crate) enum Other {
     /// It has the receipt's event id and other bytes.
     Conflict,
-    /// It has the signed message of the receipt, whose body has this digest, and another id or type.
-    SuspectedReplay { body_digest: Digest },
+    /// It has the signed message of the receipt, whose body has this commitment, and another id or type.
+    SuspectedReplay { body_commitment: Digest },
 }
 
 impl Other {
@@ -129,7 +129,7 @@ pub(crate) fn note_other(
     }
     // What was signed is the same; only where more than that was sent is there a body of its own.
     let body = match other {
-        Other::SuspectedReplay { body_digest } if body_digest == admission.body_digest => None,
+        Other::SuspectedReplay { body_commitment } if body_commitment == admission.body_commitment => None,
         Other::Conflict | Other::SuspectedReplay { .. } => Some(&admission.event.payload[..]),
     };
     let bytes = body.map_or(0, |body| body.len() as u64);
@@ -160,9 +160,9 @@ fn known(
     other: Other,
 ) -> Result<Option<(DeliveryId, bool)>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, decided, event FROM deliveries WHERE receipt = ?1 AND conflict = ?2 AND body_digest = ?3 ORDER BY number",
+        "SELECT id, decided, event FROM deliveries WHERE receipt = ?1 AND conflict = ?2 AND body_commitment = ?3 ORDER BY number",
     )?;
-    let mut found = statement.query(params![seq, other.code(), admission.body_digest.0.as_slice()])?;
+    let mut found = statement.query(params![seq, other.code(), admission.body_commitment.0.as_slice()])?;
     while let Some(row) = found.next()? {
         let is_the_same = match get::<Option<String>>(row, "event")? {
             Some(_) => {
@@ -196,7 +196,7 @@ fn append(
     connection
         .prepare_cached(
             "INSERT INTO deliveries (receipt, number, received_at, conflict, provider, profile_version, scheme, key_id, signed_at, \
-             body_digest, body, event, origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             body_commitment, body, event, origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             seq,
@@ -208,7 +208,7 @@ fn append(
             proof.scheme,
             proof.key_id.as_str(),
             proof.signed_at.map(|at| at.0),
-            admission.body_digest.0.as_slice(),
+            admission.body_commitment.0.as_slice(),
             body,
             event,
             origin,
@@ -243,9 +243,11 @@ pub(crate) fn decision(code: i64) -> Result<&'static str, Fault> {
 }
 
 /// The deliveries of a receipt that are kept one by one.
-pub(crate) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, Fault> {
+///
+/// `own` is the SHA-256 of the receipt's body, which is that of a delivery that has none of its own.
+pub(crate) fn of_receipt(view: View<'_>, seq: i64, own: Digest) -> Result<Vec<DeliveryView>, Fault> {
     let mut statement = view.prepare_cached(
-        "SELECT id, number, received_at, conflict, key_id, body_digest, times, last_at FROM deliveries WHERE receipt = ?1 \
+        "SELECT id, number, received_at, conflict, key_id, body, times, last_at FROM deliveries WHERE receipt = ?1 \
          ORDER BY number",
     )?;
     let mut found = statement.query([seq])?;
@@ -258,7 +260,7 @@ pub(crate) fn of_receipt(view: View<'_>, seq: i64) -> Result<Vec<DeliveryView>, 
             received_at: millis(row, "received_at")?.to_string(),
             decision: decision(get(row, "conflict")?)?.to_owned(),
             key_id: get(row, "key_id")?,
-            body_digest: rows::digest(row, "body_digest")?,
+            body_digest: get::<Option<Vec<u8>>>(row, "body")?.map_or(own, |body| Digest::of(&body)),
             times: rows::unsigned(row, "times")?,
             last_at: rows::millis_opt(row, "last_at")?.map(|at| at.to_string()),
             review: reviews::of_delivery(view, id)?,
@@ -273,7 +275,7 @@ pub(crate) struct Conflicting {
     pub(crate) is_decided: bool,
     /// A suspected replay, which a source's rule may have decided about; a person still may.
     pub(crate) is_suspected: bool,
-    pub(crate) body_digest: Digest,
+    pub(crate) body_commitment: Digest,
 }
 
 /// None when it is its receipt's own event.
@@ -281,8 +283,8 @@ pub(crate) struct Conflicting {
 /// # Errors
 /// When there is no such delivery.
 pub(crate) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Result<Option<Conflicting>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT receipt, conflict, decided, body_digest FROM deliveries WHERE id = ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT receipt, conflict, decided, body_commitment FROM deliveries WHERE id = ?1")?;
     let mut found = statement.query([delivery.0])?;
     let Some(row) = found.next()? else {
         return Err(Fault::NotFound(delivery.to_string()));
@@ -295,7 +297,7 @@ pub(crate) fn conflicting(connection: &Connection, delivery: DeliveryId) -> Resu
         is_suspected: code == SUSPECTED_REPLAY,
         receipt_seq: get(row, "receipt")?,
         is_decided: get(row, "decided")?,
-        body_digest: rows::digest(row, "body_digest")?,
+        body_commitment: rows::digest(row, "body_commitment")?,
     }))
 }
 

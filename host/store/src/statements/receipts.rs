@@ -1,8 +1,8 @@
 //! How receipts are kept. Two layouts answer the same questions, and nobody outside this module knows which one a store has.
 //!
 //! [`Rows`] is the plain one: a row per receipt, a unique index over its id, a row per subject. It needs no memory, so any
-//! number of processes may write it; it is the reference that the other is tested against. Segments, which need the one writer
-//! that a native host has, are in `sqlite::receipts`.
+//! number of processes may write it; it is the reference that the other is tested against. That of the log, which needs the
+//! one writer that a native host has, is in `sqlite::receipts`.
 
 pub(crate) mod rows;
 pub(crate) mod unrouted;
@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tollgate_core::admission::{Admission, Disposition, NewJob};
-use tollgate_core::chain::{self, Coverage, ReceiptFacts};
+use tollgate_core::chain::{self, ReceiptFacts};
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
+use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::rows::unsigned;
@@ -29,7 +31,7 @@ pub(crate) use self::rows::Rows;
 pub enum Layout {
     /// Packed by commit: the cheaper one. Only a native host has it.
     #[default]
-    Segments,
+    Log,
     /// A row per receipt: the plain one, which the other is tested against.
     Rows,
 }
@@ -38,7 +40,7 @@ impl Layout {
     /// As `meta` has it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Segments => "segments",
+            Self::Log => "log",
             Self::Rows => "rows",
         }
     }
@@ -49,18 +51,10 @@ impl Layout {
             .optional()?;
         match name.as_deref() {
             None | Some(b"rows") => Ok(Self::Rows),
-            Some(b"segments") => Ok(Self::Segments),
+            Some(b"log") => Ok(Self::Log),
             Some(other) => Err(Fault::damaged("layout", String::from_utf8_lossy(other))),
         }
     }
-}
-
-/// What the links of the store's chain cover. A store of schema 1 says nothing of its layout, and linked less.
-pub(crate) fn coverage(connection: &Connection) -> Result<Coverage, Fault> {
-    let says_layout = connection.query_row("SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'layout')", [], |row| {
-        row.get(0)
-    })?;
-    Ok(if says_layout { Coverage::Whole } else { Coverage::Core })
 }
 
 /// What is kept of receipts, for whoever asks. `connection` is inside a transaction.
@@ -177,7 +171,7 @@ pub(crate) struct Receipt {
     pub(crate) disposition: Disposition,
     /// The subject's receipt before this one.
     pub(crate) previous: Option<i64>,
-    pub(crate) body_digest: Digest,
+    pub(crate) body_commitment: Digest,
     pub(crate) body_bytes: usize,
     pub(crate) link: Digest,
     /// Whether it was admitted with jobs; of a receipt that was read back it is not known, and true.
@@ -186,22 +180,27 @@ pub(crate) struct Receipt {
 
 impl Receipt {
     /// The link that the receipt has behind `previous`.
-    pub(crate) fn link_after(&self, previous: &Digest, coverage: Coverage) -> Digest {
-        chain::link(previous, &self.digest(coverage))
+    pub(crate) fn link_after(&self, previous: &Digest) -> Digest {
+        chain::link(previous, &self.digest())
+    }
+
+    /// Whether that is the body that was admitted.
+    pub(crate) fn has_body(&self, key: &Secret, body: &[u8]) -> bool {
+        body_commitment(key, &self.event.tenant, body) == self.body_commitment
     }
 
     /// Of all that it says.
-    pub(crate) fn digest(&self, coverage: Coverage) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let facts = ReceiptFacts {
             receipt: self.id,
             event: &self.event,
             proof: &self.proof,
             envelope_version: self.envelope_version,
             lifecycle_version: self.lifecycle_version,
-            body_digest: self.body_digest,
+            body_commitment: self.body_commitment,
             disposition: &self.disposition,
         };
-        facts.digest(coverage)
+        facts.digest()
     }
 }
 
@@ -439,12 +438,12 @@ pub(crate) fn append(
             .as_ref()
             .and_then(|subject| subject.known.as_ref())
             .map(|known| known.newest),
-        body_digest: admission.body_digest,
+        body_commitment: admission.body_commitment,
         body_bytes: event.payload.len(),
         link: head.link,
         has_jobs: !jobs.is_empty(),
     };
-    let link = receipt.link_after(&head.link, transaction.memory.coverage);
+    let link = receipt.link_after(&head.link);
     receipt.link = link;
     // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
     let moved = subject.map(|subject| {

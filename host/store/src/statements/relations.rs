@@ -4,9 +4,12 @@
 //! This finds damage and careless hands. Whoever changes such rows and all that they lead to consistently is not found: only
 //! receipts are linked.
 
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::ids::Digest;
+use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
+use super::rows;
 use crate::sql::{Connection, ValueRef};
 
 /// Appended and never removed, so their numbers are 1, 2, 3 …
@@ -124,15 +127,16 @@ const OF_RECEIPTS: [(&str, &str); 7] = [
 ];
 
 /// What carries the digest of its own bytes: the table, what names its row, the bytes, the digest.
-const DIGESTS: [(&str, &str, &str, &str); 4] = [
+const DIGESTS: [(&str, &str, &str, &str); 3] = [
     ("actions", "id", "json", "content_digest"),
-    ("deliveries", "id", "body", "body_digest"),
     ("configs", "hex(digest)", "text", "digest"),
     ("components", "hex(digest)", "bytes", "digest"),
 ];
 
 /// What does not fit together, one line for each kind.
-pub(crate) fn problems(connection: &Connection, head: i64) -> Result<Vec<String>, Fault> {
+///
+/// Without the store's key, bodies are passed over.
+pub(crate) fn problems(connection: &Connection, key: Option<&Secret>, head: i64) -> Result<Vec<String>, Fault> {
     let mut problems = Vec::new();
     for table in WITHOUT_GAPS {
         let (rows, last): (i64, i64) = connection.query_row(
@@ -173,7 +177,27 @@ pub(crate) fn problems(connection: &Connection, head: i64) -> Result<Vec<String>
     for (table, name, bytes, digest) in DIGESTS {
         problems.extend(not_its_digest(connection, table, name, bytes, digest)?);
     }
+    if let Some(key) = key {
+        problems.extend(not_its_body(connection, key)?);
+    }
     Ok(problems)
+}
+
+/// The first delivery whose own body is not the one that came.
+fn not_its_body(connection: &Connection, key: &Secret) -> Result<Option<String>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.id, d.body, d.body_commitment, o.tenant FROM deliveries d JOIN origins o ON o.id = d.origin \
+         WHERE d.body IS NOT NULL ORDER BY d.id",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let (body, tenant) = (rows::get::<Vec<u8>>(row, "body")?, rows::id(row, "tenant")?);
+        if body_commitment(key, &tenant, &body) != rows::digest(row, "body_commitment")? {
+            let id: i64 = rows::get(row, "id")?;
+            return Ok(Some(format!("deliveries: row {id} has another body than came")));
+        }
+    }
+    Ok(None)
 }
 
 fn not_its_digest(

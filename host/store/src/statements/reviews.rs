@@ -480,7 +480,7 @@ fn decide_delivery(
     }
     let receipt = receipts::get_known(view, conflict.receipt_seq, Body::Without)?;
     let (reviewed, routes) = match &request.decision {
-        ReviewDecision::Admit(admission) if admission.body_digest == conflict.body_digest => {
+        ReviewDecision::Admit(admission) if admission.body_commitment == conflict.body_commitment => {
             let (own_receipt, disposition, routes) = own_event(view, key, admission)?;
             let reviewed = Reviewed::Admitted {
                 own_receipt,

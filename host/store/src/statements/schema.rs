@@ -51,28 +51,7 @@ const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
     written
 }
 
-pub(crate) const MIGRATIONS: &[&str] = &[
-    statements!("../../migrations/0001_first.sql"),
-    statements!("../../migrations/0002_segments.sql"),
-    statements!("../../migrations/0003_review.sql"),
-    statements!("../../migrations/0004_tokens.sql"),
-    statements!("../../migrations/0005_plugins.sql"),
-    statements!("../../migrations/0006_turns.sql"),
-    statements!("../../migrations/0007_quarantine.sql"),
-    statements!("../../migrations/0008_state_totals.sql"),
-    statements!("../../migrations/0009_outbox_turns.sql"),
-    statements!("../../migrations/0010_lane_index.sql"),
-    statements!("../../migrations/0011_event_ids.sql"),
-    statements!("../../migrations/0012_set_aside.sql"),
-    statements!("../../migrations/0013_namespaces.sql"),
-    statements!("../../migrations/0014_route_namespaces.sql"),
-    statements!("../../migrations/0015_resends.sql"),
-    statements!("../../migrations/0016_ledger_conflicts.sql"),
-    statements!("../../migrations/0017_state_edits.sql"),
-    statements!("../../migrations/0018_reasons.sql"),
-    statements!("../../migrations/0019_fault_rows.sql"),
-    statements!("../../migrations/0020_log.sql"),
-];
+pub(crate) const MIGRATIONS: &[&str] = &[statements!("../../migrations/0001_first.sql")];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 #[cfg(test)]

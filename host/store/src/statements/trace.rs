@@ -6,7 +6,7 @@ use tollgate_core::action::{Action, ActionKind, Verdict};
 use tollgate_core::admission;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::envelope::READING_NOTES;
-use tollgate_core::ids::{ActionId, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
+use tollgate_core::ids::{ActionId, Digest, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::outbox::message_id;
 use tollgate_core::own_header;
@@ -36,7 +36,7 @@ pub(crate) fn trace(view: View<'_>, key: &Secret, query: &TraceQuery) -> Result<
     seqs.dedup();
     let mut traces = Vec::new();
     for seq in seqs {
-        let receipt = receipts::get_known(view, seq, Body::Without)?;
+        let receipt = receipts::get_known(view, seq, Body::With)?;
         if query.tenant.as_ref().is_none_or(|only| *only == receipt.event.tenant) {
             traces.push(trace_receipt(view, key, &receipt)?);
         }
@@ -169,7 +169,7 @@ fn trace_receipt(view: View<'_>, key: &Secret, receipt: &Receipt) -> Result<Trac
         receipt: receipt_view(receipt),
         review: reviews::view(view, receipt.seq)?,
         redelivered: deliveries::redelivered(view.connection, receipt.seq)?,
-        deliveries: deliveries::of_receipt(view, receipt.seq)?,
+        deliveries: deliveries::of_receipt(view, receipt.seq, Digest::of(&receipt.event.payload))?,
         jobs: jobs(view, key, receipt.seq)?,
         history: history(view.connection, receipt.seq)?,
     })
@@ -236,7 +236,7 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
         received_at: event.received_at.to_string(),
         proof: receipt.proof.clone(),
         disposition: receipt.disposition.clone(),
-        body_digest: receipt.body_digest,
+        body_digest: Digest::of(&event.payload),
         body_bytes: receipt.body_bytes,
     }
 }

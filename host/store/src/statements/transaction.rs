@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tollgate_core::chain::{self, Coverage};
+use tollgate_core::chain;
 use tollgate_core::ids::{Digest, FamilyName, PluginName, SourceName, TenantName};
 use tollgate_core::state::StateValue;
 
 use super::fault::Fault;
-use super::receipts::{ReceiptsWriter, View, coverage};
+use super::receipts::{ReceiptsWriter, View};
 use crate::Topic;
 use crate::sql::{Connection, OptionalExtension as _, params};
 
@@ -101,8 +101,6 @@ pub(crate) struct Memory {
     written: ChainHead,
     pub(crate) origins: HashMap<(TenantName, SourceName, Option<FamilyName>), i64>,
     pub(crate) configs: BTreeSet<Digest>,
-    /// What the links of its chain cover.
-    pub(crate) coverage: Coverage,
     pub(crate) receipts: Box<dyn ReceiptsWriter>,
     /// The tenant whose turn it was last to have jobs claimed; empty before the first.
     pub(crate) last_turn: String,
@@ -133,7 +131,6 @@ impl Memory {
             written: head,
             origins: HashMap::new(),
             configs: BTreeSet::new(),
-            coverage: coverage(connection)?,
             receipts,
             last_turn: String::new(),
             last_delivered: <(String, String)>::default(),

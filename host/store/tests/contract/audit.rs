@@ -45,7 +45,7 @@ fn checkpoint(place: &Sqlite) -> Checkpoint {
 }
 
 fn layouts() -> [Sqlite; 3] {
-    [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()].map(Sqlite::quick)
+    [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_log_without_memory()].map(Sqlite::quick)
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn rows_that_were_edited_deleted_swapped_or_cut_off_are_named() {
              UPDATE receipts SET ({columns}) = (SELECT {columns} FROM kept WHERE kept.seq = 8) WHERE seq = 5; DROP TABLE kept;"
         )
     };
-    let facts = "id, origin, event_id, body_digest, body";
+    let facts = "id, origin, event_id, body_commitment, body";
     let edit = |set: &str| format!("UPDATE receipts SET {set} WHERE seq = 5");
     let (missing, swapped) = (
         |from| BrokenWhat::Missing { from },
@@ -203,11 +203,11 @@ async fn rows_that_were_edited_deleted_swapped_or_cut_off_are_named() {
 }
 
 #[tokio::test]
-async fn segments_that_were_edited_deleted_swapped_or_cut_off_are_named() {
-    let whole = filled(Sqlite::of_segments_without_memory().quick(), 9).await;
+async fn pieces_that_were_edited_deleted_swapped_or_cut_off_are_named() {
+    let whole = filled(Sqlite::of_log_without_memory().quick(), 9).await;
     let log = std::fs::read(whole.log_path()).unwrap();
     let facts = |first: i64| -> std::ops::Range<usize> {
-        let sql = "SELECT facts_at, facts_bytes FROM segments WHERE first = ?1";
+        let sql = "SELECT facts_at, facts_bytes FROM pieces WHERE first = ?1";
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as usize, row.get::<_, i64>(1)? as usize));
         let (at, bytes) = whole.raw().query_row(sql, [first], row).unwrap();
         at..at + bytes
@@ -234,14 +234,14 @@ async fn segments_that_were_edited_deleted_swapped_or_cut_off_are_named() {
         &[
             (
                 "where its body is",
-                "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5".to_owned(),
+                "UPDATE pieces SET bodies_at = bodies_at - 1 WHERE first = 5".to_owned(),
                 5,
                 BrokenWhat::Body,
             ),
             (
                 "two swapped",
-                "UPDATE segments SET first = -1 WHERE first = 5; UPDATE segments SET first = 5 WHERE first = 8; \
-                 UPDATE segments SET first = 8 WHERE first = -1"
+                "UPDATE pieces SET first = -1 WHERE first = 5; UPDATE pieces SET first = 5 WHERE first = 8; \
+                 UPDATE pieces SET first = 8 WHERE first = -1"
                     .to_owned(),
                 5,
                 BrokenWhat::Swapped {
@@ -251,13 +251,13 @@ async fn segments_that_were_edited_deleted_swapped_or_cut_off_are_named() {
             ),
             (
                 "one deleted",
-                "DELETE FROM segments WHERE first = 5".to_owned(),
+                "DELETE FROM pieces WHERE first = 5".to_owned(),
                 6,
                 BrokenWhat::Missing { from: 5 },
             ),
             (
                 "the last deleted",
-                "DELETE FROM segments WHERE first = 9".to_owned(),
+                "DELETE FROM pieces WHERE first = 9".to_owned(),
                 8,
                 BrokenWhat::End { head: 9 },
             ),
@@ -273,7 +273,7 @@ async fn segments_that_were_edited_deleted_swapped_or_cut_off_are_named() {
         "count = 2",
     ] {
         let place = whole.copy();
-        let sql = format!("UPDATE segments SET {sql} WHERE first = 5");
+        let sql = format!("UPDATE pieces SET {sql} WHERE first = 5");
         place.raw().execute_batch(&sql).unwrap();
         let broken = audit(&place, &[]).first_broken.unwrap();
         assert!(matches!(broken.what, BrokenWhat::Unreadable { .. }), "{broken}");
@@ -288,7 +288,7 @@ async fn bodies_that_were_changed_swapped_or_cut_off_are_named() {
     // Before its body stands what else was admitted with a receipt, which has its place in the database.
     let places: Vec<std::ops::Range<usize>> = whole
         .raw()
-        .prepare("SELECT bodies_at, bodies_bytes FROM segments ORDER BY first")
+        .prepare("SELECT bodies_at, bodies_bytes FROM pieces ORDER BY first")
         .unwrap()
         .query_map([], |row| {
             let (at, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -522,7 +522,7 @@ async fn rows_that_lead_nowhere_are_named() {
         ),
         (
             "UPDATE deliveries SET body = x'00' WHERE body IS NOT NULL",
-            "is not what its digest says",
+            "has another body than came",
         ),
         (
             "INSERT INTO outbox (action, destination, state, due_at) VALUES (99, 'books', 1, 0)",

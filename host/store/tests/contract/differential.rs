@@ -725,7 +725,7 @@ fn rows_of(place: &Sqlite) -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test]
-async fn segments_answer_like_rows() {
+async fn the_log_answers_like_rows() {
     let (operations, seed) = (
         setting("TOLLGATE_OPERATIONS", 1_500),
         setting("TOLLGATE_SEED", T0.0 as u64),
@@ -734,7 +734,7 @@ async fn segments_answer_like_rows() {
     // With hardly any memory, with some, and as it is shipped.
     for (keys_in_memory_max, recent_bytes_max) in [(3, 0), (150, 100_000), (65_536, 16 << 20)] {
         let options = OpenOptions {
-            layout: Layout::Segments,
+            layout: Layout::Log,
             keys_in_memory_max,
             recent_bytes_max,
             ..OpenOptions::default()

@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn any_interleaving_is_decided_like_the_model(bursts in prop::collection::vec(prop::collection::vec(any_event(), 1..12), 1..8)) {
         runtime().block_on(async {
-            let place = Sqlite::of_segments_without_memory().quick();
+            let place = Sqlite::of_log_without_memory().quick();
             let store = place.open();
             let mut model = AdmissionModel::default();
             for burst in &bursts {
@@ -236,7 +236,7 @@ impl ReviewModel {
 }
 
 async fn run_reviews(steps: &[ReviewStep]) {
-    let place = Sqlite::of_segments_without_memory().quick();
+    let place = Sqlite::of_log_without_memory().quick();
     let store = place.open();
     let mut model = ReviewModel::default();
     let mut subjects = BTreeMap::new();
@@ -386,7 +386,7 @@ impl LaneModel {
 }
 
 async fn run_steps(steps: &[Step]) {
-    let place = Sqlite::of_segments_without_memory().quick();
+    let place = Sqlite::of_log_without_memory().quick();
     let store = place.open();
     let mut model = LaneModel::default();
     let mut claims = Vec::new();

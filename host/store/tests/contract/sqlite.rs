@@ -34,12 +34,12 @@ impl Sqlite {
         })
     }
 
-    /// Keeps receipts in segments and next to nothing of them in memory: keys are on their way into the indexes all the time. The log begins a
+    /// Keeps receipts in a log and next to nothing of them in memory: keys are on their way into the indexes all the time. The log begins a
     /// new segment every few records.
-    pub(crate) fn of_segments_without_memory() -> Self {
+    pub(crate) fn of_log_without_memory() -> Self {
         Self::with(OpenOptions {
             log_segment_bytes: 8 * 1024,
-            layout: Layout::Segments,
+            layout: Layout::Log,
             keys_in_memory_max: 2,
             recent_bytes_max: 0,
             ..OpenOptions::default()
@@ -89,7 +89,10 @@ impl Sqlite {
 
     fn copy_log(&self, to: &Self) {
         for file in self.log_files() {
-            std::fs::copy(&file, to.0.path().join(file.file_name().unwrap())).unwrap();
+            let copied = |file: &PathBuf| std::fs::copy(file, to.0.path().join(file.file_name().unwrap()));
+            // A full segment may be replaced by its compressed file meanwhile.
+            let replaced = || copied(&PathBuf::from(format!("{}.zst", file.display())));
+            copied(&file).or_else(|_| replaced()).unwrap();
         }
     }
 
@@ -360,7 +363,7 @@ fn a_newer_schema_is_refused() {
                 &error,
                 StoreError::NewerSchema {
                     found: 999,
-                    known: 20,
+                    known: 1,
                     ..
                 }
             ),
@@ -407,7 +410,7 @@ async fn filled(place: Sqlite, receipts: usize) -> Sqlite {
 
 #[tokio::test]
 async fn a_damaged_file_gives_errors_and_never_a_panic() {
-    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_log_without_memory()] {
         damage_each_page(filled(place, 20).await).await;
     }
 }
@@ -536,7 +539,7 @@ async fn the_chain_names_the_first_row_that_was_touched() {
 #[tokio::test]
 async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
     // In key order some of the receipts are in the index, and the last are not yet.
-    let whole = filled(Sqlite::of_segments_without_memory(), 9).await;
+    let whole = filled(Sqlite::of_log_without_memory(), 9).await;
     let count = |table: &str| -> i64 {
         let sql = format!("SELECT count(*) FROM {table}");
         whole.raw().query_row(&sql, [], |row| row.get(0)).unwrap()
@@ -547,39 +550,39 @@ async fn the_chain_names_the_first_receipt_of_a_segment_that_was_touched() {
         &[
             (
                 "where its body is",
-                "UPDATE segments SET bodies_at = bodies_at - 1 WHERE first = 5",
+                "UPDATE pieces SET bodies_at = bodies_at - 1 WHERE first = 5",
                 "its body is not the one",
             ),
             (
                 "a shorter body",
-                "UPDATE segments SET bodies_bytes = bodies_bytes - 1 WHERE first = 5",
+                "UPDATE pieces SET bodies_bytes = bodies_bytes - 1 WHERE first = 5",
                 "number 5 lacks its body",
             ),
             (
                 "a longer body",
-                "UPDATE segments SET bodies_bytes = bodies_bytes + 1 WHERE first = 5",
+                "UPDATE pieces SET bodies_bytes = bodies_bytes + 1 WHERE first = 5",
                 "other bodies than its receipts have",
             ),
             ("an origin", "UPDATE origins SET tenant = 'globex'", "receipt 1 (rcpt_"),
             (
-                "a removed segment",
-                "DELETE FROM segments WHERE first = 5",
+                "a removed piece",
+                "DELETE FROM pieces WHERE first = 5",
                 "between 4 and 6",
             ),
             (
                 "the first removed",
-                "DELETE FROM segments WHERE first = 1",
+                "DELETE FROM pieces WHERE first = 1",
                 "between 0 and 2",
             ),
             (
                 "the newest removed",
-                "DELETE FROM segments WHERE first = 9",
+                "DELETE FROM pieces WHERE first = 9",
                 "head is receipt 9",
             ),
             (
                 "two swapped",
-                "UPDATE segments SET first = -1 WHERE first = 5; UPDATE segments SET first = 5 WHERE first = 6; \
-                 UPDATE segments SET first = 6 WHERE first = -1",
+                "UPDATE pieces SET first = -1 WHERE first = 5; UPDATE pieces SET first = 5 WHERE first = 6; \
+                 UPDATE pieces SET first = 6 WHERE first = -1",
                 PLACE_OF_5,
             ),
             (
@@ -617,7 +620,7 @@ async fn bodies_that_were_touched_or_lost_are_found() {
     let mut other = bodies.clone();
     let fifth: i64 = whole
         .raw()
-        .query_row("SELECT bodies_at FROM segments WHERE first = 5", [], |row| row.get(0))
+        .query_row("SELECT bodies_at FROM pieces WHERE first = 5", [], |row| row.get(0))
         .unwrap();
     other[fifth as usize + 100] ^= 1;
     std::fs::write(touched.log_path(), other).unwrap();
@@ -697,7 +700,7 @@ async fn bodies_that_were_touched_or_lost_are_found() {
 
 #[tokio::test]
 async fn no_space_is_said_and_passes() {
-    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_segments_without_memory()] {
+    for place in [Sqlite::of_rows(), Sqlite::new(), Sqlite::of_log_without_memory()] {
         fill(place).await;
     }
 }

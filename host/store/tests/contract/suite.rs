@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, OnReplay, on_time};
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
 use tollgate_core::limits;
@@ -619,8 +620,8 @@ async fn on_its_own(store: &impl Store, sent: &Sent, delivery: DeliveryId) -> Bo
         ..sent.admission(store)
     };
     assert_eq!(
-        Digest::of(&admission.event.payload),
-        admission.body_digest,
+        body_commitment(store.receipt_key(), &admission.event.tenant, &admission.event.payload),
+        admission.body_commitment,
         "with its body"
     );
     Box::new(admission.on_its_own(store.receipt_key()))

@@ -6,6 +6,7 @@ use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
 use tollgate_core::admission::{
     Admission, Disposition, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id, receipt_id_of_message,
 };
+use tollgate_core::commitment::body_commitment;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
 use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
@@ -187,7 +188,7 @@ impl Sent {
             hold: None,
             receipt,
             identity: self.identity(),
-            body_digest: Digest::of(self.body.as_bytes()),
+            body_commitment: body_commitment(store.receipt_key(), &name(self.tenant), self.body.as_bytes()),
             lifecycle: self.status.map(|_| redemption()),
             jobs,
             on_held: self.on_held,

@@ -173,7 +173,7 @@ impl Model {
                     met.met(Met::Conflicts);
                     self.conflicts += 1;
                     // The same bytes are kept once; so few others come here that all are.
-                    known.others.insert(admission.body_digest);
+                    known.others.insert(admission.body_commitment);
                     Admitted::Conflict { delivery }
                 }
             }

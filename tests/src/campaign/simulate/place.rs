@@ -13,7 +13,7 @@ use crate::random::Random;
 /// key each, drawn anew each time, so that nothing may hang on which receipt has which id.
 pub(super) struct Templates {
     rows: TempDir,
-    segments: TempDir,
+    log: TempDir,
 }
 
 impl Templates {
@@ -32,7 +32,7 @@ impl Templates {
         };
         Self {
             rows: made(Layout::Rows),
-            segments: made(Layout::Segments),
+            log: made(Layout::Log),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Place {
     pub(super) fn new(random: &mut Random, templates: &Templates) -> Result<Self> {
         let (template, layout) = match random.below(3) {
             0 => (&templates.rows, Layout::Rows),
-            _ => (&templates.segments, Layout::Segments),
+            _ => (&templates.log, Layout::Log),
         };
         let plenty = OpenOptions::default();
         let options = OpenOptions {

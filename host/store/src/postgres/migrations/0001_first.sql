@@ -64,7 +64,7 @@ CREATE TABLE receipts (
     envelope_version BIGINT NOT NULL,
     disposition BIGINT NOT NULL,
     disposition_detail TEXT COLLATE "C",
-    body_digest BYTEA NOT NULL,
+    body_commitment BYTEA NOT NULL,
     link BYTEA NOT NULL,
     body BYTEA NOT NULL,
     UNIQUE (id)
@@ -85,7 +85,7 @@ CREATE TABLE deliveries (
     scheme TEXT COLLATE "C" NOT NULL,
     key_id TEXT COLLATE "C" NOT NULL,
     signed_at BIGINT,
-    body_digest BYTEA NOT NULL,
+    body_commitment BYTEA NOT NULL,
     body BYTEA,
     event TEXT COLLATE "C",
     origin BIGINT NOT NULL DEFAULT 0,

@@ -1,4 +1,4 @@
-//! The keys of receipts in segments: from a receipt's id to its number, and from a subject to its status and newest receipt.
+//! The keys of receipts of the log: from a receipt's id to its number, and from a subject to its status and newest receipt.
 //!
 //! Keys are hashes, so each would land on a random page of its index, and that page would be written for this one key. So new
 //! keys wait in memory, where they are looked up first; each commit appends its own to `recent`, from which a restart reads
@@ -622,9 +622,6 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(include_str!("../../../migrations/0001_first.sql"))
-            .unwrap();
-        connection
-            .execute_batch(include_str!("../../../migrations/0002_segments.sql"))
             .unwrap();
         connection
     }

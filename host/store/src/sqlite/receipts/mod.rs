@@ -1,13 +1,13 @@
-//! Receipts in segments, which only the one writer of a native host makes, and what reads a store's receipts as a whole.
+//! Receipts of the log, which only the one writer of a native host makes, and what reads a store's receipts as a whole.
 //!
-//! `segments` packs what one group admits into few rows that say where in the log the receipts stand, and `keys` holds the newest ids
+//! `pieces` packs what one group admits into few rows that say where in the log the receipts stand, and `keys` holds the newest ids
 //! and subjects in memory and carries them into their indexes in key order, so that an event does not touch a random page of
 //! each index. `packed` is what the writer remembers of both.
 
 mod filter;
 mod keys;
 mod packed;
-mod segments;
+mod pieces;
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::transaction::ChainHead;
 use crate::log::Contents;
 use crate::sql::Connection;
 pub(super) use crate::statements::receipts::{
-    Body, Layout, Moved, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View, coverage,
+    Body, Layout, Moved, Receipt, Receipts, ReceiptsWriter, Rows, SubjectKey, SubjectState, View,
 };
 use crate::statements::receipts::{rows, unrouted};
 
@@ -43,7 +43,7 @@ pub(super) trait Whole: Receipts {
 pub(super) fn of_readers(layout: Layout, log: &Arc<Contents>) -> Arc<dyn Whole> {
     match layout {
         Layout::Rows => Arc::new(Rows),
-        Layout::Segments => Arc::new(Segments(Arc::clone(log))),
+        Layout::Log => Arc::new(OfLog(Arc::clone(log))),
     }
 }
 
@@ -72,19 +72,19 @@ impl Whole for Rows {
     }
 }
 
-/// Receipts in segments, with the log in which they stand.
+/// Receipts of the log, with the log in which they stand.
 #[derive(Debug)]
-pub(super) struct Segments(Arc<Contents>);
+pub(super) struct OfLog(Arc<Contents>);
 
-impl Receipts for Segments {
+impl Receipts for OfLog {
     fn get(&self, connection: &Connection, seq: i64, body: Body) -> Result<Option<Arc<Receipt>>, Fault> {
-        Ok(segments::get(connection, &self.0, seq, body)?.map(Arc::new))
+        Ok(pieces::get(connection, &self.0, seq, body)?.map(Arc::new))
     }
 
-    /// The segment that holds it.
+    /// The piece that holds it.
     fn around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
-        let segment = segments::segment_of(connection, &self.0, seq)?;
-        Ok(segment.into_iter().map(Arc::new).collect())
+        let piece = pieces::piece_of(connection, &self.0, seq)?;
+        Ok(piece.into_iter().map(Arc::new).collect())
     }
 
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
@@ -103,7 +103,7 @@ impl Receipts for Segments {
         before: i64,
         receipts_max: usize,
     ) -> Result<Vec<i64>, Fault> {
-        segments::newest(connection, &self.0, tenant, before, receipts_max)
+        pieces::newest(connection, &self.0, tenant, before, receipts_max)
     }
 
     fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
@@ -111,17 +111,17 @@ impl Receipts for Segments {
     }
 
     fn not_accepted(&self) -> &'static str {
-        segments::NOT_ACCEPTED
+        pieces::NOT_ACCEPTED
     }
 
     fn head(&self, connection: &Connection) -> Result<ChainHead, Fault> {
-        segments::head(connection, &self.0)
+        pieces::head(connection, &self.0)
     }
 }
 
-impl Whole for Segments {
+impl Whole for OfLog {
     fn walk(&self, connection: &Connection, each: &mut Each<'_>) -> Result<(), Fault> {
-        segments::walk(connection, &self.0, each)
+        pieces::walk(connection, &self.0, each)
     }
 
     fn ways(&self, connection: &Connection) -> Result<Option<Ways>, Fault> {
@@ -145,7 +145,7 @@ pub(super) fn of_writer(
     bounds: MemoryBounds,
 ) -> Result<Box<dyn ReceiptsWriter>, Fault> {
     Ok(match Layout::read(connection)? {
-        Layout::Segments => Box::new(Packed::load(connection, log, bounds)?),
+        Layout::Log => Box::new(Packed::load(connection, log, bounds)?),
         Layout::Rows => Box::new(Rows),
     })
 }
@@ -155,7 +155,7 @@ pub(super) fn of_writer(
 pub(super) fn carry_keys(connection: &Connection) -> Result<(), Fault> {
     match Layout::read(connection)? {
         Layout::Rows => Ok(()),
-        Layout::Segments => keys::carry_all(connection),
+        Layout::Log => keys::carry_all(connection),
     }
 }
 
@@ -163,6 +163,6 @@ pub(super) fn carry_keys(connection: &Connection) -> Result<(), Fault> {
 pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> Result<(), Fault> {
     match Layout::read(connection)? {
         Layout::Rows => Ok(()),
-        Layout::Segments => packed::into_rows(connection, from),
+        Layout::Log => packed::into_rows(connection, from),
     }
 }

@@ -1,4 +1,4 @@
-//! What the writer remembers of receipts in segments.
+//! What the writer remembers of receipts of the log.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, signed};
 use super::super::transaction::ChainHead;
 use super::keys::{self, Keys};
-use super::segments::{self, Building};
+use super::pieces::{self, Building};
 use super::{
     Body, Layout, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, Whole, rows,
     unrouted,
@@ -46,7 +46,7 @@ impl Receipts for Packed {
         if let Some(receipt) = self.recent.get(seq) {
             return Ok(Some(Arc::clone(receipt)));
         }
-        Ok(segments::get(connection, &self.log, seq, body)?.map(Arc::new))
+        Ok(pieces::get(connection, &self.log, seq, body)?.map(Arc::new))
     }
 
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
@@ -67,7 +67,7 @@ impl Receipts for Packed {
         before: i64,
         receipts_max: usize,
     ) -> Result<Vec<i64>, Fault> {
-        segments::newest(connection, &self.log, tenant, before, receipts_max)
+        pieces::newest(connection, &self.log, tenant, before, receipts_max)
     }
 
     fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
@@ -75,11 +75,11 @@ impl Receipts for Packed {
     }
 
     fn not_accepted(&self) -> &'static str {
-        segments::NOT_ACCEPTED
+        pieces::NOT_ACCEPTED
     }
 
     fn head(&self, connection: &Connection) -> Result<ChainHead, Fault> {
-        segments::head(connection, &self.log)
+        pieces::head(connection, &self.log)
     }
 }
 
@@ -89,17 +89,17 @@ impl ReceiptsWriter for Packed {
             return Ok(None);
         };
         let digest = match self.recent.get(seq) {
-            Some(receipt) => receipt.body_digest,
-            None => segments::body_digest(connection, &self.log, seq)?,
+            Some(receipt) => receipt.body_commitment,
+            None => pieces::body_commitment(connection, &self.log, seq)?,
         };
         Ok(Some((seq, digest)))
     }
 
-    /// Remembers the segment that holds it.
+    /// Remembers the piece that holds it.
     fn read_ahead(&mut self, connection: &Connection, seq: i64) -> Result<(), Fault> {
         if self.recent.get(seq).is_none() {
-            let segment = segments::segment_of(connection, &self.log, seq)?;
-            self.recent.older = segment.into_iter().map(Arc::new).collect();
+            let piece = pieces::piece_of(connection, &self.log, seq)?;
+            self.recent.older = piece.into_iter().map(Arc::new).collect();
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl ReceiptsWriter for Packed {
     }
 }
 
-/// Makes a store of segments one of rows, inside a transaction.
+/// Makes a store with a log one of rows, inside a transaction.
 pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> Result<(), Fault> {
     let mut origin = connection.prepare("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?;
     from.walk(connection, &mut |receipt, body| {
@@ -175,7 +175,7 @@ pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> 
     })?;
     keys::carry_all(connection)?;
     connection.execute_batch(
-        "DELETE FROM segments; DELETE FROM receipt_keys; DELETE FROM recent; DELETE FROM not_accepted; \
+        "DELETE FROM pieces; DELETE FROM receipt_keys; DELETE FROM recent; DELETE FROM not_accepted; \
          UPDATE origins SET newest = NULL;",
     )?;
     connection.execute(
@@ -196,7 +196,7 @@ pub(super) struct Recent {
     uncommitted: usize,
     bytes: usize,
     bytes_max: usize,
-    /// An older segment, unpacked: claims come in the order of receipts, so the next is likely to be in the same.
+    /// An older piece, unpacked: claims come in the order of receipts, so the next is likely to be in the same.
     older: Vec<Arc<Receipt>>,
 }
 

@@ -84,7 +84,7 @@ impl Receipts for Rows {
 
 impl ReceiptsWriter for Rows {
     fn existing(&self, connection: &Connection, id: ReceiptId) -> Result<Option<(i64, Digest)>, Fault> {
-        let mut statement = connection.prepare_cached("SELECT seq, body_digest FROM receipts WHERE id = ?1")?;
+        let mut statement = connection.prepare_cached("SELECT seq, body_commitment FROM receipts WHERE id = ?1")?;
         let row = |row: &Row<'_>| Ok((row.get(0)?, Digest(row.get::<_, [u8; 32]>(1)?)));
         Ok(statement.query_row([id.0.as_slice()], row).optional()?)
     }
@@ -118,7 +118,7 @@ impl ReceiptsWriter for Rows {
 }
 
 pub(crate) const RECEIPT_COLUMNS: &str = "r.seq, r.id, r.envelope_version, r.lifecycle_version, r.provider, r.profile_version, r.scheme, r.key_id, r.signed_at, \
-     r.disposition, r.disposition_detail, r.previous, r.body_digest, r.link, length(r.body) AS body_bytes";
+     r.disposition, r.disposition_detail, r.previous, r.body_commitment, r.link, length(r.body) AS body_bytes";
 
 pub(crate) fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
     Ok(Receipt {
@@ -130,14 +130,14 @@ pub(crate) fn read(row: &Row<'_>, body: Vec<u8>) -> Result<Receipt, Fault> {
         lifecycle_version: column(row, "lifecycle_version")?,
         disposition: rows::disposition(row)?,
         previous: column(row, "previous")?,
-        body_digest: rows::digest(row, "body_digest")?,
+        body_commitment: rows::digest(row, "body_commitment")?,
         body_bytes: usize::try_from(rows::unsigned(row, "body_bytes")?).unwrap_or(usize::MAX),
         link: rows::digest(row, "link")?,
         has_jobs: true,
     })
 }
 
-/// Also for segments: subjects that have left memory stand in the same table.
+/// Also for the log: subjects that have left memory stand in the same table.
 pub(crate) fn subject(connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault> {
     let mut statement = connection.prepare_cached("SELECT status, newest FROM subjects WHERE key = ?1")?;
     let row = |row: &Row<'_>| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?));
@@ -169,7 +169,7 @@ pub(crate) fn insert(connection: &Connection, receipt: &Receipt, event: &Event, 
         .prepare_cached(
             "INSERT INTO receipts (seq, id, origin, event_id, event_type, subject, previous, reading, status, lifecycle_version, \
              occurred_at, received_at, amount, currency, attributes, provider, profile_version, scheme, key_id, signed_at, \
-             envelope_version, disposition, disposition_detail, body_digest, link, body) \
+             envelope_version, disposition, disposition_detail, body_commitment, link, body) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, \
              ?24, ?25, ?26)",
         )?
@@ -197,7 +197,7 @@ pub(crate) fn insert(connection: &Connection, receipt: &Receipt, event: &Event, 
             receipt.envelope_version,
             disposition,
             detail,
-            receipt.body_digest.0.as_slice(),
+            receipt.body_commitment.0.as_slice(),
             receipt.link.0.as_slice(),
             &event.payload[..],
         ])?;

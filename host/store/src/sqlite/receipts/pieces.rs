@@ -1,6 +1,6 @@
-//! Receipts in segments: what one group admitted, as few rows that say where in the log the receipts' facts and bodies stand.
+//! Receipts of the log: what one group admitted, as few rows that say where in the log the receipts' facts and bodies stand.
 //!
-//! A segment's facts are read without its bodies, and one body without the others.
+//! A piece's facts are read without its bodies, and one body without the others.
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -20,12 +20,14 @@ use super::{Body, Each, Receipt, keys};
 use crate::log::Contents;
 use crate::sql::{Connection, Row, params};
 
-/// A segment is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
+/// A piece is closed when its facts have this many bytes: most of a page. Finding a receipt reads the facts of those before it.
 const FACTS_BYTES_MIN: usize = 6 * 1024;
 /// Where the receipts stand that were not accepted.
 pub(super) const NOT_ACCEPTED: &str = "not_accepted WHERE";
-/// The first byte of a segment's facts.
+/// The first byte of a piece's facts.
 const FORMAT: u8 = 1;
+/// The bytes that came, neither encrypted nor erased.
+const AS_RECEIVED: u8 = 0;
 
 /// A receipt but for its body, as it is packed. The order of fields is the format.
 #[derive(Serialize, Deserialize)]
@@ -54,24 +56,27 @@ struct Facts<'a> {
     envelope_version: u32,
     disposition: i64,
     disposition_detail: Option<&'a str>,
-    body_digest: [u8; 32],
+    body_commitment: [u8; 32],
+    /// How the body is kept: [`AS_RECEIVED`], or what a newer Tollgate does with it; and under which key, 0 for the store's own.
+    body_form: u8,
+    body_key: u32,
     link: [u8; 32],
     body_bytes: usize,
 }
 
-/// The segments of a transaction under way.
+/// The pieces of a transaction under way.
 #[derive(Debug, Default)]
 pub(super) struct Building {
-    segments: Vec<Segment>,
+    pieces: Vec<Piece>,
     /// How many of them are in use; the others keep their memory for later.
     used: usize,
-    /// Of all segments.
+    /// Of all pieces.
     bodies: Vec<Bytes>,
     body_bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Segment {
+struct Piece {
     first: i64,
     count: i64,
     facts: Vec<u8>,
@@ -121,43 +126,45 @@ impl Building {
             envelope_version: receipt.envelope_version,
             disposition,
             disposition_detail,
-            body_digest: receipt.body_digest.0,
+            body_commitment: receipt.body_commitment.0,
+            body_form: AS_RECEIVED,
+            body_key: 0,
             link: receipt.link.0,
             body_bytes: receipt.body_bytes,
         };
-        let segment = self.open_segment(receipt.seq);
-        segment.facts = postcard::to_extend(&facts, std::mem::take(&mut segment.facts))
+        let piece = self.open_piece(receipt.seq);
+        piece.facts = postcard::to_extend(&facts, std::mem::take(&mut piece.facts))
             .map_err(|error| Fault::damaged("a receipt to be written", error))?;
-        segment.bytes += event.payload.len();
-        segment.count += 1;
+        piece.bytes += event.payload.len();
+        piece.count += 1;
         self.bodies.push(event.payload.clone());
         self.body_bytes += event.payload.len();
         Ok(())
     }
 
-    fn open_segment(&mut self, seq: i64) -> &mut Segment {
-        if self.used == 0 || self.segments[self.used - 1].facts.len() >= FACTS_BYTES_MIN {
-            if self.used == self.segments.len() {
-                self.segments.push(Segment::default());
+    fn open_piece(&mut self, seq: i64) -> &mut Piece {
+        if self.used == 0 || self.pieces[self.used - 1].facts.len() >= FACTS_BYTES_MIN {
+            if self.used == self.pieces.len() {
+                self.pieces.push(Piece::default());
             }
-            let segment = &mut self.segments[self.used];
+            let piece = &mut self.pieces[self.used];
             self.used += 1;
-            segment.first = seq;
-            segment.count = 0;
-            segment.facts.clear();
-            segment.facts.push(FORMAT);
-            segment.at = self.body_bytes;
-            segment.bytes = 0;
+            piece.first = seq;
+            piece.count = 0;
+            piece.facts.clear();
+            piece.facts.push(FORMAT);
+            piece.at = self.body_bytes;
+            piece.bytes = 0;
         }
-        &mut self.segments[self.used - 1]
+        &mut self.pieces[self.used - 1]
     }
 
-    fn segments(&self) -> &[Segment] {
-        &self.segments[..self.used]
+    fn pieces(&self) -> &[Piece] {
+        &self.pieces[..self.used]
     }
 
     pub(super) fn facts(&self) -> Vec<&[u8]> {
-        self.segments().iter().map(|segment| &segment.facts[..]).collect()
+        self.pieces().iter().map(|piece| &piece.facts[..]).collect()
     }
 
     pub(super) fn bodies(&self) -> &[Bytes] {
@@ -166,23 +173,23 @@ impl Building {
 
     /// Writes the rows. In the log the facts begin at `facts_at`, and the bodies behind the last of them.
     pub(super) fn write(&self, connection: &Connection, facts_at: u64) -> Result<(), Fault> {
-        let facts_bytes: usize = self.segments().iter().map(|segment| segment.facts.len()).sum();
+        let facts_bytes: usize = self.pieces().iter().map(|piece| piece.facts.len()).sum();
         let (mut at, bodies_at) = (facts_at, facts_at + facts_bytes as u64);
-        for segment in self.segments() {
+        for piece in self.pieces() {
             connection
                 .prepare_cached(
-                    "INSERT INTO segments (first, count, facts_at, facts_bytes, bodies_at, bodies_bytes) \
+                    "INSERT INTO pieces (first, count, facts_at, facts_bytes, bodies_at, bodies_bytes) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![
-                    segment.first,
-                    segment.count,
+                    piece.first,
+                    piece.count,
                     signed(at),
-                    signed(segment.facts.len() as u64),
-                    signed(bodies_at + segment.at as u64),
-                    signed(segment.bytes as u64),
+                    signed(piece.facts.len() as u64),
+                    signed(bodies_at + piece.at as u64),
+                    signed(piece.bytes as u64),
                 ])?;
-            at += segment.facts.len() as u64;
+            at += piece.facts.len() as u64;
         }
         Ok(())
     }
@@ -194,7 +201,7 @@ impl Building {
     }
 }
 
-/// Where a segment stands in the log, as its row says.
+/// Where a piece stands in the log, as its row says.
 struct Place {
     first: i64,
     count: i64,
@@ -213,7 +220,7 @@ impl Place {
             match (u64::try_from(at), u64::try_from(bytes)) {
                 (Ok(at), Ok(bytes)) => Ok(at..at.saturating_add(bytes)),
                 _ => Err(Fault::damaged(
-                    "segment",
+                    "piece",
                     format_args!("{first} has {bytes} bytes at {at}"),
                 )),
             }
@@ -227,12 +234,12 @@ impl Place {
     }
 }
 
-/// Reads a segment's facts one after the other.
+/// Reads a piece's facts one after the other.
 struct Reader<'a> {
     seq: i64,
     end: i64,
     rest: &'a [u8],
-    /// Where in the log the next receipt's body begins, and where the segment's end.
+    /// Where in the log the next receipt's body begins, and where the piece's end.
     body_at: u64,
     bodies_end: u64,
 }
@@ -249,22 +256,19 @@ impl<'a> Reader<'a> {
                 body_at: place.bodies.start,
                 bodies_end: place.bodies.end,
             }),
-            Some((other, _)) => Err(Fault::damaged(
-                "segment",
-                format_args!("{first} has the format {other}"),
-            )),
-            None => Err(Fault::damaged("segment", format_args!("{first} is empty"))),
+            Some((other, _)) => Err(Fault::damaged("piece", format_args!("{first} has the format {other}"))),
+            None => Err(Fault::damaged("piece", format_args!("{first} is empty"))),
         }
     }
 
     /// The next receipt's number, facts and the place of its body.
     fn next(&mut self) -> Result<Option<(i64, Facts<'a>, Range<u64>)>, Fault> {
-        let of_segment = |what: &str| Fault::damaged("segment", format_args!("{what} before receipt {}", self.end));
+        let of_piece = |what: &str| Fault::damaged("piece", format_args!("{what} before receipt {}", self.end));
         if self.seq >= self.end {
             return match (self.rest, self.body_at == self.bodies_end) {
                 ([], true) => Ok(None),
-                ([], false) => Err(of_segment("other bodies than its receipts have")),
-                _ => Err(of_segment("more facts than receipts")),
+                ([], false) => Err(of_piece("other bodies than its receipts have")),
+                _ => Err(of_piece("more facts than receipts")),
             };
         }
         let (facts, rest) = postcard::take_from_bytes::<Facts<'_>>(self.rest)
@@ -294,15 +298,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Works on the segment that holds a receipt, if there is one.
-fn with_segment_of<T>(
+/// Works on the piece that holds a receipt, if there is one.
+fn with_piece_of<T>(
     connection: &Connection,
     log: &Contents,
     seq: i64,
     work: impl FnOnce(Reader<'_>) -> Result<Option<T>, Fault>,
 ) -> Result<Option<T>, Fault> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM segments WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
+        "SELECT {COLUMNS} FROM pieces WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
     ))?;
     let mut found = statement.query([seq])?;
     let Some(row) = found.next()? else { return Ok(None) };
@@ -315,7 +319,7 @@ fn with_segment_of<T>(
 }
 
 pub(super) fn get(connection: &Connection, log: &Contents, seq: i64, body: Body) -> Result<Option<Receipt>, Fault> {
-    with_segment_of(connection, log, seq, |mut reader| {
+    with_piece_of(connection, log, seq, |mut reader| {
         let Some((facts, place)) = reader.skip_to(seq)? else {
             return Ok(None);
         };
@@ -328,9 +332,9 @@ pub(super) fn get(connection: &Connection, log: &Contents, seq: i64, body: Body)
 }
 
 /// Of a receipt that exists.
-pub(super) fn body_digest(connection: &Connection, log: &Contents, seq: i64) -> Result<Digest, Fault> {
-    with_segment_of(connection, log, seq, |mut reader| {
-        Ok(reader.skip_to(seq)?.map(|(facts, _)| Digest(facts.body_digest)))
+pub(super) fn body_commitment(connection: &Connection, log: &Contents, seq: i64) -> Result<Digest, Fault> {
+    with_piece_of(connection, log, seq, |mut reader| {
+        Ok(reader.skip_to(seq)?.map(|(facts, _)| Digest(facts.body_commitment)))
     })?
     .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
 }
@@ -338,7 +342,7 @@ pub(super) fn body_digest(connection: &Connection, log: &Contents, seq: i64) -> 
 /// The newest receipt and its link.
 pub(super) fn head(connection: &Connection, log: &Contents) -> Result<ChainHead, Fault> {
     let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first DESC LIMIT 1"))?;
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM pieces ORDER BY first DESC LIMIT 1"))?;
     let mut found = statement.query([])?;
     let Some(row) = found.next()? else {
         return Ok(ChainHead::of(None));
@@ -353,11 +357,11 @@ pub(super) fn head(connection: &Connection, log: &Contents) -> Result<ChainHead,
     Ok(ChainHead::of(newest))
 }
 
-/// All receipts of the segment that holds `seq`, with their bodies.
-pub(super) fn segment_of(connection: &Connection, log: &Contents, seq: i64) -> Result<Vec<Receipt>, Fault> {
-    let receipts = with_segment_of(connection, log, seq, |mut reader| {
+/// All receipts of the piece that holds `seq`, with their bodies.
+pub(super) fn piece_of(connection: &Connection, log: &Contents, seq: i64) -> Result<Vec<Receipt>, Fault> {
+    let receipts = with_piece_of(connection, log, seq, |mut reader| {
         let mut receipts = Vec::new();
-        let all = SegmentBodies::read(log, &reader)?;
+        let all = PieceBodies::read(log, &reader)?;
         while let Some((seq, facts, place)) = reader.next()? {
             receipts.push(unpack(connection, seq, facts, all.of(&place))?);
         }
@@ -366,21 +370,21 @@ pub(super) fn segment_of(connection: &Connection, log: &Contents, seq: i64) -> R
     Ok(receipts.unwrap_or_default())
 }
 
-/// The bodies of one segment, read in one piece.
-struct SegmentBodies {
+/// The bodies of one piece, read at once.
+struct PieceBodies {
     at: u64,
     bytes: Bytes,
 }
 
-impl SegmentBodies {
-    fn read(log: &Contents, segment: &Reader<'_>) -> Result<Self, Fault> {
+impl PieceBodies {
+    fn read(log: &Contents, piece: &Reader<'_>) -> Result<Self, Fault> {
         Ok(Self {
-            at: segment.body_at,
-            bytes: log.read(segment.body_at..segment.bodies_end)?,
+            at: piece.body_at,
+            bytes: log.read(piece.body_at..piece.bodies_end)?,
         })
     }
 
-    /// The body at a place that [`Reader::next`] found inside the segment.
+    /// The body at a place that [`Reader::next`] found inside the piece.
     fn of(&self, place: &Range<u64>) -> Bytes {
         let from = (place.start - self.at) as usize;
         self.bytes.slice(from..from + (place.end - place.start) as usize)
@@ -388,15 +392,15 @@ impl SegmentBodies {
 }
 
 pub(super) fn walk(connection: &Connection, log: &Contents, each: &mut Each<'_>) -> Result<(), Fault> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM segments ORDER BY first"))?;
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM pieces ORDER BY first"))?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         let place = Place::read(row)?;
         let facts = log.read(place.facts.clone())?;
         let mut reader = Reader::new(&place, &facts)?;
-        let all = SegmentBodies::read(log, &reader).ok();
+        let all = PieceBodies::read(log, &reader).ok();
         while let Some((seq, facts, place)) = reader.next()? {
-            // Where the log ends inside the segment, the bodies before its end are still there.
+            // Where the log ends inside the piece, the bodies before its end are still there.
             let body = all
                 .as_ref()
                 .map_or_else(|| log.read(place.clone()), |all| Ok(all.of(&place)));
@@ -413,6 +417,13 @@ pub(super) fn walk(connection: &Connection, log: &Contents, each: &mut Each<'_>)
 fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> Result<Receipt, Fault> {
     fn text<T: std::str::FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, Fault> {
         text.parse().map_err(|error| Fault::damaged(what, error))
+    }
+    if (facts.body_form, facts.body_key) != (AS_RECEIVED, 0) {
+        let form = facts.body_form;
+        return Err(Fault::damaged(
+            "receipt",
+            format_args!("number {seq} has a body of the form {form}, which a newer Tollgate writes; use that"),
+        ));
     }
     let (tenant, source, family) = origin_names(connection, facts.origin)?;
     let family = || text::<FamilyName>("family", &family);
@@ -469,7 +480,7 @@ fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> R
         lifecycle_version: facts.lifecycle_version,
         disposition: disposition_of(facts.disposition, facts.disposition_detail)?,
         previous: facts.previous,
-        body_digest: Digest(facts.body_digest),
+        body_commitment: Digest(facts.body_commitment),
         body_bytes: facts.body_bytes,
         link: Digest(facts.link),
         has_jobs: true,
@@ -502,7 +513,7 @@ pub(super) fn newest(
         if seq < wanted_before {
             found.push(seq);
         }
-        let before = with_segment_of(connection, log, seq, |mut reader| {
+        let before = with_piece_of(connection, log, seq, |mut reader| {
             Ok(reader.skip_to(seq)?.and_then(|(facts, _)| facts.previous_of_origin))
         })?;
         // Links lead to older receipts; in a damaged file they could lead in a circle.

@@ -18,7 +18,7 @@ use crate::support::{
 
 fn keeping(keys_in_memory_max: usize, recent_bytes_max: usize) -> OpenOptions {
     OpenOptions {
-        layout: Layout::Segments,
+        layout: Layout::Log,
         keys_in_memory_max,
         recent_bytes_max,
         ..OpenOptions::default()
@@ -301,7 +301,7 @@ async fn a_record_inside_a_body_and_one_that_was_undone_are_nothing() {
 
     place
         .raw()
-        .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON segments BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
+        .execute_batch("CREATE TRIGGER fails BEFORE INSERT ON pieces BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
         .unwrap();
     let undone = Sent::new("e2").admission(&store);
     assert!(store.admit(vec![undone]).await.is_err());
@@ -498,11 +498,7 @@ async fn a_process_that_dies_before_its_commit_has_what_it_acknowledged() {
     assert_eq!(store.admit(admissions).await.unwrap(), vec![ACCEPTED; 5]);
     let died = place.copied_as_it_is(options);
     died.raw().execute_batch("DROP TRIGGER fails").unwrap();
-    assert_eq!(
-        number(&died, "SELECT count(*) FROM segments"),
-        0,
-        "nothing was committed"
-    );
+    assert_eq!(number(&died, "SELECT count(*) FROM pieces"), 0, "nothing was committed");
     let beside_nobody = died.read_only();
     assert_eq!(
         beside_nobody.counts().await.unwrap().receipts,
@@ -606,7 +602,7 @@ async fn an_audit_misses_what_is_held_and_not_listed() {
 #[tokio::test]
 async fn a_failure_at_any_place_leaves_no_trace() {
     const PLACES: [&str; 9] = [
-        "INSERT ON segments",
+        "INSERT ON pieces",
         "INSERT ON recent",
         "INSERT ON receipt_keys",
         "INSERT ON subjects",
