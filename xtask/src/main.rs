@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use shell::{cargo, exec, program, run, say, step, target_dir, tell_where};
+use shell::{built, cargo, exec, program, run, say, step, target_dir, tell_where};
 
 /// One chore, as the help lists it.
 struct Command {
@@ -210,10 +210,8 @@ fn no_arguments(command: &str, arguments: &[String]) -> Result<()> {
 
 fn demo(arguments: &[String]) -> Result<()> {
     guests::build(guests::Kind::Shipped)?;
-    step("build the server", || {
-        run(&mut cargo(&["build", "--locked", "--package", "tollgate"]))
-    })?;
-    let mut tollgate = program(target_dir().join("debug/tollgate"));
+    let tollgate = step("build the server", || built("tollgate", "tollgate"))?;
+    let mut tollgate = program(tollgate);
     exec(tollgate.arg("demo").args(passed_on(arguments)))
 }
 

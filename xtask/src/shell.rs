@@ -84,6 +84,25 @@ pub(crate) fn tell_where(command: &mut Command, profile_dir: &Path) {
         .env("TOLLGATE_SPIN_STAND_IN", profile_dir.join("spin-stand-in"));
 }
 
+/// Builds a binary for debugging, and returns where it is. Where the tests were built before, it is built as they were: features differ with what is
+/// selected, and another set of them compiles wasmtime again.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn built(package: &str, binary: &str) -> Result<PathBuf> {
+    let selected: &[&str] = match tests_are_built().exists() {
+        true => &["--workspace", "--test", "e2e"],
+        false => &["--package", package],
+    };
+    run(cargo(&["build", "--locked", "--bin", binary]).args(selected))?;
+    Ok(target_dir().join("debug").join(binary))
+}
+
+/// A file that says that the workspace was built with its tests.
+pub(crate) fn tests_are_built() -> PathBuf {
+    target_dir().join("debug/tests-are-built")
+}
+
 /// Runs a program to its end; its output goes where ours goes.
 ///
 /// # Errors

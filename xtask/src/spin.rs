@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tollgate_enclose::{Kit, enclose, without_names};
 
 use crate::guests::{self, Kind, components_with, publish};
-use crate::shell::{cargo, plugins_dir, root, run, say, spin_dir, step, target_dir, tell_where};
+use crate::shell::{built, cargo, plugins_dir, program, root, run, say, spin_dir, step, target_dir, tell_where};
 use crate::toolchain::{self, PLUGIN_TARGET, PROBE_TARGET};
 
 /// The folder of the tenants' files that spin.toml mounts.
@@ -21,8 +21,17 @@ const STAND_IN: &str = "spin-stand-in";
 /// # Errors
 /// When something does not build.
 pub(crate) fn build() -> Result<()> {
-    toolchain::need(&[PLUGIN_TARGET, PROBE_TARGET])?;
     guests::build(Kind::Shipped)?;
+    components()?;
+    assemble()
+}
+
+/// The components that are compiled.
+///
+/// # Errors
+/// When something does not build.
+pub(crate) fn components() -> Result<()> {
+    toolchain::need(&[PLUGIN_TARGET, PROBE_TARGET])?;
     step("build the Spin components", || {
         let packages = |names: &[&'static str]| names.iter().flat_map(|name| ["--package", name]).collect::<Vec<_>>();
         let ours = packages(&["tollgate-spin-ingest", "tollgate-spin-worker", "tollgate-spin-runner"]);
@@ -37,18 +46,17 @@ pub(crate) fn build() -> Result<()> {
             fs::write(&path, without_names(&bytes)).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
-    })?;
+    })
+}
+
+/// What is made of compiled components and plugins.
+///
+/// # Errors
+/// When the tool does not build, or they are not what it needs.
+pub(crate) fn assemble() -> Result<()> {
     step("build the tenants", || {
-        let tool = [
-            "run",
-            "--locked",
-            "--quiet",
-            "--package",
-            "tollgate-tenants",
-            "--",
-            TENANTS,
-        ];
-        run(&mut cargo(&tool))
+        let tool = built("tollgate-tenants", "tollgate-tenants")?;
+        run(program(tool).arg(TENANTS))
     })?;
     step("enclose the plugins", || {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));

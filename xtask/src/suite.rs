@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::guests::{self, Kind};
-use crate::shell::{cargo, root, run, say, step, target_dir, tell_where};
+use crate::shell::{cargo, root, run, say, step, target_dir, tell_where, tests_are_built};
 use crate::spin;
 
 /// `cargo xtask test [FILTER…] [-- ARGUMENT…]`.
@@ -26,20 +27,14 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         bail!("`{option}` is no part of a test name; what is meant for the test runner goes after `--`");
     }
     let start = Instant::now();
-    guests::build(Kind::Hostile)?;
-    spin::build()?;
-    // Test targets and binaries in one call: one set of features, so that the run below finds everything fresh and the
-    // end-to-end tests find the server. Libraries as well, for the one that is loaded and not linked.
-    step("build the workspace and its tests", || {
-        run(&mut cargo(&[
-            "build",
-            "--locked",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]))
+    // Side by side: what is linked whole keeps one processor, and the other has nothing to do.
+    thread::scope(|scope| {
+        let guests = scope.spawn(|| guests::build(Kind::Hostile).and_then(|()| spin::components()));
+        let workspace = build_workspace();
+        let guests = guests.join().map_err(|_| anyhow!("the build of the guests panicked"))?;
+        guests.and(workspace)
     })?;
+    spin::assemble()?;
 
     let mut results = Vec::new();
     let mut suite = |name: &'static str, result: Result<()>| {
@@ -76,6 +71,23 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
             names.join(", ")
         )
     }
+}
+
+/// Test targets and binaries in one call: one set of features, so that the run finds everything fresh and the end-to-end tests find the server.
+/// Libraries as well, for the one that is loaded and not linked.
+fn build_workspace() -> Result<()> {
+    step("build the workspace and its tests", || {
+        run(&mut cargo(&[
+            "build",
+            "--locked",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]))?;
+        let path = tests_are_built();
+        fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))
+    })
 }
 
 fn workspace(filters: &[String], runner_arguments: &[String]) -> Result<()> {
