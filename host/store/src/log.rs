@@ -15,9 +15,9 @@ mod scan;
 mod segment;
 mod stored;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -278,6 +278,13 @@ impl Log {
     }
 }
 
+/// How the log's files are made: for the host's own user alone.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
 /// Writes a log's files from a position on again as they are, durably. Where the last process stopped because a sync had failed, what can be
 /// read may be in the kernel's memory alone, and no later sync would write it.
 ///
@@ -327,7 +334,7 @@ pub(crate) fn set_aside(place: &Place, end: Mark) -> io::Result<Option<PathBuf>>
     let mut kept = newest.path.clone().into_os_string();
     kept.push(format!(".tail-{}", end.position));
     let kept = PathBuf::from(kept);
-    let mut copy = segment::private().write(true).create(true).truncate(true).open(&kept)?;
+    let mut copy = private().write(true).create(true).truncate(true).open(&kept)?;
     let mut at = from;
     let mut piece = vec![0; 1024 * 1024];
     while at < bytes {

@@ -11,11 +11,13 @@ mod backup;
 mod checkpointer;
 mod compressor;
 mod connection;
+mod files;
 mod open;
 mod pin;
 mod readers;
 mod receipts;
 mod recovery;
+mod shared;
 mod state;
 mod writer;
 
@@ -32,10 +34,11 @@ use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
-use self::open::{SoleUse, StorePath};
+use self::files::{SoleUse, StorePath};
 use self::readers::Readers;
 use self::receipts::{Layout, MemoryBounds, View, Whole};
-use self::writer::{Shared, Writer, WriterBounds};
+use self::shared::Shared;
+use self::writer::{Writer, WriterBounds};
 use crate::audit::{AuditProgress, AuditReport};
 use crate::backup::{BackupError, BackupProgress, Manifest};
 use crate::log::{self, Contents, Kind};
@@ -130,7 +133,7 @@ impl SqliteStore {
         let path = StorePath::new(path.as_ref())?;
         let mut sole_use = SoleUse::take(&path)?;
         recovery::put_back_beginning(&path)?;
-        open::keep_private(&path)?;
+        files::keep_private(&path)?;
         let was_left_open = path.was_left_open();
         open::end_wal(&path)?;
         let mut connection = open::open_writer(&path, options.file_bytes_max)?;

@@ -12,6 +12,8 @@ mod audit;
 mod compressed;
 #[path = "contract/differential.rs"]
 mod differential;
+#[path = "contract/formats.rs"]
+mod formats;
 #[path = "contract/log.rs"]
 mod log;
 #[path = "contract/model.rs"]

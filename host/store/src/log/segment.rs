@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -268,13 +268,6 @@ fn folder_of(stem: &Path) -> &Path {
     stem.parent().unwrap_or(Path::new("/"))
 }
 
-/// How the log's files are made: for the host's own user alone.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
 pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
@@ -288,7 +281,7 @@ fn path_of(stem: &Path, start: u64) -> PathBuf {
 /// Makes the segment that begins at `end`, durably, name and all.
 pub(super) fn create(stem: &Path, sealer: &Sealer, end: Mark) -> io::Result<(PathBuf, File)> {
     let path = path_of(stem, end.position);
-    let mut file = private()
+    let mut file = super::private()
         .read(true)
         .write(true)
         .create(true)

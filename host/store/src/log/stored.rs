@@ -184,7 +184,7 @@ fn number(bytes: &[u8]) -> u32 {
 /// [`io::ErrorKind::Interrupted`] when it does not go on; what was written is left for the next time, which begins again.
 pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
     let bytes = plain.metadata()?.len();
-    let mut file = super::segment::private()
+    let mut file = super::private()
         .read(true)
         .write(true)
         .create(true)

@@ -13,7 +13,8 @@ use tollgate_core::ids::{Digest, TenantName};
 use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
-use super::open::{self, StorePath};
+use super::files::{self, StorePath};
+use super::open;
 use super::receipts::{self, Layout, Receipt, Ways, Whole};
 use super::recovery;
 use super::relations;
@@ -61,7 +62,7 @@ pub(super) fn audit(
         Err(fault) => return unreadable(fault),
     };
     // A host that runs is ahead of any snapshot, and one that died may be.
-    let is_closed = !path.was_left_open() && !open::is_in_use(&path);
+    let is_closed = !path.was_left_open() && !files::is_in_use(&path);
     // A store that a guest or a copy made, and that no host has opened, has no log: all that it has is in the database.
     let is_begun = path.key().exists()
         || recovery::read_applied(&connection).is_ok_and(|applied| applied != log::Applied::NOTHING);

@@ -15,7 +15,8 @@ use tollgate_core::ids::Digest;
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::open::{self, StorePath};
+use super::files::{self, StorePath};
+use super::open;
 use super::recovery;
 use super::transaction::read_chain_head;
 use crate::StoreError;
@@ -107,7 +108,7 @@ pub(super) fn backup(
     file.write_all(text.as_bytes())
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
-        .and_then(|()| open::sync_directory(&to))
+        .and_then(|()| files::sync_directory(&to))
         .map_err(failed)?;
     Ok(manifest)
 }
@@ -304,6 +305,6 @@ pub(super) fn restore(folder: &Path, store: &Path) -> Result<Manifest, BackupErr
             return Err(error);
         }
     }
-    open::sync_directory(&to).map_err(|error| unwritable(store, error.to_string()))?;
+    files::sync_directory(&to).map_err(|error| unwritable(store, error.to_string()))?;
     Ok(manifest)
 }

@@ -10,8 +10,9 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 
 use super::fault::Fault;
-use super::open::{self, StorePath};
-use super::writer::Shared;
+use super::files::StorePath;
+use super::open::{self, checkpoint};
+use super::shared::Shared;
 use crate::StoreError;
 
 /// The thread that moves, and how far it is.
@@ -87,13 +88,6 @@ fn serve(connection: &Connection, asked: &Receiver<()>, ended: &SyncSender<()>, 
         // The writer takes note of each before it asks again, or is gone.
         let _ = ended.send(());
     }
-}
-
-/// Returns whether the whole WAL is in the file now.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Fault> {
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-    let (busy, in_wal, moved) = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], row)?;
-    Ok(busy == 0 && in_wal == moved)
 }
 
 /// A full disk is no harm here: the WAL keeps everything. A failing disk is.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::open::StorePath;
+use super::files::StorePath;
 use crate::StoreError;
 use crate::log::{self, Contents};
 

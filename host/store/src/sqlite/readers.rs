@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::fault::Fault;
-use super::open::{StorePath, open_reader};
+use super::files::StorePath;
+use super::open::open_reader;
 use crate::StoreError;
 
 /// Idle connections kept open; more are opened while more read at once, and closed after.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tollgate_core::secret::Secret;
 
-use super::checkpointer;
 use super::fault::Fault;
-use super::open::{self, SoleUse, StorePath};
+use super::files::{self, SoleUse, StorePath};
+use super::open;
 use super::receipts::{self, Layout};
 use super::transaction::write_chain_head;
 use crate::StoreError;
@@ -119,13 +119,13 @@ pub(super) fn rebuild(path: &StorePath, watch: &mut dyn FnMut(u64, u64)) -> Resu
     if path.snapshot().exists() {
         std::fs::copy(path.snapshot(), fresh.path()).map_err(|error| path.failed(&error))?;
     }
-    open::keep_private(&fresh)?;
+    files::keep_private(&fresh)?;
     let mut connection = open::open_writer(&fresh, None)?;
     let contents = Arc::new(Contents::new(path.log()));
     let made = keep_key(&connection, path, &key)
         .and_then(|()| follow(&mut connection, &place, &contents, watch))
         .and_then(|caught| {
-            checkpointer::checkpoint(&connection, "TRUNCATE")?;
+            open::checkpoint(&connection, "TRUNCATE")?;
             open::checkpoint_on_close(&connection, true)?;
             Ok(caught.records)
         });
@@ -135,7 +135,7 @@ pub(super) fn rebuild(path: &StorePath, watch: &mut dyn FnMut(u64, u64)) -> Resu
     path.remove_wal()
         .and_then(|()| std::fs::File::open(fresh.path())?.sync_all())
         .and_then(|()| std::fs::rename(fresh.path(), path.path()))
-        .and_then(|()| open::sync_directory(path))
+        .and_then(|()| files::sync_directory(path))
         .map_err(|error| path.failed(&error))?;
     Ok(records)
 }
@@ -232,7 +232,7 @@ fn keep_beginning(connection: &Connection, path: &StorePath) -> Result<(), Fault
     // One that was not finished is no beginning.
     let unfinished = kept.with_extension("new");
     let _ = std::fs::remove_file(&unfinished);
-    open::private()
+    files::private()
         .write(true)
         .create_new(true)
         .open(&unfinished)
@@ -241,7 +241,7 @@ fn keep_beginning(connection: &Connection, path: &StorePath) -> Result<(), Fault
     std::fs::File::open(&unfinished)
         .and_then(|file| file.sync_all())
         .and_then(|()| std::fs::rename(&unfinished, &kept))
-        .and_then(|()| open::sync_directory(path))
+        .and_then(|()| files::sync_directory(path))
         .map_err(Fault::Io)
 }
 

@@ -16,28 +16,28 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::watch;
 use tollgate_core::secret::Secret;
 
-use super::checkpointer::{Checkpointer, checkpoint, checkpoint_failed};
+use super::checkpointer::{Checkpointer, checkpoint_failed};
 use super::compressor::Compressor;
 use super::fault::Fault;
-use super::open::{self, LOCK_WAIT_MS, SoleUse, StorePath, page_bytes};
+use super::files::{SoleUse, StorePath};
+use super::open::{self, LOCK_WAIT_MS, checkpoint, page_bytes};
 use super::pin::{self, Pin};
 use super::receipts::{self, Layout, MemoryBounds};
 use super::recovery::{self, Recovered};
-use super::state::StateAhead;
+use super::shared::Shared;
 use super::transaction::{ChainHead, Memory, Transaction};
+use crate::StoreError;
 use crate::log::{Applied, Contents, Group, Kind, Leaves, Log, Recording};
-use crate::queue::{self, Done, Message, Queue, Signals, Work, answer_all};
+use crate::queue::{self, Done, Message, Queue, Work, answer_all};
 use crate::sql::params;
-use crate::{StoreError, WalStanding};
 
 /// Configuration texts whose digests are remembered as stored; beyond, they are asked for again.
 const CONFIGS_REMEMBERED_MAX: usize = 4096;
@@ -55,71 +55,6 @@ const TRUNCATE_WAIT_MS: u64 = 50;
 pub(super) struct Writer {
     queue: Queue,
     shared: Arc<Shared>,
-}
-
-/// What the thread and its callers both see.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) signals: Signals,
-    /// Set once, when the disk failed.
-    fatal: OnceLock<String>,
-    /// Held while the WAL is moved beside the writer.
-    pub(super) checkpointing: Mutex<()>,
-    /// There are answered groups that readers do not see yet.
-    open: AtomicBool,
-    /// Somebody waits to see them.
-    show: AtomicBool,
-    /// Counts the times that everything was committed.
-    shown: watch::Sender<u64>,
-    /// Plugin state as the writer left it.
-    pub(super) state: StateAhead,
-    /// Bytes of the WAL, as the last commit left it.
-    wal_bytes: AtomicU64,
-    /// Since when a reader keeps the WAL from being emptied.
-    pinned_since: Mutex<Option<Instant>>,
-}
-
-impl Shared {
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.check_disk()?;
-        self.signals.check()
-    }
-
-    /// Whether the disk has not failed so far.
-    pub(super) fn check_disk(&self) -> Result<(), StoreError> {
-        match self.fatal.get() {
-            Some(detail) => Err(StoreError::Fatal { detail: detail.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    /// From here on every call is answered with this error.
-    pub(super) fn fail_for_good(&self, path: &str, detail: String) -> StoreError {
-        let _ = self.fatal.set(detail.clone());
-        tracing::error!(path, detail, "the store's disk failed; nothing more is written");
-        StoreError::Fatal { detail }
-    }
-
-    /// Blocks until readers see all that was answered so far: a commit is never far.
-    pub(super) fn wait_until_shown(&self) {
-        let times = *self.shown.borrow();
-        while self.open.load(Ordering::Acquire) && *self.shown.borrow() == times && self.check().is_ok() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn note_pinned_since(&self, since: Option<Instant>) {
-        *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// How long the WAL is, and for how long a reader has kept it so.
-    pub(super) fn wal_standing(&self) -> WalStanding {
-        let pinned_since = *self.pinned_since.lock().unwrap_or_else(PoisonError::into_inner);
-        WalStanding {
-            bytes: self.wal_bytes.load(Ordering::Relaxed),
-            pinned_for: pinned_since.map(|since| since.elapsed()),
-        }
-    }
 }
 
 /// What bounds the writer.
@@ -855,6 +790,8 @@ fn copy(error: &StoreError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::super::{Access, OpenOptions, SqliteStore};
     use super::*;
 
