@@ -1,6 +1,9 @@
 //! What the SQLite store costs: CPU of the whole process per operation, the tasks that wait included.
 //!
 //! `cargo run --release -p tollgate-store --example store_cost -- [receipts] [waiting at once] [directory] [log|rows]`
+//!
+//! `… store_cost -- restart GIGABYTES [directory]`: how long a store of that many bytes of bodies takes to start after its process was killed, to
+//! be audited, and to have its index made anew; and what it takes on the disk.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "it measures; an error ends it")]
 
@@ -70,7 +73,12 @@ const KINDS: [Kind; 5] = [
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    match arguments.peek().map(String::as_str) {
+        Some("restart") => return restart(arguments.skip(1)),
+        Some(DIES) => return fill_and_die(arguments.skip(1)).await,
+        _ => {}
+    }
     let receipts: usize = arguments.next().map_or(50_000, |text| text.parse().unwrap());
     let waiting: usize = arguments.next().map_or(128, |text| text.parse().unwrap());
     let directory = arguments
@@ -102,6 +110,73 @@ async fn main() {
         store.close().await;
     }
     claim_from_many(&directory, options).await;
+}
+
+/// How this program starts itself as one that fills a store and dies.
+const DIES: &str = "fill-and-die";
+
+fn restart(mut arguments: impl Iterator<Item = String>) {
+    let gigabytes: f64 = arguments.next().map_or(1.0, |text| text.parse().unwrap());
+    let directory = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, std::path::PathBuf::from);
+    let place = tempfile::tempdir_in(&directory).unwrap();
+    let path = place.path().join("t.db");
+    let receipts = (gigabytes * 1e9 / BODY_BYTES as f64) as usize;
+    let on_disk = || {
+        let files = std::fs::read_dir(place.path()).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        bytes as f64 / receipts as f64
+    };
+    let timed = |what: &str, work: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        work();
+        let (seconds, bytes) = (begun.elapsed().as_secs_f64(), on_disk());
+        println!("{what:44} {seconds:>10.2} s {bytes:>12.0} bytes a receipt on the disk");
+    };
+    timed(&format!("{receipts} receipts, and killed"), &mut || {
+        let program = std::env::current_exe().unwrap();
+        let mut child = std::process::Command::new(program);
+        let ended = child
+            .args([DIES, path.to_str().unwrap(), &receipts.to_string()])
+            .status();
+        assert!(!ended.unwrap().success(), "it dies");
+    });
+    let mut store = None;
+    timed("start", &mut || {
+        store = Some(SqliteStore::open(&path, OpenOptions::default()).unwrap())
+    });
+    let full = |path: std::path::PathBuf| path.to_str().unwrap().contains("-log-") && path.extension().is_none();
+    timed("until all full segments are compressed", &mut || {
+        let plain = || {
+            std::fs::read_dir(place.path())
+                .unwrap()
+                .filter(|file| full(file.as_ref().unwrap().path()))
+                .count()
+        };
+        while plain() > 1 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    timed("audit", &mut || {
+        let problems = store.as_ref().unwrap().audited().unwrap().in_words();
+        assert!(problems.is_empty(), "{problems:?}");
+    });
+    drop(store.take());
+    timed("start after an orderly end", &mut || {
+        drop(SqliteStore::open(&path, OpenOptions::default()).unwrap())
+    });
+    timed("index made anew", &mut || {
+        SqliteStore::rebuild(&path, &mut |_, _| {}).unwrap();
+    });
+}
+
+async fn fill_and_die(mut arguments: impl Iterator<Item = String>) {
+    let path = arguments.next().unwrap();
+    let receipts = arguments.next().unwrap().parse().unwrap();
+    let store = SqliteStore::open(path, OpenOptions::default()).unwrap();
+    admit_range(&store, KINDS[0], receipts, 128).await;
+    std::process::abort();
 }
 
 /// The first thousands of anything are slower; they are not what is asked.
@@ -179,7 +254,24 @@ async fn spread<T: Send + Sync + 'static, F>(
     local.await;
 }
 
-fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lifecycle>, body: &[u8]) -> Admission {
+/// As providers send them: names that repeat, and ids that do not.
+fn body(number: usize) -> Vec<u8> {
+    let mut text = String::with_capacity(BODY_BYTES + 256);
+    let mut id = number as u64;
+    while text.len() < BODY_BYTES {
+        id = id
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(0x1405_7B7E_F767_814F);
+        let (customer, amount) = (id >> 40, id % 100_000);
+        text += &format!(
+            r#"{{"id":"r_{id:016x}","object":"redemption","customer_id":"cust_{customer:06x}","amount":{amount},"currency":"USD","result":"SUCCESS","order":{{"id":"ord_{number}","status":"PAID"}}}},"#
+        );
+    }
+    text.truncate(BODY_BYTES);
+    text.into_bytes()
+}
+
+fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lifecycle>) -> Admission {
     let (tenant, source) = ("acme".parse().unwrap(), "rewards".parse().unwrap());
     let id = format!("evt_{number:08x}_{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
         .parse()
@@ -194,8 +286,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
         route,
         late: tollgate_core::route::Late::default(),
     };
-    let mut payload = body.to_vec();
-    payload[..8].copy_from_slice(&number.to_le_bytes());
+    let payload = body(number);
     Admission {
         hold: None,
         receipt,
@@ -252,13 +343,12 @@ async fn admit_again(store: &SqliteStore, kind: Kind, receipts: usize, waiting: 
 
 async fn admit_range(store: &SqliteStore, kind: Kind, receipts: usize, waiting: usize) -> Meter {
     let lifecycle = redemption();
-    let body = vec![b'x'; BODY_BYTES];
     let mut meter = Meter::new();
     // In chunks, so that making the admissions is not measured and does not fill the memory.
     for chunk in (0..receipts).collect::<Vec<_>>().chunks(10_000) {
         let admissions: Vec<_> = chunk
             .iter()
-            .map(|&number| admission(store, kind, number, &lifecycle, &body))
+            .map(|&number| admission(store, kind, number, &lifecycle))
             .collect();
         let store = store.clone();
         let work = move |items: Arc<Vec<Admission>>, at: usize| {
@@ -387,7 +477,7 @@ async fn claim_from_many(directory: &std::path::Path, options: OpenOptions) {
     let lifecycle = redemption();
     let body = vec![b'x'; 200];
     let mut admissions: Vec<_> = (0..100_000)
-        .map(|number| admission(&store, KINDS[0], number, &lifecycle, &body))
+        .map(|number| admission(&store, KINDS[0], number, &lifecycle))
         .collect();
     for (number, admission) in admissions.iter_mut().enumerate() {
         if number % 2 == 0 {

@@ -852,3 +852,30 @@ fn a_thread_outlives_its_batcher() {
         assert_eq!(Sent::new("e4").admit(&store).await, Admitted::Same { delivery: 2 });
     });
 }
+
+/// Two stores went on from one copy. What one decided is not in the other's log, so its index is not the other's.
+#[tokio::test]
+async fn an_index_of_another_history_is_refused_and_the_log_kept() {
+    let place = Sqlite::with(keeping(20, 0)).quick();
+    let store = place.open();
+    for id in ["e1", "e2"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    store.close().await;
+    let other = place.copy();
+    // Of one length, so that only the seals tell them apart.
+    for (place, id) in [(&place, "a3"), (&other, "b3")] {
+        let store = place.open();
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+        store.close().await;
+    }
+    std::fs::copy(other.path(), place.path()).unwrap();
+    let before = std::fs::read(place.log_path()).unwrap();
+    let error = SqliteStore::open(place.path(), keeping(20, 0)).unwrap_err().to_string();
+    assert!(error.contains("another history"), "{error}");
+    assert_eq!(std::fs::read(place.log_path()).unwrap(), before, "nothing was changed");
+    std::fs::remove_file(place.path()).unwrap();
+    let store = place.open();
+    assert_eq!(trace_text(&store, "a3").await, ["a3"]);
+    assert_whole(&store, "with an index made anew").await;
+}
