@@ -5,7 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    counts, dead_letters, fixtures, plugins, quarantines, replay, resend, set_aside, state, tokens, trace, trials,
+    counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, tokens, trace,
+    trials,
 };
 
 /// A call of the table, without its types.
@@ -141,6 +142,50 @@ calls! {
         query: trace::TraceParameters,
         answer: Vec<trace::Trace>,
         returns: "one trace for each receipt"
+    }
+    /// Events, newest first, as far as they fit a filter. With `Accept: application/x-ndjson` all pages of it, one event a line
+    Events = Get "/v1/events" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::EventRow>,
+        returns: "a page of events"
+    }
+    /// Jobs, newest first, as far as they fit a filter. With `Accept: application/x-ndjson` all pages of it, one job a line
+    Jobs = Get "/v1/jobs" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::JobRow>,
+        returns: "a page of jobs"
+    }
+    /// Runs of plugins, newest first, as far as they fit a filter. With `Accept: application/x-ndjson` all pages of it, one run a line
+    Runs = Get "/v1/runs" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::RunRow>,
+        returns: "a page of runs"
+    }
+    /// Actions of the ledger, newest first, as far as they fit a filter. With `Accept: application/x-ndjson` all pages of it, one action a line
+    Actions = Get "/v1/actions" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::ActionRow>,
+        returns: "a page of actions"
+    }
+    /// Deliveries to destinations, newest first, as far as they fit a filter. With `Accept: application/x-ndjson` all pages of it, one delivery
+    /// a line
+    Deliveries = Get "/v1/deliveries" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::DeliveryRow>,
+        returns: "a page of deliveries"
+    }
+    /// For each event and destination what is due there and has not arrived, with the reason; with a `status` in the filter also what
+    /// was delivered, or is not meant for it. With `Accept: application/x-ndjson` all pages of it, one a line
+    Undelivered = Get "/v1/undelivered" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::UndeliveredRow>,
+        returns: "a page of events and destinations"
+    }
+    /// How many of a list fit a filter, as far as one count looks
+    Count = Get "/v1/count" needs ReceiptRead {
+        query: lists::CountQuery,
+        answer: lists::Count,
+        returns: "the number, and whether that is all of them"
     }
     /// The dead-letter queue
     DeadLetters = Get "/v1/dead-letters" needs ReceiptRead {

@@ -16,6 +16,7 @@ pub mod dead_letters;
 #[cfg(feature = "document")]
 pub mod document;
 pub mod fixtures;
+pub mod lists;
 pub mod plugins;
 pub mod quarantines;
 pub mod replay;

@@ -492,12 +492,22 @@ pub(super) fn ask_or_refused<C: Call>(
     query: &C::Query,
     here: impl AsyncFnOnce(HostStore) -> anyhow::Result<C::Answer>,
 ) -> anyhow::Result<C::Answer> {
+    ask_configured::<C>(target, path, query, async |store, _| here(store).await)
+}
+
+/// As [`ask_or_refused`], where the answer depends on the configuration too.
+pub(super) fn ask_configured<C: Call>(
+    target: &Target,
+    path: &C::Path,
+    query: &C::Query,
+    here: impl AsyncFnOnce(HostStore, &Config) -> anyhow::Result<C::Answer>,
+) -> anyhow::Result<C::Answer> {
     if let Some(remote) = Remote::of(target)? {
         return remote.ask(&question::<C>(path, query)?);
     }
     let config = config::load(&target.config)?;
     let store = store::open_read_only(&config.store)?;
-    runtime()?.block_on(here(store))
+    runtime()?.block_on(here(store, &config))
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod key_file;
 mod kit;
+mod lists;
 mod provider;
 mod registry;
 mod repeat;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
+use tollgate_api::calls;
 use tollgate_api::dead_letters::DeadLetterQuery;
 use tollgate_api::resend::SentQuery;
 use tollgate_api::set_aside::HeldQuery;
@@ -146,6 +148,27 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// List events by a filter, newest first
+    #[command(after_help = lists::FILTERS)]
+    Events(lists::Args),
+    /// List jobs by a filter: events on routes, with the newest event first
+    #[command(after_help = lists::FILTERS)]
+    Jobs(lists::Args),
+    /// List runs of plugins by a filter, newest first
+    #[command(after_help = lists::FILTERS)]
+    Runs(lists::Args),
+    /// List actions of the ledger by a filter, newest first
+    #[command(after_help = lists::FILTERS)]
+    Actions(lists::Args),
+    /// List deliveries by a filter: actions on their way to destinations, with the newest action first
+    #[command(after_help = lists::FILTERS)]
+    Deliveries(lists::Args),
+    /// List what is due at each destination and has not arrived, with the reason
+    #[command(after_help = lists::FILTERS)]
+    Undelivered(lists::Args),
+    /// Show events as they come in, until Ctrl-C
+    #[command(after_help = lists::FILTERS)]
+    Tail(lists::TailArgs),
     /// List dead letters: what was given up, and why
     Dlq {
         #[command(subcommand)]
@@ -510,6 +533,13 @@ fn main() -> ExitCode {
             after,
             limit,
         } => ask::trace(&target, id.as_deref(), tenant.as_deref(), after.as_deref(), limit),
+        Command::Events(args) => lists::run::<calls::Events, _>(&args),
+        Command::Jobs(args) => lists::run::<calls::Jobs, _>(&args),
+        Command::Runs(args) => lists::run::<calls::Runs, _>(&args),
+        Command::Actions(args) => lists::run::<calls::Actions, _>(&args),
+        Command::Deliveries(args) => lists::run::<calls::Deliveries, _>(&args),
+        Command::Undelivered(args) => lists::run::<calls::Undelivered, _>(&args),
+        Command::Tail(args) => lists::tail(args),
         Command::Dlq {
             command: DlqCommand::List { target, filter },
         } => ask::dead_letters(&target, filter),

@@ -22,11 +22,12 @@ pub(super) const BOLD: Style = Style::new().effects(Effects::BOLD);
 pub(super) const DIM: Style = Style::new().effects(Effects::DIMMED);
 
 /// A word in the colour of what it means.
-fn state(word: &str) -> String {
+pub(super) fn state(word: &str) -> String {
     let style = match word {
         "accepted" | "done" | "delivered" | "recorded" | "completed" => GOOD,
         "dead" | "conflict" | "suspected-replay" => BAD,
-        "held" | "superseded" | "dismissed" | "same" | "already done" | "ready" | "leased" | "refused" => WARN,
+        "held" | "superseded" | "dismissed" | "same" | "already done" | "ready" | "leased" | "blocked" | "waiting"
+        | "refused" => WARN,
         _ => Style::new(),
     };
     format!("{style}{word}{style:#}")

@@ -73,3 +73,5 @@ pub mod breaker;
 // What people may see of it, and do.
 pub mod mask;
 pub mod access;
+pub mod filter;
+pub mod undelivered;

@@ -70,6 +70,25 @@ pub const CONFLICT_BYTES_KEPT_MAX: u64 = 4 * 1024 * 1024;
 /// Runs of one job, attempts of one entry and lines of one receipt's history that a trace shows, the newest.
 pub const TRACE_ROWS_MAX: usize = 100;
 
+/// A filter as it is written.
+pub const FILTER_BYTES_MAX: usize = 4096;
+/// Terms of one filter.
+pub const FILTER_TERMS_MAX: usize = 32;
+/// Values of one term, of which one must fit.
+pub const FILTER_VALUES_MAX: usize = 64;
+/// Values of one body that one term leads to.
+pub const FILTER_BODY_VALUES_MAX: usize = 4096;
+/// What one page of a list looks at: receipts, jobs, or whatever it is a list of. A page that ends there says so.
+pub const LIST_LOOKED_AT_MAX: usize = 10_000;
+/// Of those, the bodies that one page reads, all together.
+pub const LIST_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a count looks at before it says how far it came.
+pub const COUNT_LOOKED_AT_MAX: usize = 50_000;
+/// Receipts that an index may name for a term; where it names more, they are looked at in their order instead.
+pub const LIST_NAMED_MAX: usize = 20_000;
+/// A list that begins or ends at an instant looks so much further: hosts' clocks differ, and a commit takes events that waited for it.
+pub const LIST_CLOCK_SLACK_MS: i64 = 10 * 60 * 1000;
+
 /// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.

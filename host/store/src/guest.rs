@@ -23,13 +23,13 @@ use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction};
 use crate::statements::{
-    admit, counts, deliveries, jobs, outbox, quarantine, replay, resends, reviews, set_aside, trace,
+    admit, counts, deliveries, jobs, lists, outbox, quarantine, replay, resends, reviews, set_aside, trace,
 };
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NextDue, OutboxClaims, OutboxHold, Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest,
-    ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
+    Item, JobClaim, KeptDelivery, NextDue, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReplayReport,
+    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter,
+    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -303,6 +303,22 @@ impl GuestStore {
     /// When the store cannot be read.
     pub fn trace(&self, query: &TraceQuery) -> Result<Vec<Trace>, StoreError> {
         self.read(|view| trace::trace(view, &self.receipt_key, query))
+    }
+
+    /// As [`crate::Views::list`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn list(&self, asked: &AskedList) -> Result<Page<Item>, StoreError> {
+        self.read(|view| lists::list(view, &self.receipt_key, asked))
+    }
+
+    /// As [`crate::Views::count`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn count(&self, asked: &AskedList) -> Result<Count, StoreError> {
+        self.read(|view| lists::count(view, &self.receipt_key, asked))
     }
 
     /// As [`crate::Views::dead_letters`].

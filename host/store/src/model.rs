@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
+pub use tollgate_api::lists::{AskedList, Count, Item, Page};
 pub use tollgate_api::quarantines::Quarantine;
 pub use tollgate_api::replay::{
     MissingDelivery, ReplayReport, Replayed, ReplayedWork, RoutableFilter, RoutableStanding,

@@ -26,11 +26,11 @@ use crate::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, DeadLetter, DeadLetterFilter, JobClaim,
-    KeptDelivery, NewToken, NextDue, OutboxClaims, OutboxHold, Quarantine, Quotas, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
-    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView,
-    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
+    Item, JobClaim, KeptDelivery, NewToken, NextDue, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, RecordedRun,
+    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
+    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -145,6 +145,12 @@ pub trait Views: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such action.
     fn route_of(&self, action: ActionId) -> impl Future<Output = Result<(TenantName, RouteName), StoreError>> + Send;
+
+    /// A page of a list, newest first: what fits the filter of what one page looks at.
+    fn list(&self, asked: AskedList) -> impl Future<Output = Result<Page<Item>, StoreError>> + Send;
+
+    /// How many of a list fit, of what one count looks at.
+    fn count(&self, asked: AskedList) -> impl Future<Output = Result<Count, StoreError>> + Send;
 
     /// Lists dead letters, newest first.
     fn dead_letters(

@@ -7,6 +7,7 @@ pub(crate) mod deliveries;
 pub(crate) mod fault;
 pub(crate) mod history;
 pub(crate) mod jobs;
+pub(crate) mod lists;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod operators;
 pub(crate) mod outbox;

@@ -14,6 +14,8 @@ mod compressed;
 mod differential;
 #[path = "contract/formats.rs"]
 mod formats;
+#[path = "contract/lists.rs"]
+mod lists;
 #[path = "contract/log.rs"]
 mod log;
 #[path = "contract/model.rs"]
@@ -39,6 +41,18 @@ mod a_log_without_memory_keeps_the_contract {
 
 mod rows_keep_the_contract {
     crate::contract!(crate::sqlite::Sqlite::of_rows());
+}
+
+mod lists_keep_to_their_bounds {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn o10_in_the_log() {
+        crate::lists::o10_a_page_looks_no_further_than_it_may(&crate::sqlite::Sqlite::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn o10_in_rows() {
+        crate::lists::o10_a_page_looks_no_further_than_it_may(&crate::sqlite::Sqlite::of_rows()).await;
+    }
 }
 
 mod a_guests_rows_keep_the_contract {

@@ -94,6 +94,17 @@ fn main() {
         delivery::OutboxClaim::without_destination(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::kept_answer(_, _);
+        filter::Filter::is_empty(_);
+        filter::Filter::only(_, _);
+        filter::Filter::read(_, _, _);
+        filter::Filter::since(_);
+        filter::Filter::until(_);
+        filter::FilterError::pointed(_, _);
+        filter::Key::is_of_event(_);
+        filter::Key::word(_);
+        filter::Listing::as_str(_);
+        filter::Listing::statuses(_);
+        filter::in_body(_, _, _);
         host_calls::HostCalls::get(_, _, _);
         host_calls::HostCalls::into_remains(_);
         host_calls::HostCalls::log(_, _, _);
@@ -270,6 +281,9 @@ fn main() {
         vector::of(_);
         vector::run(_, _);
         vector::shipped();
+        undelivered::Standing::as_str(_);
+        undelivered::Standing::is_due(_);
+        undelivered::reached(_, _, _, _, _);
         verify::Credential::basic(_, _);
         verify::Credential::bearer(_);
         verify::Credential::check(_, _);
@@ -318,6 +332,12 @@ fn main() {
     let _ = black_box(outcome::judged_with(black_box(refused), &[], |violation| {
         black_box(violation.rule());
     }));
+    if let Ok(filter) = filter::Filter::read(black_box("type:a"), filter::Listing::Events, time::UnixMillis(0)) {
+        let part = filter::Filter::part(&filter, |key| black_box(key).is_of_event());
+        black_box(filter::Filter::asks(&part, |key| black_box(key).is_of_event()));
+        let _ = black_box(filter::Filter::holds(&part, &mut HasNothing));
+        black_box(filter::Listing::keys(filter::Listing::Events).count());
+    }
     let _ = black_box(turns::take(&mut NobodyWaits, &mut 0, black_box(1)));
     if let Ok(series) = fixture::Series::from_json(black_box(b"{}")) {
         let _ = black_box(fixture::Series::play(&series, |_| ((), Vec::new())));
@@ -338,6 +358,16 @@ fn main() {
             .map(|m| m.to_string()),
     );
     let _ = black_box(time::UnixMillis(black_box(0)).to_string());
+}
+
+struct HasNothing;
+
+impl filter::Facts for HasNothing {
+    type Error = std::fmt::Error;
+
+    fn any(&mut self, _: &filter::Key, fits: &mut dyn FnMut(filter::Found<'_>) -> bool) -> Result<bool, Self::Error> {
+        Ok(fits(black_box(filter::Found::NoAnswer)))
+    }
 }
 
 struct NobodyWaits;

@@ -41,6 +41,13 @@ fn o2_answers_follow_the_document() {
         "/v1/held/counts?tenant=acme",
         "/v1/tokens",
         "/v1/quarantines",
+        "/v1/events?filter=status:held&limit=5",
+        "/v1/jobs?filter=route:cashback",
+        "/v1/runs",
+        "/v1/actions",
+        "/v1/deliveries",
+        "/v1/undelivered?filter=status:not-meant",
+        "/v1/count?of=events&filter=tenant:acme",
     ] {
         get(path);
     }

@@ -19,6 +19,7 @@ mod effects;
 mod forward;
 mod lifecycle;
 mod operators;
+mod lists;
 mod process;
 mod audit;
 mod backup;

@@ -65,6 +65,43 @@ fn r1_the_command_line_explains_itself() {
     }
 }
 
+#[test]
+fn r1_o10_what_is_read_of_lists() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let mut said = Transcript::default();
+    said.ask(&stage, &["events"]);
+    send(&stage, redeemed("evt_1", "red_1", "success"));
+    destination.script([Reply::Status(410)]);
+    send(&stage, redeemed("evt_2", "red_2", "success"));
+    send(&stage, redeemed("evt_3", "red_3", "teleported"));
+    send(&stage, plain("order.seen", "evt_4"));
+    for command in [
+        &["events"][..],
+        &["events", "status:dead,held"],
+        &["events", "type:order.* since:1h", "--count"],
+        &["events", "--limit", "2"],
+        &["events", "body.amount:>1000"],
+        &["events", "status:deda"],
+        &["events", "statsu:dead"],
+        &["events", "yesterday"],
+        &["runs", "status:dead"],
+        &["events", "--after", "job_1"],
+        &["jobs"],
+        &["runs", "plugin:cashback"],
+        &["actions"],
+        &["deliveries"],
+        &["deliveries", "code:4xx", "--count"],
+        &["undelivered"],
+        &["undelivered", "status:delivered,not-meant event:evt_1,evt_4"],
+    ] {
+        said.ask(&stage, command);
+    }
+    said.hold("lists");
+}
+
 /// A route whose plugin holds every event.
 const HELD: &str = "[routes.notes]\ntypes = [\"note\"]\nplugin = \"hold\"\n";
 

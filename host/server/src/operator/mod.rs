@@ -6,6 +6,7 @@ mod access;
 mod asked;
 mod fixture;
 mod listener;
+mod lists;
 mod plugins;
 mod quarantine;
 mod replay;
@@ -44,6 +45,7 @@ pub(crate) use access::Gate;
 pub use access::{issue_token, known_tenant};
 use asked::{Answered, Asked, Routes as _};
 pub use fixture::{NoFixture, fixture_of};
+pub use lists::{count as count_by_now, list as list_by_now};
 pub use replay::replay as replay_by_now;
 pub use resend::resend as resend_by_now;
 pub use review::{ReviewError, review as review_by_now};
@@ -98,6 +100,7 @@ pub(crate) async fn serve<S: Views + Control>(
     let guarded = [
         access::calls,
         fixture::calls,
+        lists::calls,
         plugins::calls,
         quarantine::calls,
         state::calls,

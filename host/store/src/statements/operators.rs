@@ -12,7 +12,8 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    counts, deliveries, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits, tokens, trace,
+    counts, deliveries, lists, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits, tokens,
+    trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -23,10 +24,11 @@ use crate::registry::{
 };
 use crate::sql::Connection;
 use crate::{
-    Control, Counts, DeadLetter, DeadLetterFilter, KeptDelivery, NewToken, NextDue, Quarantine, ReceiptKey,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    AskedList, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery, NewToken, NextDue, Page,
+    Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Views,
 };
 
 /// Gives the store's transactions.
@@ -84,6 +86,16 @@ impl<S: Transacts> Views for S {
 
     async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
         self.read(move |view| reviews::route_of(view, action)).await
+    }
+
+    async fn list(&self, asked: AskedList) -> Result<Page<Item>, StoreError> {
+        let key = self.receipt_key().clone();
+        self.read(move |view| lists::list(view, &key, &asked)).await
+    }
+
+    async fn count(&self, asked: AskedList) -> Result<Count, StoreError> {
+        let key = self.receipt_key().clone();
+        self.read(move |view| lists::count(view, &key, &asked)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {

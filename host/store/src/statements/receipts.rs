@@ -67,6 +67,11 @@ pub(crate) trait Receipts: Debug + Send + Sync {
         Ok(self.get(connection, seq, Body::With)?.into_iter().collect())
     }
 
+    /// As [`Receipts::around`], without bodies.
+    fn facts_around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
+        Ok(self.get(connection, seq, Body::Without)?.into_iter().collect())
+    }
+
     /// The numbers of those of `ids` that exist, in no order.
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault>;
 
@@ -269,6 +274,19 @@ impl Near {
     pub(crate) fn get(&mut self, view: View<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
         if self.of(seq).is_none() {
             self.0 = view.receipts.around(view.connection, seq)?;
+        }
+        self.of(seq)
+            .cloned()
+            .ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
+    }
+
+    /// Like [`get_known`] without the body. `close` says that those around it are likely to be asked for next.
+    pub(crate) fn facts(&mut self, view: View<'_>, seq: i64, close: bool) -> Result<Arc<Receipt>, Fault> {
+        if self.of(seq).is_none() {
+            if !close {
+                return get_known(view, seq, Body::Without);
+            }
+            self.0 = view.receipts.facts_around(view.connection, seq)?;
         }
         self.of(seq)
             .cloned()

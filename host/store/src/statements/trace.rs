@@ -83,7 +83,13 @@ fn numbers(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<
 
 /// Takes the text for an event id, a subject and an operation key, and tries each with an index: the first two by computing
 /// the keys that they would have under each known origin.
-fn find_text(view: View<'_>, key: &Secret, query: &TraceQuery, text: &str, before: i64) -> Result<Vec<i64>, Fault> {
+pub(super) fn find_text(
+    view: View<'_>,
+    key: &Secret,
+    query: &TraceQuery,
+    text: &str,
+    before: i64,
+) -> Result<Vec<i64>, Fault> {
     let mut found = Vec::new();
     let mut sources = BTreeSet::new();
     let mut families = BTreeSet::new();

@@ -24,12 +24,13 @@ use tollgate_store::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use tollgate_store::{
-    Admitted, Answer, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Counts,
-    DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, JobClaim, KeptDelivery, NewToken, NextDue,
-    Outbox, OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport,
-    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter,
-    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited,
-    StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Count,
+    Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item, JobClaim, KeptDelivery,
+    NewToken, NextDue, Outbox, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReceiptKey, RecordedRun,
+    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
+    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
+    TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -226,6 +227,14 @@ impl Views for RowStore {
 
     async fn route_of(&self, action: ActionId) -> Result<(TenantName, RouteName), StoreError> {
         self.of_guest()?.route_of(action)
+    }
+
+    async fn list(&self, asked: AskedList) -> Result<Page<Item>, StoreError> {
+        self.of_guest()?.list(&asked)
+    }
+
+    async fn count(&self, asked: AskedList) -> Result<Count, StoreError> {
+        self.of_guest()?.count(&asked)
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {

@@ -31,6 +31,12 @@ use crate::support::{
     decision, dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
 };
 
+pub(crate) use crate::lists::{
+    o2_o10_a_list_keeps_to_its_tenant, o10_a_filter_finds_what_fits_in_every_list,
+    o10_pages_stay_where_they_are_while_events_come_in, o10_what_was_decided_about_a_held_event_is_not_held_any_more,
+    p11_an_operation_that_another_event_recorded_counts_for_both, p11_each_event_has_a_standing_at_each_destination,
+};
+
 /// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`; of what a store of rows keeps as well, with
 /// `contract!(Rows::new(), of rows)`.
 #[macro_export]
@@ -129,6 +135,12 @@ macro_rules! contract {
             next_due_is_the_earliest,
             counts_count,
             what_does_not_exist_is_not_found,
+            o10_a_filter_finds_what_fits_in_every_list,
+            o10_what_was_decided_about_a_held_event_is_not_held_any_more,
+            o10_pages_stay_where_they_are_while_events_come_in,
+            o2_o10_a_list_keeps_to_its_tenant,
+            p11_each_event_has_a_standing_at_each_destination,
+            p11_an_operation_that_another_event_recorded_counts_for_both,
             integrity_is_well_after_work,
         );
     };

@@ -87,6 +87,11 @@ impl Receipts for OfLog {
         Ok(piece.into_iter().map(Arc::new).collect())
     }
 
+    fn facts_around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
+        let piece = pieces::facts_of_piece(connection, &self.0, seq)?;
+        Ok(piece.into_iter().map(Arc::new).collect())
+    }
+
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
         keys::find_receipts(connection, ids)
     }

@@ -2,7 +2,7 @@
 //!
 //! A piece's facts are read without its bodies, and one body without the others.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -370,6 +370,27 @@ pub(super) fn piece_of(connection: &Connection, log: &Contents, seq: i64) -> Res
     Ok(receipts.unwrap_or_default())
 }
 
+/// The same without their bodies.
+pub(super) fn facts_of_piece(connection: &Connection, log: &Contents, seq: i64) -> Result<Vec<Receipt>, Fault> {
+    let receipts = with_piece_of(connection, log, seq, |mut reader| {
+        let mut receipts = Vec::new();
+        let mut origins: BTreeMap<i64, OriginNames> = BTreeMap::new();
+        while let Some((seq, facts, _)) = reader.next()? {
+            let names = match origins.get(&facts.origin) {
+                Some(names) => names.clone(),
+                None => {
+                    let names = origin_names(connection, facts.origin)?;
+                    origins.insert(facts.origin, names.clone());
+                    names
+                }
+            };
+            receipts.push(unpack_of(names, seq, facts, Bytes::new())?);
+        }
+        Ok(Some(receipts))
+    })?;
+    Ok(receipts.unwrap_or_default())
+}
+
 /// The bodies of one piece, read at once.
 struct PieceBodies {
     at: u64,
@@ -415,6 +436,10 @@ pub(super) fn walk(connection: &Connection, log: &Contents, each: &mut Each<'_>)
 }
 
 fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> Result<Receipt, Fault> {
+    unpack_of(origin_names(connection, facts.origin)?, seq, facts, body)
+}
+
+fn unpack_of((tenant, source, family): OriginNames, seq: i64, facts: Facts<'_>, body: Bytes) -> Result<Receipt, Fault> {
     fn text<T: std::str::FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, Fault> {
         text.parse().map_err(|error| Fault::damaged(what, error))
     }
@@ -425,7 +450,6 @@ fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> R
             format_args!("number {seq} has a body of the form {form}, which a newer Tollgate writes; use that"),
         ));
     }
-    let (tenant, source, family) = origin_names(connection, facts.origin)?;
     let family = || text::<FamilyName>("family", &family);
     let status = facts.status;
     let reading = match facts.reading {
@@ -487,8 +511,11 @@ fn unpack(connection: &Connection, seq: i64, facts: Facts<'_>, body: Bytes) -> R
     })
 }
 
-/// The names behind an origin's number; the family is empty where there is none.
-fn origin_names(connection: &Connection, origin: i64) -> Result<(TenantName, SourceName, String), Fault> {
+/// Tenant, source and family; the family is empty where there is none.
+type OriginNames = (TenantName, SourceName, String);
+
+/// The names behind an origin's number.
+fn origin_names(connection: &Connection, origin: i64) -> Result<OriginNames, Fault> {
     let mut statement = connection.prepare_cached("SELECT tenant, source, family FROM origins WHERE id = ?1")?;
     let mut found = statement.query([origin])?;
     let row = found

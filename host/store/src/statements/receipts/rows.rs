@@ -11,6 +11,9 @@ use super::super::transaction::ChainHead;
 use super::{Body, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 
+/// Receipts that are read with one that others before it are likely to be asked for after.
+const FACTS_AROUND: i64 = 256;
+
 /// The layout of rows. It remembers nothing.
 #[derive(Debug)]
 pub(crate) struct Rows;
@@ -29,6 +32,20 @@ impl Receipts for Rows {
             None => Ok(None),
             Some(row) => Ok(Some(Arc::new(read(row, column(row, "body")?)?))),
         }
+    }
+
+    /// Those before it, as lists go.
+    fn facts_around(&self, connection: &Connection, seq: i64) -> Result<Vec<Arc<Receipt>>, Fault> {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {RECEIPT_COLUMNS}, {EVENT_COLUMNS} FROM receipts r JOIN origins o ON o.id = r.origin \
+             WHERE r.seq > ?1 AND r.seq <= ?2 ORDER BY r.seq"
+        ))?;
+        let mut found = statement.query(params![seq - FACTS_AROUND, seq])?;
+        let mut receipts = Vec::new();
+        while let Some(row) = found.next()? {
+            receipts.push(Arc::new(read(row, Vec::new())?));
+        }
+        Ok(receipts)
     }
 
     fn find(&self, connection: &Connection, ids: &[ReceiptId]) -> Result<Vec<i64>, Fault> {
