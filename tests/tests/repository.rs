@@ -405,6 +405,37 @@ fn decisions_are_dated_and_say_why() {
     }
 }
 
+#[test]
+fn o7_each_alert_says_what_to_do_first_and_has_its_section_in_the_page_for_the_night() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    let (alerts, page) = (read("ops/alerts.yml"), read("docs/operate.md"));
+    let mut named = BTreeSet::new();
+    for rule in alerts.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap_or_default();
+        for part in ["expr: ", "summary: \"", "first_action: \""] {
+            assert!(rule.contains(&format!(" {part}")), "{name} has no `{part}`");
+        }
+        let severity = ["severity: page }", "severity: ticket }"];
+        assert!(severity.iter().any(|one| rule.contains(one)), "{name}: {severity:?}");
+        let link = format!(" page: docs/operate.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&link), "{name} does not link to its section: `{link}`");
+        assert!(
+            page.contains(&format!("\n## {name}\n")),
+            "docs/operate.md has no section {name}"
+        );
+        assert!(named.insert(name), "{name} is there twice");
+    }
+    assert!(named.len() >= 15, "{named:?}");
+    let sections = page.lines().filter_map(|line| line.strip_prefix("## Tollgate"));
+    let without: Vec<_> = sections
+        .filter(|rest| !named.contains(format!("Tollgate{rest}").as_str()))
+        .collect();
+    assert!(
+        without.is_empty(),
+        "sections of docs/operate.md without an alert: {without:?}"
+    );
+}
+
 /// Words that the host's names had for things that everybody calls otherwise, and the glossary's word for each.
 const STRANGERS: [(&str, &str); 13] = [
     ("ward", "quarantines"),

@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, tokens, trace,
-    trials,
+    counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, status, tokens,
+    trace, trials,
 };
 
 /// A call of the table, without its types.
@@ -131,6 +131,11 @@ calls! {
     Metrics = Get "/metrics" needs HostRead {
         gives: Metrics,
         returns: "the metrics"
+    }
+    /// Whether the host does its work, and what of it waits for a person
+    Status = Get "/v1/status" needs HostRead {
+        answer: status::Status,
+        returns: "its parts, its store, what waits, and what needs somebody"
     }
     /// How much of everything there is
     Counts = Get "/v1/counts" needs HostRead {

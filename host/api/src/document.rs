@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::call::{Content, ErrorBody};
 use crate::calls::{ALL, ALWAYS, Listed};
 
-const ABOUT: &str = "What operators and tenants ask and do. Every call but /healthz and /openapi.json needs \
+const ABOUT: &str = "What operators and tenants ask and do. Every call but /healthz, /readyz and /openapi.json needs \
     `Authorization: Bearer TOKEN`; `x-permission` names the permission that the token's role must have. A token of a tenant sees \
     and does what is that tenant's, and what is another's does not exist for it. Times are RFC 3339 in UTC.";
 

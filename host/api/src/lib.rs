@@ -25,6 +25,7 @@ pub mod resend;
 mod schemas;
 pub mod set_aside;
 pub mod state;
+pub mod status;
 pub mod tokens;
 pub mod trace;
 pub mod trials;

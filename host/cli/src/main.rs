@@ -17,6 +17,7 @@ mod request;
 mod send;
 mod show;
 mod spin;
+mod status;
 mod store;
 mod store_files;
 mod test_key;
@@ -123,6 +124,12 @@ enum Command {
     Demo(demo::Args),
     /// Check the configuration without starting anything
     Check {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show how a running host is doing: its parts, what waits, and what needs a person
+    #[command(after_help = "Exit status: 0 every part of the host works, 1 one does not, 3 nothing answers.")]
+    Status {
         #[command(flatten)]
         target: Target,
     },
@@ -524,6 +531,7 @@ fn main() -> ExitCode {
             Ok(Exit::Yes)
         }
         Command::Check { target } => check::run(&target),
+        Command::Status { target } => status::run(&target),
         Command::Send(args) => send::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trace {

@@ -129,6 +129,12 @@ pub const SHADOW_RUNS_KEPT: i64 = 10_000;
 /// Why something was changed, for the history.
 pub const WHY_BYTES_MAX: usize = 1024;
 
+/// Series of one counter or gauge that names of the configuration tell apart: tenants, sources, routes, destinations. Further ones are counted
+/// together, as `_other`.
+pub const METRIC_SERIES_MAX: usize = 4_000;
+/// The same of one histogram, each series of which is a dozen lines.
+pub const METRIC_HISTOGRAMS_MAX: usize = 250;
+
 /// Fuel of one run: about one unit per WebAssembly instruction, and the same on every machine. A fifth of a second at most, and
 /// enough to fill [`RUN_MEMORY_BYTES_MAX`], so that a plugin that hoards is told so.
 pub const RUN_FUEL: u64 = 200_000_000;

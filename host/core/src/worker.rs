@@ -30,6 +30,8 @@ pub struct JobClaim {
     pub route: RouteName,
     /// Which attempt this is, from 1. Counts since the job was made or last replayed.
     pub attempt: u32,
+    /// Since when the job could be leased: when it was due, or when the lease before this one ended.
+    pub due_at: UnixMillis,
     /// The receipt that the job is for.
     pub receipt: ReceiptId,
     /// What the plugin is given.
@@ -467,6 +469,7 @@ mod tests {
             epoch: LeaseEpoch(3),
             route: name("loyalty"),
             attempt,
+            due_at: NOW,
             receipt: ReceiptId([1; 16]),
             event: Arc::new(event),
         }

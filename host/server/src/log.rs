@@ -6,11 +6,16 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -66,9 +71,22 @@ pub fn end_with(text: &str) {
     LOG.flush(FLUSH_MAX);
 }
 
+/// Lists the log's metrics.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.register_collector(Box::new(LeftOut));
+}
+
 /// How many lines were left out so far.
-pub(crate) fn left_out_total() -> u64 {
-    LOG.left_out_total.load(Ordering::Relaxed)
+#[derive(Debug)]
+struct LeftOut;
+
+impl Collector for LeftOut {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let left_out = ConstCounter::new(LOG.left_out_total.load(Ordering::Relaxed));
+        let help = "Log lines that could not be written.";
+        let metric = encoder.encode_descriptor("log_lines_left_out", help, None, left_out.metric_type())?;
+        left_out.encode(metric)
+    }
 }
 
 struct Log {

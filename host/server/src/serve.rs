@@ -17,13 +17,14 @@ use tollgate_store::Store as _;
 
 use crate::clock;
 use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
-use crate::delivery::{self, Breakers};
+use crate::delivery::{self, DeliveryCounters};
 use crate::edge::{self, Edge, Listeners};
 use crate::failpoints;
-use crate::operator::{self, Operator};
+use crate::log;
+use crate::operator::{self, Operator, Progress};
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
 use crate::store::{self, HostStore};
-use crate::telemetry::EdgeCounters;
+use crate::telemetry::{self, EdgeCounters};
 use crate::thread_priority;
 use crate::watch;
 use crate::worker::{self, Quarantines, Worker, WorkerCounters};
@@ -277,9 +278,12 @@ impl Host {
             quarantines: Arc::new(Quarantines::new(&self.store)),
             shutdown: self.shutdown.clone(),
         };
-        let breakers = Arc::<Breakers>::default();
+        let delivery_counters = Arc::<DeliveryCounters>::default();
+        let progress = Progress::until(self.shutdown.clone());
         let mut tasks = tokio::task::JoinSet::new();
-        let operator_address = self.start_operator(&worker, &breakers, &mut tasks).await?;
+        let operator_address = self
+            .start_operator(&worker, &delivery_counters, &progress, &mut tasks)
+            .await?;
         tasks.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
         tasks.spawn(watch::run(
             Arc::clone(&self.config),
@@ -289,7 +293,7 @@ impl Host {
         tasks.spawn(delivery::run(
             self.store.clone(),
             Arc::clone(&self.config),
-            breakers,
+            delivery_counters,
             self.shutdown.clone(),
         ));
         let address = listeners.address;
@@ -300,6 +304,7 @@ impl Host {
             Ok(Began::Loaded) => {
                 tasks.spawn(worker::run(worker));
                 tasks.spawn(Arc::clone(&self.registry).follow_changes(self.shutdown.clone()));
+                progress.has_loaded();
                 tracing::info!(edge = %address, operator = operator_address, "tollgate is up");
                 self.wait(signals).await
             }
@@ -322,7 +327,8 @@ impl Host {
     async fn start_operator(
         &self,
         worker: &Worker<HostStore>,
-        breakers: &Arc<Breakers>,
+        delivery_counters: &Arc<DeliveryCounters>,
+        progress: &Progress,
         tasks: &mut tokio::task::JoinSet<()>,
     ) -> anyhow::Result<String> {
         let settings = self.config.load().operator.clone();
@@ -331,13 +337,21 @@ impl Host {
         };
         let listener = operator::listen(listen).await?;
         let address = listener.local_addr()?;
+        let mut metrics = telemetry::registry();
+        self.counters.register(&mut metrics);
+        worker.counters.register(&mut metrics);
+        delivery_counters.register(&mut metrics);
+        log::register(&mut metrics);
         let operator = Operator {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             registry: Arc::clone(&self.registry),
             counters: Arc::clone(&self.counters),
             worker_counters: Arc::clone(&worker.counters),
-            breakers: Arc::clone(breakers),
+            delivery_counters: Arc::clone(delivery_counters),
+            metrics,
+            progress: progress.clone(),
+            started_at: clock::now(),
             gate: operator::Gate::new(&self.store, token),
             trial: Turns::default(),
             quarantines: Arc::clone(&worker.quarantines),

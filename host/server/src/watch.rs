@@ -2,7 +2,6 @@
 //! left out of the log.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,23 +131,32 @@ fn ends(source: &Source) -> impl Iterator<Item = (&KeyId, UnixMillis)> {
     windows.filter_map(|window| Some((window.id, window.not_after?)))
 }
 
-/// When secrets end, in Prometheus' text format.
-pub(crate) fn render(config: &Config, now: UnixMillis, out: &mut String) {
-    out.push_str(
-        "# HELP tollgate_secret_expires_seconds Seconds until a source's secret ends; negative since it has.\n\
-         # TYPE tollgate_secret_expires_seconds gauge\n",
-    );
-    for (tenant, source) in sources(config) {
-        for (secret, at) in ends(source) {
-            let _ = writeln!(
-                out,
-                "tollgate_secret_expires_seconds{{tenant=\"{}\",source=\"{}\",secret=\"{secret}\"}} {}",
-                tenant.name,
-                source.name,
-                at.since(now) / 1000
-            );
-        }
+/// A source's secret that has an end, and how long until then.
+pub(crate) struct Expiry<'c> {
+    pub(crate) tenant: &'c TenantName,
+    pub(crate) source: &'c SourceName,
+    pub(crate) secret: &'c KeyId,
+    /// Negative since it has ended.
+    pub(crate) left_s: i64,
+}
+
+impl Expiry<'_> {
+    /// Whether somebody must hear of it.
+    pub(crate) fn is_near(&self) -> bool {
+        self.left_s <= SOON_MS / 1000
     }
+}
+
+/// All secrets that have an end.
+pub(crate) fn expiries(config: &Config, now: UnixMillis) -> impl Iterator<Item = Expiry<'_>> {
+    sources(config).flat_map(move |(tenant, source)| {
+        ends(source).map(move |(secret, at)| Expiry {
+            tenant: &tenant.name,
+            source: &source.name,
+            secret,
+            left_s: at.since(now) / 1000,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -185,9 +193,8 @@ secrets = [
         let last = at("2027-06-01T00:00:00Z");
         assert_eq!(news(last.plus_ms(1)), [("new".to_owned(), Stage::Ended, true)]);
 
-        let mut text = String::new();
-        render(&config, end.plus_ms(5_000), &mut text);
-        let line = "tollgate_secret_expires_seconds{tenant=\"acme\",source=\"shop\",secret=\"old\"} -5\n";
-        assert!(text.contains(line), "{text}");
+        let expiries: Vec<_> = expiries(&config, end.plus_ms(5_000)).collect();
+        let old = expiries.iter().find(|expiry| expiry.secret.as_str() == "old").unwrap();
+        assert_eq!((old.left_s, old.is_near()), (-5, true));
     }
 }

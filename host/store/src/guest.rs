@@ -27,9 +27,9 @@ use crate::statements::{
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
-    Item, JobClaim, KeptDelivery, NextDue, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReplayReport,
-    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter,
-    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
+    Item, JobClaim, KeptDelivery, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Quarantine, Quotas,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent,
+    SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -421,6 +421,14 @@ impl GuestStore {
             return self.read(|view| reviews::plan(view, &self.receipt_key, request));
         }
         self.write(|transaction| reviews::review(transaction, &self.receipt_key, request))
+    }
+
+    /// As [`crate::Views::oldest_waiting`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn oldest_waiting(&self) -> Result<OldestWaiting, StoreError> {
+        self.read(counts::oldest_waiting)
     }
 
     /// As [`crate::Views::counts`].

@@ -156,6 +156,15 @@ pub struct NextDue {
     pub outbox: Option<UnixMillis>,
 }
 
+/// Since when the oldest work waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OldestWaiting {
+    /// When the event came in whose job has not ended, of the oldest such job; none when no job waits. A replay makes an old job wait.
+    pub job: Option<UnixMillis>,
+    /// When the action was recorded that its destination has not taken, of the oldest such outbox entry; none when no entry waits.
+    pub delivery: Option<UnixMillis>,
+}
+
 /// Delivered entries that are to be sent again.
 #[derive(Debug, Clone)]
 pub struct ResendRequest {

@@ -27,10 +27,11 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
-    Item, JobClaim, KeptDelivery, NewToken, NextDue, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
-    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Item, JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Quarantine, Quotas,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace,
+    TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -252,6 +253,9 @@ pub trait Views: Clone + Send + Sync + 'static {
 
     /// The due time of the earliest job or outbox entry that waits for its time, for whoever sleeps until then.
     fn next_due(&self) -> impl Future<Output = Result<NextDue, StoreError>> + Send;
+
+    /// Since when the oldest job and the oldest delivery wait that are not finished, whenever they are due.
+    fn oldest_waiting(&self) -> impl Future<Output = Result<OldestWaiting, StoreError>> + Send;
 
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;

@@ -21,6 +21,7 @@ mod lifecycle;
 mod operators;
 mod lists;
 mod process;
+mod telemetry;
 mod audit;
 mod backup;
 mod repeat;

@@ -1,10 +1,14 @@
 //! Says in the log and the metrics which destinations get nothing for now, because their breaker is open. Nothing is decided by it.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tollgate_core::ids::{DestinationName, TenantName};
+
+use crate::telemetry::{Labels, Series};
 
 /// What an attempt's end did to its destination's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,29 +19,39 @@ pub(super) enum Transition {
     Closed,
 }
 
-/// The destinations whose breaker ever opened since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Breakers(Mutex<BTreeMap<(TenantName, DestinationName), State>>);
+/// The breakers of all destinations, as they are seen from outside.
+#[derive(Debug)]
+pub(crate) struct Breakers {
+    open: Mutex<BTreeSet<(TenantName, DestinationName)>>,
+    is_open: Series<Gauge>,
+    opened: Series<Counter>,
+}
 
-#[derive(Debug, Default)]
-struct State {
-    is_open: bool,
-    opened_total: u64,
+impl Default for Breakers {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            is_open: Series::gauges(),
+            opened: Series::counters(),
+        }
+    }
 }
 
 impl Breakers {
     /// Counts the transition, and logs it.
     pub(super) fn note(&self, tenant: &TenantName, destination: &DestinationName, transition: Transition) {
-        let mut states = self.states();
-        let state = states.entry((tenant.clone(), destination.clone())).or_default();
+        let labels = Labels::destination(tenant, destination);
+        let key = (tenant.clone(), destination.clone());
         match transition {
             Transition::Opened => {
-                state.is_open = true;
-                state.opened_total += 1;
+                self.open().insert(key);
+                self.is_open.of(&labels).set(1);
+                self.opened.of(&labels).inc();
                 tracing::warn!(%tenant, %destination, "a breaker has opened: the destination failed too often in a row; its deliveries wait, and one is tried now and then");
             }
             Transition::Closed => {
-                state.is_open = false;
+                self.open().remove(&key);
+                self.is_open.of(&labels).set(0);
                 tracing::info!(%tenant, %destination, "a breaker has closed: the destination answers again");
             }
         }
@@ -45,31 +59,34 @@ impl Breakers {
 
     /// The destination is no longer configured.
     pub(super) fn forget(&self, key: &(TenantName, DestinationName)) {
-        self.states().remove(key);
+        let labels = Labels::destination(&key.0, &key.1);
+        self.open().remove(key);
+        self.is_open.forget(&labels);
+        self.opened.forget(&labels);
     }
 
-    /// In Prometheus' text format.
-    pub(crate) fn render(&self, out: &mut String) {
-        let states = self.states();
-        out.push_str(
-            "# HELP tollgate_breaker_open Whether nothing is sent to a destination because it failed too often in a row.\n\
-             # TYPE tollgate_breaker_open gauge\n",
-        );
-        for ((tenant, destination), state) in states.iter() {
-            let labels = format!("tenant=\"{tenant}\",destination=\"{destination}\"");
-            let _ = writeln!(out, "tollgate_breaker_open{{{labels}}} {}", u8::from(state.is_open));
-        }
-        out.push_str(
-            "# HELP tollgate_breaker_opened_total How often that began since the start.\n\
-             # TYPE tollgate_breaker_opened_total counter\n",
-        );
-        for ((tenant, destination), state) in states.iter() {
-            let labels = format!("tenant=\"{tenant}\",destination=\"{destination}\"");
-            let _ = writeln!(out, "tollgate_breaker_opened_total{{{labels}}} {}", state.opened_total);
-        }
+    /// The destinations that get nothing for now.
+    pub(crate) fn all_open(&self) -> Vec<(TenantName, DestinationName)> {
+        self.open().iter().cloned().collect()
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<(TenantName, DestinationName), State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.is_open.register(
+            registry,
+            "breaker_open",
+            "Whether nothing is sent to a destination because it failed too often in a row",
+        );
+        self.opened
+            .register(registry, "breaker_opened", "How often that began since the start");
+    }
+
+    pub(super) fn begin_at_zero(&self, tenant: &TenantName, destination: &DestinationName) {
+        let labels = Labels::destination(tenant, destination);
+        self.is_open.of(&labels);
+        self.opened.of(&labels);
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeSet<(TenantName, DestinationName)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

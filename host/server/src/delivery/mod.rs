@@ -10,6 +10,7 @@
 mod breakers;
 mod circuit;
 mod client;
+mod counters;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +37,10 @@ use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxH
 use crate::clock;
 use crate::config::{Config, Destination};
 use crate::failpoints::{Failpoint, pass};
-pub(crate) use breakers::Breakers;
+use breakers::Breakers;
 use circuit::{Circuit, Permit};
 use client::Attempt;
+pub(crate) use counters::DeliveryCounters;
 
 /// What a destination knows this host by.
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -72,10 +74,10 @@ impl Settings {
 pub(crate) async fn run<S: Outbox + Views>(
     store: S,
     config: Arc<ArcSwap<Config>>,
-    breakers: Arc<Breakers>,
+    counters: Arc<DeliveryCounters>,
     shutdown: CancellationToken,
 ) {
-    Delivery::new(store, config, breakers, shutdown, Settings::DEFAULT)
+    Delivery::new(store, config, counters, shutdown, Settings::DEFAULT)
         .run()
         .await;
 }
@@ -89,7 +91,7 @@ struct Delivery<S> {
     settings: Settings,
     /// How messages are signed.
     scheme: &'static Profile,
-    breakers: Arc<Breakers>,
+    counters: Arc<DeliveryCounters>,
     circuits: Arc<Mutex<Circuits>>,
     /// Wakes the loop when a circuit that was full lets attempts begin again.
     freed: Arc<Notify>,
@@ -115,7 +117,7 @@ impl<S: Outbox + Views> Delivery<S> {
     fn new(
         store: S,
         config: Arc<ArcSwap<Config>>,
-        breakers: Arc<Breakers>,
+        counters: Arc<DeliveryCounters>,
         shutdown: CancellationToken,
         settings: Settings,
     ) -> Self {
@@ -125,7 +127,7 @@ impl<S: Outbox + Views> Delivery<S> {
             shutdown,
             settings,
             scheme: profile::standard_webhooks(),
-            breakers,
+            counters,
             circuits: Arc::default(),
             freed: Arc::default(),
         }
@@ -241,7 +243,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 .get(tenant)
                 .and_then(|tenant| tenant.destination(destination))
             else {
-                self.breakers.forget(key);
+                self.counters.breakers.forget(key);
                 return false;
             };
             let quota = circuit.quota(destination.in_flight_max, now);
@@ -285,11 +287,14 @@ impl<S: Outbox + Views> Delivery<S> {
             Err(end) => Attempt::without_answer(end),
         };
         let took = clock.elapsed();
+        self.counters.attempted(&claim.tenant, &claim.destination, took);
         pass(Failpoint::AfterDeliver);
         let transition = permit.finish(attempt.end.is_healthy(), clock::now());
         self.record(&claim, started_at, took, attempt).await;
         if let Some(transition) = transition {
-            self.breakers.note(&claim.tenant, &claim.destination, transition);
+            self.counters
+                .breakers
+                .note(&claim.tenant, &claim.destination, transition);
         }
     }
 
@@ -334,6 +339,8 @@ impl<S: Outbox + Views> Delivery<S> {
             match self.store.record_attempt(record.clone()).await {
                 Ok(AttemptRecorded::Recorded) => {
                     pass(Failpoint::AfterMark);
+                    self.counters
+                        .count(&claim.tenant, &claim.destination, &record.entry_end);
                     return log_end(claim, &record.entry_end);
                 }
                 Ok(AttemptRecorded::LeaseLost) => {

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
@@ -83,7 +83,7 @@ pub(super) async fn handle<S: Intake>(
                 }
             }
             let happening = Happening::Rejected(rejection);
-            edge.counters.count(&happening);
+            edge.counters.count(whose, &happening);
             respond(&answer(&happening, &Ack::default()))
         }
     };
@@ -192,18 +192,22 @@ impl<S: Intake> Asked<'_, S> {
         };
         match outcome {
             Ok(Outcome::Challenge(reply)) => {
-                self.edge.counters.challenges.fetch_add(1, Ordering::Relaxed);
+                self.edge.counters.challenges.inc();
                 reply_to(&reply)
             }
             Ok(Outcome::Events(happenings)) => {
-                happenings
-                    .iter()
-                    .for_each(|happening| self.edge.counters.count(happening));
+                for happening in &happenings {
+                    self.edge.counters.count(self.whose(), happening);
+                }
                 self.tell_what_has_no_effect(&happenings);
                 respond(&answer_all(&happenings, &self.source.ack))
             }
             Err(refused) => self.refuse(refused),
         }
+    }
+
+    fn whose(&self) -> Whose<'_> {
+        Whose::Sources(&self.tenant.name, &self.source.name)
     }
 
     /// Counts and logs a refusal that says all that is known of it.
@@ -215,8 +219,7 @@ impl<S: Intake> Asked<'_, S> {
     /// Counts a refusal under its cause, and logs it with how many of the same were not.
     fn tell_why(&self, cause: &'static str, level: Level, detail: impl FnOnce() -> String) {
         let (tenant, source) = (&self.tenant.name, &self.source.name);
-        let whose = Whose::Sources(tenant, source);
-        let Some(left_out) = self.edge.counters.refused(whose, cause, clock::now()) else {
+        let Some(left_out) = self.edge.counters.refused(self.whose(), cause, clock::now()) else {
             return;
         };
         let detail = mask::line(&detail(), 300);
@@ -247,8 +250,7 @@ impl<S: Intake> Asked<'_, S> {
                 | Happening::Rejected(_) => continue,
             };
             let (tenant, source) = (&self.tenant.name, &self.source.name);
-            let whose = Whose::Sources(tenant, source);
-            if let Some(left_out) = self.edge.counters.set_aside(whose, cause, clock::now()) {
+            if let Some(left_out) = self.edge.counters.set_aside(self.whose(), cause, clock::now()) {
                 tracing::warn!(%tenant, %source, cause, left_out, %receipt, "kept without effect, for review (`tollgate review`): {what}");
             }
         }
@@ -256,7 +258,7 @@ impl<S: Intake> Asked<'_, S> {
 
     fn refuse(&self, refused: Refused) -> Response<Full<Bytes>> {
         let happening = Happening::Rejected(refused.rejection);
-        self.edge.counters.count(&happening);
+        self.edge.counters.count(self.whose(), &happening);
         let mut answer = answer(&happening, &self.source.ack);
         answer.retry_after_s = refused.retry_after_s.or(answer.retry_after_s);
         if refused.rejection == Rejection::BodyTooLarge {
@@ -331,8 +333,10 @@ impl<S: Intake> Asked<'_, S> {
         })?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
         pass(Failpoint::BeforeAdmit);
+        let asked_at = Instant::now();
         let admitted = edge.store.admit(admissions).await;
         let admitted = admitted.map_err(|error| self.unkept(&error))?;
+        edge.counters.admit.observe(asked_at.elapsed().as_secs_f64());
         pass(Failpoint::AfterAdmit);
         token.spend();
         self.tell_what_is_held(&receipts, &admitted);
@@ -352,8 +356,7 @@ impl<S: Intake> Asked<'_, S> {
             let Admitted::New(Disposition::Held { reason }) = admitted else {
                 continue;
             };
-            let whose = Whose::Sources(tenant, source);
-            if let Some(left_out) = self.edge.counters.set_aside(whose, "held", clock::now()) {
+            if let Some(left_out) = self.edge.counters.set_aside(self.whose(), "held", clock::now()) {
                 let reason = mask::line(reason, 300);
                 tracing::warn!(%tenant, %source, cause = "held", left_out, %receipt,
                     "held for review (`tollgate review`): {reason}");

@@ -13,7 +13,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -202,8 +202,8 @@ async fn accept<S: Intake>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: s
         // Answers are small: a peer that takes none of them for so long only holds a slot and a file descriptor.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_MAX));
-        edge.counters.connections_total.fetch_add(1, Ordering::Relaxed);
-        edge.counters.connections_open.fetch_add(1, Ordering::Relaxed);
+        edge.counters.connections.inc();
+        edge.counters.connections_open.inc();
         let (edge, http) = (Arc::clone(&edge), http.clone());
         tokio::spawn(async move {
             let patience = Patience {
@@ -213,7 +213,7 @@ async fn accept<S: Intake>(edge: Arc<Edge<S>>, settings: EdgeConfig, listener: s
             if says_something(&stream, &slot, patience.head_ms_max).await {
                 elsewhere(|| attend(&edge, &http, &slot, stream, address, patience)).await;
             }
-            edge.counters.connections_open.fetch_sub(1, Ordering::Relaxed);
+            edge.counters.connections_open.dec();
             drop(slot);
         });
     }

@@ -5,6 +5,7 @@
 mod access;
 mod asked;
 mod fixture;
+mod health;
 mod listener;
 mod lists;
 mod plugins;
@@ -15,36 +16,35 @@ mod review;
 mod state;
 mod trials;
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{Control, SetAsideCount, StoreError, Views, WalStanding};
+use tollgate_store::{Control, StoreError, Views, WalStanding};
 
 use crate::clock;
-use crate::config::{Config, Runs};
-use crate::delivery::Breakers;
+use crate::config::Config;
+use crate::delivery::DeliveryCounters;
 use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
-use crate::watch;
 use crate::worker::{Quarantines, WorkerCounters};
 pub(crate) use access::Gate;
 pub use access::{issue_token, known_tenant};
 use asked::{Answered, Asked, Routes as _};
 pub use fixture::{NoFixture, fixture_of};
+pub(crate) use health::Progress;
 pub use lists::{count as count_by_now, list as list_by_now};
 pub use replay::replay as replay_by_now;
 pub use resend::resend as resend_by_now;
@@ -62,7 +62,12 @@ pub(crate) struct Operator<S> {
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
     pub(crate) worker_counters: Arc<WorkerCounters>,
-    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) delivery_counters: Arc<DeliveryCounters>,
+    /// All of these, to be written as text.
+    pub(crate) metrics: MetricsRegistry,
+    pub(crate) progress: Progress,
+    /// When the process began to serve.
+    pub(crate) started_at: UnixMillis,
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
     pub(crate) wal_standing: Box<dyn Fn() -> WalStanding + Send + Sync>,
@@ -88,8 +93,6 @@ pub(crate) async fn serve<S: Views + Control>(
 ) {
     let operator = Arc::new(operator);
     let guarded = Router::new()
-        .other(calls::Metrics, metrics::<S>)
-        .call(counts::<S>)
         .call(trace::<S>)
         .call(dead_letters::<S>)
         .call(replay::<S>)
@@ -101,6 +104,7 @@ pub(crate) async fn serve<S: Views + Control>(
         access::calls,
         fixture::calls,
         lists::calls,
+        health::calls,
         plugins::calls,
         quarantine::calls,
         state::calls,
@@ -113,7 +117,8 @@ pub(crate) async fn serve<S: Views + Control>(
         access::authorize::<S>,
     ));
     let router = Router::new()
-        .route("/healthz", get(health::<S>))
+        .route("/healthz", get(health::health::<S>))
+        .route("/readyz", get(health::readiness::<S>))
         .route(
             "/openapi.json",
             get(async || ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())),
@@ -206,127 +211,6 @@ impl IntoResponse for Refusal {
         };
         (self.status, Json(body)).into_response()
     }
-}
-
-async fn health<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> Result<&'static str, Refusal> {
-    operator.store.next_due().await?;
-    Ok("ok\n")
-}
-
-async fn counts<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::Counts>) -> Answered<calls::Counts> {
-    Ok(operator.store.counts().await?)
-}
-
-async fn metrics<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> Result<String, Refusal> {
-    let mut text = String::new();
-    operator.counters.render(&mut text);
-    operator.worker_counters.render(&mut text);
-    operator.quarantines.held(&operator.store).await?.render(&mut text);
-    operator.breakers.render(&mut text);
-    watch::render(&operator.config.load(), clock::wall(), &mut text);
-    let _ = writeln!(
-        text,
-        "# HELP tollgate_plugins_loaded Plugins that are compiled and in memory.\n# TYPE tollgate_plugins_loaded gauge\n\
-         tollgate_plugins_loaded {}",
-        operator.registry.shelf().len()
-    );
-    broken_tenants(&operator.config.load(), &mut text);
-    let wal = (operator.wal_standing)();
-    let pinned_s = wal.pinned_for.map_or(0, |pinned| pinned.as_secs());
-    let counts = operator.store.counts().await?;
-    for (name, help, value) in [
-        ("store_wal_bytes", "Length of the store's write-ahead log.", wal.bytes),
-        (
-            "store_wal_pinned_seconds",
-            "How long a reader has kept the store's WAL over twice its bound; 0 while none does.",
-            pinned_s,
-        ),
-        ("jobs_waiting", "Jobs that are not finished.", counts.jobs_waiting),
-        (
-            "outbox_waiting",
-            "Actions that are not delivered yet.",
-            counts.outbox_waiting,
-        ),
-        (
-            "dead_letters_open",
-            "Dead letters that nobody replayed.",
-            counts.dead_letters_open,
-        ),
-        ("held", "Receipts that wait for review.", counts.held),
-    ] {
-        let _ = writeln!(
-            text,
-            "# HELP tollgate_{name} {help}\n# TYPE tollgate_{name} gauge\ntollgate_{name} {value}"
-        );
-    }
-    render_set_aside(&mut text, &operator.store.set_aside_counts(None).await?, clock::now());
-    Ok(text)
-}
-
-/// Tenants that do not run as their files say.
-fn broken_tenants(config: &Config, out: &mut String) {
-    for (name, help, of) in [
-        (
-            "stale",
-            "The tenant's file is wrong; it keeps its last good configuration.",
-            (|runs| matches!(runs, Runs::LastGood { .. })) as fn(Runs) -> bool,
-        ),
-        (
-            "misfit",
-            "A plugin's schema refuses a configuration in the tenant's file; it runs as written.",
-            |runs| runs == Runs::AsWritten,
-        ),
-        (
-            "left_out",
-            "The tenant's file is wrong and nothing good is known of it: it is left out.",
-            |runs| runs == Runs::Nothing,
-        ),
-    ] {
-        let _ = writeln!(
-            out,
-            "# HELP tollgate_tenant_config_{name} {help}\n# TYPE tollgate_tenant_config_{name} gauge"
-        );
-        for tenant in config
-            .broken
-            .iter()
-            .filter(|(_, broken)| of(broken.runs))
-            .map(|(tenant, _)| tenant)
-        {
-            // A file's name, not yet a tenant's: it may hold what a label may not.
-            let label = tenant.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = writeln!(out, "tollgate_tenant_config_{name}{{tenant=\"{label}\"}} 1");
-        }
-    }
-}
-
-/// The gauges of what is set aside, by place and kind, with the age of the oldest.
-fn render_set_aside(text: &mut String, counts: &[SetAsideCount], now: UnixMillis) {
-    let mut gauge = |name: &str, help: &str, value: fn(&SetAsideCount, UnixMillis) -> i64| {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for count in counts {
-            let place = match (&count.route, &count.source) {
-                (Some(route), _) => format!("route=\"{route}\""),
-                (None, Some(source)) => format!("source=\"{source}\""),
-                (None, None) => String::new(),
-            };
-            let (tenant, kind) = (&count.tenant, count.kind.as_str());
-            let _ = writeln!(
-                text,
-                "{name}{{tenant=\"{tenant}\",{place},kind=\"{kind}\"}} {}",
-                value(count, now)
-            );
-        }
-    };
-    gauge(
-        "tollgate_set_aside",
-        "Events and jobs without the effect that they would have had, by place and kind.",
-        |count, _| i64::try_from(count.count).unwrap_or(i64::MAX),
-    );
-    gauge(
-        "tollgate_set_aside_oldest_seconds",
-        "How long the oldest of them has been so.",
-        |count, now| now.since(count.oldest_at).max(0) / 1000,
-    );
 }
 
 async fn trace<S: Views + Control>(

@@ -3,29 +3,26 @@
 //! One dispatcher leases jobs and hands them to a bounded number of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
+mod counters;
 mod run_class;
 mod pool;
 mod fast_pool;
 mod shadow;
 mod quarantines;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::Verdict;
-use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{PluginDigest, PluginName};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd};
 use tollgate_core::quarantine;
 use tollgate_core::state::StateValue;
-use tollgate_core::time::UnixMillis;
 use tollgate_core::worker::{Deadlines, Judged, Next, Ran, Rules, Terms};
 use tollgate_sandbox::{Plugin, RUNTIME, RunInput, RunLimits, StateSource};
 use tollgate_store::registry::RunResult;
@@ -37,11 +34,10 @@ use crate::clock;
 use crate::config::{Config, Route};
 use crate::failpoints::{Failpoint, pass};
 use crate::registry::Shelf;
-use crate::telemetry::Tally;
+pub(crate) use counters::WorkerCounters;
 use fast_pool::FastPool;
 pub(crate) use quarantines::Quarantines;
 use run_class::{FAST_MS, Held, RunClass, RunClasses, SlowJob};
-use shadow::ShadowCounters;
 
 /// Jobs leased per thread: enough that threads never wait for the store, as one runs and some settle.
 const IN_FLIGHT_PER_THREAD: usize = 16;
@@ -63,125 +59,6 @@ pub(crate) struct Worker<S> {
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) shutdown: CancellationToken,
-}
-
-/// What the worker counts, for the metrics.
-#[derive(Default)]
-pub(crate) struct WorkerCounters {
-    pub(crate) shadow: Arc<ShadowCounters>,
-    /// Jobs that their plugins held, by route.
-    held: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
-    /// Runs that proposed what conflicts with the ledger, by route.
-    conflicts: Mutex<BTreeMap<(TenantName, RouteName), Tally>>,
-    /// Runs whose proposals broke a rule of the route's grants or of the host, by tenant and rule.
-    violations: Mutex<BTreeMap<(TenantName, &'static str), u64>>,
-    /// Runs that failed, by tenant, route and fault.
-    faults: Mutex<BTreeMap<(TenantName, RouteName, Fault), Tally>>,
-}
-
-impl WorkerCounters {
-    fn count_violation(&self, tenant: &TenantName, rule: &'static str) {
-        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        *violations.entry((tenant.clone(), rule)).or_default() += 1;
-    }
-
-    /// Counts a run that failed. When it is to be logged: how many of the same were left out before it.
-    fn count_fault(&self, tenant: &TenantName, route: &RouteName, fault: Fault, now: UnixMillis) -> Option<u64> {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults
-            .entry((tenant.clone(), route.clone(), fault))
-            .or_default()
-            .count(now)
-    }
-
-    /// Counts a job that its plugin held, and says so: nothing more happens with it before somebody decides.
-    fn note_held(&self, claim: &JobClaim, reason: &str) {
-        let (tenant, route) = (&claim.event.tenant, &claim.route);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_out = held
-            .entry((tenant.clone(), route.clone()))
-            .or_default()
-            .count(clock::now());
-        drop(held);
-        if let Some(left_out) = left_out {
-            let reason = mask::line(reason, 300);
-            tracing::warn!(%tenant, %route, job = %claim.job, reason, left_out,
-                "a plugin held a job: it waits for review (`tollgate review --kind held-job`)");
-        }
-    }
-
-    /// Counts a run that proposed what conflicts with the ledger, and says so: that has no effect before somebody decides.
-    fn note_conflict(&self, claim: &JobClaim) {
-        let (tenant, route) = (&claim.event.tenant, &claim.route);
-        let mut conflicts = self.conflicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_out = conflicts
-            .entry((tenant.clone(), route.clone()))
-            .or_default()
-            .count(clock::now());
-        drop(conflicts);
-        if let Some(left_out) = left_out {
-            tracing::warn!(%tenant, %route, job = %claim.job, receipt = %claim.receipt, left_out,
-                "a proposal conflicts with the ledger: its operation is recorded with other content, and it waits for review (`tollgate \
-                 review --kind ledger-conflict`)");
-        }
-    }
-
-    /// The counters in Prometheus' text format.
-    pub(crate) fn render(&self, out: &mut String) {
-        out.push_str("# HELP tollgate_run_faults_total Runs of plugins that failed, by tenant, route and fault.\n");
-        out.push_str("# TYPE tollgate_run_faults_total counter\n");
-        for ((tenant, route, fault), tally) in self.faults.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(
-                out,
-                "tollgate_run_faults_total{{tenant=\"{tenant}\",route=\"{route}\",fault=\"{}\"}} {}",
-                fault.as_str(),
-                tally.count
-            );
-        }
-        out.push_str("# HELP tollgate_jobs_held_total Jobs that their plugins held, by route.\n");
-        out.push_str("# TYPE tollgate_jobs_held_total counter\n");
-        for ((tenant, route), tally) in self.held.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(
-                out,
-                "tollgate_jobs_held_total{{tenant=\"{tenant}\",route=\"{route}\"}} {}",
-                tally.count
-            );
-        }
-        out.push_str(
-            "# HELP tollgate_ledger_conflicts_total Runs that proposed what conflicts with the ledger, by route.\n",
-        );
-        out.push_str("# TYPE tollgate_ledger_conflicts_total counter\n");
-        for ((tenant, route), tally) in self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(
-                out,
-                "tollgate_ledger_conflicts_total{{tenant=\"{tenant}\",route=\"{route}\"}} {}",
-                tally.count
-            );
-        }
-        out.push_str(
-            "# HELP tollgate_proposals_refused_total Runs whose proposals broke a rule, by tenant and rule.\n",
-        );
-        out.push_str("# TYPE tollgate_proposals_refused_total counter\n");
-        for ((tenant, rule), count) in self.violations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ = writeln!(
-                out,
-                "tollgate_proposals_refused_total{{tenant=\"{tenant}\",rule=\"{rule}\"}} {count}"
-            );
-        }
-        out.push_str("# HELP tollgate_shadow_runs_total Shadow runs by what became of them.\n");
-        out.push_str("# TYPE tollgate_shadow_runs_total counter\n");
-        for (result, counter) in [
-            ("run", &self.shadow.run),
-            ("differing", &self.shadow.differing),
-            ("dropped", &self.shadow.dropped),
-        ] {
-            let _ = writeln!(
-                out,
-                "tollgate_shadow_runs_total{{result=\"{result}\"}} {}",
-                counter.load(Ordering::Relaxed)
-            );
-        }
-    }
 }
 
 impl<S> Worker<S> {
@@ -264,6 +141,7 @@ pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
             continue;
         }
         pass(Failpoint::AfterClaim);
+        worker.counters.claimed(&claims, clock::now());
         let mut jobs = Vec::with_capacity(claims.len());
         for claim in claims {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
@@ -347,8 +225,12 @@ async fn process<S: Work + Views>(
             let ending = Ending::of(&claim, &settlement, violation);
             let tried = settlement.may_be_refused().then(|| settlement.clone());
             pass(Failpoint::BeforeSettle);
+            let asked_at = Instant::now();
             let answer = match worker.store.settle(settlement).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    worker.counters.settle.observe(asked_at.elapsed().as_secs_f64());
+                    answer
+                }
                 Err(error) => {
                     // Nothing was written; the lease runs out and the job is run again.
                     worker.stop_if_fatal(&error);
@@ -395,6 +277,8 @@ struct Ending {
     violation: Option<&'static str>,
     /// What was wrong with its run, if it failed, and what was said of it.
     failed: Option<(PluginName, Fault, String)>,
+    /// What follows for the job.
+    end: &'static str,
     /// Why it is left to a person, if it is.
     held: Option<String>,
     /// None for what was not run.
@@ -409,6 +293,7 @@ impl Ending {
             failed: run
                 .fault()
                 .map(|fault| (run.plugin.clone(), fault, run.message.clone())),
+            end: counters::end(&settlement.end),
             held: match &settlement.end {
                 JobEnd::Held { reason } => Some(reason.clone()),
                 JobEnd::Done | JobEnd::RetryAt { .. } | JobEnd::Dead { .. } => None,
@@ -420,6 +305,7 @@ impl Ending {
     async fn note<S: Work + Views>(self, worker: &Worker<S>, claim: &JobClaim) {
         let counters = &worker.counters;
         let (tenant, route) = (&claim.event.tenant, &claim.route);
+        counters.count_end(tenant, route, self.end);
         if let Some(rule) = self.violation {
             counters.count_violation(tenant, rule);
         }
@@ -667,6 +553,7 @@ fn execute<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, prepared: &Pre
         },
     );
     pass(Failpoint::AfterRun);
+    worker.counters.ran(&claim.event.tenant, &route.name, run.duration);
     let ran = Ran {
         outcome: run.outcome,
         digest: plugin.digest(),

@@ -1,7 +1,6 @@
 //! Looks up for every run which versions are in quarantine, and how close the others are (promise P6). The store keeps it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
@@ -28,27 +27,6 @@ impl Held {
             return None;
         }
         self.0.get(&(tenant.clone(), route.clone(), digest))
-    }
-
-    /// What is in quarantine, in Prometheus' text format.
-    pub(crate) fn render(&self, out: &mut String) {
-        out.push_str(
-            "# HELP tollgate_quarantined Versions of plugins that are in quarantine, by tenant, route and plugin.\n\
-             # TYPE tollgate_quarantined gauge\n",
-        );
-        let mut routes: BTreeMap<_, usize> = BTreeMap::new();
-        for one in self.0.values() {
-            let Quarantine {
-                tenant, route, plugin, ..
-            } = one;
-            *routes.entry((tenant, route, plugin)).or_default() += 1;
-        }
-        for ((tenant, route, plugin), versions) in routes {
-            let _ = writeln!(
-                out,
-                "tollgate_quarantined{{tenant=\"{tenant}\",route=\"{route}\",plugin=\"{plugin}\"}} {versions}"
-            );
-        }
     }
 }
 

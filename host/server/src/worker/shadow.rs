@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::GrantedAction;
@@ -23,6 +25,7 @@ use super::run_limits;
 use crate::clock;
 use crate::config::Route;
 use crate::registry::Shelf;
+use crate::telemetry::Labels;
 use crate::thread_priority;
 
 /// How many shadow runs may wait. Further ones are left out.
@@ -42,11 +45,31 @@ pub(super) struct Task {
 }
 
 /// Counters of shadow runs, for the metrics.
-#[derive(Default)]
 pub(crate) struct ShadowCounters {
-    pub(crate) run: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) differing: AtomicU64,
+    runs: Family<Labels, Counter>,
+    run: Counter,
+    dropped: Counter,
+    differing: Counter,
+}
+
+impl Default for ShadowCounters {
+    fn default() -> Self {
+        let runs = Family::<Labels, Counter>::default();
+        let result = |result| runs.get_or_create_owned(&Labels::default().with("result", result));
+        let (run, dropped, differing) = (result("run"), result("dropped"), result("differing"));
+        Self {
+            runs,
+            run,
+            dropped,
+            differing,
+        }
+    }
+}
+
+impl ShadowCounters {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("shadow_runs", "Shadow runs by what became of them", self.runs.clone());
+    }
 }
 
 /// Where tasks are handed in.
@@ -59,7 +82,7 @@ impl Shadows {
     /// Never waits: the active runs come first.
     pub(super) fn hand_in(&self, task: Task) {
         if self.queue.try_send(task).is_err() {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counters.dropped.inc();
         }
     }
 }
@@ -95,7 +118,7 @@ pub(super) fn start<S: Work + Views>(
                 Ok(plugin) => plugin,
                 Err(problem) => {
                     tracing::warn!(digest = %task.shadow, %problem, "a shadow does not load");
-                    counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    counters.dropped.inc();
                     continue;
                 }
             };
@@ -104,9 +127,9 @@ pub(super) fn start<S: Work + Views>(
             let Some(record) = pool.run(&tenant, move || execute(&its_store, &plugin, task)).await else {
                 continue;
             };
-            counters.run.fetch_add(1, Ordering::Relaxed);
+            counters.run.inc();
             if record.differs() {
-                counters.differing.fetch_add(1, Ordering::Relaxed);
+                counters.differing.inc();
             }
             if let Err(error) = store.record_shadow_run(record).await {
                 // A fatal error is seen by the worker too, which stops the host.

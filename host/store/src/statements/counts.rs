@@ -3,10 +3,10 @@
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
-use super::receipts::{self, View};
+use super::receipts::{self, Body, View};
 use super::rows;
 use crate::sql::Connection;
-use crate::{Counts, NextDue};
+use crate::{Counts, NextDue, OldestWaiting};
 
 /// Counts by index. Row numbers have no gaps, so the largest is a count.
 pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
@@ -53,6 +53,28 @@ pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
         outbox_waiting: count("outbox_waiting")?,
         delivered: count("outbox")?.saturating_sub(count("outbox_waiting")? + count("outbox_set_aside")?),
         dead_letters_open: count("dead_letters_open")?,
+    })
+}
+
+/// Work is numbered in the order of its making, so that the smallest number is the oldest. The plus keeps SQLite from looking for it along
+/// the table, through all that has ended; the index has only what waits.
+pub(crate) fn oldest_waiting(view: View<'_>) -> Result<OldestWaiting, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT (SELECT receipt FROM jobs WHERE id = (SELECT min(+id) FROM jobs WHERE state < 3)) AS receipt, \
+         (SELECT recorded_at FROM actions WHERE id = (SELECT action FROM outbox \
+          WHERE id = (SELECT min(+id) FROM outbox WHERE state IN (1, 2)))) AS delivery",
+    )?;
+    let mut found = statement.query([])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| Fault::damaged("oldest waiting", "no row"))?;
+    let receipt = rows::get::<Option<i64>>(row, "receipt")?;
+    let receipt = receipt
+        .map(|seq| receipts::get_known(view, seq, Body::Without))
+        .transpose()?;
+    Ok(OldestWaiting {
+        job: receipt.map(|receipt| receipt.event.received_at),
+        delivery: rows::millis_opt(row, "delivery")?,
     })
 }
 

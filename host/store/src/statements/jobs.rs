@@ -76,7 +76,7 @@ impl turns::Line for Tenants<'_, '_, '_> {
     fn lease(&mut self, tenant: &String, rows_max: usize) -> Result<Leased, Fault> {
         let connection = self.transaction.connection;
         let mut due = connection.prepare_cached(
-            "SELECT id, lane, state, epoch, attempts, tenant, route, receipt FROM jobs \
+            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt FROM jobs \
              WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
         )?;
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
@@ -120,6 +120,7 @@ struct Job {
     /// Of its newest lease.
     epoch: LeaseEpoch,
     attempts: u32,
+    due_at: UnixMillis,
     tenant: TenantName,
     route: RouteName,
     receipt: i64,
@@ -133,6 +134,7 @@ impl Job {
             state: rows::job_state(row, "state")?,
             epoch: LeaseEpoch(get(row, "epoch")?),
             attempts: rows::unsigned32(row, "attempts")?,
+            due_at: rows::millis(row, "due_at")?,
             tenant: id(row, "tenant")?,
             route: id(row, "route")?,
             receipt: get(row, "receipt")?,
@@ -143,7 +145,7 @@ impl Job {
     /// [`Fault::NotFound`] when there is no such job.
     fn find(connection: &Connection, job: JobId) -> Result<Self, Fault> {
         let mut statement = connection.prepare_cached(
-            "SELECT id, lane, state, epoch, attempts, tenant, route, receipt FROM jobs WHERE id = ?1",
+            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt FROM jobs WHERE id = ?1",
         )?;
         let mut found = statement.query([job.0])?;
         let row = found.next()?.ok_or_else(|| Fault::NotFound(job.to_string()))?;
@@ -202,6 +204,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
         epoch,
         route: job.route,
         attempt: attempts,
+        due_at: job.due_at,
         receipt: receipt.id,
         event: reviews::as_reviewed(transaction.view(), &receipt)?,
     })

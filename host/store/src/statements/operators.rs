@@ -24,11 +24,11 @@ use crate::registry::{
 };
 use crate::sql::Connection;
 use crate::{
-    AskedList, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery, NewToken, NextDue, Page,
-    Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
-    Views,
+    AskedList, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery, NewToken, NextDue,
+    OldestWaiting, Page, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
+    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError,
+    TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -182,6 +182,10 @@ impl<S: Transacts> Views for S {
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.due_next().await
+    }
+
+    async fn oldest_waiting(&self) -> Result<OldestWaiting, StoreError> {
+        self.read(counts::oldest_waiting).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

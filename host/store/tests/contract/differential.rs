@@ -473,6 +473,7 @@ fn settlement_of_nobody(sent: &Sent, store: &SqliteStore) -> tollgate_store::Set
         epoch: tollgate_core::ids::LeaseEpoch(1),
         route: name("cashback"),
         attempt: 1,
+        due_at: at(0),
         receipt: sent.receipt(store),
         event: sent.admission(store).event,
     })

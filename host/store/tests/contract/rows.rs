@@ -26,11 +26,11 @@ use tollgate_store::registry::{
 use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Count,
     Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item, JobClaim, KeptDelivery,
-    NewToken, NextDue, Outbox, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReceiptKey, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
-    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
-    TraceQuery, Value, Views, Work,
+    NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReceiptKey,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError,
+    TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -271,6 +271,10 @@ impl Views for RowStore {
 
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.of_guest()?.next_due()
+    }
+
+    async fn oldest_waiting(&self) -> Result<OldestWaiting, StoreError> {
+        self.of_guest()?.oldest_waiting()
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

@@ -19,11 +19,12 @@ use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, ClaimRequest, Control as _, Counts, DeadLetterFilter,
-    DeadWork, Intake as _, JobClaim, NewToken, Outbox as _, OutboxClaim, OutboxHold, Quotas, ReceiptKey as _,
-    RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork, ResendRequest, ReviewAnswer,
-    ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter, RoutableStanding, RouteTargets,
-    SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled, Settlement, StateEdit, StateEdited,
-    StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _, Work as _,
+    DeadWork, Intake as _, JobClaim, NewToken, OldestWaiting, Outbox as _, OutboxClaim, OutboxHold, Quotas,
+    ReceiptKey as _, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
+    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter,
+    RoutableStanding, RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled,
+    Settlement, StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _,
+    Work as _,
 };
 
 use crate::support::{
@@ -133,6 +134,7 @@ macro_rules! contract {
             a_trace_shows_what_was_repeated,
             recorded_runs_come_back_with_all_that_they_read,
             next_due_is_the_earliest,
+            the_oldest_that_waits_is_known_whenever_it_is_due,
             counts_count,
             what_does_not_exist_is_not_found,
             o10_a_filter_finds_what_fits_in_every_list,
@@ -3526,6 +3528,44 @@ pub(crate) async fn next_due_is_the_earliest(backend: &impl Backend) {
     with_action.run.started_at = at(300);
     assert!(matches!(settle(&store, with_action).await, Settled::Committed { .. }));
     assert_eq!(store.next_due().await.unwrap().outbox, Some(at(302)));
+}
+
+pub(crate) async fn the_oldest_that_waits_is_known_whenever_it_is_due(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(store.oldest_waiting().await.unwrap(), OldestWaiting::default());
+    for (event, ms) in [("e1", 100), ("e2", 200)] {
+        assert_eq!(Sent::new(event).at(ms).admit(&store).await, ACCEPTED);
+    }
+    let jobs = async || store.oldest_waiting().await.unwrap().job;
+    assert_eq!(jobs().await, Some(at(100)));
+    let claims = claim(&store, at(200), 10).await;
+    assert_eq!(claims[0].due_at, at(100));
+    assert_eq!(jobs().await, Some(at(100)), "while it is leased");
+    let later = settlement(&claims[0]).end(retry(900));
+    assert!(matches!(settle(&store, later).await, Settled::Committed { .. }));
+    assert_eq!(jobs().await, Some(at(100)), "while it waits for its next attempt");
+    let mut acts = settlement(&claims[1]).acts("op", 1).to("shop");
+    acts.run.started_at = at(300);
+    assert!(matches!(settle(&store, acts).await, Settled::Committed { .. }));
+    let again = claim_one(&store, at(950)).await;
+    assert_eq!(again.due_at, at(900));
+    assert!(matches!(
+        settle(&store, settlement(&again)).await,
+        Settled::Committed { .. }
+    ));
+    let delivery = Some(at(302));
+    assert_eq!(
+        store.oldest_waiting().await.unwrap(),
+        OldestWaiting { job: None, delivery }
+    );
+    let entry = claim_outbox_one(&store, at(1_000)).await;
+    assert_eq!(store.oldest_waiting().await.unwrap().delivery, delivery);
+    let delivered = attempt(&entry, 1_000, EntryEnd::Delivered);
+    assert_eq!(
+        store.record_attempt(delivered).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    assert_eq!(store.oldest_waiting().await.unwrap(), OldestWaiting::default());
 }
 
 /// Whether the signal has woken since it was asked last.
