@@ -22,6 +22,7 @@ mod store;
 mod store_files;
 mod test_key;
 mod token;
+mod traces;
 mod transfer;
 mod verify;
 mod wire;
@@ -176,6 +177,11 @@ enum Command {
     /// Show events as they come in, until Ctrl-C
     #[command(after_help = lists::FILTERS)]
     Tail(lists::TailArgs),
+    /// Export what became of events as OpenTelemetry traces
+    Traces {
+        #[command(subcommand)]
+        command: traces::Command,
+    },
     /// List dead letters: what was given up, and why
     Dlq {
         #[command(subcommand)]
@@ -548,6 +554,7 @@ fn main() -> ExitCode {
         Command::Deliveries(args) => lists::run::<calls::Deliveries, _>(&args),
         Command::Undelivered(args) => lists::run::<calls::Undelivered, _>(&args),
         Command::Tail(args) => lists::tail(args),
+        Command::Traces { command } => traces::run(command),
         Command::Dlq {
             command: DlqCommand::List { target, filter },
         } => ask::dead_letters(&target, filter),

@@ -102,7 +102,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             ..TraceParameters::default()
         };
         let asked = query.clone().checked().map_err(|error| Usage(format!("--{error}")))?;
-        let page = ask::ask::<calls::Trace>(&args.target, &Nothing {}, &query, async |store| store.trace(asked).await)?;
+        let page = ask::ask::<calls::Trace>(&args.target, &Nothing {}, &query, async |store| {
+            store.trace(asked).await
+        })?;
         let came_in = |trace: &Trace| UnixMillis::from_rfc3339(&trace.receipt.received_at);
         let wanted: Vec<_> = page
             .iter()
@@ -129,7 +131,10 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
         print_json(&report)?;
     } else {
         let traces = super::show::counted(report.traces as u64, "trace");
-        anstream::println!("{traces} with {} exported", super::show::counted(report.spans as u64, "span"));
+        anstream::println!(
+            "{traces} with {} exported",
+            super::show::counted(report.spans as u64, "span")
+        );
     }
     Ok(if report.traces == 0 { Exit::No } else { Exit::Yes })
 }
@@ -196,7 +201,10 @@ impl Sink {
                 let rejected = serde_json::from_str::<Value>(&answer).ok();
                 let rejected = rejected.and_then(|answer| answer.pointer("/partialSuccess/rejectedSpans").cloned());
                 let is_none = |count: &Value| matches!(count.to_string().trim_matches('"'), "0" | "null");
-                anyhow::ensure!(rejected.as_ref().is_none_or(is_none), "{url} did not take all spans: {said}");
+                anyhow::ensure!(
+                    rejected.as_ref().is_none_or(is_none),
+                    "{url} did not take all spans: {said}"
+                );
             }
         }
         Ok(())
@@ -217,7 +225,9 @@ fn given_headers(text: &str) -> Result<Vec<(String, String)>, Usage> {
         .map(|pair| {
             // The value may be a token: it is not repeated.
             let (name, value) = pair.split_once('=').ok_or_else(|| {
-                Usage(format!("{HEADERS} has a part without `=`; it is name=value, with commas between"))
+                Usage(format!(
+                    "{HEADERS} has a part without `=`; it is name=value, with commas between"
+                ))
             })?;
             Ok((name.trim().to_owned(), percent_decoded(value.trim())))
         })
@@ -257,11 +267,11 @@ enum Kind {
 }
 
 /// A span that is being made.
-struct Span<'a> {
+struct Span {
     receipt: ReceiptId,
     /// What it is within its trace; its id is made of it.
     of: String,
-    parent: Option<&'a str>,
+    parent: Option<String>,
     name: String,
     kind: Kind,
     start_ns: i128,
@@ -271,7 +281,7 @@ struct Span<'a> {
     error: Option<String>,
 }
 
-impl Span<'_> {
+impl Span {
     fn json(self) -> Value {
         let mut span = json!({
             "traceId": trace_id(self.receipt),
@@ -283,7 +293,7 @@ impl Span<'_> {
             "attributes": attributes(&self.attributes),
         });
         if let Some(parent) = self.parent {
-            span["parentSpanId"] = span_id(self.receipt, parent).into();
+            span["parentSpanId"] = span_id(self.receipt, &parent).into();
         }
         if let Some(message) = self.error {
             span["status"] = json!({ "code": 2, "message": message });
@@ -310,7 +320,9 @@ fn attributes(pairs: &[(&'static str, Value)]) -> Value {
         other => json!({ "stringValue": other.to_string() }),
     };
     let pairs = pairs.iter().filter(|(_, value)| !value.is_null());
-    pairs.map(|(key, value)| json!({ "key": key, "value": typed(value) })).collect()
+    pairs
+        .map(|(key, value)| json!({ "key": key, "value": typed(value) }))
+        .collect()
 }
 
 fn nanoseconds(instant: &str) -> i128 {
@@ -326,7 +338,7 @@ fn spans(trace: &Trace) -> Vec<Value> {
     let mut below = vec![Span {
         receipt: receipt.id,
         of: "admit".to_owned(),
-        parent: Some(EVENT),
+        parent: Some(EVENT.to_owned()),
         name: "admit".to_owned(),
         kind: Kind::Internal,
         // The ledger says when the request had come in, and not how long its commit took.
@@ -348,7 +360,9 @@ fn spans(trace: &Trace) -> Vec<Value> {
             below.push(span);
             // What a run only repeats was delivered for the run that recorded it.
             let recorded = run.actions.iter().filter(|action| action.verdict == Verdict::Recorded);
-            for (action, entry) in recorded.flat_map(|action| action.deliveries.iter().map(move |entry| (action, entry))) {
+            for (action, entry) in
+                recorded.flat_map(|action| action.deliveries.iter().map(move |entry| (action, entry)))
+            {
                 if delivered.insert(entry.id) {
                     let attempts = entry.attempts.iter();
                     below.extend(attempts.map(|attempt| span_of_attempt(receipt.id, &of_run, action, entry, attempt)));
@@ -380,8 +394,10 @@ fn spans(trace: &Trace) -> Vec<Value> {
         .map(|mut span| {
             // Found by tenant and source wherever one begins to look.
             if span.parent.is_some() {
-                span.attributes.push(("tollgate.tenant", receipt.tenant.as_str().into()));
-                span.attributes.push(("tollgate.source", receipt.source.as_str().into()));
+                span.attributes
+                    .push(("tollgate.tenant", receipt.tenant.as_str().into()));
+                span.attributes
+                    .push(("tollgate.source", receipt.source.as_str().into()));
             }
             span.json()
         })
@@ -395,13 +411,13 @@ fn disposition(trace: &Trace) -> Value {
         .unwrap_or(Value::Null)
 }
 
-fn span_of_run(receipt: ReceiptId, run: &RunView) -> Span<'static> {
+fn span_of_run(receipt: ReceiptId, run: &RunView) -> Span {
     let start_ns = nanoseconds(&run.started_at);
     let went_well = run.message.is_empty();
     Span {
         receipt,
         of: run.id.to_string(),
-        parent: Some(EVENT),
+        parent: Some(EVENT.to_owned()),
         name: format!("run {}", run.plugin),
         kind: Kind::Internal,
         start_ns,
@@ -421,25 +437,30 @@ fn span_of_run(receipt: ReceiptId, run: &RunView) -> Span<'static> {
     }
 }
 
-fn span_of_attempt<'a>(
+fn span_of_attempt(
     receipt: ReceiptId,
-    of_run: &'a str,
+    of_run: &str,
     action: &ActionView,
     entry: &OutboxView,
     attempt: &AttemptView,
-) -> Span<'a> {
+) -> Span {
     let start_ns = nanoseconds(&attempt.started_at);
     let (status, error) = match &attempt.end {
         AttemptEnd::Answered { http_status, .. } => {
             let went_well = (200..300).contains(http_status);
-            (Some(*http_status), (!went_well).then(|| format!("answered {http_status}")))
+            (
+                Some(*http_status),
+                (!went_well).then(|| format!("answered {http_status}")),
+            )
         }
-        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => (None, Some(mask::line(reason, 200).into())),
+        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => {
+            (None, Some(mask::line(reason, 200).into()))
+        }
     };
     Span {
         receipt,
         of: format!("{} {}", entry.id, attempt.started_at),
-        parent: Some(of_run),
+        parent: Some(of_run.to_owned()),
         name: format!("deliver {}", entry.destination),
         kind: Kind::Client,
         start_ns,

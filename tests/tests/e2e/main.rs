@@ -22,6 +22,8 @@ mod operators;
 mod lists;
 mod process;
 mod telemetry;
+mod prometheus;
+mod traces;
 mod audit;
 mod backup;
 mod repeat;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
@@ -41,7 +42,12 @@ fn o7_what_alerts_and_pages_ask_for_is_in_the_answer_from_the_start() {
     let destination = Destination::start();
     let stage = Setup::to_books(&destination).start();
     let answered = answered(&stage);
-    for file in ["ops/alerts.yml", "docs/operate.md", "docs/operations.md"] {
+    for file in [
+        "ops/alerts.yml",
+        "ops/dashboard.json",
+        "docs/operate.md",
+        "docs/operations.md",
+    ] {
         let text = fs::read_to_string(root().join(file)).expect(file);
         let asked = metrics_in(&text);
         assert!(asked.len() > 10, "{file}: {asked:?}");
@@ -131,9 +137,10 @@ fn o7_each_step_is_measured_and_counted_where_it_happens() {
 }
 
 #[test]
-fn o7_the_oldest_that_waits_shows_its_age_whenever_it_is_due() {
+fn o7_the_oldest_that_waits_shows_its_age_while_somebody_works_on_it() {
     let destination = Destination::start();
-    destination.otherwise(Reply::Status(503));
+    // Slow enough to be looked at.
+    destination.otherwise(Reply::After(Duration::from_secs(5), 204));
     let stage = Setup::to_books(&destination).start();
     assert_eq!(stage.redeem(1).status, 202);
     let age = || stage.metric("tollgate_outbox_oldest_waiting_seconds");
@@ -141,7 +148,6 @@ fn o7_the_oldest_that_waits_shows_its_age_whenever_it_is_due() {
     let status = stage.operator_get("/v1/status").json();
     assert!(status["oldest_delivery_s"].as_u64() >= Some(2), "{status}");
     assert_eq!(status["oldest_job_s"], Value::Null);
-    destination.otherwise(Reply::Status(204));
     stage.quiet();
     assert_eq!(age(), 0);
 }
@@ -196,5 +202,43 @@ fn o7_a_host_is_ready_once_its_plugins_are_loaded_and_says_what_needs_a_person()
     let token = token.as_str().expect("a token");
     for path in ["/v1/status", "/metrics"] {
         assert_eq!(stage.ask_as(token, "GET", path, b"").status, 403, "{path}");
+    }
+}
+
+#[test]
+fn o7_lines_about_one_thing_carry_the_ids_that_a_trace_is_found_by() {
+    let destination = Destination::start();
+    destination.otherwise(Reply::Status(410));
+    let rest = format!(
+        "{CASHBACK_TO_BOOKS}{}[routes.bad]\nplugin = \"panic\"\ntypes = [\"note\"]\n",
+        books("books", &destination)
+    );
+    let stage = Setup::acme(&rest).plugin("cashback").hostile("panic").start();
+    let paid = stage.redeem(1).receipt();
+    let note = stage
+        .post("shop", &signer("shop").sign("", plain("note", "evt_9")))
+        .receipt();
+    for (about, receipt, ids, names) in [
+        (
+            "delivery given up",
+            &paid,
+            &["receipt", "delivery"][..],
+            json!({ "tenant": "acme", "destination": "books" }),
+        ),
+        (
+            "a run failed",
+            &note,
+            &["receipt", "job", "run"],
+            json!({ "tenant": "acme", "source": "shop", "route": "bad", "fault": "trap" }),
+        ),
+    ] {
+        let line = wait_until(about, || stage.log_with(about).into_iter().next());
+        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        holds(&line, &names);
+        assert_eq!(text(&line, "receipt"), receipt, "{line}");
+        for id in ids {
+            let trace = stage.trace(text(&line, id));
+            assert_eq!(trace["receipt"]["id"], **receipt, "by {id}: {line}");
+        }
     }
 }

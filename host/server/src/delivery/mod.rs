@@ -7,6 +7,19 @@
 //! A destination may see one action more than once: an attempt whose answer was lost, or whose host died before it was recorded,
 //! is made again. `webhook-id` and `Idempotency-Key` stay the same, so that it can tell.
 
+/// Logs a line about a delivery, under the ids by which all lines about it are found.
+macro_rules! say_of_delivery {
+    ($level:ident, $claim:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            delivery = %$claim.entry,
+            receipt = %$claim.receipt,
+            tenant = %$claim.tenant,
+            destination = %$claim.destination,
+            $($rest)+
+        )
+    };
+}
+
 mod breakers;
 mod circuit;
 mod client;
@@ -344,7 +357,11 @@ impl<S: Outbox + Views> Delivery<S> {
                     return log_end(claim, &record.entry_end);
                 }
                 Ok(AttemptRecorded::LeaseLost) => {
-                    tracing::warn!(entry = %claim.entry, "another deliverer took this entry over; the attempt is kept as history");
+                    say_of_delivery!(
+                        warn,
+                        claim,
+                        "another deliverer took this delivery over; the attempt is kept as history"
+                    );
                     return;
                 }
                 Err(
@@ -354,12 +371,12 @@ impl<S: Outbox + Views> Delivery<S> {
                     | StoreError::NoSpace { .. }
                     | StoreError::Database { .. }),
                 ) if clock::now().since(started_at) < limits::OUTBOX_LEASE_MS => {
-                    tracing::warn!(entry = %claim.entry, %error, "an attempt could not be recorded yet");
+                    say_of_delivery!(warn, claim, %error, "an attempt could not be recorded yet");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(error) => {
-                    tracing::error!(entry = %claim.entry, %error, "an attempt could not be recorded; it will be made again");
+                    say_of_delivery!(error, claim, %error, "an attempt could not be recorded; it will be made again");
                     if matches!(error, StoreError::Fatal { .. }) {
                         self.shutdown.cancel();
                     }
@@ -377,21 +394,14 @@ fn nap(next: Option<UnixMillis>) -> Duration {
 }
 
 fn log_end(claim: &OutboxClaim, end: &EntryEnd) {
-    let OutboxClaim {
-        entry,
-        receipt,
-        tenant,
-        destination,
-        attempt,
-        ..
-    } = claim;
+    let attempt = claim.attempt;
     match end {
-        EntryEnd::Delivered => tracing::debug!(%entry, %receipt, %tenant, %destination, attempt, "delivered"),
+        EntryEnd::Delivered => say_of_delivery!(debug, claim, attempt, "delivered"),
         EntryEnd::RetryAt { at, reason } => {
-            tracing::info!(%entry, %receipt, %tenant, %destination, attempt, %at, reason, "delivery failed, tried again later");
+            say_of_delivery!(info, claim, attempt, %at, reason, "delivery failed, tried again later");
         }
         EntryEnd::Dead { reason } => {
-            tracing::warn!(%entry, %receipt, %tenant, %destination, attempt, reason, "delivery given up: see `tollgate dlq`");
+            say_of_delivery!(warn, claim, attempt, reason, "delivery given up: see `tollgate dlq`");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, EncodeMetric, LabelSetEncoder};
+use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -185,8 +185,21 @@ where
 {
     /// Lists the metric. `name` is without the host's prefix, and a counter's without `_total`; `help` without a stop.
     pub(crate) fn register(&self, registry: &mut Registry, name: &str, help: &str) {
-        debug_assert_ne!(M::TYPE, MetricType::Unknown);
-        registry.register(name, help, self.family.clone());
+        registry.register(name, help, Listed(self.family.clone()));
+    }
+}
+
+/// A family that is listed while it has no series, too: who looks for its name finds it.
+#[derive(Debug)]
+struct Listed<M>(Family<Labels, M, fn() -> M>);
+
+impl<M: EncodeMetric + TypedMetric> EncodeMetric for Listed<M> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
     }
 }
 

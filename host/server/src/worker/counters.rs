@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate_core::ids::{RouteName, TenantName};
+use tollgate_core::ids::{RouteName, RunId, TenantName};
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd};
 use tollgate_core::time::UnixMillis;
@@ -110,23 +110,21 @@ impl WorkerCounters {
     }
 
     /// Counts a job that its plugin held, and says so: nothing more happens with it before somebody decides.
-    pub(super) fn note_held(&self, claim: &JobClaim, reason: &str) {
+    pub(super) fn note_held(&self, claim: &JobClaim, run: RunId, reason: &str) {
         let (tenant, route) = (&claim.event.tenant, &claim.route);
         self.held.of(&Labels::route(tenant, route)).inc();
         if let Some(left_out) = count(&self.held_said, tenant, route) {
             let reason = mask::line(reason, 300);
-            tracing::warn!(%tenant, %route, job = %claim.job, reason, left_out,
-                "a plugin held a job: it waits for review (`tollgate review --kind held-job`)");
+            say_of_job!(warn, claim, %run, reason, left_out, "a plugin held a job: it waits for review (`tollgate review --kind held-job`)");
         }
     }
 
     /// Counts a run that proposed what conflicts with the ledger, and says so: that has no effect before somebody decides.
-    pub(super) fn note_conflict(&self, claim: &JobClaim) {
+    pub(super) fn note_conflict(&self, claim: &JobClaim, run: RunId) {
         let (tenant, route) = (&claim.event.tenant, &claim.route);
         self.conflicts.of(&Labels::route(tenant, route)).inc();
         if let Some(left_out) = count(&self.conflicts_said, tenant, route) {
-            tracing::warn!(%tenant, %route, job = %claim.job, receipt = %claim.receipt, left_out,
-                "a proposal conflicts with the ledger: its operation is recorded with other content, and it waits for review (`tollgate \
+            say_of_job!(warn, claim, %run, left_out, "a proposal conflicts with the ledger: its operation is recorded with other content, and it waits for review (`tollgate \
                  review --kind ledger-conflict`)");
         }
     }

@@ -3,6 +3,20 @@
 //! One dispatcher leases jobs and hands them to a bounded number of plugin threads; plugin code never runs on an I/O thread. First
 //! try, retry, replay and restart take this one path: whoever wakes rereads the store.
 
+/// Logs a line about a job, under the ids by which all lines about it are found.
+macro_rules! say_of_job {
+    ($level:ident, $claim:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            job = %$claim.job,
+            receipt = %$claim.receipt,
+            tenant = %$claim.event.tenant,
+            source = %$claim.event.source,
+            route = %$claim.route,
+            $($rest)+
+        )
+    };
+}
+
 mod counters;
 mod run_class;
 mod pool;
@@ -17,7 +31,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tollgate_core::action::Verdict;
-use tollgate_core::ids::{PluginDigest, PluginName};
+use tollgate_core::ids::{PluginDigest, PluginName, RunId};
 use tollgate_core::limits;
 use tollgate_core::mask;
 use tollgate_core::outcome::{Fault, JobEnd};
@@ -234,21 +248,25 @@ async fn process<S: Work + Views>(
                 Err(error) => {
                     // Nothing was written; the lease runs out and the job is run again.
                     worker.stop_if_fatal(&error);
-                    return tracing::error!(job = %claim.job, %error, "a run could not be settled");
+                    return say_of_job!(error, claim, %error, "a run could not be settled");
                 }
             };
             match rules(&worker.config.load()).after(&claim, answer, reruns, tried, clock::moment()) {
                 Next::Settle(void) => (settlement, shadow) = (*void, None),
                 Next::Run => continue 'runs,
                 Next::Leave => {
-                    return tracing::warn!(job = %claim.job, "another worker took the job over; this run was not committed");
+                    return say_of_job!(
+                        warn,
+                        claim,
+                        "another worker took the job over; this run was not committed"
+                    );
                 }
                 Next::Settled { run, verdicts } => {
                     pass(Failpoint::AfterSettle);
                     // Here, so that a run that was repeated because its state went stale counts once.
-                    ending.note(&worker, &claim).await;
+                    ending.note(&worker, &claim, run).await;
                     if verdicts.contains(&Verdict::Conflict) {
-                        worker.counters.note_conflict(&claim);
+                        worker.counters.note_conflict(&claim, run);
                     }
                     if let Some(task) = shadow {
                         shadows.hand_in(shadow::Task { run, ..task });
@@ -302,7 +320,7 @@ impl Ending {
         }
     }
 
-    async fn note<S: Work + Views>(self, worker: &Worker<S>, claim: &JobClaim) {
+    async fn note<S: Work + Views>(self, worker: &Worker<S>, claim: &JobClaim, run: RunId) {
         let counters = &worker.counters;
         let (tenant, route) = (&claim.event.tenant, &claim.route);
         counters.count_end(tenant, route, self.end);
@@ -313,13 +331,13 @@ impl Ending {
             && let Some(left_out) = counters.count_fault(tenant, route, fault, clock::now())
         {
             let (fault, message) = (fault.as_str(), mask::line(&message, 300));
-            tracing::warn!(%tenant, %route, %plugin, fault, left_out, job = %claim.job, "a run failed: {message}");
+            say_of_job!(warn, claim, %run, %plugin, fault, left_out, "a run failed: {message}");
         }
         if let Some(reason) = self.held {
-            counters.note_held(claim, &reason);
+            counters.note_held(claim, run, &reason);
         }
-        if let Some(run) = self.run {
-            note_end(worker, run).await;
+        if let Some(end) = self.run {
+            note_end(worker, end).await;
         }
     }
 }
@@ -409,13 +427,13 @@ async fn hold_job<S: Work + Views>(worker: &Worker<S>, claim: &JobClaim, lease_m
     match worker.store.extend_lease(claim.job, claim.epoch, until).await {
         Ok(true) => Held::Still,
         Ok(false) => {
-            tracing::warn!(job = %claim.job, "another worker took the job over; this run is not made");
+            say_of_job!(warn, claim, "another worker took the job over; this run is not made");
             Held::Lost
         }
         Err(error) => {
             // What the settlement finds decides; until then the run waits on.
             worker.stop_if_fatal(&error);
-            tracing::error!(job = %claim.job, %error, "the lease of a waiting job could not be extended");
+            say_of_job!(error, claim, %error, "the lease of a waiting job could not be extended");
             Held::Still
         }
     }
@@ -450,7 +468,7 @@ impl Prepared {
         let shadow = self.shadow?;
         Some(shadow::Task {
             shadow,
-            run: tollgate_core::ids::RunId(0),
+            run: RunId(0),
             active: settlement.run.digest,
             route: Arc::clone(&self.route),
             event: Arc::clone(&claim.event),
