@@ -180,6 +180,7 @@ fn settlement(plugin: &Plugin, claim: &JobClaim, store: &SqliteStore) -> anyhow:
         end: JobEnd::Done,
         writes: run.writes,
         state_total_max: None,
+        budgets: Vec::new(),
         actions: judge(proposals, &[grant])?,
         namespace: "cashback".parse().expect("a name"),
         targets: Targets::default(),

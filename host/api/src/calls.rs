@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, status, tokens,
-    trace, trials,
+    budgets, counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, status,
+    tokens, trace, trials,
 };
 
 /// A call of the table, without its types.
@@ -243,7 +243,13 @@ calls! {
         answer: Vec<set_aside::SetAsideCount>,
         returns: "one row for each kind at each source, or route for held jobs"
     }
-    /// Decide about what was set aside: map or replace a held receipt, run a held job or a conflicting delivery, keep or record a
+    /// The budgets of routes' grants: how much each is, what is spent and left in its window of now (UTC), and when that ends
+    Budgets = Get "/v1/budgets" needs ReceiptRead {
+        query: budgets::BudgetsQuery,
+        answer: Vec<budgets::BudgetView>,
+        returns: "the budgets, by tenant and route"
+    }
+    /// Decide about what was set aside: map or replace a held receipt, run a held job (beyond its budgets where that is said) or a conflicting delivery, keep or record a
     /// proposal that conflicts with the ledger, or dismiss
     Review = Post "/v1/review" needs ReceiptWrite {
         body: ReviewBody,

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod as_text;
+pub mod budgets;
 mod call;
 pub mod calls;
 mod check;

@@ -62,6 +62,8 @@ impl TrialReport {
         for route in &mut self.routes {
             // A trial on a host covers one route.
             route.differing = self.tally.differing;
+            route.over_budget = up(route.over_budget);
+            route.over_budget_before = up(route.over_budget_before);
         }
         self.state = self.state.coarse();
         self.seconds = 0.0;
@@ -92,6 +94,12 @@ pub struct RouteTally {
     pub runs: u64,
     /// Of those, how many differ in meaning.
     pub differing: u64,
+    /// How many of the candidate's runs the route's budgets would have held, had they been settled one after the other from whole budgets on.
+    #[serde(default)]
+    pub over_budget: u64,
+    /// The same of the runs that they are compared with.
+    #[serde(default)]
+    pub over_budget_before: u64,
 }
 
 /// What became of state that the candidate wrote, when the version before it ran on it: what a rollback would meet.
@@ -109,9 +117,13 @@ pub struct ReadBack {
     pub unknown: Option<String>,
 }
 
+/// A count rounded up to a power of two.
+fn up(count: u64) -> u64 {
+    count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0)
+}
+
 impl ReadBack {
     fn coarse(self) -> Self {
-        let up = |count: u64| count.checked_next_power_of_two().unwrap_or(u64::MAX) * u64::from(count > 0);
         Self {
             read: up(self.read),
             unreadable: up(self.unreadable),

@@ -11,9 +11,9 @@ use tollgate_api::resend::{ResendBody, ResendReport, SentQuery};
 use tollgate_api::set_aside::{HeldCountsQuery, HeldQuery, SetAside, SetAsideKind};
 use tollgate_api::trace::TraceParameters;
 use tollgate_api::{Call, Nothing, calls, question};
-use tollgate_core::mask;
 use tollgate_core::review::ReviewBody;
 use tollgate_core::secret::Secret;
+use tollgate_core::{budget, mask};
 use tollgate_store::{Store as _, StoreError, Views as _};
 
 use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, print_json, show, wire};
@@ -379,6 +379,7 @@ pub(super) fn review(target: &Target, args: ReviewArgs) -> anyhow::Result<Exit> 
         set_right: args.set_right,
         replace_with: args.replace_with,
         run: args.run,
+        beyond_budget: args.beyond_budget,
         dismiss: args.dismiss,
         keep: args.keep,
         record: args.record,
@@ -427,6 +428,13 @@ fn held(target: &Target, query: HeldQuery) -> anyhow::Result<Exit> {
     if let Some(job) = first(SetAsideKind::HeldJob) {
         anstream::println!("run a held job again:    tollgate review {job} --run");
         anstream::println!("or all that match:       tollgate replay --held --dry-run");
+        let is_over = |item: &&SetAside| item.review.is_none() && item.reason.starts_with(budget::OVER);
+        if let Some(over) = held.iter().find(is_over) {
+            anstream::println!(
+                "beyond its budgets:      tollgate review {} --run --beyond-budget --why TEXT",
+                over.id
+            );
+        }
     }
     if let Some(delivery) = first(SetAsideKind::Conflict).or_else(|| first(SetAsideKind::SuspectedReplay)) {
         anstream::println!("as an event of its own:  tollgate review {delivery} --run --dry-run");

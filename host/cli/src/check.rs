@@ -155,6 +155,9 @@ fn list(target: &Target, config: &Config) {
                 None => route.plugin.to_string(),
             };
             anstream::println!("    route  {:16} {dim}{what} → {to}{dim:#}", route.name);
+            for grant in &route.grants {
+                anstream::println!("           {:16} {dim}may {grant}{dim:#}", "");
+            }
         }
     }
 }

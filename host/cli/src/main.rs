@@ -4,6 +4,7 @@
 mod ask;
 mod audit;
 mod backup;
+mod budgets;
 mod check;
 mod demo;
 mod key_file;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
+use tollgate_api::budgets::BudgetsQuery;
 use tollgate_api::calls;
 use tollgate_api::dead_letters::DeadLetterQuery;
 use tollgate_api::resend::SentQuery;
@@ -209,7 +211,7 @@ enum Command {
         after_help = "Without an identifier: the list of what waits for a person's word, kind by kind, of each the newest first.\n\n\
                       A held receipt (rcpt_…) is mapped to the status that you name, and the lifecycle judges it as it would have judged the \
                       provider; or it is replaced with another form of its event that came later (dlv_…); or dismissed.\n\
-                      A job that its plugin held (job_…) runs again, or is dismissed.\n\
+                      A job that its plugin or a budget held (job_…) runs again, beyond its budgets where you say so, or is dismissed.\n\
                       A delivery with the id of a receipt and other bytes (dlv_…) runs as an event of its own, or is dismissed.\n\
                       An action whose operation is recorded with other content (act_…) is kept out of the ledger, or recorded under \
                       another operation key.\n\n\
@@ -221,6 +223,18 @@ enum Command {
         target: Target,
         #[command(flatten)]
         args: ReviewArgs,
+    },
+    /// Show the budgets of routes: what is spent, what is left, and until when
+    #[command(
+        after_help = "A grant may have budgets: so much money or so many actions in an hour, a day or a month (UTC), of the route or of each \
+                      account. What would go beyond one is held: list it with `tollgate review --kind held-job --reason budget`, and let \
+                      it go with `tollgate review job_… --run`, once there is enough left, or with --beyond-budget."
+    )]
+    Budgets {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        query: BudgetsQuery,
     },
     /// Show what Tollgate knows of each provider, and run its known answers
     Provider {
@@ -368,6 +382,9 @@ struct ReviewArgs {
     /// Run a held job again, or a conflicting delivery as an event of its own
     #[arg(long, requires = "id", conflicts_with_all = ["dismiss", "keep", "record"])]
     run: bool,
+    /// With --run of a held job: record what it proposes whatever its budgets have left, this once; needs --why
+    #[arg(long, requires = "run", requires = "why")]
+    beyond_budget: bool,
     /// Nothing is to be done with it
     #[arg(long, requires_all = ["id", "why"], conflicts_with_all = ["keep", "record"])]
     dismiss: bool,
@@ -564,6 +581,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => ask::replay(args),
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
+        Command::Budgets { target, query } => budgets::run(&target, &query),
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),

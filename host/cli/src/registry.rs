@@ -281,7 +281,16 @@ fn asked<C: Call>(target: &Target, path: &C::Path, query: &C::Query, body: &C::B
     asked_at::<C>(ask::host(target)?, path, query, body)
 }
 
-fn asked_at<C: Call>(place: Place, path: &C::Path, query: &C::Query, body: &C::Body) -> anyhow::Result<C::Answer> {
+/// Asks the host or app at `place` for a call.
+///
+/// # Errors
+/// When it is not there, or refuses.
+pub(super) fn asked_at<C: Call>(
+    place: Place,
+    path: &C::Path,
+    query: &C::Query,
+    body: &C::Body,
+) -> anyhow::Result<C::Answer> {
     let body = match C::TAKES {
         Content::Json => serde_json::to_vec(body)?,
         Content::Nothing | Content::Component | Content::Metrics => Vec::new(),

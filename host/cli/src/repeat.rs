@@ -466,6 +466,22 @@ fn show_trial(report: &TrialReport) {
         let mark = if line.before == line.after { "  " } else { "≠ " };
         anstream::println!("  {mark}{}  {}  {}", line.tenant, line.kind, moved(line));
     }
+    for route in &report.routes {
+        if route.over_budget + route.over_budget_before > 0 {
+            let warn = show::WARN;
+            let times = |count: u64| match count {
+                1 => "once".to_owned(),
+                count => format!("{count} times"),
+            };
+            anstream::println!(
+                "  {warn}budgets{warn:#}  {}/{} would have been held {} (before: {})",
+                route.tenant,
+                route.route,
+                times(route.over_budget),
+                times(route.over_budget_before)
+            );
+        }
+    }
     show_read_back(&report.state);
     if !report.withheld.is_empty() {
         let withheld = report.withheld.join(", ");

@@ -208,6 +208,7 @@ fn reviewed(reviewed: &Reviewed) -> String {
         ),
         Reviewed::Dismissed => state("dismissed"),
         Reviewed::RunAgain => "run again".to_owned(),
+        Reviewed::RunBeyondBudget => "run again beyond its budgets".to_owned(),
         Reviewed::Replaced {
             delivery,
             own_receipt,
@@ -335,6 +336,7 @@ pub(super) fn review(id: &str, report: &ReviewReport) {
         Reviewed::Superseded { .. }
         | Reviewed::Dismissed
         | Reviewed::RunAgain
+        | Reviewed::RunBeyondBudget
         | Reviewed::Kept { .. }
         | Reviewed::Recorded { .. } => false,
     };

@@ -170,6 +170,19 @@ impl ActionKind {
         Self::from_name(name).or_else(|| (name == Self::Forward.as_str()).then_some(Self::Forward))
     }
 }
+
+impl ActionKind {
+    /// Whether actions of this kind move money.
+    pub const fn moves_money(self) -> bool {
+        matches!(self, Self::Credit | Self::Debit | Self::IssueGiftCard)
+    }
+
+    /// Whether actions of this kind have an account: see [`Action::account`].
+    pub const fn has_account(self) -> bool {
+        self.moves_money() || matches!(self, Self::Notify)
+    }
+}
+
 impl fmt::Display for ActionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -203,6 +216,18 @@ impl Action {
             | Self::Notify(_)
             | Self::Extension(_)
             | Self::Forward(_) => None,
+        }
+    }
+
+    /// Whose balance, card or message it is, as the receiving system names them; none for what is nobody's.
+    pub fn account(&self) -> Option<&str> {
+        match self {
+            Self::Credit(transfer) | Self::Debit(transfer) => Some(&transfer.account),
+            Self::IssueGiftCard(card) => Some(&card.recipient),
+            Self::Notify(notice) => Some(&notice.recipient),
+            Self::ReserveStock(_) | Self::ReleaseStock(_) | Self::Flag(_) | Self::Extension(_) | Self::Forward(_) => {
+                None
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! that is not allowed; a run's proposals are granted all together or not at all.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +12,10 @@ use crate::action::{
     Action, ActionKind, Extension, GiftCard, GrantedAction, Proposal, Stock, Transfer, UncheckedAction, UncheckedMoney,
     UncheckedTransfer,
 };
+use crate::budget::Budget;
 use crate::ids::{IdError, OperationKey};
 use crate::limits;
+use crate::mask;
 use crate::money::{Currency, Money};
 
 /// One permission of a route: a kind of action, and bounds where the kind has something to bound.
@@ -31,6 +34,10 @@ pub struct Grant {
     pub sku_prefix: Option<String>,
     /// For extensions: the allowed names.
     pub extensions: Vec<String>,
+    /// What all actions of this kind on the route may come to, within windows of time. A grant that was kept before there were budgets
+    /// has none.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
 }
 
 impl Grant {
@@ -43,7 +50,36 @@ impl Grant {
             quantity_max: None,
             sku_prefix: None,
             extensions: Vec::new(),
+            budgets: Vec::new(),
         }
+    }
+}
+
+/// For people: `credit: at most 20.00 USD each, 500.00 USD a day, 3 actions a day per account`.
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        let mut parts = Vec::new();
+        if let Some(amount_max) = self.amount_max {
+            let each = self.currencies.iter();
+            let amounts: Vec<_> = each
+                .filter_map(|currency| Money::new(amount_max, *currency))
+                .map(|money| money.to_string())
+                .collect();
+            parts.push(format!("at most {} each", amounts.join(" or ")));
+        }
+        if let Some(quantity_max) = self.quantity_max {
+            parts.push(format!("at most {quantity_max} each"));
+        }
+        if let Some(prefix) = &self.sku_prefix {
+            parts.push(format!("articles that begin with `{}`", mask::shown(prefix)));
+        }
+        parts.extend(self.extensions.iter().map(|name| mask::shown(name).into_owned()));
+        parts.extend(self.budgets.iter().map(Budget::to_string));
+        if !parts.is_empty() {
+            write!(f, ": {}", parts.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -527,6 +563,65 @@ mod tests {
             let expect = (!expect.is_empty()).then(|| format!("action 0: {expect}"));
             assert_eq!(found, expect);
         }
+    }
+
+    #[test]
+    fn w6_a_grant_is_said_in_words() {
+        use crate::budget::{Most, Per, Window};
+        let [usd, jpy] = ["USD", "JPY"].map(|code| Currency::new(code).unwrap());
+        let budget = |window, per, most| Budget {
+            kind: ActionKind::Credit,
+            window,
+            per,
+            most,
+        };
+        let money = |minor_units| Most::Money(Money::new(minor_units, usd).unwrap());
+        for (grant, expect) in [
+            (
+                Grant {
+                    amount_max: Some(2_000),
+                    currencies: vec![usd],
+                    budgets: vec![
+                        budget(Window::Day, Per::Route, money(50_000)),
+                        budget(Window::Hour, Per::Account, Most::Actions(3)),
+                    ],
+                    ..Grant::of(ActionKind::Credit)
+                },
+                "credit: at most 20.00 USD each, 500.00 USD a day, 3 actions an hour per account",
+            ),
+            (
+                Grant {
+                    amount_max: Some(2_000),
+                    currencies: vec![usd, jpy],
+                    ..Grant::of(ActionKind::Debit)
+                },
+                "debit: at most 20.00 USD or 2000 JPY each",
+            ),
+            (
+                Grant {
+                    quantity_max: Some(2),
+                    sku_prefix: Some("mug-".into()),
+                    ..Grant::of(ActionKind::ReserveStock)
+                },
+                "reserve-stock: at most 2 each, articles that begin with `mug-`",
+            ),
+            (
+                Grant {
+                    extensions: vec!["acme/points".into()],
+                    ..Grant::of(ActionKind::Extension)
+                },
+                "extension: acme/points",
+            ),
+            (Grant::of(ActionKind::Flag), "flag"),
+        ] {
+            assert_eq!(grant.to_string(), expect);
+        }
+        // One that was kept before there were budgets.
+        let kept = r#"{"kind":"flag","amount_max":null,"currencies":[],"quantity_max":null,"sku_prefix":null,"extensions":[]}"#;
+        assert_eq!(
+            serde_json::from_str::<Grant>(kept).unwrap(),
+            Grant::of(ActionKind::Flag)
+        );
     }
 
     #[test]

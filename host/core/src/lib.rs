@@ -52,6 +52,7 @@ pub mod golden;
 pub mod registry;
 pub mod action;
 pub mod grant;
+pub mod budget;
 pub mod state;
 pub mod habits;
 pub mod host_calls;

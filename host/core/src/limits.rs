@@ -153,6 +153,8 @@ pub const RUN_LOG_LINES_MAX: usize = 64;
 /// One log line, and any other message of a plugin.
 pub const RUN_MESSAGE_BYTES_MAX: usize = 1024;
 
+/// Budgets of one grant.
+pub const BUDGETS_PER_GRANT_MAX: usize = 16;
 /// Actions of one run.
 pub const ACTIONS_PER_RUN_MAX: usize = 64;
 /// One action as JSON.

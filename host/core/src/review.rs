@@ -84,6 +84,9 @@ pub struct ReviewBody {
     /// Runs a held job again, or a conflicting delivery as an event of its own.
     #[serde(default)]
     pub run: bool,
+    /// With `run` of a held job: what it proposes is recorded whatever its budgets have left, this once; `why` must say the reason.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond_budget: bool,
     /// Nothing is to be done; `why` must say the reason.
     #[serde(default)]
     pub dismiss: bool,
@@ -127,6 +130,8 @@ pub enum Decision {
     ReplaceWith(DeliveryId),
     /// A held job runs again; a conflicting delivery becomes an event of its own.
     Run,
+    /// A held job runs again, and what it proposes is recorded whatever its budgets have left.
+    RunBeyondBudget,
     /// Nothing is to be done.
     Dismiss,
     /// Of a conflict with the ledger: what is recorded stands, and the other one has no effect.
@@ -173,7 +178,12 @@ impl ReviewBody {
                 key.parse().map_err(|error| format!("record: {error}"))?,
             ));
         }
-        said.extend(self.run.then_some(Decision::Run));
+        let run = if self.beyond_budget {
+            Decision::RunBeyondBudget
+        } else {
+            Decision::Run
+        };
+        said.extend(self.run.then_some(run));
         said.extend(self.dismiss.then_some(Decision::Dismiss));
         said.extend(self.keep.then_some(Decision::Keep));
         let (Some(decision), true) = (said.pop(), said.is_empty()) else {
@@ -188,8 +198,11 @@ impl ReviewBody {
         if self.set_right && !matches!(decision, Decision::Map(..)) {
             return Err("set_right: a subject is set right by mapping a held receipt of it".to_owned());
         }
+        if self.beyond_budget && decision != Decision::RunBeyondBudget {
+            return Err("beyond_budget: only a job that is run goes beyond a budget; say to run it".to_owned());
+        }
         match (target, &decision) {
-            (Target::Receipt(_), Decision::Run) => {
+            (Target::Receipt(_), Decision::Run | Decision::RunBeyondBudget) => {
                 return Err(
                     "a held receipt is not run as it is: map it to a status, or replace it with another delivery of it"
                         .to_owned(),
@@ -198,8 +211,18 @@ impl ReviewBody {
             (Target::Job(_) | Target::Delivery(_), Decision::Map(..) | Decision::ReplaceWith(_)) => {
                 return Err("only a held receipt is mapped or replaced; say to run this, or to dismiss it".to_owned());
             }
-            (Target::Action(_), Decision::Map(..) | Decision::ReplaceWith(_) | Decision::Run | Decision::Dismiss) => {
+            (
+                Target::Action(_),
+                Decision::Map(..)
+                | Decision::ReplaceWith(_)
+                | Decision::Run
+                | Decision::RunBeyondBudget
+                | Decision::Dismiss,
+            ) => {
                 return Err(KEEP_OR_RECORD.to_owned());
+            }
+            (Target::Delivery(_), Decision::RunBeyondBudget) => {
+                return Err("beyond_budget: only a held job (job_7) has a budget".to_owned());
             }
             (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Keep | Decision::Record(_)) => {
                 return Err(
@@ -207,11 +230,15 @@ impl ReviewBody {
                 );
             }
             (_, Decision::Dismiss) if why.is_none() => return Err("say why it is dismissed".to_owned()),
+            (Target::Job(_), Decision::RunBeyondBudget) if why.is_none() => {
+                return Err("say why it goes beyond its budget".to_owned());
+            }
             (Target::Action(_), Decision::Keep) if why.is_none() => {
                 return Err("say why what is recorded stands and the other one has no effect".to_owned());
             }
             (Target::Receipt(_), Decision::Map(..) | Decision::ReplaceWith(_) | Decision::Dismiss)
             | (Target::Job(_) | Target::Delivery(_), Decision::Run | Decision::Dismiss)
+            | (Target::Job(_), Decision::RunBeyondBudget)
             | (Target::Action(_), Decision::Keep | Decision::Record(_)) => {}
         }
         for (field, text) in [("why", why.as_deref().unwrap_or_default()), ("actor", &self.actor)] {
@@ -259,6 +286,8 @@ pub enum Reviewed {
     },
     /// The job runs again.
     RunAgain,
+    /// The job runs again, and what it proposes is recorded whatever its budgets have left.
+    RunBeyondBudget,
     /// The conflicting delivery is an event of its own.
     Admitted {
         /// The receipt that it has as an event of its own.
@@ -479,6 +508,7 @@ mod tests {
             set_right: false,
             replace_with: None,
             run: false,
+            beyond_budget: false,
             dismiss: false,
             keep: false,
             record: None,
@@ -497,6 +527,7 @@ mod tests {
                 "map" => said.map = Some("completed".into()),
                 "replace" => said.replace_with = Some("dlv_3".into()),
                 "run" => said.run = true,
+                "beyond" => said.beyond_budget = true,
                 "dismiss" => said.dismiss = true,
                 "keep" => said.keep = true,
                 "record" => said.record = Some("cashback:1-b".into()),
@@ -519,6 +550,15 @@ mod tests {
             ("RECEIPT dismiss why", ""),
             ("job_7 run", ""),
             ("job_7 dismiss why", ""),
+            ("job_7 run beyond why", ""),
+            ("job_7 run beyond", "say why it goes beyond its budget"),
+            (
+                "job_7 dismiss beyond why",
+                "only a job that is run goes beyond a budget",
+            ),
+            ("dlv_7 run beyond why", "only a held job (job_7) has a budget"),
+            ("act_7 run beyond why", "either to keep what is recorded"),
+            ("RECEIPT run beyond why", "is not run as it is"),
             ("dlv_7 run", ""),
             ("dlv_7 dismiss why", ""),
             ("RECEIPT", "either to map it or to dismiss it"),

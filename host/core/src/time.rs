@@ -32,6 +32,20 @@ impl UnixMillis {
         Self(seconds.saturating_mul(1000))
     }
 
+    /// The first instant after this one that is a multiple of `ms` milliseconds from the Unix epoch. `ms` is positive.
+    #[must_use]
+    pub fn next_multiple_of(self, ms: i64) -> Self {
+        Self((self.0.div_euclid(ms) + 1).saturating_mul(ms))
+    }
+
+    /// The first instant of the next month, in UTC.
+    #[must_use]
+    pub fn next_month(self) -> Self {
+        let (year, month, _) = date_of(self.0.div_euclid(86_400_000));
+        let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+        Self(days_since_1970(year, month, 1).saturating_mul(86_400_000))
+    }
+
     /// Reads an RFC 3339 instant with any number of fraction digits and any offset, to the millisecond. A leap second is the
     /// second before it. As ISO 8601 has them, the offset may go without its colon or its minutes.
     ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::action::ForwardForm;
 use crate::action::{GrantedAction, Verdict};
+use crate::budget::{self, Budget, Over};
 use crate::event::Event;
 use crate::forward;
 use crate::grant::Grant;
@@ -96,12 +97,14 @@ pub struct Settlement {
     pub namespace: Namespace,
     /// Where each action goes that is recorded, or was before: a destination that an action was not sent to yet is added.
     pub targets: Targets,
+    /// What the route's actions may come to. What is recorded is counted in the commit that records it.
+    pub budgets: Vec<Budget>,
 }
 
 impl Settlement {
-    /// Whether the store may refuse it because of the plugin's state: then [`Rules::after`] must be given it again.
+    /// Whether the store may refuse it because of the plugin's state or of a budget: then [`Rules::after`] must be given it again.
     pub fn may_be_refused(&self) -> bool {
-        !self.run.reads.is_empty() || !self.writes.is_empty()
+        !self.run.reads.is_empty() || !self.writes.is_empty() || !self.budgets.is_empty()
     }
 }
 
@@ -134,6 +137,8 @@ pub enum Settled {
         /// What the state would come to, keys and values.
         bytes: u64,
     },
+    /// What would be recorded is more than a budget has left. Nothing was written.
+    OverBudget(Box<Over>),
 }
 
 /// What a route prescribes for the jobs on it.
@@ -349,6 +354,10 @@ impl Rules {
                 }
                 None => Next::Run,
             },
+            Settled::OverBudget(over) => match tried {
+                Some(tried) => Next::Settle(Box::new(held_by(&over, tried))),
+                None => Next::Run,
+            },
         }
     }
 
@@ -363,6 +372,7 @@ impl Rules {
             },
             writes: Vec::new(),
             actions: Vec::new(),
+            budgets: Vec::new(),
             ..tried
         }
     }
@@ -394,6 +404,23 @@ impl Rules {
     }
 }
 
+/// The same run without any effect: its job waits for a person, who may let it go beyond its budget.
+fn held_by(over: &Over, tried: Settlement) -> Settlement {
+    let reason = over.to_string();
+    Settlement {
+        run: RunRecord {
+            outcome: budget::OUTCOME.to_owned(),
+            message: reason.clone(),
+            ..tried.run
+        },
+        end: JobEnd::Held { reason },
+        writes: Vec::new(),
+        actions: Vec::new(),
+        budgets: Vec::new(),
+        ..tried
+    }
+}
+
 fn settlement(
     claim: &JobClaim,
     terms: Option<&Terms<'_>>,
@@ -409,9 +436,18 @@ fn settlement(
         end,
         writes: effects.writes,
         state_total_max: terms.and_then(|terms| terms.state_total_max),
+        budgets: budgets(terms, &effects.actions),
         actions: effects.actions,
         targets: terms.map(|terms| terms.targets.clone()).unwrap_or_default(),
     }
+}
+
+/// The budgets that bound these actions.
+fn budgets(terms: Option<&Terms<'_>>, actions: &[GrantedAction]) -> Vec<Budget> {
+    let grants = terms.map(|terms| terms.grants).unwrap_or_default();
+    budget::bounding(grants, |kind| {
+        actions.iter().any(|granted| granted.action().kind() == kind)
+    })
 }
 
 fn host_fault(message: String) -> Outcome {
@@ -713,6 +749,52 @@ mod tests {
         assert_eq!(void.run.fault(), Some(Fault::OutputTooBig));
         assert!(void.run.message.contains("120 bytes") && void.run.message.contains("`state_total_bytes` is 100"));
         assert_eq!(void.run.reads.len(), 1, "what it read is kept");
+    }
+
+    #[test]
+    fn w6_a_run_beyond_a_budget_has_no_effect_and_its_job_waits_for_a_person() {
+        let claim = claim(1);
+        let budget = Budget {
+            kind: crate::action::ActionKind::Flag,
+            window: budget::Window::Day,
+            per: budget::Per::Route,
+            most: budget::Most::Actions(3),
+        };
+        let judged = |outcome| {
+            with_terms(None, |terms| {
+                let grants = [Grant {
+                    budgets: vec![budget],
+                    ..terms.grants[0].clone()
+                }];
+                let terms = Terms {
+                    grants: &grants,
+                    ..*terms
+                };
+                RULES.judge(&claim, &terms, ran(outcome), MOMENT).settlement
+            })
+        };
+        assert!(
+            judged(Outcome::Completed { proposals: Vec::new() }).budgets.is_empty(),
+            "what has no action of the kind asks for nothing"
+        );
+        let mut tried = judged(flags());
+        assert_eq!(tried.budgets, [budget]);
+        tried.run.reads.clear();
+        tried.writes.clear();
+        assert!(tried.may_be_refused());
+        let actions = tried.actions.iter().map(GrantedAction::action);
+        let over = budget::spendings(&tried.budgets, actions)[0]
+            .over(3, MOMENT.now)
+            .unwrap();
+        let answer = Settled::OverBudget(Box::new(over));
+        let Next::Settle(held) = RULES.after(&claim, answer, 0, Some(tried), MOMENT) else {
+            panic!("it is settled");
+        };
+        assert!(held.writes.is_empty() && held.actions.is_empty() && !held.may_be_refused());
+        assert!(
+            matches!(&held.end, JobEnd::Held { reason } if reason.starts_with("over the budget of 3 actions a day for `flag`"))
+        );
+        assert_eq!((held.run.outcome.as_str(), held.run.fault()), (budget::OUTCOME, None));
     }
 
     #[test]

@@ -406,6 +406,7 @@ fn settlement(claim: &JobClaim) -> Settlement {
         end: JobEnd::Done,
         writes: vec![],
         state_total_max: None,
+        budgets: Vec::new(),
         actions: vec![action(&format!("cashback:{}", claim.event.id))],
         namespace: "cashback".parse().unwrap(),
         targets: Targets {

@@ -23,13 +23,14 @@ use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction};
 use crate::statements::{
-    admit, counts, deliveries, jobs, lists, outbox, quarantine, replay, resends, reviews, set_aside, trace,
+    admit, budgets, counts, deliveries, jobs, lists, outbox, quarantine, replay, resends, reviews, set_aside, trace,
 };
 use crate::{
-    Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
-    Item, JobClaim, KeptDelivery, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Quarantine, Quotas,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent,
-    SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
+    DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page,
+    Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable,
+    RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError,
+    Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -429,6 +430,19 @@ impl GuestStore {
     /// When the store cannot be read.
     pub fn oldest_waiting(&self) -> Result<OldestWaiting, StoreError> {
         self.read(counts::oldest_waiting)
+    }
+
+    /// As [`crate::Views::budgets`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn budgets(
+        &self,
+        asked: &[BudgetAsked],
+        account: Option<&str>,
+        at: UnixMillis,
+    ) -> Result<Vec<BudgetView>, StoreError> {
+        self.read(|view| budgets::list(view.connection, asked, account, at))
     }
 
     /// As [`crate::Views::counts`].

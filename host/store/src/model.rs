@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
 pub use tollgate_api::lists::{AskedList, Count, Item, Page};
@@ -23,9 +24,11 @@ use tollgate_core::access::Role;
 use tollgate_core::action::Action;
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
+use tollgate_core::budget::{self, Budget};
 pub use tollgate_core::delivery::AttemptRecord;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
+use tollgate_core::grant::Grant;
 use tollgate_core::ids::{
     ActionId, DeliveryId, DestinationName, Digest, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName,
     ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
@@ -294,6 +297,31 @@ pub struct StateEditView {
     pub after: Option<Vec<u8>>,
 }
 
+/// A budget of a route, as it is configured, whose standing is asked for.
+#[derive(Debug, Clone)]
+pub struct BudgetAsked {
+    /// Whose route it is.
+    pub tenant: TenantName,
+    /// The route.
+    pub route: RouteName,
+    /// The budget.
+    pub budget: Budget,
+}
+
+impl BudgetAsked {
+    /// Every budget of a route.
+    pub fn of_route(tenant: &TenantName, route: &RouteName, grants: &[Grant]) -> Vec<Self> {
+        let budgets = budget::bounding(grants, |_| true).into_iter();
+        budgets
+            .map(|budget| Self {
+                tenant: tenant.clone(),
+                route: route.clone(),
+                budget,
+            })
+            .collect()
+    }
+}
+
 /// A decision to be taken about something that is set aside.
 #[derive(Debug, Clone)]
 pub struct ReviewRequest {
@@ -329,6 +357,8 @@ pub enum ReviewDecision {
     },
     /// A held job runs again.
     Run,
+    /// The same, and what it proposes is recorded whatever its budgets have left.
+    RunBeyondBudget,
     /// A conflicting delivery is admitted as this event of its own, by the ordinary rules; see [`Admission::on_its_own`].
     Admit(Box<Admission>),
     /// The same, and it takes the place of the held receipt that it conflicts with.
@@ -348,6 +378,8 @@ pub enum ReviewDecision {
         operation_key: OperationKey,
         /// Where it is sent.
         targets: Targets,
+        /// The budgets of its route, from which it is taken: whatever they have left, since a person says so.
+        budgets: Vec<Budget>,
     },
 }
 

@@ -26,12 +26,12 @@ use crate::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use crate::{
-    Admitted, AskedList, AttemptRecord, AttemptRecorded, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter,
-    Item, JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Quarantine, Quotas,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace,
-    TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
+    DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, OutboxClaims,
+    OutboxHold, Page, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError,
+    TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -176,6 +176,15 @@ pub trait Views: Clone + Send + Sync + 'static {
         &self,
         tenant: Option<TenantName>,
     ) -> impl Future<Output = Result<Vec<SetAsideCount>, StoreError>> + Send;
+
+    /// What is spent of budgets in the windows of `at`, in their order. Of budgets that each account has: what `account` has spent, or
+    /// without one the [`BUDGET_ACCOUNTS_MAX`](crate::BUDGET_ACCOUNTS_MAX) accounts that have spent most.
+    fn budgets(
+        &self,
+        asked: Vec<BudgetAsked>,
+        account: Option<String>,
+        at: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<BudgetView>, StoreError>> + Send;
 
     /// A delivery that conflicts with its receipt, with the event as it was read when it came.
     ///

@@ -2,6 +2,7 @@
 //! the transaction found.
 
 pub(crate) mod admit;
+pub(crate) mod budgets;
 pub(crate) mod counts;
 pub(crate) mod deliveries;
 pub(crate) mod fault;

@@ -17,12 +17,15 @@ macro_rules! reach {
 
 fn main() {
     reach! {
+        action::Action::account(_);
         action::Action::amount(_);
         action::Action::content_digest(_);
         action::Action::kind(_);
         action::Action::to_json(_);
         action::ActionKind::as_str(_);
         action::ActionKind::from_name(_);
+        action::ActionKind::has_account(_);
+        action::ActionKind::moves_money(_);
         action::ActionKind::of_ledger(_);
         action::GrantedAction::action(_);
         action::GrantedAction::operation_key(_);
@@ -247,6 +250,19 @@ fn main() {
         golden::from_json(_);
         golden::neutral(_);
         grant::Violation::rule(_);
+        budget::Budget::counts_as(_, _);
+        budget::Budget::left(_, _);
+        budget::Most::currency(_);
+        budget::Most::in_words(_, _);
+        budget::Most::number(_);
+        budget::Per::as_str(_);
+        budget::Per::from_word(_);
+        budget::Spending::over(_, _, _);
+        budget::Tally::add(_, _, _, _);
+        budget::Window::as_str(_);
+        budget::Window::ends_at(_, _);
+        budget::Window::from_word(_);
+        budget::counted_as(_);
         grant::well_formed(_);
         registry::Binding::admits(_, _);
         registry::Binding::after(_, _);
@@ -275,6 +291,8 @@ fn main() {
         signature::signed_message(_, _, _);
         time::UnixMillis::from_rfc3339(_);
         time::UnixMillis::from_seconds(_);
+        time::UnixMillis::next_month(_);
+        time::UnixMillis::next_multiple_of(_, _);
         time::UnixMillis::plus_ms(_, _);
         time::UnixMillis::since(_, _);
         time::UnixMillis::unix_seconds(_);
@@ -338,6 +356,8 @@ fn main() {
         let _ = black_box(filter::Filter::holds(&part, &mut HasNothing));
         black_box(filter::Listing::keys(filter::Listing::Events).count());
     }
+    let _ = black_box(budget::bounding(black_box(&[]), action::ActionKind::moves_money));
+    let _ = black_box(budget::spendings(black_box(&[]), std::iter::empty()));
     let _ = black_box(turns::take(&mut NobodyWaits, &mut 0, black_box(1)));
     if let Ok(series) = fixture::Series::from_json(black_box(b"{}")) {
         let _ = black_box(fixture::Series::play(&series, |_| ((), Vec::new())));

@@ -244,6 +244,7 @@ async fn work(store: &SqliteStore) {
             end: JobEnd::Done,
             writes: Vec::new(),
             state_total_max: None,
+            budgets: Vec::new(),
             actions: judge(vec![proposal], &[Grant::of(ActionKind::Flag)]).expect("a grant"),
             namespace: "books".parse().expect("a name"),
             targets: Targets {

@@ -48,6 +48,7 @@ fn o2_answers_follow_the_document() {
         "/v1/deliveries",
         "/v1/undelivered?filter=status:not-meant",
         "/v1/count?of=events&filter=tenant:acme",
+        "/v1/budgets?tenant=acme&account=ann",
     ] {
         get(path);
     }

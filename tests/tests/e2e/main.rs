@@ -16,6 +16,7 @@ mod fair;
 mod hostile;
 mod delivery;
 mod effects;
+mod budgets;
 mod forward;
 mod lifecycle;
 mod operators;

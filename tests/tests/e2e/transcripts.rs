@@ -189,6 +189,8 @@ fn r1_o3_what_is_read_of_events_dead_letters_and_what_is_set_aside() {
         &["review"],
         &["review", "--with-reviewed"],
         &["trace", "evt_3"],
+        &["budgets"],
+        &["review", "job_3", "--run", "--beyond-budget"],
     ] {
         said.ask(&stage, command);
         stage.quiet();

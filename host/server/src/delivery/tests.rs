@@ -317,6 +317,7 @@ impl Host {
             end: JobEnd::Done,
             writes: Vec::new(),
             state_total_max: None,
+            budgets: Vec::new(),
             actions: judge(proposals, &[Grant::of(ActionKind::Flag)]).unwrap(),
             namespace: "flags".parse().unwrap(),
             targets: Targets {

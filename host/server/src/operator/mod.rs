@@ -4,6 +4,7 @@
 
 mod access;
 mod asked;
+mod budgets;
 mod fixture;
 mod health;
 mod listener;
@@ -102,6 +103,7 @@ pub(crate) async fn serve<S: Views + Control>(
         .call(review::<S>);
     let guarded = [
         access::calls,
+        budgets::calls,
         fixture::calls,
         lists::calls,
         health::calls,

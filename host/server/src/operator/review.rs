@@ -1,6 +1,7 @@
 //! Review: joins a person's decision about what was set aside with what the configuration says now (promise T4).
 
 use tollgate_core::admission::{self, Admission, Identity};
+use tollgate_core::budget::{self, Budget};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId};
 use tollgate_core::mode::Accept;
@@ -53,10 +54,15 @@ pub async fn review(
         (Target::Delivery(delivery), Decision::Run) => {
             ReviewDecision::Admit(Box::new(on_its_own(store, config, delivery).await?))
         }
-        (Target::Action(action), Decision::Record(operation_key)) => ReviewDecision::Record {
-            operation_key,
-            targets: targets_of(store, config, action).await?,
-        },
+        (Target::Action(action), Decision::Record(operation_key)) => {
+            let (targets, budgets) = terms_of(store, config, action).await?;
+            ReviewDecision::Record {
+                operation_key,
+                targets,
+                budgets,
+            }
+        }
+        (_, Decision::RunBeyondBudget) => ReviewDecision::RunBeyondBudget,
         (_, Decision::Keep) | (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Record(_)) => {
             ReviewDecision::Keep
         }
@@ -76,12 +82,16 @@ pub async fn review(
     store.review(request).await?.report().map_err(ReviewError::Refused)
 }
 
-/// Where the route of now sends what the job of an action proposed.
-async fn targets_of(store: &impl Views, config: &Config, action: ActionId) -> Result<Targets, ReviewError> {
+/// Where the route of now sends what the job of an action proposed, and the budgets that it is taken from.
+async fn terms_of(
+    store: &impl Views,
+    config: &Config,
+    action: ActionId,
+) -> Result<(Targets, Vec<Budget>), ReviewError> {
     let (tenant, route) = store.route_of(action).await?;
     let found = config.tenants.get(&tenant).and_then(|tenant| {
         let route = tenant.routes.iter().find(|found| found.name == route)?;
-        Some(tenant.targets(route))
+        Some((tenant.targets(route), budget::bounding(&route.grants, |_| true)))
     });
     found.ok_or_else(|| {
         ReviewError::Refused(format!(

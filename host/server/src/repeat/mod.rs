@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use tokio::runtime::Runtime;
+use tollgate_core::budget;
 use tollgate_core::difference::{Said, StateUse};
 use tollgate_core::forward;
 use tollgate_core::grant::Grant;
@@ -47,6 +48,7 @@ pub fn unrepeatable(run: &RecordedRun) -> Option<&'static str> {
         outcome if outcome == Fault::Deadline.as_str() => Some("it was ended by the clock"),
         outcome if outcome == Fault::HostFault.as_str() => Some("the host could not run it"),
         quarantine::OUTCOME => Some("it was in quarantine, and not run"),
+        budget::OUTCOME => Some("a budget held what it proposed"),
         forward::OUTCOME => Some("its route handed the event on, and ran no plugin"),
         _ => None,
     }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tollgate_api::trials::{Example, ReadBack, RouteTally, TrialReport, Unreadable};
+use tollgate_core::budget::{self, Budget};
 use tollgate_core::difference::{Said, Tallying};
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::outcome::Fault;
 use tollgate_core::state::StateWrite;
+use tollgate_core::time::UnixMillis;
 use tollgate_sandbox::Plugin;
 use tollgate_store::{RecordedRun, RecordedRunFilter, StoreError};
 
 use super::{Reading, Repeated, limits, read_back, recorded, repeat, route_of, unrepeatable};
-use crate::config::Config;
+use crate::config::{Config, Route};
 
 /// Runs that are read, and then run, at a time.
 const PAGE_RUNS: usize = 128;
@@ -70,6 +72,43 @@ fn add(state: &mut ReadBack, run: &RecordedRun, reading: Reading, written: &[Sta
     }
 }
 
+/// What a trial found on one route so far.
+struct OfRoute {
+    budgets: Vec<Budget>,
+    runs: u64,
+    differing: u64,
+    before: budget::Tally,
+    after: budget::Tally,
+    over_budget_before: u64,
+    over_budget: u64,
+}
+
+impl OfRoute {
+    /// `route` is none where it is not there any more: then nothing bounds it.
+    fn of(route: Option<&Route>) -> Self {
+        Self {
+            budgets: route
+                .map(|route| budget::bounding(&route.grants, |_| true))
+                .unwrap_or_default(),
+            runs: 0,
+            differing: 0,
+            before: budget::Tally::default(),
+            after: budget::Tally::default(),
+            over_budget_before: 0,
+            over_budget: 0,
+        }
+    }
+
+    fn add(&mut self, differs: bool, before: &Said, after: &Said, at: UnixMillis) {
+        self.runs += 1;
+        self.differing += u64::from(differs);
+        let over = self.before.add(&self.budgets, &before.actions, at);
+        self.over_budget_before += u64::from(over.is_some());
+        let over = self.after.add(&self.budgets, &after.actions, at);
+        self.over_budget += u64::from(over.is_some());
+    }
+}
+
 /// One recorded run, tried.
 struct Tried {
     before: Said,
@@ -91,7 +130,7 @@ impl Trial<'_> {
         let start = Instant::now();
         let mut tallying = Tallying::default();
         let mut skipped: BTreeMap<String, u64> = BTreeMap::new();
-        let mut routes: BTreeMap<(TenantName, RouteName), (u64, u64)> = BTreeMap::new();
+        let mut routes: BTreeMap<(TenantName, RouteName), OfRoute> = BTreeMap::new();
         let mut examples = Vec::new();
         let mut state = ReadBack::default();
         let mut before: BTreeMap<PluginDigest, Option<Plugin>> = BTreeMap::new();
@@ -122,9 +161,10 @@ impl Trial<'_> {
                 }
                 let tenant = &run.event.tenant;
                 let found = tallying.add(tenant, &before, &after.said, after.beyond_record, after.micros);
-                let sums = routes.entry((tenant.clone(), run.route.clone())).or_default();
-                sums.0 += 1;
-                sums.1 += u64::from(!found.is_empty());
+                let of_route = routes
+                    .entry((tenant.clone(), run.route.clone()))
+                    .or_insert_with(|| OfRoute::of(self.config.and_then(|config| route_of(config, run))));
+                of_route.add(!found.is_empty(), &before, &after.said, run.started_at);
                 if !found.is_empty() && examples.len() < EXAMPLES_MAX {
                     examples.push(Example {
                         run: run.id,
@@ -147,11 +187,13 @@ impl Trial<'_> {
             skipped,
             examples,
             routes: each_route
-                .map(|((tenant, route), (runs, differing))| RouteTally {
+                .map(|((tenant, route), of)| RouteTally {
                     tenant,
                     route,
-                    runs,
-                    differing,
+                    runs: of.runs,
+                    differing: of.differing,
+                    over_budget: of.over_budget,
+                    over_budget_before: of.over_budget_before,
                 })
                 .collect(),
             state,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 use spin_sdk::variables;
+use tollgate_api::budgets::BudgetsAsked;
 use tollgate_api::plugins::{ActBody, RoutePath};
 use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
 use tollgate_api::{Call, ErrorBody, calls, is_path, read_path};
 use tollgate_core::admission::{Admission, Identity};
+use tollgate_core::budget::{self, Budget};
 use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
@@ -18,10 +20,10 @@ use tollgate_core::secret::Secret;
 use tollgate_core::{admission, limits, mask};
 use tollgate_store::registry::Act;
 use tollgate_store::{
-    GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport, ReviewRequest, RoutableFilter,
+    BudgetAsked, BudgetView, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport, ReviewRequest, RoutableFilter,
     RouteTargets, Sent, SentState, StoreError, Targets,
 };
-use tollgate_tenants::Work;
+use tollgate_tenants::{Route, Work};
 
 use tollgate_spin_shell::web::{self, Head, Whole};
 use tollgate_spin_shell::{SWEEP_TOKEN, clock, database, log, tenants};
@@ -96,7 +98,7 @@ impl From<StoreError> for Refusal {
 }
 
 /// The calls of the operator API that a Spin app serves.
-const SERVED: [&str; 10] = [
+const SERVED: [&str; 11] = [
     calls::Counts::PATH,
     calls::Trace::PATH,
     calls::DeadLetters::PATH,
@@ -104,6 +106,7 @@ const SERVED: [&str; 10] = [
     calls::Resend::PATH,
     calls::Held::PATH,
     calls::HeldCounts::PATH,
+    calls::Budgets::PATH,
     calls::Review::PATH,
     calls::Quarantines::PATH,
     calls::LiftQuarantine::PATH,
@@ -158,6 +161,10 @@ async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) 
         let mut counts = open()?.set_aside_counts(None)?;
         counts.retain(|count| tenant.as_ref().is_none_or(|tenant| count.tenant == *tenant));
         return json::<calls::HeldCounts>(&counts);
+    }
+    if asks::<calls::Budgets>(head) {
+        let asked = query::<calls::Budgets>(head)?.checked().map_err(Refusal::bad)?;
+        return json::<calls::Budgets>(&budgets(&open()?, asked)?);
     }
     if asks::<calls::Review>(head) {
         let asked = body::<calls::Review>(head, request)
@@ -268,6 +275,23 @@ fn authorize(head: &Head, variable: &str) -> Result<(), Refusal> {
     })
 }
 
+/// What is spent of the budgets of a tenant's routes of now.
+fn budgets(store: &GuestStore, asked: BudgetsAsked) -> Result<Vec<BudgetView>, Refusal> {
+    let Some(tenant) = asked.tenant else {
+        return Err(Refusal::bad("tenant: a Spin app shows the budgets of one tenant: name it"));
+    };
+    let routes = tenants::work(&tenant).map_err(conflict)?.map(|work| work.routes);
+    let wanted = |route: &Route| asked.route.as_ref().is_none_or(|only| *only == route.name);
+    let mut budgets: Vec<_> = routes
+        .unwrap_or_default()
+        .iter()
+        .filter(|route| wanted(route))
+        .flat_map(|route| BudgetAsked::of_route(&tenant, &route.name, &route.grants))
+        .collect();
+    budgets.truncate(asked.rows_max);
+    Ok(store.budgets(&budgets, asked.account.as_deref(), clock::now())?)
+}
+
 /// Decides about what was set aside. The routes and the lifecycle are those of now, not those of the day it came in.
 fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
     let decision = match (asked.target, asked.decision) {
@@ -289,10 +313,15 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
             admission: Box::new(on_its_own(store, delivery)?),
         },
         (Target::Delivery(delivery), Decision::Run) => ReviewDecision::Admit(Box::new(on_its_own(store, delivery)?)),
-        (Target::Action(action), Decision::Record(operation_key)) => ReviewDecision::Record {
-            operation_key,
-            targets: targets_of(store, action)?,
-        },
+        (Target::Action(action), Decision::Record(operation_key)) => {
+            let (targets, budgets) = terms_of(store, action)?;
+            ReviewDecision::Record {
+                operation_key,
+                targets,
+                budgets,
+            }
+        }
+        (_, Decision::RunBeyondBudget) => ReviewDecision::RunBeyondBudget,
         (_, Decision::Keep) | (Target::Receipt(_) | Target::Job(_) | Target::Delivery(_), Decision::Record(_)) => {
             ReviewDecision::Keep
         }
@@ -312,15 +341,17 @@ fn review(store: &GuestStore, asked: Asked) -> Result<ReviewReport, Refusal> {
     answer.report().map_err(conflict)
 }
 
-/// Where the route of now sends what the job of an action proposed.
-fn targets_of(store: &GuestStore, action: ActionId) -> Result<Targets, Refusal> {
+/// Where the route of now sends what the job of an action proposed, and the budgets that it is taken from.
+fn terms_of(store: &GuestStore, action: ActionId) -> Result<(Targets, Vec<Budget>), Refusal> {
     let (tenant, name) = store.route_of(action)?;
     let found = tenants::work(&tenant).map_err(conflict)?.and_then(|work| {
         let route = work.routes.into_iter().find(|route| route.name == name)?;
-        Some(Targets {
+        let budgets = budget::bounding(&route.grants, |_| true);
+        let targets = Targets {
             destinations: route.destinations,
             renamed: work.renamed,
-        })
+        };
+        Some((targets, budgets))
     });
     found.ok_or_else(|| {
         conflict(format!(

@@ -1,6 +1,7 @@
 //! Jobs: leased, run elsewhere, and settled in one transaction.
 
 use tollgate_core::action::{GrantedAction, Verdict, verdict};
+use tollgate_core::budget;
 use tollgate_core::ids::{Digest, JobId, LeaseEpoch, PluginName, RouteName, RunId, TenantName};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
@@ -8,6 +9,7 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::turns::{self, Leased};
 use tollgate_core::work::{JobEvent, JobState};
 
+use super::budgets;
 use super::fault::Fault;
 use super::outbox;
 use super::receipts;
@@ -76,7 +78,7 @@ impl turns::Line for Tenants<'_, '_, '_> {
     fn lease(&mut self, tenant: &String, rows_max: usize) -> Result<Leased, Fault> {
         let connection = self.transaction.connection;
         let mut due = connection.prepare_cached(
-            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt FROM jobs \
+            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt, beyond_budget FROM jobs \
              WHERE state IN (1, 2) AND tenant = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
         )?;
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
@@ -124,6 +126,16 @@ struct Job {
     tenant: TenantName,
     route: RouteName,
     receipt: i64,
+    bounds: Bounds,
+}
+
+/// What bounds the actions of a job's next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// The budgets of its route.
+    Budgets,
+    /// None of them: a person said so.
+    BeyondBudget,
 }
 
 impl Job {
@@ -138,6 +150,10 @@ impl Job {
             tenant: id(row, "tenant")?,
             route: id(row, "route")?,
             receipt: get(row, "receipt")?,
+            bounds: match get(row, "beyond_budget")? {
+                0 => Bounds::Budgets,
+                _ => Bounds::BeyondBudget,
+            },
         })
     }
 
@@ -145,7 +161,7 @@ impl Job {
     /// [`Fault::NotFound`] when there is no such job.
     fn find(connection: &Connection, job: JobId) -> Result<Self, Fault> {
         let mut statement = connection.prepare_cached(
-            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt FROM jobs WHERE id = ?1",
+            "SELECT id, lane, state, epoch, attempts, due_at, tenant, route, receipt, beyond_budget FROM jobs WHERE id = ?1",
         )?;
         let mut found = statement.query([job.0])?;
         let row = found.next()?.ok_or_else(|| Fault::NotFound(job.to_string()))?;
@@ -257,6 +273,15 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
     if let Some(bytes) = over_quota(connection, &job.tenant, settlement, growth)? {
         return Ok(Settled::OverQuota { bytes });
     }
+    let spent = match settlement.end {
+        JobEnd::Done => spent(connection, job, settlement, settling.at)?,
+        _ => Vec::new(),
+    };
+    if job.bounds == Bounds::Budgets
+        && let Some(over) = spent.iter().find_map(|spent| spent.over(settling.at))
+    {
+        return Ok(Settled::OverBudget(Box::new(over)));
+    }
     let run_id = append_run(transaction, &settling, settlement.epoch, run)?;
     let mut verdicts = Vec::new();
     match &settlement.end {
@@ -264,6 +289,7 @@ pub(crate) fn settle(transaction: &mut Transaction<'_>, settlement: &Settlement)
             for (at, action) in settlement.actions.iter().enumerate() {
                 verdicts.push(record_action(transaction, &settling, run_id, at, action, settlement)?);
             }
+            budgets::count(connection, &job.tenant, &job.route, &spent, settling.at)?;
             // A run whose every proposal repeats or contradicts the ledger has no effect, and so none on state either: otherwise a
             // replay would charge a customer's limit again for what was credited once.
             if verdicts.is_empty() || verdicts.contains(&Verdict::Recorded) {
@@ -370,6 +396,27 @@ fn over_quota(
     let total = state_total(connection, tenant, &settlement.run.plugin)?;
     let total = u64::try_from(total + growth).unwrap_or(0);
     Ok((total > most).then_some(total))
+}
+
+/// What a run takes of its route's budgets: that of its actions which are not in the ledger yet. What repeats the ledger, or conflicts
+/// with it, takes nothing.
+fn spent(
+    connection: &Connection,
+    job: &Job,
+    settlement: &Settlement,
+    at: UnixMillis,
+) -> Result<Vec<budgets::Spent>, Fault> {
+    if settlement.budgets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut new = Vec::new();
+    for granted in &settlement.actions {
+        if recorded(connection, &job.tenant, settlement, granted)?.is_none() {
+            new.push(granted.action());
+        }
+    }
+    let spendings = budget::spendings(&settlement.budgets, new.into_iter());
+    budgets::spent(connection, &job.tenant, &job.route, spendings, at)
 }
 
 /// The version of what a run writes is the run's own number: it never comes back, and says who wrote it.
@@ -480,15 +527,7 @@ fn record_action(
     );
     let json = granted.action().to_json();
     let proposed = Digest::of(json.as_bytes());
-    let recorded = connection
-        .prepare_cached(
-            "SELECT id, content_digest FROM actions \
-             WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0",
-        )?
-        .query_row(params![key, tenant, namespace, kind], |row| {
-            Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?)))
-        })
-        .optional()?;
+    let recorded = recorded(connection, &settling.job.tenant, settlement, granted)?;
     let mut send = |action| {
         let targets = &settlement.targets;
         outbox::send(transaction, &settling.job.tenant, action, targets, settling.at)
@@ -532,6 +571,30 @@ fn record_action(
         send(action)?;
     }
     Ok(verdict)
+}
+
+/// The action that stands in the ledger under the operation key of a proposal, with the digest of its content.
+fn recorded(
+    connection: &Connection,
+    tenant: &TenantName,
+    settlement: &Settlement,
+    granted: &GrantedAction,
+) -> Result<Option<(i64, Digest)>, Fault> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT id, content_digest FROM actions \
+             WHERE operation_key = ?1 AND tenant = ?2 AND namespace = ?3 AND kind = ?4 AND conflict = 0",
+        )?
+        .query_row(
+            params![
+                granted.operation_key().as_str(),
+                tenant.as_str(),
+                settlement.namespace.as_str(),
+                granted.action().kind().as_str(),
+            ],
+            |row| Ok((row.get::<_, i64>(0)?, Digest(row.get::<_, [u8; 32]>(1)?))),
+        )
+        .optional()?)
 }
 
 fn repeat(connection: &Connection, run: RunId, at: usize, action: i64) -> Result<(), Fault> {
@@ -652,16 +715,28 @@ pub(crate) fn dismiss(connection: &Connection, job: JobId) -> Result<(), Fault> 
     change(connection, job.0, state, JobEvent::Dismiss)
 }
 
-/// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs.
-pub(crate) fn requeue(transaction: &mut Transaction<'_>, job: JobId, now: UnixMillis) -> Result<(), Fault> {
+/// Puts a job that had ended back into its lane, at its old place: before a younger job that only waits, behind one that runs. `bounds`
+/// holds until it ends again.
+pub(crate) fn requeue(
+    transaction: &mut Transaction<'_>,
+    job: JobId,
+    bounds: Bounds,
+    now: UnixMillis,
+) -> Result<(), Fault> {
     let connection = transaction.connection;
     let Job { id, lane, state, .. } = Job::find(connection, job)?;
     let state = state.next(JobEvent::Replay)?;
     connection
         .prepare_cached(
-            "UPDATE jobs SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1",
+            "UPDATE jobs SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL, beyond_budget = ?4 \
+             WHERE id = ?1",
         )?
-        .execute(params![id, rows::job_code(state), now.0])?;
+        .execute(params![
+            id,
+            rows::job_code(state),
+            now.0,
+            bounds == Bounds::BeyondBudget
+        ])?;
     if oldest(connection, lane, JobState::Leased)?.is_some() {
         return Ok(());
     }
@@ -730,7 +805,8 @@ mod tests {
                 refuse(dismiss(connection, job), illegal(JobEvent::Dismiss));
             }
             if state.next(JobEvent::Replay).is_err() {
-                refuse(requeue(&mut transaction, job, UnixMillis(1)), illegal(JobEvent::Replay));
+                let done = requeue(&mut transaction, job, Bounds::Budgets, UnixMillis(1));
+                refuse(done, illegal(JobEvent::Replay));
             }
         }
         for state in EntryState::ALL.into_iter().filter(|state| *state != EntryState::Dead) {

@@ -7,13 +7,14 @@ use tollgate_core::ids::{
     ActionId, DeliveryId, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
 };
 use tollgate_core::review::Target;
+use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    counts, deliveries, lists, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits, tokens,
-    trace,
+    budgets, counts, deliveries, lists, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits,
+    tokens, trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -24,11 +25,11 @@ use crate::registry::{
 };
 use crate::sql::Connection;
 use crate::{
-    AskedList, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery, NewToken, NextDue,
-    OldestWaiting, Page, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
-    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
-    SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError,
-    TokenRecord, Topic, Trace, TraceQuery, Views,
+    AskedList, BudgetAsked, BudgetView, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery,
+    NewToken, NextDue, OldestWaiting, Page, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport,
+    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter,
+    SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
+    StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -112,6 +113,16 @@ impl<S: Transacts> Views for S {
 
     async fn set_aside_counts(&self, tenant: Option<TenantName>) -> Result<Vec<SetAsideCount>, StoreError> {
         self.read(move |view| set_aside::counts(view, tenant.as_ref())).await
+    }
+
+    async fn budgets(
+        &self,
+        asked: Vec<BudgetAsked>,
+        account: Option<String>,
+        at: UnixMillis,
+    ) -> Result<Vec<BudgetView>, StoreError> {
+        self.read(move |view| budgets::list(view.connection, &asked, account.as_deref(), at))
+            .await
     }
 
     async fn kept_delivery(&self, delivery: DeliveryId) -> Result<KeptDelivery, StoreError> {

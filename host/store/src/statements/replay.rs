@@ -144,7 +144,7 @@ pub(crate) fn replay(transaction: &mut Transaction<'_>, request: &ReplayRequest)
     for mut step in planned {
         note_missing(transaction.connection, &mut step, &request.routes)?;
         match &step.replayed.work {
-            ReplayedWork::Job { job, .. } => jobs::requeue(transaction, *job, request.now)?,
+            ReplayedWork::Job { job, .. } => jobs::requeue(transaction, *job, jobs::Bounds::Budgets, request.now)?,
             ReplayedWork::Delivery { entry, .. } => outbox::requeue(transaction, *entry, request.now)?,
             ReplayedWork::NewJob { .. } => make_job(transaction, &step, request.now)?,
         }
@@ -375,6 +375,7 @@ fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<Came>, Fault> {
                 Reviewed::Dismissed
                 | Reviewed::Replaced { .. }
                 | Reviewed::RunAgain
+                | Reviewed::RunBeyondBudget
                 | Reviewed::Admitted { .. }
                 | Reviewed::Kept { .. }
                 | Reviewed::Recorded { .. },

@@ -13,10 +13,11 @@ use tollgate_core::work::JobState;
 
 use super::admit::{self, find_subject, foresee, insert_jobs};
 use super::fault::Fault;
+use super::jobs::{self, Bounds};
 use super::receipts::{self, Body, Receipt, Subject, View};
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
-use super::{deliveries, jobs, outbox};
+use super::{budgets, deliveries, outbox};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView, Targets};
 
@@ -66,6 +67,7 @@ pub(crate) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event
             Reviewed::Dismissed
             | Reviewed::Replaced { .. }
             | Reviewed::RunAgain
+            | Reviewed::RunBeyondBudget
             | Reviewed::Admitted { .. }
             | Reviewed::Kept { .. }
             | Reviewed::Recorded { .. },
@@ -163,6 +165,7 @@ fn read_view(view: View<'_>, row: &Row<'_>) -> Result<ReviewView, Fault> {
                 action: Some(ActionId(action)),
             }
         }
+        8 => Reviewed::RunBeyondBudget,
         other => return Err(Fault::damaged("became", other)),
     };
     Ok(ReviewView {
@@ -185,6 +188,7 @@ fn code(reviewed: &Reviewed) -> i64 {
         Reviewed::Admitted { .. } => 5,
         Reviewed::Kept { .. } => 6,
         Reviewed::Recorded { .. } => 7,
+        Reviewed::RunBeyondBudget => 8,
     }
 }
 
@@ -212,10 +216,17 @@ pub(crate) fn review(
         jobs,
         mut report,
     } = decided;
-    if let (Target::Action(action), ReviewDecision::Record { operation_key, targets }) =
-        (request.target, &request.decision)
+    if let (
+        Target::Action(action),
+        ReviewDecision::Record {
+            operation_key,
+            targets,
+            budgets,
+        },
+    ) = (request.target, &request.decision)
     {
         let recorded = record(transaction, action, operation_key, targets, request.now)?;
+        budgets::count_recorded(transaction.connection, recorded, budgets, request.now)?;
         report.reviewed = Reviewed::Recorded {
             operation_key: operation_key.clone(),
             action: Some(recorded),
@@ -253,15 +264,20 @@ pub(crate) fn review(
         (_, ReviewDecision::Admit(admission) | ReviewDecision::ReplaceWith { admission, .. }) => {
             own = Some(admit_own(transaction, key, admission, reviewed)?);
         }
-        (Reviewed::RunAgain, _) => {
+        (Reviewed::RunAgain | Reviewed::RunBeyondBudget, _) => {
             if let Target::Job(job) = request.target {
-                jobs::requeue(transaction, job, request.now)?;
+                let bounds = match reviewed {
+                    Reviewed::RunBeyondBudget => Bounds::BeyondBudget,
+                    _ => Bounds::Budgets,
+                };
+                jobs::requeue(transaction, job, bounds, request.now)?;
             }
         }
         (
             _,
             ReviewDecision::Map { .. }
             | ReviewDecision::Run
+            | ReviewDecision::RunBeyondBudget
             | ReviewDecision::Dismiss
             | ReviewDecision::Keep
             | ReviewDecision::Record { .. },
@@ -306,6 +322,7 @@ fn admit_own(
         | Reviewed::Superseded { .. }
         | Reviewed::Dismissed
         | Reviewed::RunAgain
+        | Reviewed::RunBeyondBudget
         | Reviewed::Kept { .. }
         | Reviewed::Recorded { .. } => {
             return Err(Fault::damaged("review", "a delivery was decided to be no event"));
@@ -366,6 +383,7 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
     let scope = match &request.decision {
         ReviewDecision::Map { scope, .. } => *scope,
         ReviewDecision::Run
+        | ReviewDecision::RunBeyondBudget
         | ReviewDecision::Admit(_)
         | ReviewDecision::ReplaceWith { .. }
         | ReviewDecision::Dismiss
@@ -393,6 +411,7 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
                     Reviewed::Dismissed
                     | Reviewed::Replaced { .. }
                     | Reviewed::RunAgain
+                    | Reviewed::RunBeyondBudget
                     | Reviewed::Admitted { .. }
                     | Reviewed::Kept { .. }
                     | Reviewed::Recorded { .. } => Vec::new(),
@@ -418,7 +437,11 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
             };
             (reviewed, routes)
         }
-        ReviewDecision::Run | ReviewDecision::Admit(_) | ReviewDecision::Keep | ReviewDecision::Record { .. } => {
+        ReviewDecision::Run
+        | ReviewDecision::RunBeyondBudget
+        | ReviewDecision::Admit(_)
+        | ReviewDecision::Keep
+        | ReviewDecision::Record { .. } => {
             return Ok(Err(ReviewAnswer::NotHeld));
         }
     };
@@ -451,6 +474,7 @@ fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Ref
     let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
     let (reviewed, routes) = match &request.decision {
         ReviewDecision::Run => (Reviewed::RunAgain, vec![id::<RouteName>(row, "route")?]),
+        ReviewDecision::RunBeyondBudget => (Reviewed::RunBeyondBudget, vec![id::<RouteName>(row, "route")?]),
         ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
         ReviewDecision::Map { .. }
         | ReviewDecision::Admit(_)
@@ -491,6 +515,7 @@ fn decide_delivery(
         ReviewDecision::Dismiss => (Reviewed::Dismissed, Vec::new()),
         ReviewDecision::Admit(_)
         | ReviewDecision::Run
+        | ReviewDecision::RunBeyondBudget
         | ReviewDecision::Map { .. }
         | ReviewDecision::ReplaceWith { .. }
         | ReviewDecision::Keep
@@ -517,7 +542,9 @@ fn decide_action(view: View<'_>, request: &ReviewRequest, action: ActionId) -> R
                 .ok_or_else(|| Fault::damaged("conflict", format_args!("{action} conflicts with nothing")))?;
             (Reviewed::Kept { action }, Vec::new())
         }
-        ReviewDecision::Record { operation_key, targets } => {
+        ReviewDecision::Record {
+            operation_key, targets, ..
+        } => {
             if let Some(taken) = recorded_under(view.connection, action, operation_key)? {
                 return Ok(Err(ReviewAnswer::KeyTaken(taken)));
             }
@@ -529,6 +556,7 @@ fn decide_action(view: View<'_>, request: &ReviewRequest, action: ActionId) -> R
         }
         ReviewDecision::Map { .. }
         | ReviewDecision::Run
+        | ReviewDecision::RunBeyondBudget
         | ReviewDecision::Admit(_)
         | ReviewDecision::ReplaceWith { .. }
         | ReviewDecision::Dismiss => return Ok(Err(ReviewAnswer::NotHeld)),
@@ -610,6 +638,7 @@ fn append(
             let lifecycle_version = match &request.decision {
                 ReviewDecision::Map { lifecycle, .. } => lifecycle.as_ref().map(|lifecycle| lifecycle.version),
                 ReviewDecision::Run
+                | ReviewDecision::RunBeyondBudget
                 | ReviewDecision::Admit(_)
                 | ReviewDecision::ReplaceWith { .. }
                 | ReviewDecision::Dismiss
@@ -681,6 +710,7 @@ fn append_receipt_review(
         Reviewed::Replaced { delivery, .. } => (None, None, Some(*delivery)),
         Reviewed::Dismissed
         | Reviewed::RunAgain
+        | Reviewed::RunBeyondBudget
         | Reviewed::Admitted { .. }
         | Reviewed::Kept { .. }
         | Reviewed::Recorded { .. } => (None, None, None),
@@ -730,6 +760,7 @@ fn append_work_review(
         | Reviewed::Dismissed
         | Reviewed::Replaced { .. }
         | Reviewed::RunAgain
+        | Reviewed::RunBeyondBudget
         | Reviewed::Admitted { .. } => None,
     };
     connection
@@ -768,6 +799,7 @@ fn append_history(
         }
         Reviewed::Dismissed => ("dismissed".to_owned(), None),
         Reviewed::RunAgain => ("run again".to_owned(), None),
+        Reviewed::RunBeyondBudget => ("run again beyond its budgets".to_owned(), None),
         Reviewed::Replaced {
             delivery, own_receipt, ..
         } => (

@@ -51,7 +51,10 @@ const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
     written
 }
 
-pub(crate) const MIGRATIONS: &[&str] = &[statements!("../../migrations/0001_first.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    statements!("../../migrations/0001_first.sql"),
+    statements!("../../migrations/0002_budgets.sql"),
+];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 #[cfg(test)]

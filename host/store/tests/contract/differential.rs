@@ -379,6 +379,7 @@ async fn act(side: &mut Side, work: &Work, now: i64) -> Vec<String> {
                         destinations: vec![name("shop")],
                         ..Targets::default()
                     },
+                    budgets: Vec::new(),
                 },
                 (None, _) => ReviewDecision::Dismiss,
                 (Some(_), Target::Job(_)) => ReviewDecision::Run,

@@ -45,6 +45,7 @@ mod hosts {
     use tempfile::TempDir;
 
     use tollgate_core::action::Verdict;
+    use tollgate_core::budget::Window;
     use tollgate_core::delivery::EntryEnd;
     use tollgate_store::{
         Admitted, Changes as _, Control as _, Intake as _, NewToken, Outbox as _, PostgresStore, ReceiptKey as _,
@@ -53,7 +54,8 @@ mod hosts {
 
     use super::*;
     use crate::support::{
-        ACCEPTED, Sent, SettlementExt as _, T0, at, claim, claim_one, claim_outbox_one, settle, settlement, trace_one,
+        ACCEPTED, Sent, SettlementExt as _, T0, at, claim, claim_one, claim_outbox_one, dollars, settle, settlement,
+        spent, trace_one,
     };
 
     /// A test on a server of its own, or none where there is no server.
@@ -180,7 +182,30 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 1);
+        assert_eq!(found.schema, 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn w6_a_database_from_before_budgets_is_taken_over() {
+        let server = server!();
+        let store = server.open();
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        store.close().await;
+        drop(store);
+        for statement in [
+            "DROP TABLE tollgate.budget_counts",
+            "ALTER TABLE tollgate.jobs DROP COLUMN beyond_budget",
+            "DELETE FROM tollgate.schema_version WHERE version > 1",
+        ] {
+            execute(&server, statement).await;
+        }
+        let store = server.open();
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 2);
+        let claim = claim_one(&store, at(0)).await;
+        let a_day = dollars(Window::Day, 100);
+        let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
+        assert!(matches!(settle(&store, settlement).await, Settled::Committed { .. }));
+        assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 60, 40)]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +219,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 1,
+                    known: 2,
                     ..
                 }
             ),

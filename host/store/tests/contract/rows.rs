@@ -24,13 +24,13 @@ use tollgate_store::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use tollgate_store::{
-    Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Control, Count,
-    Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item, JobClaim, KeptDelivery,
-    NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Quarantine, Quotas, ReceiptKey,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError,
-    TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Changes,
+    ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item,
+    JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Quarantine,
+    Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
+    Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store,
+    StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -251,6 +251,15 @@ impl Views for RowStore {
 
     async fn set_aside_counts(&self, tenant: Option<TenantName>) -> Result<Vec<SetAsideCount>, StoreError> {
         self.of_guest()?.set_aside_counts(tenant.as_ref())
+    }
+
+    async fn budgets(
+        &self,
+        asked: Vec<BudgetAsked>,
+        account: Option<String>,
+        at: UnixMillis,
+    ) -> Result<Vec<BudgetView>, StoreError> {
+        self.of_guest()?.budgets(&asked, account.as_deref(), at)
     }
 
     async fn kept_delivery(&self, delivery: DeliveryId) -> Result<KeptDelivery, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tollgate_core::access::Role;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, OnReplay, on_time};
+use tollgate_core::budget::Window;
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, LeaseEpoch, OutboxId, ReceiptId, TokenId};
@@ -18,9 +19,9 @@ use tollgate_core::state::StateValue;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, ClaimRequest, Control as _, Counts, DeadLetterFilter,
-    DeadWork, Intake as _, JobClaim, NewToken, OldestWaiting, Outbox as _, OutboxClaim, OutboxHold, Quotas,
-    ReceiptKey as _, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, BudgetAsked, ClaimRequest, Control as _, Counts,
+    DeadLetterFilter, DeadWork, Intake as _, JobClaim, NewToken, OldestWaiting, Outbox as _, OutboxClaim, OutboxHold,
+    Quotas, ReceiptKey as _, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
     ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter,
     RoutableStanding, RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled,
     Settlement, StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _,
@@ -29,7 +30,8 @@ use tollgate_store::{
 
 use crate::support::{
     ACCEPTED, Backend, LEASE_MS, Sent, SettlementExt as _, at, claim, claim_one, claim_outbox_one, claim_request,
-    decision, dismiss, event_ids, finish_all, map, name, proof, settle, settlement, trace, trace_one, trace_text,
+    decision, dismiss, dollars, event_ids, finish_all, map, name, proof, settle, settlement, spent, times, trace,
+    trace_one, trace_text,
 };
 
 pub(crate) use crate::lists::{
@@ -108,6 +110,11 @@ macro_rules! contract {
             a_stale_read_writes_nothing,
             a_run_that_only_repeats_leaves_state_alone,
             state_keeps_to_its_total,
+            w6_budgets_are_counted_in_the_commit_that_records,
+            w6_what_repeats_or_conflicts_takes_nothing_of_a_budget,
+            w6_a_race_never_spends_a_budget_twice,
+            w6_a_person_lets_a_job_go_beyond_its_budget_once,
+            w6_counts_of_past_windows_go_and_those_of_now_stay,
             a_version_never_comes_back,
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
@@ -2260,6 +2267,7 @@ pub(crate) async fn a_conflict_with_the_ledger_is_kept_out_or_recorded_once(back
             destinations: vec![name("shop"), name("crm")],
             ..Targets::default()
         },
+        budgets: Vec::new(),
     };
     let review = async |target, decision_: ReviewDecision, dry_run| {
         let request = ReviewRequest {
@@ -4029,4 +4037,262 @@ pub(crate) async fn state_keeps_to_its_total(backend: &impl Backend) {
         settle(&store, next.writes("e", Some(b""))).await,
         Settled::OverQuota { bytes: 21 }
     );
+}
+
+pub(crate) async fn w6_budgets_are_counted_in_the_commit_that_records(backend: &impl Backend) {
+    let store = backend.open();
+    let events: Vec<String> = (1..=6).map(|number| format!("e{number}")).collect();
+    for id in &events {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 10).await;
+    let (a_day, each) = (dollars(Window::Day, 1_000), times(Window::Hour, 2));
+    let bounded = |at: usize| settlement(&claims[at]).within(&[a_day, each]);
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 0, 1_000)]);
+    assert_eq!(spent(&store, each, at(0)).await, []);
+
+    let both = bounded(0).credits("k1", "ann", 300).credits("k2", "bob", 200);
+    assert!(matches!(settle(&store, both).await, Settled::Committed { .. }));
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 500, 500)]);
+    assert_eq!(
+        spent(&store, each, at(0)).await,
+        [("ann".into(), 1, 1), ("bob".into(), 1, 1)]
+    );
+
+    // All or nothing: what fits goes no more than what does not.
+    let two = bounded(1).credits("k3", "ann", 100).credits("k4", "cid", 401);
+    let Settled::OverBudget(over) = settle(&store, two.writes("limit", Some(b"1"))).await else {
+        panic!("it is over")
+    };
+    assert_eq!(
+        over.to_string(),
+        "over the budget of 10.00 USD a day for `credit`: 5.00 USD spent, 5.01 USD more asked for; the day ends at 2026-05-06T00:00:00.000Z"
+    );
+    assert_eq!(store.counts().await.unwrap().actions, 2);
+    assert_eq!(read(&store, "limit").value, None, "nothing was written");
+    assert_eq!(spent(&store, each, at(0)).await.len(), 2);
+    // The same lease settles it, held: it waits for a person.
+    let held = settlement(&claims[1]).end(JobEnd::Held {
+        reason: over.to_string(),
+    });
+    assert!(matches!(settle(&store, held).await, Settled::Committed { .. }));
+    assert_eq!(store.counts().await.unwrap().held_jobs, 1);
+
+    // To the last cent, and to the last one of an account.
+    let last = bounded(2).credits("k5", "ann", 500);
+    assert!(matches!(settle(&store, last).await, Settled::Committed { .. }));
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 1_000, 0)]);
+    let third = |claim: &JobClaim| settlement(claim).within(&[each]).credits("k6", "ann", 1);
+    let Settled::OverBudget(over) = settle(&store, third(&claims[3])).await else {
+        panic!("it is the account's third")
+    };
+    assert_eq!((over.spending.account.as_str(), over.spent), ("ann", 2));
+
+    // What is no route's budget any more, or of another route or kind, bounds nothing.
+    let free = settlement(&claims[4]).credits("k7", "ann", 9_000).acts("k7", 1);
+    assert!(matches!(settle(&store, free).await, Settled::Committed { .. }));
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 1_000, 0)]);
+
+    store.close().await;
+    drop(store);
+    let store = backend.open();
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 1_000, 0)]);
+    assert_eq!(spent(&store, each, at(0)).await[0], ("ann".into(), 2, 0));
+    // The next window begins whole.
+    assert_eq!(spent(&store, each, at(3_600_000)).await, []);
+    let claims = claim(&store, at(LEASE_MS + 1), 10).await;
+    let next = |minor_units| {
+        third(&claims[0])
+            .within(&[each, a_day])
+            .credits("k8", "bob", minor_units)
+    };
+    let still = settle(&store, next(1).started_at(at(3_600_000))).await;
+    assert!(
+        matches!(still, Settled::OverBudget(_)),
+        "the day is the same: {still:?}"
+    );
+    let tomorrow = settle(&store, next(999).started_at(at(14 * 3_600_000))).await;
+    assert!(matches!(tomorrow, Settled::Committed { .. }), "{tomorrow:?}");
+    assert_eq!(
+        spent(&store, a_day, at(14 * 3_600_000)).await,
+        [(String::new(), 1_000, 0)]
+    );
+}
+
+pub(crate) async fn w6_what_repeats_or_conflicts_takes_nothing_of_a_budget(backend: &impl Backend) {
+    let store = backend.open();
+    for id in ["e1", "e2", "e3", "e4"] {
+        assert_eq!(Sent::new(id).admit(&store).await, ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 10).await;
+    let a_day = dollars(Window::Day, 1_000);
+    let bounded = |at: usize| settlement(&claims[at]).within(&[a_day]);
+    let settled = async |settlement| match settle(&store, settlement).await {
+        Settled::Committed { verdicts, .. } => verdicts,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(settled(bounded(0).credits("k1", "ann", 900)).await, [Verdict::Recorded]);
+    assert_eq!(
+        settled(bounded(1).credits("k1", "ann", 900)).await,
+        [Verdict::AlreadyDone]
+    );
+    // The conflict would not fit, and what is new beside it does.
+    let beside = bounded(2).credits("k1", "ann", 950).credits("k2", "bob", 50);
+    assert_eq!(settled(beside).await, [Verdict::Conflict, Verdict::Recorded]);
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 950, 50)]);
+
+    // Where a person has the conflict recorded as well, it is money that goes: also beyond the budget.
+    let conflict = SetAsideFilter {
+        kind: Some(SetAsideKind::LedgerConflict),
+        ..held_filter()
+    };
+    let conflict: ActionId = store.set_aside(conflict).await.unwrap()[0].id.parse().unwrap();
+    let record = ReviewDecision::Record {
+        operation_key: name("k1-again"),
+        targets: Targets::default(),
+        budgets: vec![a_day],
+    };
+    let answer = store
+        .review(decision(Target::Action(conflict), record, 10))
+        .await
+        .unwrap();
+    assert!(matches!(answer, ReviewAnswer::Reviewed(_)), "{answer:?}");
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 1_900, 0)]);
+    // Proposed again it is a repeat, also now that nothing is left.
+    assert_eq!(
+        settled(bounded(3).credits("k1", "ann", 950)).await,
+        [Verdict::AlreadyDone]
+    );
+
+    // A replay of what was recorded takes nothing either.
+    let receipt = Sent::new("e1").receipt(&store);
+    let again = ReplayWhat::Receipt {
+        receipt,
+        jobs: Vec::new(),
+    };
+    assert_eq!(store.replay(replay(again, false, 20)).await.unwrap().replayed.len(), 1);
+    let claim = claim_one(&store, at(30)).await;
+    let again = settlement(&claim).within(&[a_day]).credits("k1", "ann", 900);
+    assert_eq!(settled(again).await, [Verdict::AlreadyDone]);
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 1_900, 0)]);
+}
+
+pub(crate) async fn w6_a_race_never_spends_a_budget_twice(backend: &impl Backend) {
+    let store = backend.open();
+    for number in 0..20 {
+        assert_eq!(Sent::new(&format!("e{number}")).admit(&store).await, ACCEPTED);
+    }
+    let a_day = dollars(Window::Day, 700);
+    let mut racing = Vec::new();
+    for (number, claim) in claim(&store, at(0), 20).await.into_iter().enumerate() {
+        let (store, key) = (store.clone(), format!("k{number}"));
+        let settlement = settlement(&claim).within(&[a_day]).credits(&key, "ann", 100);
+        racing.push(tokio::spawn(async move { settle(&store, settlement).await }));
+    }
+    let (mut recorded, mut over) = (0, 0);
+    for settled in racing {
+        match settled.await.unwrap() {
+            Settled::Committed { .. } => recorded += 1,
+            Settled::OverBudget(_) => over += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((recorded, over), (7, 13));
+    assert_eq!(store.counts().await.unwrap().actions, 7);
+    assert_eq!(spent(&store, a_day, at(0)).await, [(String::new(), 700, 0)]);
+}
+
+pub(crate) async fn w6_a_person_lets_a_job_go_beyond_its_budget_once(backend: &impl Backend) {
+    let store = backend.open();
+    let sent = Sent::new("e1");
+    hold_jobs(&store, &[&sent, &Sent::new("e2")], 100).await;
+    let held = store.set_aside(held_filter()).await.unwrap();
+    let job: JobId = held[1].id.parse().unwrap();
+    let a_day = dollars(Window::Day, 100);
+    let beyond = decision(Target::Job(job), ReviewDecision::RunBeyondBudget, 200);
+    let answer = store.review(beyond.clone()).await.unwrap();
+    assert!(
+        matches!(&answer, ReviewAnswer::Reviewed(report) if report.reviewed == Reviewed::RunBeyondBudget),
+        "{answer:?}"
+    );
+    assert_eq!(store.review(beyond).await.unwrap(), ReviewAnswer::NotHeld);
+    // Another try of it is still let go.
+    let first = claim_one(&store, at(210)).await;
+    let again = JobEnd::RetryAt {
+        at: at(220),
+        reason: "busy".into(),
+    };
+    let tried = settlement(&first).within(&[a_day]).end(again);
+    assert!(matches!(settle(&store, tried).await, Settled::Committed { .. }));
+    let second = claim_one(&store, at(220)).await;
+    let done = settlement(&second).within(&[a_day]).credits("k1", "ann", 900);
+    assert!(matches!(settle(&store, done).await, Settled::Committed { .. }));
+    assert_eq!(
+        spent(&store, a_day, at(0)).await,
+        [(String::new(), 900, 0)],
+        "it is counted like all others"
+    );
+    let trace = trace_one(&store, &sent).await;
+    let said = "job_1 run again beyond its budgets by ann: looked at";
+    assert!(
+        trace.history.iter().any(|line| line.detail == said),
+        "{:?}",
+        trace.history
+    );
+
+    // That was the once: a replay of the same job is bound again, and so is the other that is only run.
+    let again = ReplayWhat::Receipt {
+        receipt: sent.receipt(&store),
+        jobs: Vec::new(),
+    };
+    assert_eq!(store.replay(replay(again, false, 300)).await.unwrap().replayed.len(), 1);
+    let run = decision(Target::Job(held[0].id.parse().unwrap()), ReviewDecision::Run, 310);
+    assert!(matches!(store.review(run).await.unwrap(), ReviewAnswer::Reviewed(_)));
+    for (number, claim) in claim(&store, at(320), 10).await.iter().enumerate() {
+        let bounded = settlement(claim)
+            .within(&[a_day])
+            .credits(&format!("new{number}"), "ann", 1);
+        let settled = settle(&store, bounded).await;
+        assert!(matches!(settled, Settled::OverBudget(_)), "{settled:?}");
+    }
+    let of_nobody = decision(Target::Delivery(DeliveryId(99)), ReviewDecision::RunBeyondBudget, 330);
+    assert!(matches!(
+        store.review(of_nobody).await,
+        Ok(ReviewAnswer::NotHeld) | Err(StoreError::NotFound { .. })
+    ));
+}
+
+pub(crate) async fn w6_counts_of_past_windows_go_and_those_of_now_stay(backend: &impl Backend) {
+    const HOUR: i64 = 3_600_000;
+    let store = backend.open();
+    let each = times(Window::Hour, 9);
+    let a_month = dollars(Window::Month, 1_000_000);
+    let long = "é".repeat(500);
+    for number in 0..40 {
+        assert_eq!(Sent::new(&format!("e{number}")).admit(&store).await, ACCEPTED);
+        let claim = claim_one(&store, at(0)).await;
+        let now = at(number * HOUR);
+        let account = if number % 2 == 0 { "ann" } else { long.as_str() };
+        let settlement = settlement(&claim).within(&[each, a_month]).started_at(now);
+        let settled = settle(&store, settlement.credits(&format!("k{number}"), account, 10)).await;
+        assert!(matches!(settled, Settled::Committed { .. }), "{settled:?}");
+        assert_eq!(spent(&store, each, now).await.len(), 1);
+        assert_eq!(spent(&store, a_month, now).await[0].1, 10 * (number + 1));
+    }
+    // A host whose clock is behind finds what was counted a little before; what is long past is not kept.
+    assert_eq!(spent(&store, each, at(30 * HOUR)).await.len(), 1);
+    assert_eq!(spent(&store, each, at(0)).await, []);
+    let asked = BudgetAsked {
+        tenant: name("acme"),
+        route: name("cashback"),
+        budget: each,
+    };
+    let of_one = store
+        .budgets(vec![asked], Some(long.clone()), at(39 * HOUR))
+        .await
+        .unwrap();
+    assert_eq!(of_one[0].spent.len(), 1);
+    assert_eq!((of_one[0].spent[0].spent, of_one[0].spent[0].left), (1, 8));
+    let shown = of_one[0].spent[0].account.as_ref().unwrap();
+    assert!(shown.starts_with('é') && shown.len() < 256, "{shown}");
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use tollgate_core::action::{Flag, GrantedAction, Proposal, UncheckedAction};
+use tollgate_core::action::{
+    ActionKind, Flag, GrantedAction, Proposal, UncheckedAction, UncheckedMoney, UncheckedTransfer,
+};
 use tollgate_core::admission::{
     Admission, Disposition, Identity, JobSpec, OnHeld, OnReplay, lane, receipt_id, receipt_id_of_message,
 };
+use tollgate_core::budget::{Budget, Most, Per, Window};
 use tollgate_core::commitment::body_commitment;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::{Grant, judge};
@@ -18,8 +21,8 @@ use tollgate_core::state::{StateRead, StateWrite};
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
-    Admitted, ClaimRequest, JobClaim, OutboxClaim, Quotas, ReviewDecision, ReviewRequest, RunRecord, Settled,
-    Settlement, Store, Targets, Trace, TraceBy, TraceQuery,
+    AccountSpent, Admitted, BudgetAsked, ClaimRequest, JobClaim, OutboxClaim, Quotas, ReviewDecision, ReviewRequest,
+    RunRecord, Settled, Settlement, Store, Targets, Trace, TraceBy, TraceQuery,
 };
 
 /// A place for one store, that can be opened, closed and opened again.
@@ -343,6 +346,7 @@ pub(crate) fn settlement(claim: &JobClaim) -> Settlement {
         end: JobEnd::Done,
         writes: Vec::new(),
         state_total_max: None,
+        budgets: Vec::new(),
         actions: Vec::new(),
         namespace: name("cashback"),
         targets: Targets::default(),
@@ -356,6 +360,9 @@ pub(crate) trait SettlementExt: Sized {
     fn reads(self, key: &str, version: i64, value: Option<&[u8]>) -> Self;
     fn writes(self, key: &str, value: Option<&[u8]>) -> Self;
     fn with_epoch(self, epoch: LeaseEpoch) -> Self;
+    fn credits(self, key: &str, account: &str, minor_units: i64) -> Self;
+    fn within(self, budgets: &[Budget]) -> Self;
+    fn started_at(self, at: UnixMillis) -> Self;
 }
 
 impl SettlementExt for Settlement {
@@ -395,6 +402,77 @@ impl SettlementExt for Settlement {
         self.epoch = epoch;
         self
     }
+
+    fn credits(mut self, key: &str, account: &str, minor_units: i64) -> Self {
+        self.actions.push(credit(key, account, minor_units));
+        self
+    }
+
+    fn within(mut self, budgets: &[Budget]) -> Self {
+        self.budgets = budgets.to_vec();
+        self
+    }
+
+    fn started_at(mut self, at: UnixMillis) -> Self {
+        self.run.started_at = at;
+        self
+    }
+}
+
+/// A granted credit, in USD.
+pub(crate) fn credit(key: &str, account: &str, minor_units: i64) -> GrantedAction {
+    let transfer = UncheckedTransfer {
+        account: account.into(),
+        amount: UncheckedMoney {
+            minor_units,
+            currency: "USD".into(),
+        },
+        reason: "cashback".into(),
+    };
+    let proposal = Proposal {
+        operation_key: key.into(),
+        action: UncheckedAction::Credit(transfer),
+    };
+    let grant = Grant {
+        amount_max: Some(i64::MAX),
+        currencies: vec![Currency::new("USD").unwrap()],
+        ..Grant::of(ActionKind::Credit)
+    };
+    judge(vec![proposal], &[grant]).unwrap().remove(0)
+}
+
+/// So many USD of credits in a window, for the route.
+pub(crate) fn dollars(window: Window, minor_units: i64) -> Budget {
+    Budget {
+        kind: ActionKind::Credit,
+        window,
+        per: Per::Route,
+        most: Most::Money(Money::new(minor_units, Currency::new("USD").unwrap()).unwrap()),
+    }
+}
+
+/// So many credits in a window, for each account.
+pub(crate) fn times(window: Window, actions: u32) -> Budget {
+    Budget {
+        kind: ActionKind::Credit,
+        window,
+        per: Per::Account,
+        most: Most::Actions(actions),
+    }
+}
+
+/// What is spent of a budget of the route `cashback` of `acme`, by account.
+pub(crate) async fn spent(store: &impl Store, budget: Budget, at: UnixMillis) -> Vec<(String, i64, i64)> {
+    let asked = BudgetAsked {
+        tenant: name("acme"),
+        route: name("cashback"),
+        budget,
+    };
+    let mut found = store.budgets(vec![asked], None, at).await.unwrap();
+    let view = found.remove(0);
+    assert_eq!(view.budget(), Some(budget));
+    let of = |part: AccountSpent| (part.account.unwrap_or_default(), part.spent, part.left);
+    view.spent.into_iter().map(of).collect()
 }
 
 /// A granted action; the score is its content.

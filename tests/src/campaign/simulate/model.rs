@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tollgate_core::action::Verdict;
+use tollgate_core::action::{GrantedAction, Verdict};
 use tollgate_core::admission::{Admission, Disposition};
+use tollgate_core::budget::{self, Over, Spending};
 use tollgate_core::delivery::EntryEnd;
 use tollgate_core::event::{Event, StatusReading};
 use tollgate_core::ids::{Digest, LeaseEpoch, ReceiptId};
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::retry::RetryPolicy;
+use tollgate_core::time::UnixMillis;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, ClaimRequest, Counts, JobClaim, NextDue, OutboxClaim, OutboxHold,
     ReplayReport, ReplayWhat, ReplayedWork, Settled, Settlement,
@@ -124,9 +126,21 @@ pub(super) struct Model {
     subjects: BTreeMap<(String, String), usize>,
     /// Plugin state by tenant and key, with how often it was written.
     state: BTreeMap<(String, String), (u64, Vec<u8>)>,
+    /// What is spent of the one budget of each route, by tenant, route and the end of its window.
+    spent: BTreeMap<(String, String, UnixMillis), i64>,
     state_total_max: u64,
     job_policy: RetryPolicy,
     delivery_policy: RetryPolicy,
+}
+
+impl Job {
+    fn place(&self, tenant: &str, spending: &Spending, at: UnixMillis) -> (String, String, UnixMillis) {
+        (
+            tenant.to_owned(),
+            self.route.clone(),
+            spending.budget.window.ends_at(at),
+        )
+    }
 }
 
 impl Model {
@@ -142,6 +156,7 @@ impl Model {
             runs: 0,
             subjects: BTreeMap::new(),
             state: BTreeMap::new(),
+            spent: BTreeMap::new(),
             state_total_max,
             job_policy,
             delivery_policy,
@@ -390,6 +405,9 @@ impl Model {
         } else if let Some(bytes) = self.over_quota(&tenant, settlement) {
             met.met(Met::OverQuota);
             Settled::OverQuota { bytes }
+        } else if let Some(over) = self.spent(at, &tenant, settlement) {
+            met.met(Met::OverBudget);
+            Settled::OverBudget(Box::new(over))
         } else {
             let verdicts = self.judged(&tenant, settlement, met);
             self.write(&tenant, settlement, &verdicts);
@@ -423,6 +441,36 @@ impl Model {
             after = after + new - old;
         }
         (after > before && after > self.state_total_max).then_some(after)
+    }
+
+    /// Takes what is new in a run from the budgets of its route, or answers which of them has not enough left.
+    fn spent(&mut self, job: usize, tenant: &str, settlement: &Settlement) -> Option<Over> {
+        if settlement.end != JobEnd::Done {
+            return None;
+        }
+        let run = &settlement.run;
+        let ended_at = run.started_at.plus_ms((run.duration_us / 1000) as i64);
+        let is_new = |granted: &&GrantedAction| {
+            let operation = (
+                tenant.to_owned(),
+                granted.action().kind().to_string(),
+                granted.operation_key().to_string(),
+            );
+            !self.ledger.contains_key(&operation)
+        };
+        let new = settlement.actions.iter().filter(is_new).map(GrantedAction::action);
+        let spendings = budget::spendings(&settlement.budgets, new);
+        for spending in &spendings {
+            let spent = self
+                .spent
+                .entry(self.jobs[job].place(tenant, spending, ended_at))
+                .or_default();
+            if let Some(over) = spending.over(*spent, ended_at) {
+                return Some(over);
+            }
+            *spent += spending.number;
+        }
+        None
     }
 
     /// Enters the actions of a run that is done into ledger and outbox.

@@ -1,10 +1,11 @@
 //! The plugin of the simulation: a pure function of its event and its state, with every end that a run can have.
 
 use tollgate_core::action::{ActionKind, Flag, Notice, Proposal, UncheckedAction, UncheckedMoney, UncheckedTransfer};
+use tollgate_core::budget::{Budget, Most, Per, Window};
 use tollgate_core::event::Event;
 use tollgate_core::grant::Grant;
 use tollgate_core::ids::Digest;
-use tollgate_core::money::Currency;
+use tollgate_core::money::{Currency, Money};
 use tollgate_core::outcome::{Fault, Outcome};
 use tollgate_core::state::{StateRead, StateValue, StateWrite};
 use tollgate_core::time::UnixMillis;
@@ -20,6 +21,9 @@ pub(super) const DEEDS: [&str; 12] = [
 /// Bytes of state that the plugin may have for a tenant: a few hoards.
 pub(super) const STATE_TOTAL_MAX: u64 = 1_500;
 const HOARD_BYTES: usize = 400;
+
+/// What each route may credit in an hour: less than what is asked for in some lives.
+pub(super) const HOUR_MAX: i64 = 12_000;
 
 /// The world says when it began and how long it took.
 fn ended(outcome: Outcome) -> Ran {
@@ -41,10 +45,18 @@ fn proposed(proposals: Vec<Proposal>) -> Ran {
 
 /// What both routes grant it. The credits of `greedy` are over it.
 pub(super) fn grants() -> Vec<Grant> {
+    let inr = Currency::new("INR");
+    let an_hour = inr.and_then(|inr| Money::new(HOUR_MAX, inr)).map(|most| Budget {
+        kind: ActionKind::Credit,
+        window: Window::Hour,
+        per: Per::Route,
+        most: Most::Money(most),
+    });
     vec![
         Grant {
             amount_max: Some(5_000),
-            currencies: Currency::new("INR").into_iter().collect(),
+            currencies: inr.into_iter().collect(),
+            budgets: an_hour.into_iter().collect(),
             ..Grant::of(ActionKind::Credit)
         },
         Grant::of(ActionKind::Flag),

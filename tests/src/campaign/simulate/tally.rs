@@ -16,6 +16,7 @@ pub(super) enum Met {
     LateSettlements,
     StaleReads,
     OverQuota,
+    OverBudget,
     AttemptsSpent,
     Operations,
     OperationsRepeated,
@@ -35,7 +36,7 @@ pub(super) enum Met {
 }
 
 impl Met {
-    const ALL: [(Self, &'static str); 27] = [
+    const ALL: [(Self, &'static str); 28] = [
         (Self::Steps, "steps"),
         (Self::Events, "events admitted"),
         (Self::Redeliveries, "redeliveries recognised"),
@@ -47,6 +48,7 @@ impl Met {
         (Self::LateSettlements, "settlements under an old lease, all refused"),
         (Self::StaleReads, "runs repeated because their state went stale"),
         (Self::OverQuota, "runs voided because their state grew too big"),
+        (Self::OverBudget, "runs that a budget held"),
         (Self::AttemptsSpent, "jobs given up because no attempt ever ended"),
         (Self::Operations, "operations recorded, each once"),
         (Self::OperationsRepeated, "operations proposed again, without effect"),

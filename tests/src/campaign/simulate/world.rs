@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::{Admission, Disposition, Identity};
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
+use tollgate_core::budget::Window;
 use tollgate_core::delivery::{AttemptEnd, Recipient};
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::grant::Grant;
@@ -843,9 +844,18 @@ impl World {
             self.model.receipts.len()
         );
         let mut recorded: BTreeMap<Operation, u32> = BTreeMap::new();
+        let mut credited: BTreeMap<(String, String, UnixMillis), i64> = BTreeMap::new();
         for (at, trace) in traces.iter().enumerate() {
             self.judge_receipt(at, trace, &mut recorded)
                 .with_context(|| trace.receipt.event_id.clone())?;
+            credits(trace, &mut credited)?;
+        }
+        for (place, sum) in credited {
+            let most = plugin::HOUR_MAX;
+            ensure!(
+                sum <= most,
+                "{place:?} credited {sum} in one hour, and its budget is {most}"
+            );
         }
         for operation in self.model.ledger.keys() {
             let times = recorded.get(operation).copied().unwrap_or(0);
@@ -950,6 +960,26 @@ impl World {
         );
         Ok(())
     }
+}
+
+/// Adds up what was credited, by tenant, route and hour.
+fn credits(trace: &Trace, credited: &mut BTreeMap<(String, String, UnixMillis), i64>) -> Result<()> {
+    for job in &trace.jobs {
+        for run in &job.runs {
+            let started_at = UnixMillis::from_rfc3339(&run.started_at).context("a run began at no instant")?;
+            let ended_at = started_at.plus_ms((run.duration_us / 1000) as i64);
+            let recorded = run.actions.iter().filter(|action| action.verdict == Verdict::Recorded);
+            for amount in recorded.filter_map(|action| action.action.amount()) {
+                let place = (
+                    trace.receipt.tenant.to_string(),
+                    job.route.to_string(),
+                    Window::Hour.ends_at(ended_at),
+                );
+                *credited.entry(place).or_default() += amount.minor_units();
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Rules {
