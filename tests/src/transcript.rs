@@ -8,7 +8,7 @@ use crate::stage::{Ran, Stage, tollgate};
 use crate::{hostile_dir, plugins_dir, root};
 
 /// What differs between two runs or two machines, as regular expressions, and what a snapshot says in its place.
-const FILTERS: [(&str, &str); 27] = [
+const FILTERS: [(&str, &str); 25] = [
     (r"[^\s'`(]*/tollgate-(e2e|spin)-\w+", "[stage]"),
     (r"\[stage\]/tollgate\.toml", "tollgate.toml"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]"),
@@ -21,9 +21,6 @@ const FILTERS: [(&str, &str); 27] = [
     (r"\b[0-9]+ fuel", "[n] fuel"),
     (r"\b[0-9.]+ (kB|KB|KiB|MB|MiB|GiB)\b", "[n] $1"),
     (r"\b[0-9.]+( ?(ms|µs)|s)\b", "[n] ms"),
-    (r"up for \d+ (s|min)", "up for [time]"),
-    // Of the machine's disk alone.
-    (r" +1  the store's disk has \d+ % left\n.*df -h\n", ""),
     (r"\bfuel +[0-9,]+( \([0-9.]+ %\))?", "fuel [n]"),
     (
         r"p50 [0-9]+ → [0-9]+, p99 [0-9]+ → [0-9]+, most [0-9]+ → [0-9]+",

@@ -134,7 +134,7 @@ calls! {
     }
     /// Whether the host does its work, and what of it waits for a person
     Status = Get "/v1/status" needs HostRead {
-        answer: status::Status,
+        answer: status::HostStatus,
         returns: "its parts, its store, what waits, and what needs somebody"
     }
     /// How much of everything there is

@@ -455,8 +455,8 @@ mod tests {
             (
                 Listing::Jobs,
                 "",
-                "seq_7",
-                "after: `seq_7` is no place in the list of jobs",
+                "act_7",
+                "after: `act_7` is no place in the list of jobs",
             ),
             (Listing::Events, "", "seq_-1", "no place"),
         ] {

@@ -8,7 +8,7 @@ use crate::counts::Counts;
 /// How a host is doing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
-pub struct Status {
+pub struct HostStatus {
     /// The host's version.
     pub version: String,
     /// When the process began to serve; as JSON, RFC 3339.

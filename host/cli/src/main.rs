@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod budgets;
 mod check;
+mod copy;
 mod demo;
 mod key_file;
 mod kit;
@@ -24,7 +25,6 @@ mod store_files;
 mod test_key;
 mod token;
 mod traces;
-mod transfer;
 mod verify;
 mod wire;
 
@@ -273,10 +273,8 @@ enum Command {
         #[command(subcommand)]
         command: store::Command,
     },
-    /// Copy a store out, for example a Spin app's; refuses when its hash chain does not hold
-    Export(transfer::Args),
-    /// Copy a store into place, for example as a Spin app's; refuses when its hash chain does not hold
-    Import(transfer::Args),
+    /// Copy a whole store: between a native host's files, a Spin app's file and PostgreSQL
+    Copy(copy::Args),
     /// Edit and check a Spin app: its plugins in spin.toml
     Spin {
         #[command(subcommand)]
@@ -587,7 +585,7 @@ fn main() -> ExitCode {
         Command::Audit { command } => audit::run(command),
         Command::Backup(args) => backup::run(args),
         Command::Store { command } => store::run(command),
-        Command::Export(args) | Command::Import(args) => transfer::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Spin { command } => spin::run(command),
         Command::Plugin { command } => match command {
             PluginCommand::Kit(command) => kit::run(command),

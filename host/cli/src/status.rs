@@ -1,7 +1,7 @@
 //! `tollgate status`: how a running host is doing, on one screen.
 
 use anstyle::Style;
-use tollgate_api::status::Status;
+use tollgate_api::status::HostStatus;
 use tollgate_api::{Nothing, calls, question};
 use tollgate_core::mask;
 
@@ -19,7 +19,7 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
     let (base, token) = ask::host(target)?;
     let question = question::<calls::Status>(&Nothing {}, &Nothing {})?;
     let asked = wire::Operated { base, token: &token };
-    let status: Status = ask::runtime()?.block_on(asked.ask(&question))?;
+    let status: HostStatus = ask::runtime()?.block_on(asked.ask(&question))?;
     if target.json {
         print_json(&status)?;
     } else {
@@ -28,7 +28,7 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
     Ok(if status.ready { Exit::Yes } else { Exit::No })
 }
 
-fn show(status: &Status) {
+fn show(status: &HostStatus) {
     let (style, word) = if status.ready {
         (GOOD, "ready")
     } else {

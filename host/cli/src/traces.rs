@@ -453,9 +453,7 @@ fn span_of_attempt(
                 (!went_well).then(|| format!("answered {http_status}")),
             )
         }
-        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => {
-            (None, Some(mask::line(reason, 200).into()))
-        }
+        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => (None, Some(mask::line(reason, 200))),
     };
     Span {
         receipt,

@@ -10,7 +10,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, ActionKind};
-use crate::grant::Grant;
 use crate::ids::{Digest, OperationKey};
 use crate::mask;
 use crate::money::{Currency, Money};
@@ -236,15 +235,6 @@ pub fn spendings<'a>(budgets: &[Budget], actions: impl Iterator<Item = &'a Actio
         }));
     }
     spendings
-}
-
-/// The budgets in grants that bound one of these kinds of action.
-pub fn bounding(grants: &[Grant], is_wanted: impl Fn(ActionKind) -> bool) -> Vec<Budget> {
-    grants
-        .iter()
-        .filter(|grant| is_wanted(grant.kind))
-        .flat_map(|grant| grant.budgets.iter().copied())
-        .collect()
 }
 
 impl Spending {

@@ -490,6 +490,15 @@ fn within(at: usize, action: &Action, grant: &Grant) -> Result<(), Violation> {
     Ok(())
 }
 
+/// The budgets in grants that bound one of these kinds of action.
+pub fn bounding(grants: &[Grant], is_wanted: impl Fn(ActionKind) -> bool) -> Vec<Budget> {
+    grants
+        .iter()
+        .filter(|grant| is_wanted(grant.kind))
+        .flat_map(|grant| grant.budgets.iter().copied())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crate::action::{GrantedAction, Verdict};
 use crate::budget::{self, Budget, Over};
 use crate::event::Event;
 use crate::forward;
-use crate::grant::Grant;
+use crate::grant::{self, Grant};
 use crate::ids::{
     DestinationName, Digest, JobId, LeaseEpoch, Namespace, PluginDigest, PluginName, ReceiptId, RouteName, RunId,
 };
@@ -445,7 +445,7 @@ fn settlement(
 /// The budgets that bound these actions.
 fn budgets(terms: Option<&Terms<'_>>, actions: &[GrantedAction]) -> Vec<Budget> {
     let grants = terms.map(|terms| terms.grants).unwrap_or_default();
-    budget::bounding(grants, |kind| {
+    grant::bounding(grants, |kind| {
         actions.iter().any(|granted| granted.action().kind() == kind)
     })
 }

@@ -50,7 +50,7 @@ async fn main() {
         layout,
         ..OpenOptions::default()
     };
-    let store = SqliteStore::open(&place.path().join("t.db"), options).unwrap();
+    let store = SqliteStore::open(place.path().join("t.db"), options).unwrap();
     let began = Instant::now();
     fill(&store, receipts).await;
     println!(
@@ -188,6 +188,7 @@ fn settlement(job: &JobClaim, now: UnixMillis) -> Settlement {
         },
         writes: Vec::new(),
         state_total_max: None,
+        budgets: Vec::new(),
         actions: if dead {
             Vec::new()
         } else {

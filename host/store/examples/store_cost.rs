@@ -476,7 +476,6 @@ async fn claim_from_many(directory: &std::path::Path, options: OpenOptions) {
     let place = tempfile::tempdir_in(directory).unwrap();
     let store = SqliteStore::open(place.path().join("t.db"), options).unwrap();
     let lifecycle = redemption();
-    let body = vec![b'x'; 200];
     let mut admissions: Vec<_> = (0..100_000)
         .map(|number| admission(&store, KINDS[0], number, &lifecycle))
         .collect();

@@ -21,9 +21,10 @@ use crate::sql::{Connection, Driver, Hosted, OptionalExtension as _, Sql, params
 use crate::statements::fault::Fault;
 use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
-use crate::statements::transaction::{Memory, Transaction};
+use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{
     admit, budgets, counts, deliveries, jobs, lists, outbox, quarantine, replay, resends, reviews, set_aside, trace,
+    unfinished,
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
@@ -97,8 +98,14 @@ impl GuestStore {
         if Layout::read(&*connection).map_err(opening)? == Layout::Log {
             return Err(opening(Fault::damaged(
                 "layout",
-                "its receipts are in a log, which only a native host reads; `tollgate export` writes them as rows",
+                "its receipts are in a log, which only a native host reads; `tollgate copy --to spin:FILE` writes them as rows",
             )));
+        }
+        if unfinished::is_there(&*connection).map_err(opening)? {
+            return Err(StoreError::Open {
+                path: PLACE.to_owned(),
+                detail: unfinished::REFUSED.to_owned(),
+            });
         }
         let receipt_key = read_receipt_key(&*connection).map_err(opening)?;
         Ok(Self {
@@ -478,23 +485,6 @@ impl GuestStore {
     fn commit<T>(&self, begin: &str, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
         transact(&*self.connection, begin, work).map_err(|fault| fault.of_writer(PLACE))
     }
-}
-
-fn transact<T>(
-    connection: &Connection,
-    begin: &str,
-    work: impl FnOnce(&Connection) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    connection.execute(begin, [])?;
-    let done = work(connection).and_then(|done| {
-        connection.execute("COMMIT", [])?;
-        Ok(done)
-    });
-    if done.is_err() {
-        // SQLite has already rolled back after some errors; then there is nothing to do, and this fails.
-        let _ = connection.execute("ROLLBACK", []);
-    }
-    done
 }
 
 /// Settings of this connection. Those of the file are made with it.

@@ -13,6 +13,8 @@ mod any;
 pub mod audit;
 #[cfg(not(target_family = "wasm"))]
 pub mod backup;
+#[cfg(not(target_family = "wasm"))]
+pub mod copy;
 mod guest;
 #[cfg(not(target_family = "wasm"))]
 mod log;

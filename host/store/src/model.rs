@@ -24,11 +24,11 @@ use tollgate_core::access::Role;
 use tollgate_core::action::Action;
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
-use tollgate_core::budget::{self, Budget};
+use tollgate_core::budget::Budget;
 pub use tollgate_core::delivery::AttemptRecord;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
-use tollgate_core::grant::Grant;
+use tollgate_core::grant::{self, Grant};
 use tollgate_core::ids::{
     ActionId, DeliveryId, DestinationName, Digest, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName,
     ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
@@ -311,7 +311,7 @@ pub struct BudgetAsked {
 impl BudgetAsked {
     /// Every budget of a route.
     pub fn of_route(tenant: &TenantName, route: &RouteName, grants: &[Grant]) -> Vec<Self> {
-        let budgets = budget::bounding(grants, |_| true).into_iter();
+        let budgets = grant::bounding(grants, |_| true).into_iter();
         budgets
             .map(|budget| Self {
                 tenant: tenant.clone(),

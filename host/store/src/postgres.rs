@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+pub(crate) mod copy;
 mod dialect;
 mod listener;
 mod readers;
@@ -36,7 +37,7 @@ use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::receipts::{Rows, View};
 use crate::statements::transaction::Transaction;
-use crate::statements::{admit, jobs, outbox, quarantine, registry};
+use crate::statements::{admit, chain, jobs, outbox, quarantine, registry, unfinished};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, Outbox,
     OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic, Work,
@@ -98,10 +99,11 @@ impl PostgresStore {
     pub fn open_read_only(url: &Secret) -> Result<Self, StoreError> {
         let target = Target::parse(url)?;
         let readers = Readers::start(&target)?;
-        let (found, receipt_key) = readers.read_here(|connection| {
+        let (found, receipt_key, is_unfinished) = readers.read_here(|connection| {
             let found = schema::version(connection)?;
-            let key = (found == schema::VERSION).then(|| schema::receipt_key(connection));
-            Ok((found, key.transpose()?))
+            let is_known = found == schema::VERSION;
+            let key = is_known.then(|| schema::receipt_key(connection)).transpose()?;
+            Ok((found, key, is_known && unfinished::is_there(connection)?))
         })?;
         let known = schema::VERSION;
         let refused = |detail: String| StoreError::Open {
@@ -109,6 +111,7 @@ impl PostgresStore {
             detail,
         };
         let receipt_key = match receipt_key {
+            Some(_) if is_unfinished => return Err(refused(unfinished::REFUSED.to_owned())),
             Some(key) => key,
             None if found > known => {
                 return Err(StoreError::NewerSchema {
@@ -183,7 +186,7 @@ impl PostgresStore {
         let key = Arc::clone(&self.inner.receipt_key);
         self.inner
             .readers
-            .read_here(move |connection| check::problems(connection, &key))
+            .read_here(move |connection| chain::problems(View::new(connection, &Rows), &key))
     }
 
     /// A write that nobody outside is told of: its commit does not wait for the disk, unless it marks itself as one that must.

@@ -12,6 +12,7 @@ mod checkpointer;
 mod compressor;
 mod connection;
 mod files;
+pub(crate) mod copy;
 mod open;
 mod pin;
 mod readers;
@@ -46,7 +47,9 @@ use crate::registry::ShadowRecord;
 use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::transaction::{self, Transaction};
-use crate::statements::{admit, counts, fault, jobs, outbox, quarantine, registry, relations, rows, schema};
+use crate::statements::{
+    admit, counts, fault, jobs, outbox, quarantine, registry, relations, rows, schema, unfinished,
+};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,
     OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic,
@@ -130,6 +133,11 @@ impl SqliteStore {
     /// [`StoreError::InUse`] when another process (or this one) has it open, [`StoreError::NewerSchema`],
     /// [`StoreError::NoSpace`], [`StoreError::Corrupt`], and [`StoreError::Open`] for all else.
     pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
+        Self::open_unfinished(path, options)?.finished()
+    }
+
+    /// As [`Self::open`], of a store into which something is still copied. Nothing that is leased becomes free.
+    fn open_unfinished(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
         let path = StorePath::new(path.as_ref())?;
         let mut sole_use = SoleUse::take(&path)?;
         recovery::put_back_beginning(&path)?;
@@ -193,18 +201,20 @@ impl SqliteStore {
         open::check_schema(&path, &connection)?;
         let receipt_key = Arc::new(open::key_of_index(&path, &connection)?);
         let contents = Arc::new(Contents::new(path.log()));
-        Self::with(path, receipt_key, &contents, Access::ReadOnly(Arc::default()))
+        Self::with(path, receipt_key, &contents, Access::ReadOnly(Arc::default()))?.finished()
     }
 
-    /// Writes a whole copy of the store, as of one commit, to a path where nothing is yet. Blocks. The copy is synced, and no
-    /// process holds it. It is one file, and in the layout that every host reads: [`Layout::Rows`].
-    ///
     /// # Errors
-    /// [`StoreError::Open`] when something is there already or it cannot be written, [`StoreError::NoSpace`].
-    pub fn copy_to(&self, to: impl AsRef<Path>) -> Result<(), StoreError> {
-        self.shared().check()?;
-        self.shared().wait_until_shown();
-        open::copy(&self.inner.path, &*self.inner.receipts, &StorePath::new(to.as_ref())?)
+    /// [`StoreError::Open`] when it is a copy that is not finished.
+    fn finished(self) -> Result<Self, StoreError> {
+        match self
+            .inner
+            .readers
+            .read_here(|connection| unfinished::is_there(connection))?
+        {
+            true => Err(self.inner.path.cannot_open(unfinished::REFUSED)),
+            false => Ok(self),
+        }
     }
 
     /// Backs the store up into a folder that does not exist or is empty, beside a host that goes on writing. Every event that was

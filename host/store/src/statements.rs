@@ -3,6 +3,8 @@
 
 pub(crate) mod admit;
 pub(crate) mod budgets;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod chain;
 pub(crate) mod counts;
 pub(crate) mod deliveries;
 pub(crate) mod fault;
@@ -32,5 +34,6 @@ pub(crate) mod state_edits;
 pub(crate) mod tokens;
 pub(crate) mod trace;
 pub(crate) mod transaction;
+pub(crate) mod unfinished;
 
 pub use self::receipts::Layout;

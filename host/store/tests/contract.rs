@@ -10,6 +10,8 @@ mod support;
 mod audit;
 #[path = "contract/compressed.rs"]
 mod compressed;
+#[path = "contract/copy.rs"]
+mod copy;
 #[path = "contract/differential.rs"]
 mod differential;
 #[path = "contract/formats.rs"]

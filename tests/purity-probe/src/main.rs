@@ -356,7 +356,7 @@ fn main() {
         let _ = black_box(filter::Filter::holds(&part, &mut HasNothing));
         black_box(filter::Listing::keys(filter::Listing::Events).count());
     }
-    let _ = black_box(budget::bounding(black_box(&[]), action::ActionKind::moves_money));
+    let _ = black_box(grant::bounding(black_box(&[]), action::ActionKind::moves_money));
     let _ = black_box(budget::spendings(black_box(&[]), std::iter::empty()));
     let _ = black_box(turns::take(&mut NobodyWaits, &mut 0, black_box(1)));
     if let Ok(series) = fixture::Series::from_json(black_box(b"{}")) {

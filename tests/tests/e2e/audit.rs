@@ -169,7 +169,7 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
     let store = folder.join(FILES[0]);
     tollgate(
         &[
-            "export",
+            "copy",
             "--from",
             store.to_str().expect("UTF-8"),
             "--to",

@@ -384,7 +384,8 @@ fn the_files_of_a_store_are_their_owners_alone() {
     let copy = stage.path("copy.db").display().to_string();
     let from = stage.path("tollgate.db").display().to_string();
     stage.stop();
-    tollgate_with(&[], &["export", "--from", &from, "--to", &copy, "--json"], b"").ok();
+    let to = format!("spin:{copy}");
+    tollgate_with(&[], &["copy", "--from", &from, "--to", &to, "--json"], b"").ok();
     assert_eq!(fs::metadata(&copy).expect("a copy").mode() & 0o777, 0o600);
 }
 

@@ -1,11 +1,13 @@
 //! R3: many hosts share one PostgreSQL; any takes in, any works, and each may end.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tollgate_tests::destination::Destination;
 use tollgate_tests::events::{redeemed, signer};
-use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, wait_until};
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate, wait_until};
+use tollgate_tests::tollgate_bin;
 
 use crate::server::Postgres;
 
@@ -146,4 +148,85 @@ fn r3_a_check_says_what_of_the_server_is_dangerous_and_keeps_the_password_to_its
     // A store without files has none to back up.
     let refused = stage.ask(&["backup", "copy"]);
     assert_ne!(refused.code, 0, "{refused:?}");
+}
+
+/// `tollgate copy` as a process of its own, which is killed after a while, again and again, each time later, until one has ended by itself.
+/// Returns what that one said, and how many were killed.
+fn copied_between_kills(arguments: &[&str]) -> (serde_json::Value, u32) {
+    let arguments = [&["copy", "--json"], arguments].concat();
+    let mut patience = Duration::from_millis(50);
+    for killed in 0.. {
+        let mut copying = Command::new(tollgate_bin())
+            .args(&arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary");
+        std::thread::sleep(patience);
+        patience = patience * 5 / 4;
+        let is_over = copying.try_wait().expect("a process").is_some();
+        let _ = copying.kill();
+        let said = copying.wait_with_output().expect("what it said");
+        if is_over {
+            assert!(said.status.success(), "{said:?}");
+            return (serde_json::from_slice(&said.stdout).expect("JSON"), killed);
+        }
+    }
+    unreachable!("it ends sometime")
+}
+
+#[test]
+fn r3_a_store_is_copied_to_postgresql_and_back_between_kills_and_hosts_go_on_with_it() {
+    let (server, destination) = (server!(), Destination::start());
+    let mut here = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    for number in 0..60 {
+        assert_eq!(post(&here, number).0, 202);
+    }
+    here.quiet();
+    let traced = here.trace("evt_7");
+    let source = here.path("tollgate.db").display().to_string();
+    let mut there = host(&server, &destination).set();
+    let target = there.config().display().to_string();
+    // Not while a host has it.
+    tollgate(&["copy", "--from", &source, "--to", &target], b"").fails(3, "another process already uses the store");
+    assert_eq!(here.stop(), Some(0));
+    let dry = tollgate(
+        &["copy", "--json", "--dry-run", "--from", &source, "--to", &target],
+        b"",
+    )
+    .ok();
+    assert_eq!(dry.json()["copy"]["tables"]["receipts"], json!({ "rows": 60 }));
+
+    let (report, killed) = copied_between_kills(&["--from", &source, "--to", &target]);
+    assert!(killed > 1, "{killed} copies were killed");
+    assert_eq!(report["copy"]["newest"]["receipts"], json!(60));
+    there.start();
+    tollgate(&["copy", "--from", &target, "--to", "never"], b"").fails(3, "a host has it open");
+    assert_eq!(post(&there, 7), (200, "same".to_owned()));
+    assert_eq!(post(&there, 100).0, 202);
+    there.quiet();
+    assert_eq!(there.trace("evt_7")["jobs"], traced["jobs"]);
+    assert_eq!(destination.arrivals().len(), 61, "nothing was delivered again");
+    assert_eq!(there.stop(), Some(0));
+
+    let back = here.path("back");
+    std::fs::create_dir(&back).expect("a folder");
+    let back = back.display().to_string();
+    let (report, _) = copied_between_kills(&["--from", &target, "--to", &back]);
+    tollgate(&["copy", "--from", &source, "--to", &back], b"").fails(2, "a store is there already");
+    assert_eq!(report["copy"]["newest"]["receipts"], json!(61));
+    for file in ["", "-key", "-log-0000000000000000"] {
+        std::fs::rename(
+            format!("{back}/tollgate.db{file}"),
+            here.path(&format!("tollgate.db{file}")),
+        )
+        .expect("a file");
+    }
+    here.start();
+    assert_eq!((post(&here, 100), post(&here, 200).0), ((200, "same".to_owned()), 202));
+    here.quiet();
+    assert_eq!(destination.arrivals().len(), 62);
+    assert_eq!(here.stop(), Some(0));
+    here.assert_whole();
 }

@@ -140,7 +140,7 @@ fn o7_alerts_fire_when_they_should_and_end() {
 }
 
 #[test]
-fn o7_a_real_prometheus_answers_every_query_of_dashboard_and_alerts() {
+fn o7_a_real_prometheus_answers_every_query_of_the_dashboard() {
     if !is_installed() {
         return;
     }
@@ -164,16 +164,4 @@ fn o7_a_real_prometheus_answers_every_query_of_dashboard_and_alerts() {
         .filter(|(_, answer)| !answer.as_ref().is_ok_and(|series| *series > 0))
         .collect();
     assert!(unanswered.is_empty(), "{unanswered:#?}");
-    // Each rule was evaluated on what the host says, and nothing of a host that is well gets anybody up.
-    let rules = wait_until("the rules are evaluated", || {
-        let rules = list(&prometheus.get("/api/v1/rules")?["data"]["groups"][0]["rules"]);
-        let all = rules.iter().all(|rule| rule["health"] != "unknown");
-        (all && !rules.is_empty()).then_some(rules)
-    });
-    for rule in rules {
-        let name = &rule["name"];
-        assert_eq!(rule["health"], "ok", "{name}: {}", rule["lastError"]);
-        // The disk of a machine may well be full.
-        assert!(rule["state"] == "inactive" || name == "TollgateDiskFilling", "{rule}");
-    }
 }

@@ -163,7 +163,6 @@ fn r1_o3_what_is_read_of_events_dead_letters_and_what_is_set_aside() {
         stage.quiet();
     }
     said.ask(&stage, &["trace", "evt_1"]);
-    said.ask(&stage, &["status"]);
     said.hold("events");
 
     let mut said = Transcript::default();
@@ -531,7 +530,6 @@ fn r1_what_is_said_where_nothing_listens_or_nobody_may_ask() {
         (&own[..], &["trace"]),
         (&own[..], &["replay", "--all"]),
         (&own[..1], &["trace"]),
-        (&own[..], &["status"]),
         (&[("TOLLGATE_URL", "http://127.0.0.1:1"), own[1]], &["trace"]),
         (&[], &["trace", "--spin", "http://127.0.0.1:1"]),
         (
@@ -546,7 +544,6 @@ fn r1_what_is_said_where_nothing_listens_or_nobody_may_ask() {
     said.ask(&stage, &["serve"]);
     stage.stop();
     said.ask(&stage, &["plugin", "list"]);
-    said.ask(&stage, &["status"]);
     fs::remove_file(stage.path("operator.token")).expect("the token");
     said.ask(&stage, &["trace"]);
     said.hold("refusals");

@@ -213,7 +213,7 @@ fn r2_both_shells_decide_the_same_and_record_it_byte_for_byte() {
             setup.variable(name, secret)
         });
     let mut spin = app.set();
-    move_store("export", &native.path("tollgate.db"), &spin.database()).ok();
+    to_spin(&native.path("tollgate.db"), &spin.database()).ok();
     native.start();
     spin.start();
 
@@ -261,10 +261,16 @@ fn receipts(store: &tollgate_store::SqliteStore) -> Vec<String> {
         .collect()
 }
 
-/// `tollgate export` or `tollgate import`.
-fn move_store(command: &str, from: &Path, to: &Path) -> Ran {
-    let paths = [from, to].map(|path| path.to_str().expect("a path in UTF-8").to_owned());
-    tollgate(&[command, "--json", "--from", &paths[0], "--to", &paths[1]], b"")
+/// `tollgate copy` to a native host's files, or to a Spin app's file.
+fn to_native(from: &Path, to: &Path) -> Ran {
+    let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    tollgate(&["copy", "--json", "--from", &text(from), "--to", &text(to)], b"")
+}
+
+fn to_spin(from: &Path, to: &Path) -> Ran {
+    let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let to = format!("spin:{}", text(to));
+    tollgate(&["copy", "--json", "--from", &text(from), "--to", &to], b"")
 }
 
 /// A reward is received on Spin, the store moves to a native host, and back: a redelivery is known in both places.
@@ -279,14 +285,12 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
     spin.kill();
 
     let mut native = Setup::acme(CASHBACK).plugin("cashback").set();
-    let exported = spin.path("moved.db");
-    let report = move_store("export", &spin.database(), &exported);
+    let report = to_native(&spin.database(), &native.path("tollgate.db"));
     assert_eq!(
-        (report.code, &report.json()["receipts"]),
+        (report.code, &report.json()["copy"]["newest"]["receipts"]),
         (0, &Value::from(1)),
         "{report:?}"
     );
-    assert_eq!(move_store("import", &exported, &native.path("tollgate.db")).code, 0);
     native.start();
     let known = native.post("shop", &event("evt_1"));
     assert_eq!(
@@ -304,12 +308,9 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
 
     std::fs::remove_dir_all(spin.path("state")).expect("the old state goes");
     std::fs::create_dir(spin.path("state")).expect("a folder");
-    assert_eq!(
-        move_store("import", &native.path("tollgate.db"), &spin.database()).code,
-        0
-    );
-    let there_already = move_store("import", &native.path("tollgate.db"), &spin.database());
-    assert_eq!(there_already.code, 2, "{there_already:?}");
+    assert_eq!(to_spin(&native.path("tollgate.db"), &spin.database()).code, 0);
+    let again = to_spin(&native.path("tollgate.db"), &spin.database());
+    assert_eq!(again.code, 0, "it is there already: {again:?}");
     spin.start();
     for (name, receipt) in [("evt_1", first.receipt()), ("evt_2", second.receipt())] {
         let known = spin.post("shop", &event(name));
@@ -323,7 +324,7 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
 
     // One byte of one body: it is said, and nothing is copied.
     let damaged = spin.path("damaged.db");
-    assert_eq!(move_store("export", &spin.database(), &damaged).code, 0);
+    assert_eq!(to_spin(&spin.database(), &damaged).code, 0);
     let mut bytes = std::fs::read(&damaged).expect("the copy");
     let needle = b"\"redemption_id\":\"evt_2\"";
     let at = bytes
@@ -332,7 +333,7 @@ fn r2_a_store_moves_from_spin_to_native_and_back() {
         .expect("a body");
     bytes[at + 1] = b'x';
     std::fs::write(&damaged, bytes).expect("the copy");
-    let refused = move_store("import", &damaged, &spin.path("never.db"));
+    let refused = to_native(&damaged, &spin.path("never.db"));
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(!spin.path("never.db").exists());
 }
@@ -352,7 +353,7 @@ fn r2_a_native_store_as_it_is_is_refused_and_nothing_acknowledged() {
     assert_eq!(answer.status, 503);
     wait_until("the log says why", || {
         spin.log()
-            .contains("`tollgate export` writes them as rows")
+            .contains("`tollgate copy --to spin:FILE` writes them as rows")
             .then_some(())
     });
 }

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.target.spin.is_some() {
-        let why = "a Spin app answers no fixtures: `tollgate export` its store, and ask that with --config";
+        let why = "a Spin app answers no fixtures: `tollgate copy` its store, and ask that with --config";
         return Err(Usage(why.to_owned()).into());
     }
     let query = FixtureQuery {

@@ -13,7 +13,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use prometheus_client::encoding::prometheus_text;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
-use tollgate_api::status::{Attention, Configured, Part, Status, StoreStatus};
+use tollgate_api::status::{Attention, Configured, HostStatus, Part, StoreStatus};
 use tollgate_core::mask;
 use tollgate_store::{Control, Counts, OldestWaiting, Quarantine, SetAsideCount, StoreError, Views};
 
@@ -419,7 +419,7 @@ async fn status<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::
         stored: stored.as_ref(),
     };
     let of_all = |count: fn(&crate::config::Tenant) -> usize| config.tenants.values().map(count).sum();
-    Ok(Status {
+    Ok(HostStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: operator.started_at,
         at: clock::now(),

@@ -1,8 +1,9 @@
 //! Review: joins a person's decision about what was set aside with what the configuration says now (promise T4).
 
 use tollgate_core::admission::{self, Admission, Identity};
-use tollgate_core::budget::{self, Budget};
+use tollgate_core::budget::Budget;
 use tollgate_core::event::Event;
+use tollgate_core::grant;
 use tollgate_core::ids::{ActionId, DeliveryId};
 use tollgate_core::mode::Accept;
 use tollgate_core::review::{self, Asked, Decision, Target};
@@ -91,7 +92,7 @@ async fn terms_of(
     let (tenant, route) = store.route_of(action).await?;
     let found = config.tenants.get(&tenant).and_then(|tenant| {
         let route = tenant.routes.iter().find(|found| found.name == route)?;
-        Some((tenant.targets(route), budget::bounding(&route.grants, |_| true)))
+        Some((tenant.targets(route), grant::bounding(&route.grants, |_| true)))
     });
     found.ok_or_else(|| {
         ReviewError::Refused(format!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tollgate_api::trials::{Example, ReadBack, RouteTally, TrialReport, Unreadable};
 use tollgate_core::budget::{self, Budget};
 use tollgate_core::difference::{Said, Tallying};
+use tollgate_core::grant;
 use tollgate_core::ids::{PluginDigest, RouteName, TenantName};
 use tollgate_core::outcome::Fault;
 use tollgate_core::state::StateWrite;
@@ -88,7 +89,7 @@ impl OfRoute {
     fn of(route: Option<&Route>) -> Self {
         Self {
             budgets: route
-                .map(|route| budget::bounding(&route.grants, |_| true))
+                .map(|route| grant::bounding(&route.grants, |_| true))
                 .unwrap_or_default(),
             runs: 0,
             differing: 0,

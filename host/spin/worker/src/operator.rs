@@ -11,8 +11,9 @@ use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_api::resend::{AskedResend, PassedOver, ResendReport};
 use tollgate_api::{Call, ErrorBody, calls, is_path, read_path};
 use tollgate_core::admission::{Admission, Identity};
-use tollgate_core::budget::{self, Budget};
+use tollgate_core::budget::Budget;
 use tollgate_core::event::Event;
+use tollgate_core::grant;
 use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::review::{self, Asked, Decision, Target};
@@ -20,8 +21,8 @@ use tollgate_core::secret::Secret;
 use tollgate_core::{admission, limits, mask};
 use tollgate_store::registry::Act;
 use tollgate_store::{
-    BudgetAsked, BudgetView, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport, ReviewRequest, RoutableFilter,
-    RouteTargets, Sent, SentState, StoreError, Targets,
+    BudgetAsked, BudgetView, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport,
+    ReviewRequest, RoutableFilter, RouteTargets, Sent, SentState, StoreError, Targets,
 };
 use tollgate_tenants::{Route, Work};
 
@@ -278,7 +279,9 @@ fn authorize(head: &Head, variable: &str) -> Result<(), Refusal> {
 /// What is spent of the budgets of a tenant's routes of now.
 fn budgets(store: &GuestStore, asked: BudgetsAsked) -> Result<Vec<BudgetView>, Refusal> {
     let Some(tenant) = asked.tenant else {
-        return Err(Refusal::bad("tenant: a Spin app shows the budgets of one tenant: name it"));
+        return Err(Refusal::bad(
+            "tenant: a Spin app shows the budgets of one tenant: name it",
+        ));
     };
     let routes = tenants::work(&tenant).map_err(conflict)?.map(|work| work.routes);
     let wanted = |route: &Route| asked.route.as_ref().is_none_or(|only| *only == route.name);
@@ -346,7 +349,7 @@ fn terms_of(store: &GuestStore, action: ActionId) -> Result<(Targets, Vec<Budget
     let (tenant, name) = store.route_of(action)?;
     let found = tenants::work(&tenant).map_err(conflict)?.and_then(|work| {
         let route = work.routes.into_iter().find(|route| route.name == name)?;
-        let budgets = budget::bounding(&route.grants, |_| true);
+        let budgets = grant::bounding(&route.grants, |_| true);
         let targets = Targets {
             destinations: route.destinations,
             renamed: work.renamed,

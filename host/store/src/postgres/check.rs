@@ -1,43 +1,7 @@
-//! What is there: whether the rows are whole, and what the server is set to.
-
-use tollgate_core::secret::Secret;
+//! What is there: what the server is set to, and what of it is dangerous.
 
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
-use crate::statements::receipts::{self, Body, Rows, View};
-use crate::statements::relations;
-use crate::statements::transaction::read_chain_head;
-
-/// What is not whole, in words: receipts whose body, facts or link are not what was admitted, and rows that do not fit together.
-pub(super) fn problems(connection: &Connection, key: &Secret) -> Result<Vec<String>, Fault> {
-    let view = View::new(connection, &Rows);
-    let head = read_chain_head(connection)?;
-    let mut problems = Vec::new();
-    let mut link = tollgate_core::chain::GENESIS;
-    for seq in 1..=head.seq {
-        let Some(receipt) = receipts::get(view, seq, Body::With)? else {
-            problems.push(format!("receipt {seq} is missing"));
-            return Ok(problems);
-        };
-        if !receipt.has_body(key, &receipt.event.payload) {
-            problems.push(format!("receipt {seq}: its body is not the one that was admitted"));
-        }
-        if receipt.link_after(&link) != receipt.link {
-            problems.push(format!(
-                "receipt {seq}: it is not the one that was admitted in this place"
-            ));
-        }
-        link = receipt.link;
-    }
-    if link != head.link {
-        problems.push(format!(
-            "the chain's head is receipt {}, but with another link than it has",
-            head.seq
-        ));
-    }
-    problems.extend(relations::problems(connection, Some(key), head.seq)?);
-    Ok(problems)
-}
 
 /// A PostgreSQL server as a store finds it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

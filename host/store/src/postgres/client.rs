@@ -26,6 +26,8 @@ const SETTINGS: &str = "SET statement_timeout = 10000; SET lock_timeout = 5000; 
                         SET client_min_messages = warning; SET search_path = tollgate, pg_catalog";
 /// After this the server is thought to be gone. Longer than anything that it is allowed to take.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
+/// The same where nobody waits for an answer: a whole table may be counted.
+const LONG_ANSWER_MAX: Duration = Duration::from_secs(60 * 60);
 
 pub(super) struct Client {
     // Ended by hand: a runtime must not be dropped where futures are polled.
@@ -35,6 +37,7 @@ pub(super) struct Client {
     last_number: Cell<i64>,
     /// Something was executed that may have changed something, since it was last asked.
     wrote: Cell<bool>,
+    answer_max: Cell<Duration>,
 }
 
 /// A statement that the server knows.
@@ -83,15 +86,22 @@ impl Client {
             prepared: RefCell::default(),
             last_number: Cell::new(0),
             wrote: Cell::new(false),
+            answer_max: Cell::new(ANSWER_MAX),
         })
     }
 
     fn wait<T>(&self, answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
         let runtime = self.runtime.as_ref().ok_or_else(|| away("the connection was ended"))?;
-        match runtime.block_on(async { tokio::time::timeout(ANSWER_MAX, answer).await }) {
+        match runtime.block_on(async { tokio::time::timeout(self.answer_max.get(), answer).await }) {
             Ok(answer) => answer.map_err(|error| failed(&error)),
             Err(_) => Err(away("the server does not answer")),
         }
+    }
+
+    /// From now on statements may take long.
+    pub(super) fn take_long(&self) -> Result<()> {
+        self.answer_max.set(LONG_ANSWER_MAX);
+        self.batch("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
     }
 
     /// Several statements without parameters, in PostgreSQL's own words.

@@ -30,7 +30,7 @@ use crate::sql::{Connection, Error, OptionalExtension as _};
 use crate::statements::fault::Fault;
 use crate::statements::receipts::Rows;
 use crate::statements::transaction::{ChainHead, Memory, Transaction};
-use crate::statements::{jobs, rows};
+use crate::statements::{jobs, rows, unfinished};
 use crate::{StoreError, Topic};
 
 /// Writes that wait at most; one more is answered [`StoreError::Full`].
@@ -42,7 +42,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// For how long a commit's outcome is looked for.
 const FIND_OUT_MAX: Duration = Duration::from_secs(5);
 /// Names the lock that every host shares while it has the store open: who has it alone knows that nobody else is there.
-const HOSTS: i64 = 0x746f_6c6c_6702;
+pub(super) const HOSTS: i64 = 0x746f_6c6c_6702;
 /// How often a host that opens looks whether it is alone: one that has just ended is still seen for a moment.
 const ALONE_TRIES: u32 = 5;
 
@@ -176,6 +176,12 @@ impl Thread {
         };
         let client = Client::connect(&target).map_err(|error| opening(error.into()))?;
         schema::migrate(&client, &shown)?;
+        if unfinished::is_there(&client).map_err(opening)? {
+            return Err(StoreError::Open {
+                path: shown,
+                detail: unfinished::REFUSED.to_owned(),
+            });
+        }
         let receipt_key = schema::receipt_key(&client).map_err(opening)?;
         let (host, heard) = begin(&client).map_err(opening)?;
         let memory = Memory::load(&client, Box::new(Rows)).map_err(opening)?;

@@ -1,6 +1,6 @@
 //! Opening the index: connections and their settings, migrations, what a dead holder left behind.
 
-use std::fs::{File, OpenOptions as FileOptions};
+use std::fs::OpenOptions as FileOptions;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 use super::fault::Fault;
 use super::files::{StorePath, keep_private, private, sync_directory};
 use super::jobs;
-use super::receipts::{self, Whole};
+use super::receipts::Layout;
 use super::rows;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::StoreError;
@@ -141,37 +141,6 @@ pub(super) fn copy_database(from: &StorePath, to: &StorePath) -> Result<(), Stor
     Ok(())
 }
 
-/// Copies a store into a file that does not exist yet, as rows.
-pub(super) fn copy(from: &StorePath, receipts: &dyn Whole, to: &StorePath) -> Result<(), StoreError> {
-    copy_database(from, to)?;
-    let mut copied = Connection::open_with_flags(
-        to.path(),
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(|error| to.opening(error.into()))?;
-    as_rows(&mut copied, receipts)
-        // A copy is no WAL file until somebody says so, and not every host that opens it does.
-        .and_then(|()| prepare_file(&copied, None))
-        .map_err(|fault| to.opening(fault))?;
-    drop(copied);
-    File::open(to.path())
-        .and_then(|file| file.sync_all())
-        .and_then(|()| sync_directory(to))
-        .map_err(|error| to.cannot_open(error))
-}
-
-fn as_rows(copied: &mut Connection, from: &dyn Whole) -> Result<(), Fault> {
-    let transaction = copied.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    receipts::into_rows(&transaction, from)?;
-    // The copy is no index of a log.
-    transaction.execute(
-        "DELETE FROM meta WHERE name IN ('applied_to', 'log_texts', 'keys_carried')",
-        [],
-    )?;
-    transaction.commit()?;
-    Ok(())
-}
-
 /// Refuses a store that this Tollgate cannot read as it is; a reader does not migrate.
 pub(super) fn check_schema(path: &StorePath, connection: &Connection) -> Result<(), StoreError> {
     check_version(path)?;
@@ -247,15 +216,39 @@ pub(super) fn begin_log(path: &StorePath, connection: &Connection) -> Result<(),
             key
         }
     };
+    keep_key(path, &Secret::new(key))
+}
+
+/// Writes a store's key into its file.
+pub(super) fn keep_key(path: &StorePath, key: &Secret) -> Result<(), StoreError> {
     let make = || -> std::io::Result<()> {
         let unfinished = path.beside("-key.new");
         let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
-        std::io::Write::write_all(&mut file, &key)?;
+        std::io::Write::write_all(&mut file, key.expose())?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path.key())?;
         sync_directory(path)
     };
     make().map_err(|error| path.failed(&error))
+}
+
+/// Makes an empty file a guest's store but for its key, and brings one that was begun up to date.
+pub(super) fn make_rows(path: &StorePath, connection: &Connection) -> Result<(), StoreError> {
+    let make = || -> Result<(), Fault> {
+        let known = prepare_file(connection, None)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        for sql in MIGRATIONS.iter().skip(known as usize) {
+            connection.execute_batch(sql)?;
+        }
+        connection.execute(
+            "INSERT OR IGNORE INTO meta (name, value) VALUES ('layout', ?1)",
+            [Layout::Rows.name().as_bytes()],
+        )?;
+        connection.execute_batch(&format!("PRAGMA user_version = {}; COMMIT;", SCHEMA_VERSION.max(known)))?;
+        Ok(())
+    };
+    make().map_err(|fault| path.opening(fault))?;
+    sync_directory(path).map_err(|error| path.cannot_open(format_args!("its directory: {error}")))
 }
 
 /// Nothing, where there was no row.
@@ -278,7 +271,7 @@ fn check_version(path: &StorePath) -> Result<(), StoreError> {
 }
 
 /// Settings of every connection.
-fn configure(connection: &Connection) -> Result<(), Fault> {
+pub(super) fn configure(connection: &Connection) -> Result<(), Fault> {
     connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

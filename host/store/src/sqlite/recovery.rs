@@ -108,6 +108,20 @@ pub(super) fn take_in(path: &StorePath) {
     }
 }
 
+/// The same, for whoever holds the store: no host is beside.
+pub(super) fn take_in_alone(path: &StorePath) -> Result<(), StoreError> {
+    let key = open::receipt_key(path)?;
+    put_back_beginning(path)?;
+    files::keep_private(path)?;
+    open::end_wal(path)?;
+    let mut connection = open::open_writer(path, None)?;
+    let (place, contents) = (Place::new(path.log(), &key), Arc::new(Contents::new(path.log())));
+    keep_key(&connection, path, &key)
+        .and_then(|()| follow(&mut connection, &place, &contents, &mut |_, _| {}))
+        .map_err(|fault| path.opening(fault))?;
+    Ok(())
+}
+
 /// Makes the index anew from the log, and puts it in the place of the one that is there, if there is one. Blocks. Returns how many records it
 /// was made from.
 pub(super) fn rebuild(path: &StorePath, watch: &mut dyn FnMut(u64, u64)) -> Result<u64, StoreError> {

@@ -34,6 +34,7 @@ use super::receipts::{self, Layout, MemoryBounds};
 use super::recovery::{self, Recovered};
 use super::shared::Shared;
 use super::transaction::{ChainHead, Memory, Transaction};
+use super::unfinished;
 use crate::StoreError;
 use crate::log::{Applied, Contents, Group, Kind, Leaves, Log, Recording};
 use crate::queue::{self, Done, Message, Queue, Work, answer_all};
@@ -331,7 +332,8 @@ impl Thread {
         }
     }
 
-    /// The first records: what a new store is, and that what the last host had leased is free.
+    /// The first records: what a new store is, and that what the last host had leased is free. What is copied into one that is not finished
+    /// stays as it is.
     fn begin(&mut self, layout: Layout) -> Result<(), StoreError> {
         let is_new = self.log.applied().last == crate::log::Mark::BEGIN;
         let kind = if is_new { Kind::Created } else { Kind::Opened };
@@ -343,7 +345,10 @@ impl Thread {
                     params![layout.name().as_bytes()],
                 )?;
             }
-            open::release_leases(transaction.connection)
+            match unfinished::is_there(transaction.connection)? {
+                true => Ok(()),
+                false => open::release_leases(transaction.connection),
+            }
         });
         done.map_err(|fault| self.path.opening(fault))?;
         self.commit()?;

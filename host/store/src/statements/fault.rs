@@ -39,7 +39,7 @@ impl Fault {
     }
 
     /// What SQLite said it was.
-    fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Sql(Error::Failed { kind, .. }) => Some(*kind),
             #[cfg(not(target_family = "wasm"))]

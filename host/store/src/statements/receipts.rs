@@ -89,6 +89,17 @@ pub(crate) trait Receipts: Debug + Send + Sync {
 
     fn subject(&self, connection: &Connection, key: &SubjectKey) -> Result<Option<SubjectState>, Fault>;
 
+    /// The subjects behind a key, or the first, in the order of their keys.
+    #[cfg(not(target_family = "wasm"))]
+    fn subjects(
+        &self,
+        connection: &Connection,
+        after: Option<&SubjectKey>,
+        subjects_max: usize,
+    ) -> Result<Vec<(SubjectKey, SubjectState)>, Fault> {
+        rows::subjects(connection, after, subjects_max)
+    }
+
     /// Where the receipts stand that were not accepted: what follows `FROM`, up to a condition more.
     fn not_accepted(&self) -> &'static str;
 
@@ -164,7 +175,7 @@ impl Deref for View<'_> {
 }
 
 /// A receipt as it is kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Receipt {
     pub(crate) seq: i64,
     pub(crate) id: ReceiptId,
@@ -342,6 +353,16 @@ pub(crate) fn not_accepted(view: View<'_>) -> Result<(u64, u64), Fault> {
 pub(crate) fn subject(view: View<'_>, key: SubjectKey) -> Result<Subject, Fault> {
     let known = view.receipts.subject(view.connection, &key)?;
     Ok(Subject { key, known })
+}
+
+/// The subjects behind a key, or the first, in the order of their keys.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn subjects(
+    view: View<'_>,
+    after: Option<&SubjectKey>,
+    subjects_max: usize,
+) -> Result<Vec<(SubjectKey, SubjectState)>, Fault> {
+    view.receipts.subjects(view.connection, after, subjects_max)
 }
 
 /// In the writer: gives a subject another status, which no receipt of its own brings. `receipt` is one of the subject's: the only one that is

@@ -158,6 +158,24 @@ impl Memory {
     }
 }
 
+/// Does `work` between a BEGIN and a COMMIT; on an error nothing was done.
+pub(crate) fn transact<T>(
+    connection: &Connection,
+    begin: &str,
+    work: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.execute(begin, [])?;
+    let done = work(connection).and_then(|done| {
+        connection.execute("COMMIT", [])?;
+        Ok(done)
+    });
+    if done.is_err() {
+        // SQLite has already rolled back after some errors; then there is nothing to do, and this fails.
+        let _ = connection.execute("ROLLBACK", []);
+    }
+    done
+}
+
 /// Writes the head of the chain, for the next transaction and for whoever looks whether receipts are missing.
 pub(crate) fn write_chain_head(connection: &Connection, head: &ChainHead) -> Result<(), Fault> {
     connection

@@ -79,7 +79,7 @@ async fn a_tenants_chain_is_its_own_and_the_same_in_every_layout() {
     }
     // Receipt ids are made with each store's own key, so heads differ; a copy has the key, and another layout.
     let place = filled(Sqlite::new().quick(), 9).await;
-    let copy = Sqlite::exported(&place.read_only());
+    let copy = place.exported();
     let (of_place, of_copy) = (checkpoint(&place), checkpoint(&copy));
     assert_eq!(of_place, of_copy);
     assert_ne!(found[0].tenants, found[1].tenants);

@@ -619,13 +619,13 @@ impl Pair {
 
     /// Goes on with a copy of the fast one, as another host would.
     async fn move_away(&mut self) {
-        let place = Sqlite::exported(&self.fast.store);
+        self.fast.store.close().await;
+        let place = self.fast.place.exported();
         let layout: Vec<u8> = place
             .raw()
             .query_row("SELECT value FROM meta WHERE name = 'layout'", [], |row| row.get(0))
             .unwrap();
         assert_eq!(layout, b"rows");
-        self.fast.store.close().await;
         self.fast = Side {
             store: place.open(),
             place,

@@ -168,6 +168,96 @@ async fn bound(backend: &impl Backend) -> impl Store {
     store
 }
 
+/// Brings a row into every table that is about plugins and those who change them.
+pub(crate) async fn fill(store: &impl Store) {
+    publish(store, "", "one", "1.0.0").await;
+    publish(store, "acme", "two", "2.0.0").await;
+    let route = configured("acme", "one");
+    let left = store.follow_configuration(vec![route], act("start")).await.unwrap();
+    assert!(left.is_empty());
+    let _ = change(store, canary("two", 7)).await.unwrap().unwrap();
+    let set = SetRoute {
+        tenant: name("acme"),
+        route: name("side"),
+        definition: json!({"plugin": "cashback"}),
+        plugin: Some(name("cashback")),
+        namespace: name("cashback"),
+        digest: Some(digest("two")),
+        gate: PromotionGate::default(),
+        act: act("because"),
+    };
+    let _ = store.set_route(set).await.unwrap().unwrap();
+    let named = RouteNamespace {
+        tenant: name("acme"),
+        route: name("main"),
+        namespace: name("cashback"),
+    };
+    store.follow_namespaces(vec![named], act("start")).await.unwrap();
+    let key = PrivateKey::from_seed(&[7; 32]);
+    let registered = store.register_publisher_key(NewPublisherKey {
+        tenant: name("acme"),
+        publisher: name("globex-labs"),
+        key_id: name("2026"),
+        public_key: key.public(),
+        act: act("ours"),
+    });
+    assert!(matches!(registered.await.unwrap(), KeyRegistered::New));
+    let trial = TrialRecord {
+        tenant: name("acme"),
+        route: name("main"),
+        active: digest("one"),
+        candidate: digest("two"),
+        result: TrialResult {
+            runs: 10,
+            differences: 3,
+            unreadable: 0,
+        },
+        actor: "tester".into(),
+        at: T0,
+    };
+    store.record_trial(trial).await.unwrap();
+    let result = |outcome: &str| RunResult {
+        outcome: outcome.into(),
+        actions_json: "[]".into(),
+        fuel: 1,
+    };
+    let shadow = ShadowRecord {
+        run: RunId(1),
+        tenant: name("acme"),
+        route: name("main"),
+        active: digest("one"),
+        shadow: digest("two"),
+        started_at: T0,
+        duration_us: 5,
+        message: "a text with a NUL: \0".into(),
+        active_result: result("completed"),
+        shadow_result: result("trap"),
+        beyond_record: true,
+    };
+    store.record_shadow_run(shadow).await.unwrap();
+    let token = NewToken {
+        digest: Digest([1; 32]),
+        name: "night".into(),
+        role: Role::Viewer,
+        tenant: Some(name("acme")),
+        created_by: "me".into(),
+        why: String::new(),
+        now: T0,
+        expires_at: None,
+    };
+    store.issue_token(token).await.unwrap();
+    let quarantine = Quarantine {
+        tenant: name("acme"),
+        route: name("main"),
+        plugin: name("cashback"),
+        digest: digest("two"),
+        at: T0,
+        faults: 3,
+        reason: "trap: it fell".into(),
+    };
+    store.quarantine(quarantine).await.unwrap();
+}
+
 async fn binding(store: &impl Store) -> Binding {
     let found = store.bindings(Some(name("acme"))).await.unwrap();
     found.into_iter().next().expect("a binding").binding

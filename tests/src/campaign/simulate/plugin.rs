@@ -23,7 +23,7 @@ pub(super) const STATE_TOTAL_MAX: u64 = 1_500;
 const HOARD_BYTES: usize = 400;
 
 /// What each route may credit in an hour: less than what is asked for in some lives.
-pub(super) const HOUR_MAX: i64 = 12_000;
+pub(super) const HOUR_MAX: i64 = 1_500;
 
 /// The world says when it began and how long it took.
 fn ended(outcome: Outcome) -> Ran {

@@ -9,7 +9,7 @@
 //! far a load has come is durable too: processes that end before a load is through would else begin it again for ever. What is carried,
 //! and how far, is in no record of the log: an index that is made again carries its keys by itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
@@ -593,6 +593,31 @@ pub(super) fn find_subjects(connection: &Connection, subjects: &[SubjectKey]) ->
         }
     }
     Ok(found)
+}
+
+/// The subjects behind a key, or the first, in the order of their keys: those of the index, and over them what waits for it.
+pub(super) fn subjects(
+    connection: &Connection,
+    after: Option<&SubjectKey>,
+    subjects_max: usize,
+) -> Result<Vec<(SubjectKey, SubjectState)>, Fault> {
+    let indexed = rows::subjects(connection, after, subjects_max)?;
+    // Behind the last of the index that is here, others of it may stand before what waits.
+    let last = match indexed.len() == subjects_max {
+        true => indexed.last().map(|(key, _)| *key),
+        false => None,
+    };
+    let mut all: BTreeMap<SubjectKey, SubjectState> = indexed.into_iter().collect();
+    each_recent(connection, |_, seq, entry| {
+        if let Some((key, status, newest)) = entry.subject(seq)
+            && after.is_none_or(|after| key > *after)
+            && last.is_none_or(|last| key <= last)
+        {
+            all.insert(key, state(status, newest)?);
+        }
+        Ok(())
+    })?;
+    Ok(all.into_iter().take(subjects_max).collect())
 }
 
 /// The newest receipt of each of a tenant's origins.

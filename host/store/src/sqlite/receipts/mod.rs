@@ -115,6 +115,15 @@ impl Receipts for OfLog {
         Ok(keys::find_subjects(connection, &[*key])?.pop())
     }
 
+    fn subjects(
+        &self,
+        connection: &Connection,
+        after: Option<&SubjectKey>,
+        subjects_max: usize,
+    ) -> Result<Vec<(SubjectKey, SubjectState)>, Fault> {
+        keys::subjects(connection, after, subjects_max)
+    }
+
     fn not_accepted(&self) -> &'static str {
         pieces::NOT_ACCEPTED
     }
@@ -161,13 +170,5 @@ pub(super) fn carry_keys(connection: &Connection) -> Result<(), Fault> {
     match Layout::read(connection)? {
         Layout::Rows => Ok(()),
         Layout::Log => keys::carry_all(connection),
-    }
-}
-
-/// Makes the store one of rows, inside a transaction, if it is not: the layout that every host reads.
-pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> Result<(), Fault> {
-    match Layout::read(connection)? {
-        Layout::Rows => Ok(()),
-        Layout::Log => packed::into_rows(connection, from),
     }
 }

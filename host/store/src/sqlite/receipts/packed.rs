@@ -4,18 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 
 use super::super::fault::Fault;
 use super::super::rows::{disposition_codes, signed};
 use super::super::transaction::ChainHead;
-use super::keys::{self, Keys};
+use super::keys::Keys;
 use super::pieces::{self, Building};
-use super::{
-    Body, Layout, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, Whole, rows,
-    unrouted,
-};
+use super::{Body, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, unrouted};
 use crate::log::Contents;
 use crate::sql::{Connection, params};
 
@@ -155,34 +151,6 @@ impl ReceiptsWriter for Packed {
         self.keys.rolled_back();
         self.recent.rolled_back();
     }
-}
-
-/// Makes a store with a log one of rows, inside a transaction.
-pub(super) fn into_rows(connection: &rusqlite::Connection, from: &dyn Whole) -> Result<(), Fault> {
-    let mut origin = connection.prepare("SELECT id FROM origins WHERE tenant = ?1 AND source = ?2 AND family = ?3")?;
-    from.walk(connection, &mut |receipt, body| {
-        let event = Event {
-            payload: Bytes::copy_from_slice(body?),
-            ..Event::clone(&receipt.event)
-        };
-        let family = event.reading.family().map_or("", |family| family.as_str());
-        let origin = origin.query_row(
-            rusqlite::params![event.tenant.as_str(), event.source.as_str(), family],
-            |row| row.get(0),
-        )?;
-        rows::insert(connection, receipt, &event, origin)?;
-        Ok(true)
-    })?;
-    keys::carry_all(connection)?;
-    connection.execute_batch(
-        "DELETE FROM pieces; DELETE FROM receipt_keys; DELETE FROM recent; DELETE FROM not_accepted; \
-         UPDATE origins SET newest = NULL;",
-    )?;
-    connection.execute(
-        "INSERT OR REPLACE INTO meta (name, value) VALUES ('layout', ?1)",
-        [Layout::Rows.name().as_bytes()],
-    )?;
-    Ok(())
 }
 
 /// The newest receipts, whole: their jobs are claimed soon, and a claim then reads nothing. Contiguous in seq; of those that have

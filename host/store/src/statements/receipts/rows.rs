@@ -161,6 +161,10 @@ pub(crate) fn subject(connection: &Connection, key: &SubjectKey) -> Result<Optio
     let Some((status, newest)) = statement.query_row([key.as_slice()], row).optional()? else {
         return Ok(None);
     };
+    subject_state(status.as_deref(), newest).map(Some)
+}
+
+fn subject_state(status: Option<&str>, newest: i64) -> Result<SubjectState, Fault> {
     let status = match status {
         None => None,
         Some(status) => Some(
@@ -169,7 +173,28 @@ pub(crate) fn subject(connection: &Connection, key: &SubjectKey) -> Result<Optio
                 .map_err(|error| Fault::damaged("a subject's status", error))?,
         ),
     };
-    Ok(Some(SubjectState { status, newest }))
+    Ok(SubjectState { status, newest })
+}
+
+/// The subjects behind a key, or the first, in the order of their keys; of segments those that have left memory.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn subjects(
+    connection: &Connection,
+    after: Option<&SubjectKey>,
+    subjects_max: usize,
+) -> Result<Vec<(SubjectKey, SubjectState)>, Fault> {
+    let limit = i64::try_from(subjects_max).unwrap_or(i64::MAX);
+    // No key is shorter.
+    let after = after.map_or(&[][..], |key| key.as_slice());
+    let mut statement =
+        connection.prepare_cached("SELECT key, status, newest FROM subjects WHERE key > ?1 ORDER BY key LIMIT ?2")?;
+    let mut found = statement.query(params![after, limit])?;
+    let mut subjects = Vec::new();
+    while let Some(row) = found.next()? {
+        let status: Option<String> = row.get("status")?;
+        subjects.push((row.get("key")?, subject_state(status.as_deref(), row.get("newest")?)?));
+    }
+    Ok(subjects)
 }
 
 /// `event` is the receipt's, with its body.
