@@ -103,7 +103,9 @@ pub enum Refusal {
         detail: String,
     },
     /// Compiling takes more memory or time than an upload may.
-    #[error("compiling the component went over the host's limits: {detail}. Make it smaller, or split huge functions")]
+    #[error(
+        "compiling the component went over the host's limits: {detail}. Make it smaller, or split huge functions; if the machine was busy, try again"
+    )]
     CompileLimits {
         /// Which bound.
         detail: String,

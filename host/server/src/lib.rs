@@ -13,6 +13,7 @@ pub mod log;
 pub mod operator;
 mod outbound;
 mod failpoints;
+mod memory;
 pub mod registry;
 pub mod repeat;
 pub mod serve;

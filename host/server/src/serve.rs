@@ -21,6 +21,7 @@ use crate::delivery::{self, DeliveryCounters};
 use crate::edge::{self, Edge, Listeners};
 use crate::failpoints;
 use crate::log;
+use crate::memory;
 use crate::operator::{self, Operator, Progress};
 use crate::registry::{self, Loaded, Registry, Shelf, Turns};
 use crate::store::{self, HostStore};
@@ -162,28 +163,12 @@ pub fn compiler() -> anyhow::Result<Compiler> {
     Ok(Compiler::Child {
         program,
         args: vec![COMPILE_PLUGIN.into()],
-        memory_bytes_max: memory_bytes()
+        memory_bytes_max: memory::bytes()
             .map_or(COMPILER_MEMORY_BYTES_MAX, |all| all / COMPILER_SHARE)
             .clamp(COMPILER_MEMORY_BYTES_LEAST, COMPILER_MEMORY_BYTES_MAX),
         ms_max: COMPILER_MS_MAX,
         threads: std::thread::available_parallelism().map_or(1, |all| all.get() / COMPILER_SHARE as usize),
     })
-}
-
-/// The machine's memory, or what this process's control group may have of it; `None` where the system does not say.
-fn memory_bytes() -> Option<u64> {
-    let read = |file: &str| std::fs::read_to_string(file).ok();
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse::<u64>()
-            .ok()?
-            .checked_mul(1024)
-    });
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
-    machine.into_iter().chain(group).min()
 }
 
 /// Has the system let this process open as many files as it may, and answers how many. Service managers start processes with a

@@ -111,6 +111,24 @@ fn queries_of(dashboard: &Path) -> Vec<String> {
     found.into_iter().map(all).collect()
 }
 
+/// The query of each alert. One that goes over several lines stands deeper than its key.
+fn queries_of_alerts(rules: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(rules).expect("the rules");
+    let of_rule = |rule: &str| {
+        let (name, rest) = rule.split_once('\n').expect("a name");
+        let (_, query) = rest.split_once("expr: ").expect("a query");
+        let query = match query.strip_prefix("|\n") {
+            Some(lines) => lines
+                .lines()
+                .take_while(|line| line.starts_with(&" ".repeat(10)))
+                .collect(),
+            None => query.lines().next().unwrap_or_default().to_owned(),
+        };
+        (name.to_owned(), query)
+    };
+    text.split("- alert: ").skip(1).map(of_rule).collect()
+}
+
 #[test]
 fn o7_alerts_fire_when_they_should_and_end() {
     if !is_installed() {
@@ -140,7 +158,7 @@ fn o7_alerts_fire_when_they_should_and_end() {
 }
 
 #[test]
-fn o7_a_real_prometheus_answers_every_query_of_the_dashboard() {
+fn o7_a_real_prometheus_answers_every_query_of_dashboard_and_alerts() {
     if !is_installed() {
         return;
     }
@@ -164,4 +182,18 @@ fn o7_a_real_prometheus_answers_every_query_of_the_dashboard() {
         .filter(|(_, answer)| !answer.as_ref().is_ok_and(|series| *series > 0))
         .collect();
     assert!(unanswered.is_empty(), "{unanswered:#?}");
+    // Of an alert no answer may well be the right one.
+    let alerts = queries_of_alerts(&root().join("ops/alerts.yml"));
+    assert!(alerts.len() > 15, "{alerts:?}");
+    for (name, query) in alerts {
+        assert!(
+            prometheus.query(&query).is_ok(),
+            "{name}: {query}: {:?}",
+            prometheus.query(&query)
+        );
+    }
+    // Nothing of a host that is well gets anybody up.
+    for page in ["up == 0", "tollgate_ready == 0", "tollgate_store_up == 0"] {
+        assert_eq!(prometheus.query(page), Ok(0), "{page}");
+    }
 }

@@ -21,6 +21,7 @@ use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
 use crate::clock;
 use crate::config::{Config, Runs, StoreConfig};
+use crate::memory;
 use crate::telemetry::{Beyond, Snapshot};
 use crate::watch;
 
@@ -195,7 +196,7 @@ fn snapshot<S: Views + Control>(
         "When the host began to serve, in seconds since 1970.",
         operator.started_at.0 / 1000,
     );
-    if let Some(bytes) = resident_bytes() {
+    if let Some(bytes) = memory::resident_bytes() {
         gauges.one(
             "process_resident_memory_bytes",
             "Memory of the host's process.",
@@ -256,18 +257,6 @@ fn snapshot<S: Views + Control>(
         of_store(&mut gauges, stored);
     }
     gauges
-}
-
-/// Memory that the process has in use, as Linux says.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
 }
 
 /// Secrets that end, and tenants that do not run as their files say.

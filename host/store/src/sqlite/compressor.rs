@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::files::StorePath;
 use crate::StoreError;
 use crate::log::{self, Contents};
 
+/// After how long what could not be compressed is tried again: whoever makes room on the disk has not to wait for a segment that is full.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Steps of niceness below whoever opened the store.
 const NICER: i32 = 15;
 
@@ -32,13 +35,22 @@ impl Compressor {
                 move || {
                     give_way();
                     let goes_on = || !ends.load(Ordering::Relaxed);
+                    let mut is_behind = false;
                     loop {
-                        if let Err(error) = log::compress_full(&place, &contents, &goes_on)
+                        let done = log::compress_full(&place, &contents, &goes_on);
+                        // Said once, however often it is tried.
+                        if let Err(error) = &done
                             && goes_on()
+                            && !is_behind
                         {
-                            tracing::warn!(path, %error, "a full segment of the log was not compressed; it is tried again with the next");
+                            tracing::warn!(path, %error, "a full segment of the log was not compressed; it stays as it is, and is tried again");
                         }
-                        if asked.recv().is_err() {
+                        is_behind = done.is_err();
+                        let next = match is_behind {
+                            true => asked.recv_timeout(AGAIN),
+                            false => asked.recv().map_err(RecvTimeoutError::from),
+                        };
+                        if next == Err(RecvTimeoutError::Disconnected) {
                             return;
                         }
                     }

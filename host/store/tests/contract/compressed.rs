@@ -49,7 +49,7 @@ fn is_compressed(path: &Path) -> bool {
 }
 
 /// Waits until every segment but the newest is compressed, and nothing else is there.
-fn all_compressed(place: &Sqlite) -> Vec<PathBuf> {
+pub(crate) fn all_compressed(place: &Sqlite) -> Vec<PathBuf> {
     let begun = Instant::now();
     loop {
         let found = segments(place);
@@ -174,6 +174,33 @@ async fn a_compressed_segment_that_is_cut_or_changed_is_named() {
     std::fs::write(&found[3], one).unwrap();
     let error = refused(&swapped);
     assert!(error.contains("tollgate.db-log-"), "{error}");
+
+    // Of one length, so that only their headers tell them apart.
+    let twins = place();
+    let store = twins.open();
+    for id in 100..160 {
+        let twin = Sent::new(&format!("t{id}")).body(&format!("{id}").repeat(1000));
+        assert_eq!(twin.admit(&store).await, ACCEPTED);
+    }
+    all_compressed(&twins);
+    store.close().await;
+    let found = segments(&twins);
+    let mut by_length = std::collections::BTreeMap::new();
+    let pair = (1..found.len() - 1).find_map(|number| {
+        let plain = zstd::stream::decode_all(&std::fs::read(&found[number]).unwrap()[..]).unwrap();
+        Some((by_length.insert(plain.len(), number)?, number))
+    });
+    let (one, other) = pair.expect("two segments of one length");
+    let kept = found[one].with_extension("kept");
+    for (from, to) in [
+        (&found[one], &kept),
+        (&found[other], &found[one]),
+        (&kept, &found[other]),
+    ] {
+        std::fs::rename(from, to).unwrap();
+    }
+    let error = refused(&twins);
+    assert!(error.contains("has another segment's name"), "{error}");
 
     // In the middle: a restart does not read it, an audit and an index that is made anew do.
     let changed = whole.copy();

@@ -2,7 +2,7 @@
 //! and goes on with it.
 //!
 //! A folder is never written again once its format is released. A new format gets a folder of its own:
-//! `cargo nextest run -p tollgate-store --run-ignored only formats::write`, after the number here.
+//! `TOLLGATE_WRITE_FORMAT=1 cargo nextest run -p tollgate-store r8_what_is_kept_now`, after the number here.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ use crate::support::{
 
 const NEWEST: u32 = 1;
 const EVENTS: usize = 24;
+/// Has the newest format written into its folder.
+const WRITE: &str = "TOLLGATE_WRITE_FORMAT";
 /// Most of its pages are empty.
 const INDEX: &str = "tollgate.db.zst";
 
@@ -95,21 +97,40 @@ fn place() -> Sqlite {
     })
 }
 
+/// The store that a folder keeps.
+fn taken_from(folder: &Path, with_index: bool) -> Sqlite {
+    let place = place();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap();
+        if file.file_name() != INDEX {
+            std::fs::copy(file.path(), place.path().with_file_name(file.file_name())).unwrap();
+        } else if with_index {
+            let packed = std::fs::read(file.path()).unwrap();
+            std::fs::write(place.path(), zstd::stream::decode_all(&packed[..]).unwrap()).unwrap();
+        }
+    }
+    place
+}
+
+fn keep_in(folder: &Path, place: &Sqlite) {
+    std::fs::create_dir_all(folder).unwrap();
+    for file in std::fs::read_dir(place.path().parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        if file.path() == place.path() {
+            let index = std::fs::read(file.path()).unwrap();
+            std::fs::write(folder.join(INDEX), zstd::stream::encode_all(&index[..], 19).unwrap()).unwrap();
+        } else if file.path().is_file() && file.file_name() != "tollgate.db.lock" {
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn r8_a_store_of_every_format_is_read_whole_and_goes_on() {
     for format in 1..=NEWEST {
         for with_index in [true, false] {
             let what = format!("format {format}, with its index: {with_index}");
-            let place = place();
-            for file in std::fs::read_dir(folder(format)).unwrap() {
-                let file = file.unwrap();
-                if file.file_name() != INDEX {
-                    std::fs::copy(file.path(), place.path().with_file_name(file.file_name())).unwrap();
-                } else if with_index {
-                    let packed = std::fs::read(file.path()).unwrap();
-                    std::fs::write(place.path(), zstd::stream::decode_all(&packed[..]).unwrap()).unwrap();
-                }
-            }
+            let place = taken_from(&folder(format), with_index);
             let store = place.open();
             holds(&store, &what).await;
             assert_eq!(Sent::new("next").admit(&store).await, ACCEPTED, "{what}");
@@ -122,25 +143,21 @@ async fn r8_a_store_of_every_format_is_read_whole_and_goes_on() {
     }
 }
 
+/// What is kept of the next format will be read as it was written; and with [`WRITE`] it is kept in its folder.
 #[tokio::test]
-#[ignore = "writes the fixture of the newest format"]
-async fn write() {
+async fn r8_what_is_kept_now_is_read_so_too() {
     let place = place();
     let store = place.open();
     fill(&store).await;
-    holds(&store, "as written").await;
-    // Until what is full is compressed.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    crate::compressed::all_compressed(&place);
     store.close().await;
-    let to = folder(NEWEST);
-    std::fs::create_dir_all(&to).unwrap();
-    for file in std::fs::read_dir(place.path().parent().unwrap()).unwrap() {
-        let file = file.unwrap();
-        if file.path() == place.path() {
-            let index = std::fs::read(file.path()).unwrap();
-            std::fs::write(to.join(INDEX), zstd::stream::encode_all(&index[..], 19).unwrap()).unwrap();
-        } else if file.file_name() != "tollgate.db.lock" {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
+    let folder = match std::env::var_os(WRITE) {
+        Some(_) => folder(NEWEST),
+        None => place.path().with_file_name("kept"),
+    };
+    keep_in(&folder, &place);
+    let taken = taken_from(&folder, true);
+    let store = taken.open();
+    holds(&store, "as it was kept").await;
+    store.close().await;
 }

@@ -307,8 +307,14 @@ pub(crate) async fn o10_pages_stay_where_they_are_while_events_come_in(backend: 
 pub(crate) async fn o2_o10_a_list_keeps_to_its_tenant(backend: &impl Backend) {
     let store = backend.open();
     scene(&store).await;
+    // An index names them without a look at their tenant.
+    let named = ["done", "else", "held"].map(|id| format!("receipt:{}", Sent::new(id).receipt(&store)));
+    let named = named.iter().map(String::as_str);
     for list in Listing::ALL {
-        for filter in ["", "tenant:acme", "event:done", "tenant:acme,globex"] {
+        for filter in ["", "tenant:acme", "event:done", "tenant:acme,globex"]
+            .into_iter()
+            .chain(named.clone())
+        {
             for (tenant, other) in [("globex", "acme"), ("acme", "globex"), ("nobody", "acme")] {
                 let mut question = asked(list, filter);
                 question.tenant = Some(name(tenant));

@@ -86,6 +86,13 @@ impl Sent {
         self
     }
 
+    /// With a provider's label that nobody mapped.
+    pub(crate) fn labelled(mut self, label: &'static str) -> Self {
+        self.status = Some(label);
+        self.unmapped = true;
+        self
+    }
+
     /// From another source.
     pub(crate) fn source(mut self, source: &'static str) -> Self {
         self.source = source;
