@@ -732,6 +732,7 @@ fn no_files_of_a_crate_need_each_other_in_a_circle() {
         "host/enclose",
         "host/sandbox",
         "host/server",
+        "host/store",
         "host/tenants",
         "bench",
         "xtask",

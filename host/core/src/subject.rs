@@ -5,10 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::event::Event;
-use crate::ids::{FamilyName, SourceName};
+use crate::ids::{FamilyName, SourceName, TenantName};
+use crate::secret::Secret;
 
 /// Who else means the same by the subject of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +31,28 @@ impl Scope {
             Self::Shared => None,
         }
     }
+}
+
+/// Names a subject within its (tenant, family), and within its source where it is that source's own: HMAC-SHA-256 under the store's own key
+/// over the length-prefixed parts, cut to 16 bytes. The key keeps a sender from choosing two subjects that share one name.
+pub fn key(
+    store_key: &Secret,
+    tenant: &TenantName,
+    family: Option<&str>,
+    source: Option<&SourceName>,
+    subject: &str,
+) -> [u8; 16] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(store_key.expose()).expect("HMAC takes a key of any length");
+    // The label has blanks, which no tenant's name has: no receipt's id is made of these parts.
+    let parts = ["tollgate subject 1", tenant.as_str(), family.unwrap_or(""), subject];
+    for part in parts.into_iter().chain(source.map(SourceName::as_str)) {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut key = [0; 16];
+    key.copy_from_slice(&full[..16]);
+    key
 }
 
 /// The families that sources of a tenant share.

@@ -25,8 +25,9 @@ use crate::postgres::copy::Alone;
 use crate::sql::{OptionalExtension as _, Sql};
 use crate::sqlite::copy::{self as files, LogStore, Standing};
 use crate::statements::fault::Fault;
+use crate::statements::head::read_chain_head;
 use crate::statements::receipts::{Rows, View};
-use crate::statements::transaction::{Memory, Transaction, read_chain_head, transact};
+use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{chain, unfinished};
 use crate::{StoreError, postgres};
 

@@ -48,7 +48,7 @@ use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::transaction::{self, Transaction};
 use crate::statements::{
-    admit, counts, fault, jobs, outbox, quarantine, registry, relations, rows, schema, unfinished,
+    admit, counts, fault, head, jobs, outbox, quarantine, registry, relations, rows, schema, unfinished,
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,

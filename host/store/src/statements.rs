@@ -2,12 +2,14 @@
 //! the transaction found.
 
 pub(crate) mod admit;
+pub(crate) mod append;
 pub(crate) mod budgets;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod chain;
 pub(crate) mod counts;
 pub(crate) mod deliveries;
 pub(crate) mod fault;
+pub(crate) mod head;
 pub(crate) mod history;
 pub(crate) mod jobs;
 pub(crate) mod lists;
@@ -22,6 +24,7 @@ pub(crate) mod registry;
 pub(crate) mod relations;
 pub(crate) mod replay;
 pub(crate) mod resends;
+pub(crate) mod reviewed;
 pub(crate) mod reviews;
 pub(crate) mod rows;
 #[cfg(not(target_family = "wasm"))]

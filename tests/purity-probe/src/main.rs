@@ -243,6 +243,7 @@ fn main() {
         secret::Secret::expose(_);
         secret::Secret::matches(_, _);
         subject::Scope::source(_, _);
+        subject::key(_, _, _, _, _);
         subject::Sharing::scope(_, _);
         sign::sign(_, _, _, _);
         golden::check(_, _, _, _);

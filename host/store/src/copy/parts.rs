@@ -13,9 +13,10 @@ use tollgate_core::secret::Secret;
 
 use crate::sql::{ToSql, Value, ValueRef};
 use crate::statements::fault::Fault;
+use crate::statements::head::{ChainHead, read_chain_head};
 use crate::statements::receipts::{self, Moved, Near, Receipt, SubjectKey, SubjectState, View};
 use crate::statements::schema::MIGRATIONS;
-use crate::statements::transaction::{ChainHead, Transaction, read_chain_head};
+use crate::statements::transaction::Transaction;
 
 /// Tables that are no part of what a store holds: what each says of itself, and what a native store finds its receipts with.
 const LEFT_OUT: [&str; 6] = [

@@ -28,8 +28,9 @@ use crate::log::Kind;
 use crate::queue::{self, Done, Message, Queue, Signals, Work, answer_all};
 use crate::sql::{Connection, Error, OptionalExtension as _};
 use crate::statements::fault::Fault;
+use crate::statements::head::ChainHead;
 use crate::statements::receipts::Rows;
-use crate::statements::transaction::{ChainHead, Memory, Transaction};
+use crate::statements::transaction::{Memory, Transaction};
 use crate::statements::{jobs, rows, unfinished};
 use crate::{StoreError, Topic};
 

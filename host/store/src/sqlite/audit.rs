@@ -14,11 +14,11 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::files::{self, StorePath};
+use super::head::{ChainHead, read_chain_head};
 use super::open;
 use super::receipts::{self, Layout, Receipt, Ways, Whole};
 use super::recovery;
 use super::relations;
-use super::transaction::{ChainHead, read_chain_head};
 use crate::StoreError;
 use crate::audit::{AuditProgress, AuditReport, Broken, BrokenWhat, CheckpointFound, TenantFound};
 use crate::log::{self, Contents, Scan};

@@ -16,9 +16,9 @@ use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
 use super::files::{self, StorePath};
+use super::head::read_chain_head;
 use super::open;
 use super::recovery;
-use super::transaction::read_chain_head;
 use crate::StoreError;
 use crate::backup::{BackupError, BackupFile, BackupProgress, FORMAT, MANIFEST, Manifest};
 use crate::log;

@@ -9,9 +9,9 @@ use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
 use super::files::{self, SoleUse, StorePath};
+use super::head::write_chain_head;
 use super::open;
 use super::receipts::{self, Layout};
-use super::transaction::write_chain_head;
 use crate::StoreError;
 use crate::log::{self, Applied, Contents, Log, Place, Scan};
 use crate::sql::{Connection as Index, OptionalExtension as _, params};

@@ -4,16 +4,17 @@ use tollgate_core::admission::{
     self, Admission, Decision, Existing, Identity, NewJob, OnHeld, OnReplay, decide, replaces,
 };
 use tollgate_core::event::Event;
-use tollgate_core::ids::{Digest, FamilyName, ReceiptId, SourceName, TenantName};
+use tollgate_core::ids::{FamilyName, ReceiptId, TenantName};
 use tollgate_core::secret::Secret;
-use tollgate_core::subject::Scope;
+use tollgate_core::subject::{self, Scope};
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::JobState;
 
+use super::append;
 use super::deliveries::{self, Other};
 use super::fault::Fault;
-use super::receipts::{self, Body, Subject, SubjectKey, View};
-use super::reviews;
+use super::receipts::{self, Body, Subject, View};
+use super::reviewed;
 use super::rows;
 use super::transaction::Transaction;
 use crate::Admitted;
@@ -29,7 +30,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
         let existing = match admission.identity {
             Identity::EventId => Existing::ById { body_commitment },
             Identity::SignedMessage(_) => {
-                let known = receipts::get_ahead(transaction, seq)?;
+                let known = append::get_ahead(transaction, seq)?;
                 Existing::ByMessage {
                     id: known.event.id.clone(),
                     event_type: known.event.event_type.clone(),
@@ -56,7 +57,7 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
     match decide(admission, None, subject.as_ref().and_then(Subject::status)) {
         Decision::New(disposition) => {
             let jobs = admission.made(&disposition);
-            let seq = receipts::append(transaction, admission, &disposition, &jobs, subject)?;
+            let seq = append::append(transaction, admission, &disposition, &jobs, subject)?;
             lead_from_event_id(transaction.connection, key, admission.receipt, &admission.event, seq)?;
             let event = &admission.event;
             transaction.jobs_ready |=
@@ -100,7 +101,8 @@ fn conflict(
     {
         let (own_receipt, admitted) = (own.receipt, admit(transaction, key, &own)?);
         if let Admitted::New(disposition) = admitted {
-            reviews::replaced_by_itself(transaction, seq, delivery, &own, &disposition)?;
+            reviewed::replaced_by_itself(transaction, seq, delivery, &own, &disposition)?;
+            deliveries::mark_decided(transaction.connection, delivery)?;
             return Ok(Admitted::Replaced {
                 own: own_receipt,
                 disposition,
@@ -130,7 +132,7 @@ fn replacement(
 ) -> Result<Option<Admission>, Fault> {
     let view = transaction.view();
     let receipt = receipts::get_known(view, seq, Body::Without)?;
-    let is_reviewed = reviews::view(view, seq)?.is_some();
+    let is_reviewed = reviewed::view(view, seq)?.is_some();
     let own = admission.on_its_own(key);
     let decision = foresee(view, key, &own)?;
     Ok(replaces(admission.on_held, &receipt.disposition, is_reviewed, &decision).then_some(own))
@@ -157,28 +159,6 @@ pub(crate) fn foresee(view: View<'_>, key: &Secret, admission: &Admission) -> Re
     Ok(decide(admission, existing, subject.as_ref().and_then(Subject::status)))
 }
 
-/// Names a subject within its (tenant, family), and within its source if it is that source's own. Keyed with the store's own key, so
-/// that a sender cannot choose two subjects that share one row.
-pub(crate) fn subject_key(
-    key: &Secret,
-    tenant: &TenantName,
-    family: Option<&str>,
-    source: Option<&SourceName>,
-    subject: &str,
-) -> SubjectKey {
-    let mut parts = vec![tenant.as_str(), family.unwrap_or(""), subject];
-    parts.extend(source.map(SourceName::as_str));
-    let mut bytes = Vec::with_capacity(32 + parts.iter().map(|part| 4 + part.len()).sum::<usize>());
-    bytes.extend_from_slice(key.expose());
-    for part in parts {
-        bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    let mut name = [0; 16];
-    name.copy_from_slice(&Digest::of(&bytes).0[..16]);
-    name
-}
-
 /// What is known of an event's subject, if it has one.
 pub(crate) fn find_subject(
     view: View<'_>,
@@ -188,7 +168,7 @@ pub(crate) fn find_subject(
 ) -> Result<Option<Subject>, Fault> {
     let Some(subject) = &event.subject else { return Ok(None) };
     let family = event.reading.family().map(FamilyName::as_str);
-    let key = subject_key(key, &event.tenant, family, scope.source(event), subject.as_str());
+    let key = subject::key(key, &event.tenant, family, scope.source(event), subject.as_str());
     receipts::subject(view, key).map(Some)
 }
 

@@ -4,9 +4,9 @@ use tollgate_core::chain::GENESIS;
 use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
+use super::head::read_chain_head;
 use super::receipts::{self, Body, View};
 use super::relations;
-use super::transaction::read_chain_head;
 
 /// What is not whole, in words: receipts whose body, facts or link are not what was admitted, and rows that do not fit together.
 pub(crate) fn problems(view: View<'_>, key: &Secret) -> Result<Vec<String>, Fault> {

@@ -10,7 +10,7 @@ use tollgate_core::ids::{DeliveryId, Digest};
 
 use super::fault::Fault;
 use super::receipts::{self, Body, View};
-use super::reviews;
+use super::reviewed;
 use super::rows::{self, get, millis, signed, to_json};
 use crate::sql::{Connection, Row, params};
 use crate::{DeliveryView, KeptDelivery, Redelivered};
@@ -263,7 +263,7 @@ pub(crate) fn of_receipt(view: View<'_>, seq: i64, own: Digest) -> Result<Vec<De
             body_digest: get::<Option<Vec<u8>>>(row, "body")?.map_or(own, |body| Digest::of(&body)),
             times: rows::unsigned(row, "times")?,
             last_at: rows::millis_opt(row, "last_at")?.map(|at| at.to_string()),
-            review: reviews::of_delivery(view, id)?,
+            review: reviewed::of_delivery(view, id)?,
         });
     }
     Ok(all)

@@ -9,11 +9,11 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::turns::{self, Leased};
 use tollgate_core::work::{JobEvent, JobState};
 
+use super::append;
 use super::budgets;
 use super::fault::Fault;
 use super::outbox;
-use super::receipts;
-use super::reviews;
+use super::reviewed;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::{StateChange, Transaction};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
@@ -214,7 +214,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
             epoch.0,
             attempts,
         ])?;
-    let receipt = receipts::get_ahead(transaction, job.receipt)?;
+    let receipt = append::get_ahead(transaction, job.receipt)?;
     Ok(JobClaim {
         job: JobId(job.id),
         epoch,
@@ -222,7 +222,7 @@ fn lease(transaction: &mut Transaction<'_>, request: &ClaimRequest, job: Job) ->
         attempt: attempts,
         due_at: job.due_at,
         receipt: receipt.id,
-        event: reviews::as_reviewed(transaction.view(), &receipt)?,
+        event: reviewed::as_reviewed(transaction.view(), &receipt)?,
     })
 }
 

@@ -31,9 +31,9 @@ use tollgate_core::work::{EntryState, JobState};
 
 use self::related::{Range, Related};
 use super::fault::Fault;
+use super::head::read_chain_head;
 use super::receipts::{self, Body, Near, Receipt, View};
 use super::rows;
-use super::transaction::read_chain_head;
 use crate::sql::OptionalExtension as _;
 
 /// Places that are looked at in one step.

@@ -11,8 +11,8 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::turns::{self, Leased};
 use tollgate_core::work::{EntryEvent, EntryState};
 
+use super::append;
 use super::fault::Fault;
-use super::receipts;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
@@ -162,7 +162,7 @@ fn lease(
     let row = found
         .next()?
         .ok_or_else(|| Fault::damaged("outbox entry", format_args!("{entry} has no action")))?;
-    let receipt = receipts::get_ahead(transaction, get(row, "receipt")?)?.id;
+    let receipt = append::get_ahead(transaction, get(row, "receipt")?)?.id;
     let (destination, namespace): (DestinationName, Namespace) = (id(row, "destination")?, id(row, "namespace")?);
     let (kind, operation_key): (_, OperationKey) = (kind(row)?, id(row, "operation_key")?);
     let key = store_key(connection)?;

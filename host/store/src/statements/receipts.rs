@@ -12,16 +12,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tollgate_core::admission::{Admission, Disposition, NewJob};
+use tollgate_core::admission::Disposition;
 use tollgate_core::chain::{self, ReceiptFacts};
 use tollgate_core::commitment::body_commitment;
-use tollgate_core::event::{ENVELOPE_VERSION, Event, Proof};
+use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::{Digest, ReceiptId, Status, TenantName};
 use tollgate_core::secret::Secret;
 
 use super::fault::Fault;
+use super::head::{ChainHead, read_chain_head};
 use super::rows::unsigned;
-use super::transaction::{ChainHead, Transaction, read_chain_head};
 use crate::sql::{Connection, OptionalExtension as _, params};
 
 pub(crate) use self::rows::Rows;
@@ -270,10 +270,12 @@ pub(crate) fn get_known(view: View<'_>, seq: i64, body: Body) -> Result<Arc<Rece
     get(view, seq, body)?.ok_or_else(|| Fault::damaged("receipt", format_args!("number {seq} does not exist")))
 }
 
-/// For the writer's claims, which come in the order of receipts: like [`get_known`] with the body, and reads ahead.
-pub(crate) fn get_ahead(transaction: &mut Transaction<'_>, seq: i64) -> Result<Arc<Receipt>, Fault> {
-    transaction.memory.receipts.read_ahead(transaction.connection, seq)?;
-    get_known(transaction.view(), seq, Body::With)
+/// The receipt of that id.
+pub(crate) fn get_named(view: View<'_>, receipt: ReceiptId, body: Body) -> Result<Arc<Receipt>, Fault> {
+    match find(view, &[receipt])?.pop() {
+        Some(seq) => get_known(view, seq, body),
+        None => Err(Fault::NotFound(receipt.to_string())),
+    }
 }
 
 /// For readers who go along receipts: the last one, and what was read with it.
@@ -365,24 +367,6 @@ pub(crate) fn subjects(
     view.receipts.subjects(view.connection, after, subjects_max)
 }
 
-/// In the writer: gives a subject another status, which no receipt of its own brings. `receipt` is one of the subject's: the only one that is
-/// known of it, where sources did not share it, or shared it, when it came.
-pub(crate) fn set_status(
-    transaction: &mut Transaction<'_>,
-    subject: Subject,
-    receipt: i64,
-    status: &Status,
-) -> Result<(), Fault> {
-    let Subject { key, known } = subject;
-    let is_new = known.is_none();
-    let state = SubjectState {
-        status: Some(status.clone()),
-        newest: known.map_or(receipt, |known| known.newest),
-    };
-    let receipts = &mut transaction.memory.receipts;
-    receipts.move_subject(transaction.connection, Moved { key, state, is_new })
-}
-
 /// Those who were not accepted and are still to be looked at: nobody decided, and no route ran them although they came late. `seq` is in the
 /// surrounding statement.
 const OPEN_ONLY: &str = "NOT EXISTS (SELECT 1 FROM reviews v WHERE v.receipt = seq) \
@@ -430,87 +414,4 @@ pub(crate) fn not_accepted_by_origin(view: View<'_>, disposition: i64) -> Result
         });
     }
     Ok(all)
-}
-
-/// In the writer: an older receipt was accepted by a review, and no route took it.
-pub(crate) fn note_unrouted_later(transaction: &mut Transaction<'_>, seq: i64, origin: i64) -> Result<(), Fault> {
-    // Its place may be among those that this commit will write.
-    match transaction.memory.receipts.unrouted() {
-        Some(waiting) if waiting.first().is_some_and(|(first, _)| *first <= seq) => {
-            waiting.push((seq, origin));
-            waiting.sort_unstable();
-            Ok(())
-        }
-        _ => unrouted::put(transaction.connection, seq, origin),
-    }
-}
-
-/// In the writer: a route took it after all.
-pub(crate) fn note_routed(transaction: &mut Transaction<'_>, seq: i64) -> Result<(), Fault> {
-    if let Some(waiting) = transaction.memory.receipts.unrouted() {
-        waiting.retain(|(unrouted, _)| *unrouted != seq);
-    }
-    unrouted::remove(transaction.connection, seq)
-}
-
-/// In the writer: appends a receipt, moves its subject on, and answers its number.
-pub(crate) fn append(
-    transaction: &mut Transaction<'_>,
-    admission: &Admission,
-    disposition: &Disposition,
-    jobs: &[NewJob],
-    subject: Option<Subject>,
-) -> Result<i64, Fault> {
-    let event = &admission.event;
-    let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
-    let head = transaction.memory.head;
-    let seq = head.seq + 1;
-    let mut receipt = Receipt {
-        seq,
-        id: admission.receipt,
-        event: Arc::clone(event),
-        proof: admission.proof.clone(),
-        envelope_version: ENVELOPE_VERSION,
-        lifecycle_version: admission.lifecycle.as_ref().map(|lifecycle| lifecycle.version),
-        disposition: disposition.clone(),
-        previous: subject
-            .as_ref()
-            .and_then(|subject| subject.known.as_ref())
-            .map(|known| known.newest),
-        body_commitment: admission.body_commitment,
-        body_bytes: event.payload.len(),
-        link: head.link,
-        has_jobs: !jobs.is_empty(),
-    };
-    let link = receipt.link_after(&head.link);
-    receipt.link = link;
-    // The subject's newest receipt is this one; its status is the event's only if the event was accepted.
-    let moved = subject.map(|subject| {
-        let status = event
-            .reading
-            .status()
-            .filter(|_| *disposition == Disposition::Accepted)
-            .cloned();
-        let was = subject.known;
-        let is_new = was.is_none();
-        let state = SubjectState {
-            status: status.or(was.and_then(|known| known.status)),
-            newest: seq,
-        };
-        Moved {
-            key: subject.key,
-            state,
-            is_new,
-        }
-    });
-    let (connection, receipts) = (transaction.connection, &mut transaction.memory.receipts);
-    if *disposition == Disposition::Accepted && jobs.is_empty() {
-        match receipts.unrouted() {
-            Some(waiting) => waiting.push((seq, origin)),
-            None => unrouted::insert(connection, &[(seq, origin)])?,
-        }
-    }
-    receipts.append(connection, receipt, origin, moved)?;
-    transaction.memory.head = ChainHead { seq, link };
-    Ok(seq)
 }

@@ -9,10 +9,11 @@ use tollgate_core::work::{EntryState, JobEvent, JobState};
 
 use super::admit::insert_jobs;
 use super::fault::Fault;
+use super::head::read_chain_head;
 use super::receipts::{self, Body, Receipt, View};
 use super::rows::{self, get, id};
-use super::transaction::{Transaction, read_chain_head};
-use super::{jobs, outbox, reviews, set_aside};
+use super::transaction::Transaction;
+use super::{append, jobs, outbox, reviewed, set_aside};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     DeadLetter, DeadLetterFilter, DeadWork, MissingDelivery, ReplayReport, ReplayRequest, ReplayWhat, Replayed,
@@ -207,7 +208,7 @@ fn make_job(transaction: &mut Transaction<'_>, step: &Step, now: UnixMillis) -> 
         step.receipt_seq,
         now,
     )?;
-    receipts::note_routed(transaction, step.receipt_seq)
+    append::note_routed(transaction, step.receipt_seq)
 }
 
 fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> {
@@ -368,7 +369,7 @@ fn standing(view: View<'_>, receipt: &Receipt) -> Result<Option<Came>, Fault> {
     Ok(match &receipt.disposition {
         Disposition::Accepted => Some(Came::InTime),
         Disposition::Superseded { current } => Some(Came::Late(current.clone())),
-        Disposition::Held { .. } => match reviews::view(view, receipt.seq)?.map(|review| review.reviewed) {
+        Disposition::Held { .. } => match reviewed::view(view, receipt.seq)?.map(|review| review.reviewed) {
             Some(Reviewed::Accepted { .. }) => Some(Came::InTime),
             Some(Reviewed::Superseded { current, .. }) => Some(Came::Late(current)),
             Some(
@@ -419,7 +420,7 @@ pub(crate) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
         let Some(came) = standing(view, &receipt)?.filter(|came| came.is(filter.standing)) else {
             continue;
         };
-        let event = reviews::as_reviewed(view, &receipt)?;
+        let event = reviewed::as_reviewed(view, &receipt)?;
         if filter
             .status
             .as_ref()

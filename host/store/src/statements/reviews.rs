@@ -12,34 +12,26 @@ use tollgate_core::time::UnixMillis;
 use tollgate_core::work::JobState;
 
 use super::admit::{self, find_subject, foresee, insert_jobs};
+use super::append::{self, number_of};
 use super::fault::Fault;
 use super::jobs::{self, Bounds};
 use super::receipts::{self, Body, Receipt, Subject, View};
+use super::reviewed::{self, By, append_history, append_receipt_review, append_work_review};
 use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use super::{budgets, deliveries, outbox};
-use crate::sql::{Connection, OptionalExtension as _, Row, params};
-use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, ReviewView, Targets};
-
-/// Who decides where the source says that another form replaces a held receipt.
-const BY_THE_SOURCE: &str = "the source's replace_held";
-
-fn read(view: View<'_>, receipt: ReceiptId, body: Body) -> Result<Arc<Receipt>, Fault> {
-    match receipts::find(view, &[receipt])?.pop() {
-        Some(seq) => receipts::get_known(view, seq, body),
-        None => Err(Fault::NotFound(receipt.to_string())),
-    }
-}
+use crate::sql::{Connection, OptionalExtension as _, params};
+use crate::{Admitted, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Targets};
 
 /// The event as it was admitted.
 pub(crate) fn event(view: View<'_>, receipt: ReceiptId) -> Result<Event, Fault> {
-    Ok(Event::clone(&read(view, receipt, Body::With)?.event))
+    Ok(Event::clone(&receipts::get_named(view, receipt, Body::With)?.event))
 }
 
 /// The receipt that something belongs to.
 pub(crate) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fault> {
     let (sql, number) = match target {
-        Target::Receipt(receipt) => return Ok(read(view, receipt, Body::Without)?.id),
+        Target::Receipt(receipt) => return Ok(receipts::get_named(view, receipt, Body::Without)?.id),
         Target::Job(job) => ("SELECT receipt FROM jobs WHERE id = ?1", job.0),
         Target::Delivery(delivery) => ("SELECT receipt FROM deliveries WHERE id = ?1", delivery.0),
         Target::Action(action) => ("SELECT receipt FROM actions WHERE id = ?1", action.0),
@@ -52,54 +44,6 @@ pub(crate) fn receipt_of(view: View<'_>, target: Target) -> Result<ReceiptId, Fa
     Ok(receipts::get_known(view, seq, Body::Without)?.id)
 }
 
-/// The receipt's event with the status that a person gave to it, if one did: what plugins see.
-pub(crate) fn as_reviewed(view: View<'_>, receipt: &Receipt) -> Result<Arc<Event>, Fault> {
-    let event = Arc::clone(&receipt.event);
-    // Only what was held is ever reviewed.
-    if !matches!(receipt.disposition, Disposition::Held { .. }) {
-        return Ok(event);
-    }
-    Ok(match self::view(view, receipt.seq)?.map(|view| view.reviewed) {
-        Some(Reviewed::Accepted { status } | Reviewed::Superseded { status, .. }) => {
-            Arc::new(review::mapped(Arc::unwrap_or_clone(event), &status))
-        }
-        Some(
-            Reviewed::Dismissed
-            | Reviewed::Replaced { .. }
-            | Reviewed::RunAgain
-            | Reviewed::RunBeyondBudget
-            | Reviewed::Admitted { .. }
-            | Reviewed::Kept { .. }
-            | Reviewed::Recorded { .. },
-        )
-        | None => event,
-    })
-}
-
-/// What was decided about a receipt.
-pub(crate) fn view(view: View<'_>, receipt_seq: i64) -> Result<Option<ReviewView>, Fault> {
-    let mut statement = view.prepare_cached(
-        "SELECT at, actor, why, became, status, current, lifecycle_version, delivery, own FROM reviews WHERE receipt = ?1",
-    )?;
-    let mut found = statement.query([receipt_seq])?;
-    found.next()?.map(|row| read_view(view, row)).transpose()
-}
-
-/// What was decided last about a job.
-pub(crate) fn of_job(view: View<'_>, job: JobId) -> Result<Option<ReviewView>, Fault> {
-    of_work(view, "job", job.0)
-}
-
-/// What was decided about a delivery.
-pub(crate) fn of_delivery(view: View<'_>, delivery: DeliveryId) -> Result<Option<ReviewView>, Fault> {
-    of_work(view, "delivery", delivery.0)
-}
-
-/// What was decided about a conflict with the ledger.
-pub(crate) fn of_action(view: View<'_>, action: ActionId) -> Result<Option<ReviewView>, Fault> {
-    of_work(view, "action", action.0)
-}
-
 /// The route whose job proposed an action.
 pub(crate) fn route_of(view: View<'_>, action: ActionId) -> Result<(TenantName, RouteName), Fault> {
     let mut statement = view.prepare_cached(
@@ -108,88 +52,6 @@ pub(crate) fn route_of(view: View<'_>, action: ActionId) -> Result<(TenantName, 
     let mut found = statement.query([action.0])?;
     let row = found.next()?.ok_or_else(|| Fault::NotFound(action.to_string()))?;
     Ok((id(row, "tenant")?, id(row, "route")?))
-}
-
-/// `column` is `job`, `delivery` or `action`.
-fn of_work(view: View<'_>, column: &str, number: i64) -> Result<Option<ReviewView>, Fault> {
-    let mut statement = view.prepare_cached(&format!(
-        "SELECT at, actor, why, became, NULL AS status, NULL AS current, NULL AS lifecycle_version, delivery, own, effect \
-         FROM work_reviews WHERE {column} = ?1 ORDER BY id DESC LIMIT 1"
-    ))?;
-    let mut found = statement.query([number])?;
-    found.next()?.map(|row| read_view(view, row)).transpose()
-}
-
-fn read_view(view: View<'_>, row: &Row<'_>) -> Result<ReviewView, Fault> {
-    let own = || -> Result<(ReceiptId, Disposition), Fault> {
-        let own = receipts::get_known(view, get(row, "own")?, Body::Without)?;
-        Ok((own.id, own.disposition.clone()))
-    };
-    let reviewed = match get::<i64>(row, "became")? {
-        0 => Reviewed::Accepted {
-            status: id(row, "status")?,
-        },
-        1 => Reviewed::Superseded {
-            status: id(row, "status")?,
-            current: id(row, "current")?,
-        },
-        2 => Reviewed::Dismissed,
-        3 => {
-            let (own_receipt, disposition) = own()?;
-            Reviewed::Replaced {
-                delivery: DeliveryId(get(row, "delivery")?),
-                own_receipt,
-                disposition,
-            }
-        }
-        4 => Reviewed::RunAgain,
-        5 => {
-            let (own_receipt, disposition) = own()?;
-            Reviewed::Admitted {
-                own_receipt,
-                disposition,
-            }
-        }
-        6 => Reviewed::Kept {
-            action: ActionId(get(row, "effect")?),
-        },
-        7 => {
-            let action: i64 = get(row, "effect")?;
-            let mut statement = view.prepare_cached("SELECT operation_key FROM actions WHERE id = ?1")?;
-            let mut found = statement.query([action])?;
-            let recorded = found
-                .next()?
-                .ok_or_else(|| Fault::damaged("review", format_args!("act_{action} is not there")))?;
-            Reviewed::Recorded {
-                operation_key: id(recorded, "operation_key")?,
-                action: Some(ActionId(action)),
-            }
-        }
-        8 => Reviewed::RunBeyondBudget,
-        other => return Err(Fault::damaged("became", other)),
-    };
-    Ok(ReviewView {
-        at: rows::millis(row, "at")?.to_string(),
-        actor: get(row, "actor")?,
-        why: get(row, "why")?,
-        reviewed,
-        lifecycle_version: get(row, "lifecycle_version")?,
-    })
-}
-
-/// In `became`.
-fn code(reviewed: &Reviewed) -> i64 {
-    match reviewed {
-        Reviewed::Accepted { .. } => 0,
-        Reviewed::Superseded { .. } => 1,
-        Reviewed::Dismissed => 2,
-        Reviewed::Replaced { .. } => 3,
-        Reviewed::RunAgain => 4,
-        Reviewed::Admitted { .. } => 5,
-        Reviewed::Kept { .. } => 6,
-        Reviewed::Recorded { .. } => 7,
-        Reviewed::RunBeyondBudget => 8,
-    }
 }
 
 /// What a decision would do. A dry run ends here.
@@ -248,13 +110,13 @@ pub(crate) fn review(
                 let said = format!("set right from {was} to {status} by {}: {why}", request.actor);
                 rows::append_history(transaction.connection, receipt.seq, request.now, "subject", &said)?;
             }
-            receipts::set_status(transaction, subject, receipt.seq, status)?;
+            append::set_status(transaction, subject, receipt.seq, status)?;
             let event = &receipt.event;
             transaction.jobs_ready |=
                 insert_jobs(transaction.connection, &event.tenant, &jobs, receipt.seq, request.now)?;
             if jobs.is_empty() {
                 let origin = transaction.origin(&event.tenant, &event.source, event.reading.family())?;
-                receipts::note_unrouted_later(transaction, receipt.seq, origin)?;
+                append::note_unrouted_later(transaction, receipt.seq, origin)?;
             }
         }
         (Reviewed::Superseded { .. }, ReviewDecision::Map { .. }) => {
@@ -283,7 +145,7 @@ pub(crate) fn review(
             | ReviewDecision::Record { .. },
         ) => {}
     }
-    append(transaction.connection, receipt.seq, request, reviewed, own)?;
+    write(transaction.connection, receipt.seq, request, reviewed, own)?;
     Ok(ReviewAnswer::Reviewed(report))
 }
 
@@ -339,16 +201,7 @@ fn admit_own(
             ));
         }
     }
-    number(transaction, admission)
-}
-
-fn number(transaction: &Transaction<'_>, admission: &Admission) -> Result<i64, Fault> {
-    transaction
-        .memory
-        .receipts
-        .existing(transaction.connection, admission.receipt)?
-        .map(|(seq, _)| seq)
-        .ok_or_else(|| Fault::damaged("review", "what was admitted is not there"))
+    number_of(transaction, admission.receipt)
 }
 
 struct Decided {
@@ -373,11 +226,11 @@ fn decide(view: View<'_>, key: &Secret, request: &ReviewRequest) -> Result<Refus
 }
 
 fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt: ReceiptId) -> Result<Refused, Fault> {
-    let receipt = read(view, receipt, Body::Without)?;
+    let receipt = receipts::get_named(view, receipt, Body::Without)?;
     if !matches!(receipt.disposition, Disposition::Held { .. }) {
         return Ok(Err(ReviewAnswer::NotHeld));
     }
-    if let Some(decision) = self::view(view, receipt.seq)? {
+    if let Some(decision) = reviewed::view(view, receipt.seq)? {
         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
     }
     let scope = match &request.decision {
@@ -423,7 +276,7 @@ fn decide_receipt(view: View<'_>, key: &Secret, request: &ReviewRequest, receipt
         ReviewDecision::ReplaceWith { delivery, admission } => {
             match deliveries::conflicting(view.connection, *delivery)? {
                 Some(conflict) if conflict.receipt_seq == receipt.seq => {
-                    if let (true, Some(decision)) = (conflict.is_decided, of_delivery(view, *delivery)?) {
+                    if let (true, Some(decision)) = (conflict.is_decided, reviewed::of_delivery(view, *delivery)?) {
                         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
                     }
                 }
@@ -462,7 +315,7 @@ fn decide_job(view: View<'_>, request: &ReviewRequest, job: JobId) -> Result<Ref
     match rows::job_state(row, "state")? {
         JobState::Held => {}
         JobState::Dismissed => {
-            return Ok(Err(match of_job(view, job)? {
+            return Ok(Err(match reviewed::of_job(view, job)? {
                 Some(decision) => ReviewAnswer::AlreadyReviewed(decision),
                 None => ReviewAnswer::NotHeld,
             }));
@@ -495,7 +348,7 @@ fn decide_delivery(
         return Ok(Err(ReviewAnswer::NotHeld));
     };
     if conflict.is_decided {
-        match of_delivery(view, delivery)? {
+        match reviewed::of_delivery(view, delivery)? {
             Some(decision) => return Ok(Err(ReviewAnswer::AlreadyReviewed(decision))),
             // Only the source's rule said so: a person may still give it effect.
             None if conflict.is_suspected => {}
@@ -531,7 +384,7 @@ fn decide_action(view: View<'_>, request: &ReviewRequest, action: ActionId) -> R
     if get::<i64>(row, "conflict")? == 0 {
         return Ok(Err(ReviewAnswer::NotHeld));
     }
-    if let Some(decision) = of_action(view, action)? {
+    if let Some(decision) = reviewed::of_action(view, action)? {
         return Ok(Err(ReviewAnswer::AlreadyReviewed(decision)));
     }
     let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
@@ -586,7 +439,9 @@ fn own_event(
 ) -> Result<(ReceiptId, Disposition, Vec<RouteName>), Fault> {
     let disposition = match foresee(view, key, admission)? {
         Decision::New(disposition) => disposition,
-        Decision::Same => read(view, admission.receipt, Body::Without)?.disposition.clone(),
+        Decision::Same => receipts::get_named(view, admission.receipt, Body::Without)?
+            .disposition
+            .clone(),
         Decision::Conflict | Decision::SuspectedReplay => {
             return Err(Fault::damaged(
                 "review",
@@ -620,8 +475,8 @@ fn decided(
     }
 }
 
-/// The decision's row, what it closes, and its lines of history.
-fn append(
+/// Writes the decision's row, what it closes, and its lines of history.
+fn write(
     connection: &Connection,
     seq: i64,
     request: &ReviewRequest,
@@ -646,6 +501,9 @@ fn append(
                 | ReviewDecision::Record { .. } => None,
             };
             append_receipt_review(connection, seq, &by, reviewed, lifecycle_version, own)?;
+            if let Reviewed::Replaced { delivery, .. } = reviewed {
+                deliveries::mark_decided(connection, *delivery)?;
+            }
         }
         Target::Job(job) => {
             append_work_review(connection, request.target, &by, reviewed, own)?;
@@ -664,163 +522,4 @@ fn append(
         Target::Job(_) | Target::Delivery(_) | Target::Action(_) => format!("{} ", request.target),
     };
     append_history(connection, seq, &by, &of, reviewed, own)
-}
-
-/// Another form of a held event took its place, as the source wants it.
-pub(crate) fn replaced_by_itself(
-    transaction: &Transaction<'_>,
-    seq: i64,
-    delivery: DeliveryId,
-    own: &Admission,
-    disposition: &Disposition,
-) -> Result<(), Fault> {
-    let reviewed = Reviewed::Replaced {
-        delivery,
-        own_receipt: own.receipt,
-        disposition: disposition.clone(),
-    };
-    let by = By {
-        actor: BY_THE_SOURCE,
-        why: None,
-        at: own.event.received_at,
-    };
-    let number = Some(number(transaction, own)?);
-    append_receipt_review(transaction.connection, seq, &by, &reviewed, None, number)?;
-    append_history(transaction.connection, seq, &by, "", &reviewed, number)
-}
-
-/// Who decided, why and when.
-struct By<'a> {
-    actor: &'a str,
-    why: Option<&'a str>,
-    at: UnixMillis,
-}
-
-fn append_receipt_review(
-    connection: &Connection,
-    seq: i64,
-    by: &By<'_>,
-    reviewed: &Reviewed,
-    lifecycle_version: Option<u32>,
-    own: Option<i64>,
-) -> Result<(), Fault> {
-    let (status, current, delivery) = match reviewed {
-        Reviewed::Accepted { status } => (Some(status), None, None),
-        Reviewed::Superseded { status, current } => (Some(status), Some(current), None),
-        Reviewed::Replaced { delivery, .. } => (None, None, Some(*delivery)),
-        Reviewed::Dismissed
-        | Reviewed::RunAgain
-        | Reviewed::RunBeyondBudget
-        | Reviewed::Admitted { .. }
-        | Reviewed::Kept { .. }
-        | Reviewed::Recorded { .. } => (None, None, None),
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO reviews (receipt, at, actor, why, became, status, current, lifecycle_version, delivery, own) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            seq,
-            by.at.0,
-            by.actor,
-            by.why,
-            code(reviewed),
-            status.map(Status::as_str),
-            current.map(Status::as_str),
-            lifecycle_version,
-            delivery.map(|delivery| delivery.0),
-            own,
-        ])?;
-    let Some(delivery) = delivery else { return Ok(()) };
-    append_work_review(connection, Target::Delivery(delivery), by, reviewed, own)?;
-    deliveries::mark_decided(connection, delivery)
-}
-
-fn append_work_review(
-    connection: &Connection,
-    target: Target,
-    by: &By<'_>,
-    reviewed: &Reviewed,
-    own: Option<i64>,
-) -> Result<(), Fault> {
-    let (job, delivery, action) = match target {
-        Target::Job(job) => (Some(job.0), None, None),
-        Target::Delivery(delivery) => (None, Some(delivery.0), None),
-        Target::Action(action) => (None, None, Some(action.0)),
-        Target::Receipt(receipt) => {
-            return Err(Fault::damaged("review", format_args!("{receipt} is no work")));
-        }
-    };
-    let effect = match reviewed {
-        Reviewed::Kept { action } => Some(*action),
-        Reviewed::Recorded { action, .. } => *action,
-        Reviewed::Accepted { .. }
-        | Reviewed::Superseded { .. }
-        | Reviewed::Dismissed
-        | Reviewed::Replaced { .. }
-        | Reviewed::RunAgain
-        | Reviewed::RunBeyondBudget
-        | Reviewed::Admitted { .. } => None,
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO work_reviews (job, delivery, action, at, actor, why, became, own, effect) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            job,
-            delivery,
-            action,
-            by.at.0,
-            by.actor,
-            by.why,
-            code(reviewed),
-            own,
-            effect.map(|action| action.0),
-        ])?;
-    Ok(())
-}
-
-/// On the receipt, and on the event of its own where there is one.
-fn append_history(
-    connection: &Connection,
-    seq: i64,
-    by: &By<'_>,
-    of: &str,
-    reviewed: &Reviewed,
-    own: Option<i64>,
-) -> Result<(), Fault> {
-    let (what, of_own) = match reviewed {
-        Reviewed::Accepted { status } => (format!("mapped to {status}"), None),
-        Reviewed::Superseded { status, current } => {
-            let what = format!("mapped to {status}, superseded: the subject was already {current}");
-            (what, None)
-        }
-        Reviewed::Dismissed => ("dismissed".to_owned(), None),
-        Reviewed::RunAgain => ("run again".to_owned(), None),
-        Reviewed::RunBeyondBudget => ("run again beyond its budgets".to_owned(), None),
-        Reviewed::Replaced {
-            delivery, own_receipt, ..
-        } => (
-            format!("replaced with {delivery}, which is {own_receipt}"),
-            Some(format!("{delivery} of another receipt, in place of its held event,")),
-        ),
-        Reviewed::Admitted { own_receipt, .. } => (
-            format!("made an event of its own, {own_receipt},"),
-            Some("a conflicting delivery of another receipt, made an event of its own".to_owned()),
-        ),
-        Reviewed::Kept { action } => (format!("without effect, {action} stands,"), None),
-        Reviewed::Recorded { operation_key, action } => {
-            let recorded = action.map(|action| format!(" as {action}")).unwrap_or_default();
-            (format!("recorded under {operation_key}{recorded}"), None)
-        }
-    };
-    let why = by.why.map(|why| format!(": {why}")).unwrap_or_default();
-    let line = |what: &str| format!("{what} by {}{why}", by.actor);
-    rows::append_history(connection, seq, by.at, "reviewed", &line(&format!("{of}{what}")))?;
-    if let (Some(own), Some(what)) = (own, of_own) {
-        rows::append_history(connection, own, by.at, "admitted", &line(&what))?;
-    }
-    Ok(())
 }

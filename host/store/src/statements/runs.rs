@@ -6,7 +6,7 @@ use tollgate_core::state::StateRead;
 
 use super::fault::Fault;
 use super::receipts::{self, View};
-use super::reviews;
+use super::reviewed;
 use super::rows::{self, get, id};
 use crate::sql::{Connection, params};
 use crate::{RecordedRun, RecordedRunFilter};
@@ -39,7 +39,7 @@ pub(crate) fn recorded(view: View<'_>, filter: &RecordedRunFilter) -> Result<Vec
         runs.push(RecordedRun {
             id: RunId(run),
             route: id(row, "route")?,
-            event: reviews::as_reviewed(view, &receipt)?,
+            event: reviewed::as_reviewed(view, &receipt)?,
             plugin: id(row, "plugin")?,
             digest: rows::digest(row, "digest")?,
             config: get(row, "config")?,

@@ -15,7 +15,7 @@ use tollgate_core::time::UnixMillis;
 use super::fault::Fault;
 use super::receipts::{self, Body, OfOrigin, Receipt, View, unrouted};
 use super::rows::{self, get, id};
-use super::{deliveries, reviews};
+use super::{deliveries, reviewed};
 use crate::sql::params;
 use crate::{SetAside, SetAsideCount, SetAsideFilter, SetAsideKind};
 
@@ -157,7 +157,7 @@ impl Listing<'_> {
         if !self.takes(&receipt.event, since, &reason) {
             return Ok(());
         }
-        let review = reviews::view(self.view, seq)?;
+        let review = reviewed::view(self.view, seq)?;
         let id = receipt.id.to_string();
         let item = item(kind, id, &receipt, &receipt.event, since, reason);
         self.items.push(SetAside { review, ..item });
@@ -187,12 +187,12 @@ impl Listing<'_> {
             let receipt = receipts::get_known(self.view, get(row, "receipt")?, Body::Without)?;
             let reason = get::<Option<String>>(row, "reason")?.unwrap_or_default();
             let since = rows::millis_opt(row, "ended_at")?.unwrap_or(receipt.event.received_at);
-            let event = reviews::as_reviewed(self.view, &receipt)?;
+            let event = reviewed::as_reviewed(self.view, &receipt)?;
             if self.takes(&event, since, &reason) {
                 let item = item(SetAsideKind::HeldJob, job.to_string(), &receipt, &event, since, reason);
                 self.items.push(SetAside {
                     route: Some(id(row, "route")?),
-                    review: reviews::of_job(self.view, job)?,
+                    review: reviewed::of_job(self.view, job)?,
                     ..item
                 });
             }
@@ -235,7 +235,7 @@ impl Listing<'_> {
             if self.takes(&event, since, &reason) {
                 let item = item(kind, delivery.to_string(), &receipt, &event, since, reason);
                 self.items.push(SetAside {
-                    review: reviews::of_delivery(self.view, delivery)?,
+                    review: reviewed::of_delivery(self.view, delivery)?,
                     ..item
                 });
             }
@@ -281,7 +281,7 @@ impl Listing<'_> {
                 get::<String>(row, "operation_key")?,
             );
             let since = rows::millis(row, "recorded_at")?;
-            let event = reviews::as_reviewed(self.view, &receipt)?;
+            let event = reviewed::as_reviewed(self.view, &receipt)?;
             if self.takes(&event, since, &reason) {
                 let item = item(
                     SetAsideKind::LedgerConflict,
@@ -293,7 +293,7 @@ impl Listing<'_> {
                 );
                 self.items.push(SetAside {
                     route: Some(id(row, "route")?),
-                    review: reviews::of_action(self.view, action)?,
+                    review: reviewed::of_action(self.view, action)?,
                     ..item
                 });
             }

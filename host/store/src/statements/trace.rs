@@ -11,13 +11,13 @@ use tollgate_core::limits;
 use tollgate_core::outbox::message_id;
 use tollgate_core::own_header;
 use tollgate_core::secret::Secret;
+use tollgate_core::subject;
 use tollgate_core::work::{EntryState, JobState};
 
-use super::admit::subject_key;
 use super::fault::Fault;
 use super::receipts::{self, Body, Receipt, SubjectKey, View};
 use super::rows::{self, get, id, millis};
-use super::{deliveries, resends, reviews};
+use super::{deliveries, resends, reviewed};
 use crate::sql::{Connection, Row, ToSql, params};
 use crate::{
     ActionView, AttemptView, HistoryView, JobView, OutboxView, ReceiptView, RunView, Trace, TraceBy, TraceQuery,
@@ -119,7 +119,7 @@ pub(super) fn find_text(
         .flat_map(|(tenant, source, family)| {
             let family = Some(family.as_str()).filter(|family| !family.is_empty());
             // A source's own, or one that sources share.
-            [Some(source), None].map(|source| subject_key(key, tenant, family, source, text))
+            [Some(source), None].map(|source| subject::key(key, tenant, family, source, text))
         })
         .collect::<BTreeSet<_>>()
         .into_iter()
@@ -173,7 +173,7 @@ fn receipts_of_subjects(
 fn trace_receipt(view: View<'_>, key: &Secret, receipt: &Receipt) -> Result<Trace, Fault> {
     Ok(Trace {
         receipt: receipt_view(receipt),
-        review: reviews::view(view, receipt.seq)?,
+        review: reviewed::view(view, receipt.seq)?,
         redelivered: deliveries::redelivered(view.connection, receipt.seq)?,
         deliveries: deliveries::of_receipt(view, receipt.seq, Digest::of(&receipt.event.payload))?,
         jobs: jobs(view, key, receipt.seq)?,
@@ -312,7 +312,7 @@ fn actions(view: View<'_>, key: &Secret, run: i64) -> Result<Vec<ActionView>, Fa
         let action = ActionId(get(row, "id")?);
         let (verdict, review) = match verdict.as_str() {
             "recorded" => (Verdict::Recorded, None),
-            "conflict" => (Verdict::Conflict, reviews::of_action(view, action)?),
+            "conflict" => (Verdict::Conflict, reviewed::of_action(view, action)?),
             _ => (Verdict::AlreadyDone, None),
         };
         Ok(ActionView {

@@ -16,8 +16,8 @@ use tollgate_core::ids::{ReceiptId, TenantName};
 pub(super) use self::keys::Ways;
 use self::packed::Packed;
 use super::fault::Fault;
+use super::head::ChainHead;
 use super::rows::EVENT_COLUMNS;
-use super::transaction::ChainHead;
 use crate::log::Contents;
 use crate::sql::Connection;
 pub(super) use crate::statements::receipts::{

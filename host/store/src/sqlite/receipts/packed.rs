@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 
 use super::super::fault::Fault;
+use super::super::head::ChainHead;
 use super::super::rows::{disposition_codes, signed};
-use super::super::transaction::ChainHead;
 use super::keys::Keys;
 use super::pieces::{self, Building};
 use super::{Body, MemoryBounds, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState, unrouted};

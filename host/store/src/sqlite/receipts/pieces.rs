@@ -14,8 +14,8 @@ use tollgate_core::money::{Currency, Money};
 use tollgate_core::time::UnixMillis;
 
 use super::super::fault::Fault;
+use super::super::head::ChainHead;
 use super::super::rows::{disposition_codes, disposition_of, id, reading_codes, signed};
-use super::super::transaction::ChainHead;
 use super::{Body, Each, Receipt, keys};
 use crate::log::Contents;
 use crate::sql::{Connection, Row, params};

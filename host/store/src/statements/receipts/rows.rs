@@ -6,8 +6,8 @@ use tollgate_core::event::Event;
 use tollgate_core::ids::{Digest, ReceiptId, TenantName};
 
 use super::super::fault::Fault;
+use super::super::head::ChainHead;
 use super::super::rows::{self, EVENT_COLUMNS, disposition_codes, get as column, reading_codes, to_json};
-use super::super::transaction::ChainHead;
 use super::{Body, Moved, Receipt, Receipts, ReceiptsWriter, SubjectKey, SubjectState};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 
