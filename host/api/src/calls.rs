@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, counts, dead_letters, fixtures, lists, plugins, quarantines, replay, resend, set_aside, state, status,
-    tokens, trace, trials,
+    budgets, counts, dead_letters, fixtures, lists, pauses, plugins, quarantines, replay, resend, set_aside, state,
+    status, tokens, trace, trials,
 };
 
 /// A call of the table, without its types.
@@ -411,6 +411,39 @@ calls! {
         body: plugins::ActBody,
         answer: Vec<quarantines::Quarantine>,
         returns: "what was lifted"
+    }
+    /// Routes and destinations that are paused
+    Pauses = Get "/v1/pauses" needs PluginRead {
+        answer: Vec<pauses::Pause>,
+        returns: "of the caller's tenant, or of all"
+    }
+    /// Let no more jobs of a route begin; its events are taken in as ever, and their jobs wait
+    PauseRoute = Post "/v1/tenants/{tenant}/routes/{route}/pause" needs RouteWrite {
+        path: plugins::RoutePath,
+        body: plugins::ActBody,
+        answer: pauses::Pause,
+        returns: "the pause: the one before, where it was paused already"
+    }
+    /// Let a paused route's jobs run, those that waited too
+    ResumeRoute = Post "/v1/tenants/{tenant}/routes/{route}/resume" needs RouteWrite {
+        path: plugins::RoutePath,
+        body: plugins::ActBody,
+        answer: pauses::Pause,
+        returns: "the pause that is over"
+    }
+    /// Send nothing more to a destination; what is recorded for it waits
+    PauseDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/pause" needs RouteWrite {
+        path: pauses::DestinationPath,
+        body: plugins::ActBody,
+        answer: pauses::Pause,
+        returns: "the pause: the one before, where it was paused already"
+    }
+    /// Send to a paused destination again, what waited too
+    ResumeDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/resume" needs RouteWrite {
+        path: pauses::DestinationPath,
+        body: plugins::ActBody,
+        answer: pauses::Pause,
+        returns: "the pause that is over"
     }
     /// The publishers' keys that a tenant knows
     Publishers = Get "/v1/tenants/{tenant}/publishers" needs PluginRead {

@@ -18,6 +18,7 @@ pub mod dead_letters;
 pub mod document;
 pub mod fixtures;
 pub mod lists;
+pub mod pauses;
 pub mod plugins;
 pub mod quarantines;
 pub mod replay;

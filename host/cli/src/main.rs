@@ -11,6 +11,7 @@ mod demo;
 mod key_file;
 mod kit;
 mod lists;
+mod pauses;
 mod provider;
 mod registry;
 mod repeat;
@@ -235,6 +236,25 @@ enum Command {
         target: Target,
         #[command(flatten)]
         query: BudgetsQuery,
+    },
+    /// Let no more jobs of a route begin, or send nothing more to a destination, until it is resumed
+    #[command(
+        after_help = "Events are taken in as ever, and nothing is lost: jobs and deliveries wait, however long. What runs already runs to its end.\n\n\
+                      It holds on every host of the store from its commit on. `tollgate paused` lists what is paused; `tollgate status` shows it too."
+    )]
+    Pause {
+        #[command(subcommand)]
+        on: pauses::On,
+    },
+    /// Let a paused route's jobs run, or send to a paused destination again
+    Resume {
+        #[command(subcommand)]
+        on: pauses::On,
+    },
+    /// List the routes and destinations that are paused
+    Paused {
+        #[command(flatten)]
+        target: Target,
     },
     /// Show what Tollgate knows of each provider, and run its known answers
     Provider {
@@ -580,6 +600,9 @@ fn main() -> ExitCode {
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
         Command::Budgets { target, query } => budgets::run(&target, &query),
+        Command::Pause { on } => pauses::pause(&on),
+        Command::Resume { on } => pauses::resume(&on),
+        Command::Paused { target } => pauses::list(&target),
         Command::Token { command } => token::run(command),
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),

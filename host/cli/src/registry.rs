@@ -48,14 +48,14 @@ pub(super) struct Act {
     why: String,
     /// Say what would be done, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// A tenant's route.
 #[derive(clap::Args, Clone)]
 pub(super) struct OnRoute {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// The tenant
     #[arg(long)]
     tenant: String,
@@ -321,7 +321,7 @@ fn sent<C: Call>(
 }
 
 /// A name as the API has it, or the refusal that it would get.
-fn named<T: std::str::FromStr<Err = IdError>>(field: &str, text: &str) -> anyhow::Result<T> {
+pub(super) fn named<T: std::str::FromStr<Err = IdError>>(field: &str, text: &str) -> anyhow::Result<T> {
     text.parse()
         .map_err(|error| Refused(format!("{field}: {error}")).into())
 }
@@ -341,7 +341,7 @@ impl Of {
 }
 
 impl OnRoute {
-    fn path(&self) -> anyhow::Result<RoutePath> {
+    pub(super) fn path(&self) -> anyhow::Result<RoutePath> {
         Ok(RoutePath {
             tenant: named("tenant", &self.tenant)?,
             route: named("route", &self.route)?,
@@ -350,7 +350,7 @@ impl OnRoute {
 }
 
 impl Act {
-    fn body(self) -> ActBody {
+    pub(super) fn body(self) -> ActBody {
         ActBody {
             why: self.why,
             dry_run: self.dry_run,

@@ -181,6 +181,8 @@ pub const ATTEMPT_MS: u64 = 15_000;
 pub const ATTEMPT_MS_MIN: u64 = 100;
 /// The longest `timeout_ms` of a destination.
 pub const ATTEMPT_MS_MAX: u64 = 30_000;
+/// The highest `requests_per_s` of a destination.
+pub const ATTEMPTS_PER_S_MAX: u32 = 10_000;
 /// What is kept of the body of a destination's answer, for the person who reads the attempt.
 pub const ANSWER_BYTES_KEPT: usize = 1024;
 /// Headers that a destination may have of its own.

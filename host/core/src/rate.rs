@@ -18,6 +18,16 @@ impl Rate {
         (per_s > 0 && burst > 0).then_some(Self { per_s, burst })
     }
 
+    /// How many at once.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Milliseconds in which a whole burst is earned, rounded up.
+    pub fn burst_ms(self) -> u64 {
+        self.cost_ns().saturating_mul(u64::from(self.burst)).div_ceil(1_000_000)
+    }
+
     /// What one request takes, rounded up: a limit is never exceeded.
     fn cost_ns(self) -> u64 {
         SECOND_NS.div_ceil(u64::from(self.per_s))
@@ -48,6 +58,14 @@ impl Bucket {
         Ok(())
     }
 
+    /// How many requests fit now.
+    pub fn left(&self, rate: Rate, now_ns: u64) -> u32 {
+        let cost_ns = rate.cost_ns();
+        let burst_ns = cost_ns.saturating_mul(u64::from(rate.burst));
+        let ahead_ns = self.full_at_ns.saturating_sub(now_ns);
+        u32::try_from(burst_ns.saturating_sub(ahead_ns) / cost_ns).unwrap_or(u32::MAX)
+    }
+
     /// Gives one share back: what was taken for a request that turned out to be nobody's.
     pub fn give_back(&mut self, rate: Rate) {
         self.full_at_ns = self.full_at_ns.saturating_sub(rate.cost_ns());
@@ -67,6 +85,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(bucket.take(rate, start), Ok(()));
         }
+        assert_eq!(bucket.left(rate, start), 0);
+        assert_eq!(bucket.left(rate, start + 250_000_000), 2);
         assert_eq!(bucket.take(rate, start), Err(100_000_000));
         assert_eq!(bucket.take(rate, start + 99_999_999), Err(1));
         assert_eq!(bucket.take(rate, start + 100_000_000), Ok(()));

@@ -23,15 +23,15 @@ use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{
-    admit, budgets, counts, deliveries, jobs, lists, outbox, quarantine, replay, resends, reviews, set_aside, trace,
-    unfinished,
+    admit, budgets, counts, deliveries, jobs, lists, outbox, pauses, quarantine, replay, resends, reviews, set_aside,
+    trace, unfinished,
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
     DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page,
-    Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable,
-    RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError,
-    Trace, TraceQuery,
+    Pause, Place, Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement,
+    StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -233,6 +233,30 @@ impl GuestStore {
     /// When the store cannot be read.
     pub fn quarantines(&self) -> Result<Vec<Quarantine>, StoreError> {
         self.read(quarantine::list)
+    }
+
+    /// As [`crate::Views::pauses`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        self.read(|view| pauses::list(view.connection))
+    }
+
+    /// As [`crate::Control::pause`].
+    ///
+    /// # Errors
+    /// When the store cannot be written; nothing is changed then.
+    pub fn pause(&self, tenant: &TenantName, place: &Place, act: &Act) -> Result<Pause, StoreError> {
+        self.write(|transaction| pauses::pause(transaction.connection, tenant, place, act))
+    }
+
+    /// As [`crate::Control::resume`].
+    ///
+    /// # Errors
+    /// When the store cannot be written; nothing is changed then.
+    pub fn resume(&self, tenant: &TenantName, place: &Place, act: &Act) -> Result<Option<Pause>, StoreError> {
+        self.write(|transaction| pauses::resume(transaction, tenant, place, act))
     }
 
     /// As [`crate::Control::lift_quarantine`].

@@ -7,6 +7,7 @@ pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
 pub use tollgate_api::lists::{AskedList, Count, Item, Page};
+pub use tollgate_api::pauses::{Pause, Place};
 pub use tollgate_api::quarantines::Quarantine;
 pub use tollgate_api::replay::{
     MissingDelivery, ReplayReport, Replayed, ReplayedWork, RoutableFilter, RoutableStanding,

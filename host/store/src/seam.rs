@@ -28,10 +28,10 @@ use crate::registry::{
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
     DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, OutboxClaims,
-    OutboxHold, Page, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
-    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError,
-    TokenRecord, Topic, Trace, TraceQuery,
+    OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
+    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
+    StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -224,6 +224,9 @@ pub trait Views: Clone + Send + Sync + 'static {
     /// What is in quarantine, the newest first.
     fn quarantines(&self) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
 
+    /// What is paused, the longest first.
+    fn pauses(&self) -> impl Future<Output = Result<Vec<Pause>, StoreError>> + Send;
+
     /// All tokens, the newest first; ended ones too.
     fn tokens(&self) -> impl Future<Output = Result<Vec<TokenRecord>, StoreError>> + Send;
 
@@ -302,6 +305,23 @@ pub trait Control: ReceiptKey {
         route: RouteName,
         act: Act,
     ) -> impl Future<Output = Result<Vec<Quarantine>, StoreError>> + Send;
+
+    /// Pauses a route or a destination: of what is not leased by then nothing begins, on any host, until it is resumed. One that is paused already stays
+    /// as it is. Returns its pause.
+    fn pause(
+        &self,
+        tenant: TenantName,
+        place: Place,
+        act: Act,
+    ) -> impl Future<Output = Result<Pause, StoreError>> + Send;
+
+    /// Ends a pause: what waited is due. Returns which it was; none where nothing was paused.
+    fn resume(
+        &self,
+        tenant: TenantName,
+        place: Place,
+        act: Act,
+    ) -> impl Future<Output = Result<Option<Pause>, StoreError>> + Send;
 
     /// Keeps a token of the private listener.
     fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;

@@ -16,6 +16,7 @@ pub(crate) mod lists;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod operators;
 pub(crate) mod outbox;
+pub(crate) mod pauses;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;
 #[cfg(not(target_family = "wasm"))]

@@ -222,7 +222,10 @@ fn main() {
         quarantine::Row::of(_);
         quarantine::counts(_);
         rate::Bucket::give_back(_, _);
+        rate::Bucket::left(_, _, _);
         rate::Bucket::take(_, _, _);
+        rate::Rate::burst(_);
+        rate::Rate::burst_ms(_);
         rate::Rate::new(_, _);
         request::RawRequest::header_values(_, _);
         request::RawRequest::single_header(_, _);

@@ -17,6 +17,7 @@ mod hostile;
 mod delivery;
 mod effects;
 mod budgets;
+mod pauses;
 mod forward;
 mod lifecycle;
 mod operators;

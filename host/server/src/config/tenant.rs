@@ -9,6 +9,7 @@ use tollgate_core::answer::Ack;
 use tollgate_core::ids::{DestinationName, KeyId, RouteName, SourceName, TenantName};
 use tollgate_core::network::Network;
 use tollgate_core::profile::Profile;
+use tollgate_core::rate::Rate;
 use tollgate_core::registry::PromotionGate;
 use tollgate_core::route::RouteMatch;
 use tollgate_core::secret::{Secret, SourceSecret};
@@ -80,6 +81,8 @@ pub struct Destination {
     /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
+    /// How many attempts may begin; none: as many as come.
+    pub(crate) rate: Option<Rate>,
     /// Sent with each delivery beside ours, names in lower case. Some values are secret, so all are kept so.
     pub(crate) headers: Vec<(HeaderName, Secret)>,
     /// From the start of an attempt to the end of the answer; absent: what holds for all.
@@ -195,6 +198,10 @@ impl Destination {
             url: destination.url,
             secrets: secrets.collect::<Option<_>>()?,
             in_flight_max: destination.in_flight_max,
+            // A claim is a commit, so a tenth of a second's worth may begin at once.
+            rate: destination
+                .requests_per_s
+                .and_then(|per_s| Rate::new(per_s, (per_s / 10).max(1))),
             headers: headers.collect::<Option<_>>()?,
             timeout_ms: destination.timeout_ms,
             formerly: destination.formerly,

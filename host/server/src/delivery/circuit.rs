@@ -1,4 +1,4 @@
-//! A circuit per destination: its client with the open connections, its breaker, and how many attempts it may have under way. It is
+//! A circuit per destination: its client with the open connections, its breaker, how many attempts it may have under way, and how fast they may begin. It is
 //! kept in memory only: a restart begins with trust.
 //!
 //! What does not fit waits in the store, due as it is, and is not claimed until the circuit's quota allows it: a destination that is down for
@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tollgate_core::breaker::{Breaker, BreakerPolicy, Permission};
+use tollgate_core::rate::{Bucket, Rate};
 use tollgate_core::time::UnixMillis;
 
 use super::breakers::Transition;
 use super::client::Client;
-use crate::config::OutboundRules;
+use crate::config::{Destination, OutboundRules};
 
 /// One in so many attempts of a full circuit must have ended before more is claimed: a claim is a commit.
 const REFILL_PART: usize = 4;
@@ -31,16 +32,34 @@ struct State {
     policy: BreakerPolicy,
     in_flight: usize,
     in_flight_max: usize,
+    bucket: Bucket,
     /// The loop was told of a smaller quota than it may have had work for.
     was_short: bool,
     client: Arc<Client>,
+}
+
+/// What a destination's file bounds its circuit by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    in_flight_max: usize,
+    /// How fast attempts may begin; none: as they come.
+    rate: Option<Rate>,
+}
+
+impl Bounds {
+    pub(super) fn of(destination: &Destination) -> Self {
+        Self {
+            in_flight_max: destination.in_flight_max,
+            rate: destination.rate,
+        }
+    }
 }
 
 /// How many attempts a circuit would let begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quota {
     pub(super) attempts: usize,
-    /// When there is none: when a breaker lets the next probe through. Else an attempt that ends raises the quota.
+    /// When there are more without that an attempt ends: when a breaker lets the next probe through, or the rate some more.
     pub(super) opens_at: Option<UnixMillis>,
 }
 
@@ -60,6 +79,7 @@ impl Circuit {
                 policy: BreakerPolicy::DELIVERIES,
                 in_flight: 0,
                 in_flight_max: 1,
+                bucket: Bucket::default(),
                 was_short: false,
                 client: Arc::new(Client::new(rules)),
             }),
@@ -76,15 +96,26 @@ impl Circuit {
     }
 
     /// Says how many attempts may begin now.
-    pub(super) fn quota(&self, in_flight_max: usize, now: UnixMillis) -> Quota {
+    pub(super) fn quota(&self, bounds: Bounds, now: UnixMillis) -> Quota {
         let mut state = self.state();
-        state.in_flight_max = in_flight_max.max(1);
+        state.in_flight_max = bounds.in_flight_max.max(1);
         let free = state.in_flight_max.saturating_sub(state.in_flight);
         let (attempts, opens_at) = match state.breaker {
             Breaker::Closed { .. } => (free, None),
             Breaker::Open { until } if now >= until => (free.min(1), None),
             Breaker::Open { until } => (0, Some(until)),
             Breaker::Probing => (0, None),
+        };
+        let (attempts, opens_at) = match bounds
+            .rate
+            .map(|rate| (rate, state.bucket.left(rate, nanoseconds(now))))
+        {
+            Some((rate, left)) if opens_at.is_none() && left < rate.burst() => (
+                attempts.min(left as usize),
+                Some(now.plus_ms(i64::try_from(rate.burst_ms()).unwrap_or(i64::MAX))),
+            ),
+            Some((_, left)) => (attempts.min(left as usize), opens_at),
+            None => (attempts, opens_at),
         };
         state.was_short = attempts < state.in_flight_max;
         Quota { attempts, opens_at }
@@ -94,18 +125,27 @@ impl Circuit {
     pub(super) fn try_acquire(
         self: &Arc<Self>,
         policy: &BreakerPolicy,
-        in_flight_max: usize,
+        bounds: Bounds,
         now: UnixMillis,
     ) -> Option<Permit> {
         let mut state = self.state();
         state.policy = *policy;
-        state.in_flight_max = in_flight_max.max(1);
+        state.in_flight_max = bounds.in_flight_max.max(1);
         if state.in_flight >= state.in_flight_max {
+            state.was_short = true;
+            return None;
+        }
+        if let Some(rate) = bounds.rate
+            && state.bucket.left(rate, nanoseconds(now)) == 0
+        {
             state.was_short = true;
             return None;
         }
         match state.breaker.permit(policy, now) {
             Permission::Send => {
+                if let Some(rate) = bounds.rate {
+                    let _ = state.bucket.take(rate, nanoseconds(now));
+                }
                 state.in_flight += 1;
                 // What fills the circuit may have left more behind.
                 state.was_short |= state.in_flight == state.in_flight_max;
@@ -126,6 +166,11 @@ impl Circuit {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The host's clock never goes back.
+fn nanoseconds(now: UnixMillis) -> u64 {
+    u64::try_from(now.0).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 impl Permit {
@@ -173,16 +218,21 @@ mod tests {
         open_ms: 1_000,
     };
 
+    const BOUNDS: Bounds = Bounds {
+        in_flight_max: 4,
+        rate: None,
+    };
+
     fn circuit() -> Arc<Circuit> {
         Arc::new(Circuit::new(&OutboundRules::default(), Arc::default()))
     }
 
     fn acquire(circuit: &Arc<Circuit>, now: i64) -> Option<Permit> {
-        circuit.try_acquire(&POLICY, 4, UnixMillis(now))
+        circuit.try_acquire(&POLICY, BOUNDS, UnixMillis(now))
     }
 
     fn quota(circuit: &Arc<Circuit>, now: i64) -> (usize, Option<UnixMillis>) {
-        let quota = circuit.quota(4, UnixMillis(now));
+        let quota = circuit.quota(BOUNDS, UnixMillis(now));
         (quota.attempts, quota.opens_at)
     }
 
@@ -206,6 +256,35 @@ mod tests {
         assert!(woke(&circuit).await);
         permits.remove(0).finish(true, UnixMillis(10));
         assert!(!woke(&circuit).await);
+    }
+
+    #[test]
+    fn p10_attempts_begin_no_faster_than_the_rate() {
+        let circuit = circuit();
+        let bounds = Bounds {
+            in_flight_max: 4,
+            rate: Rate::new(20, 2),
+        };
+        let begun_at = |now: i64| {
+            let quota = circuit.quota(bounds, UnixMillis(now));
+            let mut begun = 0;
+            while let Some(permit) = circuit.try_acquire(&POLICY, bounds, UnixMillis(now)) {
+                permit.finish(true, UnixMillis(now));
+                begun += 1;
+            }
+            assert_eq!(quota.attempts, begun, "what was claimed may begin");
+            (begun, quota.opens_at)
+        };
+        assert_eq!(begun_at(0), (2, None));
+        assert_eq!(
+            begun_at(49),
+            (0, Some(UnixMillis(149))),
+            "the loop comes again once a burst is earned"
+        );
+        assert_eq!(begun_at(50), (1, Some(UnixMillis(150))));
+        assert_eq!(begun_at(150), (2, None));
+        let in_a_second: usize = (150..1_150).map(|now| begun_at(now).0).sum();
+        assert_eq!(in_a_second, 19);
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ use crate::clock;
 use crate::config::{Config, Destination};
 use crate::failpoints::{Failpoint, pass};
 use breakers::Breakers;
-use circuit::{Circuit, Permit};
+use circuit::{Bounds, Circuit, Permit};
 use client::Attempt;
 pub(crate) use counters::DeliveryCounters;
 
@@ -218,7 +218,7 @@ impl<S: Outbox + Views> Delivery<S> {
             };
             let key = (claim.tenant.clone(), claim.destination.clone());
             let circuit = self.circuit(&key, &config);
-            match circuit.try_acquire(&self.settings.breaker, destination.in_flight_max, clock::now()) {
+            match circuit.try_acquire(&self.settings.breaker, Bounds::of(&destination), clock::now()) {
                 Some(permit) => {
                     attempts.spawn(self.clone().deliver(Passed {
                         claim,
@@ -259,7 +259,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 self.counters.breakers.forget(key);
                 return false;
             };
-            let quota = circuit.quota(destination.in_flight_max, now);
+            let quota = circuit.quota(Bounds::of(destination), now);
             opens_at = opens_at.into_iter().chain(quota.opens_at).min();
             if quota.attempts != quotas.each_max {
                 quotas.of.insert(key.clone(), quota.attempts);

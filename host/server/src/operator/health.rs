@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
 use tollgate_api::status::{Attention, Configured, HostStatus, Part, StoreStatus};
 use tollgate_core::mask;
-use tollgate_store::{Control, Counts, OldestWaiting, Quarantine, SetAsideCount, StoreError, Views};
+use tollgate_store::{Control, Counts, OldestWaiting, Pause, Quarantine, SetAsideCount, StoreError, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
@@ -116,6 +116,7 @@ struct Stored {
     oldest: OldestWaiting,
     set_aside: Vec<SetAsideCount>,
     quarantined: Vec<Quarantine>,
+    paused: Vec<Pause>,
 }
 
 impl Stored {
@@ -127,6 +128,7 @@ impl Stored {
                 oldest: store.oldest_waiting().await?,
                 set_aside: store.set_aside_counts(None).await?,
                 quarantined: operator.quarantines.held(store).await?.all(),
+                paused: store.pauses().await?,
             })
         };
         in_time(read).await
@@ -304,6 +306,7 @@ fn of_store(gauges: &mut Snapshot, stored: &Stored) {
         oldest,
         set_aside,
         quarantined,
+        paused,
     } = stored;
     let now = clock::now();
     for (name, help, value) in [
@@ -323,6 +326,11 @@ fn of_store(gauges: &mut Snapshot, stored: &Stored) {
             counts.dead_letters_open,
         ),
         ("tollgate_held", "Receipts that wait for review.", counts.held),
+        (
+            "tollgate_paused",
+            "Routes and destinations that somebody paused.",
+            paused.len() as u64,
+        ),
         (
             "tollgate_jobs_oldest_waiting_seconds",
             "How long ago the event came in of the oldest job that is not finished; 0 where none waits.",
@@ -507,6 +515,14 @@ fn attention(facts: &Facts<'_>) -> Vec<Attention> {
             stored.quarantined.len() as u64,
             named("versions of plugins in quarantine on routes", &routes),
             "tollgate plugin quarantined",
+        );
+        let paused = |pause: &Pause| format!("{} {}/{}", pause.place.kind(), pause.tenant, pause.place.name());
+        let paused: Vec<_> = stored.paused.iter().map(paused).collect();
+        add(
+            "Paused",
+            paused.len() as u64,
+            named("paused by somebody", &paused),
+            "tollgate paused",
         );
         add(
             "TollgateDeadLetters",

@@ -9,6 +9,7 @@ mod fixture;
 mod health;
 mod listener;
 mod lists;
+mod pauses;
 mod plugins;
 mod quarantine;
 mod replay;
@@ -107,6 +108,7 @@ pub(crate) async fn serve<S: Views + Control>(
         fixture::calls,
         lists::calls,
         health::calls,
+        pauses::calls,
         plugins::calls,
         quarantine::calls,
         state::calls,

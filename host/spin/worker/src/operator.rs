@@ -14,15 +14,15 @@ use tollgate_core::admission::{Admission, Identity};
 use tollgate_core::budget::Budget;
 use tollgate_core::event::Event;
 use tollgate_core::grant;
-use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId};
+use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId, TenantName};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::review::{self, Asked, Decision, Target};
 use tollgate_core::secret::Secret;
 use tollgate_core::{admission, limits, mask};
 use tollgate_store::registry::Act;
 use tollgate_store::{
-    BudgetAsked, BudgetView, GuestStore, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision, ReviewReport,
-    ReviewRequest, RoutableFilter, RouteTargets, Sent, SentState, StoreError, Targets,
+    BudgetAsked, BudgetView, GuestStore, Pause, Place, ReplayRequest, ReplayWhat, ResendRequest, ReviewDecision,
+    ReviewReport, ReviewRequest, RoutableFilter, RouteTargets, Sent, SentState, StoreError, Targets,
 };
 use tollgate_tenants::{Route, Work};
 
@@ -99,7 +99,7 @@ impl From<StoreError> for Refusal {
 }
 
 /// The calls of the operator API that a Spin app serves.
-const SERVED: [&str; 11] = [
+const SERVED: [&str; 16] = [
     calls::Counts::PATH,
     calls::Trace::PATH,
     calls::DeadLetters::PATH,
@@ -111,6 +111,11 @@ const SERVED: [&str; 11] = [
     calls::Review::PATH,
     calls::Quarantines::PATH,
     calls::LiftQuarantine::PATH,
+    calls::Pauses::PATH,
+    calls::PauseRoute::PATH,
+    calls::ResumeRoute::PATH,
+    calls::PauseDestination::PATH,
+    calls::ResumeDestination::PATH,
 ];
 /// What a timer asks. No operator does.
 const SWEEP: &str = "/v1/sweep";
@@ -182,6 +187,32 @@ async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) 
         let act = act(body::<calls::LiftQuarantine>(head, request).await?)?;
         let RoutePath { tenant, route } = read_path::<calls::LiftQuarantine>(&head.path).map_err(Refusal::bad)?;
         return json::<calls::LiftQuarantine>(&open()?.lift_quarantine(&tenant, &route, &act)?);
+    }
+    if asks::<calls::Pauses>(head) {
+        authorize(head, OPERATOR_TOKEN)?;
+        return json::<calls::Pauses>(&open()?.pauses()?);
+    }
+    if asks::<calls::PauseRoute>(head) {
+        let act = act(body::<calls::PauseRoute>(head, request).await?)?;
+        let RoutePath { tenant, route } = read_path::<calls::PauseRoute>(&head.path).map_err(Refusal::bad)?;
+        return json::<calls::PauseRoute>(&open()?.pause(&tenant, &Place::Route(route), &act)?);
+    }
+    if asks::<calls::ResumeRoute>(head) {
+        let act = act(body::<calls::ResumeRoute>(head, request).await?)?;
+        let RoutePath { tenant, route } = read_path::<calls::ResumeRoute>(&head.path).map_err(Refusal::bad)?;
+        return json::<calls::ResumeRoute>(&resume(&open()?, &tenant, &Place::Route(route), &act)?);
+    }
+    if asks::<calls::PauseDestination>(head) {
+        let act = act(body::<calls::PauseDestination>(head, request).await?)?;
+        let path = read_path::<calls::PauseDestination>(&head.path).map_err(Refusal::bad)?;
+        let place = Place::Destination(path.destination);
+        return json::<calls::PauseDestination>(&open()?.pause(&path.tenant, &place, &act)?);
+    }
+    if asks::<calls::ResumeDestination>(head) {
+        let act = act(body::<calls::ResumeDestination>(head, request).await?)?;
+        let path = read_path::<calls::ResumeDestination>(&head.path).map_err(Refusal::bad)?;
+        let place = Place::Destination(path.destination);
+        return json::<calls::ResumeDestination>(&resume(&open()?, &path.tenant, &place, &act)?);
     }
     Err(Refusal {
         status: 405,
@@ -293,6 +324,17 @@ fn budgets(store: &GuestStore, asked: BudgetsAsked) -> Result<Vec<BudgetView>, R
         .collect();
     budgets.truncate(asked.rows_max);
     Ok(store.budgets(&budgets, asked.account.as_deref(), clock::now())?)
+}
+
+fn resume(store: &GuestStore, tenant: &TenantName, place: &Place, act: &Act) -> Result<Pause, Refusal> {
+    let ended = store.resume(tenant, place, act)?;
+    ended.ok_or_else(|| {
+        conflict(format!(
+            "the {} `{}` of `{tenant}` is not paused",
+            place.kind(),
+            place.name()
+        ))
+    })
 }
 
 /// Decides about what was set aside. The routes and the lifecycle are those of now, not those of the day it came in.

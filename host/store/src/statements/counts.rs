@@ -3,6 +3,7 @@
 use tollgate_core::time::UnixMillis;
 
 use super::fault::Fault;
+use super::pauses::PUT_OFF;
 use super::receipts::{self, Body, View};
 use super::rows;
 use crate::sql::Connection;
@@ -83,7 +84,8 @@ pub(crate) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
         Ok(connection
             .prepare_cached(sql)?
             .query_row([], |row| row.get::<_, Option<i64>>(0))?
-            .map(UnixMillis))
+            .map(UnixMillis)
+            .filter(|at| *at < PUT_OFF))
     };
     Ok(NextDue {
         // The index has them by tenant.
@@ -102,7 +104,8 @@ pub(crate) fn next_due(connection: &Connection) -> Result<NextDue, Fault> {
              SELECT tenant, (SELECT min(destination) FROM outbox WHERE state IN (1, 2) AND tenant = d.tenant \
              AND destination > d.destination) FROM d WHERE d.destination IS NOT NULL) \
              SELECT min((SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = d.tenant \
-             AND destination = d.destination)) FROM d",
+             AND destination = d.destination)) FROM d \
+             WHERE NOT EXISTS (SELECT 1 FROM pauses p WHERE p.tenant = d.tenant AND p.kind = 'destination' AND p.name = d.destination)",
         )?,
     })
 }

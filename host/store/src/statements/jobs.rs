@@ -13,6 +13,7 @@ use super::append;
 use super::budgets;
 use super::fault::Fault;
 use super::outbox;
+use super::pauses::{self, Paused};
 use super::reviewed;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::{StateChange, Transaction};
@@ -28,10 +29,13 @@ const ABSENT: StateValue = StateValue {
 /// Leases what is due, tenants by turns: one that has much waiting delays no other. A job that is ready or leased is the oldest of
 /// its lane (see the schema), so the lanes need no look: the claimable jobs are of different lanes.
 pub(crate) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -> Result<Vec<JobClaim>, Fault> {
+    let paused = Paused::read(transaction.connection)?;
+    paused.take_up(transaction, request.now)?;
     let mut last = std::mem::take(&mut transaction.memory.last_turn);
     let mut tenants = Tenants {
         transaction,
         request,
+        paused,
         claims: Vec::new(),
     };
     turns::take(&mut tenants, &mut last, request.rows_max)?;
@@ -46,6 +50,7 @@ pub(crate) fn claim(transaction: &mut Transaction<'_>, request: &ClaimRequest) -
 struct Tenants<'t, 'c, 'r> {
     transaction: &'t mut Transaction<'c>,
     request: &'r ClaimRequest,
+    paused: Paused,
     claims: Vec<JobClaim>,
 }
 
@@ -87,8 +92,15 @@ impl turns::Line for Tenants<'_, '_, '_> {
         while let Some(row) = found.next()? {
             jobs.push(Job::read(row)?);
         }
-        let (may_be_more, before) = (jobs.len() == rows_max, self.claims.len());
+        let (mut may_be_more, before) = (jobs.len() == rows_max, self.claims.len());
         for job in jobs {
+            if self.paused.has_route(&job.tenant, &job.route) {
+                pauses::put_off(connection, job.id)?;
+                // Another claim looks at those behind it, so that this one is not as long as what waits.
+                self.transaction.jobs_ready |= may_be_more;
+                may_be_more = false;
+                continue;
+            }
             let older = match job.state {
                 JobState::Leased => yield_to_older(connection, job.id, job.lane, job.state)?,
                 JobState::Ready

@@ -13,8 +13,8 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    budgets, counts, deliveries, lists, quarantine, registry, replay, resends, reviews, runs, set_aside, state_edits,
-    tokens, trace,
+    budgets, counts, deliveries, lists, pauses, quarantine, registry, replay, resends, reviews, runs, set_aside,
+    state_edits, tokens, trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -26,10 +26,10 @@ use crate::registry::{
 use crate::sql::Connection;
 use crate::{
     AskedList, BudgetAsked, BudgetView, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery,
-    NewToken, NextDue, OldestWaiting, Page, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport,
-    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter,
-    SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
-    StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    NewToken, NextDue, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
+    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry,
+    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -191,6 +191,10 @@ impl<S: Transacts> Views for S {
             .await
     }
 
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        self.read(|view| pauses::list(view.connection)).await
+    }
+
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.due_next().await
     }
@@ -249,6 +253,24 @@ impl<S: Transacts> Control for S {
     ) -> Result<Vec<Quarantine>, StoreError> {
         self.write(Kind::Quarantined, move |transaction| {
             quarantine::lift(transaction, &tenant, &route, &act)
+        })
+        .await
+    }
+
+    async fn pause(&self, tenant: TenantName, place: Place, act: Act) -> Result<Pause, StoreError> {
+        if act.dry_run {
+            let planned = move |view: View<'_>| pauses::pause(view.connection, &tenant, &place, &act);
+            return self.read(planned).await;
+        }
+        self.write(Kind::RegistryChanged, move |transaction| {
+            pauses::pause(transaction.connection, &tenant, &place, &act)
+        })
+        .await
+    }
+
+    async fn resume(&self, tenant: TenantName, place: Place, act: Act) -> Result<Option<Pause>, StoreError> {
+        self.write(Kind::RegistryChanged, move |transaction| {
+            pauses::resume(transaction, &tenant, &place, &act)
         })
         .await
     }

@@ -13,6 +13,7 @@ use tollgate_core::work::{EntryEvent, EntryState};
 
 use super::append;
 use super::fault::Fault;
+use super::pauses::Paused;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
@@ -25,10 +26,12 @@ pub(crate) fn claim(
     quotas: &Quotas,
 ) -> Result<OutboxClaims, Fault> {
     let mut last = std::mem::take(&mut transaction.memory.last_delivered);
+    let paused = Paused::read(transaction.connection)?;
     let mut destinations = Destinations {
         transaction,
         request,
         quotas,
+        paused,
         claims: Vec::new(),
         next_due: None,
     };
@@ -50,6 +53,7 @@ struct Destinations<'t, 'c, 'r> {
     transaction: &'t mut Transaction<'c>,
     request: &'r ClaimRequest,
     quotas: &'r Quotas,
+    paused: Paused,
     claims: Vec<OutboxClaim>,
     /// When the first entry is due of those that could be given more, as far as the claim came to look.
     next_due: Option<UnixMillis>,
@@ -89,7 +93,7 @@ impl turns::Line for Destinations<'_, '_, '_> {
 
     fn quota(&mut self, name: &Self::Name) -> Result<usize, Fault> {
         let quota = quota_of(self.quotas, name);
-        if quota == 0 {
+        if quota == 0 || self.paused.has_destination(&name.0, &name.1) {
             return Ok(0);
         }
         match self.due(name)? {

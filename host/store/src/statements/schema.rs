@@ -54,6 +54,7 @@ const fn write_statements(sql: &str, to: &mut [u8]) -> usize {
 pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0001_first.sql"),
     statements!("../../migrations/0002_budgets.sql"),
+    statements!("../../migrations/0003_pauses.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

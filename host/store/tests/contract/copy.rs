@@ -11,6 +11,7 @@ use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_store::copy::{CopyError, CopyProgress, CopyReport, Place, copy};
+use tollgate_store::registry::Act;
 use tollgate_store::{
     Admitted, OpenOptions, PostgresStore, Quotas, ResendRequest, ReviewDecision, Settled, SqliteStore, StateEdit,
     Store, StoreError, TraceBy,
@@ -142,6 +143,16 @@ async fn fill(store: &impl Store) {
         why: "their database was lost".into(),
     };
     store.resend(resend).await.unwrap();
+    let act = Act {
+        actor: "ana".into(),
+        why: Some("they move".into()),
+        at: at(55),
+        dry_run: false,
+    };
+    store
+        .pause(name("acme"), tollgate_store::Place::Destination(name("elsewhere")), act)
+        .await
+        .unwrap();
     let edit = StateEdit {
         tenant: name("acme"),
         plugin: name("cashback"),

@@ -26,11 +26,11 @@ use tollgate_store::registry::{
 use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Changes,
     ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item,
-    JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Quarantine,
-    Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
-    Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store,
-    StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Pause, Place,
+    Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
+    Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -278,6 +278,10 @@ impl Views for RowStore {
         self.of_guest()?.quarantines()
     }
 
+    async fn pauses(&self) -> Result<Vec<Pause>, StoreError> {
+        self.of_guest()?.pauses()
+    }
+
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.of_guest()?.next_due()
     }
@@ -324,6 +328,14 @@ impl Control for RowStore {
         act: Act,
     ) -> Result<Vec<Quarantine>, StoreError> {
         self.of_guest()?.lift_quarantine(&tenant, &route, &act)
+    }
+
+    async fn pause(&self, tenant: TenantName, place: Place, act: Act) -> Result<Pause, StoreError> {
+        self.of_guest()?.pause(&tenant, &place, &act)
+    }
+
+    async fn resume(&self, tenant: TenantName, place: Place, act: Act) -> Result<Option<Pause>, StoreError> {
+        self.of_guest()?.resume(&tenant, &place, &act)
     }
 
     cannot! {

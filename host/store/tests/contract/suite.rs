@@ -18,11 +18,12 @@ use tollgate_core::route::Late;
 use tollgate_core::state::StateValue;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
+use tollgate_store::registry::Act;
 use tollgate_store::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads as _, BudgetAsked, ClaimRequest, Control as _, Counts,
     DeadLetterFilter, DeadWork, Intake as _, JobClaim, NewToken, OldestWaiting, Outbox as _, OutboxClaim, OutboxHold,
-    Quotas, ReceiptKey as _, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat, ReplayedWork,
-    ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter,
+    Place, Quotas, ReceiptKey as _, RecordedRunFilter, Redelivered, ReplayReport, ReplayRequest, ReplayWhat,
+    ReplayedWork, ResendRequest, ReviewAnswer, ReviewDecision, ReviewReport, ReviewRequest, Revocation, RoutableFilter,
     RoutableStanding, RouteTargets, SentFilter, SentOf, SentState, SetAside, SetAsideFilter, SetAsideKind, Settled,
     Settlement, StateEdit, StateEdited, StateFilter, Store, StoreError, Targets, TraceBy, TraceQuery, Views as _,
     Work as _,
@@ -115,6 +116,9 @@ macro_rules! contract {
             w6_a_race_never_spends_a_budget_twice,
             w6_a_person_lets_a_job_go_beyond_its_budget_once,
             w6_counts_of_past_windows_go_and_those_of_now_stay,
+            p10_a_paused_route_begins_nothing_and_loses_nothing,
+            p10_many_jobs_that_waited_for_a_pause_are_due_again_a_few_at_a_time,
+            p10_a_paused_destination_gets_nothing_and_loses_nothing,
             a_version_never_comes_back,
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
@@ -4295,4 +4299,184 @@ pub(crate) async fn w6_counts_of_past_windows_go_and_those_of_now_stay(backend: 
     assert_eq!((of_one[0].spent[0].spent, of_one[0].spent[0].left), (1, 8));
     let shown = of_one[0].spent[0].account.as_ref().unwrap();
     assert!(shown.starts_with('é') && shown.len() < 256, "{shown}");
+}
+
+/// Somebody pauses or resumes something.
+fn by_ann(what: &str, ms: i64) -> Act {
+    Act {
+        actor: "ann".into(),
+        why: Some(what.into()),
+        at: at(ms),
+        dry_run: false,
+    }
+}
+
+pub(crate) async fn p10_a_paused_route_begins_nothing_and_loses_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    let both = ["cashback", "fraud"];
+    let sent: Vec<_> = ["e1", "e2"]
+        .map(|id| Sent::new(id).of("r_1").routes(&["cashback", "fraud"]))
+        .into();
+    for event in &sent {
+        assert_eq!(event.admit(&store).await, ACCEPTED);
+    }
+    let of = |claims: &[JobClaim]| -> Vec<String> {
+        claims
+            .iter()
+            .map(|claim| format!("{} {}", claim.event.id, claim.route))
+            .collect()
+    };
+    // One has begun; it goes on to its end.
+    let begun = claim(&store, at(0), 1).await;
+    assert_eq!(of(&begun), [format!("e1 {}", both[0])]);
+    let route = Place::Route(name(both[0]));
+    let planned = Act {
+        dry_run: true,
+        ..by_ann("a look", 1)
+    };
+    let planned = store.pause(name("acme"), route.clone(), planned).await.unwrap();
+    assert_eq!((planned.actor.as_str(), planned.why.as_str()), ("ann", "a look"));
+    assert_eq!(store.pauses().await.unwrap(), []);
+    let paused = store
+        .pause(name("acme"), route.clone(), by_ann("too much", 1))
+        .await
+        .unwrap();
+    assert_eq!(store.pauses().await.unwrap(), std::slice::from_ref(&paused));
+    let again = store
+        .pause(name("acme"), route.clone(), by_ann("twice", 2))
+        .await
+        .unwrap();
+    assert_eq!(again, paused, "it stays as it was");
+    // Another tenant's route of that name runs.
+    let other = Sent::new("x1").tenant("globex").routes(&["cashback"]);
+    assert_eq!(other.admit(&store).await, ACCEPTED);
+    let claims = claim(&store, at(10), 10).await;
+    assert_eq!(of(&claims), ["x1 cashback", "e1 fraud"]);
+    for claim in claims.iter().chain(&begun) {
+        assert!(matches!(
+            settle(&store, settlement(claim)).await,
+            Settled::Committed { .. }
+        ));
+    }
+    // The next of its lane is ready, and begins neither now nor much later, nor after a restart.
+    assert_eq!(of(&claim(&store, at(20), 10).await), ["e2 fraud"]);
+    assert_eq!(of(&claim(&store, at(25), 10).await), Vec::<String>::new());
+    assert_eq!(
+        store.next_due().await.unwrap().job,
+        Some(at(20 + LEASE_MS)),
+        "nobody wakes for what waits"
+    );
+    store.close().await;
+    let store = backend.open();
+    let month = 30 * 86_400_000;
+    assert!(!of(&claim(&store, at(month), 10).await).contains(&"e2 cashback".to_owned()));
+    assert_eq!(store.counts().await.unwrap().jobs_waiting, 2);
+    assert_eq!(store.pauses().await.unwrap(), [paused.clone()]);
+
+    let ended = store
+        .resume(name("acme"), route.clone(), by_ann("well again", month))
+        .await
+        .unwrap();
+    assert_eq!(ended, Some(paused));
+    assert_eq!(
+        store
+            .resume(name("acme"), route.clone(), by_ann("twice", month))
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(store.pauses().await.unwrap(), []);
+    let claims = claim(&store, at(month + 1), 10).await;
+    assert_eq!(of(&claims), ["e2 cashback"]);
+    assert!(matches!(
+        settle(&store, settlement(&claims[0])).await,
+        Settled::Committed { .. }
+    ));
+    assert_eq!(backend.problems(&store), Vec::<String>::new());
+}
+
+pub(crate) async fn p10_many_jobs_that_waited_for_a_pause_are_due_again_a_few_at_a_time(backend: &impl Backend) {
+    const JOBS: usize = 600;
+    let store = backend.open();
+    for number in 0..JOBS {
+        assert_eq!(Sent::new(&format!("e{number}")).admit(&store).await, ACCEPTED);
+    }
+    let route = Place::Route(name("cashback"));
+    let claimed = async |ms| claim(&store, at(ms), 64).await.len();
+    store
+        .pause(name("acme"), route.clone(), by_ann("now", 1))
+        .await
+        .unwrap();
+    // Each claim puts some off, and the last ones look at nothing any more.
+    for _ in 0..JOBS / 64 + 2 {
+        assert_eq!(claimed(2).await, 0);
+    }
+    assert_eq!(store.next_due().await.unwrap().job, None);
+    store
+        .resume(name("acme"), route.clone(), by_ann("go on", 3))
+        .await
+        .unwrap();
+    assert_eq!(claimed(4).await, 64);
+    // Paused again before all were due: none begins, and none is forgotten.
+    store
+        .pause(name("acme"), route.clone(), by_ann("stop", 5))
+        .await
+        .unwrap();
+    for _ in 0..JOBS / 64 + 2 {
+        assert_eq!(claimed(6).await, 0);
+    }
+    store.resume(name("acme"), route, by_ann("go on", 7)).await.unwrap();
+    let mut seen = 64;
+    for _ in 0..JOBS / 64 + 2 {
+        seen += claimed(8).await;
+    }
+    assert_eq!(seen, JOBS, "each once");
+}
+
+pub(crate) async fn p10_a_paused_destination_gets_nothing_and_loses_nothing(backend: &impl Backend) {
+    let store = backend.open();
+    assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+    let job = claim_one(&store, at(0)).await;
+    let proposed = settlement(&job).acts("op", 1).to("ledger").to("mirror");
+    assert!(matches!(settle(&store, proposed).await, Settled::Committed { .. }));
+    let ledger = Place::Destination(name("ledger"));
+    let paused = store
+        .pause(name("acme"), ledger.clone(), by_ann("they move", 1))
+        .await
+        .unwrap();
+    assert_eq!(store.pauses().await.unwrap(), [paused]);
+    let claims = async |ms| {
+        store
+            .claim_outbox(claim_request(at(ms), 10), Quotas::unlimited())
+            .await
+            .unwrap()
+    };
+    let found = claims(10).await;
+    let named: Vec<_> = found.claims.iter().map(|claim| claim.destination.as_str()).collect();
+    assert_eq!(named, ["mirror"]);
+    assert_eq!(found.next_due, Some(at(10 + LEASE_MS)), "of the other one");
+    assert_eq!(store.next_due().await.unwrap().outbox, Some(at(10 + LEASE_MS)));
+    let delivered = attempt(&found.claims[0], 20, EntryEnd::Delivered);
+    assert_eq!(
+        store.record_attempt(delivered).await.unwrap(),
+        AttemptRecorded::Recorded
+    );
+    assert_eq!(
+        store.next_due().await.unwrap().outbox,
+        None,
+        "nobody wakes for what waits"
+    );
+    let later = claims(86_400_000).await;
+    assert!(later.claims.is_empty() && later.next_due.is_none());
+
+    store
+        .resume(name("acme"), ledger, by_ann("they are there", 86_400_001))
+        .await
+        .unwrap();
+    let found = claims(86_400_002).await;
+    assert_eq!(found.claims.len(), 1);
+    assert_eq!(
+        (found.claims[0].destination.as_str(), found.claims[0].attempt),
+        ("ledger", 1)
+    );
 }

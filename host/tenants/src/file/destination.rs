@@ -47,11 +47,12 @@ pub(super) fn destination(
         .unwrap_or_default();
     offer.natively_only(
         section,
-        &["in_flight_max"],
+        &["in_flight_max", "requests_per_s"],
         "leave it out: requests that deliver side by side know nothing of each other",
     );
     let most = i64::try_from(offer.in_flight_max).unwrap_or(i64::MAX);
     let in_flight_max = section.number("in_flight_max", 1..=most).unwrap_or(offer.in_flight_max);
+    let requests_per_s = section.number("requests_per_s", 1..=i64::from(limits::ATTEMPTS_PER_S_MAX));
     let headers = section
         .get("headers")
         .map(|value| own_headers(&value))
@@ -65,6 +66,7 @@ pub(super) fn destination(
         url: url??,
         secrets,
         in_flight_max,
+        requests_per_s,
         headers,
         timeout_ms,
         formerly,

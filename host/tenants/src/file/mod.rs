@@ -109,6 +109,8 @@ pub struct Destination {
     pub secrets: Vec<Referred>,
     /// The most deliveries that are under way to it at once.
     pub in_flight_max: usize,
+    /// The most attempts that begin in a second; absent: no bound.
+    pub requests_per_s: Option<u32>,
     /// Sent with each delivery beside ours, names in lower case.
     pub headers: Vec<(String, Parameter<Referred>)>,
     /// From the start of an attempt to the end of the answer; absent: what holds for all.
