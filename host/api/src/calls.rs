@@ -186,6 +186,13 @@ calls! {
         answer: lists::Page<lists::UndeliveredRow>,
         returns: "a page of events and destinations"
     }
+    /// Requests that were refused, newest first, as far as they fit a filter: of each source the newest 32 that this host refused since it
+    /// started. A tenant sees those for its own sources. With `Accept: application/x-ndjson` all of them, one request a line
+    Refused = Get "/v1/refused" needs ReceiptRead {
+        query: lists::ListQuery,
+        answer: lists::Page<lists::RefusedRow>,
+        returns: "a page of refused requests"
+    }
     /// How many of a list fit a filter, as far as one count looks
     Count = Get "/v1/count" needs ReceiptRead {
         query: lists::CountQuery,

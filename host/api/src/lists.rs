@@ -1,5 +1,5 @@
-//! Lists of what a host has, each narrowed by the same filter language (promise O10): events, jobs, runs, actions, deliveries, and for
-//! each event and destination whether it got there (promise P11).
+//! Lists of what a host has, each narrowed by the same filter language (promise O10): events, jobs, runs, actions, deliveries, for each
+//! event and destination whether it got there (promise P11), and what was refused (promise I13).
 //!
 //! A list goes from the newest to the oldest. A page names the place behind which the next one goes on, and that place stays where it
 //! is while events come in.
@@ -63,7 +63,7 @@ impl ListQuery {
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CountQuery {
-    /// Of which list: events, jobs, runs, actions, deliveries or undelivered.
+    /// Of which list: events, jobs, runs, actions, deliveries, undelivered or refused.
     pub of: String,
     /// The filter, for example `status:dead since:24h`; without it everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +115,7 @@ fn prefix(list: Listing) -> &'static str {
         Listing::Events | Listing::Jobs | Listing::Undelivered => "seq_",
         Listing::Runs => "run_",
         Listing::Actions | Listing::Deliveries => "act_",
+        Listing::Refused => "ref_",
     }
 }
 
@@ -209,6 +210,8 @@ pub enum Item {
     Delivery(DeliveryRow),
     /// Of [`Listing::Undelivered`].
     Undelivered(UndeliveredRow),
+    /// Of [`Listing::Refused`].
+    Refused(RefusedRow),
 }
 
 /// What a list has.
@@ -244,6 +247,7 @@ listed! {
     ActionRow is Action of Actions;
     DeliveryRow is Delivery of Deliveries;
     UndeliveredRow is Undelivered of Undelivered;
+    RefusedRow is Refused of Refused;
 }
 
 /// The event that something belongs to.
@@ -432,6 +436,45 @@ pub struct UndeliveredRow {
     pub entry: Option<OutboxId>,
     /// The job that decides, where there is no entry yet.
     pub job: Option<JobId>,
+}
+
+/// A request that was refused: what a person needs to see why. Neither its body nor the value of any header is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct RefusedRow {
+    /// Its place in the list.
+    pub place: String,
+    /// When it was refused (RFC 3339).
+    pub refused_at: String,
+    /// Whose it is; absent where it was for no source that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
+    /// The source that it was for; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
+    /// Why, in one word: the one that is counted and logged.
+    pub cause: String,
+    /// Why, in a line.
+    pub reason: String,
+    /// The status that it was answered with.
+    pub code: u16,
+    /// Its method.
+    pub method: String,
+    /// Its path, of at most 100 bytes; absent where it was for a source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The network that it came from, its sender's address masked to 24 bits, or 48 of IPv6; absent where a trusted proxy named no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The names of its headers in their order, of at most 512 bytes together.
+    pub headers: Vec<String>,
+    /// How many headers it had.
+    pub header_count: u64,
+    /// Bytes of its headers, names and values.
+    pub header_bytes: u64,
+    /// Bytes of its body: as many as its head announced, or as were read; absent where neither is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! The lists: `tollgate events`, `jobs`, `runs`, `actions`, `deliveries` and `undelivered`, each narrowed by a filter, and `tail`, which
-//! follows the first of them.
+//! The lists: `tollgate events`, `jobs`, `runs`, `actions`, `deliveries`, `undelivered` and `refused`, each narrowed by a filter, and
+//! `tail`, which follows the first of them.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tollgate_api::lists::{
-    ActionRow, Count, CountQuery, DeliveryRow, EventRow, JobRow, ListQuery, Listed, OfEvent, Page, RunRow,
+    ActionRow, Count, CountQuery, DeliveryRow, EventRow, JobRow, ListQuery, Listed, OfEvent, Page, RefusedRow, RunRow,
     UndeliveredRow,
 };
 use tollgate_api::{Call, Nothing, calls};
@@ -16,7 +16,8 @@ use tollgate_core::time::UnixMillis;
 use tollgate_server::clock;
 use tollgate_server::operator::{count_by_now, list_by_now};
 
-use super::ask::ask_configured;
+use super::ask::{ask_configured, host_or_app};
+use super::registry::asked_at;
 use super::show::{BOLD, DIM, WARN, counted, state};
 use super::{Exit, Target, Usage, print_json};
 
@@ -98,7 +99,7 @@ pub(super) fn tail(args: TailArgs) -> anyhow::Result<Exit> {
 /// A list, as its arguments have it.
 pub(super) fn run<C, L>(args: &Args) -> anyhow::Result<Exit>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed + Shown,
 {
     let filter = args.filter.join(" ");
@@ -149,7 +150,7 @@ fn how_far<L>(list: &str, page: &Page<L>) {
 /// Asks for pages until there are as many as wanted, all are there, or it was looked far enough.
 fn pages<C, L>(target: &Target, query: ListQuery) -> anyhow::Result<Page<L>>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed,
 {
     let wanted = query.limit.unwrap_or(20);
@@ -182,10 +183,13 @@ where
 
 fn ask<C, L>(target: &Target, query: &ListQuery) -> anyhow::Result<Page<L>>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed,
 {
     let asked = query.clone().checked(L::LIST, clock::now()).map_err(Usage)?;
+    if !L::LIST.is_of_events() {
+        return asked_at::<C>(host_or_app(target)?, &Nothing {}, query, &Nothing {});
+    }
     ask_configured::<C>(target, &Nothing {}, query, async |store, config| {
         Ok(list_by_now::<L>(&store, config, asked).await?)
     })
@@ -198,9 +202,13 @@ fn count<L: Listed>(args: &Args, query: ListQuery) -> anyhow::Result<Exit> {
         after: query.after,
     };
     let asked = query.clone().checked(clock::now()).map_err(Usage)?;
-    let count: Count = ask_configured::<calls::Count>(&args.target, &Nothing {}, &query, async |store, config| {
-        Ok(count_by_now(&store, config, asked).await?)
-    })?;
+    let count: Count = if L::LIST.is_of_events() {
+        ask_configured::<calls::Count>(&args.target, &Nothing {}, &query, async |store, config| {
+            Ok(count_by_now(&store, config, asked).await?)
+        })?
+    } else {
+        asked_at::<calls::Count>(host_or_app(&args.target)?, &Nothing {}, &query, &Nothing {})?
+    };
     if args.target.json {
         print_json(&count)?;
     } else if let Some(next) = &count.next {
@@ -220,7 +228,7 @@ fn count<L: Listed>(args: &Args, query: ListQuery) -> anyhow::Result<Exit> {
 /// `1 event`, `7 deliveries`.
 fn so_many(count: u64, list: Listing) -> String {
     match list {
-        Listing::Undelivered => format!("{count} undelivered"),
+        Listing::Undelivered | Listing::Refused => format!("{count} {}", list.as_str()),
         Listing::Deliveries if count == 1 => "1 delivery".to_owned(),
         Listing::Deliveries => format!("{count} deliveries"),
         Listing::Events | Listing::Jobs | Listing::Runs | Listing::Actions => {
@@ -232,7 +240,7 @@ fn so_many(count: u64, list: Listing) -> String {
 /// All that fits, or as many as wanted, as one object a line.
 fn lines<C, L>(args: &Args, mut query: ListQuery) -> anyhow::Result<Exit>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed,
 {
     let mut left = query.limit;
@@ -255,7 +263,7 @@ where
 /// Shows the newest, the oldest of them first, and then what comes.
 fn follow<C, L>(args: &Args, mut query: ListQuery) -> anyhow::Result<Exit>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed + Shown,
 {
     let show = |items: &[L]| -> anyhow::Result<()> {
@@ -281,7 +289,7 @@ where
 /// All that came since the last look.
 fn since<C, L>(target: &Target, query: &ListQuery) -> anyhow::Result<Page<L>>
 where
-    C: Call<Path = Nothing, Query = ListQuery, Answer = Page<L>>,
+    C: Call<Path = Nothing, Query = ListQuery, Body = Nothing, Answer = Page<L>>,
     L: Listed,
 {
     let mut all = ask::<C, L>(target, query)?;
@@ -443,6 +451,44 @@ impl Shown for UndeliveredRow {
             self.since,
             ago(&self.since),
             mask::line(&self.reason, 300),
+        );
+    }
+}
+
+impl Shown for RefusedRow {
+    fn show(&self) {
+        let whose = match (&self.tenant, &self.source, &self.path) {
+            (Some(tenant), Some(source), _) => format!("{tenant}/{source}"),
+            (_, _, Some(path)) => mask::shown(path).into_owned(),
+            (..) => "no source".to_owned(),
+        };
+        let body = match self.body_bytes {
+            Some(bytes) => format!("{bytes} bytes"),
+            None => "a body of unknown length".to_owned(),
+        };
+        let from = self
+            .from
+            .as_ref()
+            .map(|network| format!(" from {}", mask::shown(network)));
+        anstream::println!(
+            "{}  {BOLD}{}{BOLD:#}  {WARN}{}{WARN:#}, answered {}  {DIM}{} of {body}{}{DIM:#}",
+            self.refused_at,
+            whose,
+            mask::shown(&self.cause),
+            self.code,
+            mask::shown(&self.method),
+            from.unwrap_or_default(),
+        );
+        because(Some(&self.reason));
+        let names: Vec<_> = self.headers.iter().map(|name| mask::shown(name)).collect();
+        let rest = match self.header_count.saturating_sub(names.len() as u64) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        anstream::println!(
+            "  {DIM}headers{DIM:#} {}{rest} ({} bytes)",
+            names.join(", "),
+            self.header_bytes
         );
     }
 }

@@ -177,6 +177,9 @@ enum Command {
     /// List what is due at each destination and has not arrived, with the reason
     #[command(after_help = lists::FILTERS)]
     Undelivered(lists::Args),
+    /// List requests that a running host refused, newest first, with the reason; neither bodies nor values of headers are kept
+    #[command(after_help = lists::FILTERS)]
+    Refused(lists::Args),
     /// Show events as they come in, until Ctrl-C
     #[command(after_help = lists::FILTERS)]
     Tail(lists::TailArgs),
@@ -588,6 +591,7 @@ fn main() -> ExitCode {
         Command::Actions(args) => lists::run::<calls::Actions, _>(&args),
         Command::Deliveries(args) => lists::run::<calls::Deliveries, _>(&args),
         Command::Undelivered(args) => lists::run::<calls::Undelivered, _>(&args),
+        Command::Refused(args) => lists::run::<calls::Refused, _>(&args),
         Command::Tail(args) => lists::tail(args),
         Command::Traces { command } => traces::run(command),
         Command::Dlq {

@@ -1,4 +1,5 @@
-//! The filter language (promise O10): what an operator writes to say which events, jobs, runs, actions or deliveries are meant.
+//! The filter language (promise O10): what an operator writes to say which events, jobs, runs, actions, deliveries or refused requests
+//! are meant.
 //!
 //! ```text
 //! status:dead type:order.*,refund.* -source:shop since:24h body.data.amount:>1000
@@ -34,18 +35,26 @@ pub enum Listing {
     Deliveries,
     /// Events × destinations: whether each event reached each place.
     Undelivered,
+    /// Requests that became no event.
+    Refused,
 }
 
 impl Listing {
     /// Every list, in the order of this enum.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Events,
         Self::Jobs,
         Self::Runs,
         Self::Actions,
         Self::Deliveries,
         Self::Undelivered,
+        Self::Refused,
     ];
+
+    /// Whether it is a list of events and of what became of them, which a store has. What was refused is in the memory of a host.
+    pub fn is_of_events(self) -> bool {
+        self != Self::Refused
+    }
 
     /// The word in paths and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -56,6 +65,7 @@ impl Listing {
             Self::Actions => "actions",
             Self::Deliveries => "deliveries",
             Self::Undelivered => "undelivered",
+            Self::Refused => "refused",
         }
     }
 
@@ -84,14 +94,14 @@ impl Listing {
                 "dead",
                 "dismissed",
             ],
-            Self::Runs => &[],
+            Self::Runs | Self::Refused => &[],
             Self::Actions => &["recorded", "conflict"],
             Self::Deliveries => &["waiting", "ready", "leased", "delivered", "dead"],
             Self::Undelivered => &["waiting", "held", "dead", "delivered", "not-meant"],
         }
     }
 
-    /// The keys that a filter of this list may have, `body.…` aside, which every list has.
+    /// The keys that a filter of this list may have, `body.…` aside, which every list of events has.
     pub fn keys(self) -> impl Iterator<Item = Key> {
         Key::PLAIN.into_iter().filter(move |key| key.is_of(self))
     }
@@ -143,7 +153,7 @@ pub enum Key {
     Outcome,
     /// Where it goes.
     Destination,
-    /// What a destination answered to an attempt.
+    /// What a destination answered to an attempt, or the host to what it refused.
     Code,
     /// How often it was tried.
     Attempts,
@@ -153,13 +163,15 @@ pub enum Key {
     Operation,
     /// Why it is where it is, in words.
     Reason,
+    /// Why a request was refused, in one word.
+    Cause,
     /// A value in the event's body: the names that lead to it. `*` is each member or element.
     Body(Vec<String>),
 }
 
 impl Key {
     /// Every key but those of bodies.
-    const PLAIN: [Self; 21] = [
+    const PLAIN: [Self; 22] = [
         Self::Tenant,
         Self::Source,
         Self::Type,
@@ -181,6 +193,7 @@ impl Key {
         Self::Kind,
         Self::Operation,
         Self::Reason,
+        Self::Cause,
     ];
 
     /// The word before the colon; of a body's value only its beginning.
@@ -207,35 +220,34 @@ impl Key {
             Self::Kind => "kind",
             Self::Operation => "operation",
             Self::Reason => "reason",
+            Self::Cause => "cause",
             Self::Body(_) => "body.",
         }
     }
 
     /// Whether filters of a list may have it.
     fn is_of(&self, list: Listing) -> bool {
-        use Listing::{Actions, Deliveries, Events, Jobs, Runs, Undelivered};
+        use Listing::{Actions, Deliveries, Events, Jobs, Refused, Runs, Undelivered};
         match self {
-            Self::Tenant
-            | Self::Source
-            | Self::Type
+            Self::Tenant | Self::Source | Self::Since | Self::Until => true,
+            Self::Type
             | Self::Event
             | Self::Receipt
             | Self::Subject
             | Self::Family
             | Self::Lifecycle
             | Self::Disposition
-            | Self::Since
-            | Self::Until
-            | Self::Body(_) => true,
-            Self::Status => list != Runs,
-            Self::Route => true,
-            Self::Plugin => list != Undelivered,
+            | Self::Route
+            | Self::Body(_) => list.is_of_events(),
+            Self::Status => !list.statuses().is_empty(),
+            Self::Plugin => matches!(list, Events | Jobs | Runs | Actions | Deliveries),
             Self::Outcome => matches!(list, Events | Jobs | Runs),
             Self::Destination => matches!(list, Events | Actions | Deliveries | Undelivered),
-            Self::Code => matches!(list, Events | Deliveries),
+            Self::Code => matches!(list, Events | Deliveries | Refused),
             Self::Attempts => matches!(list, Events | Jobs | Runs | Deliveries),
             Self::Kind | Self::Operation => matches!(list, Events | Actions | Deliveries),
-            Self::Reason => matches!(list, Jobs | Runs | Deliveries | Undelivered),
+            Self::Reason => matches!(list, Jobs | Runs | Deliveries | Undelivered | Refused),
+            Self::Cause => list == Refused,
         }
     }
 
@@ -723,7 +735,8 @@ fn wrong_at(at: usize, message: impl Into<String>) -> FilterError {
 
 fn keys_of(list: Listing) -> String {
     let words: Vec<_> = list.keys().map(|key| key.word()).collect();
-    format!("{}, body.…", words.join(", "))
+    let body = if list.is_of_events() { ", body.…" } else { "" };
+    format!("{}{body}", words.join(", "))
 }
 
 fn no_colon(word: &str, list: Listing) -> String {
@@ -745,6 +758,10 @@ fn key(word: &str, at: usize, list: Listing) -> Result<Key, FilterError> {
                 at,
                 "name the value of the body, with dots between the names: body.data.amount",
             ));
+        }
+        if !list.is_of_events() {
+            let said = format!("of what was refused no body is kept; there are: {}", keys_of(list));
+            return Err(wrong_at(at, said));
         }
         if names.len() > limits::JSON_DEPTH_MAX {
             return Err(wrong_at(
@@ -844,6 +861,7 @@ fn test(key: &Key, value: &Written, list: Listing, now: UnixMillis) -> Result<Te
         | Key::Destination
         | Key::Kind
         | Key::Operation
+        | Key::Cause
         | Key::Body(_) => match text.find('*') {
             Some(star) if !is_quoted && star + 1 == text.len() => Ok(Test::Begins(text[..star].to_owned())),
             Some(_) if !is_quoted => wrong(format!("`{said}`: a `*` stands at the end, or in quotes for itself")),
@@ -1055,6 +1073,11 @@ mod tests {
             (Listing::Events, "body.a:>x", 8, "compares with no number"),
             (Listing::Jobs, "destination:books", 1, "it is of events, actions"),
             (Listing::Deliveries, "status:held", 8, "There are: waiting"),
+            (Listing::Refused, "source:shop type:order", 13, "it is of events, jobs"),
+            (Listing::Refused, "body.id:7", 1, "no body is kept"),
+            (Listing::Refused, "status:held", 1, "it is of events, jobs"),
+            (Listing::Events, "cause:no-match", 1, "it is of refused"),
+            (Listing::Refused, "reasn:x", 1, "did you mean `reason`?"),
             (Listing::Events, "café:1", 1, "no key"),
             (Listing::Events, "subject:é statsu:x", 11, "did you mean `status`?"),
         ] {

@@ -70,6 +70,11 @@ pub const CONFLICT_BYTES_KEPT_MAX: u64 = 4 * 1024 * 1024;
 /// Runs of one job, attempts of one entry and lines of one receipt's history that a trace shows, the newest.
 pub const TRACE_ROWS_MAX: usize = 100;
 
+/// Refused requests of one source that a host keeps in memory, and those for no source.
+pub const REFUSED_KEPT_MAX: usize = 32;
+/// Of one of those, the names of its headers that are kept, together.
+pub const REFUSED_HEADER_NAMES_BYTES_MAX: usize = 512;
+
 /// A filter as it is written.
 pub const FILTER_BYTES_MAX: usize = 4096;
 /// Terms of one filter.

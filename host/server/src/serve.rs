@@ -18,7 +18,7 @@ use tollgate_store::Store as _;
 use crate::clock;
 use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
 use crate::delivery::{self, DeliveryCounters};
-use crate::edge::{self, Edge, Listeners};
+use crate::edge::{self, Edge, Listeners, RefusedRequests};
 use crate::failpoints;
 use crate::log;
 use crate::memory;
@@ -82,6 +82,7 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
             config: registry.config(),
             registry: Arc::new(registry),
             counters: Arc::default(),
+            refused: Arc::new(RefusedRequests::since(clock::now())),
             shutdown: CancellationToken::new(),
             last_good,
         };
@@ -212,6 +213,7 @@ struct Host {
     registry: Arc<Registry<HostStore>>,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
+    refused: Arc<RefusedRequests>,
     shutdown: CancellationToken,
     last_good: LastGood,
 }
@@ -250,6 +252,7 @@ impl Host {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             counters: Arc::clone(&self.counters),
+            refused: Arc::clone(&self.refused),
             body_bytes: AtomicUsize::new(0),
             buckets: edge::Buckets::default(),
             keys: Arc::clone(&keys),
@@ -332,6 +335,7 @@ impl Host {
             config: Arc::clone(&self.config),
             registry: Arc::clone(&self.registry),
             counters: Arc::clone(&self.counters),
+            refused: Arc::clone(&self.refused),
             worker_counters: Arc::clone(&worker.counters),
             delivery_counters: Arc::clone(delivery_counters),
             metrics,

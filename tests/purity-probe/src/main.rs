@@ -106,6 +106,7 @@ fn main() {
         filter::Key::is_of_event(_);
         filter::Key::word(_);
         filter::Listing::as_str(_);
+        filter::Listing::is_of_events(_);
         filter::Listing::statuses(_);
         filter::in_body(_, _, _);
         host_calls::HostCalls::get(_, _, _);

@@ -47,6 +47,7 @@ fn o2_answers_follow_the_document() {
         "/v1/actions",
         "/v1/deliveries",
         "/v1/undelivered?filter=status:not-meant",
+        "/v1/refused?filter=source:shop",
         "/v1/count?of=events&filter=tenant:acme",
         "/v1/budgets?tenant=acme&account=ann",
     ] {

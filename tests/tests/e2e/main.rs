@@ -8,6 +8,7 @@ mod access;
 mod bounds;
 mod durable;
 mod redelivery;
+mod refused;
 mod meaning;
 mod review;
 mod set_aside;

@@ -102,6 +102,29 @@ fn r1_o10_what_is_read_of_lists() {
     said.hold("lists");
 }
 
+#[test]
+fn r1_i13_what_is_read_of_what_was_refused() {
+    let stage = Setup::acme("").start();
+    let mut said = Transcript::default();
+    said.ask(&stage, &["refused"]);
+    stage.post(
+        "shop",
+        &signer("shop").sign("", plain("order.seen", "evt_1")).tampered(),
+    );
+    stage.post(
+        "nowhere",
+        &signer("shop").sign("", plain("order.seen", "evt_2")).unsigned(),
+    );
+    for command in [
+        &["refused"][..],
+        &["refused", "source:shop cause:no-match", "--count"],
+        &["refused", "body.id:7"],
+    ] {
+        said.ask(&stage, command);
+    }
+    said.hold("refused");
+}
+
 /// A route whose plugin holds every event.
 const HELD: &str = "[routes.notes]\ntypes = [\"note\"]\nplugin = \"hold\"\n";
 

@@ -3,7 +3,7 @@
 //! None of this proves an event. It keeps strangers from costing anything, and gives tenants the second lock that some providers offer.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
@@ -16,9 +16,9 @@ use tollgate_core::verify::Unproven;
 use tollgate_store::Intake;
 
 use super::Edge;
+use super::refused::{Refused, masked};
 use crate::clock;
 use crate::config::{EdgeConfig, Source, Tenant};
-use crate::telemetry::Whose;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -163,35 +163,24 @@ impl Drop for RateToken<'_> {
 
 /// # Errors
 /// When the source lists addresses and the client's is not among them.
-pub(super) fn check_address<S: Intake>(
-    edge: &Edge<S>,
-    tenant: &Tenant,
-    source: &Source,
-    client: Client,
-) -> Result<(), Refused> {
+pub(super) fn check_address(source: &Source, client: Client) -> Result<(), Refused> {
     let listed = &source.access.allow_networks;
     if listed.is_empty() || client.address.is_some_and(|address| is_in(listed, address)) {
         return Ok(());
     }
-    let (cause, tenant, source) = ("address-not-allowed", &tenant.name, &source.name);
-    if let Some(left_out) = edge
-        .counters
-        .refused(Whose::Sources(tenant, source), cause, clock::now())
-    {
-        let from = client.address.map_or_else(|| "unreadable".to_owned(), masked);
-        tracing::warn!(%tenant, %source, cause, left_out, from, "refused: the source does not list the client's address");
-    }
-    Err(Rejection::Address.into())
+    let from = match client.address {
+        Some(address) => format!(
+            "the source does not list the client's address, which is in {}",
+            masked(address)
+        ),
+        None => "the source lists addresses, and a trusted proxy names none that can be read".to_owned(),
+    };
+    Err(Refused::because(Rejection::Address, "address-not-allowed", from))
 }
 
 /// # Errors
 /// When the source asks for a credential and the request does not carry one that is accepted.
-pub(super) fn check_credential<S: Intake>(
-    edge: &Edge<S>,
-    tenant: &Tenant,
-    source: &Source,
-    head: &RawRequest<'_>,
-) -> Result<(), Refused> {
+pub(super) fn check_credential(source: &Source, head: &RawRequest<'_>) -> Result<(), Refused> {
     let mut refused = None;
     for credential in &source.access.credentials {
         match credential.check(head) {
@@ -206,14 +195,8 @@ pub(super) fn check_credential<S: Intake>(
         Unproven::RepeatedHeader { .. } => "repeated-credential",
         _ => "wrong-credential",
     };
-    let (tenant, source) = (&tenant.name, &source.name);
-    if let Some(left_out) = edge
-        .counters
-        .refused(Whose::Sources(tenant, source), cause, clock::now())
-    {
-        tracing::warn!(%tenant, %source, cause, left_out, "refused beside the signature: {unproven}");
-    }
-    Err(Rejection::Unauthentic.into())
+    let reason = format!("beside the signature: {unproven}");
+    Err(Refused::because(Rejection::Unauthentic, cause, reason))
 }
 
 /// Whether the tenant's rate has a token left. Takes none.
@@ -245,38 +228,11 @@ pub(super) fn take_rate_token<'e, S: Intake>(
 }
 
 fn rate_limited(wait_ns: u64) -> Refused {
-    Refused {
-        rejection: Rejection::RateLimited,
-        retry_after_s: u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok(),
-    }
-}
-
-/// A rejection and when to come again, where that is known better than the answer table knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) rejection: Rejection,
-    pub(super) retry_after_s: Option<u32>,
-}
-
-impl From<Rejection> for Refused {
-    fn from(rejection: Rejection) -> Self {
-        Self {
-            rejection,
-            retry_after_s: None,
-        }
-    }
+    Refused::from(Rejection::RateLimited).until(u32::try_from(wait_ns.div_ceil(1_000_000_000)).ok())
 }
 
 fn is_in(networks: &[Network], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(address))
-}
-
-/// The network that an address is in: enough to mend a list, too little to name a person.
-fn masked(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => format!("{}/24", Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_FF00)),
-        IpAddr::V6(v6) => format!("{}/48", Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
-    }
 }
 
 #[cfg(test)]
@@ -357,14 +313,5 @@ mod tests {
         check(&["https,"], Some(false));
         check(&["httpss"], Some(false));
         check(&[""], Some(false));
-    }
-
-    #[test]
-    fn what_is_logged_of_an_address_is_its_network() {
-        assert_eq!(masked("203.0.113.77".parse().unwrap()), "203.0.113.0/24");
-        assert_eq!(
-            masked("2a00:1450:4001:80b::200e".parse().unwrap()),
-            "2a00:1450:4001::/48"
-        );
     }
 }

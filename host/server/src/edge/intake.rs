@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::SemaphorePermit;
@@ -26,9 +26,10 @@ use tollgate_core::verify::{KeyNeed, Keyring, verify};
 use tollgate_core::{limits, mask};
 use tollgate_store::{Admitted, Intake, StoreError};
 
-use super::access::{self, Client, Peer, Refused};
+use super::access::{self, Client, Peer};
 use super::connections::Slot;
 use super::keys::NoKey;
+use super::refused::{self, Head, Refused, header_bytes};
 use super::time_budget;
 use super::{Edge, HEALTH_PATH};
 use crate::clock;
@@ -70,21 +71,17 @@ pub(super) async fn handle<S: Intake>(
             asked.answer(request).await
         }
         Err(Unlocated { rejection, whose }) => {
-            let cause = rejection.as_str();
-            if let Some(left_out) = edge.counters.refused(whose, cause, clock::now()) {
-                let path = mask::line(path, 100);
-                match whose {
-                    Whose::Tenants(tenant) => {
-                        tracing::warn!(%tenant, cause, left_out, path, "refused: {}", words(rejection))
-                    }
-                    Whose::Nobodys | Whose::Sources(..) => {
-                        tracing::warn!(cause, left_out, path, "refused: {}", words(rejection));
-                    }
-                }
-            }
             let happening = Happening::Rejected(rejection);
             edge.counters.count(whose, &happening);
-            respond(&answer(&happening, &Ack::default()))
+            let answer = answer(&happening, &Ack::default());
+            let (parts, body) = request.into_parts();
+            let head = Head {
+                parts: &parts,
+                from: client.address,
+                body_bytes: body.size_hint().exact(),
+            };
+            refused::tell(edge, whose, &head, &rejection.into(), answer.http_status);
+            respond(&answer)
         }
     };
     slot.was_refused(!response.status().is_success());
@@ -110,9 +107,18 @@ struct Unlocated<'c> {
 /// Finds the source that a request is for: `/in/{tenant}/{source}`.
 fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Tenant, &'c Source), Unlocated<'c>> {
     let nowhere = |rejection, whose| Unlocated { rejection, whose };
+    let found = find(config, path);
     if config.edge.require_https && !client.https {
-        return Err(nowhere(Rejection::Insecure, Whose::Nobodys));
+        let whose = found.map_or(Whose::Nobodys, |(tenant, source)| {
+            Whose::Sources(&tenant.name, &source.name)
+        });
+        return Err(nowhere(Rejection::Insecure, whose));
     }
+    found
+}
+
+fn find<'c>(config: &'c Config, path: &str) -> Result<(&'c Tenant, &'c Source), Unlocated<'c>> {
+    let nowhere = |rejection, whose| Unlocated { rejection, whose };
     let unknown = || nowhere(Rejection::UnknownSource, Whose::Nobodys);
     let (tenant, source) = source_of_path(path).ok_or_else(unknown)?;
     let tenant = config.tenants.get(tenant).ok_or_else(|| {
@@ -126,32 +132,6 @@ fn locate<'c>(config: &'c Config, client: Client, path: &str) -> Result<(&'c Ten
     let source = tenant.sources.get(source);
     let source = source.ok_or_else(|| nowhere(Rejection::UnknownSource, Whose::Tenants(&tenant.name)))?;
     Ok((tenant, source))
-}
-
-/// What a log line says of a refusal that nothing more is known of.
-fn words(rejection: Rejection) -> &'static str {
-    match rejection {
-        Rejection::UnknownSource => "there is no such tenant or source; the path is /in/TENANT/SOURCE",
-        Rejection::Method => "neither a POST nor a question that the provider asks before its events",
-        Rejection::Insecure => "it did not come over HTTPS, which the configuration demands",
-        Rejection::Address => "the source does not list the client's address",
-        Rejection::RateLimited => "the tenant has used up its rate",
-        Rejection::Unauthentic => "it is not proved",
-        Rejection::Malformed => "its body breaks off, or its length or chunks are wrong",
-        Rejection::BodyTooLarge => {
-            "its body is over the bound; the source's body_bytes_max changes it, up to source_body_bytes_max in [edge]"
-        }
-        Rejection::Unreadable => "its body can never be read",
-        Rejection::BatchTooLarge => "it carries more events than one request may",
-        Rejection::HeadersTooLarge => "its headers are over the bound",
-        Rejection::Encoded => "its body is encoded (Content-Encoding), and what is signed could not be seen",
-        Rejection::TooSlow => "its body did not come in time",
-        Rejection::KeyUnavailable => "a key that it names cannot be had",
-        Rejection::Overloaded => "there is no memory for its body now",
-        Rejection::StoreUnavailable => "the store cannot write",
-        Rejection::TenantUnavailable => "the tenant's file is wrong, and nothing good is known of it",
-        Rejection::ShuttingDown => "the host stops",
-    }
 }
 
 /// One request to a known source.
@@ -174,23 +154,19 @@ enum Proved {
 
 /// Why a request is not proved, or not yet.
 enum NotProved {
-    Rejected(Rejection),
+    Refused(Refused),
     NeedsKey(KeyNeed),
 }
 
 impl<S: Intake> Asked<'_, S> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let rate = self.config.edge.rates.of(&self.tenant.name);
-        if let Err(refused) = self.let_in(rate, &request) {
-            return self.refuse(refused);
-        }
-        let outcome = if request.method() == Method::POST {
-            self.take_in(rate, request).await
-        } else {
-            let reply = self.preflight(&request).map_err(|rejection| self.tell(rejection));
-            reply.map(Outcome::Challenge)
+        let (parts, body) = request.into_parts();
+        let mut head = Head {
+            parts: &parts,
+            from: self.client.address,
+            body_bytes: body.size_hint().exact(),
         };
-        match outcome {
+        match self.decide(&mut head, body).await {
             Ok(Outcome::Challenge(reply)) => {
                 self.edge.counters.challenges.inc();
                 reply_to(&reply)
@@ -202,33 +178,22 @@ impl<S: Intake> Asked<'_, S> {
                 self.tell_what_has_no_effect(&happenings);
                 respond(&answer_all(&happenings, &self.source.ack))
             }
-            Err(refused) => self.refuse(refused),
+            Err(refused) => self.refuse(&head, &refused),
+        }
+    }
+
+    async fn decide(&self, head: &mut Head<'_>, body: Incoming) -> Result<Outcome, Refused> {
+        let rate = self.config.edge.rates.of(&self.tenant.name);
+        self.let_in(rate, head.parts)?;
+        if head.parts.method == Method::POST {
+            self.take_in(rate, head, body).await
+        } else {
+            Ok(Outcome::Challenge(self.preflight(head.parts)?))
         }
     }
 
     fn whose(&self) -> Whose<'_> {
         Whose::Sources(&self.tenant.name, &self.source.name)
-    }
-
-    /// Counts and logs a refusal that says all that is known of it.
-    fn tell(&self, rejection: Rejection) -> Refused {
-        self.tell_why(rejection.as_str(), Level::Refusal, || words(rejection).to_owned());
-        rejection.into()
-    }
-
-    /// Counts a refusal under its cause, and logs it with how many of the same were not.
-    fn tell_why(&self, cause: &'static str, level: Level, detail: impl FnOnce() -> String) {
-        let (tenant, source) = (&self.tenant.name, &self.source.name);
-        let Some(left_out) = self.edge.counters.refused(self.whose(), cause, clock::now()) else {
-            return;
-        };
-        let detail = mask::line(&detail(), 300);
-        match level {
-            Level::Refusal => tracing::warn!(%tenant, %source, cause, left_out, "refused: {detail}"),
-            Level::Host => {
-                tracing::error!(%tenant, %source, cause, left_out, "the sender was asked to come again: {detail}")
-            }
-        }
     }
 
     /// Counts and logs what was kept and has no effect, because it is not what the receipt of its identity says.
@@ -256,7 +221,7 @@ impl<S: Intake> Asked<'_, S> {
         }
     }
 
-    fn refuse(&self, refused: Refused) -> Response<Full<Bytes>> {
+    fn refuse(&self, head: &Head<'_>, refused: &Refused) -> Response<Full<Bytes>> {
         let happening = Happening::Rejected(refused.rejection);
         self.edge.counters.count(self.whose(), &happening);
         let mut answer = answer(&happening, &self.source.ack);
@@ -264,6 +229,7 @@ impl<S: Intake> Asked<'_, S> {
         if refused.rejection == Rejection::BodyTooLarge {
             answer = answer.with_body_bound(self.source.body_bytes_max);
         }
+        refused::tell(self.edge, self.whose(), head, refused, answer.http_status);
         let mut response = respond(&answer);
         if refused.rejection == Rejection::Unauthentic && self.source.access.asks_basic {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC);
@@ -272,44 +238,27 @@ impl<S: Intake> Asked<'_, S> {
     }
 
     /// Decides from the head alone whether the request may come in.
-    fn let_in(&self, rate: Option<Rate>, request: &Request<Incoming>) -> Result<(), Refused> {
-        access::check_address(self.edge, self.tenant, self.source, self.client)?;
+    fn let_in(&self, rate: Option<Rate>, head: &Parts) -> Result<(), Refused> {
+        access::check_address(self.source, self.client)?;
         // A question that comes by another method is asked by whoever sets the endpoint up, and carries what the profile asks for.
-        if request.method() == Method::POST && !self.source.access.credentials.is_empty() {
+        if head.method == Method::POST && !self.source.access.credentials.is_empty() {
             let mut slots = NO_HEADERS;
-            let head = raw_request(
-                request.method(),
-                request.uri(),
-                request.headers(),
-                &mut slots,
-                self.source,
-            )
-            .map_err(|rejection| self.tell(rejection))?;
-            access::check_credential(self.edge, self.tenant, self.source, &head)?;
+            access::check_credential(self.source, &raw_request(head, &mut slots, self.source)?)?;
         }
-        access::check_rate(self.edge, self.tenant, rate).inspect_err(|refused| {
-            self.tell(refused.rejection);
-        })
+        access::check_rate(self.edge, self.tenant, rate)
     }
 
     /// Answers a question that comes before any event and without a signature, where the profile knows one.
-    fn preflight(&self, request: &Request<Incoming>) -> Result<Reply, Rejection> {
+    fn preflight(&self, head: &Parts) -> Result<Reply, Rejection> {
         let mut slots = NO_HEADERS;
-        let head = raw_request(
-            request.method(),
-            request.uri(),
-            request.headers(),
-            &mut slots,
-            self.source,
-        )?;
+        let head = raw_request(head, &mut slots, self.source)?;
         let reply = challenge::preflight(&self.source.profile, &self.source.keyring, &head);
         reply.unwrap_or(Err(Rejection::Method))
     }
 
     /// Takes one request to its end.
-    async fn take_in(&self, rate: Option<Rate>, request: Request<Incoming>) -> Result<Outcome, Refused> {
+    async fn take_in(&self, rate: Option<Rate>, head: &mut Head<'_>, body: Incoming) -> Result<Outcome, Refused> {
         let edge = self.edge;
-        let (head, body) = request.into_parts();
         // Held until the answer: what waits for its commit takes memory as well.
         let mut held = HeldBytes {
             all: &edge.body_bytes,
@@ -320,17 +269,14 @@ impl<S: Intake> Asked<'_, S> {
             bytes_max: self.source.body_bytes_max,
             read_ms_max: self.config.edge.body_read_ms_max,
         };
-        let body = bounded_body(bounds, &head.headers, body, &mut held)
-            .await
-            .map_err(|rejection| self.tell(rejection))?;
+        let body = bounded_body(bounds, head.parts, body, &mut held).await?;
+        head.body_bytes = Some(body.len() as u64);
         self.slot.works_for_peer();
-        let admissions = match self.prove(&head, &body).await? {
+        let admissions = match self.prove(head.parts, &body).await? {
             Proved::Challenge(reply) => return Ok(Outcome::Challenge(reply)),
             Proved::Events(admissions) => admissions,
         };
-        let token = access::take_rate_token(edge, self.tenant, rate).inspect_err(|refused| {
-            self.tell(refused.rejection);
-        })?;
+        let token = access::take_rate_token(edge, self.tenant, rate)?;
         let receipts: Vec<_> = admissions.iter().map(|admission| admission.receipt).collect();
         pass(Failpoint::BeforeAdmit);
         let asked_at = Instant::now();
@@ -365,7 +311,7 @@ impl<S: Intake> Asked<'_, S> {
     }
 
     /// Verifies and reads a request; fetches the key that it names where the source does not hold it.
-    async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Rejection> {
+    async fn prove(&self, head: &Parts, body: &[u8]) -> Result<Proved, Refused> {
         // The senders' timestamps are held against the system's clock, as it is.
         let received_at = clock::wall();
         let mut keyring = self.edge.keys.keyring(self.tenant, self.source);
@@ -379,7 +325,7 @@ impl<S: Intake> Asked<'_, S> {
             };
             let need = match proved {
                 Ok(proved) => return Ok(proved),
-                Err(NotProved::Rejected(rejection)) => return Err(rejection),
+                Err(NotProved::Refused(refused)) => return Err(refused),
                 Err(NotProved::NeedsKey(need)) => need,
             };
             let rules = &self.config.delivery.outbound;
@@ -387,21 +333,13 @@ impl<S: Intake> Asked<'_, S> {
                 .edge
                 .keys
                 .fetch(rules, self.tenant, self.source, &keyring, &need, self.client.address);
-            keyring = fetched.await.map_err(|no_key| self.without_key(&no_key))?;
+            keyring = fetched.await.map_err(|no_key| without_key(&no_key))?;
         }
-        Err(self.without_key(&NoKey::TooMany))
-    }
-
-    /// The sender is asked to come again: that a key cannot be had says nothing about the request.
-    fn without_key(&self, no_key: &NoKey) -> Rejection {
-        self.tell_why("key-unavailable", Level::Host, || {
-            format!("a key that a request names cannot be had: {no_key}")
-        });
-        Rejection::KeyUnavailable
+        Err(without_key(&NoKey::TooMany))
     }
 
     /// Nothing was kept: the sender must come again.
-    fn unkept(&self, error: &StoreError) -> Rejection {
+    fn unkept(&self, error: &StoreError) -> Refused {
         let (cause, rejection) = match error {
             StoreError::Full => ("store-queue-full", Rejection::Overloaded),
             StoreError::Closed => ("store-closed", Rejection::ShuttingDown),
@@ -409,15 +347,14 @@ impl<S: Intake> Asked<'_, S> {
             StoreError::Fatal { .. } => ("store-fatal", Rejection::StoreUnavailable),
             _ => ("store-error", Rejection::StoreUnavailable),
         };
-        self.tell_why(cause, Level::Host, || format!("an event was not kept: {error}"));
         if matches!(error, StoreError::Fatal { .. }) {
             // What is on the disk is unknown. Stop; a restart finds out what was committed.
             self.edge.shutdown.cancel();
         }
-        rejection
+        Refused::for_now(rejection, cause, format_args!("an event was not kept: {error}"))
     }
 
-    /// Verifies and reads a request and makes everything that the durable commit needs. Pure but for counting refusals.
+    /// Verifies and reads a request and makes everything that the durable commit needs.
     fn prove_with(
         &self,
         keyring: &Keyring,
@@ -430,17 +367,13 @@ impl<S: Intake> Asked<'_, S> {
         let request = RawRequest {
             body,
             received_at,
-            ..raw_request(&head.method, &head.uri, &head.headers, &mut slots, source).map_err(|rejection| {
-                self.tell(rejection);
-                NotProved::Rejected(rejection)
-            })?
+            ..raw_request(head, &mut slots, source).map_err(|rejection| NotProved::Refused(rejection.into()))?
         };
         let verified = verify(&source.profile, keyring, request).map_err(|unproven| {
             if let Some(need) = unproven.needs_key() {
                 return NotProved::NeedsKey(need.clone());
             }
-            self.tell_why(unproven.reason(), Level::Refusal, || unproven.to_string());
-            NotProved::Rejected(Rejection::Unauthentic)
+            NotProved::Refused(Refused::because(Rejection::Unauthentic, unproven.reason(), &unproven))
         })?;
         let key_id = &verified.proof().key_id;
         self.edge.keys.proved(tenant, source, keyring, key_id, received_at);
@@ -449,8 +382,8 @@ impl<S: Intake> Asked<'_, S> {
         }
         let events = envelope::read(&source.profile, &verified, &tenant.name, &source.name);
         let events = events.map_err(|unreadable| {
-            self.tell_why(unreadable.reason(), Level::Refusal, || unreadable.to_string());
-            NotProved::Rejected(Rejection::from(&unreadable))
+            let rejection = Rejection::from(&unreadable);
+            NotProved::Refused(Refused::because(rejection, unreadable.reason(), &unreadable))
         })?;
         let identities: Vec<_> = (0..events.len()).map(|index| verified.identity(index)).collect();
         let proofs = std::iter::repeat_n(verified.into_proof(), events.len());
@@ -474,13 +407,10 @@ impl<S: Intake> Asked<'_, S> {
     }
 }
 
-/// Whose fault it is that a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    /// The request's.
-    Refusal,
-    /// The host's own, or of what it depends on.
-    Host,
+/// The sender is asked to come again: that a key cannot be had says nothing about the request.
+fn without_key(no_key: &NoKey) -> Refused {
+    let reason = format_args!("a key that a request names cannot be had: {no_key}");
+    Refused::for_now(Rejection::KeyUnavailable, "key-unavailable", reason)
 }
 
 /// What becomes of a request that is not refused.
@@ -495,24 +425,22 @@ const NO_HEADERS: HeaderSlots<'static> = [Header { name: "", value: &[] }; limit
 
 /// The request as core sees it, without a body and as of no time.
 fn raw_request<'a>(
-    method: &'a Method,
-    uri: &'a Uri,
-    headers: &'a HeaderMap,
+    head: &'a Parts,
     slots: &'a mut HeaderSlots<'a>,
     source: &'a Source,
 ) -> Result<RawRequest<'a>, Rejection> {
     // The listener reads no more than there are slots, but it is not this function's place to know.
-    let slots = slots.get_mut(..headers.len()).ok_or(Rejection::HeadersTooLarge)?;
-    for (place, (name, value)) in slots.iter_mut().zip(headers) {
+    let slots = slots.get_mut(..head.headers.len()).ok_or(Rejection::HeadersTooLarge)?;
+    for (place, (name, value)) in slots.iter_mut().zip(&head.headers) {
         *place = Header {
             name: name.as_str(),
             value: value.as_bytes(),
         };
     }
     Ok(RawRequest {
-        method: method.as_str(),
-        path: Some(uri.path()),
-        query: uri.query(),
+        method: head.method.as_str(),
+        path: Some(head.uri.path()),
+        query: head.uri.query(),
         headers: slots,
         body: &[],
         url: source.public_url.as_deref(),
@@ -574,18 +502,14 @@ struct BodyBounds {
 /// Reads a body within its bounds of size and time, before anything is spent on it.
 async fn bounded_body(
     bounds: BodyBounds,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Incoming,
     held: &mut HeldBytes<'_>,
 ) -> Result<Bytes, Rejection> {
-    let header_bytes: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if header_bytes > limits::HEADER_BYTES_MAX || headers.len() > limits::HEADER_COUNT_MAX {
+    if header_bytes(head) > limits::HEADER_BYTES_MAX || head.headers.len() > limits::HEADER_COUNT_MAX {
         return Err(Rejection::HeadersTooLarge);
     }
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = head.headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Rejection::Encoded);
     }

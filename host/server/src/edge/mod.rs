@@ -7,6 +7,7 @@ mod access;
 mod connections;
 mod intake;
 mod keys;
+mod refused;
 mod time_budget;
 mod wire;
 
@@ -34,6 +35,7 @@ pub(crate) use self::access::Buckets;
 use self::access::Peer;
 pub(crate) use self::connections::{Connections, Follows, Slot};
 pub(crate) use self::keys::Keys;
+pub(crate) use self::refused::RefusedRequests;
 use self::time_budget::TimeBudget;
 pub(crate) use self::wire::{Patience, Wire};
 use crate::clock;
@@ -59,6 +61,8 @@ pub(crate) struct Edge<S> {
     pub(crate) store: S,
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) counters: Arc<EdgeCounters>,
+    /// What was refused, for whoever it was for.
+    pub(crate) refused: Arc<RefusedRequests>,
     /// Body bytes that requests hold now, over all threads; see [`limits::EDGE_BODY_BYTES_MAX`].
     pub(crate) body_bytes: AtomicUsize,
     /// What each tenant has used of its rate.

@@ -56,7 +56,9 @@ fn with_sends(config: &Config, asked: AskedList) -> AskedList {
             sends: sends(config),
             ..asked
         },
-        Listing::Events | Listing::Jobs | Listing::Runs | Listing::Actions | Listing::Deliveries => asked,
+        Listing::Events | Listing::Jobs | Listing::Runs | Listing::Actions | Listing::Deliveries | Listing::Refused => {
+            asked
+        }
     }
 }
 
@@ -90,6 +92,7 @@ pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Rou
         .other(calls::Actions, page::<S, calls::Actions, _>)
         .other(calls::Deliveries, page::<S, calls::Deliveries, _>)
         .other(calls::Undelivered, page::<S, calls::Undelivered, _>)
+        .other(calls::Refused, page::<S, calls::Refused, _>)
         .call(counted::<S>)
 }
 
@@ -99,6 +102,9 @@ async fn counted<S: Views + Control>(
 ) -> Answered<calls::Count> {
     let mut asked = query.checked(clock::now()).map_err(Refusal::bad)?;
     asked.tenant = caller.narrowed(None)?;
+    if !asked.list.is_of_events() {
+        return Ok(operator.refused.count(&asked));
+    }
     Ok(count(&operator.store, &operator.config.load_full(), asked).await?)
 }
 
@@ -118,11 +124,21 @@ where
     let mut asked = query.checked(L::LIST, now).map_err(Refusal::bad)?;
     asked.tenant = caller.narrowed(None)?;
     if !accepts_lines(&headers) {
-        let page = list::<L>(&operator.store, &operator.config.load_full(), asked).await?;
-        return Ok(Json(page).into_response());
+        return Ok(Json(page_of::<S, L>(&operator, asked).await?).into_response());
     }
     let rows_left = is_bounded.then_some(asked.rows_max);
     Ok(export::<S, L>(operator, asked, rows_left))
+}
+
+/// A page of what the store has, or of what this host remembers.
+async fn page_of<S: Views + Control, L: Listed>(
+    operator: &Operator<S>,
+    asked: AskedList,
+) -> Result<Page<L>, StoreError> {
+    if !asked.list.is_of_events() {
+        return Ok(operator.refused.list(&asked).map(L::of));
+    }
+    list(&operator.store, &operator.config.load_full(), asked).await
 }
 
 fn accepts_lines(headers: &HeaderMap) -> bool {
@@ -144,9 +160,8 @@ fn export<S: Views + Control, L: Listed>(
     tokio::spawn(async move {
         loop {
             asked.rows_max = rows_left.unwrap_or(EXPORT_ROWS).min(EXPORT_ROWS);
-            let config = operator.config.load_full();
-            let page = match operator.store.list(with_sends(&config, asked.clone())).await {
-                Ok(page) => page.map(L::of),
+            let page = match page_of::<S, L>(&operator, asked.clone()).await {
+                Ok(page) => page,
                 Err(error) => {
                     let _ = sender.send(Err(error)).await;
                     return;

@@ -39,6 +39,7 @@ use tollgate_store::{Control, StoreError, Views, WalStanding};
 use crate::clock;
 use crate::config::Config;
 use crate::delivery::DeliveryCounters;
+use crate::edge::RefusedRequests;
 use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::worker::{Quarantines, WorkerCounters};
@@ -63,6 +64,8 @@ pub(crate) struct Operator<S> {
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) registry: Arc<Registry<S>>,
     pub(crate) counters: Arc<EdgeCounters>,
+    /// What the edge refused.
+    pub(crate) refused: Arc<RefusedRequests>,
     pub(crate) worker_counters: Arc<WorkerCounters>,
     pub(crate) delivery_counters: Arc<DeliveryCounters>,
     /// All of these, to be written as text.

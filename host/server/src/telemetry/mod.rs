@@ -72,7 +72,16 @@ pub(crate) enum Whose<'a> {
     Sources(&'a TenantName, &'a SourceName),
 }
 
-impl Whose<'_> {
+impl<'a> Whose<'a> {
+    /// The tenant and the source, as far as it came.
+    pub(crate) fn names(self) -> (Option<&'a TenantName>, Option<&'a SourceName>) {
+        match self {
+            Self::Nobodys => (None, None),
+            Self::Tenants(tenant) => (Some(tenant), None),
+            Self::Sources(tenant, source) => (Some(tenant), Some(source)),
+        }
+    }
+
     fn labels(self) -> Labels {
         match self {
             Self::Nobodys => Labels::default(),

@@ -88,11 +88,14 @@ enum Along {
 }
 
 impl Along {
-    fn of(list: Listing) -> Self {
+    /// # Errors
+    /// When no store has the list.
+    fn of(list: Listing) -> Result<Self, Fault> {
         match list {
-            Listing::Events | Listing::Jobs | Listing::Undelivered => Self::Receipts,
-            Listing::Runs => Self::Runs,
-            Listing::Actions | Listing::Deliveries => Self::Actions,
+            Listing::Events | Listing::Jobs | Listing::Undelivered => Ok(Self::Receipts),
+            Listing::Runs => Ok(Self::Runs),
+            Listing::Actions | Listing::Deliveries => Ok(Self::Actions),
+            Listing::Refused => Err(Fault::NotFound("the list of what was refused in a store".to_owned())),
         }
     }
 
@@ -164,7 +167,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(view: View<'a>, key: &Secret, asked: &'a AskedList) -> Result<Self, Fault> {
-        let along = Along::of(asked.list);
+        let along = Along::of(asked.list)?;
         let newest = along.newest(view)?;
         let filter = &asked.filter;
         let mut before = asked.before.unwrap_or(i64::MAX).min(newest + 1);
@@ -317,7 +320,9 @@ impl Looking<'_, '_> {
     /// What stands with an event, where the list is not of events.
     fn expand(&mut self, receipt: &Receipt, own: Own) -> Result<Vec<Own>, Fault> {
         match self.walk.asked.list {
-            Listing::Events | Listing::Runs | Listing::Actions | Listing::Deliveries => Ok(vec![own]),
+            Listing::Events | Listing::Runs | Listing::Actions | Listing::Deliveries | Listing::Refused => {
+                Ok(vec![own])
+            }
             Listing::Jobs => {
                 let jobs = self.related.jobs(receipt.seq)?;
                 Ok(jobs.iter().rev().cloned().map(Own::Job).collect())
@@ -513,6 +518,7 @@ impl Facts for Holding<'_, '_, '_> {
             | Key::Kind
             | Key::Operation
             | Key::Reason => self.of_work(key, fits),
+            Key::Cause => Ok(false),
         }
     }
 }
