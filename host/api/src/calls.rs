@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, counts, dead_letters, fixtures, lists, pauses, plugins, quarantines, replay, resend, set_aside, state,
-    status, tokens, trace, trials,
+    budgets, bulk, counts, dead_letters, fixtures, lists, pauses, plugins, quarantines, replay, resend, set_aside,
+    state, status, tokens, trace, trials,
 };
 
 /// A call of the table, without its types.
@@ -198,6 +198,32 @@ calls! {
         query: lists::CountQuery,
         answer: lists::Count,
         returns: "the number, and whether that is all of them"
+    }
+    /// Do one thing to everything that fits a filter: replay jobs, redeliver deliveries, route events again, dismiss what is held. With
+    /// `dry_run` it says how many fit and shows some; without, it begins, and goes on when the host is started again
+    StartBulk = Post "/v1/bulk" needs ReceiptWrite {
+        body: bulk::BulkBody,
+        answer: bulk::BulkAnswer,
+        returns: "what fits, and the bulk action that was begun"
+    }
+    /// Bulk actions with their progress
+    Bulks = Get "/v1/bulk" needs ReceiptRead {
+        query: bulk::BulksQuery,
+        answer: Vec<bulk::BulkView>,
+        returns: "bulk actions, newest first"
+    }
+    /// One bulk action with its progress
+    ShowBulk = Get "/v1/bulk/{bulk}" needs ReceiptRead {
+        path: bulk::BulkPath,
+        answer: bulk::BulkView,
+        returns: "the bulk action"
+    }
+    /// End a bulk action before its next step. What it did stays done
+    AbortBulk = Post "/v1/bulk/{bulk}/abort" needs ReceiptWrite {
+        path: bulk::BulkPath,
+        body: bulk::AbortBody,
+        answer: bulk::BulkView,
+        returns: "the bulk action as it ended"
     }
     /// The dead-letter queue
     DeadLetters = Get "/v1/dead-letters" needs ReceiptRead {

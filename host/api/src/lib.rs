@@ -9,6 +9,7 @@
 
 mod as_text;
 pub mod budgets;
+pub mod bulk;
 mod call;
 pub mod calls;
 mod check;

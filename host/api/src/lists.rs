@@ -124,7 +124,12 @@ pub fn place_name(list: Listing, number: i64) -> String {
     format!("{}{number}", prefix(list))
 }
 
-fn place(list: Listing, field: &str, text: Option<&str>) -> Result<Option<i64>, String> {
+/// The number of a place that a page names; none where it is no place of the list.
+pub fn place_number(list: Listing, text: &str) -> Option<i64> {
+    place(list, "", Some(text)).ok().flatten()
+}
+
+pub(crate) fn place(list: Listing, field: &str, text: Option<&str>) -> Result<Option<i64>, String> {
     text.map(|text| {
         text.strip_prefix(prefix(list))
             .and_then(|number| number.parse().ok())

@@ -226,7 +226,7 @@ fn count<L: Listed>(args: &Args, query: ListQuery) -> anyhow::Result<Exit> {
 }
 
 /// `1 event`, `7 deliveries`.
-fn so_many(count: u64, list: Listing) -> String {
+pub(super) fn so_many(count: u64, list: Listing) -> String {
     match list {
         Listing::Undelivered | Listing::Refused => format!("{count} {}", list.as_str()),
         Listing::Deliveries if count == 1 => "1 delivery".to_owned(),

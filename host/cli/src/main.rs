@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod backup;
 mod budgets;
+mod bulk;
 mod check;
 mod copy;
 mod demo;
@@ -203,6 +204,11 @@ enum Command {
                       A receipt has one job per route and an operation one effect, so that a replay has no second effect."
     )]
     Replay(ReplayArgs),
+    /// Do one thing to everything that fits a filter: look first, then follow its progress, or end it
+    Bulk {
+        #[command(subcommand)]
+        command: bulk::Command,
+    },
     /// Send again what was delivered, on purpose: one delivery's, action's or receipt's, or those that match
     #[command(
         after_help = "The destination gets the same webhook-id and Idempotency-Key as before, and the header tollgate-resend, so that it \
@@ -601,6 +607,7 @@ fn main() -> ExitCode {
             command: DlqCommand::Show { target, id },
         } => ask::dead_letter(&target, &id),
         Command::Replay(args) => ask::replay(args),
+        Command::Bulk { command } => bulk::run(command),
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
         Command::Budgets { target, query } => budgets::run(&target, &query),

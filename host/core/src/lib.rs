@@ -53,6 +53,7 @@ pub mod registry;
 pub mod action;
 pub mod grant;
 pub mod budget;
+pub mod bulk;
 pub mod state;
 pub mod habits;
 pub mod host_calls;

@@ -94,6 +94,13 @@ pub const LIST_NAMED_MAX: usize = 20_000;
 /// A list that begins or ends at an instant looks so much further: hosts' clocks differ, and a commit takes events that waited for it.
 pub const LIST_CLOCK_SLACK_MS: i64 = 10 * 60 * 1000;
 
+/// Items of one step of a bulk action, which is one commit; what stands together in a list stays together, so that it may be a few more.
+pub const BULK_STEP_ITEMS_MAX: usize = 100;
+/// Between two steps of a bulk action: events that come in do not wait for it.
+pub const BULK_PAUSE_MS: u64 = 50;
+/// Bulk actions of one tenant, or of the operator, that go on at the same time.
+pub const BULKS_RUNNING_MAX: usize = 4;
+
 /// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.

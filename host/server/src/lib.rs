@@ -4,6 +4,7 @@
 //!
 //! What is public here is what `host/cli` uses, and no more.
 
+mod bulk;
 mod cached;
 pub mod clock;
 pub mod config;

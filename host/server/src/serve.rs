@@ -10,11 +10,13 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::ids::TenantName;
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
 use tollgate_store::Store as _;
 
+use crate::bulk;
 use crate::clock;
 use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
 use crate::delivery::{self, DeliveryCounters};
@@ -83,6 +85,7 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
             registry: Arc::new(registry),
             counters: Arc::default(),
             refused: Arc::new(RefusedRequests::since(clock::now())),
+            bulk_begun: Arc::default(),
             shutdown: CancellationToken::new(),
             last_good,
         };
@@ -214,6 +217,8 @@ struct Host {
     config: Arc<ArcSwap<Config>>,
     counters: Arc<EdgeCounters>,
     refused: Arc<RefusedRequests>,
+    /// Told when a bulk action is begun.
+    bulk_begun: Arc<Notify>,
     shutdown: CancellationToken,
     last_good: LastGood,
 }
@@ -276,6 +281,12 @@ impl Host {
         tasks.spawn(watch::run(
             Arc::clone(&self.config),
             Arc::clone(&self.counters),
+            self.shutdown.clone(),
+        ));
+        tasks.spawn(bulk::run(
+            self.store.clone(),
+            Arc::clone(&self.config),
+            Arc::clone(&self.bulk_begun),
             self.shutdown.clone(),
         ));
         tasks.spawn(delivery::run(
@@ -342,6 +353,7 @@ impl Host {
             progress: progress.clone(),
             started_at: clock::now(),
             gate: operator::Gate::new(&self.store, token),
+            bulk_begun: Arc::clone(&self.bulk_begun),
             trial: Turns::default(),
             quarantines: Arc::clone(&worker.quarantines),
             wal_standing: {

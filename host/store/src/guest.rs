@@ -23,15 +23,15 @@ use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{
-    admit, budgets, counts, deliveries, jobs, lists, outbox, pauses, quarantine, replay, resends, reviews, set_aside,
-    trace, unfinished,
+    admit, budgets, bulks, counts, deliveries, jobs, lists, outbox, pauses, quarantine, replay, resends, reviews,
+    set_aside, trace, unfinished,
 };
 use crate::{
-    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
-    DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page,
-    Pause, Place, Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement,
-    StoreError, Trace, TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
+    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewBulk,
+    NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReplayReport,
+    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter,
+    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -370,6 +370,38 @@ impl GuestStore {
             return self.read(|view| replay::plan(view, request));
         }
         self.write(|transaction| replay::replay(transaction, request))
+    }
+
+    /// As [`crate::Views::bulks`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn bulks(&self, filter: &BulkFilter) -> Result<Vec<Bulk>, StoreError> {
+        self.read(|view| bulks::list(view, filter))
+    }
+
+    /// As [`crate::Control::start_bulk`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn start_bulk(&self, bulk: &NewBulk) -> Result<Bulk, StoreError> {
+        self.write(|transaction| bulks::start(transaction, bulk))
+    }
+
+    /// As [`crate::Control::step_bulk`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when nothing was written.
+    pub fn step_bulk(&self, step: &BulkStep) -> Result<Bulk, StoreError> {
+        self.write(|transaction| bulks::step(transaction, &self.receipt_key, step))
+    }
+
+    /// As [`crate::Control::abort_bulk`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when nothing was written.
+    pub fn abort_bulk(&self, abort: &BulkAbort) -> Result<Bulk, StoreError> {
+        self.write(|transaction| bulks::abort(transaction, abort))
     }
 
     /// As [`crate::Views::sent`].

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
+pub use tollgate_api::bulk::{Bulk, BulkAbort, BulkFilter, NewBulk};
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
 pub use tollgate_api::lists::{AskedList, Count, Item, Page};
@@ -31,8 +32,8 @@ use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::grant::{self, Grant};
 use tollgate_core::ids::{
-    ActionId, DeliveryId, DestinationName, Digest, LeaseEpoch, OperationKey, OutboxId, PluginDigest, PluginName,
-    ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
+    ActionId, BulkId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
+    PluginName, ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 pub use tollgate_core::outbox::OutboxClaim;
@@ -226,6 +227,40 @@ pub enum ReplayWhat {
     },
     /// Makes the jobs that routing gives to these receipts now and that they have not. A receipt has one job per route at most.
     Routed(Vec<(ReceiptId, Vec<NewJob>)>),
+    /// Runs those of these jobs again that have ended.
+    Jobs(Vec<JobId>),
+    /// Tries those of these deliveries again that were given up.
+    Entries(Vec<OutboxId>),
+}
+
+/// One step of a bulk action: what it does is done, and its place moves on, in one commit.
+#[derive(Debug, Clone)]
+pub struct BulkStep {
+    /// Which bulk action.
+    pub bulk: BulkId,
+    /// The place at which the step begins. Where the bulk action is at another by now, somebody else did the step.
+    pub from: i64,
+    /// Where the next step begins; none where the list has ended.
+    pub next: Option<i64>,
+    /// To what it is done.
+    pub items: Vec<BulkItem>,
+    /// How many more fitted, and cannot be done.
+    pub passed_over: u64,
+    /// How many were looked at.
+    pub looked_at: u64,
+    /// When.
+    pub now: UnixMillis,
+}
+
+/// Something that a bulk action is done to.
+#[derive(Debug, Clone)]
+pub enum BulkItem {
+    /// A job, as long as it has this status.
+    Job(JobId, String),
+    /// A delivery, as long as it has this status.
+    Entry(OutboxId, String),
+    /// A receipt; where it is routed again, with the jobs that routing gives to it now.
+    Receipt(ReceiptId, Vec<NewJob>),
 }
 
 /// A receipt that may be routed.

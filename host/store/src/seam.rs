@@ -26,12 +26,12 @@ use crate::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use crate::{
-    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, ClaimRequest, Count, Counts,
-    DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, OutboxClaims,
-    OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
-    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
-    SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
-    StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
+    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewBulk,
+    NewToken, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun,
+    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
+    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -152,6 +152,9 @@ pub trait Views: Clone + Send + Sync + 'static {
 
     /// How many of a list fit, of what one count looks at.
     fn count(&self, asked: AskedList) -> impl Future<Output = Result<Count, StoreError>> + Send;
+
+    /// Bulk actions, newest first.
+    fn bulks(&self, filter: BulkFilter) -> impl Future<Output = Result<Vec<Bulk>, StoreError>> + Send;
 
     /// Lists dead letters, newest first.
     fn dead_letters(
@@ -282,6 +285,21 @@ pub trait Control: ReceiptKey {
     /// Has delivered entries sent again, under the names that they had, and writes who asked for it and why into their receipts'
     /// history. Returns which: one that is no longer delivered is left as it is.
     fn resend(&self, request: ResendRequest) -> impl Future<Output = Result<Vec<OutboxId>, StoreError>> + Send;
+
+    /// Begins a bulk action. Nothing is done yet.
+    fn start_bulk(&self, bulk: NewBulk) -> impl Future<Output = Result<Bulk, StoreError>> + Send;
+
+    /// Does a step of a bulk action, and returns how far it is now: where it did not go on from the step's place any more, nothing was done.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such bulk action.
+    fn step_bulk(&self, step: BulkStep) -> impl Future<Output = Result<Bulk, StoreError>> + Send;
+
+    /// Ends a bulk action, and returns how far it came. One that has ended is left as it is.
+    ///
+    /// # Errors
+    /// As [`Control::step_bulk`].
+    fn abort_bulk(&self, abort: BulkAbort) -> impl Future<Output = Result<Bulk, StoreError>> + Send;
 
     /// Records what a person decided about something that is set aside. In one commit: the decision, what follows from it (the
     /// subject's status and the receipt's jobs, the job that runs again, the event or the action that a conflict becomes) and a line of history.

@@ -4,6 +4,7 @@
 pub(crate) mod admit;
 pub(crate) mod append;
 pub(crate) mod budgets;
+pub(crate) mod bulks;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod chain;
 pub(crate) mod counts;

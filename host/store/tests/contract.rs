@@ -8,6 +8,8 @@ mod support;
 
 #[path = "contract/audit.rs"]
 mod audit;
+#[path = "contract/bulks.rs"]
+mod bulks;
 #[path = "contract/compressed.rs"]
 mod compressed;
 #[path = "contract/copy.rs"]

@@ -87,6 +87,9 @@ fn main() {
         difference::Tallying::add(_, _, _, _, _, _);
         difference::Tallying::finish(_);
         difference::differences(_, _);
+        bulk::BulkAction::as_str(_);
+        bulk::BulkAction::lists(_);
+        bulk::BulkState::as_str(_);
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
         delivery::AttemptEnd::answered(_, _, _);

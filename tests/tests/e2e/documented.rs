@@ -48,6 +48,7 @@ fn o2_answers_follow_the_document() {
         "/v1/deliveries",
         "/v1/undelivered?filter=status:not-meant",
         "/v1/refused?filter=source:shop",
+        "/v1/bulk?tenant=acme",
         "/v1/count?of=events&filter=tenant:acme",
         "/v1/budgets?tenant=acme&account=ann",
     ] {
@@ -91,6 +92,21 @@ fn o2_answers_follow_the_document() {
         ),
         (
             "POST",
+            "/v1/bulk",
+            json!({ "action": "dismiss", "of": "events", "filter": "status:held", "actor": "ana", "why": "a test", "dry_run": true }),
+        ),
+        (
+            "POST",
+            "/v1/bulk",
+            json!({ "action": "replay", "filter": "event:evt_paid", "actor": "ana", "why": "a test" }),
+        ),
+        (
+            "POST",
+            "/v1/bulk/bulk_1/abort",
+            json!({ "actor": "ana", "why": "a test" }),
+        ),
+        (
+            "POST",
             "/v1/review",
             json!({ "id": held[0]["id"], "dismiss": true, "why": "a test", "actor": "ana" }),
         ),
@@ -110,6 +126,7 @@ fn o2_answers_follow_the_document() {
         answered(&stage, method, path, &body);
     }
     get("/v1/state?tenant=acme&plugin=cashback&key=k");
+    get("/v1/bulk/bulk_1");
     get("/v1/held?with_reviewed=true");
     get("/v1/trace?id=evt_odd");
     let paid = stage.trace("evt_paid")["receipt"]["id"].clone();

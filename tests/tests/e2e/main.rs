@@ -23,6 +23,7 @@ mod forward;
 mod lifecycle;
 mod operators;
 mod lists;
+mod bulk;
 mod process;
 mod telemetry;
 mod prometheus;

@@ -125,6 +125,37 @@ fn r1_i13_what_is_read_of_what_was_refused() {
     said.hold("refused");
 }
 
+#[test]
+fn r1_o11_what_is_read_of_bulk_actions() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let mut said = Transcript::default();
+    said.ask(&stage, &["bulk", "list"]);
+    destination.otherwise(Reply::Status(410));
+    send(&stage, redeemed("evt_1", "red_1", "success"));
+    send(&stage, redeemed("evt_2", "red_2", "success"));
+    destination.otherwise(Reply::Status(204));
+    for command in [
+        &["bulk", "redeliver", "status:dead", "--dry-run"][..],
+        &["bulk", "redeliver", "status:dead", "--why", "it is back"],
+        &["bulk", "redeliver", "status:dead", "--yes"],
+        &["bulk", "redeliver", " "],
+        &["bulk", "redeliver", "status:held"],
+        &["bulk", "dismiss", "plugin:x", "--of", "runs", "--dry-run"],
+        &["bulk", "replay", "status:dead", "--dry-run"],
+        &["bulk", "redeliver", "status:dead", "--yes", "--why", "it is back"],
+        &["bulk", "show", "bulk_1"],
+        &["bulk", "show", "bulk_9"],
+        &["bulk", "show", "job_1"],
+        &["bulk", "abort", "bulk_1", "--why", "too late"],
+    ] {
+        said.ask(&stage, command);
+    }
+    said.hold("bulk");
+}
+
 /// A route whose plugin holds every event.
 const HELD: &str = "[routes.notes]\ntypes = [\"note\"]\nplugin = \"hold\"\n";
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{FamilyName, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{DestinationName, FamilyName, PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::limits::COMPONENT_BYTES_MAX;
 use tollgate_core::network::Network;
@@ -651,5 +651,11 @@ impl Config {
     /// The lifecycle that judges an event's status; none when its family has none.
     pub(crate) fn lifecycle_of(&self, event: &Event) -> Option<Arc<Lifecycle>> {
         self.lifecycles.get(event.reading.family()?).cloned()
+    }
+
+    /// Whether a tenant has a destination of this name, or had it under this name before.
+    pub(crate) fn has_destination(&self, tenant: &TenantName, destination: &DestinationName) -> bool {
+        let tenant = self.tenants.get(tenant);
+        tenant.is_some_and(|tenant| tenant.destination(destination).is_some())
     }
 }

@@ -12,11 +12,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
-use tollgate_api::lists::{Count, ListQuery, Listed, Page};
+use tollgate_api::lists::{Count, ListQuery, Listed, Page, place_number};
 use tollgate_api::{Call, calls};
 use tollgate_core::filter::Listing;
 use tollgate_core::ids::TenantName;
-use tollgate_core::time::UnixMillis;
 use tollgate_core::undelivered::Sends;
 use tollgate_store::{AskedList, Control, StoreError, Views};
 
@@ -179,22 +178,13 @@ fn export<S: Views + Control, L: Listed>(
             if !lines.is_empty() && sender.send(Ok(Bytes::from(lines))).await.is_err() {
                 return;
             }
-            match page.next.as_deref().and_then(|next| place(L::LIST, next)) {
+            match page.next.as_deref().and_then(|next| place_number(L::LIST, next)) {
                 Some(next) if !is_over => asked.before = Some(next),
                 Some(_) | None => return,
             }
         }
     });
     ([(header::CONTENT_TYPE, NDJSON)], Body::new(Lines(receiver))).into_response()
-}
-
-/// The number of a place that a page named.
-fn place(list: Listing, next: &str) -> Option<i64> {
-    let query = ListQuery {
-        after: Some(next.to_owned()),
-        ..ListQuery::default()
-    };
-    query.checked(list, UnixMillis(0)).ok()?.before
 }
 
 /// The body of an export.

@@ -5,6 +5,7 @@
 mod access;
 mod asked;
 mod budgets;
+mod bulk;
 mod fixture;
 mod health;
 mod listener;
@@ -29,6 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry as MetricsRegistry;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
@@ -50,6 +52,7 @@ pub use fixture::{NoFixture, fixture_of};
 pub(crate) use health::Progress;
 pub use lists::{count as count_by_now, list as list_by_now};
 pub use replay::replay as replay_by_now;
+pub(crate) use replay::routed_now;
 pub use resend::resend as resend_by_now;
 pub use review::{ReviewError, review as review_by_now};
 pub use state::{edit as edit_state_by_now, state as state_by_now};
@@ -76,6 +79,8 @@ pub(crate) struct Operator<S> {
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
     pub(crate) wal_standing: Box<dyn Fn() -> WalStanding + Send + Sync>,
+    /// Told when a bulk action is begun.
+    pub(crate) bulk_begun: Arc<Notify>,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -108,6 +113,7 @@ pub(crate) async fn serve<S: Views + Control>(
     let guarded = [
         access::calls,
         budgets::calls,
+        bulk::calls,
         fixture::calls,
         lists::calls,
         health::calls,

@@ -2,6 +2,7 @@
 
 use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_core::admission::{self, NewJob};
+use tollgate_core::ids::ReceiptId;
 use tollgate_core::mode::Accept;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
@@ -25,19 +26,10 @@ pub async fn replay(
     let what = match asked.what {
         ReplayOf::DeadLetters(filter) => ReplayWhat::DeadLetters(filter),
         ReplayOf::HeldJobs(filter) => ReplayWhat::HeldJobs(filter),
-        ReplayOf::Receipt(receipt) => {
-            let filter = RoutableFilter {
-                receipt: Some(receipt),
-                rows_max: 1,
-                ..RoutableFilter::default()
-            };
-            let found = store.routable(filter).await?;
-            let jobs = found
-                .first()
-                .map(|found| jobs(config, found, RoutableStanding::AsJudged))
-                .unwrap_or_default();
-            ReplayWhat::Receipt { receipt, jobs }
-        }
+        ReplayOf::Receipt(receipt) => ReplayWhat::Receipt {
+            receipt,
+            jobs: routed_now(store, config, receipt).await?,
+        },
         ReplayOf::Receipts(filter) => {
             let (rows_max, standing) = (filter.rows_max, filter.standing);
             let found = store.routable(filter).await?;
@@ -73,6 +65,25 @@ fn route_targets(config: &Config) -> Vec<RouteTargets> {
         routes.collect::<Vec<_>>()
     };
     config.tenants.values().flat_map(of).collect()
+}
+
+/// The jobs that the routes of now give to a receipt as it was judged; none where it may have none.
+///
+/// # Errors
+/// When the store cannot be read, or has not one of them.
+pub(crate) async fn routed_now(
+    store: &impl Views,
+    config: &Config,
+    receipt: ReceiptId,
+) -> Result<Vec<NewJob>, StoreError> {
+    let filter = RoutableFilter {
+        receipt: Some(receipt),
+        rows_max: 1,
+        ..RoutableFilter::default()
+    };
+    let found = store.routable(filter).await?;
+    let found = found.first();
+    Ok(found.map_or_else(Vec::new, |found| jobs(config, found, RoutableStanding::AsJudged)))
 }
 
 /// The jobs that the routes of now give to a receipt. One that came late is judged as the first time, unless those that came late were asked for.

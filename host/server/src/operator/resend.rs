@@ -55,9 +55,7 @@ fn why_not(config: &Config, sent: &Sent) -> Option<String> {
         SentState::Dead => return Some("it was given up: put it back with `tollgate replay`".to_owned()),
         SentState::Delivered { .. } => {}
     }
-    let tenant = config.tenants.get(&sent.tenant);
-    let is_there = tenant.is_some_and(|tenant| tenant.destination(&sent.destination).is_some());
-    (!is_there).then(|| {
+    (!config.has_destination(&sent.tenant, &sent.destination)).then(|| {
         format!(
             "the tenant `{}` has no destination `{}` any more",
             sent.tenant, sent.destination

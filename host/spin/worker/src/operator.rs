@@ -515,7 +515,8 @@ fn route_targets(store: &GuestStore, what: &ReplayWhat) -> Result<Vec<RouteTarge
         ReplayWhat::Receipt { receipt, .. } => Some(store.event(*receipt)?.tenant),
         ReplayWhat::DeadLetters(filter) => filter.tenant.clone(),
         ReplayWhat::HeldJobs(filter) => filter.tenant.clone(),
-        ReplayWhat::Routed(_) => None,
+        // The last two are steps of bulk actions, which a Spin app does not serve.
+        ReplayWhat::Routed(_) | ReplayWhat::Jobs(_) | ReplayWhat::Entries(_) => None,
     };
     let Some(tenant) = tenant else { return Ok(Vec::new()) };
     let work = tenants::work(&tenant).map_err(conflict)?;

@@ -4,7 +4,7 @@
 //! are numbered, what happens to a row that is there already, the empty blob, and one column whose name is a keyword here.
 
 /// Tables whose rows are numbered by the database: an insert asks for the number.
-const NUMBERED: [&str; 18] = [
+const NUMBERED: [&str; 19] = [
     "origins",
     "deliveries",
     "jobs",
@@ -23,6 +23,7 @@ const NUMBERED: [&str; 18] = [
     "work_reviews",
     "resends",
     "state_edits",
+    "bulks",
 ];
 
 /// Tables whose rows are replaced whole, and what names a row of them.

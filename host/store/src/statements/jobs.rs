@@ -185,6 +185,11 @@ impl Job {
     }
 }
 
+/// How far a job has come.
+pub(crate) fn state(connection: &Connection, job: JobId) -> Result<JobState, Fault> {
+    Ok(Job::find(connection, job)?.state)
+}
+
 /// A job that waited for its lane.
 pub(crate) struct Waiting {
     job: i64,

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    budgets, counts, deliveries, lists, pauses, quarantine, registry, replay, resends, reviews, runs, set_aside,
+    budgets, bulks, counts, deliveries, lists, pauses, quarantine, registry, replay, resends, reviews, runs, set_aside,
     state_edits, tokens, trace,
 };
 use crate::log::Kind;
@@ -25,11 +25,12 @@ use crate::registry::{
 };
 use crate::sql::Connection;
 use crate::{
-    AskedList, BudgetAsked, BudgetView, Control, Count, Counts, DeadLetter, DeadLetterFilter, Item, KeptDelivery,
-    NewToken, NextDue, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
-    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry,
-    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, Control, Count, Counts, DeadLetter,
+    DeadLetterFilter, Item, KeptDelivery, NewBulk, NewToken, NextDue, OldestWaiting, Page, Pause, Place, Quarantine,
+    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Views,
 };
 
 /// Gives the store's transactions.
@@ -97,6 +98,10 @@ impl<S: Transacts> Views for S {
     async fn count(&self, asked: AskedList) -> Result<Count, StoreError> {
         let key = self.receipt_key().clone();
         self.read(move |view| lists::count(view, &key, &asked)).await
+    }
+
+    async fn bulks(&self, filter: BulkFilter) -> Result<Vec<Bulk>, StoreError> {
+        self.read(move |view| bulks::list(view, &filter)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
@@ -222,6 +227,22 @@ impl<S: Transacts> Control for S {
             resends::resend(transaction, &request)
         })
         .await
+    }
+
+    async fn start_bulk(&self, bulk: NewBulk) -> Result<Bulk, StoreError> {
+        self.write(Kind::Replayed, move |transaction| bulks::start(transaction, &bulk))
+            .await
+    }
+
+    async fn step_bulk(&self, step: BulkStep) -> Result<Bulk, StoreError> {
+        let key = self.receipt_key().clone();
+        self.write(Kind::Replayed, move |transaction| bulks::step(transaction, &key, &step))
+            .await
+    }
+
+    async fn abort_bulk(&self, abort: BulkAbort) -> Result<Bulk, StoreError> {
+        self.write(Kind::Replayed, move |transaction| bulks::abort(transaction, &abort))
+            .await
     }
 
     async fn review(&self, request: ReviewRequest) -> Result<ReviewAnswer, StoreError> {

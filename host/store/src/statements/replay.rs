@@ -5,7 +5,7 @@ use tollgate_core::event::Event;
 use tollgate_core::ids::{ActionId, DeadLetterId, JobId, OutboxId, ReceiptId, RouteName, Status};
 use tollgate_core::review::Reviewed;
 use tollgate_core::time::UnixMillis;
-use tollgate_core::work::{EntryState, JobEvent, JobState};
+use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 
 use super::admit::insert_jobs;
 use super::fault::Fault;
@@ -253,10 +253,41 @@ fn planned(view: View<'_>, request: &ReplayRequest) -> Result<Vec<Step>, Fault> 
             }
             Ok(steps)
         }
+        ReplayWhat::Jobs(jobs) => {
+            let mut steps = Vec::new();
+            for job in jobs {
+                steps.extend(steps_of_jobs(view, "id", job.0)?);
+            }
+            Ok(steps)
+        }
+        ReplayWhat::Entries(entries) => {
+            let mut steps = Vec::new();
+            for entry in entries {
+                steps.extend(step_of_entry(view, *entry)?);
+            }
+            Ok(steps)
+        }
     }
 }
 
 impl Step {
+    /// Of work that a receipt has.
+    fn of(receipt: &Receipt, work: ReplayedWork, reason: String) -> Self {
+        Self {
+            receipt_seq: receipt.seq,
+            replayed: Replayed {
+                receipt: receipt.id,
+                tenant: receipt.event.tenant.clone(),
+                event_id: receipt.event.id.to_string(),
+                event_type: receipt.event.event_type.to_string(),
+                work,
+                reason,
+                adds: Vec::new(),
+            },
+            new_job: None,
+        }
+    }
+
     fn of_letter(found: Found) -> Self {
         let letter = found.letter;
         let replayed = Replayed {
@@ -464,10 +495,37 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
     let Some(seq) = receipts::find(view, &[receipt])?.pop() else {
         return Err(Fault::NotFound(receipt.to_string()));
     };
-    let kept = receipts::get_known(view, seq, Body::Without)?;
-    let mut statement =
-        view.prepare_cached("SELECT id AS job, route, state, reason FROM jobs WHERE receipt = ?1 ORDER BY id")?;
-    let mut found = statement.query([seq])?;
+    steps_of_jobs(view, "receipt", seq)
+}
+
+/// A delivery that was given up and is to be tried again.
+fn step_of_entry(view: View<'_>, entry: OutboxId) -> Result<Option<Step>, Fault> {
+    let mut statement = view.prepare_cached(
+        "SELECT e.state, e.destination, e.action, e.reason, a.operation_key, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
+         WHERE e.id = ?1",
+    )?;
+    let mut found = statement.query([entry.0])?;
+    let row = found.next()?.ok_or_else(|| Fault::NotFound(entry.to_string()))?;
+    if rows::entry_state(row, "state")?.next(EntryEvent::Replay).is_err() {
+        return Ok(None);
+    }
+    let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
+    let reason: Option<String> = get(row, "reason")?;
+    let work = ReplayedWork::Delivery {
+        entry,
+        destination: id(row, "destination")?,
+        action: ActionId(get(row, "action")?),
+        operation_key: get(row, "operation_key")?,
+    };
+    Ok(Some(Step::of(&receipt, work, reason.unwrap_or_default())))
+}
+
+/// Jobs that may run again: of a receipt, or one. `column` is `receipt` or `id`.
+fn steps_of_jobs(view: View<'_>, column: &str, number: i64) -> Result<Vec<Step>, Fault> {
+    let mut statement = view.prepare_cached(&format!(
+        "SELECT id AS job, receipt, route, state, reason FROM jobs WHERE {column} = ?1 ORDER BY id"
+    ))?;
+    let mut found = statement.query([number])?;
     let mut steps = Vec::new();
     while let Some(row) = found.next()? {
         let state = rows::job_state(row, "state")?;
@@ -475,24 +533,14 @@ fn steps_of_receipt(view: View<'_>, receipt: ReceiptId) -> Result<Vec<Step>, Fau
         if state.next(JobEvent::Replay).is_err() {
             continue;
         }
+        let receipt = receipts::get_known(view, get(row, "receipt")?, Body::Without)?;
         let reason: Option<String> = get(row, "reason")?;
-        let replayed = Replayed {
-            receipt,
-            tenant: kept.event.tenant.clone(),
-            event_id: kept.event.id.to_string(),
-            event_type: kept.event.event_type.to_string(),
-            work: ReplayedWork::Job {
-                job: JobId(get(row, "job")?),
-                route: id(row, "route")?,
-            },
-            reason: reason.unwrap_or_else(|| state.as_str().to_owned()),
-            adds: Vec::new(),
+        let work = ReplayedWork::Job {
+            job: JobId(get(row, "job")?),
+            route: id(row, "route")?,
         };
-        steps.push(Step {
-            receipt_seq: seq,
-            replayed,
-            new_job: None,
-        });
+        let reason = reason.unwrap_or_else(|| state.as_str().to_owned());
+        steps.push(Step::of(&receipt, work, reason));
     }
     Ok(steps)
 }

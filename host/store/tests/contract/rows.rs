@@ -24,13 +24,14 @@ use tollgate_store::registry::{
     RouteNamespace, SetRoute, ShadowFilter, ShadowRecord, ShadowReport, StepRequest, TrialRecord, VersionFilter,
 };
 use tollgate_store::{
-    Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Changes,
-    ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter, Driver, DriverError, GuestStore, Intake, Item,
-    JobClaim, KeptDelivery, NewToken, NextDue, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Pause, Place,
-    Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
-    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
-    Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Bulk,
+    BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
+    Driver, DriverError, GuestStore, Intake, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, OldestWaiting,
+    Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReceiptKey, RecordedRun,
+    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
+    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
+    TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -282,6 +283,10 @@ impl Views for RowStore {
         self.of_guest()?.pauses()
     }
 
+    async fn bulks(&self, filter: BulkFilter) -> Result<Vec<Bulk>, StoreError> {
+        self.of_guest()?.bulks(&filter)
+    }
+
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.of_guest()?.next_due()
     }
@@ -311,6 +316,18 @@ impl Views for RowStore {
 impl Control for RowStore {
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         self.of_guest()?.replay(&request)
+    }
+
+    async fn start_bulk(&self, bulk: NewBulk) -> Result<Bulk, StoreError> {
+        self.of_guest()?.start_bulk(&bulk)
+    }
+
+    async fn step_bulk(&self, step: BulkStep) -> Result<Bulk, StoreError> {
+        self.of_guest()?.step_bulk(&step)
+    }
+
+    async fn abort_bulk(&self, abort: BulkAbort) -> Result<Bulk, StoreError> {
+        self.of_guest()?.abort_bulk(&abort)
     }
 
     async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {

@@ -35,6 +35,11 @@ use crate::support::{
     trace_one, trace_text,
 };
 
+pub(crate) use crate::bulks::{
+    o11_a_step_is_done_once_whoever_repeats_it_and_goes_on_after_a_restart,
+    o11_deliveries_go_again_under_their_own_names_events_are_routed_and_held_work_is_dismissed,
+    o11_what_changed_meanwhile_is_passed_over_and_an_aborted_one_does_nothing_more,
+};
 pub(crate) use crate::lists::{
     o2_o10_a_list_keeps_to_its_tenant, o10_a_filter_finds_what_fits_in_every_list,
     o10_pages_stay_where_they_are_while_events_come_in, o10_what_was_decided_about_a_held_event_is_not_held_any_more,
@@ -154,6 +159,9 @@ macro_rules! contract {
             o2_o10_a_list_keeps_to_its_tenant,
             p11_each_event_has_a_standing_at_each_destination,
             p11_an_operation_that_another_event_recorded_counts_for_both,
+            o11_a_step_is_done_once_whoever_repeats_it_and_goes_on_after_a_restart,
+            o11_what_changed_meanwhile_is_passed_over_and_an_aborted_one_does_nothing_more,
+            o11_deliveries_go_again_under_their_own_names_events_are_routed_and_held_work_is_dismissed,
             integrity_is_well_after_work,
         );
     };

@@ -728,6 +728,7 @@ impl Model {
             }
             ReplayWhat::HeldJobs(_) => self.held_jobs(),
             ReplayWhat::Routed(_) => bail!("nothing is routed again here"),
+            ReplayWhat::Jobs(_) | ReplayWhat::Entries(_) => bail!("nobody begins bulk actions here"),
         };
         ensure!(
             report.replayed.len() == expected,

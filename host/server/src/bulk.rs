@@ -1,0 +1,147 @@
+//! Carries bulk actions out, step by step, on this host or another (promise O11).
+//!
+//! What is to be done is read from the store each time, so a restart goes on where the last step ended. Of several hosts that do the same step,
+//! one finds the bulk action where the step began, and the others do nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tollgate_api::lists::{AskedList, Item, place_number};
+use tollgate_core::bulk::BulkAction;
+use tollgate_core::filter::Filter;
+use tollgate_core::limits;
+use tollgate_store::{Bulk, BulkAbort, BulkFilter, BulkItem, BulkStep, Control, StoreError, Views};
+
+use crate::clock;
+use crate::config::Config;
+use crate::operator::routed_now;
+
+/// How often it is looked for what another host, or an earlier process, has begun.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Pages that one step looks at without finding anything.
+const PAGES_MAX: usize = 10;
+
+/// Carries out whatever is begun, until shutdown.
+pub(crate) async fn run<S: Views + Control>(
+    store: S,
+    config: Arc<ArcSwap<Config>>,
+    begun: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    let pause = Duration::from_millis(limits::BULK_PAUSE_MS);
+    loop {
+        let wait = match round(&store, &config).await {
+            Ok(0) => LOOK_EVERY,
+            Ok(_) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "a bulk action waits: the store did not do its step");
+                LOOK_EVERY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = begun.notified(), if wait == LOOK_EVERY => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// One step of each that goes on. Returns how many those were.
+async fn round<S: Views + Control>(store: &S, config: &ArcSwap<Config>) -> Result<usize, StoreError> {
+    let running = BulkFilter {
+        is_running: true,
+        rows_max: usize::MAX,
+        ..BulkFilter::default()
+    };
+    let running = store.bulks(running).await?;
+    for bulk in running.iter().rev() {
+        step(store, &config.load_full(), bulk).await?;
+    }
+    Ok(running.len())
+}
+
+async fn step<S: Views + Control>(store: &S, config: &Config, bulk: &Bulk) -> Result<(), StoreError> {
+    let begun = &bulk.begun;
+    let filter = match Filter::read(&begun.filter, begun.list, begun.started_at) {
+        Ok(filter) => filter,
+        // It was read when it began, by another version.
+        Err(error) => {
+            let abort = BulkAbort {
+                bulk: bulk.id,
+                by: "the host".to_owned(),
+                why: error.to_string(),
+                now: clock::now(),
+            };
+            store.abort_bulk(abort).await?;
+            return Ok(());
+        }
+    };
+    let mut asked = AskedList {
+        list: begun.list,
+        filter,
+        tenant: begun.tenant.clone(),
+        before: Some(bulk.place),
+        newer: None,
+        rows_max: limits::BULK_STEP_ITEMS_MAX,
+        sends: BTreeMap::new(),
+    };
+    let mut looked_at = 0;
+    let mut items = Vec::new();
+    let mut next = None;
+    for _ in 0..PAGES_MAX {
+        let page = store.list(asked.clone()).await?;
+        looked_at += page.looked_at;
+        items = page.items;
+        next = page.next.as_deref().and_then(|next| place_number(begun.list, next));
+        asked.before = next;
+        if !items.is_empty() || next.is_none() {
+            break;
+        }
+    }
+    let fitting = items.len();
+    let mut doable = Vec::with_capacity(fitting);
+    for item in items {
+        doable.extend(what_is_done(store, config, begun.action, item).await?);
+    }
+    let step = BulkStep {
+        bulk: bulk.id,
+        from: bulk.place,
+        next,
+        passed_over: (fitting - doable.len()) as u64,
+        items: doable,
+        looked_at,
+        now: clock::now(),
+    };
+    let after = store.step_bulk(step).await?;
+    if after.ended_at.is_some() && after.state != bulk.state {
+        let (bulk, done, passed_over) = (after.id, after.done, after.passed_over);
+        tracing::info!(%bulk, action = %after.begun.action, done, passed_over, "a bulk action is done");
+    }
+    Ok(())
+}
+
+/// What a step does to an item; nothing where the configuration of now has no place for it.
+async fn what_is_done(
+    store: &impl Views,
+    config: &Config,
+    action: BulkAction,
+    item: Item,
+) -> Result<Option<BulkItem>, StoreError> {
+    Ok(match (action, item) {
+        (BulkAction::Replay | BulkAction::Dismiss, Item::Job(row)) => Some(BulkItem::Job(row.job, row.status)),
+        (BulkAction::Redeliver, Item::Delivery(row)) => {
+            let is_there = config.has_destination(&row.event.tenant, &row.destination);
+            is_there.then_some(BulkItem::Entry(row.entry, row.status))
+        }
+        (BulkAction::Route, Item::Event(row)) => {
+            let jobs = routed_now(store, config, row.event.receipt).await?;
+            Some(BulkItem::Receipt(row.event.receipt, jobs))
+        }
+        (BulkAction::Dismiss, Item::Event(row)) => Some(BulkItem::Receipt(row.event.receipt, Vec::new())),
+        (BulkAction::Replay | BulkAction::Redeliver | BulkAction::Route | BulkAction::Dismiss, _) => None,
+    })
+}

@@ -1,0 +1,150 @@
+//! Bulk actions, as people ask for them: what fits is shown first, and what is begun is an object with progress (promise O11).
+
+use std::sync::Arc;
+
+use axum::Router;
+use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, NewBulk};
+use tollgate_api::calls;
+use tollgate_api::lists::{Item, place_name, place_number};
+use tollgate_core::access::Caller;
+use tollgate_core::ids::{BulkId, TenantName};
+use tollgate_core::limits;
+use tollgate_core::time::UnixMillis;
+use tollgate_store::{Bulk, Control, StoreError, Views};
+
+use super::asked::{Answered, Asked, Routes as _};
+use super::{Operator, Refusal, access};
+use crate::clock;
+
+/// How many of what fits are shown.
+const EXAMPLES: usize = 5;
+
+/// The calls about bulk actions.
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(start::<S>).call(list::<S>).call(show::<S>).call(abort::<S>)
+}
+
+async fn start<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::StartBulk>,
+) -> Answered<calls::StartBulk> {
+    let now = clock::now();
+    let mut asked = body.checked(now).map_err(Refusal::bad)?;
+    asked.actor = access::actor(&caller, asked.actor);
+    let tenant = caller.narrowed(None)?;
+    let answer = preview(&operator.store, &asked, tenant.clone()).await?;
+    let nothing_fits = answer.fitting.count == 0 && answer.fitting.complete;
+    if asked.dry_run || nothing_fits {
+        return Ok(answer);
+    }
+    let running = BulkFilter {
+        tenant: tenant.clone(),
+        is_running: true,
+        rows_max: limits::BULKS_RUNNING_MAX,
+        ..BulkFilter::default()
+    };
+    if operator.store.bulks(running).await?.len() >= limits::BULKS_RUNNING_MAX {
+        return Err(Refusal::conflict(format!(
+            "{} bulk actions go on; wait for one to end, or end one",
+            limits::BULKS_RUNNING_MAX
+        )));
+    }
+    let begun = operator.store.start_bulk(begin(asked, &answer, tenant, now)).await?;
+    operator.bulk_begun.notify_one();
+    Ok(BulkAnswer {
+        bulk: Some(begun.into()),
+        ..answer
+    })
+}
+
+/// What a bulk action would be about.
+async fn preview(store: &impl Views, asked: &AskedBulk, tenant: Option<TenantName>) -> Result<BulkAnswer, StoreError> {
+    let listed = asked.listed(tenant, EXAMPLES);
+    let page = store.list(listed.clone()).await?;
+    let newest = page
+        .newest
+        .as_deref()
+        .and_then(|newest| place_number(asked.list, newest));
+    let mut answer = BulkAnswer {
+        action: asked.action.to_string(),
+        fitting: store.count(listed).await?,
+        upto: place_name(asked.list, asked.upto.or(newest).unwrap_or_default()),
+        jobs: Vec::new(),
+        deliveries: Vec::new(),
+        events: Vec::new(),
+        bulk: None,
+    };
+    for item in page.items {
+        match item {
+            Item::Job(job) => answer.jobs.push(job),
+            Item::Delivery(delivery) => answer.deliveries.push(delivery),
+            Item::Event(event) => answer.events.push(event),
+            // No action has these lists.
+            Item::Run(_) | Item::Action(_) | Item::Undelivered(_) | Item::Refused(_) => {}
+        }
+    }
+    Ok(answer)
+}
+
+fn begin(asked: AskedBulk, answer: &BulkAnswer, tenant: Option<TenantName>, now: UnixMillis) -> NewBulk {
+    NewBulk {
+        action: asked.action,
+        list: asked.list,
+        filter: asked.filter_text,
+        tenant,
+        actor: asked.actor,
+        why: asked.why,
+        started_at: now,
+        expected: answer.fitting.count,
+        upto: place_number(asked.list, &answer.upto).unwrap_or_default(),
+    }
+}
+
+async fn list<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, query, .. }: Asked<calls::Bulks>,
+) -> Answered<calls::Bulks> {
+    let mut filter = query.checked().map_err(Refusal::bad)?;
+    filter.tenant = caller.narrowed(filter.tenant)?;
+    let bulks = operator.store.bulks(filter).await?;
+    Ok(bulks.into_iter().map(BulkView::from).collect())
+}
+
+/// # Errors
+/// As if there were none, when it is another tenant's, or the operator's.
+async fn own(store: &impl Views, caller: &Caller, bulk: BulkId) -> Result<Bulk, Refusal> {
+    let filter = BulkFilter {
+        id: Some(bulk),
+        tenant: caller.narrowed(None)?,
+        rows_max: 1,
+        ..BulkFilter::default()
+    };
+    let found = store.bulks(filter).await?.pop();
+    found.ok_or_else(|| Refusal::not_found(format!("{bulk} does not exist")))
+}
+
+async fn show<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: BulkPath { bulk },
+        ..
+    }: Asked<calls::ShowBulk>,
+) -> Answered<calls::ShowBulk> {
+    Ok(own(&operator.store, &caller, bulk).await?.into())
+}
+
+async fn abort<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: BulkPath { bulk },
+        body,
+        ..
+    }: Asked<calls::AbortBulk>,
+) -> Answered<calls::AbortBulk> {
+    let mut asked = body.checked(bulk, clock::now()).map_err(Refusal::bad)?;
+    own(&operator.store, &caller, bulk).await?;
+    asked.by = access::actor(&caller, asked.by);
+    Ok(operator.store.abort_bulk(asked).await?.into())
+}

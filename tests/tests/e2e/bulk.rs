@@ -1,0 +1,233 @@
+//! O11: one thing done to everything that fits a filter, looked at first, with progress, an end, and no second effect.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tollgate_tests::destination::{Destination, Reply};
+use tollgate_tests::events::{plain, redeemed, signer};
+use tollgate_tests::json::{list, text};
+use tollgate_tests::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate_with, wait_until};
+
+/// A route whose plugin holds every event.
+const HELD: &str = "[routes.notes]\ntypes = [\"note\"]\nplugin = \"hold\"\n";
+
+fn send(stage: &Stage, tenant: &str, body: String) {
+    let answer = stage.post_to(tenant, "shop", &signer("shop").sign("", body));
+    assert_eq!(answer.status, 202);
+}
+
+/// Runs the command line with this on its standard input.
+fn answering(stage: &Stage, arguments: &[&str], stdin: &str) -> tollgate_tests::stage::Ran {
+    let config = stage.config();
+    let config = config.to_str().expect("a path in UTF-8");
+    tollgate_with(&[], &[arguments, &["--config", config]].concat(), stdin.as_bytes())
+}
+
+fn ended(stage: &Stage, bulk: &str) -> Value {
+    wait_until("the bulk action has ended", || {
+        let bulk = stage.operator_get(&format!("/v1/bulk/{bulk}")).json();
+        bulk["ended_at"].is_string().then_some(bulk)
+    })
+}
+
+fn started(stage: &Stage, action: &str, filter: &str) -> String {
+    let body = json!({ "action": action, "filter": filter, "actor": "ana", "why": "a test" });
+    let answer = stage.operator_post("/v1/bulk", &body.to_string());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    text(&answer.json()["bulk"], "bulk").to_owned()
+}
+
+#[test]
+fn o11_deliveries_that_were_given_up_go_again_by_filter_after_a_look() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    destination.otherwise(Reply::Status(410));
+    for n in 0..7 {
+        send(
+            &stage,
+            "acme",
+            redeemed(&format!("evt_{n}"), &format!("red_{n}"), "success"),
+        );
+    }
+    stage.quiet();
+    let given_up = destination.take_arrivals();
+    assert_eq!(given_up.len(), 7);
+    let filter = "status:dead destination:books since:1h";
+
+    // A look changes nothing, and says how many there are.
+    let look = stage.ask(&["bulk", "redeliver", filter, "--dry-run"]).ok().json();
+    assert_eq!(
+        (&look["fitting"]["count"], list(&look["deliveries"]).len()),
+        (&7.into(), 5)
+    );
+    assert!(look.get("bulk").is_none());
+    for (said, code) in [("n\n", 1), ("", 1)] {
+        let ran = answering(&stage, &["bulk", "redeliver", filter, "--why", "it is back"], said);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(
+            ran.stdout.contains("7 deliveries fit") && ran.stderr.contains("[y/N]"),
+            "{ran:?}"
+        );
+        assert!(ran.stderr.contains("nothing was done"), "{ran:?}");
+    }
+    for (arguments, says) in [
+        (
+            &["bulk", "redeliver", "", "--yes", "--why", "x"][..],
+            "an empty filter fits all deliveries",
+        ),
+        (&["bulk", "redeliver", filter, "--yes"], "why: say why it is done"),
+        (
+            &["bulk", "redeliver", "statsu:dead", "--yes", "--why", "x"],
+            "did you mean `status`?",
+        ),
+    ] {
+        stage.ask_for_people(arguments).fails(2, says);
+    }
+    let empty = json!({ "action": "redeliver", "filter": " ", "actor": "ana", "why": "x" });
+    assert_eq!(stage.operator_post("/v1/bulk", &empty.to_string()).status, 400);
+    assert!(destination.take_arrivals().is_empty() && stage.ask(&["bulk", "list"]).json() == json!([]));
+
+    destination.otherwise(Reply::Status(204));
+    let ran = answering(&stage, &["bulk", "redeliver", filter, "--why", "it is back"], "y\n");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("7 of 7, 0 passed over"), "{ran:?}");
+    let counts = stage.quiet();
+    assert_eq!((&counts["delivered"], &counts["actions"]), (&7.into(), &7.into()));
+    let names = |arrivals: &[tollgate_tests::destination::Arrival]| -> BTreeSet<String> {
+        arrivals
+            .iter()
+            .map(|arrival| arrival.header("webhook-id").to_owned())
+            .collect()
+    };
+    let again = destination.take_arrivals();
+    assert_eq!(
+        (again.len(), names(&again)),
+        (7, names(&given_up)),
+        "each once more, under its own name"
+    );
+    let history = stage.trace("evt_3")["history"].to_string();
+    assert!(history.contains("bulk_1: it is back"), "{history}");
+    let nothing = stage.ask(&["bulk", "redeliver", filter, "--yes", "--why", "x"]);
+    assert_eq!((nothing.code, &nothing.json()["fitting"]["count"]), (1, &0.into()));
+
+    // What arrived is sent again on purpose, and says so.
+    stage
+        .ask(&[
+            "bulk",
+            "redeliver",
+            "status:delivered event:evt_3",
+            "--yes",
+            "--why",
+            "lost",
+        ])
+        .ok();
+    let arrived = destination.wait_for(1);
+    assert!(
+        arrived[0].header("tollgate-resend").starts_with("resend_"),
+        "{:?}",
+        arrived[0]
+    );
+}
+
+/// `count` events whose jobs their plugin held.
+fn held(count: usize) -> Stage {
+    let stage = Setup::acme(HELD).hostile("hold").start();
+    for n in 0..count {
+        send(&stage, "acme", plain("note", &format!("evt_{n}")));
+    }
+    stage.quiet();
+    assert_eq!(stage.counts()["held_jobs"], count);
+    stage
+}
+
+/// How often each job was put back.
+fn replays(stage: &Stage) -> Vec<u64> {
+    let jobs = stage.operator_get("/v1/jobs?limit=1000").json();
+    list(&jobs["items"])
+        .iter()
+        .map(|job| job["replays"].as_u64().expect("a number"))
+        .collect()
+}
+
+#[test]
+fn o11_a_killed_host_goes_on_where_the_last_step_ended_and_does_nothing_twice() {
+    const JOBS: usize = 350;
+    let mut stage = held(JOBS);
+    // Each is held again by its run, and so fits for ever.
+    let bulk = started(&stage, "replay", "status:held");
+    wait_until("a step is done", || {
+        let done = stage.operator_get(&format!("/v1/bulk/{bulk}")).json()["done"].as_u64();
+        (done > Some(0)).then_some(())
+    });
+    stage.kill();
+    stage.start();
+    let ended = ended(&stage, &bulk);
+    assert_eq!(
+        (text(&ended, "state"), &ended["done"], &ended["passed_over"]),
+        ("done", &JOBS.into(), &0.into())
+    );
+    stage.quiet();
+    assert_eq!(replays(&stage), vec![1; JOBS]);
+    assert_eq!(stage.counts()["held_jobs"], JOBS);
+    stage.assert_whole();
+}
+
+#[test]
+fn o11_a_bulk_action_is_ended_between_its_steps() {
+    const JOBS: usize = 450;
+    let stage = held(JOBS);
+    let bulk = started(&stage, "dismiss", "status:held");
+    let body = r#"{ "actor": "tester", "why": "the wrong filter" }"#;
+    let aborted = stage.operator_post(&format!("/v1/bulk/{bulk}/abort"), body).json();
+    let done = aborted["done"].as_u64().expect("a number");
+    assert_eq!(
+        (text(&aborted, "state"), text(&aborted, "ended_by")),
+        ("aborted", "tester")
+    );
+    assert!(done < JOBS as u64, "{aborted}");
+    // Longer than the steps that were left would take.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let left = stage.counts()["held_jobs"].as_u64().expect("a number");
+    assert_eq!(left, JOBS as u64 - done, "nothing is done after its end");
+    assert_eq!(stage.ask(&["bulk", "show", &bulk]).json(), aborted);
+    stage
+        .ask_for_people(&["bulk", "abort", "bulk_99"])
+        .fails(1, "bulk_99 does not exist");
+}
+
+#[test]
+fn o2_o11_a_tenants_bulk_action_is_about_its_own_and_seen_by_it_alone() {
+    let globex = format!("{SOURCES}{HELD}");
+    let stage = Setup::acme(HELD).tenant("globex", &globex).hostile("hold").start();
+    for tenant in ["acme", "globex"] {
+        for n in 0..3 {
+            send(&stage, tenant, plain("note", &format!("evt_{tenant}_{n}")));
+        }
+    }
+    stage.quiet();
+    let (admin, viewer) = (stage.token("tenant-admin", "acme"), stage.token("viewer", "acme"));
+    let other = stage.token("tenant-admin", "globex");
+    let body = json!({ "action": "dismiss", "filter": "tenant:acme,globex status:held", "actor": "ana", "why": "x" });
+    let body = body.to_string();
+    assert_eq!(stage.ask_as(&viewer, "POST", "/v1/bulk", body.as_bytes()).status, 403);
+    let begun = stage.ask_as(&admin, "POST", "/v1/bulk", body.as_bytes()).json();
+    assert_eq!(begun["fitting"]["count"], 3, "{begun}");
+    assert!(!begun.to_string().contains("evt_globex"), "{begun}");
+    let bulk = text(&begun["bulk"], "bulk").to_owned();
+    assert_eq!(ended(&stage, &bulk)["done"], 3);
+    assert_eq!(stage.counts()["held_jobs"], 3, "the other's wait as before");
+    let path = format!("/v1/bulk/{bulk}");
+    assert_eq!(stage.ask_as(&viewer, "GET", &path, b"").json()["tenant"], "acme");
+    for (method, path, body) in [
+        ("GET", path.clone(), ""),
+        ("POST", format!("{path}/abort"), r#"{ "actor": "eve" }"#),
+    ] {
+        assert_eq!(stage.ask_as(&other, method, &path, body.as_bytes()).status, 404);
+    }
+    assert_eq!(stage.ask_as(&other, "GET", "/v1/bulk", b"").json(), json!([]));
+    // The operator's own is nobody's.
+    started(&stage, "dismiss", "status:held");
+    assert_eq!(stage.ask_as(&other, "GET", "/v1/bulk", b"").json(), json!([]));
+}
