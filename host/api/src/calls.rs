@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, lists, pauses, plugins, quarantines, replay, resend, set_aside,
-    state, status, tokens, trace, trials,
+    budgets, bulk, counts, dead_letters, fixtures, issues, lists, pauses, plugins, quarantines, replay, resend,
+    set_aside, state, status, tokens, trace, trials,
 };
 
 /// A call of the table, without its types.
@@ -224,6 +224,25 @@ calls! {
         body: bulk::AbortBody,
         answer: bulk::BulkView,
         returns: "the bulk action as it ended"
+    }
+    /// Failures that are one failure, by what failed, where and how: those that failed last in front
+    Issues = Get "/v1/issues" needs ReceiptRead {
+        query: issues::IssuesQuery,
+        answer: Vec<issues::IssueView>,
+        returns: "issues, with what to do first"
+    }
+    /// One issue
+    ShowIssue = Get "/v1/issues/{issue}" needs ReceiptRead {
+        path: issues::IssuePath,
+        answer: issues::IssueView,
+        returns: "the issue"
+    }
+    /// Acknowledge, resolve, ignore or reopen an issue. Whoever is told of issues is told of the change, once
+    ChangeIssue = Post "/v1/issues/{issue}" needs ReceiptWrite {
+        path: issues::IssuePath,
+        body: issues::IssueBody,
+        answer: issues::IssueView,
+        returns: "the issue as it is then"
     }
     /// The dead-letter queue
     DeadLetters = Get "/v1/dead-letters" needs ReceiptRead {

@@ -18,6 +18,7 @@ pub mod dead_letters;
 #[cfg(feature = "document")]
 pub mod document;
 pub mod fixtures;
+pub mod issues;
 pub mod lists;
 pub mod pauses;
 pub mod plugins;

@@ -10,6 +10,7 @@ mod check;
 mod copy;
 mod demo;
 mod key_file;
+mod issues;
 mod kit;
 mod lists;
 mod pauses;
@@ -204,6 +205,8 @@ enum Command {
                       A receipt has one job per route and an operation one effect, so that a replay has no second effect."
     )]
     Replay(ReplayArgs),
+    /// List failures that are one failure, with what to do first, and say what becomes of them
+    Issues(issues::Args),
     /// Do one thing to everything that fits a filter: look first, then follow its progress, or end it
     Bulk {
         #[command(subcommand)]
@@ -607,6 +610,7 @@ fn main() -> ExitCode {
             command: DlqCommand::Show { target, id },
         } => ask::dead_letter(&target, &id),
         Command::Replay(args) => ask::replay(args),
+        Command::Issues(args) => issues::run(args),
         Command::Bulk { command } => bulk::run(command),
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),

@@ -337,6 +337,10 @@ row_id!(
     DeliveryId, "dlv", "dlv_42"
 );
 row_id!(
+    /// Names failures that are one failure.
+    IssueId, "issue", "issue_7"
+);
+row_id!(
     /// Names a bulk action.
     BulkId, "bulk", "bulk_7"
 );

@@ -9,6 +9,7 @@
 
 // The words.
 pub mod ids;
+pub mod issue;
 pub mod limits;
 pub mod mode;
 pub mod money;

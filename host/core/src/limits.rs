@@ -101,6 +101,11 @@ pub const BULK_PAUSE_MS: u64 = 50;
 /// Bulk actions of one tenant, or of the operator, that go on at the same time.
 pub const BULKS_RUNNING_MAX: usize = 4;
 
+/// Dead letters that are grouped into issues in one commit.
+pub const ISSUES_GROUPED_AT_ONCE: usize = 200;
+/// Receipts of its newest failures that an issue names.
+pub const ISSUE_RECEIPTS_KEPT: usize = 5;
+
 /// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Receipts whose keys wait in memory until they are carried into the indexes, twice as many at most: about 150 bytes each.

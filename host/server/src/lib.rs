@@ -14,6 +14,7 @@ pub mod log;
 pub mod operator;
 mod outbound;
 mod failpoints;
+mod issues;
 mod memory;
 pub mod registry;
 pub mod repeat;

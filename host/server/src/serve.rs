@@ -22,6 +22,7 @@ use crate::config::{self, Config, Kept, LastGood, PluginFiles, Runs, Settled};
 use crate::delivery::{self, DeliveryCounters};
 use crate::edge::{self, Edge, Listeners, RefusedRequests};
 use crate::failpoints;
+use crate::issues;
 use crate::log;
 use crate::memory;
 use crate::operator::{self, Operator, Progress};
@@ -281,6 +282,11 @@ impl Host {
         tasks.spawn(watch::run(
             Arc::clone(&self.config),
             Arc::clone(&self.counters),
+            self.shutdown.clone(),
+        ));
+        tasks.spawn(issues::run(
+            self.store.clone(),
+            Arc::clone(&self.config),
             self.shutdown.clone(),
         ));
         tasks.spawn(bulk::run(

@@ -23,15 +23,16 @@ use crate::statements::receipts::{Layout, Rows, View};
 use crate::statements::schema::{MIGRATIONS, SCHEMA_VERSION};
 use crate::statements::transaction::{Memory, Transaction, transact};
 use crate::statements::{
-    admit, budgets, bulks, counts, deliveries, jobs, lists, outbox, pauses, quarantine, replay, resends, reviews,
-    set_aside, trace, unfinished,
+    admit, budgets, bulks, counts, deliveries, issues, jobs, lists, outbox, pauses, quarantine, replay, resends,
+    reviews, set_aside, trace, unfinished,
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
-    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewBulk,
-    NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReplayReport,
-    ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Routable, RoutableFilter, RunEnd, Sent, SentFilter,
-    SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StoreError, Trace, TraceQuery,
+    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, GroupFailures, IssueChange, IssueFilter,
+    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NextDue, Notified, OldestWaiting, OutboxClaims, OutboxHold,
+    Page, Pause, Place, Quarantine, Quotas, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Routable, RoutableFilter, RunEnd, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement,
+    StoreError, Trace, TraceQuery,
 };
 
 /// How long a statement waits for another writer's lock, in milliseconds. Near to what the least patient providers wait for an
@@ -370,6 +371,38 @@ impl GuestStore {
             return self.read(|view| replay::plan(view, request));
         }
         self.write(|transaction| replay::replay(transaction, request))
+    }
+
+    /// As [`crate::Views::issues`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn issues(&self, filter: &IssueFilter) -> Result<Vec<IssueRecord>, StoreError> {
+        self.read(|view| issues::list(view, filter))
+    }
+
+    /// As [`crate::Views::ungrouped_failures`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn ungrouped_failures(&self) -> Result<u64, StoreError> {
+        self.read(issues::ungrouped)
+    }
+
+    /// As [`crate::Control::group_failures`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub fn group_failures(&self, request: &GroupFailures) -> Result<usize, StoreError> {
+        self.write(|transaction| issues::group(transaction, request))
+    }
+
+    /// As [`crate::Control::change_issue`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and when nothing was written.
+    pub fn change_issue(&self, change: &IssueChange, notified: &Notified) -> Result<IssueRecord, StoreError> {
+        self.write(|transaction| issues::change(transaction, change, notified))
     }
 
     /// As [`crate::Views::bulks`].

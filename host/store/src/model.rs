@@ -7,6 +7,7 @@ pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
 pub use tollgate_api::bulk::{Bulk, BulkAbort, BulkFilter, NewBulk};
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
+pub use tollgate_api::issues::{IssueChange, IssueFilter, IssueRecord};
 pub use tollgate_api::lists::{AskedList, Count, Item, Page};
 pub use tollgate_api::pauses::{Pause, Place};
 pub use tollgate_api::quarantines::Quarantine;
@@ -232,6 +233,18 @@ pub enum ReplayWhat {
     /// Tries those of these deliveries again that were given up.
     Entries(Vec<OutboxId>),
 }
+
+/// Dead letters that are to be grouped into issues.
+#[derive(Debug, Clone)]
+pub struct GroupFailures {
+    /// Who is told of what is opened.
+    pub notified: Notified,
+    /// When.
+    pub now: UnixMillis,
+}
+
+/// The destinations of each tenant that are told of its issues.
+pub type Notified = BTreeMap<TenantName, Vec<DestinationName>>;
 
 /// One step of a bulk action: what it does is done, and its place moves on, in one commit.
 #[derive(Debug, Clone)]

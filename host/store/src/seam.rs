@@ -27,11 +27,12 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
-    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Item, JobClaim, KeptDelivery, NewBulk,
-    NewToken, NextDue, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
-    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, GroupFailures, IssueChange, IssueFilter,
+    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, OutboxClaims,
+    OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
+    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
+    StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -155,6 +156,12 @@ pub trait Views: Clone + Send + Sync + 'static {
 
     /// Bulk actions, newest first.
     fn bulks(&self, filter: BulkFilter) -> impl Future<Output = Result<Vec<Bulk>, StoreError>> + Send;
+
+    /// Issues, those that failed last in front.
+    fn issues(&self, filter: IssueFilter) -> impl Future<Output = Result<Vec<IssueRecord>, StoreError>> + Send;
+
+    /// How many dead letters are not grouped into issues yet.
+    fn ungrouped_failures(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Lists dead letters, newest first.
     fn dead_letters(
@@ -285,6 +292,19 @@ pub trait Control: ReceiptKey {
     /// Has delivered entries sent again, under the names that they had, and writes who asked for it and why into their receipts'
     /// history. Returns which: one that is no longer delivered is left as it is.
     fn resend(&self, request: ResendRequest) -> impl Future<Output = Result<Vec<OutboxId>, StoreError>> + Send;
+
+    /// Groups the next dead letters into issues, each once, and sends a notice of what is opened by that. Returns how many it grouped.
+    fn group_failures(&self, request: GroupFailures) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Sets what a person says of an issue, sends a notice where that changes anything, and returns what it is then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such issue.
+    fn change_issue(
+        &self,
+        change: IssueChange,
+        notified: Notified,
+    ) -> impl Future<Output = Result<IssueRecord, StoreError>> + Send;
 
     /// Begins a bulk action. Nothing is done yet.
     fn start_bulk(&self, bulk: NewBulk) -> impl Future<Output = Result<Bulk, StoreError>> + Send;

@@ -12,6 +12,7 @@ pub(crate) mod deliveries;
 pub(crate) mod fault;
 pub(crate) mod head;
 pub(crate) mod history;
+pub(crate) mod issues;
 pub(crate) mod jobs;
 pub(crate) mod lists;
 #[cfg(not(target_family = "wasm"))]

@@ -18,6 +18,8 @@ mod copy;
 mod differential;
 #[path = "contract/formats.rs"]
 mod formats;
+#[path = "contract/issues.rs"]
+mod issues;
 #[path = "contract/lists.rs"]
 mod lists;
 #[path = "contract/log.rs"]

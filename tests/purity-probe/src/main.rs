@@ -112,6 +112,13 @@ fn main() {
         filter::Listing::is_of_events(_);
         filter::Listing::statuses(_);
         filter::in_body(_, _, _);
+        issue::IssueKind::as_str(_);
+        issue::IssueKind::first_action(_, _, _);
+        issue::IssueKind::found_by(_, _, _, _);
+        issue::IssueState::as_str(_);
+        issue::IssueState::next(_, _);
+        issue::namespace();
+        issue::notice(_);
         host_calls::HostCalls::get(_, _, _);
         host_calls::HostCalls::into_remains(_);
         host_calls::HostCalls::log(_, _, _);

@@ -49,6 +49,7 @@ fn o2_answers_follow_the_document() {
         "/v1/undelivered?filter=status:not-meant",
         "/v1/refused?filter=source:shop",
         "/v1/bulk?tenant=acme",
+        "/v1/issues?all=true",
         "/v1/count?of=events&filter=tenant:acme",
         "/v1/budgets?tenant=acme&account=ann",
     ] {

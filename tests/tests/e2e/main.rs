@@ -24,6 +24,7 @@ mod lifecycle;
 mod operators;
 mod lists;
 mod bulk;
+mod issues;
 mod process;
 mod telemetry;
 mod prometheus;

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, redeemed, signer};
-use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate};
+use tollgate_tests::stage::{CASHBACK, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate, wait_until};
 use tollgate_tests::transcript::Transcript;
 use tollgate_tests::{hostile_dir, plugins_dir};
 
@@ -154,6 +154,31 @@ fn r1_o11_what_is_read_of_bulk_actions() {
         said.ask(&stage, command);
     }
     said.hold("bulk");
+}
+
+#[test]
+fn r1_o12_what_is_read_of_issues() {
+    let destination = Destination::start();
+    let stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    let mut said = Transcript::default();
+    said.ask(&stage, &["issues"]);
+    destination.otherwise(Reply::Status(410));
+    send(&stage, redeemed("evt_1", "red_1", "success"));
+    wait_until("it is grouped", || (stage.ask(&["issues"]).code == 0).then_some(()));
+    for command in [
+        &["issues"][..],
+        &["issues", "acknowledge", "issue_1", "--why", "they were called"],
+        &["issues", "resolve", "issue_1"],
+        &["issues"],
+        &["issues", "--state", "resolved"],
+        &["issues", "--state", "closed"],
+        &["issues", "show", "issue_9"],
+    ] {
+        said.ask(&stage, command);
+    }
+    said.hold("issues");
 }
 
 /// A route whose plugin holds every event.

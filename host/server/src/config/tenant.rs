@@ -89,6 +89,8 @@ pub struct Destination {
     pub(crate) timeout_ms: Option<u64>,
     /// Names that it had before: what waits for them goes here.
     pub(crate) formerly: Vec<DestinationName>,
+    /// It is told of the tenant's issues.
+    pub(crate) notices: bool,
 }
 
 impl Tenant {
@@ -204,6 +206,7 @@ impl Destination {
                 .and_then(|per_s| Rate::new(per_s, (per_s / 10).max(1))),
             headers: headers.collect::<Option<_>>()?,
             timeout_ms: destination.timeout_ms,
+            notices: destination.notices,
             formerly: destination.formerly,
         })
     }

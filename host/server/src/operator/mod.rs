@@ -8,6 +8,7 @@ mod budgets;
 mod bulk;
 mod fixture;
 mod health;
+mod issues;
 mod listener;
 mod lists;
 mod pauses;
@@ -115,6 +116,7 @@ pub(crate) async fn serve<S: Views + Control>(
         budgets::calls,
         bulk::calls,
         fixture::calls,
+        issues::calls,
         lists::calls,
         health::calls,
         pauses::calls,

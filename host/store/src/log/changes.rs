@@ -59,10 +59,12 @@ pub(crate) enum Kind {
     Tried = 13,
     /// Something was copied from another store.
     Copied = 14,
+    /// Dead letters were grouped into issues, or a person said something of one.
+    Grouped = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Created,
         Self::Opened,
         Self::Admitted,
@@ -78,6 +80,7 @@ impl Kind {
         Self::RegistryChanged,
         Self::Tried,
         Self::Copied,
+        Self::Grouped,
     ];
 
     fn of(number: u8) -> Option<Self> {

@@ -4,7 +4,7 @@
 //! are numbered, what happens to a row that is there already, the empty blob, and one column whose name is a keyword here.
 
 /// Tables whose rows are numbered by the database: an insert asks for the number.
-const NUMBERED: [&str; 19] = [
+const NUMBERED: [&str; 20] = [
     "origins",
     "deliveries",
     "jobs",
@@ -24,6 +24,7 @@ const NUMBERED: [&str; 19] = [
     "resends",
     "state_edits",
     "bulks",
+    "issues",
 ];
 
 /// Tables whose rows are replaced whole, and what names a row of them.

@@ -8,11 +8,12 @@ use crate::StoreError;
 use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::statements::fault::Fault;
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_pauses.sql"),
     include_str!("migrations/0004_bulks.sql"),
+    include_str!("migrations/0005_issues.sql"),
 ];
 /// The schema that this binary knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

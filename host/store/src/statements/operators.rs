@@ -13,8 +13,8 @@ use super::fault::Fault;
 use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
-    budgets, bulks, counts, deliveries, lists, pauses, quarantine, registry, replay, resends, reviews, runs, set_aside,
-    state_edits, tokens, trace,
+    budgets, bulks, counts, deliveries, issues, lists, pauses, quarantine, registry, replay, resends, reviews, runs,
+    set_aside, state_edits, tokens, trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -26,11 +26,11 @@ use crate::registry::{
 use crate::sql::Connection;
 use crate::{
     AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, Control, Count, Counts, DeadLetter,
-    DeadLetterFilter, Item, KeptDelivery, NewBulk, NewToken, NextDue, OldestWaiting, Page, Pause, Place, Quarantine,
-    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
-    Views,
+    DeadLetterFilter, GroupFailures, IssueChange, IssueFilter, IssueRecord, Item, KeptDelivery, NewBulk, NewToken,
+    NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
+    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry,
+    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -102,6 +102,14 @@ impl<S: Transacts> Views for S {
 
     async fn bulks(&self, filter: BulkFilter) -> Result<Vec<Bulk>, StoreError> {
         self.read(move |view| bulks::list(view, &filter)).await
+    }
+
+    async fn issues(&self, filter: IssueFilter) -> Result<Vec<IssueRecord>, StoreError> {
+        self.read(move |view| issues::list(view, &filter)).await
+    }
+
+    async fn ungrouped_failures(&self) -> Result<u64, StoreError> {
+        self.read(issues::ungrouped).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
@@ -225,6 +233,18 @@ impl<S: Transacts> Control for S {
     async fn resend(&self, request: ResendRequest) -> Result<Vec<OutboxId>, StoreError> {
         self.write(Kind::Replayed, move |transaction| {
             resends::resend(transaction, &request)
+        })
+        .await
+    }
+
+    async fn group_failures(&self, request: GroupFailures) -> Result<usize, StoreError> {
+        self.write(Kind::Grouped, move |transaction| issues::group(transaction, &request))
+            .await
+    }
+
+    async fn change_issue(&self, change: IssueChange, notified: Notified) -> Result<IssueRecord, StoreError> {
+        self.write(Kind::Grouped, move |transaction| {
+            issues::change(transaction, &change, &notified)
         })
         .await
     }

@@ -56,6 +56,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0002_budgets.sql"),
     statements!("../../migrations/0003_pauses.sql"),
     statements!("../../migrations/0004_bulks.sql"),
+    statements!("../../migrations/0005_issues.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tollgate_core::action::{ActionKind, Verdict};
 use tollgate_core::budget::{Budget, Per, Window};
+use tollgate_core::bulk::BulkAction;
 use tollgate_core::delivery::EntryEnd;
+use tollgate_core::filter::Listing;
 use tollgate_core::outcome::JobEnd;
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_store::copy::{CopyError, CopyProgress, CopyReport, Place, copy};
 use tollgate_store::registry::Act;
 use tollgate_store::{
-    Admitted, OpenOptions, PostgresStore, Quotas, ResendRequest, ReviewDecision, Settled, SqliteStore, StateEdit,
-    Store, StoreError, TraceBy,
+    Admitted, GroupFailures, NewBulk, Notified, OpenOptions, PostgresStore, Quotas, ResendRequest, ReviewDecision,
+    Settled, SqliteStore, StateEdit, Store, StoreError, TraceBy,
 };
 
 use crate::server::Postgres;
@@ -165,6 +167,23 @@ async fn fill(store: &impl Store) {
         dry_run: false,
     };
     let _ = store.edit_state(edit).await.unwrap();
+    let bulk = NewBulk {
+        action: BulkAction::Replay,
+        list: Listing::Jobs,
+        filter: "status:dead".to_owned(),
+        tenant: None,
+        actor: "ana".to_owned(),
+        why: "a test".to_owned(),
+        started_at: at(70),
+        expected: 1,
+        upto: 1,
+    };
+    let _ = store.start_bulk(bulk).await.unwrap();
+    let failures = GroupFailures {
+        notified: Notified::new(),
+        now: at(80),
+    };
+    assert_eq!(store.group_failures(failures).await.unwrap(), 2);
 }
 
 async fn everything(store: &impl Store) -> String {

@@ -182,7 +182,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 3);
+        assert_eq!(found.schema, 4);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,6 +193,9 @@ mod hosts {
         store.close().await;
         drop(store);
         for statement in [
+            "DROP TABLE tollgate.issues_grouped",
+            "DROP TABLE tollgate.issues",
+            "DROP FUNCTION tollgate.next_issues",
             "DROP TABLE tollgate.bulks",
             "DROP FUNCTION tollgate.next_bulks",
             "DROP TABLE tollgate.budget_counts",
@@ -202,7 +205,7 @@ mod hosts {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 3);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 4);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -221,7 +224,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 3,
+                    known: 4,
                     ..
                 }
             ),

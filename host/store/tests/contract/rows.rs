@@ -26,12 +26,12 @@ use tollgate_store::registry::{
 use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Bulk,
     BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
-    Driver, DriverError, GuestStore, Intake, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, OldestWaiting,
-    Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReceiptKey, RecordedRun,
-    RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable,
-    RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore,
-    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
-    TraceQuery, Value, Views, Work,
+    Driver, DriverError, GroupFailures, GuestStore, Intake, IssueChange, IssueFilter, IssueRecord, Item, JobClaim,
+    KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Pause,
+    Place, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
+    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
+    Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -283,6 +283,14 @@ impl Views for RowStore {
         self.of_guest()?.pauses()
     }
 
+    async fn issues(&self, filter: IssueFilter) -> Result<Vec<IssueRecord>, StoreError> {
+        self.of_guest()?.issues(&filter)
+    }
+
+    async fn ungrouped_failures(&self) -> Result<u64, StoreError> {
+        self.of_guest()?.ungrouped_failures()
+    }
+
     async fn bulks(&self, filter: BulkFilter) -> Result<Vec<Bulk>, StoreError> {
         self.of_guest()?.bulks(&filter)
     }
@@ -316,6 +324,14 @@ impl Views for RowStore {
 impl Control for RowStore {
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         self.of_guest()?.replay(&request)
+    }
+
+    async fn group_failures(&self, request: GroupFailures) -> Result<usize, StoreError> {
+        self.of_guest()?.group_failures(&request)
+    }
+
+    async fn change_issue(&self, change: IssueChange, notified: Notified) -> Result<IssueRecord, StoreError> {
+        self.of_guest()?.change_issue(&change, &notified)
     }
 
     async fn start_bulk(&self, bulk: NewBulk) -> Result<Bulk, StoreError> {

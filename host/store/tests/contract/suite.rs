@@ -40,6 +40,11 @@ pub(crate) use crate::bulks::{
     o11_deliveries_go_again_under_their_own_names_events_are_routed_and_held_work_is_dismissed,
     o11_what_changed_meanwhile_is_passed_over_and_an_aborted_one_does_nothing_more,
 };
+pub(crate) use crate::issues::{
+    o12_a_destination_is_not_told_that_it_cannot_be_told,
+    o12_each_change_of_an_issues_state_is_told_once_by_the_outbox,
+    o12_failures_of_one_kind_place_and_code_are_one_issue_and_none_counts_twice,
+};
 pub(crate) use crate::lists::{
     o2_o10_a_list_keeps_to_its_tenant, o10_a_filter_finds_what_fits_in_every_list,
     o10_pages_stay_where_they_are_while_events_come_in, o10_what_was_decided_about_a_held_event_is_not_held_any_more,
@@ -162,6 +167,9 @@ macro_rules! contract {
             o11_a_step_is_done_once_whoever_repeats_it_and_goes_on_after_a_restart,
             o11_what_changed_meanwhile_is_passed_over_and_an_aborted_one_does_nothing_more,
             o11_deliveries_go_again_under_their_own_names_events_are_routed_and_held_work_is_dismissed,
+            o12_failures_of_one_kind_place_and_code_are_one_issue_and_none_counts_twice,
+            o12_each_change_of_an_issues_state_is_told_once_by_the_outbox,
+            o12_a_destination_is_not_told_that_it_cannot_be_told,
             integrity_is_well_after_work,
         );
     };

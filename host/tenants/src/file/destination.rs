@@ -53,6 +53,15 @@ pub(super) fn destination(
     let most = i64::try_from(offer.in_flight_max).unwrap_or(i64::MAX);
     let in_flight_max = section.number("in_flight_max", 1..=most).unwrap_or(offer.in_flight_max);
     let requests_per_s = section.number("requests_per_s", 1..=i64::from(limits::ATTEMPTS_PER_S_MAX));
+    offer.natively_only(
+        section,
+        &["notices"],
+        "leave it out: a Spin app groups no failures into issues",
+    );
+    let notices = section
+        .get("notices")
+        .and_then(|value| value.boolean())
+        .unwrap_or(false);
     let headers = section
         .get("headers")
         .map(|value| own_headers(&value))
@@ -70,6 +79,7 @@ pub(super) fn destination(
         headers,
         timeout_ms,
         formerly,
+        notices,
     })
 }
 

@@ -117,6 +117,8 @@ pub struct Destination {
     pub timeout_ms: Option<u64>,
     /// Names that it had before: what waits for them goes here.
     pub formerly: Vec<DestinationName>,
+    /// It is told of the tenant's issues.
+    pub notices: bool,
 }
 
 /// Who will run the tenant.
