@@ -119,9 +119,10 @@ fn show_server(found: &ServerFound) {
         names => names,
     };
     anstream::println!(
-        "  store  PostgreSQL {}, {schema} {dim}fsync {}, full_page_writes {}, synchronous_commit {}, synchronous standbys {standbys}, \
+        "  store  PostgreSQL {}, {schema} {dim}sslmode {}, fsync {}, full_page_writes {}, synchronous_commit {}, synchronous standbys {standbys}, \
          max_connections {}{dim:#}",
         found.version,
+        found.sslmode,
         found.fsync,
         found.full_page_writes,
         found.synchronous_commit,

@@ -12,6 +12,7 @@ mod listener;
 mod readers;
 mod schema;
 mod target;
+mod tls;
 mod writer;
 
 use std::future::Future;
@@ -77,6 +78,9 @@ impl PostgresStore {
         let target = Target::parse(url)?;
         let signals = Arc::new(Signals::default());
         let (writer, opened) = Writer::start(&target, &signals)?;
+        if let Some(danger) = target.danger() {
+            tracing::warn!(store = target.shown, "{danger}");
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 receipt_key: Arc::new(opened.receipt_key),
@@ -162,7 +166,7 @@ impl PostgresStore {
         let find = move || -> Result<ServerFound, Fault> {
             let client = Client::connect(&target)?;
             let schema = schema::version(&client)?;
-            check::found(&client, schema)
+            check::found(&client, &target, schema)
         };
         // On a thread of its own: a connection waits, and whoever asks may be where nothing may.
         let found = std::thread::spawn(find).join();

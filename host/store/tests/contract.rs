@@ -10,6 +10,8 @@ mod support;
 mod audit;
 #[path = "contract/bulks.rs"]
 mod bulks;
+#[path = "contract/certificates.rs"]
+mod certificates;
 #[path = "contract/compressed.rs"]
 mod compressed;
 #[path = "contract/copy.rs"]
@@ -28,6 +30,8 @@ mod log;
 mod model;
 #[path = "contract/postgres.rs"]
 mod postgres;
+#[path = "contract/postgres_tls.rs"]
+mod postgres_tls;
 #[path = "contract/registry.rs"]
 mod registry;
 #[path = "contract/rows.rs"]

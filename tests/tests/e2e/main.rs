@@ -43,5 +43,7 @@ mod kit;
 mod configuration;
 mod transcripts;
 mod postgres;
+#[path = "../../../host/store/tests/contract/certificates.rs"]
+mod certificates;
 #[path = "../../../host/store/tests/contract/server.rs"]
 mod server;

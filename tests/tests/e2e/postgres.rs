@@ -9,7 +9,8 @@ use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate, wait_until};
 use tollgate_tests::tollgate_bin;
 
-use crate::server::Postgres;
+use crate::certificates::{Authority, Validity};
+use crate::server::{Postgres, folder};
 
 /// A test on a server of its own, or none where there is no server.
 macro_rules! server {
@@ -148,6 +149,45 @@ fn r3_a_check_says_what_of_the_server_is_dangerous_and_keeps_the_password_to_its
     // A store without files has none to back up.
     let refused = stage.ask(&["backup", "copy"]);
     assert_ne!(refused.code, 0, "{refused:?}");
+}
+
+#[test]
+fn r3_a_host_serves_over_tls_and_a_check_says_how_its_server_is_reached() {
+    let authority = Authority::new("ours");
+    let issued = authority.issue("localhost", Validity::Now);
+    let Some(server) = Postgres::with_tls(&issued.certificate, &issued.key) else {
+        return;
+    };
+    let (destination, known) = (Destination::start(), folder());
+    let root = known.path().join("root.crt");
+    std::fs::write(&root, &authority.root).expect("a file");
+    let place = |host: &str, tls: &str| {
+        format!(
+            "postgres://tollgate@{host}:{}/postgres?hostaddr=127.0.0.1&{tls}",
+            server.port()
+        )
+    };
+    let url = place(
+        "localhost",
+        &format!("sslmode=verify-full&sslrootcert={}", root.display()),
+    );
+    let stage = host(&server, &destination).secret("store", &url).start();
+    assert_eq!(post(&stage, 1), (202, "accepted".to_owned()));
+    stage.quiet();
+    let said = stage.ask(&["check"]).json();
+    assert_eq!(said["store"]["sslmode"], json!("verify-full"));
+    assert!(!said["warnings"].to_string().contains("sslmode"), "{said}");
+    // On another machine, as far as its name says.
+    let warned = |tls: &str| {
+        let stage = host(&server, &destination)
+            .secret("store", &place("db.example", tls))
+            .set();
+        stage.ask(&["check"]).json()["warnings"].to_string()
+    };
+    assert!(warned("sslmode=disable").contains("in clear text"));
+    assert!(warned("sslmode=require").contains("does not ask who the server is"));
+    assert!(warned(&format!("sslrootcert={}", root.display())).contains("is not for `db.example`"));
+    assert!(warned("sslmode=prefer").contains("goes on in clear text where"));
 }
 
 /// `tollgate copy` as a process of its own, which is killed after a while, again and again, each time later, until one has ended by itself.

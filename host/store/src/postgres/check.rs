@@ -1,5 +1,6 @@
 //! What is there: what the server is set to, and what of it is dangerous.
 
+use super::target::Target;
 use crate::sql::Connection;
 use crate::statements::fault::Fault;
 
@@ -10,6 +11,8 @@ pub struct ServerFound {
     pub version: String,
     /// The schema's version of the store in it; 0 when there is none yet.
     pub schema: u32,
+    /// What is checked of the server before anything is said to it: `disable` (no TLS, or a Unix socket), `require`, `verify-ca` or `verify-full`.
+    pub sslmode: &'static str,
     /// The setting `fsync`: `off` loses commits with the power.
     pub fsync: String,
     /// The setting `full_page_writes`: `off` can leave torn pages.
@@ -29,19 +32,20 @@ const OLDEST: i64 = 150_000;
 /// Connections that one host has at the most.
 const CONNECTIONS_OF_A_HOST: i64 = 5;
 
-pub(super) fn found(connection: &Connection, schema: u32) -> Result<ServerFound, Fault> {
+pub(super) fn found(connection: &Connection, target: &Target, schema: u32) -> Result<ServerFound, Fault> {
     let setting = |name: &str| -> Result<String, Fault> {
         Ok(connection.query_row("SELECT current_setting(?1)", [name], |row| row.get(0))?)
     };
     let mut found = ServerFound {
         version: setting("server_version")?,
         schema,
+        sslmode: target.mode.as_str(),
         fsync: setting("fsync")?,
         full_page_writes: setting("full_page_writes")?,
         synchronous_commit: setting("synchronous_commit")?,
         synchronous_standby_names: setting("synchronous_standby_names")?,
         max_connections: setting("max_connections")?,
-        dangers: Vec::new(),
+        dangers: target.danger().map(str::to_owned).into_iter().collect(),
     };
     let number = setting("server_version_num")?.parse::<i64>().unwrap_or_default();
     let is_standby: bool = connection.query_row("SELECT pg_is_in_recovery()", [], |row| row.get(0))?;

@@ -16,6 +16,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
 
 use super::dialect::{Translated, translate};
 use super::target::Target;
+use super::tls::explained;
 use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, ValueRef};
 
 /// How long a connection may take to be made.
@@ -62,9 +63,19 @@ impl Client {
             .build()
             .map_err(|error| Error::Misused(format!("cannot make a connection's runtime: {error}")))?;
         let connecting = async {
-            let (client, connection) = target.config.connect(tokio_postgres::NoTls).await?;
-            // Ends with the client. What it ended with, the client's next answer says.
-            drop(tokio::spawn(connection));
+            // The connection ends with the client. What it ended with, the client's next answer says.
+            let client = match &target.tls {
+                Some(connector) => {
+                    let (client, connection) = target.config.connect(connector.clone()).await?;
+                    drop(tokio::spawn(connection));
+                    client
+                }
+                None => {
+                    let (client, connection) = target.config.connect(tokio_postgres::NoTls).await?;
+                    drop(tokio::spawn(connection));
+                    client
+                }
+            };
             client.batch_execute(SETTINGS).await?;
             Ok(client)
         };
@@ -344,6 +355,7 @@ fn failed(error: &tokio_postgres::Error) -> Error {
     let Some(said) = error.as_db_error() else {
         let text =
             std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+        let text = explained(text);
         // What is wrong with a parameter or a column stands in the statement, and the connection is well.
         return if error.is_closed() || !text.contains("serializing parameter") {
             Error::Server { kind: Kind::Away, text }

@@ -1,12 +1,16 @@
 //! Which PostgreSQL, and as whom.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{self, Host};
 use tollgate_core::secret::Secret;
 
+use super::tls::{Connector, Roots, SslMode};
 use crate::StoreError;
 
 /// Who connects, as the server's own lists show it.
@@ -20,6 +24,11 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) config: Config,
+    /// None where the connection is in clear text.
+    pub(super) tls: Option<Connector>,
+    /// What is checked of the server. [`SslMode::Disable`] where the connection leaves this process by a Unix socket.
+    pub(super) mode: SslMode,
+    leaves_the_machine: bool,
     /// For people: without the password.
     pub(super) shown: String,
 }
@@ -31,8 +40,10 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
+    /// Reads the authorities' file too, where the URL names one.
+    ///
     /// # Errors
-    /// [`StoreError::Open`] when it is no URL of PostgreSQL, or its connection would be readable on the way and nobody said that it may be.
+    /// [`StoreError::Open`] when it is no URL of PostgreSQL, or what it says of TLS cannot be done.
     pub(super) fn parse(url: &Secret) -> Result<Self, StoreError> {
         let refuse = |detail: String| StoreError::Open {
             path: "postgres://…".to_owned(),
@@ -46,29 +57,123 @@ impl Target {
                     .to_owned(),
             ));
         }
+        let Asked { url, mode, roots } = asked_of_tls(text).map_err(refuse)?;
         // The parser's errors name keys and never values.
-        let mut config: Config = text
-            .parse()
-            .map_err(|error| refuse(format!("the URL cannot be read: {error}")))?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            refuse(format!("the URL cannot be read: {why}"))
+        })?;
+        if config.get_hosts().is_empty() {
             return Err(refuse("the URL names no host".to_owned()));
         }
         let leaves_the_machine = config.get_hosts().iter().any(|host| !is_here(host))
             || config.get_hostaddrs().iter().any(|address| !address.is_loopback());
-        if leaves_the_machine && config.get_ssl_mode() != SslMode::Disable {
-            return Err(refuse(
-                "this Tollgate does not speak TLS to PostgreSQL yet: say `?sslmode=disable` in the URL where the network between them \
-                 is trusted, or reach the server over a tunnel or a Unix socket"
-                    .to_owned(),
-            ));
-        }
+        let is_socket = |host: &Host| matches!(host, Host::Unix(_));
+        let mode = match mode {
+            _ if config.get_hosts().iter().all(is_socket) => SslMode::Disable,
+            Some(mode) => mode,
+            None if leaves_the_machine || roots.is_some() => SslMode::VerifyFull,
+            None => SslMode::Disable,
+        };
+        let (mode, roots) = trusted(mode, roots).map_err(refuse)?;
+        let tls = Connector::new(mode, roots).map_err(refuse)?;
         config
+            .ssl_mode(match tls {
+                Some(_) => config::SslMode::Require,
+                None => config::SslMode::Disable,
+            })
             .application_name(NAME)
             .connect_timeout(Duration::from_secs(2))
             .keepalives_idle(ASKED_AFTER)
             .tcp_user_timeout(UNACKNOWLEDGED_MAX);
         let shown = shown(&config);
-        Ok(Self { config, shown })
+        Ok(Self {
+            config,
+            tls,
+            mode,
+            leaves_the_machine,
+            shown,
+        })
+    }
+
+    /// What somebody between here and the server could do; none where nobody could, or the machine is one.
+    pub(super) fn danger(&self) -> Option<&'static str> {
+        match self.mode {
+            _ if !self.leaves_the_machine => None,
+            SslMode::Disable => Some(
+                "the connection to PostgreSQL is in clear text (`sslmode=disable`): whoever sees the network reads every event and what lets in to \
+                 the database; say `sslmode=verify-full`",
+            ),
+            SslMode::Require => Some(
+                "`sslmode=require` does not ask who the server is: whoever can redirect the connection may be it; say `sslmode=verify-full`, and \
+                 `sslrootcert` where the authority is your own",
+            ),
+            SslMode::VerifyCa | SslMode::VerifyFull => None,
+        }
+    }
+}
+
+/// What a URL says of TLS, and the rest of it.
+struct Asked<'u> {
+    url: Cow<'u, str>,
+    mode: Option<SslMode>,
+    roots: Option<Roots>,
+}
+
+/// Takes `sslmode` and `sslrootcert` out of a URL: the client library knows half of the one and nothing of the other.
+fn asked_of_tls(url: &str) -> Result<Asked<'_>, String> {
+    let mut asked = Asked {
+        url: Cow::Borrowed(url),
+        mode: None,
+        roots: None,
+    };
+    // As that library reads it: a password may have a question mark in it.
+    let behind = url.find('@').map_or(0, |at| at + 1);
+    let Some(at) = url[behind..].find('?').map(|at| behind + at) else {
+        return Ok(asked);
+    };
+    let (place, parameters) = (&url[..at], &url[at + 1..]);
+    let mut others = Vec::new();
+    for parameter in parameters.split('&') {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let decoded = || {
+            let decoded = percent_decode_str(value).decode_utf8();
+            decoded.map_err(|_| format!("`{key}` is not UTF-8"))
+        };
+        match key {
+            "sslmode" => asked.mode = Some(SslMode::from_name(&decoded()?)?),
+            "sslrootcert" => asked.roots = Some(named(&decoded()?)?),
+            _ => others.push(parameter),
+        }
+    }
+    asked.url = match others.is_empty() {
+        true => Cow::Borrowed(place),
+        false => Cow::Owned(format!("{place}?{}", others.join("&"))),
+    };
+    Ok(asked)
+}
+
+fn named(root: &str) -> Result<Roots, String> {
+    match root {
+        "system" => Ok(Roots::Public),
+        path if path.starts_with('/') => Ok(Roots::File(PathBuf::from(path))),
+        _ => Err(
+            "`sslrootcert` is the whole path of a PEM file, from `/` on, or `system` for the public authorities"
+                .to_owned(),
+        ),
+    }
+}
+
+/// What is checked, by whose word. As libpq has it, `require` with an authority's file is `verify-ca`.
+fn trusted(mode: SslMode, roots: Option<Roots>) -> Result<(SslMode, Roots), String> {
+    match (mode, roots) {
+        (SslMode::Require, Some(roots @ Roots::File(_))) => Ok((SslMode::VerifyCa, roots)),
+        // Anybody has a certificate of theirs, for a name of their own.
+        (SslMode::Require | SslMode::VerifyCa, Some(Roots::Public)) | (SslMode::VerifyCa, None) => Err(format!(
+            "`sslmode={}` asks for no name, so it needs an authority that is yours: add `sslrootcert=/path/to/root.crt`, or say `verify-full`",
+            mode.as_str()
+        )),
+        (mode, roots) => Ok((mode, roots.unwrap_or(Roots::Public))),
     }
 }
 
@@ -88,10 +193,6 @@ fn shown(config: &Config) -> String {
             Host::Unix(path) => path.display().to_string(),
         })
         .collect();
-    let hosts = match hosts.is_empty() {
-        true => config.get_hostaddrs().iter().map(IpAddr::to_string).collect(),
-        false => hosts,
-    };
     format!(
         "postgres://{}/{}",
         hosts.join(","),
@@ -112,9 +213,21 @@ mod tests {
         for (url, why) in [
             ("mysql://u:sesame@h/d", "begins with `postgres://`"),
             ("postgres://u:sesame@/d", "names no host"),
-            ("postgres://u:sesame@h/d?sslmode=sometimes", "cannot be read"),
-            ("postgres://u:sesame@db.example/d", "does not speak TLS"),
-            ("postgres://u:sesame@db.example/d?sslmode=require", "does not speak TLS"),
+            ("postgres://u:sesame@/d?hostaddr=127.0.0.1", "names no host"),
+            ("postgres://u:sesame@h/d?sslmode=sometimes", "`sslmode` is `disable`"),
+            ("postgres://u:sesame@h/d?sslmode=prefer", "goes on in clear text"),
+            ("postgres://u:sesame@h/d?sslmode=verify-ca", "add `sslrootcert="),
+            (
+                "postgres://u:sesame@h/d?sslmode=require&sslrootcert=system",
+                "add `sslrootcert=",
+            ),
+            ("postgres://u:sesame@h/d?sslrootcert=root.crt", "the whole path"),
+            (
+                "postgres://u:sesame@h/d?sslrootcert=/no/such.crt",
+                "/no/such.crt cannot be read",
+            ),
+            ("postgres://u:sesame@h/d?sslrootcert=/dev/null", "it is not a file"),
+            ("postgres://u:sesame@h/d?sslkey=/x", "unknown option `sslkey`"),
         ] {
             let error = parsed(url).unwrap_err();
             assert!(error.contains(why), "{url}: {error}");
@@ -133,5 +246,65 @@ mod tests {
             assert_eq!(target.shown, shown);
             assert!(!format!("{target:?}").contains("sesame"));
         }
+    }
+
+    #[test]
+    fn what_is_not_said_of_tls_is_safe_and_what_is_not_safe_is_said() {
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = authority
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap()
+            .pem();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, root.as_bytes()).unwrap();
+        let own = file.path();
+        let own_root = format!("sslrootcert={}", own.display().to_string().replace('/', "%2F"));
+        for (url, mode, is_said) in [
+            ("postgres://u:p?w@db.example/d".to_owned(), SslMode::VerifyFull, false),
+            (
+                "postgres://db.example/d?sslmode=disable".to_owned(),
+                SslMode::Disable,
+                true,
+            ),
+            (
+                "postgres://db.example/d?sslmode=require".to_owned(),
+                SslMode::Require,
+                true,
+            ),
+            (
+                "postgres://localhost/d?hostaddr=192.0.2.7".to_owned(),
+                SslMode::VerifyFull,
+                false,
+            ),
+            (
+                "postgres://db.example/d?sslrootcert=system".to_owned(),
+                SslMode::VerifyFull,
+                false,
+            ),
+            (
+                format!("postgres://db.example/d?sslmode=require&{own_root}"),
+                SslMode::VerifyCa,
+                false,
+            ),
+            ("postgres://localhost/d".to_owned(), SslMode::Disable, false),
+            (
+                "postgres://localhost/d?sslmode=require".to_owned(),
+                SslMode::Require,
+                false,
+            ),
+            (format!("postgres://localhost/d?{own_root}"), SslMode::VerifyFull, false),
+            (
+                "postgres://%2Ftmp%2Fs/d?sslmode=verify-full".to_owned(),
+                SslMode::Disable,
+                false,
+            ),
+        ] {
+            let target = parsed(&url).unwrap();
+            assert_eq!((target.mode, target.danger().is_some()), (mode, is_said), "{url}");
+            assert_eq!(target.tls.is_some(), mode != SslMode::Disable, "{url}");
+        }
+        let asked = asked_of_tls("postgres://u:a?b@h/d?sslmode=require&application_name=x%26y&port=1").unwrap();
+        assert_eq!(asked.url, "postgres://u:a?b@h/d?application_name=x%26y&port=1");
     }
 }

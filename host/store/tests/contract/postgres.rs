@@ -12,7 +12,7 @@ fn secret(server: &Postgres) -> Secret {
 }
 
 /// Has a statement executed that is none of the store's.
-async fn execute(server: &Postgres, sql: &str) {
+pub(crate) async fn execute(server: &Postgres, sql: &str) {
     let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
         .await
         .unwrap();

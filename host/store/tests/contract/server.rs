@@ -1,4 +1,5 @@
 //! A PostgreSQL of a test's own: a new cluster in a folder that goes with it.
+#![allow(dead_code, reason = "part of several tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,13 @@ const UNPRIVILEGED: &str = "nobody";
 pub(crate) struct Postgres {
     server: Child,
     folder: TempDir,
+    port: u16,
+    /// What its command line says beside what all of them say.
+    settings: Vec<String>,
 }
+
+/// The port of those that listen on a socket in their folder alone.
+const PORT: u16 = 5432;
 
 /// Where the server's programs are.
 fn programs() -> Option<&'static Path> {
@@ -121,16 +128,58 @@ fn copy(from: &Path, to: &Path) {
 impl Postgres {
     /// Nothing where there is no PostgreSQL to test with, which is said.
     pub(crate) fn if_there() -> Option<Self> {
-        is_there().then(Self::new)
+        is_there().then(|| Self::new(PORT, &[], |_| {}))
     }
 
-    fn new() -> Self {
+    /// One that listens on 127.0.0.1 too, with this certificate and its key, in PEM.
+    pub(crate) fn with_tls(certificate: &str, key: &str) -> Option<Self> {
+        let settings = [
+            "listen_addresses=127.0.0.1",
+            "ssl=on",
+            "ssl_cert_file=server.crt",
+            "ssl_key_file=server.key",
+        ];
+        let write = |data: &Path| {
+            for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+                let path = data.join(name);
+                std::fs::write(&path, pem).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+                let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(data).unwrap());
+                std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+            }
+        };
+        is_there().then(|| Self::new(free_port(), &settings, write))
+    }
+
+    /// One that listens on 127.0.0.1 too, in clear text.
+    pub(crate) fn without_tls() -> Option<Self> {
+        is_there().then(|| Self::new(free_port(), &["listen_addresses=127.0.0.1"], |_| {}))
+    }
+
+    /// `prepare` is given the folder of its data before it starts.
+    fn new(port: u16, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = folder();
-        copy(template(), &folder.path().join("data"));
+        let data = folder.path().join("data");
+        copy(template(), &data);
+        prepare(&data);
+        let settings: Vec<_> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         Self {
-            server: serve(folder.path()),
+            server: serve(folder.path(), port, &settings),
             folder,
+            port,
+            settings,
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From the next reload on it asks who comes over the network for a password.
+    pub(crate) fn ask_for_passwords(&self) {
+        let path = self.folder.path().join("data/pg_hba.conf");
+        std::fs::write(path, "local all all trust\nhost all all all scram-sha-256\n").unwrap();
     }
 
     /// Where its socket is.
@@ -140,7 +189,7 @@ impl Postgres {
 
     pub(crate) fn url(&self) -> String {
         let path = self.folder().display().to_string().replace('/', "%2F");
-        format!("postgres://tollgate@{path}/postgres")
+        format!("postgres://tollgate@{path}:{}/postgres", self.port)
     }
 
     /// Ends the server at once, as a crash does.
@@ -151,12 +200,17 @@ impl Postgres {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.server = serve(self.folder.path());
+        self.server = serve(self.folder.path(), self.port, &self.settings);
     }
 }
 
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Starts the server, and waits until it takes connections.
-fn serve(folder: &Path) -> Child {
+fn serve(folder: &Path, port: u16, settings: &[String]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -170,11 +224,18 @@ fn serve(folder: &Path) -> Child {
         // No machine fails in these tests, only processes.
         .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"])
         .args(["-c", "shared_buffers=16MB", "-c", "dynamic_shared_memory_type=mmap"])
+        .args(["-p", &port.to_string()])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stderr(log)
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while !done_quietly(command("pg_isready").arg("-h").arg(folder)) {
+    while !done_quietly(
+        command("pg_isready")
+            .arg("-h")
+            .arg(folder)
+            .args(["-p", &port.to_string()]),
+    ) {
         let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
         assert!(server.try_wait().unwrap().is_none(), "the server ended: {}", log());
         assert!(
