@@ -5,7 +5,7 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, issues, lists, pauses, plugins, quarantines, replay, resend,
+    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lists, pauses, plugins, quarantines, replay, resend,
     set_aside, state, status, tokens, trace, trials,
 };
 
@@ -141,6 +141,18 @@ calls! {
     Counts = Get "/v1/counts" needs HostRead {
         answer: counts::Counts,
         returns: "counts of the whole host"
+    }
+    /// The hosts that share the store: which are there, what they run, and what they hold
+    Hosts = Get "/v1/hosts" needs HostRead {
+        answer: Vec<hosts::HostView>,
+        returns: "the hosts by name; the one that is asked, where it has its store alone"
+    }
+    /// Have a host claim nothing more, or again: it finishes what it has, and the others take the rest
+    DrainHost = Post "/v1/hosts/{host}/drain" needs HostWrite {
+        path: hosts::HostPath,
+        body: hosts::DrainBody,
+        answer: hosts::DrainReport,
+        returns: "whether that changed anything"
     }
     /// Everything that became of the receipts that an identifier names, newest first
     Trace = Get "/v1/trace" needs ReceiptRead {

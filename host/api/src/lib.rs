@@ -19,6 +19,7 @@ pub mod dead_letters;
 pub mod document;
 pub mod fixtures;
 pub mod issues;
+pub mod hosts;
 pub mod lists;
 pub mod pauses;
 pub mod plugins;

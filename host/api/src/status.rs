@@ -42,7 +42,7 @@ pub struct HostStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct Part {
-    /// `store`, `plugins` or `process`.
+    /// `store`, `plugins`, `work` or `process`.
     pub name: String,
     /// Whether it works.
     pub works: bool,

@@ -9,6 +9,7 @@ mod bulk;
 mod check;
 mod copy;
 mod demo;
+mod hosts;
 mod key_file;
 mod issues;
 mod kit;
@@ -138,6 +139,18 @@ enum Command {
     Status {
         #[command(flatten)]
         target: Target,
+    },
+    /// List the hosts that share a PostgreSQL store: which are there, what they run, and what they hold
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "A host is gone when it has said nothing for ten seconds. A host that has its store alone is a list of one.\n\n\
+                      Exit status: 0 done, 3 the store or the host cannot be asked."
+    )]
+    Hosts {
+        #[command(flatten)]
+        target: Target,
+        #[command(subcommand)]
+        command: Option<hosts::Command>,
     },
     /// Sign an event as its provider would, and send it
     Send(send::Args),
@@ -614,6 +627,7 @@ fn main() -> ExitCode {
         Command::Bulk { command } => bulk::run(command),
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
+        Command::Hosts { target, command } => hosts::run(&target, command),
         Command::Budgets { target, query } => budgets::run(&target, &query),
         Command::Pause { on } => pauses::pause(&on),
         Command::Resume { on } => pauses::resume(&on),

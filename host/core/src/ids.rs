@@ -208,6 +208,16 @@ text_id!(
     TenantName, "tenant name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
 text_id!(
+    /// A host among those that share a store.
+    HostName, "host name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+/// Of a host whose machine has no name that it could have.
+impl Default for HostName {
+    fn default() -> Self {
+        Self(Arc::from("host"))
+    }
+}
+text_id!(
     /// Where a tenant's events come in: one provider, one set of secrets, one URL.
     SourceName, "source name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );

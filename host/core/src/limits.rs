@@ -105,6 +105,12 @@ pub const BULKS_RUNNING_MAX: usize = 4;
 pub const ISSUES_GROUPED_AT_ONCE: usize = 200;
 /// Receipts of its newest failures that an issue names.
 pub const ISSUE_RECEIPTS_KEPT: usize = 5;
+/// A host that shares its store says so often that it is there, in milliseconds.
+pub const HOST_HEARTBEAT_MS: u64 = 1_000;
+/// A host that has not said so for this long is gone, in milliseconds.
+pub const HOST_GONE_MS: i64 = 10_000;
+/// What ended so long ago is not listed among the hosts any more, in milliseconds: a week.
+pub const HOST_LISTED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// The store's write-ahead log before it is moved into the file; twice this is the most that it grows to, unless a reader keeps it.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -12,9 +12,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tollgate_core::ids::TenantName;
+use tollgate_core::ids::{HostName, TenantName};
 use tollgate_sandbox::{CacheDir, Compiler, Sandbox, SandboxOptions};
-use tollgate_store::Store as _;
+use tollgate_store::{HostIdentity, Store as _};
 
 use crate::bulk;
 use crate::clock;
@@ -67,7 +67,8 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
     };
     // First of all: an address that somebody else has is known at once, and whoever connects from now on is kept, not refused.
     let listeners = edge::listen(draft.edge())?;
-    let store = store::open(draft.store())?;
+    let identity = identity(draft.host());
+    let store = store::open_as(draft.store(), identity.clone())?;
     let last_good = LastGood::beside(&draft.store().path);
     let published = runtime.block_on(registry::published(&store))?;
     let kept = |tenant: &TenantName| last_good.read(tenant);
@@ -81,6 +82,7 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
         let registry = Registry::start(store.clone(), sandbox, shelf, settled.config.clone()).await?;
         let host = Host {
             path: path.to_owned(),
+            identity,
             store,
             config: registry.config(),
             registry: Arc::new(registry),
@@ -104,6 +106,15 @@ pub enum BrokenTenants {
     Refused,
     /// It starts without that tenant.
     LeftOut,
+}
+
+/// This process, as the host that its configuration names.
+fn identity(name: &HostName) -> HostIdentity {
+    HostIdentity {
+        name: name.clone(),
+        process: format!("{name}/{}", std::process::id()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -213,6 +224,7 @@ impl Signals {
 
 struct Host {
     path: PathBuf,
+    identity: HostIdentity,
     store: HostStore,
     registry: Arc<Registry<HostStore>>,
     config: Arc<ArcSwap<Config>>,
@@ -231,6 +243,7 @@ impl Host {
     /// Keeps what is in effect now for a start after a tenant's file was spoilt, and says which tenants are not as their files say.
     fn keep(&self, good: &BTreeMap<TenantName, Kept>) {
         let config = self.config.load();
+        self.store.set_configuration(&config.fingerprint());
         say_broken(&config);
         let stale = config
             .broken
@@ -265,6 +278,7 @@ impl Host {
             shutdown: self.shutdown.clone(),
         };
         let worker = Worker {
+            name: self.identity.process.clone(),
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             shelf: self.registry.shelf(),
@@ -296,6 +310,7 @@ impl Host {
             self.shutdown.clone(),
         ));
         tasks.spawn(delivery::run(
+            self.identity.process.clone(),
             self.store.clone(),
             Arc::clone(&self.config),
             delivery_counters,
@@ -365,6 +380,11 @@ impl Host {
             wal_standing: {
                 let store = self.store.clone();
                 Box::new(move || store.wal_standing())
+            },
+            identity: self.identity.clone(),
+            drain: {
+                let store = self.store.clone();
+                Box::new(move || store.drain())
             },
         };
         tasks.spawn(operator::serve(operator, listener, self.shutdown.clone()));

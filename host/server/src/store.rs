@@ -2,7 +2,7 @@
 //! [`LocalStore`] from here where a command needs the store's files: to audit, back up or copy them.
 
 use tollgate_store::postgres::ServerFound;
-use tollgate_store::{AnyStore, OpenOptions, PostgresStore, SqliteStore, StoreError};
+use tollgate_store::{AnyStore, HostIdentity, OpenOptions, PostgresStore, SqliteStore, StoreError};
 
 use crate::config::StoreConfig;
 
@@ -12,7 +12,18 @@ pub type LocalStore = SqliteStore;
 /// The store that the configuration names: of this machine, or one that many hosts share.
 pub type HostStore = AnyStore;
 
-/// Opens the store as its configuration says, for a host or for a command that changes it while no host has it. Blocks.
+/// Opens the store for a host, which others see where they share it. Blocks.
+///
+/// # Errors
+/// As [`SqliteStore::open`] and [`PostgresStore::open_as`].
+pub(crate) fn open_as(config: &StoreConfig, identity: HostIdentity) -> Result<HostStore, StoreError> {
+    match &config.url {
+        Some(url) => PostgresStore::open_as(url, identity).map(HostStore::Shared),
+        None => open(config),
+    }
+}
+
+/// Opens the store as its configuration says, for a command that changes it. Blocks.
 ///
 /// # Errors
 /// As [`SqliteStore::open`] and [`PostgresStore::open`].

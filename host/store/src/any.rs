@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{JobId, LeaseEpoch, PluginName, TenantName};
+use tollgate_core::ids::{HostName, JobId, LeaseEpoch, PluginName, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
@@ -14,9 +14,9 @@ use crate::statements::operators::Transacts;
 use crate::statements::receipts::View;
 use crate::statements::transaction::Transaction;
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,
-    OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey, Settled, Settlement, SqliteStore, Store,
-    StoreError, Topic, WalStanding, Work,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Drain, DrainReport, HostView,
+    Intake, JobClaim, NextDue, Outbox, OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey,
+    Settled, Settlement, SqliteStore, Store, StoreError, Topic, WalStanding, Work,
 };
 
 /// One of the two stores.
@@ -45,6 +45,21 @@ impl AnyStore {
             Self::Shared(_) => WalStanding::default(),
         }
     }
+
+    /// Why this host claims nothing, if a person has it drained. A host that has its store alone never is.
+    pub fn drain(&self) -> Option<Drain> {
+        match self {
+            Self::Local(_) => None,
+            Self::Shared(store) => store.drain(),
+        }
+    }
+
+    /// Says what this host's tenants run from now on, to whoever lists the hosts of a shared store.
+    pub fn set_configuration(&self, configuration: &str) {
+        if let Self::Shared(store) = self {
+            store.set_configuration(configuration);
+        }
+    }
 }
 
 impl Transacts for AnyStore {
@@ -66,6 +81,14 @@ impl Transacts for AnyStore {
 
     async fn due_next(&self) -> Result<NextDue, StoreError> {
         either!(self, store => store.due_next().await)
+    }
+
+    async fn hosts_there(&self) -> Result<Vec<HostView>, StoreError> {
+        either!(self, store => store.hosts_there().await)
+    }
+
+    async fn drain_there(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
+        either!(self, store => store.drain_there(name, drain).await)
     }
 }
 

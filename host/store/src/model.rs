@@ -7,6 +7,7 @@ pub use tollgate_api::budgets::{AccountSpent, BUDGET_ACCOUNTS_MAX, BudgetView};
 pub use tollgate_api::bulk::{Bulk, BulkAbort, BulkFilter, NewBulk};
 pub use tollgate_api::counts::Counts;
 pub use tollgate_api::dead_letters::{DeadLetter, DeadLetterFilter, DeadWork};
+pub use tollgate_api::hosts::{Drain, DrainReport, HostState, HostView};
 pub use tollgate_api::issues::{IssueChange, IssueFilter, IssueRecord};
 pub use tollgate_api::lists::{AskedList, Count, Item, Page};
 pub use tollgate_api::pauses::{Pause, Place};
@@ -33,8 +34,8 @@ use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::grant::{self, Grant};
 use tollgate_core::ids::{
-    ActionId, BulkId, DeliveryId, DestinationName, Digest, JobId, LeaseEpoch, OperationKey, OutboxId, PluginDigest,
-    PluginName, ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
+    ActionId, BulkId, DeliveryId, DestinationName, Digest, HostName, JobId, LeaseEpoch, OperationKey, OutboxId,
+    PluginDigest, PluginName, ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 pub use tollgate_core::outbox::OutboxClaim;
@@ -123,6 +124,17 @@ impl Quotas {
             of: BTreeMap::new(),
         }
     }
+}
+
+/// Who a host is among those that share a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// What people call it.
+    pub name: HostName,
+    /// This process of it. Its claims are made as this worker.
+    pub process: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// Leased outbox entries.

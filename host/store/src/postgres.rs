@@ -8,6 +8,7 @@ mod check;
 mod client;
 pub(crate) mod copy;
 mod dialect;
+mod hosts;
 mod listener;
 mod readers;
 mod schema;
@@ -19,14 +20,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tollgate_api::hosts::{Drain, DrainReport, HostView};
 use tollgate_core::admission::Admission;
-use tollgate_core::ids::{JobId, LeaseEpoch, PluginName, TenantName};
+use tollgate_core::ids::{HostName, JobId, LeaseEpoch, PluginName, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::state::StateValue;
 use tollgate_core::time::UnixMillis;
 
 pub use self::check::ServerFound;
 use self::client::Client;
+use self::hosts::Presence;
 use self::listener::Listener;
 use self::readers::Readers;
 use self::target::Target;
@@ -40,8 +43,9 @@ use crate::statements::receipts::{Rows, View};
 use crate::statements::transaction::Transaction;
 use crate::statements::{admit, chain, jobs, outbox, quarantine, registry, unfinished};
 use crate::{
-    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, Outbox,
-    OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic, Work,
+    Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, HostIdentity, Intake, JobClaim,
+    Outbox, OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic,
+    Work,
 };
 
 /// A host's handle of the store. Clones share its connections, which are closed when the last is dropped.
@@ -64,20 +68,35 @@ struct Inner {
 /// What makes whoever has the store open one of its hosts.
 #[derive(Debug)]
 struct Host {
-    _listener: Listener,
+    listener: Listener,
     writer: Writer,
+    /// None for a command that only looks in to write something.
+    presence: Option<Arc<Presence>>,
 }
 
 impl PostgresStore {
+    /// As [`PostgresStore::open`], as a host that people see: it says that it is there until the store is closed, and claims nothing while a person
+    /// has it drained.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub fn open_as(url: &Secret, identity: HostIdentity) -> Result<Self, StoreError> {
+        Self::opened(url, Some(Arc::new(Presence::new(identity))))
+    }
+
     /// Opens the store at a URL such as `postgres://user:password@host/database`, makes it if there is none, and migrates it if it is
     /// older. Blocks. Where no other host has it open, jobs and outbox entries that were leased are free at once.
     ///
     /// # Errors
     /// [`StoreError::Away`], [`StoreError::NewerSchema`], and [`StoreError::Open`] for all else.
     pub fn open(url: &Secret) -> Result<Self, StoreError> {
+        Self::opened(url, None)
+    }
+
+    fn opened(url: &Secret, presence: Option<Arc<Presence>>) -> Result<Self, StoreError> {
         let target = Target::parse(url)?;
         let signals = Arc::new(Signals::default());
-        let (writer, opened) = Writer::start(&target, &signals)?;
+        let (writer, opened) = Writer::start(&target, &signals, presence.as_ref())?;
         if let Some(danger) = target.danger() {
             tracing::warn!(store = target.shown, "{danger}");
         }
@@ -86,8 +105,9 @@ impl PostgresStore {
                 receipt_key: Arc::new(opened.receipt_key),
                 readers: Readers::start(&target)?,
                 host: Some(Host {
-                    _listener: Listener::start(&target, opened.host, opened.heard, &signals)?,
+                    listener: Listener::start(&target, opened.host, opened.heard, &signals, presence.clone())?,
                     writer,
+                    presence,
                 }),
                 signals,
                 shown: target.shown,
@@ -153,6 +173,30 @@ impl PostgresStore {
             None => Err(StoreError::ReadOnly {
                 path: self.inner.shown.clone(),
             }),
+        }
+    }
+
+    fn presence(&self) -> Option<&Presence> {
+        self.inner.host.as_ref()?.presence.as_deref()
+    }
+
+    /// Why this host claims nothing, if a person has it drained.
+    pub fn drain(&self) -> Option<Drain> {
+        self.presence()?.drain()
+    }
+
+    /// Says what this host's tenants run from now on, for the list of hosts.
+    pub fn set_configuration(&self, configuration: &str) {
+        if let Some(presence) = self.presence() {
+            presence.set_configuration(configuration);
+        }
+    }
+
+    /// Whether this host may claim. While it may not, whoever asks waits a moment first.
+    async fn may_claim(&self) -> bool {
+        match self.presence() {
+            Some(presence) => presence.may_claim().await,
+            None => true,
         }
     }
 
@@ -223,12 +267,28 @@ impl Transacts for PostgresStore {
             .read(move |connection| work(View::new(connection, &Rows)))
             .await
     }
+
+    async fn hosts_there(&self) -> Result<Vec<HostView>, StoreError> {
+        self.read(|view| hosts::list(view.connection)).await
+    }
+
+    async fn drain_there(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
+        let work = move |transaction: &mut Transaction<'_>| {
+            hosts::drain(transaction.connection, &name, drain.as_ref())?
+                .ok_or_else(|| Fault::NotFound(format!("the host `{name}`")))
+        };
+        // There is no log here that would tell kinds apart.
+        self.write(Kind::RegistryChanged, work).await
+    }
 }
 
 impl Store for PostgresStore {
     async fn close(&self) {
         match &self.inner.host {
-            Some(host) => host.writer.close().await,
+            Some(host) => {
+                host.writer.close().await;
+                host.listener.close().await;
+            }
             None => self.inner.signals.stop(),
         }
     }
@@ -253,6 +313,9 @@ impl Intake for PostgresStore {
 
 impl Work for PostgresStore {
     async fn claim_jobs(&self, request: ClaimRequest) -> Result<Vec<JobClaim>, StoreError> {
+        if !self.may_claim().await {
+            return Ok(Vec::new());
+        }
         self.write_unsynced(Kind::Claimed, move |transaction| jobs::claim(transaction, &request))
             .await
     }
@@ -304,6 +367,12 @@ impl BlockingReads for PostgresStore {
 
 impl Outbox for PostgresStore {
     async fn claim_outbox(&self, request: ClaimRequest, quotas: Quotas) -> Result<OutboxClaims, StoreError> {
+        if !self.may_claim().await {
+            return Ok(OutboxClaims {
+                claims: Vec::new(),
+                next_due: None,
+            });
+        }
         self.write_unsynced(Kind::Taken, move |transaction| {
             outbox::claim(transaction, &request, &quotas)
         })

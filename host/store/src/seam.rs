@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    ActionId, DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName,
-    TokenId,
+    ActionId, DeliveryId, HostName, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName,
+    TenantName, TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
@@ -27,12 +27,12 @@ use crate::registry::{
 };
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
-    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, GroupFailures, IssueChange, IssueFilter,
-    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, OutboxClaims,
-    OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest,
-    ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside,
-    SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
-    StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView,
+    IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified,
+    OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
+    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView,
+    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -279,6 +279,9 @@ pub trait Views: Clone + Send + Sync + 'static {
     /// Since when the oldest job and the oldest delivery wait that are not finished, whenever they are due.
     fn oldest_waiting(&self) -> impl Future<Output = Result<OldestWaiting, StoreError>> + Send;
 
+    /// The hosts that share the store, by name; none where one host has it alone.
+    fn hosts(&self) -> impl Future<Output = Result<Vec<HostView>, StoreError>> + Send;
+
     /// How much of everything there is.
     fn counts(&self) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 }
@@ -360,6 +363,15 @@ pub trait Control: ReceiptKey {
         place: Place,
         act: Act,
     ) -> impl Future<Output = Result<Option<Pause>, StoreError>> + Send;
+    /// Has the hosts of a name claim nothing from now on (on another host within a second), or with none again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when no host of that name is known, as where one host has the store alone.
+    fn drain_host(
+        &self,
+        name: HostName,
+        drain: Option<Drain>,
+    ) -> impl Future<Output = Result<DrainReport, StoreError>> + Send;
 
     /// Keeps a token of the private listener.
     fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;

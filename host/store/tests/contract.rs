@@ -30,6 +30,8 @@ mod log;
 mod model;
 #[path = "contract/postgres.rs"]
 mod postgres;
+#[path = "contract/postgres_hosts.rs"]
+mod postgres_hosts;
 #[path = "contract/postgres_tls.rs"]
 mod postgres_tls;
 #[path = "contract/registry.rs"]

@@ -190,6 +190,110 @@ fn r3_a_host_serves_over_tls_and_a_check_says_how_its_server_is_reached() {
     assert!(warned("sslmode=prefer").contains("goes on in clear text where"));
 }
 
+/// A host of this name.
+fn called(name: &str, server: &Postgres, destination: &Destination) -> Setup {
+    let lines = format!("url = {{ file = \"secrets/store\" }}\n[host]\nname = \"{name}\"");
+    host(server, destination).store_lines(&lines)
+}
+
+/// The state of each host of the list, by name, and whether it is drained.
+fn hosts(stage: &Stage) -> Vec<(String, String, bool)> {
+    let listed = stage.ask(&["hosts"]).ok().json();
+    let listed = listed.as_array().expect("a list").iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    listed
+        .map(|host| (text(&host["name"]), text(&host["state"]), !host["drain"].is_null()))
+        .collect()
+}
+
+fn is(name: &str, state: &str, is_drained: bool) -> (String, String, bool) {
+    (name.to_owned(), state.to_owned(), is_drained)
+}
+
+#[test]
+fn r3_hosts_are_listed_and_one_is_drained_and_let_work_again() {
+    let (server, destination) = (server!(), Destination::start());
+    let mut a = called("a", &server, &destination).start();
+    let mut b = called("b", &server, &destination).start();
+    assert_eq!(hosts(&a), [is("a", "running", false), is("b", "running", false)]);
+    let listed = wait_until("both have said what they run", || {
+        let listed = a.ask(&["hosts"]).json();
+        let of = |at: usize| listed[at]["configuration"].as_str().unwrap_or_default().to_owned();
+        (!of(0).is_empty() && !of(1).is_empty()).then_some(listed)
+    });
+    assert_eq!(listed[0]["configuration"], listed[1]["configuration"], "{listed}");
+    assert_eq!(listed[0]["process"], json!(format!("a/{}", a.pid())));
+
+    assert_eq!(stage_drain(&b, &["a", "--why", "a new kernel"]), 0);
+    assert_eq!(stage_drain(&b, &["a"]), 1, "it was before");
+    wait_until("it is not ready", || {
+        (a.operator_get("/readyz").status == 503).then_some(())
+    });
+    let said = a.operator_get("/readyz");
+    let said = String::from_utf8_lossy(&said.body);
+    assert!(
+        said.contains("work: not ready: it claims none") && said.contains("a new kernel"),
+        "{said}"
+    );
+    assert_eq!(b.operator_get("/readyz").status, 200);
+    let people = b.ask_for_people(&["hosts"]).ok().stdout;
+    assert!(
+        people.contains("drained by") && people.contains("a new kernel"),
+        "{people}"
+    );
+    // It still takes in, and the other works.
+    assert_eq!(post(&a, 1).0, 202);
+    wait_until("the other delivers it", || {
+        (destination.arrivals().len() == 1).then_some(())
+    });
+    // Alone it leaves what comes, over a restart too.
+    assert_eq!(b.stop(), Some(0));
+    assert_eq!(hosts(&a), [is("a", "running", true), is("b", "stopped", false)]);
+    assert_eq!(a.stop(), Some(0));
+    a.start();
+    assert_eq!(post(&a, 2).0, 202);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(destination.arrivals().len(), 1);
+    assert_eq!(a.counts()["jobs_waiting"], 1);
+    let answer = a.operator_post("/v1/hosts/a/drain", r#"{"undo":true}"#);
+    assert_eq!(answer.json(), json!({ "host": "a", "changed": true, "drain": null }));
+    wait_until("it works again", || (destination.arrivals().len() == 2).then_some(()));
+    assert_eq!(a.operator_get("/readyz").status, 200);
+    assert_eq!(a.operator_post("/v1/hosts/nobody/drain", "{}").status, 404);
+
+    // Who is killed is gone, and who is left says so.
+    b.start();
+    a.kill();
+    let killed = Instant::now();
+    wait_until("it is gone", || (hosts(&b)[0] == is("a", "gone", false)).then_some(()));
+    assert!(killed.elapsed() > Duration::from_secs(8), "{:?}", killed.elapsed());
+    assert!(b.ask_for_people(&["hosts"]).ok().stdout.contains("gone"));
+}
+
+fn stage_drain(stage: &Stage, arguments: &[&str]) -> i32 {
+    stage.ask(&[&["hosts", "drain"], arguments].concat()).code
+}
+
+#[test]
+fn r3_a_host_that_has_its_store_alone_is_a_list_of_one_and_is_not_drained() {
+    let stage = Setup::acme("").store_lines("[host]\nname = \"only\"").start();
+    assert_eq!(hosts(&stage), [is("only", "running", false)]);
+    let said = stage.ask_for_people(&["hosts"]).ok().stdout;
+    assert!(said.contains("one host: it has its store alone"), "{said}");
+    let refused = stage.ask(&["hosts", "drain", "only"]);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("has its store alone"),
+        "{refused:?}"
+    );
+    assert_eq!(stage.operator_get("/readyz").status, 200);
+    let wrong = Setup::acme("").store_lines("[host]\nname = \"Not a name\"").set();
+    let said = wrong.ask(&["check"]);
+    assert!(
+        said.code == 1 && said.stdout.contains("host name has the character"),
+        "{said:?}"
+    );
+}
+
 /// `tollgate copy` as a process of its own, which is killed after a while, again and again, each time later, until one has ended by itself.
 /// Returns what that one said, and how many were killed.
 fn copied_between_kills(arguments: &[&str]) -> (serde_json::Value, u32) {

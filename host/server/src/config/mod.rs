@@ -11,6 +11,7 @@
 //! Files are read by [`tollgate_tenants::file`], which knows a tenant's keys; `operator` knows those of the operator's, and `tenant` what a
 //! tenant is here. Reading goes on after a problem, so that one look shows all of them. serde would stop at the first one of each file.
 
+mod host;
 mod last_good;
 mod operator;
 mod reach;
@@ -28,7 +29,9 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use tollgate_core::event::Event;
-use tollgate_core::ids::{DestinationName, FamilyName, PluginDigest, PluginName, RouteName, TenantName};
+use tollgate_core::ids::{
+    DestinationName, Digest, FamilyName, HostName, PluginDigest, PluginName, RouteName, TenantName,
+};
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::limits::COMPONENT_BYTES_MAX;
 use tollgate_core::network::Network;
@@ -49,6 +52,9 @@ pub(crate) use tls::TlsConfig;
 pub use tollgate_tenants::Route;
 pub use tollgate_tenants::file::{Ink, Problems, Schemas, VersionSchema};
 pub use warnings::{Warning, warnings};
+
+/// So many bytes of a digest tell configurations apart.
+const FINGERPRINT_BYTES: usize = 6;
 
 /// Reads and checks `path` and the tenants' files beside it, for somebody who asks about what is there. Changes nothing. A tenant whose
 /// file is wrong is taken as it last was good, or left out.
@@ -226,6 +232,10 @@ impl Draft {
         self.problems.take().map_or(Ok(()), Err)
     }
 
+    pub(crate) fn host(&self) -> &HostName {
+        &self.settings.host
+    }
+
     pub(crate) fn edge(&self) -> &EdgeConfig {
         &self.settings.edge
     }
@@ -314,6 +324,7 @@ impl Draft {
             let (problems, as_written) = match checked {
                 Ok(tenant) => {
                     let named = references.read.into_inner();
+                    let tenant = tenant.from_texts(file.text(), &named);
                     let kept = Kept::of(file.text().to_owned(), named, clock::now());
                     return TenantReading::Good { tenant, kept };
                 }
@@ -321,18 +332,20 @@ impl Draft {
             };
             let instead = name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
                 let tenant = check(&file.with(&kept.text), &references.as_kept(&kept.files), None);
-                Some((tenant.ok()?, kept))
+                Some((tenant.ok()?.from_texts(&kept.text, &kept.files), kept))
             });
             TenantReading::Broken {
                 name,
                 problems,
                 instead,
-                as_written: as_written.map(Box::new),
+                as_written: as_written
+                    .map(|tenant: Tenant| Box::new(tenant.from_texts(file.text(), &references.read.borrow()))),
             }
         };
         let tenants = files.into_iter().map(read).collect();
         Reading {
             config: Config {
+                host: settings.host,
                 edge: settings.edge,
                 operator: settings.operator,
                 store: settings.store,
@@ -527,6 +540,8 @@ pub enum Runs {
 /// Everything a host needs to run, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What people call this host.
+    pub host: HostName,
     pub(crate) edge: EdgeConfig,
     /// The private listener and who may ask it.
     pub operator: OperatorConfig,
@@ -648,6 +663,14 @@ impl Rates {
 }
 
 impl Config {
+    /// Names what the tenants run, so that people see whether hosts run the same: hosts with the same tenants' files, and the same files that those
+    /// name, have the same name for it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let tenants: Vec<_> = self.tenants.iter().map(|(name, tenant)| (name, tenant.texts)).collect();
+        let digest = Digest::of(serde_json::json!(tenants).to_string().as_bytes());
+        data_encoding::HEXLOWER.encode(&digest.0[..FINGERPRINT_BYTES])
+    }
+
     /// The lifecycle that judges an event's status; none when its family has none.
     pub(crate) fn lifecycle_of(&self, event: &Event) -> Option<Arc<Lifecycle>> {
         self.lifecycles.get(event.reading.family()?).cloned()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tollgate_core::forward;
-use tollgate_core::ids::{FamilyName, PluginName, TenantName};
+use tollgate_core::ids::{FamilyName, HostName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
 use tollgate_core::network::Network;
@@ -23,7 +23,7 @@ use super::reach::{Tenancy, Trust};
 use super::references::References;
 use super::{
     DeliveryConfig, EdgeConfig, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, Rates, StoreConfig,
-    WorkerConfig, tls,
+    WorkerConfig, host, tls,
 };
 
 /// A shorter token of the operator's could be guessed by whoever reaches the private listener.
@@ -43,6 +43,7 @@ const RETRY_CAP_MS_MOST: i64 = 24 * 60 * 60 * 1000;
 
 /// The operator's part of the configuration.
 pub(super) struct Settings {
+    pub(super) host: HostName,
     pub(super) edge: EdgeConfig,
     pub(super) operator: OperatorConfig,
     pub(super) store: StoreConfig,
@@ -61,6 +62,7 @@ impl Default for Settings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            host: host::of_machine(),
             edge: EdgeConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
                 threads: cores,
@@ -138,6 +140,9 @@ pub(super) fn check(
     let findings = Findings::new(references);
     let read = file.read(&findings, |top| {
         let mut settings = Settings::default();
+        if let Some(section) = top.section("host") {
+            set(&mut settings.host, host::host(&section));
+        }
         if let Some(section) = top.section("edge") {
             edge(&section, &mut settings.edge);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
-use tollgate_core::ids::{DestinationName, KeyId, RouteName, SourceName, TenantName};
+use tollgate_core::ids::{DestinationName, Digest, KeyId, RouteName, SourceName, TenantName};
 use tollgate_core::network::Network;
 use tollgate_core::profile::Profile;
 use tollgate_core::rate::Rate;
@@ -33,6 +33,8 @@ pub struct Tenant {
     pub(crate) gate: PromotionGate,
     /// The families that its sources share.
     pub(crate) sharing: Sharing,
+    /// Of the texts that say all this: its file and the files that it names. No secret is in them.
+    pub(crate) texts: Digest,
 }
 
 /// Where events of one provider come in.
@@ -144,7 +146,15 @@ impl Tenant {
                 .collect::<Option<_>>()?,
             gate: tenant.gate,
             sharing: tenant.sharing,
+            texts: Digest([0; 32]),
         })
+    }
+
+    /// Notes what it was read from.
+    pub(super) fn from_texts(mut self, text: &str, files: &BTreeMap<String, String>) -> Self {
+        // As JSON, so that it is plain where each begins.
+        self.texts = Digest::of(serde_json::json!([text, files]).to_string().as_bytes());
+        self
     }
 }
 

@@ -83,14 +83,15 @@ impl Settings {
     };
 }
 
-/// Delivers until shutdown; then lets running attempts finish for a while.
+/// Delivers until shutdown, under leases of `name`; then lets running attempts finish for a while.
 pub(crate) async fn run<S: Outbox + Views>(
+    name: String,
     store: S,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<DeliveryCounters>,
     shutdown: CancellationToken,
 ) {
-    Delivery::new(store, config, counters, shutdown, Settings::DEFAULT)
+    Delivery::new(name, store, config, counters, shutdown, Settings::DEFAULT)
         .run()
         .await;
 }
@@ -98,6 +99,8 @@ pub(crate) async fn run<S: Outbox + Views>(
 /// Everything that delivering touches. Cheap to clone.
 #[derive(Clone)]
 struct Delivery<S> {
+    /// Whom its leases are held under.
+    name: Arc<str>,
     store: S,
     config: Arc<ArcSwap<Config>>,
     shutdown: CancellationToken,
@@ -128,6 +131,7 @@ struct Passed {
 
 impl<S: Outbox + Views> Delivery<S> {
     fn new(
+        name: String,
         store: S,
         config: Arc<ArcSwap<Config>>,
         counters: Arc<DeliveryCounters>,
@@ -135,6 +139,7 @@ impl<S: Outbox + Views> Delivery<S> {
         settings: Settings,
     ) -> Self {
         Self {
+            name: name.into(),
             store,
             config,
             shutdown,
@@ -191,7 +196,7 @@ impl<S: Outbox + Views> Delivery<S> {
         let config = self.config.load_full();
         let (quotas, opens_at) = self.quotas(&config);
         let request = ClaimRequest {
-            worker: format!("delivery-{}", std::process::id()),
+            worker: self.name.to_string(),
             now: clock::now(),
             lease_ms: limits::OUTBOX_LEASE_MS,
             rows_max,

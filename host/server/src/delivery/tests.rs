@@ -227,6 +227,7 @@ impl Host {
 
     fn start(&mut self, settings: Settings) {
         let delivery = Delivery::new(
+            "host/1".to_owned(),
             self.store.clone(),
             Arc::clone(&self.config),
             Arc::default(),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
 use tollgate_api::status::{Attention, Configured, HostStatus, Part, StoreStatus};
 use tollgate_core::mask;
-use tollgate_store::{Control, Counts, OldestWaiting, Pause, Quarantine, SetAsideCount, StoreError, Views};
+use tollgate_store::{Control, Counts, Drain, OldestWaiting, Pause, Quarantine, SetAsideCount, StoreError, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// What is to be said of these parts.
-    fn parts(&self, store: Result<(), &StoreError>) -> Vec<Part> {
+    fn parts(&self, store: Result<(), &StoreError>, drain: Option<&Drain>) -> Vec<Part> {
         let part = |name: &str, wrong: Option<String>, says: &str| Part {
             name: name.to_owned(),
             works: wrong.is_none(),
@@ -65,10 +65,19 @@ impl Progress {
         };
         let loading = (!self.loaded.load(Ordering::Relaxed))
             .then(|| "they are being compiled; jobs wait until they are loaded".to_owned());
+        let drained = drain.map(|Drain { by, why, .. }| {
+            let because = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            format!("it claims none, because {by} has it drained{because}")
+        });
         let stopping = self.shutdown.is_cancelled().then(|| "it stops".to_owned());
         vec![
             part("store", store.err().map(ToString::to_string), "it answers"),
             part("plugins", loading, "they are loaded"),
+            part("work", drained, "it is claimed"),
             part("process", stopping, "it runs"),
         ]
     }
@@ -93,7 +102,9 @@ pub(super) async fn health<S: Views + Control>(
 /// `GET /readyz`: whether every part works, one line for each.
 pub(super) async fn readiness<S: Views + Control>(State(operator): State<Arc<Operator<S>>>) -> (StatusCode, String) {
     let store = in_time(operator.store.next_due()).await;
-    let parts = operator.progress.parts(store.as_ref().map(|_| ()));
+    let parts = operator
+        .progress
+        .parts(store.as_ref().map(|_| ()), (operator.drain)().as_ref());
     let mut text = String::new();
     for Part { name, works, says } in &parts {
         let word = if *works { "ok" } else { "not ready" };
@@ -192,7 +203,8 @@ fn snapshot<S: Views + Control>(
 ) -> Snapshot {
     let now = clock::now();
     let mut gauges = Snapshot::default();
-    let parts = operator.progress.parts(stored.map(|_| ()));
+    // A drain is somebody's will, which nobody is woken for.
+    let parts = operator.progress.parts(stored.map(|_| ()), None);
     gauges.one(
         "process_start_time_seconds",
         "When the host began to serve, in seconds since 1970.",
@@ -213,8 +225,13 @@ fn snapshot<S: Views + Control>(
     );
     gauges.one(
         "tollgate_ready",
-        "Whether every part of the host works, as /readyz says.",
+        "Whether every part of the host works, as /readyz says; a drained host's do.",
         i64::from(parts.iter().all(|part| part.works)),
+    );
+    gauges.one(
+        "tollgate_drained",
+        "Whether a person has the host drained: it claims no work.",
+        i64::from((operator.drain)().is_some()),
     );
     gauges.one(
         "tollgate_store_up",
@@ -394,7 +411,9 @@ fn age_s(since: Option<tollgate_core::time::UnixMillis>) -> Option<u64> {
 async fn status<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::Status>) -> Answered<calls::Status> {
     let config = operator.config.load_full();
     let stored = Stored::read(&operator).await;
-    let parts = operator.progress.parts(stored.as_ref().map(|_| ()));
+    let parts = operator
+        .progress
+        .parts(stored.as_ref().map(|_| ()), (operator.drain)().as_ref());
     let disk = Disk::of(&config.store);
     let wal = (operator.wal_standing)();
     let stored = stored.ok();
@@ -583,7 +602,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let progress = Progress::until(shutdown.clone());
         let broken = |store: Result<(), &StoreError>| {
-            let parts = progress.parts(store).into_iter();
+            let parts = progress.parts(store, None).into_iter();
             parts
                 .filter(|part| !part.works)
                 .map(|part| part.name)
@@ -593,6 +612,14 @@ mod tests {
         progress.has_loaded();
         assert_eq!(broken(Ok(())), [""; 0]);
         assert_eq!(broken(Err(&StoreError::Busy)), ["store"]);
+        let drain = Drain {
+            at: tollgate_core::time::UnixMillis(0),
+            by: "ann".to_owned(),
+            why: "a new kernel".to_owned(),
+        };
+        let work = &progress.parts(Ok(()), Some(&drain))[2];
+        assert_eq!((work.name.as_str(), work.works), ("work", false));
+        assert!(work.says.contains("ann has it drained: a new kernel"), "{}", work.says);
         shutdown.cancel();
         assert_eq!(broken(Ok(())), ["process"]);
     }

@@ -9,6 +9,7 @@ mod bulk;
 mod fixture;
 mod health;
 mod issues;
+mod hosts;
 mod listener;
 mod lists;
 mod pauses;
@@ -37,7 +38,7 @@ use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{Control, StoreError, Views, WalStanding};
+use tollgate_store::{Control, Drain, HostIdentity, StoreError, Views, WalStanding};
 
 use crate::clock;
 use crate::config::Config;
@@ -82,6 +83,9 @@ pub(crate) struct Operator<S> {
     pub(crate) wal_standing: Box<dyn Fn() -> WalStanding + Send + Sync>,
     /// Told when a bulk action is begun.
     pub(crate) bulk_begun: Arc<Notify>,
+    pub(crate) identity: HostIdentity,
+    /// Why this host claims nothing, if a person has it drained.
+    pub(crate) drain: Box<dyn Fn() -> Option<Drain> + Send + Sync>,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -119,6 +123,7 @@ pub(crate) async fn serve<S: Views + Control>(
         issues::calls,
         lists::calls,
         health::calls,
+        hosts::calls,
         pauses::calls,
         plugins::calls,
         quarantine::calls,

@@ -67,6 +67,8 @@ const PASSED_OVER_NAP: Duration = Duration::from_millis(20);
 
 /// Everything that running a job touches.
 pub(crate) struct Worker<S> {
+    /// Whom its leases are held under.
+    pub(crate) name: String,
     pub(crate) store: S,
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) shelf: Arc<Shelf<S>>,
@@ -91,7 +93,6 @@ pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
     let classes = Arc::new(RunClasses::start(settings.threads));
     let in_flight_max = settings.threads.max(1) * IN_FLIGHT_PER_THREAD;
     let in_flight = Arc::new(Semaphore::new(in_flight_max));
-    let name = format!("worker-{}", std::process::id());
     let shadows = Arc::new(shadow::start(
         worker.store.clone(),
         Arc::clone(&worker.shelf),
@@ -122,7 +123,7 @@ pub(crate) async fn run<S: Work + Views>(worker: Worker<S>) {
             continue;
         }
         let request = ClaimRequest {
-            worker: name.clone(),
+            worker: worker.name.clone(),
             now: clock::now(),
             lease_ms: lease_ms(worker.config.load().worker.limits.deadline_ms),
             rows_max: free,

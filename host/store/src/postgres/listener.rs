@@ -1,24 +1,36 @@
 //! Hears what other hosts changed, by looking: a host's row counts what the others have to hear of.
 //!
+//! It says that the host is there, too, and hears whether the host is to claim nothing.
+//!
 //! While it cannot look, everything that hosts keep in memory may be out of date, and is read again: the numbers of all topics move.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tollgate_core::limits;
 
 use super::client::Client;
+use super::hosts::{self, Presence};
 use super::target::Target;
 use crate::queue::Signals;
 use crate::sql::{Connection, Result};
+use crate::statements::fault::Fault;
 use crate::{StoreError, Topic};
 
 /// How often it looks. What another host changed is known here after this and one read.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
 
-/// Looks until it is dropped.
+/// For how long a host that ends waits until it has said so.
+const LAST_WORD_MAX: Duration = Duration::from_secs(2);
+
+/// Looks until it is closed or dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
-    _stop: SyncSender<()>,
+    stop: Mutex<Option<SyncSender<()>>>,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
 }
 
 /// What other hosts have counted.
@@ -38,37 +50,105 @@ impl Listener {
         host: i64,
         heard: Heard,
         signals: &Arc<Signals>,
+        presence: Option<Arc<Presence>>,
     ) -> std::result::Result<Self, StoreError> {
         let (stop, stopped) = sync_channel(0);
-        let (target, signals) = (target.clone(), Arc::clone(signals));
+        let (alive, ended) = watch::channel(());
+        let listening = Listening {
+            target: target.clone(),
+            host,
+            signals: Arc::clone(signals),
+            presence,
+            heard,
+            looked: Instant::now(),
+            lag: Duration::ZERO,
+            beat: None,
+        };
         std::thread::Builder::new()
             .name("store-listener".into())
-            .spawn(move || listen(&target, host, heard, &signals, &stopped))
+            .spawn(move || {
+                listening.run(&stopped);
+                drop(alive);
+            })
             .map_err(|error| StoreError::Database {
                 detail: format!("cannot start the listener thread: {error}"),
             })?;
-        Ok(Self { _stop: stop })
+        Ok(Self {
+            stop: Mutex::new(Some(stop)),
+            ended,
+        })
+    }
+
+    /// Says that the host has ended, where it can be said soon.
+    pub(super) async fn close(&self) {
+        drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut ended = self.ended.clone();
+        // An error is its end. What is not said in time, the others find out.
+        let _ = tokio::time::timeout(LAST_WORD_MAX, ended.changed()).await;
     }
 }
 
-fn listen(target: &Target, host: i64, mut last: Heard, signals: &Signals, stopped: &Receiver<()>) {
-    let mut client: Option<Client> = None;
-    while matches!(stopped.recv_timeout(LOOKS_EVERY), Err(RecvTimeoutError::Timeout)) {
-        let looked = match client.take() {
-            Some(client) => Ok(client),
-            None => Client::connect(target),
+struct Listening {
+    target: Target,
+    host: i64,
+    signals: Arc<Signals>,
+    presence: Option<Arc<Presence>>,
+    heard: Heard,
+    /// When it last looked.
+    looked: Instant,
+    /// The longest that it had not, since the host last said that it is there.
+    lag: Duration,
+    /// When the host last said so.
+    beat: Option<Instant>,
+}
+
+impl Listening {
+    fn run(mut self, stopped: &Receiver<()>) {
+        let mut client: Option<Client> = None;
+        loop {
+            let looked = client.take().map_or_else(|| self.connect(), Ok).and_then(|connected| {
+                self.look(&connected)?;
+                Ok(connected)
+            });
+            match looked {
+                Ok(connected) => client = Some(connected),
+                Err(_) => [Topic::Tokens, Topic::Quarantines, Topic::Registry]
+                    .into_iter()
+                    .for_each(|topic| self.signals.note_change(topic)),
+            }
+            if !matches!(stopped.recv_timeout(LOOKS_EVERY), Err(RecvTimeoutError::Timeout)) {
+                break;
+            }
         }
-        .and_then(|connected| {
-            let heard = look(&connected, host)?;
-            client = Some(connected);
-            Ok(heard)
-        });
-        match looked {
-            Ok(heard) => tell(signals, &std::mem::replace(&mut last, heard), &heard),
-            Err(_) => [Topic::Tokens, Topic::Quarantines, Topic::Registry]
-                .into_iter()
-                .for_each(|topic| signals.note_change(topic)),
+        if let (Some(client), Some(_)) = (&client, &self.presence) {
+            // What cannot be said now, the others find out.
+            let _ = hosts::end(client, self.host);
         }
+    }
+
+    fn connect(&self) -> std::result::Result<Client, Fault> {
+        let client = Client::connect(&self.target)?;
+        // Nobody is told that a host is there, so it waits for no disk and no standby.
+        client.batch("SET synchronous_commit = off")?;
+        Ok(client)
+    }
+
+    fn look(&mut self, connection: &Connection) -> std::result::Result<(), Fault> {
+        let heard = look(connection, self.host)?;
+        tell(&self.signals, &std::mem::replace(&mut self.heard, heard), &heard);
+        self.lag = self.lag.max(self.looked.elapsed());
+        self.looked = Instant::now();
+        let Some(presence) = &self.presence else { return Ok(()) };
+        if presence.told(hosts::drain_of(connection, &presence.identity.name)?) {
+            self.signals.work.notify_one();
+            self.signals.outbox.notify_one();
+        }
+        let every = Duration::from_millis(limits::HOST_HEARTBEAT_MS);
+        if self.beat.is_none_or(|beat| beat.elapsed() >= every) {
+            presence.beat(connection, self.host, std::mem::take(&mut self.lag))?;
+            self.beat = Some(Instant::now());
+        }
+        Ok(())
     }
 }
 

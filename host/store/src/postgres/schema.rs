@@ -8,12 +8,13 @@ use crate::StoreError;
 use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::statements::fault::Fault;
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_pauses.sql"),
     include_str!("migrations/0004_bulks.sql"),
     include_str!("migrations/0005_issues.sql"),
+    include_str!("migrations/0006_hosts.sql"),
 ];
 /// The schema that this binary knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

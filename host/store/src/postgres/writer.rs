@@ -21,6 +21,7 @@ use tollgate_core::secret::Secret;
 use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 
 use super::client::Client;
+use super::hosts::{self, Presence};
 use super::listener::{self, Heard};
 use super::schema;
 use super::target::Target;
@@ -65,11 +66,16 @@ pub(super) struct Opened {
 
 impl Writer {
     /// Opens the store on the writer's thread, and blocks until that is done.
-    pub(super) fn start(target: &Target, signals: &Arc<Signals>) -> Result<(Self, Opened), StoreError> {
+    pub(super) fn start(
+        target: &Target,
+        signals: &Arc<Signals>,
+        presence: Option<&Arc<Presence>>,
+    ) -> Result<(Self, Opened), StoreError> {
         let (sender, waiting) = queue::channel(QUEUE_MAX);
         let (opened, opening) = sync_channel(1);
-        let (target, of_thread) = (target.clone(), Arc::clone(signals));
-        let queue = Queue::start(sender, move || match Thread::open(target, of_thread, waiting) {
+        let (target, of_thread, presence) = (target.clone(), Arc::clone(signals), presence.cloned());
+        let opening_thread = move || Thread::open(target, of_thread, waiting, presence.as_deref());
+        let queue = Queue::start(sender, move || match opening_thread() {
             Ok((thread, found)) => {
                 let _ = opened.send(Ok(found));
                 thread.run();
@@ -166,7 +172,12 @@ impl Pause {
 }
 
 impl Thread {
-    fn open(target: Target, signals: Arc<Signals>, waiting: Receiver<Message>) -> Result<(Self, Opened), StoreError> {
+    fn open(
+        target: Target,
+        signals: Arc<Signals>,
+        waiting: Receiver<Message>,
+        presence: Option<&Presence>,
+    ) -> Result<(Self, Opened), StoreError> {
         let shown = target.shown.clone();
         let opening = |fault: Fault| match fault.of_writer(&shown) {
             error @ (StoreError::Away { .. } | StoreError::Busy | StoreError::NoSpace { .. }) => error,
@@ -184,7 +195,7 @@ impl Thread {
             });
         }
         let receipt_key = schema::receipt_key(&client).map_err(opening)?;
-        let (host, heard) = begin(&client).map_err(opening)?;
+        let (host, heard) = begin(&client, presence).map_err(opening)?;
         let memory = Memory::load(&client, Box::new(Rows)).map_err(opening)?;
         let thread = Self {
             target,
@@ -467,8 +478,8 @@ fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
     Ok(Done::of(&mut transaction))
 }
 
-/// Takes a row for this host, and frees what was leased if nobody else is there to hold it.
-fn begin(client: &Client) -> Result<(i64, Heard), Fault> {
+/// Takes a row for this host, says who it is and hears whether it may claim, and frees what was leased if nobody else is there to hold it.
+fn begin(client: &Client, presence: Option<&Presence>) -> Result<(i64, Heard), Fault> {
     let connection: &Connection = client;
     let mut is_alone = false;
     for attempt in 0..ALONE_TRIES {
@@ -486,6 +497,11 @@ fn begin(client: &Client) -> Result<(i64, Heard), Fault> {
         release_leases(connection)?;
     }
     let host = connection.query_row("INSERT INTO hosts (mark) VALUES (0) RETURNING id", [], |row| row.get(0))?;
+    hosts::forget_old(connection)?;
+    if let Some(presence) = presence {
+        presence.beat(connection, host, Duration::ZERO)?;
+        presence.told(hosts::drain_of(connection, &presence.identity.name)?);
+    }
     let heard = listener::look(connection, host)?;
     client.batch("COMMIT")?;
     client.batch(&format!("SELECT pg_advisory_lock_shared({HOSTS})"))?;

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    ActionId, DeliveryId, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    ActionId, DeliveryId, HostName, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
@@ -26,11 +26,11 @@ use crate::registry::{
 use crate::sql::Connection;
 use crate::{
     AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, Control, Count, Counts, DeadLetter,
-    DeadLetterFilter, GroupFailures, IssueChange, IssueFilter, IssueRecord, Item, KeptDelivery, NewBulk, NewToken,
-    NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
-    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit, StateEditView, StateEdited, StateEntry,
-    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView, IssueChange, IssueFilter, IssueRecord, Item,
+    KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -51,6 +51,22 @@ pub(crate) trait Transacts: ReceiptKey {
     /// As [`Views::next_due`]. A store that commits for its readers may know a cheaper way.
     fn due_next(&self) -> impl Future<Output = Result<NextDue, StoreError>> + Send {
         self.read(|view| counts::next_due(view.connection))
+    }
+
+    /// As [`Views::hosts`]. Only a store that many hosts share knows them.
+    fn hosts_there(&self) -> impl Future<Output = Result<Vec<HostView>, StoreError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// As [`Control::drain_host`].
+    fn drain_there(
+        &self,
+        name: HostName,
+        _: Option<Drain>,
+    ) -> impl Future<Output = Result<DrainReport, StoreError>> + Send {
+        std::future::ready(Err(StoreError::NotFound {
+            what: format!("a store that hosts share, with the host `{name}`,"),
+        }))
     }
 }
 
@@ -73,6 +89,10 @@ where
 }
 
 impl<S: Transacts> Views for S {
+    async fn hosts(&self) -> Result<Vec<HostView>, StoreError> {
+        self.hosts_there().await
+    }
+
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         let key = self.receipt_key().clone();
         self.read(move |view| trace::trace(view, &key, &query)).await
@@ -222,6 +242,10 @@ impl<S: Transacts> Views for S {
 }
 
 impl<S: Transacts> Control for S {
+    async fn drain_host(&self, name: HostName, drain: Option<Drain>) -> Result<DrainReport, StoreError> {
+        self.drain_there(name, drain).await
+    }
+
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         if request.dry_run {
             return self.read(move |view| replay::plan(view, &request)).await;

@@ -7,7 +7,7 @@ pub(crate) use crate::server::Postgres;
 use crate::server::folder;
 use crate::support::Backend;
 
-fn secret(server: &Postgres) -> Secret {
+pub(crate) fn secret(server: &Postgres) -> Secret {
     Secret::new(server.url().into_bytes())
 }
 
@@ -182,7 +182,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 4);
+        assert_eq!(found.schema, 6);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,13 +199,16 @@ mod hosts {
             "DROP TABLE tollgate.bulks",
             "DROP FUNCTION tollgate.next_bulks",
             "DROP TABLE tollgate.budget_counts",
+            "DROP TABLE tollgate.pauses",
+            "DROP TABLE tollgate.heartbeats",
+            "DROP TABLE tollgate.drains",
             "ALTER TABLE tollgate.jobs DROP COLUMN beyond_budget",
             "DELETE FROM tollgate.schema_version WHERE version > 1",
         ] {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 4);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 6);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -224,7 +227,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 4,
+                    known: 6,
                     ..
                 }
             ),

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    ActionId, DeliveryId, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName,
-    TokenId,
+    ActionId, DeliveryId, HostName, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName,
+    TenantName, TokenId,
 };
 use tollgate_core::registry::Refused;
 use tollgate_core::review::Target;
@@ -26,12 +26,13 @@ use tollgate_store::registry::{
 use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Bulk,
     BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
-    Driver, DriverError, GroupFailures, GuestStore, Intake, IssueChange, IssueFilter, IssueRecord, Item, JobClaim,
-    KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Outbox, OutboxClaims, OutboxHold, Page, Pause,
-    Place, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest,
-    ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter,
-    Store, StoreError, TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    Drain, DrainReport, Driver, DriverError, GroupFailures, GuestStore, HostView, Intake, IssueChange, IssueFilter,
+    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Outbox,
+    OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter,
+    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
+    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -214,6 +215,10 @@ impl Outbox for RowStore {
 }
 
 impl Views for RowStore {
+    async fn hosts(&self) -> Result<Vec<HostView>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn trace(&self, query: TraceQuery) -> Result<Vec<Trace>, StoreError> {
         self.of_guest()?.trace(&query)
     }
@@ -322,6 +327,10 @@ impl Views for RowStore {
 }
 
 impl Control for RowStore {
+    async fn drain_host(&self, name: HostName, _: Option<Drain>) -> Result<DrainReport, StoreError> {
+        Err(StoreError::NotFound { what: name.to_string() })
+    }
+
     async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, StoreError> {
         self.of_guest()?.replay(&request)
     }
