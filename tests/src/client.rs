@@ -32,6 +32,16 @@ impl Client {
         Ok(Self::over(Box::new(dial(to)?)))
     }
 
+    /// As [`Client::connect`], and answers are waited for no longer than this.
+    ///
+    /// # Errors
+    /// When nothing listens.
+    pub fn connect_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = dial(to)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(Self::over(Box::new(stream)))
+    }
+
     /// As [`Client::connect`], by TLS with whoever is `identity`.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod documented;
 pub mod events;
 pub mod fuzz;
 pub mod json;
+pub mod postgres;
 pub mod random;
 pub mod spin;
 pub mod stage;

@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tollgate_store::SqliteStore;
+use tollgate_core::secret::Secret;
+use tollgate_store::{AnyStore, PostgresStore, SqliteStore, StoreError};
 
 use crate::client::{Answer, Client, request};
 use crate::destination::{DESTINATION_SECRET, Destination};
 use crate::documented;
 use crate::events::{FAMILIES, Message, redeemed, signer};
+use crate::postgres::Postgres;
 use crate::{hostile_dir, plugin_cache, plugins_dir, tollgate_bin};
 
 /// Longer than anything takes that a test waits for, on a busy machine.
@@ -94,6 +96,8 @@ pub struct Setup {
     pub store: String,
     /// Further lines of `[store]`.
     pub store_lines: String,
+    /// The test is about a store in files, whatever the others run on.
+    is_native: bool,
     /// Lines of `[tenants]`. Where there are several tenants, their files are trusted by default: those of the tests share secrets.
     pub tenancy: Option<String>,
     plugins: BTreeMap<String, PathBuf>,
@@ -101,6 +105,8 @@ pub struct Setup {
     tenants: BTreeMap<String, String>,
     /// A command that runs the host, for example under a limit.
     wrapper: Vec<String>,
+    /// The host's environment, beside that of the tests.
+    variables: BTreeMap<String, String>,
 }
 
 impl Default for Setup {
@@ -119,11 +125,13 @@ impl Default for Setup {
                 .to_owned(),
             store: "tollgate.db".to_owned(),
             store_lines: String::new(),
+            is_native: false,
             tenancy: None,
             plugins: BTreeMap::new(),
             secrets,
             tenants: BTreeMap::new(),
             wrapper: Vec::new(),
+            variables: BTreeMap::new(),
         }
     }
 }
@@ -200,18 +208,25 @@ impl Setup {
         self
     }
 
+    /// Keeps the store in files: what the test looks at is not there on PostgreSQL (see [`on_postgres`]).
+    #[must_use]
+    pub fn native(mut self) -> Self {
+        self.is_native = true;
+        self
+    }
+
     /// The store's file, from the stage's folder.
     #[must_use]
     pub fn store(mut self, path: &str) -> Self {
         self.store = path.to_owned();
-        self
+        self.native()
     }
 
-    /// Further lines of `[store]`.
+    /// Further lines of `[store]`, which say where it is.
     #[must_use]
     pub fn store_lines(mut self, lines: &str) -> Self {
         self.store_lines = lines.to_owned();
-        self
+        self.native()
     }
 
     /// Lines of `[tenants]`.
@@ -225,6 +240,13 @@ impl Setup {
     #[must_use]
     pub fn wrapper(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Gives the host a variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -249,8 +271,10 @@ impl Setup {
             .tempdir()
             .expect("a temporary folder");
         fs::create_dir(folder.path().join("tenants")).expect("a folder");
+        let server = (on_postgres() && !self.is_native).then(|| Postgres::if_there().expect("a PostgreSQL"));
         let mut stage = Stage {
             folder,
+            server,
             setup: self,
             edge: SocketAddr::from(([127, 0, 0, 1], 0)),
             operator: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -266,6 +290,9 @@ impl Setup {
             stage.write(&format!("tenants/{name}.toml"), text);
         }
         stage.write("operator.token", OPERATOR_TOKEN);
+        if let Some(server) = &stage.server {
+            stage.write("store.url", &server.url());
+        }
         stage.configure();
         stage
     }
@@ -291,6 +318,8 @@ pub fn books_at(name: &str, url: &str) -> String {
 /// A set stage, with or without a running host.
 pub struct Stage {
     folder: TempDir,
+    /// Where the store is that is not in files.
+    server: Option<Postgres>,
     setup: Setup,
     /// Where providers post to. Another one after each start.
     pub edge: SocketAddr,
@@ -445,6 +474,7 @@ impl Stage {
             .args(&self.flags)
             .env_remove("TOLLGATE_LOG")
             .env("STAGE", self.folder.path())
+            .envs(&self.setup.variables)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -468,6 +498,10 @@ impl Stage {
             tenants,
             ..
         } = &self.setup;
+        let url = match &self.server {
+            Some(_) => "url = { file = \"store.url\" }\n",
+            None => "",
+        };
         let tenancy = match tenancy {
             Some(lines) => lines,
             None if tenants.len() > 1 => "trust_files = true",
@@ -484,7 +518,7 @@ impl Stage {
             .collect();
         let text = format!(
             "[edge]\nlisten = \"{listen}\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
-             [store]\npath = \"{store}\"\n{store_lines}\n[worker]\n{cache}\n{worker}\n[delivery]\n{delivery}\n[tenants]\n{tenancy}\n{plugins}",
+             [store]\npath = \"{store}\"\n{url}{store_lines}\n[worker]\n{cache}\n{worker}\n[delivery]\n{delivery}\n[tenants]\n{tenancy}\n{plugins}",
             self.operator,
         );
         self.write("tollgate.toml", &text);
@@ -837,8 +871,14 @@ impl Stage {
     ///
     /// # Panics
     /// When it cannot be opened.
-    pub fn store(&self) -> SqliteStore {
-        SqliteStore::open_read_only(self.path(&self.setup.store)).expect("the store can be read")
+    pub fn store(&self) -> AnyStore {
+        let opened = match &self.server {
+            Some(server) => {
+                PostgresStore::open_read_only(&Secret::new(server.url().into_bytes())).map(AnyStore::Shared)
+            }
+            None => SqliteStore::open_read_only(self.path(&self.setup.store)).map(AnyStore::Local),
+        };
+        opened.expect("the store can be read")
     }
 
     /// Fails when the store is not whole: pages, receipts, hash chain.
@@ -847,8 +887,7 @@ impl Stage {
     /// Then.
     #[track_caller]
     pub fn assert_whole(&self) {
-        let report = self.store().audited().expect("a report");
-        assert_eq!(report.in_words(), [""; 0]);
+        assert_eq!(problems(&self.store()).expect("a report"), [""; 0]);
     }
 }
 
@@ -862,6 +901,29 @@ impl Drop for Stage {
             let _ = std::io::stderr().write_all(text.as_bytes());
         }
         self.kill();
+    }
+}
+
+/// What is not whole in a store, in words.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn problems(store: &AnyStore) -> Result<Vec<String>, StoreError> {
+    match store {
+        AnyStore::Local(store) => Ok(store.audited()?.in_words()),
+        AnyStore::Shared(store) => store.problems(),
+    }
+}
+
+/// Whether stages that do not say otherwise keep their store in a PostgreSQL of their own: TOLLGATE_TEST_STORE is `postgres`.
+///
+/// # Panics
+/// When the variable says something else.
+pub fn on_postgres() -> bool {
+    match std::env::var("TOLLGATE_TEST_STORE").as_deref() {
+        Ok("postgres") => true,
+        Ok("files" | "") | Err(_) => false,
+        Ok(other) => panic!("TOLLGATE_TEST_STORE is `postgres` or `files`, and not `{other}`"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs every test of the repository.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -43,6 +44,13 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         }
         results.push((name, result.is_ok()));
     };
+    if on_postgres() {
+        suite(
+            "the end-to-end tests on PostgreSQL",
+            workspace(filters, runner_arguments),
+        );
+        return told(start, &results);
+    }
     suite("the workspace", workspace(filters, runner_arguments));
     if has_doc_tests(&root().join("host"))? {
         let mut doc = cargo(&["test", "--locked", "--workspace", "--doc", "--"]);
@@ -54,6 +62,16 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         .current_dir(root().join("guest-plugins"));
     suite("guest-plugins", run(plugins.arg("--").args(filters)));
 
+    told(start, &results)
+}
+
+/// Whether only the end-to-end tests are to run, with their stores in PostgreSQL: `TOLLGATE_TEST_STORE=postgres cargo xtask test`.
+fn on_postgres() -> bool {
+    env::var("TOLLGATE_TEST_STORE").is_ok_and(|store| store == "postgres")
+}
+
+/// Says how the suites ended.
+fn told(start: Instant, results: &[(&str, bool)]) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let failed: Vec<_> = results
         .iter()
@@ -98,7 +116,22 @@ fn workspace(filters: &[String], runner_arguments: &[String]) -> Result<()> {
         .is_ok_and(|s| s.success());
     let mut tests = if has_nextest {
         let mut tests = cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
+        if on_postgres() {
+            tests.args(["-E", "binary(e2e)"]);
+        }
         tests.args(runner_arguments).args(filters);
+        tests
+    } else if on_postgres() {
+        let mut tests = cargo(&[
+            "test",
+            "--locked",
+            "--workspace",
+            "--test",
+            "e2e",
+            "--no-fail-fast",
+            "--",
+        ]);
+        tests.args(filters).args(runner_arguments);
         tests
     } else {
         let mut tests = cargo(&[

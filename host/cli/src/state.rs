@@ -9,7 +9,7 @@ use tollgate_api::state::{Shown, StateBody, StateList, StateQuery};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
 
-use super::{Exit, Target, Usage, ask, print_json};
+use super::{Exit, Refused, Target, Usage, ask, print_json};
 use tollgate_server::clock;
 use tollgate_server::operator::{edit_state_by_now, state_by_now};
 
@@ -227,7 +227,7 @@ fn apply(change: Change, value: Option<Shown>) -> anyhow::Result<Exit> {
     };
     let edit = body.clone().checked(clock::now()).map_err(Usage)?;
     let report = ask::write::<calls::ChangeState>(target, &Nothing {}, &body, async |store, _| {
-        edit_state_by_now(store, edit).await?.map_err(anyhow::Error::msg)
+        edit_state_by_now(store, edit).await?.map_err(|why| Refused(why).into())
     })?;
     if target.json {
         print_json(&report)?;

@@ -38,7 +38,7 @@ mod postgres_tls;
 mod registry;
 #[path = "contract/rows.rs"]
 mod rows;
-#[path = "contract/server.rs"]
+#[path = "../../../tests/src/postgres.rs"]
 mod server;
 #[path = "contract/sqlite.rs"]
 mod sqlite;

@@ -24,7 +24,7 @@ use crate::client::Client;
 use crate::destination::{Destination, Reply};
 use crate::events::{self, Message, Signer};
 use crate::random::Random;
-use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
+use crate::stage::{self, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -429,16 +429,9 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
         Ok(traces) => traces,
         Err(error) => return problems.push(format!("the store cannot be read: {error}")),
     };
-    match store.audited() {
-        Ok(audit) => {
-            report.receipts = audit.whole.receipts;
-            problems.extend(
-                audit
-                    .in_words()
-                    .into_iter()
-                    .map(|problem| format!("integrity: {problem}")),
-            );
-        }
+    report.receipts = traces.len() as u64;
+    match stage::problems(&store) {
+        Ok(found) => problems.extend(found.iter().map(|problem| format!("integrity: {problem}"))),
         Err(error) => problems.push(format!("integrity cannot be checked: {error}")),
     }
     report.acknowledged = books.acknowledged.len();

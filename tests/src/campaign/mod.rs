@@ -4,6 +4,7 @@
 //! count. A campaign ends by itself, and what it found broken is a list of problems: empty when every promise was kept.
 
 pub mod differential;
+pub mod fleet;
 pub mod fuzz;
 pub mod hostile;
 pub mod io;
@@ -32,6 +33,7 @@ pub const CAMPAIGNS: &[Campaign] = &[
     fuzz::CAMPAIGN,
     hostile::CAMPAIGN,
     outage::CAMPAIGN,
+    fleet::CAMPAIGN,
     soak::CAMPAIGN,
 ];
 

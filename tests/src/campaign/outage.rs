@@ -21,7 +21,7 @@ use super::{Asked, Campaign, Found, Progress};
 use crate::destination::{Closed, Destination, Reply};
 use crate::events::{self, Message, signer};
 use crate::random::Random;
-use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books_at};
+use crate::stage::{self, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books_at};
 
 /// The campaign as the command line offers it.
 pub const CAMPAIGN: Campaign = Campaign {
@@ -358,8 +358,8 @@ fn judge(
     );
     found.fact("messages that destinations saw, refused ones too", attempts);
     found.fact("deliveries beyond the first that was taken", beyond);
-    match stage.store().audited() {
-        Ok(audit) => found.problems.extend(audit.in_words()),
+    match stage::problems(&stage.store()) {
+        Ok(problems) => found.problems.extend(problems),
         Err(error) => found.problems.push(format!("the store cannot be audited: {error}")),
     }
 }

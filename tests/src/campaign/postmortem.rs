@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tollgate_store::{ClaimRequest, OpenOptions, SqliteStore, Store as _, Work as _};
+use tollgate_store::{AnyStore, ClaimRequest, OpenOptions, SqliteStore, Store as _, Work as _};
 
 use super::promises::{Books, Promises, judge};
 use crate::disk::{Image, Model, Operation, Outcome, STORE};
@@ -43,7 +43,7 @@ pub(super) fn look_through(folder: &Path, case: &Case, books: &Books) -> Vec<Str
     if !case.stale_index.is_empty() {
         fs::write(folder.join(format!("{STORE}-shm")), &case.stale_index).expect("a file of an image");
     }
-    let open = || SqliteStore::open(folder.join(STORE), OpenOptions::default());
+    let open = || SqliteStore::open(folder.join(STORE), OpenOptions::default()).map(AnyStore::Local);
     let mut problems = match open() {
         Ok(store) => {
             let problems = judge(&store, books, &case.promises);

@@ -11,13 +11,13 @@ use std::time::Duration;
 use tollgate_core::action::{Action, Verdict};
 use tollgate_core::admission::Disposition;
 use tollgate_core::ids::Digest;
-use tollgate_store::{SqliteStore, StoreError, Trace, TraceBy, TraceQuery, Views as _};
+use tollgate_store::{AnyStore, StoreError, Trace, TraceBy, TraceQuery, Views as _};
 
 use crate::destination::Destination;
 use crate::disk::Said;
 use crate::events::{self, Message, Signer};
 use crate::random::Random;
-use crate::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
+use crate::stage::{self, CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, TALLY, block_on, books};
 
 /// A host with these routes that delivers to `destination`.
 pub(super) fn setup(destination: &Destination) -> Setup {
@@ -36,7 +36,7 @@ pub(super) fn setup(destination: &Destination) -> Setup {
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) id: String,
-    message: Message,
+    pub(super) message: Message,
     digest: Digest,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Books {
     /// Every event that was ever posted, by its id.
     pub(super) sent: BTreeMap<String, Sent>,
     /// Its receipt, of those that were ever acknowledged: (event id by receipt).
-    events: BTreeMap<String, String>,
+    pub(super) events: BTreeMap<String, String>,
     /// Acknowledgements that arrived.
     pub(super) acknowledgements: usize,
     /// Answers by their status.
@@ -85,7 +85,7 @@ impl Books {
     }
 
     /// Enters an answer of an event.
-    fn note(&mut self, sent: &Sent, status: u16, receipt: Option<String>) {
+    pub(super) fn note(&mut self, sent: &Sent, status: u16, receipt: Option<String>) {
         *self.answers.entry(status).or_default() += 1;
         match (status, receipt) {
             (200 | 202, Some(receipt)) => {
@@ -227,10 +227,10 @@ impl Promises {
 }
 
 /// Holds a store against what was promised and against what was sent. Answers what is wrong.
-pub(super) fn judge(store: &SqliteStore, books: &Books, promises: &Promises) -> Vec<String> {
+pub(super) fn judge(store: &AnyStore, books: &Books, promises: &Promises) -> Vec<String> {
     let mut problems = Vec::new();
-    match store.audited() {
-        Ok(audit) => problems.extend(audit.in_words().iter().map(|problem| format!("integrity: {problem}"))),
+    match stage::problems(store) {
+        Ok(found) => problems.extend(found.iter().map(|problem| format!("integrity: {problem}"))),
         Err(error) => problems.push(format!("the store cannot be audited: {error}")),
     }
     match everything(store) {
@@ -244,7 +244,7 @@ pub(super) fn judge(store: &SqliteStore, books: &Books, promises: &Promises) -> 
 }
 
 /// Holds a store whose work is all done against what was delivered. Answers what is wrong.
-pub(super) fn judge_done(store: &SqliteStore, promises: &Promises) -> Vec<String> {
+pub(super) fn judge_done(store: &AnyStore, promises: &Promises) -> Vec<String> {
     let traces = match everything(store) {
         Ok(traces) => traces,
         Err(error) => return vec![format!("the store cannot be read: {error}")],
@@ -265,7 +265,7 @@ pub(super) fn judge_done(store: &SqliteStore, promises: &Promises) -> Vec<String
     problems
 }
 
-fn everything(store: &SqliteStore) -> Result<Vec<Trace>, StoreError> {
+fn everything(store: &AnyStore) -> Result<Vec<Trace>, StoreError> {
     block_on(store.trace(TraceQuery {
         by: TraceBy::Newest,
         tenant: None,

@@ -18,6 +18,7 @@ const FILES: [&str; 3] = ["tollgate.db", "tollgate.db-log-0000000000000000", "to
 /// Two tenants, who are sent in turns, with a plugin that records an action for each event.
 fn stage() -> Stage {
     Setup::acme(CASHBACK)
+        .native()
         .tenant("globex", &format!("{SOURCES}{CASHBACK}"))
         .plugin("cashback")
         .start()

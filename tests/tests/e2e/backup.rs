@@ -106,7 +106,7 @@ fn d4_what_the_docs_say_restores_every_event_that_was_acknowledged_before_the_ba
 
 #[test]
 fn d4_a_backup_that_was_cut_or_changed_or_not_finished_is_refused() {
-    let stage = Setup::acme("").start();
+    let stage = Setup::acme("").native().start();
     for number in 0..20 {
         assert_eq!(send(&stage, &format!("evt_{number}")).0, 202);
     }
@@ -147,7 +147,7 @@ fn d4_a_backup_that_was_cut_or_changed_or_not_finished_is_refused() {
 
 #[test]
 fn d4_an_older_index_beside_a_newer_log_loses_nothing_and_is_said() {
-    let mut stage = Setup::acme("").start();
+    let mut stage = Setup::acme("").native().start();
     for number in 0..10 {
         assert_eq!(send(&stage, &format!("evt_{number}")).0, 202);
     }
@@ -195,7 +195,7 @@ fn d4_an_older_index_beside_a_newer_log_loses_nothing_and_is_said() {
 
 #[test]
 fn i4_a_second_host_is_refused_though_the_lock_file_was_removed() {
-    let stage = Setup::acme("").start();
+    let stage = Setup::acme("").native().start();
     assert_eq!(send(&stage, "evt_1").0, 202);
     fs::remove_file(stage.path("tollgate.db.lock")).expect("the lock file");
     let mut second = Setup::acme("")

@@ -340,6 +340,7 @@ fn a_route_set_by_api_that_does_not_fit_any_more_holds_up_its_tenant_alone() {
 #[test]
 fn the_files_of_a_store_are_their_owners_alone() {
     let mut stage = Setup::acme(CASHBACK)
+        .native()
         .plugin("cashback")
         .worker("cache = \"own-cache\"")
         .set();

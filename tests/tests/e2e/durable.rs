@@ -54,7 +54,7 @@ fn i4_a_kill_right_after_the_answer_loses_nothing() {
 /// Into a removed file one can write and sync, and all of it is gone with the process.
 #[test]
 fn i4_a_store_whose_file_is_removed_acknowledges_nothing_and_stops() {
-    let mut stage = Setup::acme("").start();
+    let mut stage = Setup::acme("").native().start();
     let message = |id: &str| signer("shop").sign("", any_event("shop", id));
     assert_eq!(stage.post("shop", &message("evt_1")).status, 202);
     fs::remove_file(stage.path("tollgate.db")).expect("the store's file");
@@ -157,7 +157,7 @@ fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {
 #[test]
 fn i4_a_failing_disk_is_answered_503_and_the_host_stops() {
     // A file that may not grow further fails a write as a broken disk does.
-    let mut stage = Setup::acme("")
+    let mut stage = Setup::acme("").native()
         .wrapper(&["sh", "-c", "trap '' XFSZ; exec prlimit --fsize=2000000 \"$0\" \"$@\""])
         .start();
     let (kept, refused, answer) = fill(&stage);
@@ -184,7 +184,7 @@ fn i4_a_failing_disk_is_answered_503_and_the_host_stops() {
 
 #[test]
 fn i4_a_second_process_on_the_same_store_is_refused() {
-    let stage = Setup::acme("").start();
+    let stage = Setup::acme("").native().start();
     let config = stage.config();
     let ran = tollgate(&["serve", "--config", config.to_str().expect("UTF-8")], b"");
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -200,7 +200,7 @@ fn i4_a_second_process_on_the_same_store_is_refused() {
 
 #[test]
 fn i4_a_store_that_is_no_store_is_not_overwritten() {
-    let mut stage = Setup::acme("").set();
+    let mut stage = Setup::acme("").native().set();
     stage.write("tollgate.db", &"this was something else ".repeat(100));
     let said = stage.try_start().expect_err("a host that refuses");
     assert!(said.contains("file is not a database"), "{said}");

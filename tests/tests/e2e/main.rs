@@ -45,5 +45,3 @@ mod transcripts;
 mod postgres;
 #[path = "../../../host/store/tests/contract/certificates.rs"]
 mod certificates;
-#[path = "../../../host/store/tests/contract/server.rs"]
-mod server;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tollgate_tests::destination::Destination;
 use tollgate_tests::events::{redeemed, signer};
+use tollgate_tests::postgres::{Postgres, folder};
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, Setup, Stage, books, tollgate, wait_until};
 use tollgate_tests::tollgate_bin;
 
 use crate::certificates::{Authority, Validity};
-use crate::server::{Postgres, folder};
 
 /// A test on a server of its own, or none where there is no server.
 macro_rules! server {

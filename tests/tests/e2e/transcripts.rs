@@ -454,7 +454,7 @@ fn r1_w1_what_is_read_of_a_plugins_life_on_a_host() {
 
 #[test]
 fn r1_o5_what_is_read_of_audits_and_backups() {
-    let mut stage = Setup::acme(CASHBACK).plugin("cashback").start();
+    let mut stage = Setup::acme(CASHBACK).native().plugin("cashback").start();
     for number in 1..=3 {
         send(
             &stage,

@@ -12,7 +12,7 @@ use tollgate_core::profile::{Profile, shipped};
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::vector;
-use tollgate_store::{TraceBy, TraceQuery, Views as _};
+use tollgate_store::{TraceBy, TraceQuery, Views};
 use tollgate_tests::client::{Client, request};
 use tollgate_tests::events::{Message, Signer, now, redeemed, signer};
 use tollgate_tests::spin::{SpinSetup, SpinStage};
@@ -241,7 +241,7 @@ fn spin_receipts(stage: &SpinStage) -> Vec<String> {
     receipts(&store)
 }
 
-fn receipts(store: &tollgate_store::SqliteStore) -> Vec<String> {
+fn receipts(store: &impl Views) -> Vec<String> {
     let query = TraceQuery {
         by: TraceBy::Newest,
         tenant: None,

@@ -236,7 +236,16 @@ async fn r3_processes_of_long_ago_are_forgotten_and_what_they_counted_is_not() {
     assert_eq!(count_now, count - 9 + 2);
     let names: Vec<_> = listed(&a).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["a", "b", "idle"]);
-    drop(b);
+    // What is forgotten later is counted with it.
+    execute(
+        &server,
+        "INSERT INTO tollgate.hosts (id, jobs, tokens, seen_at) VALUES (52, 1000, 1, now() - interval '8 days')",
+    )
+    .await;
+    let c = host(&server, "c", 3);
+    let (jobs_later, tokens_later, ..) = ask().await;
+    assert_eq!((jobs_later, tokens_later), (jobs_now + 1000, tokens_now + 1));
+    drop((b, c));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,11 @@
-//! A PostgreSQL of a test's own: a new cluster in a folder that goes with it.
-#![allow(dead_code, reason = "part of several tests")]
+//! A PostgreSQL of a test's own: a new cluster in a folder that goes with it. The tests of the store take this file as it is, since they come before this
+//! crate.
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "of a library here, and part of a test elsewhere"
+)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +19,7 @@ use tempfile::TempDir;
 const UNPRIVILEGED: &str = "nobody";
 
 /// A server with one empty database. Ends with the test, however that ends.
-pub(crate) struct Postgres {
+pub struct Postgres {
     server: Child,
     folder: TempDir,
     port: u16,
@@ -45,7 +51,7 @@ fn programs() -> Option<&'static Path> {
 
 /// Whether there is a PostgreSQL to test with. Says so where there is none, and where there must be one, ends the test.
 #[expect(clippy::print_stderr, reason = "a test that is left out must be seen")]
-fn is_there() -> bool {
+pub fn is_there() -> bool {
     if programs().is_some() {
         return true;
     }
@@ -62,7 +68,7 @@ fn is_root() -> bool {
 }
 
 /// A command of the server's, as whoever may run it. It ends when the thread that began it does.
-fn command(program: &str) -> Command {
+pub fn command(program: &str) -> Command {
     let program = programs().unwrap().join(program);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -73,14 +79,14 @@ fn command(program: &str) -> Command {
     command
 }
 
-fn done(command: &mut Command) {
+pub fn done(command: &mut Command) {
     let output = command.stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
 }
 
 /// A folder that the server's user may write.
-pub(crate) fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     let folder = tempfile::Builder::new()
         .prefix("tollgate-pg-")
         .tempdir_in("/dev/shm")
@@ -90,10 +96,18 @@ pub(crate) fn folder() -> TempDir {
 }
 
 /// A new cluster, made once for all tests of this build: that takes longer than most of them.
-fn template() -> &'static Path {
+pub fn template() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Beside the other things that tests make: target/PROFILE/deps/TEST is who runs, or target/PROFILE/PROGRAM.
+        let program = std::env::current_exe().unwrap();
+        let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
+        let target = program
+            .ancestors()
+            .find(is_target)
+            .map_or_else(std::env::temp_dir, Path::to_owned);
+        let place = &target.join("tmp");
+        std::fs::create_dir_all(place).unwrap();
         let version = programs().unwrap().display().to_string().replace('/', "-");
         let template = place.join(format!("postgres{version}"));
         // Tests are processes: one makes it, the others wait.
@@ -121,18 +135,18 @@ fn template() -> &'static Path {
 }
 
 /// With owners and permissions.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     done(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 impl Postgres {
     /// Nothing where there is no PostgreSQL to test with, which is said.
-    pub(crate) fn if_there() -> Option<Self> {
+    pub fn if_there() -> Option<Self> {
         is_there().then(|| Self::new(PORT, &[], |_| {}))
     }
 
     /// One that listens on 127.0.0.1 too, with this certificate and its key, in PEM.
-    pub(crate) fn with_tls(certificate: &str, key: &str) -> Option<Self> {
+    pub fn with_tls(certificate: &str, key: &str) -> Option<Self> {
         let settings = [
             "listen_addresses=127.0.0.1",
             "ssl=on",
@@ -152,7 +166,7 @@ impl Postgres {
     }
 
     /// One that listens on 127.0.0.1 too, in clear text.
-    pub(crate) fn without_tls() -> Option<Self> {
+    pub fn without_tls() -> Option<Self> {
         is_there().then(|| Self::new(free_port(), &["listen_addresses=127.0.0.1"], |_| {}))
     }
 
@@ -172,34 +186,36 @@ impl Postgres {
     }
 
     /// Where it listens.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// From the next reload on it asks who comes over the network for a password.
-    pub(crate) fn ask_for_passwords(&self) {
+    pub fn ask_for_passwords(&self) {
         let path = self.folder.path().join("data/pg_hba.conf");
         std::fs::write(path, "local all all trust\nhost all all all scram-sha-256\n").unwrap();
     }
 
     /// Where its socket is.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Where its database is, for whoever may do everything there.
+    pub fn url(&self) -> String {
         let path = self.folder().display().to_string().replace('/', "%2F");
         format!("postgres://tollgate@{path}:{}/postgres", self.port)
     }
 
     /// Ends the server at once, as a crash does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
         let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
     }
 
-    pub(crate) fn start_again(&mut self) {
+    /// Starts it on what it had.
+    pub fn start_again(&mut self) {
         self.server = serve(self.folder.path(), self.port, &self.settings);
     }
 }
@@ -253,6 +269,12 @@ fn done_quietly(command: &mut Command) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Postgres").field(&self.folder.path()).finish()
+    }
 }
 
 impl Drop for Postgres {

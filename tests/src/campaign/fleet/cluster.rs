@@ -1,0 +1,247 @@
+//! A primary with a synchronous standby, as processes that are killed, started again and promoted.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::postgres::{command, copy, done, folder, template};
+
+/// Longer than a server takes to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Two servers, one behind the other.
+pub(super) struct Cluster {
+    folder: TempDir,
+    /// The setting `synchronous_commit` of both.
+    commits: &'static str,
+    made: u32,
+    primary: Node,
+    standby: Node,
+}
+
+/// A server, its data and its socket.
+struct Node {
+    place: PathBuf,
+    process: Child,
+}
+
+impl Cluster {
+    pub(super) fn start(commits: &'static str) -> Self {
+        let folder = folder();
+        let place = folder.path().join("1");
+        make(&place);
+        copy(template(), &place.join("data"));
+        let primary = Node::start(place, commits);
+        let place = folder.path().join("2");
+        let standby = Node::behind(&primary, place, commits);
+        let cluster = Self {
+            folder,
+            commits,
+            made: 2,
+            primary,
+            standby,
+        };
+        cluster.wait_for_standby();
+        cluster
+    }
+
+    /// The folder of the socket of who takes writes now.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.primary.place.join(".s.PGSQL.5432")
+    }
+
+    /// The primary, without the wire between.
+    pub(super) fn url(&self) -> String {
+        let place = self.primary.place.display().to_string().replace('/', "%2F");
+        format!("postgres://tollgate@{place}/postgres")
+    }
+
+    /// What one column of one row answers.
+    pub(super) fn ask(&self, sql: &str) -> Option<String> {
+        self.primary.ask(sql)
+    }
+
+    /// Kills every process of the primary at once, and starts it on what it had.
+    pub(super) fn kill_and_start(&mut self) {
+        self.primary.kill();
+        self.primary.process = serve(&self.primary.place, self.commits);
+        self.primary.wait();
+    }
+
+    /// Ends the primary without a checkpoint, as an impatient administrator does, and starts it again.
+    pub(super) fn restart_at_once(&mut self) {
+        let mut stop = command("pg_ctl");
+        stop.args(["stop", "-m", "immediate", "-w", "-D"])
+            .arg(self.primary.place.join("data"));
+        done(&mut stop);
+        let _ = self.primary.process.wait();
+        self.primary.process = serve(&self.primary.place, self.commits);
+        self.primary.wait();
+    }
+
+    /// Kills the primary for good and promotes the standby. Then a new standby is made behind it, without which it commits nothing.
+    /// `promoted` is told where to go as soon as there is somewhere.
+    pub(super) fn fail_over(&mut self, promoted: impl FnOnce(&Path)) {
+        self.primary.kill();
+        let mut promote = command("pg_ctl");
+        promote
+            .args(["promote", "-w", "-D"])
+            .arg(self.standby.place.join("data"));
+        done(&mut promote);
+        promoted(&self.standby.place.join(".s.PGSQL.5432"));
+        self.made += 1;
+        let place = self.folder.path().join(self.made.to_string());
+        let standby = Node::behind(&self.standby, place, self.commits);
+        let former = std::mem::replace(&mut self.primary, std::mem::replace(&mut self.standby, standby));
+        let _ = std::fs::remove_dir_all(&former.place);
+        self.wait_for_standby();
+    }
+
+    fn wait_for_standby(&self) {
+        let begun = Instant::now();
+        while self
+            .ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
+            .as_deref()
+            != Some("1")
+        {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the standby does not follow: {}",
+                self.standby.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.primary.kill();
+        self.standby.kill();
+    }
+}
+
+impl Node {
+    fn start(place: PathBuf, commits: &'static str) -> Self {
+        let node = Self {
+            process: serve(&place, commits),
+            place,
+        };
+        node.wait();
+        node
+    }
+
+    /// A copy of who runs, which follows it.
+    fn behind(primary: &Self, place: PathBuf, commits: &'static str) -> Self {
+        make(&place);
+        let mut copied = command("pg_basebackup");
+        copied.arg("-h").arg(&primary.place).args([
+            "-U",
+            "tollgate",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-R",
+            "--no-sync",
+            "-D",
+        ]);
+        done(copied.arg(place.join("data")));
+        Self::start(place, commits)
+    }
+
+    /// Until it answers.
+    fn wait(&self) {
+        let begun = Instant::now();
+        while self.ask("SELECT 1").is_none() {
+            assert!(begun.elapsed() < PATIENCE, "the server does not start: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ask(&self, sql: &str) -> Option<String> {
+        let mut ask = command("psql");
+        ask.arg("-h")
+            .arg(&self.place)
+            .args(["-U", "tollgate", "-d", "postgres", "-XtAc", sql]);
+        let answer = ask
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .output()
+            .expect("psql starts");
+        let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        answer.status.success().then_some(text)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+
+    /// All of its processes, which a power cut would end at once too.
+    fn kill(&mut self) {
+        let postmaster = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.unwrap_or_default();
+        let mut kill = Command::new("kill");
+        kill.arg("-9")
+            .arg(postmaster.to_string())
+            .args(children.split_whitespace());
+        // One that has ended meanwhile is no failure.
+        let _ = kill.stderr(Stdio::null()).status();
+        let _ = self.process.wait();
+        let begun = Instant::now();
+        while children.split_whitespace().any(is_there) && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = std::fs::remove_file(self.place.join("data/postmaster.pid"));
+    }
+}
+
+fn is_there(process: &str) -> bool {
+    // Whoever has ended and is not yet buried holds nothing.
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    })
+}
+
+fn make(place: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir(place).expect("a folder");
+    std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777)).expect("a folder's permissions");
+}
+
+fn serve(place: &Path, commits: &'static str) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(place.join("log"));
+    let commits = format!("synchronous_commit={commits}");
+    let settings = [
+        "listen_addresses=",
+        // No machine fails here, only processes.
+        "fsync=off",
+        "max_connections=60",
+        "shared_buffers=16MB",
+        "dynamic_shared_memory_type=mmap",
+        "wal_level=replica",
+        "wal_keep_size=512MB",
+        "wal_retrieve_retry_interval=100ms",
+        "synchronous_standby_names=*",
+        commits.as_str(),
+    ];
+    command("postgres")
+        .arg("-D")
+        .arg(place.join("data"))
+        .arg("-k")
+        .arg(place)
+        .args(settings.iter().flat_map(|setting| ["-c", *setting]))
+        .stderr(log.expect("a log"))
+        .spawn()
+        .expect("the server's program starts")
+}
