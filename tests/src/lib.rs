@@ -6,6 +6,7 @@
 
 pub mod campaign;
 pub mod client;
+pub mod console;
 pub mod destination;
 pub mod disk;
 pub mod documented;

@@ -721,6 +721,11 @@ impl Stage {
         answer["token"].as_str().expect("a token").to_owned()
     }
 
+    /// The token that the configuration names.
+    pub fn operator_token(&self) -> &'static str {
+        OPERATOR_TOKEN
+    }
+
     /// Asks the private listener.
     ///
     /// # Panics

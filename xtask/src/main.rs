@@ -29,7 +29,7 @@ struct Command {
     run: fn(&[String]) -> Result<()>,
 }
 
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 12] = [
     Command {
         name: "demo",
         usage: "demo [--once] [--json]",
@@ -100,6 +100,15 @@ const COMMANDS: [Command; 11] = [
             }
             run_built(Profile::Release, "tollgate-bench", "bench", arguments)
         },
+    },
+    Command {
+        name: "pictures",
+        usage: "pictures [FOLDER]",
+        summary: "Make the pictures of docs/console.md",
+        details: "Starts a host, sends it signed events, and has Chromium open the console's pages. Chromium and the packages of tests/browser\n\
+                  must be there, as `.ci/run` installs them.\n\
+                  FOLDER   pictures of every page go there instead: wide and narrow, light and dark, full and empty",
+        run: |arguments| run_built(Profile::Debug, "tollgate-tests", "pictures", arguments),
     },
     Command {
         name: "licenses",

@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lists, pauses, plugins, quarantines, replay, resend,
-    set_aside, state, status, tokens, trace, trials,
+    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, quarantines, replay,
+    resend, set_aside, state, status, tokens, trace, trials, whoami,
 };
 
 /// A call of the table, without its types.
@@ -153,6 +153,12 @@ calls! {
         body: hosts::DrainBody,
         answer: hosts::DrainReport,
         returns: "whether that changed anything"
+    }
+
+    /// What this host did in the last hour, in steps: what came in, what waited, how long things took
+    Lately = Get "/v1/lately" needs HostRead {
+        answer: lately::Lately,
+        returns: "the steps, the oldest first"
     }
     /// Everything that became of the receipts that an identifier names, newest first
     Trace = Get "/v1/trace" needs ReceiptRead {
@@ -319,6 +325,11 @@ calls! {
         body: ReviewBody,
         answer: set_aside::ReviewReport,
         returns: "what it became, or would"
+    }
+    /// Who asks: what the token proves, and what its holder may do. Every role may ask it
+    WhoAmI = Get "/v1/whoami" needs PluginRead {
+        answer: whoami::WhoAmI,
+        returns: "the token's name, role, tenant and permissions"
     }
     /// The tokens, without their texts
     Tokens = Get "/v1/tokens" needs TokenRead {

@@ -20,6 +20,7 @@ pub mod document;
 pub mod fixtures;
 pub mod issues;
 pub mod hosts;
+pub mod lately;
 pub mod lists;
 pub mod pauses;
 pub mod plugins;
@@ -34,6 +35,7 @@ pub mod status;
 pub mod tokens;
 pub mod trace;
 pub mod trials;
+pub mod whoami;
 
 pub use call::{
     Call, Content, ErrorBody, FieldProblem, Method, Nothing, is_path, question, read_body, read_path, read_query,

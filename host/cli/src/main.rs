@@ -139,6 +139,9 @@ enum Command {
     Status {
         #[command(flatten)]
         target: Target,
+        /// Show what the host did in the last hour instead
+        #[arg(long)]
+        lately: bool,
     },
     /// List the hosts that share a PostgreSQL store: which are there, what they run, and what they hold
     #[command(
@@ -493,6 +496,11 @@ enum TokenCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Say who the host takes the asker for, and what they may do
+    Whoami {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Revoke a token at once
     Revoke {
         #[command(flatten)]
@@ -597,7 +605,8 @@ fn main() -> ExitCode {
             Ok(Exit::Yes)
         }
         Command::Check { target } => check::run(&target),
-        Command::Status { target } => status::run(&target),
+        Command::Status { target, lately: false } => status::run(&target),
+        Command::Status { target, lately: true } => status::lately(&target),
         Command::Send(args) => send::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trace {

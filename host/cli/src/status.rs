@@ -1,6 +1,7 @@
 //! `tollgate status`: how a running host is doing, on one screen.
 
 use anstyle::Style;
+use tollgate_api::lately::{Lately, Took};
 use tollgate_api::status::HostStatus;
 use tollgate_api::{Nothing, calls, question};
 use tollgate_core::mask;
@@ -26,6 +27,44 @@ pub(super) fn run(target: &Target) -> anyhow::Result<Exit> {
         show(&status);
     }
     Ok(if status.ready { Exit::Yes } else { Exit::No })
+}
+
+/// The last hour, a line a step, the newest last.
+pub(super) fn lately(target: &Target) -> anyhow::Result<Exit> {
+    let (base, token) = ask::host(target)?;
+    let question = question::<calls::Lately>(&Nothing {}, &Nothing {})?;
+    let asked = wire::Operated { base, token: &token };
+    let lately: Lately = ask::runtime()?.block_on(asked.ask(&question))?;
+    if target.json {
+        print_json(&lately)?;
+        return Ok(Exit::Yes);
+    }
+    if lately.steps.is_empty() {
+        anstream::println!("nothing yet: a step has {} s", lately.step_s);
+        return Ok(Exit::Yes);
+    }
+    anstream::println!(
+        "{DIM}until                       kept   again refused    jobs deliveries  commit p95     run p95{DIM:#}"
+    );
+    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let p95 = |took: &Took| {
+        took.p95_us
+            .map_or_else(|| "-".to_owned(), |us| format!("{:.1} ms", us as f64 / 1e3))
+    };
+    for step in &lately.steps {
+        anstream::println!(
+            "{}  {:>6}  {:>6}  {:>6}  {:>6}     {:>6}  {:>10}  {:>10}",
+            step.at,
+            step.kept,
+            step.again,
+            step.refused,
+            count(step.jobs_waiting),
+            count(step.deliveries_waiting),
+            p95(&step.admit),
+            p95(&step.run),
+        );
+    }
+    Ok(Exit::Yes)
 }
 
 fn show(status: &HostStatus) {

@@ -1,7 +1,10 @@
 //! `tollgate token`: makes, lists and revokes the tokens of the private listener.
 
 use tollgate_api::tokens::{NewTokenBody, RevokeBody, RevokedToken, TokenPath, TokenView};
+use tollgate_api::whoami::WhoAmI;
 use tollgate_api::{Nothing, calls};
+use tollgate_core::access::Caller;
+use tollgate_core::mask;
 use tollgate_store::{Control as _, Views as _};
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
@@ -12,6 +15,7 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
         TokenCommand::Create { target, token } => create(&target, token),
         TokenCommand::List { target } => list(&target),
+        TokenCommand::Whoami { target } => who_am_i(&target),
         TokenCommand::Revoke { target, id, why } => revoke(&target, &id, why),
     }
 }
@@ -55,6 +59,22 @@ fn list(target: &Target) -> anyhow::Result<Exit> {
     }
     if !target.json {
         tokens.iter().for_each(show::token);
+    }
+    Ok(Exit::Yes)
+}
+
+fn who_am_i(target: &Target) -> anyhow::Result<Exit> {
+    // Whoever opens the store may do anything with it.
+    let who = ask::ask::<calls::WhoAmI>(target, &Nothing {}, &Nothing {}, async |_| {
+        Ok(WhoAmI::of(&Caller::operator()))
+    })?;
+    if target.json {
+        print_json(&who)?;
+    } else {
+        let (good, dim) = (show::GOOD, show::DIM);
+        let of = who.tenant.as_ref().map_or("the whole host", |tenant| tenant.as_str());
+        anstream::println!("{good}{}{good:#}  {} of {of}", mask::shown(&who.name), who.role);
+        anstream::println!("{dim}may{dim:#} {}", who.permissions.join(", "));
     }
     Ok(Exit::Yes)
 }

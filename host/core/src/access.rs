@@ -121,6 +121,22 @@ pub enum Permission {
 }
 
 impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 12] = [
+        Self::HostRead,
+        Self::HostWrite,
+        Self::ReceiptRead,
+        Self::ReceiptWrite,
+        Self::PluginRead,
+        Self::PluginUpload,
+        Self::PluginTrial,
+        Self::PluginPromote,
+        Self::RouteWrite,
+        Self::PublisherWrite,
+        Self::TokenRead,
+        Self::TokenWrite,
+    ];
+
     /// The name that the operator API and its messages know the permission by.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -273,20 +289,7 @@ mod tests {
     #[test]
     fn o2_a_role_has_what_it_says_and_no_more() {
         use Permission::*;
-        let all = [
-            HostRead,
-            HostWrite,
-            ReceiptRead,
-            ReceiptWrite,
-            PluginRead,
-            PluginUpload,
-            PluginTrial,
-            PluginPromote,
-            RouteWrite,
-            PublisherWrite,
-            TokenRead,
-            TokenWrite,
-        ];
+        let all = Permission::ALL;
         let of = |role: Role| {
             all.into_iter()
                 .filter(|permission| role.may(*permission))

@@ -24,6 +24,16 @@ pub const OPERATOR_CONNECTIONS_MAX: usize = 128;
 pub const OPERATOR_BODY_PAUSE_MS_MAX: u64 = 10_000;
 /// From the end of a head to the end of a body that the private listener reads: 32 MiB at 280 KiB/s.
 pub const OPERATOR_BODY_READ_MS_MAX: u64 = 120_000;
+/// People who are signed in to one host's console, all tokens together; the one who did nothing for the longest makes room.
+pub const CONSOLE_SESSIONS_MAX: usize = 1000;
+/// Sessions of the console of one token.
+pub const CONSOLE_SESSIONS_OF_TOKEN_MAX: usize = 16;
+/// How long a session of the console lasts in which nothing is asked.
+pub const CONSOLE_IDLE_MS_MAX: i64 = 30 * 60 * 1000;
+/// How long a session of the console lasts at the most.
+pub const CONSOLE_SESSION_MS_MAX: i64 = 12 * 60 * 60 * 1000;
+/// Changes that one session of the console looked at and did not confirm yet; the oldest go first.
+pub const CONSOLE_ACTS_MAX: usize = 20;
 /// Nesting of arrays and objects in a JSON body.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Named values that a profile reads beside the envelope's own fields. The host adds one where a value breaks a bound.

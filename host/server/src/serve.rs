@@ -363,6 +363,7 @@ impl Host {
         delivery_counters.register(&mut metrics);
         log::register(&mut metrics);
         let operator = Operator {
+            steps: operator::Steps::default(),
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             registry: Arc::clone(&self.registry),

@@ -392,7 +392,7 @@ fn the_files_of_a_store_are_their_owners_alone() {
 
 #[test]
 fn check_finds_what_would_go_wrong_later() {
-    let mut stage = Setup::default().plugin("cashback").set();
+    let mut stage = Setup::default().native().plugin("cashback").set();
     let _ = stage.try_start();
     stage.kill();
     let warnings = |stage: &Stage| {

@@ -40,6 +40,7 @@ fn o2_answers_follow_the_document() {
         "/v1/dead-letters?with_replayed=true",
         "/v1/held/counts?tenant=acme",
         "/v1/tokens",
+        "/v1/whoami",
         "/v1/quarantines",
         "/v1/events?filter=status:held&limit=5",
         "/v1/jobs?filter=route:cashback",
@@ -52,6 +53,7 @@ fn o2_answers_follow_the_document() {
         "/v1/issues?all=true",
         "/v1/count?of=events&filter=tenant:acme",
         "/v1/budgets?tenant=acme&account=ann",
+        "/v1/lately",
     ] {
         get(path);
     }

@@ -157,7 +157,8 @@ fn i4_a_full_disk_is_answered_503_and_recovers_when_space_returns() {
 #[test]
 fn i4_a_failing_disk_is_answered_503_and_the_host_stops() {
     // A file that may not grow further fails a write as a broken disk does.
-    let mut stage = Setup::acme("").native()
+    let mut stage = Setup::acme("")
+        .native()
         .wrapper(&["sh", "-c", "trap '' XFSZ; exec prlimit --fsize=2000000 \"$0\" \"$@\""])
         .start();
     let (kept, refused, answer) = fill(&stage);

@@ -33,6 +33,8 @@ mod audit;
 mod backup;
 mod repeat;
 mod roles;
+mod console;
+mod browser;
 mod documented;
 mod native;
 mod registry;

@@ -11,7 +11,11 @@ use tollgate_tests::tollgate_bin;
 #[test]
 fn r1_the_binary_needs_nothing_from_its_surroundings() {
     // No variables, no PATH, no home.
-    let mut stage = Setup::acme(CASHBACK).native().plugin("cashback").wrapper(&["env", "-i"]).start();
+    let mut stage = Setup::acme(CASHBACK)
+        .native()
+        .plugin("cashback")
+        .wrapper(&["env", "-i"])
+        .start();
     let receipt = stage.redeem(1).receipt();
     let trace = stage.finished(&receipt);
     assert_eq!(

@@ -324,7 +324,7 @@ impl Draft {
             let (problems, as_written) = match checked {
                 Ok(tenant) => {
                     let named = references.read.into_inner();
-                    let tenant = tenant.from_texts(file.text(), &named);
+                    let tenant = tenant.noting_texts(file.text(), &named);
                     let kept = Kept::of(file.text().to_owned(), named, clock::now());
                     return TenantReading::Good { tenant, kept };
                 }
@@ -332,14 +332,14 @@ impl Draft {
             };
             let instead = name.parse().ok().and_then(|name| kept(&name)).and_then(|kept| {
                 let tenant = check(&file.with(&kept.text), &references.as_kept(&kept.files), None);
-                Some((tenant.ok()?.from_texts(&kept.text, &kept.files), kept))
+                Some((tenant.ok()?.noting_texts(&kept.text, &kept.files), kept))
             });
             TenantReading::Broken {
                 name,
                 problems,
                 instead,
                 as_written: as_written
-                    .map(|tenant: Tenant| Box::new(tenant.from_texts(file.text(), &references.read.borrow()))),
+                    .map(|tenant: Tenant| Box::new(tenant.noting_texts(file.text(), &references.read.borrow()))),
             }
         };
         let tenants = files.into_iter().map(read).collect();

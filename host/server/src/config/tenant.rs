@@ -151,7 +151,7 @@ impl Tenant {
     }
 
     /// Notes what it was read from.
-    pub(super) fn from_texts(mut self, text: &str, files: &BTreeMap<String, String>) -> Self {
+    pub(super) fn noting_texts(mut self, text: &str, files: &BTreeMap<String, String>) -> Self {
         // As JSON, so that it is plain where each begins.
         self.texts = Digest::of(serde_json::json!([text, files]).to_string().as_bytes());
         self

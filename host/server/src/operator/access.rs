@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tollgate_api::calls;
 use tollgate_api::tokens::{IssuedToken, RevokedToken, TokenPath, TokenView, WantedToken};
+use tollgate_api::whoami::WhoAmI;
 use tollgate_core::access::{self, Caller, Denied, Permission};
 use tollgate_core::ids::TenantName;
 use tollgate_core::review::Target;
@@ -136,7 +137,18 @@ pub(super) fn actor(caller: &Caller, said: String) -> String {
 
 /// The calls about tokens.
 pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
-    router.call(list::<S>).call(issue::<S>).call(revoke::<S>)
+    router
+        .call(who_am_i::<S>)
+        .call(list::<S>)
+        .call(issue::<S>)
+        .call(revoke::<S>)
+}
+
+async fn who_am_i<S: Views + Control>(
+    _: Arc<Operator<S>>,
+    Asked { caller, .. }: Asked<calls::WhoAmI>,
+) -> Answered<calls::WhoAmI> {
+    Ok(WhoAmI::of(&caller))
 }
 
 async fn list<S: Views + Control>(

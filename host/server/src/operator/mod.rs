@@ -10,6 +10,7 @@ mod fixture;
 mod health;
 mod issues;
 mod hosts;
+mod lately;
 mod listener;
 mod lists;
 mod pauses;
@@ -52,6 +53,7 @@ pub use access::{issue_token, known_tenant};
 use asked::{Answered, Asked, Routes as _};
 pub use fixture::{NoFixture, fixture_of};
 pub(crate) use health::Progress;
+pub(crate) use lately::Steps;
 pub use lists::{count as count_by_now, list as list_by_now};
 pub use replay::replay as replay_by_now;
 pub(crate) use replay::routed_now;
@@ -86,6 +88,8 @@ pub(crate) struct Operator<S> {
     pub(crate) identity: HostIdentity,
     /// Why this host claims nothing, if a person has it drained.
     pub(crate) drain: Box<dyn Fn() -> Option<Drain> + Send + Sync>,
+    /// What was done lately.
+    pub(crate) steps: Steps,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -124,6 +128,7 @@ pub(crate) async fn serve<S: Views + Control>(
         lists::calls,
         health::calls,
         hosts::calls,
+        lately::calls,
         pauses::calls,
         plugins::calls,
         quarantine::calls,
@@ -136,6 +141,14 @@ pub(crate) async fn serve<S: Views + Control>(
         Arc::clone(&operator),
         access::authorize::<S>,
     ));
+    let watched = Arc::clone(&operator);
+    let calls = guarded.with_state(Arc::clone(&operator));
+    // The console is one more client of the calls, without a socket between.
+    let console = tollgate_console::router(tollgate_console::Host {
+        calls: calls.clone(),
+        now: clock::now,
+        random: |bytes| getrandom::fill(bytes).is_ok(),
+    });
     let router = Router::new()
         .route("/healthz", get(health::health::<S>))
         .route("/readyz", get(health::readiness::<S>))
@@ -143,9 +156,12 @@ pub(crate) async fn serve<S: Views + Control>(
             "/openapi.json",
             get(async || ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())),
         )
-        .merge(guarded)
-        .with_state(operator);
+        .with_state(operator)
+        .merge(calls)
+        .merge(console);
+    let watching = tokio::spawn(lately::watch(watched, shutdown.clone()));
     listener::serve(router, listener, shutdown).await;
+    let _ = watching.await;
 }
 
 /// The answer to a call that is refused.

@@ -142,5 +142,5 @@ fn names<S: Views + Control>(
     let found = destinations
         .iter()
         .find(|(name, known)| *name == destination || known.formerly.contains(destination));
-    found.map(|(name, known)| (name.clone(), known.formerly.iter().cloned().collect()))
+    found.map(|(name, known)| (name.clone(), known.formerly.clone()))
 }

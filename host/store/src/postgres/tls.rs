@@ -345,7 +345,11 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     ];
     const SHA_384: [&str; 2] = ["1.2.840.113549.1.1.12", "1.2.840.10045.4.3.3"];
     const SHA_512: [&str; 2] = ["1.2.840.113549.1.1.13", "1.2.840.10045.4.3.4"];
-    let by = Certificate::from_der(certificate).ok()?.signature_algorithm().oid.to_string();
+    let by = Certificate::from_der(certificate)
+        .ok()?
+        .signature_algorithm()
+        .oid
+        .to_string();
     let is = |known: &[&str]| known.contains(&by.as_str());
     if is(&SHA_256) {
         Some(Sha256::digest(certificate).to_vec())

@@ -4387,7 +4387,7 @@ pub(crate) async fn p10_a_paused_route_begins_nothing_and_loses_nothing(backend:
     let month = 30 * 86_400_000;
     assert!(!of(&claim(&store, at(month), 10).await).contains(&"e2 cashback".to_owned()));
     assert_eq!(store.counts().await.unwrap().jobs_waiting, 2);
-    assert_eq!(store.pauses().await.unwrap(), [paused.clone()]);
+    assert_eq!(store.pauses().await.unwrap(), std::slice::from_ref(&paused));
 
     let ended = store
         .resume(name("acme"), route.clone(), by_ann("well again", month))

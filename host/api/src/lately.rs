@@ -1,0 +1,52 @@
+//! What a host did lately, in steps of time: for charts.
+
+use serde::{Deserialize, Serialize};
+use tollgate_core::time::UnixMillis;
+
+/// The last hour of a host, as far as it has run for so long. Counts are of this host; what waits is of its store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Lately {
+    /// How long a step is, in seconds.
+    pub step_s: u64,
+    /// The steps, the oldest first.
+    pub steps: Vec<LatelyStep>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct LatelyStep {
+    /// When it ended; as JSON, RFC 3339.
+    #[serde(with = "crate::as_text")]
+    #[cfg_attr(feature = "document", schemars(with = "String"))]
+    pub at: UnixMillis,
+    /// Events that were kept and are new.
+    pub kept: u64,
+    /// Events that came again, whatever they had in them.
+    pub again: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Jobs that waited at its end; null where the store did not say.
+    pub jobs_waiting: Option<u64>,
+    /// Deliveries that waited at its end; null where the store did not say.
+    pub deliveries_waiting: Option<u64>,
+    /// How long the commits took that acknowledgements waited for.
+    pub admit: Took,
+    /// How long runs of plugins took.
+    pub run: Took,
+    /// How long attempts to deliver took.
+    pub deliver: Took,
+}
+
+/// How long things took that ended in one step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Took {
+    /// How many there were.
+    pub count: u64,
+    /// Half of them took no longer, in microseconds, as near as the buckets of the histogram say; null where there were none.
+    pub p50_us: Option<u64>,
+    /// Of twenty, nineteen took no longer, likewise.
+    pub p95_us: Option<u64>,
+}

@@ -1,0 +1,163 @@
+//! What somebody wants done: a call of the API that changes something, whole. It is looked at first, as a dry run, and kept by the session;
+//! what is confirmed is exactly what was looked at, and it is done once.
+
+use tollgate_api::dead_letters::DeadLetterQuery;
+use tollgate_api::plugins::{ActBody, RoutePath};
+use tollgate_api::replay::ReplayBody;
+use tollgate_api::resend::{ResendBody, SentQuery};
+use tollgate_core::review::ReviewBody;
+
+/// Who the history says asked, beside the token's name.
+const ACTOR: &str = "console";
+
+/// A call that changes something.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    /// Puts work back.
+    Replay(Box<ReplayBody>),
+    /// Sends again what was delivered.
+    Resend(ResendBody),
+    /// Decides about what is set aside.
+    Review(ReviewBody),
+    /// Lets versions in quarantine run again.
+    Lift(RoutePath, ActBody),
+}
+
+impl Act {
+    /// What the fields of a form ask for; `what` is the last part of the form's address.
+    ///
+    /// # Errors
+    /// In words, when there is no such thing to do, or the fields do not say of what.
+    pub(crate) fn read(what: &str, given: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let why = given("why");
+        let reason = why.clone().unwrap_or_default();
+        let is = |name: &str, word: &str| given(name).as_deref() == Some(word);
+        match what {
+            "replay" => {
+                let dead_letters = DeadLetterQuery {
+                    id: given("dead_letter"),
+                    tenant: given("tenant"),
+                    source: given("source"),
+                    route: given("route"),
+                    destination: given("destination"),
+                    since: given("since"),
+                    reason: given("reason"),
+                    ..DeadLetterQuery::default()
+                };
+                let of_dead_letters = dead_letters.id.is_some() || is("dead_letters", "all");
+                let receipt = given("receipt");
+                if receipt.is_none() && !of_dead_letters {
+                    return Err("say what is replayed: an event, or dead letters".to_owned());
+                }
+                Ok(Self::Replay(Box::new(ReplayBody {
+                    receipt,
+                    dead_letters: of_dead_letters.then_some(dead_letters),
+                    actor: ACTOR.to_owned(),
+                    why,
+                    ..ReplayBody::default()
+                })))
+            }
+            "resend" => Ok(Self::Resend(ResendBody {
+                deliveries: SentQuery {
+                    id: given("id"),
+                    ..SentQuery::default()
+                },
+                dry_run: false,
+                actor: ACTOR.to_owned(),
+                why: reason,
+            })),
+            "review" => {
+                let decision = given("decision").unwrap_or_default();
+                let decided = |word: &str| decision == word;
+                Ok(Self::Review(ReviewBody {
+                    id: given("id").unwrap_or_default(),
+                    map: given("status").filter(|_| decided("map") || decided("set-right")),
+                    set_right: decided("set-right"),
+                    replace_with: given("delivery").filter(|_| decided("replace")),
+                    run: decided("run") || decided("run-beyond-budget"),
+                    beyond_budget: decided("run-beyond-budget"),
+                    dismiss: decided("dismiss"),
+                    keep: decided("keep"),
+                    record: given("operation_key").filter(|_| decided("record")),
+                    why,
+                    dry_run: false,
+                    actor: ACTOR.to_owned(),
+                }))
+            }
+            "lift" => {
+                let named = |name: &str| given(name).unwrap_or_default();
+                let path = RoutePath {
+                    tenant: named("tenant").parse().map_err(|error| format!("tenant: {error}"))?,
+                    route: named("route").parse().map_err(|error| format!("route: {error}"))?,
+                };
+                let body = ActBody {
+                    why: reason,
+                    dry_run: false,
+                    actor: ACTOR.to_owned(),
+                };
+                Ok(Self::Lift(path, body))
+            }
+            _ => Err("there is no such thing to do".to_owned()),
+        }
+    }
+
+    /// The same, done or only looked at.
+    #[must_use]
+    pub(crate) fn dry(mut self, dry_run: bool) -> Self {
+        match &mut self {
+            Self::Replay(body) => body.dry_run = dry_run,
+            Self::Resend(body) => body.dry_run = dry_run,
+            Self::Review(body) => body.dry_run = dry_run,
+            Self::Lift(_, body) => body.dry_run = dry_run,
+        }
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self::read("resend", |name| (name == "id").then(|| "out_7".to_owned())).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(what: &str, fields: &[(&str, &str)]) -> Result<Act, String> {
+        Act::read(what, |name| {
+            let found = fields.iter().find(|(field, _)| *field == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn o8_a_form_asks_for_what_it_says_and_for_nothing_wider() {
+        let Ok(Act::Replay(body)) = read("replay", &[("dead_letter", "dead_7"), ("why", "mended")]) else {
+            panic!()
+        };
+        assert_eq!(body.dead_letters.unwrap().id.as_deref(), Some("dead_7"));
+        assert!(
+            read("replay", &[("why", "all of it")])
+                .unwrap_err()
+                .contains("say what")
+        );
+        assert!(read("erase", &[]).is_err());
+        let Ok(Act::Review(body)) = read(
+            "review",
+            &[
+                ("id", "rcpt_1"),
+                ("decision", "dismiss"),
+                ("status", "paid"),
+                ("operation_key", "k"),
+            ],
+        ) else {
+            panic!()
+        };
+        assert!(body.dismiss && body.map.is_none() && body.record.is_none() && !body.run);
+        // What nobody decided is refused by the API, in its words.
+        let Ok(Act::Review(body)) = read("review", &[("id", "job_7")]) else {
+            panic!()
+        };
+        assert!(body.checked().unwrap_err().contains("run it or to dismiss it"));
+    }
+}

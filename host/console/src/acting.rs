@@ -1,0 +1,441 @@
+//! Forms that do something. Each has two steps: what would be done, which is a dry run of the call, and then the call itself.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{StatusCode, Uri};
+use tollgate_api::replay::{ReplayReport, ReplayedWork};
+use tollgate_api::resend::ResendReport;
+use tollgate_api::set_aside::ReviewReport;
+use tollgate_api::{Nothing, calls};
+use tollgate_core::mask;
+
+use crate::Console;
+use crate::act::Act;
+use crate::asked::Trouble;
+use crate::page::{Frame, show, show_as};
+use crate::table::{Cell, Part, Table, address, event_page};
+use crate::timeline::reviewed;
+use crate::visit::{Filled, Visit, field, own_place};
+use crate::words::counted;
+
+#[derive(Template)]
+#[template(path = "act.html")]
+struct Form {
+    frame: Frame,
+    what: String,
+    about: &'static str,
+    /// Fields that say of what, as they were given.
+    of: Vec<(String, String)>,
+    choices: Vec<Choice>,
+    chosen: String,
+    fields: Vec<(String, String)>,
+    why: String,
+    back: String,
+    wrong: String,
+}
+
+/// Something that may be decided.
+struct Choice {
+    word: &'static str,
+    name: &'static str,
+    says: &'static str,
+    /// A field that it needs: its name, and what stands in front of it.
+    field: Option<(&'static str, &'static str)>,
+}
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct Confirm {
+    frame: Frame,
+    number: u32,
+    says: String,
+    table: Table,
+    warnings: Vec<String>,
+    why: String,
+    back: String,
+    is_nothing: bool,
+}
+
+#[derive(Template)]
+#[template(path = "done.html")]
+struct Done {
+    frame: Frame,
+    says: String,
+    table: Table,
+    warnings: Vec<String>,
+    back: String,
+}
+
+/// What was done, or would be.
+struct Outcome {
+    says: String,
+    table: Table,
+    warnings: Vec<String>,
+    is_nothing: bool,
+}
+
+/// Names of fields that say of what something is done.
+const OF: [&str; 10] = [
+    "receipt",
+    "dead_letter",
+    "dead_letters",
+    "id",
+    "tenant",
+    "source",
+    "route",
+    "destination",
+    "since",
+    "reason",
+];
+
+/// `GET /console/act/{what}`: the form.
+pub(crate) async fn form(visit: Visit, Path(what): Path<String>, uri: Uri) -> Result<Response, Trouble> {
+    let asked: Vec<(String, String)> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect();
+    Ok(show(&blank(&visit, &what, &asked, String::new())?))
+}
+
+fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) -> Result<Form, Trouble> {
+    let id = field(fields, "id");
+    let (title, about) = match what {
+        "replay" => (
+            "Replay",
+            "Work that ended is put back. An operation has one effect, however often it is replayed: what is recorded is not recorded twice.",
+        ),
+        "resend" => (
+            "Send again",
+            "What was delivered goes to its destination once more, under the same webhook-id and Idempotency-Key.",
+        ),
+        "review" => (
+            "Decide",
+            "A decision stands beside the event for ever, with your name and your reason.",
+        ),
+        "lift" => (
+            "Let it run again",
+            "The versions in quarantine on this route run again. What became a dead letter meanwhile is replayed by itself.",
+        ),
+        _ => return Err(Trouble::not_found("there is no such thing to do")),
+    };
+    let of = OF.into_iter().filter_map(|name| {
+        let value = field(fields, name);
+        (!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    });
+    Ok(Form {
+        frame: Frame::of(visit, title),
+        what: what.to_owned(),
+        about,
+        of: of.collect(),
+        choices: if what == "review" { choices(id) } else { Vec::new() },
+        chosen: field(fields, "decision").to_owned(),
+        fields: fields.to_vec(),
+        why: field(fields, "why").to_owned(),
+        back: back(what, fields),
+        wrong,
+    })
+}
+
+impl Form {
+    /// What somebody wrote into a field of a choice.
+    fn value(&self, name: &str) -> &str {
+        field(&self.fields, name)
+    }
+
+    fn is_chosen(&self, word: &str) -> bool {
+        self.chosen == word
+    }
+}
+
+/// What may be decided about something, which its name tells.
+fn choices(id: &str) -> Vec<Choice> {
+    let choice = |word, name, says, field| Choice {
+        word,
+        name,
+        says,
+        field,
+    };
+    let dismiss = choice(
+        "dismiss",
+        "Dismiss it",
+        "Nothing is to be done. The reason is kept.",
+        None,
+    );
+    match id.split('_').next().unwrap_or_default() {
+        "rcpt" => vec![
+            choice(
+                "map",
+                "It has this status",
+                "The lifecycle judges it as it judges a provider's.",
+                Some(("status", "Status")),
+            ),
+            choice(
+                "set-right",
+                "Set its subject right",
+                "The subject gets this status, whatever it had.",
+                Some(("status", "Status")),
+            ),
+            choice(
+                "replace",
+                "Another delivery takes its place",
+                "A delivery of the same event that came later, with other bytes.",
+                Some(("delivery", "Delivery")),
+            ),
+            dismiss,
+        ],
+        "job" => vec![
+            choice("run", "Run it again", "The plugin decides anew.", None),
+            choice(
+                "run-beyond-budget",
+                "Run it beyond its budgets",
+                "What it proposes is recorded whatever its budgets have left, this once.",
+                None,
+            ),
+            dismiss,
+        ],
+        "act" => vec![
+            choice(
+                "keep",
+                "What is recorded stands",
+                "This proposal has no effect, now or when it comes again.",
+                None,
+            ),
+            choice(
+                "record",
+                "Record this one as well",
+                "It is an effect of its own, under a key of its own.",
+                Some(("operation_key", "Operation key")),
+            ),
+        ],
+        _ => vec![
+            choice(
+                "run",
+                "It is an event of its own",
+                "It is admitted beside the one that it conflicts with.",
+                None,
+            ),
+            dismiss,
+        ],
+    }
+}
+
+/// Where somebody came from.
+fn back(what: &str, fields: &[(String, String)]) -> String {
+    let (receipt, id) = (field(fields, "receipt"), field(fields, "id"));
+    match what {
+        "replay" if !receipt.is_empty() => event_page(mask::line(receipt, 100)),
+        "replay" => address("/dead-letters", &[]),
+        "resend" | "review" if !id.is_empty() => address("/find", &[("id", id)]),
+        "lift" => address("/plugins", &[]),
+        _ => address("", &[]),
+    }
+}
+
+/// `POST /console/act/{what}`: what would be done.
+pub(crate) async fn preview(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    Path(what): Path<String>,
+    form: Filled,
+) -> Result<Response, Trouble> {
+    let again = |says: String| Ok(show_as(StatusCode::BAD_REQUEST, &blank(&visit, &what, &form.0, says)?));
+    let act = match Act::read(&what, |name| form.given(name)) {
+        Ok(act) => act,
+        Err(says) => return again(says),
+    };
+    if form.given("why").is_none() {
+        return again("why: say why: the history keeps it".to_owned());
+    }
+    let outcome = match done(&console, &visit, act.clone().dry(true)).await {
+        Ok(outcome) => outcome,
+        // What is wrong with what was filled in is said beside it.
+        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
+            return again(trouble.says);
+        }
+        Err(trouble) => return Err(trouble),
+    };
+    let number = console
+        .sessions()
+        .keep(visit.session.expose(), act, (console.host.now)())
+        .ok_or_else(|| Trouble::new(StatusCode::UNAUTHORIZED, "your session is over"))?;
+    Ok(show(&Confirm {
+        frame: Frame::of(&visit, "Look at it first"),
+        number,
+        says: outcome.says,
+        table: outcome.table,
+        warnings: outcome.warnings,
+        why: mask::line(form.get("why"), 600),
+        back: back(&what, &form.0),
+        is_nothing: outcome.is_nothing,
+    }))
+}
+
+/// `POST /console/acts/{number}`: does what was looked at.
+pub(crate) async fn confirm(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    Path(number): Path<u32>,
+    form: Filled,
+) -> Result<Response, Trouble> {
+    let kept = console
+        .sessions()
+        .take(visit.session.expose(), number, (console.host.now)());
+    let act = kept.ok_or_else(|| {
+        Trouble::new(
+            StatusCode::CONFLICT,
+            "this was done before, or was looked at too long ago; nothing was done now. Look at how it is, and begin anew where that is needed",
+        )
+    })?;
+    let outcome = done(&console, &visit, act.dry(false)).await?;
+    Ok(show(&Done {
+        frame: Frame::of(&visit, "Done"),
+        says: outcome.says,
+        table: outcome.table,
+        warnings: outcome.warnings,
+        back: own_place(form.get("back")).to_owned(),
+    }))
+}
+
+async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Trouble> {
+    let (token, nothing) = (&visit.visitor.token, Nothing {});
+    Ok(match act {
+        Act::Replay(body) => replayed(console.ask::<calls::Replay>(token, &nothing, &nothing, &body).await?),
+        Act::Resend(body) => resent(console.ask::<calls::Resend>(token, &nothing, &nothing, &body).await?),
+        Act::Review(body) => {
+            let id = body.id.clone();
+            decided(
+                &id,
+                console.ask::<calls::Review>(token, &nothing, &nothing, &body).await?,
+            )
+        }
+        Act::Lift(path, body) => {
+            let lifted = console
+                .ask::<calls::LiftQuarantine>(token, &path, &nothing, &body)
+                .await?;
+            let mut table = Table::new("versions", &[("Plugin", "main"), ("Version", ""), ("Route", "wide")]);
+            table.rows = lifted
+                .iter()
+                .map(|one| {
+                    vec![
+                        Part::said(one.plugin.to_string()).into(),
+                        Part::said(one.digest.to_string()).class("code").into(),
+                        Part::said(format!("{}/{}", one.tenant, one.route)).into(),
+                    ]
+                })
+                .collect();
+            Outcome {
+                says: would(body.dry_run, lifted.len(), "version", "let run again"),
+                is_nothing: lifted.is_empty(),
+                warnings: Vec::new(),
+                table,
+            }
+        }
+    })
+}
+
+fn would(dry_run: bool, count: usize, thing: &str, done: &str) -> String {
+    match (dry_run, count) {
+        (_, 0) => format!("Nothing is there to be {done}."),
+        (true, count) => format!("{} would be {done}.", counted(count as u64, thing)),
+        (false, 1) => format!("1 {thing} was {done}."),
+        (false, count) => format!("{} were {done}.", counted(count as u64, thing)),
+    }
+}
+
+fn replayed(report: ReplayReport) -> Outcome {
+    let mut table = Table::new(
+        "what is put back",
+        &[("What", "main"), ("Event", ""), ("Of", ""), ("Reason", "wide")],
+    );
+    for one in &report.replayed {
+        let what = match &one.work {
+            ReplayedWork::Job { job, route } => {
+                Cell::from(Part::said(format!("Route {route}"))).below(Part::said(job.to_string()))
+            }
+            ReplayedWork::NewJob { route } => {
+                Cell::from(Part::said(format!("Route {route}"))).below(Part::said("a new job"))
+            }
+            ReplayedWork::Delivery { entry, destination, .. } => {
+                Cell::from(Part::said(format!("To {destination}"))).below(Part::said(entry.to_string()))
+            }
+        };
+        let reason = Cell::from(Part::told(&one.reason).class("dim"));
+        let adds: Vec<_> = one.adds.iter().map(|added| added.destination.to_string()).collect();
+        table.rows.push(vec![
+            what,
+            Cell::from(Part::told(&one.event_type).to(event_page(one.receipt)))
+                .below(Part::told(&one.event_id).class("code")),
+            Part::said(one.tenant.to_string()).into(),
+            if adds.is_empty() {
+                reason
+            } else {
+                reason.below(Part::said(format!(
+                    "goes to {} as well, where it never went",
+                    adds.join(", ")
+                )))
+            },
+        ]);
+    }
+    let mut warnings = Vec::new();
+    if report.replayed.len() >= 1000 || report.next.is_some() {
+        warnings.push("There may be more than one step does. Do it again afterwards for the rest.".to_owned());
+    }
+    Outcome {
+        says: would(report.dry_run, report.replayed.len(), "item", "put back"),
+        is_nothing: report.replayed.is_empty(),
+        table,
+        warnings,
+    }
+}
+
+fn resent(report: ResendReport) -> Outcome {
+    let mut table = Table::new(
+        "what is sent again",
+        &[("To", "main"), ("Action", ""), ("Event", ""), ("Sent again", "wide")],
+    );
+    let passed_over = report.passed_over.iter().map(|over| (&over.sent, Some(&over.because)));
+    for (sent, because) in report.resent.iter().map(|sent| (sent, None)).chain(passed_over) {
+        table.rows.push(vec![
+            Cell::from(Part::said(sent.destination.to_string()))
+                .below(Part::said(sent.entry.to_string()).class("code")),
+            Cell::from(Part::told(&sent.kind)).below(Part::told(&sent.operation_key).class("code")),
+            Cell::from(Part::told(&sent.event_type).to(event_page(sent.receipt)))
+                .below(Part::told(&sent.event_id).class("code")),
+            match because {
+                None => Part::said("yes").marked("delivered").into(),
+                Some(because) => Part::told(&format!("no: {because}")).marked("held").into(),
+            },
+        ]);
+    }
+    Outcome {
+        says: would(report.dry_run, report.resent.len(), "delivery", "sent again"),
+        is_nothing: report.resent.is_empty(),
+        warnings: Vec::new(),
+        table,
+    }
+}
+
+fn decided(id: &str, report: ReviewReport) -> Outcome {
+    let would = if report.dry_run { "would be" } else { "was" };
+    let mut table = Table::new("what follows", &[("Follows", "main"), ("Where", "wide")]);
+    for route in &report.routes {
+        table.rows.push(vec![
+            Part::said("a job").into(),
+            Part::said(format!("route {route}")).into(),
+        ]);
+    }
+    for destination in &report.destinations {
+        table.rows.push(vec![
+            Part::said("a delivery").into(),
+            Part::said(format!("to {destination}")).into(),
+        ]);
+    }
+    Outcome {
+        says: format!("{} {would} {}.", mask::line(id, 100), reviewed(&report.reviewed)),
+        table,
+        warnings: Vec::new(),
+        is_nothing: false,
+    }
+}

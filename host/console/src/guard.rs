@@ -1,0 +1,200 @@
+//! What stands between a request and a page: whoever is not signed in is asked to, a form must come from a page of this session, and
+//! every answer says to browsers what they may do with it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tollgate_core::secret::Secret;
+
+use crate::asked::Trouble;
+use crate::page;
+use crate::session::Visitor;
+use crate::visit::{FORM_KEY, Filled, SESSION_COOKIE, Theme, Visit, cookie, go};
+use crate::{Console, ROOT};
+
+/// The most bytes of a form.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+/// What browsers may do with an answer. Nothing is loaded from anywhere but here, no script or style stands in a page, no page is framed,
+/// and a form goes here only. A referrer is for this origin alone: with none at all, browsers would not say either where a form is from.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=()",
+    ),
+];
+
+/// Answers every request of somebody who is signed in, and sends everybody else to sign in.
+pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    let now = (console.host.now)();
+    let (mut parts, body) = request.into_parts();
+    let session = cookie(&parts.headers, SESSION_COOKIE).unwrap_or_default();
+    let visitor = console.sessions().visitor(session.as_bytes(), now);
+    let place = parts
+        .uri
+        .path_and_query()
+        .map_or(ROOT, |place| place.as_str())
+        .to_owned();
+    let is_reading = matches!(parts.method, Method::GET | Method::HEAD);
+    let Some(visitor) = visitor else {
+        if session.is_empty() && is_reading && site(&parts.headers) == Some(b"cross-site") {
+            return come_from_here(&place);
+        }
+        return to_sign_in(if is_reading { &place } else { "" }, !session.is_empty());
+    };
+    let visit = Visit {
+        visitor,
+        session: Secret::new(session),
+        theme: Theme::of(&parts.headers),
+        place,
+    };
+    if !is_reading {
+        match filled(&parts, body, &visit.visitor).await {
+            Ok(form) => parts.extensions.insert(form),
+            Err(trouble) => return page::trouble(&visit, &trouble),
+        };
+    }
+    parts.extensions.insert(visit.clone());
+    let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
+    match response.extensions_mut().remove::<Trouble>() {
+        Some(trouble) if trouble.status == StatusCode::UNAUTHORIZED => {
+            // The token is revoked, or is over: so is everything that was opened with it.
+            console.sessions().end(visit.session.expose());
+            to_sign_in(&visit.place, true)
+        }
+        Some(trouble) => page::trouble(&visit, &trouble),
+        None => response,
+    }
+}
+
+/// The form of a request, when it is one of a page of this session.
+async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, Trouble> {
+    let form = read_form(parts, body).await?;
+    // Compared in constant time; the key is of this session and of nobody else's.
+    if !Secret::new(visitor.form_key.as_str()).matches(form.get(FORM_KEY).as_bytes()) {
+        return Err(Trouble::new(
+            StatusCode::FORBIDDEN,
+            "this form is not of your session: nothing was done. Open its page again and send it from there",
+        ));
+    }
+    Ok(form)
+}
+
+/// Reads a form that one of these pages sent.
+///
+/// # Errors
+/// When another site sent it, or it is too long.
+pub(crate) async fn read_form(parts: &Parts, body: Body) -> Result<Filled, Trouble> {
+    if !is_from_here(&parts.headers) {
+        return Err(Trouble::new(
+            StatusCode::FORBIDDEN,
+            "another site sent this form: nothing was done",
+        ));
+    }
+    let bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
+        Trouble::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a form has at most {FORM_BYTES_MAX} bytes"),
+        )
+    })?;
+    Ok(Filled(form_urlencoded::parse(&bytes).into_owned().collect()))
+}
+
+/// Whether a request is from a page of this origin, as far as the browser says. One that says nothing is no browser of today, and has
+/// the form's key to show.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    if let Some(site) = site(headers) {
+        return site == b"same-origin";
+    }
+    let (Some(origin), host) = (headers.get(header::ORIGIN), headers.get(header::HOST)) else {
+        return true;
+    };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    authority.is_some_and(|(_, authority)| host.is_some_and(|host| host == authority))
+}
+
+/// Where a request comes from, as browsers say it where they trust the connection.
+fn site(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get("sec-fetch-site").map(HeaderValue::as_bytes)
+}
+
+/// Has the browser ask again from here: whoever follows a link in a chat brings no cookie along, since another site sent them.
+fn come_from_here(place: &str) -> Response {
+    match HeaderValue::from_str(&format!("0; url={place}")) {
+        Ok(again) => ([(header::REFRESH, again)], "").into_response(),
+        Err(_) => to_sign_in("", false),
+    }
+}
+
+/// Sends somebody to sign in, and back to this place afterwards.
+fn to_sign_in(place: &str, is_over: bool) -> Response {
+    let mut question = form_urlencoded::Serializer::new(String::new());
+    if place.len() > ROOT.len() {
+        question.append_pair("next", place);
+    }
+    if is_over {
+        question.append_pair("over", "1");
+    }
+    let question = question.finish();
+    let mark = if question.is_empty() { "" } else { "?" };
+    go(&format!("{ROOT}/sign-in{mark}{question}"))
+}
+
+/// Says to browsers what they may do with an answer.
+pub(crate) async fn dress(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(crate) async fn no_such_page() -> Trouble {
+    Trouble::not_found("there is no such page")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        pairs.collect()
+    }
+
+    #[test]
+    fn o8_a_form_of_another_site_is_none_of_ours() {
+        for (pairs, expect) in [
+            (&[("sec-fetch-site", "same-origin")][..], true),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "same-site")], false),
+            (&[("origin", "http://10.0.0.5:9901"), ("host", "10.0.0.5:9901")], true),
+            (&[("origin", "http://10.0.0.5:9901"), ("host", "10.0.0.5:9902")], false),
+            (&[("origin", "null"), ("host", "10.0.0.5:9901")], false),
+            (&[("origin", "https://evil.example")], false),
+            (&[("host", "10.0.0.5:9901")], true),
+        ] {
+            assert_eq!(is_from_here(&headers(pairs)), expect, "{pairs:?}");
+        }
+    }
+}

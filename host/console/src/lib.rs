@@ -1,0 +1,103 @@
+//! The console: pages for people, on the private listener, below `/console` (promise O8).
+//!
+//! Every page asks the calls of `tollgate_api` through the private listener's own router, with the token that its reader signed in with:
+//! what the API refuses to that token, the console does not show. This crate has no store to ask and no other way in.
+//!
+//! `session` knows who is signed in, `guard` lets requests through to pages and dresses answers, `asked` asks calls, `page` is what
+//! all pages have around them, and each page has a file of its own. Reading works without JavaScript; `assets/console.js` only follows a list.
+#![forbid(unsafe_code)]
+
+mod act;
+mod acting;
+mod asked;
+mod assets;
+mod charts;
+mod event;
+mod guard;
+mod lists;
+mod overview;
+mod page;
+mod plugins;
+mod session;
+mod set_aside;
+mod sign_in;
+mod table;
+mod timeline;
+mod visit;
+mod words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::{any, get, post};
+use tollgate_core::filter::Listing;
+use tollgate_core::time::UnixMillis;
+
+use session::Sessions;
+
+/// Where the console is.
+pub const ROOT: &str = "/console";
+
+/// What the console needs of its host.
+#[derive(Clone)]
+pub struct Host {
+    /// Answers the calls of the operator API to whoever sends a token.
+    pub calls: Router,
+    /// The time; it never goes back.
+    pub now: fn() -> UnixMillis,
+    /// Fills the bytes at random. Returns whether the system had any randomness.
+    pub random: fn(&mut [u8; 32]) -> bool,
+}
+
+/// The console of one host.
+struct Console {
+    host: Host,
+    sessions: Mutex<Sessions>,
+}
+
+impl Console {
+    /// Sessions are looked up and changed, and never held over an await.
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pages, to be served beside the calls.
+pub fn router(host: Host) -> Router {
+    let console = Arc::new(Console {
+        host,
+        sessions: Mutex::default(),
+    });
+    let mut pages = Router::new()
+        .route("/console", get(overview::overview))
+        .route("/console/find", get(event::find))
+        .route("/console/events/{receipt}", get(event::event))
+        .route("/console/events/{receipt}/body", get(event::body))
+        .route("/console/held", get(set_aside::held))
+        .route("/console/dead-letters", get(set_aside::dead_letters))
+        .route("/console/plugins", get(plugins::plugins))
+        .route("/console/plugins/{digest}", get(plugins::plugin))
+        .route("/console/budgets", get(plugins::budgets))
+        .route("/console/act/{what}", get(acting::form).post(acting::preview))
+        .route("/console/acts/{number}", post(acting::confirm))
+        .route("/console/theme", post(sign_in::theme))
+        .route("/console/sign-out", post(sign_in::sign_out));
+    for list in Listing::ALL {
+        let page = move |state, visit, uri| lists::list(list, state, visit, uri);
+        pages = pages.route(&format!("/console/{}", list.as_str()), get(page));
+        let news = move |state, visit, uri| lists::news(list, state, visit, uri);
+        pages = pages.route(&format!("/console/{}/news", list.as_str()), get(news));
+    }
+    let pages = pages
+        .route("/console/{*rest}", any(guard::no_such_page))
+        .route_layer(from_fn_with_state(Arc::clone(&console), guard::let_in));
+    Router::new()
+        .route("/", get(async || Redirect::to(ROOT)))
+        .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/console/assets/{digest}/{name}", get(assets::asset))
+        .merge(pages)
+        .route_layer(from_fn(guard::dress))
+        .with_state(console)
+}

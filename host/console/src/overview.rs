@@ -1,0 +1,272 @@
+//! The first page: how the host is doing, what needs a person, and what came in last. What `tollgate status` says, and for a tenant
+//! what there is of theirs.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use tollgate_api::lists::CountQuery;
+use tollgate_api::set_aside::HeldCountsQuery;
+use tollgate_api::status::HostStatus;
+use tollgate_api::{Nothing, calls};
+use tollgate_core::access::Permission;
+
+use crate::asked::Trouble;
+use crate::charts::{Chart, charts};
+use crate::page::{Frame, may, show};
+use crate::table::{Table, address};
+use crate::visit::{Visit, go};
+use crate::words::{counted, number, size, span};
+use crate::{Console, ROOT, lists};
+
+/// Events of the first page.
+const NEWEST: u64 = 10;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    frame: Frame,
+    /// Of the host; a tenant's reader is told nothing of it.
+    host: Option<OfHost>,
+    attention: Vec<Needs>,
+    figures: Vec<Figure>,
+    charts: Vec<Chart>,
+    newest: Table,
+}
+
+struct OfHost {
+    ready: bool,
+    says: String,
+    /// Parts that do not work, each with what is wrong.
+    broken: Vec<(String, String)>,
+    facts: Vec<(&'static str, String)>,
+}
+
+/// Something that does not mend itself.
+struct Needs {
+    count: String,
+    says: String,
+    href: String,
+    /// The command to begin with, where no page is of it.
+    first: String,
+}
+
+struct Figure {
+    name: &'static str,
+    number: String,
+    says: String,
+    href: String,
+    class: &'static str,
+}
+
+/// `GET /console`.
+pub(crate) async fn overview(State(console): State<Arc<Console>>, visit: Visit) -> Result<Response, Trouble> {
+    if !may(&visit, Permission::ReceiptRead) {
+        // Whoever writes plugins sees nothing of events.
+        return Ok(go(&format!("{ROOT}/plugins")));
+    }
+    let status = match console.read::<calls::Status>(&visit.visitor.token, &Nothing {}).await {
+        Ok(status) => Some(status),
+        Err(trouble) if trouble.is_denied() => None,
+        Err(trouble) => return Err(trouble),
+    };
+    let newest = lists::newest(&console, &visit, NEWEST).await?;
+    let page = match status {
+        Some(status) => {
+            let lately = console.read::<calls::Lately>(&visit.visitor.token, &Nothing {}).await?;
+            Overview {
+                charts: charts(&lately, (console.host.now)()),
+                ..of_host(&visit, &status, newest)
+            }
+        }
+        None => of_tenant(&console, &visit, newest).await?,
+    };
+    Ok(show(&page))
+}
+
+fn of_host(visit: &Visit, status: &HostStatus, newest: Table) -> Overview {
+    let up_s = u64::try_from(status.at.since(status.started_at) / 1000).unwrap_or(0);
+    let store = &status.store;
+    let mut facts = vec![("Up for", span(up_s)), ("Store", store.kind.clone())];
+    if let (Some(free), Some(all)) = (store.disk_free_bytes, store.disk_bytes) {
+        facts.push(("Disk", format!("{} of {} left", size(free), size(all))));
+    }
+    let configured = status.configured;
+    for (name, count) in [
+        ("Tenants", configured.tenants),
+        ("Sources", configured.sources),
+        ("Routes", configured.routes),
+        ("Destinations", configured.destinations),
+    ] {
+        facts.push((name, number(count as u64)));
+    }
+    let broken = status.parts.iter().filter(|part| !part.works);
+    let host = OfHost {
+        ready: status.ready,
+        says: format!("Tollgate {}", status.version),
+        broken: broken.map(|part| (part.name.clone(), part.says.clone())).collect(),
+        facts,
+    };
+    let attention = status.attention.iter().map(|one| Needs {
+        count: number(one.count),
+        says: one.says.clone(),
+        href: page_of(&one.section)
+            .map(|(path, filter)| address(path, &[("filter", filter)]))
+            .unwrap_or_default(),
+        first: one.first.clone(),
+    });
+    let mut figures = Vec::new();
+    if let Some(counts) = &status.counts {
+        let again = counts.redeliveries + counts.conflicts + counts.suspected_replays;
+        let oldest = |age: Option<u64>, count: u64| match age {
+            Some(age) if count > 0 => format!("the oldest for {}", span(age)),
+            _ => "none is late".to_owned(),
+        };
+        figures = vec![
+            Figure::new(
+                "Events kept",
+                counts.receipts,
+                format!("{} came again", number(again)),
+                "/events",
+                "",
+            ),
+            Figure::new(
+                "Jobs waiting",
+                counts.jobs_waiting,
+                oldest(status.oldest_job_s, counts.jobs_waiting),
+                "/jobs",
+                "status:waiting",
+            ),
+            Figure::new(
+                "Deliveries waiting",
+                counts.outbox_waiting,
+                oldest(status.oldest_delivery_s, counts.outbox_waiting),
+                "/deliveries",
+                "status:waiting",
+            ),
+            Figure::new(
+                "Actions",
+                counts.actions,
+                format!("of {}", counted(counts.runs, "run")),
+                "/actions",
+                "",
+            ),
+            Figure::new(
+                "Delivered",
+                counts.delivered,
+                "taken by their destination".to_owned(),
+                "/deliveries",
+                "status:delivered",
+            ),
+            Figure::new(
+                "Dead letters",
+                counts.dead_letters_open,
+                "given up, not replayed".to_owned(),
+                "/dead-letters",
+                "",
+            )
+            .bad(),
+        ];
+    }
+    Overview {
+        frame: Frame::of(visit, "Overview"),
+        host: Some(host),
+        attention: attention.collect(),
+        figures,
+        charts: Vec::new(),
+        newest,
+    }
+}
+
+/// Counts of a tenant's own, by the lists that they stand for.
+async fn of_tenant(console: &Console, visit: &Visit, newest: Table) -> Result<Overview, Trouble> {
+    let token = &visit.visitor.token;
+    let count = async |of: &str, filter: &str| {
+        let query = CountQuery {
+            of: of.to_owned(),
+            filter: Some(filter.to_owned()),
+            after: None,
+        };
+        console.read::<calls::Count>(token, &query).await
+    };
+    let held = console
+        .read::<calls::HeldCounts>(token, &HeldCountsQuery::default())
+        .await?;
+    let mut attention = Vec::new();
+    let waits = held
+        .iter()
+        .filter(|count| count.kind.waits())
+        .map(|count| count.count)
+        .sum();
+    let mut figures = Vec::new();
+    for (name, of, filter, says) in [
+        ("Events today", "events", "since:24h", "in the last 24 hours"),
+        ("Jobs waiting", "jobs", "status:waiting", "not finished yet"),
+        ("Deliveries waiting", "deliveries", "status:waiting", "not taken yet"),
+        ("Dead jobs", "jobs", "status:dead", "given up"),
+        ("Dead deliveries", "deliveries", "status:dead", "given up"),
+    ] {
+        let count = count(of, filter).await?;
+        let says = if count.complete {
+            says.to_owned()
+        } else {
+            format!("{says}; there may be more")
+        };
+        let figure = Figure::new(name, count.count, says, &format!("/{of}"), filter);
+        figures.push(if filter == "status:dead" { figure.bad() } else { figure });
+    }
+    figures.push(Figure::new(
+        "Held",
+        waits,
+        "until somebody decides".to_owned(),
+        "/held",
+        "",
+    ));
+    if waits > 0 {
+        attention.push(Needs {
+            count: number(waits),
+            says: "set aside until somebody decides".to_owned(),
+            href: address("/held", &[]),
+            first: String::new(),
+        });
+    }
+    Ok(Overview {
+        frame: Frame::of(visit, "Overview"),
+        host: None,
+        attention,
+        figures,
+        charts: Vec::new(),
+        newest,
+    })
+}
+
+impl Figure {
+    fn new(name: &'static str, count: u64, says: String, path: &str, filter: &str) -> Self {
+        Self {
+            name,
+            number: number(count),
+            says,
+            href: address(path, &[("filter", filter)]),
+            class: "",
+        }
+    }
+
+    /// It is a bad sign, where it is not zero.
+    fn bad(self) -> Self {
+        let class = if self.number == "0" { "" } else { "bad" };
+        Self { class, ..self }
+    }
+}
+
+/// The page for what a section of docs/operate.md is about, and its filter.
+fn page_of(section: &str) -> Option<(&'static str, &'static str)> {
+    Some(match section {
+        "TollgateDeadLetters" => ("/dead-letters", ""),
+        "TollgateReviewWaits" => ("/held", ""),
+        "TollgatePluginQuarantined" => ("/plugins", ""),
+        "TollgateJobsLate" => ("/jobs", "status:waiting"),
+        "TollgateDeliveriesLate" | "TollgateBreakerOpen" => ("/deliveries", "status:waiting"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,159 @@
+//! What every page has around it: who is signed in, where one can go, how it looks.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use tollgate_core::access::Permission;
+
+use crate::asked::Trouble;
+use crate::visit::{Theme, Visit};
+use crate::{ROOT, assets};
+
+/// Pages that belong together in the menu.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) links: Vec<Link>,
+}
+
+/// A page of the menu.
+pub(crate) struct Link {
+    pub(crate) name: &'static str,
+    pub(crate) href: String,
+    pub(crate) is_here: bool,
+}
+
+/// Each page of the menu: group, name, address below [`ROOT`], and what its reader must be allowed.
+const MENU: [(&str, &str, &str, Permission); 12] = [
+    ("", "Overview", "", Permission::PluginRead),
+    ("Needs a person", "Undelivered", "/undelivered", Permission::ReceiptRead),
+    ("Needs a person", "Held", "/held", Permission::ReceiptRead),
+    (
+        "Needs a person",
+        "Dead letters",
+        "/dead-letters",
+        Permission::ReceiptRead,
+    ),
+    ("What happened", "Events", "/events", Permission::ReceiptRead),
+    ("What happened", "Jobs", "/jobs", Permission::ReceiptRead),
+    ("What happened", "Runs", "/runs", Permission::ReceiptRead),
+    ("What happened", "Actions", "/actions", Permission::ReceiptRead),
+    ("What happened", "Deliveries", "/deliveries", Permission::ReceiptRead),
+    ("What happened", "Refused", "/refused", Permission::ReceiptRead),
+    ("What runs", "Plugins", "/plugins", Permission::PluginRead),
+    ("What runs", "Budgets", "/budgets", Permission::ReceiptRead),
+];
+
+/// What every page has around it.
+pub(crate) struct Frame {
+    pub(crate) title: String,
+    pub(crate) assets: String,
+    pub(crate) theme: Theme,
+    pub(crate) menu: Vec<Group>,
+    /// Who is signed in, in words; empty where nobody is.
+    pub(crate) who: String,
+    /// What they are, and of whom.
+    pub(crate) whose: String,
+    pub(crate) form_key: String,
+    /// Where the page is, to come back to.
+    pub(crate) place: String,
+    pub(crate) may_read: bool,
+    pub(crate) may_write: bool,
+}
+
+impl Frame {
+    pub(crate) fn of(visit: &Visit, title: impl Into<String>) -> Self {
+        let who = &visit.visitor.who;
+        let path = visit.place.split('?').next().unwrap_or_default();
+        let mut menu: Vec<Group> = Vec::new();
+        for (group, name, below, permission) in MENU {
+            if !may(visit, permission) {
+                continue;
+            }
+            let href = format!("{ROOT}{below}");
+            let is_here = path == href || !below.is_empty() && path.starts_with(&format!("{href}/"));
+            let link = Link { name, href, is_here };
+            match menu.last_mut().filter(|last| last.name == group) {
+                Some(last) => last.links.push(link),
+                None => menu.push(Group {
+                    name: group,
+                    links: vec![link],
+                }),
+            }
+        }
+        Self {
+            title: title.into(),
+            assets: assets::folder(),
+            theme: visit.theme,
+            menu,
+            who: who.name.clone(),
+            whose: match &who.tenant {
+                Some(tenant) => format!("{} of {tenant}", who.role),
+                None => format!("{} of the whole host", who.role),
+            },
+            form_key: visit.visitor.form_key.clone(),
+            place: visit.place.clone(),
+            may_read: may(visit, Permission::ReceiptRead),
+            may_write: may(visit, Permission::ReceiptWrite),
+        }
+    }
+
+    /// Around a page that somebody reads who is not signed in.
+    pub(crate) fn outside(headers: &HeaderMap, title: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            assets: assets::folder(),
+            theme: Theme::of(headers),
+            menu: Vec::new(),
+            who: String::new(),
+            whose: String::new(),
+            form_key: String::new(),
+            place: String::new(),
+            may_read: false,
+            may_write: false,
+        }
+    }
+}
+
+/// Whether somebody may do something. A page only leaves out what would be refused: the calls decide.
+pub(crate) fn may(visit: &Visit, permission: Permission) -> bool {
+    let who = &visit.visitor.who;
+    who.permissions.iter().any(|allowed| allowed == permission.as_str())
+}
+
+/// A page as an answer.
+pub(crate) fn show(page: &impl Template) -> Response {
+    show_as(StatusCode::OK, page)
+}
+
+pub(crate) fn show_as(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "trouble.html")]
+struct TroublePage<'a> {
+    frame: Frame,
+    status: u16,
+    says: &'a str,
+}
+
+/// The page of something that did not work.
+pub(crate) fn trouble(visit: &Visit, trouble: &Trouble) -> Response {
+    let title = match trouble.status {
+        StatusCode::NOT_FOUND => "Not here",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::CONFLICT => "Not done",
+        StatusCode::SERVICE_UNAVAILABLE => "The host does not answer now",
+        status if status.is_client_error() => "Not understood",
+        _ => "Something failed",
+    };
+    let page = TroublePage {
+        frame: Frame::of(visit, title),
+        status: trouble.status.as_u16(),
+        says: &trouble.says,
+    };
+    show_as(trouble.status, &page)
+}

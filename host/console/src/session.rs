@@ -1,0 +1,206 @@
+//! Who is signed in. A session belongs to the token that it was opened with: it has that token's role and tenant, and every page asks
+//! with it, so a token that is revoked ends its sessions. It ends as well by signing out, after some time without a request, and with
+//! the process: nothing of it is kept anywhere else.
+//!
+//! Time and randomness are arguments. A browser never chooses a session's name: each sign-in draws a new one.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64URL_NOPAD;
+use sha2::{Digest as _, Sha256};
+use tollgate_api::whoami::WhoAmI;
+use tollgate_core::limits;
+use tollgate_core::secret::Secret;
+use tollgate_core::time::UnixMillis;
+
+use crate::act::Act;
+
+/// 32 random bytes.
+pub(crate) type Random = [u8; 32];
+
+/// Everybody who is signed in.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    /// By the SHA-256 of the session's name: how long a lookup takes says nothing about names.
+    by_digest: BTreeMap<[u8; 32], Session>,
+}
+
+struct Session {
+    token: Secret,
+    form_key: Secret,
+    who: WhoAmI,
+    began_at: UnixMillis,
+    used_at: UnixMillis,
+    /// What was looked at and not confirmed yet, by number.
+    acts: BTreeMap<u32, Act>,
+    last_act: u32,
+}
+
+/// What a page knows of whoever reads it.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    /// What the page asks with.
+    pub(crate) token: Secret,
+    /// Stands in every form of the session and is asked for when one comes back.
+    pub(crate) form_key: String,
+    pub(crate) who: WhoAmI,
+}
+
+impl Sessions {
+    /// Opens a session, and returns its name, for the cookie. Of one token there are so many at most, and of all: the one that
+    /// was used the longest ago makes room.
+    pub(crate) fn open(&mut self, token: Secret, who: WhoAmI, random: [Random; 2], now: UnixMillis) -> Secret {
+        self.by_digest.retain(|_, session| session.is_open(now));
+        self.make_room(limits::CONSOLE_SESSIONS_OF_TOKEN_MAX, |session| {
+            session.token.matches(token.expose())
+        });
+        self.make_room(limits::CONSOLE_SESSIONS_MAX, |_| true);
+        let [name, form_key] = random.map(|bytes| Secret::new(BASE64URL_NOPAD.encode(&bytes)));
+        let session = Session {
+            token,
+            form_key,
+            who,
+            began_at: now,
+            used_at: now,
+            acts: BTreeMap::new(),
+            last_act: 0,
+        };
+        self.by_digest.insert(digest(name.expose()), session);
+        name
+    }
+
+    /// Ends sessions until there is room for one more of these.
+    fn make_room(&mut self, most: usize, of: impl Fn(&Session) -> bool) {
+        loop {
+            let such = self.by_digest.iter().filter(|(_, session)| of(session));
+            let (count, oldest) = (such.clone().count(), such.min_by_key(|(_, session)| session.used_at));
+            match oldest.map(|(digest, _)| *digest) {
+                Some(digest) if count >= most => self.by_digest.remove(&digest),
+                Some(_) | None => return,
+            };
+        }
+    }
+
+    /// Who has the session of this name, which counts as a use of it. None when there is no such session, or it was not used for too long.
+    pub(crate) fn visitor(&mut self, name: &[u8], now: UnixMillis) -> Option<Visitor> {
+        let session = self.session(name, now)?;
+        session.used_at = now;
+        Some(Visitor {
+            token: session.token.clone(),
+            form_key: String::from_utf8_lossy(session.form_key.expose()).into_owned(),
+            who: session.who.clone(),
+        })
+    }
+
+    /// Ends a session.
+    pub(crate) fn end(&mut self, name: &[u8]) {
+        self.by_digest.remove(&digest(name));
+    }
+
+    /// Keeps what somebody looked at, to be done when they say so. Returns its number.
+    pub(crate) fn keep(&mut self, name: &[u8], act: Act, now: UnixMillis) -> Option<u32> {
+        let session = self.session(name, now)?;
+        if session.acts.len() >= limits::CONSOLE_ACTS_MAX {
+            session.acts.pop_first();
+        }
+        session.last_act += 1;
+        session.acts.insert(session.last_act, act);
+        Some(session.last_act)
+    }
+
+    /// Takes what was kept: it is done once, however often its form is sent.
+    pub(crate) fn take(&mut self, name: &[u8], number: u32, now: UnixMillis) -> Option<Act> {
+        self.session(name, now)?.acts.remove(&number)
+    }
+
+    fn session(&mut self, name: &[u8], now: UnixMillis) -> Option<&mut Session> {
+        let digest = digest(name);
+        if !self.by_digest.get(&digest)?.is_open(now) {
+            self.by_digest.remove(&digest);
+            return None;
+        }
+        self.by_digest.get_mut(&digest)
+    }
+}
+
+impl Session {
+    fn is_open(&self, now: UnixMillis) -> bool {
+        now.since(self.used_at) < limits::CONSOLE_IDLE_MS_MAX
+            && now.since(self.began_at) < limits::CONSOLE_SESSION_MS_MAX
+    }
+}
+
+fn digest(name: &[u8]) -> [u8; 32] {
+    Sha256::digest(name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_777_975_200_000);
+
+    fn open(sessions: &mut Sessions, token: &str, drawn: u8, now: UnixMillis) -> Secret {
+        let who = WhoAmI {
+            name: "ana (tok_1)".to_owned(),
+            role: "viewer".to_owned(),
+            tenant: None,
+            permissions: Vec::new(),
+        };
+        sessions.open(Secret::new(token), who, [[drawn; 32], [drawn + 100; 32]], now)
+    }
+
+    #[test]
+    fn o8_a_session_ends_when_it_is_not_used_and_when_it_is_old() {
+        let mut sessions = Sessions::default();
+        let name = open(&mut sessions, "tgt_a", 1, NOW);
+        let mut at = NOW;
+        assert_eq!(sessions.visitor(name.expose(), at).unwrap().token.expose(), b"tgt_a");
+        assert!(sessions.visitor(b"", at).is_none() && sessions.visitor(b"another", at).is_none());
+        // Used again and again, it lasts as long as a session may.
+        while at.since(NOW) + limits::CONSOLE_IDLE_MS_MAX / 2 < limits::CONSOLE_SESSION_MS_MAX {
+            at = at.plus_ms(limits::CONSOLE_IDLE_MS_MAX / 2);
+            assert!(sessions.visitor(name.expose(), at).is_some(), "{at}");
+        }
+        at = NOW.plus_ms(limits::CONSOLE_SESSION_MS_MAX);
+        assert!(sessions.visitor(name.expose(), at).is_none());
+        let name = open(&mut sessions, "tgt_a", 2, NOW);
+        assert!(
+            sessions
+                .visitor(name.expose(), NOW.plus_ms(limits::CONSOLE_IDLE_MS_MAX))
+                .is_none()
+        );
+        assert!(
+            sessions.visitor(name.expose(), NOW).is_none(),
+            "what is over stays over"
+        );
+    }
+
+    #[test]
+    fn o8_signing_out_ends_one_session_and_nobody_takes_everybodys_room() {
+        let mut sessions = Sessions::default();
+        let other = open(&mut sessions, "tgt_b", 0, NOW);
+        let names: Vec<_> = (1..=limits::CONSOLE_SESSIONS_OF_TOKEN_MAX as u8 + 1)
+            .map(|drawn| open(&mut sessions, "tgt_a", drawn, NOW.plus_ms(drawn.into())))
+            .collect();
+        let is_open =
+            |sessions: &mut Sessions, name: &Secret| sessions.visitor(name.expose(), NOW.plus_ms(99)).is_some();
+        assert!(!is_open(&mut sessions, &names[0]), "the oldest made room");
+        assert!(is_open(&mut sessions, &names[1]) && is_open(&mut sessions, &other));
+        sessions.end(names[1].expose());
+        assert!(!is_open(&mut sessions, &names[1]) && is_open(&mut sessions, &names[2]));
+    }
+
+    #[test]
+    fn o8_what_was_looked_at_is_done_once() {
+        let mut sessions = Sessions::default();
+        let (mine, yours) = (
+            open(&mut sessions, "tgt_a", 1, NOW),
+            open(&mut sessions, "tgt_b", 2, NOW),
+        );
+        let number = sessions.keep(mine.expose(), Act::example(), NOW).unwrap();
+        assert!(sessions.take(yours.expose(), number, NOW).is_none());
+        assert!(sessions.take(mine.expose(), number, NOW).is_some());
+        assert!(sessions.take(mine.expose(), number, NOW).is_none());
+    }
+}

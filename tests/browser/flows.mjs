@@ -1,0 +1,106 @@
+// What people do: sign in, look for something, follow a list while events come in, use the keyboard alone, change the colours, decide.
+
+import { launch, signIn, task } from "./browser.mjs";
+
+const browser = await launch();
+const failed = [];
+const step = async (name, act) => {
+  try {
+    await act();
+  } catch (error) {
+    failed.push(`${name}: ${error.message.split("\n").slice(0, 6).join(" | ")}`);
+  }
+};
+const must = (condition, says) => {
+  if (!condition) throw new Error(says);
+};
+
+for (const javaScriptEnabled of [true, false]) {
+  const context = await browser.newContext({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(8000);
+  const page = await context.newPage();
+  const how = javaScriptEnabled ? "with JavaScript" : "without JavaScript";
+  await signIn(page, task.token);
+
+  await step(`${how}: the keyboard reaches the page first`, async () => {
+    await page.goto(`${task.base}/console/events`);
+    await page.keyboard.press("Tab");
+    must((await page.locator(":focus").textContent()).includes("Skip"), "the first stop is not the way past the menu");
+    await page.keyboard.press("Enter");
+    await page.keyboard.press("Tab");
+    must((await page.locator(":focus").getAttribute("id")) === "filter", "behind the menu comes something else than the filter");
+    await page.keyboard.type("event:evt_0001");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/filter=event/);
+    must((await page.locator("tbody tr").count()) === 1, "the filter finds one event");
+    await page.getByRole("link", { name: "reward.redeemed" }).click();
+    await page.getByRole("heading", { name: "Timeline" }).waitFor();
+    must((await page.locator(".timeline > li").count()) >= 4, "the timeline has its steps");
+  });
+
+  await step(`${how}: colours are a choice that stays`, async () => {
+    await page.goto(`${task.base}/console/held`);
+    await page.getByRole("button", { name: "dark" }).click();
+    await page.waitForURL(/held/);
+    must((await page.locator("html").getAttribute("data-theme")) === "dark", "it is not dark");
+    const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    must(/rgb\((1?\d|2\d|3\d), /.test(background), `the page is ${background}`);
+    await page.getByRole("button", { name: "system" }).click();
+  });
+
+  await step(`${how}: the menu opens on a narrow screen`, async () => {
+    await page.setViewportSize({ width: 320, height: 700 });
+    await page.goto(`${task.base}/console/events`);
+    must(!(await page.locator("#menu").isVisible()), "the menu is open");
+    await page.getByRole("link", { name: "Menu", exact: true }).click();
+    await page.getByRole("link", { name: "Dead letters" }).click();
+    await page.getByRole("heading", { name: "Dead letters" }).waitFor();
+    await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  if (javaScriptEnabled) {
+    await step(`${how}: a list is followed`, async () => {
+      await page.goto(`${task.base}/console/runs`);
+      const before = await page.locator("tbody tr").count();
+      await page.getByRole("button", { name: "Follow" }).click();
+      const other = await context.newPage();
+      await other.goto(`${task.base}/console/act/replay?dead_letters=all`);
+      await other.getByLabel("Why").fill("followed");
+      await other.getByRole("button", { name: "Look at what would be done" }).click();
+      await other.getByRole("button", { name: "Do it" }).click();
+      await other.getByRole("heading", { name: "Done" }).waitFor();
+      await other.close();
+      await page.waitForFunction((count) => document.querySelectorAll("tbody tr").length > count, before, { timeout: 15000 });
+      must((await page.locator("tbody tr.new").count()) > 0, "what is new is marked");
+      await page.keyboard.press("/");
+      must((await page.locator(":focus").getAttribute("id")) === "filter", "the slash goes to the filter");
+    });
+  } else {
+    await step(`${how}: nothing is offered that needs it`, async () => {
+      await page.goto(`${task.base}/console/runs`);
+      must(!(await page.locator(".follow").isVisible()), "a button is there that does nothing");
+    });
+    await step(`${how}: somebody decides`, async () => {
+      await page.goto(`${task.base}/console/held?kind=held-receipt`);
+      await page.getByRole("link", { name: "Decide" }).first().click();
+      await page.getByLabel("Dismiss it").check();
+      await page.getByLabel("Why").fill("a test of theirs");
+      await page.getByRole("button", { name: "Look at what would be done" }).click();
+      await page.getByText("Nothing was done yet.").waitFor();
+      await page.getByRole("button", { name: "Do it" }).click();
+      await page.getByRole("heading", { name: "Done" }).waitFor();
+    });
+  }
+
+  await step(`${how}: signing out ends it`, async () => {
+    await page.goto(`${task.base}/console`);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Token").waitFor();
+    await page.goto(`${task.base}/console/events`);
+    must(page.url().includes("/console/sign-in"), "the page is still shown");
+  });
+  await context.close();
+}
+
+await browser.close();
+console.log(JSON.stringify({ failed }));

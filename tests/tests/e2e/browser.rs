@@ -1,0 +1,85 @@
+//! O8 in a real Chromium. Where it is not installed, that is said and the tests are passed over; `.ci/run` installs it.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tollgate_tests::console::{Browser, Lively, fresh, lively, pages};
+use tollgate_tests::stage::Stage;
+
+fn base(stage: &Stage) -> String {
+    format!("http://{}", stage.operator)
+}
+
+#[test]
+fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
+    let Some(browser) = Browser::installed() else { return };
+    let (Lively { stage, .. }, empty) = (&lively(), fresh());
+    let mut operators = pages(stage);
+    // The first page has charts by the time that all others were looked at.
+    let more = [
+        "/console/events?filter=status%3Adeda",
+        "/console/nothing",
+        "/console?charts",
+    ];
+    operators.extend(more.map(str::to_owned));
+    let some = |pages: &[&str]| -> Vec<String> { pages.iter().map(|page| format!("/console{page}")).collect() };
+    for (stage, tokens) in [
+        (
+            stage,
+            BTreeMap::from([
+                ("operator", (stage.operator_token().to_owned(), operators)),
+                (
+                    "tenant-admin",
+                    (stage.token("tenant-admin", "acme"), some(&["", "/held"])),
+                ),
+                (
+                    "plugin-author",
+                    (stage.token("plugin-author", "acme"), some(&["/plugins", "/events"])),
+                ),
+            ]),
+        ),
+        (
+            &empty,
+            BTreeMap::from([(
+                "viewer",
+                (
+                    stage_viewer(&empty),
+                    some(&["", "/events", "/undelivered", "/held", "/dead-letters", "/budgets"]),
+                ),
+            )]),
+        ),
+    ] {
+        let task = json!({
+            "base": base(stage),
+            "tokens": tokens.iter().map(|(role, (token, _))| (*role, token.clone())).collect::<BTreeMap<_, _>>(),
+            "pages": tokens.iter().map(|(role, (_, pages))| (*role, pages.clone())).collect::<BTreeMap<_, _>>(),
+            "secrets": [stage.operator_token(), "whsec_", "tgt_"],
+        });
+        let found = browser.run("pages.mjs", &task);
+        let looks: usize = tokens.values().map(|(_, pages)| (pages.len() + 1) * 4).sum();
+        assert_eq!(found["looked"], json!(looks), "every page in every form");
+        assert_eq!(found["wrong"], json!([]), "{:#}", found["wrong"]);
+    }
+}
+
+fn stage_viewer(stage: &Stage) -> String {
+    let made = stage.operator_post(
+        "/v1/tokens",
+        &json!({ "name": "a viewer", "role": "viewer" }).to_string(),
+    );
+    made.json()["token"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn o8_people_find_follow_and_decide_with_and_without_javascript() {
+    let Some(browser) = Browser::installed() else { return };
+    let Lively { stage, .. } = &lively();
+    let task = json!({ "base": base(stage), "token": stage.operator_token(), "edge": stage.edge.to_string() });
+    let found = browser.run("flows.mjs", &task);
+    assert_eq!(found["failed"], json!([]), "{:#}", found["failed"]);
+    assert_eq!(
+        stage.trace("evt_odd")["review"]["became"],
+        "dismissed",
+        "decided without JavaScript"
+    );
+}
