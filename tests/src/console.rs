@@ -242,6 +242,7 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/runs",
         "/actions",
         "/deliveries",
+        "/refused",
         "/undelivered",
         "/held",
         "/held?kind=no-route",

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tollgate_tests::campaign::kill::{CAMPAIGN, Options, run};
 
 #[test]
-fn i4_p1_three_hundred_kills_under_load_lose_nothing_and_double_nothing() {
+fn i4_p1_kills_under_load_lose_nothing_and_double_nothing() {
     // Fixed, so that a failure can be repeated: `cargo xtask campaign kill --short --seed 20260505`.
     let cycles = u32::try_from(CAMPAIGN.short).expect("a count of cycles");
     let report = run(Options::new(cycles, 20_260_505), |_| {});
     assert_eq!(report.problems, [""; 0], "seed {}", report.seed);
-    assert_eq!(report.cycles.len(), 300);
+    assert_eq!(report.cycles.len(), 120);
     assert!(
-        report.acknowledged >= 1000 && report.operations >= 500 && report.deliveries >= report.deliverable,
+        report.acknowledged >= 400 && report.operations >= 200 && report.deliveries >= report.deliverable,
         "the load was no load: {report:?}"
     );
     let (most, longest) = (report.restart_percentile(0.95), report.restart_percentile(1.0));

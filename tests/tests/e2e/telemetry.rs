@@ -166,7 +166,7 @@ fn o7_a_host_is_ready_once_its_plugins_are_loaded_and_says_what_needs_a_person()
     let said = String::from_utf8_lossy(&ready.body).into_owned();
     assert_eq!(
         said,
-        "store: ok: it answers\nplugins: ok: they are loaded\nprocess: ok: it runs\n"
+        "store: ok: it answers\nplugins: ok: they are loaded\nwork: ok: it is claimed\nprocess: ok: it runs\n"
     );
     assert_eq!(stage.metric("tollgate_ready"), 1);
 
