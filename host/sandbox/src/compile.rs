@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getpriority_process, getrlimit, setpriority_process, setrlimit};
 use tollgate_core::mask;
 use wasmtime::Engine;
 
@@ -18,6 +19,9 @@ use crate::refusal::Refusal;
 pub(crate) const ARTIFACT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What is kept of a compiler's complaint.
 const DETAIL_BYTES_MAX: usize = 512;
+/// How much longer than its processor time a child may take by the clock: it gives way to every other process, so that on a busy
+/// machine an honest component takes long. What this bounds is a child that waits for something that does not come.
+const CLOCK_PER_PROCESSOR_TIME: u64 = 10;
 /// How often the parent looks whether the child is done.
 const WAIT_STEP: Duration = Duration::from_millis(2);
 
@@ -49,7 +53,7 @@ pub enum Compiler {
         /// The child's address space, and so all memory that it can take. A Rust plugin of 0.2 MB compiles in 256 MiB; with
         /// less it is slow before it fails.
         memory_bytes_max: u64,
-        /// Wall-clock time; the same again in processor time over all its threads.
+        /// Processor time over all its threads, which the kernel counts in whole seconds; by the clock ten times as much.
         ms_max: u64,
         /// Threads that compile, and so the processors that it can take; at least 1. They give way to every other thread of the host.
         threads: usize,
@@ -122,7 +126,8 @@ fn in_child(program: &Path, args: &[OsString], bounds: Bounds, bytes: &[u8]) -> 
         scope.spawn(move || drop(stdin.write_all(bytes)));
         let code = scope.spawn(move || read_at_most(stdout, ARTIFACT_BYTES_MAX));
         let words = scope.spawn(move || read_at_most(stderr, 64 * 1024));
-        let status = wait(&mut child, Duration::from_millis(ms_max)).map_err(host)?;
+        let clock_ms_max = ms_max.saturating_mul(CLOCK_PER_PROCESSOR_TIME);
+        let status = wait(&mut child, Duration::from_millis(clock_ms_max)).map_err(host)?;
         let code = code.join().map_err(|_| Refusal::Host {
             detail: "a reader panicked".to_owned(),
         })?;
@@ -167,16 +172,26 @@ fn judge(status: Option<ExitStatus>, code: Option<Vec<u8>>, words: &[u8], ms_max
         DETAIL_BYTES_MAX,
     );
     let Some(status) = status else {
-        return over(format!("not done after {ms_max} ms"));
+        let clock_ms_max = ms_max.saturating_mul(CLOCK_PER_PROCESSOR_TIME);
+        return over(format!("not done after {clock_ms_max} ms"));
     };
+    if status.signal() == Some(Signal::XCPU.as_raw()) {
+        let seconds_max = processor_seconds(ms_max);
+        return over(format!("not done after {seconds_max} s of processor time"));
+    }
     match (status.code(), code) {
         (Some(0), Some(code)) if !code.is_empty() => Ok(code),
         (_, None) => over(format!("more than {ARTIFACT_BYTES_MAX} bytes of compiled code")),
         (Some(code), _) if code == i32::from(EXIT_REFUSED) => Err(Refusal::CompileFailed { detail: words }),
         (Some(code), _) if code == i32::from(EXIT_UNABLE) => Err(Refusal::Host { detail: words }),
-        // Out of memory ends in an abort or a panic, out of processor time in a signal.
+        // Out of memory ends in an abort or a panic.
         (_, Some(_)) => over(format!("the compiler ended with {status}: {words}")),
     }
+}
+
+/// The kernel's bound on processor time is in seconds, and none is no bound.
+fn processor_seconds(ms_max: u64) -> u64 {
+    ms_max.div_ceil(1000).max(1)
 }
 
 /// The child's main function: limits itself, reads a component from standard input, writes compiled code to standard output.
@@ -225,22 +240,23 @@ fn limit_self() -> Result<(), String> {
         text.parse::<u64>().map_err(|_| format!("{name} is not a number"))
     };
     let memory_bytes_max = number(MEMORY_VARIABLE)?;
-    let seconds_max = number(TIME_VARIABLE)?.div_ceil(1000).max(1);
+    let seconds_max = processor_seconds(number(TIME_VARIABLE)?);
     give_way();
-    for (resource, bound) in [
-        (Resource::As, memory_bytes_max),
-        (Resource::Cpu, seconds_max),
+    for (resource, bound, hard) in [
+        (Resource::As, memory_bytes_max, memory_bytes_max),
+        // The signal of the first says what it was, and the second ends who does not listen.
+        (Resource::Cpu, seconds_max, seconds_max.saturating_add(1)),
         // A crash must not leave a tenant's component in a core file, and there is nothing to write but the pipe.
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
+        (Resource::Core, 0, 0),
+        (Resource::Fsize, 0, 0),
     ] {
         // What is already lower stays: raising it needs a right that the service should not have.
-        let bound = getrlimit(resource).maximum.map_or(bound, |maximum| maximum.min(bound));
+        let own = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         setrlimit(
             resource,
             Rlimit {
-                current: Some(bound),
-                maximum: Some(bound),
+                current: Some(bound.min(own)),
+                maximum: Some(hard.min(own)),
             },
         )
         .map_err(|error| format!("the limit {resource:?} cannot be set: {error}"))?;

@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     Quarantined = 10,
     /// A token was issued or revoked.
     TokenChanged = 11,
-    /// Versions, bindings, routes, publishers' keys.
+    /// Versions, bindings, routes, publishers' keys; routes and destinations that were paused or go on.
     RegistryChanged = 12,
     /// A shadow or a trial ran.
     Tried = 13,
