@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::sql::{Prepared, Result as SqlResult, Rows, Sql, ToSql, ValueRef};
+use crate::sql::{Error, Prepared, Result as SqlResult, Rows, Sql, ToSql, ValueRef};
 use crate::statements::fault::Fault;
 
 /// What follows in a record is of this kind.
@@ -248,7 +248,7 @@ impl Kept {
 impl Sql for Recording {
     fn prepare(&self, sql: &str) -> SqlResult<Box<dyn Prepared + '_>> {
         let inner = self.connection.prepare_cached(sql)?;
-        if sql.starts_with("SELECT") {
+        if sql.starts_with("SELECT") || inner.readonly() {
             return Ok(Box::new(inner));
         }
         let known = self.kept.borrow_mut().know(sql);
@@ -280,8 +280,12 @@ impl Prepared for Recorded<'_> {
         Ok(changed)
     }
 
-    fn query(&mut self, parameters: &[&dyn ToSql]) -> SqlResult<Rows<'_>> {
-        Prepared::query(&mut self.inner, parameters)
+    /// # Errors
+    /// Always: what a statement changes while its rows are asked for would be in no record, and lost with the index.
+    fn query(&mut self, _parameters: &[&dyn ToSql]) -> SqlResult<Rows<'_>> {
+        Err(Error::Misused(
+            "a statement that changes something is executed, and its rows are not asked for".to_owned(),
+        ))
     }
 }
 
@@ -466,6 +470,20 @@ mod tests {
         next.begin(true);
         (&next as &Connection).execute(two, []).unwrap();
         assert!(next.with_changes(|changes| changes.unwrap().len()) > two.len());
+    }
+
+    #[test]
+    fn what_changes_a_row_cannot_be_asked_for_its_rows_past_the_log() {
+        let recording = Recording::new(database(), &[]);
+        let connection: &Connection = &recording;
+        recording.begin(true);
+        let insert = "INSERT INTO t (a) VALUES (1) RETURNING id";
+        let asked = connection.query_row(insert, [], |row| row.get::<_, i64>(0));
+        assert!(matches!(asked, Err(Error::Misused(_))), "{asked:?}");
+        assert_eq!(rows(recording.apart()).len(), 0);
+        let with = "WITH numbers (n) AS (VALUES (1), (2)) SELECT sum(n) FROM numbers";
+        assert_eq!(connection.query_row(with, [], |row| row.get::<_, i64>(0)), Ok(3));
+        assert!(recording.with_changes(|changes| changes.is_none()));
     }
 
     #[test]

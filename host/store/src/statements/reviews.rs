@@ -158,14 +158,16 @@ fn record(
     now: UnixMillis,
 ) -> Result<ActionId, Fault> {
     let connection = transaction.connection;
-    let tenant: String = connection
+    connection
         .prepare_cached(
             "INSERT INTO actions (run, at, receipt, tenant, namespace, kind, operation_key, content_digest, json, conflict, recorded_at) \
-             SELECT run, -1 - at, receipt, tenant, namespace, kind, ?2, content_digest, json, 0, ?3 FROM actions WHERE id = ?1 \
-             RETURNING tenant",
+             SELECT run, -1 - at, receipt, tenant, namespace, kind, ?2, content_digest, json, 0, ?3 FROM actions WHERE id = ?1",
         )?
-        .query_row(params![conflict.0, operation_key.as_str(), now.0], |row| row.get(0))?;
+        .execute(params![conflict.0, operation_key.as_str(), now.0])?;
     let recorded = connection.last_insert_rowid();
+    let tenant: String = connection
+        .prepare_cached("SELECT tenant FROM actions WHERE id = ?1")?
+        .query_row([recorded], |row| row.get(0))?;
     let tenant = tenant.parse().map_err(|error| Fault::damaged("tenant", error))?;
     outbox::send(transaction, &tenant, recorded, targets, now)?;
     Ok(ActionId(recorded))
