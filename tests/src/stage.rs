@@ -915,7 +915,7 @@ impl Drop for Stage {
 /// When it cannot be read.
 pub fn problems(store: &AnyStore) -> Result<Vec<String>, StoreError> {
     match store {
-        AnyStore::Local(store) => Ok(store.audited()?.in_words()),
+        AnyStore::Local(store) => store.problems(),
         AnyStore::Shared(store) => store.problems(),
     }
 }

@@ -27,7 +27,8 @@ pub(super) enum Command {
     /// Read everything that the store keeps, and name the first row that is not what was admitted
     #[command(
         after_help = "It names the receipt and what is wrong: its body, its facts, its place, or that it is missing. What lies beside the \
-                      receipts (runs, actions, outbox) is in no chain; it is checked for rows that lead nowhere.\n\n\
+                      receipts (runs, actions, outbox, attempts, reviews, the registry) stands in the log, record by record under one chain of seals. Without \
+                      --index its rows are checked for what leads nowhere; with it, each is held against the log.\n\n\
                       Without a checkpoint, an end that was cut off together with its head, or a chain that was computed anew, looks whole.\n\n\
                       Exit status: 0 whole, 1 broken, 2 a checkpoint or key cannot be used, 3 the store could not be read."
     )]
@@ -54,6 +55,9 @@ pub(super) struct Verify {
     /// Answer for this tenant's receipts alone, and say nothing of others
     #[arg(long, value_name = "NAME")]
     tenant: Option<TenantName>,
+    /// Also make the index anew from the log, and hold every row against it. Takes the room of the database, beside it, while it runs
+    #[arg(long, conflicts_with = "tenant")]
+    index: bool,
 }
 
 #[derive(clap::Args)]
@@ -79,14 +83,26 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 /// Reads everything, and shows how far it is.
-fn read_whole(files: &StoreFiles, checkpoints: &[Checkpoint]) -> anyhow::Result<(PathBuf, AuditReport)> {
+fn read_whole(
+    files: &StoreFiles,
+    checkpoints: &[Checkpoint],
+    with_index: bool,
+) -> anyhow::Result<(PathBuf, AuditReport)> {
     let path = files.database()?;
     let bar = if files.json {
         ProgressBar::hidden()
     } else {
         ProgressBar::new(0)
     };
-    let report = LocalStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
+    let mut report = LocalStore::audit(&path, checkpoints, &mut |progress| show(&bar, progress));
+    if with_index && let Ok(report) = &mut report {
+        let found = LocalStore::audit_index(&path, &mut |progress| show(&bar, progress));
+        let found = found.context("an index could not be made anew to hold the store's own against")?;
+        let no_log = || {
+            vec!["there is no log to hold the database against: no native host has opened this store yet".to_owned()]
+        };
+        report.problems.extend(found.unwrap_or_else(no_log));
+    }
     bar.finish_and_clear();
     Ok((path, report?))
 }
@@ -105,6 +121,11 @@ fn show(bar: &ProgressBar, progress: AuditProgress) {
             bar.set_length(of);
             bar.set_position(done);
             "{wide_bar} {bytes}/{total_bytes} of the log  {eta} left"
+        }
+        AuditProgress::Index { done, of } => {
+            bar.set_length(of);
+            bar.set_position(done);
+            "{wide_bar} {bytes}/{total_bytes} of an index made anew  {eta} left"
         }
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -158,7 +179,7 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
             Err(error) => return Err(unusable(file, &error)),
         }
     }
-    let (path, mut report) = read_whole(&args.files, &checkpoints)?;
+    let (path, mut report) = read_whole(&args.files, &checkpoints, args.index)?;
     if let Some(tenant) = &args.tenant {
         narrow(&mut report, tenant, &checkpoints);
     }
@@ -282,7 +303,13 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
             }
         }
     }
-    if !ok {
+    let is_of_index = |problem: &String| problem.starts_with("index: ");
+    if !ok && report.first_broken.is_none() && !report.problems.is_empty() && report.problems.iter().all(is_of_index) {
+        anstream::println!(
+            "\nhow to go on: the log holds, and the database is only an index of it. Stop the host, keep a copy of {place} as evidence, and make it\n\
+             anew with `tollgate store rebuild`. docs/audit.md has the steps."
+        );
+    } else if !ok {
         anstream::println!(
             "\nhow to go on: stop the host and keep its files as they are ({place}, with -wal, -key and -log-… beside it), for what is in them and\n\
              as evidence; then restore the newest copy that this command calls whole. docs/audit.md has the steps."
@@ -292,7 +319,7 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
 
 fn checkpoint(args: &Write) -> anyhow::Result<Exit> {
     let key = private_key(&args.key)?;
-    let (path, mut report) = read_whole(&args.files, &[])?;
+    let (path, mut report) = read_whole(&args.files, &[], false)?;
     if !report.is_whole() {
         tell(&path, &report, &[], None, false);
         return Err(Refused("the store is not whole; nothing was signed".to_owned()).into());

@@ -28,6 +28,13 @@ pub enum AuditProgress {
         /// Bytes that the index was made from.
         of: u64,
     },
+    /// An index is made from the log, to be held against the store's own.
+    Index {
+        /// Bytes of the log that it was made from.
+        done: u64,
+        /// Bytes that the store's own was made from.
+        of: u64,
+    },
 }
 
 /// What an audit found.

@@ -18,6 +18,7 @@ mod pin;
 mod readers;
 mod receipts;
 mod recovery;
+mod remade;
 mod shared;
 mod state;
 mod writer;
@@ -273,6 +274,19 @@ impl SqliteStore {
         audit::audit(path.as_ref(), checkpoints, watch)
     }
 
+    /// Makes an index anew from the log, beside the store and beside a process that may be writing it, and says in words where the store's own
+    /// differs from it: what an audit by the receipts' chain cannot see. None where there is no log, because no native host has opened the store yet. Takes
+    /// the room of the index meanwhile. Blocks, for as long as it takes to apply the whole log.
+    ///
+    /// # Errors
+    /// As [`Self::audit`], and when nothing can be written beside the store.
+    pub fn audit_index(
+        path: impl AsRef<Path>,
+        watch: &mut dyn FnMut(AuditProgress),
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        remade::differences(&StorePath::new(path.as_ref())?, watch)
+    }
+
     /// As [`Self::audit`], of the store itself, with all that it has answered. Blocks.
     ///
     /// # Errors
@@ -281,6 +295,17 @@ impl SqliteStore {
         self.shared().check()?;
         self.shared().wait_until_shown();
         audit::audit(self.inner.path.path(), &[], &mut |_| {})
+    }
+
+    /// What [`Self::audited`] and [`Self::audit_index`] find of the store, in words; empty when all of it is whole. Blocks.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn problems(&self) -> Result<Vec<String>, StoreError> {
+        let mut problems = self.audited()?.in_words();
+        let of_index = Self::audit_index(self.inner.path.path(), &mut |_| {})?;
+        problems.extend(of_index.unwrap_or_default());
+        Ok(problems)
     }
 
     /// How long the write-ahead log is.

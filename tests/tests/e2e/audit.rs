@@ -93,6 +93,26 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
     let after = stage.ask(&["audit", "verify"]).json();
     assert_eq!(after, beside, "stopping changes nothing of it");
 
+    let index = |stage: &Stage| stage.ask(&["audit", "verify", "--index"]);
+    assert_eq!(index(&stage).ok().json()["problems"], serde_json::json!([]));
+    // An amount, changed in the database alone: in the first row that has one.
+    let folder = copy(&stage, "amount");
+    edit(&folder.join(FILES[0]), |database| {
+        let name = b"\"minor_units\":";
+        let at = database
+            .windows(name.len())
+            .position(|here| here == name)
+            .expect("an action");
+        database[at + 14] ^= 1;
+    });
+    let ran = verify(&folder, &["--index"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("say otherwise than the log"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("tollgate store rebuild"),
+        "the log holds, and is the way out: {ran:?}"
+    );
+
     let named = |what: &str| format!("receipt 5 (rcpt_{what}");
     let id = stage.trace("evt_05")["receipt"]["id"].as_str().expect("an id")[5..].to_owned();
     let named = named(&id);

@@ -129,20 +129,13 @@ pub(super) fn rebuild(path: &StorePath, watch: &mut dyn FnMut(u64, u64)) -> Resu
     let key = open::receipt_key(path)?;
     let place = Place::new(path.log(), &key);
     let fresh = path.beside_as_store(".rebuilt")?;
-    fresh.remove_index().map_err(|error| path.failed(&error))?;
-    if path.snapshot().exists() {
-        std::fs::copy(path.snapshot(), fresh.path()).map_err(|error| path.failed(&error))?;
-    }
-    files::keep_private(&fresh)?;
-    let mut connection = open::open_writer(&fresh, None)?;
+    let mut connection = begin_anew(path, &fresh, &key)?;
     let contents = Arc::new(Contents::new(path.log()));
-    let made = keep_key(&connection, path, &key)
-        .and_then(|()| follow(&mut connection, &place, &contents, watch))
-        .and_then(|caught| {
-            open::checkpoint(&connection, "TRUNCATE")?;
-            open::checkpoint_on_close(&connection, true)?;
-            Ok(caught.records)
-        });
+    let made = follow(&mut connection, &place, &contents, watch).and_then(|caught| {
+        open::checkpoint(&connection, "TRUNCATE")?;
+        open::checkpoint_on_close(&connection, true)?;
+        Ok(caught.records)
+    });
     drop(connection);
     let records = made.map_err(|fault| path.opening(fault))?;
     // The WAL of the old index would be taken for the new one's.
@@ -152,6 +145,33 @@ pub(super) fn rebuild(path: &StorePath, watch: &mut dyn FnMut(u64, u64)) -> Resu
         .and_then(|()| files::sync_directory(path))
         .map_err(|error| path.failed(&error))?;
     Ok(records)
+}
+
+/// Makes an index of its own at `fresh` from the log up to a place, beside a host that may go on writing. Returns how far it came: less than
+/// asked where a record cannot be believed.
+pub(super) fn make_up_to(
+    path: &StorePath,
+    fresh: &StorePath,
+    end: Applied,
+    watch: &mut dyn FnMut(u64, u64),
+) -> Result<(Connection, Applied), StoreError> {
+    let key = open::receipt_key(path)?;
+    let mut connection = begin_anew(path, fresh, &key)?;
+    let (place, contents) = (Place::new(path.log(), &key), Arc::new(Contents::new(path.log())));
+    let caught = catch_up(&mut connection, &place, &contents, Some(end), watch).map_err(|fault| path.opening(fault))?;
+    Ok((connection, caught.applied))
+}
+
+/// An index as it is before the first record, in place of what may be at `fresh`.
+fn begin_anew(path: &StorePath, fresh: &StorePath, key: &Secret) -> Result<Connection, StoreError> {
+    fresh.remove_index().map_err(|error| path.failed(&error))?;
+    if path.snapshot().exists() {
+        std::fs::copy(path.snapshot(), fresh.path()).map_err(|error| path.failed(&error))?;
+    }
+    files::keep_private(fresh)?;
+    let connection = open::open_writer(fresh, None)?;
+    keep_key(&connection, path, key).map_err(|fault| path.opening(fault))?;
+    Ok(connection)
 }
 
 fn take_in_here(path: &StorePath, place: &Place) -> Result<(), StoreError> {
@@ -176,7 +196,7 @@ fn follow(
         // The segments before the newest were on the disk before that was begun.
         log::write_again(place, from.max(newest.start)).map_err(Fault::Io)?;
     }
-    catch_up(connection, place, contents, watch)
+    catch_up(connection, place, contents, None, watch)
 }
 
 /// A log that the index follows, ready to be appended to.
@@ -281,22 +301,27 @@ pub(super) struct Caught {
     pub(super) records: u64,
 }
 
-/// Applies every record that the index does not have; `watch` is told after each commit up to which position, of how many bytes. What is not
-/// on the disk yet must not come into the index: the caller has synced the log.
+/// Applies every record that the index does not have, or those up to `end`; `watch` is told after each commit up to which position, of how
+/// many bytes. What is not on the disk yet must not come into the index of a store: its caller has synced the log.
 pub(super) fn catch_up(
     connection: &mut Connection,
     place: &Place,
     contents: &Arc<Contents>,
+    end: Option<Applied>,
     watch: &mut dyn FnMut(u64, u64),
 ) -> Result<Caught, Fault> {
-    let bytes = log::bytes(place).map_err(Fault::Io)?;
+    let bytes = match end {
+        Some(end) => end.end.position,
+        None => log::bytes(place).map_err(Fault::Io)?,
+    };
     let mut scan = Scan::new(place, read_applied(&*connection)?, read_texts(&*connection)?)?;
     let (mut records, mut is_through) = (0, false);
     while !is_through {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before = records;
         for _ in 0..RECORDS_PER_COMMIT {
-            let Some(record) = scan.next()? else {
+            is_through = Some(scan.applied()) == end;
+            let Some(record) = (if is_through { None } else { scan.next()? }) else {
                 is_through = true;
                 break;
             };

@@ -638,8 +638,14 @@ impl Thread {
         }
         self.sync()?;
         let place = crate::log::Place::new(self.path.log(), &self.key);
-        let caught = recovery::catch_up(self.connection.apart_mut(), &place, &self.contents, &mut |_, _| {})
-            .and_then(|_| self.reload());
+        let caught = recovery::catch_up(
+            self.connection.apart_mut(),
+            &place,
+            &self.contents,
+            None,
+            &mut |_, _| {},
+        )
+        .and_then(|_| self.reload());
         if let Err(fault) = caught {
             self.behind = Some(Instant::now() + BEHIND_AGAIN);
             return Err(self.failed(fault));

@@ -560,6 +560,78 @@ async fn rows_that_lead_nowhere_are_named() {
 }
 
 /// The file itself: each piece of it overwritten, and cut at each page. An audit always answers, and never that all is well.
+/// What the chain of receipts cannot see: each row that the log made is held against the log.
+#[tokio::test]
+async fn rows_that_the_log_did_not_make_are_named_whatever_they_are_about() {
+    let whole = Sqlite::new().quick();
+    let store = whole.open();
+    for number in 1..=3 {
+        assert_eq!(Sent::new(&format!("e{number}")).admit(&store).await, ACCEPTED);
+    }
+    for job in claim(&store, at(0), 10).await {
+        let acts = settlement(&job).acts(&format!("flag:{}", job.job), 1).to("books");
+        assert!(matches!(settle(&store, acts).await, Settled::Committed { .. }));
+    }
+    let of_index = |place: &Sqlite| SqliteStore::audit_index(place.path(), &mut |_| {}).unwrap().unwrap();
+    assert_eq!(of_index(&whole), [] as [String; 0], "beside the process that writes");
+    store.close().await;
+    let mut far = Vec::new();
+    let found = SqliteStore::audit_index(whole.path(), &mut |step| far.push(step))
+        .unwrap()
+        .unwrap();
+    assert_eq!(found, [] as [String; 0]);
+    assert!(
+        matches!(far.last(), Some(AuditProgress::Index { done, of }) if done == of),
+        "{far:?}"
+    );
+    let others = [
+        (
+            "UPDATE actions SET json = replace(json, '1', '9') WHERE id = 2",
+            "index: 1 row of `actions` say otherwise than the log, the first is number 2 (json)",
+        ),
+        (
+            "UPDATE runs SET outcome = 'failed', message = 'x' WHERE id > 1",
+            "index: 2 rows of `runs` say otherwise than the log, the first is number 2 (outcome, message)",
+        ),
+        (
+            "DELETE FROM outbox WHERE id = 3",
+            "index: 1 row of `outbox` are missing, and are in the log, the first is number 3",
+        ),
+        (
+            "INSERT INTO outbox (id, action, destination, state, due_at) SELECT 9, action, 'other', state, due_at FROM outbox WHERE id = 1",
+            "index: 1 row of `outbox` are not in the log, the first is number 9",
+        ),
+        (
+            "INSERT INTO configs (digest, text) VALUES (x'00', 'a')",
+            "index: 1 row of `configs` are not in the log",
+        ),
+        (
+            "UPDATE origins SET tenant = 'other'",
+            "index: 1 row of `origins` say otherwise than the log, the first is number 1 (tenant)",
+        ),
+        ("CREATE TABLE more (x)", "index: the table `more` is not of this store"),
+        ("DROP TABLE repeats", "index: the table `repeats` is missing"),
+    ];
+    for (sql, expected) in others {
+        let place = whole.copy();
+        place
+            .raw()
+            .execute_batch(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(of_index(&place), [expected], "{sql}");
+    }
+    // What a run came to is in no chain of receipts, and leads nowhere.
+    let place = whole.copy();
+    place.raw().execute_batch(others[1].0).unwrap();
+    assert!(audit(&place, &[]).is_whole());
+    let left = std::fs::read_dir(whole.path().parent().unwrap()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    assert!(
+        left.into_iter().all(|name| !name.contains("audit")),
+        "it gives its room back"
+    );
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_an_answer() {
     for place in layouts() {

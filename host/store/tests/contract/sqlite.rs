@@ -165,8 +165,9 @@ impl Backend for Sqlite {
         self.try_open(self.1).unwrap()
     }
 
+    /// The chain of receipts and what leads from row to row; and the index as a whole, held against the log.
     fn problems(&self, store: &SqliteStore) -> Vec<String> {
-        store.audited().unwrap().in_words()
+        store.problems().unwrap()
     }
 }
 

@@ -827,7 +827,7 @@ impl World {
     /// Holds what the store tells of everything against what must be there.
     async fn judge(&mut self) -> Result<()> {
         self.compare().await?;
-        let problems = self.store()?.audited()?.in_words();
+        let problems = self.store()?.problems()?;
         ensure!(problems.is_empty(), "integrity: {problems:?}");
         let everything = TraceQuery {
             by: TraceBy::Newest,
