@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const FRAME_BYTES: usize = 64 * 1024;
 /// zstd's fastest ordinary level: six times smaller at 500 MB a second; higher ones take twice as long for a tenth more.
 const LEVEL: i32 = 1;
+/// After so many bytes the disk has them, so that whoever waits for the log's own sync never waits for a whole segment.
+const SYNC_BYTES: usize = 512 * 1024;
 /// Of the skippable frame that holds the table.
 const TABLE_MAGIC: u32 = 0x184D_2A5E;
 /// The last bytes of the file.
@@ -192,6 +194,7 @@ pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> i
         .open(to)?;
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     let mut table = Vec::new();
+    let mut unsynced = 0;
     let each = |work: &mut dyn FnMut(&[u8], u64) -> io::Result<()>| {
         let mut piece = vec![0; FRAME_BYTES];
         let mut at = 0;
@@ -209,6 +212,11 @@ pub(super) fn compress(plain: &File, to: &Path, goes_on: &dyn Fn() -> bool) -> i
     each(&mut |piece, _| {
         let packed = compressor.compress(piece)?;
         file.write_all(&packed)?;
+        unsynced += packed.len();
+        if unsynced >= SYNC_BYTES {
+            file.sync_data()?;
+            unsynced = 0;
+        }
         table.extend_from_slice(&(packed.len() as u32).to_le_bytes());
         table.extend_from_slice(&(piece.len() as u32).to_le_bytes());
         Ok(())
