@@ -2,11 +2,16 @@
 //!
 //! A connection has a runtime of its own, which runs while an answer is waited for and at no other time. No wait is without an end:
 //! the server ends a statement, and where the server says nothing any more, the wait here ends and the connection with it.
+//!
+//! Within a writer's transaction an insert of one row is sent and not waited for: it changes one row or fails the transaction. Its answer comes
+//! before the next that somebody waits for, and what it failed with is said then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,7 +22,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql as ToWire, Type};
 use super::dialect::{Translated, translate};
 use super::target::Target;
 use super::tls::explained;
-use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, ValueRef};
+use crate::sql::{Column, Columns, Error, Kind, NextRow, Prepared, Result, Row, Rows, Sql, ToSql, Value, ValueRef};
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -30,22 +35,42 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// The same where nobody waits for an answer: a whole table may be counted.
 const LONG_ANSWER_MAX: Duration = Duration::from_secs(60 * 60);
 
+/// Statements that are sent before their answers are waited for, and bytes of their parameters.
+const SENT_MAX: usize = 64;
+const SENT_BYTES_MAX: usize = 1024 * 1024;
+
 pub(super) struct Client {
     // Ended by hand: a runtime must not be dropped where futures are polled.
     runtime: Option<Runtime>,
-    client: tokio_postgres::Client,
+    client: Arc<tokio_postgres::Client>,
     prepared: RefCell<HashMap<String, Arc<Ready>>>,
     last_number: Cell<i64>,
     /// Something was executed that may have changed something, since it was last asked.
     wrote: Cell<bool>,
     answer_max: Cell<Duration>,
+    /// Whether the connection is in a transaction in which inserts are not waited for.
+    sends_ahead: Cell<bool>,
+    sent: RefCell<Sent>,
 }
+
+/// What was sent and not answered yet, in its order.
+#[derive(Default)]
+struct Sent {
+    answers: Vec<Pin<Box<SentAnswer>>>,
+    bytes: usize,
+    /// What one of them failed with, until it can be said.
+    failed: Option<Error>,
+}
+
+/// The number of the row that was inserted, where the table is numbered.
+type SentAnswer = dyn Future<Output = std::result::Result<Option<i64>, tokio_postgres::Error>> + Send;
 
 /// A statement that the server knows.
 struct Ready {
     statement: tokio_postgres::Statement,
     gives_number: bool,
     writes: bool,
+    inserts_one: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -93,20 +118,89 @@ impl Client {
         };
         Ok(Self {
             runtime: Some(runtime),
-            client,
+            client: Arc::new(client),
             prepared: RefCell::default(),
             last_number: Cell::new(0),
             wrote: Cell::new(false),
             answer_max: Cell::new(ANSWER_MAX),
+            sends_ahead: Cell::new(false),
+            sent: RefCell::default(),
         })
     }
 
+    /// Waits for an answer, and for those of what was sent before. What one of them failed with comes first: it is why the answer fails.
     fn wait<T>(&self, answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
         let runtime = self.runtime.as_ref().ok_or_else(|| away("the connection was ended"))?;
-        match runtime.block_on(async { tokio::time::timeout(self.answer_max.get(), answer).await }) {
-            Ok(answer) => answer.map_err(|error| failed(&error)),
-            Err(_) => Err(away("the server does not answer")),
+        let Sent {
+            answers,
+            failed: before,
+            ..
+        } = self.sent.take();
+        let earlier = async {
+            let (mut number, mut first_failed) = (None, None);
+            for answer in answers {
+                match answer.await {
+                    Ok(found) => number = found.or(number),
+                    Err(error) => first_failed = first_failed.or(Some(error)),
+                }
+            }
+            (number, first_failed)
+        };
+        // The answer is polled first, and so sent behind what was sent before it, without a wait in between.
+        let both = async { tokio::join!(biased; answer, earlier) };
+        let Ok((answer, (number, first_failed))) =
+            runtime.block_on(async { tokio::time::timeout(self.answer_max.get(), both).await })
+        else {
+            return Err(away("the server does not answer"));
+        };
+        if let Some(number) = number {
+            self.last_number.set(number);
         }
+        match before.or(first_failed.as_ref().map(failed)) {
+            Some(error) => Err(error),
+            None => answer.map_err(|error| failed(&error)),
+        }
+    }
+
+    /// Sends a statement whose answer is waited for later.
+    fn send(&self, ready: &Arc<Ready>, parameters: &[&dyn ToSql]) -> Result<()> {
+        check_count(ready, parameters)?;
+        let values: Vec<Value> = parameters.iter().map(|parameter| parameter.to_sql().into()).collect();
+        let bytes = values.iter().map(bytes_of).sum::<usize>();
+        let (client, ready) = (Arc::clone(&self.client), Arc::clone(ready));
+        self.send_ahead(bytes, async move {
+            let values: Vec<Lent<'_>> = values.iter().map(|value| Lent(value.into())).collect();
+            let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
+            let rows = client.query(&ready.statement, &values).await?;
+            let number = rows.last().filter(|_| ready.gives_number);
+            Ok(number.map(|row| row.get(row.len() - 1)))
+        })
+    }
+
+    fn send_ahead(
+        &self,
+        bytes: usize,
+        answer: impl Future<Output = std::result::Result<Option<i64>, tokio_postgres::Error>> + Send + 'static,
+    ) -> Result<()> {
+        let mut answer: Pin<Box<SentAnswer>> = Box::pin(answer);
+        let is_full = {
+            let mut sent = self.sent.borrow_mut();
+            // Polled once, it is on its way.
+            if let Poll::Ready(done) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                answer = Box::pin(std::future::ready(done));
+            }
+            sent.answers.push(answer);
+            sent.bytes += bytes;
+            sent.answers.len() >= SENT_MAX || sent.bytes >= SENT_BYTES_MAX
+        };
+        if is_full { self.wait(async { Ok(()) }) } else { Ok(()) }
+    }
+
+    /// Begins a transaction in which inserts of one row are not waited for. [`Self::batch`] ends it.
+    pub(super) fn begin_sending(&self) -> Result<()> {
+        self.sends_ahead.set(true);
+        let client = Arc::clone(&self.client);
+        self.send_ahead(0, async move { client.batch_execute("BEGIN").await.map(|()| None) })
     }
 
     /// From now on statements may take long.
@@ -117,7 +211,14 @@ impl Client {
 
     /// Several statements without parameters, in PostgreSQL's own words.
     pub(super) fn batch(&self, sql: &str) -> Result<()> {
+        self.sends_ahead.set(false);
         self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Takes a transaction back. What failed of it is of no interest any more.
+    pub(super) fn roll_back(&self) -> Result<()> {
+        let _ = self.wait(async { Ok(()) });
+        self.batch("ROLLBACK")
     }
 
     /// Whether something was executed that may have changed something, since this was last asked.
@@ -133,11 +234,13 @@ impl Client {
             text,
             gives_number,
             writes,
+            inserts_one,
         } = translate(sql);
         let ready = Arc::new(Ready {
             statement: self.wait(self.client.prepare(&text))?,
             gives_number,
             writes,
+            inserts_one,
         });
         self.prepared.borrow_mut().insert(sql.to_owned(), Arc::clone(&ready));
         Ok(ready)
@@ -161,6 +264,12 @@ impl Sql for Client {
     }
 
     fn last_insert_rowid(&self) -> i64 {
+        if !self.sent.borrow().answers.is_empty()
+            && let Err(error) = self.wait(async { Ok(()) })
+        {
+            // There is no number then, and whoever waits for an answer next is told why.
+            self.sent.borrow_mut().failed = Some(error);
+        }
         self.last_number.get()
     }
 }
@@ -193,17 +302,35 @@ fn with_parameters<T>(
     parameters: &[&dyn ToSql],
     with: impl FnOnce(&[&(dyn ToWire + Sync)]) -> Result<T>,
 ) -> Result<T> {
-    let (expected, found) = (ready.statement.params().len(), parameters.len());
-    if expected != found {
-        return Err(Error::Misused(format!("{found} parameters instead of {expected}")));
-    }
+    check_count(ready, parameters)?;
     let values: Vec<Lent<'_>> = parameters.iter().map(|parameter| Lent(parameter.to_sql())).collect();
     let values: Vec<&(dyn ToWire + Sync)> = values.iter().map(|value| value as &(dyn ToWire + Sync)).collect();
     with(&values)
 }
 
+fn check_count(ready: &Ready, parameters: &[&dyn ToSql]) -> Result<()> {
+    let (expected, found) = (ready.statement.params().len(), parameters.len());
+    match expected == found {
+        true => Ok(()),
+        false => Err(Error::Misused(format!("{found} parameters instead of {expected}"))),
+    }
+}
+
+fn bytes_of(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        Value::Null | Value::Integer(_) | Value::Real(_) => size_of::<i64>(),
+    }
+}
+
 impl Prepared for Asked<'_> {
     fn execute(&mut self, parameters: &[&dyn ToSql]) -> Result<usize> {
+        if self.ready.inserts_one && self.client.sends_ahead.get() {
+            self.client.wrote.set(true);
+            self.client.send(&self.ready, parameters)?;
+            return Ok(1);
+        }
         if self.ready.gives_number {
             return Ok(self.ask(parameters)?.len());
         }

@@ -44,6 +44,8 @@ pub(super) struct Translated {
     pub(super) gives_number: bool,
     /// It may change something.
     pub(super) writes: bool,
+    /// It inserts one row or fails, so nobody has to wait to know how many.
+    pub(super) inserts_one: bool,
 }
 
 pub(super) fn translate(sql: &str) -> Translated {
@@ -66,10 +68,15 @@ pub(super) fn translate(sql: &str) -> Translated {
         });
     }
     let writes = !["SELECT", "WITH"].iter().any(|word| text.starts_with(word));
+    let inserts_one = text.starts_with("INSERT INTO ")
+        && !["SELECT ", "DO NOTHING", " WHERE "]
+            .iter()
+            .any(|word| text.contains(word));
     Translated {
         text,
         gives_number,
         writes,
+        inserts_one,
     }
 }
 

@@ -351,7 +351,7 @@ impl Thread {
             Err(fault) => {
                 let head = link.memory.head;
                 link.memory.forget(head);
-                let is_lost = fault.is_of_connection() || link.client.batch("ROLLBACK").is_err();
+                let is_lost = fault.is_of_connection() || link.client.roll_back().is_err();
                 let error = fault.of_writer(&self.target.shown);
                 if is_lost {
                     return Ended::Lost(error);
@@ -361,7 +361,7 @@ impl Thread {
             }
         };
         if !done.must_sync && !link.client.has_written() {
-            if link.client.batch("ROLLBACK").is_ok() {
+            if link.client.roll_back().is_ok() {
                 self.link = Some(link);
             }
             return Ended::Committed(done);
@@ -376,7 +376,7 @@ impl Thread {
             Err(error @ Error::Server { .. }) if !Fault::from(error.clone()).is_of_connection() => {
                 let head = link.memory.head;
                 link.memory.forget(head);
-                if link.client.batch("ROLLBACK").is_ok() {
+                if link.client.roll_back().is_ok() {
                     self.link = Some(link);
                 }
                 Ended::Refused(Fault::from(error).of_writer(&self.target.shown))
@@ -483,7 +483,7 @@ fn lock(connection: &Connection) -> Result<ChainHead, Fault> {
 
 /// A group's changes, in a transaction that it begins.
 fn apply(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
-    link.client.batch("BEGIN")?;
+    link.client.begin_sending()?;
     link.memory.head = lock(&link.client)?;
     link.client.has_written();
     let mut transaction = Transaction::new(&link.client, &mut link.memory);
