@@ -14,6 +14,7 @@ mod machine;
 mod measures;
 mod peers;
 mod plugins;
+mod postgres;
 mod process;
 mod report;
 mod runs;
@@ -40,6 +41,7 @@ bench --million            the same as --only million
 bench --quick [--only …]   shorter, only printed
 bench --render             write the page and its chart again from what was found before
 bench --spin               what the app does on Spin, or on its stand-in: acknowledgements, processor time, bursts, plugins that loop
+bench --postgres           one host on a PostgreSQL: events per second, and what each costs either
 bench --memory RECEIPTS    the server's memory over that many receipts
 bench --plugins COUNT      memory of that many plugins on one host, and how long one takes from compiled code
 ";
@@ -60,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         ["--quick", "--only", names] | ["--only", names, "--quick"] => bench(&Plan::QUICK, &named(names)?, false),
         ["--render"] => Report::read()?.write(),
         ["--spin"] => spin::bench(&runtime()?),
+        ["--postgres"] => postgres::bench(&runtime()?),
         ["--plugins", count] => plugins::many(count.parse().context("--plugins takes a number of plugins")?),
         ["--memory", receipts] => memory(receipts.parse().context("--memory takes a number of receipts")?),
         _ => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tollgate_tests::postgres::Postgres;
 use tollgate_tests::spin::{SpinSetup, SpinStage};
 
 use super::bare::Mode;
@@ -23,6 +24,8 @@ pub(super) enum Setup {
     Ingest,
     /// A route to cashback, whose actions stay in the ledger.
     WholeWay,
+    /// As [`Setup::Ingest`], or as [`Setup::WholeWay`], of a host whose store is in a PostgreSQL: [`Server::start_on`].
+    OnPostgres { whole_way: bool },
     /// On Spin or its stand-in.
     Spin(App),
     /// Somebody else's.
@@ -46,6 +49,8 @@ impl Setup {
             Self::Bare(mode) => mode.name(),
             Self::Ingest => "ingest",
             Self::WholeWay => "whole way",
+            Self::OnPostgres { whole_way: false } => "ingest on PostgreSQL",
+            Self::OnPostgres { whole_way: true } => "whole way on PostgreSQL",
             Self::Spin(_) => "on Spin",
             Self::Peer(peer) => peer.name(),
         }
@@ -56,7 +61,7 @@ impl Setup {
         match self {
             Self::Bare(mode) => mode != Mode::Answer,
             Self::Ingest | Self::WholeWay => true,
-            Self::Spin(_) => false,
+            Self::Spin(_) | Self::OnPostgres { .. } => false,
             Self::Peer(peer) => peer.keeps_bodies(),
         }
     }
@@ -106,8 +111,17 @@ impl Server {
         Self::start_in(setup, empty_folder()?)
     }
 
+    /// A host that shares a PostgreSQL.
+    pub(super) fn start_on(setup: Setup, postgres: &Postgres) -> anyhow::Result<Self> {
+        Self::start_with(setup, empty_folder()?, Some(postgres))
+    }
+
     /// The same on what a server before left in its folder.
     pub(super) fn start_in(setup: Setup, folder: TempDir) -> anyhow::Result<Self> {
+        Self::start_with(setup, folder, None)
+    }
+
+    fn start_with(setup: Setup, folder: TempDir, postgres: Option<&Postgres>) -> anyhow::Result<Self> {
         let port = free_port()?;
         let threads = std::thread::available_parallelism()?.get();
         let mut command = match setup {
@@ -118,8 +132,8 @@ impl Server {
                 command
             }
             Setup::Peer(peer) => peer.command(port, folder.path())?,
-            Setup::Ingest | Setup::WholeWay | Setup::Spin(_) => {
-                configure(folder.path(), port, setup)?;
+            Setup::Ingest | Setup::WholeWay | Setup::OnPostgres { .. } | Setup::Spin(_) => {
+                configure(folder.path(), port, setup, postgres)?;
                 let mut command = Command::new(tollgate_tests::tollgate_bin());
                 command
                     .args(["serve", "--config"])
@@ -325,22 +339,29 @@ const LOOP: &str = "[sources.shop]\nprovider = \"generic-hmac\"\n\
      secrets = [{ id = \"shop\", value = { env = \"ACME_SHOP_SECRET\" } }]\n\
      [routes.loop]\nplugin = \"spin\"\nsources = [\"shop\"]\n";
 
-fn configure(folder: &Path, port: u16, setup: Setup) -> anyhow::Result<()> {
+fn configure(folder: &Path, port: u16, setup: Setup, postgres: Option<&Postgres>) -> anyhow::Result<()> {
     let plugins = tollgate_tests::plugins_dir();
+    std::fs::create_dir_all(folder.join("secrets"))?;
+    let store = match postgres {
+        Some(postgres) => {
+            std::fs::write(folder.join("secrets/store"), postgres.url())?;
+            "url = { file = \"secrets/store\" }"
+        }
+        None => "path = \"tollgate.db\"",
+    };
     let operator = format!(
-        "[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\npath = \"tollgate.db\"\n[worker]\ncache = \"cache\"\n\
+        "[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\
          [plugins.cashback]\npath = \"{}\"\n",
         plugins.join("cashback.wasm").display()
     );
     let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
                   [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secrets/source\" }\n";
-    let tenant = if setup == Setup::WholeWay {
+    let tenant = if matches!(setup, Setup::WholeWay | Setup::OnPostgres { whole_way: true }) {
         format!("{source}{CASHBACK}")
     } else {
         source.to_owned()
     };
     std::fs::create_dir_all(folder.join("tenants"))?;
-    std::fs::create_dir_all(folder.join("secrets"))?;
     std::fs::write(folder.join("secrets/source"), SECRET)?;
     std::fs::write(folder.join("tollgate.toml"), operator)?;
     std::fs::write(folder.join("tenants/bench.toml"), tenant)?;

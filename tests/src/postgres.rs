@@ -170,9 +170,26 @@ impl Postgres {
         is_there().then(|| Self::new(free_port(), &["listen_addresses=127.0.0.1"], |_| {}))
     }
 
-    /// `prepare` is given the folder of its data before it starts.
+    /// One that loses nothing with the power, as an operator has it: on a disk in `place`, and with memory to work in.
+    pub fn durable(place: &Path) -> Option<Self> {
+        let settings = ["fsync=on", "shared_buffers=256MB", "max_wal_size=4GB"];
+        let within = || {
+            let folder = tempfile::Builder::new()
+                .prefix("tollgate-pg-")
+                .tempdir_in(place)
+                .unwrap();
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+            folder
+        };
+        is_there().then(|| Self::within(within(), PORT, &settings, |_| {}))
+    }
+
     fn new(port: u16, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let folder = folder();
+        Self::within(folder(), port, settings, prepare)
+    }
+
+    /// `prepare` is given the folder of its data before it starts.
+    fn within(folder: TempDir, port: u16, settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let data = folder.path().join("data");
         copy(template(), &data);
         prepare(&data);
@@ -183,6 +200,11 @@ impl Postgres {
             port,
             settings,
         }
+    }
+
+    /// The server's first process, which all others are children of.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
     }
 
     /// Where it listens.
