@@ -197,8 +197,8 @@ impl File {
             bytes = rest;
         }
         // What is written behind the synced end makes the file longer when it gets to the disk, though a write that never got there
-        // was as long.
-        if end > self.size.durable {
+        // was as long; and so does what is written behind a cut that is not synced.
+        if end > self.size.durable || end > *self.size.newest() {
             self.size.push(operation, end.max(*self.size.newest()));
         }
     }
@@ -465,7 +465,17 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
-    use super::Versions;
+    use super::{File, Versions};
+
+    #[test]
+    fn a_file_that_was_cut_and_written_again_is_as_long_as_its_end_though_it_was_longer_on_the_disk() {
+        let mut file = File::new(&[7; 300]);
+        file.truncate(1, 100);
+        file.write(2, 100, &[8; 50]);
+        assert_eq!((file.size.durable, *file.size.newest()), (300, 150));
+        file.size.synced(3);
+        assert_eq!(file.size.durable, 150);
+    }
 
     fn written() -> Versions<u8> {
         let mut versions = Versions::new(0);
