@@ -232,6 +232,7 @@ fn admission(key: &Secret, number: u32) -> anyhow::Result<Admission> {
     let route = RouteName::new("cashback")?;
     let receipt = receipt_id(key, &tenant, &source, &EventId::new(event.id.as_str())?);
     Ok(Admission {
+        filtered: Vec::new(),
         hold: None,
         receipt,
         identity: Identity::EventId,

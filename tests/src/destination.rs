@@ -86,6 +86,8 @@ struct State {
     arrivals: Mutex<Vec<Arrival>>,
     script: Mutex<VecDeque<Reply>>,
     otherwise: Mutex<Reply>,
+    /// Messages that hold this text are answered with this status, whatever else is said.
+    refused: Mutex<Option<(String, u16)>>,
     stopped: AtomicBool,
 }
 
@@ -117,6 +119,11 @@ impl Destination {
     /// Answers so when the script is at its end.
     pub fn otherwise(&self, reply: Reply) {
         *lock(&self.state.otherwise) = reply;
+    }
+
+    /// Answers messages that hold `text` with this status from now on; with none, as any other.
+    pub fn refuse(&self, refused: Option<(&str, u16)>) {
+        *lock(&self.state.refused) = refused.map(|(text, status)| (text.to_owned(), status));
     }
 
     /// Everything that came so far, in order.
@@ -173,6 +180,7 @@ impl Closed {
             arrivals: Mutex::default(),
             script: Mutex::default(),
             otherwise: Mutex::new(Reply::Status(204)),
+            refused: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
@@ -229,8 +237,9 @@ impl State {
         stream.set_read_timeout(Some(LOOK))?;
         let mut received = Vec::new();
         while let Some(arrival) = self.receive(&mut stream, &mut received)? {
+            let refused = self.refused(&arrival.body);
             lock(&self.arrivals).push(arrival);
-            let reply = lock(&self.script).pop_front();
+            let reply = refused.or_else(|| lock(&self.script).pop_front());
             let reply = reply.unwrap_or_else(|| lock(&self.otherwise).clone());
             let (status, header) = match reply {
                 Reply::Status(status) => (status, String::new()),
@@ -252,6 +261,13 @@ impl State {
             stream.write_all(format!("HTTP/1.1 {status} Scripted\r\n{header}{length}\r\n").as_bytes())?;
         }
         Ok(())
+    }
+
+    fn refused(&self, body: &[u8]) -> Option<Reply> {
+        let refused = lock(&self.refused);
+        let (text, status) = refused.as_ref()?;
+        let holds = body.windows(text.len()).any(|window| window == text.as_bytes());
+        holds.then_some(Reply::Status(*status))
     }
 
     fn hang(&self, over: &AtomicBool) {

@@ -461,7 +461,10 @@ const STRANGERS: [(&str, &str); 13] = [
 
 /// Words with one meaning each, and the only folders or files where names may use them.
 const ONE_MEANING: [(&str, &[&str]); 2] = [
-    ("lane", &["host/core/src/admission.rs", "host/store/"]),
+    (
+        "lane",
+        &["host/core/src/admission.rs", "host/core/src/outbox.rs", "host/store/"],
+    ),
     ("share", &["host/core/src/registry.rs"]),
 ];
 

@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, quarantines, replay,
-    resend, set_aside, state, status, tokens, trace, trials, whoami,
+    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, pulls, quarantines,
+    replay, resend, set_aside, state, status, tokens, trace, trials, whoami,
 };
 
 /// A call of the table, without its types.
@@ -519,6 +519,27 @@ calls! {
         body: plugins::ActBody,
         answer: pauses::Pause,
         returns: "the pause that is over"
+    }
+    /// Fetch what waits for a pulled destination: it is leased until it is confirmed, given back, or its time is over
+    Pull = Get "/v1/pull/{destination}" needs DeliveryPull {
+        path: pulls::PullPath,
+        query: pulls::PullQuery,
+        answer: pulls::Pulled,
+        returns: "deliveries as they would be sent, the oldest first; none where nothing is due in time"
+    }
+    /// Say that deliveries which were fetched are in good hands
+    ConfirmPulled = Post "/v1/pull/{destination}/confirm" needs DeliveryPull {
+        path: pulls::PullPath,
+        body: pulls::ConfirmBody,
+        answer: pulls::PullEnds,
+        returns: "what became of each; 409 where every lease is refused"
+    }
+    /// Give deliveries back which were fetched: they are tried again, as when an attempt fails
+    GiveBackPulled = Post "/v1/pull/{destination}/give-back" needs DeliveryPull {
+        path: pulls::PullPath,
+        body: pulls::GiveBackBody,
+        answer: pulls::PullEnds,
+        returns: "what became of each; 409 where every lease is refused"
     }
     /// The publishers' keys that a tenant knows
     Publishers = Get "/v1/tenants/{tenant}/publishers" needs PluginRead {

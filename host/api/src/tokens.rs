@@ -24,7 +24,7 @@ const TOKEN_DAYS_MAX: u32 = 3650;
 pub struct NewTokenBody {
     /// What it is for, for example "CI of the cashback plugin"
     pub name: String,
-    /// operator, tenant-admin, plugin-author or viewer
+    /// operator, tenant-admin, plugin-author, puller or viewer
     #[cfg_attr(feature = "cli", arg(long))]
     pub role: String,
     /// The tenant that it is for; without one, the whole host

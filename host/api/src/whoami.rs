@@ -10,7 +10,7 @@ use tollgate_core::ids::TenantName;
 pub struct WhoAmI {
     /// The name of the token with its id, which the history keeps; `operator` for the token that the configuration names.
     pub name: String,
-    /// operator, tenant-admin, plugin-author or viewer.
+    /// operator, tenant-admin, plugin-author, puller or viewer.
     pub role: String,
     /// The only tenant that the token sees; null for the whole host.
     pub tenant: Option<TenantName>,

@@ -16,6 +16,7 @@ mod kit;
 mod lists;
 mod pauses;
 mod provider;
+mod pull;
 mod registry;
 mod repeat;
 mod state;
@@ -284,6 +285,17 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Fetch what waits for a pulled destination, and confirm what was done
+    #[command(
+        after_help = "For destinations with kind = \"pull\": whoever owns one fetches over HTTP what others are sent, for example from behind a firewall.\n\n\
+                      Each delivery is one line of JSON, with its lease, headers and body. It is confirmed once it was printed; with --exec, \
+                      once the command has ended with 0, which gets the body on its standard input and each header as TOLLGATE_HEADER_NAME. \
+                      What the command does not accept is given back and comes again, as an attempt that failed. With --no-confirm \
+                      nothing is said: what is fetched comes again when its lease is over, unless it is confirmed by the API.\n\n\
+                      Whoever was handed a delivery twice knows it by its idempotency-key.\n\n\
+                      Exit status: 0 something was fetched and accepted, 1 nothing was, or something was given back."
+    )]
+    Pull(pull::Args),
     /// Show what Tollgate knows of each provider, and run its known answers
     Provider {
         #[command(subcommand)]
@@ -642,6 +654,7 @@ fn main() -> ExitCode {
         Command::Resume { on } => pauses::resume(&on),
         Command::Paused { target } => pauses::list(&target),
         Command::Token { command } => token::run(command),
+        Command::Pull(args) => pull::run(&args),
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),
         Command::Backup(args) => backup::run(args),

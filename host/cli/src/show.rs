@@ -459,6 +459,9 @@ fn attempted(attempt: &AttemptView) -> String {
 fn ended(end: &AttemptEnd) -> String {
     match end {
         AttemptEnd::Answered { http_status, .. } => http_status.to_string(),
+        AttemptEnd::Confirmed => "confirmed".to_owned(),
+        AttemptEnd::GivenBack { reason, .. } if reason.is_empty() => "given back".to_owned(),
+        AttemptEnd::GivenBack { reason, .. } => format!("given back: {}", mask::line(reason, 80)),
         AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => mask::line(reason, 80),
     }
 }

@@ -453,7 +453,9 @@ fn span_of_attempt(
                 (!went_well).then(|| format!("answered {http_status}")),
             )
         }
+        AttemptEnd::Confirmed => (None, None),
         AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => (None, Some(mask::line(reason, 200))),
+        AttemptEnd::GivenBack { reason, .. } => (None, Some(format!("given back: {}", mask::line(reason, 200)))),
     };
     Span {
         receipt,

@@ -247,6 +247,15 @@ fn tried(action: &ActionView, entry: &OutboxView, attempt: &AttemptView) -> Step
             };
             (word, format!("{} answered {http_status}", entry.destination))
         }
+        AttemptEnd::Confirmed => ("delivered", format!("{} was pulled and confirmed", entry.destination)),
+        AttemptEnd::GivenBack { reason, .. } => (
+            "failed",
+            format!(
+                "{} was pulled and given back: {}",
+                entry.destination,
+                mask::line(reason, 200)
+            ),
+        ),
         AttemptEnd::Failed { reason } => (
             "failed",
             format!("{} did not answer: {}", entry.destination, mask::line(reason, 200)),
@@ -272,6 +281,10 @@ fn tried(action: &ActionView, entry: &OutboxView, attempt: &AttemptView) -> Step
         ));
     }
     if let AttemptEnd::Answered {
+        retry_after_ms: Some(ms),
+        ..
+    }
+    | AttemptEnd::GivenBack {
         retry_after_ms: Some(ms),
         ..
     } = attempt.end

@@ -21,13 +21,21 @@ pub enum Role {
     TenantAdmin,
     /// Writes plugins for one tenant: uploads and tries them, but does not put them to work, and does not see receipts.
     PluginAuthor,
+    /// Fetches what waits for one tenant's pulled destinations, and sees nothing else.
+    Puller,
     /// Reads, and changes nothing.
     Viewer,
 }
 
 impl Role {
     /// Every role, the one with the most permissions first.
-    pub const ALL: [Self; 4] = [Self::Operator, Self::TenantAdmin, Self::PluginAuthor, Self::Viewer];
+    pub const ALL: [Self; 5] = [
+        Self::Operator,
+        Self::TenantAdmin,
+        Self::PluginAuthor,
+        Self::Puller,
+        Self::Viewer,
+    ];
 
     /// The name that files, tokens and the operator API know the role by.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Role {
             Self::Operator => "operator",
             Self::TenantAdmin => "tenant-admin",
             Self::PluginAuthor => "plugin-author",
+            Self::Puller => "puller",
             Self::Viewer => "viewer",
         }
     }
@@ -48,6 +57,7 @@ impl Role {
                 permission,
                 Permission::PluginRead | Permission::PluginUpload | Permission::PluginTrial
             ),
+            Self::Puller => permission == Permission::DeliveryPull,
             Self::Viewer => matches!(
                 permission,
                 Permission::HostRead | Permission::ReceiptRead | Permission::PluginRead
@@ -59,7 +69,7 @@ impl Role {
     fn tenancy(self) -> Tenancy {
         match self {
             Self::Operator => Tenancy::Never,
-            Self::TenantAdmin | Self::PluginAuthor => Tenancy::Always,
+            Self::TenantAdmin | Self::PluginAuthor | Self::Puller => Tenancy::Always,
             Self::Viewer => Tenancy::Either,
         }
     }
@@ -79,7 +89,7 @@ impl fmt::Display for Role {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role; there are operator, tenant-admin, plugin-author and viewer")]
+#[error("`{0}` is no role; there are operator, tenant-admin, plugin-author, puller and viewer")]
 pub struct NoSuchRole(String);
 
 impl FromStr for Role {
@@ -118,11 +128,13 @@ pub enum Permission {
     TokenRead,
     /// Makes tokens and revokes them.
     TokenWrite,
+    /// Fetches and confirms what waits for a pulled destination.
+    DeliveryPull,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HostRead,
         Self::HostWrite,
         Self::ReceiptRead,
@@ -135,6 +147,7 @@ impl Permission {
         Self::PublisherWrite,
         Self::TokenRead,
         Self::TokenWrite,
+        Self::DeliveryPull,
     ];
 
     /// The name that the operator API and its messages know the permission by.
@@ -152,6 +165,7 @@ impl Permission {
             Self::PublisherWrite => "publisher-write",
             Self::TokenRead => "token-read",
             Self::TokenWrite => "token-write",
+            Self::DeliveryPull => "delivery-pull",
         }
     }
 }
@@ -273,12 +287,17 @@ mod tests {
     #[test]
     fn o2_a_tenant_s_caller_reaches_nothing_of_another_or_of_the_host() {
         let (own, other): (TenantName, TenantName) = ("acme".parse().unwrap(), "globex".parse().unwrap());
-        for role in [Role::TenantAdmin, Role::PluginAuthor, Role::Viewer] {
+        for role in [Role::TenantAdmin, Role::PluginAuthor, Role::Puller, Role::Viewer] {
             let caller = caller(role, Some("acme"));
-            assert_eq!(caller.may(Permission::PluginRead, Some(&own)), Ok(()));
+            let any = if role == Role::Puller {
+                Permission::DeliveryPull
+            } else {
+                Permission::PluginRead
+            };
+            assert_eq!(caller.may(any, Some(&own)), Ok(()));
             let denied = Denied::Tenant { own: own.clone() };
-            assert_eq!(caller.may(Permission::PluginRead, Some(&other)), Err(denied.clone()));
-            assert_eq!(caller.may(Permission::PluginRead, None), Err(denied.clone()));
+            assert_eq!(caller.may(any, Some(&other)), Err(denied.clone()));
+            assert_eq!(caller.may(any, None), Err(denied.clone()));
             assert_eq!(caller.narrowed(None), Ok(Some(own.clone())));
             assert_eq!(caller.narrowed(Some(other.clone())), Err(denied));
         }
@@ -298,6 +317,7 @@ mod tests {
         assert_eq!(of(Role::Operator), all);
         assert_eq!(of(Role::TenantAdmin).len(), all.len() - 1);
         assert_eq!(of(Role::PluginAuthor), [PluginRead, PluginUpload, PluginTrial]);
+        assert_eq!(of(Role::Puller), [DeliveryPull]);
         assert_eq!(of(Role::Viewer), [HostRead, ReceiptRead, PluginRead]);
     }
 

@@ -9,12 +9,13 @@ use sha2::Sha256;
 use std::sync::Arc;
 
 use crate::commitment::body_commitment;
+use crate::content::Content;
 use crate::event::{Event, Proof, StatusReading};
 use crate::ids::{Digest, EventId, EventType, ReceiptId, RouteName, SourceName, Status, Subject, TenantName};
 use crate::lifecycle::{Lateness, Lifecycle, Transition};
 use crate::limits;
 use crate::mode::Accept;
-use crate::route::{Late, LateJob, RouteMatch};
+use crate::route::{Late, LateJob, RouteMatch, Takes};
 use crate::secret::Secret;
 use crate::subject::Scope;
 
@@ -109,6 +110,8 @@ pub struct Admission {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// One job per matching route; [`Admission::made`] says which of them are made.
     pub jobs: Vec<JobSpec>,
+    /// Routes that would take the event, but for their filters.
+    pub filtered: Vec<RouteName>,
     /// Why the source gives the event no effect, whatever its lifecycle says: it is kept, and held where a route would take it.
     pub hold: Option<String>,
     /// The source's choice for a delivery that comes in another form while its receipt is held.
@@ -156,7 +159,7 @@ impl Admission {
             Identity::EventId => receipt_id(key, &event.tenant, &event.source, &event.id),
             Identity::SignedMessage(message) => receipt_id_of_message(key, &event.tenant, &event.source, message),
         };
-        let jobs = jobs(&event, receipt, Scope::default(), routes);
+        let (jobs, filtered) = routed(&event, receipt, Scope::default(), routes);
         Self {
             receipt,
             identity,
@@ -164,6 +167,7 @@ impl Admission {
             proof,
             lifecycle,
             jobs,
+            filtered,
             hold: None,
             event: Arc::new(event),
             on_held: OnHeld::default(),
@@ -210,6 +214,19 @@ impl Admission {
         }
     }
 
+    /// Why routes made no job that mean such events, for the receipt's history: their filters do not fit. None where there is none, and of a
+    /// receipt that is held, which was not routed yet.
+    pub fn why_filtered(&self, disposition: &Disposition) -> Option<String> {
+        if self.filtered.is_empty() || matches!(disposition, Disposition::Held { .. }) {
+            return None;
+        }
+        let names: Vec<_> = self.filtered.iter().map(RouteName::as_str).collect();
+        Some(match &names[..] {
+            [one] => format!("route {one}: its filter does not fit"),
+            several => format!("routes {}: their filters do not fit", several.join(", ")),
+        })
+    }
+
     /// The same delivery as an event of its own, under an id made from its own and the commitment to its body: what a conflict becomes
     /// when it is given effect. The same bytes always make the same event.
     #[must_use]
@@ -234,6 +251,7 @@ impl Admission {
             receipt,
             identity: Identity::EventId,
             jobs: jobs.collect(),
+            filtered: self.filtered.clone(),
             event: Arc::new(event),
             proof: self.proof.clone(),
             body_commitment: self.body_commitment,
@@ -310,20 +328,36 @@ pub fn jobs<'r>(
     scope: Scope,
     routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
 ) -> Vec<JobSpec> {
-    routes
-        .filter(|(_, matches)| matches.takes(event))
-        .map(|(route, matches)| JobSpec {
-            route: route.clone(),
-            lane: lane(
-                &event.tenant,
-                route,
-                scope.source(event),
-                event.subject.as_ref(),
-                receipt,
-            ),
-            late: matches.late,
-        })
-        .collect()
+    routed(event, receipt, scope, routes).0
+}
+
+/// The jobs of an event, and the routes whose filters alone keep it from having one there. Its body is read once at most.
+fn routed<'r>(
+    event: &Event,
+    receipt: ReceiptId,
+    scope: Scope,
+    routes: &mut dyn Iterator<Item = (&'r RouteName, &'r RouteMatch)>,
+) -> (Vec<JobSpec>, Vec<RouteName>) {
+    let mut content = Content::of(event);
+    let (mut jobs, mut filtered) = (Vec::new(), Vec::new());
+    for (route, matches) in routes {
+        match matches.takes(&mut content) {
+            Takes::Yes => jobs.push(JobSpec {
+                route: route.clone(),
+                lane: lane(
+                    &event.tenant,
+                    route,
+                    scope.source(event),
+                    event.subject.as_ref(),
+                    receipt,
+                ),
+                late: matches.late,
+            }),
+            Takes::Filtered => filtered.push(route.clone()),
+            Takes::NotMeant => {}
+        }
+    }
+    (jobs, filtered)
 }
 
 /// A job that a route gives to an event.

@@ -38,6 +38,15 @@ pub enum AttemptEnd {
         /// What went wrong, in words.
         reason: String,
     },
+    /// Its owner fetched it from a pulled destination, and confirmed it.
+    Confirmed,
+    /// Its owner fetched it from a pulled destination, and gave it back.
+    GivenBack {
+        /// How long it is not to be offered again, where its owner says that.
+        retry_after_ms: Option<i64>,
+        /// Why, in its owner's words.
+        reason: String,
+    },
     /// The host's own rules forbid to connect there. No attempt will ever pass until the configuration changes.
     Forbidden {
         /// Which rule, in words.
@@ -70,7 +79,7 @@ pub enum EntryEnd {
 pub struct Recipient<'a> {
     /// The shipped profile `standard-webhooks`.
     pub scheme: &'a Profile,
-    /// Every one of them signs. There is at least one.
+    /// Every one of them signs. None signs where its owner pulls it without a secret.
     pub secrets: &'a [SourceSecret],
     /// Its own headers. No name is one of ours ([`crate::own_header::name`]).
     pub headers: &'a [(&'a str, &'a Secret)],
@@ -132,8 +141,15 @@ impl OutboxClaim {
             at,
             url: None,
         };
-        let signed = sign(to.scheme, to.secrets, &NO_PARAMETERS, &input)
-            .map_err(|error| forbidden(format!("cannot be signed: {error}")))?;
+        let signature = match to.secrets {
+            [] => vec![("webhook-id".to_owned(), self.message_id.clone())],
+            secrets => {
+                let signed = sign(to.scheme, secrets, &NO_PARAMETERS, &input);
+                signed
+                    .map_err(|error| forbidden(format!("cannot be signed: {error}")))?
+                    .headers
+            }
+        };
 
         let is_free = |name: &str| to.headers.iter().all(|(own, _)| *own != name);
         let kept = event.into_iter().flat_map(forward::kept_headers);
@@ -144,8 +160,7 @@ impl OutboxClaim {
             .collect();
         let own = to.headers.iter();
         headers.extend(own.map(|(name, value)| ((*name).to_owned(), (*value).clone())));
-        let ours = signed
-            .headers
+        let ours = signature
             .into_iter()
             .chain(
                 event
@@ -255,15 +270,22 @@ impl AttemptEnd {
         }
     }
 
-    /// Whether the destination took the message: it answered 2xx.
+    /// Whether the destination took the message: it answered 2xx, or its owner confirmed it.
     pub fn is_success(&self) -> bool {
         matches!(
             self,
             Self::Answered {
                 http_status: 200..=299,
                 ..
-            }
+            } | Self::Confirmed
         )
+    }
+
+    /// The end of a lease that ran out: whoever pulled the entry said nothing of it.
+    pub fn lease_ran_out() -> Self {
+        Self::Failed {
+            reason: "it was fetched, and neither confirmed nor given back in time".to_owned(),
+        }
     }
 
     /// Whether the destination is well, as far as its breaker is concerned: it answered, and neither with a fault of its own nor
@@ -271,6 +293,7 @@ impl AttemptEnd {
     pub fn is_healthy(&self) -> bool {
         match self {
             Self::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
+            Self::Confirmed | Self::GivenBack { .. } => true,
             Self::Failed { .. } | Self::Forbidden { .. } => false,
         }
     }
@@ -298,6 +321,15 @@ pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: Unix
         } => retry(
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             format!("the destination answered {http_status}"),
+        ),
+        AttemptEnd::Confirmed => EntryEnd::Delivered,
+        AttemptEnd::GivenBack { retry_after_ms, reason } => retry(
+            retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
+            if reason.is_empty() {
+                "its owner gave it back".to_owned()
+            } else {
+                format!("its owner gave it back: {reason}")
+            },
         ),
         AttemptEnd::Failed { reason } => retry(0, reason.clone()),
         AttemptEnd::Forbidden { reason } => EntryEnd::Dead { reason: reason.clone() },
@@ -379,6 +411,11 @@ mod tests {
             reason: "timed out".into(),
         };
         let forbidden = AttemptEnd::Forbidden { reason: "no".into() };
+        let given_back = |retry_after_ms, reason: &str| AttemptEnd::GivenBack {
+            retry_after_ms,
+            reason: reason.to_owned(),
+        };
+        let far = format!("at {RETRY_AFTER_MS_MAX}: its owner gave it back: busy");
         let patient = format!("at {RETRY_AFTER_MS_MAX}: the destination answered 503");
         for (end, attempt, expect) in [
             (answered(204, None), 1, "delivered"),
@@ -392,6 +429,24 @@ mod tests {
             ),
             (answered(410, None), 1, "dead: the destination answered 410 Gone"),
             (failed, 1, "at 0: timed out"),
+            (AttemptEnd::Confirmed, 3, "delivered"),
+            (given_back(None, ""), 1, "at 0: its owner gave it back"),
+            (
+                given_back(Some(7000), "busy"),
+                1,
+                "at 7000: its owner gave it back: busy",
+            ),
+            (given_back(Some(i64::MAX), "busy"), 1, &far),
+            (
+                given_back(None, "busy"),
+                3,
+                "dead: its owner gave it back: busy (gave up after 3 attempts)",
+            ),
+            (
+                AttemptEnd::lease_ran_out(),
+                3,
+                "dead: it was fetched, and neither confirmed nor given back in time (gave up after 3 attempts)",
+            ),
             (forbidden, 1, "dead: no"),
         ] {
             let found = match entry_end(&end, &policy, attempt, UnixMillis(0), Jitter::NONE) {

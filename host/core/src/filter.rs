@@ -96,7 +96,7 @@ impl Listing {
             ],
             Self::Runs | Self::Refused => &[],
             Self::Actions => &["recorded", "conflict"],
-            Self::Deliveries => &["waiting", "ready", "leased", "delivered", "dead"],
+            Self::Deliveries => &["waiting", "ready", "leased", "blocked", "delivered", "dead"],
             Self::Undelivered => &["waiting", "held", "dead", "delivered", "not-meant"],
         }
     }
@@ -137,6 +137,10 @@ pub enum Key {
     Family,
     /// The event's status in its lifecycle, or the provider's label where it is not mapped.
     Lifecycle,
+    /// The money that the event is about, in minor units of its currency.
+    Amount,
+    /// The currency of that money.
+    Currency,
     /// What the lifecycle made of the event: accepted, superseded or held.
     Disposition,
     /// Not before this instant.
@@ -171,7 +175,7 @@ pub enum Key {
 
 impl Key {
     /// Every key but those of bodies.
-    const PLAIN: [Self; 22] = [
+    const PLAIN: [Self; 24] = [
         Self::Tenant,
         Self::Source,
         Self::Type,
@@ -180,6 +184,8 @@ impl Key {
         Self::Subject,
         Self::Family,
         Self::Lifecycle,
+        Self::Amount,
+        Self::Currency,
         Self::Disposition,
         Self::Since,
         Self::Until,
@@ -207,6 +213,8 @@ impl Key {
             Self::Subject => "subject",
             Self::Family => "family",
             Self::Lifecycle => "lifecycle",
+            Self::Amount => "amount",
+            Self::Currency => "currency",
             Self::Disposition => "disposition",
             Self::Since => "since",
             Self::Until => "until",
@@ -236,6 +244,8 @@ impl Key {
             | Self::Subject
             | Self::Family
             | Self::Lifecycle
+            | Self::Amount
+            | Self::Currency
             | Self::Disposition
             | Self::Route
             | Self::Body(_) => list.is_of_events(),
@@ -263,9 +273,16 @@ impl Key {
                 | Self::Subject
                 | Self::Family
                 | Self::Lifecycle
+                | Self::Amount
+                | Self::Currency
                 | Self::Disposition
                 | Self::Body(_)
         )
+    }
+
+    /// Whether a route may ask for it: what an event says before it has a receipt.
+    fn is_of_route(&self) -> bool {
+        self.is_of_event() && !matches!(self, Self::Tenant | Self::Receipt | Self::Disposition)
     }
 
     /// What is cheap to know is asked first: 0 stands in the row, 2 is read out of a body.
@@ -379,32 +396,25 @@ impl Filter {
     /// At the first place that is not what it should be.
     pub fn read(text: &str, list: Listing, now: UnixMillis) -> Result<Self, FilterError> {
         if text.len() > limits::FILTER_BYTES_MAX {
-            return Err(FilterError {
-                column: 1,
-                message: format!(
-                    "a filter has at most {} bytes; this one has {}",
-                    limits::FILTER_BYTES_MAX,
-                    text.len()
-                ),
-            });
+            return Err(too_long(text));
         }
-        let mut reader = Reader {
-            letters: text.chars().collect(),
-            at: 0,
-        };
-        let mut terms = Vec::new();
-        loop {
-            reader.pass_spaces();
-            if reader.peek().is_none() {
-                break;
-            }
-            if terms.len() == limits::FILTER_TERMS_MAX {
-                return Err(reader.wrong(format!("a filter has at most {} terms", limits::FILTER_TERMS_MAX)));
-            }
-            terms.push(reader.term(list, now)?);
+        Reader::of(text, false).terms(list, now, limits::FILTER_TERMS_MAX)
+    }
+
+    /// Reads what a route asks of an event. See [`crate::content::ContentFilter`].
+    ///
+    /// # Errors
+    /// As [`Self::read`], and where it asks for what became of an event, or for nothing.
+    pub(crate) fn read_of_route(text: &str) -> Result<Self, FilterError> {
+        if text.len() > limits::FILTER_BYTES_MAX {
+            return Err(too_long(text));
         }
-        terms.sort_by_key(|term: &Term| term.key.cost());
-        Ok(Self { terms })
+        // No term of it counts back from an instant.
+        let filter = Reader::of(text, true).terms(Listing::Events, UnixMillis(0), limits::ROUTE_FILTER_TERMS_MAX)?;
+        if filter.is_empty() {
+            return Err(wrong_at(0, "it is empty: write what the route takes, or leave it out"));
+        }
+        Ok(filter)
     }
 
     /// Whether it holds for everything.
@@ -484,7 +494,11 @@ fn lead(value: &Value, path: &[String], left: &mut usize, fits: &mut dyn FnMut(F
     let Some((name, rest)) = path.split_first() else {
         return match value {
             // A list has a value when one of its elements is that.
-            Value::Array(elements) => elements.iter().any(|element| fits(Found::Json(element))),
+            Value::Array(elements) => {
+                let looked_at = elements.len().min(*left);
+                *left -= looked_at;
+                elements[..looked_at].iter().any(|element| fits(Found::Json(element)))
+            }
             value => fits(Found::Json(value)),
         };
     };
@@ -596,6 +610,8 @@ struct Reader {
     letters: Vec<char>,
     /// The next letter.
     at: usize,
+    /// The filter is a route's.
+    is_of_route: bool,
 }
 
 /// One value as it is written.
@@ -608,6 +624,36 @@ struct Written {
 }
 
 impl Reader {
+    fn of(text: &str, is_of_route: bool) -> Self {
+        Self {
+            letters: text.chars().collect(),
+            at: 0,
+            is_of_route,
+        }
+    }
+
+    /// All terms up to the end.
+    fn terms(mut self, list: Listing, now: UnixMillis, terms_max: usize) -> Result<Filter, FilterError> {
+        let mut terms = Vec::new();
+        loop {
+            self.pass_spaces();
+            if self.peek().is_none() {
+                break;
+            }
+            if terms.len() == terms_max {
+                let whose = if self.is_of_route {
+                    "a route's filter"
+                } else {
+                    "a filter"
+                };
+                return Err(self.wrong(format!("{whose} has at most {terms_max} terms")));
+            }
+            terms.push(self.term(list, now)?);
+        }
+        terms.sort_by_key(|term: &Term| term.key.cost());
+        Ok(Filter { terms })
+    }
+
     fn peek(&self) -> Option<char> {
         self.letters.get(self.at).copied()
     }
@@ -646,6 +692,17 @@ impl Reader {
             return Err(wrong_at(begins, no_colon(&word, list)));
         }
         let key = key(&word, begins, list)?;
+        if self.is_of_route && !key.is_of_route() {
+            let known: Vec<_> = list.keys().filter(Key::is_of_route).map(|key| key.word()).collect();
+            return Err(wrong_at(
+                begins,
+                format!(
+                    "a route's filter is about what an event says, and `{}` is not of that; there are: {}, body.…",
+                    key.word(),
+                    known.join(", ")
+                ),
+            ));
+        }
         self.at += 1;
         let mut tests = Vec::new();
         loop {
@@ -724,6 +781,14 @@ impl Reader {
             at,
         })
     }
+}
+
+fn too_long(text: &str) -> FilterError {
+    let most = limits::FILTER_BYTES_MAX;
+    wrong_at(
+        0,
+        format!("a filter has at most {most} bytes; this one has {}", text.len()),
+    )
 }
 
 fn wrong_at(at: usize, message: impl Into<String>) -> FilterError {
@@ -840,6 +905,12 @@ fn test(key: &Key, value: &Written, list: Listing, now: UnixMillis) -> Result<Te
             Some((order, number @ Number::Whole(_))) => Ok(Test::Compares(order, number)),
             _ => wrong(format!("`{said}` is no number of attempts: write 3, >3 or <=3")),
         },
+        Key::Amount => match compared(text) {
+            Some((order, number @ Number::Whole(_))) => Ok(Test::Compares(order, number)),
+            _ => wrong(format!(
+                "`{said}` is no amount: write it in the minor units of its currency: 1250, >=1000 or <500"
+            )),
+        },
         Key::Reason => Ok(Test::Contains(text.to_lowercase())),
         Key::Body(_) if !is_quoted && text.starts_with(['<', '>']) => match compared(text) {
             Some((order, number)) => Ok(Test::Compares(order, number)),
@@ -855,6 +926,7 @@ fn test(key: &Key, value: &Written, list: Listing, now: UnixMillis) -> Result<Te
         | Key::Subject
         | Key::Family
         | Key::Lifecycle
+        | Key::Currency
         | Key::Route
         | Key::Plugin
         | Key::Outcome

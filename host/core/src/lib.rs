@@ -77,4 +77,5 @@ pub mod breaker;
 pub mod mask;
 pub mod access;
 pub mod filter;
+pub mod content;
 pub mod undelivered;

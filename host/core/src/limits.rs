@@ -91,6 +91,22 @@ pub const FILTER_BYTES_MAX: usize = 4096;
 pub const FILTER_TERMS_MAX: usize = 32;
 /// Values of one term, of which one must fit.
 pub const FILTER_VALUES_MAX: usize = 64;
+/// Deliveries that one pull hands out.
+pub const PULL_ROWS_MAX: usize = 100;
+/// Bytes of bodies that one pull hands out; one delivery is handed out whatever its size.
+pub const PULL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a pull waits for something to hand out, in seconds.
+pub const PULL_WAIT_S_MAX: u64 = 20;
+/// Pulls that wait at once on one host.
+pub const PULLS_WAITING_MAX: usize = 64;
+/// How long a pulled delivery may be held, in seconds: at least, unless its owner says, and at most.
+pub const PULL_LEASE_S_MIN: u64 = 5;
+/// See [`PULL_LEASE_S_MIN`].
+pub const PULL_LEASE_S: u64 = 60;
+/// See [`PULL_LEASE_S_MIN`].
+pub const PULL_LEASE_S_MAX: u64 = 3_600;
+/// Terms of a route's filter, which is held against every event that comes.
+pub const ROUTE_FILTER_TERMS_MAX: usize = 16;
 /// Values of one body that one term leads to.
 pub const FILTER_BODY_VALUES_MAX: usize = 4096;
 /// What one page of a list looks at: receipts, jobs, or whatever it is a list of. A page that ends there says so.

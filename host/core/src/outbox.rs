@@ -1,12 +1,15 @@
 //! An outbox entry on its way to a destination, and the ids by which the destination recognises it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::action::ActionKind;
 use crate::ids::{
-    ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
+    ActionId, DestinationName, IdError, LeaseEpoch, Namespace, OperationKey, OutboxId, ReceiptId, ResendId, TenantName,
 };
 use crate::secret::Secret;
 use crate::time::UnixMillis;
@@ -79,6 +82,57 @@ pub fn message_id(
     format!("msg_{}", HEXLOWER.encode(&full[..20]))
 }
 
+/// The right to say what became of an entry that was pulled: which entry, and under which lease of it. It is a name, not a secret: only its
+/// tenant's tokens are asked for it, and only the newest lease of an entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PullLease {
+    /// The entry that is leased.
+    pub entry: OutboxId,
+    /// Its lease.
+    pub epoch: LeaseEpoch,
+}
+
+impl fmt::Display for PullLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lease_{}_{}", self.entry.0, self.epoch.0)
+    }
+}
+
+impl FromStr for PullLease {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let number = |text: &str| text.parse().ok().filter(|number: &i64| number.to_string() == text);
+        let read = || {
+            let (entry, epoch) = text.strip_prefix("lease_")?.split_once('_')?;
+            Some(Self {
+                entry: OutboxId(number(entry)?),
+                epoch: LeaseEpoch(number(epoch)?),
+            })
+        };
+        read().ok_or(IdError::Shape {
+            what: "lease",
+            example: "lease_42_1",
+        })
+    }
+}
+
+/// The number of an entry's lane at a destination that asks for order. Entries of one lane leave in the order in which they were recorded. A
+/// lane is (tenant, destination, subject): `subject` is the subject's name that [`crate::subject::key`] makes, and holds the tenant. Two lanes
+/// that hash alike only wait for each other.
+pub fn lane(destination: &DestinationName, subject: &[u8; 16]) -> i64 {
+    use sha2::Digest as _;
+    let mut hash = Sha256::new();
+    for part in [b"tollgate order 1", destination.as_str().as_bytes(), subject] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let full: [u8; 32] = hash.finalize().into();
+    let mut lane = [0; 8];
+    lane.copy_from_slice(&full[..8]);
+    i64::from_le_bytes(lane)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -109,6 +163,28 @@ pub(crate) mod tests {
         let namespace = parts.next()?.parse().ok()?;
         let kind = ActionKind::from_name(parts.next()?)?;
         Some((namespace, kind, parts.next()?.parse().ok()?))
+    }
+
+    #[test]
+    fn p9_a_lease_is_written_and_read_the_same() {
+        let lease = PullLease {
+            entry: OutboxId(42),
+            epoch: LeaseEpoch(3),
+        };
+        assert_eq!(lease.to_string(), "lease_42_3");
+        assert_eq!("lease_42_3".parse(), Ok(lease));
+        for text in [
+            "",
+            "lease_42",
+            "lease_42_",
+            "out_42_3",
+            "lease_042_3",
+            "lease_42_+3",
+            "lease_42_3 ",
+            "lease_99999999999999999999_1",
+        ] {
+            assert!(text.parse::<PullLease>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::{Content, ContentFilter};
 use crate::event::Event;
 use crate::ids::{SourceName, Status};
 use crate::lifecycle::Lateness;
@@ -66,8 +67,21 @@ pub struct RouteMatch {
     pub types: Vec<TypePattern>,
     /// The lifecycle statuses that it takes; an event without one is then not taken.
     pub statuses: Vec<Status>,
+    /// What it asks of an event's content; absent: nothing.
+    pub filter: Option<ContentFilter>,
     /// What it does with late events.
     pub late: Late,
+}
+
+/// Whether a route takes an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// It does: the event has a job on it.
+    Yes,
+    /// The event is from another source, or of another type or status.
+    NotMeant,
+    /// It would be one of its events, but its content does not fit the route's filter.
+    Filtered,
 }
 
 /// What a route does with an event whose subject is already further.
@@ -124,8 +138,19 @@ impl Late {
 }
 
 impl RouteMatch {
-    /// Whether the route takes the event.
-    pub fn takes(&self, event: &Event) -> bool {
+    /// Whether the route takes an event. Its content is looked at last.
+    pub fn takes(&self, content: &mut Content<'_>) -> Takes {
+        if !self.means(content.event()) {
+            return Takes::NotMeant;
+        }
+        match &self.filter {
+            Some(filter) if !filter.fits(content) => Takes::Filtered,
+            Some(_) | None => Takes::Yes,
+        }
+    }
+
+    /// Whether it is about such events, whatever they hold.
+    fn means(&self, event: &Event) -> bool {
         (self.sources.is_empty() || self.sources.contains(&event.source))
             && (self.types.is_empty()
                 || self

@@ -105,12 +105,13 @@ pub struct Reached {
 }
 
 /// What became of an event at each destination that its tenant has, or that something of it was sent to. `held_event` is the reason for
-/// which the event itself waits for a person.
+/// which the event itself waits for a person; `filtered` says which routes' filters left it out, where the receipt's history does.
 pub fn reached(
     sends: &Sends,
     jobs: &[EventJob],
     entries: &[EventEntry],
     held_event: Option<&str>,
+    filtered: Option<&str>,
     received_at: UnixMillis,
 ) -> Vec<Reached> {
     let nobody = BTreeSet::new();
@@ -128,7 +129,7 @@ pub fn reached(
             .filter(|job| routes.contains(&job.route))
             .filter_map(|job| of_job(job, destination, received_at));
         let worst = sent.chain(under_way).min_by_key(|reached| reached.standing);
-        worst.unwrap_or_else(|| nothing_sent(destination, routes, jobs, held_event, received_at))
+        worst.unwrap_or_else(|| nothing_sent(destination, routes, jobs, (held_event, filtered), received_at))
     };
     destinations.into_iter().map(of_one).collect()
 }
@@ -137,6 +138,7 @@ fn of_entry(entry: &EventEntry) -> Reached {
     let told = |otherwise: &str| entry.reason.clone().unwrap_or_else(|| otherwise.to_owned());
     let (standing, reason) = match entry.state {
         EntryState::Dead => (Standing::Dead, told("it was given up")),
+        EntryState::Blocked => (Standing::Waiting, told("waits for an older delivery of its subject")),
         EntryState::Ready => (Standing::Waiting, told("it was not tried yet")),
         EntryState::Leased => (Standing::Waiting, told("it is being sent")),
         EntryState::Delivered => (Standing::Delivered, "the destination took it".to_owned()),
@@ -182,7 +184,7 @@ fn nothing_sent(
     destination: &DestinationName,
     routes: &BTreeSet<RouteName>,
     jobs: &[EventJob],
-    held_event: Option<&str>,
+    (held_event, filtered): (Option<&str>, Option<&str>),
     received_at: UnixMillis,
 ) -> Reached {
     let ran: BTreeSet<_> = jobs
@@ -196,7 +198,10 @@ fn nothing_sent(
         _ if routes.is_empty() => (Standing::NotMeant, "no route sends there".to_owned()),
         _ if ran.is_empty() => (
             Standing::NotMeant,
-            format!("no route that sends there took it ({})", names(routes)),
+            match filtered {
+                Some(why) => format!("no route that sends there took it ({}); {why}", names(routes)),
+                None => format!("no route that sends there took it ({})", names(routes)),
+            },
         ),
         _ => (
             Standing::NotMeant,
@@ -254,7 +259,14 @@ mod tests {
             .into(),
         };
         let check = |jobs: &[EventJob], entries: &[EventEntry], held: Option<&str>, expect: &[(&str, &str, &str)]| {
-            let found = reached(&sends, jobs, entries, held, CAME);
+            let found = reached(
+                &sends,
+                jobs,
+                entries,
+                held,
+                Some("route s: its filter does not fit"),
+                CAME,
+            );
             let said: Vec<_> = found
                 .iter()
                 .map(|one| (one.destination.as_str(), one.standing.as_str()))
@@ -271,7 +283,11 @@ mod tests {
             &[],
             &[],
             None,
-            &[("books", "not-meant", "took it (r, s)"), idle, no_mail],
+            &[
+                ("books", "not-meant", "took it (r, s); route s: its filter does not fit"),
+                idle,
+                no_mail,
+            ],
         );
         check(
             &[],

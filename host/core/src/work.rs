@@ -57,6 +57,8 @@ pub enum JobEvent {
 /// How far an outbox entry has come: one action on its way to one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryState {
+    /// Waits for an older entry of its subject, at a destination that asks for order.
+    Blocked,
     /// May be leased once it is due.
     Ready,
     /// A deliverer has it, or had it when its lease ended.
@@ -70,6 +72,10 @@ pub enum EntryState {
 /// What happens to an outbox entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryEvent {
+    /// No older entry of its subject is on its way any more.
+    TurnComes,
+    /// An older entry of its subject goes first: it was put back there.
+    GiveWay,
     /// A deliverer leases it: when it is due, or when an earlier lease has ended.
     Lease,
     /// Its holder gives it back without an attempt, or the holder's process is gone.
@@ -186,12 +192,12 @@ impl JobState {
 
 impl EntryState {
     /// Every state, in the order of this enum.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Leased, Self::Delivered, Self::Dead];
+    pub const ALL: [Self; 5] = [Self::Blocked, Self::Ready, Self::Leased, Self::Delivered, Self::Dead];
 
-    /// The state as people read it.
+    /// The state as people read it. A blocked entry is called ready, as it lacks only its turn.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Ready => "ready",
+            Self::Blocked | Self::Ready => "ready",
             Self::Leased => "leased",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
@@ -210,29 +216,37 @@ impl EntryState {
     pub fn next(self, event: EntryEvent) -> Result<Self, IllegalEvent> {
         let illegal = IllegalEvent::Entry { state: self, event };
         match event {
+            EntryEvent::TurnComes => match self {
+                Self::Blocked => Ok(Self::Ready),
+                Self::Ready | Self::Leased | Self::Delivered | Self::Dead => Err(illegal),
+            },
+            EntryEvent::GiveWay => match self {
+                Self::Ready | Self::Leased => Ok(Self::Blocked),
+                Self::Blocked | Self::Delivered | Self::Dead => Err(illegal),
+            },
             EntryEvent::Lease => match self {
                 Self::Ready | Self::Leased => Ok(Self::Leased),
-                Self::Delivered | Self::Dead => Err(illegal),
+                Self::Blocked | Self::Delivered | Self::Dead => Err(illegal),
             },
             EntryEvent::Release | EntryEvent::Retry => match self {
                 Self::Leased => Ok(Self::Ready),
-                Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
+                Self::Blocked | Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
             },
             EntryEvent::Deliver => match self {
                 Self::Leased => Ok(Self::Delivered),
-                Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
+                Self::Blocked | Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
             },
             EntryEvent::GiveUp => match self {
                 Self::Leased => Ok(Self::Dead),
-                Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
+                Self::Blocked | Self::Ready | Self::Delivered | Self::Dead => Err(illegal),
             },
             EntryEvent::Replay => match self {
                 Self::Dead => Ok(Self::Ready),
-                Self::Ready | Self::Leased | Self::Delivered => Err(illegal),
+                Self::Blocked | Self::Ready | Self::Leased | Self::Delivered => Err(illegal),
             },
             EntryEvent::Resend => match self {
                 Self::Delivered => Ok(Self::Ready),
-                Self::Ready | Self::Leased | Self::Dead => Err(illegal),
+                Self::Blocked | Self::Ready | Self::Leased | Self::Dead => Err(illegal),
             },
         }
     }
@@ -270,7 +284,10 @@ impl fmt::Display for JobState {
 }
 impl fmt::Display for EntryState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            Self::Blocked => "behind an older one",
+            other => other.as_str(),
+        })
     }
 }
 
@@ -294,6 +311,8 @@ impl fmt::Display for JobEvent {
 impl fmt::Display for EntryEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::TurnComes => "have its turn",
+            Self::GiveWay => "give way",
             Self::Lease => "be leased",
             Self::Release => "be released",
             Self::Retry => "be tried again",
@@ -344,10 +363,13 @@ mod tests {
         JobEvent::Dismiss,
     ];
     const ENTRIES: &[(EntryState, EntryEvent, EntryState)] = {
-        use EntryEvent::{Deliver, GiveUp, Lease, Release, Replay, Resend, Retry};
-        use EntryState::{Dead, Delivered, Leased, Ready};
+        use EntryEvent::{Deliver, GiveUp, GiveWay, Lease, Release, Replay, Resend, Retry, TurnComes};
+        use EntryState::{Blocked, Dead, Delivered, Leased, Ready};
         &[
+            (Blocked, TurnComes, Ready),
+            (Ready, GiveWay, Blocked),
             (Ready, Lease, Leased),
+            (Leased, GiveWay, Blocked),
             (Leased, Lease, Leased),
             (Leased, Release, Ready),
             (Leased, Retry, Ready),
@@ -357,7 +379,9 @@ mod tests {
             (Delivered, Resend, Ready),
         ]
     };
-    const ENTRY_EVENTS: [EntryEvent; 7] = [
+    const ENTRY_EVENTS: [EntryEvent; 9] = [
+        EntryEvent::TurnComes,
+        EntryEvent::GiveWay,
         EntryEvent::Lease,
         EntryEvent::Release,
         EntryEvent::Retry,

@@ -4,6 +4,7 @@
 //! else it runs the plugin, and [`Rules::judge`] says so. It hands that to the store, and [`Rules::after`] says what is next.
 //! Every settlement is made here, for every host.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::action::ForwardForm;
@@ -18,6 +19,7 @@ use crate::ids::{
 use crate::outcome::{Fault, JobEnd, LogLine, Outcome, job_end, job_end_unstopped, judged_with};
 use crate::retry::{Moment, RetryPolicy};
 use crate::state::{StateRead, StateWrite};
+use crate::subject::Sharing;
 use crate::time::UnixMillis;
 
 /// A leased job, with all that its run needs.
@@ -115,6 +117,10 @@ pub struct Targets {
     pub destinations: Vec<DestinationName>,
     /// Names that destinations had before, each with the one that took its place: what was sent to the first is not sent again.
     pub renamed: Vec<(DestinationName, DestinationName)>,
+    /// Those of the destinations that ask for order: what belongs to one subject leaves for them one after the other.
+    pub ordered: BTreeSet<DestinationName>,
+    /// The families that sources of the tenant share: who means the same by a subject.
+    pub sharing: Sharing,
 }
 
 /// What a settlement became.
@@ -519,6 +525,7 @@ mod tests {
             Targets {
                 destinations: vec![name("books")],
                 renamed: vec![(name("ledger"), name("books"))],
+                ..Targets::default()
             },
         );
         with(&Terms {

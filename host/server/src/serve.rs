@@ -89,6 +89,7 @@ pub fn serve(path: &Path, tenants: BrokenTenants) -> anyhow::Result<()> {
             counters: Arc::default(),
             refused: Arc::new(RefusedRequests::since(clock::now())),
             bulk_begun: Arc::default(),
+            outbox_woke: Arc::default(),
             shutdown: CancellationToken::new(),
             last_good,
         };
@@ -232,6 +233,8 @@ struct Host {
     refused: Arc<RefusedRequests>,
     /// Told when a bulk action is begun.
     bulk_begun: Arc<Notify>,
+    /// Told when something may have come into the outbox.
+    outbox_woke: Arc<Notify>,
     shutdown: CancellationToken,
     last_good: LastGood,
 }
@@ -314,6 +317,7 @@ impl Host {
             self.store.clone(),
             Arc::clone(&self.config),
             delivery_counters,
+            Arc::clone(&self.outbox_woke),
             self.shutdown.clone(),
         ));
         let address = listeners.address;
@@ -364,6 +368,7 @@ impl Host {
         log::register(&mut metrics);
         let operator = Operator {
             steps: operator::Steps::default(),
+            pulls: operator::Pulls::new(Arc::clone(&self.outbox_woke), self.shutdown.clone()),
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             registry: Arc::clone(&self.registry),

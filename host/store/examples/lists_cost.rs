@@ -198,6 +198,7 @@ fn settlement(job: &JobClaim, now: UnixMillis) -> Settlement {
         targets: Targets {
             destinations: vec!["books".parse().unwrap()],
             renamed: Vec::new(),
+            ..Targets::default()
         },
     }
 }
@@ -232,6 +233,7 @@ fn admission(store: &SqliteStore, number: usize) -> Admission {
         "x".repeat(700)
     );
     Admission {
+        filtered: Vec::new(),
         hold: None,
         receipt,
         identity: Identity::EventId,

@@ -288,6 +288,7 @@ fn admission(store: &SqliteStore, kind: Kind, number: usize, lifecycle: &Arc<Lif
     };
     let payload = body(number);
     Admission {
+        filtered: Vec::new(),
         hold: None,
         receipt,
         identity: Identity::EventId,

@@ -15,8 +15,8 @@ use crate::statements::receipts::View;
 use crate::statements::transaction::Transaction;
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Drain, DrainReport, HostView,
-    Intake, JobClaim, NextDue, Outbox, OutboxClaims, OutboxHold, PostgresStore, Quarantine, Quotas, ReceiptKey,
-    Settled, Settlement, SqliteStore, Store, StoreError, Topic, WalStanding, Work,
+    Intake, JobClaim, NextDue, Outbox, OutboxClaims, OutboxHold, PostgresStore, PullEnd, PullEnded, PullRequest,
+    Quarantine, Quotas, ReceiptKey, Settled, Settlement, SqliteStore, Store, StoreError, Topic, WalStanding, Work,
 };
 
 /// One of the two stores.
@@ -157,6 +157,14 @@ impl Outbox for AnyStore {
 
     async fn release_outbox(&self, claims: Vec<OutboxHold>, at: UnixMillis) -> Result<(), StoreError> {
         either!(self, store => store.release_outbox(claims, at).await)
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<OutboxClaims, StoreError> {
+        either!(self, store => store.pull(request).await)
+    }
+
+    async fn end_pulled(&self, end: PullEnd) -> Result<Vec<PullEnded>, StoreError> {
+        either!(self, store => store.end_pulled(end).await)
     }
 
     async fn outbox_ready(&self) {

@@ -30,6 +30,7 @@ use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
 use tollgate_core::answer::Happening;
 use tollgate_core::budget::Budget;
 pub use tollgate_core::delivery::AttemptRecord;
+use tollgate_core::delivery::{AttemptEnd, EntryEnd};
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::forward;
 use tollgate_core::grant::{self, Grant};
@@ -38,13 +39,15 @@ use tollgate_core::ids::{
     PluginDigest, PluginName, ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
-pub use tollgate_core::outbox::OutboxClaim;
+pub use tollgate_core::outbox::{OutboxClaim, PullLease};
 use tollgate_core::outcome::Fault;
 use tollgate_core::quarantine;
+use tollgate_core::retry::{Jitter, RetryPolicy};
 use tollgate_core::review::{Target, Unmappable, Word};
 use tollgate_core::state::StateRead;
 use tollgate_core::subject::Scope;
 use tollgate_core::time::UnixMillis;
+use tollgate_core::work::EntryState;
 pub use tollgate_core::worker::{JobClaim, RunRecord, Settled, Settlement, Targets};
 
 /// What an admission became.
@@ -124,6 +127,58 @@ impl Quotas {
             of: BTreeMap::new(),
         }
     }
+}
+
+/// The owner of a pulled destination asks for what waits there.
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// Who asks, until when and for how much.
+    pub claim: ClaimRequest,
+    /// Whose destination it is.
+    pub tenant: TenantName,
+    /// Its name, and those that it had before.
+    pub destinations: Vec<DestinationName>,
+    /// How often and how soon an entry is tried again whose lease ran out.
+    pub policy: RetryPolicy,
+    /// For the times of those.
+    pub jitter: Jitter,
+}
+
+/// The owner of a pulled destination says what became of what was fetched there.
+#[derive(Debug, Clone)]
+pub struct PullEnd {
+    /// Whose destination it is.
+    pub tenant: TenantName,
+    /// Its name, and those that it had before.
+    pub destinations: Vec<DestinationName>,
+    /// Of what.
+    pub leases: Vec<PullLease>,
+    /// What became of all of them.
+    pub end: AttemptEnd,
+    /// When it is said.
+    pub now: UnixMillis,
+    /// How often and how soon what is given back is tried again.
+    pub policy: RetryPolicy,
+    /// For the times of those.
+    pub jitter: Jitter,
+}
+
+/// What became of one lease that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum PullEnded {
+    /// The attempt is in the ledger.
+    Recorded {
+        /// What becomes of its entry.
+        entry_end: EntryEnd,
+    },
+    /// The lease is over: its entry was ended, or leased anew. Nothing was written.
+    Over {
+        /// How far its entry has come.
+        state: EntryState,
+    },
+    /// No such entry waits for the destination, or did.
+    Unknown,
 }
 
 /// Who a host is among those that share a store.

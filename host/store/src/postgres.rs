@@ -41,11 +41,11 @@ use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::receipts::{Rows, View};
 use crate::statements::transaction::Transaction;
-use crate::statements::{admit, chain, jobs, outbox, quarantine, registry, unfinished};
+use crate::statements::{admit, chain, jobs, outbox, pulls, quarantine, registry, unfinished};
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, HostIdentity, Intake, JobClaim,
-    Outbox, OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic,
-    Work,
+    Outbox, OutboxClaims, OutboxHold, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey, Settled,
+    Settlement, Store, StoreError, Topic, Work,
 };
 
 /// A host's handle of the store. Clones share its connections, which are closed when the last is dropped.
@@ -391,6 +391,22 @@ impl Outbox for PostgresStore {
             outbox::release(transaction, &claims, at)
         })
         .await
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<OutboxClaims, StoreError> {
+        if !self.may_claim().await {
+            return Ok(OutboxClaims {
+                claims: Vec::new(),
+                next_due: None,
+            });
+        }
+        self.write_unsynced(Kind::Taken, move |transaction| pulls::pull(transaction, &request))
+            .await
+    }
+
+    async fn end_pulled(&self, end: PullEnd) -> Result<Vec<PullEnded>, StoreError> {
+        self.write_unsynced(Kind::Attempted, move |transaction| pulls::end(transaction, &end))
+            .await
     }
 
     fn outbox_ready(&self) -> impl Future<Output = ()> + Send {

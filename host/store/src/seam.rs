@@ -29,10 +29,11 @@ use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
     BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView,
     IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified,
-    OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
-    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, StateEdit, StateEditView,
-    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace,
+    TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -120,6 +121,13 @@ pub trait Outbox: Clone + Send + Sync + 'static {
         claims: Vec<OutboxHold>,
         at: UnixMillis,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Leases entries of one destination that are due for whoever owns it, the oldest first, and records an attempt that failed for each whose
+    /// lease ran out. The leases are on the disk, and outlive the host.
+    fn pull(&self, request: PullRequest) -> impl Future<Output = Result<OutboxClaims, StoreError>> + Send;
+
+    /// Appends an attempt and ends its entry for each lease that is still its entry's newest; says of the others why not.
+    fn end_pulled(&self, end: PullEnd) -> impl Future<Output = Result<Vec<PullEnded>, StoreError>> + Send;
 
     /// As [`Work::work_ready`], for outbox entries.
     fn outbox_ready(&self) -> impl Future<Output = ()> + Send;

@@ -49,12 +49,12 @@ use crate::statements::fault::Fault;
 use crate::statements::operators::Transacts;
 use crate::statements::transaction::{self, Transaction};
 use crate::statements::{
-    admit, counts, fault, head, jobs, outbox, quarantine, registry, relations, rows, schema, unfinished,
+    admit, counts, fault, head, jobs, order, outbox, pulls, quarantine, registry, relations, rows, schema, unfinished,
 };
 use crate::{
     Admitted, AttemptRecord, AttemptRecorded, BlockingReads, Changes, ClaimRequest, Intake, JobClaim, NextDue, Outbox,
-    OutboxClaims, OutboxHold, Quarantine, Quotas, ReceiptKey, Settled, Settlement, Store, StoreError, Topic,
-    WalStanding, Work,
+    OutboxClaims, OutboxHold, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey, Settled, Settlement,
+    Store, StoreError, Topic, WalStanding, Work,
 };
 /// Bounds of a [`SqliteStore`].
 #[derive(Debug, Clone, Copy)]
@@ -477,6 +477,16 @@ impl Outbox for SqliteStore {
             outbox::release(transaction, &claims, at)
         })
         .await
+    }
+
+    async fn pull(&self, request: PullRequest) -> Result<OutboxClaims, StoreError> {
+        self.write_unsynced(Kind::Taken, move |transaction| pulls::pull(transaction, &request))
+            .await
+    }
+
+    async fn end_pulled(&self, end: PullEnd) -> Result<Vec<PullEnded>, StoreError> {
+        self.write_unsynced(Kind::Attempted, move |transaction| pulls::end(transaction, &end))
+            .await
     }
 
     fn outbox_ready(&self) -> impl Future<Output = ()> + Send {

@@ -17,8 +17,11 @@ pub(crate) mod jobs;
 pub(crate) mod lists;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod operators;
+pub(crate) mod order;
 pub(crate) mod outbox;
 pub(crate) mod pauses;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod pulls;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;
 #[cfg(not(target_family = "wasm"))]

@@ -28,12 +28,16 @@ mod lists;
 mod log;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "contract/order.rs"]
+mod order;
 #[path = "contract/postgres.rs"]
 mod postgres;
 #[path = "contract/postgres_hosts.rs"]
 mod postgres_hosts;
 #[path = "contract/postgres_tls.rs"]
 mod postgres_tls;
+#[path = "contract/pulls.rs"]
+mod pulls;
 #[path = "contract/registry.rs"]
 mod registry;
 #[path = "contract/rows.rs"]

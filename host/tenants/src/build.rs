@@ -245,10 +245,15 @@ fn pieces(tenant: Tenant) -> Pieces {
         (name, intake)
     });
     let sources = sources.collect();
-    let (mut destinations, mut renamed) = (BTreeMap::new(), Vec::new());
+    let (mut destinations, mut renamed, mut ordered) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     for (name, destination) in tenant.destinations {
+        if destination.in_order {
+            ordered.insert(name.clone());
+        }
+        // None has none here: a file with one that is pulled is refused.
+        let Some(url) = destination.url else { continue };
         let piece = Destination {
-            url: destination.url,
+            url,
             secrets: destination.secrets.into_iter().map(variable).collect(),
             headers: destination
                 .headers
@@ -271,6 +276,7 @@ fn pieces(tenant: Tenant) -> Pieces {
             routes,
             destinations,
             renamed,
+            ordered,
             signing: Profile::clone(profile::standard_webhooks()),
             lifecycles,
             sharing,

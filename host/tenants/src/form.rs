@@ -1,6 +1,6 @@
 //! What a component is given: pieces in postcard's compact form, behind a line that says who wrote them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::admission::{OnHeld, OnReplay};
@@ -113,6 +113,8 @@ pub struct Work {
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// Names that destinations had before, each with the name of now.
     pub renamed: Vec<(DestinationName, DestinationName)>,
+    /// Those of them that ask for order, under their names of now.
+    pub ordered: BTreeSet<DestinationName>,
     /// How deliveries are signed.
     pub signing: Profile,
     /// The lifecycles of the tenant's families.

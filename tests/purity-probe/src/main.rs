@@ -92,6 +92,7 @@ fn main() {
         bulk::BulkState::as_str(_);
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
+        delivery::AttemptEnd::lease_ran_out();
         delivery::AttemptEnd::answered(_, _, _);
         delivery::AttemptEnd::event_unread(_);
         delivery::OutboxClaim::attempted(_, _, _, _, _, _);
@@ -252,6 +253,14 @@ fn main() {
         route::Late::job(_, _);
         route::Late::word(_);
         route::RouteMatch::takes(_, _);
+        outbox::lane(_, _);
+        content::in_event(_, _, _);
+        content::Content::of(_);
+        content::Content::event(_);
+        content::ContentFilter::read(_);
+        content::ContentFilter::text(_);
+        content::ContentFilter::fits(_, _);
+        admission::Admission::why_filtered(_, _);
         route::TypePattern::matches(_, _);
         route::TypePattern::new(_);
         secret::Secret::expose(_);
@@ -316,7 +325,7 @@ fn main() {
         vector::shipped();
         undelivered::Standing::as_str(_);
         undelivered::Standing::is_due(_);
-        undelivered::reached(_, _, _, _, _);
+        undelivered::reached(_, _, _, _, _, _);
         verify::Credential::basic(_, _);
         verify::Credential::bearer(_);
         verify::Credential::check(_, _);

@@ -195,7 +195,17 @@ pub(super) fn setup(destination: &Destination) -> Setup {
             "allow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[delivery.retry]\nattempts_max = 100\nbase_ms = 50\n\
              cap_ms = 500",
         )
-        .tenant("acme", &format!("{SOURCES}{CASHBACK_TO_BOOKS}{TALLY}{}", books("books", destination)))
+        .tenant("acme", &tenant(destination))
+}
+
+/// What counts goes to a destination that asks for order.
+fn tenant(destination: &Destination) -> String {
+    let tally = TALLY.replacen("plugin =", "destinations = [\"lines\"]\nplugin =", 1);
+    let lines = books("lines", destination).replacen("url =", "order = \"subject\"\nurl =", 1);
+    format!(
+        "{SOURCES}{CASHBACK_TO_BOOKS}{tally}{}{lines}",
+        books("books", destination)
+    )
 }
 
 /// Starts the host for the last time, lets it finish its work, and judges what is there.
@@ -213,6 +223,14 @@ pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut B
     stage.quiet();
     report.drain = drained.elapsed();
     judge(stage, destination, books, report);
+}
+
+/// Subjects of the events that count: few, so that several wait for each other.
+const LINES: u64 = 4;
+
+/// An event that counts, about one of a few subjects.
+fn counted(id: &str, line: u64) -> String {
+    serde_json::json!({ "event": "tally", "event_id": id, "order_id": format!("line_{line}") }).to_string()
 }
 
 /// One event as it is sent, each time the same.
@@ -275,7 +293,7 @@ impl Books {
         self.made += 1;
         let id = format!("evt_{:07}", self.made);
         let body = match random.below(10) {
-            0 => events::plain("tally", &id),
+            0 => counted(&id, random.below(LINES)),
             // The twin's customer is that of its operation, or it would be another operation's content.
             1 if self.made > 1 => {
                 let of = 1 + random.below(self.made - 1);
@@ -473,7 +491,33 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
     if !tallies.iter().copied().eq(1..=tallies.len() as u64) {
         problems.push(format!("the counting plugin's state was lost or doubled: {tallies:?}"));
     }
+    judge_order(destination, &traces, problems);
     judge_deliveries(destination, &deliverable, report);
+}
+
+/// What is about one subject arrives in the order in which it was recorded (promise P8). The counts of one subject grow in that order, and
+/// what is delivered again is what came last.
+fn judge_order(destination: &Destination, traces: &[Trace], problems: &mut Vec<String>) {
+    let subjects: BTreeMap<String, &str> = traces
+        .iter()
+        .filter_map(|trace| Some((trace.receipt.id.to_string(), trace.receipt.subject.as_deref()?)))
+        .collect();
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for arrival in destination.arrivals() {
+        let message = arrival.json();
+        let count = message
+            .pointer("/action/reasons/0")
+            .and_then(|count| count.as_str()?.parse().ok());
+        let receipt = message["receipt"].as_str().unwrap_or_default();
+        let (Some(count), Some(subject)) = (count, subjects.get(receipt)) else {
+            continue;
+        };
+        let before = last.entry(subject).or_default();
+        if count < *before {
+            problems.push(format!("{subject}: count {count} arrived behind {before}"));
+        }
+        *before = count;
+    }
 }
 
 fn judge_receipts(traces: &[Trace], books: &Books, problems: &mut Vec<String>) {

@@ -8,7 +8,7 @@ use tollgate_tests::events::{redeemed, signer};
 use tollgate_tests::json::holds;
 use tollgate_tests::stage::{CASHBACK, SOURCES, Setup, Stage, tollgate_with};
 
-const ROLES: [&str; 3] = ["tenant-admin", "plugin-author", "viewer"];
+const ROLES: [&str; 4] = ["tenant-admin", "plugin-author", "puller", "viewer"];
 
 /// Two tenants with the same names for everything, and an event, a dead letter's worth of work and a held receipt of each.
 fn two_tenants() -> Stage {
@@ -137,6 +137,7 @@ fn o2_a_role_may_what_its_permissions_say_and_no_more() {
     let stage = two_tenants();
     let may = |role: &str, permission: &str| match role {
         "tenant-admin" => permission != "host-read" && permission != "host-write",
+        "puller" => permission == "delivery-pull",
         "plugin-author" => ["plugin-read", "plugin-upload", "plugin-trial"].contains(&permission),
         _ => ["receipt-read", "plugin-read"].contains(&permission),
     };

@@ -2,6 +2,7 @@
 //! output whether it ran on `spin` or on the stand-in of tests/spin; see `tollgate_tests::spin`.
 
 mod app;
+mod deliveries;
 mod durable;
 mod native;
 mod operators;

@@ -1,6 +1,6 @@
 //! A tenant as this host runs it: what its file says, with the secrets that the file refers to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -29,6 +29,8 @@ pub struct Tenant {
     pub routes: Vec<Arc<Route>>,
     /// Where its actions go.
     pub destinations: BTreeMap<DestinationName, Arc<Destination>>,
+    /// Those of them that are pulled, and the names that they had before.
+    pub(crate) pulled: Vec<DestinationName>,
     /// What a plugin's version must have behind it before it advances on a route of this tenant.
     pub(crate) gate: PromotionGate,
     /// The families that its sources share.
@@ -78,9 +80,9 @@ pub struct Access {
 /// Where actions are delivered.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
-    pub url: String,
-    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
+    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment. None: its owner pulls what waits there.
+    pub url: Option<String>,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where there is a URL.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
     /// How many attempts may begin; none: as many as come.
@@ -93,6 +95,8 @@ pub struct Destination {
     pub(crate) formerly: Vec<DestinationName>,
     /// It is told of the tenant's issues.
     pub(crate) notices: bool,
+    /// What belongs to one subject is sent one after the other.
+    pub(crate) in_order: bool,
 }
 
 impl Tenant {
@@ -114,11 +118,19 @@ impl Tenant {
         renamed.collect()
     }
 
+    /// The destinations that ask for order.
+    fn ordered_destinations(&self) -> BTreeSet<DestinationName> {
+        let ordered = self.destinations.iter().filter(|(_, destination)| destination.in_order);
+        ordered.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Where a route's actions go.
     pub(crate) fn targets(&self, route: &Route) -> Targets {
         Targets {
             destinations: route.destinations.clone(),
             renamed: self.renamed_destinations(),
+            ordered: self.ordered_destinations(),
+            sharing: self.sharing.clone(),
         }
     }
 
@@ -131,7 +143,13 @@ impl Tenant {
 /// Makes of what a file says what this host runs. None where a secret is not known: natively each is, or its absence is a problem.
 impl Tenant {
     pub(super) fn of(tenant: file::Tenant) -> Option<Self> {
+        let pulled = tenant
+            .destinations
+            .iter()
+            .filter(|(_, destination)| destination.url.is_none());
+        let pulled = pulled.flat_map(|(name, destination)| destination.formerly.iter().chain([name]));
         Some(Self {
+            pulled: pulled.cloned().collect(),
             name: tenant.name,
             sources: tenant
                 .sources
@@ -217,6 +235,7 @@ impl Destination {
             headers: headers.collect::<Option<_>>()?,
             timeout_ms: destination.timeout_ms,
             notices: destination.notices,
+            in_order: destination.in_order,
             formerly: destination.formerly,
         })
     }

@@ -42,7 +42,7 @@ impl DeliveryCounters {
     }
 
     /// Counts what an attempt came to.
-    pub(super) fn count(&self, tenant: &TenantName, destination: &DestinationName, end: &EntryEnd) {
+    pub(crate) fn count(&self, tenant: &TenantName, destination: &DestinationName, end: &EntryEnd) {
         let result = match end {
             EntryEnd::Delivered => RESULTS[0],
             EntryEnd::RetryAt { .. } => RESULTS[1],

@@ -39,11 +39,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::breaker::BreakerPolicy;
-use tollgate_core::delivery::{AttemptEnd, EntryEnd, Recipient};
+use tollgate_core::delivery::{AttemptEnd, EntryEnd, Outgoing, Recipient};
 use tollgate_core::ids::{DestinationName, TenantName};
 use tollgate_core::limits;
-use tollgate_core::profile::{self, Profile};
-use tollgate_core::secret::Secret;
+use tollgate_core::profile;
+use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxHold, Quotas, StoreError, Views};
 
@@ -83,17 +83,18 @@ impl Settings {
     };
 }
 
-/// Delivers until shutdown, under leases of `name`; then lets running attempts finish for a while.
+/// Delivers until shutdown, under leases of `name`; then lets running attempts finish for a while. `woke` tells whoever waits for something
+/// to pull when something may have come.
 pub(crate) async fn run<S: Outbox + Views>(
     name: String,
     store: S,
     config: Arc<ArcSwap<Config>>,
     counters: Arc<DeliveryCounters>,
+    woke: Arc<Notify>,
     shutdown: CancellationToken,
 ) {
-    Delivery::new(name, store, config, counters, shutdown, Settings::DEFAULT)
-        .run()
-        .await;
+    let delivery = Delivery::new(name, store, config, counters, shutdown, Settings::DEFAULT);
+    Delivery { woke, ..delivery }.run().await;
 }
 
 /// Everything that delivering touches. Cheap to clone.
@@ -105,12 +106,12 @@ struct Delivery<S> {
     config: Arc<ArcSwap<Config>>,
     shutdown: CancellationToken,
     settings: Settings,
-    /// How messages are signed.
-    scheme: &'static Profile,
     counters: Arc<DeliveryCounters>,
     circuits: Arc<Mutex<Circuits>>,
     /// Wakes the loop when a circuit that was full lets attempts begin again.
     freed: Arc<Notify>,
+    /// Whoever waits for something to pull waits here: the store tells one alone.
+    woke: Arc<Notify>,
 }
 
 type Circuits = BTreeMap<(TenantName, DestinationName), Arc<Circuit>>;
@@ -125,6 +126,7 @@ struct Round {
 /// An attempt that may begin.
 struct Passed {
     claim: OutboxClaim,
+    url: String,
     destination: Arc<Destination>,
     permit: Permit,
 }
@@ -144,10 +146,10 @@ impl<S: Outbox + Views> Delivery<S> {
             config,
             shutdown,
             settings,
-            scheme: profile::standard_webhooks(),
             counters,
             circuits: Arc::default(),
             freed: Arc::default(),
+            woke: Arc::default(),
         }
     }
 
@@ -176,7 +178,7 @@ impl<S: Outbox + Views> Delivery<S> {
             };
             tokio::select! {
                 // What became due since the store was asked is not missed: it completes at once.
-                () = self.store.outbox_ready() => {}
+                () = self.store.outbox_ready() => self.woke.notify_waiters(),
                 () = self.freed.notified() => {}
                 () = tokio::time::sleep(nap) => {}
                 () = self.shutdown.cancelled() => {}
@@ -221,21 +223,28 @@ impl<S: Outbox + Views> Delivery<S> {
                 attempts.spawn(self.clone().bury(claim));
                 continue;
             };
+            let hold = OutboxHold {
+                entry: claim.entry,
+                epoch: claim.epoch,
+            };
+            // The configuration that was claimed under is another by now.
+            let Some(url) = destination.url.clone() else {
+                held.push(hold);
+                continue;
+            };
             let key = (claim.tenant.clone(), claim.destination.clone());
             let circuit = self.circuit(&key, &config);
             match circuit.try_acquire(&self.settings.breaker, Bounds::of(&destination), clock::now()) {
                 Some(permit) => {
                     attempts.spawn(self.clone().deliver(Passed {
                         claim,
+                        url,
                         destination,
                         permit,
                     }));
                 }
                 // The circuit was not known before, or its breaker has opened meanwhile. The next claim passes it over.
-                None => held.push(OutboxHold {
-                    entry: claim.entry,
-                    epoch: claim.epoch,
-                }),
+                None => held.push(hold),
             }
         }
         if !held.is_empty() {
@@ -252,6 +261,14 @@ impl<S: Outbox + Views> Delivery<S> {
             each_max: config.delivery.in_flight_max,
             of: BTreeMap::new(),
         };
+        // What is pulled is its owner's to lease.
+        for tenant in config.tenants.values() {
+            let pulled = tenant
+                .pulled
+                .iter()
+                .map(|name| ((tenant.name.clone(), name.clone()), 0));
+            quotas.of.extend(pulled);
+        }
         let mut opens_at: Option<UnixMillis> = None;
         let mut circuits = self.circuits.lock().unwrap_or_else(PoisonError::into_inner);
         circuits.retain(|key, circuit| {
@@ -260,6 +277,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 .tenants
                 .get(tenant)
                 .and_then(|tenant| tenant.destination(destination))
+                .filter(|destination| destination.url.is_some())
             else {
                 self.counters.breakers.forget(key);
                 return false;
@@ -288,6 +306,7 @@ impl<S: Outbox + Views> Delivery<S> {
     async fn deliver(self, passed: Passed) {
         let Passed {
             claim,
+            url,
             destination,
             permit,
         } = passed;
@@ -296,7 +315,7 @@ impl<S: Outbox + Views> Delivery<S> {
         pass(Failpoint::BeforeDeliver);
         let own = destination.headers.iter();
         let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
-        let attempt = match self.compose(&claim, &destination, &own).await {
+        let attempt = match self.compose(&claim, &url, &destination, &own).await {
             Ok(request) => {
                 let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
                 let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
@@ -316,28 +335,16 @@ impl<S: Outbox + Views> Delivery<S> {
         }
     }
 
-    /// Composes one attempt; of a forwarded event from its receipt, whose body the outbox does not hold.
+    /// Composes one attempt.
     async fn compose(
         &self,
         claim: &OutboxClaim,
+        url: &str,
         destination: &Destination,
         own_headers: &[(&str, &Secret)],
     ) -> Result<Request<Full<Bytes>>, AttemptEnd> {
-        let event = if claim.hands_on_event() {
-            let read = self.store.event(claim.receipt).await;
-            Some(read.map_err(|error| AttemptEnd::event_unread(&error))?)
-        } else {
-            None
-        };
-        let recipient = Recipient {
-            scheme: self.scheme,
-            secrets: &destination.secrets,
-            headers: own_headers,
-            user_agent: USER_AGENT,
-        };
-        // Receivers hold its timestamp against the time as they know it.
-        let outgoing = claim.compose(event.as_ref(), &recipient, clock::wall())?;
-        client::request(&destination.url, outgoing).map_err(|reason| AttemptEnd::Forbidden { reason })
+        let outgoing = compose(&self.store, claim, &destination.secrets, own_headers).await?;
+        client::request(url, outgoing).map_err(|reason| AttemptEnd::Forbidden { reason })
     }
 
     /// Ends an entry whose destination is no longer configured.
@@ -390,6 +397,29 @@ impl<S: Outbox + Views> Delivery<S> {
             }
         }
     }
+}
+
+/// Composes what a destination is handed; of a forwarded event from its receipt, whose body the outbox does not hold.
+pub(crate) async fn compose<S: Views>(
+    store: &S,
+    claim: &OutboxClaim,
+    secrets: &[SourceSecret],
+    own_headers: &[(&str, &Secret)],
+) -> Result<Outgoing, AttemptEnd> {
+    let event = if claim.hands_on_event() {
+        let read = store.event(claim.receipt).await;
+        Some(read.map_err(|error| AttemptEnd::event_unread(&error))?)
+    } else {
+        None
+    };
+    let recipient = Recipient {
+        scheme: profile::standard_webhooks(),
+        secrets,
+        headers: own_headers,
+        user_agent: USER_AGENT,
+    };
+    // Receivers hold its timestamp against the time as they know it.
+    claim.compose(event.as_ref(), &recipient, clock::wall())
 }
 
 /// Until the next look, within bounds.

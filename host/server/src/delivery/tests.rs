@@ -245,6 +245,7 @@ impl Host {
         let receipt = receipt_id(self.store.receipt_key(), &tenant, &source, &"evt_1".parse().unwrap());
         let body = Bytes::from_static(b"{}");
         let admission = Admission {
+            filtered: Vec::new(),
             hold: None,
             receipt,
             identity: Identity::EventId,

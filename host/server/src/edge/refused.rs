@@ -410,6 +410,8 @@ impl Facts for Seen<'_> {
             | Key::Subject
             | Key::Family
             | Key::Lifecycle
+            | Key::Amount
+            | Key::Currency
             | Key::Disposition
             | Key::Status
             | Key::Route

@@ -15,6 +15,7 @@ mod listener;
 mod lists;
 mod pauses;
 mod plugins;
+mod pulls;
 mod quarantine;
 mod replay;
 mod resend;
@@ -39,7 +40,7 @@ use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
-use tollgate_store::{Control, Drain, HostIdentity, StoreError, Views, WalStanding};
+use tollgate_store::{Control, Drain, HostIdentity, Outbox, StoreError, Views, WalStanding};
 
 use crate::clock;
 use crate::config::Config;
@@ -55,6 +56,7 @@ pub use fixture::{NoFixture, fixture_of};
 pub(crate) use health::Progress;
 pub(crate) use lately::Steps;
 pub use lists::{count as count_by_now, list as list_by_now};
+pub(crate) use pulls::Pulls;
 pub use replay::replay as replay_by_now;
 pub(crate) use replay::routed_now;
 pub use resend::resend as resend_by_now;
@@ -90,6 +92,8 @@ pub(crate) struct Operator<S> {
     pub(crate) drain: Box<dyn Fn() -> Option<Drain> + Send + Sync>,
     /// What was done lately.
     pub(crate) steps: Steps,
+    /// Who waits for something to pull.
+    pub(crate) pulls: Pulls,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
 }
@@ -105,7 +109,7 @@ pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::Tc
 }
 
 /// Serves the private listener until shutdown.
-pub(crate) async fn serve<S: Views + Control>(
+pub(crate) async fn serve<S: Views + Control + Outbox>(
     operator: Operator<S>,
     listener: tokio::net::TcpListener,
     shutdown: CancellationToken,
@@ -131,6 +135,7 @@ pub(crate) async fn serve<S: Views + Control>(
         lately::calls,
         pauses::calls,
         plugins::calls,
+        pulls::calls,
         quarantine::calls,
         state::calls,
         trials::calls,

@@ -395,6 +395,8 @@ fn terms_of(store: &GuestStore, action: ActionId) -> Result<(Targets, Vec<Budget
         let targets = Targets {
             destinations: route.destinations,
             renamed: work.renamed,
+            ordered: work.ordered,
+            sharing: work.sharing,
         };
         Some((targets, budgets))
     });
@@ -527,6 +529,8 @@ fn route_targets(store: &GuestStore, what: &ReplayWhat) -> Result<Vec<RouteTarge
             targets: Targets {
                 destinations: route.destinations,
                 renamed: work.renamed.clone(),
+                ordered: work.ordered.clone(),
+                sharing: work.sharing.clone(),
             },
         });
         routes.collect()

@@ -290,6 +290,8 @@ impl Worker<'_> {
         let targets = Targets {
             destinations: route.destinations.clone(),
             renamed: tenant.renamed.clone(),
+            ordered: tenant.ordered.clone(),
+            sharing: tenant.sharing.clone(),
         };
         let terms = Terms {
             plugin: &route.plugin,

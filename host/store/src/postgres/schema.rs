@@ -8,13 +8,15 @@ use crate::StoreError;
 use crate::sql::{Connection, OptionalExtension as _, params};
 use crate::statements::fault::Fault;
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_budgets.sql"),
     include_str!("migrations/0003_pauses.sql"),
     include_str!("migrations/0004_bulks.sql"),
     include_str!("migrations/0005_issues.sql"),
     include_str!("migrations/0006_hosts.sql"),
+    include_str!("migrations/0007_order.sql"),
+    include_str!("migrations/0008_pulls.sql"),
 ];
 /// The schema that this binary knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -32,7 +32,7 @@ use crate::statements::fault::Fault;
 use crate::statements::head::ChainHead;
 use crate::statements::receipts::Rows;
 use crate::statements::transaction::{Memory, Transaction};
-use crate::statements::{jobs, rows, unfinished};
+use crate::statements::{jobs, order, rows, unfinished};
 use crate::{StoreError, Topic};
 
 /// Writes that wait at most; one more is answered [`StoreError::Full`].
@@ -533,17 +533,27 @@ fn release_leases(connection: &Connection) -> Result<(), Fault> {
         .prepare_cached("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
         .query_map([rows::job_code(from)], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(i64, i64)>, _>>()?;
-    release("jobs", rows::job_code(from), rows::job_code(to), connection)?;
+    release("jobs", "", rows::job_code(from), rows::job_code(to), connection)?;
     for (job, lane) in leased {
         jobs::yield_to_older(connection, job, lane, to)?;
     }
     let (from, to) = (EntryState::Leased, EntryState::Leased.next(EntryEvent::Release)?);
-    release("outbox", rows::entry_code(from), rows::entry_code(to), connection)
+    let in_lanes = order::leased(connection)?;
+    // What somebody pulled is not this process's: it is theirs until its time is over.
+    release(
+        "outbox",
+        " AND pulled_at IS NULL",
+        rows::entry_code(from),
+        rows::entry_code(to),
+        connection,
+    )?;
+    order::after_release(connection, &in_lanes)
 }
 
-fn release(table: &str, from: i64, to: i64, connection: &Connection) -> Result<(), Fault> {
+/// `and` narrows which.
+fn release(table: &str, and: &str, from: i64, to: i64, connection: &Connection) -> Result<(), Fault> {
     connection.execute(
-        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
+        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2){and}"),
         crate::sql::params![from, to],
     )?;
     Ok(())

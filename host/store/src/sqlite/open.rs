@@ -12,6 +12,7 @@ use tollgate_core::work::{EntryEvent, EntryState, JobEvent, JobState};
 use super::fault::Fault;
 use super::files::{StorePath, keep_private, private, sync_directory};
 use super::jobs;
+use super::order;
 use super::receipts::Layout;
 use super::rows;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION};
@@ -346,22 +347,32 @@ fn migrate(connection: &mut Connection, from: u32) -> Result<(), Fault> {
 /// The process that held these leases is gone, so what it held may be claimed at once. Its attempts stay counted.
 pub(super) fn release_leases(connection: &crate::sql::Connection) -> Result<(), Fault> {
     let (from, to) = (EntryState::Leased, EntryState::Leased.next(EntryEvent::Release)?);
-    release("outbox", rows::entry_code(from), rows::entry_code(to), connection)?;
+    let in_lanes = order::leased(connection)?;
+    // What somebody pulled is not this process's: it is theirs until its time is over.
+    release(
+        "outbox",
+        " AND pulled_at IS NULL",
+        rows::entry_code(from),
+        rows::entry_code(to),
+        connection,
+    )?;
+    order::after_release(connection, &in_lanes)?;
     let (from, to) = (JobState::Leased, JobState::Leased.next(JobEvent::Release)?);
     let leased = connection
         .prepare_cached("SELECT id, lane FROM jobs WHERE state = ?1 AND state IN (1, 2)")?
         .query_map([rows::job_code(from)], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<crate::sql::Result<Vec<(i64, i64)>>>()?;
-    release("jobs", rows::job_code(from), rows::job_code(to), connection)?;
+    release("jobs", "", rows::job_code(from), rows::job_code(to), connection)?;
     for (job, lane) in leased {
         jobs::yield_to_older(connection, job, lane, to)?;
     }
     Ok(())
 }
 
-fn release(table: &str, from: i64, to: i64, connection: &crate::sql::Connection) -> Result<(), Fault> {
+/// `and` narrows which.
+fn release(table: &str, and: &str, from: i64, to: i64, connection: &crate::sql::Connection) -> Result<(), Fault> {
     connection.execute(
-        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2)"),
+        &format!("UPDATE {table} SET state = ?2, due_at = 0, worker = NULL WHERE state = ?1 AND state IN (1, 2){and}"),
         params![from, to],
     )?;
     Ok(())

@@ -20,6 +20,9 @@ use super::transaction::Transaction;
 use crate::Admitted;
 use crate::sql::{Connection, params};
 
+/// What the history says of an event that a route's filter left out.
+pub(crate) const FILTERED: &str = "filtered";
+
 pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: &Admission) -> Result<Admitted, Fault> {
     transaction.must_sync = true;
     if let Some((seq, body_commitment)) = transaction
@@ -60,6 +63,9 @@ pub(crate) fn admit(transaction: &mut Transaction<'_>, key: &Secret, admission: 
             let seq = append::append(transaction, admission, &disposition, &jobs, subject)?;
             lead_from_event_id(transaction.connection, key, admission.receipt, &admission.event, seq)?;
             let event = &admission.event;
+            if let Some(why) = admission.why_filtered(&disposition) {
+                rows::append_history(transaction.connection, seq, event.received_at, FILTERED, &why)?;
+            }
             transaction.jobs_ready |=
                 insert_jobs(transaction.connection, &event.tenant, &jobs, seq, event.received_at)?;
             Ok(Admitted::New(disposition))

@@ -201,7 +201,7 @@ impl Work<'_> {
                     state if state.as_str() != status => {}
                     EntryState::Dead => dead.push(*entry),
                     EntryState::Delivered => delivered.push(*entry),
-                    EntryState::Ready | EntryState::Leased => {}
+                    EntryState::Blocked | EntryState::Ready | EntryState::Leased => {}
                 }
             }
         }

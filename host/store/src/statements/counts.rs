@@ -29,7 +29,8 @@ pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
          (SELECT coalesce(max(id), 0) FROM actions) AS actions, \
          (SELECT count(*) FROM actions WHERE conflict = 1) AS action_conflicts, \
          (SELECT coalesce(max(id), 0) FROM outbox) AS outbox, \
-         (SELECT count(*) FROM outbox WHERE state IN (1, 2)) AS outbox_waiting, \
+         (SELECT count(*) FROM outbox WHERE state IN (1, 2)) + \
+         (SELECT count(*) FROM outbox WHERE lane IS NOT NULL AND state < 3 AND state = 0) AS outbox_waiting, \
          (SELECT count(*) FROM outbox WHERE state IN (4, 5)) AS outbox_set_aside, \
          (SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL) AS dead_letters_open",
     )?;
@@ -58,7 +59,7 @@ pub(crate) fn counts(view: View<'_>) -> Result<Counts, Fault> {
 }
 
 /// Work is numbered in the order of its making, so that the smallest number is the oldest. The plus keeps SQLite from looking for it along
-/// the table, through all that has ended; the index has only what waits.
+/// the table, through all that has ended; the index has only what waits. What waits for another of its subject is younger than that one.
 pub(crate) fn oldest_waiting(view: View<'_>) -> Result<OldestWaiting, Fault> {
     let mut statement = view.prepare_cached(
         "SELECT (SELECT receipt FROM jobs WHERE id = (SELECT min(+id) FROM jobs WHERE state < 3)) AS receipt, \

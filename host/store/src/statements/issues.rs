@@ -178,7 +178,10 @@ fn failure(row: &Row<'_>) -> Result<Failure, Fault> {
                 .map_err(|error| Fault::damaged("dead letter", error))?;
             let code = match end {
                 AttemptEnd::Answered { http_status, .. } => http_status.to_string(),
-                AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => "none".to_owned(),
+                AttemptEnd::Failed { .. }
+                | AttemptEnd::Forbidden { .. }
+                | AttemptEnd::Confirmed
+                | AttemptEnd::GivenBack { .. } => "none".to_owned(),
             };
             let tenant = rows::id(row, "entry_tenant")?;
             (

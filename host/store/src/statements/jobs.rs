@@ -834,7 +834,7 @@ mod tests {
                 IllegalEvent::Entry { state, event },
             );
         }
-        assert_eq!(refused, 6 + 3 + 3);
+        assert_eq!(refused, 6 + 3 + 4);
         assert_eq!(all(), before);
     }
 }

@@ -17,6 +17,7 @@ use tollgate_api::lists::{
 };
 use tollgate_core::action::Action;
 use tollgate_core::admission::Disposition;
+use tollgate_core::content;
 use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::event::StatusReading;
 use tollgate_core::filter::{self, Facts, Filter, Found, Key, Listing};
@@ -346,8 +347,10 @@ impl Looking<'_, '_> {
                         ended_at: job.ended_at,
                     })
                     .collect();
+                let filtered = self.related.filtered(receipt.seq)?;
                 let entries = self.related.entries(receipt.seq)?;
-                let reached = undelivered::reached(sends, &jobs, entries, held, receipt.event.received_at);
+                let at = receipt.event.received_at;
+                let reached = undelivered::reached(sends, &jobs, entries, held, filtered.as_deref(), at);
                 // Without a word about it, the question is what is missing.
                 let all = self.walk.asked.filter.asks(|key| *key == Key::Status);
                 let wanted = reached.into_iter().filter(|one| all || one.standing.is_due());
@@ -449,6 +452,7 @@ fn job_words(state: JobState) -> &'static [&'static str] {
 /// The same of an outbox entry.
 fn entry_words(state: EntryState) -> &'static [&'static str] {
     match state {
+        EntryState::Blocked => &["blocked", "ready", "waiting"],
         EntryState::Ready => &["ready", "waiting"],
         EntryState::Leased => &["leased", "waiting"],
         EntryState::Delivered => &["delivered"],
@@ -472,20 +476,16 @@ impl Facts for Holding<'_, '_, '_> {
         let event = &self.receipt.event;
         let text = |text: &str, fits: &mut dyn FnMut(Found<'_>) -> bool| Ok(fits(Found::Text(text)));
         match key {
-            Key::Tenant => text(event.tenant.as_str(), fits),
-            Key::Source => text(event.source.as_str(), fits),
-            Key::Type => text(event.event_type.as_str(), fits),
-            Key::Event => text(event.id.as_str(), fits),
+            Key::Tenant
+            | Key::Source
+            | Key::Type
+            | Key::Event
+            | Key::Subject
+            | Key::Family
+            | Key::Lifecycle
+            | Key::Amount
+            | Key::Currency => Ok(content::in_event(event, key, fits)),
             Key::Receipt => text(&self.receipt.id.to_string(), fits),
-            Key::Subject => Ok(event
-                .subject
-                .as_ref()
-                .is_some_and(|subject| fits(Found::Text(subject.as_str())))),
-            Key::Family => Ok(event
-                .reading
-                .family()
-                .is_some_and(|family| fits(Found::Text(family.as_str())))),
-            Key::Lifecycle => Ok(lifecycle(&event.reading).is_some_and(|status| fits(Found::Text(status)))),
             Key::Disposition => text(
                 match &self.receipt.disposition {
                     Disposition::Accepted => "accepted",
@@ -743,6 +743,9 @@ fn last_code(view: View<'_>, entry: OutboxId) -> Result<Option<u16>, Fault> {
     let Some(row) = found.next()? else { return Ok(None) };
     Ok(match rows::json::<AttemptEnd>(row, "end")? {
         AttemptEnd::Answered { http_status, .. } => Some(http_status),
-        AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => None,
+        AttemptEnd::Failed { .. }
+        | AttemptEnd::Forbidden { .. }
+        | AttemptEnd::Confirmed
+        | AttemptEnd::GivenBack { .. } => None,
     })
 }

@@ -6,18 +6,25 @@ use tollgate_core::ids::{
     ActionId, DestinationName, LeaseEpoch, Namespace, OperationKey, OutboxId, ResendId, TenantName,
 };
 use tollgate_core::outbox::message_id;
-use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::turns::{self, Leased};
 use tollgate_core::work::{EntryEvent, EntryState};
 
 use super::append;
 use super::fault::Fault;
+use super::order;
 use super::pauses::Paused;
 use super::rows::{self, get, id, signed, to_json};
 use super::transaction::Transaction;
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
 use crate::{AttemptRecord, AttemptRecorded, ClaimRequest, OutboxClaim, OutboxClaims, OutboxHold, Quotas, Targets};
+
+/// When the next entry of a destination is due.
+pub(super) const EARLIEST: &str =
+    "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2";
+/// What of a destination is due, the oldest first.
+pub(super) const DUE: &str = "SELECT id, state, lane FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 \
+     AND due_at <= ?3 ORDER BY due_at, id LIMIT ?4";
 
 /// Leases what is due, destinations by turns: one that has much waiting delays no other, and what has no quota left is not touched.
 pub(crate) fn claim(
@@ -65,9 +72,7 @@ impl Destinations<'_, '_, '_> {
         let due: Option<i64> = self
             .transaction
             .connection
-            .prepare_cached(
-                "SELECT min(due_at) FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2",
-            )?
+            .prepare_cached(EARLIEST)?
             .query_row(params![tenant, destination], |row| row.get(0))?;
         Ok(due.map(UnixMillis))
     }
@@ -107,18 +112,22 @@ impl turns::Line for Destinations<'_, '_, '_> {
 
     /// The oldest first.
     fn lease(&mut self, name: &Self::Name, rows_max: usize) -> Result<Leased, Fault> {
-        let mut due = self.transaction.connection.prepare_cached(
-            "SELECT id, state FROM outbox WHERE state IN (1, 2) AND tenant = ?1 AND destination = ?2 AND due_at <= ?3 \
-             ORDER BY due_at, id LIMIT ?4",
-        )?;
+        let mut due = self.transaction.connection.prepare_cached(DUE)?;
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
         let mut found = due.query(params![name.0, name.1, self.request.now.0, limit])?;
         let mut entries = Vec::with_capacity(rows_max.min(64));
         while let Some(row) = found.next()? {
-            entries.push((get(row, "id")?, rows::entry_state(row, "state")?));
+            entries.push((get(row, "id")?, rows::entry_state(row, "state")?, get(row, "lane")?));
         }
-        for (entry, state) in &entries {
-            self.claims.push(lease(self.transaction, self.request, *entry, *state)?);
+        for (entry, state, lane) in &entries {
+            let older = match (state, lane) {
+                (EntryState::Leased, Some(lane)) => {
+                    order::yield_to_older(self.transaction.connection, *entry, *lane, *state)?
+                }
+                _ => None,
+            };
+            let (entry, state) = older.map_or((*entry, *state), |older| (older, EntryState::Ready));
+            self.claims.push(lease(self.transaction, self.request, entry, state)?);
         }
         let may_be_more = entries.len() == rows_max;
         if !may_be_more {
@@ -140,7 +149,7 @@ fn quota_of(quotas: &Quotas, (tenant, destination): &(String, String)) -> usize 
     *quotas.of.get(&(tenant, destination)).unwrap_or(&quotas.each_max)
 }
 
-fn lease(
+pub(super) fn lease(
     transaction: &mut Transaction<'_>,
     request: &ClaimRequest,
     entry: i64,
@@ -150,7 +159,8 @@ fn lease(
     let state = state.next(EntryEvent::Lease)?;
     connection
         .prepare_cached(
-            "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1 WHERE id = ?1",
+            "UPDATE outbox SET state = ?2, due_at = ?3, worker = ?4, epoch = epoch + 1, attempts = attempts + 1, pulled_at = NULL \
+             WHERE id = ?1",
         )?
         .execute(params![
             entry,
@@ -169,7 +179,7 @@ fn lease(
     let receipt = append::get_ahead(transaction, get(row, "receipt")?)?.id;
     let (destination, namespace): (DestinationName, Namespace) = (id(row, "destination")?, id(row, "namespace")?);
     let (kind, operation_key): (_, OperationKey) = (kind(row)?, id(row, "operation_key")?);
-    let key = store_key(connection)?;
+    let key = rows::store_key(connection)?;
     Ok(OutboxClaim {
         entry: OutboxId(entry),
         message_id: message_id(&key, receipt, &namespace, kind, &operation_key, &destination),
@@ -188,14 +198,6 @@ fn lease(
     })
 }
 
-/// The key that only this store has; a copy of the store has it as well.
-fn store_key(connection: &Connection) -> Result<Secret, Fault> {
-    let key: Vec<u8> = connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'receipt_key'")?
-        .query_row([], |row| row.get(0))?;
-    Ok(Secret::new(key))
-}
-
 fn kind(row: &Row<'_>) -> Result<ActionKind, Fault> {
     let name: String = get(row, "kind")?;
     ActionKind::of_ledger(&name).ok_or_else(|| Fault::damaged("kind", name))
@@ -204,12 +206,14 @@ fn kind(row: &Row<'_>) -> Result<ActionKind, Fault> {
 /// An entry as its deliverer left it.
 pub(crate) struct Entry {
     pub(crate) state: EntryState,
-    epoch: LeaseEpoch,
-    attempts: u32,
+    pub(super) epoch: LeaseEpoch,
+    pub(super) attempts: u32,
     pub(crate) receipt: i64,
     pub(crate) destination: String,
     /// Of the resend under which it is at work.
     resend: Option<i64>,
+    /// Of what its destination is sent in order.
+    lane: Option<i64>,
 }
 
 impl Entry {
@@ -220,7 +224,7 @@ impl Entry {
 
 pub(crate) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
+        "SELECT e.state, e.epoch, e.attempts, e.destination, e.resend, e.lane, a.receipt FROM outbox e JOIN actions a ON a.id = e.action \
          WHERE e.id = ?1",
     )?;
     let mut found = statement.query([entry.0])?;
@@ -234,6 +238,7 @@ pub(crate) fn find(connection: &Connection, entry: OutboxId) -> Result<Entry, Fa
         receipt: get(row, "receipt")?,
         destination: get(row, "destination")?,
         resend: get(row, "resend")?,
+        lane: get(row, "lane")?,
     })
 }
 
@@ -269,7 +274,9 @@ pub(crate) fn record_attempt(
         EntryEnd::Dead { reason } => (ended_at, Some(reason)),
     };
     connection
-        .prepare_cached("UPDATE outbox SET state = ?2, due_at = ?3, reason = ?4, worker = NULL WHERE id = ?1")?
+        .prepare_cached(
+            "UPDATE outbox SET state = ?2, due_at = ?3, reason = ?4, worker = NULL, pulled_at = NULL WHERE id = ?1",
+        )?
         .execute(params![attempt.entry.0, rows::entry_code(state), due_at.0, reason])?;
     match &attempt.entry_end {
         EntryEnd::Delivered => {}
@@ -282,6 +289,13 @@ pub(crate) fn record_attempt(
                 )?
                 .execute(params![attempt.entry.0, entry.receipt, ended_at.0, entry.attempts, reason, context.to_string()])?;
         }
+    }
+    match (entry.lane, &attempt.entry_end) {
+        (Some(lane), EntryEnd::Delivered | EntryEnd::Dead { .. }) => order::next(transaction, lane)?,
+        (Some(lane), EntryEnd::RetryAt { .. }) => {
+            order::yield_to_older(connection, attempt.entry.0, lane, state)?;
+        }
+        (None, _) => {}
     }
     Ok(AttemptRecorded::Recorded)
 }
@@ -297,9 +311,12 @@ pub(crate) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], a
         transaction
             .connection
             .prepare_cached(
-                "UPDATE outbox SET state = ?2, due_at = ?3, attempts = attempts - 1, worker = NULL WHERE id = ?1",
+                "UPDATE outbox SET state = ?2, due_at = ?3, attempts = attempts - 1, worker = NULL, pulled_at = NULL WHERE id = ?1",
             )?
             .execute(params![hold.entry.0, rows::entry_code(state), at.0])?;
+        if let Some(lane) = entry.lane {
+            order::yield_to_older(transaction.connection, hold.entry.0, lane, state)?;
+        }
         transaction.outbox_ready = true;
     }
     Ok(())
@@ -307,13 +324,24 @@ pub(crate) fn release(transaction: &mut Transaction<'_>, holds: &[OutboxHold], a
 
 /// Puts a dead entry back to work.
 pub(crate) fn requeue(transaction: &mut Transaction<'_>, entry: OutboxId, now: UnixMillis) -> Result<(), Fault> {
-    let state = find(transaction.connection, entry)?.state.next(EntryEvent::Replay)?;
+    let found = find(transaction.connection, entry)?;
+    let state = found.state.next(EntryEvent::Replay)?;
     transaction
         .connection
         .prepare_cached("UPDATE outbox SET state = ?2, attempts = 0, replays = replays + 1, due_at = ?3, reason = NULL WHERE id = ?1")?
         .execute(params![entry.0, rows::entry_code(state), now.0])?;
-    transaction.outbox_ready = true;
-    Ok(())
+    found.put_back(transaction, entry)
+}
+
+impl Entry {
+    /// It is ready again, at its place among what waits for it or before it.
+    pub(crate) fn put_back(&self, transaction: &mut Transaction<'_>, entry: OutboxId) -> Result<(), Fault> {
+        if let Some(lane) = self.lane {
+            order::put_back(transaction.connection, entry.0, lane)?;
+        }
+        transaction.outbox_ready = true;
+        Ok(())
+    }
 }
 
 /// Makes an entry for each destination that an action was not sent to yet.
@@ -324,20 +352,30 @@ pub(crate) fn send(
     targets: &Targets,
     due_at: UnixMillis,
 ) -> Result<(), Fault> {
-    for destination in missing(transaction.connection, action, targets)? {
-        transaction
-            .connection
+    let missing = missing(transaction.connection, action, targets)?;
+    let subject = order::subject(transaction, action, targets, &missing)?;
+    for destination in missing {
+        let connection = transaction.connection;
+        let (lane, state) = match &subject {
+            Some(subject) if targets.ordered.contains(destination) => {
+                let (lane, state) = order::place(connection, targets, destination, subject)?;
+                (Some(lane), state)
+            }
+            _ => (None, EntryState::Ready),
+        };
+        connection
             .prepare_cached(
-                "INSERT INTO outbox (action, tenant, destination, state, due_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO outbox (action, tenant, destination, state, due_at, lane) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
                 action,
                 tenant.as_str(),
                 destination.as_str(),
-                rows::entry_code(EntryState::Ready),
-                due_at.0
+                rows::entry_code(state),
+                due_at.0,
+                lane,
             ])?;
-        transaction.outbox_ready = true;
+        transaction.outbox_ready |= state == EntryState::Ready;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn collect(view: View<'_>, filter: &SentFilter, sql: &str, values: &[&dyn ToSql]
 
 fn read(view: View<'_>, row: &Row<'_>) -> Result<Sent, Fault> {
     let state = match rows::entry_state(row, "state")? {
-        EntryState::Ready | EntryState::Leased => SentState::Waiting,
+        EntryState::Blocked | EntryState::Ready | EntryState::Leased => SentState::Waiting,
         EntryState::Delivered => SentState::Delivered {
             at: millis(row, "due_at")?.to_string(),
         },
@@ -154,6 +154,7 @@ pub(crate) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest)
                  WHERE id = ?1",
             )?
             .execute(params![entry.0, rows::entry_code(state), request.now.0, resend.0])?;
+        found.put_back(transaction, *entry)?;
         let (receipt, destination) = (found.receipt, found.destination);
         let detail = format!(
             "{entry} (to {destination}) by {}, {resend}: {}",
@@ -162,7 +163,6 @@ pub(crate) fn resend(transaction: &mut Transaction<'_>, request: &ResendRequest)
         rows::append_history(connection, receipt, request.now, "resent", &detail)?;
         resent.push(*entry);
     }
-    transaction.outbox_ready |= !resent.is_empty();
     Ok(resent)
 }
 

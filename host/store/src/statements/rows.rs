@@ -8,6 +8,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::event::{Event, Proof, StatusReading};
 use tollgate_core::ids::{Digest, ReceiptId, Status};
 use tollgate_core::money::{Currency, Money};
+use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::{EntryState, JobState};
 
@@ -37,6 +38,7 @@ pub(crate) fn job_state(row: &Row<'_>, column: &str) -> Result<JobState, Fault> 
 /// The same of an outbox entry.
 pub(crate) fn entry_code(state: EntryState) -> i64 {
     match state {
+        EntryState::Blocked => 0,
         EntryState::Ready => 1,
         EntryState::Leased => 2,
         EntryState::Delivered => 3,
@@ -139,6 +141,14 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) 
 /// JSON of a value whose types cannot fail to serialise: strings, numbers and lists of them.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::damaged("a value to be written", error))
+}
+
+/// The key that only this store has; a copy of the store has it as well.
+pub(crate) fn store_key(connection: &Connection) -> Result<Secret, Fault> {
+    let key: Vec<u8> = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'receipt_key'")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Secret::new(key))
 }
 
 /// What somebody did to a receipt's work, for ever.

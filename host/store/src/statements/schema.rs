@@ -57,6 +57,8 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0003_pauses.sql"),
     statements!("../../migrations/0004_bulks.sql"),
     statements!("../../migrations/0005_issues.sql"),
+    statements!("../../migrations/0006_order.sql"),
+    statements!("../../migrations/0007_pulls.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

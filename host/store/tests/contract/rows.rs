@@ -28,11 +28,11 @@ use tollgate_store::{
     BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
     Drain, DrainReport, Driver, DriverError, GroupFailures, GuestStore, HostView, Intake, IssueChange, IssueFilter,
     IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Outbox,
-    OutboxClaims, OutboxHold, Page, Pause, Place, Quarantine, Quotas, ReceiptKey, RecordedRun, RecordedRunFilter,
-    ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest, Revocation, Routable, RoutableFilter,
-    Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled, Settlement, SqliteStore, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery,
-    Value, Views, Work,
+    OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey,
+    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
+    Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError,
+    TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -211,6 +211,11 @@ impl Outbox for RowStore {
 
     async fn outbox_ready(&self) {
         std::future::pending().await
+    }
+
+    cannot! {
+        pull(request: PullRequest) -> OutboxClaims;
+        end_pulled(end: PullEnd) -> Vec<PullEnded>;
     }
 }
 

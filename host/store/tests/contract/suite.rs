@@ -51,6 +51,19 @@ pub(crate) use crate::lists::{
     p11_an_operation_that_another_event_recorded_counts_for_both, p11_each_event_has_a_standing_at_each_destination,
 };
 
+pub(crate) use crate::order::{
+    p8_a_long_line_of_one_subject_holds_up_no_other, p8_a_subject_is_its_sources_own_unless_they_share_it,
+    p8_of_one_subject_one_leaves_after_the_other_and_nobody_else_waits,
+    p8_order_outlives_a_restart_a_rename_and_the_setting,
+    p8_what_is_put_back_goes_before_what_waits_and_behind_what_is_on_its_way,
+};
+
+pub(crate) use crate::pulls::{
+    p9_a_lease_that_runs_out_is_an_attempt_and_the_last_one_a_dead_letter,
+    p9_of_many_who_pull_at_once_each_gets_its_own, p9_what_is_pulled_is_ended_under_its_newest_lease_alone,
+    p9_what_is_pulled_keeps_order_pauses_and_its_owner_over_a_restart,
+};
+
 /// Makes the list of the suite's tests for a backend: `contract!(Sqlite::new())`; of what a store of rows keeps as well, with
 /// `contract!(Rows::new(), of rows)`.
 #[macro_export]
@@ -63,6 +76,10 @@ macro_rules! contract {
             state_is_changed_by_hand_once_and_with_who_and_why,
             tokens_are_kept_listed_and_revoked,
             signals_wake_when_work_is_ready,
+            p9_what_is_pulled_is_ended_under_its_newest_lease_alone,
+            p9_a_lease_that_runs_out_is_an_attempt_and_the_last_one_a_dead_letter,
+            p9_what_is_pulled_keeps_order_pauses_and_its_owner_over_a_restart,
+            p9_of_many_who_pull_at_once_each_gets_its_own,
             reopening_keeps_everything_and_frees_leases,
             a_closed_store_says_so,
         );
@@ -129,6 +146,11 @@ macro_rules! contract {
             p10_a_paused_route_begins_nothing_and_loses_nothing,
             p10_many_jobs_that_waited_for_a_pause_are_due_again_a_few_at_a_time,
             p10_a_paused_destination_gets_nothing_and_loses_nothing,
+            p8_of_one_subject_one_leaves_after_the_other_and_nobody_else_waits,
+            p8_what_is_put_back_goes_before_what_waits_and_behind_what_is_on_its_way,
+            p8_order_outlives_a_restart_a_rename_and_the_setting,
+            p8_a_subject_is_its_sources_own_unless_they_share_it,
+            p8_a_long_line_of_one_subject_holds_up_no_other,
             a_version_never_comes_back,
             only_a_finished_job_has_effects,
             an_operation_has_one_effect_across_events,
@@ -2671,6 +2693,7 @@ pub(crate) async fn a_replay_says_which_deliveries_are_missing(backend: &impl Ba
         let targets = Targets {
             destinations: destinations.iter().map(|destination| name(destination)).collect(),
             renamed: renamed.iter().map(|(old, now)| (name(old), name(now))).collect(),
+            ..Targets::default()
         };
         let request = ReplayRequest {
             routes: vec![RouteTargets {

@@ -195,6 +195,7 @@ impl Sent {
             })
             .collect();
         Admission {
+            filtered: Vec::new(),
             hold: None,
             receipt,
             identity: self.identity(),
@@ -364,6 +365,7 @@ pub(crate) trait SettlementExt: Sized {
     fn end(self, end: JobEnd) -> Self;
     fn acts(self, key: &str, score: u32) -> Self;
     fn to(self, destination: &str) -> Self;
+    fn to_in_order(self, destination: &str) -> Self;
     fn reads(self, key: &str, version: i64, value: Option<&[u8]>) -> Self;
     fn writes(self, key: &str, value: Option<&[u8]>) -> Self;
     fn with_epoch(self, epoch: LeaseEpoch) -> Self;
@@ -386,6 +388,11 @@ impl SettlementExt for Settlement {
     fn to(mut self, destination: &str) -> Self {
         self.targets.destinations.push(name(destination));
         self
+    }
+
+    fn to_in_order(mut self, destination: &str) -> Self {
+        self.targets.ordered.insert(name(destination));
+        self.to(destination)
     }
 
     fn reads(mut self, key: &str, version: i64, value: Option<&[u8]>) -> Self {

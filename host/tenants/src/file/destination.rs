@@ -18,29 +18,57 @@ pub(super) fn destination(
     declared: &BTreeSet<DestinationName>,
     succeeded: &mut BTreeSet<DestinationName>,
 ) -> Option<Destination> {
-    let url = section
-        .require("url", "add url = \"https://…\"")
-        .map(|value| destination_url(&value, offer));
-    let secrets: Vec<Referred> =
-        match section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret") {
-            Some(list) => {
-                let elements = list.list().unwrap_or_default();
-                if list.raw().is_array() && elements.is_empty() {
-                    list.problem(
-                        "`secrets` is empty: deliveries could not be signed",
-                        "add { env = \"NAME\" }",
-                    );
-                }
-                if elements.len() > SECRETS_MAX {
-                    list.problem(
-                        format!("{} secrets; at most {SECRETS_MAX} are allowed", elements.len()),
-                        "remove the old ones",
-                    );
-                }
-                elements.iter().filter_map(reference::signing_key).collect()
+    let is_pulled = section.get("kind").is_some_and(|value| is_pulled(&value));
+    offer.natively_only(
+        section,
+        &["kind"],
+        "leave it out, and name a URL: a Spin app's destinations are sent to, and nobody pulls from it",
+    );
+    let url = if is_pulled {
+        for key in ["url", "headers", "timeout_ms", "in_flight_max", "requests_per_s"] {
+            if let Some(value) = section.get(key) {
+                value.problem(
+                    format!(
+                        "nothing is sent to a destination that is pulled: `{key}` means nothing beside kind = \"pull\""
+                    ),
+                    "remove it, or remove `kind`",
+                );
             }
-            None => Vec::new(),
-        };
+        }
+        Some(None)
+    } else {
+        section
+            .require(
+                "url",
+                "add url = \"https://…\", or kind = \"pull\" where its owner fetches what waits there",
+            )
+            .and_then(|value| destination_url(&value, offer))
+            .map(Some)
+    };
+    let secrets = if is_pulled {
+        section.get("secrets")
+    } else {
+        section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret")
+    };
+    let secrets: Vec<Referred> = match secrets {
+        Some(list) => {
+            let elements = list.list().unwrap_or_default();
+            if list.raw().is_array() && elements.is_empty() {
+                list.problem(
+                    "`secrets` is empty: deliveries could not be signed",
+                    "add { env = \"NAME\" }",
+                );
+            }
+            if elements.len() > SECRETS_MAX {
+                list.problem(
+                    format!("{} secrets; at most {SECRETS_MAX} are allowed", elements.len()),
+                    "remove the old ones",
+                );
+            }
+            elements.iter().filter_map(reference::signing_key).collect()
+        }
+        None => Vec::new(),
+    };
     let formerly = section
         .get("formerly")
         .map(|list| formerly(&list, declared, succeeded))
@@ -62,6 +90,7 @@ pub(super) fn destination(
         .get("notices")
         .and_then(|value| value.boolean())
         .unwrap_or(false);
+    let in_order = section.get("order").is_some_and(|value| in_order(&value));
     let headers = section
         .get("headers")
         .map(|value| own_headers(&value))
@@ -72,15 +101,42 @@ pub(super) fn destination(
     );
     section.finish();
     Some(Destination {
-        url: url??,
+        url: url?,
         secrets,
         in_flight_max,
         requests_per_s,
         headers,
         timeout_ms,
+        in_order,
         formerly,
         notices,
     })
+}
+
+/// Whether its owner fetches what waits there.
+fn is_pulled(value: &Value) -> bool {
+    let word = value.text();
+    if let Some(word) = word.filter(|word| !["push", "pull"].contains(word)) {
+        value.unknown(
+            format!("`{word}` is no kind of destination"),
+            word,
+            ["push", "pull"].into_iter(),
+            "there are",
+        );
+    }
+    word == Some("pull")
+}
+
+/// Whether it is sent what it is sent in order: the one word that says so.
+fn in_order(value: &Value) -> bool {
+    let word = value.text();
+    if let Some(word) = word.filter(|word| *word != "subject") {
+        value.problem(
+            format!("`{word}` is no order"),
+            "write order = \"subject\": what belongs to one subject is sent one after the other; leave it out for no order",
+        );
+    }
+    word == Some("subject")
 }
 
 /// Headers that a destination has of its own. A credential's value stands in no file.

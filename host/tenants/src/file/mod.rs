@@ -103,9 +103,9 @@ pub struct Source {
 /// Where actions are delivered, as the file has it.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
-    pub url: String,
-    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one.
+    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment. None: its owner pulls what waits there.
+    pub url: Option<String>,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where there is a URL.
     pub secrets: Vec<Referred>,
     /// The most deliveries that are under way to it at once.
     pub in_flight_max: usize,
@@ -117,6 +117,8 @@ pub struct Destination {
     pub timeout_ms: Option<u64>,
     /// Names that it had before: what waits for them goes here.
     pub formerly: Vec<DestinationName>,
+    /// What belongs to one subject is sent one after the other.
+    pub in_order: bool,
     /// It is told of the tenant's issues.
     pub notices: bool,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tollgate_core::action::ForwardForm;
+use tollgate_core::content::ContentFilter;
 use tollgate_core::forward;
 use tollgate_core::ids::{DestinationName, Digest, Namespace, PluginName, RouteName, SourceName, Status, TenantName};
 use tollgate_core::route::{Late, RouteMatch, TypePattern};
@@ -36,6 +37,7 @@ pub(super) fn route(name: RouteName, section: &Section, scope: &Scope) -> Option
             .get("statuses")
             .map(|list| statuses(&list, scope.offer))
             .unwrap_or_default(),
+        filter: section.get("filter").and_then(|value| filter(&value)),
         late: section.get("late").and_then(|value| late(&value)).unwrap_or_default(),
     };
     if let Some(value) = section.get("forward") {
@@ -145,6 +147,20 @@ fn type_pattern(element: &Value) -> Option<TypePattern> {
     TypePattern::new(element.text()?)
         .map_err(|message| element.problem(message, "for example \"customer.*\""))
         .ok()
+}
+
+fn filter(value: &Value) -> Option<ContentFilter> {
+    let text = value.text()?;
+    match ContentFilter::read(text) {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            value.problem(
+                format!("`filter`, character {}: {}", error.column, error.message),
+                "for example \"body.data.amount:>=100 -type:order.test\"; docs/lists.md has the language",
+            );
+            None
+        }
+    }
 }
 
 fn late(value: &Value) -> Option<Late> {

@@ -98,6 +98,8 @@ pub(super) struct Job {
 pub(super) struct Entry {
     pub(super) operation: Operation,
     pub(super) destination: String,
+    /// What it waits in line with, where its destination asks for order: tenant, family and subject.
+    line: Option<(String, String, String)>,
     pub(super) work: Work,
     epoch: i64,
     attempts: u32,
@@ -105,6 +107,15 @@ pub(super) struct Entry {
     unmarked: u32,
     pub(super) attempts_kept: usize,
     has_letter: bool,
+}
+
+/// An entry that is due, the first first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    since: i64,
+    /// The one that is due, and what leaves in its place.
+    front: usize,
+    leaves: usize,
 }
 
 /// Tenant, kind of action, operation key.
@@ -118,6 +129,8 @@ pub(super) struct Model {
     pub(super) entries: Vec<Entry>,
     /// Operations that have their effect, with its content.
     pub(super) ledger: BTreeMap<Operation, String>,
+    /// The receipt whose job recorded each.
+    recorded_for: BTreeMap<Operation, usize>,
     /// Proposals that conflict with it, each once.
     refused: BTreeSet<(Operation, String)>,
     conflicts: u64,
@@ -150,6 +163,7 @@ impl Model {
             jobs: Vec::new(),
             entries: Vec::new(),
             ledger: BTreeMap::new(),
+            recorded_for: BTreeMap::new(),
             refused: BTreeSet::new(),
             conflicts: 0,
             redeliveries: 0,
@@ -409,7 +423,7 @@ impl Model {
             met.met(Met::OverBudget);
             Settled::OverBudget(Box::new(over))
         } else {
-            let verdicts = self.judged(&tenant, settlement, met);
+            let verdicts = self.judged(self.jobs[at].receipt, &tenant, settlement, met);
             self.write(&tenant, settlement, &verdicts);
             self.end(at, settlement, met)?;
             met.met(Met::Runs);
@@ -474,7 +488,7 @@ impl Model {
     }
 
     /// Enters the actions of a run that is done into ledger and outbox.
-    fn judged(&mut self, tenant: &str, settlement: &Settlement, met: &mut Tally) -> Vec<Verdict> {
+    fn judged(&mut self, receipt: usize, tenant: &str, settlement: &Settlement, met: &mut Tally) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         if settlement.end != JobEnd::Done {
             return verdicts;
@@ -501,6 +515,7 @@ impl Model {
                 None => {
                     met.met(Met::Operations);
                     self.ledger.insert(operation.clone(), content);
+                    self.recorded_for.insert(operation.clone(), receipt);
                     Verdict::Recorded
                 }
             });
@@ -513,9 +528,20 @@ impl Model {
                 if self.entries.iter().any(is_it) {
                     continue;
                 }
+                let line = settlement
+                    .targets
+                    .ordered
+                    .contains(destination)
+                    .then(|| self.line(&operation))
+                    .flatten();
+                let waits = |entry: &Entry| entry.destination == destination.as_str() && entry.line == line;
+                if line.is_some() && self.entries.iter().any(|entry| entry.work.is_open() && waits(entry)) {
+                    met.met(Met::InLine);
+                }
                 self.entries.push(Entry {
                     operation: operation.clone(),
                     destination: destination.to_string(),
+                    line,
                     work: Work::Waiting { due: ended_at },
                     epoch: 0,
                     attempts: 0,
@@ -526,6 +552,14 @@ impl Model {
             }
         }
         verdicts
+    }
+
+    /// What an action's event is about, where it is about anything.
+    fn line(&self, operation: &Operation) -> Option<(String, String, String)> {
+        let event = &self.receipts[*self.recorded_for.get(operation)?].event;
+        let family = event.reading.family().map_or_else(String::new, ToString::to_string);
+        let subject = event.subject.as_ref()?.to_string();
+        Some((event.tenant.to_string(), family, subject))
     }
 
     fn write(&mut self, tenant: &str, settlement: &Settlement, verdicts: &[Verdict]) {
@@ -573,6 +607,13 @@ impl Model {
             .collect::<Result<Vec<_>>>()?;
         self.hold_turns(now, request.rows_max, &leased)?;
         for (claim, at) in claims.iter().zip(leased) {
+            // A younger one of the line has lost its lease: two of one line never leave at once.
+            for younger in self.behind(at) {
+                let work = &mut self.entries[younger].work;
+                if let Work::Leased { until, .. } = *work {
+                    *work = Work::Waiting { due: until };
+                }
+            }
             let entry = &mut self.entries[at];
             entry.epoch += 1;
             entry.attempts += 1;
@@ -609,14 +650,49 @@ impl Model {
         Ok(())
     }
 
+    /// Entries of the same line that are younger.
+    fn behind(&self, at: usize) -> Vec<usize> {
+        let entry = &self.entries[at];
+        let is_of_line = |other: &Entry| other.line == entry.line && other.destination == entry.destination;
+        (at + 1..self.entries.len())
+            .filter(|_| entry.line.is_some())
+            .filter(|&other| is_of_line(&self.entries[other]))
+            .collect()
+    }
+
+    /// Every entry that is on its way or may be, and the one that leaves when it is due: where its lease ran out, what was put back before
+    /// it; else itself. Of each line it is one.
+    fn fronts(&self) -> Vec<(usize, usize)> {
+        let mut fronts = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (at, entry) in self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.work.is_open())
+        {
+            let Some(line) = &entry.line else {
+                fronts.push((at, at));
+                continue;
+            };
+            if seen.insert((line, &entry.destination)) {
+                let leased = |other: &usize| matches!(self.entries[*other].work, Work::Leased { .. });
+                let front = [at].into_iter().chain(self.behind(at)).find(leased);
+                fronts.push((front.unwrap_or(at), at));
+            }
+        }
+        fronts
+    }
+
     /// As many as are due and wanted; of each destination the first that are due; and none served twice its share while another
     /// waits.
     fn hold_turns(&self, now: i64, rows_max: usize, leased: &[usize]) -> Result<()> {
-        let mut due: BTreeMap<(&str, &str), Vec<(i64, usize)>> = BTreeMap::new();
-        for (at, entry) in self.entries.iter().enumerate() {
+        let mut due: BTreeMap<(&str, &str), Vec<Due>> = BTreeMap::new();
+        for (front, leaves) in self.fronts() {
+            let entry = &self.entries[front];
             if let Some(since) = entry.work.due().filter(|since| *since <= now) {
                 let of = (entry.operation.0.as_str(), entry.destination.as_str());
-                due.entry(of).or_default().push((since, at));
+                due.entry(of).or_default().push(Due { since, front, leaves });
             }
         }
         let wanted = due.values().map(Vec::len).sum::<usize>().min(rows_max);
@@ -629,10 +705,12 @@ impl Model {
             due.sort_unstable();
             let own: Vec<_> = leased
                 .iter()
-                .filter(|at| due.iter().any(|(_, entry)| entry == *at))
+                .filter(|at| due.iter().any(|due| due.leaves == **at))
                 .collect();
             ensure!(
-                own.iter().copied().eq(due.iter().map(|(_, at)| at).take(own.len())),
+                own.iter()
+                    .copied()
+                    .eq(due.iter().map(|due| &due.leaves).take(own.len())),
                 "outbox entries {own:?} of {of:?} were leased at {now}; due were, the first first, {due:?}"
             );
             ensure!(
@@ -808,7 +886,8 @@ impl Model {
 
     /// Whoever sleeps until then must find something to do, and must not sleep longer.
     pub(super) fn next_due(&self, answer: NextDue) -> Result<()> {
-        let entries = self.entries.iter().filter_map(|entry| entry.work.due()).min();
+        let fronts = self.fronts().into_iter();
+        let entries = fronts.filter_map(|(front, _)| self.entries[front].work.due()).min();
         ensure!(
             answer.outbox.map(|at| at.0) == entries,
             "the next delivery is said to be due at {:?}, not at {entries:?}",

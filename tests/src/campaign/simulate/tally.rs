@@ -25,6 +25,7 @@ pub(super) enum Met {
     LateMarks,
     SentAgain,
     Released,
+    InLine,
     DeadLetters,
     Replayed,
     ClockForward,
@@ -36,7 +37,7 @@ pub(super) enum Met {
 }
 
 impl Met {
-    const ALL: [(Self, &'static str); 28] = [
+    const ALL: [(Self, &'static str); 29] = [
         (Self::Steps, "steps"),
         (Self::Events, "events admitted"),
         (Self::Redeliveries, "redeliveries recognised"),
@@ -57,6 +58,7 @@ impl Met {
         (Self::LateMarks, "deliveries marked under an old lease, refused"),
         (Self::SentAgain, "deliveries that arrived again, the same bytes"),
         (Self::Released, "outbox entries given back by breaker or lane"),
+        (Self::InLine, "deliveries that waited for an older one of their subject"),
         (Self::DeadLetters, "dead letters"),
         (Self::Replayed, "jobs and deliveries replayed"),
         (Self::ClockForward, "clock set forward, up to an hour"),

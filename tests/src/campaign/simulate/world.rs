@@ -386,6 +386,7 @@ impl World {
         let moment = self.moment();
         let targets = Targets {
             destinations: destinations_of(&claim.route),
+            ordered: [name(DESTINATIONS[0])].into(),
             ..Targets::default()
         };
         let (rules, terms) = (self.rules.worker, self.rules.terms(&targets));

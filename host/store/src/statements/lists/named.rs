@@ -15,6 +15,13 @@ use crate::{TraceBy, TraceQuery};
 
 /// Receipts that one identifier may lead to; where there are more, it is no way.
 const BY_IDENTIFIER_MAX: usize = 1_000;
+/// Entries of the outbox that wait, each condition as an index has it: those that may be leased or are, and those behind them in order.
+const WAITING: [&str; 2] = [
+    "e.state IN (1, 2)",
+    "e.lane IS NOT NULL AND e.state < 3 AND e.state = 0",
+];
+/// Those that were given up.
+const DEAD: [&str; 1] = ["e.state IN (4, 5) AND e.state = 5"];
 
 /// Whether there are several tenants: then the receipts of one are found without the others'.
 pub(super) fn has_tenants(view: View<'_>) -> Result<bool, Fault> {
@@ -112,10 +119,10 @@ impl Named<'_> {
         };
         for word in words {
             let (jobs, entries) = match word {
-                "waiting" | "ready" | "leased" | "blocked" => ("state < 3", "e.state IN (1, 2)"),
-                "held" => ("state > 3 AND state = 4", ""),
-                "dead" => ("state > 3 AND state = 5", "e.state IN (4, 5) AND e.state = 5"),
-                "dismissed" => ("state > 3 AND state = 6", ""),
+                "waiting" | "ready" | "leased" | "blocked" => ("state < 3", &WAITING[..]),
+                "held" => ("state > 3 AND state = 4", &[][..]),
+                "dead" => ("state > 3 AND state = 5", &DEAD[..]),
+                "dismissed" => ("state > 3 AND state = 6", &[][..]),
                 "unrouted" => {
                     if !self.unrouted()? {
                         return Ok(false);
@@ -128,9 +135,9 @@ impl Named<'_> {
             let mut is_known = self.of_tenant(&format!(
                 "SELECT receipt FROM jobs WHERE {jobs} AND (?1 IS NULL OR tenant = ?1) LIMIT ?2"
             ))?;
-            if is_known && !entries.is_empty() && asked.list != Listing::Jobs {
+            for entries in entries.iter().filter(|_| asked.list != Listing::Jobs) {
                 // What a later event repeats is sent for that one too.
-                is_known = self.of_tenant(&format!(
+                is_known = is_known && self.of_tenant(&format!(
                     "SELECT a.receipt FROM outbox e JOIN actions a ON a.id = e.action WHERE {entries} \
                      AND (?1 IS NULL OR e.tenant = ?1) LIMIT ?2"
                 ))? && self.of_tenant(&format!(
@@ -183,15 +190,17 @@ impl Named<'_> {
             return Ok(false);
         };
         for word in words {
-            let of = match word {
-                "conflict" => "id FROM actions WHERE conflict = 1",
-                "waiting" | "ready" | "leased" => "action FROM outbox WHERE state IN (1, 2)",
-                "dead" => "action FROM outbox WHERE state IN (4, 5) AND state = 5",
+            let (of, conditions) = match word {
+                "conflict" => ("id FROM actions e", &["e.conflict = 1"][..]),
+                "waiting" | "ready" | "leased" | "blocked" => ("action FROM outbox e", &WAITING[..]),
+                "dead" => ("action FROM outbox e", &DEAD[..]),
                 _ => return Ok(false),
             };
-            let sql = format!("SELECT {of} AND (?1 IS NULL OR tenant = ?1) LIMIT ?2");
-            if !self.of_tenant(&sql)? {
-                return Ok(false);
+            for condition in conditions {
+                let sql = format!("SELECT {of} WHERE {condition} AND (?1 IS NULL OR e.tenant = ?1) LIMIT ?2");
+                if !self.of_tenant(&sql)? {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)

@@ -8,6 +8,7 @@ use tollgate_core::filter::{Found, Key, Listing};
 use tollgate_core::ids::{ActionId, JobId, OutboxId, RunId};
 use tollgate_core::undelivered::EventEntry;
 
+use super::super::admit::FILTERED;
 use super::super::fault::Fault;
 use super::super::receipts::View;
 use super::super::rows::{self, get, id, millis};
@@ -24,6 +25,7 @@ pub(super) struct Related<'a> {
     jobs: Option<BTreeMap<i64, Vec<OwnJob>>>,
     entries: Option<BTreeMap<i64, Vec<EventEntry>>>,
     reviewed: Option<BTreeMap<i64, Vec<Value>>>,
+    filtered: Option<BTreeMap<i64, Vec<Value>>>,
     values: BTreeMap<Key, BTreeMap<i64, Vec<Value>>>,
     /// Of a list of runs, actions or deliveries: what stands at each place, with its receipt.
     own: Option<BTreeMap<i64, Vec<(i64, Own)>>>,
@@ -57,6 +59,7 @@ impl<'a> Related<'a> {
             jobs: None,
             entries: None,
             reviewed: None,
+            filtered: None,
             values: BTreeMap::new(),
             own: None,
         }
@@ -103,6 +106,20 @@ impl<'a> Related<'a> {
         Ok(!of(self.reviewed.as_ref(), seq).is_empty())
     }
 
+    /// Which routes' filters left a receipt out, in words.
+    pub(super) fn filtered(&mut self, seq: i64) -> Result<Option<String>, Fault> {
+        if self.filtered.is_none() {
+            let sql = format!(
+                "SELECT receipt AS place, detail AS value FROM history WHERE receipt >= ?1 AND receipt <= ?2 AND what = '{FILTERED}'"
+            );
+            self.filtered = Some(self.read(&sql, Holds::Text)?);
+        }
+        Ok(match of(self.filtered.as_ref(), seq) {
+            [Value::Text(why), ..] => Some(why.clone()),
+            _ => None,
+        })
+    }
+
     /// Hands what something has under a key to `fits`, until one does. `number` is that of the receipt, the job, the action or the entry.
     pub(super) fn any(
         &mut self,
@@ -137,7 +154,11 @@ impl<'a> Related<'a> {
                 Holds::Number => Value::Number(get(row, "value")?),
                 Holds::End => match rows::json::<AttemptEnd>(row, "value")? {
                     AttemptEnd::Answered { http_status, .. } => Value::Number(http_status.into()),
-                    AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } => Value::NoAnswer,
+                    AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } | AttemptEnd::GivenBack { .. } => {
+                        Value::NoAnswer
+                    }
+                    // Nobody was asked, and nothing failed.
+                    AttemptEnd::Confirmed => continue,
                 },
             };
             values.entry(get(row, "place")?).or_default().push(value);
