@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
-use tollgate_tests::postgres::{Postgres, command};
+use tollgate_core::secret::Secret;
+use tollgate_store::Views as _;
+use tollgate_store::postgres::PostgresStore;
+use tollgate_tests::postgres::Postgres;
 
 use super::process::{Server, Setup};
 use super::system::{empty_folder, tree_cpu_time};
@@ -63,11 +66,11 @@ fn taken(runtime: &Runtime, whole_way: bool, connections: usize) -> anyhow::Resu
     let postgres = Postgres::durable(place.path()).context("there is no PostgreSQL to measure with")?;
     let host = Server::start_on(Setup::OnPostgres { whole_way }, &postgres)?;
     runtime.block_on(load::run(&host.door, connections, WARMING))?;
-    wait_until_settled(&postgres)?;
+    wait_until_settled(runtime, &postgres)?;
     let before = (host.cpu_time()?, tree_cpu_time(postgres.pid())?);
     let begun = Instant::now();
     let load = runtime.block_on(load::run(&host.door, connections, DURATION))?;
-    wait_until_settled(&postgres)?;
+    wait_until_settled(runtime, &postgres)?;
     let elapsed = begun.elapsed();
     let each = |spent: Duration| spent.as_secs_f64() * 1e6 / load.requests as f64;
     let taken = Taken {
@@ -79,25 +82,10 @@ fn taken(runtime: &Runtime, whole_way: bool, connections: usize) -> anyhow::Resu
     Ok(taken)
 }
 
-fn wait_until_settled(postgres: &Postgres) -> anyhow::Result<()> {
+fn wait_until_settled(runtime: &Runtime, postgres: &Postgres) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let left = || -> anyhow::Result<bool> {
-        let asked = command("psql")
-            .args(["--no-psqlrc", "--tuples-only", "--dbname", &postgres.url()])
-            .args([
-                "--command",
-                "SELECT EXISTS (SELECT 1 FROM tollgate.jobs WHERE state IN (0, 1, 2))",
-            ])
-            .stdout(std::process::Stdio::piped())
-            .output()?;
-        anyhow::ensure!(
-            asked.status.success(),
-            "psql: {}",
-            String::from_utf8_lossy(&asked.stderr)
-        );
-        Ok(String::from_utf8_lossy(&asked.stdout).trim() == "t")
-    };
-    while left()? {
+    let store = PostgresStore::open_read_only(&Secret::new(postgres.url().into_bytes()))?;
+    while runtime.block_on(store.counts())?.jobs_waiting > 0 {
         anyhow::ensure!(begun.elapsed() < SETTLED_WITHIN, "the jobs did not settle");
         std::thread::sleep(Duration::from_millis(50));
     }

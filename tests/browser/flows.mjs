@@ -92,6 +92,44 @@ for (const javaScriptEnabled of [true, false]) {
     });
   }
 
+  await step(`${how}: a tenant's admin sets a secret, adds a source and takes the step back`, async () => {
+    const own = await browser.newContext({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
+    own.setDefaultTimeout(8000);
+    const admin = await own.newPage();
+    await signIn(admin, task.admin);
+    const name = javaScriptEnabled ? "shop-a" : "shop-b";
+    const confirmed = async () => {
+      await admin.getByRole("button", { name: "Look at what would be done" }).click();
+      await admin.getByText("Nothing was done yet.").waitFor();
+      await admin.getByRole("button", { name: "Do it" }).click();
+      await admin.getByRole("heading", { name: "Done" }).waitFor();
+    };
+    await admin.getByRole("link", { name: "Secrets" }).click();
+    await admin.getByRole("link", { name: "Set a secret" }).click();
+    await admin.getByLabel("Name").fill(name);
+    await admin.getByLabel("Secret", { exact: true }).fill("browser-secret-of-acme");
+    await admin.getByLabel("Why").fill("a new shop");
+    await confirmed();
+    await admin.getByRole("link", { name: "Sources" }).click();
+    await admin.getByRole("link", { name: "Add a source" }).click();
+    await admin.getByLabel("Provider").selectOption("generic-hmac");
+    await admin.getByRole("button", { name: "Go on" }).click();
+    await admin.getByLabel("Name", { exact: true }).fill(name);
+    await admin.getByLabel("Secret", { exact: true }).selectOption(name);
+    await admin.getByLabel("Why").fill("a new shop");
+    await confirmed();
+    await admin.getByRole("link", { name: "Back" }).click();
+    await admin.getByText(`/in/acme/${name}`).waitFor();
+    await admin.getByRole("link", { name: "Settings" }).click();
+    must((await admin.locator("pre.body").textContent()).includes(`[sources.${name}]`), "the text has the source");
+    await admin.getByRole("link", { name: "Take the last step back" }).click();
+    await admin.getByLabel("Why").fill("too early");
+    await confirmed();
+    await admin.getByRole("link", { name: "Sources" }).click();
+    must((await admin.getByText(`/in/acme/${name}`).count()) === 0, "the source is still there");
+    await own.close();
+  });
+
   await step(`${how}: signing out ends it`, async () => {
     await page.goto(`${task.base}/console`);
     await page.getByRole("button", { name: "Sign out" }).click();

@@ -16,6 +16,9 @@ use crate::stage::{CASHBACK, SOURCES, Setup, Stage, books};
 /// What a peer may send so that it stands in a page: a script, a mark of direction, and quotes.
 pub const HOSTILE: &str = "<script>document.title='owned'</script>\u{202e}\"'>&amp;";
 
+/// What acme set itself.
+const OWN: &str = "# ours, <b>not</b> the operator's\n[sources.own]\nprovider = \"generic-hmac\"\nsecrets = [{ id = \"a\", value = { store = \"own\" } }]\n";
+
 /// A host with two tenants. Of `acme` there is something of everything: delivered, tried again, given up, held, in conflict, in quarantine,
 /// and one event of hostile text.
 pub struct Lively {
@@ -46,8 +49,31 @@ pub fn lively() -> Lively {
         .plugin("cashback")
         .hostile("hold")
         .hostile("panic")
+        .secret("seal", "a-seal-key-of-the-tests-that-is-long-enough")
+        .tenancy("trust_files = true\nseal_keys = [{ file = \"secrets/seal\" }]")
         .worker("threads = 2\nquarantine_after = 3\n[worker.retry]\nattempts_max = 2\nbase_ms = 20\ncap_ms = 100")
         .start();
+    let set = |path: &str, body: Value| {
+        let path = format!("/v1/tenants/acme/{path}");
+        let answer = stage.operator_send("PUT", &path, body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    set(
+        "secrets/own",
+        json!({ "value": "own-secret-of-acme-0815", "why": "ours" }),
+    );
+    set(
+        "secrets/spare",
+        json!({ "value": "spare-secret-of-acme-0815", "why": "for later" }),
+    );
+    set(
+        "settings",
+        json!({ "text": "# ours\n", "expects": 0, "why": "a beginning" }),
+    );
+    set(
+        "settings",
+        json!({ "text": OWN, "expects": 1, "why": HOSTILE.replace('\u{202e}', "") }),
+    );
     let post = |tenant: &str, body: String| {
         let answer = stage.post_to(tenant, "shop", &signer("shop").sign("", body));
         assert_eq!(answer.status / 100, 2, "{answer:?}");
@@ -252,6 +278,23 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/find?id=user_601",
         "/act/lift?tenant=acme&route=score",
         "/act/replay?dead_letters=all",
+        "/sources?tenant=acme",
+        "/routes?tenant=acme",
+        "/destinations?tenant=acme",
+        "/secrets?tenant=acme",
+        "/settings?tenant=acme",
+        "/settings?tenant=acme&version=1",
+        "/sources",
+        "/set/source?tenant=acme",
+        "/set/source?tenant=acme&provider=generic-hmac",
+        "/set/route?tenant=acme",
+        "/set/destination?tenant=acme",
+        "/set/secret?tenant=acme",
+        "/set/secret?tenant=acme&name=own",
+        "/set/settings?tenant=acme",
+        "/set/rollback?tenant=acme&to=1",
+        "/set/remove?tenant=acme&kind=source&name=own",
+        "/set/remove-secret?tenant=acme&name=spare",
     ]
     .map(|page| format!("/console{page}"))
     .to_vec();
@@ -352,6 +395,9 @@ pub fn pictures(folder: &Path, every: bool) {
             "/dead-letters",
             "/plugins",
             "/budgets",
+            "/sources?tenant=acme",
+            "/secrets?tenant=acme",
+            "/settings?tenant=acme",
             "/find",
         ];
         all(empty, of_none.map(|page| format!("/console{page}")).to_vec(), "empty");

@@ -530,6 +530,12 @@ impl Stage {
         self.configure();
     }
 
+    /// Gives the host other lines of `[tenants]`: from the next start or reload on.
+    pub fn tenancy(&mut self, lines: &str) {
+        self.setup.tenancy = Some(lines.to_owned());
+        self.configure();
+    }
+
     /// Gives the host other lines of `[delivery]`: from the next start on.
     pub fn delivery(&mut self, lines: &str) {
         self.setup.delivery = lines.to_owned();

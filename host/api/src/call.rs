@@ -95,6 +95,12 @@ pub struct FieldProblem {
     pub message: String,
     /// How to mend it.
     pub help: String,
+    /// Where it stands in a text that was sent, from 1; absent where it is at no one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The same in its line, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
 }
 
 /// Whether a request's path is one of a call; `template` is [`Call::PATH`].

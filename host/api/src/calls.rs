@@ -6,7 +6,7 @@ use tollgate_core::review::ReviewBody;
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
     budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, pulls, quarantines,
-    replay, resend, set_aside, state, status, tokens, trace, trials, whoami,
+    replay, resend, set_aside, settings, state, status, tokens, trace, trials, whoami,
 };
 
 /// A call of the table, without its types.
@@ -540,6 +540,58 @@ calls! {
         body: pulls::GiveBackBody,
         answer: pulls::PullEnds,
         returns: "what became of each; 409 where every lease is refused"
+    }
+    /// A tenant's configuration as it is in effect, with what the tenant set itself
+    ShowSettings = Get "/v1/tenants/{tenant}/settings" needs SettingsRead {
+        path: plugins::TenantPath,
+        answer: settings::SettingsView,
+        returns: "the newest version of its settings, and whose each part is"
+    }
+    /// Set a tenant's settings: checked whole with the operator's file, then in effect on every host
+    SetSettings = Put "/v1/tenants/{tenant}/settings" needs SettingsWrite {
+        path: plugins::TenantPath,
+        body: settings::SettingsBody,
+        answer: settings::SettingsChange,
+        returns: "the new version, and what differs"
+    }
+    /// The versions of a tenant's settings
+    SettingsVersions = Get "/v1/tenants/{tenant}/settings/versions" needs SettingsRead {
+        path: plugins::TenantPath,
+        answer: Vec<settings::SettingsLine>,
+        returns: "the versions that are kept, newest first, without their texts"
+    }
+    /// One version of a tenant's settings
+    ShowSettingsVersion = Get "/v1/tenants/{tenant}/settings/versions/{version}" needs SettingsRead {
+        path: settings::SettingsVersionPath,
+        answer: settings::SettingsVersion,
+        returns: "the version with its text"
+    }
+    /// Go back to an earlier version of a tenant's settings: a new version with its text
+    RollBackSettings = Post "/v1/tenants/{tenant}/settings/rollback" needs SettingsWrite {
+        path: plugins::TenantPath,
+        body: settings::RollbackBody,
+        answer: settings::SettingsChange,
+        returns: "the new version, and what differs"
+    }
+    /// A tenant's secrets that were set by API, without what they are
+    Secrets = Get "/v1/tenants/{tenant}/secrets" needs SettingsRead {
+        path: plugins::TenantPath,
+        answer: Vec<settings::SecretView>,
+        returns: "their names, who set them when, and what uses them"
+    }
+    /// Set a secret, or replace it: sealed at once, and never shown again
+    SetSecret = Put "/v1/tenants/{tenant}/secrets/{secret}" needs SettingsWrite {
+        path: settings::SecretPath,
+        body: settings::SecretBody,
+        answer: settings::SecretChange,
+        returns: "whether there was one of the name"
+    }
+    /// Remove a secret that nothing uses
+    RemoveSecret = Delete "/v1/tenants/{tenant}/secrets/{secret}" needs SettingsWrite {
+        path: settings::SecretPath,
+        body: plugins::ActBody,
+        answer: settings::SecretChange,
+        returns: "whether there was one of the name"
     }
     /// The publishers' keys that a tenant knows
     Publishers = Get "/v1/tenants/{tenant}/publishers" needs PluginRead {

@@ -31,6 +31,7 @@ pub mod resend;
 #[cfg(feature = "document")]
 mod schemas;
 pub mod set_aside;
+pub mod settings;
 pub mod state;
 pub mod status;
 pub mod tokens;

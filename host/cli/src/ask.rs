@@ -20,6 +20,7 @@ use super::{Exit, Refused, ReplayArgs, ResendArgs, ReviewArgs, Target, Usage, pr
 use tollgate_server::clock;
 use tollgate_server::config::{self, Config};
 use tollgate_server::operator::{ReviewError, replay_by_now, resend_by_now, review_by_now};
+use tollgate_server::registry;
 use tollgate_server::store::{self, HostStore};
 
 /// `tollgate trace`.
@@ -266,7 +267,10 @@ pub(super) fn write<C: Call<Query = Nothing>>(
     runtime()?.block_on(async {
         match store::open(&config.store) {
             Ok(store) => {
-                let done = here(&store, &config).await;
+                let done = match registry::with_settings(&store, &config).await {
+                    Ok(config) => here(&store, &config).await,
+                    Err(error) => Err(error.into()),
+                };
                 store.close().await;
                 done
             }
@@ -515,7 +519,10 @@ pub(super) fn ask_configured<C: Call>(
     }
     let config = config::load(&target.config)?;
     let store = store::open_read_only(&config.store)?;
-    runtime()?.block_on(here(store, &config))
+    runtime()?.block_on(async {
+        let config = registry::with_settings(&store, &config).await?;
+        here(store, &config).await
+    })
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -24,6 +24,8 @@ struct Stale {
     runs_last_good: bool,
     /// Whether the host runs it as written: only a plugin's schema refuses it, and nothing good is known.
     runs_as_written: bool,
+    /// Whether it runs its file alone: what it set by API does not fit it.
+    runs_file_alone: bool,
     /// When that was adopted.
     #[serde(skip_serializing_if = "Option::is_none")]
     of: Option<String>,
@@ -276,12 +278,13 @@ fn stale(config: &Config) -> Vec<Stale> {
     let one = |(tenant, broken): (&String, &config::Broken)| {
         let (of, since) = match broken.runs {
             Runs::LastGood { of, since } => (Some(of.to_string()), Some(since.to_string())),
-            Runs::AsWritten | Runs::Nothing => (None, None),
+            Runs::AsWritten | Runs::Nothing | Runs::FileAlone => (None, None),
         };
         Stale {
             tenant: tenant.clone(),
             runs_last_good: of.is_some(),
             runs_as_written: broken.runs == Runs::AsWritten,
+            runs_file_alone: broken.runs == Runs::FileAlone,
             of,
             since,
         }
@@ -298,6 +301,9 @@ fn show_stale(stale: &Stale) {
         ),
         _ if stale.runs_as_written => anstream::eprintln!(
             "\n{warn}meanwhile{warn:#}  nothing good is known of `{tenant}`: a start runs it as written, and the plugin holds every event that it cannot read"
+        ),
+        _ if stale.runs_file_alone => anstream::eprintln!(
+            "\n{warn}meanwhile{warn:#}  nothing is known of `{tenant}` that what it set by API would fit: a start runs its file alone, and a reload what runs"
         ),
         _ => anstream::eprintln!(
             "\n{warn}meanwhile{warn:#}  nothing good is known of `{tenant}`: a reload leaves it out, a start is refused without --without-broken-tenants"

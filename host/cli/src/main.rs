@@ -22,6 +22,8 @@ mod repeat;
 mod state;
 mod request;
 mod send;
+mod settings;
+mod settings_file;
 mod show;
 mod spin;
 mod status;
@@ -265,6 +267,22 @@ enum Command {
         target: Target,
         #[command(flatten)]
         query: BudgetsQuery,
+    },
+    /// What a tenant configures itself beside the operator's file: its settings, their versions, and its secrets
+    #[command(
+        after_help = "Settings are one text in the grammar of a tenant's file. They add sources, routes and destinations; what the operator's file says \
+                      stays as it is. They are checked whole before anything is kept, and in effect on every host at once. A host is asked for all of it: \
+                      the one at --url with the token in TOLLGATE_TOKEN, or the one whose configuration is here.\n\n\
+                      Without --tenant it is the tenant of the token."
+    )]
+    Settings {
+        #[command(subcommand)]
+        command: settings::Command,
+    },
+    /// Write what is configured by API as files
+    Config {
+        #[command(subcommand)]
+        command: settings::ConfigCommand,
     },
     /// Let no more jobs of a route begin, or send nothing more to a destination, until it is resumed
     #[command(
@@ -648,6 +666,8 @@ fn main() -> ExitCode {
         Command::Bulk { command } => bulk::run(command),
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
+        Command::Settings { command } => settings::run(command),
+        Command::Config { command } => settings::config(command),
         Command::Hosts { target, command } => hosts::run(&target, command),
         Command::Budgets { target, query } => budgets::run(&target, &query),
         Command::Pause { on } => pauses::pause(&on),

@@ -176,11 +176,12 @@ impl Bench {
             return Err(Usage(why.to_owned()).into());
         }
         let config = config::load(&target.config)?;
+        let (store, runtime) = (store::open_read_only(&config.store)?, ask::runtime()?);
         Ok(Self {
-            store: store::open_read_only(&config.store)?,
+            config: runtime.block_on(tollgate_server::registry::with_settings(&store, &config))?,
             sandbox: tollgate_server::serve::sandbox(&config)?,
-            runtime: ask::runtime()?,
-            config,
+            runtime,
+            store,
         })
     }
 

@@ -168,8 +168,9 @@ fn read<T: serde::de::DeserializeOwned>((status, text): (u16, String)) -> anyhow
 pub(super) fn refusal(text: &str) -> String {
     match serde_json::from_str::<ErrorBody>(text) {
         Ok(said) => said.problems.iter().fold(said.error, |message, problem| {
+            let line = problem.line.map(|line| format!("line {line}, ")).unwrap_or_default();
             format!(
-                "{message}\n  {}: {} ({})",
+                "{message}\n  {line}{}: {} ({})",
                 problem.field.as_deref().unwrap_or_default(),
                 problem.message,
                 problem.help

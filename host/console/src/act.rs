@@ -2,13 +2,14 @@
 //! what is confirmed is exactly what was looked at, and it is done once.
 
 use tollgate_api::dead_letters::DeadLetterQuery;
-use tollgate_api::plugins::{ActBody, RoutePath};
+use tollgate_api::plugins::{ActBody, RoutePath, TenantPath};
 use tollgate_api::replay::ReplayBody;
 use tollgate_api::resend::{ResendBody, SentQuery};
+use tollgate_api::settings::{RollbackBody, SecretBody, SecretPath, SettingsBody};
 use tollgate_core::review::ReviewBody;
 
 /// Who the history says asked, beside the token's name.
-const ACTOR: &str = "console";
+pub(crate) const ACTOR: &str = "console";
 
 /// A call that changes something.
 #[derive(Debug, Clone)]
@@ -21,6 +22,14 @@ pub(crate) enum Act {
     Review(ReviewBody),
     /// Lets versions in quarantine run again.
     Lift(RoutePath, ActBody),
+    /// Sets a tenant's settings.
+    Settings(TenantPath, Box<SettingsBody>),
+    /// Goes back to an earlier version of them.
+    RollBackSettings(TenantPath, RollbackBody),
+    /// Sets a secret, which is kept with the session until then.
+    Secret(SecretPath, SecretBody),
+    /// Removes one.
+    RemoveSecret(SecretPath, ActBody),
 }
 
 impl Act {
@@ -108,7 +117,10 @@ impl Act {
             Self::Replay(body) => body.dry_run = dry_run,
             Self::Resend(body) => body.dry_run = dry_run,
             Self::Review(body) => body.dry_run = dry_run,
-            Self::Lift(_, body) => body.dry_run = dry_run,
+            Self::Lift(_, body) | Self::RemoveSecret(_, body) => body.dry_run = dry_run,
+            Self::Settings(_, body) => body.dry_run = dry_run,
+            Self::RollBackSettings(_, body) => body.dry_run = dry_run,
+            Self::Secret(_, body) => body.dry_run = dry_run,
         }
         self
     }

@@ -9,6 +9,7 @@ use http::{StatusCode, Uri};
 use tollgate_api::replay::{ReplayReport, ReplayedWork};
 use tollgate_api::resend::ResendReport;
 use tollgate_api::set_aside::ReviewReport;
+use tollgate_api::settings::{SecretChange, SettingsChange};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
 
@@ -53,6 +54,8 @@ struct Confirm {
     number: u32,
     says: String,
     table: Table,
+    /// Lines that differ.
+    text: String,
     warnings: Vec<String>,
     why: String,
     back: String,
@@ -65,6 +68,7 @@ struct Done {
     frame: Frame,
     says: String,
     table: Table,
+    text: String,
     warnings: Vec<String>,
     back: String,
 }
@@ -73,6 +77,7 @@ struct Done {
 struct Outcome {
     says: String,
     table: Table,
+    text: String,
     warnings: Vec<String>,
     is_nothing: bool,
 }
@@ -248,26 +253,38 @@ pub(crate) async fn preview(
     if form.given("why").is_none() {
         return again("why: say why: the history keeps it".to_owned());
     }
-    let outcome = match done(&console, &visit, act.clone().dry(true)).await {
-        Ok(outcome) => outcome,
+    match looked_at(&console, &visit, act, form.get("why"), back(&what, &form.0)).await {
         // What is wrong with what was filled in is said beside it.
-        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
-            return again(trouble.says);
-        }
-        Err(trouble) => return Err(trouble),
-    };
+        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => again(trouble.says),
+        page => page,
+    }
+}
+
+/// Shows what an act comes to, and keeps it for whoever confirms it.
+///
+/// # Errors
+/// When the call says no.
+pub(crate) async fn looked_at(
+    console: &Console,
+    visit: &Visit,
+    act: Act,
+    why: &str,
+    back: String,
+) -> Result<Response, Trouble> {
+    let outcome = done(console, visit, act.clone().dry(true)).await?;
     let number = console
         .sessions()
         .keep(visit.session.expose(), act, (console.host.now)())
         .ok_or_else(|| Trouble::new(StatusCode::UNAUTHORIZED, "your session is over"))?;
     Ok(show(&Confirm {
-        frame: Frame::of(&visit, "Look at it first"),
+        frame: Frame::of(visit, "Look at it first"),
         number,
         says: outcome.says,
         table: outcome.table,
+        text: outcome.text,
         warnings: outcome.warnings,
-        why: mask::line(form.get("why"), 600),
-        back: back(&what, &form.0),
+        why: mask::line(why, 600),
+        back,
         is_nothing: outcome.is_nothing,
     }))
 }
@@ -293,6 +310,7 @@ pub(crate) async fn confirm(
         frame: Frame::of(&visit, "Done"),
         says: outcome.says,
         table: outcome.table,
+        text: outcome.text,
         warnings: outcome.warnings,
         back: own_place(form.get("back")).to_owned(),
     }))
@@ -329,10 +347,112 @@ async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Tro
                 says: would(body.dry_run, lifted.len(), "version", "let run again"),
                 is_nothing: lifted.is_empty(),
                 warnings: Vec::new(),
+                text: String::new(),
                 table,
             }
         }
+        Act::Settings(path, body) => {
+            configured(&console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?)
+        }
+        Act::RollBackSettings(path, body) => {
+            let change = console
+                .ask::<calls::RollBackSettings>(token, &path, &nothing, &body)
+                .await?;
+            configured(&change)
+        }
+        Act::Secret(path, body) => {
+            let done = if body.dry_run { "would be set" } else { "is set" };
+            let change = console.ask::<calls::SetSecret>(token, &path, &nothing, &body).await?;
+            let again = if change.was_there {
+                ", in the place of the one before"
+            } else {
+                ""
+            };
+            secret(&change, format!("The secret {} {done}{again}.", change.name))
+        }
+        Act::RemoveSecret(path, body) => {
+            let done = if body.dry_run { "would be removed" } else { "is removed" };
+            let change = console
+                .ask::<calls::RemoveSecret>(token, &path, &nothing, &body)
+                .await?;
+            secret(&change, format!("The secret {} {done}.", change.name))
+        }
     })
+}
+
+/// What a change of settings comes to.
+fn configured(change: &SettingsChange) -> Outcome {
+    let is_same = change.version == change.was;
+    let says = match (is_same, change.dry_run) {
+        (true, _) => format!("Version {} says so already.", change.was),
+        (false, true) => format!("It fits, and would be version {}.", change.version),
+        (false, false) => format!("Version {} is in effect.", change.version),
+    };
+    let mut table = Table::new(
+        "what differs",
+        &[("What", "main"), ("How", ""), ("Jobs of the newest receipts", "wide")],
+    );
+    for part in &change.changes {
+        table.rows.push(vec![
+            Part::told(&format!("{} {}", part.kind, part.name)).into(),
+            Part::told(&part.what).into(),
+            Cell::default(),
+        ]);
+    }
+    let differing = change
+        .tried
+        .iter()
+        .flat_map(|tried| &tried.routes)
+        .filter(|route| route.before != route.after);
+    for route in differing {
+        let jobs = format!("{} now, {} then", route.before, route.after);
+        table.rows.push(vec![
+            Part::told(&format!("jobs of the route {}", route.route)).into(),
+            Cell::default(),
+            Part::said(jobs).into(),
+        ]);
+    }
+    let lines = change
+        .difference
+        .lines()
+        .map(|line| mask::shown(&line.replace('\t', "    ")).into_owned());
+    let mut warnings: Vec<String> = change.warnings.iter().map(|warning| mask::line(warning, 600)).collect();
+    if let Some(tried) = &change.tried {
+        warnings.push(match tried.receipts {
+            0 => "There is no receipt yet that it could be tried on.".to_owned(),
+            receipts => format!(
+                "It was tried on {}; {} would have other jobs.",
+                counted(receipts, "receipt"),
+                match tried.differing.len() {
+                    0 => "none".to_owned(),
+                    some => some.to_string(),
+                }
+            ),
+        });
+    }
+    Outcome {
+        says,
+        table,
+        text: lines.collect::<Vec<_>>().join("\n"),
+        warnings,
+        is_nothing: is_same,
+    }
+}
+
+fn secret(change: &SecretChange, says: String) -> Outcome {
+    let mut table = Table::new("what uses it", &[("Used by", "main")]);
+    table.rows = change
+        .used_by
+        .iter()
+        .map(|part| vec![Part::told(part).into()])
+        .collect();
+    Outcome {
+        says,
+        table,
+        text: String::new(),
+        warnings: Vec::new(),
+        is_nothing: false,
+    }
 }
 
 fn would(dry_run: bool, count: usize, thing: &str, done: &str) -> String {
@@ -386,6 +506,7 @@ fn replayed(report: ReplayReport) -> Outcome {
         says: would(report.dry_run, report.replayed.len(), "item", "put back"),
         is_nothing: report.replayed.is_empty(),
         table,
+        text: String::new(),
         warnings,
     }
 }
@@ -413,6 +534,7 @@ fn resent(report: ResendReport) -> Outcome {
         says: would(report.dry_run, report.resent.len(), "delivery", "sent again"),
         is_nothing: report.resent.is_empty(),
         warnings: Vec::new(),
+        text: String::new(),
         table,
     }
 }
@@ -435,6 +557,7 @@ fn decided(id: &str, report: ReviewReport) -> Outcome {
     Outcome {
         says: format!("{} {would} {}.", mask::line(id, 100), reviewed(&report.reviewed)),
         table,
+        text: String::new(),
         warnings: Vec::new(),
         is_nothing: false,
     }

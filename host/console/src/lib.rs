@@ -20,11 +20,14 @@ mod page;
 mod plugins;
 mod session;
 mod set_aside;
+mod set_up;
+mod settings;
 mod sign_in;
 mod table;
 mod timeline;
 mod visit;
 mod words;
+mod written;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -80,6 +83,12 @@ pub fn router(host: Host) -> Router {
         .route("/console/plugins", get(plugins::plugins))
         .route("/console/plugins/{digest}", get(plugins::plugin))
         .route("/console/budgets", get(plugins::budgets))
+        .route("/console/sources", get(settings::sources))
+        .route("/console/routes", get(settings::routes))
+        .route("/console/destinations", get(settings::destinations))
+        .route("/console/secrets", get(settings::secrets))
+        .route("/console/settings", get(settings::settings))
+        .route("/console/set/{what}", get(set_up::form).post(set_up::preview))
         .route("/console/act/{what}", get(acting::form).post(acting::preview))
         .route("/console/acts/{number}", post(acting::confirm))
         .route("/console/theme", post(sign_in::theme))

@@ -23,7 +23,7 @@ pub(crate) struct Link {
 }
 
 /// Each page of the menu: group, name, address below [`ROOT`], and what its reader must be allowed.
-const MENU: [(&str, &str, &str, Permission); 12] = [
+const MENU: [(&str, &str, &str, Permission); 17] = [
     ("", "Overview", "", Permission::PluginRead),
     ("Needs a person", "Undelivered", "/undelivered", Permission::ReceiptRead),
     ("Needs a person", "Held", "/held", Permission::ReceiptRead),
@@ -41,6 +41,11 @@ const MENU: [(&str, &str, &str, Permission); 12] = [
     ("What happened", "Refused", "/refused", Permission::ReceiptRead),
     ("What runs", "Plugins", "/plugins", Permission::PluginRead),
     ("What runs", "Budgets", "/budgets", Permission::ReceiptRead),
+    ("Set up", "Sources", "/sources", Permission::SettingsRead),
+    ("Set up", "Routes", "/routes", Permission::SettingsRead),
+    ("Set up", "Destinations", "/destinations", Permission::SettingsRead),
+    ("Set up", "Secrets", "/secrets", Permission::SettingsRead),
+    ("Set up", "Settings", "/settings", Permission::SettingsRead),
 ];
 
 /// What every page has around it.

@@ -124,6 +124,10 @@ pub enum Permission {
     RouteWrite,
     /// Whose signatures are believed.
     PublisherWrite,
+    /// A tenant's settings, their versions, and the names of its secrets.
+    SettingsRead,
+    /// Change them, and set secrets.
+    SettingsWrite,
     /// Lists tokens, without what proves them.
     TokenRead,
     /// Makes tokens and revokes them.
@@ -134,7 +138,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::HostRead,
         Self::HostWrite,
         Self::ReceiptRead,
@@ -145,6 +149,8 @@ impl Permission {
         Self::PluginPromote,
         Self::RouteWrite,
         Self::PublisherWrite,
+        Self::SettingsRead,
+        Self::SettingsWrite,
         Self::TokenRead,
         Self::TokenWrite,
         Self::DeliveryPull,
@@ -163,6 +169,8 @@ impl Permission {
             Self::PluginPromote => "plugin-promote",
             Self::RouteWrite => "route-write",
             Self::PublisherWrite => "publisher-write",
+            Self::SettingsRead => "settings-read",
+            Self::SettingsWrite => "settings-write",
             Self::TokenRead => "token-read",
             Self::TokenWrite => "token-write",
             Self::DeliveryPull => "delivery-pull",

@@ -238,6 +238,10 @@ text_id!(
     DestinationName, "destination name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );
 text_id!(
+    /// A tenant's secret that was set by API, as its settings refer to it. It is never the secret itself.
+    SecretName, "secret name", 63, "a-z, 0-9, and - or _ after the first character", is_name
+);
+text_id!(
     /// The slug of a provider profile, for example `standard-webhooks`.
     ProviderName, "provider name", 63, "a-z, 0-9, and - or _ after the first character", is_name
 );

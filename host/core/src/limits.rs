@@ -173,6 +173,20 @@ pub const PLUGIN_VERSIONS_VETTED_MAX: usize = 50;
 pub const PUBLISHER_KEYS_MAX: usize = 100;
 /// Routes of one tenant that were set by API.
 pub const API_ROUTES_MAX: usize = 1_000;
+/// One version of a tenant's settings that are set by API.
+pub const SETTINGS_BYTES_MAX: usize = 256 * 1024;
+/// Sources, routes or destinations of one tenant's settings: so many of each.
+pub const SETTINGS_NAMES_MAX: usize = 200;
+/// Versions of one tenant's settings that are kept; the oldest go first.
+pub const SETTINGS_VERSIONS_KEPT: u64 = 500;
+/// Secrets of one tenant that were set by API.
+pub const SETTINGS_SECRETS_MAX: usize = 400;
+/// One such secret.
+pub const SETTINGS_SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Receipts that a change of settings is tried on, when nobody says how many.
+pub const SETTINGS_TRIED_RECEIPTS: usize = 100;
+/// The most receipts that a change of settings is tried on.
+pub const SETTINGS_TRIED_RECEIPTS_MAX: usize = 500;
 /// Shadow runs that are kept, of the whole store; the oldest go first. Their tallies stay.
 pub const SHADOW_RUNS_KEPT: i64 = 10_000;
 /// Why something was changed, for the history.

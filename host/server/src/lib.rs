@@ -18,6 +18,7 @@ mod issues;
 mod memory;
 pub mod registry;
 pub mod repeat;
+mod seal;
 pub mod serve;
 pub mod store;
 mod telemetry;

@@ -143,6 +143,14 @@ fn say_broken(config: &Config) {
     for (tenant, broken) in &config.broken {
         let problems = broken.problems.in_words();
         match broken.runs {
+            Runs::LastGood { of, since } if sets_aside(config, tenant) => tracing::error!(
+                %tenant, %of, %since, problems,
+                "what the tenant set by API does not fit its file; the tenant keeps its last good configuration"
+            ),
+            Runs::FileAlone => tracing::error!(
+                %tenant, problems,
+                "what the tenant set by API does not fit its file, and nothing good is known of both; the tenant runs its file alone"
+            ),
             Runs::LastGood { of, since } => tracing::error!(
                 %tenant, %of, %since, problems,
                 "the tenant's file is wrong; the tenant keeps its last good configuration"
@@ -157,6 +165,10 @@ fn say_broken(config: &Config) {
             ),
         }
     }
+}
+
+fn sets_aside(config: &Config, tenant: &str) -> bool {
+    tenant.parse().is_ok_and(|tenant| !config.has_in_effect(&tenant))
 }
 
 /// The sandbox as the configuration wants it: plugins are compiled in a child process and cached between starts.
@@ -254,7 +266,7 @@ impl Host {
             .filter_map(|(name, broken)| {
                 let since = match broken.runs {
                     Runs::LastGood { since, .. } => since,
-                    Runs::AsWritten | Runs::Nothing => clock::now(),
+                    Runs::AsWritten | Runs::Nothing | Runs::FileAlone => clock::now(),
                 };
                 Some((name.parse().ok()?, since))
             })

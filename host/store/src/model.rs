@@ -17,6 +17,7 @@ pub use tollgate_api::replay::{
 };
 pub use tollgate_api::resend::{Sent, SentFilter, SentOf, SentState};
 pub use tollgate_api::set_aside::{ReviewReport, ReviewView, SetAside, SetAsideCount, SetAsideFilter, SetAsideKind};
+pub use tollgate_api::settings::{SecretView, SettingsLine, SettingsVersion};
 pub use tollgate_api::state::{StateEdit, StateFilter};
 pub use tollgate_api::tokens::Revocation;
 use tollgate_api::tokens::TokenView;
@@ -554,8 +555,52 @@ pub enum Topic {
     Tokens,
     /// What is in quarantine.
     Quarantines,
-    /// Versions, bindings, routes that were set by API, and publishers' keys.
+    /// Versions, bindings, routes that were set by API, publishers' keys, and tenants' settings with their secrets.
     Registry,
+}
+
+/// A version of a tenant's settings to be kept.
+#[derive(Debug, Clone)]
+pub struct NewSettings {
+    /// Whose they are.
+    pub tenant: TenantName,
+    /// The whole text, checked.
+    pub text: String,
+    /// The version that this one is to follow; 0 where there is none yet.
+    pub expects: u64,
+    /// The version whose text it is again.
+    pub text_of: Option<u64>,
+    /// Who sets it.
+    pub actor: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub now: UnixMillis,
+}
+
+/// What became of a new version of settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum SettingsPut {
+    /// It is the newest now.
+    Kept(SettingsLine),
+    /// Somebody else set a version since the one that was expected: this one is the newest, and nothing was changed. None: there is no version at all.
+    Overtaken(Option<SettingsLine>),
+}
+
+/// A tenant's secret, sealed.
+#[derive(Clone)]
+pub struct SealedSecret {
+    /// Its name, and who set it when.
+    pub view: SecretView,
+    /// What only the operator's key opens.
+    pub sealed: Vec<u8>,
+}
+
+impl std::fmt::Debug for SealedSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SealedSecret").field(&self.view).finish()
+    }
 }
 
 /// A token to be kept.

@@ -6,6 +6,7 @@
 //! A method that returns `Ok` has committed; what it returns was decided by `tollgate-core` from what the commit's own transaction
 //! found. No method blocks the calling thread, but those of [`BlockingReads`], which say so.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
     ActionId, DeliveryId, HostName, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName,
-    TenantName, TokenId,
+    SecretName, TenantName, TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
@@ -28,12 +29,12 @@ use crate::registry::{
 use crate::{
     Admitted, AskedList, AttemptRecord, AttemptRecorded, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter,
     BulkStep, ClaimRequest, Count, Counts, DeadLetter, DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView,
-    IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified,
-    OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace,
-    TraceQuery,
+    IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue,
+    Notified, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine,
+    Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
+    Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
+    SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry,
+    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -245,6 +246,26 @@ pub trait Views: Clone + Send + Sync + 'static {
     /// What is paused, the longest first.
     fn pauses(&self) -> impl Future<Output = Result<Vec<Pause>, StoreError>> + Send;
 
+    /// How often each tenant's settings or secrets changed: whoever knows them at a number knows them still while it stays.
+    fn settings_changes(&self) -> impl Future<Output = Result<BTreeMap<TenantName, u64>, StoreError>> + Send;
+
+    /// A version of a tenant's settings, or the newest; none where there is no such version, or it is no longer kept.
+    fn settings(
+        &self,
+        tenant: TenantName,
+        version: Option<u64>,
+    ) -> impl Future<Output = Result<Option<SettingsVersion>, StoreError>> + Send;
+
+    /// A tenant's versions of settings without their texts, the newest first.
+    fn settings_versions(
+        &self,
+        tenant: TenantName,
+        rows_max: usize,
+    ) -> impl Future<Output = Result<Vec<SettingsLine>, StoreError>> + Send;
+
+    /// A tenant's secrets as they are kept: sealed, by name.
+    fn sealed_secrets(&self, tenant: TenantName) -> impl Future<Output = Result<Vec<SealedSecret>, StoreError>> + Send;
+
     /// All tokens, the newest first; ended ones too.
     fn tokens(&self) -> impl Future<Output = Result<Vec<TokenRecord>, StoreError>> + Send;
 
@@ -380,6 +401,24 @@ pub trait Control: ReceiptKey {
         name: HostName,
         drain: Option<Drain>,
     ) -> impl Future<Output = Result<DrainReport, StoreError>> + Send;
+
+    /// Keeps a version of a tenant's settings, if the newest is still the one that it was made from.
+    fn put_settings(&self, new: NewSettings) -> impl Future<Output = Result<SettingsPut, StoreError>> + Send;
+
+    /// Keeps a tenant's secret in the place of the one of its name. Returns whether there was one.
+    fn put_secret(
+        &self,
+        tenant: TenantName,
+        secret: SealedSecret,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Removes a tenant's secret. Returns whether there was one.
+    fn remove_secret(
+        &self,
+        tenant: TenantName,
+        name: SecretName,
+        act: Act,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Keeps a token of the private listener.
     fn issue_token(&self, token: NewToken) -> impl Future<Output = Result<TokenId, StoreError>> + Send;

@@ -38,6 +38,8 @@ pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod set_aside;
 #[cfg(not(target_family = "wasm"))]
+pub(crate) mod settings;
+#[cfg(not(target_family = "wasm"))]
 pub(crate) mod state_edits;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod tokens;

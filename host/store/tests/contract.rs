@@ -44,6 +44,8 @@ mod registry;
 mod rows;
 #[path = "../../../tests/src/postgres.rs"]
 mod server;
+#[path = "contract/settings.rs"]
+mod settings;
 #[path = "contract/sqlite.rs"]
 mod sqlite;
 

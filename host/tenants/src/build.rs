@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use tollgate_core::ids::{FamilyName, TenantName};
+use tollgate_core::ids::{FamilyName, SecretName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
 use tollgate_core::network::Network;
@@ -169,6 +169,13 @@ impl Resolver for App<'_> {
     fn secret_file(&self, _: &Path) -> Result<Secret, Refused> {
         Err(Refused::new(
             "a file that holds a secret cannot be held on Spin",
+            format!("write {}: a secret is a variable of the app", self.example()),
+        ))
+    }
+
+    fn stored(&self, _: &SecretName) -> Result<Secret, Refused> {
+        Err(Refused::new(
+            "nothing is set by API on Spin: an app is built from its files",
             format!("write {}: a secret is a variable of the app", self.example()),
         ))
     }

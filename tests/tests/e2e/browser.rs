@@ -30,7 +30,10 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
                 ("operator", (stage.operator_token().to_owned(), operators)),
                 (
                     "tenant-admin",
-                    (stage.token("tenant-admin", "acme"), some(&["", "/held"])),
+                    (
+                        stage.token("tenant-admin", "acme"),
+                        some(&["", "/held", "/sources", "/settings", "/set/source"]),
+                    ),
                 ),
                 (
                     "plugin-author",
@@ -53,7 +56,7 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
             "base": base(stage),
             "tokens": tokens.iter().map(|(role, (token, _))| (*role, token.clone())).collect::<BTreeMap<_, _>>(),
             "pages": tokens.iter().map(|(role, (_, pages))| (*role, pages.clone())).collect::<BTreeMap<_, _>>(),
-            "secrets": [stage.operator_token(), "whsec_", "tgt_"],
+            "secrets": [stage.operator_token(), "whsec_", "tgt_", "secret-of-acme"],
         });
         let found = browser.run("pages.mjs", &task);
         let looks: usize = tokens.values().map(|(_, pages)| (pages.len() + 1) * 4).sum();
@@ -74,7 +77,9 @@ fn stage_viewer(stage: &Stage) -> String {
 fn o8_people_find_follow_and_decide_with_and_without_javascript() {
     let Some(browser) = Browser::installed() else { return };
     let Lively { stage, .. } = &lively();
-    let task = json!({ "base": base(stage), "token": stage.operator_token(), "edge": stage.edge.to_string() });
+    let task = json!({
+        "base": base(stage), "token": stage.operator_token(), "admin": stage.token("tenant-admin", "acme"), "edge": stage.edge.to_string(),
+    });
     let found = browser.run("flows.mjs", &task);
     assert_eq!(found["failed"], json!([]), "{:#}", found["failed"]);
     assert_eq!(

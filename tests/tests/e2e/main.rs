@@ -46,6 +46,7 @@ mod published;
 mod uploads;
 mod kit;
 mod configuration;
+mod settings;
 mod transcripts;
 mod postgres;
 #[path = "../../../host/store/tests/contract/certificates.rs"]

@@ -16,6 +16,7 @@ mod last_good;
 mod operator;
 mod reach;
 mod references;
+mod settings;
 mod tenant;
 mod tls;
 mod warnings;
@@ -47,6 +48,8 @@ pub(crate) use last_good::{Kept, LastGood};
 use operator::Settings;
 use reach::Reach;
 use references::References;
+pub use settings::Documents;
+pub(crate) use settings::{Document, OfFiles, SettingsConfig, title};
 pub use tenant::{Destination, Source, Tenant};
 pub(crate) use tls::TlsConfig;
 pub use tollgate_tenants::Route;
@@ -156,6 +159,8 @@ pub enum Published {
         names: BTreeSet<(Option<TenantName>, PluginName)>,
         /// The schemas of those plugins' configurations, and of the versions that routes are bound to.
         schemas: Schemas,
+        /// What tenants set by API.
+        documents: Documents,
     },
 }
 
@@ -165,6 +170,7 @@ impl Published {
         Self::Known {
             names: BTreeSet::new(),
             schemas: Schemas::default(),
+            documents: Documents::default(),
         }
     }
 
@@ -291,8 +297,15 @@ impl Draft {
         kept: &dyn Fn(&TenantName) -> Option<Kept>,
     ) -> Reading {
         let mut settings = self.settings;
-        if let Published::Known { schemas, .. } = published {
+        let mut documents = Documents::default();
+        if let Published::Known {
+            schemas,
+            documents: known,
+            ..
+        } = published
+        {
             settings.schemas = settings.schemas.and(schemas);
+            documents = known.clone();
         }
         let tenancy = Arc::new(settings.tenancy.clone());
         let names = Arc::new(files.iter().map(|file| file.tenant.clone()).collect());
@@ -314,6 +327,7 @@ impl Draft {
                 })
             };
             let references = References::new(env, Reach::of_tenant(&name, &names, &tenancy));
+            let kept_reach = Reach::of_tenant(&name, &names, &tenancy);
             let checked = match unreadable {
                 None => check(&file, &references, Some(&settings.schemas)).map_err(|problems| {
                     // What only a plugin's schema refuses can be run: the plugin holds what it cannot read.
@@ -325,8 +339,21 @@ impl Draft {
                 Ok(tenant) => {
                     let named = references.read.into_inner();
                     let tenant = tenant.noting_texts(file.text(), &named);
-                    let kept = Kept::of(file.text().to_owned(), named, clock::now());
-                    return TenantReading::Good { tenant, kept };
+                    let now = Kept::of(file.text().to_owned(), named, clock::now());
+                    let has_settings = documents.0.contains_key(&tenant.name);
+                    let before = has_settings.then(|| kept(&tenant.name)).flatten();
+                    let before = before.filter(|before| before.text != now.text || before.files != now.files);
+                    let before = before.and_then(|before| {
+                        let references = References::new(env, kept_reach.clone());
+                        let read = check(&file.with(&before.text), &references.as_kept(&before.files), None);
+                        let tenant = read.ok()?.noting_texts(&before.text, &before.files);
+                        Some((tenant, before.adopted_at))
+                    });
+                    return TenantReading::Good {
+                        tenant,
+                        kept: now,
+                        before,
+                    };
                 }
                 Err(wrong) => wrong,
             };
@@ -355,8 +382,15 @@ impl Draft {
                 tenants: BTreeMap::new(),
                 lifecycles: settings.lifecycles,
                 broken: BTreeMap::new(),
+                settings: SettingsConfig {
+                    seal_keys: settings.tenancy.seal_keys,
+                    short_secrets: settings.tenancy.short_secrets,
+                },
+                of_files: Arc::default(),
+                documents: Documents::default(),
             },
             tenants,
+            documents,
         }
     }
 }
@@ -379,12 +413,15 @@ pub(crate) struct Reading {
     /// Without tenants.
     config: Config,
     tenants: Vec<TenantReading>,
+    documents: Documents,
 }
 
 enum TenantReading {
     Good {
         tenant: Tenant,
         kept: Kept,
+        /// As the file last was in effect and when, where that is not what it says now and the tenant has settings that may fit that only.
+        before: Option<(Tenant, UnixMillis)>,
     },
     Broken {
         name: String,
@@ -407,28 +444,36 @@ impl Reading {
     /// # Errors
     /// All that is wrong with all tenants.
     pub(crate) fn strictly(self) -> Result<Config, Problems> {
-        let mut config = self.config;
+        let mut of_files = OfFiles::default();
         let mut wrong = Vec::new();
         for tenant in self.tenants {
             match tenant {
                 TenantReading::Good { tenant, .. } => {
-                    config.tenants.insert(tenant.name.clone(), tenant);
+                    of_files.tenants.insert(tenant.name.clone(), tenant);
                 }
                 TenantReading::Broken { problems, .. } => wrong.push(problems),
             }
         }
+        let files = Config {
+            of_files: Arc::new(of_files),
+            ..self.config
+        };
+        let config = files.with_settings(&self.documents, None);
+        wrong.extend(config.broken.values().map(|broken| broken.problems.clone()));
         wrong.into_iter().reduce(Problems::and).map_or(Ok(config), Err)
     }
 
     /// Takes each tenant whose file is wrong as it last was good. `config.broken` says which ones, and which are left out.
     pub(crate) fn settle(self) -> Settled {
-        let mut config = self.config;
+        let mut of_files = OfFiles::default();
         let mut good = BTreeMap::new();
         for tenant in self.tenants {
             match tenant {
-                TenantReading::Good { tenant, kept } => {
-                    good.insert(tenant.name.clone(), kept);
-                    config.tenants.insert(tenant.name.clone(), tenant);
+                TenantReading::Good { tenant, kept, before } => {
+                    let name = tenant.name.clone();
+                    good.insert(name.clone(), kept);
+                    of_files.last_good.extend(before.map(|before| (name.clone(), before)));
+                    of_files.tenants.insert(name, tenant);
                 }
                 TenantReading::Broken {
                     name,
@@ -445,13 +490,19 @@ impl Reading {
                         (None, Some(tenant)) => (Runs::AsWritten, Some(*tenant)),
                         (None, None) => (Runs::Nothing, None),
                     };
-                    config
+                    of_files
                         .tenants
                         .extend(tenant.map(|tenant| (tenant.name.clone(), tenant)));
-                    config.broken.insert(name, Broken { runs, problems });
+                    of_files.broken.insert(name, Broken { runs, problems });
                 }
             }
         }
+        let files = Config {
+            of_files: Arc::new(of_files),
+            ..self.config
+        };
+        let config = files.with_settings(&self.documents, None);
+        good.retain(|name, _| !config.broken.contains_key(name.as_str()));
         Settled { config, good }
     }
 }
@@ -513,7 +564,7 @@ fn schemas_of(plugins: &BTreeMap<PluginName, PluginConfig>) -> BTreeMap<PluginNa
     known.collect()
 }
 
-/// A tenant whose file is wrong.
+/// A tenant whose file is wrong, or whose settings do not fit it.
 #[derive(Debug, Clone)]
 pub struct Broken {
     /// What it runs until the file is mended.
@@ -535,6 +586,8 @@ pub enum Runs {
     AsWritten,
     /// Nothing good is known: it is left out.
     Nothing,
+    /// Its file alone: what it set by API does not fit the file, and did not as the file last was in effect, as far as that is known.
+    FileAlone,
 }
 
 /// Everything a host needs to run, checked.
@@ -554,8 +607,14 @@ pub struct Config {
     /// The tenants that are run, by name.
     pub tenants: BTreeMap<TenantName, Tenant>,
     pub(crate) lifecycles: BTreeMap<FamilyName, Arc<Lifecycle>>,
-    /// Tenants whose files are wrong, by the files' names. Those that run as they last were good are among `tenants`.
+    /// Tenants whose files are wrong, or whose settings do not fit their files, by the files' names. Those that run as they last were good
+    /// are among `tenants`.
     pub broken: BTreeMap<String, Broken>,
+    pub(crate) settings: SettingsConfig,
+    /// The same without what tenants set by API.
+    pub(crate) of_files: Arc<OfFiles>,
+    /// What tenants set by API.
+    pub(crate) documents: Documents,
 }
 
 /// The public listener.

@@ -25,6 +25,7 @@ use super::{
     DeliveryConfig, EdgeConfig, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, Rates, StoreConfig,
     WorkerConfig, host, tls,
 };
+use crate::seal::{SEAL_KEY_BYTES_MIN, SEAL_KEYS_MAX, SealKeys};
 
 /// A shorter token of the operator's could be guessed by whoever reaches the private listener.
 const OPERATOR_TOKEN_BYTES_MIN: usize = 16;
@@ -341,6 +342,9 @@ fn tenancy(top: &Section) -> Tenancy {
         tenancy.trust = Trust::Whole;
     }
     tenancy.short_secrets = leave(&section, "short_secrets");
+    if let Some(list) = section.get("seal_keys") {
+        tenancy.seal_keys = seal_keys(&list);
+    }
     if let Some(list) = section.get("fetch_hosts") {
         tenancy.fetch_hosts = list
             .list_of(|host| host.text().map(str::to_owned))
@@ -360,6 +364,38 @@ fn tenancy(top: &Section) -> Tenancy {
     }
     section.finish();
     tenancy
+}
+
+/// What tenants' secrets are sealed with; the first key seals, all of them open.
+fn seal_keys(list: &Value) -> SealKeys {
+    let elements = list.list().unwrap_or_default();
+    if elements.len() > SEAL_KEYS_MAX {
+        list.problem(
+            format!("{} keys; at most {SEAL_KEYS_MAX} are allowed", elements.len()),
+            "remove those that seal nothing any more: `tollgate settings secret list` names the key of each secret",
+        );
+    }
+    if list.is_empty_list() {
+        list.problem(
+            "`seal_keys` is empty: nothing could be sealed",
+            "name a key, or remove it",
+        );
+    }
+    let texts: Vec<Secret> = elements.iter().filter_map(seal_key).collect();
+    SealKeys::of(&texts)
+}
+
+fn seal_key(value: &Value) -> Option<Secret> {
+    let key = file::any_secret(value)?.text?;
+    let bytes = key.expose().len();
+    if bytes < SEAL_KEY_BYTES_MIN {
+        value.problem(
+            format!("the key that this refers to has {bytes} bytes: whoever has a copy of the store could guess it"),
+            &format!("use at least {SEAL_KEY_BYTES_MIN}, for example: openssl rand -hex 32"),
+        );
+        return None;
+    }
+    Some(key)
 }
 
 fn store(top: &Section, store: &mut StoreConfig, plugin_files: PluginFiles) {

@@ -27,6 +27,8 @@ use rustix::fs::OFlags;
 use tollgate_core::ids::TenantName;
 use tollgate_tenants::file::{Leave, Owner, Refused};
 
+use crate::seal::SealKeys;
+
 /// What the operator says about tenants' files in `[tenants]`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tenancy {
@@ -44,6 +46,8 @@ pub(super) struct Tenancy {
     pub(super) env: BTreeMap<TenantName, Vec<String>>,
     /// Hosts that profiles of tenants' own may fetch keys from, with a port where it is not 443.
     pub(super) fetch_hosts: BTreeSet<String>,
+    /// What the secrets are sealed with that tenants set by API.
+    pub(super) seal_keys: SealKeys,
     /// Variables that the operator's file refers to.
     pub(super) operators_env: BTreeSet<String>,
 }

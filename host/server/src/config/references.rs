@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use tollgate_core::ids::SecretName;
 use tollgate_core::secret::Secret;
 use tollgate_tenants::file::{Leave, Owner, Refused, Resolver};
 
@@ -94,6 +95,13 @@ impl Resolver for References<'_> {
             return Err(unusable(&message, "keep nothing but the secret in it"));
         }
         Ok(Secret::new(text))
+    }
+
+    fn stored(&self, _: &SecretName) -> Result<Secret, Refused> {
+        Err(Refused::new(
+            "what a tenant set by API is referred to in its settings alone, and this is a file",
+            format!("write {}", self.example()),
+        ))
     }
 
     fn text(&self, path: &Path, written: &str) -> Result<(String, Owner), Refused> {

@@ -168,6 +168,18 @@ impl Tenant {
         })
     }
 
+    /// The tenant with what its settings add. None where a secret is not known.
+    pub(super) fn with(mut self, added: file::Added) -> Option<Self> {
+        for (name, source) in added.sources {
+            self.sources.insert(name, Source::of(source)?);
+        }
+        for (name, destination) in added.destinations {
+            self.destinations.insert(name, Arc::new(Destination::of(destination)?));
+        }
+        self.routes.extend(added.routes.into_iter().map(Arc::new));
+        Some(self)
+    }
+
     /// Notes what it was read from.
     pub(super) fn noting_texts(mut self, text: &str, files: &BTreeMap<String, String>) -> Self {
         // As JSON, so that it is plain where each begins.

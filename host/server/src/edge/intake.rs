@@ -130,7 +130,15 @@ fn find<'c>(config: &'c Config, path: &str) -> Result<(&'c Tenant, &'c Source), 
         }
     })?;
     let source = tenant.sources.get(source);
-    let source = source.ok_or_else(|| nowhere(Rejection::UnknownSource, Whose::Tenants(&tenant.name)))?;
+    let source = source.ok_or_else(|| {
+        // It may be one that the tenant set, where what it set does not fit on this host.
+        let rejection = if config.has_in_effect(&tenant.name) {
+            Rejection::UnknownSource
+        } else {
+            Rejection::TenantUnavailable
+        };
+        nowhere(rejection, Whose::Tenants(&tenant.name))
+    })?;
     Ok((tenant, source))
 }
 

@@ -14,6 +14,7 @@ use prometheus_client::encoding::prometheus_text;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::calls;
 use tollgate_api::status::{Attention, Configured, HostStatus, Part, StoreStatus};
+use tollgate_core::ids::TenantName;
 use tollgate_core::mask;
 use tollgate_store::{Control, Counts, Drain, OldestWaiting, Pause, Quarantine, SetAsideCount, StoreError, Views};
 
@@ -306,8 +307,8 @@ fn of_configuration(gauges: &mut Snapshot, config: &Config) {
         ),
         (
             "tollgate_tenant_config_left_out",
-            "The tenant's file is wrong and nothing good is known of it: it is left out.",
-            |runs| runs == Runs::Nothing,
+            "The tenant's file is wrong and nothing good is known of it: it is left out, or what it set by API.",
+            |runs| matches!(runs, Runs::Nothing | Runs::FileAlone),
         ),
     ] {
         let such = config.broken.iter().filter(|(_, broken)| of(broken.runs));
@@ -420,7 +421,7 @@ async fn status<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::
     let facts = Facts {
         disk: disk.as_ref(),
         pinned_s: wal.pinned_for.map_or(0, |pinned| pinned.as_secs()),
-        broken: config.broken.keys().cloned().collect(),
+        broken: broken_tenants(&config),
         secrets: watch::expiries(&config, clock::wall())
             .filter(watch::Expiry::is_near)
             .map(|expiry| format!("{}/{}", expiry.tenant, expiry.source))
@@ -463,6 +464,21 @@ async fn status<S: Views + Control>(operator: Arc<Operator<S>>, _: Asked<calls::
         oldest_delivery_s: stored.as_ref().and_then(|stored| age_s(stored.oldest.delivery)),
         attention: attention(&facts),
     })
+}
+
+/// Tenants whose files are wrong, or whose settings do not fit their files.
+fn broken_tenants(config: &crate::config::Config) -> Vec<String> {
+    let said = config.broken.keys().map(|name| {
+        let is_of_settings = name
+            .parse::<TenantName>()
+            .is_ok_and(|name| config.tenants.contains_key(&name) && !config.has_in_effect(&name));
+        if is_of_settings {
+            format!("{name} (its settings)")
+        } else {
+            name.clone()
+        }
+    });
+    said.collect()
 }
 
 /// What a status is made of, as far as it may need somebody.

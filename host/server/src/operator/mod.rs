@@ -20,6 +20,7 @@ mod quarantine;
 mod replay;
 mod resend;
 mod review;
+mod settings;
 mod state;
 mod trials;
 
@@ -137,6 +138,7 @@ pub(crate) async fn serve<S: Views + Control + Outbox>(
         plugins::calls,
         pulls::calls,
         quarantine::calls,
+        settings::calls,
         state::calls,
         trials::calls,
     ]

@@ -52,15 +52,32 @@ impl From<registry::Error> for Refusal {
                     .as_data()
                     .iter()
                     .map(|problem| FieldProblem {
-                        field: problem.field.clone(),
-                        message: problem.message.clone(),
-                        help: problem.help.clone(),
+                        // It was sent as JSON, which has no lines that anybody wrote.
+                        line: None,
+                        column: None,
+                        ..registry::field_problem(problem)
                     })
                     .collect();
                 let first = problems.first().map(|problem| problem.message.as_str());
                 let message = format!("{message}: {}", first.unwrap_or_default());
                 Self::bad(message).with_code("definition").with_problems(problems)
             }
+            Error::Settings(problems) => {
+                let problems: Vec<_> = problems.as_data().iter().map(registry::field_problem).collect();
+                let first = problems.first().map_or_else(String::new, |problem| {
+                    let line = problem.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+                    format!("{line}{} ({})", problem.message, problem.help)
+                });
+                let more = match problems.len().saturating_sub(1) {
+                    0 => String::new(),
+                    more => format!("; and {more} more"),
+                };
+                Self::bad(format!("{message}: {first}{more}"))
+                    .with_code("settings")
+                    .with_problems(problems)
+            }
+            Error::Overtaken(_) => Self::conflict(message).with_code("overtaken"),
+            Error::NoSealKey => Self::conflict(message).with_code("no-seal-key"),
             Error::NoTenant(_) => Self::not_found(message),
             Error::File(_) => Self::new(StatusCode::CONFLICT, message).with_code("file"),
             Error::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_code("busy"),

@@ -2,7 +2,7 @@
 
 use tollgate_api::replay::{AskedReplay, ReplayOf};
 use tollgate_core::admission::{self, NewJob};
-use tollgate_core::ids::ReceiptId;
+use tollgate_core::ids::{ReceiptId, RouteName};
 use tollgate_core::mode::Accept;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{
@@ -84,6 +84,28 @@ pub(crate) async fn routed_now(
     let found = store.routable(filter).await?;
     let found = found.first();
     Ok(found.map_or_else(Vec::new, |found| jobs(config, found, RoutableStanding::AsJudged)))
+}
+
+/// The routes of two configurations that give a job to a receipt as it was judged; none where it may have none.
+///
+/// # Errors
+/// As [`routed_now`].
+pub(super) async fn routed_by(
+    store: &impl Views,
+    configs: [&Config; 2],
+    receipt: ReceiptId,
+) -> Result<Option<[Vec<RouteName>; 2]>, StoreError> {
+    let filter = RoutableFilter {
+        receipt: Some(receipt),
+        rows_max: 1,
+        ..RoutableFilter::default()
+    };
+    let found = store.routable(filter).await?;
+    let routes = |found: &Routable, config: &Config| {
+        let jobs = jobs(config, found, RoutableStanding::AsJudged).into_iter();
+        jobs.map(|job| job.spec.route).collect()
+    };
+    Ok(found.first().map(|found| configs.map(|config| routes(found, config))))
 }
 
 /// The jobs that the routes of now give to a receipt. One that came late is judged as the first time, unless those that came late were asked for.

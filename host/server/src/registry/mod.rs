@@ -6,6 +6,8 @@
 //!
 //! Guarantee: what a change answered is in the store, and every job that is claimed afterwards sees it.
 
+mod difference;
+mod settings;
 mod shelf;
 mod turns;
 
@@ -32,8 +34,11 @@ use tollgate_store::{Changes, Control, StoreError, Topic, Views};
 
 use crate::clock;
 use crate::config::{
-    self, Broken, Config, Kept, Problems, Published, Route, Runs, Schemas, Settled, Tenant, VersionSchema,
+    self, Broken, Config, Documents, Kept, OfFiles, Problems, Published, Route, Runs, Schemas, Settled, Tenant,
+    VersionSchema,
 };
+pub use settings::with_settings;
+pub(crate) use settings::{Wanted, field_problem};
 pub(crate) use shelf::Shelf;
 pub(crate) use turns::{Turn, Turns};
 
@@ -53,6 +58,17 @@ pub(crate) enum Error {
     /// The definition of a route says no.
     #[error("the route's definition cannot be used")]
     Definition(Problems),
+    /// Settings say no.
+    #[error("the settings cannot be used")]
+    Settings(Problems),
+    /// Somebody else changed it first.
+    #[error("{0}")]
+    Overtaken(String),
+    #[error(
+        "secrets cannot be set here: the operator has named no key that they are sealed with; add seal_keys = [{{ env = \"TOLLGATE_SEAL_KEY\" }}] \
+         to [tenants] in tollgate.toml (`openssl rand -hex 32` makes one) and reload"
+    )]
+    NoSealKey,
     #[error("there is no tenant `{0}`")]
     NoTenant(TenantName),
     /// Only the configuration file can do this.
@@ -129,6 +145,7 @@ pub async fn published(store: &impl Views) -> Result<Published, StoreError> {
     Ok(Published::Known {
         names: published.collect(),
         schemas,
+        documents: settings::documents(store, &Documents::default()).await?,
     })
 }
 
@@ -291,14 +308,17 @@ impl<S: Views + Control> Registry<S> {
         let mut changing = self.changing.lock().await;
         let versions = self.published().await?;
         let running = self.files.load_full();
-        loaded.stay_where_broken(&running.config);
+        loaded.stay_where_broken(&running.config.of_files);
+        let documents = settings::documents(&self.store, &running.config.documents).await?;
+        loaded.lay_over(&documents, &running.config);
         for api in self.store.api_routes().await? {
             let Err(problem) = check(&loaded.config, &api, &versions, Schemas::default()) else {
                 continue;
             };
             // One that does not fit what runs either is left out there as well: keeping the old file would mend nothing.
             let fitted = check(&running.config, &api, &versions, Schemas::default()).is_ok();
-            if let Some(old) = running.config.tenants.get(&api.tenant).filter(|_| fitted) {
+            let old = running.config.of_files.tenants.get(&api.tenant);
+            if let Some(old) = old.filter(|_| fitted) {
                 let message = format!(
                     "the route `{}`, which was set by API, does not fit: {problem}",
                     api.route
@@ -306,6 +326,7 @@ impl<S: Views + Control> Registry<S> {
                 let help = "mend the file, or change the route: `tollgate route set`, `tollgate route remove`";
                 let problems = Problems::of_one(&format!("tenants/{}.toml", api.tenant), &message, help);
                 loaded.stay(old.clone(), problems);
+                loaded.lay_over(&documents, &running.config);
             }
         }
         let good = loaded.good.clone();
@@ -398,6 +419,9 @@ impl<S: Views + Control> Registry<S> {
     /// operations move to another namespace by that; `by` says who moves them.
     async fn refresh(&self, by: Act, as_new_as: &mut u64) -> Result<Vec<NamespaceChange>, StoreError> {
         let number = *self.changes.borrow();
+        if self.take_over_settings().await? {
+            self.bind_new_routes().await?;
+        }
         let (config, digests) = self.assembled().await?;
         // Plugins are loaded before jobs are sent to them. What does not load is tried again when a job needs it, and harms nobody else.
         for digest in &digests {
@@ -719,9 +743,14 @@ impl<S: Views + Control> Registry<S> {
         files.tenant(&tenant)?;
         let configured = files.route(&tenant, &route);
         if configured.is_some() && self.api_route(&tenant, &route).await?.is_none() {
-            return Err(Error::File(format!(
-                "the route `{route}` stands in the file of `{tenant}`; remove it there and reload"
-            )));
+            let of_files = &files.config.of_files.tenants;
+            let is_of_file = of_files
+                .get(&tenant)
+                .is_some_and(|tenant| tenant.routes.iter().any(|known| known.name == route));
+            return Err(Error::File(match is_of_file {
+                true => format!("the route `{route}` stands in the file of `{tenant}`; remove it there and reload"),
+                false => format!("the route `{route}` stands in the settings of `{tenant}`; take it out there"),
+            }));
         }
         // The file's route comes back, and with it the namespace that it records under.
         let mut back = namespaces(&files.config);
@@ -785,8 +814,9 @@ pub fn namespaces(config: &Config) -> Vec<RouteNamespace> {
 
 impl Loaded {
     /// Takes each tenant whose file is wrong as it runs, if it runs.
-    fn stay_where_broken(&mut self, running: &Config) {
-        for (name, broken) in &mut self.config.broken {
+    fn stay_where_broken(&mut self, running: &OfFiles) {
+        let of_files = Arc::make_mut(&mut self.config.of_files);
+        for (name, broken) in &mut of_files.broken {
             let Some(tenant) = name
                 .parse()
                 .ok()
@@ -800,14 +830,21 @@ impl Loaded {
                 .is_some_and(|broken| broken.runs == Runs::AsWritten);
             broken.runs = match broken.runs {
                 Runs::AsWritten if ran_as_written => Runs::AsWritten,
-                Runs::AsWritten | Runs::Nothing => {
+                Runs::AsWritten | Runs::Nothing | Runs::FileAlone => {
                     let now = clock::now();
                     Runs::LastGood { of: now, since: now }
                 }
                 known @ Runs::LastGood { .. } => known,
             };
-            self.config.tenants.insert(tenant.name.clone(), tenant.clone());
+            of_files.tenants.insert(tenant.name.clone(), tenant.clone());
         }
+    }
+
+    /// Lays what tenants set by API over their files. Whose settings do not fit stays as it runs.
+    fn lay_over(&mut self, documents: &Documents, running: &Config) {
+        self.config = self.config.with_settings(documents, Some(running));
+        let broken = &self.config.broken;
+        self.good.retain(|name, _| !broken.contains_key(name.as_str()));
     }
 
     /// Keeps a tenant as it runs, for this reason.
@@ -815,10 +852,11 @@ impl Loaded {
         self.good.remove(&tenant.name);
         let now = clock::now();
         let runs = Runs::LastGood { of: now, since: now };
-        self.config
+        let of_files = Arc::make_mut(&mut self.config.of_files);
+        of_files
             .broken
             .insert(tenant.name.to_string(), Broken { runs, problems });
-        self.config.tenants.insert(tenant.name.clone(), tenant);
+        of_files.tenants.insert(tenant.name.clone(), tenant);
     }
 }
 

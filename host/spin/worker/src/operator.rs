@@ -117,6 +117,15 @@ const SERVED: [&str; 16] = [
     calls::PauseDestination::PATH,
     calls::ResumeDestination::PATH,
 ];
+/// Calls that a Spin app cannot serve, and says why.
+const NOT_HERE: [&str; 6] = [
+    calls::ShowSettings::PATH,
+    calls::SettingsVersions::PATH,
+    calls::ShowSettingsVersion::PATH,
+    calls::RollBackSettings::PATH,
+    calls::Secrets::PATH,
+    calls::SetSecret::PATH,
+];
 /// What a timer asks. No operator does.
 const SWEEP: &str = "/v1/sweep";
 
@@ -124,6 +133,12 @@ async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) 
     if head.path == SWEEP && head.is("POST") {
         authorize(head, SWEEP_TOKEN)?;
         return sweep(kept).await;
+    }
+    if NOT_HERE.iter().any(|call| is_path(call, &head.path)) {
+        return Err(Refusal {
+            status: 404,
+            message: "nothing is set by API on Spin: an app is built from its files; change those, and build it again".to_owned(),
+        });
     }
     if head.path != SWEEP && !SERVED.iter().any(|served| is_path(served, &head.path)) {
         return Err(Refusal {

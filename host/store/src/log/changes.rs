@@ -61,10 +61,12 @@ pub(crate) enum Kind {
     Copied = 14,
     /// Dead letters were grouped into issues, or a person said something of one.
     Grouped = 15,
+    /// A tenant's settings or one of its secrets.
+    Configured = 16,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Created,
         Self::Opened,
         Self::Admitted,
@@ -81,6 +83,7 @@ impl Kind {
         Self::Tried,
         Self::Copied,
         Self::Grouped,
+        Self::Configured,
     ];
 
     fn of(number: u8) -> Option<Self> {

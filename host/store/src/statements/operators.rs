@@ -1,10 +1,12 @@
 //! What operators see and do, of any store that gives the row layout's transactions: the statements are the same ones.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
-    ActionId, DeliveryId, HostName, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, TenantName, TokenId,
+    ActionId, DeliveryId, HostName, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName, SecretName, TenantName,
+    TokenId,
 };
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
@@ -14,7 +16,7 @@ use super::receipts::View;
 use super::transaction::Transaction;
 use super::{
     budgets, bulks, counts, deliveries, issues, lists, pauses, quarantine, registry, replay, resends, reviews, runs,
-    set_aside, state_edits, tokens, trace,
+    set_aside, settings, state_edits, tokens, trace,
 };
 use crate::log::Kind;
 use crate::registry::rows::RegistryRows as _;
@@ -27,10 +29,11 @@ use crate::sql::Connection;
 use crate::{
     AskedList, BudgetAsked, BudgetView, Bulk, BulkAbort, BulkFilter, BulkStep, Control, Count, Counts, DeadLetter,
     DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView, IssueChange, IssueFilter, IssueRecord, Item,
-    KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine, ReceiptKey,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine,
+    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, StateEdit, StateEditView, StateEdited, StateEntry,
+    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -228,6 +231,24 @@ impl<S: Transacts> Views for S {
         self.read(|view| pauses::list(view.connection)).await
     }
 
+    async fn settings_changes(&self) -> Result<BTreeMap<TenantName, u64>, StoreError> {
+        self.read(|view| settings::changes(view.connection)).await
+    }
+
+    async fn settings(&self, tenant: TenantName, version: Option<u64>) -> Result<Option<SettingsVersion>, StoreError> {
+        self.read(move |view| settings::version(view.connection, &tenant, version))
+            .await
+    }
+
+    async fn settings_versions(&self, tenant: TenantName, rows_max: usize) -> Result<Vec<SettingsLine>, StoreError> {
+        self.read(move |view| settings::versions(view.connection, &tenant, rows_max))
+            .await
+    }
+
+    async fn sealed_secrets(&self, tenant: TenantName) -> Result<Vec<SealedSecret>, StoreError> {
+        self.read(move |view| settings::secrets(view.connection, &tenant)).await
+    }
+
     async fn next_due(&self) -> Result<NextDue, StoreError> {
         self.due_next().await
     }
@@ -336,6 +357,25 @@ impl<S: Transacts> Control for S {
     async fn resume(&self, tenant: TenantName, place: Place, act: Act) -> Result<Option<Pause>, StoreError> {
         self.write(Kind::RegistryChanged, move |transaction| {
             pauses::resume(transaction, &tenant, &place, &act)
+        })
+        .await
+    }
+
+    async fn put_settings(&self, new: NewSettings) -> Result<SettingsPut, StoreError> {
+        self.write(Kind::Configured, move |transaction| settings::put(transaction, &new))
+            .await
+    }
+
+    async fn put_secret(&self, tenant: TenantName, secret: SealedSecret) -> Result<bool, StoreError> {
+        self.write(Kind::Configured, move |transaction| {
+            settings::put_secret(transaction, &tenant, &secret)
+        })
+        .await
+    }
+
+    async fn remove_secret(&self, tenant: TenantName, name: SecretName, act: Act) -> Result<bool, StoreError> {
+        self.write(Kind::Configured, move |transaction| {
+            settings::remove_secret(transaction, &tenant, &name, &act)
         })
         .await
     }

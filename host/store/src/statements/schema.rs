@@ -59,6 +59,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0005_issues.sql"),
     statements!("../../migrations/0006_order.sql"),
     statements!("../../migrations/0007_pulls.sql"),
+    statements!("../../migrations/0008_settings.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -16,7 +16,7 @@ use tollgate_store::copy::{CopyError, CopyProgress, CopyReport, Place, copy};
 use tollgate_store::registry::Act;
 use tollgate_store::{
     Admitted, GroupFailures, NewBulk, Notified, OpenOptions, PostgresStore, Quotas, ResendRequest, ReviewDecision,
-    Settled, SqliteStore, StateEdit, Store, StoreError, TraceBy,
+    SettingsPut, Settled, SqliteStore, StateEdit, Store, StoreError, TraceBy, Views as _,
 };
 
 use crate::server::Postgres;
@@ -155,6 +155,13 @@ async fn fill(store: &impl Store) {
         .pause(name("acme"), tollgate_store::Place::Destination(name("elsewhere")), act)
         .await
         .unwrap();
+    let settings = crate::settings::new("[sources]\n# é\n", 0);
+    assert!(matches!(
+        store.put_settings(settings).await.unwrap(),
+        SettingsPut::Kept(_)
+    ));
+    let secret = crate::settings::secret("stripe", b"\x00\xff sealed");
+    assert!(!store.put_secret(name("acme"), secret).await.unwrap());
     let edit = StateEdit {
         tenant: name("acme"),
         plugin: name("cashback"),
@@ -304,6 +311,12 @@ async fn r2_a_store_moves_to_a_spin_apps_file_and_back_table_by_table() {
     SqliteStore::rebuild(path, &mut |_, _| {}).unwrap();
     let store = SqliteStore::open_read_only(path).unwrap();
     assert_eq!(store.audited().unwrap().in_words(), [] as [String; 0]);
+    let settings = store.settings(name("acme"), None).await.unwrap().unwrap();
+    let secrets = store.sealed_secrets(name("acme")).await.unwrap();
+    assert_eq!(
+        (settings.text.as_str(), secrets[0].sealed.as_slice()),
+        ("[sources]\n# é\n", &b"\x00\xff sealed"[..])
+    );
 }
 
 /// A copy is ended at its piece of a number; the panic is the test's own.

@@ -182,7 +182,7 @@ mod hosts {
             assert_eq!(host.receipt_key().expose(), hosts[0].receipt_key().expose());
         }
         let found = PostgresStore::find(&secret(&server)).unwrap();
-        assert_eq!(found.schema, 8);
+        assert_eq!(found.schema, 9);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +200,9 @@ mod hosts {
             "DROP FUNCTION tollgate.next_bulks",
             "DROP TABLE tollgate.budget_counts",
             "DROP TABLE tollgate.pauses",
+            "DROP TABLE tollgate.settings",
+            "DROP TABLE tollgate.settings_secrets",
+            "DROP TABLE tollgate.settings_changes",
             "DROP TABLE tollgate.heartbeats",
             "DROP TABLE tollgate.drains",
             "DROP INDEX tollgate.outbox_lane",
@@ -210,7 +213,7 @@ mod hosts {
             execute(&server, statement).await;
         }
         let store = server.open();
-        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 8);
+        assert_eq!(PostgresStore::find(&secret(&server)).unwrap().schema, 9);
         let claim = claim_one(&store, at(0)).await;
         let a_day = dollars(Window::Day, 100);
         let settlement = settlement(&claim).within(&[a_day]).credits("k1", "ann", 60);
@@ -229,7 +232,7 @@ mod hosts {
                 &error,
                 StoreError::NewerSchema {
                     found: 77,
-                    known: 8,
+                    known: 9,
                     ..
                 }
             ),

@@ -1,5 +1,6 @@
 //! The store of rows, as a guest has it: each call opens the database anew, as each invocation does, and a query gives whole rows.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tollgate_core::admission::Admission;
 use tollgate_core::event::Event;
 use tollgate_core::ids::{
     ActionId, DeliveryId, HostName, JobId, LeaseEpoch, OutboxId, PluginDigest, PluginName, ReceiptId, RouteName,
-    TenantName, TokenId,
+    SecretName, TenantName, TokenId,
 };
 use tollgate_core::registry::Refused;
 use tollgate_core::review::Target;
@@ -27,12 +28,13 @@ use tollgate_store::{
     Admitted, Answer, AskedList, AttemptRecord, AttemptRecorded, BlockingReads, BudgetAsked, BudgetView, Bulk,
     BulkAbort, BulkFilter, BulkStep, Changes, ClaimRequest, Control, Count, Counts, DeadLetter, DeadLetterFilter,
     Drain, DrainReport, Driver, DriverError, GroupFailures, GuestStore, HostView, Intake, IssueChange, IssueFilter,
-    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewToken, NextDue, Notified, OldestWaiting, Outbox,
-    OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas, ReceiptKey,
-    RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter, Settled,
-    Settlement, SqliteStore, StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError,
-    TokenRecord, Topic, Trace, TraceQuery, Value, Views, Work,
+    IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting,
+    Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas,
+    ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
+    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, SqliteStore, StateEdit,
+    StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -321,6 +323,10 @@ impl Views for RowStore {
         plugin_state(filter: StateFilter) -> Vec<StateEntry>;
         state_edits(tenant: TenantName, plugin: PluginName, key: String) -> Vec<StateEditView>;
         tokens() -> Vec<TokenRecord>;
+        settings_changes() -> BTreeMap<TenantName, u64>;
+        settings(tenant: TenantName, version: Option<u64>) -> Option<SettingsVersion>;
+        settings_versions(tenant: TenantName, rows_max: usize) -> Vec<SettingsLine>;
+        sealed_secrets(tenant: TenantName) -> Vec<SealedSecret>;
         plugin_versions(filter: VersionFilter) -> Vec<PluginVersion>;
         component(digest: PluginDigest) -> Vec<u8>;
         bindings(tenant: Option<TenantName>) -> Vec<BoundRoute>;
@@ -388,6 +394,9 @@ impl Control for RowStore {
     cannot! {
         edit_state(edit: StateEdit) -> StateEdited;
         issue_token(token: NewToken) -> TokenId;
+        put_settings(new: NewSettings) -> SettingsPut;
+        put_secret(tenant: TenantName, secret: SealedSecret) -> bool;
+        remove_secret(tenant: TenantName, name: SecretName, act: Act) -> bool;
         revoke_token(id: TokenId, end: Revocation) -> bool;
         add_version(version: NewVersion, act: Act) -> Result<PluginVersion, Refused>;
         step_version(request: StepRequest) -> Result<PluginVersion, Refused>;

@@ -50,6 +50,10 @@ pub(crate) use crate::lists::{
     o10_pages_stay_where_they_are_while_events_come_in, o10_what_was_decided_about_a_held_event_is_not_held_any_more,
     p11_an_operation_that_another_event_recorded_counts_for_both, p11_each_event_has_a_standing_at_each_destination,
 };
+pub(crate) use crate::settings::{
+    o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
+    o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told, o14_the_newest_versions_are_kept,
+};
 
 pub(crate) use crate::order::{
     p8_a_long_line_of_one_subject_holds_up_no_other, p8_a_subject_is_its_sources_own_unless_they_share_it,
@@ -75,6 +79,9 @@ macro_rules! contract {
             $backend,
             state_is_changed_by_hand_once_and_with_who_and_why,
             tokens_are_kept_listed_and_revoked,
+            o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told,
+            o14_the_newest_versions_are_kept,
+            o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
             signals_wake_when_work_is_ready,
             p9_what_is_pulled_is_ended_under_its_newest_lease_alone,
             p9_a_lease_that_runs_out_is_an_attempt_and_the_last_one_a_dead_letter,

@@ -1,6 +1,7 @@
 //! Secrets by reference. The reference stands in the file, the secret does not; nothing here ever prints one.
 
 use data_encoding::BASE64;
+use tollgate_core::ids::SecretName;
 use tollgate_core::secret::Secret;
 use tollgate_core::verify::pasted;
 
@@ -16,7 +17,7 @@ const SIGNING_KEY_BYTES_MAX: usize = 64;
 /// A secret that a file refers to.
 #[derive(Debug, Clone)]
 pub struct Referred {
-    /// The variable that holds it; absent where a file does.
+    /// The variable that holds it; absent where a file or the store does.
     pub variable: Option<String>,
     /// The secret, where it can be read now.
     pub text: Option<Secret>,
@@ -55,22 +56,28 @@ pub fn any_secret(value: &Value) -> Option<Referred> {
         return None;
     }
     let reference = value.section()?;
-    let (env, file) = (reference.get("env"), reference.get("file"));
+    let (env, file, store) = (reference.get("env"), reference.get("file"), reference.get("store"));
     reference.finish();
-    let (variable, text) = match (env, file) {
-        (Some(env), None) => {
+    let (variable, text) = match (env, file, store) {
+        (Some(env), None, None) => {
             let name = env.text()?;
             let text = env.resolver().variable(name);
             let text = text.map_err(|refused| env.problem(refused.message, &refused.help));
             (Some(name.to_owned()), text.ok()?)
         }
-        (None, Some(file)) => {
+        (None, Some(file), None) => {
             let text = file.resolver().secret_file(&file.path()?);
             let text = text.map_err(|refused| file.problem(refused.message, &refused.help));
             (None, Some(text.ok()?))
         }
-        (None, None) | (Some(_), Some(_)) => {
-            value.problem("a secret needs either `env` or `file`", &write_a_reference(value));
+        (None, None, Some(store)) => {
+            let name = store.parse::<SecretName>("write the name that the secret was set under")?;
+            let text = store.resolver().stored(&name);
+            let text = text.map_err(|refused| store.problem(refused.message, &refused.help));
+            (None, Some(text.ok()?))
+        }
+        (None, None, None) | (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+            value.problem("a secret is referred to in one way", &write_a_reference(value));
             return None;
         }
     };

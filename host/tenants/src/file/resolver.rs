@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tollgate_core::ids::SecretName;
 use tollgate_core::secret::Secret;
 
 /// The environment and the files that one file may refer to. Nothing here tells of what is out of its reach whether it is there.
@@ -17,6 +18,12 @@ pub trait Resolver {
     /// # Errors
     /// When the file is out of reach, or may not hold a secret.
     fn secret_file(&self, path: &Path) -> Result<Secret, Refused>;
+
+    /// The secret of this name that the tenant set by API.
+    ///
+    /// # Errors
+    /// When the file may not refer to one, or there is none that can be read.
+    fn stored(&self, name: &SecretName) -> Result<Secret, Refused>;
 
     /// The text of the small file at `path`, which the reference writes as `written`, and whose it is.
     ///

@@ -1,0 +1,397 @@
+//! What a tenant configures itself, as people see it: sources, routes, destinations, secrets, and the settings with their versions. Whose
+//! each part is stands beside it: what is the operator's is changed in the operator's file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use http::Uri;
+use tollgate_api::lists::ListQuery;
+use tollgate_api::plugins::TenantPath;
+use tollgate_api::settings::{SettingsPart, SettingsVersionPath, SettingsView, Whose};
+use tollgate_api::{FieldProblem, Nothing, calls};
+use tollgate_core::access::Permission;
+use tollgate_core::ids::TenantName;
+use tollgate_core::{mask, profile};
+
+use crate::Console;
+use crate::asked::Trouble;
+use crate::page::{Frame, may, show};
+use crate::table::{Cell, Part, Table, address, event_page};
+use crate::visit::{Visit, field};
+use crate::words::size;
+
+/// The newest events that are looked through for the last of each source.
+const EVENTS_LOOKED_AT: u64 = 200;
+
+#[derive(Template)]
+#[template(path = "configured.html")]
+struct Configured {
+    frame: Frame,
+    about: &'static str,
+    tenant: String,
+    /// Where a form is that adds one.
+    add: Option<(&'static str, String)>,
+    table: Table,
+    empty: &'static str,
+    problems: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct Settings {
+    frame: Frame,
+    tenant: String,
+    version: u64,
+    is_newest: bool,
+    text: String,
+    may_write: bool,
+    change: String,
+    roll_back: Option<String>,
+    in_effect: bool,
+    problems: Vec<String>,
+    versions: Table,
+}
+
+#[derive(Template)]
+#[template(path = "whose.html")]
+struct AskWhose {
+    frame: Frame,
+    action: String,
+}
+
+/// The tenant that a page is about: the reader's own, or the one that somebody of the whole host named.
+pub(crate) fn tenant(visit: &Visit, fields: &[(String, String)]) -> Result<Option<TenantName>, Trouble> {
+    if let Some(own) = &visit.visitor.who.tenant {
+        return Ok(Some(own.clone()));
+    }
+    match field(fields, "tenant") {
+        "" => Ok(None),
+        named => named
+            .parse()
+            .map(Some)
+            .map_err(|error| Trouble::bad(format!("tenant: {error}"))),
+    }
+}
+
+pub(crate) fn asked(uri: &Uri) -> Vec<(String, String)> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// Asks somebody of the whole host whose page they want.
+fn ask_whose(visit: &Visit, title: &str, uri: &Uri) -> Response {
+    show(&AskWhose {
+        frame: Frame::of(visit, title),
+        action: uri.path().to_owned(),
+    })
+}
+
+pub(crate) async fn view(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<SettingsView, Trouble> {
+    let path = TenantPath { tenant: tenant.clone() };
+    console
+        .ask::<calls::ShowSettings>(&visit.visitor.token, &path, &Nothing {}, &Nothing {})
+        .await
+}
+
+pub(crate) fn whose(part: &SettingsPart) -> Part {
+    match part.whose {
+        Whose::File => Part::said("the operator's").class("dim"),
+        Whose::Settings => Part::said("own"),
+        Whose::Route => Part::said("set by API"),
+    }
+}
+
+fn words(problem: &FieldProblem) -> String {
+    let line = problem.line.map(|line| format!("Line {line}: ")).unwrap_or_default();
+    mask::line(&format!("{line}{} ({})", problem.message, problem.help), 600)
+}
+
+fn form(what: &str, tenant: &str, more: &[(&str, &str)]) -> String {
+    address(&format!("/set/{what}"), &[&[("tenant", tenant)], more].concat())
+}
+
+/// What can be done with a part: only what is the tenant's own is changed here.
+fn remove(visit: &Visit, tenant: &str, kind: &str, part: &SettingsPart) -> Cell {
+    let is_own = part.whose == Whose::Settings && may(visit, Permission::SettingsWrite);
+    let link = || Part::said("Remove").to(form("remove", tenant, &[("kind", kind), ("name", &part.name)]));
+    Cell::maybe(is_own.then(link))
+}
+
+fn add(visit: &Visit, name: &'static str, what: &str, tenant: &str) -> Option<(&'static str, String)> {
+    may(visit, Permission::SettingsWrite).then(|| (name, form(what, tenant, &[])))
+}
+
+/// `GET /console/sources`.
+pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
+    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
+        return Ok(ask_whose(&visit, "Sources", &uri));
+    };
+    let (found, now) = (view(&console, &visit, &tenant).await?, (console.host.now)());
+    let mut last: BTreeMap<String, (String, String)> = BTreeMap::new();
+    if may(&visit, Permission::ReceiptRead) {
+        let query = ListQuery {
+            filter: Some(format!("tenant:{tenant}")),
+            limit: Some(EVENTS_LOOKED_AT),
+            ..ListQuery::default()
+        };
+        let events = console.read::<calls::Events>(&visit.visitor.token, &query).await?;
+        for row in events.items {
+            let seen = (row.event.received_at, event_page(row.event.receipt));
+            last.entry(row.event.source.to_string()).or_insert(seen);
+        }
+    }
+    let tenant = tenant.to_string();
+    let mut table = Table::new(
+        "sources",
+        &[
+            ("Source", "main"),
+            ("Provider", ""),
+            ("Path for the provider", "wide"),
+            ("Last event", "time"),
+            ("Whose", ""),
+            ("", "act"),
+        ],
+    );
+    for source in &found.sources {
+        let proof = profile::shipped().get(source.says.as_str());
+        let provider = proof.map_or_else(|| mask::line(&source.says, 60), |profile| profile.title.clone());
+        let provider = Cell::from(Part::told(&provider));
+        let provider = match proof {
+            Some(profile) => provider.below(Part::said(profile.scheme_title()).class("dim")),
+            None => provider,
+        };
+        let at = match last.get(&source.name) {
+            Some((at, page)) => Part::at(at, now).to(page.clone()),
+            None => Part::said("none lately").class("dim"),
+        };
+        table.rows.push(vec![
+            Part::said(source.name.clone()).into(),
+            provider,
+            Part::told(&source.to.join(" ")).class("code").into(),
+            at.into(),
+            whose(source).into(),
+            remove(&visit, &tenant, "source", source),
+        ]);
+    }
+    Ok(show(&Configured {
+        frame: Frame::of(&visit, "Sources"),
+        about: "Where providers send events, and how each proves itself. The provider is given the public listener's address with this path.",
+        add: add(&visit, "Add a source", "source", &tenant),
+        tenant,
+        table,
+        empty: "No source yet: nothing can come in.",
+        problems: found.problems.iter().map(words).collect(),
+    }))
+}
+
+/// `GET /console/routes`.
+pub(crate) async fn routes(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
+    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
+        return Ok(ask_whose(&visit, "Routes", &uri));
+    };
+    let found = view(&console, &visit, &tenant).await?;
+    let tenant = tenant.to_string();
+    let columns = [
+        ("Route", "main"),
+        ("Runs", ""),
+        ("Sends to", "wide"),
+        ("Whose", ""),
+        ("", "act"),
+    ];
+    let mut table = Table::new("routes", &columns);
+    for route in &found.routes {
+        let to = match route.to.as_slice() {
+            [] => "the ledger".to_owned(),
+            to => to.join(", "),
+        };
+        table.rows.push(vec![
+            Part::said(route.name.clone()).into(),
+            Part::told(&route.says).into(),
+            Part::told(&to).into(),
+            whose(route).into(),
+            remove(&visit, &tenant, "route", route),
+        ]);
+    }
+    Ok(show(&Configured {
+        frame: Frame::of(&visit, "Routes"),
+        about: "Which events are handed on as they are, or to a plugin, and where what follows goes.",
+        add: add(&visit, "Add a route", "route", &tenant),
+        tenant,
+        table,
+        empty: "No route yet: events are kept, and nothing follows from them.",
+        problems: found.problems.iter().map(words).collect(),
+    }))
+}
+
+/// `GET /console/destinations`.
+pub(crate) async fn destinations(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    uri: Uri,
+) -> Result<Response, Trouble> {
+    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
+        return Ok(ask_whose(&visit, "Destinations", &uri));
+    };
+    let found = view(&console, &visit, &tenant).await?;
+    let tenant = tenant.to_string();
+    let mut table = Table::new(
+        "destinations",
+        &[("Destination", "main"), ("URL", "wide"), ("Whose", ""), ("", "act")],
+    );
+    for destination in &found.destinations {
+        table.rows.push(vec![
+            Part::said(destination.name.clone()).into(),
+            Part::told(&destination.says).class("code").into(),
+            whose(destination).into(),
+            remove(&visit, &tenant, "destination", destination),
+        ]);
+    }
+    Ok(show(&Configured {
+        frame: Frame::of(&visit, "Destinations"),
+        about: "Where actions and forwarded events are sent, signed after Standard Webhooks.",
+        add: add(&visit, "Add a destination", "destination", &tenant),
+        tenant,
+        table,
+        empty: "No destination yet: actions stay in the ledger.",
+        problems: found.problems.iter().map(words).collect(),
+    }))
+}
+
+/// `GET /console/secrets`.
+pub(crate) async fn secrets(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
+    let Some(tenant) = tenant(&visit, &asked(&uri))? else {
+        return Ok(ask_whose(&visit, "Secrets", &uri));
+    };
+    let (found, now) = (view(&console, &visit, &tenant).await?, (console.host.now)());
+    let path = TenantPath { tenant: tenant.clone() };
+    let secrets = console
+        .ask::<calls::Secrets>(&visit.visitor.token, &path, &Nothing {}, &Nothing {})
+        .await?;
+    let tenant = tenant.to_string();
+    let columns = [
+        ("Secret", "main"),
+        ("Used by", "wide"),
+        ("Set", "time"),
+        ("By", ""),
+        ("", "act"),
+    ];
+    let mut table = Table::new("secrets", &columns);
+    let may_write = may(&visit, Permission::SettingsWrite);
+    for secret in &secrets {
+        let name = Cell::from(Part::said(secret.name.to_string()));
+        let name = match secret.opens {
+            Some(false) => name.below(Part::said("this host has not its key").marked("dead")),
+            Some(true) | None => name,
+        };
+        let used = match secret.used_by.as_slice() {
+            [] => Part::said("nothing").class("dim"),
+            used => Part::told(&used.join(", ")),
+        };
+        let named = [("name", secret.name.as_str())];
+        let acts = may_write.then(|| Part::said("Replace").to(form("secret", &tenant, &named)));
+        let gone = (may_write && secret.used_by.is_empty())
+            .then(|| Part::said("Remove").to(form("remove-secret", &tenant, &named)));
+        table.rows.push(vec![
+            name,
+            used.into(),
+            Part::at(&secret.at.to_string(), now).class("time").into(),
+            Cell::from(Part::told(&secret.actor)).below(Part::told(&secret.why).class("dim")),
+            Cell::of(acts.into_iter().chain(gone)),
+        ]);
+    }
+    let mut problems: Vec<_> = found.problems.iter().map(words).collect();
+    if !found.takes_secrets {
+        let says = "Secrets cannot be set yet: the operator has named no key that they are sealed with (seal_keys in [tenants]).";
+        problems.push(says.to_owned());
+    }
+    Ok(show(&Configured {
+        frame: Frame::of(&visit, "Secrets"),
+        about: "What sources and destinations of the settings are verified and signed with, by name. What a secret is, nothing shows.",
+        add: add(&visit, "Set a secret", "secret", &tenant).filter(|_| found.takes_secrets),
+        tenant,
+        table,
+        empty: "No secret yet. A source needs one that its provider shows, a destination one of its own.",
+        problems,
+    }))
+}
+
+/// `GET /console/settings`: the newest version, or the one that was asked for.
+pub(crate) async fn settings(State(console): State<Arc<Console>>, visit: Visit, uri: Uri) -> Result<Response, Trouble> {
+    let fields = asked(&uri);
+    let Some(tenant) = tenant(&visit, &fields)? else {
+        return Ok(ask_whose(&visit, "Settings", &uri));
+    };
+    let (token, now) = (&visit.visitor.token, (console.host.now)());
+    let found = view(&console, &visit, &tenant).await?;
+    let path = TenantPath { tenant: tenant.clone() };
+    let lines = console
+        .ask::<calls::SettingsVersions>(token, &path, &Nothing {}, &Nothing {})
+        .await?;
+    let (version, text) = match field(&fields, "version") {
+        "" => (found.version, found.text),
+        number => {
+            let version = number.parse().map_err(|_| Trouble::bad("version: write its number"))?;
+            let path = SettingsVersionPath {
+                tenant: tenant.clone(),
+                version,
+            };
+            let one = console
+                .ask::<calls::ShowSettingsVersion>(token, &path, &Nothing {}, &Nothing {})
+                .await?;
+            (version, one.text)
+        }
+    };
+    let tenant = tenant.to_string();
+    let may_write = may(&visit, Permission::SettingsWrite);
+    let columns = [
+        ("Version", "main"),
+        ("Set", "time"),
+        ("By", ""),
+        ("Why", "wide"),
+        ("Size", "number"),
+    ];
+    let mut versions = Table::new("versions of the settings", &columns);
+    for line in &lines {
+        let number = line.version.to_string();
+        let page = address("/settings", &[("tenant", &tenant), ("version", &number)]);
+        let name = Cell::from(Part::said(format!("Version {number}")).to(page));
+        versions.rows.push(vec![
+            match line.text_of {
+                Some(0) => name.below(Part::said("back to nothing").class("dim")),
+                Some(old) => name.below(Part::said(format!("back to version {old}")).class("dim")),
+                None => name,
+            },
+            Part::at(&line.at.to_string(), now).class("time").into(),
+            Part::told(&line.actor).into(),
+            Part::told(&line.why).class("dim").into(),
+            Part::said(size(line.bytes)).into(),
+        ]);
+    }
+    let is_newest = version == found.version;
+    let back_to = match (is_newest, version) {
+        (true, newest) => newest.checked_sub(1),
+        (false, old) => Some(old),
+    };
+    let roll_back = back_to.map(|to| form("rollback", &tenant, &[("to", &to.to_string())]));
+    Ok(show(&Settings {
+        frame: Frame::of(&visit, "Settings"),
+        change: form("settings", &tenant, &[]),
+        tenant,
+        version,
+        is_newest,
+        text: text
+            .lines()
+            .map(|line| mask::shown(&line.replace('\t', "    ")).into_owned())
+            .collect::<Vec<_>>()
+            .join("\n"),
+        may_write,
+        roll_back: roll_back.filter(|_| may_write),
+        in_effect: found.in_effect,
+        problems: found.problems.iter().map(words).collect(),
+        versions,
+    }))
+}
