@@ -106,7 +106,9 @@ fn a_child_without_memory_or_time_fails_alone() {
     let short = refusal(&sandbox(CHILD, &[], MEMORY, 1), &long());
     assert_eq!(short, late("not done after 10 ms"));
     let busy = refusal(&sandbox(CHILD, &[], MEMORY, 1000), &very_long());
-    assert_eq!(busy, late("not done after 1 s of processor time"));
+    // Among busy neighbours, to whom it gives way, the clock may be first.
+    let bounds = ["not done after 1 s of processor time", "not done after 10000 ms"];
+    assert!(bounds.map(late).contains(&busy), "{busy}");
     assert!(
         sandbox(CHILD, &[], MEMORY, 60_000).load(&component(GOOD)).is_ok(),
         "the parent lives"
