@@ -31,7 +31,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     name: "kill",
     summary: "kill -9 at random times under load; a restart on the same store each time",
     unit: "cycles",
-    short: 120,
+    short: 90,
     full: 10_000,
     run: |asked, progress| {
         let options = Options::new(u32::try_from(asked.count).unwrap_or(u32::MAX), asked.seed);

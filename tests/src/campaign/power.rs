@@ -25,7 +25,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     name: "power",
     summary: "the power goes at any write, and what was not synced is dropped, torn, reordered",
     unit: "crash points",
-    short: 120,
+    short: 90,
     full: 3_000,
     run,
 };

@@ -30,7 +30,7 @@ pub const CAMPAIGN: Campaign = Campaign {
     name: "simulate",
     summary: "the store and the rules among simulated workers, destinations, clocks and crashes; a seed repeats exactly",
     unit: "seeds",
-    short: 120,
+    short: 90,
     full: 10_000,
     run,
 };
