@@ -137,7 +137,8 @@ async fn answer(head: &Head, request: IncomingRequest, kept: &mut Option<Kept>) 
     if NOT_HERE.iter().any(|call| is_path(call, &head.path)) {
         return Err(Refusal {
             status: 404,
-            message: "nothing is set by API on Spin: an app is built from its files; change those, and build it again".to_owned(),
+            message: "nothing is set by API on Spin: an app is built from its files; change those, and build it again"
+                .to_owned(),
         });
     }
     if head.path != SWEEP && !SERVED.iter().any(|served| is_path(served, &head.path)) {
