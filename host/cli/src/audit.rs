@@ -214,7 +214,7 @@ fn verify(args: &Verify) -> anyhow::Result<Exit> {
             checkpoints: &held,
         })?;
     } else {
-        tell(&path, &report, &held, args.tenant.as_ref(), ok);
+        tell(&path, &report, &held, args.tenant.as_ref(), args.index, ok);
     }
     Ok(if ok { Exit::Yes } else { Exit::No })
 }
@@ -243,7 +243,7 @@ fn narrow(report: &mut AuditReport, tenant: &TenantName, checkpoints: &[Checkpoi
     }
 }
 
-fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&TenantName>, ok: bool) {
+fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&TenantName>, with_index: bool, ok: bool) {
     let place = path.display();
     match tenant {
         Some(tenant) => {
@@ -257,8 +257,13 @@ fn tell(path: &Path, report: &AuditReport, held: &[Held], tenant: Option<&Tenant
         None if report.first_broken.is_none() && report.problems.is_empty() => {
             let Mark { receipts, head } = report.whole;
             anstream::println!(
-                "{GOOD}whole{GOOD:#}  {}, the chain holds  {DIM}{place}{DIM:#}",
-                counted(receipts, "receipt")
+                "{GOOD}whole{GOOD:#}  {}, the chain holds{}  {DIM}{place}{DIM:#}",
+                counted(receipts, "receipt"),
+                if with_index {
+                    ", and every row is what the log says"
+                } else {
+                    ""
+                }
             );
             anstream::println!("  {DIM}ends with{DIM:#} {head}");
         }
@@ -321,7 +326,7 @@ fn checkpoint(args: &Write) -> anyhow::Result<Exit> {
     let key = private_key(&args.key)?;
     let (path, mut report) = read_whole(&args.files, &[], false)?;
     if !report.is_whole() {
-        tell(&path, &report, &[], None, false);
+        tell(&path, &report, &[], None, false, false);
         return Err(Refused("the store is not whole; nothing was signed".to_owned()).into());
     }
     let store = report.store.context("the store has no key to be known by")?;

@@ -95,6 +95,11 @@ fn o5_a_store_passes_beside_its_host_and_what_is_done_to_its_files_is_named() {
 
     let index = |stage: &Stage| stage.ask(&["audit", "verify", "--index"]);
     assert_eq!(index(&stage).ok().json()["problems"], serde_json::json!([]));
+    let said = stage.ask_for_people(&["audit", "verify", "--index"]).stdout;
+    assert!(
+        said.contains("the chain holds, and every row is what the log says"),
+        "{said}"
+    );
     // An amount, changed in the database alone: in the first row that has one.
     let folder = copy(&stage, "amount");
     edit(&folder.join(FILES[0]), |database| {

@@ -211,6 +211,40 @@ pub fn files(folder: &Path) -> io::Result<Vec<TenantFile>> {
     Ok(paths.iter().map(read).collect())
 }
 
+/// What a text declares, a tenant's file or its settings.
+struct Parts {
+    sources: BTreeMap<SourceName, Source>,
+    destinations: BTreeMap<DestinationName, Destination>,
+    routes: Vec<Route>,
+}
+
+impl Parts {
+    /// Reads each. `succeeded` are names that destinations had before, which no other may have had.
+    fn read(
+        sources: Vec<(SourceName, Section<'_>)>,
+        destinations: Vec<(DestinationName, Section<'_>)>,
+        routes: Vec<(RouteName, Section<'_>)>,
+        scope: &Scope<'_>,
+        mut succeeded: BTreeSet<DestinationName>,
+    ) -> Self {
+        let sources = sources
+            .into_iter()
+            .filter_map(|(name, section)| Some((name.clone(), source::source(name, &section, scope.offer)?)));
+        let destinations = destinations.into_iter().filter_map(|(name, section)| {
+            let read = destination::destination(&section, scope.offer, &scope.destinations, &mut succeeded);
+            Some((name, read?))
+        });
+        let routes = routes
+            .into_iter()
+            .filter_map(|(name, section)| route::route(name, &section, scope));
+        Self {
+            sources: sources.collect(),
+            destinations: destinations.collect(),
+            routes: routes.collect(),
+        }
+    }
+}
+
 /// Checks a tenant's file.
 ///
 /// # Errors
@@ -238,22 +272,11 @@ pub fn check(name: &str, file: &File, offer: &Offer, resolver: &dyn Resolver) ->
             sources: sources.iter().map(|(name, _)| name.clone()).collect(),
             destinations: destinations.iter().map(|(name, _)| name.clone()).collect(),
         };
-        let sources: BTreeMap<_, _> = sources
-            .into_iter()
-            .filter_map(|(name, section)| Some((name.clone(), source::source(name, &section, offer)?)))
-            .collect();
-        let mut succeeded = BTreeSet::new();
-        let destinations: BTreeMap<_, _> = destinations
-            .into_iter()
-            .filter_map(|(name, section)| {
-                let read = destination::destination(&section, offer, &scope.destinations, &mut succeeded);
-                Some((name, read?))
-            })
-            .collect();
-        let routes = routes
-            .into_iter()
-            .filter_map(|(name, section)| route::route(name, &section, &scope))
-            .collect();
+        let Parts {
+            sources,
+            destinations,
+            routes,
+        } = Parts::read(sources, destinations, routes, &scope, BTreeSet::new());
         offer.natively_only(
             top,
             &["promotion"],

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::raw::{File, Findings, Section};
 use super::route::Scope;
-use super::{Destination, Offer, Problems, Resolver, Source, destination, route, source};
+use super::{Destination, Offer, Parts, Problems, Resolver, Source};
 use crate::route::Route;
 
 /// What the file declares, as far as settings must know it.
@@ -90,22 +90,11 @@ pub fn check_settings(
             sources: names(&of_file.sources, &sources),
             destinations: names(&of_file.destinations, &destinations),
         };
-        let sources = sources
-            .into_iter()
-            .filter_map(|(name, section)| Some((name.clone(), source::source(name, &section, offer)?)))
-            .collect();
-        let mut succeeded = of_file.formerly.clone();
-        let destinations = destinations
-            .into_iter()
-            .filter_map(|(name, section)| {
-                let read = destination::destination(&section, offer, &scope.destinations, &mut succeeded);
-                Some((name, read?))
-            })
-            .collect();
-        let routes = routes
-            .into_iter()
-            .filter_map(|(name, section)| route::route(name, &section, &scope))
-            .collect();
+        let Parts {
+            sources,
+            destinations,
+            routes,
+        } = Parts::read(sources, destinations, routes, &scope, of_file.formerly.clone());
         Some(Added {
             sources,
             routes,
