@@ -258,6 +258,24 @@ mod hosts {
         assert!(said.contains("`synchronous_commit` is off"), "{said}");
     }
 
+    /// Inserts are sent and not waited for: what one failed with is the answer all the same, and not that the transaction was over then.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_an_insert_failed_with_is_the_answer_and_nothing_of_it_is_kept() {
+        let server = server!();
+        let store = server.open();
+        let full = "CREATE FUNCTION tollgate.full() RETURNS trigger LANGUAGE plpgsql AS \
+                    $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$";
+        execute(&server, full).await;
+        let on_insert =
+            "CREATE TRIGGER fill BEFORE INSERT ON tollgate.receipts FOR EACH ROW EXECUTE FUNCTION tollgate.full()";
+        execute(&server, on_insert).await;
+        let answer = store.admit(vec![Sent::new("e1").admission(&store)]).await;
+        assert!(matches!(answer, Err(StoreError::NoSpace { .. })), "{answer:?}");
+        execute(&server, "DROP TRIGGER fill ON tollgate.receipts").await;
+        assert_eq!(Sent::new("e1").admit(&store).await, ACCEPTED);
+        assert_eq!(store.counts().await.unwrap().receipts, 1);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_server_that_is_away_is_said_at_once_and_is_used_again_when_it_is_back() {
         let mut server = server!();
