@@ -28,6 +28,7 @@ mod operators;
 mod lists;
 mod bulk;
 mod issues;
+mod mail;
 mod process;
 mod telemetry;
 mod prometheus;
