@@ -32,6 +32,7 @@ mod mail;
 mod process;
 mod telemetry;
 mod prometheus;
+mod alerts;
 mod traces;
 mod audit;
 mod backup;
