@@ -5,15 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tokio::runtime::Runtime;
 use tollgate_tests::client::{Client, request};
 
-use super::bare::Mode;
-use super::load;
-use super::measures::{Found, PACED_CONNECTIONS, PACED_PER_SECOND, Plan};
-use super::process::{OPERATOR_TOKEN, Server, Setup};
-use super::system::say;
+use super::process::OPERATOR_TOKEN;
 
 /// The lists that are asked for, by the name under which each is told.
 pub(super) const LISTS: [(&str, &str); 11] = [
@@ -31,8 +25,8 @@ pub(super) const LISTS: [(&str, &str); 11] = [
 ];
 /// A question at a time, and this long until the next: so somebody looks at a console that refreshes itself.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Events that fill the store in one piece.
-const FILL: u64 = 100_000;
+/// How many receipts the store had by then.
+pub(super) const RECEIPTS: &str = "receipts";
 /// What is told of intake, with and without questions.
 pub(super) const QUIET: &str = "intake without lists: p99 ms";
 pub(super) const ASKED: &str = "intake beside lists: p99 ms";
@@ -42,54 +36,8 @@ pub(super) fn p95(list: &str) -> String {
     format!("{list}: p95 ms")
 }
 
-pub(super) fn measure(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()> {
-    let books = Server::start(Setup::Bare(Mode::Answer))?;
-    let server = Server::start(Setup::Listed { books: books.door.port })?;
-    let mut stored = 0;
-    while stored < plan.receipts {
-        let next = FILL.min(plan.receipts - stored);
-        stored += runtime.block_on(load::run_count(&server.door, 256, next))?.requests;
-        server.wait_until_settled()?;
-        say(&format!(
-            "{stored} of {} receipts stored, settled and delivered",
-            plan.receipts
-        ));
-    }
-    found
-        .words
-        .insert("lists".to_owned(), format!("over {stored} receipts"));
-    let duration = Duration::from_secs(plan.paced_seconds);
-    let intake = || load::paced(&server.door, PACED_PER_SECOND, duration, PACED_CONNECTIONS);
-    for round in 1..=plan.rounds.min(3) {
-        say(&format!(
-            "round {round}: {PACED_PER_SECOND} events per second, and nobody asks"
-        ));
-        found.sample(QUIET, per_mille(intake()?, 990));
-        server.wait_until_settled()?;
-        say(&format!(
-            "round {round}: the same, and somebody asks for one list after the other"
-        ));
-        let is_over = AtomicBool::new(false);
-        let operator = server.operator.context("a host without a private listener")?;
-        let (latencies, pages) = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| ask(operator, &is_over));
-            let latencies = intake();
-            is_over.store(true, Ordering::Relaxed);
-            let pages = asking.join().map_err(|_| anyhow::anyhow!("who asks panicked"))?;
-            anyhow::Ok((latencies?, pages?))
-        })?;
-        found.sample(ASKED, per_mille(latencies, 990));
-        for (list, took) in pages {
-            found.sample(p95(list), per_mille(took, 950));
-        }
-        server.wait_until_settled()?;
-    }
-    server.stop()?;
-    books.stop()
-}
-
 /// How long the first page of each list took, until it is over; each is asked for once at least.
-fn ask(operator: u16, is_over: &AtomicBool) -> anyhow::Result<BTreeMap<&'static str, Vec<Duration>>> {
+pub(super) fn ask(operator: u16, is_over: &AtomicBool) -> anyhow::Result<BTreeMap<&'static str, Vec<Duration>>> {
     let mut connection = Client::connect(([127, 0, 0, 1], operator).into())?;
     let headers = [("authorization".to_owned(), format!("Bearer {OPERATOR_TOKEN}"))];
     let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
@@ -112,7 +60,7 @@ fn ask(operator: u16, is_over: &AtomicBool) -> anyhow::Result<BTreeMap<&'static 
 }
 
 /// What so many of a thousand did not exceed, in milliseconds.
-fn per_mille(mut latencies: Vec<Duration>, share: usize) -> f64 {
+pub(super) fn per_mille(mut latencies: Vec<Duration>, share: usize) -> f64 {
     latencies.sort_unstable();
     let at = latencies.len() * share / 1000;
     latencies

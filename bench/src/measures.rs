@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -61,7 +62,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn sample(&mut self, name: impl Into<String>, value: f64) {
+    fn sample(&mut self, name: impl Into<String>, value: f64) {
         self.samples.entry(name.into()).or_default().push(value);
     }
 
@@ -132,7 +133,7 @@ pub(super) const MEASURES: [Measure; 8] = [
         name: "lists",
         summary: "the first page of each list over 1,000,000 receipts, and intake at 2,000 per second beside it (some ten minutes)",
         usual: false,
-        run: lists::measure,
+        run: listed,
     },
 ];
 
@@ -280,9 +281,9 @@ fn repeat(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
 }
 
 /// What providers send at their worst, and a tenth of what the machine can take.
-pub(super) const PACED_PER_SECOND: u64 = 2_000;
+const PACED_PER_SECOND: u64 = 2_000;
 /// So many that a pause of 128 ms still finds a free connection for each instant.
-pub(super) const PACED_CONNECTIONS: usize = 256;
+const PACED_CONNECTIONS: usize = 256;
 /// Receipts that the store has by then, so that its log and its keys are in their steady state.
 const PACED_AFTER: u64 = 100_000;
 const PACED_STRETCHES_MAX: usize = 4;
@@ -495,4 +496,49 @@ fn million(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<
         }
     }
     Ok(())
+}
+
+/// Over a store whose events were run and delivered: the same load, in each round without questions and then beside them.
+fn listed(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<()> {
+    let books = Server::start(Setup::Bare(Mode::Answer))?;
+    let server = Server::start(Setup::Listed { books: books.door.port })?;
+    let mut stored = 0;
+    while stored < plan.receipts {
+        let next = FILL.min(plan.receipts - stored);
+        stored += runtime.block_on(load::run_count(&server.door, 256, next))?.requests;
+        server.wait_until_settled()?;
+        say(&format!(
+            "{stored} of {} receipts stored, settled and delivered",
+            plan.receipts
+        ));
+    }
+    found.sample(lists::RECEIPTS, stored as f64);
+    let duration = Duration::from_secs(plan.paced_seconds);
+    let intake = || load::paced(&server.door, PACED_PER_SECOND, duration, PACED_CONNECTIONS);
+    for round in 1..=plan.rounds.min(3) {
+        say(&format!(
+            "round {round}: {PACED_PER_SECOND} events per second, and nobody asks"
+        ));
+        found.sample(lists::QUIET, lists::per_mille(intake()?, 990));
+        server.wait_until_settled()?;
+        say(&format!(
+            "round {round}: the same, and somebody asks for one list after the other"
+        ));
+        let is_over = AtomicBool::new(false);
+        let operator = server.operator.context("a host without a private listener")?;
+        let (latencies, pages) = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| lists::ask(operator, &is_over));
+            let latencies = intake();
+            is_over.store(true, Ordering::Relaxed);
+            let pages = asking.join().map_err(|_| anyhow::anyhow!("who asks panicked"))?;
+            anyhow::Ok((latencies?, pages?))
+        })?;
+        found.sample(lists::ASKED, lists::per_mille(latencies, 990));
+        for (list, took) in pages {
+            found.sample(lists::p95(list), lists::per_mille(took, 950));
+        }
+        server.wait_until_settled()?;
+    }
+    server.stop()?;
+    books.stop()
 }

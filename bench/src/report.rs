@@ -145,7 +145,8 @@ const ASKED: [Asked; 11] = [
         besides: |report| {
             let (list, _) = slowest(report)?;
             let events = report.median("lists", &lists::p95("events")).map(number)?;
-            Some(format!("that of {list}; of events {events} ms"))
+            let receipts = report.median("lists", lists::RECEIPTS).map(number)?;
+            Some(format!("that of {list}; of events {events} ms; {receipts} receipts at first"))
         },
     },
     Asked {

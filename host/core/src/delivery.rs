@@ -13,7 +13,6 @@ use crate::event::Event;
 use crate::forward;
 use crate::ids::{Digest, LeaseEpoch, OutboxId, ReceiptId};
 use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
-use crate::mail;
 pub use crate::outbox::OutboxClaim;
 use crate::outbox::idempotency_key;
 use crate::profile::Profile;
@@ -316,11 +315,16 @@ impl AttemptEnd {
         match self {
             Self::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
             // 421: the server closes. That it refuses one e-mail, or wants it later, says nothing about the next.
-            Self::Mailed { smtp_status } => *smtp_status != 421 && !mail::is_about_login(*smtp_status),
+            Self::Mailed { smtp_status } => *smtp_status != 421 && !is_about_login(*smtp_status),
             Self::Confirmed | Self::GivenBack { .. } => true,
             Self::Failed { .. } | Self::Forbidden { .. } => false,
         }
     }
+}
+
+/// Whether a status says of the host's own user and password that they are not taken (RFC 4954, section 6), and nothing of the message.
+fn is_about_login(smtp_status: u16) -> bool {
+    matches!(smtp_status, 530 | 534 | 535 | 538)
 }
 
 /// Decides what follows an attempt (number `attempt`, from 1). Standard Webhooks: only 2xx is success, 3xx is a failure, 410 means
@@ -347,7 +351,7 @@ pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: Unix
             format!("the destination answered {http_status}"),
         ),
         AttemptEnd::Confirmed | AttemptEnd::Mailed { smtp_status: 200..=299 } => EntryEnd::Delivered,
-        AttemptEnd::Mailed { smtp_status } if mail::is_about_login(*smtp_status) => retry(
+        AttemptEnd::Mailed { smtp_status } if is_about_login(*smtp_status) => retry(
             0,
             format!("the mail server does not take the host's user and password: {smtp_status}"),
         ),

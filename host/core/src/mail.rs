@@ -187,11 +187,6 @@ fn text(claim: &OutboxClaim, notice: &Notice, key: &str) -> String {
     )
 }
 
-/// Whether a status says of the host's own user and password that they are not taken (RFC 4954, section 6), and nothing of the message.
-pub(crate) fn is_about_login(smtp_status: u16) -> bool {
-    matches!(smtp_status, 530 | 534 | 535 | 538)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
