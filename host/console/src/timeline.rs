@@ -247,6 +247,17 @@ fn tried(action: &ActionView, entry: &OutboxView, attempt: &AttemptView) -> Step
             };
             (word, format!("{} answered {http_status}", entry.destination))
         }
+        AttemptEnd::Mailed { smtp_status } => {
+            let word = if attempt.end.is_success() {
+                "delivered"
+            } else {
+                "failed"
+            };
+            (
+                word,
+                format!("The mail server answered {smtp_status} for {}", entry.destination),
+            )
+        }
         AttemptEnd::Confirmed => ("delivered", format!("{} was pulled and confirmed", entry.destination)),
         AttemptEnd::GivenBack { reason, .. } => (
             "failed",

@@ -69,6 +69,7 @@ pub mod retry;
 pub mod outbox;
 pub mod delivery;
 pub mod forward;
+pub mod mail;
 pub mod own_header;
 pub mod network;
 pub mod breaker;

@@ -254,5 +254,9 @@ pub const OWN_HEADERS_MAX: usize = 16;
 pub const OWN_HEADER_NAME_BYTES_MAX: usize = 64;
 /// The value of such a header.
 pub const OWN_HEADER_BYTES_MAX: usize = 4096;
+/// Addresses that one e-mail goes to.
+pub const MAIL_ADDRESSEES_MAX: usize = 20;
+/// E-mails to one destination that begin in a second.
+pub const MAILS_PER_S_MAX: u32 = 1;
 /// A destination's Retry-After is obeyed up to here.
 pub const RETRY_AFTER_MS_MAX: i64 = 24 * 60 * 60 * 1000;

@@ -342,6 +342,8 @@ pub enum BulkItem {
     Entry(OutboxId, String),
     /// A receipt; where it is routed again, with the jobs that routing gives to it now.
     Receipt(ReceiptId, Vec<NewJob>),
+    /// A held receipt, with the status that it is given.
+    Held(ReceiptId, ReviewDecision),
 }
 
 /// A receipt that may be routed.

@@ -96,8 +96,14 @@ fn main() {
         delivery::AttemptEnd::answered(_, _, _);
         delivery::AttemptEnd::event_unread(_);
         delivery::OutboxClaim::attempted(_, _, _, _, _, _);
-        delivery::OutboxClaim::compose(_, _, _, _);
+        delivery::OutboxClaim::compose(_, _, _, _, _);
+        delivery::attempt_span(_, _);
+        delivery::span_id(_, _);
         delivery::OutboxClaim::hands_on_event(_);
+        mail::OutboxClaim::mail(_);
+        mail::MailAddress::as_str(_);
+        mail::MailAddress::domain(_);
+        mail::is_domain(_);
         delivery::OutboxClaim::without_destination(_);
         delivery::entry_end(_, _, _, _, _);
         delivery::kept_answer(_, _);

@@ -13,6 +13,7 @@
 
 mod host;
 mod last_good;
+mod mail;
 mod operator;
 mod reach;
 mod references;
@@ -45,6 +46,7 @@ use tollgate_tenants::file::{self, File, TenantFile};
 
 use crate::clock;
 pub(crate) use last_good::{Kept, LastGood};
+pub(crate) use mail::{MailConfig, MailTls};
 use operator::Settings;
 use reach::Reach;
 use references::References;
@@ -126,11 +128,7 @@ pub(crate) fn check_route(
         ..Settings::default()
     };
     let plugins = config.plugins.keys().chain(published).cloned().collect();
-    let declared = (
-        &tenant.name,
-        tenant.sources.keys().cloned().collect(),
-        tenant.destinations.keys().cloned().collect(),
-    );
+    let declared = (&tenant.name, tenant.declared());
     let no_env = |_: &str| None;
     file::check_route(
         name,
@@ -378,6 +376,7 @@ impl Draft {
                 store: settings.store,
                 worker: settings.worker,
                 delivery: settings.delivery,
+                mail: settings.mail,
                 plugins: settings.plugins,
                 tenants: BTreeMap::new(),
                 lifecycles: settings.lifecycles,
@@ -602,6 +601,8 @@ pub struct Config {
     pub store: StoreConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) delivery: DeliveryConfig,
+    /// How e-mails leave; absent: none do.
+    pub(crate) mail: Option<Arc<MailConfig>>,
     /// The plugins' files that the operator names, by plugin.
     pub plugins: BTreeMap<PluginName, PluginConfig>,
     /// The tenants that are run, by name.

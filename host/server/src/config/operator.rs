@@ -19,6 +19,7 @@ use tollgate_tenants::file::{
     self, BODY_BYTES_LEAST, File, Findings, Host, Leave, Offer, Problems, Schemas, Section, Value, WRITE_A_NETWORK, set,
 };
 
+use super::mail::{self, MailConfig};
 use super::reach::{Tenancy, Trust};
 use super::references::References;
 use super::{
@@ -50,6 +51,10 @@ pub(super) struct Settings {
     pub(super) store: StoreConfig,
     pub(super) worker: WorkerConfig,
     pub(super) delivery: DeliveryConfig,
+    /// How e-mails leave; absent: none do.
+    pub(super) mail: Option<Arc<MailConfig>>,
+    /// The domains that e-mails may go to, as `Offer` has them; also where the rest of `mail` is wrong.
+    pub(super) mail_domains: Option<BTreeSet<String>>,
     pub(super) plugins: BTreeMap<PluginName, PluginConfig>,
     /// The plugins' names, those with problems as well; absent when the file could not be read.
     pub(super) plugin_names: Option<BTreeSet<PluginName>>,
@@ -101,6 +106,8 @@ impl Default for Settings {
                 in_flight_max: 16,
                 outbound: OutboundRules::default(),
             },
+            mail: None,
+            mail_domains: None,
             plugins: BTreeMap::new(),
             plugin_names: None,
             schemas: Schemas::default(),
@@ -124,6 +131,7 @@ impl Settings {
             in_flight_max: self.delivery.in_flight_max,
             allow_http: self.delivery.outbound.allow_http,
             allow_networks: &self.delivery.outbound.allow_networks,
+            mail_domains: self.mail_domains.as_ref(),
             limits: self.worker.limits,
             lifecycles: &self.lifecycles,
             plugins,
@@ -156,6 +164,14 @@ pub(super) fn check(
         }
         if let Some(section) = top.section("delivery") {
             delivery(&section, &mut settings.delivery);
+        }
+        if let Some(section) = top.section("notices") {
+            if let Some(email) = section.section("email") {
+                let mail = mail::email(&email);
+                settings.mail_domains = Some(mail.as_ref().map(|mail| mail.domains.clone()).unwrap_or_default());
+                settings.mail = mail.map(Arc::new);
+            }
+            section.finish();
         }
         let plugins = top.named::<PluginName>("plugins");
         for (_, section) in plugins.iter().filter(|(name, _)| name.as_str() == forward::NAME) {

@@ -61,6 +61,7 @@ pub(crate) use pulls::Pulls;
 pub use replay::replay as replay_by_now;
 pub(crate) use replay::routed_now;
 pub use resend::resend as resend_by_now;
+pub(crate) use review::map;
 pub use review::{ReviewError, review as review_by_now};
 pub use state::{edit as edit_state_by_now, state as state_by_now};
 
