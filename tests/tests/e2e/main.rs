@@ -37,6 +37,7 @@ mod backup;
 mod repeat;
 mod roles;
 mod console;
+mod portal;
 mod browser;
 mod documented;
 mod native;

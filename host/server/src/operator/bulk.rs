@@ -6,7 +6,8 @@ use axum::Router;
 use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, NewBulk};
 use tollgate_api::calls;
 use tollgate_api::lists::{Item, place_name, place_number};
-use tollgate_core::access::Caller;
+use tollgate_core::access::{Caller, Permission};
+use tollgate_core::bulk::BulkAction;
 use tollgate_core::ids::{BulkId, TenantName};
 use tollgate_core::limits;
 use tollgate_core::time::UnixMillis;
@@ -30,6 +31,8 @@ async fn start<S: Views + Control>(
 ) -> Answered<calls::StartBulk> {
     let now = clock::now();
     let mut asked = body.checked(now).map_err(Refusal::bad)?;
+    // Nobody does to many what they may not do to one.
+    caller.may(permission(asked.action), caller.tenant.as_ref())?;
     asked.actor = access::actor(&caller, asked.actor);
     let tenant = caller.narrowed(None)?;
     let answer = preview(&operator.store, &asked, tenant.clone()).await?;
@@ -55,6 +58,15 @@ async fn start<S: Views + Control>(
         bulk: Some(begun.into()),
         ..answer
     })
+}
+
+/// What somebody must be allowed who does this to one.
+fn permission(action: BulkAction) -> Permission {
+    match action {
+        BulkAction::Replay | BulkAction::Route => Permission::WorkReplay,
+        BulkAction::Redeliver => Permission::DeliveryResend,
+        BulkAction::Dismiss => Permission::ReviewWrite,
+    }
 }
 
 /// What a bulk action would be about.
