@@ -310,7 +310,7 @@ pub(super) fn token(token: &TokenView) {
 }
 
 /// A reason behind what was done; nothing where nobody gave one.
-fn because(why: &str) -> String {
+pub(super) fn because(why: &str) -> String {
     if why.is_empty() {
         String::new()
     } else {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{StatusCode, Uri};
@@ -20,60 +19,12 @@ use crate::Console;
 use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
+use crate::form::{Field, Form, Kind, line};
 use crate::page::{Frame, may, show, show_as};
 use crate::settings::{asked, tenant, view};
 use crate::table::address;
 use crate::visit::{Filled, Visit, field};
 use crate::written::written;
-
-/// How somebody fills a field in.
-enum Kind {
-    Line,
-    /// What is filled in is not shown, and comes back in no page.
-    Hidden,
-    Lines(u8),
-    /// One of these: the value, and what people call it.
-    One(Vec<(String, String)>),
-}
-
-struct Field {
-    name: String,
-    label: String,
-    kind: Kind,
-    value: String,
-    hint: String,
-    required: bool,
-}
-
-#[derive(Template)]
-#[template(path = "set.html")]
-struct Form {
-    frame: Frame,
-    what: String,
-    about: &'static str,
-    tenant: String,
-    /// What stays as it is, and goes with the form.
-    of: Vec<(&'static str, String)>,
-    /// What a provider needs, in words.
-    needs: Vec<(&'static str, String)>,
-    fields: Vec<Field>,
-    /// It asks for something before there is a form to send.
-    is_question: bool,
-    why: String,
-    back: String,
-    wrong: String,
-}
-
-fn line(name: &str, label: &str, hint: &str, required: bool) -> Field {
-    Field {
-        name: name.to_owned(),
-        label: label.to_owned(),
-        kind: Kind::Line,
-        value: String::new(),
-        hint: hint.to_owned(),
-        required,
-    }
-}
 
 /// `GET /console/set/{what}`: the form.
 pub(crate) async fn form(
@@ -162,7 +113,7 @@ async fn blank(
     };
     let mut form = Form {
         frame: Frame::of(visit, ""),
-        what: what.to_owned(),
+        action: format!("{}/set/{what}", crate::ROOT),
         about: "",
         of: Vec::new(),
         needs: Vec::new(),

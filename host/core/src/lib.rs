@@ -76,6 +76,7 @@ pub mod breaker;
 
 // What people may see of it, and do.
 pub mod mask;
+pub mod portal;
 pub mod access;
 pub mod filter;
 pub mod content;

@@ -39,6 +39,7 @@ mod backup;
 mod repeat;
 mod roles;
 mod console;
+mod portal;
 mod browser;
 mod documented;
 mod native;

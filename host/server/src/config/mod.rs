@@ -37,6 +37,7 @@ use tollgate_core::ids::{
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::limits::COMPONENT_BYTES_MAX;
 use tollgate_core::network::Network;
+use tollgate_core::portal::Origin;
 use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::secret::Secret;
@@ -373,6 +374,7 @@ impl Draft {
                 host: settings.host,
                 edge: settings.edge,
                 operator: settings.operator,
+                console: settings.console,
                 store: settings.store,
                 worker: settings.worker,
                 delivery: settings.delivery,
@@ -597,6 +599,8 @@ pub struct Config {
     pub(crate) edge: EdgeConfig,
     /// The private listener and who may ask it.
     pub operator: OperatorConfig,
+    /// Where people reach the console, and who may embed it.
+    pub console: ConsoleConfig,
     /// Where the store is, and how it keeps its files.
     pub store: StoreConfig,
     pub(crate) worker: WorkerConfig,
@@ -660,6 +664,15 @@ pub struct OperatorConfig {
     pub listen: Option<SocketAddr>,
     /// Asked for as a bearer token by everything but health; a listener without a token is refused when checked.
     pub token: Option<Secret>,
+}
+
+/// The console, as people reach it who are not on this machine.
+#[derive(Debug, Default, Clone)]
+pub struct ConsoleConfig {
+    /// What portal links begin with; absent: the private listener's own address.
+    pub address: Option<Origin>,
+    /// Whose pages may have those of portal links in a frame.
+    pub(crate) embed: Vec<Origin>,
 }
 
 /// Where the store is, and how it keeps its files.

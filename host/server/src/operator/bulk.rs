@@ -6,7 +6,8 @@ use axum::Router;
 use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, NewBulk, WouldBecome};
 use tollgate_api::calls;
 use tollgate_api::lists::{Item, place_name, place_number};
-use tollgate_core::access::Caller;
+use tollgate_core::access::{Caller, Permission};
+use tollgate_core::bulk::BulkAction;
 use tollgate_core::ids::{BulkId, Status, TenantName};
 use tollgate_core::limits;
 use tollgate_core::review::{Decision, Target, Word};
@@ -32,6 +33,8 @@ async fn start<S: Views + Control>(
 ) -> Answered<calls::StartBulk> {
     let now = clock::now();
     let mut asked = body.checked(now).map_err(Refusal::bad)?;
+    // Nobody does to many what they may not do to one.
+    caller.may(permission(asked.action), caller.tenant.as_ref())?;
     asked.actor = access::actor(&caller, asked.actor);
     let tenant = caller.narrowed(None)?;
     let mut answer = preview(&operator.store, &asked, tenant.clone()).await?;
@@ -60,6 +63,15 @@ async fn start<S: Views + Control>(
         bulk: Some(begun.into()),
         ..answer
     })
+}
+
+/// What somebody must be allowed who does this to one.
+fn permission(action: BulkAction) -> Permission {
+    match action {
+        BulkAction::Replay | BulkAction::Route => Permission::WorkReplay,
+        BulkAction::Redeliver => Permission::DeliveryResend,
+        BulkAction::Dismiss | BulkAction::Map => Permission::ReviewWrite,
+    }
 }
 
 /// What a bulk action would be about.

@@ -520,8 +520,7 @@ fn look_ahead(link: &mut Link, group: &mut [Box<dyn Work>]) -> Result<(), Fault>
     for table in NUMBERED_OFTEN {
         connection.will_ask(&last_number(table), &[])?;
     }
-    let mut looking: Vec<&mut Box<dyn Work>> =
-        group.iter_mut().filter(|work| order_of(work.kind()) < 3).collect();
+    let mut looking: Vec<&mut Box<dyn Work>> = group.iter_mut().filter(|work| order_of(work.kind()) < 3).collect();
     for _ in 0..LOOKS_MAX {
         client.look_ahead(true);
         looking.retain_mut(|work| {
@@ -558,6 +557,7 @@ fn begin(client: &Client, presence: Option<&Presence>) -> Result<(i64, Heard), F
     let host = connection.query_row("INSERT INTO hosts (mark) VALUES (0) RETURNING id", [], |row| row.get(0))?;
     hosts::forget_old(connection)?;
     if let Some(presence) = presence {
+        presence.hold_clock(connection)?;
         presence.beat(connection, host, Duration::ZERO)?;
         presence.told(hosts::drain_of(connection, &presence.identity.name)?);
     }

@@ -12,6 +12,7 @@ use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, Leas
 use tollgate_core::limits;
 use tollgate_core::outbox::message_id;
 use tollgate_core::outcome::JobEnd;
+use tollgate_core::portal::{Appearance, Scheme};
 use tollgate_core::review::Word;
 use tollgate_core::review::{Reviewed, Target, Unmappable};
 use tollgate_core::route::Late;
@@ -79,6 +80,7 @@ macro_rules! contract {
             $backend,
             state_is_changed_by_hand_once_and_with_who_and_why,
             tokens_are_kept_listed_and_revoked,
+            portal_links_are_kept_with_what_they_list,
             o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told,
             o14_the_newest_versions_are_kept,
             o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
@@ -4011,6 +4013,7 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         why: format!("ticket {fill}"),
         now: at(1),
         expires_at: tenant.map(|_| at(9)),
+        look: Appearance::default(),
     };
     let first = store.issue_token(token(1, Some("acme"))).await.unwrap();
     let second = store.issue_token(token(2, None)).await.unwrap();
@@ -4041,6 +4044,64 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         (revoked.expires_at, &revoked.revoked),
         (Some(at(9)), &Some(end("you", 5)))
     );
+}
+
+pub(crate) async fn portal_links_are_kept_with_what_they_list(backend: &impl Backend) {
+    let store = backend.open();
+    let link = |number: u32, made: i64| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        NewToken {
+            digest: Digest(digest),
+            name: format!("ana {number}"),
+            role: Role::Portal("read,replay".parse().unwrap()),
+            tenant: Some(name("acme")),
+            created_by: "me".to_owned(),
+            why: "a visit".to_owned(),
+            now: at(made),
+            expires_at: Some(at(made + 10)),
+            look: Appearance {
+                accent: Some("#0a7".parse().unwrap()),
+                scheme: Some(Scheme::Dark),
+            },
+        }
+    };
+    let first = store.issue_token(link(0, 0)).await.unwrap();
+    let viewer = NewToken {
+        role: Role::Viewer,
+        expires_at: Some(at(1)),
+        look: Appearance::default(),
+        ..link(1, 0)
+    };
+    let viewer = store.issue_token(viewer).await.unwrap();
+    let open = store.issue_token(link(2, 1_000_000)).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = backend.open();
+    let found = store.tokens().await.unwrap();
+    let kept = found.iter().find(|token| token.id == first).unwrap();
+    assert_eq!(
+        (kept.role, kept.look),
+        (link(0, 0).role, link(0, 0).look),
+        "what it lists, and how it looks"
+    );
+    assert!(kept.is_valid(at(9)) && !kept.is_valid(at(10)));
+    // Of those that are over the newest are kept; what is open or is no link stays whatever its age.
+    let many = u32::try_from(limits::PORTAL_LINKS_OVER_MAX).unwrap() + 20;
+    for number in 0..many {
+        store
+            .issue_token(link(number + 10, i64::from(number) * 11))
+            .await
+            .unwrap();
+    }
+    let found = store.tokens().await.unwrap();
+    let last = i64::from(many - 1) * 11;
+    let over = found
+        .iter()
+        .filter(|token| matches!(token.role, Role::Portal(_)) && !token.is_valid(at(last)));
+    assert_eq!(over.count() as u64, limits::PORTAL_LINKS_OVER_MAX);
+    let has = |id| found.iter().any(|token| token.id == id);
+    assert!(!has(first) && has(viewer) && has(open));
 }
 
 pub(crate) async fn tenants_take_turns(backend: &impl Backend) {
