@@ -295,6 +295,22 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/set/rollback?tenant=acme&to=1",
         "/set/remove?tenant=acme&kind=source&name=own",
         "/set/remove-secret?tenant=acme&name=spare",
+        "/plugins/upload",
+        "/routes/acme/cashback",
+        "/routes/acme/score",
+        "/sources/acme/own",
+        "/sources/acme/shop",
+        "/set/route?tenant=acme&runs=plugin%3Acashback",
+        "/set/route?tenant=acme&runs=body",
+        "/set/destination?tenant=acme&kind=push",
+        "/set/destination?tenant=acme&kind=pull",
+        "/set/rotate?tenant=acme&name=own",
+        "/set/end-key?tenant=acme&name=own&key=a",
+        "/set/test-source?tenant=acme&name=own",
+        "/set/test-destination?tenant=acme&name=books",
+        "/trial?tenant=acme&route=cashback",
+        "/bring/roll-back?tenant=acme&route=cashback",
+        "/bring/canary?tenant=acme&route=cashback",
     ]
     .map(|page| format!("/console{page}"))
     .to_vec();
@@ -302,6 +318,7 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         pages.push(format!("/console/events/{}", receipt(event)));
     }
     pages.push(format!("/console/plugins/{digest}"));
+    pages.push(format!("/console/bring/retire?plugin={digest}"));
     pages.push(format!("/console/act/review?id={}", receipt("evt_odd")));
     pages.push(format!("/console/act/review?id={job}"));
     pages

@@ -12,10 +12,13 @@ use tollgate_api::set_aside::ReviewReport;
 use tollgate_api::settings::{SecretChange, SettingsChange};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
+use tollgate_core::registry::Step;
 
 use crate::Console;
-use crate::act::Act;
+use crate::act::{Act, Binding};
 use crate::asked::Trouble;
+use crate::did;
+use crate::outcome::Outcome;
 use crate::page::{Frame, show, show_as};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::reviewed;
@@ -71,15 +74,6 @@ struct Done {
     text: String,
     warnings: Vec<String>,
     back: String,
-}
-
-/// What was done, or would be.
-struct Outcome {
-    says: String,
-    table: Table,
-    text: String,
-    warnings: Vec<String>,
-    is_nothing: bool,
 }
 
 /// Names of fields that say of what something is done.
@@ -271,7 +265,20 @@ pub(crate) async fn looked_at(
     why: &str,
     back: String,
 ) -> Result<Response, Trouble> {
-    let outcome = done(console, visit, act.clone().dry(true)).await?;
+    looked_at_with(console, visit, act, why, back, Vec::new()).await
+}
+
+/// As [`looked_at`], with what whoever confirms it should read first.
+pub(crate) async fn looked_at_with(
+    console: &Console,
+    visit: &Visit,
+    act: Act,
+    why: &str,
+    back: String,
+    notes: Vec<String>,
+) -> Result<Response, Trouble> {
+    let mut outcome = done(console, visit, act.clone().dry(true)).await?;
+    outcome.warnings.splice(0..0, notes);
     let number = console
         .sessions()
         .keep(visit.session.expose(), act, (console.host.now)())
@@ -354,6 +361,50 @@ async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Tro
         Act::Settings(path, body) => {
             configured(&console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?)
         }
+        Act::SettingsAndShow(path, body) => {
+            let change = console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?;
+            let mut outcome = configured(&change);
+            match &body.secret {
+                Some(secret) if body.dry_run => outcome.warnings.push(format!(
+                    "A secret {} is made and sealed. It is shown once, when this is done.",
+                    secret.name
+                )),
+                Some(secret) => {
+                    outcome.says = format!(
+                        "{} This is the secret {}, which is shown this once:",
+                        outcome.says, secret.name
+                    );
+                    outcome.text = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
+                }
+                None => {}
+            }
+            outcome
+        }
+        Act::Version(step, path, query, body) => match step {
+            Step::Publish => {
+                let version = console.ask::<calls::PublishPlugin>(token, &path, &query, &body).await?;
+                did::stepped(&version, "published", body.dry_run)
+            }
+            Step::Retire => {
+                let version = console.ask::<calls::RetirePlugin>(token, &path, &query, &body).await?;
+                did::stepped(&version, "retired", body.dry_run)
+            }
+        },
+        Act::Binding(binding, path, body) => did::bound(&match binding {
+            Binding::Shadow => console.ask::<calls::Shadow>(token, &path, &nothing, &body).await?,
+            Binding::Canary => console.ask::<calls::Canary>(token, &path, &nothing, &body).await?,
+            Binding::Promote => console.ask::<calls::Promote>(token, &path, &nothing, &body).await?,
+            Binding::RollBack => console.ask::<calls::Rollback>(token, &path, &nothing, &body).await?,
+            Binding::FollowFile => console.ask::<calls::FollowFile>(token, &path, &nothing, &body).await?,
+        }),
+        Act::TestSource(path, body) => {
+            did::test_event(&console.ask::<calls::TestSource>(token, &path, &nothing, &body).await?)
+        }
+        Act::TestDestination(path, body) => did::test_delivery(
+            &console
+                .ask::<calls::TestDestination>(token, &path, &nothing, &body)
+                .await?,
+        ),
         Act::RollBackSettings(path, body) => {
             let change = console
                 .ask::<calls::RollBackSettings>(token, &path, &nothing, &body)

@@ -9,11 +9,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tollgate_core::access::Permission;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
 use crate::page;
 use crate::session::Visitor;
+use crate::upload;
 use crate::visit::{FORM_KEY, Filled, SESSION_COOKIE, Theme, Visit, cookie, go};
 use crate::{Console, ROOT};
 
@@ -62,11 +64,21 @@ pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request
         theme: Theme::of(&parts.headers),
         place,
     };
+    // A file is in memory until it is handed on.
+    let mut held = None;
     if !is_reading {
-        match filled(&parts, body, &visit.visitor).await {
-            Ok(form) => parts.extensions.insert(form),
-            Err(trouble) => return page::trouble(&visit, &trouble),
+        let read = if parts.uri.path() == upload::PATH {
+            handed_in(&console, &mut parts, body, &visit)
+                .await
+                .map(|place| held = Some(place))
+        } else {
+            filled(&parts, body, &visit.visitor).await.map(|form| {
+                parts.extensions.insert(form);
+            })
         };
+        if let Err(trouble) = read {
+            return page::trouble(&visit, &trouble);
+        }
     }
     parts.extensions.insert(visit.clone());
     let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
@@ -81,17 +93,52 @@ pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request
     }
 }
 
+/// Reads the one form that has a file, when it is one of a page of this session and its sender may hand plugins in. Of anybody else's nothing is
+/// read.
+async fn handed_in(console: &Console, parts: &mut Parts, body: Body, visit: &Visit) -> Result<upload::Held, Trouble> {
+    is_ours(parts)?;
+    if !page::may(visit, Permission::PluginUpload) {
+        return Err(Trouble::new(StatusCode::FORBIDDEN, "your token hands no plugins in"));
+    }
+    let place = upload::Held::take(&console.uploads)?;
+    let (form, handed) = upload::read(&parts.headers, body).await?;
+    is_of_session(&form, &visit.visitor)?;
+    let handed = handed.ok_or_else(|| Trouble::bad("component: choose a file"))?;
+    parts.extensions.insert(form);
+    parts.extensions.insert(handed);
+    Ok(place)
+}
+
 /// The form of a request, when it is one of a page of this session.
 async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, Trouble> {
     let form = read_form(parts, body).await?;
-    // Compared in constant time; the key is of this session and of nobody else's.
-    if !Secret::new(visitor.form_key.as_str()).matches(form.get(FORM_KEY).as_bytes()) {
-        return Err(Trouble::new(
-            StatusCode::FORBIDDEN,
-            "this form is not of your session: nothing was done. Open its page again and send it from there",
-        ));
-    }
+    is_of_session(&form, visitor)?;
     Ok(form)
+}
+
+/// # Errors
+/// When a form has not the key of this session.
+fn is_of_session(form: &Filled, visitor: &Visitor) -> Result<(), Trouble> {
+    // Compared in constant time; the key is of this session and of nobody else's.
+    if Secret::new(visitor.form_key.as_str()).matches(form.get(FORM_KEY).as_bytes()) {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        StatusCode::FORBIDDEN,
+        "this form is not of your session: nothing was done. Open its page again and send it from there",
+    ))
+}
+
+/// # Errors
+/// When another site sent a form.
+fn is_ours(parts: &Parts) -> Result<(), Trouble> {
+    if is_from_here(&parts.headers) {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        StatusCode::FORBIDDEN,
+        "another site sent this form: nothing was done",
+    ))
 }
 
 /// Reads a form that one of these pages sent.
@@ -99,12 +146,7 @@ async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, 
 /// # Errors
 /// When another site sent it, or it is too long.
 pub(crate) async fn read_form(parts: &Parts, body: Body) -> Result<Filled, Trouble> {
-    if !is_from_here(&parts.headers) {
-        return Err(Trouble::new(
-            StatusCode::FORBIDDEN,
-            "another site sent this form: nothing was done",
-        ));
-    }
+    is_ours(parts)?;
     let bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
         Trouble::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -12,12 +12,19 @@ mod acting;
 mod asked;
 mod assets;
 mod charts;
+mod did;
 mod event;
+mod fields;
+mod grants;
 mod guard;
 mod lists;
+mod outcome;
 mod overview;
 mod page;
 mod plugins;
+mod promoting;
+mod route;
+mod route_form;
 mod session;
 mod set_aside;
 mod set_up;
@@ -25,10 +32,13 @@ mod settings;
 mod sign_in;
 mod table;
 mod timeline;
+mod trial;
+mod upload;
 mod visit;
 mod words;
 mod written;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -58,6 +68,8 @@ pub struct Host {
 struct Console {
     host: Host,
     sessions: Mutex<Sessions>,
+    /// How many files of forms are in memory.
+    uploads: Arc<AtomicUsize>,
 }
 
 impl Console {
@@ -72,6 +84,7 @@ pub fn router(host: Host) -> Router {
     let console = Arc::new(Console {
         host,
         sessions: Mutex::default(),
+        uploads: Arc::default(),
     });
     let mut pages = Router::new()
         .route("/console", get(overview::overview))
@@ -81,7 +94,12 @@ pub fn router(host: Host) -> Router {
         .route("/console/held", get(set_aside::held))
         .route("/console/dead-letters", get(set_aside::dead_letters))
         .route("/console/plugins", get(plugins::plugins))
+        .route(upload::PATH, get(upload::form).post(upload::upload))
         .route("/console/plugins/{digest}", get(plugins::plugin))
+        .route("/console/routes/{tenant}/{route}", get(route::route))
+        .route("/console/sources/{tenant}/{source}", get(settings::source))
+        .route("/console/bring/{what}", get(promoting::form).post(promoting::preview))
+        .route("/console/trial", get(trial::form).post(trial::run))
         .route("/console/budgets", get(plugins::budgets))
         .route("/console/sources", get(settings::sources))
         .route("/console/routes", get(settings::routes))

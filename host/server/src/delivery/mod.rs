@@ -24,6 +24,7 @@ mod breakers;
 mod circuit;
 mod client;
 mod counters;
+pub(crate) mod tryout;
 #[cfg(test)]
 mod tests;
 
