@@ -91,6 +91,10 @@ pub fn lively() -> Lively {
                 &customer,
             ),
         );
+        // Of what is sent at once, anything may arrive first: what is scripted is for the first event.
+        if number == 1 {
+            stage.quiet();
+        }
     }
     // The same again, other bytes under its name, a status that nobody knows, and one that only fails.
     post("acme", redeemed_by("evt_0003", "red_0003", "success", "user_603"));

@@ -33,6 +33,8 @@ use crate::table::address;
 use crate::visit::{Filled, Visit, field};
 use crate::written;
 
+/// Who the registry says added a version that the operator's file names.
+const BY_FILE: &str = "configuration";
 /// Types of events that a route's form offers.
 const TYPES_SHOWN: usize = 40;
 
@@ -383,21 +385,28 @@ async fn route_now(
     )))
 }
 
-/// The published versions that a tenant's routes may begin with: of each plugin the newest.
+/// The published versions that a tenant's routes begin with: of each plugin the one that the operator's file names, or else the newest.
 async fn plugins(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<PluginVersion>, Trouble> {
     let query = PluginsQuery {
         tenant: Some(tenant.to_string()),
         name: None,
     };
     let all = console.read::<calls::Plugins>(&visit.visitor.token, &query).await?;
-    let mut newest: Vec<PluginVersion> = Vec::new();
-    for version in all {
-        if version.standing == Standing::Published && !newest.iter().any(|known| known.name == version.name) {
-            newest.push(version);
+    let is_of_file = |version: &PluginVersion| version.owner.is_none() && version.added_by == BY_FILE;
+    let mut first: Vec<PluginVersion> = Vec::new();
+    // The newest come first.
+    for version in all
+        .into_iter()
+        .filter(|version| version.standing == Standing::Published)
+    {
+        match first.iter_mut().find(|known| known.name == version.name) {
+            None => first.push(version),
+            Some(known) if is_of_file(&version) && !is_of_file(known) => *known = version,
+            Some(_) => {}
         }
     }
-    newest.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
-    Ok(newest)
+    first.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+    Ok(first)
 }
 
 async fn asks(console: &Console, visit: &Visit, tenant: &TenantName, runs: &Runs) -> Result<Asks, Trouble> {
