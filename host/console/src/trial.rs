@@ -170,7 +170,8 @@ async fn since_newest(
         ..ListQuery::default()
     };
     let runs = console.read::<calls::Runs>(&visit.visitor.token, &query).await?;
-    Ok(runs.items.last().map(|run| run.started_at.clone()))
+    // Runs are numbered as they end, not as they begin.
+    Ok(runs.items.iter().map(|run| run.started_at.clone()).min())
 }
 
 fn money(units: i64, currency: &str) -> String {
