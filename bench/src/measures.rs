@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
 use super::bare::Mode;
+use super::lists;
 use super::load;
 use super::peers::Peer;
 use super::process::{Server, Setup};
@@ -60,7 +61,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn sample(&mut self, name: impl Into<String>, value: f64) {
+    pub(super) fn sample(&mut self, name: impl Into<String>, value: f64) {
         self.samples.entry(name.into()).or_default().push(value);
     }
 
@@ -84,7 +85,7 @@ pub(super) struct Measure {
     pub(super) run: fn(&Plan, &Runtime, &mut Found) -> anyhow::Result<()>,
 }
 
-pub(super) const MEASURES: [Measure; 7] = [
+pub(super) const MEASURES: [Measure; 8] = [
     Measure {
         name: "ingest",
         summary: "ingest beside bare HTTP and beside an append with fdatasync",
@@ -126,6 +127,12 @@ pub(super) const MEASURES: [Measure; 7] = [
         summary: "ingest over 1,000,000 receipts beside ingest over 10,000 (some ten minutes)",
         usual: false,
         run: million,
+    },
+    Measure {
+        name: "lists",
+        summary: "the first page of each list over 1,000,000 receipts, and intake at 2,000 per second beside it (some ten minutes)",
+        usual: false,
+        run: lists::measure,
     },
 ];
 
@@ -273,9 +280,9 @@ fn repeat(plan: &Plan, runtime: &Runtime, found: &mut Found) -> anyhow::Result<(
 }
 
 /// What providers send at their worst, and a tenth of what the machine can take.
-const PACED_PER_SECOND: u64 = 2_000;
+pub(super) const PACED_PER_SECOND: u64 = 2_000;
 /// So many that a pause of 128 ms still finds a free connection for each instant.
-const PACED_CONNECTIONS: usize = 256;
+pub(super) const PACED_CONNECTIONS: usize = 256;
 /// Receipts that the store has by then, so that its log and its keys are in their steady state.
 const PACED_AFTER: u64 = 100_000;
 const PACED_STRETCHES_MAX: usize = 4;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tollgate_tests::destination::DESTINATION_SECRET;
 use tollgate_tests::postgres::Postgres;
 use tollgate_tests::spin::{SpinSetup, SpinStage};
 
@@ -24,6 +25,8 @@ pub(super) enum Setup {
     Ingest,
     /// A route to cashback, whose actions stay in the ledger.
     WholeWay,
+    /// As [`Setup::WholeWay`], delivered to who listens on this port, and with a private listener.
+    Listed { books: u16 },
     /// As [`Setup::Ingest`], or as [`Setup::WholeWay`], of a host whose store is in a PostgreSQL: [`Server::start_on`].
     OnPostgres { whole_way: bool },
     /// On Spin or its stand-in.
@@ -49,6 +52,7 @@ impl Setup {
             Self::Bare(mode) => mode.name(),
             Self::Ingest => "ingest",
             Self::WholeWay => "whole way",
+            Self::Listed { .. } => "whole way to books",
             Self::OnPostgres { whole_way: false } => "ingest on PostgreSQL",
             Self::OnPostgres { whole_way: true } => "whole way on PostgreSQL",
             Self::Spin(_) => "on Spin",
@@ -60,7 +64,7 @@ impl Setup {
     fn keeps_bodies(self) -> bool {
         match self {
             Self::Bare(mode) => mode != Mode::Answer,
-            Self::Ingest | Self::WholeWay => true,
+            Self::Ingest | Self::WholeWay | Self::Listed { .. } => true,
             Self::Spin(_) | Self::OnPostgres { .. } => false,
             Self::Peer(peer) => peer.keeps_bodies(),
         }
@@ -70,6 +74,8 @@ impl Setup {
 pub(super) struct Server {
     /// Where it takes events in.
     pub(super) door: Door,
+    /// Its private listener, where it has one.
+    pub(super) operator: Option<u16>,
     setup: Setup,
     running: Running,
 }
@@ -104,6 +110,7 @@ impl Server {
                     with_key: false,
                     keeps_in: None,
                 },
+                operator: None,
                 setup,
                 running: Running::App(Box::new(app)),
             });
@@ -124,6 +131,7 @@ impl Server {
     fn start_with(setup: Setup, folder: TempDir, postgres: Option<&Postgres>) -> anyhow::Result<Self> {
         let port = free_port()?;
         let threads = std::thread::available_parallelism()?.get();
+        let operator = matches!(setup, Setup::Listed { .. }).then(free_port).transpose()?;
         let mut command = match setup {
             Setup::Bare(mode) => {
                 let mut command = Command::new(std::env::current_exe()?);
@@ -132,8 +140,8 @@ impl Server {
                 command
             }
             Setup::Peer(peer) => peer.command(port, folder.path())?,
-            Setup::Ingest | Setup::WholeWay | Setup::OnPostgres { .. } | Setup::Spin(_) => {
-                configure(folder.path(), port, setup, postgres)?;
+            Setup::Ingest | Setup::WholeWay | Setup::Listed { .. } | Setup::OnPostgres { .. } | Setup::Spin(_) => {
+                configure(folder.path(), (port, operator), setup, postgres)?;
                 let mut command = Command::new(tollgate_tests::tollgate_bin());
                 command
                     .args(["serve", "--config"])
@@ -162,6 +170,7 @@ impl Server {
                 with_key,
                 keeps_in: setup.keeps_bodies().then(|| folder.path().to_owned()),
             },
+            operator,
             setup,
             running: Running::Own(child, Some(folder)),
         };
@@ -249,13 +258,17 @@ impl Server {
         }
     }
 
-    /// Waits until no job is waiting; how long that took.
+    /// Waits until no job and no delivery is waiting; how long that took.
     pub(super) fn wait_until_settled(&self) -> anyhow::Result<Duration> {
         use tollgate_store::Views as _;
         let start = Instant::now();
         let store = tollgate_store::sqlite::SqliteStore::open_read_only(self.store_path()?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        while runtime.block_on(store.counts())?.jobs_waiting > 0 {
+        let waits = || {
+            let counts = runtime.block_on(store.counts())?;
+            anyhow::Ok(counts.jobs_waiting + counts.outbox_waiting > 0)
+        };
+        while waits()? {
             anyhow::ensure!(start.elapsed() < Duration::from_secs(600), "the jobs did not settle");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -339,7 +352,15 @@ const LOOP: &str = "[sources.shop]\nprovider = \"generic-hmac\"\n\
      secrets = [{ id = \"shop\", value = { env = \"ACME_SHOP_SECRET\" } }]\n\
      [routes.loop]\nplugin = \"spin\"\nsources = [\"shop\"]\n";
 
-fn configure(folder: &Path, port: u16, setup: Setup, postgres: Option<&Postgres>) -> anyhow::Result<()> {
+/// Opens the private listener of a server that has one.
+pub(super) const OPERATOR_TOKEN: &str = "operator-token-of-the-bench";
+
+fn configure(
+    folder: &Path,
+    (port, operator_port): (u16, Option<u16>),
+    setup: Setup,
+    postgres: Option<&Postgres>,
+) -> anyhow::Result<()> {
     let plugins = tollgate_tests::plugins_dir();
     std::fs::create_dir_all(folder.join("secrets"))?;
     let store = match postgres {
@@ -349,20 +370,37 @@ fn configure(folder: &Path, port: u16, setup: Setup, postgres: Option<&Postgres>
         }
         None => "path = \"tollgate.db\"",
     };
+    let private = operator_port.map(|port| {
+        format!(
+            "[operator]\nlisten = \"127.0.0.1:{port}\"\ntoken = {{ file = \"secrets/operator\" }}\n[delivery]\nallow_http = true\n\
+             allow_networks = [\"127.0.0.0/8\"]\nin_flight_max = 64\n"
+        )
+    });
+    let private = private.unwrap_or_default();
     let operator = format!(
-        "[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\
+        "{private}[edge]\nlisten = \"127.0.0.1:{port}\"\n[store]\n{store}\n[worker]\ncache = \"cache\"\n\
          [plugins.cashback]\npath = \"{}\"\n",
         plugins.join("cashback.wasm").display()
     );
     let source = "[sources.rewards]\nprovider = \"voucherify\"\n\
                   [[sources.rewards.secrets]]\nid = \"bench\"\nvalue = { file = \"../secrets/source\" }\n";
-    let tenant = if matches!(setup, Setup::WholeWay | Setup::OnPostgres { whole_way: true }) {
-        format!("{source}{CASHBACK}")
-    } else {
-        source.to_owned()
+    let tenant = match setup {
+        Setup::WholeWay | Setup::OnPostgres { whole_way: true } => format!("{source}{CASHBACK}"),
+        Setup::Listed { books } => {
+            let cashback = CASHBACK.replacen("plugin =", "destinations = [\"books\"]\nplugin =", 1);
+            format!(
+                "{source}{cashback}[destinations.books]\nurl = \"http://127.0.0.1:{books}/\"\n\
+                 secrets = [{{ file = \"../secrets/books\" }}]\nin_flight_max = 64\n"
+            )
+        }
+        Setup::Bare(_) | Setup::Ingest | Setup::OnPostgres { whole_way: false } | Setup::Spin(_) | Setup::Peer(_) => {
+            source.to_owned()
+        }
     };
     std::fs::create_dir_all(folder.join("tenants"))?;
     std::fs::write(folder.join("secrets/source"), SECRET)?;
+    std::fs::write(folder.join("secrets/operator"), OPERATOR_TOKEN)?;
+    std::fs::write(folder.join("secrets/books"), DESTINATION_SECRET)?;
     std::fs::write(folder.join("tollgate.toml"), operator)?;
     std::fs::write(folder.join("tenants/bench.toml"), tenant)?;
     Ok(())

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bare::Mode;
 use super::chart::{self, Bar, Kind, number};
+use super::lists::{self, LISTS};
 use super::machine::{Machine, Watch, today};
 use super::measures::{
     EVENTS_PER_SECOND, FEW, Found, MANY, PACED, Plan, RECEIPTS, REPLAY_PER_CPU_SECOND, RESIDENT, RUN, SETTLED_RUN,
@@ -86,7 +87,7 @@ enum Better {
 
 const NOTHING: fn(&Report) -> Option<String> = |_| None;
 
-const ASKED: [Asked; 9] = [
+const ASKED: [Asked; 11] = [
     Asked {
         measure: "ingest",
         label: "ingest ÷ bare hyper of the same shape: server CPU per request, 256 connections",
@@ -130,6 +131,35 @@ const ASKED: [Asked; 9] = [
             Some(format!(
                 "{receipts} receipts; resident {resident} MiB, over 10,000 {before} MiB"
             ))
+        },
+    },
+    Asked {
+        measure: "lists",
+        label: "first page of the slowest list over a full store, while 2,000 events per second come in: p95",
+        wanted: "≤ 100 ms",
+        bound: 100.0,
+        aim: None,
+        better: Better::Less,
+        unit: " ms",
+        value: |report| slowest(report).map(|(_, ms)| ms),
+        besides: |report| {
+            let (list, _) = slowest(report)?;
+            let events = report.median("lists", &lists::p95("events")).map(number)?;
+            Some(format!("that of {list}; of events {events} ms"))
+        },
+    },
+    Asked {
+        measure: "lists",
+        label: "p99 of intake at 2,000 per second while lists are asked for ÷ without",
+        wanted: "≤ 1.10×",
+        bound: 1.10,
+        aim: None,
+        better: Better::Less,
+        unit: "×",
+        value: |report| report.ratio("lists", lists::ASKED, lists::QUIET),
+        besides: |report| {
+            let ms = |name| report.median("lists", name).map(number);
+            Some(format!("{} ms beside {} ms", ms(lists::ASKED)?, ms(lists::QUIET)?))
         },
     },
     Asked {
@@ -221,6 +251,14 @@ const ASKED: [Asked; 9] = [
         },
     },
 ];
+
+/// The list whose first page takes longest, and its p95 in milliseconds.
+fn slowest(report: &Report) -> Option<(&'static str, f64)> {
+    let all = LISTS
+        .iter()
+        .filter_map(|(list, _)| Some((*list, report.median("lists", &lists::p95(list))?)));
+    all.max_by(|(_, one), (_, other)| one.total_cmp(other))
+}
 
 fn bare(mode: Mode) -> String {
     at(mode.name(), 256)

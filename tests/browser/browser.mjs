@@ -9,13 +9,19 @@ const { chromium } = packages("playwright-core");
 
 export const task = JSON.parse(readFileSync(0, "utf8"));
 
-export const launch = () =>
+export const launch = (more = []) =>
   chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--font-render-hinting=none"],
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--font-render-hinting=none", ...more],
   });
 
 export const signIn = async (page, token) => {
+  if (token.startsWith("/console/portal/")) {
+    await page.goto(`${task.base}${token}`);
+    await page.getByRole("button", { name: "Come in" }).click();
+    await page.waitForURL(/\/console($|\/sources)/);
+    return;
+  }
   await page.goto(`${task.base}/console`);
   await page.getByLabel("Token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();

@@ -117,11 +117,43 @@ pub fn lively() -> Lively {
         );
     }
     stage.quiet();
+    overseen(&stage);
     Lively {
         stage,
         books: books_of_acme,
         crm,
     }
+}
+
+/// Something of everything that is overseen: a pause, a bulk action, a token and a link that are over, and a link that is open.
+fn overseen(stage: &Stage) {
+    let post = |token: &str, path: &str, body: Value| {
+        let answer = stage.ask_as(token, "POST", path, body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    };
+    let admin = stage.token("tenant-admin", "acme");
+    let why = HOSTILE.replace('\u{202e}', "");
+    post(
+        &admin,
+        "/v1/tenants/acme/routes/limits/pause",
+        json!({ "why": why, "actor": "" }),
+    );
+    let bulk = json!({ "action": "route", "filter": "event:evt_note", "actor": "", "why": why });
+    post(&admin, "/v1/bulk", bulk);
+    let token = json!({ "name": why, "role": "viewer", "tenant": "acme", "why": why });
+    let token = post(&admin, "/v1/tokens", token)["id"].clone();
+    let token = token.as_str().unwrap_or_default();
+    post(&admin, &format!("/v1/tokens/{token}/revoke"), json!({ "why": why }));
+    let link = json!({ "may": ["read", "replay"], "for": "1h", "why": why, "name": "berta <b>" });
+    post(&admin, "/v1/tenants/acme/portal-links", link.clone());
+    let over = post(&admin, "/v1/tenants/acme/portal-links", link)["id"].clone();
+    let over = over.as_str().unwrap_or_default();
+    post(
+        &admin,
+        &format!("/v1/portal-links/{over}/revoke"),
+        json!({ "why": "a mistake" }),
+    );
 }
 
 /// A host to which nothing came.
@@ -299,6 +331,19 @@ pub fn pages(stage: &Stage) -> Vec<String> {
         "/set/rollback?tenant=acme&to=1",
         "/set/remove?tenant=acme&kind=source&name=own",
         "/set/remove-secret?tenant=acme&name=spare",
+        "/issues",
+        "/issues?state=resolved",
+        "/bulk",
+        "/pauses?tenant=acme",
+        "/hosts",
+        "/tokens",
+        "/tokens?all=true",
+        "/make/token",
+        "/make/link",
+        "/make/bulk?of=jobs&filter=status%3Adead",
+        "/act/pause?tenant=acme&route=cashback",
+        "/act/drain?host=somebody",
+        "/act/revoke?token=tok_1",
         "/plugins/upload",
         "/routes/acme/cashback",
         "/routes/acme/score",
@@ -320,6 +365,11 @@ pub fn pages(stage: &Stage) -> Vec<String> {
     .to_vec();
     for event in ["evt_0001", "evt_0003", "evt_odd", "evt_hostile"] {
         pages.push(format!("/console/events/{}", receipt(event)));
+    }
+    let issues = stage.operator_get("/v1/issues").json();
+    let bulks = stage.operator_get("/v1/bulk").json();
+    for (page, id) in [("act/issue?issue=", &issues[0]["issue"]), ("bulk/", &bulks[0]["bulk"])] {
+        pages.push(format!("/console/{page}{}", id.as_str().unwrap_or_default()));
     }
     pages.push(format!("/console/plugins/{digest}"));
     pages.push(format!("/console/bring/retire?plugin={digest}"));

@@ -14,6 +14,7 @@ pub mod events;
 pub mod fuzz;
 pub mod json;
 pub mod postgres;
+pub mod python;
 pub mod random;
 pub mod spin;
 pub mod stage;

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -69,7 +70,11 @@ fn is_root() -> bool {
 
 /// A command of the server's, as whoever may run it. It ends when the thread that began it does.
 pub fn command(program: &str) -> Command {
-    let program = programs().unwrap().join(program);
+    unprivileged(&programs().unwrap().join(program))
+}
+
+/// A program that refuses to be root's. It ends when the thread that began it does.
+pub fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if is_root() {
@@ -231,8 +236,7 @@ impl Postgres {
 
     /// Ends the server at once, as a crash does.
     pub fn kill(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
+        end_all(&mut self.server);
         let _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
     }
 
@@ -240,6 +244,35 @@ impl Postgres {
     pub fn start_again(&mut self) {
         self.server = serve(self.folder.path(), self.port, &self.settings);
     }
+}
+
+/// Kills all of a server's processes at once, as a power cut would end them, and waits until they are gone: one that has a connection serves it until it
+/// hears of the others' end.
+pub fn end_all(server: &mut Child) {
+    let postmaster = server.id();
+    let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+    let children = children.unwrap_or_default();
+    let mut kill = Command::new("kill");
+    kill.arg("-9")
+        .arg(postmaster.to_string())
+        .args(children.split_whitespace());
+    // One that has ended meanwhile is no failure.
+    let _ = kill.stderr(Stdio::null()).status();
+    let _ = server.wait();
+    let begun = Instant::now();
+    while children.split_whitespace().any(is_running) && begun.elapsed() < Duration::from_secs(30) {
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn is_running(process: &str) -> bool {
+    // Whoever has ended and is not yet buried holds nothing.
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    })
 }
 
 fn free_port() -> u16 {
@@ -281,7 +314,7 @@ fn serve(folder: &Path, port: u16, settings: &[String]) -> Child {
             "the server does not start: {}",
             log()
         );
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     server
 }

@@ -100,6 +100,8 @@ pub struct Setup {
     is_native: bool,
     /// Lines of `[tenants]`. Where there are several tenants, their files are trusted by default: those of the tests share secrets.
     pub tenancy: Option<String>,
+    /// Lines of `[console]`; none without them.
+    pub console: String,
     plugins: BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, String>,
     tenants: BTreeMap<String, String>,
@@ -127,6 +129,7 @@ impl Default for Setup {
             store_lines: String::new(),
             is_native: false,
             tenancy: None,
+            console: String::new(),
             plugins: BTreeMap::new(),
             secrets,
             tenants: BTreeMap::new(),
@@ -233,6 +236,13 @@ impl Setup {
     #[must_use]
     pub fn tenancy(mut self, lines: &str) -> Self {
         self.tenancy = Some(lines.to_owned());
+        self
+    }
+
+    /// Lines of `[console]`.
+    #[must_use]
+    pub fn console(mut self, lines: &str) -> Self {
+        self.console = format!("[console]\n{lines}\n");
         self
     }
 
@@ -494,6 +504,7 @@ impl Stage {
             store,
             store_lines,
             tenancy,
+            console,
             plugins,
             tenants,
             ..
@@ -518,7 +529,7 @@ impl Stage {
             .collect();
         let text = format!(
             "[edge]\nlisten = \"{listen}\"\n{edge}\n[operator]\nlisten = \"{}\"\ntoken = {{ file = \"operator.token\" }}\n\
-             [store]\npath = \"{store}\"\n{url}{store_lines}\n[worker]\n{cache}\n{worker}\n[delivery]\n{delivery}\n[tenants]\n{tenancy}\n{plugins}",
+             [store]\npath = \"{store}\"\n{url}{store_lines}\n[worker]\n{cache}\n{worker}\n[delivery]\n{delivery}\n[tenants]\n{tenancy}\n{console}{plugins}",
             self.operator,
         );
         self.write("tollgate.toml", &text);

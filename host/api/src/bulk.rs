@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tollgate_core::bulk::{BulkAction, BulkState};
 use tollgate_core::filter::{Filter, Listing};
-use tollgate_core::ids::{BulkId, TenantName};
+use tollgate_core::ids::{BulkId, ReceiptId, Status, TenantName};
+use tollgate_core::review::Reviewed;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 
@@ -18,11 +19,15 @@ use crate::lists::{AskedList, Count, DeliveryRow, EventRow, JobRow, place};
 #[serde(deny_unknown_fields)]
 pub struct BulkBody {
     /// What is done: replay (jobs that ended run again), redeliver (deliveries that were given up are tried again, and those that arrived sent
-    /// again), route (events get the jobs that they lack by the routes of now), dismiss (nothing is to be done about held jobs or events).
+    /// again), route (events get the jobs that they lack by the routes of now), dismiss (nothing is to be done about held jobs or events), map
+    /// (held events get the status `to`, which the lifecycle judges by each one's subject).
     pub action: String,
     /// Whose list the filter is of: jobs, deliveries or events; without it, the first that the action has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
+    /// Of map: the status that the events have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// Which of them, for example `status:dead since:24h`. An empty filter is refused.
     pub filter: String,
     /// Only what stands at this place or before it: the `upto` of an answer to a dry run.
@@ -43,6 +48,8 @@ pub struct BulkBody {
 pub struct AskedBulk {
     /// What is done.
     pub action: BulkAction,
+    /// Of map: the status that the events have.
+    pub to: Option<Status>,
     /// Whose list the filter is of.
     pub list: Listing,
     /// What must hold.
@@ -81,6 +88,14 @@ impl BulkBody {
                 list
             }
         };
+        let to = match (action, self.to) {
+            (BulkAction::Map, Some(to)) => Some(to.parse().map_err(|error| format!("to: {error}"))?),
+            (BulkAction::Map, None) => {
+                return Err("to: say which status the events have, for example completed".to_owned());
+            }
+            (_, None) => None,
+            (_, Some(_)) => return Err(format!("to: only map gives a status, and not {action}")),
+        };
         let filter = Filter::read(&self.filter, list, now).map_err(|error| error.to_string())?;
         if filter.is_empty() {
             return Err(format!(
@@ -95,6 +110,7 @@ impl BulkBody {
         }
         Ok(AskedBulk {
             action,
+            to,
             list,
             filter,
             filter_text: self.filter,
@@ -140,9 +156,25 @@ pub struct BulkAnswer {
     /// The newest of the events that fit, a few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventRow>,
+    /// Of map: what each of `events` would become.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_become: Vec<WouldBecome>,
     /// The bulk action that was begun; absent after a dry run, and where nothing fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bulk: Option<BulkView>,
+}
+
+/// What an event would become by the status that it is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct WouldBecome {
+    /// The event.
+    pub receipt: ReceiptId,
+    /// What it would become; null where it would be passed over.
+    pub reviewed: Option<Reviewed>,
+    /// Why it would be passed over, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A bulk action.
@@ -151,8 +183,11 @@ pub struct BulkAnswer {
 pub struct BulkView {
     /// Names it.
     pub bulk: BulkId,
-    /// What is done: replay, redeliver, route or dismiss.
+    /// What is done: replay, redeliver, route, dismiss or map.
     pub action: String,
+    /// Of map: the status that the events get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Status>,
     /// Whose list its filter is of.
     pub of: String,
     /// The filter, as it was written. Its times are counted back from when it began.
@@ -211,6 +246,8 @@ pub struct Bulk {
 pub struct NewBulk {
     /// What is done.
     pub action: BulkAction,
+    /// Of map: the status that the events have.
+    pub to: Option<Status>,
     /// Whose list its filter is of.
     pub list: Listing,
     /// The filter, as it was written; read as of `started_at`.
@@ -235,6 +272,7 @@ impl From<Bulk> for BulkView {
         Self {
             bulk: bulk.id,
             action: bulk.begun.action.to_string(),
+            to: bulk.begun.to,
             of: bulk.begun.list.as_str().to_owned(),
             filter: bulk.begun.filter,
             tenant: bulk.begun.tenant,
@@ -375,6 +413,18 @@ mod tests {
             let said = body(json.clone()).unwrap_err();
             assert!(said.contains(part), "{json}: {said}");
         }
+        for (action, to, part) in [
+            ("map", None, "to: say which status"),
+            ("map", Some("a b"), "to: "),
+            ("dismiss", Some("completed"), "to: only map gives a status"),
+        ] {
+            let json =
+                serde_json::json!({ "action": action, "to": to, "filter": "status:held", "actor": "a", "why": "x" });
+            let said = body(json.clone()).unwrap_err();
+            assert!(said.contains(part), "{json}: {said}");
+        }
+        let map = serde_json::json!({ "action": "map", "to": "completed", "filter": "status:held", "actor": "a", "why": "x" });
+        assert_eq!(body(map).unwrap().list, Listing::Events);
         let wrong = serde_json::json!({ "action": "replay", "filter": "status:dead", "actor": "a", "why": "x", "upto": "act_7" });
         assert!(body(wrong).unwrap_err().contains("upto: `act_7` is no place"));
         let dry = serde_json::json!({ "action": "dismiss", "filter": "status:held", "actor": "a", "dry_run": true, "upto": "seq_7" });

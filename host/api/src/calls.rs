@@ -5,8 +5,8 @@ use tollgate_core::review::ReviewBody;
 
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
-    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, pulls, quarantines,
-    replay, resend, set_aside, settings, state, status, tokens, trace, trials, tryouts, whoami,
+    budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, portal, pulls,
+    quarantines, replay, resend, set_aside, settings, state, status, tokens, trace, trials, tryouts, whoami,
 };
 
 /// A call of the table, without its types.
@@ -217,9 +217,9 @@ calls! {
         answer: lists::Count,
         returns: "the number, and whether that is all of them"
     }
-    /// Do one thing to everything that fits a filter: replay jobs, redeliver deliveries, route events again, dismiss what is held. With
-    /// `dry_run` it says how many fit and shows some; without, it begins, and goes on when the host is started again
-    StartBulk = Post "/v1/bulk" needs ReceiptWrite {
+    /// Do one thing to everything that fits a filter: replay jobs, redeliver deliveries, route events again, dismiss what is held. It needs the
+    /// permission of that one thing as well. With `dry_run` it says how many fit and shows some; without, it begins, and goes on when the host is started again
+    StartBulk = Post "/v1/bulk" needs BulkWrite {
         body: bulk::BulkBody,
         answer: bulk::BulkAnswer,
         returns: "what fits, and the bulk action that was begun"
@@ -237,7 +237,7 @@ calls! {
         returns: "the bulk action"
     }
     /// End a bulk action before its next step. What it did stays done
-    AbortBulk = Post "/v1/bulk/{bulk}/abort" needs ReceiptWrite {
+    AbortBulk = Post "/v1/bulk/{bulk}/abort" needs BulkWrite {
         path: bulk::BulkPath,
         body: bulk::AbortBody,
         answer: bulk::BulkView,
@@ -256,7 +256,7 @@ calls! {
         returns: "the issue"
     }
     /// Acknowledge, resolve, ignore or reopen an issue. Whoever is told of issues is told of the change, once
-    ChangeIssue = Post "/v1/issues/{issue}" needs ReceiptWrite {
+    ChangeIssue = Post "/v1/issues/{issue}" needs IssueWrite {
         path: issues::IssuePath,
         body: issues::IssueBody,
         answer: issues::IssueView,
@@ -270,14 +270,14 @@ calls! {
     }
     /// Put dead or held work back, or give receipts the jobs that the routes give them now; operation keys keep it from having
     /// a second effect
-    Replay = Post "/v1/replay" needs ReceiptWrite {
+    Replay = Post "/v1/replay" needs WorkReplay {
         body: replay::ReplayBody,
         answer: replay::ReplayReport,
         returns: "what was put back, or would be"
     }
     /// Send again what was delivered: one delivery's, action's or receipt's, or those that match; with the same webhook-id and
     /// Idempotency-Key
-    Resend = Post "/v1/resend" needs ReceiptWrite {
+    Resend = Post "/v1/resend" needs DeliveryResend {
         body: resend::ResendBody,
         answer: resend::ResendReport,
         returns: "what is sent again, or would be, and what is passed over"
@@ -321,7 +321,7 @@ calls! {
     }
     /// Decide about what was set aside: map or replace a held receipt, run a held job (beyond its budgets where that is said) or a conflicting delivery, keep or record a
     /// proposal that conflicts with the ledger, or dismiss
-    Review = Post "/v1/review" needs ReceiptWrite {
+    Review = Post "/v1/review" needs ReviewWrite {
         body: ReviewBody,
         answer: set_aside::ReviewReport,
         returns: "what it became, or would"
@@ -348,6 +348,26 @@ calls! {
         body: tokens::RevokeBody,
         answer: tokens::RevokedToken,
         returns: "whether it was valid until now"
+    }
+    /// The portal links that are open, without their secrets
+    PortalLinks = Get "/v1/portal-links" needs TokenRead {
+        query: portal::LinksQuery,
+        answer: Vec<portal::LinkView>,
+        returns: "links, newest first"
+    }
+    /// Make a portal link: it opens the console for one tenant, for a time and for what it lists; nobody gives more than they have
+    CreatePortalLink = Post "/v1/tenants/{tenant}/portal-links" needs TokenWrite {
+        path: plugins::TenantPath,
+        body: portal::NewLinkBody,
+        answer: portal::IssuedLink,
+        returns: "the link, shown this once"
+    }
+    /// End a portal link; whoever came by it is out at the next request
+    RevokePortalLink = Post "/v1/portal-links/{token}/revoke" needs TokenWrite {
+        path: tokens::TokenPath,
+        body: tokens::RevokeBody,
+        answer: tokens::RevokedToken,
+        returns: "whether it was open until now"
     }
     /// Plugins' versions, the newest first
     Plugins = Get "/v1/plugins" needs PluginRead {
@@ -493,28 +513,28 @@ calls! {
         returns: "of the caller's tenant, or of all"
     }
     /// Let no more jobs of a route begin; its events are taken in as ever, and their jobs wait
-    PauseRoute = Post "/v1/tenants/{tenant}/routes/{route}/pause" needs RouteWrite {
+    PauseRoute = Post "/v1/tenants/{tenant}/routes/{route}/pause" needs PauseWrite {
         path: plugins::RoutePath,
         body: plugins::ActBody,
         answer: pauses::Pause,
         returns: "the pause: the one before, where it was paused already"
     }
     /// Let a paused route's jobs run, those that waited too
-    ResumeRoute = Post "/v1/tenants/{tenant}/routes/{route}/resume" needs RouteWrite {
+    ResumeRoute = Post "/v1/tenants/{tenant}/routes/{route}/resume" needs PauseWrite {
         path: plugins::RoutePath,
         body: plugins::ActBody,
         answer: pauses::Pause,
         returns: "the pause that is over"
     }
     /// Send nothing more to a destination; what is recorded for it waits
-    PauseDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/pause" needs RouteWrite {
+    PauseDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/pause" needs PauseWrite {
         path: pauses::DestinationPath,
         body: plugins::ActBody,
         answer: pauses::Pause,
         returns: "the pause: the one before, where it was paused already"
     }
     /// Send to a paused destination again, what waited too
-    ResumeDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/resume" needs RouteWrite {
+    ResumeDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/resume" needs PauseWrite {
         path: pauses::DestinationPath,
         body: plugins::ActBody,
         answer: pauses::Pause,
@@ -647,7 +667,7 @@ mod tests {
         let calls: BTreeSet<_> = ALL.iter().map(|call| (call.method.as_str(), call.path)).collect();
         let names: BTreeSet<_> = ALL.iter().map(|call| call.name).collect();
         assert_eq!((calls.len(), names.len()), (ALL.len(), ALL.len()));
-        assert_eq!(permission("POST", "/v1/replay"), Some(Permission::ReceiptWrite));
+        assert_eq!(permission("POST", "/v1/replay"), Some(Permission::WorkReplay));
         assert_eq!(permission("GET", "/v1/replay"), None);
     }
 }

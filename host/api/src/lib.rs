@@ -24,6 +24,7 @@ pub mod lately;
 pub mod lists;
 pub mod pauses;
 pub mod plugins;
+pub mod portal;
 pub mod pulls;
 pub mod quarantines;
 pub mod replay;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tollgate_core::access::Role;
 use tollgate_core::ids::{TenantName, TokenId};
+use tollgate_core::portal::Appearance;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::{limits, mask};
 
@@ -39,6 +40,10 @@ pub struct NewTokenBody {
     #[cfg_attr(feature = "cli", arg(long, default_value = "", hide_default_value = true))]
     #[serde(default)]
     pub why: String,
+    /// Say whether it could be made, and make none
+    #[cfg_attr(feature = "cli", arg(long))]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// Who asks, beside the name of the token.
     #[cfg_attr(feature = "cli", arg(skip))]
     #[serde(default)]
@@ -69,6 +74,7 @@ impl NewTokenBody {
             created_by: self.actor,
             why: self.why,
             expires_at,
+            look: Appearance::default(),
         })
     }
 }
@@ -88,16 +94,18 @@ pub struct WantedToken {
     pub why: String,
     /// From this instant on it proves nothing.
     pub expires_at: Option<UnixMillis>,
+    /// How the console looks to the holder of a portal link.
+    pub look: Appearance,
 }
 
 /// A token that was made. The text is shown this once: the host keeps its digest only.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
 pub struct IssuedToken {
-    /// Names the token.
-    pub id: TokenId,
-    /// What its holder presents.
-    pub token: String,
+    /// Names the token; null after a dry run.
+    pub id: Option<TokenId>,
+    /// What its holder presents; null after a dry run.
+    pub token: Option<String>,
     /// What it is for.
     pub name: String,
     /// What its holder may do.
@@ -134,6 +142,9 @@ pub struct TokenView {
     pub revoked_by: Option<String>,
     /// Why it was revoked.
     pub revoked_why: Option<String>,
+    /// What a portal link lets its holder do; absent for tokens of other roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may: Vec<String>,
 }
 
 /// Why a token is ended.
@@ -144,6 +155,9 @@ pub struct RevokeBody {
     /// The reason, for the history.
     #[serde(default)]
     pub why: String,
+    /// Says whether it is valid, and changes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
@@ -182,7 +196,7 @@ pub struct Revocation {
 pub struct RevokedToken {
     /// The token that was named.
     pub id: TokenId,
-    /// Whether it was valid until now.
+    /// Whether it was valid until now, or is before a dry run.
     pub revoked: bool,
 }
 

@@ -12,7 +12,7 @@ use tollgate_server::clock;
 
 use super::lists::{self, Shown};
 use super::show::{BOLD, DIM, state};
-use super::{Exit, Target, Usage, ask, print_json, registry};
+use super::{Exit, Target, Usage, ask, print_json, registry, show as shown};
 
 /// Between two looks at one that goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -36,6 +36,16 @@ pub(super) enum Command {
         /// Whose list the filter is of: jobs or events
         #[arg(long, default_value = "jobs")]
         of: String,
+    },
+    /// Give held events a status, for example 'disposition:held source:shop lifecycle:teleported' --to completed; the lifecycle judges each by its
+    /// own subject
+    #[command(after_help = lists::FILTERS)]
+    Map {
+        #[command(flatten)]
+        args: Args,
+        /// The status that the events have, for example completed
+        #[arg(long, value_name = "STATUS")]
+        to: String,
     },
     /// List bulk actions with their progress, newest first
     List {
@@ -86,12 +96,13 @@ pub(super) struct Args {
 
 pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Replay(args) => start("replay", Listing::Jobs, &args),
-        Command::Redeliver(args) => start("redeliver", Listing::Deliveries, &args),
-        Command::Route(args) => start("route", Listing::Events, &args),
+        Command::Replay(args) => start("replay", None, Listing::Jobs, &args),
+        Command::Redeliver(args) => start("redeliver", None, Listing::Deliveries, &args),
+        Command::Route(args) => start("route", None, Listing::Events, &args),
+        Command::Map { args, to } => start("map", Some(to), Listing::Events, &args),
         Command::Dismiss { args, of } => {
             let list = of.parse().map_err(|error| Usage(format!("--of: {error}")))?;
-            start("dismiss", list, &args)
+            start("dismiss", None, list, &args)
         }
         Command::List { target, query } => list(&target, &query),
         Command::Show { target, id } => {
@@ -112,12 +123,13 @@ fn named(id: &str) -> anyhow::Result<BulkId> {
     id.parse().map_err(|error| Usage(format!("{error}")).into())
 }
 
-fn start(action: &str, list: Listing, args: &Args) -> anyhow::Result<Exit> {
+fn start(action: &str, to: Option<String>, list: Listing, args: &Args) -> anyhow::Result<Exit> {
     let filter = args.filter.join(" ");
     Filter::read(&filter, list, clock::now()).map_err(|error| Usage(error.pointed(&filter)))?;
     let body = BulkBody {
         action: action.to_owned(),
         of: Some(list.as_str().to_owned()),
+        to,
         filter,
         upto: None,
         dry_run: true,
@@ -136,7 +148,11 @@ fn start(action: &str, list: Listing, args: &Args) -> anyhow::Result<Exit> {
     if !args.target.json {
         preview_for_people(list, &preview);
     }
-    if !args.yes && !agreed(action, list, &preview)? {
+    let question = match &body.to {
+        Some(to) => format!("{action} to {to}"),
+        None => action.to_owned(),
+    };
+    if !args.yes && !agreed(&question, list, &preview)? {
         anstream::eprintln!("nothing was done");
         return Ok(Exit::No);
     }
@@ -204,6 +220,16 @@ fn preview_for_people(list: Listing, preview: &BulkAnswer) {
     preview.jobs.iter().for_each(Shown::show);
     preview.deliveries.iter().for_each(Shown::show);
     preview.events.iter().for_each(Shown::show);
+    for would in &preview.would_become {
+        let what = match (&would.reviewed, &would.refused) {
+            (Some(reviewed), _) => shown::reviewed(reviewed),
+            (None, refused) => format!(
+                "passed over: {}",
+                mask::line(refused.as_deref().unwrap_or_default(), 300)
+            ),
+        };
+        anstream::println!("  {DIM}{} would be{DIM:#} {what}", would.receipt);
+    }
     let shown = preview.jobs.len() + preview.deliveries.len() + preview.events.len();
     if preview.fitting.count > shown as u64 {
         anstream::println!("{DIM}and more: these are the newest{DIM:#}");
@@ -244,9 +270,10 @@ fn tell(target: &Target, bulk: &BulkView) -> anyhow::Result<Exit> {
 fn show(bulk: &BulkView) {
     let tenant = bulk.tenant.as_ref().map(|tenant| format!(" of {tenant}"));
     anstream::println!(
-        "{BOLD}{}{BOLD:#}  {} {} '{}'{}: {}, {} of {}, {} passed over",
+        "{BOLD}{}{BOLD:#}  {}{} {} '{}'{}: {}, {} of {}, {} passed over",
         bulk.bulk,
         mask::shown(&bulk.action),
+        bulk.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default(),
         mask::shown(&bulk.of),
         mask::shown(&bulk.filter),
         tenant.unwrap_or_default(),

@@ -15,6 +15,7 @@ mod issues;
 mod kit;
 mod lists;
 mod pauses;
+mod portal;
 mod provider;
 mod pull;
 mod registry;
@@ -349,6 +350,11 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Manage links that open the console for one tenant, for a time
+    Portal {
+        #[command(subcommand)]
+        command: portal::Command,
     },
     /// Verify that the store holds what was admitted, and sign checkpoints of it
     Audit {
@@ -687,6 +693,7 @@ fn main() -> ExitCode {
         Command::Resume { on } => pauses::resume(&on),
         Command::Paused { target } => pauses::list(&target),
         Command::Token { command } => token::run(command),
+        Command::Portal { command } => portal::run(command),
         Command::Pull(args) => pull::run(&args),
         Command::Provider { command } => provider::run(command),
         Command::Audit { command } => audit::run(command),

@@ -202,7 +202,7 @@ fn again(delivery: &DeliveryView) -> String {
     line
 }
 
-fn reviewed(reviewed: &Reviewed) -> String {
+pub(super) fn reviewed(reviewed: &Reviewed) -> String {
     match reviewed {
         Reviewed::Accepted { status } => format!("{}, mapped to {status}", state("accepted")),
         Reviewed::Superseded { status, current } => format!(
@@ -313,7 +313,7 @@ pub(super) fn token(token: &TokenView) {
 }
 
 /// A reason behind what was done; nothing where nobody gave one.
-fn because(why: &str) -> String {
+pub(super) fn because(why: &str) -> String {
     if why.is_empty() {
         String::new()
     } else {
@@ -461,7 +461,10 @@ fn attempted(attempt: &AttemptView) -> String {
 
 fn ended(end: &AttemptEnd) -> String {
     match end {
-        AttemptEnd::Answered { http_status, .. } => http_status.to_string(),
+        AttemptEnd::Answered {
+            http_status: status, ..
+        }
+        | AttemptEnd::Mailed { smtp_status: status } => status.to_string(),
         AttemptEnd::Confirmed => "confirmed".to_owned(),
         AttemptEnd::GivenBack { reason, .. } if reason.is_empty() => "given back".to_owned(),
         AttemptEnd::GivenBack { reason, .. } => format!("given back: {}", mask::line(reason, 80)),

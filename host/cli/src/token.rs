@@ -9,7 +9,7 @@ use tollgate_store::{Control as _, Views as _};
 
 use super::{Exit, Refused, Target, TokenCommand, Usage, ask, print_json, show};
 use tollgate_server::clock;
-use tollgate_server::operator::{issue_token, known_tenant};
+use tollgate_server::operator::{issue_token, known_tenant, not_issued};
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
@@ -25,13 +25,17 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
         actor: ask::actor(),
         ..body
     };
+    let dry_run = body.dry_run;
     let wanted = body.clone().checked(clock::now()).map_err(Usage)?;
     // Whoever opens the store may do anything with it; a host asks who it is that asks.
     let whole = tollgate_core::access::Caller::operator();
     whole.may_issue(wanted.role, wanted.tenant.as_ref()).map_err(Usage)?;
     let issued = ask::write::<calls::IssueToken>(target, &Nothing {}, &body, async |store, config| {
         known_tenant(config, wanted.tenant.as_ref()).map_err(Refused)?;
-        Ok(issue_token(store, wanted).await?)
+        match dry_run {
+            true => Ok(not_issued(wanted)),
+            false => Ok(issue_token(store, wanted).await?),
+        }
     })?;
     if target.json {
         print_json(&issued)?;
@@ -41,9 +45,14 @@ fn create(target: &Target, body: NewTokenBody) -> anyhow::Result<Exit> {
             .tenant
             .as_ref()
             .map_or("the whole host", |tenant| tenant.as_str());
-        anstream::println!("{good}{}{good:#}  {} of {of}: {}", issued.id, issued.role, issued.name);
-        anstream::println!("{}", issued.token);
-        anstream::println!("{dim}keep it now: the host keeps its digest only{dim:#}");
+        match (&issued.id, &issued.token) {
+            (Some(id), Some(token)) => {
+                anstream::println!("{good}{id}{good:#}  {} of {of}: {}", issued.role, issued.name);
+                anstream::println!("{token}");
+                anstream::println!("{dim}keep it now: the host keeps its digest only{dim:#}");
+            }
+            _ => anstream::println!("would be made: {} of {of}: {}", issued.role, issued.name),
+        }
     }
     Ok(Exit::Yes)
 }
@@ -84,6 +93,7 @@ fn revoke(target: &Target, id: &str, why: String) -> anyhow::Result<Exit> {
     let path = TokenPath { token };
     let body = RevokeBody {
         why,
+        dry_run: false,
         actor: ask::actor(),
     };
     let end = body.clone().checked(clock::now()).map_err(Usage)?;

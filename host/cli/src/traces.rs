@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tollgate_api::trace::{ActionView, AttemptView, OutboxView, RunView, Trace, TraceParameters};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::action::Verdict;
-use tollgate_core::delivery::AttemptEnd;
-use tollgate_core::ids::{Digest, ReceiptId};
+use tollgate_core::delivery::{AttemptEnd, attempt_span, span_id};
+use tollgate_core::ids::ReceiptId;
 use tollgate_core::mask;
 use tollgate_core::time::UnixMillis;
 use tollgate_server::clock;
@@ -306,12 +306,6 @@ fn trace_id(receipt: ReceiptId) -> String {
     data_encoding::HEXLOWER.encode(&receipt.0)
 }
 
-/// The first half of SHA-256 over the receipt's id and what the span is.
-fn span_id(receipt: ReceiptId, of: &str) -> String {
-    let digest = Digest::of(format!("tollgate span 1 {receipt} {of}").as_bytes());
-    data_encoding::HEXLOWER.encode(&digest.0[..8])
-}
-
 fn attributes(pairs: &[(&'static str, Value)]) -> Value {
     let typed = |value: &Value| match value {
         Value::Number(number) => json!({ "intValue": number.to_string() }),
@@ -453,13 +447,17 @@ fn span_of_attempt(
                 (!went_well).then(|| format!("answered {http_status}")),
             )
         }
+        AttemptEnd::Mailed { smtp_status } => (
+            None,
+            (!attempt.end.is_success()).then(|| format!("the mail server answered {smtp_status}")),
+        ),
         AttemptEnd::Confirmed => (None, None),
         AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } => (None, Some(mask::line(reason, 200))),
         AttemptEnd::GivenBack { reason, .. } => (None, Some(format!("given back: {}", mask::line(reason, 200)))),
     };
     Span {
         receipt,
-        of: format!("{} {}", entry.id, attempt.started_at),
+        of: attempt_span(entry.id, &attempt.started_at),
         parent: Some(of_run.to_owned()),
         name: format!("deliver {}", entry.destination),
         kind: Kind::Client,
@@ -478,6 +476,8 @@ fn span_of_attempt(
 
 #[cfg(test)]
 mod tests {
+    use tollgate_core::ids::Digest;
+
     use super::*;
 
     #[test]

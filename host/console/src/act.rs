@@ -1,12 +1,20 @@
 //! What somebody wants done: a call of the API that changes something, whole. It is looked at first, as a dry run, and kept by the session;
 //! what is confirmed is exactly what was looked at, and it is done once.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+use tollgate_api::bulk::{AbortBody, BulkBody, BulkPath};
 use tollgate_api::dead_letters::DeadLetterQuery;
+use tollgate_api::hosts::{DrainBody, HostPath};
+use tollgate_api::issues::{IssueBody, IssuePath};
 use tollgate_api::pauses::DestinationPath;
 use tollgate_api::plugins::{ActBody, ChangeBody, PluginPath, PluginQuery, RoutePath, TenantPath};
+use tollgate_api::portal::NewLinkBody;
 use tollgate_api::replay::ReplayBody;
 use tollgate_api::resend::{ResendBody, SentQuery};
 use tollgate_api::settings::{RollbackBody, SecretBody, SecretPath, SettingsBody};
+use tollgate_api::tokens::{NewTokenBody, RevokeBody, TokenPath};
 use tollgate_api::tryouts::{SourcePath, TestDeliveryBody, TestEventBody};
 use tollgate_core::registry::Step;
 use tollgate_core::review::ReviewBody;
@@ -43,6 +51,24 @@ pub(crate) enum Act {
     TestSource(SourcePath, TestEventBody),
     /// Sends a destination a test delivery.
     TestDestination(DestinationPath, TestDeliveryBody),
+    /// Says what becomes of an issue.
+    Issue(IssuePath, IssueBody),
+    /// Does one thing to all that fits a filter.
+    Bulk(Box<BulkBody>),
+    /// Ends that.
+    Abort(BulkPath, AbortBody),
+    /// Pauses a route or a destination.
+    Pause(Paused, ActBody),
+    /// Lets it go on.
+    Resume(Paused, ActBody),
+    /// Has a host claim nothing more, or again.
+    Drain(HostPath, DrainBody),
+    /// Makes a token.
+    Token(Box<NewTokenBody>),
+    /// Makes a portal link.
+    Link(TenantPath, Box<NewLinkBody>),
+    /// Ends either.
+    Revoke(TokenPath, RevokeBody),
 }
 
 /// What is done to a route's binding.
@@ -53,6 +79,13 @@ pub(crate) enum Binding {
     Promote,
     RollBack,
     FollowFile,
+}
+
+/// What is paused.
+#[derive(Debug, Clone)]
+pub(crate) enum Paused {
+    Route(RoutePath),
+    Destination(DestinationPath),
 }
 
 impl Act {
@@ -129,6 +162,67 @@ impl Act {
                 };
                 Ok(Self::Lift(path, body))
             }
+            "issue" => Ok(Self::Issue(
+                IssuePath {
+                    issue: read("issue", given("issue"))?,
+                },
+                IssueBody {
+                    state: given("decision").ok_or("say what becomes of it")?,
+                    actor: ACTOR.to_owned(),
+                    why: reason,
+                },
+            )),
+            "pause" | "resume" => {
+                let tenant = read("tenant", given("tenant"))?;
+                let place = match given("route") {
+                    Some(route) => Paused::Route(RoutePath {
+                        tenant,
+                        route: read("route", Some(route))?,
+                    }),
+                    None => Paused::Destination(DestinationPath {
+                        tenant,
+                        destination: read("destination", given("destination"))?,
+                    }),
+                };
+                let body = ActBody {
+                    why: reason,
+                    dry_run: false,
+                    actor: ACTOR.to_owned(),
+                };
+                Ok(match what {
+                    "pause" => Self::Pause(place, body),
+                    _ => Self::Resume(place, body),
+                })
+            }
+            "drain" | "undrain" => Ok(Self::Drain(
+                HostPath {
+                    host: read("host", given("host"))?,
+                },
+                DrainBody {
+                    undo: what == "undrain",
+                    why: reason,
+                    actor: ACTOR.to_owned(),
+                },
+            )),
+            "abort" => Ok(Self::Abort(
+                BulkPath {
+                    bulk: read("bulk", given("bulk"))?,
+                },
+                AbortBody {
+                    actor: ACTOR.to_owned(),
+                    why: reason,
+                },
+            )),
+            "revoke" => Ok(Self::Revoke(
+                TokenPath {
+                    token: read("token", given("token"))?,
+                },
+                RevokeBody {
+                    why: reason,
+                    dry_run: false,
+                    actor: ACTOR.to_owned(),
+                },
+            )),
             _ => Err("there is no such thing to do".to_owned()),
         }
     }
@@ -147,6 +241,13 @@ impl Act {
             Self::Settings(_, body) | Self::SettingsAndShow(_, body) => body.dry_run = dry_run,
             Self::RollBackSettings(_, body) => body.dry_run = dry_run,
             Self::Secret(_, body) => body.dry_run = dry_run,
+            Self::Bulk(body) => body.dry_run = dry_run,
+            Self::Pause(_, body) | Self::Resume(_, body) => body.dry_run = dry_run,
+            Self::Token(body) => body.dry_run = dry_run,
+            Self::Link(_, body) => body.dry_run = dry_run,
+            Self::Revoke(_, body) => body.dry_run = dry_run,
+            // These calls have none: what they are about is looked at.
+            Self::Issue(..) | Self::Abort(..) | Self::Drain(..) => {}
         }
         self
     }
@@ -155,6 +256,12 @@ impl Act {
     pub(crate) fn example() -> Self {
         Self::read("resend", |name| (name == "id").then(|| "out_7".to_owned())).unwrap()
     }
+}
+
+/// A field that names something.
+fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<T, String> {
+    let text = text.unwrap_or_default();
+    text.parse().map_err(|error| format!("{name}: {error}"))
 }
 
 #[cfg(test)]

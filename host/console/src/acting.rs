@@ -18,12 +18,13 @@ use crate::Console;
 use crate::act::{Act, Binding};
 use crate::asked::Trouble;
 use crate::did;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, would};
 use crate::page::{Frame, show, show_as};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::reviewed;
 use crate::visit::{Filled, Visit, field, own_place};
 use crate::words::counted;
+use crate::{given, overseen};
 
 #[derive(Template)]
 #[template(path = "act.html")]
@@ -73,11 +74,17 @@ struct Done {
     table: Table,
     text: String,
     warnings: Vec<String>,
+    /// What is shown this once.
+    secret: String,
     back: String,
 }
 
 /// Names of fields that say of what something is done.
-const OF: [&str; 10] = [
+const OF: [&str; 14] = [
+    "issue",
+    "bulk",
+    "host",
+    "token",
     "receipt",
     "dead_letter",
     "dead_letters",
@@ -117,6 +124,22 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
             "Let it run again",
             "The versions in quarantine on this route run again. What became a dead letter meanwhile is replayed by itself.",
         ),
+        "issue" => (
+            "Say what becomes of it",
+            "The failures stay what they are; this says who looks after them. Whoever is told of issues is told of the change, once.",
+        ),
+        "pause" => (
+            "Pause it",
+            "Nothing of it begins any more. What comes in for it is taken as ever, and waits.",
+        ),
+        "resume" => ("Let it go on", "What waited goes on as well."),
+        "drain" => (
+            "Drain the host",
+            "It claims nothing more and finishes what it has; the others take the rest. That holds over restarts, until it is taken back.",
+        ),
+        "undrain" => ("Let the host work again", "It claims work again."),
+        "abort" => ("End it", "It ends before its next step. What it did stays done."),
+        "revoke" => ("Revoke it", "Whoever has it is out at the next request, for ever."),
         _ => return Err(Trouble::not_found("there is no such thing to do")),
     };
     let of = OF.into_iter().filter_map(|name| {
@@ -128,7 +151,11 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         what: what.to_owned(),
         about,
         of: of.collect(),
-        choices: if what == "review" { choices(id) } else { Vec::new() },
+        choices: match what {
+            "review" => choices(id),
+            "issue" => issue_choices(),
+            _ => Vec::new(),
+        },
         chosen: field(fields, "decision").to_owned(),
         fields: fields.to_vec(),
         why: field(fields, "why").to_owned(),
@@ -146,6 +173,26 @@ impl Form {
     fn is_chosen(&self, word: &str) -> bool {
         self.chosen == word
     }
+}
+
+fn issue_choices() -> Vec<Choice> {
+    [
+        ("acknowledged", "Acknowledge it", "Somebody works on it."),
+        (
+            "resolved",
+            "Resolve it",
+            "Its cause is mended. It opens again when it fails once more.",
+        ),
+        ("ignored", "Ignore it", "Nothing is to be done, however often it fails."),
+        ("open", "Open it again", "Nobody has looked after it yet."),
+    ]
+    .map(|(word, name, says)| Choice {
+        word,
+        name,
+        says,
+        field: None,
+    })
+    .into()
 }
 
 /// What may be decided about something, which its name tells.
@@ -228,6 +275,11 @@ fn back(what: &str, fields: &[(String, String)]) -> String {
         "replay" => address("/dead-letters", &[]),
         "resend" | "review" if !id.is_empty() => address("/find", &[("id", id)]),
         "lift" => address("/plugins", &[]),
+        "issue" => address("/issues", &[]),
+        "pause" | "resume" => address("/pauses", &[("tenant", field(fields, "tenant"))]),
+        "drain" | "undrain" => address("/hosts", &[]),
+        "abort" => address("/bulk", &[]),
+        "revoke" => address("/tokens", &[]),
         _ => address("", &[]),
     }
 }
@@ -277,8 +329,9 @@ pub(crate) async fn looked_at_with(
     back: String,
     notes: Vec<String>,
 ) -> Result<Response, Trouble> {
-    let mut outcome = done(console, visit, act.clone().dry(true)).await?;
+    let mut outcome = done(console, visit, act.clone(), true).await?;
     outcome.warnings.splice(0..0, notes);
+    let act = outcome.narrowed.take().unwrap_or(act);
     let number = console
         .sessions()
         .keep(visit.session.expose(), act, (console.host.now)())
@@ -312,20 +365,21 @@ pub(crate) async fn confirm(
             "this was done before, or was looked at too long ago; nothing was done now. Look at how it is, and begin anew where that is needed",
         )
     })?;
-    let outcome = done(&console, &visit, act.dry(false)).await?;
+    let outcome = done(&console, &visit, act, false).await?;
     Ok(show(&Done {
         frame: Frame::of(&visit, "Done"),
         says: outcome.says,
         table: outcome.table,
         text: outcome.text,
         warnings: outcome.warnings,
+        secret: outcome.secret,
         back: own_place(form.get("back")).to_owned(),
     }))
 }
 
-async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Trouble> {
+async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Result<Outcome, Trouble> {
     let (token, nothing) = (&visit.visitor.token, Nothing {});
-    Ok(match act {
+    Ok(match act.dry(dry_run) {
         Act::Replay(body) => replayed(console.ask::<calls::Replay>(token, &nothing, &nothing, &body).await?),
         Act::Resend(body) => resent(console.ask::<calls::Resend>(token, &nothing, &nothing, &body).await?),
         Act::Review(body) => {
@@ -353,9 +407,8 @@ async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Tro
             Outcome {
                 says: would(body.dry_run, lifted.len(), "version", "let run again"),
                 is_nothing: lifted.is_empty(),
-                warnings: Vec::new(),
-                text: String::new(),
                 table,
+                ..Outcome::default()
             }
         }
         Act::Settings(path, body) => {
@@ -374,7 +427,7 @@ async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Tro
                         "{} This is the secret {}, which is shown this once:",
                         outcome.says, secret.name
                     );
-                    outcome.text = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
+                    outcome.secret = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
                 }
                 None => {}
             }
@@ -421,6 +474,15 @@ async fn done(console: &Console, visit: &Visit, act: Act) -> Result<Outcome, Tro
             };
             secret(&change, format!("The secret {} {done}{again}.", change.name))
         }
+        Act::Issue(path, body) => overseen::issue(console, token, path, &body, dry_run).await?,
+        Act::Bulk(body) => overseen::bulk(console, token, *body).await?,
+        Act::Abort(path, body) => overseen::abort(console, token, path, &body, dry_run).await?,
+        Act::Pause(place, body) => overseen::pause(console, token, &place, &body).await?,
+        Act::Resume(place, body) => overseen::resume(console, token, &place, &body).await?,
+        Act::Drain(path, body) => overseen::drain(console, token, &path, &body, dry_run).await?,
+        Act::Token(body) => given::token(console, token, &body).await?,
+        Act::Link(path, body) => given::link(console, token, &path, &body).await?,
+        Act::Revoke(path, body) => given::revoke(console, token, &path, &body).await?,
         Act::RemoveSecret(path, body) => {
             let done = if body.dry_run { "would be removed" } else { "is removed" };
             let change = console
@@ -487,6 +549,7 @@ fn configured(change: &SettingsChange) -> Outcome {
         text: lines.collect::<Vec<_>>().join("\n"),
         warnings,
         is_nothing: is_same,
+        ..Outcome::default()
     }
 }
 
@@ -500,18 +563,7 @@ fn secret(change: &SecretChange, says: String) -> Outcome {
     Outcome {
         says,
         table,
-        text: String::new(),
-        warnings: Vec::new(),
-        is_nothing: false,
-    }
-}
-
-fn would(dry_run: bool, count: usize, thing: &str, done: &str) -> String {
-    match (dry_run, count) {
-        (_, 0) => format!("Nothing is there to be {done}."),
-        (true, count) => format!("{} would be {done}.", counted(count as u64, thing)),
-        (false, 1) => format!("1 {thing} was {done}."),
-        (false, count) => format!("{} were {done}.", counted(count as u64, thing)),
+        ..Outcome::default()
     }
 }
 
@@ -557,8 +609,8 @@ fn replayed(report: ReplayReport) -> Outcome {
         says: would(report.dry_run, report.replayed.len(), "item", "put back"),
         is_nothing: report.replayed.is_empty(),
         table,
-        text: String::new(),
         warnings,
+        ..Outcome::default()
     }
 }
 
@@ -584,9 +636,8 @@ fn resent(report: ResendReport) -> Outcome {
     Outcome {
         says: would(report.dry_run, report.resent.len(), "delivery", "sent again"),
         is_nothing: report.resent.is_empty(),
-        warnings: Vec::new(),
-        text: String::new(),
         table,
+        ..Outcome::default()
     }
 }
 
@@ -608,8 +659,6 @@ fn decided(id: &str, report: ReviewReport) -> Outcome {
     Outcome {
         says: format!("{} {would} {}.", mask::line(id, 100), reviewed(&report.reviewed)),
         table,
-        text: String::new(),
-        warnings: Vec::new(),
-        is_nothing: false,
+        ..Outcome::default()
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn stepped(version: &PluginVersion, done: &str, dry_run: bool) -> Out
         table,
         text: String::new(),
         warnings: Vec::new(),
-        is_nothing: false,
+        ..Outcome::default()
     }
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn bound(change: &BindingChange) -> Outcome {
         text: String::new(),
         warnings: change.warnings.iter().map(|warning| mask::line(warning, 900)).collect(),
         is_nothing: change.before == change.after,
+        ..Outcome::default()
     }
 }
 
@@ -144,7 +145,7 @@ pub(crate) fn test_event(event: &TestEvent) -> Outcome {
         table,
         text,
         warnings,
-        is_nothing: false,
+        ..Outcome::default()
     }
 }
 
@@ -193,7 +194,7 @@ pub(crate) fn test_delivery(delivery: &TestDelivery) -> Outcome {
         table,
         text,
         warnings,
-        is_nothing: false,
+        ..Outcome::default()
     }
 }
 
@@ -204,5 +205,6 @@ fn in_words(end: &AttemptEnd) -> String {
             mask::line(reason, 300)
         }
         AttemptEnd::Confirmed => "confirmed".to_owned(),
+        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
     }
 }

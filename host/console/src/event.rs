@@ -11,13 +11,14 @@ use serde_json::value::RawValue;
 use tollgate_api::calls;
 use tollgate_api::fixtures::FixtureQuery;
 use tollgate_api::trace::{Trace, TraceParameters};
+use tollgate_core::access::Permission;
 use tollgate_core::forward;
 use tollgate_core::ids::ReceiptId;
 use tollgate_core::mask;
 
 use crate::Console;
 use crate::asked::Trouble;
-use crate::page::{Frame, show};
+use crate::page::{Frame, may, show};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::{self, Now, Step};
 use crate::visit::{Visit, field, go};
@@ -40,7 +41,7 @@ struct EventPage {
     standing: Vec<Now>,
     more: String,
     body: Body,
-    replay: String,
+    replay: Option<String>,
 }
 
 /// What is shown of a body.
@@ -156,10 +157,10 @@ pub(crate) async fn event(
             .map(|(name, value)| (mask::line(name, 100), mask::line(value, 400)))
             .collect(),
         steps: timeline::steps(&trace, now),
-        standing: timeline::standing(&trace, frame.may_write, now),
+        standing: timeline::standing(&trace, &|permission| may(&visit, permission), now),
         more: more.unwrap_or_default(),
         body,
-        replay: address("/act/replay", &[("receipt", &id)]),
+        replay: may(&visit, Permission::WorkReplay).then(|| address("/act/replay", &[("receipt", &id)])),
         id,
         frame,
     };

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     One(Vec<(String, String)>),
     /// Any of these.
     Many(Vec<(String, String)>),
+    /// Any of these: the value, what it means, and whether it is chosen. Each is a field `NAME-VALUE`.
+    Any(Vec<(String, String, bool)>),
     /// Yes or no.
     Tick,
 }
@@ -126,7 +128,7 @@ impl Form {
         let is_sent = given.iter().any(|(name, _)| name == "why");
         for one in &mut self.fields {
             match one.kind {
-                Kind::Head | Kind::Hidden => {}
+                Kind::Head | Kind::Hidden | Kind::Any(_) => {}
                 Kind::Many(_) => {
                     let chosen = given.iter().filter(|(name, _)| *name == one.name);
                     let chosen: Vec<_> = chosen.map(|(_, value)| value.clone()).collect();

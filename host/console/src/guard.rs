@@ -9,15 +9,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Permission;
+use tollgate_core::portal::Origin;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
 use crate::page;
-use crate::session::Visitor;
+use crate::session::{BY_LINK, Visitor, is_link};
 use crate::upload;
-use crate::visit::{FORM_KEY, Filled, SESSION_COOKIE, Theme, Visit, cookie, go};
-use crate::{Console, ROOT};
+use crate::visit::{FORM_KEY, Filled, Reached, SESSION_COOKIE, Theme, Visit, cookie, go};
+use crate::{Console, OVER, ROOT};
 
 /// The most bytes of a form.
 const FORM_BYTES_MAX: usize = 64 * 1024;
@@ -43,9 +45,16 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// Answers every request of somebody who is signed in, and sends everybody else to sign in.
 pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let now = (console.host.now)();
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let session = cookie(&parts.headers, SESSION_COOKIE).unwrap_or_default();
     let visitor = console.sessions().visitor(session.as_bytes(), now);
+    let visitor = match visitor {
+        Some(visitor) => match still(&console, visitor, &session).await {
+            Ok(visitor) => visitor,
+            Err(trouble) => return trouble.status.into_response(),
+        },
+        None => None,
+    };
     let place = parts
         .uri
         .path_and_query()
@@ -53,22 +62,51 @@ pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request
         .to_owned();
     let is_reading = matches!(parts.method, Method::GET | Method::HEAD);
     let Some(visitor) = visitor else {
+        if session.starts_with(BY_LINK) || session.is_empty() && is_framed(&console, &parts.headers) {
+            return go(OVER);
+        }
         if session.is_empty() && is_reading && site(&parts.headers) == Some(b"cross-site") {
             return come_from_here(&place);
         }
         return to_sign_in(if is_reading { &place } else { "" }, !session.is_empty());
     };
     let visit = Visit {
+        theme: Theme::of(&parts.headers, visitor.who.scheme.as_deref()),
         visitor,
         session: Secret::new(session),
-        theme: Theme::of(&parts.headers),
         place,
     };
+    let mut response = shown(&console, &visit, parts, body, next).await;
+    if visit.visitor.is_framed {
+        response.extensions_mut().insert(Framed((console.host.embed)()));
+    }
+    response
+}
+
+/// Asks whether a session's token is still valid, since some pages ask nothing else with it. None when it is not: it is revoked or over, and so
+/// is everything that was opened with it.
+///
+/// # Errors
+/// When the host cannot say.
+async fn still(console: &Console, visitor: Visitor, session: &str) -> Result<Option<Visitor>, Trouble> {
+    match console.read::<calls::WhoAmI>(&visitor.token, &Nothing {}).await {
+        Ok(who) => Ok(Some(Visitor { who, ..visitor })),
+        Err(trouble) if trouble.status == StatusCode::UNAUTHORIZED => {
+            console.sessions().end(session.as_bytes());
+            Ok(None)
+        }
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// The page that somebody who is signed in asks for.
+async fn shown(console: &Console, visit: &Visit, mut parts: Parts, body: Body, next: Next) -> Response {
+    let is_reading = matches!(parts.method, Method::GET | Method::HEAD);
     // A file is in memory until it is handed on.
     let mut held = None;
     if !is_reading {
         let read = if parts.uri.path() == upload::PATH {
-            handed_in(&console, &mut parts, body, &visit)
+            handed_in(console, &mut parts, body, visit)
                 .await
                 .map(|place| held = Some(place))
         } else {
@@ -84,11 +122,14 @@ pub(crate) async fn let_in(State(console): State<Arc<Console>>, request: Request
     let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
     match response.extensions_mut().remove::<Trouble>() {
         Some(trouble) if trouble.status == StatusCode::UNAUTHORIZED => {
-            // The token is revoked, or is over: so is everything that was opened with it.
+            // It ended while the page was made.
             console.sessions().end(visit.session.expose());
-            to_sign_in(&visit.place, true)
+            match is_link(&visit.visitor.who) {
+                true => go(OVER),
+                false => to_sign_in(&visit.place, true),
+            }
         }
-        Some(trouble) => page::trouble(&visit, &trouble),
+        Some(trouble) => page::trouble(visit, &trouble),
         None => response,
     }
 }
@@ -107,6 +148,14 @@ async fn handed_in(console: &Console, parts: &mut Parts, body: Body, visit: &Vis
     parts.extensions.insert(form);
     parts.extensions.insert(handed);
     Ok(place)
+}
+
+/// Whether a page is asked for into a frame, where somebody may have one.
+pub(crate) fn is_framed(console: &Console, headers: &HeaderMap) -> bool {
+    let into_frame = headers
+        .get("sec-fetch-dest")
+        .is_some_and(|dest| matches!(dest.as_bytes(), b"iframe" | b"frame"));
+    into_frame && Reached::of(headers) == Reached::ByHttps && !(console.host.embed)().is_empty()
 }
 
 /// The form of a request, when it is one of a page of this session.
@@ -199,15 +248,33 @@ fn to_sign_in(place: &str, is_over: bool) -> Response {
 /// Says to browsers what they may do with an answer.
 pub(crate) async fn dress(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    let framed = response.extensions_mut().remove::<Framed>();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        // A page may say less of where it is than others do.
+        if name != header::REFERRER_POLICY || !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    if let Some(Framed(origins)) = framed.filter(|Framed(origins)| !origins.is_empty()) {
+        let origins: Vec<_> = origins.iter().map(Origin::as_str).collect();
+        let by_whom = format!("frame-ancestors {}", origins.join(" "));
+        let policy = HEADERS[0].1.replace("frame-ancestors 'none'", &by_whom);
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+            // It knows no origins but the page's own.
+            headers.remove(header::X_FRAME_OPTIONS);
+        }
     }
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+/// Goes with an answer that a page of these origins may have in a frame.
+#[derive(Clone)]
+pub(crate) struct Framed(pub(crate) Vec<Origin>);
 
 pub(crate) async fn no_such_page() -> Trouble {
     Trouble::not_found("there is no such page")

@@ -4,24 +4,32 @@
 //! what the API refuses to that token, the console does not show. This crate has no store to ask and no other way in.
 //!
 //! `session` knows who is signed in, `guard` lets requests through to pages and dresses answers, `asked` asks calls, `page` is what
-//! all pages have around them, and each page has a file of its own. Reading works without JavaScript; `assets/console.js` only follows a list.
+//! all pages have around them, and each page has a file of its own. `portal` lets those in who have a link. Reading works without JavaScript; `assets/console.js` only follows a list.
 #![forbid(unsafe_code)]
 
 mod act;
 mod acting;
 mod asked;
 mod assets;
+mod bulks;
 mod charts;
 mod did;
 mod event;
 mod fields;
+mod given;
 mod grants;
 mod guard;
+mod hosts;
+mod issues;
 mod lists;
+mod make;
 mod outcome;
+mod overseen;
 mod overview;
 mod page;
+mod pauses;
 mod plugins;
+mod portal;
 mod promoting;
 mod route;
 mod route_form;
@@ -29,9 +37,11 @@ mod session;
 mod set_aside;
 mod set_up;
 mod settings;
+mod sheets;
 mod sign_in;
 mod table;
 mod timeline;
+mod tokens;
 mod trial;
 mod upload;
 mod visit;
@@ -46,12 +56,17 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
 use axum::routing::{any, get, post};
 use tollgate_core::filter::Listing;
+use tollgate_core::portal::Origin;
 use tollgate_core::time::UnixMillis;
 
 use session::Sessions;
 
 /// Where the console is.
 pub const ROOT: &str = "/console";
+/// Where portal links lead, each with its secret behind.
+pub const DOOR: &str = "/console/portal";
+/// What is read when a link, or the session that it opened, is over.
+const OVER: &str = "/console/portal";
 
 /// What the console needs of its host.
 #[derive(Clone)]
@@ -62,6 +77,8 @@ pub struct Host {
     pub now: fn() -> UnixMillis,
     /// Fills the bytes at random. Returns whether the system had any randomness.
     pub random: fn(&mut [u8; 32]) -> bool,
+    /// Whose pages may have those of portal links in a frame, now.
+    pub embed: Arc<dyn Fn() -> Vec<Origin> + Send + Sync>,
 }
 
 /// The console of one host.
@@ -93,6 +110,12 @@ pub fn router(host: Host) -> Router {
         .route("/console/events/{receipt}/body", get(event::body))
         .route("/console/held", get(set_aside::held))
         .route("/console/dead-letters", get(set_aside::dead_letters))
+        .route("/console/issues", get(issues::issues))
+        .route("/console/bulk", get(bulks::bulks))
+        .route("/console/bulk/{bulk}", get(bulks::bulk))
+        .route("/console/pauses", get(pauses::pauses))
+        .route("/console/hosts", get(hosts::hosts))
+        .route("/console/tokens", get(tokens::tokens))
         .route("/console/plugins", get(plugins::plugins))
         .route(upload::PATH, get(upload::form).post(upload::upload))
         .route("/console/plugins/{digest}", get(plugins::plugin))
@@ -107,6 +130,7 @@ pub fn router(host: Host) -> Router {
         .route("/console/secrets", get(settings::secrets))
         .route("/console/settings", get(settings::settings))
         .route("/console/set/{what}", get(set_up::form).post(set_up::preview))
+        .route("/console/make/{what}", get(make::form).post(make::preview))
         .route("/console/act/{what}", get(acting::form).post(acting::preview))
         .route("/console/acts/{number}", post(acting::confirm))
         .route("/console/theme", post(sign_in::theme))
@@ -123,7 +147,10 @@ pub fn router(host: Host) -> Router {
     Router::new()
         .route("/", get(async || Redirect::to(ROOT)))
         .route("/console/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/console/portal", get(portal::over))
+        .route("/console/portal/{secret}", get(portal::door).post(portal::come_in))
         .route("/console/assets/{digest}/{name}", get(assets::asset))
+        .route("/console/colours/{digits}", get(assets::colours_of))
         .merge(pages)
         .route_layer(from_fn(guard::dress))
         .with_state(console)

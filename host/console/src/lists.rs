@@ -16,12 +16,12 @@ use tollgate_core::admission::Disposition;
 use tollgate_core::filter::{Filter, Listing};
 use tollgate_core::time::UnixMillis;
 
-use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show, show_as};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::visit::Visit;
 use crate::words::{counted, number, size, took};
+use crate::{Console, bulks};
 
 /// Rows of a page, unless its address says another number.
 const ROWS: u64 = 50;
@@ -49,6 +49,8 @@ struct ListPage {
     news: String,
     /// How far was looked, where that is not all.
     looked: String,
+    /// Where one thing is done to all that fit.
+    bulk: Option<String>,
     empty: Empty,
 }
 
@@ -211,6 +213,7 @@ fn page(list: Listing, visit: &Visit, filter: String, found: Piece, wrong: Optio
         first: None,
         news: if newest.is_empty() { String::new() } else { news },
         looked: found.looked,
+        bulk: bulk_href(visit, list, &filter),
         empty: if filter.trim().is_empty() {
             empty
         } else {
@@ -222,6 +225,12 @@ fn page(list: Listing, visit: &Visit, filter: String, found: Piece, wrong: Optio
         },
         filter,
     }
+}
+
+/// Where one thing is done to all that fit; none where nothing narrows them, or nothing can be done.
+fn bulk_href(visit: &Visit, list: Listing, filter: &str) -> Option<String> {
+    let is_offered = !filter.trim().is_empty() && !bulks::actions(visit, list).is_empty();
+    is_offered.then(|| address("/make/bulk", &[("of", list.as_str()), ("filter", filter)]))
 }
 
 /// What the page of a list says.
@@ -297,7 +306,7 @@ struct Shown {
     now: UnixMillis,
     /// Whether tenants are told apart.
     of_all: bool,
-    may_write: bool,
+    may_resend: bool,
 }
 
 impl Shown {
@@ -305,7 +314,7 @@ impl Shown {
         Self {
             now: (console.host.now)(),
             of_all: visit.visitor.who.tenant.is_none(),
-            may_write: may(visit, Permission::ReceiptWrite),
+            may_resend: may(visit, Permission::DeliveryResend),
         }
     }
 
@@ -487,7 +496,7 @@ impl Row for DeliveryRow {
     fn cells(&self, shown: &Shown) -> Vec<Cell> {
         let entry = self.entry.to_string();
         let status = Cell::from(Part::state(&self.status));
-        let act = (shown.may_write && self.status == "delivered")
+        let act = (shown.may_resend && self.status == "delivered")
             .then(|| Part::said("Send again").to(address("/act/resend", &[("id", &entry)])));
         vec![
             shown.when(&self.recorded_at),

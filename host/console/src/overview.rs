@@ -6,11 +6,14 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use tollgate_api::issues::IssuesQuery;
 use tollgate_api::lists::CountQuery;
 use tollgate_api::set_aside::HeldCountsQuery;
 use tollgate_api::status::HostStatus;
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Permission;
+use tollgate_core::issue::IssueState;
+use tollgate_core::mask;
 
 use crate::asked::Trouble;
 use crate::charts::{Chart, charts};
@@ -63,8 +66,13 @@ struct Figure {
 /// `GET /console`.
 pub(crate) async fn overview(State(console): State<Arc<Console>>, visit: Visit) -> Result<Response, Trouble> {
     if !may(&visit, Permission::ReceiptRead) {
-        // Whoever writes plugins sees nothing of events.
-        return Ok(go(&format!("{ROOT}/plugins")));
+        // Whoever writes plugins, or sets things up, sees nothing of events.
+        let first = if may(&visit, Permission::SettingsRead) {
+            "sources"
+        } else {
+            "plugins"
+        };
+        return Ok(go(&format!("{ROOT}/{first}")));
     }
     let status = match console.read::<calls::Status>(&visit.visitor.token, &Nothing {}).await {
         Ok(status) => Some(status),
@@ -231,6 +239,18 @@ async fn of_tenant(console: &Console, visit: &Visit, newest: Table) -> Result<Ov
             first: String::new(),
         });
     }
+    let open = IssuesQuery {
+        state: Some(IssueState::Open.as_str().to_owned()),
+        ..IssuesQuery::default()
+    };
+    for issue in console.read::<calls::Issues>(token, &open).await? {
+        attention.push(Needs {
+            count: number(issue.count),
+            says: mask::line(&format!("given up at {}: {}", issue.place, issue.first_action), 300),
+            href: address("/issues", &[]),
+            first: String::new(),
+        });
+    }
     Ok(Overview {
         frame: Frame::of(visit, "Overview"),
         host: None,
@@ -264,6 +284,8 @@ fn page_of(section: &str) -> Option<(&'static str, &'static str)> {
     Some(match section {
         "TollgateDeadLetters" => ("/dead-letters", ""),
         "TollgateReviewWaits" => ("/held", ""),
+        "TollgateSourceRefused" => ("/refused", ""),
+        "Paused" => ("/pauses", ""),
         "TollgatePluginQuarantined" => ("/plugins", ""),
         "TollgateJobsLate" => ("/jobs", "status:waiting"),
         "TollgateDeliveriesLate" | "TollgateBreakerOpen" => ("/deliveries", "status:waiting"),

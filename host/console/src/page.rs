@@ -4,8 +4,10 @@ use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use tollgate_core::access::Permission;
+use tollgate_core::mask;
 
 use crate::asked::Trouble;
+use crate::session::is_link;
 use crate::visit::{Theme, Visit};
 use crate::{ROOT, assets};
 
@@ -23,9 +25,10 @@ pub(crate) struct Link {
 }
 
 /// Each page of the menu: group, name, address below [`ROOT`], and what its reader must be allowed.
-const MENU: [(&str, &str, &str, Permission); 17] = [
+const MENU: [(&str, &str, &str, Permission); 22] = [
     ("", "Overview", "", Permission::PluginRead),
     ("Needs a person", "Undelivered", "/undelivered", Permission::ReceiptRead),
+    ("Needs a person", "Issues", "/issues", Permission::ReceiptRead),
     ("Needs a person", "Held", "/held", Permission::ReceiptRead),
     (
         "Needs a person",
@@ -39,13 +42,17 @@ const MENU: [(&str, &str, &str, Permission); 17] = [
     ("What happened", "Actions", "/actions", Permission::ReceiptRead),
     ("What happened", "Deliveries", "/deliveries", Permission::ReceiptRead),
     ("What happened", "Refused", "/refused", Permission::ReceiptRead),
+    ("What happened", "Bulk actions", "/bulk", Permission::ReceiptRead),
     ("What runs", "Plugins", "/plugins", Permission::PluginRead),
     ("What runs", "Budgets", "/budgets", Permission::ReceiptRead),
+    ("What runs", "Pauses", "/pauses", Permission::PluginRead),
+    ("What runs", "Hosts", "/hosts", Permission::HostRead),
     ("Set up", "Sources", "/sources", Permission::SettingsRead),
     ("Set up", "Routes", "/routes", Permission::SettingsRead),
     ("Set up", "Destinations", "/destinations", Permission::SettingsRead),
     ("Set up", "Secrets", "/secrets", Permission::SettingsRead),
     ("Set up", "Settings", "/settings", Permission::SettingsRead),
+    ("Set up", "Tokens", "/tokens", Permission::TokenRead),
 ];
 
 /// What every page has around it.
@@ -53,6 +60,8 @@ pub(crate) struct Frame {
     pub(crate) title: String,
     pub(crate) assets: String,
     pub(crate) theme: Theme,
+    /// Where the colours of a portal link are; empty where the page has the console's own.
+    pub(crate) colours: String,
     pub(crate) menu: Vec<Group>,
     /// Who is signed in, in words; empty where nobody is.
     pub(crate) who: String,
@@ -62,7 +71,6 @@ pub(crate) struct Frame {
     /// Where the page is, to come back to.
     pub(crate) place: String,
     pub(crate) may_read: bool,
-    pub(crate) may_write: bool,
 }
 
 impl Frame {
@@ -89,16 +97,17 @@ impl Frame {
             title: title.into(),
             assets: assets::folder(),
             theme: visit.theme,
+            colours: assets::colours(who.accent.as_deref()),
             menu,
             who: who.name.clone(),
-            whose: match &who.tenant {
-                Some(tenant) => format!("{} of {tenant}", who.role),
-                None => format!("{} of the whole host", who.role),
+            whose: match (&who.tenant, &who.ends_at) {
+                (Some(tenant), Some(end)) if is_link(who) => format!("by link to {tenant}, until {}", ends(end)),
+                (Some(tenant), _) => format!("{} of {tenant}", who.role),
+                (None, _) => format!("{} of the whole host", who.role),
             },
             form_key: visit.visitor.form_key.clone(),
             place: visit.place.clone(),
             may_read: may(visit, Permission::ReceiptRead),
-            may_write: may(visit, Permission::ReceiptWrite),
         }
     }
 
@@ -107,15 +116,23 @@ impl Frame {
         Self {
             title: title.to_owned(),
             assets: assets::folder(),
-            theme: Theme::of(headers),
+            theme: Theme::of(headers, None),
+            colours: String::new(),
             menu: Vec::new(),
             who: String::new(),
             whose: String::new(),
             form_key: String::new(),
             place: String::new(),
             may_read: false,
-            may_write: false,
         }
+    }
+}
+
+/// An end, without what nobody reads of it.
+pub(crate) fn ends(at: &str) -> String {
+    match (at.get(..10), at.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time}"),
+        _ => mask::line(at, 40),
     }
 }
 

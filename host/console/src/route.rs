@@ -28,6 +28,8 @@ use crate::table::{Cell, Part, Table, address};
 use crate::visit::Visit;
 use crate::words::{counted, lines_shown, number};
 
+/// How it begins to be said that a person paused the route.
+const PAUSED: &str = "Paused";
 /// Other versions that are offered; the plugin's page has all of them.
 const OTHERS_MAX: usize = 8;
 
@@ -49,6 +51,7 @@ struct Route {
     config: String,
     history: Table,
     change: Option<String>,
+    pause: Option<String>,
 }
 
 /// What a shadow did so far.
@@ -123,9 +126,12 @@ pub(crate) async fn route(
     let troubles = troubles(&console, &visit, &tenant, &name, now).await?;
     let place = [("tenant", tenant.as_str()), ("route", name.as_str())];
     let bring = |what: &str, more: &[(&str, &str)]| address(&format!("/bring/{what}"), &[&place[..], more].concat());
+    let pause = (may(&visit, Permission::RouteWrite) && !troubles.iter().any(|(says, _)| says.starts_with(PAUSED)))
+        .then(|| address("/act/pause", &place));
     let is_own = found.set_by == SetBy::Settings && may(&visit, Permission::SettingsWrite);
     let page = Route {
         frame: Frame::of(&visit, name.to_string()),
+        pause,
         about: about(&found),
         facts: facts(&found),
         troubles,
@@ -217,12 +223,15 @@ async fn troubles(
         .filter(|pause| pause.tenant == *tenant && here(&pause.place))
     {
         let says = format!(
-            "Paused since {} by {}: {}. Its jobs wait; nothing is lost.",
+            "{PAUSED} since {} by {}: {}. Its jobs wait; nothing is lost.",
             crate::words::instant(&pause.at.to_string(), now),
             mask::line(&pause.actor, 100),
             mask::line(&pause.why, 300)
         );
-        troubles.push((says, None));
+        let place = [("tenant", tenant.as_str()), ("route", route.as_str())];
+        let resume =
+            may(visit, Permission::RouteWrite).then(|| Part::said("Resume it").to(address("/act/resume", &place)));
+        troubles.push((says, resume));
     }
     let quarantines = console.read::<calls::Quarantines>(token, &Nothing {}).await?;
     for one in quarantines

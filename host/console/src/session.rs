@@ -25,10 +25,14 @@ pub(crate) struct Sessions {
     by_digest: BTreeMap<[u8; 32], Session>,
 }
 
+/// What a session's name begins with that was opened by a portal link: when it is over, its reader has no token to sign in with.
+pub(crate) const BY_LINK: &str = "link.";
+
 struct Session {
     token: Secret,
     form_key: Secret,
     who: WhoAmI,
+    is_framed: bool,
     began_at: UnixMillis,
     used_at: UnixMillis,
     /// What was looked at and not confirmed yet, by number.
@@ -44,22 +48,35 @@ pub(crate) struct Visitor {
     /// Stands in every form of the session and is asked for when one comes back.
     pub(crate) form_key: String,
     pub(crate) who: WhoAmI,
+    /// Whether it was opened in a frame of a page that may have it there.
+    pub(crate) is_framed: bool,
+}
+
+/// Somebody who signs in.
+pub(crate) struct Newcomer {
+    pub(crate) token: Secret,
+    pub(crate) who: WhoAmI,
+    pub(crate) is_framed: bool,
 }
 
 impl Sessions {
     /// Opens a session, and returns its name, for the cookie. Of one token there are so many at most, and of all: the one that
     /// was used the longest ago makes room.
-    pub(crate) fn open(&mut self, token: Secret, who: WhoAmI, random: [Random; 2], now: UnixMillis) -> Secret {
+    pub(crate) fn open(&mut self, newcomer: Newcomer, random: [Random; 2], now: UnixMillis) -> Secret {
+        let Newcomer { token, who, is_framed } = newcomer;
         self.by_digest.retain(|_, session| session.is_open(now));
         self.make_room(limits::CONSOLE_SESSIONS_OF_TOKEN_MAX, |session| {
             session.token.matches(token.expose())
         });
         self.make_room(limits::CONSOLE_SESSIONS_MAX, |_| true);
-        let [name, form_key] = random.map(|bytes| Secret::new(BASE64URL_NOPAD.encode(&bytes)));
+        let kind = if is_link(&who) { BY_LINK } else { "" };
+        let [name, form_key] = random.map(|bytes| BASE64URL_NOPAD.encode(&bytes));
+        let (name, form_key) = (Secret::new(format!("{kind}{name}")), Secret::new(form_key));
         let session = Session {
             token,
             form_key,
             who,
+            is_framed,
             began_at: now,
             used_at: now,
             acts: BTreeMap::new(),
@@ -89,6 +106,7 @@ impl Sessions {
             token: session.token.clone(),
             form_key: String::from_utf8_lossy(session.form_key.expose()).into_owned(),
             who: session.who.clone(),
+            is_framed: session.is_framed,
         })
     }
 
@@ -130,6 +148,11 @@ impl Session {
     }
 }
 
+/// Whether somebody came by a portal link.
+pub(crate) fn is_link(who: &WhoAmI) -> bool {
+    !who.may.is_empty()
+}
+
 fn digest(name: &[u8]) -> [u8; 32] {
     Sha256::digest(name).into()
 }
@@ -146,8 +169,17 @@ mod tests {
             role: "viewer".to_owned(),
             tenant: None,
             permissions: Vec::new(),
+            ends_at: None,
+            may: Vec::new(),
+            accent: None,
+            scheme: None,
         };
-        sessions.open(Secret::new(token), who, [[drawn; 32], [drawn + 100; 32]], now)
+        let newcomer = Newcomer {
+            token: Secret::new(token),
+            who,
+            is_framed: false,
+        };
+        sessions.open(newcomer, [[drawn; 32], [drawn + 100; 32]], now)
     }
 
     #[test]

@@ -9,11 +9,13 @@ use http::Uri;
 use tollgate_api::dead_letters::{DeadLetter, DeadLetterQuery, DeadWork};
 use tollgate_api::set_aside::{HeldCountsQuery, HeldQuery, SetAside, SetAsideKind};
 use tollgate_api::{calls, read_query};
+use tollgate_core::access::Permission;
 use tollgate_core::time::UnixMillis;
 
 use crate::Console;
 use crate::asked::Trouble;
-use crate::page::{Frame, show};
+use crate::page::{Frame, may, show};
+use crate::sheets::Narrower;
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::timeline::reviewed;
 use crate::visit::Visit;
@@ -21,14 +23,6 @@ use crate::words::number;
 
 /// Rows of a page, unless its address says another number.
 const ROWS: u64 = 50;
-
-/// A way to narrow a list.
-struct Narrower {
-    name: String,
-    count: String,
-    href: String,
-    is_here: bool,
-}
 
 #[derive(Template)]
 #[template(path = "held.html")]
@@ -84,7 +78,8 @@ pub(crate) async fn held(State(console): State<Arc<Console>>, visit: Visit, uri:
             ("", "act"),
         ],
     );
-    table.rows = found.iter().map(|one| held_row(one, frame.may_write, now)).collect();
+    let may_decide = may(&visit, Permission::ReviewWrite);
+    table.rows = found.iter().map(|one| held_row(one, may_decide, now)).collect();
     let is_full = found.len() as u64 >= query.limit.unwrap_or(ROWS);
     let next = found.last().filter(|_| is_full).map(|last| {
         address(
@@ -117,13 +112,13 @@ fn about(kind: Option<SetAsideKind>) -> &'static str {
     }
 }
 
-fn held_row(one: &SetAside, may_write: bool, now: UnixMillis) -> Vec<Cell> {
+fn held_row(one: &SetAside, may_decide: bool, now: UnixMillis) -> Vec<Cell> {
     let reason = Cell::from(Part::told(&one.reason).class("dim"));
     let place = match &one.route {
         Some(route) => format!("{}, route {route}", one.tenant),
         None => one.tenant.to_string(),
     };
-    let decide = (may_write && one.kind.waits() && one.review.is_none())
+    let decide = (may_decide && one.kind.waits() && one.review.is_none())
         .then(|| Part::said("Decide").to(address("/act/review", &[("id", &one.id)])));
     vec![
         Part::at(&one.since, now).class("time").into(),
@@ -174,6 +169,7 @@ pub(crate) async fn dead_letters(
     let (token, now) = (&visit.visitor.token, (console.host.now)());
     let found = console.read::<calls::DeadLetters>(token, &query).await?;
     let frame = Frame::of(&visit, "Dead letters");
+    let may_replay = may(&visit, Permission::WorkReplay);
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let narrowing = [
         ("tenant", text(&query.tenant)),
@@ -196,10 +192,7 @@ pub(crate) async fn dead_letters(
             ("", "act"),
         ],
     );
-    table.rows = found
-        .iter()
-        .map(|letter| dead_row(letter, frame.may_write, now))
-        .collect();
+    table.rows = found.iter().map(|letter| dead_row(letter, may_replay, now)).collect();
     let is_full = found.len() as u64 >= query.limit.unwrap_or(ROWS);
     let next = found.last().filter(|_| is_full).map(|last| {
         let after = last.id.to_string();
@@ -211,7 +204,7 @@ pub(crate) async fn dead_letters(
     let mut all = pairs.clone();
     all.push(("dead_letters", "all"));
     Ok(show(&DeadLetters {
-        replay: (frame.may_write && is_open).then(|| address("/act/replay", &all)),
+        replay: (may_replay && is_open).then(|| address("/act/replay", &all)),
         is_narrowed: narrowing.iter().any(|(_, value)| !value.is_empty()),
         frame,
         table,
@@ -220,13 +213,13 @@ pub(crate) async fn dead_letters(
     }))
 }
 
-fn dead_row(letter: &DeadLetter, may_write: bool, now: UnixMillis) -> Vec<Cell> {
+fn dead_row(letter: &DeadLetter, may_replay: bool, now: UnixMillis) -> Vec<Cell> {
     let id = letter.id.to_string();
     let (what, below) = match &letter.work {
         DeadWork::Job { job, route } => (format!("Route {route}"), job.to_string()),
         DeadWork::Delivery { entry, destination, .. } => (format!("To {destination}"), entry.to_string()),
     };
-    let act = (may_write && letter.replayed_at.is_none())
+    let act = (may_replay && letter.replayed_at.is_none())
         .then(|| Part::said("Replay").to(address("/act/replay", &[("dead_letter", &id)])));
     let reason = Cell::from(Part::told(&letter.reason).class("dim"));
     vec![

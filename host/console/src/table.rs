@@ -36,6 +36,7 @@ pub(crate) struct Part {
 }
 
 /// A table.
+#[derive(Default)]
 pub(crate) struct Table {
     /// What it is of, for whoever does not see it.
     pub(crate) caption: String,

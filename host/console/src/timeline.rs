@@ -3,6 +3,7 @@
 
 use tollgate_api::set_aside::ReviewView;
 use tollgate_api::trace::{ActionView, AttemptView, DeliveryView, JobView, OutboxView, RunView, Trace};
+use tollgate_core::access::Permission;
 use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_core::delivery::AttemptEnd;
@@ -247,6 +248,17 @@ fn tried(action: &ActionView, entry: &OutboxView, attempt: &AttemptView) -> Step
             };
             (word, format!("{} answered {http_status}", entry.destination))
         }
+        AttemptEnd::Mailed { smtp_status } => {
+            let word = if attempt.end.is_success() {
+                "delivered"
+            } else {
+                "failed"
+            };
+            (
+                word,
+                format!("The mail server answered {smtp_status} for {}", entry.destination),
+            )
+        }
         AttemptEnd::Confirmed => ("delivered", format!("{} was pulled and confirmed", entry.destination)),
         AttemptEnd::GivenBack { reason, .. } => (
             "failed",
@@ -345,11 +357,15 @@ pub(crate) fn reviewed(reviewed: &Reviewed) -> String {
     }
 }
 
-/// How each part of the event stands, and what whoever may write can do about it.
-pub(crate) fn standing(trace: &Trace, may_write: bool, now: UnixMillis) -> Vec<Now> {
+/// How each part of the event stands, and what can be done about it by somebody who may.
+pub(crate) fn standing(trace: &Trace, may: &dyn Fn(Permission) -> bool, now: UnixMillis) -> Vec<Now> {
     let receipt = trace.receipt.id.to_string();
     let act = |name: &str, what: &str, pairs: &[(&str, &str)]| {
-        may_write.then(|| Part::said(name).to(address(&format!("/act/{what}"), pairs)))
+        let needs = match what {
+            "resend" => Permission::DeliveryResend,
+            _ => Permission::ReviewWrite,
+        };
+        may(needs).then(|| Part::said(name).to(address(&format!("/act/{what}"), pairs)))
     };
     let tenant = trace.receipt.tenant.to_string();
     // What was given up is put back where it is listed, alone or with its like.

@@ -32,9 +32,10 @@ pub(crate) enum Theme {
 impl Theme {
     pub(crate) const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
 
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let word = cookie(headers, THEME_COOKIE).unwrap_or_default();
-        Self::named(&word).unwrap_or_default()
+    /// As its reader chose, or as their link says.
+    pub(crate) fn of(headers: &HeaderMap, scheme: Option<&str>) -> Self {
+        let chosen = cookie(headers, THEME_COOKIE).and_then(|word| Self::named(&word));
+        chosen.or_else(|| scheme.and_then(Self::named)).unwrap_or_default()
     }
 
     pub(crate) fn named(word: &str) -> Option<Self> {
@@ -127,15 +128,45 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
         .map(|(_, value)| value.to_owned())
 }
 
-/// A cookie of the console. Scripts do not see it, and no other site has a browser send it. Where the request came by HTTPS, as a proxy
-/// in front of the listener says, it goes by HTTPS only; a lie of that only keeps the liar's own cookie back.
-pub(crate) fn set_cookie(headers: &HeaderMap, name: &str, value: &str, lasts_s: Option<u32>) -> HeaderValue {
+/// Where a request is answered from: whether by HTTPS, as a proxy in front of the listener says, and into a frame of another page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// By plain HTTP.
+    Plainly,
+    /// By HTTPS.
+    ByHttps,
+    /// By HTTPS, in a frame of a page that may have it there.
+    InFrame,
+}
+
+impl Reached {
+    /// As the request says. What it says of a proxy may be a lie; that only keeps the liar's own cookie back.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let by_https = headers
+            .get("x-forwarded-proto")
+            .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        if by_https { Self::ByHttps } else { Self::Plainly }
+    }
+
+    /// As the request says, of the door, or of a session that was opened in a frame.
+    pub(crate) fn framed(headers: &HeaderMap, is_framed: bool) -> Self {
+        match Self::of(headers) {
+            Self::ByHttps if is_framed => Self::InFrame,
+            other => other,
+        }
+    }
+}
+
+/// A cookie of the console. Scripts do not see it, and no other site has a browser send it: in a frame it is kept apart for the page
+/// around it. Where the request came by HTTPS, it goes by HTTPS only.
+pub(crate) fn set_cookie(reached: Reached, name: &str, value: &str, lasts_s: Option<u32>) -> HeaderValue {
     let age = lasts_s.map(|age| format!("; Max-Age={age}")).unwrap_or_default();
-    let by_https = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let secure = if by_https { "; Secure" } else { "" };
-    let cookie = format!("{name}={value}; Path={ROOT}; HttpOnly; SameSite=Strict{age}{secure}");
+    let kept = match reached {
+        Reached::Plainly => "SameSite=Strict",
+        Reached::ByHttps => "SameSite=Strict; Secure",
+        Reached::InFrame => "SameSite=None; Secure; Partitioned",
+    };
+    let cookie = format!("{name}={value}; Path={ROOT}; HttpOnly; {kept}{age}");
     HeaderValue::from_str(&cookie).unwrap_or(HeaderValue::from_static(""))
 }
 

@@ -7,10 +7,15 @@ use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Digest, TenantName};
+use crate::mask;
+use crate::portal::Appearance;
 use crate::secret::Secret;
+use crate::time::UnixMillis;
 
 /// What a token begins with, so that people and scanners for leaked secrets know one when they see it.
 const TOKEN_PREFIX: &str = "tgt_";
+/// What the secret of a portal link begins with.
+const LINK_PREFIX: &str = "tgl_";
 
 /// What a caller may do on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,10 +30,12 @@ pub enum Role {
     Puller,
     /// Reads, and changes nothing.
     Viewer,
+    /// Came by a portal link to one tenant, and may what the link lists.
+    Portal(Capabilities),
 }
 
 impl Role {
-    /// Every role, the one with the most permissions first.
+    /// Every role that a token may be asked for with, the one with the most permissions first. A portal link is asked for by itself.
     pub const ALL: [Self; 5] = [
         Self::Operator,
         Self::TenantAdmin,
@@ -45,6 +52,7 @@ impl Role {
             Self::PluginAuthor => "plugin-author",
             Self::Puller => "puller",
             Self::Viewer => "viewer",
+            Self::Portal(_) => "portal",
         }
     }
 
@@ -62,6 +70,7 @@ impl Role {
                 permission,
                 Permission::HostRead | Permission::ReceiptRead | Permission::PluginRead
             ),
+            Self::Portal(capabilities) => capabilities.may(permission),
         }
     }
 
@@ -69,7 +78,7 @@ impl Role {
     fn tenancy(self) -> Tenancy {
         match self {
             Self::Operator => Tenancy::Never,
-            Self::TenantAdmin | Self::PluginAuthor | Self::Puller => Tenancy::Always,
+            Self::TenantAdmin | Self::PluginAuthor | Self::Puller | Self::Portal(_) => Tenancy::Always,
             Self::Viewer => Tenancy::Either,
         }
     }
@@ -110,8 +119,20 @@ pub enum Permission {
     HostWrite,
     /// Receipts and what became of them: trace, dead letters, held receipts.
     ReceiptRead,
-    /// Replay, resend and review.
+    /// Changes plugins' state by hand.
     ReceiptWrite,
+    /// Puts work back that ended.
+    WorkReplay,
+    /// Sends again what was delivered, or was given up.
+    DeliveryResend,
+    /// Decides about what was set aside.
+    ReviewWrite,
+    /// Says of issues what becomes of them.
+    IssueWrite,
+    /// Begins and ends bulk actions, of those that the other permissions allow one by one.
+    BulkWrite,
+    /// Pauses and resumes routes and destinations.
+    PauseWrite,
     /// Plugins, their reports, history and routes.
     PluginRead,
     /// Upload a plugin.
@@ -138,11 +159,17 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::HostRead,
         Self::HostWrite,
         Self::ReceiptRead,
         Self::ReceiptWrite,
+        Self::WorkReplay,
+        Self::DeliveryResend,
+        Self::ReviewWrite,
+        Self::IssueWrite,
+        Self::BulkWrite,
+        Self::PauseWrite,
         Self::PluginRead,
         Self::PluginUpload,
         Self::PluginTrial,
@@ -163,6 +190,12 @@ impl Permission {
             Self::HostWrite => "host-write",
             Self::ReceiptRead => "receipt-read",
             Self::ReceiptWrite => "receipt-write",
+            Self::WorkReplay => "work-replay",
+            Self::DeliveryResend => "delivery-resend",
+            Self::ReviewWrite => "review-write",
+            Self::IssueWrite => "issue-write",
+            Self::BulkWrite => "bulk-write",
+            Self::PauseWrite => "pause-write",
             Self::PluginRead => "plugin-read",
             Self::PluginUpload => "plugin-upload",
             Self::PluginTrial => "plugin-trial",
@@ -178,6 +211,170 @@ impl Permission {
     }
 }
 
+/// Something that a portal link lets its holder do (promise O13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// See what came in and what became of it, and the plugins.
+    Read,
+    /// Put work back that ended.
+    Replay,
+    /// Send again what was delivered, or was given up.
+    Redeliver,
+    /// Decide about what was set aside.
+    Review,
+    /// Say of issues what becomes of them.
+    Issues,
+    /// Do the above to all that fits a filter.
+    Bulk,
+    /// Pause and resume routes and destinations.
+    Pause,
+    /// See and change the tenant's settings, and set secrets.
+    Settings,
+}
+
+impl Capability {
+    /// Every capability, in the order of this enum.
+    pub const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Replay,
+        Self::Redeliver,
+        Self::Review,
+        Self::Issues,
+        Self::Bulk,
+        Self::Pause,
+        Self::Settings,
+    ];
+
+    /// The word in requests and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Replay => "replay",
+            Self::Redeliver => "redeliver",
+            Self::Review => "review",
+            Self::Issues => "issues",
+            Self::Bulk => "bulk",
+            Self::Pause => "pause",
+            Self::Settings => "settings",
+        }
+    }
+
+    /// What its holder may do, for people, behind "you may".
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Read => "see what came in and what became of it",
+            Self::Replay => "put work back that ended",
+            Self::Redeliver => "send deliveries again",
+            Self::Review => "decide about what is held",
+            Self::Issues => "acknowledge, resolve and ignore issues",
+            Self::Bulk => "do so to all that fits a filter",
+            Self::Pause => "pause and resume routes and destinations",
+            Self::Settings => "see and change settings, and set secrets",
+        }
+    }
+
+    /// What it is to the gate.
+    pub fn permissions(self) -> &'static [Permission] {
+        match self {
+            Self::Read => &[Permission::ReceiptRead, Permission::PluginRead],
+            Self::Replay => &[Permission::WorkReplay],
+            Self::Redeliver => &[Permission::DeliveryResend],
+            Self::Review => &[Permission::ReviewWrite],
+            Self::Issues => &[Permission::IssueWrite],
+            Self::Bulk => &[Permission::BulkWrite],
+            Self::Pause => &[Permission::PauseWrite],
+            Self::Settings => &[
+                Permission::SettingsRead,
+                Permission::SettingsWrite,
+                // Settings name plugins.
+                Permission::PluginRead,
+            ],
+        }
+    }
+
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl FromStr for Capability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|capability| capability.as_str() == text);
+        found.ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            format!("`{}` is no capability; there are: {known}", mask::line(text, 60))
+        })
+    }
+}
+
+/// What a portal link lists. There is something in it, and nothing that means nothing without the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Capabilities(u16);
+
+impl Capabilities {
+    /// Takes a list of capabilities, in whatever order.
+    ///
+    /// # Errors
+    /// In words, when it is empty, or has one without what that one needs.
+    pub fn of(list: &[Capability]) -> Result<Self, String> {
+        let all = Self(list.iter().fold(0, |bits, capability| bits | capability.bit()));
+        if all.0 == 0 {
+            let known = Capability::ALL.map(Capability::as_str).join(", ");
+            return Err(format!("say what the link lets its holder do: {known}"));
+        }
+        let has = |capability| all.has(capability);
+        let first = all.list().find(|capability| *capability != Capability::Settings);
+        if let Some(first) = first.filter(|_| !has(Capability::Read)) {
+            let word = first.as_str();
+            return Err(format!("`{word}` needs `read`: nobody changes what they do not see"));
+        }
+        let of_bulk = [Capability::Replay, Capability::Redeliver, Capability::Review];
+        if has(Capability::Bulk) && !of_bulk.into_iter().any(has) {
+            return Err(
+                "`bulk` needs `replay`, `redeliver` or `review`: it does one of these to all that fits".to_owned(),
+            );
+        }
+        Ok(all)
+    }
+
+    /// Whether this one is listed.
+    pub fn has(self, capability: Capability) -> bool {
+        self.0 & capability.bit() != 0
+    }
+
+    /// Those that are listed, in the order of [`Capability`].
+    pub fn list(self) -> impl Iterator<Item = Capability> {
+        Capability::ALL
+            .into_iter()
+            .filter(move |capability| self.has(*capability))
+    }
+
+    /// Whether one of those that are listed is this to the gate.
+    pub fn may(self, permission: Permission) -> bool {
+        self.list()
+            .any(|capability| capability.permissions().contains(&permission))
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.list().map(Capability::as_str).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+impl FromStr for Capabilities {
+    type Err = String;
+
+    /// Reads words with commas between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        Self::of(&words.map(str::parse).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
 /// Somebody who proved with a token who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -187,6 +384,10 @@ pub struct Caller {
     pub role: Role,
     /// The only tenant that the caller sees; none for a caller who sees the whole host.
     pub tenant: Option<TenantName>,
+    /// From when on the token proves nothing; none where it ends only by revocation.
+    pub ends_at: Option<UnixMillis>,
+    /// How the console looks to the holder of a portal link.
+    pub look: Appearance,
 }
 
 /// Why a call is refused to a caller.
@@ -215,6 +416,8 @@ impl Caller {
             name: "operator".to_owned(),
             role: Role::Operator,
             tenant: None,
+            ends_at: None,
+            look: Appearance::default(),
         }
     }
 
@@ -267,11 +470,37 @@ impl Caller {
         self.may(Permission::TokenWrite, tenant)
             .map_err(|denied| denied.to_string())
     }
+
+    /// Whether the caller may give somebody a portal link with these capabilities that ends then: nobody gives more than they have, or for
+    /// longer.
+    ///
+    /// # Errors
+    /// When not, in words.
+    pub fn may_link(&self, tenant: &TenantName, capabilities: Capabilities, ends_at: UnixMillis) -> Result<(), String> {
+        self.may_issue(Role::Portal(capabilities), Some(tenant))?;
+        for capability in capabilities.list() {
+            for permission in capability.permissions() {
+                self.may(*permission, Some(tenant)).map_err(|denied| {
+                    format!("`{}`: {denied}; nobody gives more than they have", capability.as_str())
+                })?;
+            }
+        }
+        match self.ends_at {
+            Some(own) if own < ends_at => Err(format!(
+                "your own token ends at {own}; a link that it makes ends no later"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// A new token from 32 random bytes: what its holder keeps. It is shown once.
-pub fn token(random: [u8; 32]) -> Secret {
-    Secret::new(format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&random)))
+/// A new token of a role from 32 random bytes: what its holder keeps. It is shown once.
+pub fn token(role: Role, random: [u8; 32]) -> Secret {
+    let prefix = match role {
+        Role::Portal(_) => LINK_PREFIX,
+        _ => TOKEN_PREFIX,
+    };
+    Secret::new(format!("{prefix}{}", BASE64URL_NOPAD.encode(&random)))
 }
 
 /// The digest that a host keeps of a token, and finds it by. A plain hash is enough, because a token is 256 random bits and not a word that
@@ -289,6 +518,8 @@ mod tests {
             name: "somebody".to_owned(),
             role,
             tenant: tenant.map(|name| name.parse().unwrap()),
+            ends_at: None,
+            look: Appearance::default(),
         }
     }
 
@@ -364,12 +595,89 @@ mod tests {
     }
 
     #[test]
+    fn o13_a_link_lets_its_holder_do_what_it_lists_and_nothing_else() {
+        let of = |text: &str| text.parse::<Capabilities>();
+        for (text, part) in [
+            ("", "say what the link"),
+            (" , ", "say what the link"),
+            ("replay", "`replay` needs `read`"),
+            ("settings,pause", "`pause` needs `read`"),
+            ("read,bulk", "`bulk` needs"),
+            ("read,root", "`root` is no capability"),
+            ("READ", "is no capability"),
+        ] {
+            assert!(of(text).unwrap_err().contains(part), "{text}");
+        }
+        assert_eq!(of("review, read,read").unwrap().to_string(), "read,review");
+        assert_eq!(
+            of("settings").unwrap().list().collect::<Vec<_>>(),
+            [Capability::Settings]
+        );
+        for bits in 1..1_u16 << Capability::ALL.len() {
+            let chosen: Vec<_> = Capability::ALL
+                .into_iter()
+                .filter(|one| bits & one.bit() != 0)
+                .collect();
+            let Ok(all) = Capabilities::of(&chosen) else { continue };
+            let listed: Vec<_> = chosen.iter().flat_map(|one| one.permissions()).copied().collect();
+            for permission in Permission::ALL {
+                assert_eq!(Role::Portal(all).may(permission), listed.contains(&permission), "{all}");
+            }
+            assert_eq!(all.to_string().parse(), Ok(all));
+        }
+        // What only whoever answers for a tenant may is in no link.
+        let most = Capabilities::of(&Capability::ALL).unwrap();
+        for permission in [
+            Permission::HostRead,
+            Permission::HostWrite,
+            Permission::TokenRead,
+            Permission::TokenWrite,
+            Permission::RouteWrite,
+            Permission::PluginUpload,
+            Permission::PluginPromote,
+            Permission::PublisherWrite,
+            Permission::DeliveryPull,
+        ] {
+            assert!(!most.may(permission), "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn o13_nobody_gives_a_link_that_can_more_than_they() {
+        let (own, other): (TenantName, TenantName) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+        let (read, most) = (
+            Capabilities::of(&[Capability::Read]).unwrap(),
+            Capabilities::of(&Capability::ALL).unwrap(),
+        );
+        let end = UnixMillis(1000);
+        let mut admin = caller(Role::TenantAdmin, Some("acme"));
+        assert_eq!(admin.may_link(&own, most, end), Ok(()));
+        assert!(admin.may_link(&other, read, end).is_err());
+        admin.ends_at = Some(UnixMillis(999));
+        assert!(
+            admin
+                .may_link(&own, read, end)
+                .unwrap_err()
+                .contains("your own token ends")
+        );
+        for role in [Role::PluginAuthor, Role::Viewer, Role::Puller, Role::Portal(most)] {
+            assert!(caller(role, Some("acme")).may_link(&own, read, end).is_err(), "{role}");
+        }
+        assert_eq!(Caller::operator().may_link(&other, most, end), Ok(()));
+    }
+
+    #[test]
     fn a_token_is_recognisable_and_found_by_its_digest() {
-        let made = token([7; 32]);
+        let made = token(Role::Viewer, [7; 32]);
         let text = std::str::from_utf8(made.expose()).unwrap();
         assert_eq!((text.len(), &text[..4]), (47, "tgt_"));
+        let link = Role::Portal(Capabilities::of(&[Capability::Read]).unwrap());
+        assert!(token(link, [7; 32]).expose().starts_with(b"tgl_"));
         assert_eq!(token_digest(made.expose()), token_digest(text.as_bytes()));
-        assert_ne!(token_digest(made.expose()), token_digest(token([8; 32]).expose()));
+        assert_ne!(
+            token_digest(made.expose()),
+            token_digest(token(Role::Viewer, [8; 32]).expose())
+        );
     }
 
     #[test]

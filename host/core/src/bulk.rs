@@ -20,11 +20,13 @@ pub enum BulkAction {
     Route,
     /// A person says that nothing is to be done about a held job or event.
     Dismiss,
+    /// A person gives held events a status, and the lifecycle judges each by its own subject.
+    Map,
 }
 
 impl BulkAction {
     /// Every action, in the order of this enum.
-    pub const ALL: [Self; 4] = [Self::Replay, Self::Redeliver, Self::Route, Self::Dismiss];
+    pub const ALL: [Self; 5] = [Self::Replay, Self::Redeliver, Self::Route, Self::Dismiss, Self::Map];
 
     /// The word in requests and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +35,7 @@ impl BulkAction {
             Self::Redeliver => "redeliver",
             Self::Route => "route",
             Self::Dismiss => "dismiss",
+            Self::Map => "map",
         }
     }
 
@@ -41,7 +44,7 @@ impl BulkAction {
         match self {
             Self::Replay => &[Listing::Jobs],
             Self::Redeliver => &[Listing::Deliveries],
-            Self::Route => &[Listing::Events],
+            Self::Route | Self::Map => &[Listing::Events],
             Self::Dismiss => &[Listing::Jobs, Listing::Events],
         }
     }
@@ -108,7 +111,7 @@ mod tests {
         }
         let said = "delete\u{202e}".parse::<BulkAction>().unwrap_err();
         assert!(
-            said.contains("replay, redeliver, route, dismiss") && !said.contains('\u{202e}'),
+            said.contains("replay, redeliver, route, dismiss, map") && !said.contains('\u{202e}'),
             "{said}"
         );
     }

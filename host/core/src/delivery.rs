@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::action::ActionKind;
 use crate::event::Event;
 use crate::forward;
-use crate::ids::{DestinationName, Digest, LeaseEpoch, OutboxId, TenantName};
+use crate::ids::{DestinationName, Digest, LeaseEpoch, OutboxId, ReceiptId, TenantName};
 use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
+use crate::mail;
 pub use crate::outbox::OutboxClaim;
 use crate::outbox::idempotency_key;
 use crate::profile::Profile;
@@ -32,6 +33,11 @@ pub enum AttemptEnd {
         http_status: u16,
         /// How long the destination asks to be left alone, where its answer asks for that.
         retry_after_ms: Option<i64>,
+    },
+    /// The mail server answered an e-mail with this status.
+    Mailed {
+        /// The status of SMTP: `250` when it took the e-mail.
+        smtp_status: u16,
     },
     /// No whole answer: refused, reset, timed out, TLS or DNS trouble.
     Failed {
@@ -115,7 +121,8 @@ impl OutboxClaim {
         }
     }
 
-    /// Composes and signs one attempt. `event` is the receipt's, where [`Self::hands_on_event`]; `at` is the time as the receiver knows it.
+    /// Composes and signs one attempt. `event` is the receipt's, where [`Self::hands_on_event`]; `at` is the time as the receiver knows it, and
+    /// `started_at` the one that the attempt is recorded with: by it the receiver's spans find the attempt's.
     ///
     /// Beside the signature after Standard Webhooks go `Idempotency-Key`, `traceparent`, in a resend `tollgate-resend` with its id, and with
     /// a forwarded event where it is from. `webhook-id` and `Idempotency-Key` stay the same over every attempt and replay of one entry.
@@ -123,7 +130,13 @@ impl OutboxClaim {
     ///
     /// # Errors
     /// How the attempt ends when it cannot be composed; a checked configuration does not come to that.
-    pub fn compose(&self, event: Option<&Event>, to: &Recipient<'_>, at: UnixMillis) -> Result<Outgoing, AttemptEnd> {
+    pub fn compose(
+        &self,
+        event: Option<&Event>,
+        to: &Recipient<'_>,
+        at: UnixMillis,
+        started_at: UnixMillis,
+    ) -> Result<Outgoing, AttemptEnd> {
         let forbidden = |reason: String| AttemptEnd::Forbidden { reason };
         let handed_on = event
             .map(|event| match forward::form_of(&self.action_json) {
@@ -172,7 +185,7 @@ impl OutboxClaim {
                     "idempotency-key".to_owned(),
                     idempotency_key(&self.namespace, self.kind, &self.operation_key),
                 ),
-                ("traceparent".to_owned(), self.traceparent()),
+                ("traceparent".to_owned(), self.traceparent(started_at)),
             ])
             .chain(
                 self.resend
@@ -201,13 +214,9 @@ impl OutboxClaim {
     }
 
     /// W3C Trace Context: the trace is the receipt, the span this attempt.
-    fn traceparent(&self) -> String {
-        let span = Digest::of(format!("{}/{}", self.entry, self.attempt).as_bytes());
-        format!(
-            "00-{}-{}-01",
-            HEXLOWER.encode(&self.receipt.0),
-            HEXLOWER.encode(&span.0[..8])
-        )
+    fn traceparent(&self, started_at: UnixMillis) -> String {
+        let span = span_id(self.receipt, &attempt_span(self.entry, &started_at));
+        format!("00-{}-{span}-01", HEXLOWER.encode(&self.receipt.0))
     }
 
     /// An attempt that ended so, and what follows from it. `duration_us` is how long it took, in microseconds; `moment` is after it.
@@ -282,6 +291,18 @@ impl TestMessage<'_> {
     }
 }
 
+/// What an attempt is among the spans of its trace. Its entry counts attempts anew after a replay, so it is known by when it began.
+pub fn attempt_span(entry: OutboxId, started_at: &dyn fmt::Display) -> String {
+    format!("{entry} {started_at}")
+}
+
+/// The id of a span of a receipt's trace: the first half of SHA-256 over the receipt's id and what the span is, in hex. Whoever is sent an attempt
+/// has its id as the parent of what it does, and an export of traces gives the attempt that id.
+pub fn span_id(receipt: ReceiptId, of: &str) -> String {
+    let digest = Digest::of(format!("tollgate span 1 {receipt} {of}").as_bytes());
+    HEXLOWER.encode(&digest.0[..8])
+}
+
 /// One attempt and its consequence.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
@@ -321,14 +342,15 @@ impl AttemptEnd {
         }
     }
 
-    /// Whether the destination took the message: it answered 2xx, or its owner confirmed it.
+    /// Whether the destination took the message: it or the mail server answered 2xx, or its owner confirmed it.
     pub fn is_success(&self) -> bool {
         matches!(
             self,
             Self::Answered {
                 http_status: 200..=299,
                 ..
-            } | Self::Confirmed
+            } | Self::Mailed { smtp_status: 200..=299 }
+                | Self::Confirmed
         )
     }
 
@@ -344,6 +366,8 @@ impl AttemptEnd {
     pub fn is_healthy(&self) -> bool {
         match self {
             Self::Answered { http_status, .. } => *http_status < 500 && *http_status != 429,
+            // 421: the server closes. That it refuses one e-mail, or wants it later, says nothing about the next.
+            Self::Mailed { smtp_status } => *smtp_status != 421 && !mail::is_about_login(*smtp_status),
             Self::Confirmed | Self::GivenBack { .. } => true,
             Self::Failed { .. } | Self::Forbidden { .. } => false,
         }
@@ -351,7 +375,7 @@ impl AttemptEnd {
 }
 
 /// Decides what follows an attempt (number `attempt`, from 1). Standard Webhooks: only 2xx is success, 3xx is a failure, 410 means
-/// that the destination is gone.
+/// that the destination is gone. SMTP: 5xx is for good, unless it is about the host's own user and password.
 pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: UnixMillis, jitter: Jitter) -> EntryEnd {
     let retry = |floor_ms: i64, reason: String| match policy.next(attempt, floor_ms, now, jitter) {
         NextStep::RetryAt(at) => EntryEnd::RetryAt { at, reason },
@@ -373,7 +397,17 @@ pub fn entry_end(end: &AttemptEnd, policy: &RetryPolicy, attempt: u32, now: Unix
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             format!("the destination answered {http_status}"),
         ),
-        AttemptEnd::Confirmed => EntryEnd::Delivered,
+        AttemptEnd::Confirmed | AttemptEnd::Mailed { smtp_status: 200..=299 } => EntryEnd::Delivered,
+        AttemptEnd::Mailed { smtp_status } if mail::is_about_login(*smtp_status) => retry(
+            0,
+            format!("the mail server does not take the host's user and password: {smtp_status}"),
+        ),
+        AttemptEnd::Mailed {
+            smtp_status: status @ 500..,
+        } => EntryEnd::Dead {
+            reason: format!("the mail server refused it: {status}"),
+        },
+        AttemptEnd::Mailed { smtp_status } => retry(0, format!("the mail server answered {smtp_status}")),
         AttemptEnd::GivenBack { retry_after_ms, reason } => retry(
             retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MS_MAX),
             if reason.is_empty() {
@@ -458,6 +492,7 @@ mod tests {
             http_status,
             retry_after_ms,
         };
+        let mailed = |smtp_status| AttemptEnd::Mailed { smtp_status };
         let failed = AttemptEnd::Failed {
             reason: "timed out".into(),
         };
@@ -480,6 +515,19 @@ mod tests {
             ),
             (answered(410, None), 1, "dead: the destination answered 410 Gone"),
             (failed, 1, "at 0: timed out"),
+            (mailed(250), 1, "delivered"),
+            (mailed(451), 1, "at 0: the mail server answered 451"),
+            (
+                mailed(451),
+                3,
+                "dead: the mail server answered 451 (gave up after 3 attempts)",
+            ),
+            (mailed(550), 1, "dead: the mail server refused it: 550"),
+            (
+                mailed(535),
+                1,
+                "at 0: the mail server does not take the host's user and password: 535",
+            ),
             (AttemptEnd::Confirmed, 3, "delivered"),
             (given_back(None, ""), 1, "at 0: its owner gave it back"),
             (
@@ -569,12 +617,12 @@ mod tests {
             r#"{"type":"action.reserve-stock","id":"act_7","tenant":"acme","receipt":"rcpt_abababababababababababababababab","namespace":"loyalty","operation_key":"cash\"back\\:1","recorded_at":"2026-05-05T10:00:00.000Z","action":{"kind":"reserve-stock",  "b":1,"a":2}}"#
         );
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let trace = claim.traceparent();
+        let trace = claim.traceparent(UnixMillis(7));
         assert!(trace.starts_with("00-abababababababababababababababab-"), "{trace}");
         assert_eq!(trace.len(), 55);
         assert_ne!(
             trace,
-            OutboxClaim { attempt: 3, ..claim }.traceparent(),
+            claim.traceparent(UnixMillis(8)),
             "each attempt is a span of its own"
         );
     }

@@ -369,7 +369,7 @@ mod tests {
                 headers: &[("x-region", &region)],
                 user_agent: "tollgate",
             };
-            claim.compose(Some(&event), &to, UnixMillis(1_777_975_200_000))
+            claim.compose(Some(&event), &to, UnixMillis(1_777_975_200_000), UnixMillis(7))
         };
         let outgoing = composed(&secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
         assert_eq!(outgoing.body, b"{}");

@@ -70,12 +70,14 @@ pub mod retry;
 pub mod outbox;
 pub mod delivery;
 pub mod forward;
+pub mod mail;
 pub mod own_header;
 pub mod network;
 pub mod breaker;
 
 // What people may see of it, and do.
 pub mod mask;
+pub mod portal;
 pub mod access;
 pub mod filter;
 pub mod content;

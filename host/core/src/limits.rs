@@ -34,6 +34,16 @@ pub const CONSOLE_IDLE_MS_MAX: i64 = 30 * 60 * 1000;
 pub const CONSOLE_SESSION_MS_MAX: i64 = 12 * 60 * 60 * 1000;
 /// Changes that one session of the console looked at and did not confirm yet; the oldest go first.
 pub const CONSOLE_ACTS_MAX: usize = 20;
+/// The shortest that a portal link lasts.
+pub const PORTAL_LINK_MS_MIN: i64 = 1000;
+/// The longest that a portal link lasts.
+pub const PORTAL_LINK_MS_MAX: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Portal links of one tenant that are open at once.
+pub const PORTAL_LINKS_OPEN_MAX: usize = 1000;
+/// Portal links of one tenant that are over and still listed, the newest of them.
+pub const PORTAL_LINKS_OVER_MAX: u64 = 1000;
+/// Origins that may embed pages of portal links.
+pub const EMBED_ORIGINS_MAX: usize = 20;
 /// Nesting of arrays and objects in a JSON body.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Named values that a profile reads beside the envelope's own fields. The host adds one where a value breaks a bound.
@@ -254,5 +264,9 @@ pub const OWN_HEADERS_MAX: usize = 16;
 pub const OWN_HEADER_NAME_BYTES_MAX: usize = 64;
 /// The value of such a header.
 pub const OWN_HEADER_BYTES_MAX: usize = 4096;
+/// Addresses that one e-mail goes to.
+pub const MAIL_ADDRESSEES_MAX: usize = 20;
+/// E-mails to one destination that begin in a second.
+pub const MAILS_PER_S_MAX: u32 = 1;
 /// A destination's Retry-After is obeyed up to here.
 pub const RETRY_AFTER_MS_MAX: i64 = 24 * 60 * 60 * 1000;

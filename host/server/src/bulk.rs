@@ -14,11 +14,12 @@ use tollgate_api::lists::{AskedList, Item, place_number};
 use tollgate_core::bulk::BulkAction;
 use tollgate_core::filter::Filter;
 use tollgate_core::limits;
-use tollgate_store::{Bulk, BulkAbort, BulkFilter, BulkItem, BulkStep, Control, StoreError, Views};
+use tollgate_core::review::Word;
+use tollgate_store::{Bulk, BulkAbort, BulkFilter, BulkItem, BulkStep, Control, NewBulk, StoreError, Views};
 
 use crate::clock;
 use crate::config::Config;
-use crate::operator::routed_now;
+use crate::operator::{ReviewError, map, routed_now};
 
 /// How often it is looked for what another host, or an earlier process, has begun.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -105,7 +106,7 @@ async fn step<S: Views + Control>(store: &S, config: &Config, bulk: &Bulk) -> Re
     let fitting = items.len();
     let mut doable = Vec::with_capacity(fitting);
     for item in items {
-        doable.extend(what_is_done(store, config, begun.action, item).await?);
+        doable.extend(what_is_done(store, config, begun, item).await?);
     }
     let step = BulkStep {
         bulk: bulk.id,
@@ -128,10 +129,10 @@ async fn step<S: Views + Control>(store: &S, config: &Config, bulk: &Bulk) -> Re
 async fn what_is_done(
     store: &impl Views,
     config: &Config,
-    action: BulkAction,
+    begun: &NewBulk,
     item: Item,
 ) -> Result<Option<BulkItem>, StoreError> {
-    Ok(match (action, item) {
+    Ok(match (begun.action, item) {
         (BulkAction::Replay | BulkAction::Dismiss, Item::Job(row)) => Some(BulkItem::Job(row.job, row.status)),
         (BulkAction::Redeliver, Item::Delivery(row)) => {
             let is_there = config.has_destination(&row.event.tenant, &row.destination);
@@ -142,6 +143,16 @@ async fn what_is_done(
             Some(BulkItem::Receipt(row.event.receipt, jobs))
         }
         (BulkAction::Dismiss, Item::Event(row)) => Some(BulkItem::Receipt(row.event.receipt, Vec::new())),
-        (BulkAction::Replay | BulkAction::Redeliver | BulkAction::Route | BulkAction::Dismiss, _) => None,
+        (BulkAction::Map, Item::Event(row)) => match begun.to.clone() {
+            Some(to) => match map(store, config, row.event.receipt, to, Word::Judged).await {
+                Ok(decision) => Some(BulkItem::Held(row.event.receipt, decision)),
+                Err(ReviewError::Refused(_)) => None,
+                Err(ReviewError::Store(error)) => return Err(error),
+            },
+            None => None,
+        },
+        (BulkAction::Replay | BulkAction::Redeliver | BulkAction::Route | BulkAction::Dismiss | BulkAction::Map, _) => {
+            None
+        }
     })
 }

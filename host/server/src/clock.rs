@@ -2,7 +2,7 @@
 //!
 //! There are two readings of the time. [`now`] never goes back while the process lives: what was scheduled by it comes due when it
 //! was meant to, whatever is done to the system's clock. `wall` is what the system says: by it the others' timestamps are judged,
-//! because that is how they read theirs.
+//! because that is how they read theirs. Hosts that share a database go by its clock, both ways: what one schedules comes due on another.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,6 +12,8 @@ use tollgate_core::retry::{Jitter, Moment};
 use tollgate_core::time::UnixMillis;
 
 static FLOOR: Floor = Floor::new();
+/// By how many milliseconds the system's clock is ahead of the one that hosts share.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
 
 /// The time of this process: the system's wall clock, except that it goes on from where it was when that is set back. Then it is
 /// ahead of `wall` until the process ends or the wall clock has caught up.
@@ -20,10 +22,18 @@ pub fn now() -> UnixMillis {
     FLOOR.read(wall(), steady_ms)
 }
 
-/// The system's wall clock, as it is.
+/// The system's wall clock, as it is; or the one that hosts share, where the system's differs from that.
 pub(crate) fn wall() -> UnixMillis {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    let system = UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX));
+    system.plus_ms(-AHEAD_MS.load(Ordering::Relaxed))
+}
+
+/// Says by how many milliseconds the system's clock is ahead of the one that hosts share. [`now`] goes by that from here on, even where it goes
+/// back for it.
+pub(crate) fn set_ahead(ahead_ms: i64) {
+    AHEAD_MS.store(ahead_ms, Ordering::Relaxed);
+    FLOOR.forget();
 }
 
 /// Nanoseconds since this was first asked: for rates, which a wall clock that is set back would break.
@@ -56,6 +66,10 @@ impl Floor {
         Self {
             ahead_ms: AtomicI64::new(i64::MIN),
         }
+    }
+
+    fn forget(&self) {
+        self.ahead_ms.store(i64::MIN, Ordering::Relaxed);
     }
 
     fn read(&self, wall: UnixMillis, steady_ms: i64) -> UnixMillis {

@@ -393,6 +393,7 @@ impl Host {
             progress: progress.clone(),
             started_at: clock::now(),
             gate: operator::Gate::new(&self.store, token),
+            address,
             bulk_begun: Arc::clone(&self.bulk_begun),
             trial: Turns::default(),
             tryouts: operator::Tryouts::new({

@@ -4,6 +4,7 @@
 use tollgate_store::postgres::ServerFound;
 use tollgate_store::{AnyStore, HostIdentity, OpenOptions, PostgresStore, SqliteStore, StoreError};
 
+use crate::clock;
 use crate::config::StoreConfig;
 
 /// The store of one machine, in one file and what lies beside it.
@@ -18,7 +19,7 @@ pub type HostStore = AnyStore;
 /// As [`SqliteStore::open`] and [`PostgresStore::open_as`].
 pub(crate) fn open_as(config: &StoreConfig, identity: HostIdentity) -> Result<HostStore, StoreError> {
     match &config.url {
-        Some(url) => PostgresStore::open_as(url, identity).map(HostStore::Shared),
+        Some(url) => PostgresStore::open_as(url, identity, clock::set_ahead).map(HostStore::Shared),
         None => open(config),
     }
 }

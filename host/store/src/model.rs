@@ -25,6 +25,7 @@ pub use tollgate_api::trace::{
     ActionView, AttemptView, DeliveryView, HistoryView, JobView, OutboxView, ReceiptView, Redelivered, ResendView,
     RunView, Trace, TraceBy, TraceQuery,
 };
+use tollgate_api::whoami;
 use tollgate_core::access::Role;
 use tollgate_core::action::Action;
 use tollgate_core::admission::{Admission, Disposition, JobSpec, NewJob};
@@ -42,6 +43,7 @@ use tollgate_core::ids::{
 use tollgate_core::lifecycle::Lifecycle;
 pub use tollgate_core::outbox::{OutboxClaim, PullLease};
 use tollgate_core::outcome::Fault;
+use tollgate_core::portal::Appearance;
 use tollgate_core::quarantine;
 use tollgate_core::retry::{Jitter, RetryPolicy};
 use tollgate_core::review::{Target, Unmappable, Word};
@@ -342,6 +344,8 @@ pub enum BulkItem {
     Entry(OutboxId, String),
     /// A receipt; where it is routed again, with the jobs that routing gives to it now.
     Receipt(ReceiptId, Vec<NewJob>),
+    /// A held receipt, with the status that it is given.
+    Held(ReceiptId, ReviewDecision),
 }
 
 /// A receipt that may be routed.
@@ -641,6 +645,8 @@ pub struct NewToken {
     pub now: UnixMillis,
     /// From this instant on it proves nothing.
     pub expires_at: Option<UnixMillis>,
+    /// How the console looks to the holder of a portal link.
+    pub look: Appearance,
 }
 
 /// A token as the store knows it.
@@ -666,6 +672,15 @@ pub struct TokenRecord {
     pub expires_at: Option<UnixMillis>,
     /// Who revoked it, if somebody did.
     pub revoked: Option<Revocation>,
+    /// How the console looks to the holder of a portal link.
+    pub look: Appearance,
+}
+
+impl TokenRecord {
+    /// Whether it proves somebody at `now`.
+    pub fn is_valid(&self, now: UnixMillis) -> bool {
+        self.revoked.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 impl From<TokenRecord> for TokenView {
@@ -673,6 +688,7 @@ impl From<TokenRecord> for TokenView {
         Self {
             id: token.id,
             name: token.name,
+            may: whoami::listed(token.role),
             role: token.role.to_string(),
             tenant: token.tenant,
             created_at: token.created_at.to_string(),

@@ -4,10 +4,12 @@
 //! commits: the `writer` thread of each host, behind one lock that all hosts share; `readers` read beside it; the `listener` hears what
 //! other hosts changed. See `docs/decisions/0014-postgresql.md`.
 
+mod ahead;
 mod check;
 mod client;
 pub(crate) mod copy;
 mod dialect;
+mod footprint;
 mod hosts;
 mod listener;
 mod readers;
@@ -78,10 +80,13 @@ impl PostgresStore {
     /// As [`PostgresStore::open`], as a host that people see: it says that it is there until the store is closed, and claims nothing while a person
     /// has it drained.
     ///
+    /// `set_ahead` is told by how many milliseconds this machine's clock is ahead of the database's, whenever that changes: 0 while they differ by less
+    /// than a second. Every time that the store is told has to be by the database's clock, which all hosts share: what one says is due, another takes.
+    ///
     /// # Errors
     /// As [`PostgresStore::open`].
-    pub fn open_as(url: &Secret, identity: HostIdentity) -> Result<Self, StoreError> {
-        Self::opened(url, Some(Arc::new(Presence::new(identity))))
+    pub fn open_as(url: &Secret, identity: HostIdentity, set_ahead: fn(i64)) -> Result<Self, StoreError> {
+        Self::opened(url, Some(Arc::new(Presence::new(identity, set_ahead))))
     }
 
     /// Opens the store at a URL such as `postgres://user:password@host/database`, makes it if there is none, and migrates it if it is

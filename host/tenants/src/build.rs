@@ -14,7 +14,7 @@ use tollgate_core::network::Network;
 use tollgate_core::profile::{self, Profile};
 use tollgate_core::secret::Secret;
 
-use crate::file::{self, Host, Leave, Offer, Owner, Problems, Referred, Refused, Resolver, Schemas, Tenant};
+use crate::file::{self, Host, Leave, Offer, Owner, Problems, Referred, Refused, Resolver, Schemas, Tenant, Way};
 use crate::form::{Basic, Destination, Intake, Parameter, Pieces, SecretRef, Variable, WRITTEN_BY, Work};
 use crate::{BUILT, PluginLimits};
 
@@ -122,6 +122,7 @@ fn read(
         in_flight_max: usize::MAX,
         allow_http: true,
         allow_networks: &anywhere,
+        mail_domains: None,
         limits: PluginLimits::DEFAULT,
         lifecycles: &lifecycles,
         plugins: None,
@@ -257,8 +258,8 @@ fn pieces(tenant: Tenant) -> Pieces {
         if destination.in_order {
             ordered.insert(name.clone());
         }
-        // None has none here: a file with one that is pulled is refused.
-        let Some(url) = destination.url else { continue };
+        // Each is sent to here: a file with another is refused.
+        let Way::Sent(url) = destination.way else { continue };
         let piece = Destination {
             url,
             secrets: destination.secrets.into_iter().map(variable).collect(),

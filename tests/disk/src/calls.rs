@@ -228,7 +228,7 @@ fn written(
         return result(raw(data.len()));
     };
     let length = match disk.fate(&watched, fault::WRITE, inode, &name) {
-        Fate::Pass | Fate::Lie => data.len(),
+        Fate::Pass | Fate::Lie | Fate::Later(_) => data.len(),
         Fate::Half => data.len().div_ceil(2),
         Fate::Fail(error) => {
             set_errno(error);
@@ -272,6 +272,10 @@ fn synced(descriptor: c_int, call: c_long) -> c_int {
     let (done, error) = match fate {
         Fate::Fail(error) => (-1, error),
         Fate::Lie => (0, 0),
+        Fate::Later(ms) => {
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+            (raw(), errno())
+        }
         Fate::Pass | Fate::Half => (raw(), errno()),
     };
     let is_synced = done == 0 && fate != Fate::Lie;

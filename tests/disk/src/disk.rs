@@ -47,6 +47,8 @@ pub(crate) enum Fate {
     Fail(c_int),
     /// Nothing is done, and the caller told that it was.
     Lie,
+    /// It is done so many milliseconds later.
+    Later(u64),
 }
 
 #[used]
@@ -152,7 +154,7 @@ impl Disk {
         let armed = self.word(Word::Fault).load(Ordering::Acquire);
         let class_of = |fault: u64| match fault {
             fault::SHORT_WRITE | fault::TORN_WRITE => fault::WRITE,
-            fault::LYING_SYNC => fault::SYNC,
+            fault::LYING_SYNC | fault::SLOW_SYNC => fault::SYNC,
             itself => itself,
         };
         if class_of(armed) != class || !name.ends_with(&self.suffix()) {
@@ -169,6 +171,7 @@ impl Disk {
             (fault::TORN_WRITE, Some(0)) => Fate::Half,
             (fault::TORN_WRITE, Some(1)) => Fate::Fail(error),
             (fault::SHORT_WRITE, Some(_)) => Fate::Pass,
+            (fault::SLOW_SYNC, Some(after)) if after == 0 || lasts => Fate::Later(error.unsigned_abs().into()),
             (fault::LYING_SYNC, Some(after)) if after == 0 || lasts => Fate::Lie,
             (_, Some(after)) if after == 0 || lasts => Fate::Fail(error),
             _ => Fate::Pass,

@@ -76,4 +76,6 @@ pub mod fault {
     pub const TRUNCATE: u64 = 5;
     /// The sync does nothing and says that it went well: what no host can notice, for proof that a campaign does.
     pub const LYING_SYNC: u64 = 6;
+    /// The sync takes as many milliseconds longer as [`Word::Error`](super::Word::Error) says, and goes well.
+    pub const SLOW_SYNC: u64 = 7;
 }

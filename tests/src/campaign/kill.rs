@@ -2,7 +2,8 @@
 //! everything that it ever acknowledged is looked for.
 //!
 //! Cast: *senders* post signed events over several connections, some of them redeliveries of earlier ones, as providers do; what
-//! was not acknowledged is sent again in the next cycle, byte for byte. The *destination* notes every delivery. After the last
+//! was not acknowledged is sent again in the next cycle, byte for byte. The *destination* notes every delivery, and the *owner* of another one
+//! pulls what waits there. After the last
 //! cycle the host finishes its work undisturbed, and [`Report::problems`] says what was promised and not kept.
 //!
 //! All that is random comes from one seed. Two campaigns of one seed do the same things; what the clock does in between is the
@@ -19,6 +20,7 @@ use tollgate_core::action::Verdict;
 use tollgate_core::admission::Disposition;
 use tollgate_store::{Trace, TraceBy, TraceQuery, Views as _};
 
+use super::puller::{self, FETCHED, Fetched, Owner, Temper};
 use super::{Campaign, Found};
 use crate::client::Client;
 use crate::destination::{Destination, Reply};
@@ -98,6 +100,11 @@ pub struct Report {
     pub deliveries: usize,
     /// Deliveries of an operation after its first: at least once is what is promised.
     pub repeated_deliveries: usize,
+    /// Operations that the owner of the pulled destination confirmed.
+    pub confirmed: usize,
+    /// What that one gave back, and what it forgot.
+    pub given_back: usize,
+    pub forgotten: usize,
     /// The last start, and all that was left to do.
     pub drain: Duration,
     /// What was promised and not kept. Empty when all is well.
@@ -113,6 +120,13 @@ impl Report {
         times.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
 
+    /// What became of the pulled destination.
+    pub(super) fn pulled(&self, found: &mut Found) {
+        found.fact("operations that were pulled and confirmed", self.confirmed);
+        found.fact("pulled and given back", self.given_back);
+        found.fact("pulled and forgotten: leases that ran out", self.forgotten);
+    }
+
     fn found(self) -> Found {
         let mut found = Found::default();
         let restart = |share| self.restart_percentile(share).as_millis();
@@ -126,6 +140,7 @@ impl Report {
         found.fact("operations recorded, each once", self.operations);
         found.fact("operations that arrived at the destination", self.deliverable);
         found.fact("deliveries beyond the first of an operation", self.repeated_deliveries);
+        self.pulled(&mut found);
         found.fact(
             "restart in ms: median / 95 % / longest",
             format!("{} / {} / {}", restart(0.5), restart(0.95), restart(1.0)),
@@ -198,12 +213,13 @@ pub(super) fn setup(destination: &Destination) -> Setup {
         .tenant("acme", &tenant(destination))
 }
 
-/// What counts goes to a destination that asks for order.
+/// What counts goes to a destination that asks for order; what is paid for, to one that is pulled as well.
 fn tenant(destination: &Destination) -> String {
+    let cashback = CASHBACK_TO_BOOKS.replacen("\"books\"", &format!("\"books\", \"{FETCHED}\""), 1);
     let tally = TALLY.replacen("plugin =", "destinations = [\"lines\"]\nplugin =", 1);
     let lines = books("lines", destination).replacen("url =", "order = \"subject\"\nurl =", 1);
     format!(
-        "{SOURCES}{CASHBACK_TO_BOOKS}{tally}{}{lines}",
+        "{SOURCES}{cashback}{tally}{}{lines}\n[destinations.{FETCHED}]\nkind = \"pull\"\n",
         books("books", destination)
     )
 }
@@ -220,9 +236,31 @@ pub(super) fn finish(stage: &mut Stage, destination: &Destination, books: &mut B
             .expect("an answer after the last start");
         books.note(&sent, answer.status, || answer.receipt(), &mut report.problems);
     }
+    if let Err(error) = fetch_the_rest(stage, &mut books.fetched) {
+        report.problems.push(format!(
+            "what is pulled cannot be fetched after the last start: {error}"
+        ));
+    }
     stage.quiet();
     report.drain = drained.elapsed();
     judge(stage, destination, books, report);
+}
+
+/// Pulls and confirms until nothing waits, leases of before included.
+fn fetch_the_rest(stage: &Stage, fetched: &mut Fetched) -> std::io::Result<()> {
+    let mut owner = Owner::of(stage.operator, stage.operator_token())?;
+    let begun = Instant::now();
+    while begun.elapsed() < stage::PATIENCE {
+        let some = owner.pull(fetched, Temper::Careful, &mut Random(0))?;
+        let counts = stage.counts();
+        if some == 0 && counts["jobs_waiting"] == 0 && counts["outbox_waiting"] == 0 {
+            return Ok(());
+        }
+        if some == 0 {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
 }
 
 /// Subjects of the events that count: few, so that several wait for each other.
@@ -249,6 +287,8 @@ pub(super) struct Books {
     earlier: Vec<Sent>,
     /// Posted without an answer: they may or may not have been kept.
     unanswered: VecDeque<Sent>,
+    /// What the owner of the pulled destination knows.
+    fetched: Fetched,
     made: u64,
 }
 
@@ -372,6 +412,17 @@ pub(super) fn load<T>(
         })
         .collect();
     drop(first);
+    let mut fetched = std::mem::take(&mut counted.0.lock().unwrap_or_else(PoisonError::into_inner).0.fetched);
+    let owner = {
+        let (counted, mut random) = (Arc::clone(&counted), random.fork());
+        let (operator, token) = (stage.operator, stage.operator_token());
+        thread::spawn(move || {
+            puller::pull_on(operator, token, &mut fetched, &mut random, || {
+                counted.1.load(Ordering::Relaxed)
+            });
+            fetched
+        })
+    };
     let end = end(stage, &acknowledged);
     counted.1.store(true, Ordering::Relaxed);
     for sender in senders {
@@ -379,8 +430,13 @@ pub(super) fn load<T>(
             problems.push("a sender panicked".to_owned());
         }
     }
+    let fetched = owner.join();
     let mut counted = counted.0.lock().unwrap_or_else(PoisonError::into_inner);
     *books = std::mem::take(&mut counted.0);
+    match fetched {
+        Ok(fetched) => books.fetched = fetched,
+        Err(_) => problems.push("who pulls panicked".to_owned()),
+    }
     problems.append(&mut counted.1);
     Load {
         end,
@@ -434,7 +490,7 @@ fn send(edge: SocketAddr, options: Options, mut random: Random, counted: &Counte
 }
 
 /// Holds what is there against what was promised.
-fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut Report) {
+fn judge(stage: &Stage, destination: &Destination, books: &mut Books, report: &mut Report) {
     let problems = &mut report.problems;
     let store = stage.store();
     let everything = TraceQuery {
@@ -461,7 +517,7 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
         .sum();
 
     let mut recorded: BTreeMap<(String, String), usize> = BTreeMap::new();
-    let mut deliverable = BTreeSet::new();
+    let (mut deliverable, mut fetched) = (BTreeSet::new(), BTreeSet::new());
     let mut tallies = Vec::new();
     let runs = traces.iter().flat_map(|trace| &trace.jobs).flat_map(|job| &job.runs);
     for action in runs.flat_map(|run| &run.actions) {
@@ -471,6 +527,13 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
                 *recorded.entry(operation.clone()).or_default() += 1;
                 if operation.0 == "flag" {
                     tallies.push(tally(&action.action));
+                }
+                let pulled = action
+                    .deliveries
+                    .iter()
+                    .find(|entry| entry.destination.as_str() == FETCHED);
+                if pulled.is_some_and(|entry| entry.state == "delivered") {
+                    fetched.insert(format!("{}/{}/{}", action.namespace, operation.0, operation.1));
                 }
                 if !action.deliveries.is_empty() {
                     deliverable.insert(operation);
@@ -491,6 +554,10 @@ fn judge(stage: &Stage, destination: &Destination, books: &Books, report: &mut R
     if !tallies.iter().copied().eq(1..=tallies.len() as u64) {
         problems.push(format!("the counting plugin's state was lost or doubled: {tallies:?}"));
     }
+    problems.extend(books.fetched.judge(&fetched));
+    report.confirmed = books.fetched.confirmed.len();
+    report.given_back = books.fetched.given_back;
+    report.forgotten = books.fetched.forgotten;
     judge_order(destination, &traces, problems);
     judge_deliveries(destination, &deliverable, report);
 }

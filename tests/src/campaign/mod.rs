@@ -15,6 +15,7 @@ pub mod points;
 mod postmortem;
 pub mod power;
 mod promises;
+mod puller;
 pub mod simulate;
 pub mod soak;
 pub mod vitals;

@@ -39,6 +39,8 @@ pub const POINTS: [&str; 12] = [
     "after-mark",
 ];
 
+/// What stands in each delivery to the destination that asks for order.
+const ORDERED: &str = "\"type\":\"action.flag\"";
 /// The host dies when it passes its point for the n-th time, and n is at most this.
 const PASSING_MAX: u64 = 12;
 /// Under load, any point is passed so often within far less.
@@ -82,6 +84,8 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         let point = ((crash + round * 5) % POINTS.len() as u64) as usize;
         // A destination that fails now and then, so that retries are under way when the host dies.
         destination.script((0..random.below(3)).map(|_| Reply::Status(503)));
+        // And one that takes nothing of what is ordered for a whole life: several of one subject wait then, and would come as they please.
+        destination.refuse((random.below(2) == 0).then_some((ORDERED, 503)));
         die_at(
             point,
             &mut stage,
@@ -98,6 +102,7 @@ fn run(asked: Asked, progress: &mut Progress) -> Found {
         progress.step(crash + 1, crashes, POINTS[point]);
     }
     stage.drop_wrapper();
+    destination.refuse(None);
     kill::finish(&mut stage, &destination, &mut books, &mut report);
     found(deaths, report)
 }
@@ -197,6 +202,7 @@ fn found(deaths: Deaths, report: Report) -> Found {
         "deliveries beyond the first of an operation",
         report.repeated_deliveries,
     );
+    report.pulled(&mut found);
     found.problems = report.problems;
     found
 }

@@ -44,7 +44,7 @@ pub struct Fault {
     pub nth: u64,
     /// From there on, and not only then.
     pub lasts: bool,
-    /// What the system says.
+    /// What the system says; of a slow sync, milliseconds.
     pub error: u64,
 }
 
@@ -60,6 +60,8 @@ pub enum What {
     Truncate,
     /// A sync that does nothing and says that it went well.
     LyingSync,
+    /// A sync that takes as many milliseconds longer as the fault's `error` says.
+    SlowSync,
 }
 
 impl Watch {
@@ -161,6 +163,7 @@ impl Watch {
             What::Sync => fault::SYNC,
             What::Truncate => fault::TRUNCATE,
             What::LyingSync => fault::LYING_SYNC,
+            What::SlowSync => fault::SLOW_SYNC,
         };
         page.write_all_at(fault.suffix.as_bytes(), SUFFIX_AT as u64)
             .expect("the control page");

@@ -7,7 +7,9 @@ use tollgate_core::manifest::Manifest;
 use tollgate_sandbox::with_manifest;
 use tollgate_tests::console::{Browser, Lively, fresh, lively, pages};
 use tollgate_tests::hostile_dir;
-use tollgate_tests::stage::Stage;
+use tollgate_tests::stage::{CASHBACK, Setup, Stage};
+
+use super::certificates::{Authority, Validity};
 
 fn base(stage: &Stage) -> String {
     format!("http://{}", stage.operator)
@@ -39,6 +41,13 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
                     ),
                 ),
                 (
+                    "portal",
+                    (
+                        door(stage, &["read", "replay", "issues", "pause", "settings"]),
+                        some(&["", "/events", "/issues", "/pauses", "/sources", "/portal", "/tokens"]),
+                    ),
+                ),
+                (
                     "plugin-author",
                     (stage.token("plugin-author", "acme"), some(&["/plugins", "/events"])),
                 ),
@@ -50,7 +59,18 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
                 "viewer",
                 (
                     stage_viewer(&empty),
-                    some(&["", "/events", "/undelivered", "/held", "/dead-letters", "/budgets"]),
+                    some(&[
+                        "",
+                        "/events",
+                        "/undelivered",
+                        "/held",
+                        "/dead-letters",
+                        "/budgets",
+                        "/issues",
+                        "/bulk",
+                        "/pauses",
+                        "/hosts",
+                    ]),
                 ),
             )]),
         ),
@@ -59,7 +79,7 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
             "base": base(stage),
             "tokens": tokens.iter().map(|(role, (token, _))| (*role, token.clone())).collect::<BTreeMap<_, _>>(),
             "pages": tokens.iter().map(|(role, (_, pages))| (*role, pages.clone())).collect::<BTreeMap<_, _>>(),
-            "secrets": [stage.operator_token(), "whsec_", "tgt_", "secret-of-acme"],
+            "secrets": [stage.operator_token(), "whsec_", "tgt_", "tgl_", "secret-of-acme"],
         });
         let found = browser.run("pages.mjs", &task);
         let looks: usize = tokens.values().map(|(_, pages)| (pages.len() + 1) * 4).sum();
@@ -77,6 +97,28 @@ fn another_cashback(version: &str) -> Vec<u8> {
     let component = std::fs::read(hostile_dir().join("refuse.wasm")).expect("a component");
     let manifest = Manifest::from_json(manifest.to_string().as_bytes()).expect("a manifest");
     with_manifest(&component, &manifest).expect("a component with another manifest")
+}
+
+#[test]
+fn o13_a_link_opens_in_a_frame_of_the_site_that_the_operator_lists_and_of_no_other() {
+    let Some(browser) = Browser::installed() else { return };
+    let stage = Setup::acme(CASHBACK)
+        .plugin("cashback")
+        .console("address = \"https://hooks.example\"\nembed = [\"https://shop.example\"]")
+        .start();
+    let issued = Authority::new("the authority of the tests").issue("hooks.example", Validity::Now);
+    let task = json!({ "base": base(&stage), "door": door(&stage, &["read"]), "key": issued.key, "certificate": issued.certificate });
+    let found = browser.run("embed.mjs", &task);
+    assert_eq!(found["failed"], json!([]), "{:#}", found["failed"]);
+}
+
+/// The path of a new link to acme.
+fn door(stage: &Stage, may: &[&str]) -> String {
+    let body = json!({ "may": may, "for": "1h", "why": "a visit", "name": "ana", "accent": "#0a7" });
+    let made = stage.operator_post("/v1/tenants/acme/portal-links", &body.to_string());
+    let url = made.json()["url"].as_str().unwrap_or_default().to_owned();
+    let (_, door) = url.split_once("/console").expect("an address of the console");
+    format!("/console{door}")
 }
 
 fn stage_viewer(stage: &Stage) -> String {

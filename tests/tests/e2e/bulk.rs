@@ -197,6 +197,109 @@ fn o11_a_bulk_action_is_ended_between_its_steps() {
         .fails(1, "bulk_99 does not exist");
 }
 
+/// What a person would say of each is said of all at once, and the lifecycle judges each by its own subject.
+#[test]
+fn o11_t4_held_events_are_given_a_status_by_filter_and_each_is_judged_by_its_subject() {
+    let destination = Destination::start();
+    let mut stage = Setup::acme(&format!("{CASHBACK_TO_BOOKS}{}", books("books", &destination)))
+        .plugin("cashback")
+        .start();
+    const HELD: usize = 230;
+    for n in 0..HELD {
+        send(
+            &stage,
+            "acme",
+            redeemed(&format!("evt_{n}"), &format!("red_{n}"), "teleported"),
+        );
+    }
+    // Of two the subject is further already: by one that the word may follow, and by one that it contradicts.
+    for (n, status) in [(0, "success"), (1, "reversed")] {
+        send(
+            &stage,
+            "acme",
+            redeemed(&format!("evt_moved_{n}"), &format!("red_{n}"), status),
+        );
+    }
+    stage.quiet();
+    let paid = destination.take_arrivals().len();
+    let filter = "disposition:held lifecycle:teleported since:1h";
+
+    let look = stage
+        .ask(&["bulk", "map", filter, "--to", "completed", "--dry-run"])
+        .ok()
+        .json();
+    assert_eq!(look["fitting"]["count"], HELD, "{look}");
+    let would = list(&look["would_become"]);
+    assert_eq!(would.len(), 5);
+    assert!(
+        would.iter().all(|one| one["reviewed"]["became"] == "accepted"),
+        "{look}"
+    );
+    for (arguments, says) in [
+        (
+            &["bulk", "map", "", "--to", "completed", "--yes", "--why", "x"][..],
+            "an empty filter fits all events",
+        ),
+        (&["bulk", "map", filter, "--to", "a b", "--yes", "--why", "x"], "to: "),
+        (&["bulk", "map", filter, "--yes", "--why", "x"], "--to <STATUS>"),
+        (
+            &["bulk", "map", filter, "--to", "completed", "--yes"],
+            "why: say why it is done",
+        ),
+    ] {
+        stage.ask_for_people(arguments).fails(2, says);
+    }
+    // A status that nobody knows is said before anything is asked.
+    let unknown = stage.ask_for_people(&["bulk", "map", filter, "--to", "beamed", "--dry-run"]);
+    assert!(
+        unknown.stdout.contains("passed over") && unknown.stdout.contains("no status `beamed`"),
+        "{unknown:?}"
+    );
+    assert_eq!(stage.metric("tollgate_held"), HELD as u64);
+
+    let body =
+        json!({ "action": "map", "to": "completed", "filter": filter, "actor": "ana", "why": "renamed in March" });
+    let begun = stage.operator_post("/v1/bulk", &body.to_string()).json();
+    let bulk = text(&begun["bulk"], "bulk").to_owned();
+    wait_until("a step is done", || {
+        let done = stage.operator_get(&format!("/v1/bulk/{bulk}")).json()["done"].as_u64();
+        (done > Some(0)).then_some(())
+    });
+    stage.kill();
+    stage.start();
+    let ended = ended(&stage, &bulk);
+    assert_eq!(
+        (text(&ended, "to"), &ended["done"], &ended["passed_over"]),
+        ("completed", &(HELD - 1).into(), &1.into()),
+        "{ended}"
+    );
+    stage.quiet();
+    assert_eq!(
+        stage.metric("tollgate_held"),
+        1,
+        "what contradicts waits for a person as before"
+    );
+    let counts = stage.counts();
+    assert_eq!(counts["actions"], HELD as u64 - 1, "each redemption is paid for once");
+    let operations: BTreeSet<String> = destination
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.header("idempotency-key").to_owned())
+        .collect();
+    assert_eq!(operations.len() + paid, HELD - 1);
+    let history = stage.trace("evt_7")["history"].to_string();
+    assert!(
+        history.contains("mapped to completed by ana: bulk_1: renamed in March"),
+        "{history}"
+    );
+    // Once more: nothing is left that it could be done to.
+    let again = stage
+        .ask(&["bulk", "map", filter, "--to", "completed", "--yes", "--why", "x"])
+        .json();
+    assert_eq!(stage.counts()["actions"], counts["actions"], "{again}");
+    stage.assert_whole();
+}
+
 #[test]
 fn o2_o11_a_tenants_bulk_action_is_about_its_own_and_seen_by_it_alone() {
     let globex = format!("{SOURCES}{HELD}");

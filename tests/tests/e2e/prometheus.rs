@@ -2,26 +2,25 @@
 //! are passed over; `.ci/run` installs it.
 
 use std::fs;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use tollgate_tests::client::{Client, request};
 use tollgate_tests::destination::Destination;
 use tollgate_tests::json::list;
 use tollgate_tests::root;
 use tollgate_tests::stage::{Setup, Stage, free_port, wait_until};
 
-/// A Prometheus that asks one host once a second, with our rules.
-struct Prometheus {
+/// A Prometheus that asks hosts once a second, with our rules.
+pub(crate) struct Prometheus {
     process: Child,
     address: SocketAddr,
 }
 
 /// Whether its programs are there.
-fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     let is_there = |program: &str| {
         let mut asked = Command::new(program);
         asked.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
@@ -37,13 +36,19 @@ fn is_installed() -> bool {
 
 impl Prometheus {
     fn start(stage: &Stage) -> Self {
-        let (address, rules) = (free_port(), root().join("ops/alerts.yml"));
+        Self::of(&[stage], &root().join("ops/alerts.yml"))
+    }
+
+    /// Asks all of these hosts, and goes by these rules.
+    pub(crate) fn of(stages: &[&Stage], rules: &Path) -> Self {
+        let (address, stage) = (free_port(), stages[0]);
+        let targets: Vec<_> = stages.iter().map(|stage| format!("'{}'", stage.operator)).collect();
         let configuration = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: ['{}']\nscrape_configs:\n  \
-             - job_name: tollgate\n    authorization: {{ credentials_file: '{}' }}\n    static_configs: [{{ targets: ['{}'] }}]\n",
+             - job_name: tollgate\n    authorization: {{ credentials_file: '{}' }}\n    static_configs: [{{ targets: [{}] }}]\n",
             rules.display(),
             stage.path("operator.token").display(),
-            stage.operator
+            targets.join(", ")
         );
         stage.write("prometheus.yml", &configuration);
         let process = Command::new("prometheus")
@@ -59,14 +64,20 @@ impl Prometheus {
     }
 
     /// What its API answers; none while it does not.
-    fn get(&self, path: &str) -> Option<Value> {
-        let mut client = Client::connect(self.address).ok()?;
-        client.send(&request("GET", path, &[], b"")).ok()?;
-        serde_json::from_slice(&client.answer().ok()?.body).ok()
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        // In HTTP/1.0 a long answer comes whole, and its end is the connection's.
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+            .ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+        serde_json::from_slice(&answer[head_end + 4..]).ok()
     }
 
     /// How many series a query finds.
-    fn query(&self, query: &str) -> Result<usize, String> {
+    pub(crate) fn query(&self, query: &str) -> Result<usize, String> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let answer = self
             .get(&format!("/api/v1/query?query={encoded}"))

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate_tests::destination::{Destination, Reply};
 use tollgate_tests::events::{plain, signer};
 use tollgate_tests::json::{list, text};
+use tollgate_tests::python::Server;
 use tollgate_tests::stage::{CASHBACK_TO_BOOKS, SOURCES, Setup, Stage, books, tollgate_with};
 
 /// The spans of an export, of all of its lines.
@@ -171,4 +172,78 @@ fn o7_traces_go_to_a_file_or_to_a_collector_and_a_sample_of_them_is_the_same_eac
     let ran = stage.ask_for_people(&post);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.stderr.contains("answered 503"), "{ran:?}");
+}
+
+/// A collector of somebody else's takes what is posted and hands it on as protobuf: each span finds its parent there, of a host that runs and of
+/// the store of one that has ended; and what a destination was told to be the child of is the attempt.
+#[test]
+fn o7_a_real_collector_gets_an_events_trace_with_parent_and_child_right() {
+    let Some(collector) = Server::start("otlp.py", &json!({})) else {
+        return;
+    };
+    let destination = Destination::start();
+    destination.script([Reply::Status(503), Reply::Status(204)]);
+    let mut stage = Setup::to_books(&destination).start();
+    let receipt = stage.redeem(1).receipt();
+    stage.quiet();
+    let url = format!("http://127.0.0.1:{}/v1/traces", collector.port);
+    let export = ["traces", "export", "--since", "1h", "--post", &url];
+    let ran = stage.ask(&export);
+    assert_eq!((ran.code, ran.json()["spans"].as_u64()), (0, Some(5)), "{ran:?}");
+    let live = collector.wait_for(5);
+    let parent_of = |span: &Value| {
+        live.iter()
+            .find(|other| other["span"] == span["parent"])
+            .map(|found| text(found, "name"))
+    };
+    let tree: Vec<_> = live.iter().map(|span| (text(span, "name"), parent_of(span))).collect();
+    let event = text(&live[0], "name");
+    assert!(event.starts_with("event "), "{live:#?}");
+    assert_eq!(
+        tree,
+        [
+            (event, None),
+            ("admit", Some(event)),
+            ("run cashback", Some(event)),
+            ("deliver books", Some("run cashback")),
+            ("deliver books", Some("run cashback")),
+        ]
+    );
+    assert_eq!(text(&live[0], "parent"), "", "an event has no parent");
+    for span in &live {
+        assert_eq!(
+            (text(span, "service"), format!("rcpt_{}", text(span, "trace"))),
+            ("tollgate", receipt.clone())
+        );
+        let within = |key: &str| (live[0]["start"].as_u64(), span[key].as_u64(), live[0]["end"].as_u64());
+        for key in ["start", "end"] {
+            let (from, at, to) = within(key);
+            assert!(from <= at && at <= to, "{key}: {span}");
+        }
+    }
+    assert_eq!(
+        (&live[3]["error"], &live[4]["error"]),
+        (&json!("answered 503"), &Value::Null)
+    );
+    assert_eq!(live[4]["attributes"]["http.response.status_code"], 204);
+    assert_eq!(
+        (&live[0]["kind"], &live[4]["kind"]),
+        (&json!(2), &json!(3)),
+        "server and client"
+    );
+    let told: Vec<_> = destination
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.header("traceparent").to_owned())
+        .collect();
+    let exported: Vec<_> = live[3..]
+        .iter()
+        .map(|span| format!("00-{}-{}-01", text(span, "trace"), text(span, "span")))
+        .collect();
+    assert_eq!(told, exported, "what a destination does below an attempt finds it");
+
+    // The past, of a host that is gone.
+    stage.stop();
+    assert_eq!(stage.ask(&export).json()["traces"], 1);
+    assert_eq!(collector.wait_for(10)[5..], live, "what is exported twice is the same");
 }

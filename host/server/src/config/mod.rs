@@ -13,6 +13,7 @@
 
 mod host;
 mod last_good;
+mod mail;
 mod operator;
 mod reach;
 mod references;
@@ -36,6 +37,7 @@ use tollgate_core::ids::{
 use tollgate_core::lifecycle::Lifecycle;
 use tollgate_core::limits::COMPONENT_BYTES_MAX;
 use tollgate_core::network::Network;
+use tollgate_core::portal::Origin;
 use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
 use tollgate_core::secret::Secret;
@@ -45,6 +47,7 @@ use tollgate_tenants::file::{self, File, TenantFile};
 
 use crate::clock;
 pub(crate) use last_good::{Kept, LastGood};
+pub(crate) use mail::{MailConfig, MailTls};
 use operator::Settings;
 use reach::Reach;
 use references::References;
@@ -126,11 +129,7 @@ pub(crate) fn check_route(
         ..Settings::default()
     };
     let plugins = config.plugins.keys().chain(published).cloned().collect();
-    let declared = (
-        &tenant.name,
-        tenant.sources.keys().cloned().collect(),
-        tenant.destinations.keys().cloned().collect(),
-    );
+    let declared = (&tenant.name, tenant.declared());
     let no_env = |_: &str| None;
     file::check_route(
         name,
@@ -375,9 +374,11 @@ impl Draft {
                 host: settings.host,
                 edge: settings.edge,
                 operator: settings.operator,
+                console: settings.console,
                 store: settings.store,
                 worker: settings.worker,
                 delivery: settings.delivery,
+                mail: settings.mail,
                 plugins: settings.plugins,
                 tenants: BTreeMap::new(),
                 lifecycles: settings.lifecycles,
@@ -598,10 +599,14 @@ pub struct Config {
     pub(crate) edge: EdgeConfig,
     /// The private listener and who may ask it.
     pub operator: OperatorConfig,
+    /// Where people reach the console, and who may embed it.
+    pub console: ConsoleConfig,
     /// Where the store is, and how it keeps its files.
     pub store: StoreConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) delivery: DeliveryConfig,
+    /// How e-mails leave; absent: none do.
+    pub(crate) mail: Option<Arc<MailConfig>>,
     /// The plugins' files that the operator names, by plugin.
     pub plugins: BTreeMap<PluginName, PluginConfig>,
     /// The tenants that are run, by name.
@@ -659,6 +664,15 @@ pub struct OperatorConfig {
     pub listen: Option<SocketAddr>,
     /// Asked for as a bearer token by everything but health; a listener without a token is refused when checked.
     pub token: Option<Secret>,
+}
+
+/// The console, as people reach it who are not on this machine.
+#[derive(Debug, Default, Clone)]
+pub struct ConsoleConfig {
+    /// What portal links begin with; absent: the private listener's own address.
+    pub address: Option<Origin>,
+    /// Whose pages may have those of portal links in a frame.
+    pub(crate) embed: Vec<Origin>,
 }
 
 /// Where the store is, and how it keeps its files.

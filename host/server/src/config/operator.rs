@@ -10,6 +10,7 @@ use tollgate_core::ids::{FamilyName, HostName, PluginName, TenantName};
 use tollgate_core::lifecycle::{self, Lifecycle};
 use tollgate_core::limits;
 use tollgate_core::network::Network;
+use tollgate_core::portal::Origin;
 use tollgate_core::quarantine;
 use tollgate_core::rate::Rate;
 use tollgate_core::retry::RetryPolicy;
@@ -19,11 +20,12 @@ use tollgate_tenants::file::{
     self, BODY_BYTES_LEAST, File, Findings, Host, Leave, Offer, Problems, Schemas, Section, Value, WRITE_A_NETWORK, set,
 };
 
+use super::mail::{self, MailConfig};
 use super::reach::{Tenancy, Trust};
 use super::references::References;
 use super::{
-    DeliveryConfig, EdgeConfig, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, Rates, StoreConfig,
-    WorkerConfig, host, tls,
+    ConsoleConfig, DeliveryConfig, EdgeConfig, OperatorConfig, OutboundRules, PluginConfig, PluginFiles, Rates,
+    StoreConfig, WorkerConfig, host, tls,
 };
 use crate::seal::{SEAL_KEY_BYTES_MIN, SEAL_KEYS_MAX, SealKeys};
 
@@ -47,9 +49,14 @@ pub(super) struct Settings {
     pub(super) host: HostName,
     pub(super) edge: EdgeConfig,
     pub(super) operator: OperatorConfig,
+    pub(super) console: ConsoleConfig,
     pub(super) store: StoreConfig,
     pub(super) worker: WorkerConfig,
     pub(super) delivery: DeliveryConfig,
+    /// How e-mails leave; absent: none do.
+    pub(super) mail: Option<Arc<MailConfig>>,
+    /// The domains that e-mails may go to, as `Offer` has them; also where the rest of `mail` is wrong.
+    pub(super) mail_domains: Option<BTreeSet<String>>,
     pub(super) plugins: BTreeMap<PluginName, PluginConfig>,
     /// The plugins' names, those with problems as well; absent when the file could not be read.
     pub(super) plugin_names: Option<BTreeSet<PluginName>>,
@@ -82,6 +89,7 @@ impl Default for Settings {
                 listen: None,
                 token: None,
             },
+            console: ConsoleConfig::default(),
             store: StoreConfig {
                 path: PathBuf::from("tollgate.db"),
                 url: None,
@@ -101,6 +109,8 @@ impl Default for Settings {
                 in_flight_max: 16,
                 outbound: OutboundRules::default(),
             },
+            mail: None,
+            mail_domains: None,
             plugins: BTreeMap::new(),
             plugin_names: None,
             schemas: Schemas::default(),
@@ -124,6 +134,7 @@ impl Settings {
             in_flight_max: self.delivery.in_flight_max,
             allow_http: self.delivery.outbound.allow_http,
             allow_networks: &self.delivery.outbound.allow_networks,
+            mail_domains: self.mail_domains.as_ref(),
             limits: self.worker.limits,
             lifecycles: &self.lifecycles,
             plugins,
@@ -150,12 +161,23 @@ pub(super) fn check(
         if let Some(section) = top.section("operator") {
             operator(&section, &mut settings.operator, settings.edge.listen);
         }
+        if let Some(section) = top.section("console") {
+            console(&section, &mut settings.console, settings.operator.listen.is_some());
+        }
         store(top, &mut settings.store, plugin_files);
         if let Some(section) = top.section("worker") {
             worker(&section, &mut settings.worker);
         }
         if let Some(section) = top.section("delivery") {
             delivery(&section, &mut settings.delivery);
+        }
+        if let Some(section) = top.section("notices") {
+            if let Some(email) = section.section("email") {
+                let mail = mail::email(&email);
+                settings.mail_domains = Some(mail.as_ref().map(|mail| mail.domains.clone()).unwrap_or_default());
+                settings.mail = mail.map(Arc::new);
+            }
+            section.finish();
         }
         let plugins = top.named::<PluginName>("plugins");
         for (_, section) in plugins.iter().filter(|(name, _)| name.as_str() == forward::NAME) {
@@ -295,6 +317,59 @@ fn operator(section: &Section, operator: &mut OperatorConfig, public: SocketAddr
         );
     }
     section.finish();
+}
+
+const WRITE_AN_ORIGIN: &str = "write scheme and host, for example https://shop.example";
+
+fn console(section: &Section, console: &mut ConsoleConfig, is_there: bool) {
+    if let Some(value) = section.get("address") {
+        console.address = value.parse::<Origin>(WRITE_AN_ORIGIN);
+        if console.address.as_ref().is_some_and(|address| !address.is_safe()) {
+            value.problem(
+                "people would send the secrets of portal links, and their sessions, in clear text",
+                "write https, of a proxy that speaks TLS before the private listener",
+            );
+        }
+    }
+    if let Some(value) = section.get("embed") {
+        console.embed = value.list_of(embedder);
+        if console.embed.len() > limits::EMBED_ORIGINS_MAX {
+            value.problem(
+                format!(
+                    "{} origins; at most {} may embed the console",
+                    console.embed.len(),
+                    limits::EMBED_ORIGINS_MAX
+                ),
+                "name those whose pages have the console in a frame",
+            );
+        }
+        let is_https = console.address.as_ref().is_some_and(Origin::is_https);
+        if !console.embed.is_empty() && !is_https {
+            value.problem(
+                "no browser would keep a session in a frame: its cookie needs HTTPS",
+                "say where the console is reached by HTTPS, with address = \"https://…\" in [console]",
+            );
+        }
+    }
+    if !is_there {
+        section.problem(
+            "there is no console without the private listener",
+            "add listen and token to [operator]",
+        );
+    }
+    section.finish();
+}
+
+fn embedder(value: &Value) -> Option<Origin> {
+    let origin: Origin = value.parse(WRITE_AN_ORIGIN)?;
+    if !origin.is_https() {
+        value.problem(
+            "whoever is on the way to a page over http could change it, and have the console in a frame of theirs",
+            "write the https origin of the pages that embed the console",
+        );
+        return None;
+    }
+    Some(origin)
 }
 
 /// Reads the operator's token, which opens the whole private listener. `short` is the operator's word that a short one is meant.

@@ -12,10 +12,10 @@ use tollgate_core::ids::{PluginName, SecretName, TenantName};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::SealedSecret;
-use tollgate_tenants::file::{self, Declared, File, Leave, Owner, Refused, Resolver};
+use tollgate_tenants::file::{self, Declared, File, Leave, Owner, Refused, Resolver, Way};
 
 use super::operator::Settings;
-use super::{Broken, Config, Problems, Runs, Schemas, Tenant};
+use super::{Broken, Config, Destination, Problems, Runs, Schemas, Tenant};
 use crate::clock;
 use crate::seal::SealKeys;
 
@@ -69,13 +69,16 @@ impl Document {
 }
 
 impl Tenant {
-    /// What settings must know of the tenant.
-    fn declared(&self) -> Declared {
+    /// What settings and routes must know of the tenant.
+    pub(super) fn declared(&self) -> Declared {
         let formerly = self.destinations.values().flat_map(|known| known.formerly.clone());
+        let is_mailed = |destination: &Destination| matches!(destination.way, Way::Mailed(_));
+        let mailed = self.destinations.iter().filter(|(_, known)| is_mailed(known));
         Declared {
             sources: self.sources.keys().cloned().collect(),
             routes: self.routes.iter().map(|route| route.name.clone()).collect(),
             destinations: self.destinations.keys().cloned().collect(),
+            mailed: mailed.map(|(name, _)| name.clone()).collect(),
             formerly: formerly.collect(),
         }
     }
@@ -125,6 +128,8 @@ impl Config {
             edge: self.edge.clone(),
             worker: self.worker.clone(),
             delivery: self.delivery.clone(),
+            mail: self.mail.clone(),
+            mail_domains: self.mail.as_ref().map(|mail| mail.domains.clone()),
             lifecycles: self.lifecycles.clone(),
             ..Settings::default()
         }

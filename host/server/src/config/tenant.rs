@@ -7,6 +7,7 @@ use http::HeaderName;
 use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
 use tollgate_core::ids::{DestinationName, Digest, KeyId, RouteName, SourceName, TenantName};
+use tollgate_core::limits;
 use tollgate_core::network::Network;
 use tollgate_core::profile::Profile;
 use tollgate_core::rate::Rate;
@@ -16,6 +17,7 @@ use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::subject::Sharing;
 use tollgate_core::verify::{Credential, Keyring};
 use tollgate_store::Targets;
+use tollgate_tenants::file::Way;
 use tollgate_tenants::{Parameter, Route, SecretRef, file};
 
 /// One tenant, checked, with its secrets.
@@ -82,9 +84,9 @@ pub struct Access {
 /// Where actions are delivered.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment. None: its owner pulls what waits there.
-    pub url: Option<String>,
-    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where there is a URL.
+    /// How what waits for it gets there.
+    pub way: Way,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where it is sent to.
     pub(crate) secrets: Vec<SourceSecret>,
     pub(crate) in_flight_max: usize,
     /// How many attempts may begin; none: as many as come.
@@ -148,7 +150,7 @@ impl Tenant {
         let pulled = tenant
             .destinations
             .iter()
-            .filter(|(_, destination)| destination.url.is_none());
+            .filter(|(_, destination)| destination.way == Way::Pulled);
         let pulled = pulled.flat_map(|(name, destination)| destination.formerly.iter().chain([name]));
         Some(Self {
             pulled: pulled.cloned().collect(),
@@ -246,14 +248,18 @@ impl Destination {
             };
             Some((HeaderName::try_from(name).ok()?, value))
         });
+        // Who can change the state of issues could write as often to whoever is told of it, by the operator's mail server.
+        let is_mailed = matches!(destination.way, Way::Mailed(_));
+        let (in_flight_max, per_s) = match is_mailed {
+            true => (1, Some(limits::MAILS_PER_S_MAX)),
+            false => (destination.in_flight_max, destination.requests_per_s),
+        };
         Some(Self {
-            url: destination.url,
+            way: destination.way,
             secrets: secrets.collect::<Option<_>>()?,
-            in_flight_max: destination.in_flight_max,
+            in_flight_max,
             // A claim is a commit, so a tenth of a second's worth may begin at once.
-            rate: destination
-                .requests_per_s
-                .and_then(|per_s| Rate::new(per_s, (per_s / 10).max(1))),
+            rate: per_s.and_then(|per_s| Rate::new(per_s, (per_s / 10).max(1))),
             headers: headers.collect::<Option<_>>()?,
             timeout_ms: destination.timeout_ms,
             notices: destination.notices,

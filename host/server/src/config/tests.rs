@@ -172,7 +172,8 @@ fn commented_defaults_of_the_example_are_the_defaults() {
             let is_config = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
             // What depends on the machine, or has no default to hold it against.
             let special = "threads lifecycles digest allow_networks trusted_proxies extra_roots certificate key [edge.tls] [edge.rate \
-                           fetch_hosts env trust_files short_secrets short_token clear_text requests_per_s burst"
+                           fetch_hosts env trust_files short_secrets short_token clear_text requests_per_s burst \
+                           [notices.email] server from user password tls port domains"
                 .split(' ')
                 .any(|key| bare.starts_with(key));
             if is_config && !special {

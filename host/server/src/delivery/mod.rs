@@ -1,4 +1,4 @@
-//! Delivery: recorded actions leave here, and only here, as signed HTTP requests.
+//! Delivery: recorded actions leave here, and only here, as signed HTTP requests; notices of issues as e-mails too.
 //!
 //! One loop leases due outbox entries, destinations by turns, as many of each as its [`Circuit`] allows, and starts an attempt
 //! for each. What an attempt's end means is the core's decision, committed by the store under the lease. First
@@ -24,6 +24,7 @@ mod breakers;
 mod circuit;
 mod client;
 mod counters;
+mod mail;
 pub(crate) mod tryout;
 #[cfg(test)]
 mod tests;
@@ -43,10 +44,12 @@ use tollgate_core::breaker::BreakerPolicy;
 use tollgate_core::delivery::{AttemptEnd, EntryEnd, Outgoing, Recipient};
 use tollgate_core::ids::{DestinationName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::mail::MailAddress;
 use tollgate_core::profile;
 use tollgate_core::secret::{Secret, SourceSecret};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{AttemptRecorded, ClaimRequest, Outbox, OutboxClaim, OutboxHold, Quotas, StoreError, Views};
+use tollgate_tenants::file::Way;
 
 use crate::clock;
 use crate::config::{Config, Destination};
@@ -127,9 +130,26 @@ struct Round {
 /// An attempt that may begin.
 struct Passed {
     claim: OutboxClaim,
-    url: String,
+    to: Addressee,
     destination: Arc<Destination>,
     permit: Permit,
+}
+
+/// Who is sent an entry by this host.
+enum Addressee {
+    Url(String),
+    People(Vec<MailAddress>),
+}
+
+impl Addressee {
+    /// None of a destination that is pulled.
+    fn of(destination: &Destination) -> Option<Self> {
+        match &destination.way {
+            Way::Sent(url) => Some(Self::Url(url.clone())),
+            Way::Mailed(people) => Some(Self::People(people.clone())),
+            Way::Pulled => None,
+        }
+    }
 }
 
 impl<S: Outbox + Views> Delivery<S> {
@@ -229,7 +249,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 epoch: claim.epoch,
             };
             // The configuration that was claimed under is another by now.
-            let Some(url) = destination.url.clone() else {
+            let Some(to) = Addressee::of(&destination) else {
                 held.push(hold);
                 continue;
             };
@@ -239,7 +259,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 Some(permit) => {
                     attempts.spawn(self.clone().deliver(Passed {
                         claim,
-                        url,
+                        to,
                         destination,
                         permit,
                     }));
@@ -278,7 +298,7 @@ impl<S: Outbox + Views> Delivery<S> {
                 .tenants
                 .get(tenant)
                 .and_then(|tenant| tenant.destination(destination))
-                .filter(|destination| destination.url.is_some())
+                .filter(|destination| destination.way != Way::Pulled)
             else {
                 self.counters.breakers.forget(key);
                 return false;
@@ -307,22 +327,20 @@ impl<S: Outbox + Views> Delivery<S> {
     async fn deliver(self, passed: Passed) {
         let Passed {
             claim,
-            url,
+            to,
             destination,
             permit,
         } = passed;
         let started_at = clock::now();
         let clock = Instant::now();
         pass(Failpoint::BeforeDeliver);
-        let own = destination.headers.iter();
-        let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
-        let attempt = match self.compose(&claim, &url, &destination, &own).await {
-            Ok(request) => {
-                let ms = destination.timeout_ms.unwrap_or(self.settings.attempt_ms);
-                let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
-                permit.client().send(request, Duration::from_millis(ms), &secrets).await
+        let deadline = Duration::from_millis(destination.timeout_ms.unwrap_or(self.settings.attempt_ms));
+        let attempt = match to {
+            Addressee::Url(url) => {
+                self.post(&claim, &url, &destination, &permit, (started_at, deadline))
+                    .await
             }
-            Err(end) => Attempt::without_answer(end),
+            Addressee::People(people) => self.mail(&claim, &people, deadline).await,
         };
         let took = clock.elapsed();
         self.counters.attempted(&claim.tenant, &claim.destination, took);
@@ -336,6 +354,42 @@ impl<S: Outbox + Views> Delivery<S> {
         }
     }
 
+    /// Posts to a URL.
+    async fn post(
+        &self,
+        claim: &OutboxClaim,
+        url: &str,
+        destination: &Destination,
+        permit: &Permit,
+        (started_at, deadline): (UnixMillis, Duration),
+    ) -> Attempt {
+        let own = destination.headers.iter();
+        let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
+        match self.compose(claim, url, destination, &own, started_at).await {
+            Ok(request) => {
+                let secrets: Vec<_> = own.iter().map(|(_, value)| *value).collect();
+                permit.client().send(request, deadline, &secrets).await
+            }
+            Err(end) => Attempt::without_answer(end),
+        }
+    }
+
+    /// Writes to people, by the mail server of now.
+    async fn mail(&self, claim: &OutboxClaim, people: &[MailAddress], deadline: Duration) -> Attempt {
+        let config = self.config.load_full();
+        let mail = match claim.mail() {
+            Ok(mail) => mail,
+            Err(end) => return Attempt::without_answer(end),
+        };
+        let Some(server) = &config.mail else {
+            // A reload took it away, and the tenant goes on as it last was good.
+            return Attempt::without_answer(AttemptEnd::Failed {
+                reason: "this host sends no e-mail any more: [notices.email] of tollgate.toml is gone".to_owned(),
+            });
+        };
+        mail::send(server, &config.delivery.outbound.extra_roots, people, mail, deadline).await
+    }
+
     /// Composes one attempt.
     async fn compose(
         &self,
@@ -343,8 +397,9 @@ impl<S: Outbox + Views> Delivery<S> {
         url: &str,
         destination: &Destination,
         own_headers: &[(&str, &Secret)],
+        started_at: UnixMillis,
     ) -> Result<Request<Full<Bytes>>, AttemptEnd> {
-        let outgoing = compose(&self.store, claim, &destination.secrets, own_headers).await?;
+        let outgoing = compose(&self.store, claim, &destination.secrets, own_headers, started_at).await?;
         client::request(url, outgoing).map_err(|reason| AttemptEnd::Forbidden { reason })
     }
 
@@ -406,6 +461,7 @@ pub(crate) async fn compose<S: Views>(
     claim: &OutboxClaim,
     secrets: &[SourceSecret],
     own_headers: &[(&str, &Secret)],
+    started_at: UnixMillis,
 ) -> Result<Outgoing, AttemptEnd> {
     let event = if claim.hands_on_event() {
         let read = store.event(claim.receipt).await;
@@ -420,7 +476,7 @@ pub(crate) async fn compose<S: Views>(
         user_agent: USER_AGENT,
     };
     // Receivers hold its timestamp against the time as they know it.
-    claim.compose(event.as_ref(), &recipient, clock::wall())
+    claim.compose(event.as_ref(), &recipient, clock::wall(), started_at)
 }
 
 /// Until the next look, within bounds.

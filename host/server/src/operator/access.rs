@@ -9,10 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tollgate_api::calls;
-use tollgate_api::tokens::{IssuedToken, RevokedToken, TokenPath, TokenView, WantedToken};
+use tollgate_api::tokens::{IssuedToken, RevokeBody, RevokedToken, TokenPath, TokenView, WantedToken};
 use tollgate_api::whoami::WhoAmI;
 use tollgate_core::access::{self, Caller, Denied, Permission};
-use tollgate_core::ids::TenantName;
+use tollgate_core::ids::{TenantName, TokenId};
 use tollgate_core::review::Target;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::UnixMillis;
@@ -53,11 +53,13 @@ impl Gate {
         };
         let issued = self.issued.get(read).await?;
         let found = issued.get(&access::token_digest(token).0);
-        let valid = found.filter(|token| token.expires_at.is_none_or(|end| now < end));
+        let valid = found.filter(|token| token.is_valid(now));
         Ok(valid.map(|token| Caller {
             name: format!("{} ({})", token.name, token.id),
             role: token.role,
             tenant: token.tenant.clone(),
+            ends_at: token.expires_at,
+            look: token.look,
         }))
     }
 }
@@ -166,6 +168,7 @@ async fn issue<S: Views + Control>(
     operator: Arc<Operator<S>>,
     Asked { caller, body, .. }: Asked<calls::IssueToken>,
 ) -> Answered<calls::IssueToken> {
+    let dry_run = body.dry_run;
     let mut wanted = body.checked(clock::wall()).map_err(Refusal::bad)?;
     wanted.created_by = actor(&caller, wanted.created_by);
     caller
@@ -173,7 +176,22 @@ async fn issue<S: Views + Control>(
         .map_err(Refusal::forbidden)?;
     known_tenant(&operator.config.load(), wanted.tenant.as_ref())
         .map_err(|message| Refusal::new(StatusCode::CONFLICT, message))?;
-    Ok(issue_token(&operator.store, wanted).await?)
+    match dry_run {
+        true => Ok(not_issued(wanted)),
+        false => Ok(issue_token(&operator.store, wanted).await?),
+    }
+}
+
+/// What a dry run answers.
+pub fn not_issued(wanted: WantedToken) -> IssuedToken {
+    IssuedToken {
+        id: None,
+        token: None,
+        name: wanted.name,
+        role: wanted.role.to_string(),
+        tenant: wanted.tenant,
+        expires_at: wanted.expires_at.map(|at| at.to_string()),
+    }
 }
 
 /// A token of a tenant that is not there would open nothing, and everything of whoever gets that name later.
@@ -201,7 +219,7 @@ pub async fn issue_token(store: &impl Control, wanted: WantedToken) -> Result<Is
     getrandom::fill(&mut random).map_err(|error| StoreError::Database {
         detail: format!("the system's random source: {error}"),
     })?;
-    let token = access::token(random);
+    let token = access::token(wanted.role, random);
     let WantedToken {
         name,
         role,
@@ -209,6 +227,7 @@ pub async fn issue_token(store: &impl Control, wanted: WantedToken) -> Result<Is
         created_by,
         why,
         expires_at,
+        look,
     } = wanted;
     let kept = NewToken {
         digest: access::token_digest(token.expose()),
@@ -219,11 +238,12 @@ pub async fn issue_token(store: &impl Control, wanted: WantedToken) -> Result<Is
         why,
         now: clock::now(),
         expires_at,
+        look,
     };
     let id = store.issue_token(kept).await?;
     Ok(IssuedToken {
-        id,
-        token: String::from_utf8_lossy(token.expose()).into_owned(),
+        id: Some(id),
+        token: Some(String::from_utf8_lossy(token.expose()).into_owned()),
         name,
         role: role.to_string(),
         tenant,
@@ -240,13 +260,30 @@ async fn revoke<S: Views + Control>(
         ..
     }: Asked<calls::RevokeToken>,
 ) -> Answered<calls::RevokeToken> {
+    revoked(&operator, &caller, id, body, |_| true).await
+}
+
+/// Ends a token that fits.
+///
+/// # Errors
+/// As if there were none, when it does not fit, or the caller does not see it.
+pub(super) async fn revoked<S: Views + Control>(
+    operator: &Operator<S>,
+    caller: &Caller,
+    id: TokenId,
+    body: RevokeBody,
+    fits: impl Fn(&TokenRecord) -> bool,
+) -> Result<RevokedToken, Refusal> {
+    let dry_run = body.dry_run;
     let mut end = body.checked(clock::now()).map_err(Refusal::bad)?;
-    end.by = actor(&caller, end.by);
+    end.by = actor(caller, end.by);
     let tokens = operator.store.tokens().await?;
-    let seen = |token: &&TokenRecord| token.id == id && caller.sees(token.tenant.as_ref()).is_ok();
-    if !tokens.iter().any(|token| seen(&token)) {
-        return Err(Refusal::not_found(format!("{id} does not exist")));
-    }
-    let revoked = operator.store.revoke_token(id, end).await?;
+    let seen = |token: &&TokenRecord| token.id == id && caller.sees(token.tenant.as_ref()).is_ok() && fits(token);
+    let found = tokens.iter().find(seen);
+    let found = found.ok_or_else(|| Refusal::not_found(format!("{id} does not exist")))?;
+    let revoked = match dry_run {
+        true => found.revoked.is_none(),
+        false => operator.store.revoke_token(id, end).await?,
+    };
     Ok(RevokedToken { id, revoked })
 }

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::Router;
-use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, NewBulk};
+use tollgate_api::bulk::{AskedBulk, BulkAnswer, BulkFilter, BulkPath, BulkView, NewBulk, WouldBecome};
 use tollgate_api::calls;
 use tollgate_api::lists::{Item, place_name, place_number};
-use tollgate_core::access::Caller;
-use tollgate_core::ids::{BulkId, TenantName};
+use tollgate_core::access::{Caller, Permission};
+use tollgate_core::bulk::BulkAction;
+use tollgate_core::ids::{BulkId, Status, TenantName};
 use tollgate_core::limits;
+use tollgate_core::review::{Decision, Target, Word};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Bulk, Control, StoreError, Views};
 
 use super::asked::{Answered, Asked, Routes as _};
+use super::review::{ReviewError, review};
 use super::{Operator, Refusal, access};
 use crate::clock;
 
@@ -30,9 +33,14 @@ async fn start<S: Views + Control>(
 ) -> Answered<calls::StartBulk> {
     let now = clock::now();
     let mut asked = body.checked(now).map_err(Refusal::bad)?;
+    // Nobody does to many what they may not do to one.
+    caller.may(permission(asked.action), caller.tenant.as_ref())?;
     asked.actor = access::actor(&caller, asked.actor);
     let tenant = caller.narrowed(None)?;
-    let answer = preview(&operator.store, &asked, tenant.clone()).await?;
+    let mut answer = preview(&operator.store, &asked, tenant.clone()).await?;
+    if let Some(to) = &asked.to {
+        answer.would_become = would_become(&operator, &answer, to, now).await?;
+    }
     let nothing_fits = answer.fitting.count == 0 && answer.fitting.complete;
     if asked.dry_run || nothing_fits {
         return Ok(answer);
@@ -57,6 +65,15 @@ async fn start<S: Views + Control>(
     })
 }
 
+/// What somebody must be allowed who does this to one.
+fn permission(action: BulkAction) -> Permission {
+    match action {
+        BulkAction::Replay | BulkAction::Route => Permission::WorkReplay,
+        BulkAction::Redeliver => Permission::DeliveryResend,
+        BulkAction::Dismiss | BulkAction::Map => Permission::ReviewWrite,
+    }
+}
+
 /// What a bulk action would be about.
 async fn preview(store: &impl Views, asked: &AskedBulk, tenant: Option<TenantName>) -> Result<BulkAnswer, StoreError> {
     let listed = asked.listed(tenant, EXAMPLES);
@@ -72,6 +89,7 @@ async fn preview(store: &impl Views, asked: &AskedBulk, tenant: Option<TenantNam
         jobs: Vec::new(),
         deliveries: Vec::new(),
         events: Vec::new(),
+        would_become: Vec::new(),
         bulk: None,
     };
     for item in page.items {
@@ -86,9 +104,42 @@ async fn preview(store: &impl Views, asked: &AskedBulk, tenant: Option<TenantNam
     Ok(answer)
 }
 
+/// What a status would make of the events that are shown. Nothing is changed.
+async fn would_become<S: Views + Control>(
+    operator: &Operator<S>,
+    answer: &BulkAnswer,
+    to: &Status,
+    now: UnixMillis,
+) -> Result<Vec<WouldBecome>, StoreError> {
+    let config = operator.config.load_full();
+    let mut would_become = Vec::with_capacity(answer.events.len());
+    for row in &answer.events {
+        let receipt = row.event.receipt;
+        let asked = tollgate_core::review::Asked {
+            target: Target::Receipt(receipt),
+            decision: Decision::Map(to.clone(), Word::Judged),
+            why: None,
+            dry_run: true,
+            actor: String::new(),
+        };
+        let (reviewed, refused) = match review(&operator.store, &config, asked, now).await {
+            Ok(report) => (Some(report.reviewed), None),
+            Err(ReviewError::Refused(why)) => (None, Some(why)),
+            Err(ReviewError::Store(error)) => return Err(error),
+        };
+        would_become.push(WouldBecome {
+            receipt,
+            reviewed,
+            refused,
+        });
+    }
+    Ok(would_become)
+}
+
 fn begin(asked: AskedBulk, answer: &BulkAnswer, tenant: Option<TenantName>, now: UnixMillis) -> NewBulk {
     NewBulk {
         action: asked.action,
+        to: asked.to,
         list: asked.list,
         filter: asked.filter_text,
         tenant,

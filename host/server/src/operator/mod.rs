@@ -15,6 +15,7 @@ mod listener;
 mod lists;
 mod pauses;
 mod plugins;
+mod portal;
 mod pulls;
 mod quarantine;
 mod replay;
@@ -40,6 +41,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tollgate_api::replay::ReplayOf;
 use tollgate_api::{ErrorBody, FieldProblem, calls};
+use tollgate_core::access::Permission;
 use tollgate_core::review::Target;
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Control, Drain, HostIdentity, Outbox, StoreError, Views, WalStanding};
@@ -52,16 +54,18 @@ use crate::registry::{Registry, Turns};
 use crate::telemetry::EdgeCounters;
 use crate::worker::{Quarantines, WorkerCounters};
 pub(crate) use access::Gate;
-pub use access::{issue_token, known_tenant};
+pub use access::{issue_token, known_tenant, not_issued};
 use asked::{Answered, Asked, Routes as _};
 pub use fixture::{NoFixture, fixture_of};
 pub(crate) use health::Progress;
 pub(crate) use lately::Steps;
 pub use lists::{count as count_by_now, list as list_by_now};
+pub use portal::{NoLink, create_link, links};
 pub(crate) use pulls::Pulls;
 pub use replay::replay as replay_by_now;
 pub(crate) use replay::routed_now;
 pub use resend::resend as resend_by_now;
+pub(crate) use review::map;
 pub use review::{ReviewError, review as review_by_now};
 pub use state::{edit as edit_state_by_now, state as state_by_now};
 pub(crate) use tryouts::Tryouts;
@@ -87,6 +91,8 @@ pub(crate) struct Operator<S> {
     pub(crate) started_at: UnixMillis,
     pub(crate) quarantines: Arc<Quarantines>,
     pub(crate) gate: Gate,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     pub(crate) wal_standing: Box<dyn Fn() -> WalStanding + Send + Sync>,
     /// Told when a bulk action is begun.
     pub(crate) bulk_begun: Arc<Notify>,
@@ -140,6 +146,7 @@ pub(crate) async fn serve<S: Views + Control + Outbox>(
         lately::calls,
         pauses::calls,
         plugins::calls,
+        portal::calls,
         pulls::calls,
         quarantine::calls,
         settings::calls,
@@ -160,6 +167,10 @@ pub(crate) async fn serve<S: Views + Control + Outbox>(
         calls: calls.clone(),
         now: clock::now,
         random: |bytes| getrandom::fill(bytes).is_ok(),
+        embed: {
+            let config = Arc::clone(&operator.config);
+            Arc::new(move || config.load().console.embed.clone())
+        },
     });
     let router = Router::new()
         .route("/healthz", get(health::health::<S>))
@@ -289,7 +300,11 @@ async fn replay<S: Views + Control>(
     let mut asked = body.checked().map_err(Refusal::bad)?;
     match &mut asked.what {
         ReplayOf::DeadLetters(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
-        ReplayOf::HeldJobs(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
+        ReplayOf::HeldJobs(filter) => {
+            // To run what is held is to decide about it.
+            caller.may(Permission::ReviewWrite, caller.tenant.as_ref())?;
+            filter.tenant = caller.narrowed(filter.tenant.take())?;
+        }
         ReplayOf::Receipt(receipt) => access::own(&operator.store, &caller, Target::Receipt(*receipt)).await?,
         ReplayOf::Receipts(filter) => filter.tenant = caller.narrowed(filter.tenant.take())?,
     }

@@ -24,6 +24,7 @@ use tollgate_core::outbox::PullLease;
 use tollgate_core::time::UnixMillis;
 use tollgate_core::work::EntryState;
 use tollgate_store::{ClaimRequest, Control, Outbox, OutboxClaim, OutboxHold, PullEnd, PullEnded, PullRequest, Views};
+use tollgate_tenants::file::Way;
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal};
@@ -95,10 +96,15 @@ impl Place {
                 "there is no destination `{name}` of `{tenant}`"
             )));
         };
-        if destination.url.is_some() {
-            return Err(Refusal::conflict(format!(
-                "`{now}` of `{tenant}` is sent to, and nobody pulls from it: kind = \"pull\" in place of its `url` would say otherwise"
-            )));
+        let not_pulled = match destination.way {
+            Way::Pulled => None,
+            Way::Sent(_) => {
+                Some("is sent to, and nobody pulls from it: kind = \"pull\" in place of its `url` would say otherwise")
+            }
+            Way::Mailed(_) => Some("is written to by e-mail, and nobody pulls from it"),
+        };
+        if let Some(why) = not_pulled {
+            return Err(Refusal::conflict(format!("`{now}` of `{tenant}` {why}")));
         }
         let names = [now].into_iter().chain(&destination.formerly);
         Ok(Self {
@@ -191,7 +197,7 @@ async fn hand_out<S: Views + Control + Outbox>(
             });
             continue;
         }
-        match composed(&operator.store, place, &claim, now.plus_ms(lease_ms)).await {
+        match composed(&operator.store, place, &claim, now, now.plus_ms(lease_ms)).await {
             Ok(delivery) => {
                 bytes += delivery.body.len();
                 deliveries.push(delivery);
@@ -213,9 +219,11 @@ async fn composed<S: Views>(
     store: &S,
     place: &Place,
     claim: &OutboxClaim,
+    leased_at: UnixMillis,
     leased_until: UnixMillis,
 ) -> Result<PulledDelivery, AttemptEnd> {
-    let Outgoing { headers, body } = delivery::compose(store, claim, &place.destination.secrets, &[]).await?;
+    let Outgoing { headers, body } =
+        delivery::compose(store, claim, &place.destination.secrets, &[], leased_at).await?;
     let headers: BTreeMap<String, String> = headers
         .into_iter()
         .map(|(name, value)| (name, String::from_utf8_lossy(value.expose()).into_owned()))

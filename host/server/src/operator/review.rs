@@ -4,9 +4,9 @@ use tollgate_core::admission::{self, Admission, Identity};
 use tollgate_core::budget::Budget;
 use tollgate_core::event::Event;
 use tollgate_core::grant;
-use tollgate_core::ids::{ActionId, DeliveryId};
+use tollgate_core::ids::{ActionId, DeliveryId, ReceiptId, Status};
 use tollgate_core::mode::Accept;
-use tollgate_core::review::{self, Asked, Decision, Target};
+use tollgate_core::review::{self, Asked, Decision, Target, Word};
 use tollgate_core::time::UnixMillis;
 use tollgate_store::{Control, ReceiptKey, ReviewDecision, ReviewReport, ReviewRequest, StoreError, Targets, Views};
 
@@ -36,18 +36,7 @@ pub async fn review(
 ) -> Result<ReviewReport, ReviewError> {
     let decision = match (asked.target, asked.decision) {
         (_, Decision::Dismiss) => ReviewDecision::Dismiss,
-        (Target::Receipt(receipt), Decision::Map(status, word)) => {
-            let event = review::mapped(store.event(receipt).await?, &status);
-            let tenant = tenant(config, &event)?;
-            let scope = tenant.sharing.scope(&event);
-            ReviewDecision::Map {
-                lifecycle: config.lifecycle_of(&event),
-                scope,
-                jobs: admission::jobs(&event, receipt, scope, &mut tenant.matches()),
-                status,
-                word,
-            }
-        }
+        (Target::Receipt(receipt), Decision::Map(status, word)) => map(store, config, receipt, status, word).await?,
         (Target::Receipt(_), Decision::ReplaceWith(delivery)) => ReviewDecision::ReplaceWith {
             delivery,
             admission: Box::new(on_its_own(store, config, delivery).await?),
@@ -81,6 +70,29 @@ pub async fn review(
         dry_run: asked.dry_run,
     };
     store.review(request).await?.report().map_err(ReviewError::Refused)
+}
+
+/// The decision that a held receipt has this status, with the jobs that the routes of now give to it then.
+///
+/// # Errors
+/// When it is not there, or its tenant is not configured any more.
+pub(crate) async fn map(
+    store: &impl Views,
+    config: &Config,
+    receipt: ReceiptId,
+    status: Status,
+    word: Word,
+) -> Result<ReviewDecision, ReviewError> {
+    let event = review::mapped(store.event(receipt).await?, &status);
+    let tenant = tenant(config, &event)?;
+    let scope = tenant.sharing.scope(&event);
+    Ok(ReviewDecision::Map {
+        lifecycle: config.lifecycle_of(&event),
+        scope,
+        jobs: admission::jobs(&event, receipt, scope, &mut tenant.matches()),
+        status,
+        word,
+    })
 }
 
 /// Where the route of now sends what the job of an action proposed, and the budgets that it is taken from.

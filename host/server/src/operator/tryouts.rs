@@ -28,6 +28,7 @@ use tollgate_core::sign::{SignError, SignInput, sign};
 use tollgate_core::verify::verify;
 use tollgate_core::{limits, mask};
 use tollgate_store::{Control, StoreError, Views};
+use tollgate_tenants::file::Way;
 
 use super::asked::{Answered, Asked, Routes as _};
 use super::{Operator, Refusal, access};
@@ -366,11 +367,18 @@ async fn test_destination<S: Views + Control>(
     let found = tenant_of(&config, &tenant)?.destinations.get(&destination);
     let found =
         found.ok_or_else(|| Refusal::not_found(format!("there is no destination `{destination}` of `{tenant}`")))?;
-    let Some(url) = found.url.clone() else {
-        let message = format!(
-            "nothing is sent to `{destination}`: its owner pulls what waits there. `tollgate pull {destination} --no-confirm` shows whether that works"
-        );
-        return Err(Refusal::conflict(message).with_code("pulled"));
+    let url = match &found.way {
+        Way::Sent(url) => url.clone(),
+        Way::Pulled => {
+            let message = format!(
+                "nothing is sent to `{destination}`: its owner pulls what waits there. `tollgate pull {destination} --no-confirm` shows whether that works"
+            );
+            return Err(Refusal::conflict(message).with_code("pulled"));
+        }
+        Way::Mailed(_) => {
+            let message = format!("nothing is sent to `{destination}`: it is told of issues by mail alone");
+            return Err(Refusal::conflict(message).with_code("mailed"));
+        }
     };
     let is_of_file = config
         .of_files
@@ -423,5 +431,6 @@ fn in_words(end: &AttemptEnd) -> String {
             reason.clone()
         }
         AttemptEnd::Confirmed => "confirmed".to_owned(),
+        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
     }
 }

@@ -9,11 +9,12 @@ use tollgate_api::settings::{
 };
 use tollgate_core::ids::{PluginName, RouteName, SecretName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::mail::MailAddress;
 use tollgate_core::registry::Standing;
 use tollgate_core::secret::Secret;
 use tollgate_store::registry::{Act, ApiRoute, PluginVersion};
 use tollgate_store::{Control, NewSettings, SealedSecret, SecretReseal, SettingsLine, SettingsPut, StoreError, Views};
-use tollgate_tenants::file;
+use tollgate_tenants::file::{self, Way};
 
 use super::difference::{difference, differing_parts, warnings};
 use super::{Error, FileConfig, Registry, by_configuration, check, put, schema_of, schemas};
@@ -511,11 +512,15 @@ impl<S: Views + Control> Registry<S> {
                 .map(|(name, destination)| SettingsPart {
                     name: name.to_string(),
                     whose: whose(of_file.destinations.contains_key(name)),
-                    says: match &destination.url {
-                        None => "pulled by its owner".to_owned(),
+                    says: match &destination.way {
+                        Way::Pulled => "pulled by its owner".to_owned(),
+                        Way::Mailed(to) => {
+                            let to: Vec<_> = to.iter().map(MailAddress::as_str).collect();
+                            format!("e-mail to {}", to.join(", "))
+                        }
                         // What stands behind a host may be a secret of the operator's.
-                        Some(url) if of_file.destinations.contains_key(name) => origin(url),
-                        Some(url) => url.clone(),
+                        Way::Sent(url) if of_file.destinations.contains_key(name) => origin(url),
+                        Way::Sent(url) => url.clone(),
                     },
                     to: Vec::new(),
                     keys: Vec::new(),

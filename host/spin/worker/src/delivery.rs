@@ -122,7 +122,7 @@ async fn send(
         headers: &own,
         user_agent: USER_AGENT,
     };
-    let Outgoing { headers, body } = claim.compose(event.as_ref(), &recipient, at)?;
+    let Outgoing { headers, body } = claim.compose(event.as_ref(), &recipient, at, at)?;
     let headers = headers.into_iter();
     let headers = headers.map(|(name, value)| (name, String::from_utf8_lossy(value.expose()).into_owned()));
     let posting = web::post(&destination.url, headers.collect(), body, limits::ANSWER_BYTES_KEPT);

@@ -3,8 +3,9 @@
 //! Nothing here decides who has work: leases and their epochs do. A host that is taken for gone and comes back loses at most its leases.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tollgate_api::hosts::{Drain, DrainReport, HostState, HostView};
@@ -20,20 +21,28 @@ use crate::statements::rows::{self, get};
 
 /// For so long at most whoever claims on a drained host is kept waiting before it is told that there is nothing.
 const DRAINED_WAIT: Duration = Duration::from_secs(1);
+/// Clocks that differ by less are taken to be one, in milliseconds.
+const CLOCKS_DIFFER_MS: i64 = 1_000;
 
 /// What a host says of itself, and what it was told.
 #[derive(Debug)]
 pub(super) struct Presence {
     pub(super) identity: HostIdentity,
     configuration: Mutex<String>,
+    /// How far this machine's clock is ahead of the database's, in milliseconds; 0 where it is not to be told from it.
+    ahead_ms: AtomicI64,
+    /// Is told that whenever it changes.
+    set_ahead: fn(i64),
     drain: watch::Sender<Option<Drain>>,
 }
 
 impl Presence {
-    pub(super) fn new(identity: HostIdentity) -> Self {
+    pub(super) fn new(identity: HostIdentity, set_ahead: fn(i64)) -> Self {
         Self {
             identity,
             configuration: Mutex::default(),
+            ahead_ms: AtomicI64::new(0),
+            set_ahead,
             drain: watch::Sender::default(),
         }
     }
@@ -75,6 +84,36 @@ impl Presence {
         matches!(tokio::time::timeout(DRAINED_WAIT, freed).await, Ok(Ok(_)))
     }
 
+    /// Holds this machine's clock against the database's, which all hosts share.
+    pub(super) fn hold_clock(&self, connection: &Connection) -> Result<(), Fault> {
+        let before = wall_ms();
+        let shared: i64 = connection.query_row(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            [],
+            |row| row.get(0),
+        )?;
+        let after = wall_ms();
+        // The answer was given some time in between.
+        let differ = CLOCKS_DIFFER_MS.max(after - before);
+        let ahead = before.midpoint(after) - shared;
+        let ahead = if ahead.abs() < differ { 0 } else { ahead };
+        let last = self.ahead_ms.load(Ordering::Relaxed);
+        // A clock that was set in between says nothing.
+        if after < before || (ahead - last).abs() < differ {
+            return Ok(());
+        }
+        self.ahead_ms.store(ahead, Ordering::Relaxed);
+        (self.set_ahead)(ahead);
+        match ahead {
+            0 => tracing::info!("this machine's clock agrees with the database's again"),
+            _ => tracing::warn!(
+                ahead_ms = ahead,
+                "this machine's clock differs from the database's, by which this host goes as the others do; set the clocks right"
+            ),
+        }
+        Ok(())
+    }
+
     /// Says that the host is there. `lag` is the longest that it had not looked, since it last said so.
     pub(super) fn beat(&self, connection: &Connection, host: i64, lag: Duration) -> Result<(), Fault> {
         let HostIdentity { name, process, version } = &self.identity;
@@ -91,6 +130,11 @@ impl Presence {
         )?;
         Ok(())
     }
+}
+
+fn wall_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Says that a host has ended by itself.

@@ -30,7 +30,7 @@ pub(crate) fn start(transaction: &mut Transaction<'_>, new: &NewBulk) -> Result<
              looked_at, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, 0)",
         )?
         .execute(params![
-            new.action.as_str(),
+            action_text(new),
             new.list.as_str(),
             new.filter,
             new.tenant.as_ref().map(|tenant| tenant.as_str()),
@@ -42,6 +42,14 @@ pub(crate) fn start(transaction: &mut Transaction<'_>, new: &NewBulk) -> Result<
             new.upto.saturating_add(1),
         ])?;
     find(connection, BulkId(connection.last_insert_rowid()))
+}
+
+/// In `action`: the word, and behind a blank the status that is given.
+fn action_text(new: &NewBulk) -> String {
+    match &new.to {
+        Some(to) => format!("{} {to}", new.action),
+        None => new.action.to_string(),
+    }
 }
 
 /// Those that the filter names, newest first.
@@ -71,8 +79,17 @@ fn read(row: &Row<'_>) -> Result<Bulk, Fault> {
     let damaged = |error: String| Fault::damaged("bulk", error);
     let tenant: Option<String> = get(row, "tenant")?;
     let state: i64 = get(row, "state")?;
+    let action: String = get(row, "action")?;
+    let (action, to) = match action.split_once(' ') {
+        Some((action, to)) => (action, Some(to)),
+        None => (action.as_str(), None),
+    };
     let begun = NewBulk {
-        action: get::<String>(row, "action")?.parse().map_err(damaged)?,
+        action: action.parse().map_err(damaged)?,
+        to: to
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Fault::damaged("bulk", error))?,
         list: get::<String>(row, "list")?.parse().map_err(damaged)?,
         filter: get(row, "filter")?,
         tenant: tenant
@@ -126,6 +143,7 @@ pub(crate) fn step(transaction: &mut Transaction<'_>, key: &Secret, step: &BulkS
         BulkAction::Redeliver => work.redeliver(transaction)?,
         BulkAction::Route => work.route(transaction)?,
         BulkAction::Dismiss => work.dismiss(transaction)?,
+        BulkAction::Map => work.map(transaction)?,
     } as u64;
     let state = if step.next.is_some() {
         BulkState::Running
@@ -218,7 +236,7 @@ impl Work<'_> {
     fn route(&self, transaction: &mut Transaction<'_>) -> Result<usize, Fault> {
         let routed = self.step.items.iter().filter_map(|item| match item {
             BulkItem::Receipt(receipt, jobs) => Some((*receipt, jobs.clone())),
-            BulkItem::Job(..) | BulkItem::Entry(..) => None,
+            BulkItem::Job(..) | BulkItem::Entry(..) | BulkItem::Held(..) => None,
         });
         let report = self.put_back(transaction, ReplayWhat::Routed(routed.collect()))?;
         let mut receipts: Vec<ReceiptId> = report.replayed.iter().map(|replayed| replayed.receipt).collect();
@@ -232,21 +250,40 @@ impl Work<'_> {
             let target = match item {
                 BulkItem::Job(job, _) => Target::Job(*job),
                 BulkItem::Receipt(receipt, _) => Target::Receipt(*receipt),
-                BulkItem::Entry(..) => continue,
+                BulkItem::Entry(..) | BulkItem::Held(..) => continue,
             };
-            let request = ReviewRequest {
-                target,
-                decision: ReviewDecision::Dismiss,
-                actor: self.bulk.begun.actor.clone(),
-                why: Some(self.why()),
-                now: self.step.now,
-                dry_run: false,
-            };
-            if let ReviewAnswer::Reviewed(_) = reviews::review(transaction, self.key, &request)? {
-                dismissed += 1;
-            }
+            dismissed += self.review(transaction, target, ReviewDecision::Dismiss)?;
         }
         Ok(dismissed)
+    }
+
+    fn map(&self, transaction: &mut Transaction<'_>) -> Result<usize, Fault> {
+        let mut mapped = 0;
+        for item in &self.step.items {
+            if let BulkItem::Held(receipt, decision) = item {
+                mapped += self.review(transaction, Target::Receipt(*receipt), decision.clone())?;
+            }
+        }
+        Ok(mapped)
+    }
+
+    /// Returns to how many it was done: one, or none where somebody decided meanwhile or it cannot be.
+    fn review(
+        &self,
+        transaction: &mut Transaction<'_>,
+        target: Target,
+        decision: ReviewDecision,
+    ) -> Result<usize, Fault> {
+        let request = ReviewRequest {
+            target,
+            decision,
+            actor: self.bulk.begun.actor.clone(),
+            why: Some(self.why()),
+            now: self.step.now,
+            dry_run: false,
+        };
+        let answer = reviews::review(transaction, self.key, &request)?;
+        Ok(usize::from(matches!(answer, ReviewAnswer::Reviewed(_))))
     }
 }
 

@@ -177,7 +177,10 @@ fn failure(row: &Row<'_>) -> Result<Failure, Fault> {
             let end: AttemptEnd = serde_json::from_value(context["last_attempt"].clone())
                 .map_err(|error| Fault::damaged("dead letter", error))?;
             let code = match end {
-                AttemptEnd::Answered { http_status, .. } => http_status.to_string(),
+                AttemptEnd::Answered {
+                    http_status: status, ..
+                }
+                | AttemptEnd::Mailed { smtp_status: status } => status.to_string(),
                 AttemptEnd::Failed { .. }
                 | AttemptEnd::Forbidden { .. }
                 | AttemptEnd::Confirmed

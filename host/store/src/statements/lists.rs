@@ -742,7 +742,10 @@ fn last_code(view: View<'_>, entry: OutboxId) -> Result<Option<u16>, Fault> {
     let mut found = statement.query([entry.0])?;
     let Some(row) = found.next()? else { return Ok(None) };
     Ok(match rows::json::<AttemptEnd>(row, "end")? {
-        AttemptEnd::Answered { http_status, .. } => Some(http_status),
+        AttemptEnd::Answered {
+            http_status: status, ..
+        }
+        | AttemptEnd::Mailed { smtp_status: status } => Some(status),
         AttemptEnd::Failed { .. }
         | AttemptEnd::Forbidden { .. }
         | AttemptEnd::Confirmed

@@ -60,6 +60,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     statements!("../../migrations/0006_order.sql"),
     statements!("../../migrations/0007_pulls.sql"),
     statements!("../../migrations/0008_settings.sql"),
+    statements!("../../migrations/0009_portal_links.sql"),
 ];
 pub(crate) const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 

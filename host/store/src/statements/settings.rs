@@ -205,7 +205,7 @@ pub(crate) fn reseal_secret(
         .prepare_cached(
             "UPDATE settings_secrets SET sealed = ?3, sealed_with = ?4 WHERE tenant = ?1 AND name = ?2 AND sealed = ?5",
         )?
-        .execute(params![
+        .changed(params![
             tenant.as_str(),
             name.as_str(),
             reseal.sealed,
@@ -229,7 +229,7 @@ pub(crate) fn remove_secret(
     let removed = transaction
         .connection
         .prepare_cached("DELETE FROM settings_secrets WHERE tenant = ?1 AND name = ?2")?
-        .execute(params![tenant.as_str(), name.as_str()])?;
+        .changed(params![tenant.as_str(), name.as_str()])?;
     if removed > 0 {
         note(
             transaction,

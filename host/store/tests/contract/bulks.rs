@@ -20,6 +20,7 @@ use crate::support::{
 fn new(action: BulkAction, list: Listing, upto: i64) -> NewBulk {
     NewBulk {
         action,
+        to: None,
         list,
         filter: "status:dead".to_owned(),
         tenant: Some(name("acme")),

@@ -176,6 +176,7 @@ async fn fill(store: &impl Store) {
     let _ = store.edit_state(edit).await.unwrap();
     let bulk = NewBulk {
         action: BulkAction::Replay,
+        to: None,
         list: Listing::Jobs,
         filter: "status:dead".to_owned(),
         tenant: None,

@@ -463,6 +463,7 @@ async fn what_was_answered_outlives_its_process() {
         why: String::new(),
         now: at(1),
         expires_at: None,
+        look: tollgate_core::portal::Appearance::default(),
     };
     store.issue_token(token).await.unwrap();
     assert_eq!(died("SELECT count(*) FROM tokens"), 1, "what an operator did");

@@ -141,6 +141,7 @@ mod hosts {
             why: "a test".into(),
             now: T0,
             expires_at: None,
+            look: tollgate_core::portal::Appearance::default(),
         };
         let id = one.issue_token(token).await.unwrap();
         within(1, heard.changed()).await.unwrap();

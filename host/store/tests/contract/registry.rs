@@ -244,6 +244,7 @@ pub(crate) async fn fill(store: &impl Store) {
         why: String::new(),
         now: T0,
         expires_at: None,
+        look: tollgate_core::portal::Appearance::default(),
     };
     store.issue_token(token).await.unwrap();
     let quarantine = Quarantine {
@@ -877,6 +878,7 @@ mod contract {
             why: String::new(),
             now: T0,
             expires_at: None,
+            look: tollgate_core::portal::Appearance::default(),
         };
         let id = other.issue_token(token).await.unwrap();
         assert_eq!(moved(), tokens);

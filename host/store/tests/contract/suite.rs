@@ -12,6 +12,7 @@ use tollgate_core::ids::{ActionId, DeadLetterId, DeliveryId, Digest, JobId, Leas
 use tollgate_core::limits;
 use tollgate_core::outbox::message_id;
 use tollgate_core::outcome::JobEnd;
+use tollgate_core::portal::{Appearance, Scheme};
 use tollgate_core::review::Word;
 use tollgate_core::review::{Reviewed, Target, Unmappable};
 use tollgate_core::route::Late;
@@ -79,6 +80,7 @@ macro_rules! contract {
             $backend,
             state_is_changed_by_hand_once_and_with_who_and_why,
             tokens_are_kept_listed_and_revoked,
+            portal_links_are_kept_with_what_they_list,
             o14_settings_are_kept_whole_and_of_two_who_saw_the_same_version_one_is_told,
             o14_the_newest_versions_are_kept,
             o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_told,
@@ -102,6 +104,7 @@ macro_rules! contract {
             a_replay_says_which_deliveries_are_missing,
             a_message_id_is_one_effects_over_retries_and_stores,
             one_event_sent_many_times_at_once_is_new_once,
+            what_comes_at_once_sees_what_came_before_it,
             the_events_of_one_request_are_admitted_together_in_their_order,
             the_event_comes_back_as_it_was_admitted,
             tenants_and_sources_keep_their_own_event_ids,
@@ -349,6 +352,92 @@ pub(crate) async fn one_event_sent_many_times_at_once_is_new_once(backend: &impl
         counts.conflicts == 20 || counts.conflicts == 40,
         "{} conflicts",
         counts.conflicts
+    );
+}
+
+/// Pieces of work that share a commit are each done behind the others: two never both find that an operation, a key or a lane is free.
+pub(crate) async fn what_comes_at_once_sees_what_came_before_it(backend: &impl Backend) {
+    const EACH: usize = 4;
+    let store = backend.open();
+    let mut admitted = Vec::new();
+    for number in 0..48 {
+        // Some are alone, and some are behind others about the same.
+        let sent = Sent::new(&format!("evt_{number}"));
+        let sent = if number < 40 {
+            sent
+        } else {
+            sent.of(&format!("r_{}", number % 2))
+        };
+        let store = store.clone();
+        admitted.push(tokio::spawn(async move { sent.admit(&store).await }));
+    }
+    for admitted in admitted {
+        assert_eq!(admitted.await.unwrap(), ACCEPTED);
+    }
+    let claims = claim(&store, at(0), 100).await;
+    assert_eq!(claims.len(), 40 + 2, "of each lane the first");
+    let settled: Vec<_> = (0..)
+        .zip(claims)
+        .map(|(number, claim)| {
+            let group = number / EACH;
+            let settlement = settlement(&claim)
+                .reads(&format!("k{group}"), 0, None)
+                .writes(&format!("k{group}"), Some(b"taken"))
+                .acts(&format!("op{}", group / 2), 1)
+                .to("shop");
+            let store = store.clone();
+            tokio::spawn(async move { (claim, settle(&store, settlement).await) })
+        })
+        .collect();
+    let (mut recorded, mut done, mut again) = (0, 0, Vec::new());
+    for settled in settled {
+        match settled.await.unwrap() {
+            (_, Settled::Committed { verdicts, .. }) if verdicts == [Verdict::Recorded] => recorded += 1,
+            (_, Settled::Committed { verdicts, .. }) if verdicts == [Verdict::AlreadyDone] => done += 1,
+            (claim, Settled::StaleState) => again.push(claim),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    // Of each operation one run records it and writes its key. Who read that key too is stale; who read the other finds the operation done, and
+    // writes nothing.
+    assert_eq!((recorded, done, again.len()), (6, 5 * EACH, 5 * (EACH - 1) + 1));
+    let ended: Vec<_> = again
+        .into_iter()
+        .map(|claim| {
+            let store = store.clone();
+            tokio::spawn(async move { settle(&store, settlement(&claim)).await })
+        })
+        .collect();
+    for ended in ended {
+        assert!(matches!(ended.await.unwrap(), Settled::Committed { .. }));
+    }
+    let entries = store
+        .claim_outbox(claim_request(at(1_000), 100), Quotas::unlimited())
+        .await
+        .unwrap()
+        .claims;
+    assert_eq!(entries.len(), 6);
+    let marked: Vec<_> = entries
+        .into_iter()
+        .map(|entry| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .record_attempt(attempt(&entry, 1_000, EntryEnd::Delivered))
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    for marked in marked {
+        assert_eq!(marked.await.unwrap(), AttemptRecorded::Recorded);
+    }
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.receipts, counts.runs, counts.actions), (48, 42, 6));
+    assert_eq!(
+        claim(&store, at(1_000), 100).await.len(),
+        2,
+        "the next of the two lanes"
     );
 }
 
@@ -3924,6 +4013,7 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         why: format!("ticket {fill}"),
         now: at(1),
         expires_at: tenant.map(|_| at(9)),
+        look: Appearance::default(),
     };
     let first = store.issue_token(token(1, Some("acme"))).await.unwrap();
     let second = store.issue_token(token(2, None)).await.unwrap();
@@ -3954,6 +4044,64 @@ pub(crate) async fn tokens_are_kept_listed_and_revoked(backend: &impl Backend) {
         (revoked.expires_at, &revoked.revoked),
         (Some(at(9)), &Some(end("you", 5)))
     );
+}
+
+pub(crate) async fn portal_links_are_kept_with_what_they_list(backend: &impl Backend) {
+    let store = backend.open();
+    let link = |number: u32, made: i64| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&number.to_be_bytes());
+        NewToken {
+            digest: Digest(digest),
+            name: format!("ana {number}"),
+            role: Role::Portal("read,replay".parse().unwrap()),
+            tenant: Some(name("acme")),
+            created_by: "me".to_owned(),
+            why: "a visit".to_owned(),
+            now: at(made),
+            expires_at: Some(at(made + 10)),
+            look: Appearance {
+                accent: Some("#0a7".parse().unwrap()),
+                scheme: Some(Scheme::Dark),
+            },
+        }
+    };
+    let first = store.issue_token(link(0, 0)).await.unwrap();
+    let viewer = NewToken {
+        role: Role::Viewer,
+        expires_at: Some(at(1)),
+        look: Appearance::default(),
+        ..link(1, 0)
+    };
+    let viewer = store.issue_token(viewer).await.unwrap();
+    let open = store.issue_token(link(2, 1_000_000)).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = backend.open();
+    let found = store.tokens().await.unwrap();
+    let kept = found.iter().find(|token| token.id == first).unwrap();
+    assert_eq!(
+        (kept.role, kept.look),
+        (link(0, 0).role, link(0, 0).look),
+        "what it lists, and how it looks"
+    );
+    assert!(kept.is_valid(at(9)) && !kept.is_valid(at(10)));
+    // Of those that are over the newest are kept; what is open or is no link stays whatever its age.
+    let many = u32::try_from(limits::PORTAL_LINKS_OVER_MAX).unwrap() + 20;
+    for number in 0..many {
+        store
+            .issue_token(link(number + 10, i64::from(number) * 11))
+            .await
+            .unwrap();
+    }
+    let found = store.tokens().await.unwrap();
+    let last = i64::from(many - 1) * 11;
+    let over = found
+        .iter()
+        .filter(|token| matches!(token.role, Role::Portal(_)) && !token.is_valid(at(last)));
+    assert_eq!(over.count() as u64, limits::PORTAL_LINKS_OVER_MAX);
+    let has = |id| found.iter().any(|token| token.id == id);
+    assert!(!has(first) && has(viewer) && has(open));
 }
 
 pub(crate) async fn tenants_take_turns(backend: &impl Backend) {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use tollgate_core::ids::DestinationName;
 use tollgate_core::limits::{self, SECRETS_MAX};
+use tollgate_core::mail::MailAddress;
 use tollgate_core::{network, own_header};
 
 use super::raw::{Section, Value};
 use super::reference::{self, Referred};
-use super::{Destination, Offer};
+use super::{Destination, Host, Offer, Way};
 use crate::form::Parameter;
 
 /// `declared` are the names of all destinations of the file; `succeeded` the old names that others took over.
@@ -18,37 +19,45 @@ pub(super) fn destination(
     declared: &BTreeSet<DestinationName>,
     succeeded: &mut BTreeSet<DestinationName>,
 ) -> Option<Destination> {
-    let is_pulled = section.get("kind").is_some_and(|value| is_pulled(&value));
+    let kind = section.get("kind").map_or(Kind::Push, |value| Kind::of(&value));
     offer.natively_only(
         section,
         &["kind"],
-        "leave it out, and name a URL: a Spin app's destinations are sent to, and nobody pulls from it",
+        "leave it out, and name a URL: a Spin app's destinations are sent to, nobody pulls from it, and it sends no e-mail",
     );
-    let url = if is_pulled {
-        for key in ["url", "headers", "timeout_ms", "in_flight_max", "requests_per_s"] {
-            if let Some(value) = section.get(key) {
-                value.problem(
-                    format!(
-                        "nothing is sent to a destination that is pulled: `{key}` means nothing beside kind = \"pull\""
-                    ),
-                    "remove it, or remove `kind`",
-                );
-            }
-        }
-        Some(None)
-    } else {
-        section
+    let way = match kind {
+        Kind::Push => section
             .require(
                 "url",
                 "add url = \"https://…\", or kind = \"pull\" where its owner fetches what waits there",
             )
             .and_then(|value| destination_url(&value, offer))
-            .map(Some)
+            .map(Way::Sent),
+        Kind::Pull => {
+            let keys = ["url", "headers", "timeout_ms", "in_flight_max", "requests_per_s"];
+            mean_nothing(
+                section,
+                &keys,
+                "nothing is sent to a destination that is pulled",
+                "pull",
+            );
+            Some(Way::Pulled)
+        }
+        Kind::Email => {
+            let keys = ["url", "secrets", "headers", "in_flight_max", "requests_per_s", "order"];
+            mean_nothing(
+                section,
+                &keys,
+                "nothing is posted to a destination that is written to",
+                "email",
+            );
+            addressees(section, offer).map(Way::Mailed)
+        }
     };
-    let secrets = if is_pulled {
-        section.get("secrets")
-    } else {
-        section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret")
+    let secrets = match kind {
+        Kind::Push => section.require("secrets", "add secrets = [{ env = \"NAME\" }] with a whsec_… secret"),
+        Kind::Pull => section.get("secrets"),
+        Kind::Email => None,
     };
     let secrets: Vec<Referred> = match secrets {
         Some(list) => {
@@ -89,7 +98,7 @@ pub(super) fn destination(
     let notices = section
         .get("notices")
         .and_then(|value| value.boolean())
-        .unwrap_or(false);
+        .unwrap_or(kind == Kind::Email);
     let in_order = section.get("order").is_some_and(|value| in_order(&value));
     let headers = section
         .get("headers")
@@ -101,7 +110,7 @@ pub(super) fn destination(
     );
     section.finish();
     Some(Destination {
-        url: url?,
+        way: way?,
         secrets,
         in_flight_max,
         requests_per_s,
@@ -113,18 +122,83 @@ pub(super) fn destination(
     })
 }
 
-/// Whether its owner fetches what waits there.
-fn is_pulled(value: &Value) -> bool {
-    let word = value.text();
-    if let Some(word) = word.filter(|word| !["push", "pull"].contains(word)) {
-        value.unknown(
-            format!("`{word}` is no kind of destination"),
-            word,
-            ["push", "pull"].into_iter(),
-            "there are",
+/// What a destination says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Push,
+    /// Its owner fetches what waits there.
+    Pull,
+    /// Notices go there by e-mail.
+    Email,
+}
+
+impl Kind {
+    const WORDS: [(&'static str, Self); 3] = [("push", Self::Push), ("pull", Self::Pull), ("email", Self::Email)];
+
+    /// A word that is none is reported, and read as the first.
+    fn of(value: &Value) -> Self {
+        let Some(word) = value.text() else { return Self::Push };
+        let found = Self::WORDS.into_iter().find(|(known, _)| *known == word);
+        if found.is_none() {
+            let words = Self::WORDS.into_iter().map(|(known, _)| known);
+            value.unknown(format!("`{word}` is no kind of destination"), word, words, "there are");
+        }
+        found.map_or(Self::Push, |(_, kind)| kind)
+    }
+}
+
+/// Those of these destinations that are written to by e-mail, whatever else is wrong with them.
+pub(super) fn mailed(destinations: &[(DestinationName, Section)]) -> BTreeSet<DestinationName> {
+    let is_mailed = |section: &Section| {
+        let kind = section.get("kind");
+        kind.is_some_and(|kind| kind.raw().as_str() == Some("email"))
+    };
+    let mailed = destinations.iter().filter(|(_, section)| is_mailed(section));
+    mailed.map(|(name, _)| name.clone()).collect()
+}
+
+fn mean_nothing(section: &Section, keys: &[&'static str], why: &str, kind: &str) {
+    for key in keys {
+        if let Some(value) = section.get(key) {
+            value.problem(
+                format!("{why}: `{key}` means nothing beside kind = \"{kind}\""),
+                "remove it, or remove `kind`",
+            );
+        }
+    }
+}
+
+/// Who is written to.
+fn addressees(section: &Section, offer: &Offer) -> Option<Vec<MailAddress>> {
+    let list = section.require("to", "add to = [\"NAME@DOMAIN\"]: who is told of issues")?;
+    let written = list.list_of(|element| {
+        let address = element.parse::<MailAddress>("write it as NAME@DOMAIN")?;
+        let is_allowed = |domains: &BTreeSet<String>| domains.is_empty() || domains.contains(address.domain());
+        if !offer.mail_domains.is_none_or(is_allowed) {
+            element.problem(
+                format!("the operator lets no e-mail go to `{}`", address.domain()),
+                "name another address, or let the operator add the domain to `domains` of [notices.email] in tollgate.toml",
+            );
+        }
+        Some(address)
+    });
+    if list.is_empty_list() {
+        list.problem("`to` is empty: nobody would be told", "name somebody");
+    }
+    if written.len() > limits::MAIL_ADDRESSEES_MAX {
+        let most = limits::MAIL_ADDRESSEES_MAX;
+        list.problem(
+            format!("{} addresses; an e-mail goes to {most} at most", written.len()),
+            "name a mailing list, or make a second destination",
         );
     }
-    word == Some("pull")
+    if offer.mail_domains.is_none() && offer.host == Host::Native {
+        list.problem(
+            "this host sends no e-mail",
+            "let the operator say how in [notices.email] of tollgate.toml: server and from",
+        );
+    }
+    Some(written)
 }
 
 /// Whether it is sent what it is sent in order: the one word that says so.

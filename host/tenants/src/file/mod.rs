@@ -31,6 +31,7 @@ use tollgate_core::admission::{OnHeld, OnReplay};
 use tollgate_core::answer::Ack;
 use tollgate_core::ids::{DestinationName, FamilyName, PluginName, RouteName, SourceName, TenantName};
 use tollgate_core::lifecycle::Lifecycle;
+use tollgate_core::mail::MailAddress;
 use tollgate_core::network::Network;
 use tollgate_core::profile::Profile;
 use tollgate_core::registry::PromotionGate;
@@ -105,9 +106,9 @@ pub struct Source {
 /// Where actions are delivered, as the file has it.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Normalised; `https`, or `http` where the operator allows it; without user, password and fragment. None: its owner pulls what waits there.
-    pub url: Option<String>,
-    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where there is a URL.
+    /// How what waits for it gets there.
+    pub way: Way,
+    /// Sign each delivery (Standard Webhooks, `whsec_…`); several while one replaces another: all sign. At least one, where it is sent to.
     pub secrets: Vec<Referred>,
     /// The most deliveries that are under way to it at once.
     pub in_flight_max: usize,
@@ -123,6 +124,17 @@ pub struct Destination {
     pub in_order: bool,
     /// It is told of the tenant's issues.
     pub notices: bool,
+}
+
+/// How what waits for a destination gets there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It is posted to this URL: normalised; `https`, or `http` where the operator allows it; without user, password and fragment.
+    Sent(String),
+    /// Its owner pulls it.
+    Pulled,
+    /// The operator's mail server takes it, for these addresses. Notices of issues alone go this way.
+    Mailed(Vec<MailAddress>),
 }
 
 /// Who will run the tenant.
@@ -149,6 +161,8 @@ pub struct Offer<'o> {
     pub allow_http: bool,
     /// Networks outside the public internet that destinations may be in.
     pub allow_networks: &'o [Network],
+    /// The domains that e-mails may go to, where the host sends any; empty: every domain.
+    pub mail_domains: Option<&'o BTreeSet<String>>,
     /// The most that one run of a plugin may use.
     pub limits: PluginLimits,
     /// The lifecycles that events may have, by family.
@@ -271,6 +285,7 @@ pub fn check(name: &str, file: &File, offer: &Offer, resolver: &dyn Resolver) ->
             offer,
             sources: sources.iter().map(|(name, _)| name.clone()).collect(),
             destinations: destinations.iter().map(|(name, _)| name.clone()).collect(),
+            mailed: destination::mailed(&destinations),
         };
         let Parts {
             sources,
@@ -302,7 +317,7 @@ pub fn check(name: &str, file: &File, offer: &Offer, resolver: &dyn Resolver) ->
 pub fn check_route(
     name: &RouteName,
     file: &File,
-    (tenant, sources, destinations): (&TenantName, BTreeSet<SourceName>, BTreeSet<DestinationName>),
+    (tenant, declared): (&TenantName, Declared),
     offer: &Offer,
     resolver: &dyn Resolver,
 ) -> Result<Route, Problems> {
@@ -311,8 +326,9 @@ pub fn check_route(
         let scope = Scope {
             tenant: Some(tenant),
             offer,
-            sources,
-            destinations,
+            sources: declared.sources,
+            destinations: declared.destinations,
+            mailed: declared.mailed,
         };
         let mut routes = top.named::<RouteName>("routes").into_iter();
         let (_, section) = routes.find(|(found, _)| found == name)?;

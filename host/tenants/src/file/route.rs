@@ -21,6 +21,8 @@ pub(super) struct Scope<'o> {
     pub(super) offer: &'o Offer<'o>,
     pub(super) sources: BTreeSet<SourceName>,
     pub(super) destinations: BTreeSet<DestinationName>,
+    /// Those of them that are written to by e-mail: no route sends there.
+    pub(super) mailed: BTreeSet<DestinationName>,
 }
 
 pub(super) fn route(name: RouteName, section: &Section, scope: &Scope) -> Option<Route> {
@@ -54,7 +56,7 @@ pub(super) fn route(name: RouteName, section: &Section, scope: &Scope) -> Option
     });
     let destinations = section
         .get("destinations")
-        .map(|list| references(&list, &scope.destinations, "destination"))
+        .map(|list| destinations(&list, scope))
         .unwrap_or_default();
     let grants = section.get("grants").map(|list| grants(&list)).unwrap_or_default();
     let config = section.get("config");
@@ -99,6 +101,21 @@ pub(super) fn route(name: RouteName, section: &Section, scope: &Scope) -> Option
     })
 }
 
+/// Where a route sends to.
+fn destinations(list: &Value, scope: &Scope) -> Vec<DestinationName> {
+    let elements = list.raw().is_array().then(|| list.list()).flatten();
+    for element in elements.unwrap_or_default() {
+        let name = element.raw().as_str();
+        if let Some(name) = name.filter(|name| scope.mailed.iter().any(|known| known.as_str() == *name)) {
+            element.problem(
+                format!("`{name}` is written to by e-mail, which tells of issues alone: no route sends there"),
+                "remove it, or name a destination that has a `url`",
+            );
+        }
+    }
+    references(list, &scope.destinations, "destination")
+}
+
 /// A route without a plugin.
 fn forwarding(name: RouteName, section: &Section, form: &Value, matches: RouteMatch, scope: &Scope) -> Option<Route> {
     let form = form.parse::<ForwardForm>("write forward = \"envelope\", \"body\" or \"cloudevents\"");
@@ -116,7 +133,7 @@ fn forwarding(name: RouteName, section: &Section, form: &Value, matches: RouteMa
     let destinations = section
         .require("destinations", "add destinations = [\"NAME\"]: where the event goes")
         .map(|list| {
-            let destinations = references(&list, &scope.destinations, "destination");
+            let destinations = destinations(&list, scope);
             if list.is_empty_list() {
                 list.problem("`destinations` is empty: the event would go nowhere", "name one");
             }

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::raw::{File, Findings, Section};
 use super::route::Scope;
-use super::{Destination, Offer, Parts, Problems, Resolver, Source};
+use super::{Destination, Offer, Parts, Problems, Resolver, Source, destination};
 use crate::route::Route;
 
 /// What the file declares, as far as settings must know it.
@@ -25,6 +25,8 @@ pub struct Declared {
     pub routes: BTreeSet<RouteName>,
     /// Its destinations.
     pub destinations: BTreeSet<DestinationName>,
+    /// Those of them that are written to by e-mail.
+    pub mailed: BTreeSet<DestinationName>,
     /// Names that its destinations had before.
     pub formerly: BTreeSet<DestinationName>,
 }
@@ -89,6 +91,12 @@ pub fn check_settings(
             offer,
             sources: names(&of_file.sources, &sources),
             destinations: names(&of_file.destinations, &destinations),
+            mailed: of_file
+                .mailed
+                .iter()
+                .cloned()
+                .chain(destination::mailed(&destinations))
+                .collect(),
         };
         let Parts {
             sources,
@@ -262,6 +270,7 @@ mod tests {
             in_flight_max: 16,
             allow_http: false,
             allow_networks: &[],
+            mail_domains: None,
             limits: PluginLimits::DEFAULT,
             lifecycles: &lifecycles,
             plugins: None,
@@ -271,6 +280,7 @@ mod tests {
             sources: ["rewards".parse().unwrap()].into(),
             routes: ["cashback".parse().unwrap()].into(),
             destinations: ["ledger".parse().unwrap()].into(),
+            mailed: BTreeSet::new(),
             formerly: ["books".parse().unwrap()].into(),
         };
         let file = File::new("settings of acme".to_owned(), text.to_owned(), Path::new(""));

@@ -65,6 +65,7 @@ impl Resolver for Anything {
 /// All that a host says of the text.
 fn said(host: Host, text: &str) -> String {
     let lifecycles = lifecycle::shipped();
+    let mail_domains = ["acme.example".to_owned()].into();
     let offer = Offer {
         host,
         body_bytes_max: limits::BODY_BYTES_MAX,
@@ -72,6 +73,7 @@ fn said(host: Host, text: &str) -> String {
         in_flight_max: 16,
         allow_http: false,
         allow_networks: &[],
+        mail_domains: Some(&mail_domains),
         limits: PluginLimits::DEFAULT,
         lifecycles: &lifecycles,
         plugins: None,

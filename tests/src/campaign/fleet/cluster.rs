@@ -1,13 +1,13 @@
 //! A primary with a synchronous standby, as processes that are killed, started again and promoted.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::postgres::{command, copy, done, folder, template};
+use crate::postgres::{command, copy, done, end_all, folder, template};
 
 /// Longer than a server takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -180,34 +180,10 @@ impl Node {
         std::fs::read_to_string(self.place.join("log")).unwrap_or_default()
     }
 
-    /// All of its processes, which a power cut would end at once too.
     fn kill(&mut self) {
-        let postmaster = self.process.id();
-        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
-        let children = children.unwrap_or_default();
-        let mut kill = Command::new("kill");
-        kill.arg("-9")
-            .arg(postmaster.to_string())
-            .args(children.split_whitespace());
-        // One that has ended meanwhile is no failure.
-        let _ = kill.stderr(Stdio::null()).status();
-        let _ = self.process.wait();
-        let begun = Instant::now();
-        while children.split_whitespace().any(is_there) && begun.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(2));
-        }
+        end_all(&mut self.process);
         let _ = std::fs::remove_file(self.place.join("data/postmaster.pid"));
     }
-}
-
-fn is_there(process: &str) -> bool {
-    // Whoever has ended and is not yet buried holds nothing.
-    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('Z'))
-    })
 }
 
 fn make(place: &Path) {

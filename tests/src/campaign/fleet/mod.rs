@@ -1,11 +1,12 @@
-//! The fleet campaign: hosts that share a primary with a synchronous standby are killed and frozen, the servers behind them are killed, restarted and
-//! promoted, and their connections are cut, all under load.
+//! The fleet campaign: hosts that share a primary with a synchronous standby are killed and frozen, and have clocks that are an hour off; the servers
+//! behind them are killed, restarted and promoted, and so is the pooler before these; their connections are cut, all under load.
 //!
-//! Cast: *senders* post signed events to any host, some of them again to another; the *wire* between hosts and PostgreSQL leads to the primary of the
-//! moment and cuts connections; the *cluster* is both servers. In the end all work is finished, and everything that was acknowledged or
+//! Cast: *senders* post signed events to any host, some of them again to another; the *wire* between hosts and PostgreSQL cuts connections; the
+//! *pooler* leads to the primary of the moment, where there is one, and else the wire does; the *cluster* is both servers. In the end all work is finished, and everything that was acknowledged or
 //! delivered is looked for: no event is lost, each operation is recorded once, no run is settled under an epoch that was over, and the chain is whole.
 
 mod cluster;
+mod pooler;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
+use pooler::Pooler;
 use tollgate_core::secret::Secret;
 use tollgate_store::{AnyStore, PostgresStore};
 use wire::{Counted, Cut, Wire};
@@ -25,6 +27,7 @@ use super::{Asked, Campaign, Found, Progress};
 use crate::client::Client;
 use crate::destination::Destination;
 use crate::disk::Said;
+use crate::disk_library;
 use crate::events;
 use crate::postgres::is_there;
 use crate::random::Random;
@@ -42,6 +45,10 @@ pub const CAMPAIGN: Campaign = Campaign {
 
 /// Hosts that share the store.
 const HOSTS: usize = 3;
+/// The one whose clock is ahead.
+const AHEAD: usize = 1;
+/// How far the clock of each is off, in seconds. The last, which is frozen now and then, wakes up in the past.
+const OFF_S: [i64; HOSTS] = [0, 3600, -3600];
 /// Senders at once.
 const SENDERS: u64 = 4;
 /// A sender waits for an answer no longer, and sends again, elsewhere.
@@ -69,6 +76,7 @@ enum Fault {
     ServerKilled,
     ServerRestarted,
     StandbyPromoted,
+    PoolerKilled,
     CutBefore,
     CutAfter,
 }
@@ -83,7 +91,8 @@ impl Fault {
             3..5 => Self::ServerKilled,
             5 => Self::ServerRestarted,
             6 => Self::StandbyPromoted,
-            7..12 => Self::CutBefore,
+            7 => Self::PoolerKilled,
+            8..12 => Self::CutBefore,
             _ => Self::CutAfter,
         }
     }
@@ -94,6 +103,7 @@ impl Fault {
             Self::ServerKilled => "kill -9 of the primary, started again",
             Self::ServerRestarted => "immediate restart of the primary",
             Self::StandbyPromoted => "the primary gone, its standby promoted",
+            Self::PoolerKilled => "kill -9 of the pooler, started again",
             Self::CutBefore => "connections cut before a message",
             Self::CutAfter => "connections cut after a message",
         }
@@ -187,7 +197,13 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
         Control::ServerForgets => "off",
         Control::None | Control::HostGuesses => "on",
     });
-    let wire = Wire::to(&cluster.socket());
+    // Without one, the fault that is about it is passed over.
+    let mut pooler = Pooler::start(&cluster.socket());
+    let wire = match &pooler {
+        Some(pooler) => Wire::to(&pooler.socket()),
+        None => Wire::to(&cluster.socket()),
+    };
+    let clocks = tempfile::tempdir().expect("a folder");
     let mut hosts: Vec<Stage> = (0..HOSTS)
         .map(|number| {
             let lines = format!(
@@ -197,6 +213,11 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
             let setup = promises::setup(&destination)
                 .secret("store", &wire.url())
                 .store_lines(&lines);
+            let clock = clocks.path().join(number.to_string());
+            std::fs::write(&clock, OFF_S[number].to_string()).expect("a file");
+            let setup = setup
+                .variable("LD_PRELOAD", &disk_library().display().to_string())
+                .variable("TOLLGATE_TEST_CLOCK", &clock.display().to_string());
             match control {
                 Control::HostGuesses => setup.variable("TOLLGATE_GUESS_COMMITS", "1").start(),
                 Control::None | Control::ServerForgets => setup.start(),
@@ -249,7 +270,15 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
                 }
                 Fault::ServerKilled => cluster.kill_and_start(),
                 Fault::ServerRestarted => cluster.restart_at_once(),
-                Fault::StandbyPromoted => cluster.fail_over(|socket| wire.lead_to(socket)),
+                Fault::StandbyPromoted => cluster.fail_over(|socket| match &pooler {
+                    Some(pooler) => pooler.lead_to(socket),
+                    None => wire.lead_to(socket),
+                }),
+                Fault::PoolerKilled => {
+                    if let Some(pooler) = &mut pooler {
+                        pooler.kill_and_start();
+                    }
+                }
                 Fault::CutBefore | Fault::CutAfter => {
                     let cut = match fault {
                         Fault::CutBefore => Cut::Before,
@@ -286,6 +315,10 @@ pub fn run(asked: Asked, control: Control, progress: &mut Progress) -> Found {
     }
     found.problems.extend(judge_epochs(&cluster));
     found.problems.append(&mut books.problems);
+    if pooler.is_none() {
+        made.remove(&Fault::PoolerKilled);
+        found.fact("SKIPPED: there is no pgbouncer", "");
+    }
     for (fault, times) in made {
         found.fact(fault.name(), times);
     }
@@ -332,8 +365,9 @@ impl Drop for UntilDropped<'_> {
     }
 }
 
-/// Sends what was never acknowledged until it is, and has all work finished.
-fn finish(hosts: &mut [Stage], senders: &Senders, asked: Asked) {
+/// Sends what was never acknowledged until it is, and has all work finished: by the others, where the host whose clock is ahead is gone for good.
+fn finish(hosts: &mut Vec<Stage>, senders: &Senders, asked: Asked) {
+    hosts.remove(AHEAD).kill();
     if asked.count < PATIENT_FROM {
         for host in hosts.iter_mut() {
             host.kill();

@@ -619,7 +619,7 @@ impl World {
             headers: &[],
             user_agent: "simulation",
         };
-        let composed = claim.compose(None, &recipient, UnixMillis(self.now));
+        let composed = claim.compose(None, &recipient, UnixMillis(self.now), UnixMillis(self.now));
         let body = composed
             .map_err(|end| anyhow!("{} cannot be composed: {end:?}", claim.entry))?
             .body;

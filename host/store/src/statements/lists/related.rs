@@ -153,7 +153,10 @@ impl<'a> Related<'a> {
                 Holds::Text => Value::Text(get(row, "value")?),
                 Holds::Number => Value::Number(get(row, "value")?),
                 Holds::End => match rows::json::<AttemptEnd>(row, "value")? {
-                    AttemptEnd::Answered { http_status, .. } => Value::Number(http_status.into()),
+                    AttemptEnd::Answered {
+                        http_status: status, ..
+                    }
+                    | AttemptEnd::Mailed { smtp_status: status } => Value::Number(status.into()),
                     AttemptEnd::Failed { .. } | AttemptEnd::Forbidden { .. } | AttemptEnd::GivenBack { .. } => {
                         Value::NoAnswer
                     }

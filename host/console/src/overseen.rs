@@ -1,0 +1,238 @@
+//! What operators and tenants oversee, as acts: issues, bulk actions, pauses, hosts.
+
+use tollgate_api::bulk::{AbortBody, BulkAnswer, BulkBody, BulkPath, BulkView};
+use tollgate_api::hosts::{DrainBody, HostPath};
+use tollgate_api::issues::{IssueBody, IssuePath};
+use tollgate_api::lists::OfEvent;
+use tollgate_api::pauses::Pause;
+use tollgate_api::plugins::ActBody;
+use tollgate_api::{Nothing, calls};
+use tollgate_core::mask;
+use tollgate_core::secret::Secret;
+
+use crate::Console;
+use crate::act::{Act, Paused};
+use crate::asked::Trouble;
+use crate::outcome::Outcome;
+use crate::table::{Cell, Part, Table, address, event_page};
+use crate::words::number;
+
+pub(crate) async fn issue(
+    console: &Console,
+    token: &Secret,
+    path: IssuePath,
+    body: &IssueBody,
+    dry_run: bool,
+) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let found = match dry_run {
+        true => {
+            console
+                .ask::<calls::ShowIssue>(token, &path, &nothing, &nothing)
+                .await?
+        }
+        false => console.ask::<calls::ChangeIssue>(token, &path, &nothing, body).await?,
+    };
+    let what = mask::line(&format!("{}, {} with {}", found.issue, found.place, found.code), 300);
+    let is_so = dry_run && found.state == body.state;
+    Ok(Outcome {
+        is_nothing: is_so,
+        ..Outcome::said(match (dry_run, is_so) {
+            (_, true) => format!("{what} is {} already.", found.state),
+            (true, false) => format!(
+                "{what} is {} and would be {}.",
+                found.state,
+                mask::line(&body.state, 40)
+            ),
+            (false, false) => format!("{what} is {}.", found.state),
+        })
+    })
+}
+
+pub(crate) async fn bulk(console: &Console, token: &Secret, body: BulkBody) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let answer = console
+        .ask::<calls::StartBulk>(token, &nothing, &nothing, &body)
+        .await?;
+    let of = &answer.fitting.of;
+    let more = if answer.fitting.complete { "" } else { " and more" };
+    let says = match &answer.bulk {
+        Some(begun) => format!(
+            "{} began: {} of {of}{more} fitted.",
+            begun.bulk,
+            number(answer.fitting.count)
+        ),
+        None if answer.fitting.count == 0 && answer.fitting.complete => "Nothing fits.".to_owned(),
+        None => format!(
+            "{} would be done to {} {of}{more}. The newest of them:",
+            answer.action,
+            number(answer.fitting.count)
+        ),
+    };
+    let mut outcome = Outcome {
+        table: match &answer.bulk {
+            Some(begun) => begun_table(begun),
+            None => examples(&answer),
+        },
+        is_nothing: answer.fitting.count == 0 && answer.fitting.complete,
+        ..Outcome::said(says)
+    };
+    if answer.bulk.is_none() {
+        // What comes in meanwhile was not looked at.
+        outcome.narrowed = Some(Act::Bulk(Box::new(BulkBody {
+            upto: Some(answer.upto),
+            ..body
+        })));
+    }
+    Ok(outcome)
+}
+
+fn begun_table(bulk: &BulkView) -> Table {
+    let mut table = Table::new("the bulk action", &[("Bulk action", "main"), ("Filter", "wide")]);
+    let page = address(&format!("/bulk/{}", bulk.bulk), &[]);
+    table.rows = vec![vec![
+        Part::said(format!("{} {}", bulk.bulk, bulk.action)).to(page).into(),
+        Part::told(&bulk.filter).class("code").into(),
+    ]];
+    table
+}
+
+fn examples(answer: &BulkAnswer) -> Table {
+    let mut table = Table::new(
+        "some of what fits",
+        &[("Event", "main"), ("Source", ""), ("Of", ""), ("Status", "")],
+    );
+    let row = |event: &OfEvent, of: String, status: &str| {
+        vec![
+            Cell::from(Part::told(&event.event_type).to(event_page(event.receipt)))
+                .below(Part::told(&event.event_id).class("code")),
+            Cell::from(Part::said(event.source.to_string())).below(Part::said(event.tenant.to_string())),
+            Part::said(of).into(),
+            Cell::maybe((!status.is_empty()).then(|| Part::state(status))),
+        ]
+    };
+    let jobs = answer
+        .jobs
+        .iter()
+        .map(|job| row(&job.event, format!("{} on {}", job.job, job.route), &job.status));
+    let deliveries = answer.deliveries.iter().map(|entry| {
+        row(
+            &entry.event,
+            format!("{} to {}", entry.entry, entry.destination),
+            &entry.status,
+        )
+    });
+    let events = answer.events.iter().map(|event| row(&event.event, String::new(), ""));
+    table.rows = jobs.chain(deliveries).chain(events).collect();
+    table
+}
+
+pub(crate) async fn abort(
+    console: &Console,
+    token: &Secret,
+    path: BulkPath,
+    body: &AbortBody,
+    dry_run: bool,
+) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let found = match dry_run {
+        true => console.ask::<calls::ShowBulk>(token, &path, &nothing, &nothing).await?,
+        false => console.ask::<calls::AbortBulk>(token, &path, &nothing, body).await?,
+    };
+    let done = format!("{} of {} are done", number(found.done), number(found.expected));
+    let is_over = dry_run && found.state != "running";
+    Ok(Outcome {
+        is_nothing: is_over,
+        ..Outcome::said(match (dry_run, is_over) {
+            (_, true) => format!("{} is {} already; {done}.", found.bulk, found.state),
+            (true, false) => format!("{} would end now; {done}.", found.bulk),
+            (false, false) => format!("{} is {}; {done}.", found.bulk, found.state),
+        })
+    })
+}
+
+pub(crate) async fn pause(
+    console: &Console,
+    token: &Secret,
+    place: &Paused,
+    body: &ActBody,
+) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let pause = match place {
+        Paused::Route(path) => console.ask::<calls::PauseRoute>(token, path, &nothing, body).await?,
+        Paused::Destination(path) => {
+            console
+                .ask::<calls::PauseDestination>(token, path, &nothing, body)
+                .await?
+        }
+    };
+    let would = if body.dry_run { "would be" } else { "is" };
+    Ok(Outcome::said(format!("{} {would} paused.", named(&pause))))
+}
+
+pub(crate) async fn resume(
+    console: &Console,
+    token: &Secret,
+    place: &Paused,
+    body: &ActBody,
+) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let pause = match place {
+        Paused::Route(path) => console.ask::<calls::ResumeRoute>(token, path, &nothing, body).await?,
+        Paused::Destination(path) => {
+            console
+                .ask::<calls::ResumeDestination>(token, path, &nothing, body)
+                .await?
+        }
+    };
+    let would = if body.dry_run { "would go" } else { "goes" };
+    Ok(Outcome::said(format!(
+        "{}, paused since {} by {}, {would} on.",
+        named(&pause),
+        pause.at,
+        mask::line(&pause.actor, 100)
+    )))
+}
+
+fn named(pause: &Pause) -> String {
+    format!("The {} {} of {}", pause.place.kind(), pause.place.name(), pause.tenant)
+}
+
+pub(crate) async fn drain(
+    console: &Console,
+    token: &Secret,
+    path: &HostPath,
+    body: &DrainBody,
+    dry_run: bool,
+) -> Result<Outcome, Trouble> {
+    let nothing = Nothing {};
+    let name = &path.host;
+    let (is_drained, changed) = match dry_run {
+        true => {
+            let hosts = console.read::<calls::Hosts>(token, &nothing).await?;
+            let such: Vec<_> = hosts.iter().filter(|host| host.name == *name).collect();
+            if such.is_empty() {
+                return Err(Trouble::not_found(format!("there is no host {name}")));
+            }
+            let is_drained = such.iter().any(|host| host.drain.is_some());
+            (is_drained, is_drained == body.undo)
+        }
+        false => {
+            let report = console.ask::<calls::DrainHost>(token, path, &nothing, body).await?;
+            (report.drain.is_some(), report.changed)
+        }
+    };
+    let is_so = !changed;
+    let says = match (dry_run && !is_so, body.undo, is_so) {
+        (_, _, true) if is_drained => format!("{name} is drained already."),
+        (_, _, true) => format!("{name} is not drained."),
+        (true, false, _) => format!("{name} would claim nothing more from then on."),
+        (true, true, _) => format!("{name} would claim work again."),
+        (false, false, _) => format!("{name} claims nothing more."),
+        (false, true, _) => format!("{name} claims work again."),
+    };
+    Ok(Outcome {
+        is_nothing: dry_run && is_so,
+        ..Outcome::said(says)
+    })
+}
