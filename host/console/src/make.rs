@@ -10,6 +10,7 @@ use tollgate_api::plugins::TenantPath;
 use tollgate_api::portal::NewLinkBody;
 use tollgate_api::tokens::NewTokenBody;
 use tollgate_core::access::{Capability, Permission, Role};
+use tollgate_core::bulk::BulkAction;
 use tollgate_core::filter::Listing;
 
 use crate::act::{ACTOR, Act};
@@ -169,6 +170,7 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
             if offered.is_empty() {
                 return Err(Trouble::bad(format!("nothing is done to all of the {}", list.as_str())));
             }
+            let gives_status = offered.iter().any(|(action, _)| *action == BulkAction::Map);
             let offered = offered
                 .into_iter()
                 .map(|(action, says)| (action.as_str().to_owned(), says.to_owned()));
@@ -176,6 +178,10 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
                 kind: Kind::One(offered.collect()),
                 ..line("action", "What is done", "", true)
             });
+            if gives_status {
+                let hint = "Only where held events are given one: a status of their lifecycle, for example completed.";
+                form.fields.push(line("to", "Status", hint, false));
+            }
             "Do one thing to all of these"
         }
         _ => return Err(Trouble::not_found("there is no such thing to make")),
@@ -248,6 +254,7 @@ fn act(visit: &Visit, what: &str, form: &Filled) -> Result<Act, String> {
             action: form.get("action").to_owned(),
             of: form.given("of"),
             filter: form.get("filter").to_owned(),
+            to: form.given("to"),
             upto: None,
             dry_run: false,
             actor: ACTOR.to_owned(),
