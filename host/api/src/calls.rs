@@ -6,7 +6,7 @@ use tollgate_core::review::ReviewBody;
 use crate::call::{Call, Content, Method, Nothing};
 use crate::{
     budgets, bulk, counts, dead_letters, fixtures, hosts, issues, lately, lists, pauses, plugins, portal, pulls,
-    quarantines, replay, resend, set_aside, settings, state, status, tokens, trace, trials, whoami,
+    quarantines, replay, resend, set_aside, settings, state, status, tokens, trace, trials, tryouts, whoami,
 };
 
 /// A call of the table, without its types.
@@ -612,6 +612,27 @@ calls! {
         body: plugins::ActBody,
         answer: settings::SecretChange,
         returns: "whether there was one of the name"
+    }
+    /// Seal every tenant's secrets under the operator's newest key; those that are sealed with it already stay as they are
+    ResealSecrets = Post "/v1/secrets/reseal" needs HostWrite {
+        body: plugins::ActBody,
+        answer: settings::Resealed,
+        returns: "how many were sealed anew, and which cannot be"
+    }
+    /// Send a source an event that the host signs with the source's own secret: it goes through the edge as a provider's does, and is marked as
+    /// a test
+    TestSource = Post "/v1/tenants/{tenant}/sources/{source}/test" needs SettingsWrite {
+        path: tryouts::SourcePath,
+        body: tryouts::TestEventBody,
+        answer: tryouts::TestEvent,
+        returns: "the event, what the edge answered, and the receipt"
+    }
+    /// Send a destination one signed request that is marked as a test, as any delivery is sent. Nothing of it is kept
+    TestDestination = Post "/v1/tenants/{tenant}/destinations/{destination}/test" needs SettingsWrite {
+        path: pauses::DestinationPath,
+        body: tryouts::TestDeliveryBody,
+        answer: tryouts::TestDelivery,
+        returns: "what was sent, and what the destination answered"
     }
     /// The publishers' keys that a tenant knows
     Publishers = Get "/v1/tenants/{tenant}/publishers" needs PluginRead {

@@ -38,6 +38,7 @@ pub mod status;
 pub mod tokens;
 pub mod trace;
 pub mod trials;
+pub mod tryouts;
 pub mod whoami;
 
 pub use call::{

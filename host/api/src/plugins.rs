@@ -102,6 +102,9 @@ pub struct RouteView {
     pub types: Vec<String>,
     /// The lifecycle statuses that it takes; empty for all.
     pub statuses: Vec<Status>,
+    /// What it asks of an event's content; null: nothing.
+    #[serde(default)]
+    pub filter: Option<String>,
     /// What the route does with an event that comes late: run, skip or hold; null: what the lifecycle says.
     pub late: Option<String>,
     /// What one run may use.
@@ -121,6 +124,8 @@ pub enum SetBy {
     Api,
     /// It is in the tenant's file.
     File,
+    /// It is in the tenant's settings.
+    Settings,
 }
 
 impl SetBy {
@@ -129,6 +134,7 @@ impl SetBy {
         match self {
             Self::Api => "api",
             Self::File => "file",
+            Self::Settings => "settings",
         }
     }
 }

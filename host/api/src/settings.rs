@@ -79,6 +79,25 @@ pub struct SettingsPart {
     /// Of a source the path of its URL; of a route the destinations that it sends to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
+    /// Of a source: what receipts call the secrets that verify its events, and when they do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SourceKey>,
+}
+
+/// A secret of a source, without what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct SourceKey {
+    /// What receipts call it.
+    pub id: String,
+    /// Before this instant it verifies nothing (RFC 3339); null: it always did.
+    pub not_before: Option<String>,
+    /// From this instant on it verifies nothing more (RFC 3339); null: no end is set.
+    pub not_after: Option<String>,
+    /// The secret of the settings that it is, where it is one; the operator's stand in files.
+    pub secret: Option<SecretName>,
+    /// When that secret was set (RFC 3339).
+    pub since: Option<String>,
 }
 
 /// A tenant's configuration as it is in effect, and its settings.
@@ -125,6 +144,9 @@ pub struct SettingsBody {
     /// Of a dry run: how many of the tenant's newest receipts it is tried on; 100 unless said, 500 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<u64>,
+    /// A secret that the text refers to and that is set in the same step: sealed first, and never shown again. The text is checked with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<NewSecret>,
     /// The reason, for the history. Required.
     #[serde(default)]
     pub why: String,
@@ -134,6 +156,18 @@ pub struct SettingsBody {
     /// Who asks, beside the name of the token.
     #[serde(default)]
     pub actor: String,
+}
+
+/// A secret beside settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    /// What the settings refer to it by. No secret of this name is there yet: one that is there is replaced by itself.
+    pub name: SecretName,
+    /// The secret, as the provider shows it.
+    #[cfg_attr(feature = "document", schemars(with = "String"))]
+    pub value: SecretText,
 }
 
 /// Which version to go back to.
@@ -316,6 +350,36 @@ pub struct SecretView {
     pub opens: Option<bool>,
     /// The sources and destinations of the newest settings that refer to it, for example `sources.shop`.
     pub used_by: Vec<String>,
+}
+
+/// What sealing secrets anew did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct Resealed {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Names the key that they are sealed with now.
+    pub sealed_with: String,
+    /// Secrets that were sealed anew, or would be.
+    pub resealed: u64,
+    /// Those that were sealed with that key already.
+    pub unchanged: u64,
+    /// Those that somebody set meanwhile: they are sealed with the newest key of whoever set them.
+    pub overtaken: u64,
+    /// Those that do not open on this host, with the reason. They stay as they are.
+    pub unopened: Vec<UnopenedSecret>,
+}
+
+/// A secret that does not open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "document", derive(schemars::JsonSchema))]
+pub struct UnopenedSecret {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// Its name.
+    pub secret: SecretName,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// What setting or removing a secret did, or would do.

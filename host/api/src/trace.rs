@@ -138,6 +138,9 @@ pub struct ReceiptView {
     /// What of the event is not read as it was sent: shortened, or left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading_notes: Option<String>,
+    /// The host made it itself, for somebody who tried the source: no provider sent it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_test: bool,
     /// Headers of the request that the source keeps, by name. No signature holds them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kept_headers: BTreeMap<String, String>,

@@ -33,6 +33,7 @@ mod store_files;
 mod test_key;
 mod token;
 mod traces;
+mod tryouts;
 mod verify;
 mod wire;
 
@@ -279,6 +280,16 @@ enum Command {
     Settings {
         #[command(subcommand)]
         command: settings::Command,
+    },
+    /// Try a source of a running host: send it a test event
+    Source {
+        #[command(subcommand)]
+        command: tryouts::SourceCommand,
+    },
+    /// Try a destination of a running host: send it a test delivery
+    Destination {
+        #[command(subcommand)]
+        command: tryouts::DestinationCommand,
     },
     /// Write what is configured by API as files
     Config {
@@ -673,6 +684,8 @@ fn main() -> ExitCode {
         Command::Resend(args) => ask::resend(args),
         Command::Review { target, args } => ask::review(&target, args),
         Command::Settings { command } => settings::run(command),
+        Command::Source { command } => tryouts::source(command),
+        Command::Destination { command } => tryouts::destination(command),
         Command::Config { command } => settings::config(command),
         Command::Hosts { target, command } => hosts::run(&target, command),
         Command::Budgets { target, query } => budgets::run(&target, &query),

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tollgate_core::ids::KeyId;
 use tollgate_core::mask;
-use tollgate_core::profile::{Profile, Vector, VectorEvent};
+use tollgate_core::profile::Profile;
 use tollgate_core::request::signed_url;
+use tollgate_core::sample::Sample;
 use tollgate_core::sign::{SignInput, sign};
 use tollgate_core::time::UnixMillis;
-use tollgate_core::vector::{self, Outcome};
 
 use super::request::{ParameterArgs, parse_header, read_body, read_secrets};
 use super::wire::Http;
@@ -20,23 +20,23 @@ use super::{Exit, Usage, ask, print_json, provider, test_key};
 use tollgate_server::clock;
 
 /// Samples that ship with the binary: what the providers send, byte for byte.
-pub(crate) const SAMPLES: [Sample; 4] = [
-    Sample {
+pub(crate) const SAMPLES: [Shipped; 4] = [
+    Shipped {
         name: "voucherify-pending",
         provider: "voucherify",
         body: include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.pending.json"),
     },
-    Sample {
+    Shipped {
         name: "voucherify-completed",
         provider: "voucherify",
         body: include_str!("../../../tests/samples/voucherify-customer.reward_redemptions.completed.json"),
     },
-    Sample {
+    Shipped {
         name: "voucherify-rewarded",
         provider: "voucherify",
         body: include_str!("../../../tests/samples/voucherify-customer.rewarded.json"),
     },
-    Sample {
+    Shipped {
         name: "reward-redeemed",
         provider: "generic-hmac",
         body: include_str!("../../../tests/samples/native-reward.redeemed.json"),
@@ -44,7 +44,7 @@ pub(crate) const SAMPLES: [Sample; 4] = [
 ];
 
 /// One event as its provider sends it.
-pub(crate) struct Sample {
+pub(crate) struct Shipped {
     pub(crate) name: &'static str,
     pub(crate) provider: &'static str,
     pub(crate) body: &'static str,
@@ -258,56 +258,19 @@ fn pick(args: &Args) -> anyhow::Result<Picked> {
     }
 }
 
-/// Requests in the shape of providers whose known answers carry no event.
-const REQUESTS: &str = include_str!("../../../tests/samples/requests.json");
-
-/// An unsigned request of [`REQUESTS`].
-#[derive(serde::Deserialize)]
-struct Shown {
-    provider: String,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-/// A request in the provider's shape: the first of its known answers that is an event, or a sample that ships with Tollgate. The old
-/// signature among its headers gives way to the new.
+/// A request in the provider's shape. The old signature among its headers gives way to the new.
 fn in_its_shape(profile: Arc<Profile>) -> anyhow::Result<Picked> {
-    let mut samples: Vec<Shown> = serde_json::from_str(REQUESTS).context("the shipped samples")?;
-    let at = samples.iter().position(|shown| shown.provider == profile.name.as_str());
-    let (mut headers, body) = match at.map(|at| samples.swap_remove(at)) {
-        Some(shown) => (shown.headers, shown.body),
-        None => {
-            let vectors = vector::of(&profile);
-            let shown = vectors.into_iter().find(|vector| is_event(&profile, vector));
-            let shown = shown.ok_or_else(|| {
-                Usage(format!(
-                    "there is no sample request of `{}`; name a body with --body",
-                    profile.name
-                ))
-            })?;
-            (shown.headers, shown.body)
-        }
-    };
-    for (name, _) in &mut headers {
-        name.make_ascii_lowercase();
-    }
-    if !headers.iter().any(|(name, _)| name == "content-type") {
-        headers.push(("content-type".to_owned(), "application/json".to_owned()));
-    }
+    let sample = Sample::of(&profile).ok_or_else(|| {
+        Usage(format!(
+            "there is no sample request of `{}`; name a body with --body",
+            profile.name
+        ))
+    })?;
     Ok(Picked {
-        body: body.into_bytes(),
-        headers,
+        body: sample.body.into_bytes(),
+        headers: sample.headers,
         profile,
     })
-}
-
-/// Whether a known answer verifies and is read as an event, whatever it says of it.
-fn is_event(profile: &Profile, vector: &Vector) -> bool {
-    let mut asked = vector.clone();
-    if asked.events.is_empty() {
-        asked.events = vec![VectorEvent::default()];
-    }
-    vector.refused.is_none() && vector.unreadable.is_none() && vector::run(profile, &asked) == Outcome::Passed
 }
 
 /// Replaces one text value in a JSON body: what a provider would have signed, had the event been that one.

@@ -23,7 +23,7 @@ use super::{Exit, Refused, Target, Usage, ask, print_json};
 #[derive(clap::Args, Clone)]
 pub(super) struct Of {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// The tenant; without it, the token's
     #[arg(long)]
     tenant: Option<String>,
@@ -117,6 +117,18 @@ pub(super) enum SecretCommand {
         #[command(flatten)]
         act: Act,
     },
+    /// Seal every tenant's secrets under the newest of the operator's keys
+    #[command(
+        after_help = "After a new key was named first in seal_keys of [tenants], with the old one behind it, on every host. Whoever set a secret when and why stays                       as it is, and it can be done again: what is sealed with the newest key already is left alone. Once nothing is sealed with the old                       key any more, take it out.
+
+                      Exit status: 0 all secrets are sealed with the newest key, 1 some do not open on this host, or were set meanwhile."
+    )]
+    Reseal {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        act: Act,
+    },
 }
 
 /// What is done with configuration as a whole.
@@ -157,6 +169,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Exit> {
             SecretCommand::Set { of, name, act } => set_secret(&of, &name, act.body()),
             SecretCommand::List { of } => secrets(&of),
             SecretCommand::Remove { of, name, act } => remove_secret(&of, &name, act.body()),
+            SecretCommand::Reseal { target, act } => reseal(&target, &act.body()),
         },
     }
 }
@@ -167,7 +180,7 @@ pub(super) fn config(command: ConfigCommand) -> anyhow::Result<Exit> {
 }
 
 impl Of {
-    fn path(&self) -> anyhow::Result<TenantPath> {
+    pub(super) fn path(&self) -> anyhow::Result<TenantPath> {
         if self.target.spin.is_some() {
             let why = "nothing is set by API on Spin: an app is built from its files";
             return Err(Usage(why.to_owned()).into());
@@ -313,6 +326,7 @@ fn set(of: &Of, file: &Path, expects: Option<u64>, receipts: Option<u64>, act: A
         text: read(file)?,
         expects,
         receipts,
+        secret: None,
         why: act.why,
         dry_run: act.dry_run,
         actor: act.actor,
@@ -534,6 +548,40 @@ fn remove_secret(of: &Of, name: &str, act: ActBody) -> anyhow::Result<Exit> {
         anstream::println!("{} is removed", change.name);
     }
     Ok(Exit::Yes)
+}
+
+fn reseal(target: &Target, act: &ActBody) -> anyhow::Result<Exit> {
+    let done = asked_at::<calls::ResealSecrets>(ask::host(target)?, &Nothing {}, &Nothing {}, act)?;
+    let exit = match done.unopened.is_empty() && done.overtaken == 0 {
+        true => Exit::Yes,
+        false => Exit::No,
+    };
+    if target.json {
+        print_json(&done)?;
+        return Ok(exit);
+    }
+    let would = if done.dry_run { " would be" } else { "" };
+    anstream::println!(
+        "{GOOD}{}{GOOD:#}{would} sealed anew with the key {}; {} sealed with it already",
+        counted(done.resealed, "secret"),
+        done.sealed_with,
+        done.unchanged
+    );
+    if done.overtaken > 0 {
+        anstream::println!(
+            "{WARN}{}{WARN:#} set meanwhile: do it again",
+            counted(done.overtaken, "secret")
+        );
+    }
+    for secret in &done.unopened {
+        anstream::println!(
+            "{BAD}{}/{}{BAD:#}  {}",
+            secret.tenant,
+            secret.secret,
+            mask::line(&secret.why, 300)
+        );
+    }
+    Ok(exit)
 }
 
 fn export(of: &Of, out: Option<&Path>) -> anyhow::Result<Exit> {

@@ -117,6 +117,9 @@ pub(super) fn trace(trace: &Trace) {
     if let Some(occurred_at) = &receipt.occurred_at {
         field("occurred", occurred_at);
     }
+    if receipt.host_test {
+        field("a test", "the host made it itself, for somebody who tried the source");
+    }
     if let Some(notes) = &receipt.reading_notes {
         field("notes", notes);
     }

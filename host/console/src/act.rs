@@ -9,12 +9,14 @@ use tollgate_api::dead_letters::DeadLetterQuery;
 use tollgate_api::hosts::{DrainBody, HostPath};
 use tollgate_api::issues::{IssueBody, IssuePath};
 use tollgate_api::pauses::DestinationPath;
-use tollgate_api::plugins::{ActBody, RoutePath, TenantPath};
+use tollgate_api::plugins::{ActBody, ChangeBody, PluginPath, PluginQuery, RoutePath, TenantPath};
 use tollgate_api::portal::NewLinkBody;
 use tollgate_api::replay::ReplayBody;
 use tollgate_api::resend::{ResendBody, SentQuery};
 use tollgate_api::settings::{RollbackBody, SecretBody, SecretPath, SettingsBody};
 use tollgate_api::tokens::{NewTokenBody, RevokeBody, TokenPath};
+use tollgate_api::tryouts::{SourcePath, TestDeliveryBody, TestEventBody};
+use tollgate_core::registry::Step;
 use tollgate_core::review::ReviewBody;
 
 /// Who the history says asked, beside the token's name.
@@ -39,6 +41,16 @@ pub(crate) enum Act {
     Secret(SecretPath, SecretBody),
     /// Removes one.
     RemoveSecret(SecretPath, ActBody),
+    /// Sets settings with a secret that this host made: whoever set them sees it once, when it is done.
+    SettingsAndShow(TenantPath, Box<SettingsBody>),
+    /// Publishes or retires a plugin's version.
+    Version(Step, PluginPath, PluginQuery, ActBody),
+    /// Changes what a route runs.
+    Binding(Binding, RoutePath, ChangeBody),
+    /// Sends a source a test event.
+    TestSource(SourcePath, TestEventBody),
+    /// Sends a destination a test delivery.
+    TestDestination(DestinationPath, TestDeliveryBody),
     /// Says what becomes of an issue.
     Issue(IssuePath, IssueBody),
     /// Does one thing to all that fits a filter.
@@ -57,6 +69,16 @@ pub(crate) enum Act {
     Link(TenantPath, Box<NewLinkBody>),
     /// Ends either.
     Revoke(TokenPath, RevokeBody),
+}
+
+/// What is done to a route's binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    Shadow,
+    Canary,
+    Promote,
+    RollBack,
+    FollowFile,
 }
 
 /// What is paused.
@@ -212,8 +234,11 @@ impl Act {
             Self::Replay(body) => body.dry_run = dry_run,
             Self::Resend(body) => body.dry_run = dry_run,
             Self::Review(body) => body.dry_run = dry_run,
-            Self::Lift(_, body) | Self::RemoveSecret(_, body) => body.dry_run = dry_run,
-            Self::Settings(_, body) => body.dry_run = dry_run,
+            Self::Lift(_, body) | Self::RemoveSecret(_, body) | Self::Version(_, _, _, body) => body.dry_run = dry_run,
+            Self::Binding(_, _, body) => body.dry_run = dry_run,
+            Self::TestSource(_, body) => body.dry_run = dry_run,
+            Self::TestDestination(_, body) => body.dry_run = dry_run,
+            Self::Settings(_, body) | Self::SettingsAndShow(_, body) => body.dry_run = dry_run,
             Self::RollBackSettings(_, body) => body.dry_run = dry_run,
             Self::Secret(_, body) => body.dry_run = dry_run,
             Self::Bulk(body) => body.dry_run = dry_run,

@@ -12,10 +12,12 @@ use tollgate_api::set_aside::ReviewReport;
 use tollgate_api::settings::{SecretChange, SettingsChange};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::mask;
+use tollgate_core::registry::Step;
 
 use crate::Console;
-use crate::act::Act;
+use crate::act::{Act, Binding};
 use crate::asked::Trouble;
+use crate::did;
 use crate::outcome::{Outcome, would};
 use crate::page::{Frame, show, show_as};
 use crate::table::{Cell, Part, Table, address, event_page};
@@ -315,7 +317,20 @@ pub(crate) async fn looked_at(
     why: &str,
     back: String,
 ) -> Result<Response, Trouble> {
+    looked_at_with(console, visit, act, why, back, Vec::new()).await
+}
+
+/// As [`looked_at`], with what whoever confirms it should read first.
+pub(crate) async fn looked_at_with(
+    console: &Console,
+    visit: &Visit,
+    act: Act,
+    why: &str,
+    back: String,
+    notes: Vec<String>,
+) -> Result<Response, Trouble> {
     let mut outcome = done(console, visit, act.clone(), true).await?;
+    outcome.warnings.splice(0..0, notes);
     let act = outcome.narrowed.take().unwrap_or(act);
     let number = console
         .sessions()
@@ -399,6 +414,50 @@ async fn done(console: &Console, visit: &Visit, act: Act, dry_run: bool) -> Resu
         Act::Settings(path, body) => {
             configured(&console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?)
         }
+        Act::SettingsAndShow(path, body) => {
+            let change = console.ask::<calls::SetSettings>(token, &path, &nothing, &body).await?;
+            let mut outcome = configured(&change);
+            match &body.secret {
+                Some(secret) if body.dry_run => outcome.warnings.push(format!(
+                    "A secret {} is made and sealed. It is shown once, when this is done.",
+                    secret.name
+                )),
+                Some(secret) => {
+                    outcome.says = format!(
+                        "{} This is the secret {}, which is shown this once:",
+                        outcome.says, secret.name
+                    );
+                    outcome.secret = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
+                }
+                None => {}
+            }
+            outcome
+        }
+        Act::Version(step, path, query, body) => match step {
+            Step::Publish => {
+                let version = console.ask::<calls::PublishPlugin>(token, &path, &query, &body).await?;
+                did::stepped(&version, "published", body.dry_run)
+            }
+            Step::Retire => {
+                let version = console.ask::<calls::RetirePlugin>(token, &path, &query, &body).await?;
+                did::stepped(&version, "retired", body.dry_run)
+            }
+        },
+        Act::Binding(binding, path, body) => did::bound(&match binding {
+            Binding::Shadow => console.ask::<calls::Shadow>(token, &path, &nothing, &body).await?,
+            Binding::Canary => console.ask::<calls::Canary>(token, &path, &nothing, &body).await?,
+            Binding::Promote => console.ask::<calls::Promote>(token, &path, &nothing, &body).await?,
+            Binding::RollBack => console.ask::<calls::Rollback>(token, &path, &nothing, &body).await?,
+            Binding::FollowFile => console.ask::<calls::FollowFile>(token, &path, &nothing, &body).await?,
+        }),
+        Act::TestSource(path, body) => {
+            did::test_event(&console.ask::<calls::TestSource>(token, &path, &nothing, &body).await?)
+        }
+        Act::TestDestination(path, body) => did::test_delivery(
+            &console
+                .ask::<calls::TestDestination>(token, &path, &nothing, &body)
+                .await?,
+        ),
         Act::RollBackSettings(path, body) => {
             let change = console
                 .ask::<calls::RollBackSettings>(token, &path, &nothing, &body)

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tollgate_api::{Call, Content, ErrorBody, question};
 use tollgate_core::secret::Secret;
 use tower_service::Service as _;
@@ -51,6 +51,11 @@ impl IntoResponse for Trouble {
     }
 }
 
+/// What came back, or went out, is not what the call's types say.
+fn broken<C: Call>(error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{}: {error}", C::PATH))
+}
+
 impl Console {
     /// Asks a call with a token.
     ///
@@ -63,23 +68,34 @@ impl Console {
         query: &C::Query,
         body: &C::Body,
     ) -> Result<C::Answer, Trouble> {
-        let broken = |error: &dyn std::fmt::Display| {
-            Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{}: {error}", C::PATH))
-        };
-        let question = question::<C>(path, query).map_err(|error| broken(&error))?;
         let body = match C::TAKES {
-            Content::Json => serde_json::to_vec(body).map_err(|error| broken(&error))?,
+            Content::Json => serde_json::to_vec(body).map_err(|error| broken::<C>(&error))?,
             Content::Nothing | Content::Component | Content::Metrics => Vec::new(),
         };
+        self.send::<C>(token, path, query, (Body::from(body), HeaderMap::new()))
+            .await
+    }
+
+    /// As [`Console::ask`], with a body and headers by hand.
+    pub(crate) async fn send<C: Call>(
+        &self,
+        token: &Secret,
+        path: &C::Path,
+        query: &C::Query,
+        (body, headers): (Body, HeaderMap),
+    ) -> Result<C::Answer, Trouble> {
+        let broken = broken::<C>;
+        let question = question::<C>(path, query).map_err(|error| broken(&error))?;
         let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
             .map_err(|_| Trouble::new(StatusCode::UNAUTHORIZED, "a token is one line of plain text"))?;
         bearer.set_sensitive(true);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(C::METHOD.as_str())
             .uri(question)
-            .header(header::AUTHORIZATION, bearer)
-            .body(Body::from(body))
+            .body(body)
             .map_err(|_| Trouble::bad("what was asked for does not fit into one request"))?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
         let Ok(answer) = self.host.calls.clone().call(request).await;
         let status = answer.status();
         let bytes = axum::body::to_bytes(answer.into_body(), ANSWER_BYTES_MAX)

@@ -162,21 +162,20 @@ pub(crate) fn actions(visit: &Visit, list: Listing) -> Vec<(BulkAction, &'static
         return Vec::new();
     }
     let says = |action| match action {
-        BulkAction::Replay => Some((Permission::WorkReplay, "run these jobs again")),
-        BulkAction::Redeliver => Some((Permission::DeliveryResend, "send these deliveries again")),
-        BulkAction::Route => Some((
+        BulkAction::Replay => (Permission::WorkReplay, "run these jobs again"),
+        BulkAction::Redeliver => (Permission::DeliveryResend, "send these deliveries again"),
+        BulkAction::Route => (
             Permission::WorkReplay,
             "route these events again, for jobs that they lack",
-        )),
-        BulkAction::Dismiss => Some((Permission::ReviewWrite, "dismiss what of these is held")),
-        // It needs a status of a lifecycle, which the command line completes and checks.
-        BulkAction::Map => None,
+        ),
+        BulkAction::Dismiss => (Permission::ReviewWrite, "dismiss what of these is held"),
+        BulkAction::Map => (Permission::ReviewWrite, "give the held of these a status"),
     };
     let of_list = BulkAction::ALL
         .into_iter()
         .filter(|action| action.lists().contains(&list));
     of_list
-        .filter_map(|action| Some((action, says(action)?)))
+        .map(|action| (action, says(action)))
         .filter(|(_, (permission, _))| may(visit, *permission))
         .map(|(action, (_, says))| (action, says))
         .collect()

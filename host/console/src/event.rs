@@ -183,6 +183,10 @@ fn facts(trace: &Trace) -> Vec<(&'static str, String)> {
         let status = receipt.status.as_deref().unwrap_or("not mapped");
         add("Lifecycle", Some(format!("{family}: {status}")));
     }
+    let test = receipt
+        .host_test
+        .then(|| "the host made it, to try the source".to_owned());
+    add("A test", test);
     add("Amount", receipt.amount.clone());
     add("Happened", receipt.occurred_at.clone());
     add("Came in", Some(receipt.received_at.clone()));

@@ -10,12 +10,14 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tollgate_api::{Nothing, calls};
+use tollgate_core::access::Permission;
 use tollgate_core::portal::Origin;
 use tollgate_core::secret::Secret;
 
 use crate::asked::Trouble;
 use crate::page;
 use crate::session::{BY_LINK, Visitor, is_link};
+use crate::upload;
 use crate::visit::{FORM_KEY, Filled, Reached, SESSION_COOKIE, Theme, Visit, cookie, go};
 use crate::{Console, OVER, ROOT};
 
@@ -100,11 +102,21 @@ async fn still(console: &Console, visitor: Visitor, session: &str) -> Result<Opt
 /// The page that somebody who is signed in asks for.
 async fn shown(console: &Console, visit: &Visit, mut parts: Parts, body: Body, next: Next) -> Response {
     let is_reading = matches!(parts.method, Method::GET | Method::HEAD);
+    // A file is in memory until it is handed on.
+    let mut held = None;
     if !is_reading {
-        match filled(&parts, body, &visit.visitor).await {
-            Ok(form) => parts.extensions.insert(form),
-            Err(trouble) => return page::trouble(visit, &trouble),
+        let read = if parts.uri.path() == upload::PATH {
+            handed_in(console, &mut parts, body, visit)
+                .await
+                .map(|place| held = Some(place))
+        } else {
+            filled(&parts, body, &visit.visitor).await.map(|form| {
+                parts.extensions.insert(form);
+            })
         };
+        if let Err(trouble) = read {
+            return page::trouble(&visit, &trouble);
+        }
     }
     parts.extensions.insert(visit.clone());
     let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
@@ -122,6 +134,22 @@ async fn shown(console: &Console, visit: &Visit, mut parts: Parts, body: Body, n
     }
 }
 
+/// Reads the one form that has a file, when it is one of a page of this session and its sender may hand plugins in. Of anybody else's nothing is
+/// read.
+async fn handed_in(console: &Console, parts: &mut Parts, body: Body, visit: &Visit) -> Result<upload::Held, Trouble> {
+    is_ours(parts)?;
+    if !page::may(visit, Permission::PluginUpload) {
+        return Err(Trouble::new(StatusCode::FORBIDDEN, "your token hands no plugins in"));
+    }
+    let place = upload::Held::take(&console.uploads)?;
+    let (form, handed) = upload::read(&parts.headers, body).await?;
+    is_of_session(&form, &visit.visitor)?;
+    let handed = handed.ok_or_else(|| Trouble::bad("component: choose a file"))?;
+    parts.extensions.insert(form);
+    parts.extensions.insert(handed);
+    Ok(place)
+}
+
 /// Whether a page is asked for into a frame, where somebody may have one.
 pub(crate) fn is_framed(console: &Console, headers: &HeaderMap) -> bool {
     let into_frame = headers
@@ -133,14 +161,33 @@ pub(crate) fn is_framed(console: &Console, headers: &HeaderMap) -> bool {
 /// The form of a request, when it is one of a page of this session.
 async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, Trouble> {
     let form = read_form(parts, body).await?;
-    // Compared in constant time; the key is of this session and of nobody else's.
-    if !Secret::new(visitor.form_key.as_str()).matches(form.get(FORM_KEY).as_bytes()) {
-        return Err(Trouble::new(
-            StatusCode::FORBIDDEN,
-            "this form is not of your session: nothing was done. Open its page again and send it from there",
-        ));
-    }
+    is_of_session(&form, visitor)?;
     Ok(form)
+}
+
+/// # Errors
+/// When a form has not the key of this session.
+fn is_of_session(form: &Filled, visitor: &Visitor) -> Result<(), Trouble> {
+    // Compared in constant time; the key is of this session and of nobody else's.
+    if Secret::new(visitor.form_key.as_str()).matches(form.get(FORM_KEY).as_bytes()) {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        StatusCode::FORBIDDEN,
+        "this form is not of your session: nothing was done. Open its page again and send it from there",
+    ))
+}
+
+/// # Errors
+/// When another site sent a form.
+fn is_ours(parts: &Parts) -> Result<(), Trouble> {
+    if is_from_here(&parts.headers) {
+        return Ok(());
+    }
+    Err(Trouble::new(
+        StatusCode::FORBIDDEN,
+        "another site sent this form: nothing was done",
+    ))
 }
 
 /// Reads a form that one of these pages sent.
@@ -148,12 +195,7 @@ async fn filled(parts: &Parts, body: Body, visitor: &Visitor) -> Result<Filled, 
 /// # Errors
 /// When another site sent it, or it is too long.
 pub(crate) async fn read_form(parts: &Parts, body: Body) -> Result<Filled, Trouble> {
-    if !is_from_here(&parts.headers) {
-        return Err(Trouble::new(
-            StatusCode::FORBIDDEN,
-            "another site sent this form: nothing was done",
-        ));
-    }
+    is_ours(parts)?;
     let bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
         Trouble::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -13,9 +13,11 @@ mod asked;
 mod assets;
 mod bulks;
 mod charts;
+mod did;
 mod event;
-mod form;
+mod fields;
 mod given;
+mod grants;
 mod guard;
 mod hosts;
 mod issues;
@@ -28,6 +30,9 @@ mod page;
 mod pauses;
 mod plugins;
 mod portal;
+mod promoting;
+mod route;
+mod route_form;
 mod session;
 mod set_aside;
 mod set_up;
@@ -37,10 +42,13 @@ mod sign_in;
 mod table;
 mod timeline;
 mod tokens;
+mod trial;
+mod upload;
 mod visit;
 mod words;
 mod written;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -77,6 +85,8 @@ pub struct Host {
 struct Console {
     host: Host,
     sessions: Mutex<Sessions>,
+    /// How many files of forms are in memory.
+    uploads: Arc<AtomicUsize>,
 }
 
 impl Console {
@@ -91,6 +101,7 @@ pub fn router(host: Host) -> Router {
     let console = Arc::new(Console {
         host,
         sessions: Mutex::default(),
+        uploads: Arc::default(),
     });
     let mut pages = Router::new()
         .route("/console", get(overview::overview))
@@ -106,7 +117,12 @@ pub fn router(host: Host) -> Router {
         .route("/console/hosts", get(hosts::hosts))
         .route("/console/tokens", get(tokens::tokens))
         .route("/console/plugins", get(plugins::plugins))
+        .route(upload::PATH, get(upload::form).post(upload::upload))
         .route("/console/plugins/{digest}", get(plugins::plugin))
+        .route("/console/routes/{tenant}/{route}", get(route::route))
+        .route("/console/sources/{tenant}/{source}", get(settings::source))
+        .route("/console/bring/{what}", get(promoting::form).post(promoting::preview))
+        .route("/console/trial", get(trial::form).post(trial::run))
         .route("/console/budgets", get(plugins::budgets))
         .route("/console/sources", get(settings::sources))
         .route("/console/routes", get(settings::routes))

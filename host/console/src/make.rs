@@ -10,12 +10,13 @@ use tollgate_api::plugins::TenantPath;
 use tollgate_api::portal::NewLinkBody;
 use tollgate_api::tokens::NewTokenBody;
 use tollgate_core::access::{Capability, Permission, Role};
+use tollgate_core::bulk::BulkAction;
 use tollgate_core::filter::Listing;
 
 use crate::act::{ACTOR, Act};
 use crate::asked::Trouble;
 use crate::bulks::actions;
-use crate::form::{Field, Form, Kind, line};
+use crate::fields::{Field, Form, Kind, line};
 use crate::page::{Frame, may, show, show_as};
 use crate::settings::asked;
 use crate::table::address;
@@ -78,22 +79,17 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         return Err(Trouble::new(StatusCode::FORBIDDEN, says));
     }
     let own = visit.visitor.who.tenant.as_ref().map(ToString::to_string);
-    let mut form = Form {
-        frame: Frame::of(visit, ""),
-        action: format!("{ROOT}/make/{what}"),
-        about: "",
-        tenant: own.clone().unwrap_or_default(),
-        of: Vec::new(),
-        needs: Vec::new(),
-        fields: Vec::new(),
-        is_question: false,
-        why: field(fields, "why").to_owned(),
-        back: back(what, fields),
-        wrong,
-    };
+    let mut form = Form::new(
+        Frame::of(visit, ""),
+        format!("{ROOT}/make/{what}"),
+        own.as_deref().unwrap_or_default(),
+        back(what, fields),
+    );
+    form.why = field(fields, "why").to_owned();
+    form.wrong = wrong;
     form.frame.title = match what {
         "token" => {
-            form.about = "It is shown once, when it is made. Nobody gives more than they have.";
+            form.about = "It is shown once, when it is made. Nobody gives more than they have.".to_owned();
             let roles = Role::ALL.map(|role| (role.as_str().to_owned(), role_says(role)));
             let roles = roles
                 .into_iter()
@@ -120,7 +116,8 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
         }
         "link" => {
             form.about =
-                "It opens this console for one tenant. It is shown once, when it is made; hand it to whom it is for.";
+                "It opens this console for one tenant. It is shown once, when it is made; hand it to whom it is for."
+                    .to_owned();
             if own.is_none() {
                 form.fields
                     .push(line("tenant", "Tenant", "Whose console it opens.", true));
@@ -163,7 +160,8 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
                 .parse()
                 .map_err(|error| Trouble::bad(format!("of: {error}")))?;
             form.about =
-                "It is done to all that fits now, in steps; what comes in meanwhile is left alone. It can be ended.";
+                "It is done to all that fits now, in steps; what comes in meanwhile is left alone. It can be ended."
+                    .to_owned();
             form.of = vec![
                 ("of", list.as_str().to_owned()),
                 ("filter", field(fields, "filter").to_owned()),
@@ -172,6 +170,7 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
             if offered.is_empty() {
                 return Err(Trouble::bad(format!("nothing is done to all of the {}", list.as_str())));
             }
+            let gives_status = offered.iter().any(|(action, _)| *action == BulkAction::Map);
             let offered = offered
                 .into_iter()
                 .map(|(action, says)| (action.as_str().to_owned(), says.to_owned()));
@@ -179,6 +178,10 @@ fn blank(visit: &Visit, what: &str, fields: &[(String, String)], wrong: String) 
                 kind: Kind::One(offered.collect()),
                 ..line("action", "What is done", "", true)
             });
+            if gives_status {
+                let hint = "Only where held events are given one: a status of their lifecycle, for example completed.";
+                form.fields.push(line("to", "Status", hint, false));
+            }
             "Do one thing to all of these"
         }
         _ => return Err(Trouble::not_found("there is no such thing to make")),
@@ -252,6 +255,7 @@ fn act(visit: &Visit, what: &str, form: &Filled) -> Result<Act, String> {
             of: form.given("of"),
             to: None,
             filter: form.get("filter").to_owned(),
+            to: form.given("to"),
             upto: None,
             dry_run: false,
             actor: ACTOR.to_owned(),

@@ -6,25 +6,37 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{StatusCode, Uri};
-use tollgate_api::plugins::{ActBody, TenantPath};
-use tollgate_api::settings::{RollbackBody, SecretBody, SecretPath, SecretText, SettingsBody};
+use tollgate_api::lists::ListQuery;
+use tollgate_api::pauses::DestinationPath;
+use tollgate_api::plugins::{ActBody, PluginVersion, PluginsQuery, RoutePath, TenantPath};
+use tollgate_api::settings::{NewSecret, RollbackBody, SecretBody, SecretPath, SecretText, SettingsBody};
+use tollgate_api::tryouts::{SourcePath, TestDeliveryBody, TestEventBody};
 use tollgate_api::{Nothing, calls};
 use tollgate_core::access::Permission;
 use tollgate_core::ids::{SecretName, TenantName};
 use tollgate_core::mask;
-use tollgate_core::profile::{self, Profile};
+use tollgate_core::profile;
+use tollgate_core::registry::Standing;
 use tollgate_core::secret::Secret;
 
 use crate::Console;
 use crate::act::{ACTOR, Act};
 use crate::acting;
 use crate::asked::Trouble;
-use crate::form::{Field, Form, Kind, line};
+use crate::fields::{Field, Form, Kind, Wrong, line};
+use crate::grants;
 use crate::page::{Frame, may, show, show_as};
-use crate::settings::{asked, tenant, view};
+use crate::promoting::{route_page, segment};
+use crate::route_form::{self, Asks, Now, Offered, Runs};
+use crate::settings::{EVENTS_LOOKED_AT, asked, needs, tenant, view};
 use crate::table::address;
 use crate::visit::{Filled, Visit, field};
-use crate::written::written;
+use crate::written;
+
+/// Who the registry says added a version that the operator's file names.
+const BY_FILE: &str = "configuration";
+/// Types of events that a route's form offers.
+const TYPES_SHOWN: usize = 40;
 
 /// `GET /console/set/{what}`: the form.
 pub(crate) async fn form(
@@ -33,8 +45,7 @@ pub(crate) async fn form(
     Path(what): Path<String>,
     uri: Uri,
 ) -> Result<Response, Trouble> {
-    let fields = asked(&uri);
-    Ok(show(&blank(&console, &visit, &what, &fields, String::new()).await?))
+    Ok(show(&blank(&console, &visit, &what, &asked(&uri)).await?))
 }
 
 /// `POST /console/set/{what}`: what would be done.
@@ -44,38 +55,53 @@ pub(crate) async fn preview(
     Path(what): Path<String>,
     form: Filled,
 ) -> Result<Response, Trouble> {
-    let act = match act(&console, &visit, &what, &form).await {
-        Ok(act) => act,
-        Err(trouble) if trouble.status == StatusCode::BAD_REQUEST => {
-            let page = blank(&console, &visit, &what, &form.0, trouble.says).await?;
-            return Ok(show_as(StatusCode::BAD_REQUEST, &page));
+    let wrong = match act(&console, &visit, &what, &form).await {
+        Ok((act, notes)) => {
+            let back = back(&what, field(&form.0, "tenant"), &form.0);
+            match acting::looked_at_with(&console, &visit, act, form.get("why"), back, notes).await {
+                // What is wrong with what was filled in is said beside it.
+                Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
+                    vec![(String::new(), trouble.says)]
+                }
+                page => return page,
+            }
         }
-        Err(trouble) => return Err(trouble),
+        Err(Unfit::Trouble(trouble)) => return Err(trouble),
+        Err(Unfit::Wrong(wrong)) => wrong,
     };
-    match acting::looked_at(
-        &console,
-        &visit,
-        act,
-        form.get("why"),
-        back(&what, form.get("tenant"), &form.0),
-    )
-    .await
+    let mut page = blank(&console, &visit, &what, &form.0).await?;
+    page.blame(wrong);
+    for one in page
+        .fields
+        .iter_mut()
+        .filter(|one| one.name == "filter" && !one.wrong.is_empty())
     {
-        Ok(page) => Ok(page),
-        // What is wrong with what was filled in is said beside it.
-        Err(trouble) if matches!(trouble.status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT) => {
-            let page = blank(&console, &visit, &what, &form.0, trouble.says).await?;
-            Ok(show_as(StatusCode::BAD_REQUEST, &page))
+        one.place = route_form::place(&form).unwrap_or_default();
+    }
+    Ok(show_as(StatusCode::BAD_REQUEST, &page))
+}
+
+/// Why a form comes to no call.
+enum Unfit {
+    /// Something is wrong with what was filled in.
+    Wrong(Vec<Wrong>),
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Unfit {
+    fn from(trouble: Trouble) -> Self {
+        match trouble.status {
+            StatusCode::BAD_REQUEST => Self::Wrong(vec![(String::new(), trouble.says)]),
+            _ => Self::Trouble(trouble),
         }
-        Err(trouble) => Err(trouble),
     }
 }
 
 fn back(what: &str, tenant: &str, fields: &[(String, String)]) -> String {
     let page = match (what, field(fields, "kind")) {
-        ("source", _) | ("remove", "source") => "/sources",
+        ("source" | "rotate" | "end-key" | "test-source", _) | ("remove", "source") => "/sources",
         ("route", _) | ("remove", "route") => "/routes",
-        ("destination", _) | ("remove", "destination") => "/destinations",
+        ("destination" | "test-destination", _) | ("remove", "destination") => "/destinations",
         ("secret" | "remove-secret", _) => "/secrets",
         _ => "/settings",
     };
@@ -95,13 +121,7 @@ async fn secrets(console: &Console, visit: &Visit, tenant: &TenantName) -> Resul
         .collect())
 }
 
-async fn blank(
-    console: &Console,
-    visit: &Visit,
-    what: &str,
-    fields: &[(String, String)],
-    wrong: String,
-) -> Result<Form, Trouble> {
+async fn blank(console: &Console, visit: &Visit, what: &str, fields: &[(String, String)]) -> Result<Form, Trouble> {
     if !may(visit, Permission::SettingsWrite) {
         return Err(Trouble::new(StatusCode::FORBIDDEN, "your token changes no settings"));
     }
@@ -111,79 +131,77 @@ async fn blank(
         let named = names.iter().map(|name| (*name, field(fields, name).to_owned()));
         named.filter(|(_, value)| !value.is_empty()).collect()
     };
-    let mut form = Form {
-        frame: Frame::of(visit, ""),
-        action: format!("{}/set/{what}", crate::ROOT),
-        about: "",
-        of: Vec::new(),
-        needs: Vec::new(),
-        fields: Vec::new(),
-        is_question: false,
-        why: given("why"),
-        back: back(what, tenant.as_str(), fields),
-        tenant: tenant.to_string(),
-        wrong,
-    };
+    let mut form = Form::new(
+        Frame::of(visit, ""),
+        format!("{}/set/{}", crate::ROOT, segment(what)),
+        tenant.as_str(),
+        back(what, tenant.as_str(), fields),
+    );
     let title = match what {
         "source" => {
             source_form(console, visit, &tenant, &given("provider"), &mut form).await?;
             "Add a source"
         }
-        "route" => {
-            form.about = "Which events it takes, and what becomes of them.";
-            let forms = [
-                ("envelope", "hand on the envelope with the event"),
-                ("body", "hand on the body as it came"),
-                ("cloudevents", "hand on a CloudEvent"),
-                ("plugin", "run a plugin"),
-            ];
-            let forms = forms.map(|(value, name)| (value.to_owned(), name.to_owned()));
+        "route" => route_fields(console, visit, &tenant, fields, &mut form).await?,
+        "destination" => {
+            destination_form(console, visit, &tenant, &given("kind"), &mut form).await?;
+            "Add a destination"
+        }
+        "rotate" => {
+            form.about = "The new secret verifies beside the old one from the next request on. Once the provider signs with the new one alone, end the old one."
+                .to_owned();
+            form.of = of(&["name"]);
+            let month = (console.host.now)().to_string();
             form.fields = vec![
-                line("name", "Name", "Small letters, digits, - and _.", true),
-                line("sources", "Sources", "With commas between them; empty for all.", false),
-                line(
-                    "types",
-                    "Types of events",
-                    "With commas between them, for example customer.*; empty for all.",
-                    false,
-                ),
                 Field {
-                    kind: Kind::One(forms.to_vec()),
-                    ..line("runs", "What it does", "", true)
-                },
-                line("plugin", "Plugin", "The name of a plugin, where one is run.", false),
-                line("destinations", "Destinations", "With commas between them.", false),
-                Field {
-                    kind: Kind::Lines(5),
+                    kind: Kind::Hidden,
                     ..line(
-                        "more",
-                        "Further keys",
-                        "As TOML, for example grants and config of a plugin.",
-                        false,
+                        "new_secret",
+                        "New secret",
+                        "As the provider shows it, with its prefix. It is sealed and never shown again.",
+                        true,
                     )
                 },
-            ];
-            "Add a route"
-        }
-        "destination" => {
-            form.about = "An HTTPS endpoint of your own. Each delivery is signed after Standard Webhooks.";
-            form.fields = vec![
-                line("name", "Name", "Small letters, digits, - and _.", true),
-                line("url", "URL", "With https.", true),
                 Field {
-                    kind: Kind::One(secrets(console, visit, &tenant).await?),
+                    value: month.get(..10).unwrap_or("new").to_owned(),
                     ..line(
-                        "secret",
-                        "Secret that signs",
-                        "Set it under Secrets first: the base64 of 24 to 64 random bytes behind the prefix of Standard Webhooks.",
+                        "secret_id",
+                        "What receipts call it",
+                        "For example the day on which it was made.",
                         true,
                     )
                 },
             ];
-            "Add a destination"
+            "Rotate the secret"
+        }
+        "end-key" => {
+            form.about = "Requests that are signed with it are refused from the next one on. The secret itself stays under Secrets until it is removed there.".to_owned();
+            form.of = of(&["name", "key"]);
+            "End a secret"
+        }
+        "test-source" => {
+            form.about = "The host makes an event as the provider's look, signs it with the source's own secret, and sends it through the edge. It is marked as a test, \
+                          and has a receipt like any other."
+                .to_owned();
+            form.of = of(&["name"]);
+            form.asks_why = false;
+            form.fields.push(line(
+                "event_type",
+                "Type",
+                "Empty: tollgate.test, which only routes take that ask for no types. Routes that take it do what they do with any event.",
+                false,
+            ));
+            "Send a test event"
+        }
+        "test-destination" => {
+            form.about =
+                "One signed request, sent as every delivery is and marked as a test. Nothing of it is kept, and it is not tried again.".to_owned();
+            form.of = of(&["name"]);
+            form.asks_why = false;
+            "Send a test delivery"
         }
         "secret" => {
-            form.about = "It is sealed at once and never shown again. What uses it must fit it.";
+            form.about = "It is sealed at once and never shown again. What uses it must fit it.".to_owned();
             form.of = of(&["name"]);
             if form.of.is_empty() {
                 form.fields.push(line(
@@ -200,7 +218,7 @@ async fn blank(
             "Set a secret"
         }
         "settings" => {
-            form.about = "The whole text takes the place of the one before.";
+            form.about = "The whole text takes the place of the one before.".to_owned();
             let found = view(console, visit, &tenant).await?;
             let is_sent = fields.iter().any(|(name, _)| name == "text");
             let (expects, text) = match is_sent {
@@ -222,30 +240,273 @@ async fn blank(
         }
         "rollback" => {
             form.about =
-                "The text of that version is in effect again, as a new version. Version 0 is no settings at all.";
+                "The text of that version is in effect again, as a new version. Version 0 is no settings at all."
+                    .to_owned();
             form.of = of(&["to"]);
             "Go back"
         }
         "remove" => {
-            form.about = "It is taken out of the settings.";
+            form.about = "It is taken out of the settings.".to_owned();
             form.of = of(&["kind", "name"]);
             "Remove it"
         }
         "remove-secret" => {
-            form.about = "A secret that something uses stays.";
+            form.about = "A secret that something uses stays.".to_owned();
             form.of = of(&["name"]);
             "Remove a secret"
         }
         _ => return Err(Trouble::not_found("there is no such thing to set")),
     };
-    for one in &mut form.fields {
-        let was = field(fields, &one.name);
-        if one.value.is_empty() && !was.is_empty() && !matches!(one.kind, Kind::Hidden) {
-            one.value = was.to_owned();
-        }
-    }
+    form.refill(fields);
     form.frame.title = title.to_owned();
     Ok(form)
+}
+
+/// Asks what the route is to do first, and then for what that needs. Returns the page's title.
+async fn route_fields(
+    console: &Console,
+    visit: &Visit,
+    tenant: &TenantName,
+    fields: &[(String, String)],
+    form: &mut Form,
+) -> Result<&'static str, Trouble> {
+    let (name, is_change) = (field(fields, "name"), is_change(fields));
+    let found = view(console, visit, tenant).await?;
+    let now = match is_change || !name.is_empty() && field(fields, "runs").is_empty() {
+        true => route_now(console, visit, tenant, &found.text, name).await?,
+        false => None,
+    };
+    let runs = match (&now, field(fields, "runs")) {
+        (Some((runs, _)), _) => Some(runs.clone()),
+        (None, text) => Runs::of(text),
+    };
+    let Some(runs) = runs else {
+        form.about = "What becomes of the events that it takes?".to_owned();
+        form.is_question = true;
+        let forms = [
+            ("envelope", "hand on the envelope with the event"),
+            ("body", "hand on the body as it came"),
+            ("cloudevents", "hand on a CloudEvent"),
+        ];
+        let mut choices: Vec<_> = forms.map(|(value, name)| (value.to_owned(), name.to_owned())).to_vec();
+        for version in plugins(console, visit, tenant).await? {
+            let says = format!("run {} {}", version.name, mask::line(&version.version, 40));
+            choices.push((format!("plugin:{}", version.name), says));
+        }
+        form.fields.push(Field {
+            kind: Kind::One(choices),
+            ..line(
+                "runs",
+                "What it does",
+                "A plugin begins with the version that is named; another is brought in on the route's page.",
+                true,
+            )
+        });
+        return Ok("Add a route");
+    };
+    let asks = asks(console, visit, tenant, &runs).await?;
+    let offered = Offered {
+        sources: found.sources.iter().map(|source| source.name.clone()).collect(),
+        destinations: found
+            .destinations
+            .iter()
+            .map(|destination| destination.name.clone())
+            .collect(),
+        types: types_seen(console, visit, tenant).await?,
+    };
+    form.of = vec![("runs", said(&runs))];
+    form.about = match &runs {
+        Runs::Forward(form) => format!("Events are handed on to destinations as they came ({form})."),
+        Runs::Plugin(plugin) => format!("Each event that it takes is a job of {plugin}."),
+    };
+    let title = if now.is_some() {
+        form.of.push(("name", name.to_owned()));
+        form.of.push(("change", "yes".to_owned()));
+        form.back = route_page(tenant.as_str(), name);
+        "Change a route"
+    } else {
+        form.fields
+            .push(line("name", "Name", "Small letters, digits, - and _.", true));
+        "Add a route"
+    };
+    let now = now.map(|(_, now)| now).unwrap_or_default();
+    form.fields.extend(route_form::fields(&runs, &asks, &offered, &now));
+    Ok(title)
+}
+
+fn said(runs: &Runs) -> String {
+    match runs {
+        Runs::Forward(form) => form.to_string(),
+        Runs::Plugin(plugin) => format!("plugin:{plugin}"),
+    }
+}
+
+fn is_change(fields: &[(String, String)]) -> bool {
+    field(fields, "change") == "yes"
+}
+
+/// A route of the settings as it stands, to be changed.
+async fn route_now(
+    console: &Console,
+    visit: &Visit,
+    tenant: &TenantName,
+    text: &str,
+    name: &str,
+) -> Result<Option<(Runs, Now)>, Trouble> {
+    let Some(table) = written::part(text, "routes", name) else {
+        return Err(Trouble::not_found(format!(
+            "the settings have no route `{}`; what the operator's file says is changed there",
+            mask::line(name, 60)
+        )));
+    };
+    let text = |key: &str| table.get(key).and_then(|item| item.as_str()).map(str::to_owned);
+    let runs = match (text("forward"), text("plugin")) {
+        (Some(form), _) => Runs::of(&form),
+        (None, Some(plugin)) => Some(Runs::Plugin(plugin)),
+        (None, None) => None,
+    };
+    let runs =
+        runs.ok_or_else(|| Trouble::bad("this route says neither a plugin nor a form; change it under Settings"))?;
+    let path = RoutePath {
+        tenant: tenant.clone(),
+        route: named("name", name)?,
+    };
+    let nothing = Nothing {};
+    let live = console
+        .ask::<calls::ShowRoute>(&visit.visitor.token, &path, &nothing, &nothing)
+        .await;
+    let grants = live.map(|route| route.grants).unwrap_or_default();
+    Ok(Some((
+        runs,
+        Now {
+            grants,
+            table: Some(table),
+        },
+    )))
+}
+
+/// The published versions that a tenant's routes begin with: of each plugin the one that the operator's file names, or else the newest.
+async fn plugins(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<PluginVersion>, Trouble> {
+    let query = PluginsQuery {
+        tenant: Some(tenant.to_string()),
+        name: None,
+    };
+    let all = console.read::<calls::Plugins>(&visit.visitor.token, &query).await?;
+    let is_of_file = |version: &PluginVersion| version.owner.is_none() && version.added_by == BY_FILE;
+    let mut first: Vec<PluginVersion> = Vec::new();
+    // The newest come first.
+    for version in all
+        .into_iter()
+        .filter(|version| version.standing == Standing::Published)
+    {
+        match first.iter_mut().find(|known| known.name == version.name) {
+            None => first.push(version),
+            Some(known) if is_of_file(&version) && !is_of_file(known) => *known = version,
+            Some(_) => {}
+        }
+    }
+    first.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+    Ok(first)
+}
+
+async fn asks(console: &Console, visit: &Visit, tenant: &TenantName, runs: &Runs) -> Result<Asks, Trouble> {
+    let Runs::Plugin(plugin) = runs else {
+        return Ok(Asks::default());
+    };
+    let found = plugins(console, visit, tenant).await?;
+    let found = found.into_iter().find(|version| version.name.as_str() == plugin);
+    let found = found.ok_or_else(|| {
+        Trouble::bad(format!(
+            "no version of `{}` is published to this tenant",
+            mask::line(plugin, 60)
+        ))
+    })?;
+    Ok(Asks::of(&found.manifest))
+}
+
+/// Types of the tenant's newest events, for whoever may see those.
+async fn types_seen(console: &Console, visit: &Visit, tenant: &TenantName) -> Result<Vec<String>, Trouble> {
+    if !may(visit, Permission::ReceiptRead) {
+        return Ok(Vec::new());
+    }
+    let query = ListQuery {
+        filter: Some(format!("tenant:{tenant}")),
+        limit: Some(EVENTS_LOOKED_AT),
+        ..ListQuery::default()
+    };
+    let events = console.read::<calls::Events>(&visit.visitor.token, &query).await?;
+    let mut types: Vec<String> = events
+        .items
+        .iter()
+        .map(|row| row.event.event_type.to_string())
+        .collect();
+    types.sort();
+    types.dedup();
+    // Of what a peer may call anything, what fits a list of names.
+    types.retain(|name| {
+        name.len() <= 64
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'*'))
+    });
+    types.truncate(TYPES_SHOWN);
+    Ok(types)
+}
+
+/// Asks which kind of destination it is first, and then for what that needs.
+async fn destination_form(
+    console: &Console,
+    visit: &Visit,
+    tenant: &TenantName,
+    kind: &str,
+    form: &mut Form,
+) -> Result<(), Trouble> {
+    if !matches!(kind, "push" | "pull") {
+        form.about = "How does what is recorded get there?".to_owned();
+        form.is_question = true;
+        let kinds = [
+            ("push", "Tollgate sends it: an HTTPS endpoint of your own"),
+            ("pull", "Its owner fetches it, for example from behind a firewall"),
+        ];
+        form.fields.push(Field {
+            kind: Kind::One(kinds.map(|(value, name)| (value.to_owned(), name.to_owned())).to_vec()),
+            ..line("kind", "Kind", "", true)
+        });
+        return Ok(());
+    }
+    form.of = vec![("kind", kind.to_owned())];
+    form.fields
+        .push(line("name", "Name", "Small letters, digits, - and _.", true));
+    if kind == "push" {
+        form.about = "Each delivery is signed after Standard Webhooks, so that its receiver can tell whom it is from."
+            .to_owned();
+        form.fields.push(line("url", "URL", "With https.", true));
+        let mut choices = secrets(console, visit, tenant).await?;
+        if let Some(first) = choices.first_mut() {
+            first.1 = "make a new one, which is shown once".to_owned();
+        }
+        form.fields.push(Field {
+            kind: Kind::One(choices),
+            ..line(
+                "secret",
+                "Secret that signs",
+                "Its receiver verifies with the same. One that is there already stands under Secrets.",
+                false,
+            )
+        });
+    } else {
+        form.about = "What waits there is fetched and confirmed with tollgate pull or over HTTP, with a token of the role puller.".to_owned();
+    }
+    form.fields.push(Field {
+        kind: Kind::Tick,
+        ..line(
+            "order",
+            "In order",
+            "What belongs to one subject goes one after the other. Other subjects do not wait.",
+            false,
+        )
+    });
+    Ok(())
 }
 
 /// Asks for the provider first, and then for what that one needs.
@@ -257,7 +518,7 @@ async fn source_form(
     form: &mut Form,
 ) -> Result<(), Trouble> {
     let Some(profile) = profile::shipped().get(provider) else {
-        form.about = "Who sends events there? Tollgate knows how each proves itself.";
+        form.about = "Who sends events there? Tollgate knows how each proves itself.".to_owned();
         form.is_question = true;
         let known = profile::shipped().iter();
         let known = known.map(|(name, profile)| (name.to_string(), profile.title.clone()));
@@ -267,7 +528,7 @@ async fn source_form(
         });
         return Ok(());
     };
-    form.about = "Set its secret under Secrets first. The path to give to the provider is shown once it is added.";
+    form.about = "The URL to give to the provider is shown once it is added.".to_owned();
     form.of = vec![("provider", provider.to_owned())];
     form.needs = needs(profile);
     form.fields.push(line(
@@ -280,14 +541,20 @@ async fn source_form(
     if profile.needs_secrets() {
         let now = (console.host.now)().to_string();
         form.fields.push(Field {
-            kind: Kind::One(secrets.clone()),
+            kind: Kind::Hidden,
             ..line(
-                "secret",
+                "new_secret",
                 "Secret",
-                "What the provider signs with, as it was set under Secrets.",
-                true,
+                "What the provider signs with, pasted as it shows it. It is sealed and never shown again.",
+                false,
             )
         });
+        if secrets.len() > 1 {
+            form.fields.push(Field {
+                kind: Kind::One(secrets.clone()),
+                ..line("secret", "Or one that was set already", "", false)
+            });
+        }
         form.fields.push(Field {
             value: now.get(..7).unwrap_or("1").to_owned(),
             ..line(
@@ -332,34 +599,40 @@ async fn source_form(
     Ok(())
 }
 
-/// What is known of a provider, for whoever sets a source up.
-fn needs(profile: &Profile) -> Vec<(&'static str, String)> {
-    let about = profile.about();
-    let window = profile.tolerance_s();
-    [
-        ("Proof", profile.scheme_title()),
-        (
-            "Time window",
-            window.map_or_else(|| "no time is signed".to_owned(), |seconds| format!("±{seconds} s")),
-        ),
-        ("Rotation", about.rotation.clone()),
-        ("It tries again", about.retries.clone()),
-        ("Beware", about.gotchas.join(" ")),
-    ]
-    .into_iter()
-    .filter(|(_, says)| !says.is_empty())
-    .map(|(name, says)| (name, mask::line(&says, 900)))
-    .collect()
-}
-
-/// The call that a form asks for.
-async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Result<Act, Trouble> {
+/// The call that a form asks for, and what is to be said beside it.
+async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Result<(Act, Vec<String>), Unfit> {
     let tenant = tenant(visit, &form.0)?.ok_or_else(|| Trouble::bad("tenant: say whose"))?;
+    let path = TenantPath { tenant: tenant.clone() };
+    let (dry_run, actor) = (false, ACTOR.to_owned());
+    match what {
+        "test-source" => {
+            let path = SourcePath {
+                tenant,
+                source: named("name", form.get("name"))?,
+            };
+            let body = TestEventBody {
+                event_type: form.given("event_type"),
+                dry_run,
+                actor,
+            };
+            return Ok((Act::TestSource(path, body), Vec::new()));
+        }
+        "test-destination" => {
+            let path = DestinationPath {
+                tenant,
+                destination: named("name", form.get("name"))?,
+            };
+            return Ok((
+                Act::TestDestination(path, TestDeliveryBody { dry_run, actor }),
+                Vec::new(),
+            ));
+        }
+        _ => {}
+    }
     let why = form.get("why").trim().to_owned();
     if why.is_empty() {
-        return Err(Trouble::bad("why: say why: the history keeps it"));
+        return Err(Trouble::bad("why: say why: the history keeps it").into());
     }
-    let path = TenantPath { tenant: tenant.clone() };
     let secret_path = || -> Result<SecretPath, Trouble> {
         Ok(SecretPath {
             tenant: tenant.clone(),
@@ -370,20 +643,21 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
         let number = form.get(name).parse();
         number.map_err(|_| Trouble::bad(format!("{name}: this form is not whole; open it again")))
     };
-    let settings = |text: String, expects: u64| {
-        let body = SettingsBody {
-            // A browser sends lines as they are sent in mails.
-            text: text.replace("\r\n", "\n"),
-            expects: Some(expects),
-            receipts: None,
-            why: why.clone(),
-            dry_run: false,
-            actor: ACTOR.to_owned(),
-        };
-        Act::Settings(path.clone(), Box::new(body))
+    let settings = |text: String, expects: u64, secret: Option<NewSecret>| SettingsBody {
+        // A browser sends lines as they are sent in mails.
+        text: text.replace("\r\n", "\n"),
+        expects: Some(expects),
+        receipts: None,
+        secret,
+        why: why.clone(),
+        dry_run: false,
+        actor: ACTOR.to_owned(),
     };
-    Ok(match what {
-        "settings" => settings(form.get("text").to_owned(), number("expects")?),
+    let act = match what {
+        "settings" => {
+            let body = settings(form.get("text").to_owned(), number("expects")?, None);
+            Act::Settings(path, Box::new(body))
+        }
         "rollback" => {
             let newest = view(console, visit, &tenant).await?.version;
             let body = RollbackBody {
@@ -391,8 +665,8 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
                 expects: Some(newest),
                 receipts: None,
                 why,
-                dry_run: false,
-                actor: ACTOR.to_owned(),
+                dry_run,
+                actor,
             };
             Act::RollBackSettings(path, body)
         }
@@ -400,25 +674,142 @@ async fn act(console: &Console, visit: &Visit, what: &str, form: &Filled) -> Res
             let body = SecretBody {
                 value: SecretText(Secret::new(form.get("value"))),
                 why,
-                dry_run: false,
-                actor: ACTOR.to_owned(),
+                dry_run,
+                actor,
             };
             Act::Secret(secret_path()?, body)
         }
         "remove-secret" => {
-            let body = ActBody {
-                why,
-                dry_run: false,
-                actor: ACTOR.to_owned(),
-            };
+            let body = ActBody { why, dry_run, actor };
             Act::RemoveSecret(secret_path()?, body)
         }
-        "source" | "route" | "destination" | "remove" => {
+        "source" | "rotate" => {
             let found = view(console, visit, &tenant).await?;
-            let text = written(what, &found.text, form).map_err(Trouble::bad)?;
-            settings(text, found.version)
+            let (secret, refers) = pasted(form)?;
+            let text = match what {
+                "source" => written::source_added(&found.text, form, refers.as_deref()),
+                _ => written::key_added(
+                    &found.text,
+                    form.get("name"),
+                    form.get("secret_id").trim(),
+                    refers.as_deref(),
+                ),
+            };
+            let body = settings(text.map_err(Trouble::bad)?, found.version, secret);
+            Act::Settings(path, Box::new(body))
         }
-        _ => return Err(Trouble::not_found("there is no such thing to set")),
+        "destination" => {
+            let found = view(console, visit, &tenant).await?;
+            let made = match (form.get("kind"), form.given("secret")) {
+                ("push", None) => Some(made(console, form.get("name"))?),
+                _ => None,
+            };
+            let refers = made
+                .as_ref()
+                .map(|secret| secret.name.to_string())
+                .or_else(|| form.given("secret"));
+            let text = written::destination_added(&found.text, form, refers.as_deref()).map_err(Trouble::bad)?;
+            let body = Box::new(settings(text, found.version, made));
+            match body.secret {
+                Some(_) => Act::SettingsAndShow(path, body),
+                None => Act::Settings(path, body),
+            }
+        }
+        "route" => return route_act(console, visit, &tenant, form, &settings).await,
+        "end-key" | "remove" => {
+            let found = view(console, visit, &tenant).await?;
+            let text = match what {
+                "remove" => written::removed(&found.text, form.get("kind"), form.get("name").trim()),
+                _ => written::key_ended(&found.text, form.get("name"), form.get("key")),
+            };
+            let body = settings(text.map_err(Trouble::bad)?, found.version, None);
+            Act::Settings(path, Box::new(body))
+        }
+        _ => return Err(Trouble::not_found("there is no such thing to set").into()),
+    };
+    Ok((act, Vec::new()))
+}
+
+/// What the form of a route asks for; what it grants is said in words beside it.
+async fn route_act(
+    console: &Console,
+    visit: &Visit,
+    tenant: &TenantName,
+    form: &Filled,
+    settings: &(dyn Fn(String, u64, Option<NewSecret>) -> SettingsBody + Send + Sync),
+) -> Result<(Act, Vec<String>), Unfit> {
+    let runs = Runs::of(form.get("runs")).ok_or_else(|| Trouble::bad("this form is not whole; open it again"))?;
+    let asks = asks(console, visit, tenant, &runs).await?;
+    let table = route_form::read(&runs, &asks, form).map_err(Unfit::Wrong)?;
+    let found = view(console, visit, tenant).await?;
+    let name = form.get("name").trim();
+    let text = written::with_part(&found.text, "route", name, table, is_change(&form.0));
+    let text = text.map_err(|says| match says.strip_prefix("name: ") {
+        Some(says) => Unfit::Wrong(vec![("name".to_owned(), says.to_owned())]),
+        None => Unfit::Wrong(vec![(String::new(), says)]),
+    })?;
+    let granted = grants::read(&asks.kinds, form).unwrap_or_default();
+    let notes = match (&runs, granted.is_empty()) {
+        (Runs::Forward(_), _) => Vec::new(),
+        (Runs::Plugin(plugin), true) => vec![format!(
+            "{plugin} may do nothing on this route: whatever it proposes is refused."
+        )],
+        (Runs::Plugin(plugin), false) => {
+            let words = granted
+                .iter()
+                .map(|grant| grants::in_words(grant).replacen("May", "may", 1));
+            words.map(|words| format!("{plugin} {words}.")).collect()
+        }
+    };
+    let path = TenantPath { tenant: tenant.clone() };
+    Ok((
+        Act::Settings(path, Box::new(settings(text, found.version, None))),
+        notes,
+    ))
+}
+
+/// The secret that was pasted into a form, and the name that settings refer to it by; or the name of one that was chosen.
+fn pasted(form: &Filled) -> Result<(Option<NewSecret>, Option<String>), Unfit> {
+    let value = form.get("new_secret");
+    if value.trim().is_empty() {
+        return Ok((None, form.given("secret")));
+    }
+    let (name, id) = (form.get("name").trim(), form.get("secret_id").trim());
+    let name = named_after(&[name, id])?;
+    let secret = NewSecret {
+        name: name.clone(),
+        value: SecretText(Secret::new(value)),
+    };
+    Ok((Some(secret), Some(name.to_string())))
+}
+
+/// A secret's name made of others.
+fn named_after(parts: &[&str]) -> Result<SecretName, Trouble> {
+    let joined = parts.join("-").to_ascii_lowercase();
+    let plain = joined.chars().map(|c| match c {
+        'a'..='z' | '0'..='9' | '-' | '_' => c,
+        _ => '-',
+    });
+    let plain: String = plain.take(60).collect();
+    plain
+        .trim_matches(|c: char| !c.is_ascii_alphanumeric())
+        .parse()
+        .map_err(|_| Trouble::bad("name: small letters, digits, - and _"))
+}
+
+/// A new secret that signs, as Standard Webhooks writes one.
+fn made(console: &Console, destination: &str) -> Result<NewSecret, Trouble> {
+    let mut random = [0; 32];
+    if !(console.host.random)(&mut random) {
+        return Err(Trouble::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the system has no randomness now; nothing was done",
+        ));
+    }
+    let text = format!("whsec_{}", data_encoding::BASE64.encode(&random));
+    Ok(NewSecret {
+        name: named_after(&[destination.trim(), "signing"])?,
+        value: SecretText(Secret::new(text)),
     })
 }
 

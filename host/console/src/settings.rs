@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 use tollgate_api::lists::ListQuery;
@@ -13,18 +13,20 @@ use tollgate_api::plugins::TenantPath;
 use tollgate_api::settings::{SettingsPart, SettingsVersionPath, SettingsView, Whose};
 use tollgate_api::{FieldProblem, Nothing, calls};
 use tollgate_core::access::Permission;
-use tollgate_core::ids::TenantName;
+use tollgate_core::ids::{SourceName, TenantName};
+use tollgate_core::profile::Profile;
 use tollgate_core::{mask, profile};
 
 use crate::Console;
 use crate::asked::Trouble;
 use crate::page::{Frame, may, show};
+use crate::promoting::{route_page, segment};
 use crate::table::{Cell, Part, Table, address, event_page};
 use crate::visit::{Visit, field};
 use crate::words::size;
 
 /// The newest events that are looked through for the last of each source.
-const EVENTS_LOOKED_AT: u64 = 200;
+pub(crate) const EVENTS_LOOKED_AT: u64 = 200;
 
 #[derive(Template)]
 #[template(path = "configured.html")]
@@ -168,8 +170,9 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
             Some((at, page)) => Part::at(at, now).to(page.clone()),
             None => Part::said("none lately").class("dim"),
         };
+        let page = source_page(&tenant, &source.name);
         table.rows.push(vec![
-            Part::said(source.name.clone()).into(),
+            Part::said(source.name.clone()).to(page).into(),
             provider,
             Part::told(&source.to.join(" ")).class("code").into(),
             at.into(),
@@ -186,6 +189,133 @@ pub(crate) async fn sources(State(console): State<Arc<Console>>, visit: Visit, u
         empty: "No source yet: nothing can come in.",
         problems: found.problems.iter().map(words).collect(),
     }))
+}
+
+/// The page of a source.
+fn source_page(tenant: &str, source: &str) -> String {
+    address(&format!("/sources/{}/{}", segment(tenant), segment(source)), &[])
+}
+
+#[derive(Template)]
+#[template(path = "source.html")]
+struct Source {
+    frame: Frame,
+    about: String,
+    /// What the provider is given, below the address of the public listener.
+    path: String,
+    needs: Vec<(&'static str, String)>,
+    facts: Vec<(&'static str, Part)>,
+    keys: Table,
+    acts: Vec<Part>,
+    refused: String,
+}
+
+/// `GET /console/sources/{tenant}/{source}`.
+pub(crate) async fn source(
+    State(console): State<Arc<Console>>,
+    visit: Visit,
+    Path((tenant, name)): Path<(TenantName, SourceName)>,
+) -> Result<Response, Trouble> {
+    let (found, now) = (view(&console, &visit, &tenant).await?, (console.host.now)());
+    let source = found.sources.iter().find(|source| source.name == name.as_str());
+    let source = source.ok_or_else(|| Trouble::not_found(format!("there is no source `{name}` of `{tenant}`")))?;
+    let profile = profile::shipped().get(source.says.as_str());
+    let reads = may(&visit, Permission::ReceiptRead);
+    let last = match reads {
+        true => {
+            let query = ListQuery {
+                filter: Some(format!("tenant:{tenant} source:{name}")),
+                limit: Some(1),
+                ..ListQuery::default()
+            };
+            let events = console.read::<calls::Events>(&visit.visitor.token, &query).await?;
+            events.items.into_iter().next().map(|row| row.event)
+        }
+        false => None,
+    };
+    let mut facts = vec![("Whose", whose(source))];
+    if reads {
+        facts.push((
+            "Last verified request",
+            match &last {
+                Some(event) => Part::at(&event.received_at, now).to(event_page(event.receipt)),
+                None => Part::said("none yet").class("dim"),
+            },
+        ));
+    }
+    let (tenant, name) = (tenant.to_string(), name.to_string());
+    let is_own = source.whose == Whose::Settings;
+    let may_write = may(&visit, Permission::SettingsWrite);
+    let mut keys = Table::new(
+        "secrets that verify its events",
+        &[
+            ("Receipts call it", "main"),
+            ("Secret", ""),
+            ("Since", "time"),
+            ("Until", "time"),
+            ("", "act"),
+        ],
+    );
+    for key in &source.keys {
+        let end = [("name", name.as_str()), ("key", key.id.as_str())];
+        let ends = may_write && is_own && source.keys.len() > 1;
+        let since = key.not_before.as_ref().or(key.since.as_ref());
+        keys.rows.push(vec![
+            Part::told(&key.id).class("code").into(),
+            match &key.secret {
+                Some(secret) => Part::said(secret.to_string()).into(),
+                None => Part::said("the operator's").class("dim").into(),
+            },
+            Cell::maybe(since.map(|at| Part::at(at, now).class("time"))),
+            Cell::maybe(key.not_after.as_ref().map(|at| Part::at(at, now).class("time"))),
+            Cell::maybe(ends.then(|| Part::said("End it").to(form("end-key", &tenant, &end)))),
+        ]);
+    }
+    let mut acts = Vec::new();
+    if may_write {
+        let named = [("name", name.as_str())];
+        acts.push(Part::said("Send a test event").to(form("test-source", &tenant, &named)));
+        if is_own {
+            let takes = found.takes_secrets && !source.keys.is_empty();
+            acts.extend(takes.then(|| Part::said("Rotate the secret").to(form("rotate", &tenant, &named))));
+            let kind = [("kind", "source"), ("name", name.as_str())];
+            acts.push(Part::said("Remove it").to(form("remove", &tenant, &kind)));
+        }
+    }
+    let title = profile.map_or_else(|| mask::line(&source.says, 60), |profile| profile.title.clone());
+    Ok(show(&Source {
+        frame: Frame::of(&visit, name.clone()),
+        about: format!("{title} sends events of {tenant} here."),
+        path: source.to.join(" "),
+        needs: profile.map_or_else(Vec::new, |profile| needs(profile)),
+        facts,
+        keys,
+        acts,
+        refused: match reads {
+            true => address("/refused", &[("filter", &format!("source:{name}"))]),
+            false => String::new(),
+        },
+    }))
+}
+
+/// What is known of a provider, for whoever sets a source up.
+pub(crate) fn needs(profile: &Profile) -> Vec<(&'static str, String)> {
+    let about = profile.about();
+    let window = profile.tolerance_s();
+    [
+        ("Proof", profile.scheme_title()),
+        (
+            "Time window",
+            window.map_or_else(|| "no time is signed".to_owned(), |seconds| format!("±{seconds} s")),
+        ),
+        ("Rotation", about.rotation.clone()),
+        ("It tries again", about.retries.clone()),
+        ("Beware", about.gotchas.join(" ")),
+    ]
+    .into_iter()
+    .filter(|(_, says)| !says.is_empty())
+    .map(|(name, says)| (name, mask::line(&says, 900)))
+    .collect()
 }
 
 /// `GET /console/routes`.
@@ -209,7 +339,9 @@ pub(crate) async fn routes(State(console): State<Arc<Console>>, visit: Visit, ur
             to => to.join(", "),
         };
         table.rows.push(vec![
-            Part::said(route.name.clone()).into(),
+            Part::said(route.name.clone())
+                .to(route_page(&tenant, &route.name))
+                .into(),
             Part::told(&route.says).into(),
             Part::told(&to).into(),
             whose(route).into(),
@@ -243,11 +375,19 @@ pub(crate) async fn destinations(
         &[("Destination", "main"), ("URL", "wide"), ("Whose", ""), ("", "act")],
     );
     for destination in &found.destinations {
+        let is_url = destination.says.contains("://");
+        let is_sent_to = is_url && may(&visit, Permission::SettingsWrite);
+        let named = [("name", destination.name.as_str())];
+        let test = is_sent_to.then(|| Part::said("Send a test").to(form("test-destination", &tenant, &named)));
+        let mut acts = remove(&visit, &tenant, "destination", destination);
+        acts.parts.splice(0..0, test);
         table.rows.push(vec![
             Part::said(destination.name.clone()).into(),
-            Part::told(&destination.says).class("code").into(),
+            Part::told(&destination.says)
+                .class(if is_url { "code" } else { "dim" })
+                .into(),
             whose(destination).into(),
-            remove(&visit, &tenant, "destination", destination),
+            acts,
         ]);
     }
     Ok(show(&Configured {

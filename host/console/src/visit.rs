@@ -1,5 +1,6 @@
 //! One visit: who reads, how they want pages to look, and what a form of theirs said. The guard makes visits; pages take them.
 
+use axum::body::Bytes;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
@@ -69,10 +70,23 @@ pub(crate) struct Visit {
 #[derive(Clone)]
 pub(crate) struct Filled(pub(crate) Vec<(String, String)>);
 
+/// The file of a form that had one.
+#[derive(Clone)]
+pub(crate) struct Handed(pub(crate) Bytes);
+
 impl Filled {
     /// The value of a field; empty where it was not sent.
     pub(crate) fn get(&self, name: &str) -> &str {
         field(&self.0, name)
+    }
+
+    /// All values of a field that may have several, without empty ones.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let found = self
+            .0
+            .iter()
+            .filter(|(field, value)| field == name && !value.trim().is_empty());
+        found.map(|(_, value)| value.trim()).collect()
     }
 
     /// The value of a field, where somebody wrote one.
@@ -170,7 +184,7 @@ macro_rules! from_the_guard {
         )+
     };
 }
-from_the_guard!(Visit, Filled);
+from_the_guard!(Visit, Filled, Handed);
 
 #[cfg(test)]
 mod tests {

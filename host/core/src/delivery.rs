@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::ActionKind;
 use crate::event::Event;
 use crate::forward;
-use crate::ids::{Digest, LeaseEpoch, OutboxId, ReceiptId};
+use crate::ids::{DestinationName, Digest, LeaseEpoch, OutboxId, ReceiptId, TenantName};
 use crate::limits::{ANSWER_BYTES_KEPT, RETRY_AFTER_MS_MAX};
 pub use crate::outbox::OutboxClaim;
 use crate::outbox::idempotency_key;
@@ -236,6 +236,57 @@ impl OutboxClaim {
             end,
             answer,
         }
+    }
+}
+
+/// What a destination is sent when somebody tries it: a message of no effect, signed and dressed as every delivery is.
+#[derive(Debug, Clone, Copy)]
+pub struct TestMessage<'a> {
+    /// Whose destination it is.
+    pub tenant: &'a TenantName,
+    /// The destination.
+    pub destination: &'a DestinationName,
+    /// Its `webhook-id`: unique, and such that a receiver sees that it is a test.
+    pub id: &'a str,
+}
+
+impl TestMessage<'_> {
+    /// Composes and signs it; `at` is the time as the receiver knows it. It has the header `tollgate-test` beside those of every delivery.
+    ///
+    /// # Errors
+    /// How the attempt ends when it cannot be composed; a checked configuration does not come to that.
+    pub fn compose(&self, to: &Recipient<'_>, at: UnixMillis) -> Result<Outgoing, AttemptEnd> {
+        let body = serde_json::json!({
+            "type": "tollgate.test",
+            "id": self.id,
+            "tenant": self.tenant,
+            "destination": self.destination,
+            "sent_at": at.to_string(),
+            "says": "A test of this destination. Nothing happened, and nothing is to be done.",
+        });
+        let body = body.to_string().into_bytes();
+        let input = SignInput {
+            body: &body,
+            id: self.id,
+            at,
+            url: None,
+        };
+        let signed = sign(to.scheme, to.secrets, &NO_PARAMETERS, &input).map_err(|error| AttemptEnd::Forbidden {
+            reason: format!("cannot be signed: {error}"),
+        })?;
+        let own = to.headers.iter();
+        let own = own.map(|(name, value)| ((*name).to_owned(), (*value).clone()));
+        let ours = [
+            ("content-type".to_owned(), "application/json".to_owned()),
+            ("user-agent".to_owned(), to.user_agent.to_owned()),
+            ("idempotency-key".to_owned(), format!("tollgate-test/{}", self.id)),
+            ("tollgate-test".to_owned(), "true".to_owned()),
+        ];
+        let ours = ours.into_iter().chain(signed.headers);
+        let headers = own
+            .chain(ours.map(|(name, value)| (name, Secret::new(value))))
+            .collect();
+        Ok(Outgoing { headers, body })
     }
 }
 

@@ -32,6 +32,7 @@ pub mod envelope;
 pub mod challenge;
 pub mod answer;
 pub mod vector;
+pub mod sample;
 pub mod catalogue;
 
 // It is admitted.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// The attribute that holds an event's mode. No profile may use this name for another attribute.
 pub const MODE: &str = "mode";
 
+/// The attribute of an event that the host made itself, for somebody who tries a source. No profile may use this name for another attribute.
+pub const HOST_TEST: &str = "tollgate_test";
+
 /// Which events a source gives effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Accept {

@@ -60,6 +60,11 @@ impl SealKeys {
         self.0.is_empty()
     }
 
+    /// The name of the key that seals.
+    pub(crate) fn newest(&self) -> Option<&str> {
+        self.0.first().map(|key| key.name.as_str())
+    }
+
     /// Whether the host has the key of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|key| key.name == name)

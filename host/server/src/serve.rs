@@ -282,7 +282,7 @@ impl Host {
         // Before anybody can connect: a stop that is asked for at once is a stop like any other.
         let mut signals = Signals::listen(hangup)?;
         let keys = Arc::new(edge::Keys::beside(&self.config.load().store.path));
-        let edge = Edge {
+        let edge = Arc::new(Edge {
             store: self.store.clone(),
             config: Arc::clone(&self.config),
             counters: Arc::clone(&self.counters),
@@ -291,7 +291,7 @@ impl Host {
             buckets: edge::Buckets::default(),
             keys: Arc::clone(&keys),
             shutdown: self.shutdown.clone(),
-        };
+        });
         let worker = Worker {
             name: self.identity.process.clone(),
             store: self.store.clone(),
@@ -305,7 +305,7 @@ impl Host {
         let progress = Progress::until(self.shutdown.clone());
         let mut tasks = tokio::task::JoinSet::new();
         let operator_address = self
-            .start_operator(&worker, &delivery_counters, &progress, &mut tasks)
+            .start_operator(&edge, &worker, &delivery_counters, &progress, &mut tasks)
             .await?;
         tasks.spawn(keys.keep(Arc::clone(&self.config), self.shutdown.clone()));
         tasks.spawn(watch::run(
@@ -333,7 +333,7 @@ impl Host {
             self.shutdown.clone(),
         ));
         let address = listeners.address;
-        let edge_threads = edge::start(Arc::new(edge), listeners, open_files_max())?;
+        let edge_threads = edge::start(edge, listeners, open_files_max())?;
         tracing::info!(edge = %address, operator = operator_address, "events are taken in; their jobs wait until the plugins are loaded");
 
         let stop = match self.load_plugins(&mut signals, settled).await {
@@ -362,6 +362,7 @@ impl Host {
     /// Starts the private listener, where there is to be one. Its address, for the log.
     async fn start_operator(
         &self,
+        edge: &Arc<Edge<HostStore>>,
         worker: &Worker<HostStore>,
         delivery_counters: &Arc<DeliveryCounters>,
         progress: &Progress,
@@ -395,6 +396,10 @@ impl Host {
             address,
             bulk_begun: Arc::clone(&self.bulk_begun),
             trial: Turns::default(),
+            tryouts: operator::Tryouts::new({
+                let edge = Arc::clone(edge);
+                Box::new(move |request| Box::pin(edge::ask_own(Arc::clone(&edge), request)))
+            }),
             quarantines: Arc::clone(&worker.quarantines),
             wal_standing: {
                 let store = self.store.clone();

@@ -38,7 +38,7 @@ use tollgate_core::forward;
 use tollgate_core::grant::{self, Grant};
 use tollgate_core::ids::{
     ActionId, BulkId, DeliveryId, DestinationName, Digest, HostName, JobId, LeaseEpoch, OperationKey, OutboxId,
-    PluginDigest, PluginName, ReceiptId, RouteName, RunId, Status, TenantName, TokenId,
+    PluginDigest, PluginName, ReceiptId, RouteName, RunId, SecretName, Status, TenantName, TokenId,
 };
 use tollgate_core::lifecycle::Lifecycle;
 pub use tollgate_core::outbox::{OutboxClaim, PullLease};
@@ -604,6 +604,25 @@ pub struct SealedSecret {
 impl std::fmt::Debug for SealedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("SealedSecret").field(&self.view).finish()
+    }
+}
+
+/// A secret that is put under another key.
+#[derive(Clone)]
+pub struct SecretReseal {
+    /// Its name.
+    pub name: SecretName,
+    /// How it was sealed when it was read: whoever set it since has the last word.
+    pub was: Vec<u8>,
+    /// The same secret, sealed with the other key.
+    pub sealed: Vec<u8>,
+    /// Names that key.
+    pub sealed_with: String,
+}
+
+impl std::fmt::Debug for SecretReseal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SecretReseal").field(&self.name).finish()
     }
 }
 

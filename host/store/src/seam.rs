@@ -32,9 +32,9 @@ use crate::{
     IssueChange, IssueFilter, IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue,
     Notified, OldestWaiting, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine,
     Quotas, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer, ReviewRequest,
-    Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount, SetAsideFilter,
-    SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, StateEdit, StateEditView, StateEdited, StateEntry,
-    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
+    Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside, SetAsideCount,
+    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, StateEdit, StateEditView,
+    StateEdited, StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery,
 };
 
 /// The durable store of a host. Cheap to clone; all clones are one store.
@@ -410,6 +410,14 @@ pub trait Control: ReceiptKey {
         &self,
         tenant: TenantName,
         secret: SealedSecret,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Puts a tenant's secret under another key, if it is still sealed as it was when it was read. Returns whether it did.
+    fn reseal_secret(
+        &self,
+        tenant: TenantName,
+        reseal: SecretReseal,
+        act: Act,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Removes a tenant's secret. Returns whether there was one.

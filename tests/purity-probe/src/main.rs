@@ -101,6 +101,7 @@ fn main() {
         delivery::AttemptEnd::is_healthy(_);
         delivery::AttemptEnd::is_success(_);
         delivery::AttemptEnd::lease_ran_out();
+        delivery::TestMessage::compose(_, _, _);
         delivery::AttemptEnd::answered(_, _, _);
         delivery::AttemptEnd::event_unread(_);
         delivery::OutboxClaim::attempted(_, _, _, _, _, _);
@@ -289,6 +290,8 @@ fn main() {
         subject::Scope::source(_, _);
         subject::key(_, _, _, _, _);
         subject::Sharing::scope(_, _);
+        sample::Sample::as_test(_, _, _, _);
+        sample::Sample::of(_);
         sign::sign(_, _, _, _);
         golden::check(_, _, _, _);
         golden::events(_);

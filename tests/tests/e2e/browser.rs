@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use tollgate_core::manifest::Manifest;
+use tollgate_sandbox::with_manifest;
 use tollgate_tests::console::{Browser, Lively, fresh, lively, pages};
+use tollgate_tests::hostile_dir;
 use tollgate_tests::stage::{CASHBACK, Setup, Stage};
 
 use super::certificates::{Authority, Validity};
@@ -85,6 +88,17 @@ fn o8_every_page_is_fit_for_everybody_wide_and_narrow_light_and_dark() {
     }
 }
 
+/// A small component that says that it is this version of cashback, and refuses every event.
+fn another_cashback(version: &str) -> Vec<u8> {
+    let manifest = json!({
+        "name": "cashback", "version": version, "publisher": "Acme", "events": ["reward.redeemed"], "actions": ["credit"], "state": true,
+        "configuration": { "type": "object" },
+    });
+    let component = std::fs::read(hostile_dir().join("refuse.wasm")).expect("a component");
+    let manifest = Manifest::from_json(manifest.to_string().as_bytes()).expect("a manifest");
+    with_manifest(&component, &manifest).expect("a component with another manifest")
+}
+
 #[test]
 fn o13_a_link_opens_in_a_frame_of_the_site_that_the_operator_lists_and_of_no_other() {
     let Some(browser) = Browser::installed() else { return };
@@ -118,8 +132,14 @@ fn stage_viewer(stage: &Stage) -> String {
 #[test]
 fn o8_people_find_follow_and_decide_with_and_without_javascript() {
     let Some(browser) = Browser::installed() else { return };
-    let Lively { stage, .. } = &lively();
+    let Lively { stage, books, .. } = &lively();
+    let components = ["2.0.0", "2.1.0"].map(|version| {
+        let file = stage.path(&format!("cashback-{version}.wasm"));
+        std::fs::write(&file, another_cashback(version)).expect("a component is written");
+        file
+    });
     let task = json!({
+        "components": components, "destination": books.url(),
         "base": base(stage), "token": stage.operator_token(), "admin": stage.token("tenant-admin", "acme"), "edge": stage.edge.to_string(),
     });
     let found = browser.run("flows.mjs", &task);

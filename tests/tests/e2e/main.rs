@@ -50,6 +50,8 @@ mod uploads;
 mod kit;
 mod configuration;
 mod settings;
+mod tryouts;
+mod self_service;
 mod transcripts;
 mod postgres;
 #[path = "../../../host/store/tests/contract/certificates.rs"]

@@ -386,6 +386,13 @@ fn o14_a_secret_goes_in_and_never_comes_out() {
     );
     ask("PUT", "secrets/own", json!({ "value": 4711, "why": why }), 400);
     ask("PUT", "secrets/own", json!({ "value": "", "why": why }), 400);
+    let with_nul = ask(
+        "PUT",
+        "secrets/own",
+        json!({ "value": format!("{canary}\0"), "why": why }),
+        400,
+    );
+    says(&with_nul, &["a NUL byte stands in it"]);
     ask("PUT", "secrets/own", json!({ "value": canary }), 400);
     // It stands in the text, or does not fit what uses it.
     let pasted = OWN.replace("{ store = \"own\" }", &format!("\"{canary}\""));
@@ -561,8 +568,30 @@ fn o14_without_a_key_of_the_operators_no_secret_is_taken_and_the_way_out_is_said
             stage: &stage,
             token: token.clone(),
         };
-        admin.secret("own", SECRET);
+        let reseal =
+            |more: &[&str]| stage.ask(&[&["settings", "secret", "reseal", "--why", "a new key"], more].concat());
+        holds(
+            &reseal(&["--dry-run"]).ok().json(),
+            &json!({ "resealed": 1, "unchanged": 0, "unopened": [], "dry_run": true }),
+        );
+        assert_eq!(sealed_with(&admin), old, "nothing was changed");
+        holds(
+            &reseal(&[]).ok().json(),
+            &json!({ "resealed": 1, "unchanged": 0, "overtaken": 0, "unopened": [] }),
+        );
         assert_ne!(sealed_with(&admin), old);
+        holds(&reseal(&[]).ok().json(), &json!({ "resealed": 0, "unchanged": 1 }));
+        let secret = &admin.asked("GET", "secrets", &json!({}))[0];
+        holds(secret, &json!({ "why": "a test", "opens": true }));
+        assert_eq!(post(&stage, "own", SECRET, 21), 202, "it is the same secret");
+        // It is of all tenants, and none of a tenant's business.
+        let body = json!({ "why": "mine" }).to_string();
+        assert_eq!(
+            stage
+                .ask_as(&admin.token, "POST", "/v1/secrets/reseal", body.as_bytes())
+                .status,
+            403
+        );
     }
     stage.tenancy(SEAL_KEYS);
     stage.reload();
@@ -807,7 +836,7 @@ fn o14_forms_of_the_console_do_what_the_calls_do_and_show_no_secret() {
         )),
         shown(&admin.post("/console/set/secret", &[("name", "own"), ("value", canary)])),
     ];
-    says(&pages[0], &["secret: choose one", "value=\"own\""]);
+    says(&pages[0], &["paste the secret, or choose one", "value=\"own\""]);
     says(&pages[1], &["name: ", "role=\"alert\""]);
     says(&pages[2], &["why: say why"]);
     pages.push(done(

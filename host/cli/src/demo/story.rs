@@ -6,7 +6,7 @@ use tollgate_core::admission::Disposition;
 use tollgate_store::{ActionView, Counts, Trace};
 
 use super::destination::Effect;
-use crate::send::{SAMPLES, Sample, set};
+use crate::send::{SAMPLES, Shipped, set};
 
 /// One request of the story.
 pub(super) struct Step {
@@ -15,7 +15,7 @@ pub(super) struct Step {
     pub(super) what: &'static str,
     pub(super) tenant: &'static str,
     pub(super) source: &'static str,
-    pub(super) sample: &'static Sample,
+    pub(super) sample: &'static Shipped,
     /// Changes before signing: the provider sends another event.
     pub(super) changes: &'static [&'static str],
     /// One byte changed after signing: somebody on the way.

@@ -21,7 +21,7 @@ use crate::envelope::READING_NOTES;
 use crate::ids::{FamilyName, Status};
 use crate::json::Pointers;
 use crate::limits::{ATTRIBUTES_MAX, SIGNATURE_ENTRIES_MAX, SOURCE_BODY_BYTES_MOST};
-use crate::mode::{Accept, MODE};
+use crate::mode::{Accept, HOST_TEST, MODE};
 use crate::money::{Currency, EXPONENT_MAX};
 use crate::own_header;
 use crate::route::TypePattern;
@@ -1279,6 +1279,12 @@ impl Check<'_> {
                     format!(
                         "`{MODE}` is the host's: `[mode]` says where the provider tells test events from live ones"
                     ),
+                ));
+            }
+            if name == HOST_TEST {
+                return Err(self.problem(
+                    alternatives,
+                    format!("`{HOST_TEST}` is the host's: it says which events the host made itself, to try a source"),
                 ));
             }
             if name.starts_with(own_header::KEPT) {

@@ -13,7 +13,7 @@ use tollgate_core::profile::Profile;
 use tollgate_core::rate::Rate;
 use tollgate_core::registry::PromotionGate;
 use tollgate_core::route::RouteMatch;
-use tollgate_core::secret::{Secret, SourceSecret};
+use tollgate_core::secret::{Parameters, Secret, SourceSecret};
 use tollgate_core::subject::Sharing;
 use tollgate_core::verify::{Credential, Keyring};
 use tollgate_store::Targets;
@@ -64,6 +64,8 @@ pub struct Source {
     pub(crate) public_url: Option<String>,
     /// As the file refers to them; the keyring is made of them.
     pub(crate) secrets: Vec<SourceSecret>,
+    /// What it says beside them.
+    pub(crate) parameters: Parameters,
     /// Names of published keys that are fetched ahead.
     pub published_keys: Vec<String>,
 }
@@ -200,7 +202,15 @@ impl Source {
             .basic
             .iter()
             .map(|basic| Some(Credential::basic(&basic.user, basic.password.text.as_ref()?)));
+        let parameters = source.parameters.into_iter().map(|(name, value)| {
+            let value = match value {
+                Parameter::Text(text) => Secret::new(text),
+                Parameter::Secret(secret) => secret.text?,
+            };
+            Some((name, value))
+        });
         Some(Self {
+            parameters: parameters.collect::<Option<_>>()?,
             access: Access {
                 credentials: bearer.chain(basic).collect::<Option<_>>()?,
                 asks_basic: !source.basic.is_empty(),

@@ -25,6 +25,7 @@ mod circuit;
 mod client;
 mod counters;
 mod mail;
+pub(crate) mod tryout;
 #[cfg(test)]
 mod tests;
 

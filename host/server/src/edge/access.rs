@@ -26,6 +26,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The connection itself is TLS.
     pub(super) tls: bool,
+    /// It is this host itself, without a network between.
+    pub(super) is_host: bool,
 }
 
 impl Peer {
@@ -33,6 +35,16 @@ impl Peer {
         Self {
             address: address.ip().to_canonical(),
             tls,
+            is_host: false,
+        }
+    }
+
+    /// This host, which sends a source a test event.
+    pub(super) fn host() -> Self {
+        Self {
+            address: IpAddr::from([127, 0, 0, 1]),
+            tls: true,
+            is_host: true,
         }
     }
 }
@@ -43,22 +55,26 @@ pub(super) struct Client {
     /// `None` when a trusted proxy's word cannot be read: then the client is nowhere on any list.
     pub(super) address: Option<IpAddr>,
     pub(super) https: bool,
+    /// It is this host itself: who else may call a source is none of its business.
+    pub(super) is_host: bool,
 }
 
 impl Client {
     /// A proxy's headers count only when the proxy is on the operator's list.
     pub(super) fn of(settings: &EdgeConfig, peer: Peer, headers: &HeaderMap) -> Self {
         let is_trusted = |address: IpAddr| settings.trusted_proxies.iter().any(|proxy| proxy.contains(address));
-        if !is_trusted(peer.address) {
+        if peer.is_host || !is_trusted(peer.address) {
             return Self {
                 address: Some(peer.address),
                 https: peer.tls,
+                is_host: peer.is_host,
             };
         }
         Self {
             address: forwarded_for(peer.address, headers, is_trusted),
             // What the proxy says of the client's connection counts more than how the proxy itself came here.
             https: forwarded_https(headers).unwrap_or(peer.tls),
+            is_host: false,
         }
     }
 }

@@ -19,6 +19,7 @@ use tollgate_core::challenge::{self, Reply};
 use tollgate_core::envelope;
 use tollgate_core::event::{Event, Proof};
 use tollgate_core::ids::ReceiptId;
+use tollgate_core::mode::HOST_TEST;
 use tollgate_core::rate::Rate;
 use tollgate_core::request::{Header, RawRequest, source_of_path};
 use tollgate_core::time::UnixMillis;
@@ -247,6 +248,9 @@ impl<S: Intake> Asked<'_, S> {
 
     /// Decides from the head alone whether the request may come in.
     fn let_in(&self, rate: Option<Rate>, head: &Parts) -> Result<(), Refused> {
+        if self.client.is_host {
+            return access::check_rate(self.edge, self.tenant, rate);
+        }
         access::check_address(self.source, self.client)?;
         // A question that comes by another method is asked by whoever sets the endpoint up, and carries what the profile asks for.
         if head.method == Method::POST && !self.source.access.credentials.is_empty() {
@@ -403,7 +407,10 @@ impl<S: Intake> Asked<'_, S> {
         ))
     }
 
-    fn admission(&self, event: Event, identity: Identity, proof: Proof) -> Admission {
+    fn admission(&self, mut event: Event, identity: Identity, proof: Proof) -> Admission {
+        if self.client.is_host {
+            event.attributes.push((HOST_TEST.to_owned(), "true".to_owned()));
+        }
         let lifecycle = self.config.lifecycle_of(&event);
         let (key, scope) = (self.edge.store.receipt_key(), self.tenant.sharing.scope(&event));
         let admission = Admission::of(key, event, identity, proof, lifecycle, &mut self.tenant.matches()).about(scope);

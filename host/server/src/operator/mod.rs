@@ -24,6 +24,7 @@ mod review;
 mod settings;
 mod state;
 mod trials;
+mod tryouts;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -67,6 +68,7 @@ pub use resend::resend as resend_by_now;
 pub(crate) use review::map;
 pub use review::{ReviewError, review as review_by_now};
 pub use state::{edit as edit_state_by_now, state as state_by_now};
+pub(crate) use tryouts::Tryouts;
 
 /// What the calls take and return, generated from their table once somebody asks.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| tollgate_api::document::document().to_string());
@@ -103,6 +105,8 @@ pub(crate) struct Operator<S> {
     pub(crate) pulls: Pulls,
     /// Turns at the one trial that runs at a time.
     pub(crate) trial: Turns,
+    /// What test events go through, and how many there may be.
+    pub(crate) tryouts: Tryouts,
 }
 
 /// Binds the private listener.
@@ -148,6 +152,7 @@ pub(crate) async fn serve<S: Views + Control + Outbox>(
         settings::calls,
         state::calls,
         trials::calls,
+        tryouts::calls,
     ]
     .into_iter()
     .fold(guarded, |router, calls| calls(router))

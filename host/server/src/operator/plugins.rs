@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use tollgate_api::plugins::{
     ActBody, BindingChange, ChangeBody, PluginPath, PluginQuery, PluginVersion, PublisherBody, PublisherPath,
-    PublisherRegistered, PublisherRevoked, RouteBody, RouteLimits, RoutePath, RouteView, SetBy, TenantPath,
+    PublisherRegistered, PublisherRevoked, RouteBody, RouteLimits, RoutePath, RouteView, TenantPath,
 };
 use tollgate_api::{Call, FieldProblem, SIGNATURE_HEADER, calls};
 use tollgate_core::access::{Caller, Permission};
@@ -370,7 +370,7 @@ fn route_view(tenant: &TenantName, live: &LiveRoute) -> RouteView {
     RouteView {
         tenant: tenant.clone(),
         route: route.name.clone(),
-        set_by: if live.api.is_some() { SetBy::Api } else { SetBy::File },
+        set_by: live.set_by,
         definition: live.api.as_ref().map(|api| api.definition.clone()),
         plugin: route.forward.is_none().then(|| route.plugin.clone()),
         forward: route.forward,
@@ -383,6 +383,7 @@ fn route_view(tenant: &TenantName, live: &LiveRoute) -> RouteView {
         sources: route.matches.sources.clone(),
         types: route.matches.types.iter().map(ToString::to_string).collect(),
         statuses: route.matches.statuses.clone(),
+        filter: route.matches.filter.as_ref().map(|filter| filter.text().to_owned()),
         late: route.matches.late.word().map(str::to_owned),
         limits: RouteLimits {
             fuel: limits.fuel,

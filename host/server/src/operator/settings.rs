@@ -38,6 +38,7 @@ pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Rou
         .call(secrets::<S>)
         .call(set_secret::<S>)
         .call(remove_secret::<S>)
+        .call(reseal_secrets::<S>)
 }
 
 /// `GET /v1/tenants/{tenant}/settings`.
@@ -65,11 +66,16 @@ async fn set<S: Views + Control>(
         text,
         expects,
         receipts,
+        secret,
         why,
         dry_run,
         actor,
     } = body;
     let act = act(ActBody { why, dry_run, actor }, &caller)?;
+    let secret = match secret {
+        Some(new) => Some((new.name, pasted("secret.value", &new.value.0)?, nonce()?)),
+        None => None,
+    };
     if expects.is_none() && !dry_run {
         return Err(Refusal::bad(
             "expects: say which version these settings were made from, 0 for none: somebody else may have changed them since",
@@ -79,6 +85,7 @@ async fn set<S: Views + Control>(
         text,
         expects,
         text_of: None,
+        secret,
         act,
     };
     change(&operator, &tenant, wanted, receipts).await
@@ -158,6 +165,7 @@ async fn roll_back<S: Views + Control>(
         // What is gone back from is what was looked at just now.
         expects: Some(expects.unwrap_or(newest)),
         text_of: Some(to),
+        secret: None,
         act,
     };
     change(&operator, &tenant, wanted, receipts).await
@@ -273,25 +281,8 @@ async fn set_secret<S: Views + Control>(
         actor,
     } = body;
     let act = act(ActBody { why, dry_run, actor }, &caller)?;
-    let value = value.0;
-    // As of a secret in a file: line breaks at the end come from how it was pasted.
-    let mut text = value.expose();
-    while let Some(before) = text.strip_suffix(b"\n").or_else(|| text.strip_suffix(b"\r")) {
-        text = before;
-    }
-    let value = Secret::new(text);
-    let bytes = value.expose().len();
-    if bytes == 0 {
-        return Err(Refusal::bad("value: paste the secret, as the provider shows it"));
-    }
-    if bytes > limits::SETTINGS_SECRET_BYTES_MAX {
-        let most = limits::SETTINGS_SECRET_BYTES_MAX;
-        return Err(Refusal::bad(format!(
-            "value: {bytes} bytes; a secret has at most {most}"
-        )));
-    }
-    let mut nonce = [0; 12];
-    getrandom::fill(&mut nonce).map_err(|error| Refusal::internal(format!("the system's random source: {error}")))?;
+    let value = pasted("value", &value.0)?;
+    let nonce = nonce()?;
     let set = operator.registry.set_secret(&tenant, &name, &value, nonce, act).await;
     let (was_there, used_by) = set?;
     Ok(SecretChange {
@@ -300,6 +291,43 @@ async fn set_secret<S: Views + Control>(
         dry_run,
         used_by,
     })
+}
+
+/// A secret as somebody pasted it.
+///
+/// # Errors
+/// When it is none; nothing of it is repeated.
+fn pasted(field: &str, value: &Secret) -> Result<Secret, Refusal> {
+    // As of a secret in a file: line breaks at the end come from how it was pasted.
+    let mut text = value.expose();
+    while let Some(before) = text.strip_suffix(b"\n").or_else(|| text.strip_suffix(b"\r")) {
+        text = before;
+    }
+    let value = Secret::new(text);
+    let bytes = value.expose().len();
+    if bytes == 0 {
+        return Err(Refusal::bad(format!(
+            "{field}: paste the secret, as the provider shows it"
+        )));
+    }
+    if bytes > limits::SETTINGS_SECRET_BYTES_MAX {
+        let most = limits::SETTINGS_SECRET_BYTES_MAX;
+        return Err(Refusal::bad(format!(
+            "{field}: {bytes} bytes; a secret has at most {most}"
+        )));
+    }
+    if value.expose().contains(&0) {
+        return Err(Refusal::bad(format!(
+            "{field}: a NUL byte stands in it, which is in no provider's secret; copy it again, as text"
+        )));
+    }
+    Ok(value)
+}
+
+fn nonce() -> Result<[u8; 12], Refusal> {
+    let mut nonce = [0; 12];
+    getrandom::fill(&mut nonce).map_err(|error| Refusal::internal(format!("the system's random source: {error}")))?;
+    Ok(nonce)
 }
 
 /// `DELETE /v1/tenants/{tenant}/secrets/{secret}`.
@@ -326,4 +354,17 @@ async fn remove_secret<S: Views + Control>(
         dry_run,
         used_by: Vec::new(),
     })
+}
+
+/// `POST /v1/secrets/reseal`.
+async fn reseal_secrets<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked { caller, body, .. }: Asked<calls::ResealSecrets>,
+) -> Answered<calls::ResealSecrets> {
+    let act = act(body, &caller)?;
+    let random = || {
+        let mut nonce = [0; 12];
+        getrandom::fill(&mut nonce).is_ok().then_some(nonce)
+    };
+    Ok(operator.registry.reseal_secrets(random, act).await?)
 }

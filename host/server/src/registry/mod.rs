@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tollgate_api::plugins::SetBy;
 use tollgate_core::forward;
 use tollgate_core::ids::{PluginDigest, PluginName, RouteName, TenantName};
 use tollgate_core::limits;
@@ -38,7 +39,7 @@ use crate::config::{
     VersionSchema,
 };
 pub use settings::with_settings;
-pub(crate) use settings::{Wanted, field_problem};
+pub(crate) use settings::{Wanted, field_problem, origin};
 pub(crate) use shelf::Shelf;
 pub(crate) use turns::{Turn, Turns};
 
@@ -92,6 +93,8 @@ pub(crate) struct LiveRoute {
     pub(crate) route: Arc<Route>,
     /// The definition that was set by API.
     pub(crate) api: Option<ApiRoute>,
+    /// Where its definition stands.
+    pub(crate) set_by: SetBy,
 }
 
 pub(crate) struct Registry<S> {
@@ -788,12 +791,23 @@ impl<S: Views + Control> Registry<S> {
             .filter(|api| api.tenant == *tenant)
             .map(|api| (api.route.clone(), api))
             .collect();
+        let of_file = config.of_files.tenants.get(tenant);
+        let is_of_file =
+            |name: &RouteName| of_file.is_some_and(|of_file| of_file.routes.iter().any(|route| route.name == *name));
         Ok(found
             .routes
             .iter()
-            .map(|route| LiveRoute {
-                route: Arc::clone(route),
-                api: by_api.remove(&route.name),
+            .map(|route| {
+                let api = by_api.remove(&route.name);
+                LiveRoute {
+                    route: Arc::clone(route),
+                    set_by: match &api {
+                        Some(_) => SetBy::Api,
+                        None if is_of_file(&route.name) => SetBy::File,
+                        None => SetBy::Settings,
+                    },
+                    api,
+                }
             })
             .collect())
     }

@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tollgate_api::settings::{SecretView, SettingsChange, SettingsPart, SettingsView, Whose};
+use tollgate_api::settings::{
+    Resealed, SecretView, SettingsChange, SettingsPart, SettingsView, SourceKey, UnopenedSecret, Whose,
+};
 use tollgate_core::ids::{PluginName, RouteName, SecretName, TenantName};
 use tollgate_core::limits;
 use tollgate_core::mail::MailAddress;
 use tollgate_core::registry::Standing;
 use tollgate_core::secret::Secret;
 use tollgate_store::registry::{Act, ApiRoute, PluginVersion};
-use tollgate_store::{Control, NewSettings, SealedSecret, SettingsLine, SettingsPut, StoreError, Views};
+use tollgate_store::{Control, NewSettings, SealedSecret, SecretReseal, SettingsLine, SettingsPut, StoreError, Views};
 use tollgate_tenants::file::{self, Way};
 
 use super::difference::{difference, differing_parts, warnings};
@@ -25,6 +27,8 @@ pub(crate) struct Wanted {
     pub(crate) expects: Option<u64>,
     /// The version whose text they have again.
     pub(crate) text_of: Option<u64>,
+    /// A secret that is set with them, and the nonce that it is sealed with.
+    pub(crate) secret: Option<(SecretName, Secret, [u8; 12])>,
     pub(crate) act: Act,
 }
 
@@ -177,7 +181,19 @@ impl<S: Views + Control> Registry<S> {
             ..document.clone()
         };
         let versions = self.published().await?;
-        let whole = self.checked(&files, of_file, &next, None, &versions).await?;
+        if let Some((name, ..)) = &wanted.secret {
+            room_for(&document, name)?;
+            if document.secrets.contains_key(name) {
+                return Err(Error::File(format!(
+                    "there is a secret `{name}` already, which other settings may use; take another name, or replace it by itself"
+                )));
+            }
+            if files.config.settings.seal_keys.is_empty() {
+                return Err(Error::NoSealKey);
+            }
+        }
+        let being_set = wanted.secret.as_ref().map(|(name, secret, _)| (name, secret));
+        let whole = self.checked(&files, of_file, &next, being_set, &versions).await?;
         let api_routes = self.store.api_routes().await?;
         let of_tenant = || api_routes.iter().filter(|api| api.tenant == *tenant);
         let mut config = files.config.clone();
@@ -220,6 +236,16 @@ impl<S: Views + Control> Registry<S> {
             return Ok(planned.change);
         }
         let expects = planned.document.version;
+        if let Some((name, secret, nonce)) = &wanted.secret {
+            // Before the settings that refer to it; where those are not kept after all, nothing uses it.
+            let files = self.files.load_full();
+            let sealed = files.config.settings.seal_keys.seal(tenant, name, secret, *nonce);
+            let sealed = sealed.ok_or(Error::NoSealKey)?;
+            let _ = self
+                .store
+                .put_secret(tenant.clone(), sealed_secret(name, sealed, &wanted.act))
+                .await?;
+        }
         let new = NewSettings {
             tenant: tenant.clone(),
             text: wanted.text,
@@ -265,15 +291,10 @@ impl<S: Views + Control> Registry<S> {
         let of_file = files.of_file(tenant)?;
         let keys = &files.config.settings.seal_keys;
         let sealed = keys.seal(tenant, name, secret, nonce);
-        let (sealed, sealed_with) = sealed.ok_or(Error::NoSealKey)?;
+        let sealed = sealed.ok_or(Error::NoSealKey)?;
         let document = files.document(tenant);
         let was_there = document.secrets.contains_key(name);
-        if !was_there && document.secrets.len() >= limits::SETTINGS_SECRETS_MAX {
-            return Err(Error::File(format!(
-                "the tenant has {} secrets, which is the most; remove those that nothing uses",
-                document.secrets.len()
-            )));
-        }
+        room_for(&document, name)?;
         let used_by = used_by(&document, name);
         if !used_by.is_empty() {
             let versions = self.published().await?;
@@ -283,18 +304,7 @@ impl<S: Views + Control> Registry<S> {
         if act.dry_run {
             return Ok((was_there, used_by));
         }
-        let secret = SealedSecret {
-            view: SecretView {
-                name: name.clone(),
-                at: act.at,
-                actor: act.actor.clone(),
-                why: act.why.clone().unwrap_or_default(),
-                sealed_with,
-                opens: None,
-                used_by: Vec::new(),
-            },
-            sealed,
-        };
+        let secret = sealed_secret(name, sealed, &act);
         let was_there = self.store.put_secret(tenant.clone(), secret).await?;
         self.refresh(act, &mut changing).await?;
         Ok((was_there, used_by))
@@ -324,6 +334,68 @@ impl<S: Views + Control> Registry<S> {
             .await?;
         self.refresh(act, &mut changing).await?;
         Ok(was_there)
+    }
+
+    /// Seals all tenants' secrets under the newest key, those that are sealed with another one. `random` makes a nonce for each.
+    ///
+    /// # Errors
+    /// When the operator has named no key, there is no randomness, or the store fails. What was sealed before stays so: it can be done again.
+    pub(crate) async fn reseal_secrets(
+        &self,
+        random: impl Fn() -> Option<[u8; 12]>,
+        act: Act,
+    ) -> Result<Resealed, Error> {
+        let mut changing = self.changing.lock().await;
+        self.catch_up(&mut changing).await?;
+        let files = self.files.load_full();
+        let keys = &files.config.settings.seal_keys;
+        let newest = keys.newest().ok_or(Error::NoSealKey)?.to_owned();
+        let mut resealed = Resealed {
+            dry_run: act.dry_run,
+            sealed_with: newest.clone(),
+            ..Resealed::default()
+        };
+        // Of tenants that this host does not run as well: their secrets would be lost with the old key.
+        let tenants: Vec<_> = self.store.settings_changes().await?.into_keys().collect();
+        for tenant in tenants {
+            for secret in self.store.sealed_secrets(tenant.clone()).await? {
+                let name = secret.view.name.clone();
+                if secret.view.sealed_with == newest {
+                    resealed.unchanged += 1;
+                    continue;
+                }
+                let text = match keys.open(&tenant, &secret) {
+                    Ok(text) => text,
+                    Err(unopened) => {
+                        resealed.unopened.push(UnopenedSecret {
+                            tenant: tenant.clone(),
+                            secret: name,
+                            why: format!("it {unopened}"),
+                        });
+                        continue;
+                    }
+                };
+                if act.dry_run {
+                    resealed.resealed += 1;
+                    continue;
+                }
+                let nonce = random().ok_or_else(|| Error::File("the system has no randomness now".to_owned()))?;
+                let (sealed, sealed_with) = keys.seal(&tenant, &name, &text, nonce).ok_or(Error::NoSealKey)?;
+                let reseal = SecretReseal {
+                    name,
+                    was: secret.sealed,
+                    sealed,
+                    sealed_with,
+                };
+                let is_done = self.store.reseal_secret(tenant.clone(), reseal, act.clone()).await?;
+                resealed.resealed += u64::from(is_done);
+                resealed.overtaken += u64::from(!is_done);
+            }
+        }
+        if resealed.resealed > 0 && !act.dry_run {
+            self.refresh(act, &mut changing).await?;
+        }
+        Ok(resealed)
     }
 
     /// A tenant's secrets, without what they are.
@@ -371,7 +443,16 @@ impl<S: Views + Control> Registry<S> {
                 None => route.plugin.to_string(),
             },
             to: route.destinations.iter().map(ToString::to_string).collect(),
+            keys: Vec::new(),
         };
+        // What runs is made of the settings that this host knows, which are not always the newest.
+        let document = config.documents.0.get(tenant);
+        let stored = document.map_or_else(BTreeMap::new, |known| file::source_secrets(&known.text));
+        let set_at: BTreeMap<_, _> = document
+            .into_iter()
+            .flat_map(|known| known.secrets.iter())
+            .map(|(name, secret)| (name.clone(), secret.view.at))
+            .collect();
         let line = newest.as_ref().map(|newest| &newest.line);
         Ok(SettingsView {
             tenant: tenant.clone(),
@@ -406,6 +487,22 @@ impl<S: Views + Control> Registry<S> {
                     whose: whose(of_file.sources.contains_key(&source.name)),
                     says: source.profile.name.to_string(),
                     to: vec![format!("/in/{tenant}/{}", source.name)],
+                    keys: source
+                        .secrets
+                        .iter()
+                        .map(|key| {
+                            let named = (source.name.to_string(), key.id.to_string());
+                            let secret = stored.get(&named).cloned();
+                            let since = secret.as_ref().and_then(|secret| set_at.get(secret));
+                            SourceKey {
+                                id: key.id.to_string(),
+                                not_before: key.not_before.map(|at| at.to_string()),
+                                not_after: key.not_after.map(|at| at.to_string()),
+                                since: since.map(ToString::to_string),
+                                secret,
+                            }
+                        })
+                        .collect(),
                 })
                 .collect(),
             routes: runs.routes.iter().map(|known| route(known)).collect(),
@@ -426,6 +523,7 @@ impl<S: Views + Control> Registry<S> {
                         Way::Sent(url) => url.clone(),
                     },
                     to: Vec::new(),
+                    keys: Vec::new(),
                 })
                 .collect(),
             text: newest.map(|newest| newest.text).unwrap_or_default(),
@@ -481,6 +579,34 @@ pub(crate) fn field_problem(problem: &file::Problem) -> tollgate_api::FieldProbl
         help: problem.help.clone(),
         line: problem.line.map(|line| line as u64),
         column: problem.column.map(|column| column as u64),
+    }
+}
+
+/// # Errors
+/// When the tenant has as many secrets as may be, and this one is new.
+fn room_for(document: &Document, name: &SecretName) -> Result<(), Error> {
+    let count = document.secrets.len();
+    if document.secrets.contains_key(name) || count < limits::SETTINGS_SECRETS_MAX {
+        return Ok(());
+    }
+    Err(Error::File(format!(
+        "the tenant has {count} secrets, which is the most; remove those that nothing uses"
+    )))
+}
+
+/// A secret as it is kept, from what it is sealed as and the name of the key.
+fn sealed_secret(name: &SecretName, (sealed, sealed_with): (Vec<u8>, String), act: &Act) -> SealedSecret {
+    SealedSecret {
+        view: SecretView {
+            name: name.clone(),
+            at: act.at,
+            actor: act.actor.clone(),
+            why: act.why.clone().unwrap_or_default(),
+            sealed_with,
+            opens: None,
+            used_by: Vec::new(),
+        },
+        sealed,
     }
 }
 
@@ -554,7 +680,7 @@ fn still_fit<'r>(
 }
 
 /// A URL without its path and what follows.
-fn origin(url: &str) -> String {
+pub(crate) fn origin(url: &str) -> String {
     let host = url.find("://").map_or(0, |at| at + 3);
     match url.get(host..).and_then(|rest| rest.find(['/', '?'])) {
         Some(end) if url.len() > host + end + 1 => format!("{}/…", url.get(..host + end).unwrap_or_default()),

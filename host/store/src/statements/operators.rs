@@ -31,9 +31,9 @@ use crate::{
     DeadLetterFilter, Drain, DrainReport, GroupFailures, HostView, IssueChange, IssueFilter, IssueRecord, Item,
     KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting, Page, Pause, Place, Quarantine,
     ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, StateEdit, StateEditView, StateEdited, StateEntry,
-    StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
+    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, StateEdit, StateEditView, StateEdited,
+    StateEntry, StateFilter, StoreError, TokenRecord, Topic, Trace, TraceQuery, Views,
 };
 
 /// Gives the store's transactions.
@@ -369,6 +369,13 @@ impl<S: Transacts> Control for S {
     async fn put_secret(&self, tenant: TenantName, secret: SealedSecret) -> Result<bool, StoreError> {
         self.write(Kind::Configured, move |transaction| {
             settings::put_secret(transaction, &tenant, &secret)
+        })
+        .await
+    }
+
+    async fn reseal_secret(&self, tenant: TenantName, reseal: SecretReseal, act: Act) -> Result<bool, StoreError> {
+        self.write(Kind::Configured, move |transaction| {
+            settings::reseal_secret(transaction, &tenant, &reseal, &act)
         })
         .await
     }

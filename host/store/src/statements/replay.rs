@@ -444,7 +444,12 @@ pub(crate) fn routable(view: View<'_>, filter: &RoutableFilter) -> Result<Vec<Ro
         if found.len() == filter.rows_max {
             break;
         }
-        let receipt = receipts::get_known(view, seq, Body::Without)?;
+        // A route's filter may ask for the body. Of one receipt it is read; of many it is not, since a page of them may be of any size.
+        let body = match filter.receipt {
+            Some(_) => Body::With,
+            None => Body::Without,
+        };
+        let receipt = receipts::get_known(view, seq, body)?;
         if !matches(filter, &receipt.event) {
             continue;
         }

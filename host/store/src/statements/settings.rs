@@ -15,7 +15,7 @@ use super::rows::{self, get, id};
 use super::transaction::Transaction;
 use crate::registry::{Act, Line};
 use crate::sql::{Connection, OptionalExtension as _, Row, params};
-use crate::{NewSettings, SealedSecret, SecretView, SettingsLine, SettingsPut, SettingsVersion, Topic};
+use crate::{NewSettings, SealedSecret, SecretReseal, SecretView, SettingsLine, SettingsPut, SettingsVersion, Topic};
 
 /// How often each tenant's settings or secrets changed.
 pub(crate) fn changes(connection: &Connection) -> Result<BTreeMap<TenantName, u64>, Fault> {
@@ -190,6 +190,33 @@ pub(crate) fn put_secret(
         became,
     )?;
     Ok(was_there)
+}
+
+/// Puts the same secret under another key, if nobody set it since it was read. Who set it, when and why stays as it is. Returns whether it did.
+pub(crate) fn reseal_secret(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantName,
+    reseal: &SecretReseal,
+    act: &Act,
+) -> Result<bool, Fault> {
+    let name = &reseal.name;
+    let changed = transaction
+        .connection
+        .prepare_cached(
+            "UPDATE settings_secrets SET sealed = ?3, sealed_with = ?4 WHERE tenant = ?1 AND name = ?2 AND sealed = ?5",
+        )?
+        .changed(params![
+            tenant.as_str(),
+            name.as_str(),
+            reseal.sealed,
+            reseal.sealed_with,
+            reseal.was
+        ])?;
+    if changed > 0 {
+        let same = || Some(format!("secret {name}"));
+        note(transaction, tenant, act, "secret-resealed", same(), same())?;
+    }
+    Ok(changed > 0)
 }
 
 /// Removes a secret. Returns whether there was one.

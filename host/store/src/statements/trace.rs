@@ -8,6 +8,7 @@ use tollgate_core::delivery::AttemptEnd;
 use tollgate_core::envelope::READING_NOTES;
 use tollgate_core::ids::{ActionId, Digest, EventId, JobId, OutboxId, ResendId, RunId, SourceName, TenantName};
 use tollgate_core::limits;
+use tollgate_core::mode::HOST_TEST;
 use tollgate_core::outbox::message_id;
 use tollgate_core::own_header;
 use tollgate_core::secret::Secret;
@@ -229,6 +230,7 @@ fn receipt_view(receipt: &Receipt) -> ReceiptView {
         lifecycle_version: receipt.lifecycle_version,
         amount: event.amount.map(|amount| amount.to_string()),
         occurred_at: event.occurred_at.map(|at| at.to_string()),
+        host_test: event.attributes.iter().any(|(name, _)| name == HOST_TEST),
         reading_notes: event
             .attributes
             .iter()

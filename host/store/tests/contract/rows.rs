@@ -31,10 +31,10 @@ use tollgate_store::{
     IssueRecord, Item, JobClaim, KeptDelivery, NewBulk, NewSettings, NewToken, NextDue, Notified, OldestWaiting,
     Outbox, OutboxClaims, OutboxHold, Page, Pause, Place, PullEnd, PullEnded, PullRequest, Quarantine, Quotas,
     ReceiptKey, RecordedRun, RecordedRunFilter, ReplayReport, ReplayRequest, ResendRequest, ReviewAnswer,
-    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, Sent, SentFilter, SetAside, SetAsideCount,
-    SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, SqliteStore, StateEdit,
-    StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace, TraceQuery,
-    Value, Views, Work,
+    ReviewRequest, Revocation, Routable, RoutableFilter, SealedSecret, SecretReseal, Sent, SentFilter, SetAside,
+    SetAsideCount, SetAsideFilter, SettingsLine, SettingsPut, SettingsVersion, Settled, Settlement, SqliteStore,
+    StateEdit, StateEditView, StateEdited, StateEntry, StateFilter, Store, StoreError, TokenRecord, Topic, Trace,
+    TraceQuery, Value, Views, Work,
 };
 
 use crate::support::Backend;
@@ -396,6 +396,7 @@ impl Control for RowStore {
         issue_token(token: NewToken) -> TokenId;
         put_settings(new: NewSettings) -> SettingsPut;
         put_secret(tenant: TenantName, secret: SealedSecret) -> bool;
+        reseal_secret(tenant: TenantName, reseal: SecretReseal, act: Act) -> bool;
         remove_secret(tenant: TenantName, name: SecretName, act: Act) -> bool;
         revoke_token(id: TokenId, end: Revocation) -> bool;
         add_version(version: NewVersion, act: Act) -> Result<PluginVersion, Refused>;

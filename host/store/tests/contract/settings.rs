@@ -4,7 +4,8 @@ use tollgate_core::ids::{SecretName, TenantName};
 use tollgate_core::limits;
 use tollgate_store::registry::{Act, HistoryFilter};
 use tollgate_store::{
-    Changes as _, Control as _, NewSettings, SealedSecret, SecretView, SettingsPut, Store, Topic, Views as _,
+    Changes as _, Control as _, NewSettings, SealedSecret, SecretReseal, SecretView, SettingsPut, Store, Topic,
+    Views as _,
 };
 
 use crate::support::{Backend, at, name};
@@ -167,6 +168,27 @@ pub(crate) async fn o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_t
         dry_run: false,
     };
     let stripe: SecretName = name("stripe");
+    // The same secret under another key: only while nobody has set it since, and it is nobody's change of it.
+    let reseal = async |was: &[u8]| {
+        let reseal = SecretReseal {
+            name: stripe.clone(),
+            was: was.to_vec(),
+            sealed: b"anew".to_vec(),
+            sealed_with: "k2".to_owned(),
+        };
+        store.reseal_secret(acme(), reseal, act.clone()).await.unwrap()
+    };
+    assert!(!reseal(b"\x00sealed").await, "somebody set it since");
+    assert!(reseal(b"again").await);
+    is_told("a secret is sealed anew");
+    assert!(!reseal(b"again").await);
+    let found = store.sealed_secrets(acme()).await.unwrap();
+    let found = found.iter().find(|secret| secret.view.name == stripe).unwrap();
+    assert_eq!(
+        (found.sealed.as_slice(), found.view.sealed_with.as_str()),
+        (&b"anew"[..], "k2")
+    );
+    assert_eq!(found.view.actor, secret("stripe", b"").view.actor, "who set it stays");
     let remove = async |tenant: &str| {
         store
             .remove_secret(name(tenant), stripe.clone(), act.clone())
@@ -177,10 +199,10 @@ pub(crate) async fn o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_t
     assert!(remove("acme").await);
     is_told("a secret is removed");
     assert!(!remove("acme").await);
-    assert_eq!(store.settings_changes().await.unwrap()["acme"], 5);
+    assert_eq!(store.settings_changes().await.unwrap()["acme"], 6);
     // The same name again is another number: no host takes it for what it knew.
     assert!(!store.put_secret(acme(), secret("stripe", b"\x00sealed")).await.unwrap());
-    assert_eq!(store.settings_changes().await.unwrap()["acme"], 6);
+    assert_eq!(store.settings_changes().await.unwrap()["acme"], 7);
     assert_eq!(names("acme").await, ["paypal other", "stripe \0sealed"]);
     let lines = store.registry_history(history()).await.unwrap();
     let said: Vec<_> = lines.iter().map(|line| line.what.as_str()).collect();
@@ -189,6 +211,7 @@ pub(crate) async fn o14_secrets_are_kept_as_they_are_sealed_and_each_change_is_t
         [
             "secret-set",
             "secret-removed",
+            "secret-resealed",
             "settings-set",
             "secret-set",
             "secret-set",

@@ -46,7 +46,7 @@ pub use reference::{Referred, SECRET_BYTES_MIN, any_secret};
 pub use resolver::{Leave, Owner, Refused, Resolver};
 use route::Scope;
 pub use schemas::{Schemas, VersionSchema};
-pub use settings::{Added, Declared, check_settings, secrets_used};
+pub use settings::{Added, Declared, check_settings, secrets_used, source_secrets};
 
 /// What to write for a network, for messages.
 pub const WRITE_A_NETWORK: &str = "write an address and a prefix length, for example \"10.0.0.0/8\"";

@@ -168,6 +168,40 @@ pub fn secrets_used(text: &str) -> BTreeMap<SecretName, BTreeSet<String>> {
     used
 }
 
+/// Which secret of a source of settings is which that was set: by the source's name and what its receipts call it. Of a text that is no TOML
+/// nothing is said.
+pub fn source_secrets(text: &str) -> BTreeMap<(String, String), SecretName> {
+    let mut found = BTreeMap::new();
+    let (table, _) = toml::de::DeTable::parse_recoverable(text);
+    let Some(sources) = table
+        .get_ref()
+        .get("sources")
+        .and_then(|value| value.get_ref().as_table())
+    else {
+        return found;
+    };
+    for (source, part) in sources.iter() {
+        let listed = part
+            .get_ref()
+            .get("secrets")
+            .and_then(|value| value.get_ref().as_array());
+        for secret in listed.into_iter().flatten() {
+            let id = secret.get_ref().get("id").and_then(|id| id.get_ref().as_str());
+            let store = secret
+                .get_ref()
+                .get("value")
+                .and_then(|value| value.get_ref().get("store"));
+            let name = store
+                .and_then(|name| name.get_ref().as_str())
+                .map(str::parse::<SecretName>);
+            if let (Some(id), Some(Ok(name))) = (id, name) {
+                found.insert((source.get_ref().to_string(), id.to_owned()), name);
+            }
+        }
+    }
+    found
+}
+
 fn find_references(value: &DeValue<'_>, place: &str, used: &mut BTreeMap<SecretName, BTreeSet<String>>) {
     match value {
         DeValue::Table(table) => {

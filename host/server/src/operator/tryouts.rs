@@ -1,0 +1,436 @@
+//! Test events to sources, and test deliveries to destinations.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tollgate_api::calls;
+use tollgate_api::pauses::DestinationPath;
+use tollgate_api::trace::{TraceBy, TraceQuery};
+use tollgate_api::tryouts::{EdgeAnswer, SourcePath, TestDelivery, TestDeliveryBody, TestEvent};
+use tollgate_core::content::Content;
+use tollgate_core::delivery::{AttemptEnd, TestMessage};
+use tollgate_core::envelope;
+use tollgate_core::event::Event;
+use tollgate_core::ids::{EventType, KeyId, ReceiptId, RouteName, SourceName, TenantName};
+use tollgate_core::mode::HOST_TEST;
+use tollgate_core::request::{Header, RawRequest, signed_url};
+use tollgate_core::route::Takes;
+use tollgate_core::sample::Sample;
+use tollgate_core::sign::{SignError, SignInput, sign};
+use tollgate_core::verify::verify;
+use tollgate_core::{limits, mask};
+use tollgate_store::{Control, StoreError, Views};
+use tollgate_tenants::file::Way;
+
+use super::asked::{Answered, Asked, Routes as _};
+use super::{Operator, Refusal, access};
+use crate::clock;
+use crate::config::{Source, Tenant};
+use crate::delivery::tryout;
+use crate::registry::origin;
+
+/// Test events and test deliveries that are under way at once: each holds a connection, and an event a thread.
+const TRYOUTS_MAX: usize = 4;
+/// What begins the id of everything that the host makes for a test.
+const ID: &str = "tollgate-test-";
+/// The type of a test event for which nobody asked for another.
+const TEST_TYPE: &str = "tollgate.test";
+/// Of an answer of the edge, what is shown.
+const SAID_BYTES_MAX: usize = 1024;
+
+/// What a request to the edge comes to.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send>>;
+/// The edge, for the host's own requests.
+type Edge = Box<dyn Fn(Request<Full<Bytes>>) -> Answering + Send + Sync>;
+
+/// What test events go through, and how many there may be at once.
+pub(crate) struct Tryouts {
+    edge: Edge,
+    places: Semaphore,
+}
+
+impl Tryouts {
+    pub(crate) fn new(edge: Edge) -> Self {
+        Self {
+            edge,
+            places: Semaphore::new(TRYOUTS_MAX),
+        }
+    }
+
+    fn place(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.places.try_acquire().map_err(|_| {
+            let message = "other tests are under way on this host; try again in a moment";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).with_code("busy")
+        })
+    }
+}
+
+/// The calls about tests.
+pub(super) fn calls<S: Views + Control>(router: Router<Arc<Operator<S>>>) -> Router<Arc<Operator<S>>> {
+    router.call(test_source::<S>).call(test_destination::<S>)
+}
+
+/// 16 random digits.
+fn digits() -> Result<[u8; 16], Refusal> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| Refusal::internal(format!("the system's random source: {error}")))?;
+    Ok(random)
+}
+
+fn tenant_of<'c>(config: &'c crate::config::Config, tenant: &TenantName) -> Result<&'c Tenant, Refusal> {
+    let found = config.tenants.get(tenant);
+    found.ok_or_else(|| Refusal::not_found(format!("there is no tenant `{tenant}`")))
+}
+
+/// `POST /v1/tenants/{tenant}/sources/{source}/test`.
+async fn test_source<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: SourcePath { tenant, source },
+        body,
+        ..
+    }: Asked<calls::TestSource>,
+) -> Answered<calls::TestSource> {
+    mask::check_note("actor", &body.actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+    let wanted = body.event_type.map(|text| {
+        let read = EventType::new(&text);
+        read.map_err(|error| Refusal::bad(format!("event_type: {error}")))
+    });
+    let wanted = wanted.transpose()?;
+    let config = operator.config.load_full();
+    let of = tenant_of(&config, &tenant)?;
+    let found = of.sources.get(&source);
+    let found = found.ok_or_else(|| Refusal::not_found(format!("there is no source `{source}` of `{tenant}`")))?;
+    let made = Made::of(&tenant, found, wanted.as_ref(), digits()?)?;
+    let routes = made.routes(of, found);
+    let mut event = TestEvent {
+        dry_run: body.dry_run,
+        event_id: made.event.id.to_string(),
+        event_type: made.event.event_type.to_string(),
+        signed_with: made.signed_with.to_string(),
+        body: made.shown.clone(),
+        routes,
+        passes_over: passes_over(found),
+        answer: None,
+        tenant,
+        source,
+    };
+    if body.dry_run {
+        return Ok(event);
+    }
+    let _place = operator.tryouts.place()?;
+    let began = Instant::now();
+    let (id, request) = (event.event_id.clone(), made.request()?);
+    let answer = (operator.tryouts.edge)(request).await;
+    let took = began.elapsed();
+    let answer = answer.map_err(|why| {
+        let message = format!("the edge did not answer the test event: {why}");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    })?;
+    let actor = access::actor(&caller, body.actor);
+    let status = answer.status().as_u16();
+    tracing::info!(
+        tenant = %event.tenant, source = %event.source, actor = mask::line(&actor, 200), event = mask::line(&id, 100), status,
+        "a test event was sent through the edge"
+    );
+    let says = String::from_utf8_lossy(answer.body());
+    event.answer = Some(EdgeAnswer {
+        http_status: status,
+        says: mask::line(&says, SAID_BYTES_MAX),
+        duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        receipt: receipt(&operator.store, &event.tenant, &event.source, id).await?,
+    });
+    Ok(event)
+}
+
+/// The receipt of an event, found by the event's id.
+async fn receipt(
+    store: &impl Views,
+    tenant: &TenantName,
+    source: &SourceName,
+    event_id: String,
+) -> Result<Option<ReceiptId>, StoreError> {
+    let query = TraceQuery {
+        by: TraceBy::Text(event_id),
+        tenant: Some(tenant.clone()),
+        after: None,
+        receipts_max: 2,
+    };
+    let found = store.trace(query).await?;
+    let own = found.into_iter().find(|trace| trace.receipt.source == *source);
+    Ok(own.map(|trace| trace.receipt.id))
+}
+
+/// What a source asks of others who call it.
+fn passes_over(source: &Source) -> Vec<String> {
+    let networks = !source.access.allow_networks.is_empty();
+    let credentials = !source.access.credentials.is_empty();
+    let named = [
+        (networks, "the networks that may call the source (allow_networks)"),
+        (credentials, "the credential beside the signature (bearer, basic)"),
+    ];
+    let named = named.into_iter().filter(|(holds, _)| *holds);
+    named.map(|(_, says)| says.to_owned()).collect()
+}
+
+/// A test event that verifies and is read as one.
+struct Made {
+    event: Event,
+    signed_with: KeyId,
+    path_and_query: String,
+    headers: Vec<(String, String)>,
+    /// As it is sent.
+    body: Vec<u8>,
+    /// Before it was signed.
+    shown: String,
+}
+
+impl Made {
+    /// Makes one of the provider's sample, signed with the source's secrets.
+    fn of(tenant: &TenantName, source: &Source, wanted: Option<&EventType>, random: [u8; 16]) -> Result<Self, Refusal> {
+        let title = &source.profile.title;
+        let elsewhere = format!(
+            "send one from {title}'s own pages; `tollgate send --help` says how to sign one with a test key that the source trusts"
+        );
+        let sample = Sample::of(&source.profile).ok_or_else(|| {
+            Refusal::conflict(format!("there is no sample of what {title} sends: {elsewhere}")).with_code("no-sample")
+        })?;
+        let hex = HEXLOWER.encode(&random);
+        // Where an id must be a UUID it is one of version 4.
+        let uuid = format!(
+            "{}-{}-4{}-8{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[13..16],
+            &hex[17..20],
+            &hex[20..]
+        );
+        let ids = [format!("{ID}{}", &hex[..16]), uuid];
+        let asked = wanted.map_or(TEST_TYPE, EventType::as_str);
+        let mut refused = None;
+        for event_type in [Some(asked), None] {
+            for id in &ids {
+                match Self::tried(tenant, source, sample.clone(), id, event_type) {
+                    Ok(made) if wanted.is_some_and(|wanted| *wanted != made.event.event_type) => {
+                        let message = format!(
+                            "{title} writes an event's type where a test cannot set it: this one would be `{}`; leave event_type out",
+                            made.event.event_type
+                        );
+                        return Err(Refusal::bad(message).with_code("event-type"));
+                    }
+                    Ok(made) => return Ok(made),
+                    Err(Unmade::Unsigned(why)) => refused = Some(why),
+                    Err(Unmade::NoEvent(why)) => {
+                        refused.get_or_insert(why);
+                    }
+                }
+            }
+        }
+        let why = refused.unwrap_or_default();
+        Err(
+            Refusal::conflict(format!("no test event can be made for this source: {why}; {elsewhere}"))
+                .with_code("cannot-sign"),
+        )
+    }
+
+    fn tried(
+        tenant: &TenantName,
+        source: &Source,
+        sample: Sample,
+        id: &str,
+        event_type: Option<&str>,
+    ) -> Result<Self, Unmade> {
+        let (profile, at) = (&source.profile, clock::wall());
+        let test = sample.as_test(profile, id, event_type);
+        let path = format!("/in/{tenant}/{}", source.name);
+        let url = source.public_url.as_deref();
+        let url = url.and_then(|public| signed_url(public, &format!("https://tollgate{path}")));
+        let input = SignInput {
+            body: test.body.as_bytes(),
+            id,
+            at,
+            url: url.as_deref(),
+        };
+        let signed = sign(profile, &source.secrets, &source.parameters, &input)
+            .map_err(|error| Unmade::Unsigned(without_key(&error)))?;
+        let mut headers = signed.headers;
+        for (name, value) in test.headers {
+            if !headers.iter().any(|(said, _)| *said == name) {
+                headers.push((name, value));
+            }
+        }
+        let raw: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| Header {
+                name,
+                value: value.as_bytes(),
+            })
+            .collect();
+        let request = RawRequest {
+            method: "POST",
+            path: Some(&path),
+            query: signed.query.as_deref(),
+            headers: &raw,
+            body: &signed.body,
+            url: source.public_url.as_deref(),
+            received_at: at,
+        };
+        let no_event = |error: &dyn std::fmt::Display| Unmade::NoEvent(error.to_string());
+        let verified = verify(profile, &source.keyring, request).map_err(|error| no_event(&error))?;
+        let events = envelope::read(profile, &verified, tenant, &source.name).map_err(|error| no_event(&error))?;
+        let signed_with = verified.proof().key_id.clone();
+        let mut event = events.into_iter().next().ok_or_else(|| no_event(&"it is no event"))?;
+        event.attributes.push((HOST_TEST.to_owned(), "true".to_owned()));
+        let path_and_query = match &signed.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        Ok(Self {
+            event,
+            signed_with,
+            path_and_query,
+            body: signed.body.to_vec(),
+            shown: test.body.clone(),
+            headers,
+        })
+    }
+
+    /// The routes that would have a job of it.
+    fn routes(&self, tenant: &Tenant, source: &Source) -> Vec<RouteName> {
+        if source.profile.accept().why_not(&self.event.attributes).is_some() {
+            return Vec::new();
+        }
+        let mut content = Content::of(&self.event);
+        let taking = tenant
+            .matches()
+            .filter(|(_, route)| route.takes(&mut content) == Takes::Yes);
+        taking.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn request(self) -> Result<Request<Full<Bytes>>, Refusal> {
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(self.path_and_query)
+            .header("host", "tollgate");
+        for (name, value) in self.headers {
+            if !matches!(
+                name.as_str(),
+                "host" | "content-length" | "transfer-encoding" | "connection"
+            ) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Full::new(Bytes::from(self.body)));
+        request.map_err(|error| Refusal::internal(format!("the test event cannot be sent: {error}")))
+    }
+}
+
+/// Why there is no test event.
+enum Unmade {
+    /// The source's secrets sign nothing.
+    Unsigned(String),
+    /// What was signed does not verify, or is no event.
+    NoEvent(String),
+}
+
+fn without_key(error: &SignError) -> String {
+    match error {
+        SignError::PublicKey { .. } | SignError::NoActiveSecret => {
+            "the source has no secret that signs, since the provider alone has the private key, or none that is valid now".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// `POST /v1/tenants/{tenant}/destinations/{destination}/test`.
+async fn test_destination<S: Views + Control>(
+    operator: Arc<Operator<S>>,
+    Asked {
+        caller,
+        path: DestinationPath { tenant, destination },
+        body,
+        ..
+    }: Asked<calls::TestDestination>,
+) -> Answered<calls::TestDestination> {
+    let TestDeliveryBody { dry_run, actor } = body;
+    mask::check_note("actor", &actor, limits::WHY_BYTES_MAX).map_err(Refusal::bad)?;
+    let config = operator.config.load_full();
+    let found = tenant_of(&config, &tenant)?.destinations.get(&destination);
+    let found =
+        found.ok_or_else(|| Refusal::not_found(format!("there is no destination `{destination}` of `{tenant}`")))?;
+    let url = match &found.way {
+        Way::Sent(url) => url.clone(),
+        Way::Pulled => {
+            let message = format!(
+                "nothing is sent to `{destination}`: its owner pulls what waits there. `tollgate pull {destination} --no-confirm` shows whether that works"
+            );
+            return Err(Refusal::conflict(message).with_code("pulled"));
+        }
+        Way::Mailed(_) => {
+            let message = format!("nothing is sent to `{destination}`: it is told of issues by mail alone");
+            return Err(Refusal::conflict(message).with_code("mailed"));
+        }
+    };
+    let is_of_file = config
+        .of_files
+        .tenants
+        .get(&tenant)
+        .is_some_and(|of_file| of_file.destinations.contains_key(&destination));
+    let id = format!("{ID}{}", HEXLOWER.encode(&digits()?[..8]));
+    let message = TestMessage {
+        tenant: &tenant,
+        destination: &destination,
+        id: &id,
+    };
+    let composed = tryout::compose(&message, found)
+        .map_err(|end| Refusal::conflict(format!("nothing can be sent there: {}", in_words(&end))))?;
+    let mut delivery = TestDelivery {
+        dry_run,
+        // What stands behind a host may be a secret of the operator's.
+        url: if is_of_file { origin(&url) } else { url.clone() },
+        message_id: id.clone(),
+        headers: composed.header_names.clone(),
+        body: String::from_utf8_lossy(&composed.body).into_owned(),
+        end: None,
+        delivered: None,
+        duration_us: 0,
+        answer: String::new(),
+        tenant: tenant.clone(),
+        destination: destination.clone(),
+    };
+    if dry_run {
+        return Ok(delivery);
+    }
+    let _place = operator.tryouts.place()?;
+    let tried = tryout::send(&config.delivery.outbound, found, &url, composed).await;
+    let actor = access::actor(&caller, actor);
+    tracing::info!(
+        %tenant, %destination, actor = mask::line(&actor, 200), message = id, end = mask::line(&in_words(&tried.end), 300),
+        "a test delivery was sent"
+    );
+    delivery.delivered = Some(tried.end.is_success());
+    delivery.end = Some(tried.end);
+    delivery.duration_us = u64::try_from(tried.took.as_micros()).unwrap_or(u64::MAX);
+    delivery.answer = tried.answer;
+    Ok(delivery)
+}
+
+fn in_words(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Answered { http_status, .. } => format!("answered {http_status}"),
+        AttemptEnd::Failed { reason } | AttemptEnd::Forbidden { reason } | AttemptEnd::GivenBack { reason, .. } => {
+            reason.clone()
+        }
+        AttemptEnd::Confirmed => "confirmed".to_owned(),
+        AttemptEnd::Mailed { smtp_status } => format!("answered {smtp_status}"),
+    }
+}
